@@ -1,0 +1,123 @@
+//! The capabilities: what a plugin, or a key of a configuration, may ask for.
+
+macro_rules! capabilities {
+    ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal, $id:literal;)+) => {
+        /// One thing that a mode can offer: a hook where plugins are asked, a
+        /// service that they may call, or a feature that a configuration key
+        /// switches on.
+        ///
+        /// The discriminant is the bit of the capability in a set of 64. Bits
+        /// and names are never reused or changed once released; new ones are
+        /// appended.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Capability {
+            $($(#[doc = $doc])+ $name = $bit,)+
+        }
+
+        impl Capability {
+            /// Every capability, in the order of their bits.
+            pub const ALL: &'static [Capability] = &[$(Capability::$name),+];
+
+            /// The name that configurations, manifests and documents use, such
+            /// as `handshake.rewrite`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Capability::$name => $id,)+ }
+            }
+
+            /// One sentence that says what it lets its holder do.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Capability::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+capabilities! {
+    /// See the peer's address and the virtual host; allow, refuse or drop.
+    ConnectionDecide = 0, "connection.decide";
+    /// Change the host that the backend sees.
+    HandshakeRewrite = 1, "handshake.rewrite";
+    /// See and replace the status answer.
+    StatusRespond = 2, "status.respond";
+    /// See the claimed name and UUID; allow, or refuse with a text.
+    LoginDecide = 3, "login.decide";
+    /// Choose another server for this login.
+    RouteSelect = 4, "route.select";
+    /// Learn that a session opened, reached its backend and closed, with byte counts.
+    SessionObserve = 5, "session.observe";
+    /// Know a profile that the proxy itself has proved.
+    IdentityVerified = 6, "identity.verified";
+    /// See packets.
+    PacketInspect = 7, "packet.inspect";
+    /// Change or drop packets.
+    PacketModify = 8, "packet.modify";
+    /// Send packets to either side.
+    PacketInject = 9, "packet.inject";
+    /// Chat, title, action bar, and a kick with a text while the player plays.
+    PlayerMessage = 10, "player.message";
+    /// Move a player to another server.
+    ServerSwitch = 11, "server.switch";
+    /// Register commands that players type.
+    PlayerCommand = 12, "player.command";
+    /// Hold a player without a backend.
+    Limbo = 13, "limbo";
+    /// Be a member of a network whose players can move between servers.
+    NetworkMember = 14, "network.member";
+    /// Tell the backend who the player is, with a signature.
+    ForwardingSigned = 15, "forwarding.signed";
+    /// Tell the backend who the player is, in the host field of the handshake.
+    ForwardingHost = 16, "forwarding.host";
+    /// Encrypt the connection between client and proxy.
+    ClientEncryption = 17, "client.encryption";
+    /// Compress the connection between client and proxy.
+    ClientCompression = 18, "client.compression";
+}
+
+impl core::str::FromStr for Capability {
+    type Err = UnknownCapability;
+
+    /// Finds a capability by its [name](Capability::name).
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|capability| capability.name() == name)
+            .ok_or(UnknownCapability)
+    }
+}
+
+impl core::fmt::Display for Capability {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No capability has the given name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownCapability;
+
+impl core::fmt::Display for UnknownCapability {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("no capability has this name")
+    }
+}
+
+impl core::error::Error for UnknownCapability {}
+
+#[cfg(test)]
+mod tests {
+    use super::Capability;
+
+    /// Bits are dense and in order, and each name leads back to its capability.
+    #[test]
+    fn bits_and_names_are_unique() {
+        for (bit, capability) in Capability::ALL.iter().enumerate() {
+            assert_eq!(*capability as usize, bit);
+            assert_eq!(capability.name().parse(), Ok(*capability));
+            assert!(capability.meaning().ends_with('.'));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Configuration: what was typed, and what it means.
+
+pub mod model;

@@ -1,0 +1,452 @@
+//! What a configuration means, after every doubt has been removed.
+//!
+//! A value of these types is legal: combinations that a mode cannot give have
+//! no representation here. Only [`validate`](super::validate) makes them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use crate::mode::Mode;
+use crate::route::HostPattern;
+
+/// The global file and every server file, as one snapshot.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What `infrarust.toml` says.
+    pub proxy: Arc<ProxyConfig>,
+    /// The servers, in the order of their ids.
+    pub servers: Vec<Arc<ServerConfig>>,
+}
+
+/// What the global file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProxyConfig {
+    /// Where to listen; at least one address, no two equal.
+    pub bind: Vec<SocketAddr>,
+    /// The folder of the server files.
+    pub servers_dir: PathBuf,
+    /// The folder of the plugins.
+    pub plugins_dir: PathBuf,
+    /// The most client connections at a time, status pings included; `None` is no limit.
+    pub max_connections: Option<NonZeroU32>,
+    /// How long a client may take until its login start or last status packet has arrived.
+    pub handshake_timeout: Duration,
+    /// How long sessions may go on after the first signal to stop.
+    pub drain_timeout: Duration,
+    /// Whose PROXY headers are believed.
+    pub proxy_protocol_in: ProxyProtocolIn,
+    /// Worker threads of the runtime; `None` is one per core.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// Whether `SO_REUSEPORT` is set on the listeners.
+    pub so_reuseport: bool,
+    /// What a client meets whose virtual host no server claims.
+    pub unknown_domain: UnknownDomain,
+    /// The answers to status pings that no server answers.
+    pub default_motd: MotdSet,
+    /// Logins and status pings per address and time.
+    pub rate_limit: Option<RateLimit>,
+    /// The cache of status answers.
+    pub status_cache: StatusCache,
+    /// How dead peers are found.
+    pub keepalive: Keepalive,
+    /// Who may connect at all.
+    pub ip_filter: IpFilter,
+    /// The format of the log.
+    pub log_format: LogFormat,
+    /// What the intercepted modes need to authenticate and to compress.
+    pub login: LoginConfig,
+}
+
+/// Settings of the proxy's own login, which the intercepted modes use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoginConfig {
+    /// The `hasJoined` address of the session server; `None` is Mojang's.
+    pub session_url: Option<String>,
+    /// Packets of at least this many bytes are compressed; `None` is never.
+    pub compression_threshold: Option<u32>,
+}
+
+/// Whose PROXY headers are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyProtocolIn {
+    /// Nobody's: a header is a malformed handshake.
+    Off,
+    /// Everybody must send one, and everybody is believed.
+    Anyone,
+    /// Peers in these networks must send one; all others are direct clients.
+    From(Vec<IpNet>),
+}
+
+/// What a client meets whose virtual host no server claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownDomain {
+    /// Status pings get the default MOTD, logins a text.
+    DefaultMotd,
+    /// Logins get a text, status pings are closed without an answer.
+    Kick,
+    /// Everything is closed without an answer.
+    Drop,
+}
+
+/// How many logins and status pings one address (IPv6: one /64) may make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Logins.
+    pub logins: Option<Quota>,
+    /// Status pings.
+    pub status: Option<Quota>,
+    /// Whether loopback addresses are limited too.
+    pub limit_loopback: bool,
+}
+
+/// At most `count` events in any `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// The number of events.
+    pub count: NonZeroU32,
+    /// The time they share; never zero.
+    pub window: Duration,
+}
+
+/// The bounds of the cache of status answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusCache {
+    /// How long an answer is good; zero switches the cache off.
+    pub ttl: Duration,
+    /// How many answers are kept.
+    pub max_entries: u64,
+}
+
+/// TCP keepalive, and the `TCP_USER_TIMEOUT` that follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds, at least one.
+    pub time: Duration,
+    /// Time between probes; whole seconds, at least one.
+    pub interval: Duration,
+    /// Unanswered probes before the peer counts as dead; at least one.
+    pub retries: u32,
+}
+
+impl Keepalive {
+    /// How long a peer may leave data unacknowledged before it counts as dead.
+    #[must_use]
+    pub fn user_timeout(&self) -> Duration {
+        self.time + self.interval * self.retries
+    }
+}
+
+/// Which client addresses are let in: the deny list wins, and an empty allow
+/// list allows everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpFilter {
+    /// Only these, unless empty (`whitelist`).
+    pub allow: Vec<IpNet>,
+    /// Never these (`blacklist`).
+    pub deny: Vec<IpNet>,
+}
+
+impl IpFilter {
+    /// Whether a client with this address is let in. IPv4-mapped IPv6 addresses
+    /// count as IPv4.
+    #[must_use]
+    pub fn permits(&self, address: std::net::IpAddr) -> bool {
+        let address = address.to_canonical();
+        let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
+        !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
+    }
+}
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One server: a configured entry with its mode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerConfig {
+    /// `name`, or the stem of the file; unique, `a-z 0-9 _ - .`, at most 64 bytes.
+    pub id: String,
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The virtual hosts that lead here.
+    pub domains: Vec<HostPattern>,
+    /// Where its backends are; at least one, in order of preference.
+    pub addresses: Vec<BackendAddress>,
+    /// The mode, and the settings that only this kind of mode has.
+    pub kind: ServerKind,
+    /// The PROXY header that is sent to the backend.
+    pub send_proxy_protocol: Option<ProxyVersion>,
+    /// What becomes of the host in the handshake.
+    pub domain_rewrite: DomainRewrite,
+    /// What becomes of a client's own `\0` tail that is not a mod loader's marker.
+    pub host_tail: HostTail,
+    /// The most players at a time; `None` is no limit.
+    pub max_players: Option<NonZeroU32>,
+    /// What a player reads when `max_players` is reached.
+    pub full_message: String,
+    /// What a player reads when no backend can be reached.
+    pub disconnect_message: String,
+    /// Times of connecting and relaying.
+    pub timeouts: Timeouts,
+    /// Answers to status pings, by state.
+    pub motd: MotdSet,
+    /// Who may use this server.
+    pub ip_filter: IpFilter,
+}
+
+impl ServerConfig {
+    /// The mode of this server.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        match &self.kind {
+            ServerKind::Forwarding(forwarding) => match forwarding.mode {
+                ForwardingMode::Passthrough => Mode::Passthrough,
+                ForwardingMode::ZeroCopy => Mode::ZeroCopy,
+                ForwardingMode::ServerOnly { .. } => Mode::ServerOnly,
+            },
+            ServerKind::Intercepted(intercepted) => match intercepted.mode {
+                InterceptedMode::ClientOnly => Mode::ClientOnly,
+                InterceptedMode::Offline => Mode::Offline,
+            },
+        }
+    }
+}
+
+/// A server's mode with the settings that only its family has.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerKind {
+    /// The proxy moves bytes.
+    Forwarding(Forwarding),
+    /// The proxy speaks the protocol.
+    Intercepted(Intercepted),
+}
+
+/// Settings of the forwarding modes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forwarding {
+    /// Which of them.
+    pub mode: ForwardingMode,
+    /// How the bytes are moved.
+    pub relay: Relay,
+    /// Who the player is, told to the backend in the host field; unproven in these modes.
+    pub identity: Option<HostForwarding>,
+}
+
+/// A forwarding mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardingMode {
+    /// Copy.
+    Passthrough,
+    /// Splice.
+    ZeroCopy,
+    /// Copy, and the backend authenticates.
+    ServerOnly {
+        /// Whether the first answer of the backend is checked for authentication.
+        auth_guard: bool,
+    },
+}
+
+/// How a forwarder moves bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// Read into user space and write out again.
+    Copy,
+    /// `splice(2)` through a pipe: bytes stay in the kernel.
+    Splice,
+    /// Copy short reads, splice while they are long.
+    Adaptive,
+}
+
+impl Relay {
+    /// The name in configurations and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Relay::Copy => "copy",
+            Relay::Splice => "splice",
+            Relay::Adaptive => "adaptive",
+        }
+    }
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Settings of the intercepted modes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intercepted {
+    /// Which of them.
+    pub mode: InterceptedMode,
+    /// The network whose servers a player can move between.
+    pub network: Option<String>,
+    /// What holds a player without a backend, in order.
+    pub limbo_handlers: Vec<String>,
+    /// Who the player is, told to the backend.
+    pub identity: Option<IdentityForwarding>,
+}
+
+/// An intercepted mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterceptedMode {
+    /// The proxy authenticates.
+    ClientOnly,
+    /// Nobody does.
+    Offline,
+}
+
+/// Player forwarding in the host field of the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostForwarding {
+    /// BungeeCord's form, without any proof of its origin.
+    BungeeCord,
+    /// BungeeCord's form with a token that the backend checks.
+    BungeeGuard(Secret),
+}
+
+/// Player forwarding of the intercepted modes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityForwarding {
+    /// In the host field.
+    Host(HostForwarding),
+    /// Velocity's signed answer to a login plugin request.
+    Velocity(Secret),
+}
+
+/// A secret: it has no `Display`, and its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A backend's address as configured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BackendAddress {
+    /// A host name or an address.
+    pub host: BackendHost,
+    /// The port; 25565 where the configuration has none. Never zero.
+    pub port: u16,
+}
+
+/// The host of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum BackendHost {
+    /// Resolved when a player joins. Lower case, without a trailing dot.
+    Name(String),
+    /// Used as it is.
+    Ip(std::net::IpAddr),
+}
+
+impl fmt::Display for BackendHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendHost::Name(name) => f.write_str(name),
+            BackendHost::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            BackendHost::Ip(std::net::IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
+            host => write!(f, "{host}:{}", self.port),
+        }
+    }
+}
+
+/// The version of a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+/// What becomes of the host in the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainRewrite {
+    /// The backend sees what the client sent.
+    None,
+    /// The backend sees this host.
+    Explicit(String),
+    /// The backend sees the configured host of the address that was connected.
+    FromBackend,
+}
+
+/// What becomes of a client's own `\0` tail that is not a mod loader's marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostTail {
+    /// Dropped: a backend that trusts such a tail would believe a stranger.
+    Drop,
+    /// Sent on.
+    Keep,
+}
+
+/// Times of connecting and relaying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The bound of one TCP connect; never zero.
+    pub connect: Duration,
+    /// How long one direction may stay silent; `None` is no limit.
+    pub read: Option<Duration>,
+    /// How long accepted bytes may wait for a peer that does not read; `None` is no limit.
+    pub write: Option<Duration>,
+    /// How long the other direction may go on after one has ended; never zero.
+    pub half_close: Duration,
+}
+
+/// Answers to status pings, by state.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MotdSet {
+    /// Laid over the backend's answer.
+    pub online: Option<Motd>,
+    /// Given when no backend answers.
+    pub offline: Option<Motd>,
+}
+
+/// One answer to a status ping.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Motd {
+    /// The description: legacy `§` text, or a JSON text component.
+    pub text: Option<String>,
+    /// A checked 64 × 64 PNG as a `data:image/png;base64,` URI.
+    pub favicon: Option<Bytes>,
+    /// The version's name that the client shows when its own version does not fit.
+    pub version_name: Option<String>,
+    /// The number of slots shown.
+    pub max_players: Option<u32>,
+}

@@ -1,0 +1,128 @@
+//! A configured domain: a name, or a pattern with `*` and `?`.
+
+use std::fmt;
+
+use super::host::{BadHost, normalize};
+
+/// A configured domain in normalised form.
+///
+/// `*` stands for any run of characters, dots included; `?` for exactly one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPattern(String);
+
+impl HostPattern {
+    /// Reads a domain entry.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be a host name or a pattern for one.
+    pub fn parse(text: &str) -> Result<Self, BadHost> {
+        normalize(text).map(Self)
+    }
+
+    /// The normalised text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it has a wildcard.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.contains(['*', '?'])
+    }
+
+    /// How many characters it spells out: the longer, the more it knows.
+    #[must_use]
+    pub fn literal_len(&self) -> usize {
+        self.0.bytes().filter(|b| !matches!(b, b'*' | b'?')).count()
+    }
+
+    /// Whether a normalised host name matches.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        matches(self.0.as_bytes(), host.as_bytes())
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Matches with one point of return: after a mismatch only the last `*` can
+/// take one more character, since whatever an earlier `*` could take instead
+/// is taken by the later one as well. So the cost is at most the product of
+/// both lengths, and no pattern can make it exponential.
+fn matches(pattern: &[u8], host: &[u8]) -> bool {
+    let (mut p, mut h) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while h < host.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p, h));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == host[h] => {
+                p += 1;
+                h += 1;
+            }
+            _ => match retry {
+                Some((star, taken)) => {
+                    retry = Some((star, taken + 1));
+                    p = star + 1;
+                    h = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matches_text(pattern: &str, host: &str) -> bool {
+        HostPattern::parse(pattern).unwrap().matches(host)
+    }
+
+    /// `*` spans dots, `?` is one character.
+    #[test]
+    fn wildcards_mean_what_they_say() {
+        assert!(matches_text("*.example.com", "a.example.com"));
+        assert!(matches_text("*.example.com", "a.b.example.com"));
+        assert!(!matches_text("*.example.com", "example.com"));
+        assert!(matches_text("*", "anything.at.all"));
+        assert!(matches_text("eu-?.example.com", "eu-1.example.com"));
+        assert!(!matches_text("eu-?.example.com", "eu-12.example.com"));
+        assert!(matches_text("a*b*c", "aXXbYYc"));
+        assert!(!matches_text("a*b*c", "aXXbYY"));
+        assert!(matches_text("lobby.*", "lobby.example"));
+    }
+
+    /// The slow reference: every split of the host is tried.
+    fn reference(pattern: &[u8], host: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => host.is_empty(),
+            Some((b'*', rest)) => (0..=host.len()).any(|n| reference(rest, &host[n..])),
+            Some((b'?', rest)) => !host.is_empty() && reference(rest, &host[1..]),
+            Some((c, rest)) => host.first() == Some(c) && reference(rest, &host[1..]),
+        }
+    }
+
+    proptest! {
+        /// The linear matcher agrees with the one that tries everything.
+        #[test]
+        fn agrees_with_the_reference(pattern in "[ab*?.]{0,8}", host in "[ab.]{0,10}") {
+            prop_assert_eq!(
+                matches(pattern.as_bytes(), host.as_bytes()),
+                reference(pattern.as_bytes(), host.as_bytes())
+            );
+        }
+    }
+}
