@@ -2,5 +2,10 @@
 
 pub mod capability;
 pub mod config;
+pub mod limit;
 pub mod mode;
+pub mod proxy_protocol;
 pub mod route;
+pub mod shutdown;
+pub mod socket;
+pub mod upstream;

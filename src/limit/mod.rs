@@ -1,0 +1,50 @@
+//! Limits on clients: how many, how often, and how long undecided.
+//!
+//! Each limit hands out guards that give back what was taken when they are
+//! dropped, so that no way of ending a connection can forget it.
+
+mod pending;
+mod rate;
+mod slots;
+
+pub use pending::{Pending, PendingGuard, Refused};
+pub use rate::RateLimiter;
+pub use slots::{Slot, Slots};
+
+use std::net::IpAddr;
+
+/// What limits count as one client: an IPv4 address, or the /64 network of an
+/// IPv6 address, since one customer usually has a whole /64 to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientKey(u64);
+
+impl From<IpAddr> for ClientKey {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            // No IPv6 /64 in use begins with ::/32, so the two cannot meet.
+            IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self([a, b, c, d].iter().fold(0, |key, part| key << 16 | u64::from(*part)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(address: &str) -> ClientKey {
+        address.parse::<IpAddr>().unwrap().into()
+    }
+
+    /// A /64 is one client, an IPv4 address is one however it is written.
+    #[test]
+    fn clients_are_told_apart_by_network() {
+        assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+}

@@ -1,0 +1,108 @@
+//! How often one client may come.
+
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::ClientKey;
+use crate::config::model::Quota;
+
+/// Clients remembered at a time. When more come, the ones that were silent
+/// longest are forgotten, which only gives them a fresh quota. At some 60
+/// bytes each the table stays under 4 MiB.
+const CLIENTS_MAX: usize = 65_536;
+/// The table is split so that workers seldom wait for each other.
+const SHARDS: usize = 16;
+/// Clients of one part of the table.
+const SHARD_CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(CLIENTS_MAX / SHARDS).unwrap();
+
+/// Lets each client come `count` times in any `window`, by the generic cell
+/// rate algorithm: one time stamp a client tells all (ITU-T I.371, annex A).
+#[derive(Debug)]
+pub struct RateLimiter {
+    began: Instant,
+    shards: [Mutex<LruCache<ClientKey, Duration>>; SHARDS],
+}
+
+impl Default for RateLimiter {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            // Unbounded in name, so that the memory of the bound is not taken
+            // at start; `allows` keeps the bound.
+            shards: std::array::from_fn(|_| Mutex::new(LruCache::unbounded())),
+        }
+    }
+}
+
+impl RateLimiter {
+    /// Whether `client` may come at `now`; a refusal does not count against it.
+    #[must_use]
+    pub fn allows(&self, client: ClientKey, quota: Quota, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.began);
+        let step = quota.window / quota.count.get();
+        // A poisoned lock only means that another thread panicked between two
+        // complete states of the table.
+        let mut shard = self.shards[Self::shard(client)]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let due = shard.get(&client).copied().unwrap_or(now).max(now);
+        if due - now > quota.window.saturating_sub(step) {
+            return false;
+        }
+        shard.put(client, due + step);
+        if shard.len() > SHARD_CLIENTS_MAX.get() {
+            shard.pop_lru();
+        }
+        true
+    }
+
+    fn shard(client: ClientKey) -> usize {
+        // Fibonacci hashing: the high bits of the product mix all bits of the key.
+        let mixed = client.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        usize::try_from(mixed >> 60).unwrap_or_default() % SHARDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    const QUOTA: Quota =
+        Quota { count: NonZeroU32::new(3).unwrap(), window: Duration::from_secs(9) };
+
+    fn client(n: u32) -> ClientKey {
+        IpAddr::from(Ipv4Addr::from(n)).into()
+    }
+
+    /// A burst of the whole quota passes, the next is refused, and one more
+    /// may come after each part of the window.
+    #[test]
+    fn a_quota_is_a_burst_that_refills() {
+        let limiter = RateLimiter::default();
+        let start = Instant::now();
+        let at = |seconds| limiter.allows(client(1), QUOTA, start + Duration::from_secs(seconds));
+        assert_eq!([at(0), at(0), at(0), at(0)], [true, true, true, false]);
+        assert_eq!([at(2), at(3), at(3)], [false, true, false]);
+        assert_eq!([at(100), at(100), at(100), at(100)], [true, true, true, false]);
+        assert!(limiter.allows(client(2), QUOTA, start), "another client is not concerned");
+    }
+
+    /// However many clients come, the table keeps its bound.
+    #[test]
+    fn the_table_is_bounded() {
+        let limiter = RateLimiter::default();
+        let now = Instant::now();
+        for n in 0..200_000 {
+            assert!(limiter.allows(client(n), QUOTA, now));
+        }
+        let known: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert!(known <= CLIENTS_MAX, "{known}");
+        assert!(known > CLIENTS_MAX / 2, "{known}: the shards are uneven");
+    }
+}

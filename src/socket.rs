@@ -1,0 +1,104 @@
+//! Options of sockets and limits of the process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+use crate::config::model::Keepalive;
+
+/// Connections that the kernel keeps ready for us to accept. The kernel cuts
+/// it to `net.core.somaxconn` (4096 by default, `listen(2)`).
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// Opens a listening socket.
+///
+/// # Errors
+///
+/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
+pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restarted proxy must not wait for connections in TIME_WAIT.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    #[cfg(not(unix))]
+    let _ = reuse_port;
+    if address.is_ipv6() {
+        // `[::]` serves IPv6 alone, so that `bind = ["0.0.0.0:…", "[::]:…"]`
+        // means the same on every system, whatever `net.ipv6.bindv6only` says.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Sets the options that every connection of a player has: no delay for small
+/// packets, and keepalive so that a vanished peer is found.
+///
+/// # Errors
+///
+/// When the peer has already reset the connection (some systems then refuse
+/// to set options).
+pub fn tune(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.retries),
+    )?;
+    // Keepalive probes are only sent while nothing is unacknowledged; this is
+    // the bound for the other case (tcp(7)).
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(keepalive.user_timeout()))?;
+    Ok(())
+}
+
+/// Makes `close(2)` reset the connection instead of ending it in order.
+pub fn reset_on_close(stream: &TcpStream) {
+    // If the option is refused the connection is gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Raises the soft limit of open files to the hard one and returns it, or
+/// `None` where there is no such limit to read.
+#[must_use]
+pub fn raise_open_files() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+            return Some(hard);
+        }
+        Some(soft)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
+/// Whether an error of `accept(2)` means that the process or the system has
+/// run out of something, so that trying again at once is of no use.
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use nix::errno::Errno;
+        error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+            matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == io::ErrorKind::OutOfMemory
+    }
+}

@@ -1,0 +1,221 @@
+//! The way to a backend: resolve its name, connect to the first address that
+//! answers, and set the socket up.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hickory_resolver::TokioResolver;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::model::{BackendAddress, BackendHost, Keepalive, ServerConfig};
+use crate::socket;
+
+/// Head start of one IP address of a name before the next is tried beside it
+/// (RFC 8305, section 5: 250 ms recommended).
+const NEXT_IP_DELAY: Duration = Duration::from_millis(250);
+/// Head start of one configured address before the next is tried beside it.
+/// Longer than a retransmitted SYN takes (1 s, RFC 6298), since the next
+/// address may be another world: one lost packet must not send a player there.
+const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(1500);
+/// Addresses of one name that are tried. A name with more is a pool whose
+/// further members would only be reached after a player has given up.
+const IPS_PER_NAME_MAX: usize = 8;
+
+/// Names to addresses, with a cache that follows the records' time to live.
+#[derive(Clone)]
+pub struct Resolver {
+    dns: Option<TokioResolver>,
+}
+
+impl Resolver {
+    /// The resolver that the system is configured for. Without a usable
+    /// configuration names go to the C library, uncached.
+    #[must_use]
+    pub fn from_system() -> Self {
+        let dns = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        match dns {
+            Ok(dns) => Self { dns: Some(dns) },
+            Err(error) => {
+                tracing::warn!(%error, "no DNS configuration found: names are resolved uncached");
+                Self { dns: None }
+            }
+        }
+    }
+
+    /// All addresses of a name, IPv6 and IPv4 in turn (RFC 8305, section 4).
+    async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let found: Vec<IpAddr> = match &self.dns {
+            Some(dns) => {
+                // The dot makes the name absolute: a search list of the host
+                // would otherwise be asked for each unknown name.
+                let absolute =
+                    if name.contains('.') { format!("{name}.") } else { name.to_owned() };
+                dns.lookup_ip(absolute).await.map_err(io::Error::other)?.iter().collect()
+            }
+            None => tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect(),
+        };
+        let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
+        let mut turns = Vec::with_capacity(v4.len() + v6.len());
+        let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+        loop {
+            match (v6.next(), v4.next()) {
+                (None, None) => break,
+                (a, b) => turns.extend([a, b].into_iter().flatten()),
+            }
+        }
+        turns.truncate(IPS_PER_NAME_MAX);
+        Ok(turns)
+    }
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection, with all options set.
+    pub stream: TcpStream,
+    /// Which of the server's addresses it is.
+    pub address: BackendAddress,
+    /// Where it really leads.
+    pub peer: SocketAddr,
+}
+
+/// No backend could be reached.
+#[derive(Debug, Error)]
+#[error("no backend answered: {}", tries(.attempts))]
+pub struct Unreachable {
+    /// What was tried, and what came of it.
+    pub attempts: Vec<(BackendAddress, io::Error)>,
+}
+
+fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
+    let tries: Vec<_> =
+        attempts.iter().map(|(address, error)| format!("{address} ({error})")).collect();
+    tries.join(", ")
+}
+
+/// Connects to the first address of `server` that answers.
+///
+/// The addresses are tried in their order; each that fails at once gives way to
+/// the next, and each that is silent gets company after a delay. Each single
+/// TCP connect, and each look-up of a name, is bounded by `timeouts.connect`.
+/// Dropping the future gives all attempts up.
+///
+/// # Errors
+///
+/// When all of them have failed.
+pub async fn connect(
+    resolver: &Resolver,
+    server: &ServerConfig,
+    keepalive: &Keepalive,
+) -> Result<Connected, Unreachable> {
+    let bound = server.timeouts.connect;
+    let attempts = server.addresses.iter().map(|address| async move {
+        match connect_address(resolver, address, bound).await {
+            Ok(stream) => Ok((stream, address)),
+            Err(error) => Err((address.clone(), error)),
+        }
+    });
+    let (stream, address) = race(attempts, NEXT_ADDRESS_DELAY)
+        .await
+        .map_err(|attempts| Unreachable { attempts })?;
+    let ready = socket::tune(&stream, keepalive).and_then(|()| stream.peer_addr());
+    match ready {
+        Ok(peer) => Ok(Connected { stream, address: address.clone(), peer }),
+        Err(error) => Err(Unreachable { attempts: vec![(address.clone(), error)] }),
+    }
+}
+
+/// Connects to one configured address, whatever addresses its name has.
+async fn connect_address(
+    resolver: &Resolver,
+    address: &BackendAddress,
+    bound: Duration,
+) -> io::Result<TcpStream> {
+    let name = match &address.host {
+        BackendHost::Ip(ip) => return connect_ip((*ip, address.port).into(), bound).await,
+        BackendHost::Name(name) => name,
+    };
+    let ips = timeout(bound, resolver.addresses(name))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))?
+        .map_err(|error| io::Error::new(error.kind(), format!("name not resolved: {error}")))?;
+    let attempts = ips.into_iter().map(|ip| connect_ip((ip, address.port).into(), bound));
+    race(attempts, NEXT_IP_DELAY).await.map_err(|errors| {
+        errors.into_iter().next_back().unwrap_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
+        })
+    })
+}
+
+async fn connect_ip(address: SocketAddr, bound: Duration) -> io::Result<TcpStream> {
+    timeout(bound, TcpStream::connect(address)).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {bound:?}"))
+    })?
+}
+
+/// Runs attempts until one succeeds: the next begins when the last has failed
+/// or after `delay`, and the others are dropped when one has won.
+async fn race<T, E, F>(attempts: impl Iterator<Item = F>, delay: Duration) -> Result<T, Vec<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut waiting = attempts.peekable();
+    let mut errors = Vec::new();
+    let mut running = FuturesUnordered::new();
+    loop {
+        match waiting.next() {
+            Some(attempt) => running.push(attempt),
+            None if running.is_empty() => return Err(errors),
+            None => {}
+        }
+        let settled = if waiting.peek().is_some() {
+            timeout(delay, running.next()).await.unwrap_or_default()
+        } else {
+            running.next().await
+        };
+        match settled {
+            Some(Ok(won)) => return Ok(won),
+            Some(Err(error)) => errors.push(error),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn after(millis: u64, result: Result<u32, u32>) -> Result<u32, u32> {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        result
+    }
+
+    /// The first in order wins unless it is silent for longer than the delay;
+    /// a failure lets the next begin at once; all failures are kept.
+    #[tokio::test(start_paused = true)]
+    async fn attempts_race_with_a_delay() {
+        let delay = Duration::from_millis(100);
+        let first_is_quick = vec![after(90, Ok(1)), after(0, Ok(2))];
+        assert_eq!(race(first_is_quick.into_iter(), delay).await, Ok(1));
+
+        let first_is_silent = vec![after(10_000, Ok(1)), after(10, Ok(2))];
+        assert_eq!(race(first_is_silent.into_iter(), delay).await, Ok(2));
+
+        let began = tokio::time::Instant::now();
+        let first_fails = vec![after(10, Err(1)), after(10, Ok(2))];
+        assert_eq!(race(first_fails.into_iter(), delay).await, Ok(2));
+        assert_eq!(began.elapsed(), Duration::from_millis(20));
+
+        let all_fail = vec![after(30, Err(1)), after(10, Err(2)), after(10, Err(3))];
+        assert_eq!(race(all_fail.into_iter(), delay).await, Err(vec![1, 2, 3]));
+
+        let none: Vec<std::future::Ready<Result<u32, u32>>> = Vec::new();
+        assert_eq!(race(none.into_iter(), delay).await, Err(Vec::new()));
+    }
+}
