@@ -2,8 +2,10 @@
 
 pub mod capability;
 pub mod config;
+pub mod escape;
 pub mod limit;
 pub mod mode;
+pub mod protocol;
 pub mod proxy_protocol;
 pub mod route;
 pub mod shutdown;

@@ -33,6 +33,14 @@ pub struct Resolver {
     dns: Option<TokioResolver>,
 }
 
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver")
+            .field("cached", &self.dns.is_some())
+            .finish()
+    }
+}
+
 impl Resolver {
     /// The resolver that the system is configured for. Without a usable
     /// configuration names go to the C library, uncached.
@@ -54,11 +62,21 @@ impl Resolver {
             Some(dns) => {
                 // The dot makes the name absolute: a search list of the host
                 // would otherwise be asked for each unknown name.
-                let absolute =
-                    if name.contains('.') { format!("{name}.") } else { name.to_owned() };
-                dns.lookup_ip(absolute).await.map_err(io::Error::other)?.iter().collect()
+                let absolute = if name.contains('.') {
+                    format!("{name}.")
+                } else {
+                    name.to_owned()
+                };
+                dns.lookup_ip(absolute)
+                    .await
+                    .map_err(io::Error::other)?
+                    .iter()
+                    .collect()
             }
-            None => tokio::net::lookup_host((name, 0)).await?.map(|found| found.ip()).collect(),
+            None => tokio::net::lookup_host((name, 0))
+                .await?
+                .map(|found| found.ip())
+                .collect(),
         };
         let (v6, v4): (Vec<_>, Vec<_>) = found.into_iter().partition(IpAddr::is_ipv6);
         let mut turns = Vec::with_capacity(v4.len() + v6.len());
@@ -94,8 +112,10 @@ pub struct Unreachable {
 }
 
 fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
-    let tries: Vec<_> =
-        attempts.iter().map(|(address, error)| format!("{address} ({error})")).collect();
+    let tries: Vec<_> = attempts
+        .iter()
+        .map(|(address, error)| format!("{address} ({error})"))
+        .collect();
     tries.join(", ")
 }
 
@@ -115,20 +135,35 @@ pub async fn connect(
     keepalive: &Keepalive,
 ) -> Result<Connected, Unreachable> {
     let bound = server.timeouts.connect;
-    let attempts = server.addresses.iter().map(|address| async move {
-        match connect_address(resolver, address, bound).await {
-            Ok(stream) => Ok((stream, address)),
-            Err(error) => Err((address.clone(), error)),
-        }
-    });
-    let (stream, address) = race(attempts, NEXT_ADDRESS_DELAY)
-        .await
-        .map_err(|attempts| Unreachable { attempts })?;
-    let ready = socket::tune(&stream, keepalive).and_then(|()| stream.peer_addr());
-    match ready {
-        Ok(peer) => Ok(Connected { stream, address: address.clone(), peer }),
-        Err(error) => Err(Unreachable { attempts: vec![(address.clone(), error)] }),
+    // Futures that have not been polled cost only their place.
+    let mut attempts = Vec::with_capacity(server.addresses.len());
+    for address in &server.addresses {
+        attempts.push(attempt(resolver, address, bound, keepalive));
     }
+    race(attempts.into_iter(), NEXT_ADDRESS_DELAY)
+        .await
+        .map_err(|attempts| Unreachable { attempts })
+}
+
+/// Connects to one configured address and sets the socket up.
+async fn attempt(
+    resolver: &Resolver,
+    address: &BackendAddress,
+    bound: Duration,
+    keepalive: &Keepalive,
+) -> Result<Connected, (BackendAddress, io::Error)> {
+    let connected = connect_address(resolver, address, bound)
+        .await
+        .and_then(|stream| {
+            socket::tune(&stream, keepalive)?;
+            let peer = stream.peer_addr()?;
+            Ok(Connected {
+                stream,
+                address: address.clone(),
+                peer,
+            })
+        });
+    connected.map_err(|error| (address.clone(), error))
 }
 
 /// Connects to one configured address, whatever addresses its name has.
@@ -145,18 +180,28 @@ async fn connect_address(
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))?
         .map_err(|error| io::Error::new(error.kind(), format!("name not resolved: {error}")))?;
-    let attempts = ips.into_iter().map(|ip| connect_ip((ip, address.port).into(), bound));
-    race(attempts, NEXT_IP_DELAY).await.map_err(|errors| {
-        errors.into_iter().next_back().unwrap_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
+    let mut attempts = Vec::with_capacity(ips.len());
+    for ip in ips {
+        attempts.push(connect_ip((ip, address.port).into(), bound));
+    }
+    race(attempts.into_iter(), NEXT_IP_DELAY)
+        .await
+        .map_err(|errors| {
+            errors.into_iter().next_back().unwrap_or_else(|| {
+                io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
+            })
         })
-    })
 }
 
 async fn connect_ip(address: SocketAddr, bound: Duration) -> io::Result<TcpStream> {
-    timeout(bound, TcpStream::connect(address)).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {bound:?}"))
-    })?
+    timeout(bound, TcpStream::connect(address))
+        .await
+        .map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer within {bound:?}"),
+            )
+        })?
 }
 
 /// Runs attempts until one succeeds: the next begins when the last has failed

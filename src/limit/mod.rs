@@ -25,7 +25,11 @@ impl From<IpAddr> for ClientKey {
             IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
-                Self([a, b, c, d].iter().fold(0, |key, part| key << 16 | u64::from(*part)))
+                Self(
+                    [a, b, c, d]
+                        .iter()
+                        .fold(0, |key, part| key << 16 | u64::from(*part)),
+                )
             }
         }
     }

@@ -6,7 +6,7 @@
 //! a round trip, so what has waited longest is least likely to be one.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -34,7 +34,7 @@ struct Inner {
 pub struct PendingGuard {
     inner: Arc<Mutex<Inner>>,
     id: u64,
-    client: Option<ClientKey>,
+    client: OnceLock<ClientKey>,
     per_client_max: u32,
     evicted: Arc<Notify>,
 }
@@ -48,7 +48,11 @@ impl Pending {
     /// Room for `max` connections, of which one client may have `per_client_max`.
     #[must_use]
     pub fn new(max: usize, per_client_max: u32) -> Self {
-        Self { inner: Arc::default(), max: max.max(1), per_client_max }
+        Self {
+            inner: Arc::default(),
+            max: max.max(1),
+            per_client_max,
+        }
     }
 
     /// Takes a place, at the cost of the oldest connection if there is none.
@@ -66,7 +70,7 @@ impl Pending {
         PendingGuard {
             inner: Arc::clone(&self.inner),
             id,
-            client: None,
+            client: OnceLock::new(),
             per_client_max: self.per_client_max,
             evicted,
         }
@@ -87,18 +91,20 @@ impl Pending {
 
 impl PendingGuard {
     /// Counts this connection against its client, once the client is known.
+    /// Only the first call counts.
     ///
     /// # Errors
     ///
     /// When the client has its share of pending connections already.
-    pub fn attribute(&mut self, client: ClientKey) -> Result<(), Refused> {
+    pub fn attribute(&self, client: ClientKey) -> Result<(), Refused> {
         let mut inner = lock(&self.inner);
-        let count = inner.by_client.entry(client).or_default();
-        if *count >= self.per_client_max {
+        let count = inner.by_client.get(&client).copied().unwrap_or_default();
+        if count >= self.per_client_max {
             return Err(Refused);
         }
-        *count += 1;
-        self.client = Some(client);
+        if self.client.set(client).is_ok() {
+            inner.by_client.insert(client, count + 1);
+        }
         Ok(())
     }
 
@@ -112,12 +118,12 @@ impl Drop for PendingGuard {
     fn drop(&mut self) {
         let mut inner = lock(&self.inner);
         inner.by_age.remove(&self.id);
-        if let Some(client) = self.client
-            && let Some(count) = inner.by_client.get_mut(&client)
+        if let Some(client) = self.client.get()
+            && let Some(count) = inner.by_client.get_mut(client)
         {
             *count -= 1;
             if *count == 0 {
-                inner.by_client.remove(&client);
+                inner.by_client.remove(client);
             }
         }
     }
@@ -148,7 +154,11 @@ mod tests {
         first.evicted().await;
         assert_eq!(pending.len(), 2);
         drop(first);
-        assert_eq!(pending.len(), 2, "an evicted connection gives nothing back twice");
+        assert_eq!(
+            pending.len(),
+            2,
+            "an evicted connection gives nothing back twice"
+        );
         drop((second, third));
         assert!(pending.is_empty());
     }
@@ -157,9 +167,9 @@ mod tests {
     #[test]
     fn one_client_cannot_take_all() {
         let pending = Pending::new(100, 2);
-        let mut guards = [pending.enter(), pending.enter(), pending.enter()];
+        let guards = [pending.enter(), pending.enter(), pending.enter()];
         let key = client("192.0.2.1");
-        let results = guards.each_mut().map(|guard| guard.attribute(key));
+        let results = guards.each_ref().map(|guard| guard.attribute(key));
         assert_eq!(results, [Ok(()), Ok(()), Err(Refused)]);
         assert_eq!(pending.enter().attribute(client("192.0.2.2")), Ok(()));
         drop(guards);

@@ -73,8 +73,10 @@ mod tests {
 
     use super::*;
 
-    const QUOTA: Quota =
-        Quota { count: NonZeroU32::new(3).unwrap(), window: Duration::from_secs(9) };
+    const QUOTA: Quota = Quota {
+        count: NonZeroU32::new(3).unwrap(),
+        window: Duration::from_secs(9),
+    };
 
     fn client(n: u32) -> ClientKey {
         IpAddr::from(Ipv4Addr::from(n)).into()
@@ -89,8 +91,14 @@ mod tests {
         let at = |seconds| limiter.allows(client(1), QUOTA, start + Duration::from_secs(seconds));
         assert_eq!([at(0), at(0), at(0), at(0)], [true, true, true, false]);
         assert_eq!([at(2), at(3), at(3)], [false, true, false]);
-        assert_eq!([at(100), at(100), at(100), at(100)], [true, true, true, false]);
-        assert!(limiter.allows(client(2), QUOTA, start), "another client is not concerned");
+        assert_eq!(
+            [at(100), at(100), at(100), at(100)],
+            [true, true, true, false]
+        );
+        assert!(
+            limiter.allows(client(2), QUOTA, start),
+            "another client is not concerned"
+        );
     }
 
     /// However many clients come, the table keeps its bound.
@@ -101,7 +109,11 @@ mod tests {
         for n in 0..200_000 {
             assert!(limiter.allows(client(n), QUOTA, now));
         }
-        let known: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        let known: usize = limiter
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap().len())
+            .sum();
         assert!(known <= CLIENTS_MAX, "{known}");
         assert!(known > CLIENTS_MAX / 2, "{known}: the shards are uneven");
     }

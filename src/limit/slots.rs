@@ -28,7 +28,9 @@ impl Slots {
                 (taken < max).then(|| taken + 1)
             })
             .ok()?;
-        Some(Slot { taken: Arc::clone(&self.taken) })
+        Some(Slot {
+            taken: Arc::clone(&self.taken),
+        })
     }
 
     /// How many places are taken now.
@@ -55,9 +57,14 @@ mod tests {
         let max = NonZeroU32::new(7);
         let won: Vec<Slot> = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..32)
-                .map(|_| scope.spawn(|| (0..50).filter_map(|_| slots.take(max)).collect::<Vec<_>>()))
+                .map(|_| {
+                    scope.spawn(|| (0..50).filter_map(|_| slots.take(max)).collect::<Vec<_>>())
+                })
                 .collect();
-            racers.into_iter().flat_map(|racer| racer.join().unwrap()).collect()
+            racers
+                .into_iter()
+                .flat_map(|racer| racer.join().unwrap())
+                .collect()
         });
         assert_eq!(won.len(), 7);
         assert_eq!(slots.taken(), 7);

@@ -1,0 +1,463 @@
+//! The first packet of a connection: version, host, port, intent.
+
+use thiserror::Error;
+
+use super::frame;
+use super::read::{Cursor, ReadError, write_string};
+use super::varint;
+use crate::route;
+
+/// The most bytes of a handshake frame. A host, a mod loader's marker and a
+/// BungeeCord tail with a signed skin take about 2 KiB; what is longer is not
+/// a handshake.
+pub const HANDSHAKE_BYTES_MAX: usize = 8192;
+/// The most characters of the host itself: the game's own limit for the field,
+/// which its tails may exceed.
+pub const HOST_CHARS_MAX: usize = 255;
+/// The packet id of the handshake.
+pub const HANDSHAKE_ID: i32 = 0;
+
+/// What mod loaders put behind the host: Forge's `FML`, `FML2` and `FML3`
+/// (1.7 to 1.20.1) and `FORGE` with a version (since 1.20.2).
+const MARKER_PREFIXES: [&str; 2] = ["FML", "FORGE"];
+/// What stands in front of each part of a TCPShield tail.
+const REALIP_PREFIX: &str = "///";
+
+/// What a client wants of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Intent {
+    /// The entry in a server list.
+    Status,
+    /// To join.
+    Login,
+    /// To join, sent here by another server (since 1.20.5).
+    Transfer,
+}
+
+impl Intent {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Intent::Status => "status",
+            Intent::Login => "login",
+            Intent::Transfer => "transfer",
+        }
+    }
+
+    const fn number(self) -> i32 {
+        match self {
+            Intent::Status => 1,
+            Intent::Login => 2,
+            Intent::Transfer => 3,
+        }
+    }
+
+    const fn from_number(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Intent::Status),
+            2 => Some(Intent::Login),
+            3 => Some(Intent::Transfer),
+            _ => None,
+        }
+    }
+}
+
+/// The host field of a handshake: the host that the player typed, and the
+/// tails that mod loaders and other proxies put behind it.
+///
+/// The field is kept as it came; the parts are views of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostField {
+    raw: String,
+    /// Where the tails begin.
+    host_bytes: usize,
+}
+
+/// What a part of the tail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Marker,
+    RealIp,
+    Other,
+}
+
+impl HostField {
+    /// Takes a host field apart. Every text is a host field.
+    ///
+    /// A `\0` or `///` ends the host. Of the segments between `\0`s, those that
+    /// begin with `FML` or `FORGE` are mod loaders' markers, those that begin
+    /// with `///` are TCPShield's, and all others are a BungeeCord tail.
+    #[must_use]
+    pub fn parse(field: &str) -> Self {
+        let ends = [field.find('\0'), field.find(REALIP_PREFIX)];
+        let host_bytes = ends.into_iter().flatten().min().unwrap_or(field.len());
+        Self {
+            raw: field.to_owned(),
+            host_bytes,
+        }
+    }
+
+    /// The whole field as it came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.raw
+    }
+
+    /// The host exactly as typed, without tails.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.split().0
+    }
+
+    /// The markers of mod loaders with the `\0` on either side; mostly empty.
+    #[must_use]
+    pub fn markers(&self) -> String {
+        self.collect(|part| part == Part::Marker)
+    }
+
+    /// The TCPShield tail, `///` included; mostly empty.
+    #[must_use]
+    pub fn realip_tail(&self) -> String {
+        self.collect(|part| part == Part::RealIp)
+    }
+
+    /// The BungeeCord tail (`\0` and address, `\0` and player id, `\0` and
+    /// properties) and whatever else is no known tail; mostly empty. It is the
+    /// client's word: a backend must not get it unless the operator says so.
+    #[must_use]
+    pub fn other_tail(&self) -> String {
+        self.collect(|part| part == Part::Other)
+    }
+
+    /// The host in the form that routes are found by: cleaned by
+    /// [`route::normalize`].
+    ///
+    /// What that refuses, such as an IPv6 address, is in lower case without the
+    /// dots at its end. It then equals no configured name and meets `*` alone,
+    /// unless too many dots were all that was wrong with it.
+    #[must_use]
+    pub fn virtual_host(&self) -> String {
+        let host = self.host();
+        route::normalize(host).unwrap_or_else(|_| host.trim_end_matches('.').to_lowercase())
+    }
+
+    /// The field for the backend: `host`, or the client's own exactly as typed,
+    /// followed by the client's tails in their order. The BungeeCord tail is
+    /// left out unless `keep_other_tail`.
+    #[must_use]
+    pub fn rebuild(&self, host: Option<&str>, keep_other_tail: bool) -> String {
+        let mut field = host.unwrap_or(self.host()).to_owned();
+        field.push_str(&self.collect(|part| keep_other_tail || part != Part::Other));
+        field
+    }
+
+    fn split(&self) -> (&str, &str) {
+        self.raw
+            .split_at_checked(self.host_bytes)
+            .unwrap_or((&self.raw, ""))
+    }
+
+    fn collect(&self, wanted: impl Fn(Part) -> bool) -> String {
+        let mut rest = self.split().1;
+        let mut kept = String::new();
+        while !rest.is_empty() {
+            let (part, text, after) = next_part(rest);
+            if wanted(part) {
+                kept.push_str(text);
+            }
+            rest = after;
+        }
+        kept
+    }
+}
+
+/// The first part of a tail that is not empty, its text with its `\0`s, and
+/// what follows it.
+fn next_part(tail: &str) -> (Part, &str, &str) {
+    let content = tail.strip_prefix('\0').unwrap_or(tail);
+    let end = content.find('\0').unwrap_or(content.len());
+    let segment = content.get(..end).unwrap_or(content);
+    let part = if MARKER_PREFIXES
+        .iter()
+        .any(|prefix| segment.starts_with(prefix))
+    {
+        Part::Marker
+    } else if segment.starts_with(REALIP_PREFIX) {
+        Part::RealIp
+    } else {
+        Part::Other
+    };
+    // The `\0` behind a marker belongs to it, any other begins the next part.
+    let closing = usize::from(part == Part::Marker && end < content.len());
+    let len = tail.len() - content.len() + end + closing;
+    let (text, after) = tail.split_at_checked(len).unwrap_or((tail, ""));
+    (part, text, after)
+}
+
+/// The first packet of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// The client's protocol version; any number, see [`version`](super::version).
+    pub protocol: i32,
+    /// The host field.
+    pub host: HostField,
+    /// The port that the player typed or a record of DNS named; it need not be ours.
+    pub port: u16,
+    /// What the client wants.
+    pub intent: Intent,
+}
+
+/// Why a handshake is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HandshakeError {
+    /// A field is malformed, or bytes follow the last.
+    #[error("malformed handshake: {0}")]
+    Malformed(#[from] ReadError),
+    /// The host, without its tails, is over [`HOST_CHARS_MAX`] characters.
+    #[error("the host has more than {HOST_CHARS_MAX} characters")]
+    LongHost,
+    /// The intent is none of status, login and transfer.
+    #[error("unknown intent {0}")]
+    UnknownIntent(i32),
+}
+
+impl Handshake {
+    /// Reads the body of a handshake, the fields behind the packet id.
+    ///
+    /// # Errors
+    ///
+    /// See [`HandshakeError`]. Bytes behind the last field are an error.
+    pub fn parse(body: &[u8]) -> Result<Self, HandshakeError> {
+        let mut cursor = Cursor::new(body);
+        let protocol = cursor.varint()?;
+        // The tails are bounded by the frame alone.
+        let host = HostField::parse(cursor.string(HANDSHAKE_BYTES_MAX)?);
+        if host.host().encode_utf16().count() > HOST_CHARS_MAX {
+            return Err(HandshakeError::LongHost);
+        }
+        let port = cursor.u16()?;
+        let number = cursor.varint()?;
+        let intent = Intent::from_number(number).ok_or(HandshakeError::UnknownIntent(number))?;
+        cursor.finish()?;
+        Ok(Self {
+            protocol,
+            host,
+            port,
+            intent,
+        })
+    }
+
+    /// The whole frame with another host field. Version, port and intent stay
+    /// the client's.
+    #[must_use]
+    pub fn encode_with_host(&self, host_field: &str) -> Vec<u8> {
+        let mut body = Vec::with_capacity(host_field.len() + 16);
+        varint::encode(self.protocol, &mut body);
+        write_string(host_field, &mut body);
+        body.extend_from_slice(&self.port.to_be_bytes());
+        varint::encode(self.intent.number(), &mut body);
+        frame::write(HANDSHAKE_ID, &body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHIELD: &str = "///203.0.113.9:50000///1700000000///c2lnbmF0dXJl/x==";
+
+    fn parse_frame(bytes: &[u8]) -> Result<Handshake, HandshakeError> {
+        let frame = frame::split(bytes, HANDSHAKE_BYTES_MAX).unwrap().unwrap();
+        Handshake::parse(frame.body)
+    }
+
+    fn handshake(field: &str, intent: Intent) -> Handshake {
+        Handshake {
+            protocol: 767,
+            host: HostField::parse(field),
+            port: 25565,
+            intent,
+        }
+    }
+
+    /// Every kind of tail is told apart, in any order, and nothing is lost.
+    #[test]
+    fn host_fields_come_apart() {
+        // field, host, markers, realip, other
+        let table = [
+            ("a.b", "a.b", "", "", ""),
+            ("", "", "", "", ""),
+            ("a\0FML\0", "a", "\0FML\0", "", ""),
+            ("a\0FML2\0", "a", "\0FML2\0", "", ""),
+            ("a\0FML3\0", "a", "\0FML3\0", "", ""),
+            ("a\0FORGE", "a", "\0FORGE", "", ""),
+            ("a\0FORGE47.2.0\0", "a", "\0FORGE47.2.0\0", "", ""),
+            ("a\0::1\0uu\0[]", "a", "", "", "\0::1\0uu\0[]"),
+            ("a\0FML2\0\0ip\0uu", "a", "\0FML2\0", "", "\0ip\0uu"),
+            ("a\0FML2\0ip\0uu", "a", "\0FML2\0", "", "ip\0uu"),
+            ("a\0ip\0uu\0FML\0", "a", "\0FML\0", "", "\0ip\0uu"),
+            ("a\0FML\0\0FORGE\0", "a", "\0FML\0\0FORGE\0", "", ""),
+            ("a///1///2///s", "a", "", "///1///2///s", ""),
+            ("a///1///2///s\0FML\0", "a", "\0FML\0", "///1///2///s", ""),
+            ("a\0FML\0///1///2///s", "a", "\0FML\0", "///1///2///s", ""),
+            ("a\0///1///2", "a", "", "\0///1///2", ""),
+            ("a\0", "a", "", "", "\0"),
+            ("\0\0\0", "", "", "", "\0\0\0"),
+            ("a\0fml\0", "a", "", "", "\0fml\0"),
+            ("a//b", "a//b", "", "", ""),
+        ];
+        for (field, host, markers, realip, other) in table {
+            let parsed = HostField::parse(field);
+            let parts = (
+                parsed.host(),
+                parsed.markers(),
+                parsed.realip_tail(),
+                parsed.other_tail(),
+            );
+            assert_eq!(
+                parts,
+                (host, markers.into(), realip.into(), other.into()),
+                "{field:?}"
+            );
+            assert_eq!(parsed.rebuild(None, true), field);
+        }
+    }
+
+    /// A rewrite changes the host, keeps markers and TCPShield's tail, and
+    /// drops what a stranger says of himself.
+    #[test]
+    fn rewriting_keeps_markers_and_drops_claims() {
+        let field = HostField::parse("Play.Example.com.\0FML3\0");
+        assert_eq!(field.rebuild(None, false), "Play.Example.com.\0FML3\0");
+        assert_eq!(field.rebuild(Some("10.0.0.5"), false), "10.0.0.5\0FML3\0");
+        let field = HostField::parse(&format!("a{SHIELD}\0FML2\0\0ip\0uuid\0[]"));
+        assert_eq!(
+            field.rebuild(Some("b"), false),
+            format!("b{SHIELD}\0FML2\0")
+        );
+        assert_eq!(
+            field.rebuild(Some("b"), true),
+            format!("b{SHIELD}\0FML2\0\0ip\0uuid\0[]")
+        );
+    }
+
+    /// Routes see one form of a host; what is no host name still has a form.
+    #[test]
+    fn virtual_hosts_are_clean() {
+        let table = [
+            ("Play.Example.COM.", "play.example.com"),
+            ("PLAY\0FML2\0", "play"),
+            ("Play///1.2.3.4:1///2", "play"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("FE80::1", "fe80::1"),
+            ("A b..", "a b"),
+            ("Play..", "play"),
+            ("", ""),
+        ];
+        for (field, host) in table {
+            assert_eq!(HostField::parse(field).virtual_host(), host);
+        }
+    }
+
+    /// The intents are three, and no number next to them passes.
+    #[test]
+    fn intents() {
+        for intent in [Intent::Status, Intent::Login, Intent::Transfer] {
+            let bytes = handshake("h", intent).encode_with_host("h");
+            assert_eq!(parse_frame(&bytes).unwrap().intent, intent);
+        }
+        for number in [-1, 0, 4, 255] {
+            let mut body = vec![0, 1, b'h', 0, 1];
+            varint::encode(number, &mut body);
+            assert_eq!(
+                Handshake::parse(&body),
+                Err(HandshakeError::UnknownIntent(number))
+            );
+        }
+    }
+
+    /// One byte short at any place, and one byte long, are refused.
+    #[test]
+    fn exact_length_only() {
+        let bytes = handshake("host", Intent::Login).encode_with_host("host");
+        let body = &bytes[2..];
+        assert!(Handshake::parse(body).is_ok());
+        for cut in 0..body.len() {
+            assert_eq!(
+                Handshake::parse(&body[..cut]),
+                Err(HandshakeError::Malformed(ReadError::Short))
+            );
+        }
+        let long = [body, &[0]].concat();
+        assert_eq!(
+            Handshake::parse(&long),
+            Err(HandshakeError::Malformed(ReadError::Trailing(1)))
+        );
+    }
+
+    /// The host alone has the limit of 255 characters, its tails have not.
+    #[test]
+    fn host_limit() {
+        let at = "a".repeat(HOST_CHARS_MAX);
+        for tail in ["", "\0FML2\0", SHIELD] {
+            let field = format!("{at}{tail}");
+            let bytes = handshake(&field, Intent::Login).encode_with_host(&field);
+            assert!(parse_frame(&bytes).is_ok());
+        }
+        let over = format!("{at}a\0FML2\0");
+        let bytes = handshake(&over, Intent::Login).encode_with_host(&over);
+        assert_eq!(parse_frame(&bytes), Err(HandshakeError::LongHost));
+    }
+
+    /// Lengths that lie and texts that are not UTF-8 are refused.
+    #[test]
+    fn bad_host_fields() {
+        let negative = [0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0, 0, 1];
+        assert_eq!(
+            Handshake::parse(&negative),
+            Err(HandshakeError::Malformed(ReadError::NegativeLength))
+        );
+        assert_eq!(
+            Handshake::parse(&[0, 2, 0xC0, 0x80, 0, 0, 1]),
+            Err(HandshakeError::Malformed(ReadError::NotUtf8))
+        );
+    }
+
+    proptest! {
+        /// Handshakes come back as they were written.
+        #[test]
+        fn round_trip(protocol: i32, field in "[a-zA-Z.\0/FML]{0,120}", port: u16, intent in 1..=3) {
+            let sent = Handshake {
+                protocol,
+                host: HostField::parse(&field),
+                port,
+                intent: Intent::from_number(intent).unwrap(),
+            };
+            let bytes = sent.encode_with_host(sent.host.as_str());
+            prop_assert_eq!(parse_frame(&bytes), Ok(sent));
+        }
+
+        /// The tails are a partition of the field: each byte belongs to one part.
+        #[test]
+        fn parts_lose_nothing(field in "([a-z.\0/]|FML|FORGE|///){0,40}") {
+            let parsed = HostField::parse(&field);
+            let total = parsed.host().len()
+                + parsed.markers().len()
+                + parsed.realip_tail().len()
+                + parsed.other_tail().len();
+            prop_assert_eq!(total, field.len());
+            prop_assert_eq!(parsed.rebuild(None, true), field);
+        }
+
+        /// No bytes make the parser panic.
+        #[test]
+        fn any_bytes(bytes: Vec<u8>) {
+            if let Ok(handshake) = Handshake::parse(&bytes) {
+                let _ = handshake.host.virtual_host();
+            }
+        }
+    }
+}

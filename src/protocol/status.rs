@@ -1,0 +1,317 @@
+//! Entries of the server list: questions, answers, and answers of our own.
+
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::frame::{self, Frame};
+use super::read::{Cursor, ReadError, write_string};
+use super::text;
+use crate::config::model::Motd;
+
+/// The most bytes of a status answer's text, and of its JSON. Clients read
+/// 32767 characters, which are at most 98301 bytes; mod loaders' lists on old
+/// versions are longer, and get more than double.
+pub const STATUS_ANSWER_BYTES_MAX: usize = 262_144;
+/// The most bytes that the frame of a status answer may announce: the text,
+/// its length and the packet id. [`frame::split`]'s limit towards backends.
+pub const STATUS_ANSWER_FRAME_BYTES_MAX: usize = STATUS_ANSWER_BYTES_MAX + 4;
+/// The most bytes that a client's status frame may announce: a ping's id and
+/// number. [`frame::split`]'s limit towards clients.
+pub const STATUS_REQUEST_FRAME_BYTES_MAX: usize = 9;
+
+/// The packet id of a request and of the answer to it.
+const STATUS_ID: i32 = 0;
+/// The packet id of a ping and of the answer to it.
+const PING_ID: i32 = 1;
+
+/// A protocol number that no client has.
+const NO_PROTOCOL: i32 = -1;
+/// The name of the version in our own answers; clients show it only when the
+/// protocol number is not theirs.
+const VERSION_NAME: &str = "infrarust";
+
+/// What a client asks in the status state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPacket {
+    /// For the entry.
+    Request,
+    /// For this number back, to measure the time.
+    Ping(u64),
+}
+
+/// Why a status packet is refused.
+#[derive(Debug, Error)]
+pub enum StatusError {
+    /// A field is malformed, or bytes follow the last.
+    #[error("malformed status packet: {0}")]
+    Malformed(#[from] ReadError),
+    /// A packet that the status state does not have.
+    #[error("unknown status packet {0}")]
+    UnknownPacket(i32),
+    /// The answer's text is not JSON, or nested too deeply.
+    #[error("the status answer is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The answer's JSON is no object.
+    #[error("the status answer is not an object")]
+    NotAnObject,
+}
+
+/// The whole frame that asks for a status.
+#[must_use]
+pub fn request() -> Vec<u8> {
+    frame::write(STATUS_ID, &[])
+}
+
+/// The whole frame of a ping, and of the answer to it, which is the same.
+#[must_use]
+pub fn ping(number: u64) -> Vec<u8> {
+    frame::write(PING_ID, &number.to_be_bytes())
+}
+
+/// The whole frame of a status answer. `json` stays within
+/// [`STATUS_ANSWER_BYTES_MAX`] bytes.
+#[must_use]
+pub fn response(json: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(json.len() + 3);
+    write_string(json, &mut body);
+    frame::write(STATUS_ID, &body)
+}
+
+/// Reads what a client asks.
+///
+/// # Errors
+///
+/// When it is neither a request nor a ping, or not exactly one.
+pub fn parse_question(frame: &Frame<'_>) -> Result<StatusPacket, StatusError> {
+    let mut cursor = Cursor::new(frame.body);
+    let packet = match frame.id {
+        STATUS_ID => StatusPacket::Request,
+        PING_ID => StatusPacket::Ping(cursor.u64()?),
+        other => return Err(StatusError::UnknownPacket(other)),
+    };
+    cursor.finish()?;
+    Ok(packet)
+}
+
+/// Reads a backend's answer to a request: an object, whatever is in it.
+///
+/// # Errors
+///
+/// When it is another packet, malformed, over [`STATUS_ANSWER_BYTES_MAX`]
+/// bytes, or not a JSON object.
+pub fn parse_response(frame: &Frame<'_>) -> Result<Value, StatusError> {
+    if frame.id != STATUS_ID {
+        return Err(StatusError::UnknownPacket(frame.id));
+    }
+    let mut cursor = Cursor::new(frame.body);
+    let bytes = cursor.bytes(STATUS_ANSWER_BYTES_MAX)?;
+    cursor.finish()?;
+    // The parser bounds the depth by itself.
+    let answer: Value = serde_json::from_slice(bytes)?;
+    if !answer.is_object() {
+        return Err(StatusError::NotAnObject);
+    }
+    Ok(answer)
+}
+
+/// Reads a backend's answer to a ping.
+///
+/// # Errors
+///
+/// When it is another packet or malformed.
+pub fn parse_pong(frame: &Frame<'_>) -> Result<u64, StatusError> {
+    match parse_question(frame)? {
+        StatusPacket::Ping(number) => Ok(number),
+        StatusPacket::Request => Err(StatusError::UnknownPacket(frame.id)),
+    }
+}
+
+/// Lays what the operator has set over a backend's answer. What is not set
+/// stays the backend's.
+///
+/// `version_name` changes the name alone: the backend's protocol number stays,
+/// so that clients whose version fits see the number of players, and all others
+/// see the name. An answer that is no object ([`parse_response`] gives none)
+/// stays as it is.
+pub fn overlay(answer: &mut Value, motd: &Motd) {
+    let Value::Object(answer) = answer else {
+        return;
+    };
+    if let Some(text) = &motd.text {
+        answer.insert("description".to_owned(), text::component(text));
+    }
+    if let Some(favicon) = motd
+        .favicon
+        .as_deref()
+        .and_then(|uri| std::str::from_utf8(uri).ok())
+    {
+        answer.insert("favicon".to_owned(), favicon.into());
+    }
+    if let Some(name) = &motd.version_name {
+        set_within(answer, "version", "name", name.as_str().into());
+    }
+    if let Some(max) = motd.max_players {
+        set_within(answer, "players", "max", max.into());
+    }
+}
+
+/// A complete answer for when no backend gives one.
+///
+/// Its protocol number is the client's, so that the entry looks joinable and
+/// shows the players. Clients show the version's name only when the number is
+/// not theirs: with `version_name` set it is therefore −1, and the name stands
+/// in red where the players would. Clients can join in either case.
+/// `fallback_text` is the description when `motd` has none.
+#[must_use]
+pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
+    let protocol = match motd.version_name {
+        Some(_) => NO_PROTOCOL,
+        None => protocol,
+    };
+    let mut answer = json!({
+        "version": { "name": VERSION_NAME, "protocol": protocol },
+        "players": { "max": 0, "online": 0 },
+        "description": text::component(fallback_text),
+    });
+    overlay(&mut answer, motd);
+    answer
+}
+
+/// Sets a field of an object inside `parent`, which replaces what is no object.
+fn set_within(parent: &mut Map<String, Value>, key: &str, field: &str, value: Value) {
+    let mut child = match parent.remove(key) {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    };
+    child.insert(field.to_owned(), value);
+    parent.insert(key.to_owned(), Value::Object(child));
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn first(bytes: &[u8]) -> Frame<'_> {
+        frame::split(bytes, STATUS_ANSWER_FRAME_BYTES_MAX)
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Requests and pings are read back; nothing beside them is.
+    #[test]
+    fn questions() {
+        assert_eq!(request(), [1, 0]);
+        assert_eq!(
+            parse_question(&first(&request())).unwrap(),
+            StatusPacket::Request
+        );
+        let bytes = ping(u64::MAX - 1);
+        assert_eq!(bytes.len(), STATUS_REQUEST_FRAME_BYTES_MAX + 1);
+        assert_eq!(
+            parse_question(&first(&bytes)).unwrap(),
+            StatusPacket::Ping(u64::MAX - 1)
+        );
+        assert_eq!(parse_pong(&first(&bytes)).unwrap(), u64::MAX - 1);
+        for (id, len) in [(0, 1), (1, 7), (1, 9), (2, 0), (-1, 0)] {
+            let bytes = frame::write(id, &vec![0; len]);
+            assert!(parse_question(&first(&bytes)).is_err(), "{id} with {len}");
+        }
+        assert!(parse_pong(&first(&request())).is_err());
+    }
+
+    /// Answers must be one JSON object of bounded size and depth.
+    #[test]
+    fn responses() {
+        let parse = |json: &str| parse_response(&first(&response(json)));
+        assert_eq!(parse(r#"{"a":1}"#).unwrap(), json!({"a": 1}));
+        for bad in ["", "[]", "\"x\"", "{", "{} x", "null"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert!(matches!(parse(&deep), Err(StatusError::Json(_))));
+
+        let sized = |len: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(len - 8));
+        assert!(parse(&sized(STATUS_ANSWER_BYTES_MAX)).is_ok());
+        let over = response(&sized(STATUS_ANSWER_BYTES_MAX + 1));
+        assert!(frame::split(&over, STATUS_ANSWER_FRAME_BYTES_MAX).is_err());
+        let frame = frame::split(&over, frame::FRAME_BYTES_MAX)
+            .unwrap()
+            .unwrap();
+        assert!(matches!(
+            parse_response(&frame),
+            Err(StatusError::Malformed(ReadError::TooLong { .. }))
+        ));
+        let trailing = frame::write(0, &[2, b'{', b'}', 0]);
+        assert!(parse_response(&first(&trailing)).is_err());
+    }
+
+    /// Each key of a MOTD has its place, and an empty MOTD changes nothing.
+    #[test]
+    fn overlays() {
+        let backend = json!({
+            "version": {"name": "1.20", "protocol": 763},
+            "players": {"max": 20, "online": 3, "sample": []},
+            "description": "old",
+            "forgeData": {"d": "x"},
+        });
+        let mut answer = backend.clone();
+        overlay(&mut answer, &Motd::default());
+        assert_eq!(answer, backend);
+
+        let motd = Motd {
+            text: Some("§anew".into()),
+            favicon: Some(Bytes::from_static(b"data:image/png;base64,AA==")),
+            version_name: Some("net".into()),
+            max_players: Some(7),
+        };
+        overlay(&mut answer, &motd);
+        assert_eq!(
+            answer,
+            json!({
+                "version": {"name": "net", "protocol": 763},
+                "players": {"max": 7, "online": 3, "sample": []},
+                "description": {"text": "§anew"},
+                "favicon": "data:image/png;base64,AA==",
+                "forgeData": {"d": "x"},
+            })
+        );
+
+        let mut odd = json!({"version": 3, "players": []});
+        overlay(&mut odd, &motd);
+        assert_eq!(odd["version"], json!({"name": "net"}));
+        assert_eq!(odd["players"], json!({"max": 7}));
+    }
+
+    /// Our own answer fits every client, or shows the operator's version name.
+    #[test]
+    fn own_answers() {
+        let answer = from_motd(&Motd::default(), 47, "asleep");
+        assert_eq!(answer["version"]["protocol"], 47);
+        assert_eq!(answer["description"]["text"], "asleep");
+        assert_eq!(answer["players"], json!({"max": 0, "online": 0}));
+
+        let motd = Motd {
+            text: Some(r#"{"text":"x","bold":true}"#.into()),
+            version_name: Some("Maintenance".into()),
+            ..Motd::default()
+        };
+        let answer = from_motd(&motd, 47, "asleep");
+        assert_eq!(
+            answer["version"],
+            json!({"name": "Maintenance", "protocol": -1})
+        );
+        assert_eq!(answer["description"], json!({"text": "x", "bold": true}));
+    }
+
+    proptest! {
+        /// No bytes make a parser panic.
+        #[test]
+        fn any_bytes(id in -1..3, body: Vec<u8>) {
+            let frame = Frame { id, body: &body, wire_bytes: 0 };
+            let _ = (parse_question(&frame), parse_response(&frame), parse_pong(&frame));
+        }
+    }
+}
