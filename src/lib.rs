@@ -3,6 +3,7 @@
 pub mod capability;
 pub mod config;
 pub mod escape;
+pub mod forward;
 pub mod limit;
 pub mod mode;
 pub mod protocol;

@@ -20,7 +20,8 @@ pub const V1_19_3: i32 = 761;
 pub const V1_20_2: i32 = 764;
 /// 1.20.5: transfers, cookies, and whether an encryption request authenticates.
 pub const V1_20_5: i32 = 766;
-/// 1.21.11, the newest whose packets were compared with this code.
+/// 1.21.11, the newest release whose login is taken as known; its layout is
+/// that of 1.20.5. What is newer is read leniently.
 pub const NEWEST: i32 = 774;
 
 /// Snapshots since 1.16.4-pre1 count from here, in an order of their own, so

@@ -1,0 +1,765 @@
+//! One suite for every forwarder, over real sockets.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::time::Instant;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::*;
+
+const MIB: usize = 1024 * 1024;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const NO_LIMITS: Limits = Limits {
+    read: None,
+    write: None,
+    half_close: PATIENCE,
+};
+
+/// Text that a backend says before it goes away.
+const LAST_WORDS: &[u8] = b"you are not whitelisted on this server";
+
+fn all() -> Vec<AnyForwarder> {
+    [Relay::Copy, Relay::Splice, Relay::Adaptive]
+        .map(|relay| select(relay).0)
+        .to_vec()
+}
+
+/// Two ends of one connection.
+async fn connected(buffer_bytes: Option<usize>) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (here, _) = listener.accept().await.unwrap();
+    for socket in [&there, &here] {
+        socket.set_nodelay(true).unwrap();
+        if let Some(bytes) = buffer_bytes {
+            SockRef::from(socket).set_send_buffer_size(bytes).unwrap();
+            SockRef::from(socket).set_recv_buffer_size(bytes).unwrap();
+        }
+    }
+    (there, here)
+}
+
+/// A player, a backend, and the session between them that nobody relays yet.
+struct Rig {
+    player: TcpStream,
+    server: TcpStream,
+    session: Session,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+/// The same while it is relayed.
+struct Running {
+    player: TcpStream,
+    server: TcpStream,
+    relay: JoinHandle<Outcome>,
+    counters: Arc<Counters>,
+    stop: CancellationToken,
+}
+
+async fn rig(limits: Limits, buffer_bytes: Option<usize>) -> Rig {
+    let (player, client) = connected(buffer_bytes).await;
+    let (backend, server) = connected(buffer_bytes).await;
+    let counters = Arc::new(Counters::default());
+    let stop = CancellationToken::new();
+    Rig {
+        player,
+        server,
+        session: Session {
+            client,
+            backend,
+            limits,
+            counters: Arc::clone(&counters),
+            stop: stop.clone(),
+        },
+        counters,
+        stop,
+    }
+}
+
+impl Rig {
+    fn run(self, forwarder: AnyForwarder) -> Running {
+        let session = self.session;
+        Running {
+            player: self.player,
+            server: self.server,
+            relay: tokio::spawn(async move { forwarder.forward(session).await }),
+            counters: self.counters,
+            stop: self.stop,
+        }
+    }
+}
+
+/// Waits for the outcome, and checks it against the live counters.
+async fn outcome(relay: JoinHandle<Outcome>, counters: &Counters) -> Outcome {
+    let outcome = timeout(PATIENCE, relay).await.unwrap().unwrap();
+    assert_eq!(
+        outcome.serverbound_bytes,
+        counters.get(Direction::Serverbound)
+    );
+    assert_eq!(
+        outcome.clientbound_bytes,
+        counters.get(Direction::Clientbound)
+    );
+    outcome
+}
+
+async fn read_all(socket: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    timeout(PATIENCE, socket.read_to_end(&mut bytes))
+        .await
+        .unwrap()
+        .unwrap();
+    bytes
+}
+
+fn reset(socket: TcpStream) {
+    SockRef::from(&socket)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(socket);
+}
+
+/// xorshift64: enough to vary chunks, and it repeats from a printed seed.
+#[derive(Clone)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(below).unwrap()).unwrap()
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count)
+            .map(|_| u8::try_from(self.next(256)).unwrap())
+            .collect()
+    }
+
+    /// Mostly small, as in the game; sometimes more than any buffer holds.
+    fn chunk(&mut self) -> usize {
+        let most = [40, 1500, 20_000, 300_000][self.next(4)];
+        1 + self.next(most)
+    }
+}
+
+/// Bytes whose period shares no factor with any buffer, so that a lost,
+/// doubled or displaced byte shows.
+const PERIOD: usize = 262_147;
+
+async fn send(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    pattern: &[u8],
+    total: usize,
+    mut random: Random,
+) {
+    let mut at = 0;
+    while at < total {
+        let offset = at % pattern.len();
+        let most = random.chunk().min(total - at).min(pattern.len() - offset);
+        writer
+            .write_all(&pattern[offset..offset + most])
+            .await
+            .unwrap();
+        at += most;
+        if random.next(50) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+async fn receive(
+    reader: &mut (impl AsyncReadExt + Unpin),
+    pattern: &[u8],
+    mut random: Random,
+) -> usize {
+    let mut buffer = vec![0; 300_000];
+    let mut at = 0;
+    loop {
+        let most = random.chunk();
+        let read = reader.read(&mut buffer[..most]).await.unwrap();
+        if read == 0 {
+            return at;
+        }
+        let mut seen = 0;
+        while seen < read {
+            let offset = (at + seen) % pattern.len();
+            let part = (read - seen).min(pattern.len() - offset);
+            assert!(
+                buffer[seen..seen + part] == pattern[offset..offset + part],
+                "wrong bytes after {}",
+                at + seen
+            );
+            seen += part;
+        }
+        at += read;
+    }
+}
+
+/// Off Linux every `relay` copies, with the words that operators know; on it none does.
+#[test]
+fn selection_falls_back_with_a_warning() {
+    for relay in [Relay::Splice, Relay::Adaptive] {
+        let (chosen, warning) = resolve(relay, false);
+        assert_eq!(chosen, Relay::Copy);
+        assert_eq!(
+            warning,
+            Some(
+                "ZeroCopy mode requested but splice is only available on Linux, falling back to CopyForwarder"
+            )
+        );
+        assert_eq!(resolve(relay, true), (relay, None));
+    }
+    assert_eq!(resolve(Relay::Copy, false), (Relay::Copy, None));
+    for relay in [Relay::Copy, Relay::Splice, Relay::Adaptive] {
+        let (forwarder, warning) = select(relay);
+        assert_eq!(forwarder.relay(), resolve(relay, SPLICE_AVAILABLE).0);
+        assert_eq!(warning, resolve(relay, SPLICE_AVAILABLE).1);
+    }
+}
+
+/// What an idle session costs beside its sockets, held in view.
+#[tokio::test]
+async fn a_relay_is_small() {
+    let relay = select(Relay::Adaptive).0;
+    let future = relay.forward(rig(NO_LIMITS, None).await.session);
+    let bytes = size_of_val(&future);
+    println!("{bytes} bytes");
+    assert!(bytes <= 512, "{bytes} bytes");
+}
+
+/// Random chunks both ways at once arrive byte for byte, and are all counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn bytes_are_exact_both_ways() {
+    const TOTAL: usize = 32 * MIB;
+    let seed =
+        u64::from(std::process::id()) << 20 | u64::from(Instant::now().elapsed().subsec_nanos());
+    let seed = seed ^ std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    println!("seed {seed:#x}");
+    let mut random = Random(seed | 1);
+    let pattern: Arc<[u8]> = random.bytes(PERIOD).into();
+    for forwarder in all() {
+        let running = rig(NO_LIMITS, None).await.run(forwarder);
+        let mut peers = JoinSet::new();
+        for socket in [running.player, running.server] {
+            let (mut reader, mut writer) = socket.into_split();
+            let both = [Random(random.0 ^ 5), Random(random.0 ^ 77)];
+            random.next(7);
+            let [out, into] = both;
+            let shared = Arc::clone(&pattern);
+            peers.spawn(async move {
+                send(&mut writer, &shared, TOTAL, out).await;
+                writer.shutdown().await.unwrap();
+                // Keep the half until the peer has read it all.
+                std::future::pending::<()>().await;
+                0
+            });
+            let shared = Arc::clone(&pattern);
+            peers.spawn(async move { receive(&mut reader, &shared, into).await });
+        }
+        for _ in 0..2 {
+            let received = timeout(PATIENCE, peers.join_next()).await.unwrap();
+            assert_eq!(received.unwrap().unwrap(), TOTAL, "{forwarder:?}");
+        }
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert!(matches!(outcome.end, End::Closed(_)), "{outcome:?}");
+        assert_eq!(outcome.serverbound_bytes, TOTAL as u64);
+        assert_eq!(outcome.clientbound_bytes, TOTAL as u64);
+        assert!(!outcome.degraded);
+    }
+}
+
+/// While a receiver takes nothing the proxy holds one chunk and reads no
+/// more; afterwards everything arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_does_not_grow_memory() {
+    const BUFFER: usize = 32 * 1024;
+    // A send that moved nothing for so long means that everybody stands still.
+    const STILL: Duration = Duration::from_millis(300);
+    let pattern = Random(99).bytes(PERIOD);
+    for forwarder in all() {
+        let running = rig(NO_LIMITS, Some(BUFFER)).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        let mut sent = 0;
+        loop {
+            let offset = sent % PERIOD;
+            match timeout(STILL, server.write(&pattern[offset..])).await {
+                Ok(written) => sent += written.unwrap(),
+                Err(_) => break,
+            }
+            assert!(sent < 8 * MIB, "{forwarder:?} reads on");
+        }
+        let moved = usize::try_from(running.counters.get(Direction::Clientbound)).unwrap();
+        // Linux doubles the buffers asked for. On the sender's leg one buffer
+        // sends and one receives, and one chunk is in the proxy.
+        let bound = 2 * 2 * BUFFER + CHUNK_BYTES;
+        assert!(sent - moved <= bound, "{forwarder:?} {sent} {moved}");
+        // The other direction is not held up by it.
+        player.write_all(b"still here").await.unwrap();
+        let mut answer = [0; 10];
+        timeout(PATIENCE, server.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        server.shutdown().await.unwrap();
+        let received = timeout(PATIENCE, receive(&mut player, &pattern, Random(3)))
+            .await
+            .unwrap();
+        assert_eq!(received, sent);
+        drop(player);
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::Closed(Side::Backend));
+        assert_eq!(outcome.clientbound_bytes, sent as u64);
+    }
+}
+
+/// After a side has ended its stream it still receives everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_lets_the_other_side_go_on() {
+    const TOTAL: usize = 4 * MIB;
+    let pattern = Random(7).bytes(PERIOD);
+    for forwarder in all() {
+        for first in [Side::Client, Side::Backend] {
+            let running = rig(NO_LIMITS, None).await.run(forwarder);
+            let (mut ends, mut goes_on) = match first {
+                Side::Client => (running.player, running.server),
+                Side::Backend => (running.server, running.player),
+            };
+            ends.write_all(LAST_WORDS).await.unwrap();
+            ends.shutdown().await.unwrap();
+            assert_eq!(read_all(&mut goes_on).await, LAST_WORDS);
+            let received = {
+                let sending = async {
+                    send(&mut goes_on, &pattern, TOTAL, Random(11)).await;
+                    goes_on.shutdown().await.unwrap();
+                };
+                let (received, ()) =
+                    tokio::join!(receive(&mut ends, &pattern, Random(13)), sending);
+                received
+            };
+            assert_eq!(received, TOTAL);
+            let outcome = outcome(running.relay, &running.counters).await;
+            assert_eq!(outcome.end, End::Closed(first));
+            let (few, many) = match first {
+                Side::Client => (outcome.serverbound_bytes, outcome.clientbound_bytes),
+                Side::Backend => (outcome.clientbound_bytes, outcome.serverbound_bytes),
+            };
+            assert_eq!((few, many), (LAST_WORDS.len() as u64, TOTAL as u64));
+        }
+    }
+}
+
+/// What a side sent before its reset arrives, and the other side sees an end,
+/// whether or not it was itself sending to the one that went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_words_before_a_reset_arrive() {
+    for forwarder in all() {
+        for (gone, other_sends) in [
+            (Side::Backend, false),
+            (Side::Backend, true),
+            (Side::Client, false),
+            (Side::Client, true),
+        ] {
+            let mut rig = rig(NO_LIMITS, None).await;
+            let (mut goes, stays) = match gone {
+                Side::Client => (rig.player, &mut rig.server),
+                Side::Backend => (rig.server, &mut rig.player),
+            };
+            if other_sends {
+                stays.write_all(&[1; 1000]).await.unwrap();
+            }
+            // Both are in the proxy's kernel before the relay looks.
+            goes.write_all(LAST_WORDS).await.unwrap();
+            reset(goes);
+            let session = rig.session;
+            let relay = tokio::spawn(async move { forwarder.forward(session).await });
+            assert_eq!(read_all(stays).await, LAST_WORDS);
+            // Whoever stays may go on for a while: it is read and dropped, since
+            // a reset now could overtake the text on a real network.
+            for _ in 0..50 {
+                stays.write_all(&[2; 100]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            stays.shutdown().await.unwrap();
+            let outcome = outcome(relay, &rig.counters).await;
+            assert_eq!(outcome.end, End::Reset(gone), "{forwarder:?}");
+            let (to_gone, from_gone) = match gone {
+                Side::Client => (outcome.clientbound_bytes, outcome.serverbound_bytes),
+                Side::Backend => (outcome.serverbound_bytes, outcome.clientbound_bytes),
+            };
+            assert_eq!((to_gone, from_gone), (0, LAST_WORDS.len() as u64));
+        }
+    }
+}
+
+/// A receiver that vanishes in the middle of a stream does not keep the
+/// sender's last bytes from the other direction, nor the session alive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_error_lets_the_other_direction_drain() {
+    let limits = Limits {
+        half_close: Duration::from_millis(500),
+        ..NO_LIMITS
+    };
+    for forwarder in all() {
+        let running = rig(limits, Some(32 * 1024)).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        // The proxy is stuck with bytes for a player that reads nothing.
+        let sending = tokio::spawn(async move {
+            while server.write_all(&[7; 65_536]).await.is_ok() {}
+            server
+        });
+        player.readable().await.unwrap();
+        player.write_all(LAST_WORDS).await.unwrap();
+        let words = LAST_WORDS.len() as u64;
+        while running.counters.get(Direction::Serverbound) < words {
+            tokio::task::yield_now().await;
+        }
+        // Unread bytes turn this close into a reset.
+        drop(player);
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end.side(), Some(Side::Client));
+        assert_eq!(outcome.serverbound_bytes, words);
+        let mut server = timeout(PATIENCE, sending).await.unwrap().unwrap();
+        let mut heard = vec![0; LAST_WORDS.len()];
+        // The reset of the connection may have come by now; what was received is still there.
+        server.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, LAST_WORDS);
+    }
+}
+
+/// Hundreds of sessions on few workers, small messages, no cross-talk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_sessions_at_once() {
+    const SESSIONS: u32 = 300;
+    const MESSAGES: u32 = 20;
+    for forwarder in all() {
+        let mut sessions = JoinSet::new();
+        for number in 0..SESSIONS {
+            let running = rig(NO_LIMITS, None).await.run(forwarder);
+            let (mut player, mut server) = (running.player, running.server);
+            sessions.spawn(async move {
+                for message in 0..MESSAGES {
+                    let sent = [number.to_be_bytes(), message.to_be_bytes()].concat();
+                    let mut heard = [0; 8];
+                    player.write_all(&sent).await.unwrap();
+                    server.read_exact(&mut heard).await.unwrap();
+                    assert_eq!(heard[..], sent[..]);
+                    server.write_all(&heard).await.unwrap();
+                    player.read_exact(&mut heard).await.unwrap();
+                    assert_eq!(heard[..], sent[..]);
+                }
+                drop(player);
+                assert_eq!(read_all(&mut server).await, b"");
+                drop(server);
+                outcome(running.relay, &running.counters).await
+            });
+        }
+        while let Some(outcome) = timeout(PATIENCE, sessions.join_next()).await.unwrap() {
+            let outcome = outcome.unwrap();
+            let bytes = u64::from(MESSAGES) * 8;
+            assert_eq!(outcome.serverbound_bytes, bytes);
+            assert_eq!(outcome.clientbound_bytes, bytes);
+            assert_eq!(outcome.end, End::Closed(Side::Client));
+        }
+    }
+}
+
+/// Not before the limit, and a quarter of it later at most (and what a busy machine adds).
+fn assert_about(limit: Duration, since: Instant) {
+    let took = since.elapsed();
+    let slack = Duration::from_millis(400);
+    assert!(
+        took >= limit && took <= limit * 5 / 4 + slack,
+        "{took:?} for {limit:?}"
+    );
+}
+
+/// A silent direction ends the session though the other one is busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn read_limit() {
+    let limit = Duration::from_millis(400);
+    let limits = Limits {
+        read: Some(limit),
+        ..NO_LIMITS
+    };
+    for forwarder in all() {
+        let mut running = rig(limits, None).await.run(forwarder);
+        running.player.write_all(b"hello").await.unwrap();
+        let mut heard = [0; 5];
+        running.server.read_exact(&mut heard).await.unwrap();
+        let since = Instant::now();
+        let mut server = running.server;
+        let busy = tokio::spawn(async move {
+            while server.write_all(b"tick").await.is_ok() {
+                tokio::time::sleep(limit / 10).await;
+            }
+        });
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::ReadTimeout(Direction::Serverbound));
+        assert!(since.elapsed() >= limit.saturating_sub(Duration::from_millis(20)));
+        assert_about(limit, since - Duration::from_millis(20));
+        assert!(outcome.clientbound_bytes >= 4);
+        busy.await.unwrap();
+    }
+}
+
+/// Bytes that wait for a receiver that does not read end the session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn write_limit() {
+    let limit = Duration::from_millis(400);
+    let limits = Limits {
+        write: Some(limit),
+        ..NO_LIMITS
+    };
+    for forwarder in all() {
+        let running = rig(limits, Some(32 * 1024)).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        let since = Instant::now();
+        let flood =
+            tokio::spawn(async move { while server.write_all(&[7; 65_536]).await.is_ok() {} });
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::WriteTimeout(Direction::Clientbound));
+        assert_about(limit, since);
+        flood.await.unwrap();
+        // Counted is what the player's side was given, to the byte.
+        let received = read_all(&mut player).await;
+        assert_eq!(received.len() as u64, outcome.clientbound_bytes);
+    }
+}
+
+/// After one side's end the other is cut off, even in the middle of sending.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_limit() {
+    let limit = Duration::from_millis(300);
+    let limits = Limits {
+        half_close: limit,
+        ..NO_LIMITS
+    };
+    for forwarder in all() {
+        let running = rig(limits, None).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        let busy = tokio::spawn(async move {
+            while server.write_all(b"tick").await.is_ok() {
+                tokio::time::sleep(limit / 10).await;
+            }
+        });
+        let since = Instant::now();
+        player.shutdown().await.unwrap();
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::HalfCloseTimeout(Side::Client));
+        assert_about(limit, since);
+        assert_eq!(
+            read_all(&mut player).await.len() as u64,
+            outcome.clientbound_bytes
+        );
+        busy.await.unwrap();
+    }
+}
+
+/// A side that never stops sending to one that is gone is cut off, and the
+/// cause stays what it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropping_bytes_is_bounded() {
+    let limit = Duration::from_millis(300);
+    let limits = Limits {
+        half_close: limit,
+        ..NO_LIMITS
+    };
+    for forwarder in all() {
+        let running = rig(limits, None).await.run(forwarder);
+        let mut server = running.server;
+        let since = Instant::now();
+        reset(running.player);
+        let busy =
+            tokio::spawn(async move { while server.write_all(&[7; 65_536]).await.is_ok() {} });
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::Reset(Side::Client));
+        assert_about(limit, since);
+        busy.await.unwrap();
+    }
+}
+
+/// A stop ends a busy session and an idle one at once; the counts say what arrived.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_is_immediate_and_counts_are_true() {
+    for forwarder in all() {
+        for busy in [false, true] {
+            let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(forwarder);
+            let (mut player, mut server) = (running.player, running.server);
+            server.write_all(LAST_WORDS).await.unwrap();
+            player.readable().await.unwrap();
+            let flood = tokio::spawn(async move {
+                while busy && server.write_all(&[7; 65_536]).await.is_ok() {}
+                server
+            });
+            running.stop.cancel();
+            let outcome = outcome(running.relay, &running.counters).await;
+            assert_eq!(outcome.end, End::Stopped);
+            assert!(outcome.clientbound_bytes >= LAST_WORDS.len() as u64);
+            let received = read_all(&mut player).await;
+            assert_eq!(received.len() as u64, outcome.clientbound_bytes);
+            flood.await.unwrap();
+        }
+    }
+}
+
+/// A relay whose future is dropped closes both sockets and leaves true counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_relay_leaves_true_counts() {
+    for forwarder in all() {
+        let running = rig(NO_LIMITS, None).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        server.write_all(LAST_WORDS).await.unwrap();
+        player.readable().await.unwrap();
+        running.relay.abort();
+        assert!(running.relay.await.unwrap_err().is_cancelled());
+        assert_eq!(read_all(&mut server).await, b"");
+        let received = read_all(&mut player).await;
+        assert_eq!(
+            received.len() as u64,
+            running.counters.get(Direction::Clientbound)
+        );
+    }
+}
+
+/// A future that moves to another task hears of the stop and of its limits there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_may_move_between_tasks() {
+    for limits in [
+        NO_LIMITS,
+        Limits {
+            read: Some(Duration::from_millis(300)),
+            ..NO_LIMITS
+        },
+    ] {
+        let rig = rig(limits, None).await;
+        let session = rig.session;
+        let mut relay = Box::pin(async move { CopyForwarder.forward(session).await });
+        let nudge = Duration::from_millis(20);
+        assert!(timeout(nudge, &mut relay).await.is_err());
+        let relay = tokio::spawn(relay);
+        tokio::time::sleep(nudge).await;
+        if limits.read.is_none() {
+            rig.stop.cancel();
+        }
+        let outcome = outcome(relay, &rig.counters).await;
+        match limits.read {
+            None => assert_eq!(outcome.end, End::Stopped),
+            Some(_) => assert!(matches!(outcome.end, End::ReadTimeout(_))),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod pipes {
+    use std::fs::OpenOptions;
+    use std::os::fd::OwnedFd;
+    use std::sync::atomic::AtomicUsize;
+
+    use nix::errno::Errno;
+
+    use super::*;
+
+    async fn relay_four_mib(forwarder: AnyForwarder) -> Outcome {
+        const TOTAL: usize = 4 * MIB;
+        let pattern = Random(21).bytes(PERIOD);
+        let running = rig(NO_LIMITS, None).await.run(forwarder);
+        let (mut player, mut server) = (running.player, running.server);
+        let sending = async {
+            send(&mut server, &pattern, TOTAL, Random(22)).await;
+            server.shutdown().await.unwrap();
+        };
+        let (received, ()) = tokio::join!(receive(&mut player, &pattern, Random(23)), sending);
+        assert_eq!(received, TOTAL);
+        drop(player);
+        outcome(running.relay, &running.counters).await
+    }
+
+    /// Where no pipe can be made the session copies, says so, and is counted.
+    #[tokio::test]
+    async fn without_pipes_sessions_copy() {
+        let none: pipe::MakePipe = || Err(Errno::EMFILE.into());
+        let before = pipe::degraded_directions();
+        for forwarder in [
+            AnyForwarder::Splice(SpliceForwarder::with_pipes(none)),
+            AnyForwarder::Adaptive(AdaptiveForwarder::with_pipes(none)),
+        ] {
+            let outcome = relay_four_mib(forwarder).await;
+            assert!(outcome.degraded);
+            assert_eq!(outcome.end, End::Closed(Side::Backend));
+        }
+        assert!(pipe::degraded_directions() >= before + 2);
+        assert!(pipe::failures() > 0);
+    }
+
+    /// Where the kernel cannot splice from a socket the session copies.
+    #[tokio::test]
+    async fn without_splice_sessions_copy() {
+        let useless: pipe::MakePipe = || {
+            let null = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/null")?;
+            Ok(pipe::Pipe::new(
+                OwnedFd::from(null.try_clone()?),
+                OwnedFd::from(null),
+                0,
+            ))
+        };
+        let forwarder = AnyForwarder::Splice(SpliceForwarder::with_pipes(useless));
+        assert!(relay_four_mib(forwarder).await.degraded);
+    }
+
+    /// Twenty sessions that are at rest hold no pipe: the few that their
+    /// messages used are all back in the pool.
+    #[tokio::test]
+    async fn idle_sessions_hold_no_pipe() {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let counting: pipe::MakePipe = || {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            pipe::make()
+        };
+        let forwarder = AnyForwarder::Splice(SpliceForwarder::with_pipes(counting));
+        let mut idle = Vec::new();
+        for _ in 0..20 {
+            let mut running = rig(NO_LIMITS, None).await.run(forwarder);
+            let mut heard = [0; 5];
+            running.player.write_all(b"hello").await.unwrap();
+            running.server.read_exact(&mut heard).await.unwrap();
+            running.server.write_all(b"hello").await.unwrap();
+            running.player.read_exact(&mut heard).await.unwrap();
+            idle.push(running);
+        }
+        // One thread runs all of this, so the pool is this thread's.
+        let made = MADE.load(Ordering::Relaxed);
+        assert!((1..=2).contains(&made), "{made} pipes");
+        assert_eq!(pipe::idle_here(), made);
+    }
+
+    /// A session that is stopped with bytes in its pipe does not give that pipe back.
+    #[tokio::test]
+    async fn a_pipe_with_bytes_is_never_lent_again() {
+        let forwarder = select(Relay::Splice).0;
+        let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(forwarder);
+        let mut server = running.server;
+        let still = Duration::from_millis(200);
+        while timeout(still, server.write(&[7; 65_536])).await.is_ok() {}
+        assert_eq!(pipe::idle_here(), 0);
+        running.stop.cancel();
+        let outcome = outcome(running.relay, &running.counters).await;
+        assert_eq!(outcome.end, End::Stopped);
+        assert_eq!(pipe::idle_here(), 0);
+    }
+}
