@@ -1,7 +1,9 @@
 //! infrarust: a Minecraft reverse proxy that hosts plugins.
 
 pub mod capability;
+pub mod cli;
 pub mod config;
+pub mod diagnostic;
 pub mod escape;
 pub mod forward;
 pub mod limit;

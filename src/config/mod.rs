@@ -1,3 +1,21 @@
 //! Configuration: what was typed, and what it means.
+//!
+//! [`load`](load::load) reads the files, [`keys`] owns what may stand in them,
+//! [`raw`] holds what was typed, [`validate`] turns that into a [`model`] and
+//! collects every mistake on the way. The documents and the JSON Schema come
+//! from the same table of keys ([`reference`], [`schema`]).
 
+mod files;
+mod hints;
+pub mod keys;
+pub mod load;
 pub mod model;
+pub mod raw;
+pub mod reader;
+pub mod reference;
+pub mod schema;
+pub mod types;
+mod validate;
+
+pub use load::{LoadOptions, Loaded, load};
+pub use model::Config;

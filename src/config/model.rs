@@ -298,6 +298,8 @@ pub struct Intercepted {
     pub limbo_handlers: Vec<String>,
     /// Who the player is, told to the backend.
     pub identity: Option<IdentityForwarding>,
+    /// Packets to the client of at least this many bytes are compressed; `None` is never.
+    pub compression_threshold: Option<u32>,
 }
 
 /// An intercepted mode.

@@ -1,0 +1,93 @@
+//! `infrarust check`: every problem of the configuration, without starting anything.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::config::{LoadOptions, Loaded, load};
+use crate::diagnostic::json;
+use crate::diagnostic::render::{self, Colour};
+
+/// How the problems are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people, on standard error.
+    #[default]
+    Text,
+    /// One JSON array, on standard output.
+    Json,
+}
+
+/// What `check` is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CheckArgs {
+    /// What to load.
+    pub load: LoadOptions,
+    /// How the problems are shown.
+    pub format: Format,
+    /// Whether a warning fails the check.
+    pub deny_warnings: bool,
+}
+
+/// Checks a configuration and shows what was found: JSON on `out`, text on `err`.
+///
+/// The exit code is 0 without errors, 1 with errors, or with warnings that are denied.
+///
+/// # Errors
+///
+/// When an output cannot be written.
+pub fn run(
+    args: &CheckArgs,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    colour: Colour,
+) -> io::Result<ExitCode> {
+    let loaded = load(&args.load);
+    match args.format {
+        Format::Json => writeln!(
+            out,
+            "{}",
+            json::to_json(&loaded.diagnostics, &loaded.sources)
+        )?,
+        Format::Text => {
+            let end = if loaded.has_errors() {
+                "the proxy would not start"
+            } else {
+                "the proxy would start"
+            };
+            show(&loaded, end, err, colour)?;
+            if loaded.diagnostics.is_empty() {
+                let servers = loaded
+                    .config
+                    .as_ref()
+                    .map_or(0, |config| config.servers.len());
+                writeln!(err, "no problems in {}", servers_and_proxy(servers))?;
+            }
+        }
+    }
+    let failed = loaded.has_errors() || (args.deny_warnings && !loaded.diagnostics.is_empty());
+    Ok(if failed {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn servers_and_proxy(servers: usize) -> String {
+    let noun = crate::diagnostic::words::count(servers, "server file");
+    format!("the global file and {noun}")
+}
+
+/// Shows problems to people, with a last line that counts them and says what
+/// follows: `2 errors in 2 files; the proxy was not started`. Writes nothing
+/// when there are none.
+///
+/// # Errors
+///
+/// When `err` cannot be written.
+pub fn show(loaded: &Loaded, end: &str, err: &mut dyn Write, colour: Colour) -> io::Result<()> {
+    if let Some(summary) = render::summary(&loaded.diagnostics) {
+        let text = render::to_text(&loaded.diagnostics, &loaded.sources, colour);
+        writeln!(err, "{text}{summary}; {end}")?;
+    }
+    Ok(())
+}

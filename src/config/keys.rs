@@ -1,0 +1,309 @@
+//! The table of keys: what may stand in a file, told once.
+//!
+//! `keys!` turns one declaration into the raw struct that the reader fills and
+//! into the [`Table`] that the documents, the JSON Schema, the hints for
+//! misspelt names and the tests read.
+
+use crate::capability::{Capability, modes_with};
+use crate::mode::Mode;
+
+/// The keys of one kind of table.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// What the table is, as it follows "a key of": `a server file`.
+    pub title: &'static str,
+    /// One sentence about it.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+    /// Keys of Infrarust v2 that are read over with a warning.
+    pub unsupported: &'static [Unsupported],
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The name.
+    pub name: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// What values it takes.
+    pub shape: Shape,
+    /// The value that counts where the key is not written, as TOML; `None`
+    /// where the key's absence is told in its meaning.
+    pub default: Option<&'static str>,
+    /// What a bare number counts.
+    pub unit: Option<&'static str>,
+    /// In which modes it has an effect.
+    pub scope: Scope,
+    /// Whether the value must never be shown.
+    pub secret: bool,
+}
+
+impl Key {
+    /// A key without any speciality; the declarations start from it.
+    pub(super) const PLAIN: Key = Key {
+        name: "",
+        doc: "",
+        shape: Shape::Bool,
+        default: None,
+        unit: None,
+        scope: Scope::Every,
+        secret: false,
+    };
+}
+
+/// In which modes a key has an effect.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope {
+    /// In all.
+    Every,
+    /// In those that offer a capability; elsewhere the key is refused.
+    Needs(Capability),
+    /// In these; elsewhere a warning tells that the key does nothing.
+    Only(&'static [Mode]),
+}
+
+impl Scope {
+    /// The modes.
+    #[must_use]
+    pub fn modes(self) -> Vec<Mode> {
+        match self {
+            Scope::Every => Mode::ALL.to_vec(),
+            Scope::Needs(capability) => modes_with(capability).collect(),
+            Scope::Only(modes) => modes.to_vec(),
+        }
+    }
+}
+
+/// A key of Infrarust v2 that is not supported yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsupported {
+    /// The name.
+    pub name: &'static str,
+    /// What it is for there, as it follows "it is for".
+    pub purpose: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// A text of a certain kind.
+    Text {
+        /// With its article: `a duration such as "5s"`.
+        what: &'static str,
+        /// A JSON Schema pattern, where one helps while typing.
+        pattern: Option<&'static str>,
+    },
+    /// `true` or `false`.
+    Bool,
+    /// A whole number within these bounds, both included.
+    Whole {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// One of some words.
+    Choice(&'static [Choice]),
+    /// A list.
+    List(&'static Shape),
+    /// A table with certain keys.
+    Table(&'static Table),
+    /// A table with any names, each with a value of this shape.
+    Map(&'static Shape),
+    /// A table whose keys somebody else knows.
+    Free,
+    /// One of several shapes.
+    OneOf(&'static [Shape]),
+}
+
+/// A word that a key takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The word.
+    pub name: &'static str,
+    /// Other spellings of it.
+    pub aliases: &'static [&'static str],
+    /// What it means, in one sentence.
+    pub doc: &'static str,
+}
+
+impl Shape {
+    /// The shape in words, with an article: `a list of texts`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Shape::Text { what, .. } => (*what).to_owned(),
+            Shape::Bool => "`true` or `false`".to_owned(),
+            Shape::Whole { .. } => "a whole number".to_owned(),
+            Shape::Choice(choices) => {
+                let names = choices.iter().map(|choice| choice.name);
+                let words: Vec<String> = names.map(|name| format!("`\"{name}\"`")).collect();
+                match words.split_last() {
+                    Some((last, rest)) if !rest.is_empty() => {
+                        format!("{} or {last}", rest.join(", "))
+                    }
+                    _ => words.concat(),
+                }
+            }
+            Shape::List(of) => {
+                let of = of.words();
+                let of = of
+                    .strip_prefix("a ")
+                    .or(of.strip_prefix("an "))
+                    .unwrap_or(&of);
+                format!("a list, each entry {}", with_article(of))
+            }
+            Shape::Table(_) | Shape::Map(_) | Shape::Free => "a table".to_owned(),
+            Shape::OneOf(shapes) => {
+                let words: Vec<String> = shapes.iter().map(Shape::words).collect();
+                match words.split_last() {
+                    Some((last, rest)) if !rest.is_empty() => {
+                        format!("{} or {last}", rest.join(", "))
+                    }
+                    _ => words.concat(),
+                }
+            }
+        }
+    }
+}
+
+fn with_article(words: &str) -> String {
+    if words.starts_with('`') {
+        return words.to_owned();
+    }
+    let vowel = words.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
+    format!("{} {words}", if vowel { "an" } else { "a" })
+}
+
+/// A raw struct that a table of a file fills.
+pub(super) trait HasKeys: Default {
+    /// Its keys.
+    const TABLE: Table;
+
+    /// Reads a value into the field of that name; `false` when there is none.
+    fn fill(
+        &mut self,
+        name: &str,
+        entry: super::reader::Found<'_, '_>,
+        walk: &mut super::reader::Walk<'_>,
+    ) -> bool;
+
+    /// Takes an absent key for one that is written badly.
+    fn spoil(&mut self, name: &str, place: crate::diagnostic::Place);
+}
+
+macro_rules! keys {
+    ($(
+        $(#[doc = $table_doc:literal])+
+        $table:ident, $title:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $name:ident : $type:ty $(= $default:literal)? $([ $($attr:ident : $value:expr),+ ])? ;
+            )*
+            $( unsupported { $( $old:literal => $purpose:literal; )* } )?
+        }
+    )+) => {$(
+        $(#[doc = $table_doc])+
+        #[derive(Debug, Default)]
+        pub struct $table {
+            $( $(#[doc = $doc])+ pub $name: $crate::config::reader::Entry<$type>, )*
+        }
+
+        impl $crate::config::keys::HasKeys for $table {
+            const TABLE: $crate::config::keys::Table = $crate::config::keys::Table {
+                title: $title,
+                doc: concat!($($table_doc),+).trim_ascii(),
+                keys: &[$(
+                    $crate::config::keys::Key {
+                        name: stringify!($name),
+                        doc: concat!($($doc),+).trim_ascii(),
+                        shape: <$type as $crate::config::reader::FromToml>::SHAPE,
+                        $( default: Some($default), )?
+                        $( $($attr: $value,)+ )?
+                        ..$crate::config::keys::Key::PLAIN
+                    },
+                )*],
+                unsupported: &[$($(
+                    $crate::config::keys::Unsupported { name: $old, purpose: $purpose },
+                )*)?],
+            };
+
+            fn fill(
+                &mut self,
+                name: &str,
+                entry: $crate::config::reader::Found<'_, '_>,
+                walk: &mut $crate::config::reader::Walk<'_>,
+            ) -> bool {
+                match name {
+                    $( stringify!($name) => {
+                        self.$name = walk.entry(entry);
+                        true
+                    } )*
+                    _ => false,
+                }
+            }
+
+            fn spoil(&mut self, name: &str, place: $crate::diagnostic::Place) {
+                match name {
+                    $( stringify!($name) => self.$name.spoil(place), )*
+                    _ => {}
+                }
+            }
+        }
+
+        impl $crate::config::reader::FromToml for $table {
+            const SHAPE: $crate::config::keys::Shape =
+                $crate::config::keys::Shape::Table(&<$table as $crate::config::keys::HasKeys>::TABLE);
+
+            fn from_toml(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                walk: &mut $crate::config::reader::Walk<'_>,
+            ) -> Option<Self> {
+                walk.table_value(value)
+            }
+        }
+    )+};
+}
+pub(super) use keys;
+
+macro_rules! choices {
+    ($(
+        $(#[doc = $enum_doc:literal])+
+        $enum:ident {
+            $( $(#[doc = $doc:literal])+ $name:ident = $text:literal $(| $alias:literal)* ; )+
+        }
+    )+) => {$(
+        $(#[doc = $enum_doc])+
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $enum {
+            $( $(#[doc = $doc])+ $name, )+
+        }
+
+        impl $crate::config::reader::FromToml for $enum {
+            const SHAPE: $crate::config::keys::Shape = $crate::config::keys::Shape::Choice(&[$(
+                $crate::config::keys::Choice {
+                    name: $text,
+                    aliases: &[$($alias),*],
+                    doc: concat!($($doc),+).trim_ascii(),
+                },
+            )+]);
+
+            fn from_toml(
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                walk: &mut $crate::config::reader::Walk<'_>,
+            ) -> Option<Self> {
+                let text = walk.text(value, &Self::SHAPE)?;
+                match text {
+                    $( $text $(| $alias)* => Some(Self::$name), )+
+                    _ => {
+                        walk.unknown_choice(value, text, &Self::SHAPE);
+                        None
+                    }
+                }
+            }
+        }
+    )+};
+}
+pub(super) use choices;

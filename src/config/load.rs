@@ -1,0 +1,432 @@
+//! From a folder of files to a configuration, or to everything that is wrong with it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+
+use toml::de::DeTable;
+
+use crate::config::files::{self, Unreadable};
+use crate::config::keys::HasKeys;
+use crate::config::model::Config;
+use crate::config::raw::{RawProxy, RawServer};
+use crate::config::reader::{Report, Walk, names_a_secret};
+use crate::config::validate::{self, Context, ProxyFile, ServerFile};
+use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, Span, words};
+
+/// The global file, where the command line names no other.
+pub const CONFIG_FILE: &str = "infrarust.toml";
+
+/// The folder of the server files, where neither the global file nor the
+/// command line names another.
+pub const SERVERS_DIR: &str = "servers";
+
+/// The folder of the plugins, where neither the global file nor the command
+/// line names another.
+pub const PLUGINS_DIR: &str = "plugins";
+
+/// The largest file that is read: the longest sensible one, with favicons in
+/// base64 in it, has a tenth of that.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The most syntax errors told of one file: behind the first few the parser
+/// often guesses.
+const SYNTAX_ERRORS_MAX: usize = 10;
+
+/// What to load.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The global file; `None` is [`CONFIG_FILE`] in the working directory.
+    pub config: Option<PathBuf>,
+    /// The folder of the server files instead of the one that the global file names.
+    pub servers_dir: Option<PathBuf>,
+    /// The folder of the plugins instead of the one that the global file names.
+    pub plugins_dir: Option<PathBuf>,
+    /// Where to listen instead of where the global file says; empty is no override.
+    pub bind: Vec<SocketAddr>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration, unless there was an error.
+    pub config: Option<Config>,
+    /// Every problem, in the order in which outputs show them.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files that the diagnostics point into.
+    pub sources: Sources,
+}
+
+impl Loaded {
+    /// Whether any problem refuses the configuration.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Reads the global file and all server files and says what they mean.
+///
+/// Reads files (and the environment variables that secrets name), and touches
+/// nothing else. It never fails: whatever goes wrong is a diagnostic.
+#[must_use]
+pub fn load(options: &LoadOptions) -> Loaded {
+    let mut sources = Sources::default();
+    let mut report = Report::default();
+    let config = load_into(options, &mut sources, &mut report);
+    let mut diagnostics = report.diagnostics;
+    diagnostic::sort(&mut diagnostics, &sources);
+    let refused = diagnostics.iter().any(Diagnostic::is_error);
+    Loaded {
+        config: config.filter(|_| !refused),
+        diagnostics,
+        sources,
+    }
+}
+
+/// Judges the text of one server file as if it stood alone in its folder.
+///
+/// For fuzzing and for editors: no other file is read, except the favicons and
+/// secrets that it names.
+#[must_use]
+pub fn check_server(path: &Path, bytes: &[u8]) -> Loaded {
+    let mut sources = Sources::default();
+    let mut report = Report::default();
+    let proxy = ProxyFile {
+        file: sources.add(CONFIG_FILE, ""),
+        raw: Some(RawProxy::default()),
+        servers_dir: PathBuf::from(SERVERS_DIR),
+        plugins_dir: PathBuf::from(PLUGINS_DIR),
+        bind: Vec::new(),
+    };
+    let file = add(path, bytes, &mut sources, &mut report);
+    let raw = file.and_then(|file| parse::<RawServer>(file, &mut sources, &mut report));
+    let server = file.map(|file| ServerFile { file, raw });
+    let mut context = Context::new(&mut sources, &mut report);
+    let config = validate::config(&proxy, server.as_slice(), &mut context);
+    let mut diagnostics = report.diagnostics;
+    diagnostic::sort(&mut diagnostics, &sources);
+    let refused = diagnostics.iter().any(Diagnostic::is_error);
+    Loaded {
+        config: config.filter(|_| !refused),
+        diagnostics,
+        sources,
+    }
+}
+
+fn load_into(options: &LoadOptions, sources: &mut Sources, report: &mut Report) -> Option<Config> {
+    let path = options
+        .config
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
+    let bytes = match files::read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(problem) => {
+            let file = sources.add(&path, "");
+            report.push(unreadable("the global file", &path, file, &problem).help(
+                "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
+                 server into the folder `servers` beside it; or name another file with `--config`",
+            ));
+            return None;
+        }
+    };
+    let file = add(&path, &bytes, sources, report)?;
+    let raw = parse::<RawProxy>(file, sources, report);
+
+    let folder = folder_of(&path);
+    let written = |entry: &crate::config::reader::Entry<crate::config::types::FilePath>| {
+        entry.value().map(|path| join(&folder, &path.0))
+    };
+    let servers_dir = options
+        .servers_dir
+        .clone()
+        .or_else(|| raw.as_ref().and_then(|raw| written(&raw.servers_dir)))
+        .unwrap_or_else(|| folder.join(SERVERS_DIR));
+    let plugins_dir = options
+        .plugins_dir
+        .clone()
+        .or_else(|| raw.as_ref().and_then(|raw| written(&raw.plugins_dir)))
+        .unwrap_or_else(|| folder.join(PLUGINS_DIR));
+
+    // With a folder that could not be read from the global file, looking into
+    // the default one would only tell about the wrong files.
+    let is_known = match &raw {
+        Some(raw) => options.servers_dir.is_some() || !raw.servers_dir.is_broken(),
+        None => options.servers_dir.is_some() || servers_dir.is_dir(),
+    };
+    let proxy = ProxyFile {
+        file,
+        raw,
+        servers_dir,
+        plugins_dir,
+        bind: options.bind.clone(),
+    };
+    let servers = if is_known {
+        read_servers(options, &proxy, sources, report)
+    } else {
+        None
+    };
+    let mut context = Context::new(sources, report);
+    let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
+    config.filter(|_| servers.is_some())
+}
+
+/// The server files of the folder, in the order of their names. `None` when
+/// the folder itself is the problem, which has then been reported.
+fn read_servers(
+    options: &LoadOptions,
+    proxy: &ProxyFile,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<Vec<ServerFile>> {
+    let dir = &proxy.servers_dir;
+    let written = proxy
+        .raw
+        .as_ref()
+        .and_then(|raw| raw.servers_dir.given())
+        .filter(|_| options.servers_dir.is_none())
+        .map(|given| given.place);
+    let place = written.unwrap_or(Place::whole(proxy.file));
+    let paths = match server_paths(dir) {
+        Ok(paths) => paths,
+        Err(error) => {
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            if is_missing && written.is_none() && options.servers_dir.is_none() {
+                report.push(no_servers(place, dir));
+                return Some(Vec::new());
+            }
+            let what = if is_missing {
+                "does not exist".to_owned()
+            } else if dir.is_file() {
+                "is a file".to_owned()
+            } else {
+                format!("cannot be read: {}", plain(&error))
+            };
+            let message = format!(
+                "the folder `{}` of the server files {what}",
+                words::path(dir)
+            );
+            report.push(
+                Diagnostic::new(Code::MissingFile, place, message)
+                    .help("relative paths begin at the folder of the file that holds them"),
+            );
+            return None;
+        }
+    };
+    if paths.is_empty() {
+        report.push(no_servers(place, dir));
+    }
+    let mut servers = Vec::with_capacity(paths.len());
+    for path in paths {
+        let shown = tidy(&path);
+        match files::read(&path, FILE_BYTES_MAX) {
+            Ok(bytes) => {
+                let Some(file) = add(&shown, &bytes, sources, report) else {
+                    // Its name alone still tells the id.
+                    continue;
+                };
+                let raw = parse::<RawServer>(file, sources, report);
+                servers.push(ServerFile { file, raw });
+            }
+            Err(problem) => {
+                let file = sources.add(&shown, "");
+                report.push(unreadable("the server file", &shown, file, &problem));
+                servers.push(ServerFile { file, raw: None });
+            }
+        }
+    }
+    Some(servers)
+}
+
+fn no_servers(place: Place, dir: &Path) -> Diagnostic {
+    let message = format!("there is no server file in `{}`", words::path(dir));
+    Diagnostic::new(Code::NoServers, place, message).help(
+        "write a file such as `servers/lobby.toml` with \
+         `domains = [\"play.example.com\"]` and `addresses = [\"127.0.0.1:25566\"]`",
+    )
+}
+
+/// Every `*.toml` that is neither hidden nor an editor's own copy.
+fn server_paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        let is_own = text.starts_with(['.', '#', '~']) || text.starts_with("._");
+        if text.ends_with(".toml") && !is_own {
+            paths.push(dir.join(&name));
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Diagnostic {
+    let problem = match problem {
+        Unreadable::Io(error) => plain(error),
+        other => other.to_string(),
+    };
+    let message = format!("{what} `{}` cannot be read: {problem}", words::path(path));
+    Diagnostic::new(Code::MissingFile, Place::whole(file), message)
+}
+
+/// What the system says, in its words, without the number.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => error.to_string().to_lowercase(),
+    }
+}
+
+/// Takes the text of a file; `None` when it is no text, which is then reported.
+fn add(path: &Path, bytes: &[u8], sources: &mut Sources, report: &mut Report) -> Option<FileId> {
+    // Editors on Windows put a byte order mark in front; it is no character of
+    // the text, and columns do not count it.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(sources.add(path, text)),
+        Err(error) => {
+            let at = error.valid_up_to();
+            let file = sources.add(path, String::from_utf8_lossy(bytes));
+            hide_by_words(file, sources);
+            let span = Span {
+                start: at,
+                end: at + char::REPLACEMENT_CHARACTER.len_utf8(),
+            };
+            let help = if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
+                "the file is UTF-16: save it as UTF-8"
+            } else {
+                "save the file as UTF-8"
+            };
+            report.push(
+                Diagnostic::new(
+                    Code::TomlSyntax,
+                    Place { file, span },
+                    "the file is not UTF-8 text",
+                )
+                .because("this byte begins no character")
+                .help(help),
+            );
+            None
+        }
+    }
+}
+
+/// Reads a document; `None` when it is no TOML, which is then reported.
+fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
+    let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
+    if errors.is_empty() {
+        let mut walk = Walk::new(file, &T::TABLE, report);
+        let raw = walk.document(document.get_ref());
+        for span in walk.secrets {
+            sources.hide(Place { file, span });
+        }
+        return Some(raw);
+    }
+    // A value guessed after a syntax error could be read as a second mistake,
+    // so the rest of the file is not judged before its syntax is right.
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    let mut last_line = None;
+    for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
+        let place = Place {
+            file,
+            span: error.span().unwrap_or(0..0).into(),
+        };
+        let line = sources.locate(place).line;
+        if last_line.replace(line) == Some(line) {
+            continue;
+        }
+        let diagnostic = syntax_error(error.message(), place, sources);
+        report.push(diagnostic);
+        // A list or a table that is not closed swallows the rest of the file.
+        if error.message().starts_with(MISSING_COMMA) {
+            break;
+        }
+    }
+    hide_by_words(file, sources);
+    None
+}
+
+/// How the parser calls what it finds where a list or a table goes on.
+const MISSING_COMMA: &str = "missing comma between";
+
+fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
+    let (problem, expected) = match message.split_once(", expected ") {
+        Some((problem, expected)) => (problem, Some(expected)),
+        None => (message, None),
+    };
+    let diagnostic = Diagnostic::new(
+        Code::TomlSyntax,
+        place,
+        format!("this is not TOML: {problem}"),
+    );
+    let diagnostic = match expected {
+        Some("literal string") | None => diagnostic,
+        Some(expected) => diagnostic.because(format!("expected {expected}")),
+    };
+    let text = sources.text(place.file);
+    let before = text.get(..place.span.start).unwrap_or(text);
+    let is_line_start = before.trim_end_matches([' ', '\t']).ends_with('\n');
+    let help = if message.starts_with(MISSING_COMMA) && is_line_start {
+        let (what, bracket) = if message.contains("array") {
+            ("list", ']')
+        } else {
+            ("table", '}')
+        };
+        Some(format!("is the {what} above closed with `{bracket}`?"))
+    } else if problem.starts_with("duplicate key") {
+        Some("a key can be written once: join both values, or remove one".to_owned())
+    } else if before.ends_with(": ") || before.ends_with(':') {
+        Some("TOML writes `key = value`".to_owned())
+    } else {
+        None
+    };
+    diagnostic.help_if(help)
+}
+
+/// Hides whatever follows the name of a secret on its line: for files that
+/// cannot be parsed.
+fn hide_by_words(file: FileId, sources: &mut Sources) {
+    let mut start = 0;
+    let mut spans = Vec::new();
+    for line in sources.text(file).split_inclusive('\n') {
+        if let Some((name, value)) = line.split_once('=') {
+            let name = name.trim_end().trim_end_matches(['"', '\'']);
+            if names_a_secret(name) {
+                let end = start + line.trim_end().len();
+                let from = start + line.len() - value.len();
+                if from < end {
+                    spans.push(Span { start: from, end });
+                }
+            }
+        }
+        start += line.len();
+    }
+    for span in spans {
+        sources.hide(Place { file, span });
+    }
+}
+
+/// The folder that relative paths in a file begin at.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+/// A path as written in a file of `folder`.
+pub(super) fn join(folder: &Path, path: &Path) -> PathBuf {
+    tidy(&folder.join(path))
+}
+
+/// A path without `.` in it.
+fn tidy(path: &Path) -> PathBuf {
+    let tidy: PathBuf = path
+        .components()
+        .filter(|component| !matches!(component, Component::CurDir))
+        .collect();
+    if tidy.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        tidy
+    }
+}

@@ -1,0 +1,274 @@
+//! What may be typed: the keys of both kinds of file, without any logic.
+//!
+//! The first line of each key's comment is what the documents and editors show.
+
+use crate::capability::Capability;
+use crate::config::keys::{Scope, keys};
+use crate::config::model::Relay;
+use crate::config::reader::{List, Map};
+use crate::config::types::{
+    AddressText, Bind, Cidr, Count, FilePath, ForwardingWord, Free, HostTailWord, LogFormatWord,
+    OnFailureWord, Rewrite, Seconds, SecretSource, SendProxy, Time, TimeOrOff, UnknownDomainWord,
+    UnsupportedWord, Whole,
+};
+use crate::mode::Mode;
+
+/// A count of packets' bytes, or -1 for never.
+type Threshold = Whole<-1, 2_097_151>;
+
+keys! {
+    /// The global file `infrarust.toml`.
+    RawProxy, "`infrarust.toml`" {
+        /// Where to listen: one address with a port, or a list of them.
+        bind: Bind = r#""0.0.0.0:25565""#;
+        /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
+        servers_dir: FilePath = r#""servers""#;
+        /// The folder of the plugins, relative to this file.
+        plugins_dir: FilePath = r#""plugins""#;
+        /// The most client connections at a time, status pings included; 0 is no limit.
+        max_connections: Count = "0" [unit: Some("connections")];
+        /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
+        connect_timeout: Time = r#""5s""#;
+        /// How long a client may take until its login start or last status packet has arrived, as one deadline.
+        handshake_timeout: Time = r#""10s""#;
+        /// How long sessions may go on after the first signal to stop; `"0s"` ends them at once.
+        drain_timeout: TimeOrOff = r#""30s""#;
+        /// Whether clients come through a load balancer that sends a PROXY header. Name the balancer in `proxy_protocol_trusted`.
+        receive_proxy_protocol: bool = "false";
+        /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
+        proxy_protocol_trusted: List<Cidr>;
+        /// The worker threads of the runtime; 0 is one per core.
+        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads")];
+        /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
+        so_reuseport: bool = "false";
+        /// What a client meets whose virtual host no server claims.
+        unknown_domain_behavior: UnknownDomainWord = r#""default_motd""#;
+        /// The answers to status pings that no server gives.
+        default_motd: RawMotdSet;
+        /// Logins and status pings per address and time.
+        rate_limit: RawRateLimit;
+        /// The cache of status answers.
+        status_cache: RawStatusCache;
+        /// TCP keepalive on both sides: how dead peers are found.
+        keepalive: RawKeepalive;
+        /// Who may connect at all.
+        ip_filter: RawIpFilter;
+        /// How the proxy authenticates players, in `client_only`.
+        auth: RawAuth;
+        /// How backends learn who a player is, where the server file says nothing.
+        forwarding: RawForwarding;
+        /// Packets to the client of at least this many bytes are compressed; -1 is never. For the modes in which the proxy speaks the protocol.
+        compression_threshold: Threshold = "256" [unit: Some("bytes"), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// The log.
+        log: RawLog;
+        /// The plugins, each in a table with its id as the name.
+        plugins: Map<RawPlugin>;
+        unsupported {
+            "connect_max_attempts" => "how many addresses are tried for a join; here all are";
+            "announce_proxy_commands" => "commands of the proxy in the client's completion";
+            "ban" => "bans";
+            "permissions" => "who may use commands of the proxy";
+            "plugin_messaging" => "the BungeeCord plugin channel";
+            "docker" => "servers from the labels of containers";
+            "web" => "the HTTP interface";
+            "active_health" => "probes of backends";
+            "events" => "times of plugin handlers";
+            "telemetry" => "OpenTelemetry";
+            "metrics" => "metrics for Prometheus";
+            "wasm" => "WebAssembly plugins";
+        }
+    }
+
+    /// The answers to status pings, by state.
+    RawMotdSet, "a table of MOTDs" {
+        /// Laid over the answer of the backend; in `default_motd` the answer for unknown virtual hosts.
+        online: RawMotd;
+        /// The answer when no backend answers.
+        offline: RawMotd;
+        /// Another name of `offline`.
+        unreachable: RawMotd;
+        unsupported {
+            "sleeping" => "the answer of a server that the proxy has put to sleep";
+            "starting" => "the answer of a server that the proxy is starting";
+            "crashed" => "the answer of a server that has crashed";
+            "stopping" => "the answer of a server that the proxy is stopping";
+        }
+    }
+
+    /// One answer to a status ping. What is not written stays as the backend says.
+    RawMotd, "a MOTD" {
+        /// The description: legacy `§` text, or a JSON text component.
+        text: String;
+        /// A 64 × 64 PNG: a path relative to this file, base64, or a `data:` URI.
+        favicon: String;
+        /// The name of the version that a client shows when its own does not fit.
+        version_name: String;
+        /// The number of slots shown.
+        max_players: Whole<0, 2_147_483_647> [unit: Some("players")];
+    }
+
+    /// How many logins and status pings one address may make; for IPv6 one /64 counts as an address. Loopback is exempt.
+    RawRateLimit, "`rate_limit`" {
+        /// Whether there is a limit.
+        enabled: bool = "true";
+        /// Logins in any `window`; 0 is no limit.
+        max_connections: Count = "20" [unit: Some("logins")];
+        /// The time that the logins share.
+        window: Time = r#""10s""#;
+        /// Status pings in any `status_window`; 0 is no limit.
+        status_max: Count = "100" [unit: Some("pings")];
+        /// The time that the status pings share.
+        status_window: Time = r#""10s""#;
+        /// Whether loopback addresses are limited too.
+        limit_loopback: bool = "false";
+    }
+
+    /// The cache of status answers.
+    RawStatusCache, "`status_cache`" {
+        /// How long an answer is good; `"0s"` switches the cache off.
+        ttl: TimeOrOff = r#""5s""#;
+        /// How many answers are kept.
+        max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
+    }
+
+    /// TCP keepalive. A peer that leaves `time` + `retries` × `interval` without an answer counts as dead.
+    RawKeepalive, "`keepalive`" {
+        /// Silence before the first probe, in whole seconds.
+        time: Seconds = r#""30s""#;
+        /// Time between probes, in whole seconds.
+        interval: Seconds = r#""10s""#;
+        /// Unanswered probes before the peer counts as dead.
+        retries: Whole<1, 127> = "3" [unit: Some("probes")];
+    }
+
+    /// Which client addresses are let in.
+    RawIpFilter, "`ip_filter`" {
+        /// Only these networks, unless the list is empty.
+        whitelist: List<Cidr> = "[]";
+        /// Never these networks; this list wins.
+        blacklist: List<Cidr> = "[]";
+    }
+
+    /// How the proxy authenticates players.
+    RawAuth, "`auth`" {
+        /// The `hasJoined` address of the session server; Mojang's where it is not written.
+        session_url: String [scope: Scope::Only(&[Mode::ClientOnly])];
+        unsupported {
+            "offline_uuid" => "which UUID an unauthenticated player gets";
+        }
+    }
+
+    /// How backends learn who a player is.
+    RawForwarding, "`forwarding`" {
+        /// The way. `velocity` applies to servers in `client_only` and `offline` alone.
+        mode: ForwardingWord = r#""none""#;
+        /// The secret of `velocity` and `bungeeguard`: the text itself, `{ file = "…" }` or `{ env = "…" }`.
+        secret: SecretSource [secret: true];
+        /// The file that holds the secret, relative to this file. Where neither it nor `secret` is written, `forwarding.secret` is looked for.
+        secret_file: FilePath = r#""forwarding.secret""#;
+        unsupported {
+            "bungeecord_channel" => "the BungeeCord plugin channel";
+            "channel_permissions" => "the BungeeCord plugin channel";
+        }
+    }
+
+    /// The log.
+    RawLog, "`log`" {
+        /// The format.
+        format: LogFormatWord = r#""text""#;
+    }
+
+    /// A plugin.
+    RawPlugin, "a plugin's table" {
+        /// Whether the plugin is loaded.
+        enabled: bool = "true";
+        /// The file of the plugin, relative to this file; `lib<id>.so` in `plugins_dir` where it is not written, with `_` for `-`.
+        path: FilePath;
+        /// The servers it takes part in: names, or patterns with `*` and `?`.
+        servers: List<String> = r#"["*"]"#;
+        /// What happens to a connection when the plugin fails; without it each hook has its own default.
+        on_failure: OnFailureWord;
+        /// How long a hook of the plugin may take.
+        deadline: Time;
+        /// The SHA-256 of the file, in 64 hexadecimal digits: another file is refused.
+        sha256: String;
+        /// What happens where a server's mode cannot give what the plugin needs.
+        unsupported: UnsupportedWord = r#""error""#;
+        /// The plugin's own settings.
+        config: Free;
+        unsupported {
+            "permissions" => "capabilities of a WebAssembly plugin";
+            "deny" => "capabilities of a WebAssembly plugin";
+            "strict_capabilities" => "capabilities of a WebAssembly plugin";
+            "wasm" => "limits of a WebAssembly plugin";
+        }
+    }
+
+    /// A server file `servers/<id>.toml`.
+    RawServer, "a server file" {
+        /// The id of the server; the file's name without `.toml` where neither it nor `name` is written.
+        id: String;
+        /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
+        name: String;
+        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. Needed in `passthrough`, `zero_copy` and `server_only`.
+        domains: List<String> = "[]";
+        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`; without a port 25565. At least one.
+        addresses: List<AddressText>;
+        /// How much the proxy takes part in a connection.
+        proxy_mode: Mode = r#""passthrough""#;
+        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default.
+        relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
+        /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
+        auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
+        /// The network that the server belongs to: players can move between its members.
+        network: String [scope: Scope::Needs(Capability::NetworkMember)];
+        /// What holds a player who has no backend, in order.
+        limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];
+        /// As the global key, for this server.
+        compression_threshold: Threshold [unit: Some("bytes"), scope: Scope::Needs(Capability::ClientCompression)];
+        /// How the backend learns who the player is; `forwarding.mode` where it is not written. `velocity` needs `client_only` or `offline`.
+        forwarding_mode: ForwardingWord;
+        /// The secret of this server's `forwarding_mode`; the global one where it is not written.
+        forwarding_secret: SecretSource [secret: true];
+        /// Whether a PROXY header with the client's address is sent to the backend: `true` and `"v2"` send the binary form, `"v1"` the text form.
+        send_proxy_protocol: SendProxy = "false";
+        /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given.
+        domain_rewrite: Rewrite = r#""none""#;
+        /// What becomes of a client's own `\0` tail of the host that is not a mod loader's marker. A backend that trusts such tails must not be reached with `keep`.
+        host_tail: HostTailWord = r#""drop""#;
+        /// The most players at a time; 0 is no limit.
+        max_players: Count = "0" [unit: Some("players")];
+        /// What a player reads when `max_players` is reached: text, or a JSON text component.
+        full_message: String = r#""The server is full.""#;
+        /// What a player reads when no backend can be reached: text, or a JSON text component.
+        disconnect_message: String = r#""The server cannot be reached right now.""#;
+        /// Times of connecting and relaying.
+        timeouts: RawTimeouts;
+        /// How long the other direction may go on after one has ended.
+        half_close_timeout: Time = r#""60s""#;
+        /// The answers to status pings, by state.
+        motd: RawMotdSet;
+        /// Who may use this server.
+        ip_filter: RawIpFilter;
+        /// Exactly these plugins take part; without the key those whose `servers` match.
+        plugins: List<String>;
+        unsupported {
+            "balance" => "how players are shared between addresses; here they are tried in turn";
+            "slow_start" => "sending few players to a backend that has just come back";
+            "slow_start_aggression" => "sending few players to a backend that has just come back";
+            "active_health" => "probes of backends";
+            "server_manager" => "starting and stopping the server";
+            "bungeecord_channel" => "the BungeeCord plugin channel";
+        }
+    }
+
+    /// Times of connecting and relaying.
+    RawTimeouts, "`timeouts`" {
+        /// The bound of one TCP connect; the global `connect_timeout` where it is not written.
+        connect: Time;
+        /// How long one direction may stay silent; no limit where it is not written.
+        read: Time;
+        /// How long accepted bytes may wait for a peer that does not read; no limit where it is not written.
+        write: Time;
+    }
+}

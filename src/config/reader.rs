@@ -1,0 +1,571 @@
+//! From TOML to raw structs, with every mistake and its place.
+//!
+//! serde stops at the first mistake of a file, and an operator wants to know
+//! them all at once. So the walk through the parsed document is our own: each
+//! key is read by itself, a bad one leaves [`Entry::Broken`] behind, and the
+//! walk goes on. `Broken` is not `Absent`: what was written badly must not be
+//! reported a second time as missing.
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use crate::config::hints;
+use crate::config::keys::{HasKeys, Shape, Table};
+use crate::diagnostic::words::{self, Quoted, nearest};
+use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
+
+/// The most diagnostics kept of one file: nobody reads more in one run, and
+/// each costs time to show.
+const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
+
+/// Tables with at most this many keys have them listed when a key is strange.
+const KEYS_LISTED_MAX: usize = 6;
+
+/// How deep values are searched for secrets. The TOML parser itself stops at
+/// 80 levels; this bound does not rely on it.
+const DEPTH_MAX: usize = 100;
+
+/// The diagnostics found so far.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// All of them, in the order found.
+    pub diagnostics: Vec<Diagnostic>,
+    last: Option<FileId>,
+    of_last: usize,
+}
+
+impl Report {
+    /// Takes one more, unless its file already has more than anybody reads.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        let file = Some(diagnostic.place.file);
+        if self.last != file {
+            self.last = file;
+            self.of_last = 0;
+        }
+        self.of_last += 1;
+        if self.of_last <= DIAGNOSTICS_PER_FILE_MAX {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// Whether any of them refuses the configuration.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// What became of a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Entry<T> {
+    /// It is not written.
+    #[default]
+    Absent,
+    /// It is written, and its mistake has been reported.
+    Broken(Place),
+    /// It is written and has a value of its type.
+    Given(Given<T>),
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<T> {
+    /// Where the key stands.
+    pub key: Place,
+    /// Where the value stands.
+    pub place: Place,
+    /// The value.
+    pub value: T,
+}
+
+impl<T> Entry<T> {
+    /// The key and value, if sound.
+    pub fn given(&self) -> Option<&Given<T>> {
+        match self {
+            Entry::Given(given) => Some(given),
+            Entry::Absent | Entry::Broken(_) => None,
+        }
+    }
+
+    /// The value, if sound.
+    pub fn value(&self) -> Option<&T> {
+        self.given().map(|given| &given.value)
+    }
+
+    /// Where the key stands, if it is written.
+    pub fn key(&self) -> Option<Place> {
+        match self {
+            Entry::Absent => None,
+            Entry::Broken(place) => Some(*place),
+            Entry::Given(given) => Some(given.key),
+        }
+    }
+
+    /// Takes an absent key for one that is written badly at `place`.
+    pub(super) fn spoil(&mut self, place: Place) {
+        if matches!(self, Entry::Absent) {
+            *self = Entry::Broken(place);
+        }
+    }
+
+    /// Whether it is written.
+    pub fn is_written(&self) -> bool {
+        !matches!(self, Entry::Absent)
+    }
+
+    /// Whether it is written badly.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Entry::Broken(_))
+    }
+}
+
+/// A value in a list or a map, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item<T> {
+    /// Where it stands.
+    pub place: Place,
+    /// The value.
+    pub value: T,
+}
+
+/// The sound entries of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T> {
+    /// In the order written.
+    pub items: Vec<Item<T>>,
+    /// Whether there were others, whose mistakes have been reported.
+    pub is_broken: bool,
+}
+
+/// A key and its value in the document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'v, 'i> {
+    pub(super) key: Span,
+    pub(super) name: &'v str,
+    pub(super) value: &'v Spanned<DeValue<'i>>,
+}
+
+/// A type that a value of a file can be read as.
+pub(super) trait FromToml: Sized {
+    /// What it takes, for messages, documents and the schema.
+    const SHAPE: Shape;
+
+    /// Reads a value. `None` means that the mistake has been reported.
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self>;
+}
+
+/// A walk through one document.
+#[derive(Debug)]
+pub(super) struct Walk<'r> {
+    file: FileId,
+    report: &'r mut Report,
+    /// What must not be shown.
+    pub(super) secrets: Vec<Span>,
+    /// The key whose value is being read.
+    key: String,
+    /// Whether an entry of that key's list is being read.
+    in_list: bool,
+    /// The keys of the document.
+    root: &'static Table,
+    /// Keys of the document's own table that stand in another by mistake.
+    misplaced: Vec<(&'static str, Place)>,
+}
+
+impl<'r> Walk<'r> {
+    /// Begins a walk through a document whose keys are those of `root`.
+    pub(super) fn new(file: FileId, root: &'static Table, report: &'r mut Report) -> Self {
+        Self {
+            file,
+            report,
+            secrets: Vec::new(),
+            key: String::new(),
+            in_list: false,
+            root,
+            misplaced: Vec::new(),
+        }
+    }
+
+    /// A span of this document as a place.
+    pub(super) fn place(&self, span: impl Into<Span>) -> Place {
+        Place {
+            file: self.file,
+            span: span.into(),
+        }
+    }
+
+    /// Reports a mistake.
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
+        self.report.push(diagnostic);
+    }
+
+    /// Makes a raw struct of the whole document.
+    pub(super) fn document<T: HasKeys>(&mut self, document: &DeTable<'_>) -> T {
+        self.table(document)
+    }
+
+    pub(super) fn table_value<T: HasKeys>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(self.table(table)),
+            _ => {
+                self.wrong_type(value, &Shape::Table(&T::TABLE));
+                None
+            }
+        }
+    }
+
+    fn table<T: HasKeys>(&mut self, table: &DeTable<'_>) -> T {
+        let mut filled = T::default();
+        let mut meant = Vec::new();
+        for (key, value) in table {
+            let found = Found {
+                key: key.span().into(),
+                name: key.get_ref().as_ref(),
+                value,
+            };
+            if !filled.fill(found.name, found, self) {
+                self.strange_key(found, &T::TABLE, &mut meant);
+            }
+        }
+        for (name, place) in meant {
+            filled.spoil(name, place);
+        }
+        if T::TABLE.title == self.root.title {
+            for (name, place) in std::mem::take(&mut self.misplaced) {
+                filled.spoil(name, place);
+            }
+        }
+        filled
+    }
+
+    /// Reads the value of a key.
+    pub(super) fn entry<T: FromToml>(&mut self, found: Found<'_, '_>) -> Entry<T> {
+        let outer = std::mem::replace(&mut self.key, found.name.to_owned());
+        let outer_list = std::mem::replace(&mut self.in_list, false);
+        let key = self.place(found.key);
+        let entry = match T::from_toml(found.value, self) {
+            Some(value) => Entry::Given(Given {
+                key,
+                place: self.place(found.value.span()),
+                value,
+            }),
+            None => Entry::Broken(key),
+        };
+        self.key = outer;
+        self.in_list = outer_list;
+        entry
+    }
+
+    /// The text of a value that has to be one.
+    pub(super) fn text<'v>(
+        &mut self,
+        value: &'v Spanned<DeValue<'_>>,
+        shape: &Shape,
+    ) -> Option<&'v str> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text),
+            _ => {
+                self.wrong_type(value, shape);
+                None
+            }
+        }
+    }
+
+    /// Reports a value of another type than its key takes.
+    pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, shape: &Shape) {
+        let got = match value.get_ref() {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a number with a fraction",
+            DeValue::Boolean(_) => "a truth value",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let message = format!("{} takes {}, not {got}", self.subject(), shape.words());
+        let help = self.retype(value.get_ref(), shape);
+        let place = self.place(value.span());
+        self.push(Diagnostic::new(Code::WrongType, place, message).help_if(help));
+    }
+
+    /// How the same value would be written in the right type.
+    fn retype(&self, value: &DeValue<'_>, shape: &Shape) -> Option<String> {
+        if self.in_list {
+            let scalar = !matches!(
+                value,
+                DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_)
+            );
+            return (scalar && matches!(shape, Shape::Text { .. }))
+                .then(|| "put the entry in quotes".to_owned());
+        }
+        let key = &self.key;
+        match (value, shape) {
+            (_, Shape::OneOf(shapes)) => shapes.iter().find_map(|shape| self.retype(value, shape)),
+            (DeValue::String(text), Shape::Bool) if matches!(text.as_ref(), "true" | "false") => {
+                Some(format!("leave out the quotes: `{key} = {text}`"))
+            }
+            (DeValue::String(text), Shape::Whole { .. }) => {
+                let number: i64 = text.trim().parse().ok()?;
+                Some(format!("leave out the quotes: `{key} = {number}`"))
+            }
+            (
+                DeValue::String(_),
+                Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
+            ) => Some(format!("put it in brackets: `{key} = [\"…\"]`")),
+            (DeValue::Integer(number), Shape::Text { what, .. }) if what.contains("duration") => {
+                Some(format!(
+                    "write the unit: `{key} = \"{number}s\"`, or `ms`, `m`, `h`"
+                ))
+            }
+            (
+                DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_),
+                Shape::Text { .. },
+            ) => Some("put the value in quotes".to_owned()),
+            (_, Shape::Table(table)) => {
+                let first = table.keys.first()?.name;
+                Some(format!("write a table: `{key} = {{ {first} = … }}`"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reports a value that has the right type and cannot be used.
+    pub(super) fn bad_value(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        message: String,
+        help: Option<String>,
+    ) {
+        let place = self.place(value.span());
+        self.push(Diagnostic::new(Code::BadValue, place, message).help_if(help));
+    }
+
+    /// What is being read, as the subject of a message.
+    pub(super) fn subject(&self) -> String {
+        let of = if self.in_list { "an entry of " } else { "" };
+        format!("{of}{}", Quoted(&self.key))
+    }
+
+    /// Reports a word that is none of those that a key takes.
+    pub(super) fn unknown_choice(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+        shape: &Shape,
+    ) {
+        let Shape::Choice(choices) = shape else {
+            return;
+        };
+        let names = choices.iter().map(|choice| choice.name);
+        let all = choices
+            .iter()
+            .flat_map(|c| std::iter::once(c.name).chain(c.aliases.iter().copied()));
+        let message = format!("{} cannot be {}", self.subject(), Quoted(text));
+        let help = match nearest(text, all) {
+            Some(near) => format!("did you mean `\"{near}\"`?"),
+            None => format!("it can be {}", words::any_of(names)),
+        };
+        self.bad_value(value, message, Some(help));
+    }
+
+    /// Reports a key that the table does not have. The keys that were probably
+    /// meant go to `meant`, so that nobody calls them missing as well.
+    fn strange_key(
+        &mut self,
+        found: Found<'_, '_>,
+        table: &Table,
+        meant: &mut Vec<(&'static str, Place)>,
+    ) {
+        self.hide_secrets(found.name, found.value, 0);
+        if let Some(old) = table.unsupported.iter().find(|old| old.name == found.name) {
+            self.unsupported(found.key, old.name, old.purpose);
+            return;
+        }
+        let name = found.name;
+        let place = self.place(found.key);
+        let message = format!("{} is not a key of {}", Quoted(name), table.title);
+        let diagnostic = Diagnostic::new(Code::UnknownKey, place, message);
+        let inner = keys_inside(found.value, table);
+        let help = if !inner.is_empty() {
+            meant.extend(inner.iter().map(|key| (*key, place)));
+            Some(format!(
+                "write {} without a table around, above the first `[…]`",
+                words::all_of(inner)
+            ))
+        } else if let Some(home) = hints::exact(name, self.root) {
+            if home.is_top_of(self.root) {
+                self.misplaced.push((home.name(), place));
+            }
+            Some(home.advice(self.root))
+        } else if let Some(near) = nearest(name, names_of(table)) {
+            if let Some(key) = table.keys.iter().find(|key| key.name == near) {
+                meant.push((key.name, place));
+            }
+            Some(format!("did you mean `{near}`?"))
+        } else if let Some(home) = hints::near(name, self.root) {
+            Some(home.advice(self.root))
+        } else if table.keys.len() <= KEYS_LISTED_MAX {
+            let keys = words::all_of(table.keys.iter().map(|key| key.name));
+            Some(format!("the keys of {} are {keys}", table.title))
+        } else {
+            None
+        };
+        self.push(diagnostic.help_if(help));
+    }
+
+    /// Warns of a key that Infrarust v2 has and that is not supported yet.
+    pub(super) fn unsupported(&mut self, key: Span, name: &str, purpose: &str) {
+        let place = self.place(key);
+        self.push(
+            Diagnostic::new(
+                Code::UnsupportedKey,
+                place,
+                format!("`{name}` is not supported yet and is read over"),
+            )
+            .because(format!("in Infrarust v2 it is for {purpose}")),
+        );
+    }
+
+    /// Marks what looks like a secret in a part of the document that nobody
+    /// reads, since a snippet could show it.
+    pub(super) fn hide_secrets(&mut self, name: &str, value: &Spanned<DeValue<'_>>, depth: usize) {
+        if depth > DEPTH_MAX {
+            return;
+        }
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                for (key, value) in table {
+                    self.hide_secrets(key.get_ref(), value, depth + 1);
+                }
+            }
+            DeValue::Array(array) => {
+                for value in array.iter() {
+                    self.hide_secrets(name, value, depth + 1);
+                }
+            }
+            DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) => {
+                if names_a_secret(name) {
+                    self.secrets.push(value.span().into());
+                }
+            }
+            DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+        }
+    }
+}
+
+fn names_of(table: &Table) -> impl Iterator<Item = &'static str> {
+    let known = table.keys.iter().map(|key| key.name);
+    known.chain(table.unsupported.iter().map(|old| old.name))
+}
+
+/// The keys of `table` that stand in a table of their own by mistake.
+fn keys_inside(value: &Spanned<DeValue<'_>>, table: &Table) -> Vec<&'static str> {
+    let DeValue::Table(inner) = value.get_ref() else {
+        return Vec::new();
+    };
+    let keys = table.keys.iter().map(|key| key.name);
+    keys.filter(|key| inner.contains_key(*key)).collect()
+}
+
+/// Whether a key of this name probably holds a secret.
+#[must_use]
+pub(super) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [
+        "secret",
+        "token",
+        "password",
+        "passwd",
+        "api_key",
+        "apikey",
+        "api-key",
+        "private_key",
+    ]
+    .iter()
+    .any(|word| name.ends_with(word))
+}
+
+impl FromToml for String {
+    const SHAPE: Shape = Shape::Text {
+        what: "a text",
+        pattern: None,
+    };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        walk.text(value, &Self::SHAPE).map(str::to_owned)
+    }
+}
+
+impl FromToml for bool {
+    const SHAPE: Shape = Shape::Bool;
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(*value),
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}
+
+impl<T: FromToml> FromToml for List<T> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let DeValue::Array(array) = value.get_ref() else {
+            walk.wrong_type(value, &Self::SHAPE);
+            return None;
+        };
+        let outer_list = std::mem::replace(&mut walk.in_list, true);
+        let mut list = List {
+            items: Vec::with_capacity(array.len()),
+            is_broken: false,
+        };
+        for value in array.iter() {
+            match T::from_toml(value, walk) {
+                Some(read) => list.items.push(Item {
+                    place: walk.place(value.span()),
+                    value: read,
+                }),
+                None => list.is_broken = true,
+            }
+        }
+        walk.in_list = outer_list;
+        Some(list)
+    }
+}
+
+/// The entries of a table whose names are the operator's own.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Map<T> {
+    /// Name and entry, in the order of the names.
+    pub entries: Vec<(String, Entry<T>)>,
+}
+
+impl<T: FromToml> FromToml for Map<T> {
+    const SHAPE: Shape = Shape::Map(&T::SHAPE);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else {
+            walk.wrong_type(value, &Self::SHAPE);
+            return None;
+        };
+        let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
+            let name = key.get_ref().to_string();
+            let found = Found {
+                key: key.span().into(),
+                name: &name,
+                value,
+            };
+            let entry = walk.entry(found);
+            (name, entry)
+        };
+        Some(Map {
+            entries: table.iter().map(entry).collect(),
+        })
+    }
+}

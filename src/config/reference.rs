@@ -1,0 +1,1 @@
+//! The page of all keys, made from the table of keys.

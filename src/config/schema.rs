@@ -1,0 +1,1 @@
+//! The JSON Schema of both kinds of file, made from the table of keys.

@@ -1,0 +1,218 @@
+//! The backend addresses of a server.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::Context;
+use crate::config::model::{BackendAddress, BackendHost};
+use crate::config::raw::RawServer;
+use crate::config::reader::{Entry, Item};
+use crate::config::types::AddressText;
+use crate::diagnostic::words::Quoted;
+use crate::diagnostic::{Code, Diagnostic, FileId, Place};
+use crate::route;
+
+/// The port of an address that has none: the game's own.
+const PORT_DEFAULT: u16 = 25565;
+
+/// Why a text is no address, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    reason: String,
+    help: Option<String>,
+}
+
+impl Problem {
+    fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            help: None,
+        }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// Reads the addresses of a server; `None` when any of them, or all, are missing.
+pub(super) fn addresses(
+    raw: &RawServer,
+    file: FileId,
+    context: &mut Context<'_>,
+) -> Option<Vec<BackendAddress>> {
+    let missing = |place: Place| {
+        Diagnostic::new(Code::NoAddress, place, "the server has no backend address")
+            .help("write where the Minecraft server is: `addresses = [\"127.0.0.1:25566\"]`")
+    };
+    let list = match &raw.addresses {
+        Entry::Absent => {
+            context.push(missing(Place::whole(file)));
+            return None;
+        }
+        Entry::Broken(_) => return None,
+        Entry::Given(list) => list,
+    };
+    if list.value.items.is_empty() && !list.value.is_broken {
+        context.push(missing(list.place));
+        return None;
+    }
+    let mut sound = Vec::with_capacity(list.value.items.len());
+    for item in &list.value.items {
+        match parse(&item.value.0) {
+            Ok(address) => sound.push(address),
+            Err(problem) => context.push(bad_address(item, problem)),
+        }
+    }
+    (sound.len() == list.value.items.len() && !list.value.is_broken).then_some(sound)
+}
+
+fn bad_address(item: &Item<AddressText>, problem: Problem) -> Diagnostic {
+    let text = &item.value.0;
+    let message = if text.trim().is_empty() {
+        "an empty text cannot be a backend address".to_owned()
+    } else {
+        format!("{} cannot be a backend address", Quoted(text))
+    };
+    Diagnostic::new(Code::BadAddress, item.place, message)
+        .because(problem.reason)
+        .help_if(problem.help)
+}
+
+/// Reads `host`, `host:port` or `[v6]:port`, and nothing that has to be guessed.
+fn parse(text: &str) -> Result<BackendAddress, Problem> {
+    if text.trim().is_empty() {
+        return Err(Problem::new("write `host` or `host:port`"));
+    }
+    if text.trim() != text {
+        return Err(Problem::new("it has white space around it"));
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let host = rest.split('/').next().unwrap_or(rest);
+        return Err(Problem::new("a scheme does not belong to an address")
+            .help(format!("write {}", Quoted(&format!("\"{host}\"")))));
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((ip, after)) = rest.split_once(']') else {
+            return Err(Problem::new("the bracket is not closed"));
+        };
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| Problem::new(format!("{} is not an IPv6 address", Quoted(ip))))?;
+        let port = match after.strip_prefix(':') {
+            Some(digits) => port(digits)?,
+            None if after.is_empty() => PORT_DEFAULT,
+            None => return Err(Problem::new("only `:` and a port may follow the bracket")),
+        };
+        let host = BackendHost::Ip(IpAddr::V6(ip));
+        return Ok(BackendAddress { host, port });
+    }
+    if text.matches(':').count() > 1 {
+        let problem = Problem::new("an IPv6 address needs brackets, so that its end is clear");
+        return Err(match text.parse::<Ipv6Addr>() {
+            Ok(ip) => problem.help(format!("write `\"[{ip}]:{PORT_DEFAULT}\"`")),
+            Err(_) => problem.help("write `\"[address]:port\"`"),
+        });
+    }
+    let (name, port) = match text.split_once(':') {
+        Some((name, digits)) => (name, port(digits)?),
+        None => (text, PORT_DEFAULT),
+    };
+    Ok(BackendAddress {
+        host: host(name)?,
+        port,
+    })
+}
+
+fn host(name: &str) -> Result<BackendHost, Problem> {
+    if name.is_empty() {
+        return Err(Problem::new("the host is missing in front of the port"));
+    }
+    if let Ok(ip) = name.parse::<IpAddr>() {
+        return Ok(BackendHost::Ip(ip));
+    }
+    if name.contains(['*', '?']) {
+        return Err(Problem::new("a backend has one name, not a pattern"));
+    }
+    // Resolvers read such names as addresses, each in its own way.
+    if name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(Problem::new("it looks like an IPv4 address and is none"));
+    }
+    if let Some((host, _)) = name.split_once('/') {
+        return Err(Problem::new("a path does not belong to an address")
+            .help(format!("write {}", Quoted(&format!("\"{host}\"")))));
+    }
+    route::normalize(name)
+        .map(BackendHost::Name)
+        .map_err(|problem| Problem::new(problem.to_string()))
+}
+
+fn port(digits: &str) -> Result<u16, Problem> {
+    if digits.is_empty() {
+        return Err(Problem::new("the port is missing after `:`"));
+    }
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Problem::new(format!("{} is not a port", Quoted(digits))));
+    }
+    match digits.parse::<u16>() {
+        Ok(0) => Err(Problem::new("port 0 cannot be connected to")),
+        Ok(port) => Ok(port),
+        Err(_) => Err(Problem::new(format!(
+            "port {} is over 65535",
+            Quoted(digits)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The forms that are taken, and what they mean.
+    #[test]
+    fn clear_addresses_are_read() {
+        for (text, meaning) in [
+            ("10.0.0.5", "10.0.0.5:25565"),
+            ("10.0.0.5:25566", "10.0.0.5:25566"),
+            ("Lobby.Internal.", "lobby.internal:25565"),
+            ("mc_lobby:1", "mc_lobby:1"),
+            ("[::1]:65535", "[::1]:65535"),
+            ("[2001:db8::1]", "[2001:db8::1]:25565"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), meaning);
+        }
+    }
+
+    /// What would have to be guessed is refused.
+    #[test]
+    fn unclear_addresses_are_refused() {
+        for text in [
+            "",
+            " ",
+            " a",
+            "a:0",
+            "a:65536",
+            "a:x",
+            "a:",
+            ":25565",
+            "::1",
+            "2001:db8::1:25565",
+            "[::1",
+            "[::1]x",
+            "[a]:1",
+            "http://a",
+            "a/b",
+            "a b",
+            "10.0.0.256",
+            "10.0.0",
+            "1",
+            "a..b",
+            "*.a",
+            "a:+5",
+            "a:-5",
+            "a\0",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! How backends learn who a player is, and the secrets for it.
+//!
+//! Without its secret a signed way of forwarding would tell the backend nothing
+//! that it may believe. So a missing secret is an error and never a silent
+//! "off".
+
+use std::path::Path;
+
+use super::modes::{self, Chosen};
+use super::{Context, ProxyFile};
+use crate::capability::Capability;
+use crate::config::files;
+use crate::config::model::{HostForwarding, IdentityForwarding, Secret};
+use crate::config::raw::{RawForwarding, RawServer};
+use crate::config::reader::{Entry, Item};
+use crate::config::types::{ForwardingWord, SecretSource};
+use crate::diagnostic::words::{self, Quoted};
+use crate::diagnostic::{Code, Diagnostic, FileId, Place};
+use crate::mode::Family;
+
+/// The largest file that may hold a secret.
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// Where the secret is looked for when the global file does not say.
+const SECRET_FILE: &str = "forwarding.secret";
+
+/// What the global file says about forwarding.
+#[derive(Debug)]
+pub(super) struct Global<'a> {
+    raw: Option<&'a RawForwarding>,
+    file: FileId,
+    /// The mode; `None` when it is not known.
+    mode: Option<ForwardingWord>,
+    /// Where the mode is written.
+    place: Option<Place>,
+    secret: GlobalSecret,
+    /// Servers of forwarding modes that inherit a way without proof.
+    unproven: usize,
+}
+
+#[derive(Debug, Clone)]
+enum GlobalSecret {
+    /// Nobody has asked for it yet.
+    Unread,
+    Known(Secret),
+    /// None is configured.
+    None,
+    /// It is bad, which has been reported.
+    Bad,
+}
+
+impl<'a> Global<'a> {
+    pub(super) fn new(file: &'a ProxyFile, context: &mut Context<'_>) -> Self {
+        let (raw, is_known) = match &file.raw {
+            None => (None, false),
+            Some(raw) => (raw.forwarding.value(), !raw.forwarding.is_broken()),
+        };
+        let mode = match raw.map(|raw| &raw.mode) {
+            Some(Entry::Given(given)) => Some(given.value),
+            Some(Entry::Broken(_)) => None,
+            Some(Entry::Absent) | None => is_known.then_some(ForwardingWord::None),
+        };
+        let mut global = Self {
+            raw,
+            file: file.file,
+            mode,
+            place: raw
+                .and_then(|raw| raw.mode.given())
+                .map(|given| given.place),
+            secret: if is_known {
+                GlobalSecret::Unread
+            } else {
+                GlobalSecret::Bad
+            },
+            unproven: 0,
+        };
+        if let (Some(mode), Some(place)) = (mode, global.place)
+            && mode.needs_secret()
+            && matches!(global.secret(context), GlobalSecret::None)
+        {
+            context.push(missing(mode, place, "secret_file", "[forwarding]"));
+            global.secret = GlobalSecret::Bad;
+        }
+        global
+    }
+
+    /// The global secret, read when first asked for.
+    fn secret(&mut self, context: &mut Context<'_>) -> GlobalSecret {
+        if matches!(self.secret, GlobalSecret::Unread) {
+            self.secret = self.read_secret(context);
+        }
+        self.secret.clone()
+    }
+
+    fn read_secret(&self, context: &mut Context<'_>) -> GlobalSecret {
+        let or_bad = |secret: Option<Secret>| secret.map_or(GlobalSecret::Bad, GlobalSecret::Known);
+        if let Some(raw) = self.raw {
+            if let (Some(secret), Some(file)) = (raw.secret.key(), raw.secret_file.key()) {
+                context.push(
+                    Diagnostic::new(
+                        Code::BadValue,
+                        file,
+                        "`secret` and `secret_file` are both written",
+                    )
+                    .label(secret, "the other one")
+                    .help("keep one of them"),
+                );
+                return GlobalSecret::Bad;
+            }
+            match (&raw.secret, &raw.secret_file) {
+                (Entry::Given(given), _) => return or_bad(resolve(&given.value, context)),
+                (_, Entry::Given(given)) => {
+                    return or_bad(from_file(&given.value.0, given.place, context));
+                }
+                (Entry::Broken(_), _) | (_, Entry::Broken(_)) => return GlobalSecret::Bad,
+                (Entry::Absent, Entry::Absent) => {}
+            }
+        }
+        let default = context.resolve(self.file, Path::new(SECRET_FILE));
+        if default.exists() {
+            let place = self.place.unwrap_or(Place::whole(self.file));
+            return or_bad(from_file(Path::new(SECRET_FILE), place, context));
+        }
+        GlobalSecret::None
+    }
+
+    /// Tells what only all servers together show.
+    pub(super) fn finish(&self, context: &mut Context<'_>) {
+        if let (Some(mode), Some(place), true) = (self.mode, self.place, self.unproven > 0) {
+            let servers = words::count(self.unproven, "server");
+            let message = format!(
+                "`{}` tells {servers} in forwarding modes a name and a UUID that nobody has proved",
+                mode.name()
+            );
+            context.push(unproven(place, message));
+        }
+    }
+}
+
+fn missing(mode: ForwardingWord, place: Place, key: &str, table: &str) -> Diagnostic {
+    let message = format!("`{}` needs a secret, and none is configured", mode.name());
+    Diagnostic::new(Code::MissingSecret, place, message)
+        .because("without it the backend cannot tell the proxy from a stranger")
+        .help(format!(
+            "write `{key} = …` in {table}, with the same secret as in the backend's configuration"
+        ))
+}
+
+fn unproven(place: Place, message: String) -> Diagnostic {
+    Diagnostic::new(Code::UnprovenIdentity, place, message)
+        .because("in these modes the client only claims who it is")
+        .help("let nobody but the proxy reach the backend, and let the backend authenticate; or use `client_only`")
+}
+
+/// Who the player is, told to one server's backend; `None` when it is not known.
+pub(super) fn identity(
+    raw: &RawServer,
+    chosen: Chosen,
+    global: &mut Global<'_>,
+    context: &mut Context<'_>,
+) -> Option<Option<IdentityForwarding>> {
+    let own = match &raw.forwarding_mode {
+        Entry::Broken(_) => return None,
+        Entry::Absent => None,
+        Entry::Given(given) => Some(given),
+    };
+    let mode = match own {
+        Some(given) => given.value,
+        None => global.mode?,
+    };
+    let is_forwarding = chosen.mode.family() == Family::Forwarding;
+    if mode == ForwardingWord::Velocity && is_forwarding {
+        // Inherited, it is meant for the other servers.
+        let given = match own {
+            None => {
+                unused_secret(
+                    raw,
+                    "the inherited `velocity` does not apply to this mode",
+                    context,
+                );
+                return Some(None);
+            }
+            Some(given) => given,
+        };
+        let subject = "`forwarding_mode = \"velocity\"`";
+        modes::require(
+            chosen,
+            Capability::ForwardingSigned,
+            subject,
+            given.place,
+            context,
+        );
+        return None;
+    }
+    match mode {
+        ForwardingWord::None => {
+            unused_secret(raw, "`forwarding_mode` is `none`", context);
+            if !is_forwarding {
+                let place = own.map(|given| given.place).or(chosen.place);
+                if let Some(place) = place {
+                    context.push(insecure(chosen, place));
+                }
+            }
+            return Some(None);
+        }
+        ForwardingWord::BungeeCord => unused_secret(raw, "`bungeecord` has no secret", context),
+        ForwardingWord::BungeeGuard | ForwardingWord::Velocity => {}
+    }
+    if is_forwarding {
+        match own {
+            Some(given) => {
+                let message = format!(
+                    "`{}` tells the backend a name and a UUID that nobody has proved",
+                    mode.name()
+                );
+                let mut diagnostic = unproven(given.place, message);
+                if let Some(place) = chosen.place {
+                    diagnostic = diagnostic.label(place, "the mode");
+                }
+                context.push(diagnostic);
+            }
+            None => global.unproven += 1,
+        }
+    }
+    let place = own.map_or(Place::whole(global.file), |given| given.place);
+    Some(Some(match mode {
+        ForwardingWord::BungeeCord | ForwardingWord::None => {
+            IdentityForwarding::Host(HostForwarding::BungeeCord)
+        }
+        ForwardingWord::BungeeGuard => {
+            let secret = server_secret(raw, mode, place, global, context)?;
+            IdentityForwarding::Host(HostForwarding::BungeeGuard(secret))
+        }
+        ForwardingWord::Velocity => {
+            IdentityForwarding::Velocity(server_secret(raw, mode, place, global, context)?)
+        }
+    }))
+}
+
+fn insecure(chosen: Chosen, place: Place) -> Diagnostic {
+    let message = format!(
+        "the backend of this `{}` server is told nothing about the player",
+        chosen.mode
+    );
+    Diagnostic::new(Code::InsecureBackend, place, message)
+        .because("the backend authenticates nobody and sees every player at the proxy's address")
+        .help("set `forwarding_mode` to `velocity` or `bungeeguard`, and let nobody but the proxy reach the backend")
+}
+
+fn unused_secret(raw: &RawServer, reason: &str, context: &mut Context<'_>) {
+    if let Some(key) = raw.forwarding_secret.key() {
+        context.push(
+            Diagnostic::new(Code::NoEffect, key, "`forwarding_secret` does nothing here")
+                .because(reason)
+                .help("remove it; it works with `velocity` and `bungeeguard`"),
+        );
+    }
+}
+
+/// The secret of one server: its own, else the global one.
+fn server_secret(
+    raw: &RawServer,
+    mode: ForwardingWord,
+    place: Place,
+    global: &mut Global<'_>,
+    context: &mut Context<'_>,
+) -> Option<Secret> {
+    match &raw.forwarding_secret {
+        Entry::Broken(_) => None,
+        Entry::Given(given) => resolve(&given.value, context),
+        Entry::Absent => match global.secret(context) {
+            GlobalSecret::Known(secret) => Some(secret),
+            GlobalSecret::None => {
+                context.push(missing(
+                    mode,
+                    place,
+                    "forwarding_secret",
+                    "this file, or `secret_file` in `[forwarding]` of `infrarust.toml`",
+                ));
+                None
+            }
+            GlobalSecret::Bad | GlobalSecret::Unread => None,
+        },
+    }
+}
+
+fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
+    match source {
+        SecretSource::Value(secret) => Some(secret.clone()),
+        SecretSource::File(Item { place, value }) => from_file(value, *place, context),
+        SecretSource::Env(name) => {
+            let value = std::env::var(&name.value).unwrap_or_default();
+            let value = value.trim();
+            if value.is_empty() {
+                let message = format!(
+                    "the environment variable {} holds no secret",
+                    Quoted(&name.value)
+                );
+                context.push(
+                    Diagnostic::new(Code::MissingSecret, name.place, message)
+                        .because("it is not set, empty, or not text")
+                        .help("set it where the proxy is started"),
+                );
+                return None;
+            }
+            Some(Secret::new(value.to_owned()))
+        }
+    }
+}
+
+fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Secret> {
+    let path = context.resolve(place.file, path);
+    let shown = words::path(&path);
+    let bytes = match files::read(&path, SECRET_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(problem) => {
+            let message = format!("the secret file `{shown}` cannot be read: {problem}");
+            context.push(
+                Diagnostic::new(Code::MissingFile, place, message)
+                    .help("write the secret of the backend into it; the path begins at the folder of this file"),
+            );
+            return None;
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim().to_owned())),
+        Ok(_) => {
+            context.push(
+                Diagnostic::new(
+                    Code::MissingSecret,
+                    place,
+                    format!("the secret file `{shown}` is empty"),
+                )
+                .help("write the secret of the backend into it"),
+            );
+            None
+        }
+        Err(_) => {
+            let message = format!("the secret file `{shown}` is not UTF-8 text");
+            context.bad_value(place, message, "write the secret as plain text");
+            None
+        }
+    }
+}

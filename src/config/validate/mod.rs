@@ -1,0 +1,112 @@
+//! From what was typed to what it means, with every mistake on the way.
+//!
+//! One file per family of rules. A rule that finds a mistake reports it and
+//! answers `None`; its caller goes on with the other keys, and a configuration
+//! comes out only when nobody answered `None`. What was reported once is not
+//! reported again: a rule that needs a value that is already known to be bad
+//! stays silent.
+
+mod across;
+mod addresses;
+mod domains;
+mod filters;
+mod forwarding;
+mod modes;
+mod motd;
+mod names;
+mod plugins;
+mod proxy;
+mod server;
+mod texts;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::load::{folder_of, join};
+use crate::config::model::Config;
+use crate::config::raw::{RawProxy, RawServer};
+use crate::config::reader::Report;
+use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
+
+/// The global file with what the command line says instead of it.
+#[derive(Debug)]
+pub(super) struct ProxyFile {
+    pub(super) file: FileId,
+    /// What was typed; `None` when it could not be parsed.
+    pub(super) raw: Option<RawProxy>,
+    pub(super) servers_dir: PathBuf,
+    pub(super) plugins_dir: PathBuf,
+    pub(super) bind: Vec<SocketAddr>,
+}
+
+/// A server file.
+#[derive(Debug)]
+pub(super) struct ServerFile {
+    pub(super) file: FileId,
+    /// What was typed; `None` when it could not be read or parsed.
+    pub(super) raw: Option<RawServer>,
+}
+
+/// What every rule may use.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    sources: &'a mut Sources,
+    report: &'a mut Report,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(sources: &'a mut Sources, report: &'a mut Report) -> Self {
+        Self { sources, report }
+    }
+
+    fn push(&mut self, diagnostic: Diagnostic) {
+        self.report.push(diagnostic);
+    }
+
+    /// Reports a value that cannot be used.
+    fn bad_value(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.push(Diagnostic::new(Code::BadValue, place, message).help(help));
+    }
+
+    fn path(&self, file: FileId) -> &Path {
+        self.sources.path(file)
+    }
+
+    /// A path that is written in a file, seen from the working directory.
+    fn resolve(&self, file: FileId, path: &Path) -> PathBuf {
+        join(&folder_of(self.path(file)), path)
+    }
+}
+
+/// What all files together mean; `None` when an error was found.
+pub(super) fn config(
+    proxy_file: &ProxyFile,
+    server_files: &[ServerFile],
+    context: &mut Context<'_>,
+) -> Option<Config> {
+    let nothing = RawProxy::default();
+    let raw = proxy_file.raw.as_ref().unwrap_or(&nothing);
+    let proxy = proxy::proxy(proxy_file, raw, context);
+    let mut forwarding = forwarding::Global::new(proxy_file, context);
+    let defaults = server::Defaults::new(raw);
+
+    let drafts: Vec<server::Draft<'_>> = server_files
+        .iter()
+        .map(|file| server::draft(file, &defaults, &mut forwarding, context))
+        .collect();
+    forwarding.finish(context);
+    across::rules(&drafts, context);
+    plugins::rules(proxy_file, &drafts, context);
+
+    let servers: Option<Vec<_>> = drafts
+        .into_iter()
+        .map(|draft| draft.config.map(Arc::new))
+        .collect();
+    let mut servers = servers?;
+    servers.sort_by(|a, b| a.id.cmp(&b.id));
+    Some(Config {
+        proxy: Arc::new(proxy?),
+        servers,
+    })
+}

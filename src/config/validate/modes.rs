@@ -1,0 +1,186 @@
+//! What a server asks for, held against what its mode offers.
+
+use super::Context;
+use crate::capability::{Capability, Offer, modes_with, offer};
+use crate::config::model::Relay;
+use crate::config::raw::RawServer;
+use crate::config::reader::Entry;
+use crate::diagnostic::words::any_of;
+use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::mode::{Family, Mode};
+
+/// The mode of a server, and where it was chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen {
+    pub(super) mode: Mode,
+    /// `None` when the file does not say and the default counts.
+    pub(super) place: Option<Place>,
+}
+
+/// The mode of a server; `None` when it is written badly.
+pub(super) fn chosen(raw: &RawServer) -> Option<Chosen> {
+    match &raw.proxy_mode {
+        Entry::Absent => Some(Chosen {
+            mode: Mode::Passthrough,
+            place: None,
+        }),
+        Entry::Broken(_) => None,
+        Entry::Given(given) => Some(Chosen {
+            mode: given.value,
+            place: Some(given.place),
+        }),
+    }
+}
+
+impl Chosen {
+    /// Adds where the mode was chosen.
+    fn label(self, diagnostic: Diagnostic) -> Diagnostic {
+        match self.place {
+            Some(place) => diagnostic.label(place, "chosen here"),
+            None => diagnostic,
+        }
+    }
+
+    fn said(self) -> &'static str {
+        match self.place {
+            Some(_) => "",
+            None => ", the default of `proxy_mode`",
+        }
+    }
+}
+
+/// What a capability gives, as it follows "needs".
+fn thing(capability: Capability) -> &'static str {
+    match capability {
+        Capability::NetworkMember | Capability::ServerSwitch => "server switching",
+        Capability::Limbo => "a proxy that can hold a player",
+        Capability::ForwardingSigned => "a login at the proxy",
+        Capability::ClientCompression => "compression by the proxy",
+        Capability::ClientEncryption => "encryption by the proxy",
+        Capability::IdentityVerified => "a login at the proxy that proves the player",
+        Capability::PacketInspect | Capability::PacketModify | Capability::PacketInject => {
+            "packets"
+        }
+        Capability::PlayerMessage => "messages to players",
+        Capability::PlayerCommand => "commands of players",
+        Capability::ConnectionDecide
+        | Capability::HandshakeRewrite
+        | Capability::StatusRespond
+        | Capability::LoginDecide
+        | Capability::RouteSelect
+        | Capability::SessionObserve
+        | Capability::ForwardingHost => capability.name(),
+    }
+}
+
+/// Refuses what needs a capability that the mode does not offer. `true` when
+/// the mode offers it.
+pub(super) fn require(
+    chosen: Chosen,
+    capability: Capability,
+    subject: &str,
+    place: Place,
+    context: &mut Context<'_>,
+) -> bool {
+    let reason = match offer(chosen.mode, capability) {
+        Offer::Yes => return true,
+        Offer::No(reason) => reason,
+    };
+    let message = format!(
+        "{subject} needs {}, which `{}`{} cannot offer",
+        thing(capability),
+        chosen.mode,
+        chosen.said(),
+    );
+    let others = any_of(modes_with(capability).map(Mode::name));
+    let diagnostic = Diagnostic::new(Code::ModeConflict, place, message)
+        .because(reason.text())
+        .help(format!(
+            "remove it, or set `proxy_mode` to {others}: see `infrarust capabilities`"
+        ));
+    context.push(chosen.label(diagnostic));
+    false
+}
+
+/// Warns of a key that changes nothing in the mode.
+pub(super) fn no_effect(
+    chosen: Chosen,
+    key: &str,
+    place: Place,
+    works_in: &[Mode],
+    context: &mut Context<'_>,
+) {
+    let message = format!("`{key}` does nothing in `{}`{}", chosen.mode, chosen.said());
+    let others = any_of(works_in.iter().map(|mode| mode.name()));
+    let diagnostic = Diagnostic::new(Code::NoEffect, place, message)
+        .help(format!("remove it; it works in {others}"));
+    context.push(chosen.label(diagnostic));
+}
+
+/// The forwarding modes.
+pub(super) const FORWARDING: [Mode; 3] = [Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly];
+
+/// The relays that keep the promise of a mode, its default first.
+pub(super) const fn relays(mode: Mode) -> &'static [Relay] {
+    match mode {
+        Mode::Passthrough | Mode::ServerOnly => &[Relay::Copy, Relay::Adaptive],
+        Mode::ZeroCopy => &[Relay::Splice, Relay::Adaptive],
+        Mode::ClientOnly | Mode::Offline => &[],
+    }
+}
+
+/// The relay of a forwarding server; `None` when it is bad.
+pub(super) fn relay(raw: &RawServer, chosen: Chosen, context: &mut Context<'_>) -> Option<Relay> {
+    let allowed = relays(chosen.mode);
+    let default = allowed.first().copied().unwrap_or(Relay::Copy);
+    let given = match &raw.relay {
+        Entry::Absent => return Some(default),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => given,
+    };
+    if allowed.is_empty() {
+        no_effect(chosen, "relay", given.key, &FORWARDING, context);
+        return Some(default);
+    }
+    if allowed.contains(&given.value) {
+        return Some(given.value);
+    }
+    let message = format!(
+        "`relay = \"{}\"` does not go with `{}`{}",
+        given.value,
+        chosen.mode,
+        chosen.said()
+    );
+    let reason = match chosen.mode {
+        Mode::ZeroCopy => "this mode promises that bytes never enter the proxy",
+        _ => "this mode promises to copy: bytes pass through the proxy's own memory",
+    };
+    let fitting = FORWARDING
+        .into_iter()
+        .filter(|mode| relays(*mode).contains(&given.value))
+        .map(Mode::name);
+    let diagnostic = Diagnostic::new(Code::ModeConflict, given.place, message)
+        .because(reason)
+        .help(format!(
+            "use {} here, or set `proxy_mode` to {}",
+            any_of(allowed.iter().map(|relay| relay.name())),
+            any_of(fitting)
+        ));
+    context.push(chosen.label(diagnostic));
+    None
+}
+
+/// Warns that the mode's login is not there yet.
+pub(super) fn not_built(chosen: Chosen, context: &mut Context<'_>) {
+    if let (Family::Intercepted, Some(place)) = (chosen.mode.family(), chosen.place) {
+        let message = format!("players cannot log in through `{}` yet", chosen.mode);
+        context.push(
+            Diagnostic::new(Code::ModeNotBuilt, place, message)
+                .because("status pings work, and a login gets a text that says so")
+                .help(format!(
+                    "to let players in today, use {}",
+                    any_of(FORWARDING.map(Mode::name))
+                )),
+        );
+    }
+}

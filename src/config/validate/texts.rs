@@ -1,0 +1,84 @@
+//! Texts that players read, and texts that stand in a handshake.
+
+use super::Context;
+use crate::config::model::DomainRewrite;
+use crate::config::reader::{Entry, Item};
+use crate::config::types::Rewrite;
+use crate::diagnostic::words::Quoted;
+use crate::route::HostPattern;
+
+/// The longest text for a player. A status answer as a whole is a text of at
+/// most 32,767 characters in the protocol, favicon included.
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
+
+/// Checks a text for players: a text component must be JSON.
+pub(super) fn for_players(
+    entry: &Entry<String>,
+    context: &mut Context<'_>,
+) -> Option<Option<String>> {
+    let given = match entry {
+        Entry::Absent => return Some(None),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => given,
+    };
+    let text = &given.value;
+    if text.len() > TEXT_BYTES_MAX {
+        context.bad_value(
+            given.place,
+            format!("the text has {} bytes", text.len()),
+            format!("at most {TEXT_BYTES_MAX} are sent"),
+        );
+        return None;
+    }
+    if text.trim_start().starts_with(['{', '['])
+        && let Err(error) = serde_json::from_str::<serde_json::Value>(text)
+    {
+        context.bad_value(
+            given.place,
+            format!("the text begins like a JSON text component and is not JSON: {}", json_problem(&error)),
+            "write JSON such as `{\"text\":\"Hello\"}`, or a text that begins with another character",
+        );
+        return None;
+    }
+    Some(Some(text.clone()))
+}
+
+/// What the parser says, without its own line and column, which count within
+/// the text and not within the file.
+fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at line ") {
+        Some((problem, _)) => problem.to_lowercase(),
+        None => text.to_lowercase(),
+    }
+}
+
+/// Checks what the backend shall see as host.
+pub(super) fn rewrite(entry: &Entry<Rewrite>, context: &mut Context<'_>) -> Option<DomainRewrite> {
+    match entry {
+        Entry::Absent => Some(DomainRewrite::None),
+        Entry::Broken(_) => None,
+        Entry::Given(given) => match &given.value {
+            Rewrite::None => Some(DomainRewrite::None),
+            Rewrite::FromBackend => Some(DomainRewrite::FromBackend),
+            Rewrite::Explicit(host) => explicit(host, context).map(DomainRewrite::Explicit),
+        },
+    }
+}
+
+fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Option<String> {
+    let problem = match HostPattern::parse(&host.value) {
+        Ok(pattern) if pattern.is_wildcard() => "a pattern is not one host".to_owned(),
+        Ok(_) => return Some(host.value.clone()),
+        Err(problem) => problem.to_string(),
+    };
+    context.bad_value(
+        host.place,
+        format!(
+            "{} cannot be sent as a host: {problem}",
+            Quoted(&host.value)
+        ),
+        "write the host name alone, such as `\"lobby.internal\"`; the port stays the client's",
+    );
+    None
+}

@@ -1,0 +1,118 @@
+//! The codes: a stable name for each kind of problem.
+
+use std::fmt;
+
+use super::Severity;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal, $severity:ident;)+) => {
+        /// A kind of problem.
+        ///
+        /// The names are stable: scripts compare them. Each has a
+        /// [page](super::page) that says more.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &'static [Code] = &[$(Code::$name),+];
+
+            /// The name in all outputs, such as `bad-domain`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$name => $text,)+ }
+            }
+
+            /// How bad this kind of problem is.
+            #[must_use]
+            pub const fn severity(self) -> Severity {
+                match self { $(Code::$name => Severity::$severity,)+ }
+            }
+
+            /// What it is, in one sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Code::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The file is not TOML.
+    TomlSyntax = "toml-syntax", Error;
+    /// The key does not exist where it stands.
+    UnknownKey = "unknown-key", Error;
+    /// The value is of another type than its key takes.
+    WrongType = "wrong-type", Error;
+    /// The value has the right type and cannot be used.
+    BadValue = "bad-value", Error;
+    /// A domain entry cannot be a host name or a pattern for one.
+    BadDomain = "bad-domain", Error;
+    /// A server of a forwarding mode has no domain.
+    NoDomain = "no-domain", Error;
+    /// Two servers claim the same domain.
+    DuplicateDomain = "duplicate-domain", Error;
+    /// Two files define a server with the same id.
+    DuplicateServer = "duplicate-server", Error;
+    /// No player can come to this server.
+    UnreachableServer = "unreachable-server", Error;
+    /// A server has no backend address.
+    NoAddress = "no-address", Error;
+    /// A backend address cannot be read.
+    BadAddress = "bad-address", Error;
+    /// A file or folder that is needed is missing or cannot be read.
+    MissingFile = "missing-file", Error;
+    /// A forwarding mode needs a secret, and there is none.
+    MissingSecret = "missing-secret", Error;
+    /// The key or its value needs what the server's mode cannot offer.
+    ModeConflict = "mode-conflict", Error;
+    /// A server asks for a plugin that is not configured.
+    UnknownPlugin = "unknown-plugin", Error;
+    /// A plugin is attached to a server that does not exist.
+    UnknownServer = "unknown-server", Error;
+    /// The file of a plugin is missing or cannot be read.
+    PluginFile = "plugin-file", Error;
+    /// The key is read and changes nothing here.
+    NoEffect = "no-effect", Warning;
+    /// The key belongs to Infrarust v2 and is not supported yet.
+    UnsupportedKey = "unsupported-key", Warning;
+    /// There is no server file.
+    NoServers = "no-servers", Warning;
+    /// A backend is told a name and a UUID that nobody has proved.
+    UnprovenIdentity = "unproven-identity", Warning;
+    /// Everybody may claim any address with a PROXY header.
+    OpenProxyProtocol = "open-proxy-protocol", Warning;
+    /// A backend that authenticates nobody is told nothing about the player.
+    InsecureBackend = "insecure-backend", Warning;
+    /// The mode is checked, and its login is not built yet.
+    ModeNotBuilt = "mode-not-built", Warning;
+    /// A network has one member, so there is nowhere to move to.
+    LonelyNetwork = "lonely-network", Warning;
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No code has the given name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no code has this name")]
+pub struct UnknownCode;
+
+impl std::str::FromStr for Code {
+    type Err = UnknownCode;
+
+    /// Finds a code by its [name](Code::name).
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|code| code.name() == name)
+            .ok_or(UnknownCode)
+    }
+}

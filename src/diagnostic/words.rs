@@ -1,0 +1,126 @@
+//! Words of messages: what a file says, made fit to be shown, and the nearest name.
+
+use std::fmt;
+
+/// The most characters of an operator's value that a message repeats; longer
+/// ones are cut, since the snippet shows the place anyway.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// The longest name for which a near one is looked up: no key or name is
+/// longer, and the comparison costs the product of both lengths.
+const NEAREST_CHARS_MAX: usize = 64;
+
+/// A value from outside in a message: in backticks, escaped, cut when long.
+#[derive(Debug, Clone, Copy)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`")?;
+        for (n, c) in self.0.chars().enumerate() {
+            if n == SHOWN_CHARS_MAX {
+                f.write_str("…")?;
+                break;
+            }
+            if must_not_show(c) {
+                write!(f, "{}", c.escape_unicode())?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        f.write_str("`")
+    }
+}
+
+/// Whether a character could steer a terminal or turn the order of a line.
+#[must_use]
+pub fn must_not_show(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
+        )
+}
+
+/// A path for a message: as it is, with everything escaped that must not be shown.
+#[must_use]
+pub fn path(path: &std::path::Path) -> String {
+    let mut shown = String::new();
+    for c in path.to_string_lossy().chars() {
+        if must_not_show(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// The name that was probably meant, when one is near enough: at most a third
+/// of its letters differ.
+pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = typed.chars().count();
+    if letters > NEAREST_CHARS_MAX {
+        return None;
+    }
+    let plain = typed.to_lowercase().replace('-', "_");
+    names
+        .into_iter()
+        .map(|name| {
+            let other = name.to_lowercase().replace('-', "_");
+            (strsim::damerau_levenshtein(&plain, &other), name)
+        })
+        .min()
+        .filter(|(distance, name)| *distance <= (letters.max(name.chars().count()) / 3).max(1))
+        .map(|(_, name)| name)
+}
+
+/// `a`, `b` or `c`, each in backticks.
+pub fn any_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    joined(names, "or")
+}
+
+/// `a`, `b` and `c`, each in backticks.
+pub fn all_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    joined(names, "and")
+}
+
+fn joined<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((end, rest)) => format!("{} {last} {end}", rest.join(", ")),
+    }
+}
+
+/// `1 error`, `2 errors`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A slip of the finger finds its name; another word finds none.
+    #[test]
+    fn near_names_are_found() {
+        let keys = ["addresses", "domains", "proxy_mode"];
+        assert_eq!(nearest("adresses", keys), Some("addresses"));
+        assert_eq!(nearest("proxy-mode", keys), Some("proxy_mode"));
+        assert_eq!(nearest("Domains", keys), Some("domains"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest("", keys), None);
+        assert_eq!(nearest(&"a".repeat(10_000), keys), None);
+    }
+
+    /// Nothing that a file holds can steer a terminal.
+    #[test]
+    fn values_are_escaped_and_cut() {
+        assert_eq!(Quoted("a\u{1b}[31mb").to_string(), r"`a\u{1b}[31mb`");
+        assert_eq!(Quoted("\u{9b}\u{202e}").to_string(), r"`\u{9b}\u{202e}`");
+        assert!(Quoted(&"x".repeat(1000)).to_string().chars().count() < 70);
+    }
+}
