@@ -1,16 +1,59 @@
-//! infrarust: a Minecraft reverse proxy that hosts plugins.
+//! infrarust: a Minecraft reverse proxy with a mode for each server.
+//!
+//! # The life of a connection
+//!
+//! A player's client connects and says, in its first packet, which host name it
+//! was given: the *virtual host*. The proxy cleans that name and looks up the
+//! *server* it leads to. What happens then depends on two things: what the
+//! client wants (its *intent*), and how much the server lets the proxy take
+//! part (its *mode*).
+//!
+//! A **status ping** is answered from a cache of the backend's own answers, by
+//! asking the backend, or with a configured MOTD when no backend answers.
+//!
+//! A **login** is held against the limits, gets a place on the server, and is
+//! connected to the first backend that answers. The backend is sent the
+//! client's own packets, with the host rewritten where the operator wants that.
+//! From there on a forwarding mode only moves bytes: `zero_copy` asks the
+//! kernel to move them from socket to socket, and they never enter the proxy.
+//!
+//! However a connection ends, one line of the log tells: which server and mode,
+//! why it ended, how long it took, and how many bytes went each way.
+//!
+//! `connection::serve` is this chapter in code.
+//!
+//! # The map
+//!
+//! | module | says in one line |
+//! |---|---|
+//! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
+//! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
+//! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
+//! | [`route`] | virtual host to server |
+//! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
+//! | [`forward`] | the relay: copy, splice, adaptive |
+//! | [`limit`] | how many, how often, how long undecided |
+//! | [`server`], [`snapshot`], [`shutdown`] | what connections share, and its begin and end |
+//! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
+//! | [`cli`], [`demo`] | the program |
 
 pub mod capability;
 pub mod cli;
 pub mod config;
+mod connection;
+pub mod demo;
 pub mod diagnostic;
 pub mod escape;
 pub mod forward;
 pub mod limit;
+pub mod listener;
 pub mod mode;
 pub mod protocol;
 pub mod proxy_protocol;
 pub mod route;
+pub mod server;
 pub mod shutdown;
+pub mod snapshot;
 pub mod socket;
+pub mod telemetry;
 pub mod upstream;

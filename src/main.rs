@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The program: parse arguments, do what the command says, exit with its code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    infrarust::cli::main()
+}

@@ -96,7 +96,11 @@ fn begins_alike(bytes: &[u8], signature: &[u8]) -> bool {
 fn parse_v1(bytes: &[u8]) -> Result<Option<Received>, HeaderError> {
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if window.len() == V1_BYTES_MAX { Err(HeaderError::TooLong) } else { Ok(None) };
+        return if window.len() == V1_BYTES_MAX {
+            Err(HeaderError::TooLong)
+        } else {
+            Ok(None)
+        };
     };
     let header = v1::Header::try_from(&bytes[..end + 2]).map_err(HeaderError::V1)?;
     let endpoints = match header.addresses {
@@ -110,20 +114,30 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<Received>, HeaderError> {
             (ip.destination_address.into(), ip.destination_port),
         )),
     };
-    Ok(Some(Received { endpoints, bytes: end + 2 }))
+    Ok(Some(Received {
+        endpoints,
+        bytes: end + 2,
+    }))
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Option<Received>, HeaderError> {
-    let Some(fixed) = bytes.get(..V2_FIXED_BYTES) else { return Ok(None) };
+    let Some(fixed) = bytes.get(..V2_FIXED_BYTES) else {
+        return Ok(None);
+    };
     let length = V2_FIXED_BYTES + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     if length > V2_BYTES_MAX {
         return Err(HeaderError::TooLong);
     }
-    let Some(header) = bytes.get(..length) else { return Ok(None) };
+    let Some(header) = bytes.get(..length) else {
+        return Ok(None);
+    };
     // The receiver of LOCAL must ignore whatever family and addresses follow
     // (section 2.2), even ones that would not parse.
     if fixed[12] == V2_LOCAL {
-        return Ok(Some(Received { endpoints: None, bytes: length }));
+        return Ok(Some(Received {
+            endpoints: None,
+            bytes: length,
+        }));
     }
     let header = v2::Header::try_from(header).map_err(HeaderError::V2)?;
     let endpoints = match header.addresses {
@@ -137,7 +151,10 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<Received>, HeaderError> {
             (ip.destination_address.into(), ip.destination_port),
         )),
     };
-    Ok(Some(Received { endpoints, bytes: length }))
+    Ok(Some(Received {
+        endpoints,
+        bytes: length,
+    }))
 }
 
 fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
@@ -152,7 +169,9 @@ fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
 pub fn build(version: ProxyVersion, endpoints: &Endpoints) -> Vec<u8> {
     let (client, destination) = one_family(endpoints.client, endpoints.destination);
     match version {
-        ProxyVersion::V1 => v1::Addresses::from((client, destination)).to_string().into_bytes(),
+        ProxyVersion::V1 => v1::Addresses::from((client, destination))
+            .to_string()
+            .into_bytes(),
         ProxyVersion::V2 => v2::Builder::with_addresses(
             v2::Version::Two | v2::Command::Proxy,
             v2::Protocol::Stream,
@@ -166,7 +185,11 @@ pub fn build(version: ProxyVersion, endpoints: &Endpoints) -> Vec<u8> {
 /// A header has one family for both addresses: when they differ, IPv4 is
 /// written as IPv4-mapped IPv6.
 fn one_family(a: SocketAddr, b: SocketAddr) -> (SocketAddr, SocketAddr) {
-    if a.is_ipv4() == b.is_ipv4() { (a, b) } else { (mapped(a), mapped(b)) }
+    if a.is_ipv4() == b.is_ipv4() {
+        (a, b)
+    } else {
+        (mapped(a), mapped(b))
+    }
 }
 
 fn mapped(address: SocketAddr) -> SocketAddr {
@@ -203,7 +226,10 @@ mod tests {
                 let mut bytes = build(version, &endpoints);
                 let length = bytes.len();
                 bytes.extend_from_slice(b"after");
-                let received = Received { endpoints: Some(endpoints), bytes: length };
+                let received = Received {
+                    endpoints: Some(endpoints),
+                    bytes: length,
+                };
                 assert_eq!(parse(&bytes).unwrap(), Some(received));
                 for short in 0..length {
                     assert_eq!(parse(&bytes[..short]).unwrap(), None, "{short} bytes");
@@ -243,14 +269,23 @@ mod tests {
             v2(0x21, 0x31, &[0; 216]),
         ] {
             let length = bytes.len();
-            assert_eq!(parse(&bytes).unwrap(), Some(Received { endpoints: None, bytes: length }));
+            assert_eq!(
+                parse(&bytes).unwrap(),
+                Some(Received {
+                    endpoints: None,
+                    bytes: length
+                })
+            );
         }
     }
 
     /// TLVs after the addresses are skipped with the header.
     #[test]
     fn tlvs_are_part_of_the_header() {
-        let mut bytes = build(ProxyVersion::V2, &sample("203.0.113.7:4711", "192.0.2.1:25565"));
+        let mut bytes = build(
+            ProxyVersion::V2,
+            &sample("203.0.113.7:4711", "192.0.2.1:25565"),
+        );
         bytes.extend([0x04, 0x00, 0x02, 0xaa, 0xbb]);
         bytes[15] += 5;
         assert_eq!(parse(&bytes).unwrap().unwrap().bytes, bytes.len());
@@ -259,10 +294,19 @@ mod tests {
     /// Anything else is refused at once, and nothing is awaited without bound.
     #[test]
     fn malformed_headers_are_refused() {
-        assert!(matches!(parse(b"GET / HTTP/1.1"), Err(HeaderError::Missing)));
+        assert!(matches!(
+            parse(b"GET / HTTP/1.1"),
+            Err(HeaderError::Missing)
+        ));
         assert!(matches!(parse(&[0x10, 0x00]), Err(HeaderError::Missing)));
-        assert!(matches!(parse(b"PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n"), Err(HeaderError::V1(_))));
-        assert!(matches!(parse(b"PROXY TCP4 1.2.3.4 4.5.6.7 1 70000\r\n"), Err(HeaderError::V1(_))));
+        assert!(matches!(
+            parse(b"PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n"),
+            Err(HeaderError::V1(_))
+        ));
+        assert!(matches!(
+            parse(b"PROXY TCP4 1.2.3.4 4.5.6.7 1 70000\r\n"),
+            Err(HeaderError::V1(_))
+        ));
         let endless = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat();
         assert!(matches!(parse(&endless), Err(HeaderError::TooLong)));
         let mut huge = v2::PROTOCOL_PREFIX.to_vec();

@@ -19,7 +19,11 @@ const LISTEN_BACKLOG: i32 = 4096;
 ///
 /// Those of `socket(2)`, `bind(2)` and `listen(2)`.
 pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // A restarted proxy must not wait for connections in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -93,9 +97,15 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
         use nix::errno::Errno;
-        error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
-            matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
-        })
+        error
+            .raw_os_error()
+            .map(Errno::from_raw)
+            .is_some_and(|errno| {
+                matches!(
+                    errno,
+                    Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM
+                )
+            })
     }
     #[cfg(not(unix))]
     {

@@ -8,7 +8,7 @@ use crate::diagnostic::json;
 use crate::diagnostic::render::{self, Colour};
 
 /// How the problems are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
     /// For people, on standard error.
     #[default]

@@ -1,3 +1,129 @@
-//! The subcommands.
+//! The command line: one file for each subcommand, none with work of its own.
 
 pub mod check;
+mod run;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::LoadOptions;
+use crate::demo;
+use crate::diagnostic::render::Colour;
+
+/// Exit code of a command that met errors.
+const FAILURE: u8 = 1;
+
+/// A Minecraft reverse proxy with a mode for each server.
+#[derive(Debug, Parser)]
+#[command(name = "infrarust", version, about)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+struct Options {
+    /// The global configuration file [default: infrarust.toml].
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here instead of where the configuration says; may be repeated.
+    #[arg(short, long, global = true, value_name = "IP:PORT")]
+    bind: Vec<std::net::SocketAddr>,
+    /// How much to log: error, warn, info, debug, trace, or a filter as in `RUST_LOG`.
+    #[arg(short, long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// The folder of the server files.
+    #[arg(long, global = true, value_name = "DIR")]
+    servers_dir: Option<PathBuf>,
+    /// The folder of the plugins.
+    #[arg(long, global = true, value_name = "DIR")]
+    plugins_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve players (what is done without a command).
+    Run,
+    /// Find every mistake of the configuration, without starting anything.
+    ///
+    /// Reads files only: no network is used. Exits with 0 when there is no
+    /// error, with 1 when there is one, and with 2 when it is used wrongly.
+    Check {
+        /// How to show what was found: text on standard error, or one JSON
+        /// array on standard output.
+        #[arg(long, value_enum, default_value_t)]
+        format: check::Format,
+        /// Exit with 1 for warnings, too.
+        #[arg(long)]
+        deny_warnings: bool,
+    },
+    /// Show the main job on an embedded backend, without any file of yours.
+    Demo {
+        /// End after the demonstration's own traffic.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+impl Options {
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            config: self.config.clone(),
+            servers_dir: self.servers_dir.clone(),
+            plugins_dir: self.plugins_dir.clone(),
+            bind: self.bind.clone(),
+        }
+    }
+}
+
+/// Does what the command line says. Wrong usage exits with 2, by itself.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&cli.options),
+        Command::Check {
+            format,
+            deny_warnings,
+        } => {
+            let load = cli.options.load_options();
+            let args = check::CheckArgs {
+                load,
+                format,
+                deny_warnings,
+            };
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            check::run(&args, &mut out, &mut err, colour()).map_err(Into::into)
+        }
+        Command::Demo { once } => demonstrate(once),
+    };
+    done.unwrap_or_else(|error| {
+        // The error and its causes, in one line.
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        ExitCode::from(FAILURE)
+    })
+}
+
+/// Whether what goes to standard error may hold colours.
+fn colour() -> Colour {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if wanted && std::io::stderr().is_terminal() {
+        Colour::Always
+    } else {
+        Colour::Never
+    }
+}
+
+fn demonstrate(once: bool) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(demo::run(once, &mut std::io::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -74,36 +74,48 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let config = load_into(options, &mut sources, &mut report);
-    let mut diagnostics = report.diagnostics;
-    diagnostic::sort(&mut diagnostics, &sources);
-    let refused = diagnostics.iter().any(Diagnostic::is_error);
-    Loaded {
-        config: config.filter(|_| !refused),
-        diagnostics,
-        sources,
-    }
+    finish(config, sources, report)
 }
 
-/// Judges the text of one server file as if it stood alone in its folder.
+/// Judges texts as [`load`] judges files: the global one, and server files by
+/// name, as if they all lay in the working directory.
 ///
-/// For fuzzing and for editors: no other file is read, except the favicons and
-/// secrets that it names.
+/// For the demo, for fuzzing and for editors: no other file is read, except
+/// the favicons and secrets that the texts name.
 #[must_use]
-pub fn check_server(path: &Path, bytes: &[u8]) -> Loaded {
+pub fn load_texts(global: &[u8], servers: &[(&Path, &[u8])]) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
+    let config = load_texts_into(global, servers, &mut sources, &mut report);
+    finish(config, sources, report)
+}
+
+fn load_texts_into(
+    global: &[u8],
+    servers: &[(&Path, &[u8])],
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<Config> {
+    let file = add(Path::new(CONFIG_FILE), global, sources, report)?;
     let proxy = ProxyFile {
-        file: sources.add(CONFIG_FILE, ""),
-        raw: Some(RawProxy::default()),
+        file,
+        raw: parse::<RawProxy>(file, sources, report),
         servers_dir: PathBuf::from(SERVERS_DIR),
         plugins_dir: PathBuf::from(PLUGINS_DIR),
         bind: Vec::new(),
     };
-    let file = add(path, bytes, &mut sources, &mut report);
-    let raw = file.and_then(|file| parse::<RawServer>(file, &mut sources, &mut report));
-    let server = file.map(|file| ServerFile { file, raw });
-    let mut context = Context::new(&mut sources, &mut report);
-    let config = validate::config(&proxy, server.as_slice(), &mut context);
+    let mut files = Vec::with_capacity(servers.len());
+    for (path, bytes) in servers {
+        if let Some(file) = add(path, bytes, sources, report) {
+            let raw = parse::<RawServer>(file, sources, report);
+            files.push(ServerFile { file, raw });
+        }
+    }
+    validate::config(&proxy, &files, &mut Context::new(sources, report))
+}
+
+/// Puts the diagnostics in order, and lets no configuration with an error out.
+fn finish(config: Option<Config>, sources: Sources, report: Report) -> Loaded {
     let mut diagnostics = report.diagnostics;
     diagnostic::sort(&mut diagnostics, &sources);
     let refused = diagnostics.iter().any(Diagnostic::is_error);

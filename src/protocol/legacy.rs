@@ -236,6 +236,8 @@ pub fn detect(buf: &[u8]) -> Detect {
         [] => return need_more(None),
         [PING] => return need_more(Some(LegacyPing::UpTo1_3)),
         [PING, PING_SINCE_1_4] => return need_more(Some(LegacyPing::Since1_4)),
+        // Some server lists send the beginning of the 1.6 form and no more.
+        [PING, PING_SINCE_1_4, PLUGIN_MESSAGE] => return need_more(Some(LegacyPing::Since1_4)),
         [PING, PING_SINCE_1_4, PLUGIN_MESSAGE, rest @ ..] => ping_1_6(rest).map(Detect::Ping),
         [LOGIN, rest @ ..] => login(rest).map(Detect::Login),
         _ => return Detect::Modern,

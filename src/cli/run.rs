@@ -1,0 +1,196 @@
+//! `infrarust run`: serve players until a signal ends it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{FAILURE, Options, check, colour};
+use crate::config;
+use crate::config::model::{Config, ProxyConfig, ServerKind};
+use crate::server::{self, Running};
+use crate::telemetry::{self, LogGuard};
+use crate::{forward, listener, socket};
+
+/// How long connections may take to write their last line after they were cut.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How often the log looks whether it has lost lines.
+const LOST_LINES_CHECK: Duration = Duration::from_secs(10);
+/// Descriptors that a session holds: its two sockets.
+const SESSION_FILES: u64 = 2;
+/// Descriptors that are kept back for listeners, files and the runtime.
+const OWN_FILES: u64 = 64;
+
+/// Serves players, if the configuration is valid.
+///
+/// # Errors
+///
+/// When the proxy cannot be started.
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(&options.load_options());
+    let outcome = if loaded.has_errors() {
+        "the proxy was not started"
+    } else {
+        "starting"
+    };
+    check::show(&loaded, outcome, &mut std::io::stderr(), colour())?;
+    let Some(config) = loaded.config else {
+        return Ok(ExitCode::from(FAILURE));
+    };
+    let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
+    let open_files = socket::raise_open_files();
+    if let Some(files) = open_files {
+        info!(
+            open_files = files,
+            sessions = files.saturating_sub(OWN_FILES) / SESSION_FILES,
+            "capacity by the limit of open files"
+        );
+    }
+    warn_of_fallbacks(&config);
+    let listeners = listener::open(&config.proxy)?;
+    let runtime = runtime(&config.proxy)?;
+    runtime.block_on(async {
+        let servers = config.servers.len();
+        let running = server::start(config, listeners, open_files)?;
+        info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
+        watch_lost_lines(&log);
+        notify(&[NotifyState::Ready]);
+        until_the_end(&running).await
+    })
+}
+
+fn runtime(config: &ProxyConfig) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        builder.worker_threads(threads.get());
+    }
+    builder
+        .enable_all()
+        .thread_name("worker")
+        .build()
+        .context("the runtime cannot be started")
+}
+
+/// Says once which servers get less than their mode names.
+fn warn_of_fallbacks(config: &Config) {
+    for server in &config.servers {
+        if let ServerKind::Forwarding(forwarding) = &server.kind
+            && let (_, Some(warning)) = forward::select(forwarding.relay)
+        {
+            warn!(server = server.id, "{warning}");
+        }
+    }
+}
+
+/// Waits for the first signal, drains, and ends. Returns the exit code: 0 after
+/// a drain, 128 plus the number of the signal that cut it short.
+async fn until_the_end(running: &Running) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let signal = signals.next().await;
+    let drain = running.proxy().snapshot().proxy.drain_timeout;
+    info!(
+        signal = signal.name,
+        connections = running.open_connections(),
+        drain_seconds = drain.as_secs_f64(),
+        "draining: no new connections; a second signal ends it at once"
+    );
+    notify(&[NotifyState::Stopping]);
+    let shutdown = running.shutdown();
+    shutdown.begin_drain();
+    let code = tokio::select! {
+        () = shutdown.finished() => ExitCode::SUCCESS,
+        () = tokio::time::sleep(drain) => {
+            warn!(connections = running.open_connections(), "the drain time is over");
+            ExitCode::SUCCESS
+        }
+        signal = signals.next() => {
+            warn!(signal = signal.name, connections = running.open_connections(), "ending at once");
+            ExitCode::from(signal.exit_code)
+        }
+    };
+    shutdown.stop_now();
+    if timeout(LAST_WORDS, shutdown.finished()).await.is_err() {
+        warn!(
+            connections = running.open_connections(),
+            "connections did not finish"
+        );
+    }
+    info!("stopped");
+    Ok(code)
+}
+
+/// A signal that ends the proxy.
+struct Signal {
+    name: &'static str,
+    exit_code: u8,
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) -> Signal {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal { name: "SIGINT", exit_code: 130 },
+            _ = self.terminate.recv() => Signal { name: "SIGTERM", exit_code: 143 },
+        }
+        #[cfg(not(unix))]
+        {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            Signal {
+                name: "SIGINT",
+                exit_code: 130,
+            }
+        }
+    }
+}
+
+/// Tells systemd, if it listens (`sd_notify(3)`).
+fn notify(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "the service manager cannot be told");
+    }
+}
+
+/// A log that loses lines says so, as soon as it can again.
+fn watch_lost_lines(log: &LogGuard) {
+    let lost = log.lost_lines();
+    tokio::spawn(async move {
+        let mut known = 0;
+        loop {
+            tokio::time::sleep(LOST_LINES_CHECK).await;
+            let now = lost.dropped_lines();
+            if now > known {
+                warn!(
+                    lines = now - known,
+                    "log lines were lost: their reader is too slow"
+                );
+                known = now;
+            }
+        }
+    });
+}

@@ -1,0 +1,247 @@
+//! The client's side of a connection until the relay takes it over: bytes in,
+//! packets out, everything under one deadline.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::opening::Opening;
+use crate::protocol::frame::{self, FrameError};
+use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, HANDSHAKE_ID, Handshake, HandshakeError};
+use crate::protocol::legacy::{self, Detect};
+use crate::protocol::varint;
+use crate::proxy_protocol::{self, Endpoints, HeaderError};
+
+/// What one read may add to the buffer. A handshake with its login start has
+/// some 60 bytes, one with signed chat keys some 700.
+const READ_BYTES: usize = 1024;
+
+/// How long a client that has sent `FE` or `FE 01` may take to send more before
+/// it counts as a ping of that old form. The oldest clients give up after 3 s;
+/// what is sent in one write arrives together.
+const LEGACY_GRACE: Duration = Duration::from_millis(1000);
+
+/// How long a refused client may take to read its text. The connection is only
+/// closed earlier when the client closes it: closing with unread bytes would
+/// reset it, and the text would be lost (RFC 1122, section 4.2.2.13).
+const LINGER: Duration = Duration::from_secs(2);
+/// What a refused client may still send before it is cut off.
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// The client failed to say what it wants.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// It closed the connection.
+    #[error("the client closed the connection")]
+    Closed,
+    /// The deadline passed.
+    #[error("the handshake took too long")]
+    TooSlow,
+    /// Its connection failed.
+    #[error("the client's connection failed")]
+    Io(#[from] io::Error),
+    /// It did not send a required PROXY header, or a malformed one.
+    #[error(transparent)]
+    ProxyHeader(#[from] HeaderError),
+    /// A frame is malformed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The handshake is malformed.
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    /// Another packet is malformed or stands in a wrong place.
+    #[error("{0}")]
+    Packet(String),
+}
+
+/// A client whose bytes the proxy still reads itself.
+#[derive(Debug)]
+pub(super) struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+    deadline: Instant,
+}
+
+/// One packet, and the frame that it came in.
+#[derive(Debug)]
+pub(super) struct Packet {
+    /// The packet's id.
+    pub(super) id: i32,
+    /// The fields.
+    pub(super) body: Bytes,
+    /// The whole frame as it came.
+    pub(super) wire: Bytes,
+}
+
+impl Client {
+    /// Takes a connection whose client has until `deadline` to say what it wants.
+    pub(super) fn new(stream: TcpStream, deadline: Instant) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            deadline,
+        }
+    }
+
+    /// The connection itself.
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The connection, and what the client has sent beyond the packets read.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.buffer.freeze())
+    }
+
+    /// Reads a PROXY header.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the client broke off.
+    pub(super) async fn proxy_header(&mut self) -> Result<Option<Endpoints>, Broken> {
+        loop {
+            if let Some(header) = proxy_protocol::parse(&self.buffer)? {
+                let _ = self.buffer.split_to(header.bytes);
+                return Ok(header.endpoints);
+            }
+            self.fill(self.deadline).await?;
+        }
+    }
+
+    /// Reads the first packet: a handshake, or what clients before 1.7 send.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither, or the client broke off.
+    pub(super) async fn opening(&mut self) -> Result<Opening, Broken> {
+        loop {
+            match legacy::detect(&self.buffer) {
+                Detect::Modern => break,
+                Detect::Ping(ping) => {
+                    let wire = self.buffer.split_to(ping.wire_bytes()).freeze();
+                    return Ok(Opening::legacy_ping(ping, wire));
+                }
+                Detect::Login(login) => {
+                    let wire = self.buffer.split_to(login.wire_bytes).freeze();
+                    return Ok(Opening::legacy_login(login, wire));
+                }
+                Detect::Bad(error) => return Err(Broken::Packet(error.to_string())),
+                Detect::NeedMore { undecided_as: None } => self.fill(self.deadline).await?,
+                Detect::NeedMore {
+                    undecided_as: Some(ping),
+                } => {
+                    let grace = self.deadline.min(Instant::now() + LEGACY_GRACE);
+                    match self.fill(grace).await {
+                        Err(Broken::TooSlow | Broken::Closed) => {
+                            return Ok(Opening::legacy_ping(ping, self.buffer.split().freeze()));
+                        }
+                        other => other?,
+                    }
+                }
+            }
+        }
+        self.expect_handshake().await?;
+        let packet = self.packet(HANDSHAKE_BYTES_MAX).await?;
+        Ok(Opening::handshake(
+            Handshake::parse(&packet.body)?,
+            packet.wire,
+        ))
+    }
+
+    /// Ends the wait for a frame that is no handshake as soon as its id has
+    /// come: what speaks another protocol often announces more than it sends.
+    async fn expect_handshake(&mut self) -> Result<(), Broken> {
+        loop {
+            // A bad length ends the wait before the id has come.
+            frame::split(&self.buffer, HANDSHAKE_BYTES_MAX)?;
+            if let Ok(Some((_, length_bytes))) = varint::decode(&self.buffer)
+                && let Some(id) = self.buffer.get(length_bytes)
+            {
+                return match i32::from(*id) {
+                    HANDSHAKE_ID => Ok(()),
+                    other => Err(Broken::Packet(format!(
+                        "packet {other:#04x} instead of a handshake"
+                    ))),
+                };
+            }
+            self.fill(self.deadline).await?;
+        }
+    }
+
+    /// Reads one frame of at most `bytes_max`.
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed or longer, or the client broke off.
+    pub(super) async fn packet(&mut self, bytes_max: usize) -> Result<Packet, Broken> {
+        loop {
+            if let Some(frame) = frame::split(&self.buffer, bytes_max)? {
+                let (id, body_bytes) = (frame.id, frame.body.len());
+                let wire = self.buffer.split_to(frame.wire_bytes).freeze();
+                let body = wire.slice(wire.len() - body_bytes..);
+                return Ok(Packet { id, body, wire });
+            }
+            self.fill(self.deadline).await?;
+        }
+    }
+
+    /// Reads what has come, at least one byte. Memory grows with what arrives,
+    /// never with what is announced.
+    async fn fill(&mut self, until: Instant) -> Result<(), Broken> {
+        self.buffer.reserve(READ_BYTES);
+        match timeout_at(until, self.stream.read_buf(&mut self.buffer)).await {
+            Err(_) => Err(Broken::TooSlow),
+            Ok(Ok(0)) => Err(Broken::Closed),
+            Ok(read) => read.map(drop).map_err(Broken::from),
+        }
+    }
+
+    /// Sends bytes that the client is waiting for.
+    ///
+    /// # Errors
+    ///
+    /// When the client does not take them before its deadline.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match timeout_at(self.deadline, self.stream.write_all(bytes)).await {
+            Err(_) => Err(Broken::TooSlow),
+            Ok(sent) => sent.map_err(Broken::from),
+        }
+    }
+
+    /// Sends last words and closes, in a way that lets the client read them.
+    pub(super) async fn send_off(self, last_words: &[u8]) {
+        send_off(self.stream, last_words).await;
+    }
+}
+
+/// Sends last words and closes, in a way that lets the client read them.
+pub(super) async fn send_off(mut stream: TcpStream, last_words: &[u8]) {
+    let conversation = async {
+        stream.write_all(last_words).await?;
+        stream.shutdown().await?;
+        let mut heard = [0; READ_BYTES];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            match stream.read(&mut heard).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whoever does not read in time has had the chance.
+    let _ = timeout(LINGER, conversation).await;
+}
+
+/// Completes when the client has closed its connection or lost it. Bytes that
+/// it sends are left where they are, and end the watch. Cancel safe.
+pub(super) async fn departure(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0]).await {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,274 @@
+//! Logins: a place on the server, a backend, the replay, the relay.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
+
+use super::client::{self, Broken, Packet};
+use super::guard::{self, Watched};
+use super::opening::{First, Opening};
+use super::report::{Ending, Refusal, Report, Session};
+use super::state::{self, Admitted, Joined, Player, Routed};
+use crate::config::model::{
+    BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostForwarding, HostTail,
+    ServerConfig, ServerKind,
+};
+use crate::forward::{self, Counters, Direction, End, Forwarder, Limits, Session as Relayed};
+use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
+use crate::proxy_protocol;
+use crate::server::Proxy;
+use crate::upstream;
+
+/// Read by a player on a server whose mode cannot run logins yet.
+const MODE_NOT_BUILT_TEXT: &str =
+    "This server's proxy mode cannot be joined yet. Please tell its operator.";
+/// Read by a player whose `server_only` backend does not authenticate.
+const NOT_AUTHENTICATED_TEXT: &str =
+    "This server does not verify its players, so the proxy did not let you in.";
+
+impl Routed {
+    /// Reads who the client claims to be and takes a place on the server.
+    pub(super) async fn admit(mut self, report: &mut Report) -> Result<Admitted, Ending> {
+        let (player, login_start) = match &self.opening.first {
+            First::Handshake(handshake) => {
+                let protocol = handshake.protocol;
+                let packet = self.client.packet(login_start_bytes_max(protocol)).await;
+                let packet = packet.map_err(Ending::Broken)?;
+                let login = login_start(protocol, &packet).map_err(Ending::Broken)?;
+                (
+                    Player {
+                        name: login.name,
+                        uuid: login.uuid,
+                    },
+                    packet.wire,
+                )
+            }
+            First::LegacyLogin(login) => (
+                Player {
+                    name: login.name.clone(),
+                    uuid: None,
+                },
+                Bytes::new(),
+            ),
+            First::LegacyPing(_) => {
+                return Err(Ending::Broken(Broken::Packet(
+                    "a ping is no login".to_owned(),
+                )));
+            }
+        };
+        report.player = Some(player.name.clone());
+
+        // An unknown domain has been refused while routing.
+        let Some(server) = self.server.clone() else {
+            return Err(Ending::Refused(Refusal::UnknownDomain));
+        };
+        if matches!(server.config.kind, ServerKind::Intercepted(_)) {
+            return Err(self
+                .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
+                .await);
+        }
+        let Some(slot) = state::take_place(&server) else {
+            return Err(self
+                .refuse(Refusal::ServerFull, &server.config.full_message)
+                .await);
+        };
+        let Self {
+            client,
+            endpoints,
+            snapshot,
+            opening,
+            server: _,
+        } = self;
+        Ok(Admitted {
+            client,
+            endpoints,
+            snapshot,
+            opening,
+            server,
+            login_start,
+            player,
+            slot,
+        })
+    }
+
+    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
+        state::refuse(self.client, &self.opening, refusal, Some(text)).await
+    }
+}
+
+impl Admitted {
+    /// Connects to a backend and sends it everything that the client has sent.
+    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
+        let server = Arc::clone(&self.server);
+        let config = &server.config;
+        let ServerKind::Forwarding(forwarding) = &config.kind else {
+            return Err(self
+                .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
+                .await);
+        };
+        let dialled = tokio::select! {
+            dialled = upstream::connect(&proxy.resolver, config, &self.snapshot.proxy.keepalive) => dialled,
+            () = client::departure(self.client.stream()) => return Err(Ending::ClientLeft),
+        };
+        let connected = match dialled {
+            Ok(connected) => connected,
+            Err(error) => {
+                let text = self.opening.refusal(&config.disconnect_message);
+                self.client.send_off(&text).await;
+                return Err(Ending::Unreachable(error));
+            }
+        };
+        let counters = Arc::new(Counters::default());
+        report.session = Some(Session {
+            backend: connected.address.clone(),
+            relay: forwarding.relay,
+            counters: Arc::clone(&counters),
+        });
+
+        let header = config
+            .send_proxy_protocol
+            .map(|version| proxy_protocol::build(version, &self.endpoints))
+            .unwrap_or_default();
+        let host_field = self.host_field_for(config, forwarding, &connected.address);
+        let first = self.opening.with_host(&host_field);
+        let Self {
+            client,
+            opening,
+            server,
+            login_start,
+            slot,
+            ..
+        } = self;
+        let (mut client, pipelined) = client.into_parts();
+        let mut backend = connected.stream;
+
+        let replay = [&header, first.as_ref(), &login_start, &pipelined].concat();
+        backend
+            .write_all(&replay)
+            .await
+            .map_err(Ending::BackendFailed)?;
+        counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
+
+        if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
+            match guard::watch(&mut client, &mut backend, opening.dialect(), &counters).await {
+                Ok(Watched::Good) => {}
+                Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
+                Err(broken_promise) => {
+                    drop(backend);
+                    let text = opening.refusal(NOT_AUTHENTICATED_TEXT);
+                    client::send_off(client, &text).await;
+                    return Err(Ending::NotAuthenticated(broken_promise));
+                }
+            }
+        }
+        let relay = forwarding.relay;
+        Ok(Joined {
+            client,
+            backend,
+            server,
+            counters,
+            relay,
+            _slot: slot,
+        })
+    }
+
+    /// The host field that the backend shall see.
+    fn host_field_for(
+        &self,
+        config: &ServerConfig,
+        forwarding: &Forwarding,
+        address: &BackendAddress,
+    ) -> String {
+        let rewritten = rewritten_host(config, &self.opening, Some(address));
+        match &forwarding.identity {
+            None => rewritten,
+            Some(identity) => self.identify(identity, &rewritten),
+        }
+    }
+
+    /// BungeeCord's host field: host, client address, UUID and properties,
+    /// with NUL between. The UUID is what the client claims; nobody has proved it.
+    fn identify(&self, identity: &HostForwarding, host_field: &str) -> String {
+        // The backend splits at NUL, so a mod loader's marker travels as a
+        // property instead, with \u{1} for NUL (BungeeCord's `extraData`).
+        let markers = self.opening.host.markers().replace('\0', "\u{1}");
+        let host = host_field.split('\0').next().unwrap_or_default();
+        let uuid = self
+            .player
+            .uuid
+            .unwrap_or_else(|| offline_uuid(&self.player.name));
+        let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+
+        let mut properties = Vec::new();
+        if !markers.is_empty() {
+            properties.push(property("extraData", &markers));
+        }
+        if let HostForwarding::BungeeGuard(token) = identity {
+            properties.push(property("bungeeguard-token", token.reveal()));
+        }
+        let mut field = format!("{host}\0{}\0{uuid}", self.endpoints.client.ip());
+        if !properties.is_empty() {
+            field.push('\0');
+            field.push_str(&serde_json::Value::from(properties).to_string());
+        }
+        field
+    }
+
+    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
+        state::refuse(self.client, &self.opening, refusal, Some(text)).await
+    }
+}
+
+fn property(name: &str, value: &str) -> serde_json::Value {
+    serde_json::json!({ "name": name, "value": value, "signature": "" })
+}
+
+/// The host field that the backend of `config` at `address` shall see. Status
+/// pings and logins both come here.
+pub(super) fn rewritten_host(
+    config: &ServerConfig,
+    opening: &Opening,
+    address: Option<&BackendAddress>,
+) -> String {
+    let keep_tail = config.host_tail == HostTail::Keep;
+    match &config.domain_rewrite {
+        DomainRewrite::None => opening.host.rebuild(None, keep_tail),
+        DomainRewrite::Explicit(host) => opening.host.rebuild(Some(host), keep_tail),
+        DomainRewrite::FromBackend => {
+            let host = address
+                .map(|address| address.host.to_string())
+                .unwrap_or_default();
+            opening.host.rebuild(Some(&host), keep_tail)
+        }
+    }
+}
+
+/// Reads the packet that follows the handshake of a login.
+fn login_start(protocol: i32, packet: &Packet) -> Result<LoginStart, Broken> {
+    if packet.id != LOGIN_START_ID {
+        return Err(Broken::Packet(format!(
+            "packet {:#04x} instead of a login start",
+            packet.id
+        )));
+    }
+    LoginStart::parse(protocol, &packet.body).map_err(|error| Broken::Packet(error.to_string()))
+}
+
+impl Joined {
+    /// Moves bytes until the session has ended.
+    ///
+    /// A forwarding session begins its relay here; this is also the place where
+    /// an intercepted one begins its bridge.
+    pub(super) async fn relay(self, proxy: &Proxy) -> End {
+        let (forwarder, _) = forward::select(self.relay);
+        let session = Relayed {
+            client: self.client,
+            backend: self.backend,
+            limits: Limits::from(&self.server.config.timeouts),
+            counters: self.counters,
+            stop: proxy.shutdown.stop.child_token(),
+        };
+        forwarder.forward(session).await.end
+    }
+}

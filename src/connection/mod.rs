@@ -1,0 +1,98 @@
+//! The life of a connection, told once.
+//!
+//! accept → PROXY header → legacy ping or handshake → route → **status**: an
+//! answer from the cache, the backend or a MOTD; **login, transfer**: login
+//! start → admission → connect → PROXY header out → replay of everything the
+//! client has sent → relay → finish.
+//!
+//! Each step takes what the one before has proved, and hands on more: a
+//! [`Greeted`] client has a true address, an
+//! [`Opened`] one has said what it wants, a
+//! [`Routed`] one has a server, an
+//! [`Admitted`] one has a place on it, and only a
+//! [`Joined`] one has a backend to be relayed to. Nothing is
+//! relayed that has not gone this way.
+
+mod client;
+mod guard;
+mod login;
+mod opening;
+mod report;
+mod state;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+pub(crate) use self::status::StatusAnswers;
+
+use self::report::{Ending, Report};
+use self::state::Admitted;
+#[cfg(doc)]
+use self::state::{Greeted, Joined, Opened, Routed};
+use crate::limit::{PendingGuard, Slot};
+use crate::protocol::handshake::Intent;
+use crate::server::Proxy;
+
+/// Serves one connection from accept to finish.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Option<Slot>,
+    proxy: Arc<Proxy>,
+) {
+    let mut report = Report::begin(peer);
+    let ending = match tell(stream, place, &proxy, &mut report).await {
+        Ok(ending) | Err(ending) => ending,
+    };
+    report.finish(&ending);
+}
+
+/// The story. Every `?` is a way for it to end early.
+async fn tell(
+    stream: TcpStream,
+    place: Option<Slot>,
+    proxy: &Proxy,
+    report: &mut Report,
+) -> Result<Ending, Ending> {
+    let pending = proxy.pending.enter();
+    let admitted = tokio::select! {
+        biased;
+        () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
+        () = pending.evicted() => return Err(Ending::Evicted),
+        admitted = admit(stream, place.is_some(), &pending, proxy, report) => match admitted? {
+            Some(admitted) => admitted,
+            None => return Ok(Ending::StatusAnswered),
+        },
+    };
+    drop(pending);
+
+    let joined = tokio::select! {
+        biased;
+        () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
+        joined = admitted.join(proxy, report) => joined?,
+    };
+    Ok(Ending::Relayed(joined.relay(proxy).await))
+}
+
+/// From accept to a place on a server; `None` when a status ping was answered.
+async fn admit(
+    stream: TcpStream,
+    has_place: bool,
+    pending: &PendingGuard,
+    proxy: &Proxy,
+    report: &mut Report,
+) -> Result<Option<Admitted>, Ending> {
+    let greeted = state::greet(stream, pending, proxy, report).await?;
+    let opened = greeted.open().await?;
+    let routed = opened.route(has_place, proxy, report).await?;
+    match routed.intent() {
+        Intent::Status => {
+            routed.answer_status(proxy).await?;
+            Ok(None)
+        }
+        Intent::Login | Intent::Transfer => routed.admit(report).await.map(Some),
+    }
+}

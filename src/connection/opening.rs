@@ -1,0 +1,98 @@
+//! What a client sends first, in the current protocol or in one before 1.7,
+//! seen as one thing: a host, an intent, and a way to refuse.
+
+use bytes::Bytes;
+
+use super::guard::Dialect;
+use crate::protocol::handshake::{Handshake, HostField, Intent};
+use crate::protocol::legacy::{self, LegacyLogin, LegacyPing};
+use crate::protocol::login;
+
+/// What a client sent first.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// What it is.
+    pub(super) first: First,
+    /// The host field; empty in the forms of the protocol that have none.
+    pub(super) host: HostField,
+    /// The bytes as they came.
+    pub(super) wire: Bytes,
+}
+
+/// The first packet.
+#[derive(Debug)]
+pub(super) enum First {
+    /// A handshake (1.7 and newer).
+    Handshake(Handshake),
+    /// A status ping of a client up to 1.6.
+    LegacyPing(LegacyPing),
+    /// A login of a client up to 1.6.
+    LegacyLogin(LegacyLogin),
+}
+
+impl Opening {
+    pub(super) fn handshake(handshake: Handshake, wire: Bytes) -> Self {
+        let host = handshake.host.clone();
+        Self {
+            first: First::Handshake(handshake),
+            host,
+            wire,
+        }
+    }
+
+    pub(super) fn legacy_ping(ping: LegacyPing, wire: Bytes) -> Self {
+        let host = ping.host_field();
+        Self {
+            first: First::LegacyPing(ping),
+            host,
+            wire,
+        }
+    }
+
+    pub(super) fn legacy_login(login: LegacyLogin, wire: Bytes) -> Self {
+        let host = login.host_field();
+        Self {
+            first: First::LegacyLogin(login),
+            host,
+            wire,
+        }
+    }
+
+    /// What the client wants.
+    pub(super) fn intent(&self) -> Intent {
+        match &self.first {
+            First::Handshake(handshake) => handshake.intent,
+            First::LegacyPing(_) => Intent::Status,
+            First::LegacyLogin(_) => Intent::Login,
+        }
+    }
+
+    /// The first packet with this host field.
+    pub(super) fn with_host(&self, host_field: &str) -> Bytes {
+        if host_field == self.host.as_str() {
+            return self.wire.clone();
+        }
+        match &self.first {
+            First::Handshake(handshake) => handshake.encode_with_host(host_field),
+            First::LegacyPing(ping) => ping.rewrite(host_field),
+            First::LegacyLogin(login) => login.rewrite(host_field),
+        }
+        .into()
+    }
+
+    /// The packet that ends a login with a text.
+    pub(super) fn refusal(&self, text: &str) -> Vec<u8> {
+        match &self.first {
+            First::Handshake(_) => login::disconnect(text),
+            First::LegacyPing(_) | First::LegacyLogin(_) => legacy::kick(text),
+        }
+    }
+
+    /// Which login packets the backend will answer with.
+    pub(super) fn dialect(&self) -> Dialect {
+        match &self.first {
+            First::Handshake(handshake) => Dialect::Modern(handshake.protocol),
+            First::LegacyPing(_) | First::LegacyLogin(_) => Dialect::Legacy,
+        }
+    }
+}

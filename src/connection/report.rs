@@ -1,0 +1,252 @@
+//! What there is to tell about a connection, and how it ended.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{Level, debug, info, warn};
+
+use super::client::Broken;
+use super::guard::NotAuthenticated;
+use crate::config::model::{BackendAddress, Relay};
+use crate::escape::Escaped;
+use crate::forward::{Counters, Direction, End, Side};
+use crate::snapshot::Server;
+use crate::telemetry::{Sample, Sampler};
+use crate::upstream::Unreachable;
+
+/// Collects what is known about a connection while it runs.
+#[derive(Debug)]
+pub(super) struct Report {
+    began: Instant,
+    /// The client: the peer, or whom a PROXY header names.
+    pub(super) client: SocketAddr,
+    /// The cleaned host name that the client asked for.
+    pub(super) virtual_host: Option<String>,
+    /// The name that the client claims.
+    pub(super) player: Option<String>,
+    /// The server that it was routed to.
+    pub(super) server: Option<Arc<Server>>,
+    /// The session that was opened.
+    pub(super) session: Option<Session>,
+}
+
+/// What is known of a session: a login that reached a backend.
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Which address it reached.
+    pub(super) backend: BackendAddress,
+    /// How its bytes are moved.
+    pub(super) relay: Relay,
+    /// The bytes moved so far; live.
+    pub(super) counters: Arc<Counters>,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// A status ping got its answer.
+    StatusAnswered,
+    /// A session was relayed to its end.
+    Relayed(End),
+    /// The client failed to say what it wants.
+    Broken(Broken),
+    /// The proxy refused it.
+    Refused(Refusal),
+    /// No backend could be reached.
+    Unreachable(Unreachable),
+    /// The backend could not be spoken to.
+    BackendFailed(std::io::Error),
+    /// The backend lets players in without authentication.
+    NotAuthenticated(NotAuthenticated),
+    /// The client left while the proxy was connecting to a backend.
+    ClientLeft,
+    /// It had to make room for a newer connection.
+    Evicted,
+    /// The proxy was stopped.
+    Stopped,
+}
+
+/// Why the proxy refused a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The global or the server's `ip_filter`.
+    IpFilter,
+    /// Too many pending connections of one client.
+    PendingPerClient,
+    /// `rate_limit`.
+    RateLimit,
+    /// `max_connections`.
+    ProxyFull,
+    /// No server claims the virtual host.
+    UnknownDomain,
+    /// `max_players`.
+    ServerFull,
+    /// The server's mode cannot run logins yet.
+    ModeNotBuilt,
+}
+
+impl Refusal {
+    /// The word in logs.
+    const fn name(self) -> &'static str {
+        match self {
+            Refusal::IpFilter => "ip_filter",
+            Refusal::PendingPerClient => "pending_per_client",
+            Refusal::RateLimit => "rate_limit",
+            Refusal::ProxyFull => "proxy_full",
+            Refusal::UnknownDomain => "unknown_domain",
+            Refusal::ServerFull => "server_full",
+            Refusal::ModeNotBuilt => "mode_not_built",
+        }
+    }
+}
+
+impl Report {
+    /// Begins with the address of the peer.
+    pub(super) fn begin(peer: SocketAddr) -> Self {
+        Self {
+            began: Instant::now(),
+            client: peer,
+            virtual_host: None,
+            player: None,
+            server: None,
+            session: None,
+        }
+    }
+
+    /// Writes the one line about how the connection ended.
+    ///
+    /// Blame sets the level: a client's nonsense is for debugging, a backend
+    /// that is dead is a warning. What anybody can cause at will is sampled.
+    pub(super) fn finish(&self, ending: &Ending) {
+        match ending {
+            Ending::Relayed(end) => self.session_line(*end),
+            Ending::Stopped if self.session.is_some() => self.session_line(End::Stopped),
+            Ending::StatusAnswered | Ending::Stopped | Ending::Evicted | Ending::ClientLeft => {
+                self.debug_line(ending);
+            }
+            Ending::Broken(_) => self.debug_line(ending),
+            Ending::Refused(refusal) => {
+                static REFUSED: Sampler = Sampler::new();
+                sampled(&REFUSED, |suppressed| {
+                    info!(
+                        client = %self.client,
+                        host = %Escaped(self.host()),
+                        player = %Escaped(self.player()),
+                        server = self.server_id(),
+                        reason = refusal.name(),
+                        suppressed,
+                        "refused"
+                    );
+                });
+            }
+            Ending::Unreachable(error) => self.backend_line(&error.to_string()),
+            Ending::BackendFailed(error) => self.backend_line(&error.to_string()),
+            Ending::NotAuthenticated(error) => {
+                static UNPROVEN: Sampler = Sampler::new();
+                sampled(&UNPROVEN, |suppressed| {
+                    tracing::error!(
+                        server = self.server_id(),
+                        backend = %self.backend(),
+                        player = %Escaped(self.player()),
+                        reason = %error,
+                        suppressed,
+                        "the backend of a server_only server does not authenticate its players; \
+                         set online-mode=true there, or auth_guard = false here"
+                    );
+                });
+            }
+        }
+    }
+
+    fn session_line(&self, end: End) {
+        let Some(session) = &self.session else { return };
+        info!(
+            server = self.server_id(),
+            mode = self.mode(),
+            reason = end.name(),
+            by = end.side().map_or("proxy", Side::name),
+            duration_ms = millis(self.began.elapsed()),
+            serverbound_bytes = session.counters.get(Direction::Serverbound),
+            clientbound_bytes = session.counters.get(Direction::Clientbound),
+            client = %self.client,
+            host = %Escaped(self.host()),
+            player = %Escaped(self.player()),
+            backend = %session.backend,
+            relay = session.relay.name(),
+            "session ended"
+        );
+    }
+
+    fn backend_line(&self, error: &str) {
+        let Some(server) = &self.server else { return };
+        sampled(&server.state.unreachable, |suppressed| {
+            warn!(
+                server = self.server_id(),
+                player = %Escaped(self.player()),
+                error,
+                suppressed,
+                "no backend for a player"
+            );
+        });
+    }
+
+    fn debug_line(&self, ending: &Ending) {
+        if !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let reason = match ending {
+            Ending::Broken(error) => error.to_string(),
+            Ending::StatusAnswered => "status answered".to_owned(),
+            Ending::Evicted => "made room for a newer connection".to_owned(),
+            Ending::ClientLeft => "the client left while a backend was dialled".to_owned(),
+            _ => "stopped".to_owned(),
+        };
+        debug!(
+            client = %self.client,
+            host = %Escaped(self.host()),
+            server = self.server_id(),
+            reason = %Escaped(&reason),
+            "connection ended"
+        );
+    }
+
+    fn host(&self) -> &str {
+        self.virtual_host.as_deref().unwrap_or_default()
+    }
+
+    fn player(&self) -> &str {
+        self.player.as_deref().unwrap_or_default()
+    }
+
+    fn server_id(&self) -> &str {
+        self.server
+            .as_ref()
+            .map_or("", |server| server.config.id.as_str())
+    }
+
+    fn mode(&self) -> &str {
+        self.server
+            .as_ref()
+            .map_or("", |server| server.config.mode().name())
+    }
+
+    fn backend(&self) -> String {
+        self.session
+            .as_ref()
+            .map(|session| session.backend.to_string())
+            .unwrap_or_default()
+    }
+}
+
+/// Writes a line if the sampler lets it through.
+fn sampled(sampler: &Sampler, line: impl FnOnce(u64)) {
+    if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
+        line(suppressed);
+    }
+}
+
+/// Whole milliseconds; a duration beyond 584 million years is cut.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

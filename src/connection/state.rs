@@ -1,0 +1,254 @@
+//! The evidence: what a connection has proved so far, one type a step.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use super::client::{Broken, Client};
+use super::opening::Opening;
+use super::report::{Ending, Refusal, Report};
+use crate::config::model::UnknownDomain;
+use crate::limit::{ClientKey, PendingGuard, Slot};
+use crate::protocol::handshake::Intent;
+use crate::proxy_protocol::{self, Endpoints};
+use crate::server::Proxy;
+use crate::snapshot::{Server, Snapshot};
+use crate::socket;
+
+/// Read by a player whose address a filter keeps out.
+const FILTERED_TEXT: &str = "Your address is not allowed on this server.";
+/// Read by a player who comes too often.
+const RATE_LIMIT_TEXT: &str = "You are connecting too fast. Wait a moment and try again.";
+/// Read by a player when `max_connections` is reached.
+const PROXY_FULL_TEXT: &str = "The proxy is full. Try again in a moment.";
+/// Read by a player whose virtual host no server claims.
+const UNKNOWN_DOMAIN_TEXT: &str = "No server is known under this address.";
+
+/// A client whose true address is known and let in.
+pub(super) struct Greeted {
+    client: Client,
+    endpoints: Endpoints,
+    snapshot: Arc<Snapshot>,
+}
+
+/// A client that has said what it wants.
+pub(super) struct Opened {
+    client: Client,
+    endpoints: Endpoints,
+    snapshot: Arc<Snapshot>,
+    opening: Opening,
+}
+
+/// A client with a server.
+pub(super) struct Routed {
+    pub(super) client: Client,
+    pub(super) endpoints: Endpoints,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) opening: Opening,
+    /// `None` is an unknown domain that gets the default MOTD.
+    pub(super) server: Option<Arc<Server>>,
+}
+
+/// A client with a place on its server.
+pub(super) struct Admitted {
+    pub(super) client: Client,
+    pub(super) endpoints: Endpoints,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) opening: Opening,
+    pub(super) server: Arc<Server>,
+    /// The login start as it came; empty in the protocol before 1.7.
+    pub(super) login_start: bytes::Bytes,
+    pub(super) player: Player,
+    pub(super) slot: Slot,
+}
+
+/// Who a client claims to be.
+pub(super) struct Player {
+    pub(super) name: String,
+    pub(super) uuid: Option<[u8; 16]>,
+}
+
+/// A client with a backend: everything that it has sent is on its way.
+pub(super) struct Joined {
+    pub(super) client: TcpStream,
+    pub(super) backend: TcpStream,
+    pub(super) server: Arc<Server>,
+    pub(super) counters: Arc<crate::forward::Counters>,
+    pub(super) relay: crate::config::model::Relay,
+    pub(super) _slot: Slot,
+}
+
+/// Finds out who is there, and whether the address may connect at all.
+pub(super) async fn greet(
+    stream: TcpStream,
+    pending: &PendingGuard,
+    proxy: &Proxy,
+    report: &mut Report,
+) -> Result<Greeted, Ending> {
+    let snapshot = proxy.snapshot();
+    let config = &snapshot.proxy;
+    let deadline = tokio::time::Instant::now() + config.handshake_timeout;
+    let lost = |error: std::io::Error| Ending::Broken(Broken::Io(error));
+    socket::tune(&stream, &config.keepalive).map_err(lost)?;
+    let destination = stream.local_addr().map_err(lost)?;
+    let mut endpoints = Endpoints {
+        client: report.client,
+        destination,
+    };
+
+    let mut client = Client::new(stream, deadline);
+    if proxy_protocol::expected_from(&config.proxy_protocol_in, report.client.ip()) {
+        if let Some(told) = client.proxy_header().await.map_err(Ending::Broken)? {
+            endpoints = told;
+        }
+        report.client = endpoints.client;
+    }
+    let address = endpoints.client.ip();
+    if !config.ip_filter.permits(address) {
+        return Err(Ending::Refused(Refusal::IpFilter));
+    }
+    if proxy.is_limited(&snapshot, address) && pending.attribute(address.into()).is_err() {
+        return Err(Ending::Refused(Refusal::PendingPerClient));
+    }
+    Ok(Greeted {
+        client,
+        endpoints,
+        snapshot,
+    })
+}
+
+impl Greeted {
+    /// Reads what the client wants.
+    pub(super) async fn open(mut self) -> Result<Opened, Ending> {
+        let opening = self.client.opening().await.map_err(Ending::Broken)?;
+        let Self {
+            client,
+            endpoints,
+            snapshot,
+        } = self;
+        Ok(Opened {
+            client,
+            endpoints,
+            snapshot,
+            opening,
+        })
+    }
+}
+
+impl Opened {
+    /// Finds the server, and holds the client against the limits that need no more.
+    pub(super) async fn route(
+        mut self,
+        has_place: bool,
+        proxy: &Proxy,
+        report: &mut Report,
+    ) -> Result<Routed, Ending> {
+        let host = self.opening.host.virtual_host();
+        let found = self
+            .snapshot
+            .routes
+            .find(&host)
+            .map(|found| Arc::clone(found.target));
+        report.virtual_host = Some(host);
+        report.server.clone_from(&found);
+
+        let address = self.endpoints.client.ip();
+        if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
+            return Err(self.refuse(Refusal::RateLimit, Some(RATE_LIMIT_TEXT)).await);
+        }
+        if !has_place {
+            return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
+        }
+        match &found {
+            Some(server) if !server.config.ip_filter.permits(address) => {
+                return Err(self.refuse(Refusal::IpFilter, Some(FILTERED_TEXT)).await);
+            }
+            Some(_) => {}
+            None => self = self.meet_unknown_domain().await?,
+        }
+        let Self {
+            client,
+            endpoints,
+            snapshot,
+            opening,
+        } = self;
+        Ok(Routed {
+            client,
+            endpoints,
+            snapshot,
+            opening,
+            server: found,
+        })
+    }
+
+    /// Only a status ping that gets the default MOTD goes on without a server.
+    async fn meet_unknown_domain(self) -> Result<Self, Ending> {
+        let text = match (self.snapshot.proxy.unknown_domain, self.opening.intent()) {
+            (UnknownDomain::DefaultMotd, Intent::Status) => return Ok(self),
+            (UnknownDomain::Drop, _) => None,
+            (UnknownDomain::DefaultMotd | UnknownDomain::Kick, _) => Some(UNKNOWN_DOMAIN_TEXT),
+        };
+        Err(self.refuse(Refusal::UnknownDomain, text).await)
+    }
+
+    /// Ends the connection; a player, but not a status ping, reads the text.
+    async fn refuse(self, refusal: Refusal, text: Option<&str>) -> Ending {
+        refuse(self.client, &self.opening, refusal, text).await
+    }
+}
+
+/// Ends the connection; a player, but not a status ping, reads the text.
+pub(super) async fn refuse(
+    client: Client,
+    opening: &Opening,
+    refusal: Refusal,
+    text: Option<&str>,
+) -> Ending {
+    if let (Intent::Login | Intent::Transfer, Some(text)) = (opening.intent(), text) {
+        client.send_off(&opening.refusal(text)).await;
+    }
+    Ending::Refused(refusal)
+}
+
+impl Routed {
+    /// What the client wants.
+    pub(super) fn intent(&self) -> Intent {
+        self.opening.intent()
+    }
+}
+
+/// The limit of players, for those who take a place.
+pub(super) fn take_place(server: &Server) -> Option<Slot> {
+    let max: Option<NonZeroU32> = server.config.max_players;
+    server.state.players.take(max)
+}
+
+impl Proxy {
+    /// Whether limits that count by client apply to this one.
+    fn is_limited(&self, snapshot: &Snapshot, address: std::net::IpAddr) -> bool {
+        let loopback = address.to_canonical().is_loopback();
+        !loopback
+            || snapshot
+                .proxy
+                .rate_limit
+                .as_ref()
+                .is_some_and(|limit| limit.limit_loopback)
+    }
+
+    /// Whether the rate limit lets this client come with this intent.
+    fn may_come(&self, snapshot: &Snapshot, address: std::net::IpAddr, intent: Intent) -> bool {
+        let Some(limit) = &snapshot.proxy.rate_limit else {
+            return true;
+        };
+        if !self.is_limited(snapshot, address) {
+            return true;
+        }
+        let (limiter, quota) = match intent {
+            Intent::Status => (&self.pings, limit.status),
+            Intent::Login | Intent::Transfer => (&self.logins, limit.logins),
+        };
+        quota.is_none_or(|quota| limiter.allows(ClientKey::from(address), quota, Instant::now()))
+    }
+}

@@ -1,0 +1,413 @@
+//! Status pings: answered from the cache, from the backend, or from a MOTD.
+//!
+//! An answer is kept for each server, protocol version and rewritten host. Of
+//! many clients that ask at once one asks the backend and the others wait for
+//! its answer; a backend that does not answer is not asked again for a moment.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use moka::future::Cache;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::client::Broken;
+use super::login::rewritten_host;
+use super::opening::First;
+use super::report::Ending;
+use super::state::Routed;
+use crate::config::model::{Motd, StatusCache};
+use crate::protocol::frame::{self, Frame};
+use crate::protocol::handshake::{Handshake, HostField, Intent};
+use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
+use crate::protocol::status::{
+    self, STATUS_ANSWER_FRAME_BYTES_MAX, STATUS_REQUEST_FRAME_BYTES_MAX, StatusPacket,
+};
+use crate::protocol::text;
+use crate::proxy_protocol;
+use crate::server::Proxy;
+use crate::snapshot::{Server, Snapshot};
+use crate::upstream::{self, Resolver};
+
+/// How long a connected backend may take to answer a status request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a failure is remembered: long enough that a crowd of pings costs a
+/// dead backend one attempt, short enough that nobody notices after its start.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// Packets that a client may send in the status state. Vanilla sends two.
+const SERVERBOUND_PACKETS_MAX: usize = 4;
+
+/// Shown when no backend answers and no MOTD is configured for that.
+const OFFLINE_TEXT: &str = "§cThis server is currently unreachable.";
+/// Shown for an unknown domain when no default MOTD is configured.
+const UNKNOWN_DOMAIN_TEXT: &str = "§cNo server is known under this address.";
+
+/// The answers of backends, kept for a while.
+#[derive(Debug)]
+pub(crate) struct StatusAnswers {
+    kept: Option<Cache<Key, Answer>>,
+}
+
+/// What makes two askers get the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    revision: u64,
+    form: Form,
+    host: String,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Form {
+    /// Of 1.7 and newer, for this protocol version.
+    Json(i32),
+    /// Of a version before, told apart by the length and protocol of its ping.
+    Legacy(usize, Option<u8>),
+}
+
+/// What a backend answered; cheap to clone.
+#[derive(Debug, Clone)]
+enum Answer {
+    /// The status, and the packet that carries it.
+    Json(Arc<Value>, Bytes),
+    /// A packet of a protocol before 1.7.
+    Legacy(Bytes),
+    /// It did not answer.
+    Failed,
+}
+
+impl StatusAnswers {
+    pub(crate) fn new(config: &StatusCache) -> Self {
+        let ttl = config.ttl;
+        let kept = (!ttl.is_zero()).then(|| {
+            Cache::builder()
+                .max_capacity(config.max_entries)
+                .expire_after(Expiry { ttl })
+                .build()
+        });
+        Self { kept }
+    }
+
+    /// The kept answer, or that of `fetch`, which only one of many askers runs.
+    async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
+        match &self.kept {
+            Some(kept) => kept.get_with(key, fetch).await,
+            None => fetch.await,
+        }
+    }
+}
+
+/// Answers live for the configured time, failures for a moment.
+struct Expiry {
+    ttl: Duration,
+}
+
+impl moka::Expiry<Key, Answer> for Expiry {
+    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(match answer {
+            Answer::Json(..) | Answer::Legacy(_) => self.ttl,
+            Answer::Failed => self.ttl.min(FAILURE_TTL),
+        })
+    }
+}
+
+impl Routed {
+    /// Answers a status ping.
+    pub(super) async fn answer_status(self, proxy: &Proxy) -> Result<(), Ending> {
+        let answered = match &self.opening.first {
+            First::Handshake(handshake) => {
+                let protocol = handshake.protocol;
+                self.converse(protocol, proxy).await
+            }
+            First::LegacyPing(ping) => {
+                let ping = ping.clone();
+                self.answer_legacy(&ping, proxy).await
+            }
+            First::LegacyLogin(_) => Err(Broken::Packet("a login is no ping".to_owned())),
+        };
+        answered.map_err(Ending::Broken)
+    }
+
+    /// The conversation of 1.7 and newer: request, answer, ping, pong.
+    async fn converse(mut self, protocol: i32, proxy: &Proxy) -> Result<(), Broken> {
+        let mut answered = false;
+        for _ in 0..SERVERBOUND_PACKETS_MAX {
+            let packet = match self.client.packet(STATUS_REQUEST_FRAME_BYTES_MAX).await {
+                Ok(packet) => packet,
+                // Many tools close without a ping.
+                Err(Broken::Closed | Broken::Io(_)) if answered => return Ok(()),
+                Err(broken) => return Err(broken),
+            };
+            let question = Frame {
+                id: packet.id,
+                body: &packet.body,
+                wire_bytes: packet.wire.len(),
+            };
+            match status::parse_question(&question)
+                .map_err(|error| Broken::Packet(error.to_string()))?
+            {
+                StatusPacket::Request => {
+                    let answer = self.answer_json(protocol, proxy).await;
+                    self.client.send(&answer).await?;
+                    answered = true;
+                }
+                StatusPacket::Ping(payload) => {
+                    self.client.send_off(&status::ping(payload)).await;
+                    return Ok(());
+                }
+            }
+        }
+        Err(Broken::Packet("too many status requests".to_owned()))
+    }
+
+    /// The packet that answers a request.
+    async fn answer_json(&self, protocol: i32, proxy: &Proxy) -> Bytes {
+        let fallback = match &self.server {
+            Some(server) => match self
+                .backend_status(server, Form::Json(protocol), proxy)
+                .await
+            {
+                Answer::Json(_, packet) => return packet,
+                Answer::Legacy(_) | Answer::Failed => offline(server, &self.snapshot),
+            },
+            None => unknown_domain(&self.snapshot),
+        };
+        let answer = status::from_motd(fallback.motd, protocol, fallback.text);
+        status::response(&answer.to_string()).into()
+    }
+
+    /// Clients up to 1.6 get one packet and the end.
+    async fn answer_legacy(self, ping: &LegacyPing, proxy: &Proxy) -> Result<(), Broken> {
+        let packet = match &self.server {
+            Some(server) => self.legacy_answer(server, ping, proxy).await,
+            None => legacy_motd(ping, &unknown_domain(&self.snapshot)),
+        };
+        self.client.send_off(&packet).await;
+        Ok(())
+    }
+
+    async fn legacy_answer(&self, server: &Arc<Server>, ping: &LegacyPing, proxy: &Proxy) -> Bytes {
+        // A MOTD that is laid over the backend's answer needs an answer that
+        // can be read; otherwise the backend's own words pass as they are.
+        if server.config.motd.online.is_some()
+            && let Answer::Json(answer, _) = self
+                .backend_status(server, Form::Json(ANY_PROTOCOL), proxy)
+                .await
+        {
+            return legacy_from_json(ping, &answer);
+        }
+        let form = Form::Legacy(self.opening.wire.len().min(3), ping.protocol());
+        match self.backend_status(server, form, proxy).await {
+            Answer::Legacy(packet) => packet,
+            Answer::Json(..) | Answer::Failed => {
+                legacy_motd(ping, &offline(server, &self.snapshot))
+            }
+        }
+    }
+
+    /// What the backend answers, asked now or a moment ago.
+    async fn backend_status(&self, server: &Arc<Server>, form: Form, proxy: &Proxy) -> Answer {
+        let config = &server.config;
+        let host = rewritten_host(config, &self.opening, None);
+        let key = Key {
+            revision: server.revision,
+            form,
+            host,
+        };
+        let fetch = async {
+            match self.fetch(server, form, &proxy.resolver).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    debug!(server = config.id, %error, "no status from the backend");
+                    Answer::Failed
+                }
+            }
+        };
+        proxy.status.get(key, fetch).await
+    }
+
+    async fn fetch(
+        &self,
+        server: &Server,
+        form: Form,
+        resolver: &Resolver,
+    ) -> Result<Answer, io::Error> {
+        let _place = server
+            .state
+            .status_fetches
+            .acquire()
+            .await
+            .map_err(io::Error::other)?;
+        let config = &server.config;
+        let connected = upstream::connect(resolver, config, &self.snapshot.proxy.keepalive)
+            .await
+            .map_err(io::Error::other)?;
+        let host = rewritten_host(config, &self.opening, Some(&connected.address));
+        // The header names the client that asked first; the answer is for all.
+        let mut question = config
+            .send_proxy_protocol
+            .map(|version| proxy_protocol::build(version, &self.endpoints))
+            .unwrap_or_default();
+        match (form, &self.opening.first) {
+            (Form::Json(protocol), First::LegacyPing(_)) => {
+                let handshake = Handshake {
+                    protocol,
+                    host: HostField::parse(""),
+                    port: connected.address.port,
+                    intent: Intent::Status,
+                };
+                question.extend(handshake.encode_with_host(&host));
+                question.extend(status::request());
+            }
+            (Form::Json(_), _) => {
+                question.extend(self.opening.with_host(&host));
+                question.extend(status::request());
+            }
+            (Form::Legacy(..), _) => question.extend(self.opening.with_host(&host)),
+        }
+        let mut backend = connected.stream;
+        let conversation = async {
+            backend.write_all(&question).await?;
+            match form {
+                Form::Json(_) => read_json(&mut backend).await,
+                Form::Legacy(..) => read_legacy(&mut backend).await,
+            }
+        };
+        let answer = timeout(ANSWER_TIMEOUT, conversation)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))??;
+        Ok(match answer {
+            Fetched::Json(mut answer) => {
+                if let Some(motd) = &config.motd.online {
+                    status::overlay(&mut answer, motd);
+                }
+                let packet = status::response(&answer.to_string()).into();
+                Answer::Json(Arc::new(answer), packet)
+            }
+            Fetched::Legacy(packet) => Answer::Legacy(packet),
+        })
+    }
+}
+
+/// The protocol that a status request carries when a client before 1.7 asked:
+/// by convention of server lists, -1 says that no version was decided on.
+const ANY_PROTOCOL: i32 = -1;
+
+/// What came from a backend.
+enum Fetched {
+    Json(Value),
+    Legacy(Bytes),
+}
+
+/// Reads a status response; memory grows with what arrives.
+async fn read_json(backend: &mut tokio::net::TcpStream) -> io::Result<Fetched> {
+    let mut bytes = BytesMut::new();
+    loop {
+        if let Some(frame) = frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).map_err(bad)? {
+            return status::parse_response(&frame)
+                .map(Fetched::Json)
+                .map_err(bad);
+        }
+        read_more(backend, &mut bytes).await?;
+    }
+}
+
+/// Reads the packet that ends a legacy ping.
+async fn read_legacy(backend: &mut tokio::net::TcpStream) -> io::Result<Fetched> {
+    let mut bytes = BytesMut::new();
+    loop {
+        if let Some(length) = legacy::answer_len(&bytes).map_err(bad)? {
+            return Ok(Fetched::Legacy(bytes.split_to(length).freeze()));
+        }
+        read_more(backend, &mut bytes).await?;
+    }
+}
+
+async fn read_more(backend: &mut tokio::net::TcpStream, bytes: &mut BytesMut) -> io::Result<()> {
+    bytes.reserve(4096);
+    match backend.read_buf(bytes).await? {
+        0 => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the backend closed the connection",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// An answer of the proxy's own.
+struct Fallback<'a> {
+    motd: &'a Motd,
+    text: &'static str,
+}
+
+static NO_MOTD: Motd = Motd {
+    text: None,
+    favicon: None,
+    version_name: None,
+    max_players: None,
+};
+
+/// For a server whose backends do not answer.
+fn offline<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Fallback<'a> {
+    let motd = server.config.motd.offline.as_ref();
+    let motd = motd.or(snapshot.proxy.default_motd.offline.as_ref());
+    Fallback {
+        motd: motd.unwrap_or(&NO_MOTD),
+        text: OFFLINE_TEXT,
+    }
+}
+
+/// For a host that no server claims.
+fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
+    let motd = snapshot.proxy.default_motd.online.as_ref();
+    Fallback {
+        motd: motd.unwrap_or(&NO_MOTD),
+        text: UNKNOWN_DOMAIN_TEXT,
+    }
+}
+
+fn legacy_motd(ping: &LegacyPing, fallback: &Fallback<'_>) -> Bytes {
+    legacy_from_json(
+        ping,
+        &status::from_motd(fallback.motd, ANY_PROTOCOL, fallback.text),
+    )
+}
+
+/// The old packet that says what a modern answer says.
+fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
+    let number = |path: &str| {
+        answer
+            .pointer(path)
+            .and_then(Value::as_u64)
+            .and_then(|n| u32::try_from(n).ok())
+    };
+    legacy::ping_answer(
+        ping,
+        &PingAnswer {
+            version_name: answer
+                .pointer("/version/name")
+                .and_then(Value::as_str)
+                .unwrap_or("1.7+"),
+            protocol: ping.protocol().map_or(NO_LEGACY_PROTOCOL, i32::from),
+            motd: &answer
+                .get("description")
+                .map(text::plain)
+                .unwrap_or_default(),
+            online: number("/players/online").unwrap_or_default(),
+            max: number("/players/max").unwrap_or_default(),
+        },
+    )
+    .into()
+}
+
+/// The protocol told to clients of 1.4 and 1.5, which do not say their own: no
+/// version has it, so that they show the version's name.
+const NO_LEGACY_PROTOCOL: i32 = 127;

@@ -1,0 +1,207 @@
+//! The demo's backend: enough of a Minecraft server to answer status pings and
+//! logins of any version, and to tell what it saw.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Intent};
+use crate::protocol::login::{self, LoginStart, login_start_bytes_max};
+use crate::protocol::status::{self, StatusPacket};
+use crate::protocol::{frame, varint, version};
+
+/// How much the backend sends to a client that can answer, and gets back.
+pub(super) const PAYLOAD_BYTES: usize = 256 * 1024;
+/// The channel of that payload.
+const CHANNEL: &str = "infrarust:demo";
+/// Packet ids of the login state since 1.13.
+const PLUGIN_REQUEST_ID: i32 = 4;
+/// As above, serverbound.
+pub(super) const PLUGIN_RESPONSE_ID: i32 = 2;
+/// The answer to the payload, its few fields included.
+const ANSWER_BYTES_MAX: usize = PAYLOAD_BYTES + 64;
+/// How long one conversation may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Conversations whose reports nobody has read.
+const REPORTS_MAX: usize = 64;
+
+/// What the backend saw of one connection.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) intent: Intent,
+    pub(super) host: String,
+    pub(super) heard_bytes: usize,
+    pub(super) said_bytes: usize,
+}
+
+/// A running backend; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct Backend {
+    pub(super) address: SocketAddr,
+    pub(super) seen: mpsc::Receiver<Seen>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Backend {
+    /// Starts on a port that the system chooses.
+    pub(super) async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (report, seen) = mpsc::channel(REPORTS_MAX);
+        let report = Arc::new(report);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let report = Arc::clone(&report);
+                tokio::spawn(async move {
+                    let conversation = Conversation::new(stream).hold();
+                    if let Ok(Ok(seen)) = timeout(PATIENCE, conversation).await {
+                        // While the demo serves real players nobody listens.
+                        let _ = report.try_send(seen);
+                    }
+                });
+            }
+        });
+        Ok(Self {
+            address,
+            seen,
+            task,
+        })
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One connection, its bytes counted.
+pub(super) struct Conversation {
+    stream: TcpStream,
+    buffer: BytesMut,
+    pub(super) heard_bytes: usize,
+    pub(super) said_bytes: usize,
+}
+
+impl Conversation {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            heard_bytes: 0,
+            said_bytes: 0,
+        }
+    }
+
+    pub(super) async fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.said_bytes += bytes.len();
+        self.stream.write_all(bytes).await
+    }
+
+    /// The next packet: its id and fields.
+    pub(super) async fn hear(&mut self, bytes_max: usize) -> io::Result<(i32, Vec<u8>)> {
+        loop {
+            if let Some(frame) = frame::split(&self.buffer, bytes_max).map_err(bad)? {
+                let (packet, wire_bytes) = ((frame.id, frame.body.to_vec()), frame.wire_bytes);
+                self.buffer.advance(wire_bytes);
+                return Ok(packet);
+            }
+            let heard = self.stream.read_buf(&mut self.buffer).await?;
+            if heard == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.heard_bytes += heard;
+        }
+    }
+
+    /// Ends what we say and waits for the other side's end.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        while self.stream.read_buf(&mut self.buffer).await? > 0 {
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    async fn hold(mut self) -> io::Result<Seen> {
+        let (_, body) = self.hear(HANDSHAKE_BYTES_MAX).await?;
+        let handshake = Handshake::parse(&body).map_err(bad)?;
+        match handshake.intent {
+            Intent::Status => self.answer_status(handshake.protocol).await?,
+            Intent::Login | Intent::Transfer => self.answer_login(&handshake).await?,
+        }
+        Ok(Seen {
+            intent: handshake.intent,
+            host: handshake.host.as_str().to_owned(),
+            heard_bytes: self.heard_bytes,
+            said_bytes: self.said_bytes,
+        })
+    }
+
+    async fn answer_status(&mut self, protocol: i32) -> io::Result<()> {
+        let answer = serde_json::json!({
+            "version": { "name": "infrarust demo", "protocol": protocol },
+            "players": { "max": 20, "online": 1 },
+            "description": { "text": "§ainfrarust demo§r: this text comes through the proxy" },
+        });
+        loop {
+            let (id, body) = self.hear(status::STATUS_REQUEST_FRAME_BYTES_MAX).await?;
+            let question = frame::Frame {
+                id,
+                body: &body,
+                wire_bytes: 0,
+            };
+            match status::parse_question(&question).map_err(bad)? {
+                StatusPacket::Request => {
+                    self.say(&status::response(&answer.to_string())).await?;
+                    // The proxy asks only this, and closes.
+                    return self.end().await;
+                }
+                StatusPacket::Ping(number) => self.say(&status::ping(number)).await?,
+            }
+        }
+    }
+
+    /// Sends a payload to clients that can answer, and in the end a text that
+    /// every version of the game shows.
+    async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<()> {
+        let (_, body) = self.hear(login_start_bytes_max(handshake.protocol)).await?;
+        let player = LoginStart::parse(handshake.protocol, &body)
+            .map_err(bad)?
+            .name;
+        let mut returned = 0;
+        if handshake.protocol >= version::V1_13 {
+            self.say(&payload()).await?;
+            returned = self.hear(ANSWER_BYTES_MAX).await?.1.len();
+        }
+        let text = format!(
+            "§aHello {player}!§r You came through infrarust.\nThe backend saw the host §e{}§r \
+             and got {returned} bytes back.",
+            handshake.host.host(),
+        );
+        self.say(&login::disconnect(&text)).await?;
+        self.end().await
+    }
+}
+
+/// A login plugin request with [`PAYLOAD_BYTES`] of data: vanilla clients since
+/// 1.13 answer that they do not know the channel, ours sends the data back.
+fn payload() -> Vec<u8> {
+    let mut body = Vec::with_capacity(PAYLOAD_BYTES + 32);
+    varint::encode(1, &mut body);
+    varint::encode(i32::try_from(CHANNEL.len()).unwrap_or_default(), &mut body);
+    body.extend_from_slice(CHANNEL.as_bytes());
+    body.extend((0..=u8::MAX).cycle().take(PAYLOAD_BYTES));
+    frame::write(PLUGIN_REQUEST_ID, &body)
+}
+
+pub(super) fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}

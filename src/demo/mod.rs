@@ -1,0 +1,325 @@
+//! The demo: the main job on an embedded default, told stage by stage.
+//!
+//! A backend and a proxy in this process, two servers with two modes, real
+//! status pings and real logins through both, and then a proxy that stays up
+//! for a game client of yours.
+
+mod backend;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::backend::{Backend, Conversation, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen};
+use crate::config;
+use crate::config::model::Config;
+use crate::diagnostic::render::{self, Colour};
+use crate::protocol::handshake::{Handshake, HostField, Intent};
+use crate::protocol::login::LoginStart;
+use crate::protocol::{frame, status, version};
+use crate::server::{self, Running};
+use crate::{listener, socket};
+
+/// The port that game clients try when an address names none.
+const GAME_PORT: u16 = 25565;
+/// How long one stage may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that one packet of the demo's traffic has.
+const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES + 1024;
+
+/// The demo's two servers: id, mode, virtual host, and the host that the
+/// backend must see.
+const SERVERS: [(&str, &str, &str, &str); 2] = [
+    ("survival", "passthrough", "survival.demo", "survival.demo"),
+    ("lobby", "zero_copy", "lobby.demo", "lobby.internal"),
+];
+
+/// Runs the demo: with `once` it ends after its traffic, otherwise it serves
+/// until interrupted.
+///
+/// # Errors
+///
+/// When any stage did not do what it says.
+pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let mut backend = Backend::start()
+        .await
+        .context("the embedded backend cannot be started")?;
+    let running = start_proxy(backend.address, once)?;
+    let address = running
+        .addresses()
+        .first()
+        .copied()
+        .context("the proxy does not listen")?;
+
+    writeln!(out, "infrarust demo\n")?;
+    writeln!(
+        out,
+        "  backend  {}  an embedded Minecraft backend",
+        backend.address
+    )?;
+    writeln!(out, "  proxy    {address}  one port, two servers:\n")?;
+    for (id, mode, host, seen) in SERVERS {
+        writeln!(
+            out,
+            "    {id:<9} {mode:<12} {host:<14} → backend sees {seen}"
+        )?;
+    }
+    writeln!(out)?;
+
+    for (_, mode, host, expected) in SERVERS {
+        writeln!(out, "{host} ({mode})")?;
+        stage(
+            out,
+            "status",
+            ping(address, host, &mut backend),
+            host,
+            expected,
+        )
+        .await?;
+        stage(
+            out,
+            "login ",
+            join(address, host, &mut backend),
+            host,
+            expected,
+        )
+        .await?;
+        writeln!(out)?;
+    }
+    writeln!(out, "everything arrived, byte for byte")?;
+    out.flush()?;
+    if once {
+        running.shutdown().stop_now();
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\nadd this address in the game, any version: localhost{}",
+        port_suffix(address)
+    )?;
+    writeln!(
+        out,
+        "(log in to read what the backend saw; Ctrl-C ends the demo)"
+    )?;
+    out.flush()?;
+    tokio::signal::ctrl_c()
+        .await
+        .context("no signal can be awaited")?;
+    running.shutdown().stop_now();
+    Ok(())
+}
+
+fn port_suffix(address: SocketAddr) -> String {
+    if address.port() == GAME_PORT {
+        String::new()
+    } else {
+        format!(":{}", address.port())
+    }
+}
+
+/// Runs one stage and prints what came of it.
+async fn stage(
+    out: &mut (impl Write + Send),
+    name: &str,
+    traffic: impl Future<Output = io::Result<(Traffic, Seen)>>,
+    host: &str,
+    expected: &str,
+) -> anyhow::Result<()> {
+    let (traffic, seen) = match timeout(PATIENCE, traffic).await {
+        Ok(done) => done.with_context(|| format!("{name} through {host}"))?,
+        Err(_) => bail!("{name} through {host}: no end within {PATIENCE:?}"),
+    };
+    ensure!(
+        seen.host == expected,
+        "the backend saw `{}` instead of `{expected}`",
+        seen.host
+    );
+    ensure!(
+        traffic.intent == seen.intent,
+        "the intent changed on its way"
+    );
+    writeln!(
+        out,
+        "  {name}  host in {host} → host out {}  {}",
+        seen.host, traffic.result
+    )?;
+    if let Some((sent, heard)) = traffic.relayed {
+        // A rewritten host changes the length of the first packet.
+        let longer = host.len().abs_diff(expected.len());
+        ensure!(
+            seen.heard_bytes.abs_diff(sent) == longer,
+            "serverbound bytes were lost"
+        );
+        ensure!(seen.said_bytes == heard, "clientbound bytes were lost");
+        writeln!(
+            out,
+            "          forwarder {}: {} bytes to the backend, {heard} bytes to the client",
+            forwarder_of(host),
+            seen.heard_bytes
+        )?;
+    }
+    Ok(())
+}
+
+/// The forwarder that really runs on this system.
+fn forwarder_of(host: &str) -> &'static str {
+    use crate::config::model::Relay;
+    use crate::forward::{SPLICE_AVAILABLE, resolve};
+    let wanted = if host == SERVERS[1].2 {
+        Relay::Splice
+    } else {
+        Relay::Copy
+    };
+    resolve(wanted, SPLICE_AVAILABLE).0.name()
+}
+
+/// What the demo's client sent and got.
+struct Traffic {
+    intent: Intent,
+    result: String,
+    /// Bytes sent and heard, where the relay carried all of them.
+    relayed: Option<(usize, usize)>,
+}
+
+async fn open(proxy: SocketAddr, host: &str, intent: Intent) -> io::Result<Conversation> {
+    let stream = TcpStream::connect(proxy).await?;
+    stream.set_nodelay(true)?;
+    let mut client = Conversation::new(stream);
+    let handshake = Handshake {
+        protocol: version::NEWEST,
+        host: HostField::parse(host),
+        port: proxy.port(),
+        intent,
+    };
+    client.say(&handshake.encode_with_host(host)).await?;
+    Ok(client)
+}
+
+async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Result<(Traffic, Seen)> {
+    let mut client = open(proxy, host, Intent::Status).await?;
+    client.say(&status::request()).await?;
+    let (id, body) = client.hear(PACKET_BYTES_MAX).await?;
+    let answer = status::parse_response(&frame::Frame {
+        id,
+        body: &body,
+        wire_bytes: 0,
+    })
+    .map_err(backend::bad)?;
+    client.say(&status::ping(42)).await?;
+    client.hear(PACKET_BYTES_MAX).await?;
+    let text = crate::protocol::text::plain(&answer["description"]);
+    let result = format!("“{}”", without_codes(&text));
+    Ok((
+        Traffic {
+            intent: Intent::Status,
+            result,
+            relayed: None,
+        },
+        seen(backend).await?,
+    ))
+}
+
+async fn join(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Result<(Traffic, Seen)> {
+    let mut client = open(proxy, host, Intent::Login).await?;
+    let login = LoginStart {
+        name: "Demo".to_owned(),
+        uuid: Some([7; 16]),
+    };
+    client.say(&login.encode(version::NEWEST)).await?;
+    let (_, payload) = client.hear(PACKET_BYTES_MAX).await?;
+    let data = &payload[payload.len().saturating_sub(PAYLOAD_BYTES)..];
+    client
+        .say(&frame::write(PLUGIN_RESPONSE_ID, &[&[1, 1], data].concat()))
+        .await?;
+    let (_, goodbye) = client.hear(PACKET_BYTES_MAX).await?;
+    client.end().await?;
+    let text = String::from_utf8_lossy(&goodbye);
+    let result = if text.contains("You came through infrarust") {
+        "answered"
+    } else {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the login was not answered",
+        ));
+    };
+    let relayed = Some((client.said_bytes, client.heard_bytes));
+    let traffic = Traffic {
+        intent: Intent::Login,
+        result: result.to_owned(),
+        relayed,
+    };
+    Ok((traffic, seen(backend).await?))
+}
+
+async fn seen(backend: &mut Backend) -> io::Result<Seen> {
+    backend
+        .seen
+        .recv()
+        .await
+        .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// A text without its `§` codes.
+fn without_codes(text: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '§' {
+            chars.next();
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// The proxy in front, configured like any other: from two server files.
+fn start_proxy(backend: SocketAddr, once: bool) -> anyhow::Result<Running> {
+    let port = if once { 0 } else { GAME_PORT };
+    match config_for(backend, port).and_then(listen) {
+        Ok(running) => Ok(running),
+        // Somebody plays here already: any port will do.
+        Err(_) if !once => config_for(backend, 0).and_then(listen),
+        Err(error) => Err(error),
+    }
+}
+
+fn listen(config: Config) -> anyhow::Result<Running> {
+    let listeners = listener::open(&config.proxy)?;
+    Ok(server::start(
+        config,
+        listeners,
+        socket::raise_open_files(),
+    )?)
+}
+
+fn config_for(backend: SocketAddr, port: u16) -> anyhow::Result<Config> {
+    let global = format!("bind = \"127.0.0.1:{port}\"\n");
+    let [survival, lobby] = SERVERS.map(|(id, mode, host, _)| {
+        let rewrite = match mode {
+            "zero_copy" => "domain_rewrite = { explicit = \"lobby.internal\" }\n",
+            _ => "",
+        };
+        // A game client that was told `localhost` gets the lobby.
+        let domains = if id == "lobby" {
+            format!("[\"{host}\", \"localhost\", \"*\"]")
+        } else {
+            format!("[\"{host}\"]")
+        };
+        (
+            format!("{id}.toml"),
+            format!("domains = {domains}\naddresses = [\"{backend}\"]\nproxy_mode = \"{mode}\"\n{rewrite}"),
+        )
+    });
+    let files = [&survival, &lobby].map(|(name, text)| (Path::new(name), text.as_bytes()));
+    let loaded = config::load_texts(global.as_bytes(), &files);
+    let problems = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
+    loaded
+        .config
+        .with_context(|| format!("the demo's own configuration is wrong:\n{problems}"))
+}

@@ -1,0 +1,102 @@
+//! Listening: where connections come from.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::config::model::ProxyConfig;
+use crate::connection;
+use crate::server::Proxy;
+use crate::socket;
+use crate::telemetry::{Sample, Sampler};
+
+/// How long accepting pauses when descriptors or memory have run out. Waiting
+/// connections stay in the kernel's backlog meanwhile.
+const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
+
+/// Sockets that systemd, or another parent, has opened for us (`LISTEN_FDS`,
+/// `sd_listen_fds(3)`), or else the configured addresses.
+///
+/// # Errors
+///
+/// When an address cannot be bound, or an inherited descriptor is no TCP listener.
+pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
+    let mut inherited = listenfd::ListenFd::from_env();
+    if inherited.len() > 0 {
+        let mut listeners = Vec::new();
+        for index in 0..inherited.len() {
+            let listener = inherited
+                .take_tcp_listener(index)
+                .with_context(|| format!("inherited descriptor {index} is no TCP listener"))?;
+            if let Some(listener) = listener {
+                listener.set_nonblocking(true)?;
+                listeners.push(listener);
+            }
+        }
+        info!(
+            sockets = listeners.len(),
+            "listening on inherited sockets; `bind` is not used"
+        );
+        return Ok(listeners);
+    }
+    config
+        .bind
+        .iter()
+        .map(|address| {
+            socket::listen(*address, config.so_reuseport)
+                .with_context(|| format!("cannot listen on {address}"))
+        })
+        .collect()
+}
+
+/// Accepts connections until the proxy drains. Each is served by a task of its
+/// own, so that nothing that one client does or omits holds the next.
+pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
+    let exhausted = Sampler::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = proxy.shutdown.drain.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let max = proxy.snapshot().proxy.max_connections;
+                let place = proxy.connections.take(max);
+                let peer = (peer.ip().to_canonical(), peer.port()).into();
+                proxy.shutdown.connections.spawn(connection::serve(
+                    stream,
+                    peer,
+                    place,
+                    Arc::clone(&proxy),
+                ));
+            }
+            Err(error) if socket::is_exhaustion(&error) => {
+                if let Sample::Write { suppressed } = exhausted.sample(Instant::now()) {
+                    warn!(%address, %error, suppressed, "accepting pauses: out of resources");
+                }
+                pause(&proxy).await;
+            }
+            // The connection ended while it waited: its own affair (accept(2)).
+            Err(error) => tracing::debug!(%address, %error, "a connection was not accepted"),
+        }
+    }
+}
+
+async fn pause(proxy: &Proxy) {
+    tokio::select! {
+        () = proxy.shutdown.drain.cancelled() => {}
+        () = tokio::time::sleep(EXHAUSTION_PAUSE) => {}
+    }
+}
+
+/// The address that a listener really has, when the configuration left the port open.
+pub(crate) fn into_tokio(listener: StdListener) -> io::Result<(TcpListener, SocketAddr)> {
+    let address = listener.local_addr()?;
+    Ok((TcpListener::from_std(listener)?, address))
+}

@@ -1,0 +1,168 @@
+//! The log: who writes it, in which form, and how much of it under attack.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::model::LogFormat;
+
+/// Lines that may wait for a slow reader of the log. At some 200 bytes a line
+/// the queue stays under 2 MiB; beyond it lines are lost and counted.
+const WAITING_LINES_MAX: usize = 8192;
+
+/// Keeps the log's thread alive; waiting lines are written when it is dropped.
+#[derive(Debug)]
+#[must_use = "the log ends when this is dropped"]
+pub struct LogGuard {
+    _worker: WorkerGuard,
+    lost: ErrorCounter,
+}
+
+impl LogGuard {
+    /// Counts lines that were lost because the reader of the log was too slow.
+    #[must_use]
+    pub fn lost_lines(&self) -> ErrorCounter {
+        self.lost.clone()
+    }
+}
+
+/// Starts the log on standard output.
+///
+/// `level` is what the command line says and wins; without it `RUST_LOG`
+/// decides, and without that `info`. A thread of its own writes, so that a
+/// stuck reader of standard output never holds a player.
+///
+/// # Errors
+///
+/// When the level is not a valid filter, or a log has been started before.
+pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
+    let filter = match level {
+        Some(level) => EnvFilter::try_new(level)?,
+        None => EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new("info"))?,
+    };
+    let stdout = std::io::stdout();
+    let ansi = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (writer, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES_MAX)
+        .thread_name("log")
+        .finish(stdout);
+    let lost = writer.error_counter();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(ansi).with_target(false).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    Ok(LogGuard {
+        _worker: worker,
+        lost,
+    })
+}
+
+/// Lines of one kind that are written in one window; what follows is counted.
+const SAMPLE_LINES_MAX: u32 = 10;
+/// The window of [`Sampler`].
+const SAMPLE_WINDOW: Duration = Duration::from_secs(10);
+
+/// Lets through a few lines of one kind and counts the rest, so that an attack
+/// cannot fill the disk or hide other lines.
+#[derive(Debug)]
+pub struct Sampler {
+    state: Mutex<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    suppressed: u64,
+}
+
+/// What to do with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sample {
+    /// Write it, and say that so many like it were left out before.
+    Write {
+        /// How many lines were left out since the last one that was written.
+        suppressed: u64,
+    },
+    /// Leave it out.
+    Skip,
+}
+
+impl Sampler {
+    /// A sampler with an empty window.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            state: Mutex::new(Window {
+                began: None,
+                lines: 0,
+                suppressed: 0,
+            }),
+        }
+    }
+
+    /// What to do with a line that is due at `now`.
+    pub fn sample(&self, now: Instant) -> Sample {
+        let mut window = self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if window
+            .began
+            .is_none_or(|began| now.saturating_duration_since(began) >= SAMPLE_WINDOW)
+        {
+            window.began = Some(now);
+            window.lines = 0;
+        }
+        if window.lines == SAMPLE_LINES_MAX {
+            window.suppressed += 1;
+            return Sample::Skip;
+        }
+        window.lines += 1;
+        Sample::Write {
+            suppressed: std::mem::take(&mut window.suppressed),
+        }
+    }
+}
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A burst is cut, and the first line after it tells how much is missing.
+    #[test]
+    fn a_flood_becomes_a_few_lines_and_a_number() {
+        let sampler = Sampler::new();
+        let now = Instant::now();
+        let written = (0..1000)
+            .filter(|_| matches!(sampler.sample(now), Sample::Write { .. }))
+            .count();
+        assert_eq!(written, 10);
+        assert_eq!(
+            sampler.sample(now + SAMPLE_WINDOW),
+            Sample::Write { suppressed: 990 }
+        );
+        assert_eq!(
+            sampler.sample(now + SAMPLE_WINDOW),
+            Sample::Write { suppressed: 0 }
+        );
+    }
+}

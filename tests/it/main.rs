@@ -1,0 +1,16 @@
+//! Tests over the wire: a real listener, real sockets, bytes of our own.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod abuse;
+mod guard;
+mod legacy;
+mod limits;
+mod matrix;
+mod process;
+mod proxy_protocol;
+mod routing;
+mod status;

@@ -1,0 +1,383 @@
+//! The program itself: its log, its signals, its exit codes.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::support::wire::{frame, handshake};
+use crate::support::{FakeBackend, FakeClient, server, within, write_config};
+
+/// The program, with its JSON log.
+struct Program {
+    child: Child,
+    log: Lines<BufReader<ChildStdout>>,
+    _folder: TempDir,
+}
+
+impl Program {
+    fn start(global: &str, servers: &[(&str, String)]) -> Self {
+        Self::start_with(global, servers, |_| {})
+    }
+
+    fn start_with(
+        global: &str,
+        servers: &[(&str, String)],
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_config(
+            folder.path(),
+            &format!("{global}\n[log]\nformat = \"json\"\n"),
+            servers,
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infrarust"));
+        command
+            .arg("-c")
+            .arg(folder.path().join("infrarust.toml"))
+            .env_remove("RUST_LOG")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        adjust(&mut command);
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child,
+            log,
+            _folder: folder,
+        }
+    }
+
+    /// The next log line with this message.
+    async fn line(&mut self, message: &str) -> Value {
+        within(message, async {
+            loop {
+                let line = self.log.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("the log ended before `{message}`"));
+                let mut line: Value = serde_json::from_str(&line).unwrap();
+                if line["fields"]["message"] == message {
+                    return line["fields"].take();
+                }
+            }
+        })
+        .await
+    }
+
+    async fn address(&mut self) -> SocketAddr {
+        self.line("listening").await["address"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    async fn exit_code(&mut self) -> Option<i32> {
+        within("the exit", self.child.wait()).await.unwrap().code()
+    }
+}
+
+/// A session leaves one line: server, mode, reason, duration and true counts,
+/// and what a peer chose to be called cannot write lines of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_leaves_one_true_line() {
+    for (mode, relay) in [("passthrough", "copy"), ("zero_copy", "splice")] {
+        let backend = FakeBackend::start().await;
+        let mut program = Program::start("", &[("a", server(mode, "*", backend.address, ""))]);
+        let proxy = program.address().await;
+        let host = "evil\u{1b}[31m\nhost";
+        let mut client = FakeClient::login(proxy, host, "a\u{202e}\"b\r\n").await;
+        let (mut peer, _, _) = backend.accept_login().await;
+        client.send(&[1; 1000]).await;
+        peer.bytes(1000).await;
+        peer.send(&[2; 5000]).await;
+        client.bytes(5000).await;
+        drop(peer);
+        client.expect_end().await;
+        drop(client);
+
+        let line = program.line("session ended").await;
+        let sent = handshake(47, host, 25565, 2).len()
+            + frame(0, &crate::support::wire::string("a\u{202e}\"b\r\n")).len()
+            + 1000;
+        assert_eq!(line["server"], "a");
+        assert_eq!(line["mode"], mode);
+        assert_eq!(line["relay"], relay);
+        assert_eq!(
+            (&line["reason"], &line["by"]),
+            (&"closed".into(), &"backend".into())
+        );
+        assert_eq!(line["serverbound_bytes"], sent);
+        assert_eq!(line["clientbound_bytes"], 5000);
+        assert!(line["duration_ms"].is_u64());
+        for field in ["host", "player"] {
+            let text = line[field].as_str().unwrap();
+            assert!(
+                text.chars().all(|c| c.is_ascii_graphic() || c == ' '),
+                "{text:?}"
+            );
+        }
+    }
+}
+
+/// A flood of refusals is a few lines and a number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_a_few_lines() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let proxy = program.address().await;
+    for _ in 0..60 {
+        let mut client = FakeClient::login(proxy, "scanner.example.com", "x").await;
+        FakeClient::kick(&mut client).await;
+    }
+    program.signal(Signal::SIGTERM);
+    let mut refused = 0;
+    while let Some(line) = within("the log", program.log.next_line()).await.unwrap() {
+        refused += usize::from(line.contains("\"refused\""));
+    }
+    assert_eq!(refused, 10);
+}
+
+/// The first signal lets sessions go on and ends when they have; new clients
+/// are not accepted meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_signal_drains() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start("", &[("a", server("zero_copy", "*", backend.address, ""))]);
+    let proxy = program.address().await;
+    let mut client = FakeClient::login(proxy, "x", "Alice").await;
+    let (mut peer, _, _) = backend.accept_login().await;
+    program.signal(Signal::SIGTERM);
+    program
+        .line("draining: no new connections; a second signal ends it at once")
+        .await;
+    within("the listener to close", async {
+        while tokio::net::TcpStream::connect(proxy).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    client.send(b"still here").await;
+    assert_eq!(peer.bytes(10).await, b"still here");
+    drop((client, peer));
+    assert_eq!(program.exit_code().await, Some(0));
+}
+
+/// A second signal ends it at once, with the code of that signal, and the
+/// session still leaves its line.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_signal_ends_it() {
+    for (second, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let backend = FakeBackend::start().await;
+        let mut program = Program::start(
+            "",
+            &[("a", server("passthrough", "*", backend.address, ""))],
+        );
+        let proxy = program.address().await;
+        let mut client = FakeClient::login(proxy, "x", "Alice").await;
+        let (_peer, _, _) = backend.accept_login().await;
+        program.signal(Signal::SIGINT);
+        program
+            .line("draining: no new connections; a second signal ends it at once")
+            .await;
+        program.signal(second);
+        assert_eq!(program.line("session ended").await["reason"], "stopped");
+        client.expect_end().await;
+        assert_eq!(program.exit_code().await, Some(code));
+    }
+}
+
+/// When the drain time is over, sessions are cut and the exit is in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drain_time_is_bounded() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "drain_timeout = \"200ms\"",
+        &[("a", server("zero_copy", "*", backend.address, ""))],
+    );
+    let proxy = program.address().await;
+    let mut client = FakeClient::login(proxy, "x", "Alice").await;
+    let (_peer, _, _) = backend.accept_login().await;
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.line("session ended").await["reason"], "stopped");
+    client.expect_end().await;
+    assert_eq!(program.exit_code().await, Some(0));
+}
+
+/// A configuration with errors starts nothing: exit code 1, and the errors say
+/// file and line.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_in_the_configuration_start_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    write_config(
+        folder.path(),
+        "",
+        &[("a", "domains = [\"x\"]\nadresses = [\"a\"]\n".to_owned())],
+    );
+    let output = Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(folder.path().join("infrarust.toml"))
+        .output();
+    let output = within("the exit", output).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("unknown-key") && text.contains("a.toml:2:1"),
+        "{text}"
+    );
+    assert!(text.contains("the proxy was not started"), "{text}");
+}
+
+/// A taken port is an error with its address, and exit code 1.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_port_is_named() {
+    let taken = FakeBackend::start().await;
+    let mut program = Program::start_with(
+        &format!("bind = \"{}\"", taken.address),
+        &[("a", server("passthrough", "*", taken.address, ""))],
+        |command| {
+            command.stderr(Stdio::piped());
+        },
+    );
+    let mut text = String::new();
+    let mut stderr = program.child.stderr.take().unwrap();
+    tokio::io::AsyncReadExt::read_to_string(&mut stderr, &mut text)
+        .await
+        .unwrap();
+    assert!(
+        text.contains(&format!("cannot listen on {}", taken.address)),
+        "{text}"
+    );
+    assert_eq!(program.exit_code().await, Some(1));
+}
+
+/// systemd is told when the proxy is ready and when it stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start_with(
+        "",
+        &[("a", server("passthrough", "*", backend.address, ""))],
+        |command| {
+            command.env("NOTIFY_SOCKET", &path);
+        },
+    );
+    let told = async || {
+        let mut bytes = [0; 64];
+        let length = within("a notification", socket.recv(&mut bytes))
+            .await
+            .unwrap();
+        String::from_utf8(bytes[..length].to_vec())
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(told().await, "READY=1");
+    program.signal(Signal::SIGTERM);
+    assert_eq!(told().await, "STOPPING=1");
+    assert_eq!(program.exit_code().await, Some(0));
+}
+
+/// A socket that the parent has opened is used instead of `bind`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inherited_socket_is_used() {
+    let backend = FakeBackend::start().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    write_config(
+        folder.path(),
+        "",
+        &[("a", server("passthrough", "*", backend.address, ""))],
+    );
+    // The shell passes the socket on as descriptor 3 and knows its own PID,
+    // which stays the same across `exec`.
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg("LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" -c \"$1\" 3<&0 0</dev/null")
+        .arg(env!("CARGO_BIN_EXE_infrarust"))
+        .arg(folder.path().join("infrarust.toml"))
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let _client = FakeClient::login(address, "x", "Alice").await;
+    assert_eq!(backend.accept_login().await.1.host, "x");
+    child.kill().await.unwrap();
+}
+
+/// When descriptors run out, accepting pauses, says so, and recovers; the
+/// players who are in go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn running_out_of_descriptors_is_survived() {
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let global = "handshake_timeout = \"1s\"\n[log]\nformat = \"json\"";
+    write_config(
+        folder.path(),
+        global,
+        &[("a", server("zero_copy", "*", backend.address, ""))],
+    );
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg("ulimit -n 48; exec \"$0\" -c \"$1\"")
+        .arg(env!("CARGO_BIN_EXE_infrarust"))
+        .arg(folder.path().join("infrarust.toml"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut program = Program {
+        child,
+        log,
+        _folder: folder,
+    };
+    let proxy = program.address().await;
+
+    let mut client = FakeClient::login(proxy, "x", "Alice").await;
+    let (mut peer, _, _) = backend.accept_login().await;
+    // Sessions take two descriptors each and a silent connection one, so that
+    // in the end not a single one is left.
+    let mut others = Vec::new();
+    for _ in 0..30 {
+        others.push(FakeClient::login(proxy, "x", "Bob").await);
+        others.push(FakeClient::connect(proxy).await);
+    }
+    program.line("accepting pauses: out of resources").await;
+    client.send(b"still here").await;
+    assert_eq!(peer.bytes(10).await, b"still here");
+    drop((others, client, peer));
+    // What waited in the backlog is accepted first, and finds its client gone.
+    let _newcomer = FakeClient::login(proxy, "y", "Carol").await;
+    within("the newcomer", async {
+        loop {
+            // Length, packet id, protocol and the host's length stand before it.
+            if backend.accept().await.up_to(5).await.get(4) == Some(&b'y') {
+                return;
+            }
+        }
+    })
+    .await;
+}

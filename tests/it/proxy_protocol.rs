@@ -1,0 +1,222 @@
+//! PROXY headers, in and out.
+
+use crate::support::wire::{handshake, login_start};
+use crate::support::{FakeBackend, FakeClient, TestProxy, server};
+
+const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+fn login() -> Vec<u8> {
+    [
+        handshake(47, "play.example.com", 25565, 2),
+        login_start("Alice"),
+    ]
+    .concat()
+}
+
+/// The address of a believed header, ports and destination included, is what
+/// the backend is told, in both versions, for both families.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_passed_on_as_they_were() {
+    let mut v2 = V2_SIGNATURE.to_vec();
+    v2.extend([
+        0x21,
+        0x11,
+        0,
+        12 + 5,
+        203,
+        0,
+        113,
+        9,
+        192,
+        0,
+        2,
+        1,
+        0x12,
+        0x67,
+        0x63,
+        0xdd,
+    ]);
+    v2.extend([0x04, 0, 2, 0xaa, 0xbb]);
+    let headers = [
+        (
+            b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25565\r\n".to_vec(),
+            "TCP4 203.0.113.9 192.0.2.1",
+        ),
+        (v2, "TCP4 203.0.113.9 192.0.2.1"),
+        (
+            b"PROXY TCP6 2001:db8::9 2001:db8::1 4711 25565\r\n".to_vec(),
+            "TCP6 2001:db8::9 2001:db8::1",
+        ),
+    ];
+    for (header, addresses) in headers {
+        let backend = FakeBackend::start().await;
+        let proxy = TestProxy::start(
+            "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"127.0.0.0/8\"]",
+            &[(
+                "a",
+                server(
+                    "passthrough",
+                    "play.example.com",
+                    backend.address,
+                    "send_proxy_protocol = \"v1\"",
+                ),
+            )],
+        );
+        let mut client = FakeClient::connect(proxy.address()).await;
+        client.send(&[header, login()].concat()).await;
+        let expected = [
+            format!("PROXY {addresses} 4711 25565\r\n").as_bytes(),
+            &login(),
+        ]
+        .concat();
+        assert_eq!(backend.accept().await.bytes(expected.len()).await, expected);
+    }
+}
+
+/// Without a header of its own the client's socket tells: source and the
+/// address that it connected to, in version 2 too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_client_is_told_with_its_own_addresses() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server(
+                "zero_copy",
+                "play.example.com",
+                backend.address,
+                "send_proxy_protocol = true",
+            ),
+        )],
+    );
+    let mut client = FakeClient::connect(proxy.address()).await;
+    let (source, target) = (client.stream.local_addr().unwrap(), proxy.address());
+    client.send(&login()).await;
+    let mut expected = V2_SIGNATURE.to_vec();
+    expected.extend([0x21, 0x11, 0, 12, 127, 0, 0, 1, 127, 0, 0, 1]);
+    expected.extend(source.port().to_be_bytes());
+    expected.extend(target.port().to_be_bytes());
+    expected.extend(login());
+    assert_eq!(backend.accept().await.bytes(expected.len()).await, expected);
+}
+
+/// LOCAL and UNKNOWN mean the real peer, whatever addresses they carry.
+#[tokio::test(flavor = "multi_thread")]
+async fn local_and_unknown_mean_the_real_peer() {
+    let mut local = V2_SIGNATURE.to_vec();
+    local.extend([0x20, 0x11, 0, 12, 6, 6, 6, 6, 7, 7, 7, 7, 0, 1, 0, 2]);
+    for header in [local, b"PROXY UNKNOWN 6.6.6.6 7.7.7.7 1 2\r\n".to_vec()] {
+        let backend = FakeBackend::start().await;
+        let proxy = TestProxy::start(
+            "receive_proxy_protocol = true",
+            &[(
+                "a",
+                server(
+                    "passthrough",
+                    "play.example.com",
+                    backend.address,
+                    "send_proxy_protocol = \"v1\"",
+                ),
+            )],
+        );
+        let mut client = FakeClient::connect(proxy.address()).await;
+        let source = client.stream.local_addr().unwrap();
+        client.send(&[header, login()].concat()).await;
+        let expected = format!(
+            "PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n",
+            source.port(),
+            proxy.address().port()
+        );
+        let seen = backend.accept().await.bytes(expected.len()).await;
+        assert_eq!(String::from_utf8(seen).unwrap(), expected);
+    }
+}
+
+/// A header from a peer that is not trusted is no header, and is not believed;
+/// the same peer may connect without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_header_is_not_believed() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"192.0.2.0/24\"]",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let mut forger = FakeClient::connect(proxy.address()).await;
+    forger
+        .send(
+            &[
+                b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n".to_vec(),
+                login(),
+            ]
+            .concat(),
+        )
+        .await;
+    forger.expect_end().await;
+
+    let mut direct = FakeClient::connect(proxy.address()).await;
+    direct.send(&login()).await;
+    assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+}
+
+/// A trusted sender without a header is refused, and a header that never ends
+/// is not awaited beyond the deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_or_endless_header_ends_the_connection() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "receive_proxy_protocol = true\nhandshake_timeout = \"300ms\"",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    for bytes in [
+        login(),
+        [b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat(),
+        b"PROXY ".to_vec(),
+    ] {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        client.send(&bytes).await;
+        client.expect_end().await;
+    }
+    proxy.idle().await;
+}
+
+/// A filter looks at the address in the header, not at the balancer's.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_see_the_client_behind_the_balancer() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "receive_proxy_protocol = true\n[ip_filter]\nblacklist = [\"203.0.113.0/24\"]",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let mut banned = FakeClient::connect(proxy.address()).await;
+    banned
+        .send(
+            &[
+                b"PROXY TCP4 203.0.113.9 192.0.2.1 1 2\r\n".to_vec(),
+                login(),
+            ]
+            .concat(),
+        )
+        .await;
+    banned.expect_end().await;
+    let mut other = FakeClient::connect(proxy.address()).await;
+    other
+        .send(
+            &[
+                b"PROXY TCP4 203.0.114.9 192.0.2.1 1 2\r\n".to_vec(),
+                login(),
+            ]
+            .concat(),
+        )
+        .await;
+    assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+}

@@ -1,0 +1,215 @@
+//! Status pings: relayed, cached, laid over, and answered alone.
+
+use std::sync::atomic::Ordering;
+
+use crate::support::wire::{frame, handshake, string_in};
+use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
+
+const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"max":20,"online":3},"description":{"text":"hello"}}"#;
+
+/// Many that ask at once cost the backend one question, and so do those that
+/// ask a little later.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_question_answers_many() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server("zero_copy", "play.example.com", backend.address, ""),
+        )],
+    );
+    let asked = backend.serve_status(ANSWER);
+    let address = proxy.address();
+    let askers: Vec<_> = (0..50)
+        .map(|_| tokio::spawn(FakeClient::status(address, "play.example.com")))
+        .collect();
+    for asker in askers {
+        assert_eq!(asker.await.unwrap()["players"]["online"], 3);
+    }
+    FakeClient::status(address, "play.example.com").await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+/// Another version of the game may get another answer, so it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_version_has_its_own_answer() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let asked = backend.serve_status(ANSWER);
+    for protocol in [47, 340, 47, 340] {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        let hello = handshake(protocol, "play.example.com", 25565, 1);
+        client.send(&[hello, frame(0, &[])].concat()).await;
+        let (_, body) = client.frame().await;
+        assert!(string_in(&body).contains("hello"));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// Without the cache every ping is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_can_be_switched_off() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "[status_cache]\nttl = \"0s\"",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let asked = backend.serve_status(ANSWER);
+    for _ in 0..3 {
+        FakeClient::status(proxy.address(), "play.example.com").await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+/// `[motd.online]` is laid over the backend's answer and leaves the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_online_motd_is_laid_over() {
+    let backend = FakeBackend::start().await;
+    let motd = "[motd.online]\ntext = \"ours\"\nmax_players = 99\nversion_name = \"any\"";
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, motd),
+        )],
+    );
+    backend.serve_status(ANSWER);
+    let answer = FakeClient::status(proxy.address(), "play.example.com").await;
+    assert_eq!(answer["description"]["text"], "ours");
+    assert_eq!(answer["players"]["max"], 99);
+    assert_eq!(answer["players"]["online"], 3);
+    assert_eq!(answer["version"]["name"], "any");
+}
+
+/// When no backend answers, the server's own MOTD speaks, then the default
+/// one, then a built-in text; never the online one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_backend_has_a_motd() {
+    let gone = FakeBackend::start().await.address;
+    let own = "[motd.online]\ntext = \"up\"\n[motd.offline]\ntext = \"asleep\"";
+    let servers = [
+        ("a", server("passthrough", "own.example.com", gone, own)),
+        ("b", server("passthrough", "default.example.com", gone, "")),
+    ];
+    let proxy = TestProxy::start("[default_motd.offline]\ntext = \"down\"", &servers);
+    let text = |answer: serde_json::Value| answer["description"]["text"].clone();
+    assert_eq!(
+        text(FakeClient::status(proxy.address(), "own.example.com").await),
+        "asleep"
+    );
+    assert_eq!(
+        text(FakeClient::status(proxy.address(), "default.example.com").await),
+        "down"
+    );
+
+    let proxy = TestProxy::start("", &servers);
+    let answer = text(FakeClient::status(proxy.address(), "default.example.com").await);
+    assert_eq!(answer, "§cThis server is currently unreachable.");
+}
+
+/// A favicon file is read at start, relative to the file that names it, and sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_favicon_comes_from_a_file() {
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let icon = folder.path().join("icon.png");
+    std::fs::write(&icon, png(64, 64)).unwrap();
+    let motd = format!("[motd.online]\nfavicon = {:?}", icon.to_str().unwrap());
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, &motd),
+        )],
+    );
+    backend.serve_status(ANSWER);
+    let answer = FakeClient::status(proxy.address(), "play.example.com").await;
+    assert!(
+        answer["favicon"]
+            .as_str()
+            .unwrap()
+            .starts_with("data:image/png;base64,iVBORw0KGgo")
+    );
+    assert_eq!(answer["description"]["text"], "hello");
+}
+
+/// A PNG's signature and header with these dimensions.
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    bytes.extend(width.to_be_bytes());
+    bytes.extend(height.to_be_bytes());
+    bytes.extend([8, 6, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+/// A backend that answers nonsense, or far too much, is as good as dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_from_a_backend_is_no_answer() {
+    for nonsense in [
+        frame(0, b"\x05hello"),
+        frame(0, &[crate::support::wire::string("[1,2]")].concat()),
+        vec![0xff; 64],
+        vec![0xff, 0xff, 0x7f, 0x00],
+        Vec::new(),
+    ] {
+        let backend = FakeBackend::start().await;
+        let proxy = TestProxy::start(
+            "",
+            &[(
+                "a",
+                server("passthrough", "play.example.com", backend.address, ""),
+            )],
+        );
+        let address = proxy.address();
+        let asker = tokio::spawn(FakeClient::status(address, "play.example.com"));
+        let mut peer = backend.accept().await;
+        peer.send(&nonsense).await;
+        drop(peer);
+        let answer = within("the answer", asker).await.unwrap();
+        assert_eq!(
+            answer["description"]["text"],
+            "§cThis server is currently unreachable."
+        );
+    }
+}
+
+/// A ping without a request, two requests, and a close without a ping are all fine.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_conversations_are_survived() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    backend.serve_status(ANSWER);
+    let hello = handshake(47, "play.example.com", 25565, 1);
+
+    let mut client = FakeClient::connect(proxy.address()).await;
+    client
+        .send(&[hello.clone(), frame(1, &[9; 8])].concat())
+        .await;
+    assert_eq!(client.frame().await, (1, vec![9; 8]));
+    client.expect_end().await;
+
+    let mut client = FakeClient::connect(proxy.address()).await;
+    client
+        .send(&[hello.clone(), frame(0, &[]), frame(0, &[])].concat())
+        .await;
+    assert_eq!(client.frame().await.0, 0);
+    assert_eq!(client.frame().await.0, 0);
+    drop(client);
+    proxy.idle().await;
+}

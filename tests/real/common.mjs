@@ -1,0 +1,79 @@
+// What every program of this folder needs: lines of JSON, deadlines, and the
+// plain words of a chat component.
+
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import nbt from "prismarine-nbt";
+
+/** The plugin channel whose payloads the server sends back unchanged. */
+export const ECHO_CHANNEL = "infrarust:echo";
+
+/** The plugin channel on which the server sends bytes nobody asked for. */
+export const BURST_CHANNEL = "infrarust:burst";
+
+/**
+ * The largest payload in one packet, in bytes. Minecraft 1.7 counts payloads in
+ * a signed 16-bit number, and 16 KiB leaves room to be compressed badly.
+ */
+export const PIECE_BYTES = 16 * 1024;
+
+/** Writes one event as one line of JSON to standard output. */
+export function emit(event, fields = {}) {
+  process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+}
+
+/** Whether the module with this `import.meta.url` is the program that was started. */
+export function isMain(url) {
+  return process.argv[1] === fileURLToPath(url);
+}
+
+/** The value of `promise`, or an error that names `what` after `ms` milliseconds. */
+export async function within(ms, what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: nothing within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Resolves when whoever started this program closes its standard input. */
+export function stdinEnd() {
+  return new Promise((resolve) => {
+    process.stdin.on("end", resolve).on("error", resolve).resume();
+  });
+}
+
+/** Cuts `bytes` into pieces that fit one packet each. */
+export function* pieces(bytes) {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+    yield bytes.subarray(at, at + PIECE_BYTES);
+  }
+}
+
+/**
+ * The words of a chat component in any of its forms: JSON text, an object, or
+ * the NBT that play and configuration packets carry since 1.20.3.
+ */
+export function plainText(component) {
+  if (typeof component === "string") {
+    try {
+      return words(JSON.parse(component));
+    } catch {
+      return component;
+    }
+  }
+  const isNbt = typeof component?.type === "string" && "value" in component;
+  return words(isNbt ? nbt.simplify(component) : component);
+}
+
+function words(part) {
+  if (part === null || part === undefined) return "";
+  if (Array.isArray(part)) return part.map(words).join("");
+  if (typeof part !== "object") return String(part);
+  // A bare string inside an NBT list is wrapped in a compound with an empty key.
+  return (part.text ?? part[""] ?? part.translate ?? "") + words(part.extra);
+}

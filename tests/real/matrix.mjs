@@ -1,0 +1,345 @@
+// Many joins and status pings of many game versions in one process, because
+// loading the packets of a version takes longer than using them.
+//
+//   node matrix.mjs --direct      every join goes straight to its backend
+//   node matrix.mjs               the joins come from standard input
+//
+// The second form first prints where its backends listen:
+//
+//   {"event":"ready","servers":[{"version":"1.8.9","online":false,"port":N},...]}
+//
+// Each line of standard input is then one batch:
+//
+//   {"proxy":{"host":"127.0.0.1","port":N},"jobs":[{"id":"a","do":"play",...}]}
+//
+// answered by one line `{"event":"result","id":"a","ok":true,...}` a job and by
+// `{"event":"summary","passed":N,"failed":N,"left":N}`, where `left` counts jobs
+// that were not begun after too many failures. The program ends with standard
+// input; its exit code is 0 when all jobs of all batches passed. A job has
+//
+//   id          a name for the reader of the results
+//   do          one of the keys of `jobs` below, which tell what each proves
+//   version     of the client, and of the backend it is to reach
+//   online      whether the backend authenticates (default false)
+//   host        the virtual host in the handshake
+//   seenHost    what the backend is to see in its place (default `host`)
+//   text        what the disconnect text must contain (default: any words)
+//   proxy       where to connect, if not to the proxy of the batch
+
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import mc from "minecraft-protocol";
+import { join, status, GAME_PORT } from "./client.mjs";
+import { emit, within } from "./common.mjs";
+import { motdOf, pointServersAt, startServer } from "./server.mjs";
+import { profileId, startSessionServer } from "./session_server.mjs";
+
+/**
+ * The game versions: one of each generation of the protocol (1.8 compression,
+ * 1.13 and 1.16 new formats, 1.20.2 configuration state, 1.20.5 transfer), and
+ * the newest that the library knows. All of them pass without a proxy.
+ */
+const VERSIONS = [
+  ...new Set([
+    "1.7.10",
+    "1.8.9",
+    "1.12.2",
+    "1.16.5",
+    "1.18.2",
+    "1.20.4",
+    "1.20.6",
+    "1.21.4",
+    mc.defaultVersion,
+  ]),
+];
+
+/** Jobs at work at a time: enough to overlap waits, few for a small machine. */
+const PARALLEL = 4;
+
+/** How long one job may take, in milliseconds; most take less than 500. */
+const JOB_MS = 20_000;
+
+/** A batch ends after so many failures: each may have waited for its deadline. */
+const FAILURES_MAX = 12;
+
+/** Bytes that make the way to the backend and back in the play state. */
+const ECHO_BYTES = 100_000;
+
+/** Bytes that a backend sends just before it kicks a player. */
+const BURST_BYTES = 300_000;
+
+/** How long to wait, in milliseconds, between tries for a slot that another player left. */
+const RETRY_MS = 25;
+
+/** What a backend tells a player whom it kicks. */
+const kickText = (version) => `kicked by the backend of ${version}`;
+
+/** Players with this in their name are kicked when they come in. */
+const KICKED = "Kicked";
+
+/** The stories of the players who are expected, by name. */
+const ledger = new Map();
+
+function expectPlayer(name) {
+  const story = { login: undefined, left: undefined };
+  const login = new Promise((resolve) => (story.login = resolve));
+  const left = new Promise((resolve) => (story.left = resolve));
+  ledger.set(name, story);
+  return { login, left };
+}
+
+function backendEvent(event, fields) {
+  const story = ledger.get(fields.name);
+  if (event === "login") story?.login(fields);
+  if (event === "leave") {
+    story?.left();
+    ledger.delete(fields.name);
+  }
+}
+
+function check(holds, what) {
+  if (!holds) throw new Error(what);
+}
+
+function same(what, seen, wanted) {
+  check(seen === wanted, `${what} is ${JSON.stringify(seen)}, not ${JSON.stringify(wanted)}`);
+}
+
+let players = 0;
+
+/** A name that no other job of this process has. */
+function playerName(prefix = "Player") {
+  players += 1;
+  return `${prefix}_${players}`;
+}
+
+/** Joins as the job says and checks what the backend saw of it. */
+async function enter(job, context, name, options = {}) {
+  const expected = expectPlayer(name);
+  try {
+    const player = join({
+      address: context.address,
+      host: job.host,
+      version: job.version,
+      name,
+      session: job.online ? context.session : undefined,
+      bytes: ECHO_BYTES,
+      ...options,
+    });
+    // Whichever comes first: a player who never arrives was refused on the way.
+    const login = await Promise.race([
+      expected.login,
+      player.done.then((end) => {
+        throw new Error(`the backend did not see the player, who read ${JSON.stringify(end.text)}`);
+      }),
+    ]);
+    same("the host that the backend saw", login.host, job.seenHost ?? job.host);
+    same("the port that the backend saw", login.port, GAME_PORT);
+    same("encryption at the backend", login.encrypted, job.online === true);
+    return { player, left: expected.left };
+  } catch (error) {
+    ledger.delete(name);
+    throw error;
+  }
+}
+
+/** Tries to join where no player is let in; resolves to the disconnect text. */
+async function refused(job, context) {
+  const player = join({
+    address: context.address,
+    host: job.host,
+    version: job.version,
+    name: playerName(),
+    session: job.online ? context.session : undefined,
+  });
+  const end = await player.done;
+  same("the outcome", end.outcome, "kicked");
+  same("the state of the refusal", end.state, "login");
+  check(end.text.trim() !== "", "the refusal has no words");
+  check(
+    end.text.includes(job.text ?? ""),
+    `the refusal says ${JSON.stringify(end.text)}, not ${JSON.stringify(job.text)}`,
+  );
+  return { text: end.text };
+}
+
+const jobs = {
+  /** A status ping: the backend's answer arrives, and so does the pong. */
+  async status(job, context) {
+    const answer = await status({
+      address: context.address,
+      host: job.host,
+      version: job.version,
+      ms: JOB_MS,
+    });
+    const seenHost = job.seenHost ?? job.host;
+    same("the text", answer.text, motdOf(job.version, job.online === true, seenHost));
+    same("the protocol", answer.version.protocol, context.protocol);
+    same("the maximum of players", answer.players.max, 20);
+    return { text: answer.text };
+  },
+
+  /** A whole session: join, bytes there and back, leave, seen by both ends. */
+  async play(job, context) {
+    const name = playerName();
+    const { player, left } = await enter(job, context, name);
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    same("encryption at the client", end.encrypted, job.online === true);
+    if (job.online) same("the UUID", end.uuid.replaceAll("-", ""), profileId(name));
+    await within(JOB_MS, "the end of the session at the backend", left);
+    return {};
+  },
+
+  /** A kick while playing: every byte before it and its text arrive. */
+  async kick(job, context) {
+    const { player, left } = await enter(job, context, playerName(KICKED), {
+      bytes: 0,
+      stay: true,
+    });
+    const end = await player.done;
+    same("the outcome", end.outcome, "kicked");
+    same("the text", end.text, kickText(job.version));
+    same("the bytes before the kick", end.burst, BURST_BYTES);
+    await within(JOB_MS, "the end of the session at the backend", left);
+    return { text: end.text };
+  },
+
+  /** A join that must end with a disconnect text in the login state. */
+  refused,
+
+  /**
+   * A server with room for one: the second player is refused with the text, a
+   * status ping is not, and when the first has left there is room again.
+   */
+  async full(job, context) {
+    const { player } = await enter(job, context, playerName(), { stay: true });
+    try {
+      await player.playing;
+      await jobs.status(job, context);
+      await refused(job, context);
+    } finally {
+      player.leave();
+    }
+    await player.done;
+    // Nothing tells the client when the proxy has counted the slot as free.
+    for (const end = Date.now() + JOB_MS / 2; ;) {
+      try {
+        return await jobs.play(job, context);
+      } catch (error) {
+        if (Date.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+  },
+};
+
+async function runJob(job, batch, fleet) {
+  const started = performance.now();
+  const facts = { id: job.id, do: job.do, version: job.version, online: job.online === true };
+  const took = () => Math.round(performance.now() - started);
+  try {
+    const work = Object.hasOwn(jobs, job.do) ? jobs[job.do] : undefined;
+    check(work !== undefined, `there is no job ${job.do}`);
+    const backend = fleet.find((one) => one.version === job.version);
+    check(backend !== undefined, `there is no backend of version ${job.version}`);
+    const address = job.proxy ?? batch.proxy;
+    const context = { address, session: batch.session, protocol: backend.protocol };
+    const found = await within(JOB_MS, job.do, work(job, context));
+    emit("result", { ...facts, ok: true, ms: took(), ...found });
+    return true;
+  } catch (error) {
+    emit("result", { ...facts, ok: false, ms: took(), error: String(error?.message ?? error) });
+    return false;
+  }
+}
+
+/** Does the jobs of a batch, a few at a time; resolves to whether all passed. */
+async function runBatch(batch, fleet) {
+  const started = performance.now();
+  const queue = batch.jobs.values();
+  let passed = 0;
+  let failed = 0;
+  // Every worker takes its next job from the one queue.
+  async function worker() {
+    while (failed < FAILURES_MAX) {
+      const { value: job, done } = queue.next();
+      if (done) return;
+      if (await runJob(job, batch, fleet)) passed += 1;
+      else failed += 1;
+    }
+  }
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+  const left = batch.jobs.length - passed - failed;
+  emit("summary", { passed, failed, left, ms: Math.round(performance.now() - started) });
+  return failed === 0;
+}
+
+/** One backend for each version and kind of authentication. */
+async function startFleet() {
+  const fleet = [];
+  for (const version of VERSIONS) {
+    for (const online of [false, true]) {
+      const server = await startServer({
+        version,
+        online,
+        key: fleet.find((one) => one.online)?.key(),
+        farewell: (name) =>
+          name.startsWith(KICKED) ? { text: kickText(version), burst: BURST_BYTES } : null,
+        onEvent: backendEvent,
+      });
+      fleet.push(server);
+    }
+  }
+  return fleet;
+}
+
+/** The jobs that need no proxy, each at its backend's own address. */
+function directJobs(fleet) {
+  return fleet.flatMap(({ version, online, port }) =>
+    ["status", "play", "kick"].map((what) => ({
+      id: `direct ${what} ${version} ${online ? "online" : "offline"}`,
+      do: what,
+      version,
+      online,
+      host: `v${version}.direct.example`,
+      proxy: { host: "127.0.0.1", port },
+    })),
+  );
+}
+
+async function main() {
+  const { values } = parseArgs({ options: { direct: { type: "boolean", default: false } } });
+  const session = await startSessionServer();
+  pointServersAt(session.url);
+  const fleet = await startFleet();
+  emit("ready", {
+    servers: fleet.map(({ version, online, port }) => ({ version, online, port })),
+  });
+  if (values.direct) {
+    return await runBatch({ session: session.url, jobs: directJobs(fleet) }, fleet);
+  }
+  let passed = true;
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line.trim() === "") continue;
+    const batch = { ...JSON.parse(line), session: session.url };
+    passed = (await runBatch(batch, fleet)) && passed;
+  }
+  return passed;
+}
+
+// The library throws from timers and streams when bytes make no sense to it. The
+// session at fault then fails by its deadline; the others are to go on.
+let uncaught = 0;
+process.on("uncaughtException", (error) => {
+  uncaught += 1;
+  emit("error", { text: String(error?.stack ?? error) });
+});
+
+try {
+  process.exit((await main()) && uncaught === 0 ? 0 : 1);
+} catch (error) {
+  emit("error", { text: String(error?.stack ?? error) });
+  process.exit(2);
+}

@@ -1,0 +1,158 @@
+// A Minecraft server made of the library `minecraft-protocol`. It lets players
+// into the world, sends their payloads back, and tells what it saw.
+//
+//   node server.mjs --version 1.8.9 [--online --session-url URL] [--port 0]
+//                   [--kick TEXT] [--burst BYTES]
+
+import { randomBytes } from "node:crypto";
+import { createRequire } from "node:module";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import mc from "minecraft-protocol";
+import minecraftData from "minecraft-data";
+import { BURST_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
+
+/** The text of a server's status: it names the host that the handshake carried. */
+export function motdOf(version, online, host) {
+  return `real backend ${version} ${online ? "online" : "offline"} seen as ${host}`;
+}
+
+/**
+ * Makes every server of this process ask `url` whether a player joined. The
+ * library has such an option for clients alone; its servers take the address
+ * from the package `yggdrasil`, so that is where it is changed.
+ */
+export function pointServersAt(url) {
+  const yggdrasil = createRequire(import.meta.url)("yggdrasil");
+  const original = yggdrasil.server;
+  yggdrasil.server = (options) => original({ ...options, host: url });
+}
+
+/** The first packet of the play state, which takes a client into a world. */
+function loginPacket(data, client) {
+  // Fields that a version does not have are left out by the serializer.
+  const before116 = {
+    gameMode: 0,
+    dimension: 0,
+    difficulty: 1,
+    levelType: "default",
+    reducedDebugInfo: false,
+    viewDistance: 10,
+    hashedSeed: [0, 0],
+    enableRespawnScreen: true,
+  };
+  return { ...(data.loginPacket ?? before116), maxPlayers: 20, entityId: client.id };
+}
+
+/**
+ * Starts a server on loopback and resolves, once it listens, to
+ * `{ version, online, port, protocol, close }`.
+ *
+ * `farewell(name)` says what happens to a player who has come in: `null` to let
+ * the player stay, or `{ text, burst }` for a kick with `burst` bytes before it.
+ * `onEvent(name, fields)` hears of `login`, `play`, `message`, `leave`, `error`.
+ */
+export async function startServer({
+  version,
+  online = false,
+  port = 0,
+  key = undefined,
+  farewell = () => null,
+  onEvent = () => {},
+}) {
+  const data = minecraftData(version);
+  const server = mc.createServer({
+    host: "127.0.0.1",
+    port,
+    version,
+    "online-mode": online,
+    maxPlayers: 20,
+    // What clients older than 1.7 are told, whose ping names no host.
+    motd: motdOf(version, online, "nobody"),
+    hideErrors: true,
+    beforePing: (response, client) => {
+      response.description = { text: motdOf(version, online, client.serverHost) };
+      return response;
+    },
+    errorHandler: (client, error) => {
+      onEvent("error", { name: client.username, text: String(error?.message ?? error) });
+      client.end("the test server met an error");
+    },
+  });
+  // A key takes a good part of a second to make; servers of one process share it.
+  if (online && key !== undefined) server.serverKey = key;
+
+  server.on("login", (client) => {
+    const name = client.username;
+    onEvent("login", {
+      name,
+      uuid: client.uuid,
+      host: client.serverHost,
+      port: client.serverPort,
+      address: client.socket.remoteAddress,
+      encrypted: client.cipher !== null,
+    });
+    client.once("end", () => onEvent("leave", { name }));
+  });
+
+  server.on("playerJoin", (client) => {
+    const name = client.username;
+    onEvent("play", { name });
+    client.on("custom_payload", (packet) => {
+      if (packet.channel !== ECHO_CHANNEL) return;
+      onEvent("message", { name, bytes: packet.data.length });
+      client.write("custom_payload", packet);
+    });
+    client.write("login", loginPacket(data, client));
+    const end = farewell(name);
+    if (end === null) return;
+    for (const piece of pieces(randomBytes(end.burst ?? 0))) {
+      client.write("custom_payload", { channel: BURST_CHANNEL, data: piece });
+    }
+    if (end.text !== undefined) client.end(end.text);
+  });
+
+  await new Promise((resolve, reject) => {
+    server.once("listening", resolve).once("error", reject);
+  });
+  server.on("error", (error) => onEvent("error", { text: error.message }));
+  return {
+    version,
+    online,
+    port: server.socketServer.address().port,
+    protocol: data.version.version,
+    key: () => server.serverKey,
+    close: () => server.close(),
+  };
+}
+
+if (isMain(import.meta.url)) {
+  const { values } = parseArgs({
+    options: {
+      version: { type: "string", default: mc.defaultVersion },
+      online: { type: "boolean", default: false },
+      offline: { type: "boolean", default: false },
+      "session-url": { type: "string" },
+      port: { type: "string", default: "0" },
+      kick: { type: "string" },
+      burst: { type: "string", default: "0" },
+    },
+  });
+  if (values.online && values.offline) throw new Error("choose --online or --offline");
+  if (values.online) {
+    // Without an address of its own it would ask Mojang's server.
+    if (values["session-url"] === undefined) throw new Error("--online needs --session-url");
+    pointServersAt(values["session-url"]);
+  }
+  const end = { text: values.kick, burst: Number(values.burst) };
+  const server = await startServer({
+    version: values.version,
+    online: values.online,
+    port: Number(values.port),
+    farewell: () => end,
+    onEvent: emit,
+  });
+  emit("listening", { port: server.port, version: server.version, protocol: server.protocol });
+  await stdinEnd();
+  process.exit(0);
+}
