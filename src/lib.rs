@@ -33,7 +33,7 @@
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | [`limit`] | how many, how often, how long undecided |
-//! | [`server`], [`snapshot`], [`shutdown`] | what connections share, and its begin and end |
+//! | [`server`], [`snapshot`], [`reload`], [`shutdown`] | what connections share: its begin, its changes and its end |
 //! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
 //! | [`cli`], [`demo`] | the program |
 
@@ -50,6 +50,7 @@ pub mod listener;
 pub mod mode;
 pub mod protocol;
 pub mod proxy_protocol;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod shutdown;

@@ -104,4 +104,19 @@ impl Snapshot {
             servers,
         }
     }
+
+    /// The configuration that this snapshot was made of.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut servers: Vec<_> = self
+            .servers
+            .values()
+            .map(|server| Arc::clone(&server.config))
+            .collect();
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        Config {
+            proxy: Arc::clone(&self.proxy),
+            servers,
+        }
+    }
 }

@@ -1,16 +1,18 @@
 //! `infrarust run`: serve players until a signal ends it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{FAILURE, Options, check, colour};
 use crate::config;
 use crate::config::model::{Config, ProxyConfig, ServerKind};
+use crate::reload::Reloader;
 use crate::server::{self, Running};
 use crate::telemetry::{self, LogGuard};
 use crate::{forward, listener, socket};
@@ -57,6 +59,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let running = server::start(config, listeners, open_files)?;
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         watch_lost_lines(&log);
+        let reloader = Reloader::new(options.load_options(), Arc::clone(running.proxy()));
+        tokio::spawn(async move {
+            if let Err(error) = reloader.run().await {
+                error!(%error, "changes of the configuration are not followed");
+            }
+        });
         notify(&[NotifyState::Ready]);
         until_the_end(&running).await
     })

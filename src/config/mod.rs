@@ -13,6 +13,7 @@ pub mod model;
 pub mod raw;
 pub mod reader;
 pub mod reference;
+pub mod reload;
 pub mod schema;
 pub mod types;
 mod validate;

@@ -11,6 +11,8 @@ mod legacy;
 mod limits;
 mod matrix;
 mod process;
+mod program;
 mod proxy_protocol;
+mod reload;
 mod routing;
 mod status;

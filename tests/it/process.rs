@@ -1,92 +1,15 @@
 //! The program itself: its log, its signals, its exit codes.
 
-use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 
+use crate::program::Program;
 use crate::support::wire::{frame, handshake};
 use crate::support::{FakeBackend, FakeClient, server, within, write_config};
-
-/// The program, with its JSON log.
-struct Program {
-    child: Child,
-    log: Lines<BufReader<ChildStdout>>,
-    _folder: TempDir,
-}
-
-impl Program {
-    fn start(global: &str, servers: &[(&str, String)]) -> Self {
-        Self::start_with(global, servers, |_| {})
-    }
-
-    fn start_with(
-        global: &str,
-        servers: &[(&str, String)],
-        adjust: impl FnOnce(&mut Command),
-    ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        write_config(
-            folder.path(),
-            &format!("{global}\n[log]\nformat = \"json\"\n"),
-            servers,
-        );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_infrarust"));
-        command
-            .arg("-c")
-            .arg(folder.path().join("infrarust.toml"))
-            .env_remove("RUST_LOG")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        adjust(&mut command);
-        let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self {
-            child,
-            log,
-            _folder: folder,
-        }
-    }
-
-    /// The next log line with this message.
-    async fn line(&mut self, message: &str) -> Value {
-        within(message, async {
-            loop {
-                let line = self.log.next_line().await.unwrap();
-                let line = line.unwrap_or_else(|| panic!("the log ended before `{message}`"));
-                let mut line: Value = serde_json::from_str(&line).unwrap();
-                if line["fields"]["message"] == message {
-                    return line["fields"].take();
-                }
-            }
-        })
-        .await
-    }
-
-    async fn address(&mut self) -> SocketAddr {
-        self.line("listening").await["address"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap()
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
-    }
-
-    async fn exit_code(&mut self) -> Option<i32> {
-        within("the exit", self.child.wait()).await.unwrap().code()
-    }
-}
 
 /// A session leaves one line: server, mode, reason, duration and true counts,
 /// and what a peer chose to be called cannot write lines of its own.
@@ -349,11 +272,7 @@ async fn running_out_of_descriptors_is_survived() {
         .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let log = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut program = Program {
-        child,
-        log,
-        _folder: folder,
-    };
+    let mut program = Program { child, log, folder };
     let proxy = program.address().await;
 
     let mut client = FakeClient::login(proxy, "x", "Alice").await;

@@ -1,0 +1,249 @@
+//! What a reload changes, and when to try one.
+//!
+//! A reload is all or nothing: the new configuration is validated whole, and
+//! either becomes the snapshot in force or leaves the old one there. Here
+//! stands what differs between two valid configurations, and the watch over
+//! the folder of server files; putting a snapshot into force is the server's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::model::{Config, ProxyConfig};
+
+/// How long the folder must be quiet before it is read: editors and `cp` write
+/// a file in several steps.
+const QUIET: Duration = Duration::from_millis(250);
+/// How long a folder that never is quiet is waited for.
+const QUIET_MAX: Duration = Duration::from_secs(3);
+
+/// What differs between two configurations.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Servers that only the new one has.
+    pub added: Vec<String>,
+    /// Servers that both have, differently.
+    pub changed: Vec<String>,
+    /// Servers that only the old one has.
+    pub removed: Vec<String>,
+    /// Global keys that differ and take effect with the snapshot.
+    pub global: Vec<&'static str>,
+    /// Global keys that differ and take effect with the next start.
+    pub restart: Vec<&'static str>,
+}
+
+impl Changes {
+    /// Compares the configuration in force with its successor.
+    #[must_use]
+    pub fn between(old: &Config, new: &Config) -> Self {
+        let mut changes = Self::default();
+        let by_id = |config: &Config| -> BTreeMap<String, _> {
+            config
+                .servers
+                .iter()
+                .map(|server| (server.id.clone(), Arc::clone(server)))
+                .collect()
+        };
+        let (before, after) = (by_id(old), by_id(new));
+        for (id, server) in &after {
+            match before.get(id) {
+                None => changes.added.push(id.clone()),
+                Some(old) if old != server => changes.changed.push(id.clone()),
+                Some(_) => {}
+            }
+        }
+        changes.removed = before
+            .into_keys()
+            .filter(|id| !after.contains_key(id))
+            .collect();
+        changes.compare_global(&old.proxy, &new.proxy);
+        changes
+    }
+
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn compare_global(&mut self, old: &ProxyConfig, new: &ProxyConfig) {
+        // Taken apart by name, so that a new key cannot be forgotten here.
+        let ProxyConfig {
+            bind,
+            servers_dir,
+            plugins_dir,
+            max_connections,
+            handshake_timeout,
+            drain_timeout,
+            proxy_protocol_in,
+            worker_threads,
+            so_reuseport,
+            unknown_domain,
+            default_motd,
+            rate_limit,
+            status_cache,
+            keepalive,
+            ip_filter,
+            log_format,
+            login,
+        } = new;
+        let restart = [
+            ("bind", *bind != old.bind),
+            ("plugins_dir", *plugins_dir != old.plugins_dir),
+            ("worker_threads", *worker_threads != old.worker_threads),
+            ("so_reuseport", *so_reuseport != old.so_reuseport),
+            ("status_cache", *status_cache != old.status_cache),
+            ("log.format", *log_format != old.log_format),
+        ];
+        let global = [
+            ("servers_dir", *servers_dir != old.servers_dir),
+            ("max_connections", *max_connections != old.max_connections),
+            (
+                "handshake_timeout",
+                *handshake_timeout != old.handshake_timeout,
+            ),
+            ("drain_timeout", *drain_timeout != old.drain_timeout),
+            (
+                "receive_proxy_protocol",
+                *proxy_protocol_in != old.proxy_protocol_in,
+            ),
+            (
+                "unknown_domain_behavior",
+                *unknown_domain != old.unknown_domain,
+            ),
+            ("default_motd", *default_motd != old.default_motd),
+            ("rate_limit", *rate_limit != old.rate_limit),
+            ("keepalive", *keepalive != old.keepalive),
+            ("ip_filter", *ip_filter != old.ip_filter),
+            ("auth, compression_threshold", *login != old.login),
+        ];
+        let differing = |keys: &[(&'static str, bool)]| -> Vec<&'static str> {
+            keys.iter()
+                .filter(|(_, differs)| *differs)
+                .map(|(key, _)| *key)
+                .collect()
+        };
+        self.restart = differing(&restart);
+        self.global = differing(&global);
+    }
+}
+
+/// Watches the folder of server files; ends when dropped.
+pub struct FolderWatch {
+    changed: Arc<Notify>,
+    _watcher: RecommendedWatcher,
+}
+
+impl FolderWatch {
+    /// Begins to watch `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more watches to give, or the folder is gone.
+    pub fn new(folder: &Path) -> notify::Result<Self> {
+        let changed = Arc::new(Notify::new());
+        let told = Arc::clone(&changed);
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // An error may hide a change, so it counts as one; reading does not.
+                let concerns = event.is_ok_and(|event| {
+                    matches!(event.kind, EventKind::Access(access)
+                if access != notify::event::AccessKind::Close(notify::event::AccessMode::Write))
+                });
+                if !concerns {
+                    told.notify_one();
+                }
+            })?;
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(Self {
+            changed,
+            _watcher: watcher,
+        })
+    }
+
+    /// Waits for a change and then until the folder is quiet. Cancel safe: a
+    /// change that was seen is seen again.
+    pub async fn settled(&self) {
+        self.changed.notified().await;
+        let latest = Instant::now() + QUIET_MAX;
+        loop {
+            let quiet = timeout(QUIET, self.changed.notified());
+            match timeout_at(latest, quiet).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for FolderWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FolderWatch").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::load_texts;
+
+    fn config(global: &str, servers: &[(&str, &str)]) -> Config {
+        let files: Vec<_> = servers
+            .iter()
+            .map(|(name, port)| {
+                let text = format!("domains = [\"{name}\"]\naddresses = [\"127.0.0.1:{port}\"]");
+                (format!("{name}.toml"), text)
+            })
+            .collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (Path::new(name), text.as_bytes()))
+            .collect();
+        load_texts(global.as_bytes(), &files).config.unwrap()
+    }
+
+    /// Servers are told apart by name; global keys by when they take effect.
+    #[test]
+    fn changes_name_what_differs() {
+        let old = config("", &[("a", "1"), ("b", "2"), ("c", "3")]);
+        let new = config(
+            "handshake_timeout = \"3s\"\nbind = \"127.0.0.1:7\"",
+            &[("b", "2"), ("c", "4"), ("d", "5")],
+        );
+        let changes = Changes::between(&old, &new);
+        assert_eq!(
+            changes,
+            Changes {
+                added: vec!["d".to_owned()],
+                changed: vec!["c".to_owned()],
+                removed: vec!["a".to_owned()],
+                global: vec!["handshake_timeout"],
+                restart: vec!["bind"],
+            }
+        );
+        assert!(!changes.is_empty());
+        assert!(Changes::between(&old, &old).is_empty());
+    }
+
+    /// Several writes in a row are one change.
+    #[tokio::test]
+    async fn a_burst_of_writes_settles_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = FolderWatch::new(folder.path()).unwrap();
+        for n in 0..20 {
+            std::fs::write(folder.path().join("a.toml"), n.to_string()).unwrap();
+        }
+        watch.settled().await;
+        let more = timeout(Duration::from_millis(100), watch.settled()).await;
+        assert!(more.is_err(), "the same writes were told twice");
+        std::fs::rename(folder.path().join("a.toml"), folder.path().join("b.toml")).unwrap();
+        watch.settled().await;
+    }
+}

@@ -1,0 +1,251 @@
+//! Reload drills on a running proxy: all or nothing, and no player notices.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::program::Program;
+use crate::support::{FakeBackend, FakeClient, server, within};
+
+impl Program {
+    fn server_file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("servers").join(name)
+    }
+}
+
+async fn joins(program_address: std::net::SocketAddr, host: &str, backend: &FakeBackend) {
+    let _client = FakeClient::login(program_address, host, "Alice").await;
+    assert_eq!(backend.accept_login().await.1.host, host);
+}
+
+async fn is_unknown(program_address: std::net::SocketAddr, host: &str) {
+    let mut client = FakeClient::login(program_address, host, "Alice").await;
+    assert_eq!(
+        FakeClient::kick(&mut client).await,
+        "No server is known under this address."
+    );
+}
+
+/// Files that are added, changed and removed take effect by themselves, the log
+/// names them, and a session that runs meanwhile goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn server_files_are_followed() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[(
+            "a",
+            server("zero_copy", "a.example.com", backend.address, ""),
+        )],
+    );
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let mut player = FakeClient::login(proxy, "a.example.com", "Alice").await;
+    let (mut session, _, _) = backend.accept_login().await;
+
+    fs::write(
+        program.server_file("b.toml"),
+        server("passthrough", "b.example.com", backend.address, ""),
+    )
+    .unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(
+        (&line["added"], &line["removed"]),
+        (&"[\"b\"]".into(), &"[]".into())
+    );
+    joins(proxy, "b.example.com", &backend).await;
+
+    // The way of editors: a new file beside the old one, renamed over it.
+    let other = server("passthrough", "c.example.com", backend.address, "");
+    fs::write(program.server_file(".b.toml.swp"), &other).unwrap();
+    fs::rename(
+        program.server_file(".b.toml.swp"),
+        program.server_file("b.toml"),
+    )
+    .unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["changed"],
+        "[\"b\"]"
+    );
+    joins(proxy, "c.example.com", &backend).await;
+    is_unknown(proxy, "b.example.com").await;
+
+    fs::remove_file(program.server_file("a.toml")).unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["removed"],
+        "[\"a\"]"
+    );
+    is_unknown(proxy, "a.example.com").await;
+
+    player.send(b"still here").await;
+    assert_eq!(session.bytes(10).await, b"still here");
+    session.send(b"so am I").await;
+    assert_eq!(player.bytes(7).await, b"so am I");
+}
+
+/// One file with a mistake refuses the whole reload, with the place in the log;
+/// when it is mended, everything that was waiting is taken over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_keeps_the_old_configuration() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[(
+            "a",
+            server("zero_copy", "a.example.com", backend.address, ""),
+        )],
+    );
+    let proxy = program.address().await;
+    program.line("ready").await;
+
+    let conflict = server(
+        "zero_copy",
+        "b.example.com",
+        backend.address,
+        "network = \"main\"",
+    );
+    fs::write(program.server_file("b.toml"), conflict).unwrap();
+    let refused = program.line_with("reload refused").await;
+    let text = refused["message"].as_str().unwrap();
+    for part in ["mode-conflict", "b.toml:4:1", "network", "1 error"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    joins(proxy, "a.example.com", &backend).await;
+    is_unknown(proxy, "b.example.com").await;
+
+    // A second file is written while the first is still wrong: nothing of it counts.
+    fs::write(
+        program.server_file("c.toml"),
+        server("zero_copy", "c.example.com", backend.address, ""),
+    )
+    .unwrap();
+    let mended = server("zero_copy", "b.example.com", backend.address, "");
+    fs::write(program.server_file("b.toml"), mended).unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["added"],
+        "[\"b\", \"c\"]"
+    );
+    joins(proxy, "c.example.com", &backend).await;
+}
+
+/// `SIGHUP` takes over the global file, too, and names what needs a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_reloads_everything() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[(
+            "a",
+            server("zero_copy", "a.example.com", backend.address, ""),
+        )],
+    );
+    let proxy = program.address().await;
+    program.line("ready").await;
+    is_unknown(proxy, "x.example.com").await;
+
+    program.signal(Signal::SIGHUP);
+    program.line("reload: nothing has changed").await;
+
+    let global = program.folder.path().join("infrarust.toml");
+    fs::write(
+        &global,
+        "bind = \"127.0.0.1:0\"\nworker_threads = 3\nunknown_domain_behavior = \"drop\"\n[log]\nformat = \"json\"\n",
+    )
+    .unwrap();
+    program.signal(Signal::SIGHUP);
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(line["global"], "[\"unknown_domain_behavior\"]");
+    let line = program
+        .line("these keys take effect with the next start")
+        .await;
+    assert_eq!(line["keys"], "[\"worker_threads\"]");
+    let mut client = FakeClient::login(proxy, "x.example.com", "Alice").await;
+    client.expect_end().await;
+
+    fs::write(&global, "nonsense = 1\n").unwrap();
+    program.signal(Signal::SIGHUP);
+    let refused = program.line_with("reload refused").await;
+    assert!(refused["message"].as_str().unwrap().contains("unknown-key"));
+    joins(proxy, "a.example.com", &backend).await;
+}
+
+/// A folder that is taken away and replaced by another never leaves the proxy
+/// without servers in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_folder_is_followed() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[(
+            "a",
+            server("zero_copy", "a.example.com", backend.address, ""),
+        )],
+    );
+    let proxy = program.address().await;
+    program.line("ready").await;
+
+    let folder = program.folder.path().join("servers");
+    let next = program.folder.path().join("next");
+    fs::create_dir(&next).unwrap();
+    for name in ["a", "b"] {
+        let host = format!("{name}.example.com");
+        fs::write(
+            next.join(format!("{name}.toml")),
+            server("zero_copy", &host, backend.address, ""),
+        )
+        .unwrap();
+    }
+    fs::rename(&folder, program.folder.path().join("old")).unwrap();
+    joins(proxy, "a.example.com", &backend).await;
+    fs::rename(&next, &folder).unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["added"],
+        "[\"b\"]"
+    );
+    joins(proxy, "b.example.com", &backend).await;
+
+    // The new folder is watched like the old one was.
+    fs::remove_file(folder.join("a.toml")).unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["removed"],
+        "[\"a\"]"
+    );
+}
+
+/// The number of players survives a change of their server.
+#[tokio::test(flavor = "multi_thread")]
+async fn players_are_counted_across_reloads() {
+    let backend = FakeBackend::start().await;
+    let limited = |text: &str| {
+        server(
+            "zero_copy",
+            "a.example.com",
+            backend.address,
+            &format!("max_players = 1\nfull_message = \"{text}\""),
+        )
+    };
+    let mut program = Program::start("", &[("a", limited("full"))]);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let player = FakeClient::login(proxy, "a.example.com", "Alice").await;
+    let session = backend.accept_login().await;
+
+    fs::write(program.server_file("a.toml"), limited("really full")).unwrap();
+    program.line("configuration reloaded").await;
+    let mut second = FakeClient::login(proxy, "a.example.com", "Bob").await;
+    assert_eq!(FakeClient::kick(&mut second).await, "really full");
+    drop((player, session));
+    within("the place to come free", async {
+        loop {
+            let mut third = FakeClient::login(proxy, "a.example.com", "Carol").await;
+            let accepted = tokio::time::timeout(Duration::from_millis(200), backend.accept());
+            if accepted.await.is_ok() {
+                return;
+            }
+            FakeClient::kick(&mut third).await;
+        }
+    })
+    .await;
+}
