@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand, none with work of its own.
 
 pub mod check;
+pub mod route;
 mod run;
 
 use std::io::{IsTerminal, Write};
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::LoadOptions;
+use crate::config::{self, LoadOptions};
 use crate::demo;
 use crate::diagnostic::render::Colour;
 
@@ -63,6 +64,13 @@ enum Command {
         #[arg(long)]
         deny_warnings: bool,
     },
+    /// Say where a host leads: which server by which rule, and why not elsewhere.
+    ///
+    /// Exits with 1 when no server claims the host.
+    Route {
+        /// The host as a player types it, or as the client sends it.
+        host: String,
+    },
     /// Show the main job on an embedded backend, without any file of yours.
     Demo {
         /// End after the demonstration's own traffic.
@@ -101,6 +109,7 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             check::run(&args, &mut out, &mut err, colour()).map_err(Into::into)
         }
+        Command::Route { host } => tell_route(&cli.options, &host),
         Command::Demo { once } => demonstrate(once),
     };
     done.unwrap_or_else(|error| {
@@ -118,6 +127,22 @@ fn colour() -> Colour {
     } else {
         Colour::Never
     }
+}
+
+fn tell_route(options: &Options, host: &str) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(&options.load_options());
+    let Some(config) = loaded.config.clone() else {
+        let why = "no host leads anywhere before that is mended";
+        check::show(&loaded, why, &mut std::io::stderr(), colour())?;
+        return Ok(ExitCode::from(FAILURE));
+    };
+    let (text, found) = route::explain(config, host);
+    write!(std::io::stdout(), "{text}")?;
+    Ok(if found {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILURE)
+    })
 }
 
 fn demonstrate(once: bool) -> anyhow::Result<ExitCode> {

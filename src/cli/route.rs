@@ -1,0 +1,288 @@
+//! `infrarust route HOST`: where a virtual host leads, by which rule, and why
+//! not elsewhere.
+
+use std::fmt::Write as _;
+
+use crate::config::model::{
+    Config, DomainRewrite, ForwardingMode, HostForwarding, IdentityForwarding, ProxyVersion,
+    ServerConfig, ServerKind, UnknownDomain,
+};
+use crate::escape::Escaped;
+use crate::protocol::handshake::HostField;
+use crate::route::{HostPattern, Rule};
+use crate::snapshot::Snapshot;
+
+/// How alike a configured name must be to be named as a near miss: the share
+/// of Jaro-Winkler, 1 is equal.
+const NEAR_MIN: f64 = 0.85;
+/// Near misses that are named.
+const NEAR_MAX: usize = 5;
+
+/// The story of one host, for people, and whether a server claims it.
+#[must_use]
+pub fn explain(config: Config, host_field: &str) -> (String, bool) {
+    let snapshot = Snapshot::new(config, None);
+    let field = HostField::parse(host_field);
+    let host = field.virtual_host();
+    let mut text = format!("{}\n", Escaped(host_field));
+    if host != host_field {
+        line(&mut text, "looked up as", &Escaped(&host).to_string());
+    }
+    let found = snapshot.routes.find(&host);
+    match &found {
+        Some(found) => {
+            let config = &found.target.config;
+            let file = config.file.display();
+            line(
+                &mut text,
+                "server",
+                &format!("{} ({}), {file}", config.id, config.mode()),
+            );
+            let rule = match &found.rule {
+                Rule::Exact => "the name itself is configured".to_owned(),
+                Rule::Wildcard(pattern) => format!("the pattern `{pattern}` matches"),
+            };
+            line(&mut text, "rule", &rule);
+            line(&mut text, "host", &seen_host(config, &field));
+            for (index, address) in config.addresses.iter().enumerate() {
+                let name = if index == 0 { "backend" } else { "then" };
+                line(&mut text, name, &address.to_string());
+            }
+            line(&mut text, "told", &told(config));
+        }
+        None => line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain)),
+    }
+    let winner = match &found {
+        Some(found) => Winner::of(&found.rule),
+        None => Winner::Nobody,
+    };
+    for (pattern, server) in snapshot.routes.candidates(&host) {
+        if let Some(reason) = winner.beats(pattern) {
+            line(
+                &mut text,
+                "passed over",
+                &format!("`{pattern}` of `{}`: {reason}", server.config.id),
+            );
+        }
+    }
+    for near in near_misses(&snapshot, &host) {
+        line(&mut text, "near", &near);
+    }
+    (text, found.is_some())
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a `String` cannot fail.
+    let _ = writeln!(text, "  {name:<13}{value}");
+}
+
+fn nobody(unknown: UnknownDomain) -> String {
+    let then = match unknown {
+        UnknownDomain::DefaultMotd => "pings get `default_motd`, logins a text",
+        UnknownDomain::Kick => "pings are closed, logins get a text",
+        UnknownDomain::Drop => "the connection is closed without a word",
+    };
+    format!("none; {then} (`unknown_domain_behavior`)")
+}
+
+/// What the backend sees as the host.
+fn seen_host(config: &ServerConfig, field: &HostField) -> String {
+    let keep = config.host_tail == crate::config::model::HostTail::Keep;
+    let (seen, why) = match &config.domain_rewrite {
+        DomainRewrite::None => (field.rebuild(None, keep), "as the client sent it"),
+        DomainRewrite::Explicit(host) => (field.rebuild(Some(host), keep), "`domain_rewrite`"),
+        DomainRewrite::FromBackend => {
+            let backend = config
+                .addresses
+                .first()
+                .map(|address| address.host.to_string());
+            let host = backend.unwrap_or_default();
+            (
+                field.rebuild(Some(&host), keep),
+                "`domain_rewrite`: the host of the address connected",
+            )
+        }
+    };
+    let dropped = if !keep && !field.other_tail().is_empty() {
+        "; the client's own tail is dropped (`host_tail`)"
+    } else {
+        ""
+    };
+    format!("the backend sees `{}`, {why}{dropped}", Escaped(&seen))
+}
+
+/// What the backend is told about the player.
+fn told(config: &ServerConfig) -> String {
+    let identity = match &config.kind {
+        ServerKind::Forwarding(forwarding) => forwarding.identity.as_ref().map(host_forwarding),
+        ServerKind::Intercepted(intercepted) => {
+            intercepted
+                .identity
+                .as_ref()
+                .map(|identity| match identity {
+                    IdentityForwarding::Host(host) => host_forwarding(host),
+                    IdentityForwarding::Velocity(_) => "velocity forwarding",
+                })
+        }
+    };
+    let header = config.send_proxy_protocol.map(|version| match version {
+        ProxyVersion::V1 => "a PROXY v1 header",
+        ProxyVersion::V2 => "a PROXY v2 header",
+    });
+    let guard = match &config.kind {
+        ServerKind::Forwarding(forwarding)
+            if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) =>
+        {
+            Some("and it must authenticate the player (`auth_guard`)")
+        }
+        ServerKind::Forwarding(_) | ServerKind::Intercepted(_) => None,
+    };
+    let parts: Vec<&str> = [identity, header, guard].into_iter().flatten().collect();
+    if parts.is_empty() {
+        "nothing beyond the handshake".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn host_forwarding(forwarding: &HostForwarding) -> &'static str {
+    match forwarding {
+        HostForwarding::BungeeCord => "bungeecord forwarding",
+        HostForwarding::BungeeGuard(_) => "bungeeguard forwarding",
+    }
+}
+
+/// Which entry won, to say why the others did not.
+enum Winner {
+    Exact,
+    Pattern(HostPattern),
+    Nobody,
+}
+
+impl Winner {
+    fn of(rule: &Rule) -> Self {
+        match rule {
+            Rule::Exact => Winner::Exact,
+            Rule::Wildcard(pattern) => Winner::Pattern(pattern.clone()),
+        }
+    }
+
+    /// Why this one lost; `None` if it did not lose.
+    fn beats(&self, pattern: &HostPattern) -> Option<String> {
+        match self {
+            Winner::Nobody => None,
+            Winner::Exact => Some("a name wins over a pattern".to_owned()),
+            Winner::Pattern(winner) if winner == pattern => None,
+            Winner::Pattern(winner) if winner.literal_len() > pattern.literal_len() => {
+                Some(format!(
+                    "it spells out {} characters, `{winner}` {}",
+                    pattern.literal_len(),
+                    winner.literal_len()
+                ))
+            }
+            Winner::Pattern(winner) => Some(format!(
+                "it spells out as many characters as `{winner}`, which comes first in the alphabet"
+            )),
+        }
+    }
+}
+
+/// Entries that do not match and look as if they should.
+fn near_misses(snapshot: &Snapshot, host: &str) -> Vec<String> {
+    let mut near: Vec<(f64, String)> = Vec::new();
+    for server in snapshot.servers.values() {
+        for domain in &server.config.domains {
+            if domain.matches(host) {
+                continue;
+            }
+            let id = &server.config.id;
+            if let Some(base) = domain.as_str().strip_prefix("*.")
+                && base == host
+            {
+                let text = format!("`{domain}` of `{id}` needs something before `.{base}`");
+                near.push((1.0, text));
+                continue;
+            }
+            let likeness = strsim::jaro_winkler(domain.as_str(), host);
+            if likeness >= NEAR_MIN {
+                near.push((likeness, format!("`{domain}` of `{id}` is another name")));
+            }
+        }
+    }
+    near.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.cmp(y)));
+    near.into_iter()
+        .take(NEAR_MAX)
+        .map(|(_, text)| text)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::load_texts;
+
+    fn route(host: &str) -> (String, bool) {
+        let files = [
+            (
+                "exact.toml",
+                "domains = [\"a.eu.example.com\"]\naddresses = [\"10.0.0.1\"]\n",
+            ),
+            (
+                "long.toml",
+                "domains = [\"*.eu.example.com\"]\naddresses = [\"long.internal:7\"]\nproxy_mode = \"zero_copy\"\ndomain_rewrite = \"from_backend\"\n",
+            ),
+            (
+                "short.toml",
+                "domains = [\"*.example.com\"]\naddresses = [\"10.0.0.3\"]\nproxy_mode = \"server_only\"\nsend_proxy_protocol = \"v1\"\n",
+            ),
+        ];
+        let files = files.map(|(name, text)| (Path::new(name), text.as_bytes()));
+        explain(load_texts(b"", &files).config.unwrap(), host)
+    }
+
+    /// The answer names the winner, its rule, what the backend sees, and why
+    /// the others were passed over.
+    #[test]
+    fn the_whole_story_is_told() {
+        let (text, found) = route("B.eu.example.com.\0FML2\0");
+        assert!(found);
+        for part in [
+            "looked up as b.eu.example.com",
+            "server       long (zero_copy), long.toml",
+            "rule         the pattern `*.eu.example.com` matches",
+            "the backend sees `long.internal\\0FML2\\0`",
+            "backend      long.internal:7",
+            "passed over  `*.example.com` of `short`: it spells out 12 characters, `*.eu.example.com` 15",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        let (text, _) = route("a.eu.example.com");
+        assert!(
+            text.contains("`*.eu.example.com` of `long`: a name wins over a pattern"),
+            "{text}"
+        );
+        let (text, _) = route("x.example.com");
+        assert!(
+            text.contains("a PROXY v1 header, and it must authenticate"),
+            "{text}"
+        );
+    }
+
+    /// A host that nobody claims is told what it nearly was.
+    #[test]
+    fn near_misses_are_named() {
+        let (text, found) = route("example.com");
+        assert!(!found);
+        assert!(
+            text.contains("`*.example.com` of `short` needs something before"),
+            "{text}"
+        );
+        let (text, _) = route("a.eu.exemple.com");
+        assert!(
+            text.contains("`a.eu.example.com` of `exact` is another name"),
+            "{text}"
+        );
+    }
+}
