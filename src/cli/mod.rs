@@ -1,8 +1,11 @@
 //! The command line: one file for each subcommand, none with work of its own.
 
+pub mod capabilities;
 pub mod check;
+pub mod explain;
 pub mod route;
 mod run;
+pub mod schema;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -64,6 +67,24 @@ enum Command {
         #[arg(long)]
         deny_warnings: bool,
     },
+    /// Tell about a code of a diagnostic: what it means, why it matters, an
+    /// example and its cure. Without a code, all of them.
+    Explain {
+        /// The code, such as `mode-conflict`.
+        code: Option<String>,
+    },
+    /// Show what each mode can offer, and why not where it does not.
+    Capabilities {
+        /// The form of the output.
+        #[arg(long, value_enum, default_value_t)]
+        format: capabilities::Format,
+    },
+    /// Print the JSON Schema of a kind of file, for editors.
+    Schema {
+        /// The kind of file.
+        #[arg(value_enum)]
+        kind: schema::FileKind,
+    },
     /// Say where a host leads: which server by which rule, and why not elsewhere.
     ///
     /// Exits with 1 when no server claims the host.
@@ -109,6 +130,14 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             check::run(&args, &mut out, &mut err, colour()).map_err(Into::into)
         }
+        Command::Explain { code } => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            explain::run(code.as_deref(), &mut out, &mut err).map_err(Into::into)
+        }
+        Command::Capabilities { format } => {
+            capabilities::run(format, &mut std::io::stdout()).map_err(Into::into)
+        }
+        Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
         Command::Route { host } => tell_route(&cli.options, &host),
         Command::Demo { once } => demonstrate(once),
     };

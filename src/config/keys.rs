@@ -81,7 +81,7 @@ impl Scope {
 pub struct Unsupported {
     /// The name.
     pub name: &'static str,
-    /// What it is for there, as it follows "it is for".
+    /// What it is for there, as it follows "in Infrarust v2:".
     pub purpose: &'static str,
 }
 
@@ -147,14 +147,8 @@ impl Shape {
                     _ => words.concat(),
                 }
             }
-            Shape::List(of) => {
-                let of = of.words();
-                let of = of
-                    .strip_prefix("a ")
-                    .or(of.strip_prefix("an "))
-                    .unwrap_or(&of);
-                format!("a list, each entry {}", with_article(of))
-            }
+            Shape::List(Shape::Text { what: "a text", .. }) => "a list of texts".to_owned(),
+            Shape::List(_) => "a list".to_owned(),
             Shape::Table(_) | Shape::Map(_) | Shape::Free => "a table".to_owned(),
             Shape::OneOf(shapes) => {
                 let words: Vec<String> = shapes.iter().map(Shape::words).collect();
@@ -167,14 +161,6 @@ impl Shape {
             }
         }
     }
-}
-
-fn with_article(words: &str) -> String {
-    if words.starts_with('`') {
-        return words.to_owned();
-    }
-    let vowel = words.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
-    format!("{} {words}", if vowel { "an" } else { "a" })
 }
 
 /// A raw struct that a table of a file fills.

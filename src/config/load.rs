@@ -374,7 +374,7 @@ fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
         format!("this is not TOML: {problem}"),
     );
     let diagnostic = match expected {
-        Some("literal string") | None => diagnostic,
+        Some("literal string" | "nothing") | None => diagnostic,
         Some(expected) => diagnostic.because(format!("expected {expected}")),
     };
     let text = sources.text(place.file);
@@ -389,6 +389,8 @@ fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
         Some(format!("is the {what} above closed with `{bracket}`?"))
     } else if problem.starts_with("duplicate key") {
         Some("a key can be written once: join both values, or remove one".to_owned())
+    } else if problem.starts_with("invalid float") || problem.starts_with("invalid integer") {
+        Some("a text needs quotes around it".to_owned())
     } else if before.ends_with(": ") || before.ends_with(':') {
         Some("TOML writes `key = value`".to_owned())
     } else {

@@ -16,7 +16,7 @@ pub mod reference;
 pub mod reload;
 pub mod schema;
 pub mod types;
-mod validate;
+pub mod validate;
 
 pub use load::{LoadOptions, Loaded, load, load_texts};
 pub use model::Config;

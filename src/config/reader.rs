@@ -21,6 +21,9 @@ const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 /// Tables with at most this many keys have them listed when a key is strange.
 const KEYS_LISTED_MAX: usize = 6;
 
+/// The longest text that a suggestion repeats.
+const TEXT_CHARS_REPEATED_MAX: usize = 60;
+
 /// How deep values are searched for secrets. The TOML parser itself stops at
 /// 80 levels; this bound does not rely on it.
 const DEPTH_MAX: usize = 100;
@@ -308,9 +311,14 @@ impl<'r> Walk<'r> {
                 Some(format!("leave out the quotes: `{key} = {number}`"))
             }
             (
-                DeValue::String(_),
+                DeValue::String(text),
                 Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
-            ) => Some(format!("put it in brackets: `{key} = [\"…\"]`")),
+            ) => {
+                let is_plain = text.chars().count() <= TEXT_CHARS_REPEATED_MAX
+                    && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\'));
+                let text = if is_plain { text.as_ref() } else { "…" };
+                Some(format!("put it in brackets: `{key} = [\"{text}\"]`"))
+            }
             (DeValue::Integer(number), Shape::Text { what, .. }) if what.contains("duration") => {
                 Some(format!(
                     "write the unit: `{key} = \"{number}s\"`, or `ms`, `m`, `h`"
@@ -424,7 +432,7 @@ impl<'r> Walk<'r> {
                 place,
                 format!("`{name}` is not supported yet and is read over"),
             )
-            .because(format!("in Infrarust v2 it is for {purpose}")),
+            .because(format!("in Infrarust v2: {purpose}")),
         );
     }
 

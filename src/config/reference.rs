@@ -1,1 +1,137 @@
-//! The page of all keys, made from the table of keys.
+//! The page of all keys, `docs/configuration.md`, made from the table of keys.
+
+use std::fmt::Write;
+
+use crate::config::keys::{Choice, Key, Shape, Table};
+use crate::config::schema::FileKind;
+use crate::mode::Mode;
+
+/// The page as Markdown.
+#[must_use]
+pub fn to_markdown() -> String {
+    let mut page = String::from(
+        "# All keys\n\n\
+         <!-- Made from the table of keys in src/config/raw.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
+         Files are TOML. An unknown key is an error; relative paths begin at the folder of the file\n\
+         that holds them; durations are texts with units, such as `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`.\n\
+         `infrarust check` tells every mistake of every file at once.\n",
+    );
+    for (kind, title) in [
+        (FileKind::Global, "The global file `infrarust.toml`"),
+        (FileKind::Server, "A server file `servers/<id>.toml`"),
+    ] {
+        let _ = write!(page, "\n## {title}\n\n{}\n", keys(kind.table()));
+        inner_tables(kind.table(), "", &mut page);
+    }
+    page
+}
+
+/// The tables inside a table, each under its path.
+fn inner_tables(table: &Table, prefix: &str, page: &mut String) {
+    for key in table.keys {
+        let path = format!("{prefix}{}", key.name);
+        let (inner, path) = match key.shape {
+            Shape::Table(inner) => (inner, path),
+            Shape::Map(Shape::Table(inner)) => (*inner, format!("{path}.<id>")),
+            _ => continue,
+        };
+        let _ = write!(
+            page,
+            "\n### `[{path}]`\n\n{}\n\n{}\n",
+            inner.doc,
+            keys(inner)
+        );
+        match same_inside(inner) {
+            Some(state) => {
+                let _ = write!(
+                    page,
+                    "\n### `[{path}.<state>]`\n\n{}\n\n{}\n",
+                    state.doc,
+                    keys(state)
+                );
+            }
+            None => inner_tables(inner, &format!("{path}."), page),
+        }
+    }
+}
+
+/// The one kind of table that all keys of a table hold, as the states of a
+/// MOTD do: told once.
+fn same_inside(table: &Table) -> Option<&'static Table> {
+    let tables = table.keys.iter().map(|key| match key.shape {
+        Shape::Table(inner) => Some(inner),
+        _ => None,
+    });
+    let tables: Vec<_> = tables.collect::<Option<_>>()?;
+    let first = *tables.first()?;
+    tables
+        .iter()
+        .all(|inner| inner.title == first.title)
+        .then_some(first)
+}
+
+fn keys(table: &Table) -> String {
+    let mut text =
+        String::from("| key | type | default | modes | meaning |\n|---|---|---|---|---|\n");
+    for key in table.keys {
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {} | {} | {} |",
+            key.name,
+            kind(key),
+            key.default
+                .map_or_else(|| "–".to_owned(), |default| format!("`{default}`")),
+            modes(key),
+            meaning(key),
+        );
+    }
+    if !table.unsupported.is_empty() {
+        text.push_str("\nRead over with a warning, since Infrarust v2 has them: ");
+        let names: Vec<_> = table
+            .unsupported
+            .iter()
+            .map(|old| format!("`{}`", old.name))
+            .collect();
+        text.push_str(&names.join(", "));
+        text.push('.');
+    }
+    text.trim_end().to_owned()
+}
+
+fn kind(key: &Key) -> String {
+    match key.shape {
+        Shape::Choice(_) => "one of the words".to_owned(),
+        Shape::Whole { min, max } => {
+            let unit = key.unit.map(|unit| format!(", {unit}")).unwrap_or_default();
+            format!("a whole number from {min} to {max}{unit}")
+        }
+        Shape::List(of) => match of {
+            Shape::Text { what: "a text", .. } => "a list of texts".to_owned(),
+            of => format!("a list; each entry is {}", of.words()),
+        },
+        shape => shape.words(),
+    }
+}
+
+fn modes(key: &Key) -> String {
+    let modes = key.scope.modes();
+    if modes.len() == Mode::ALL.len() {
+        return "all".to_owned();
+    }
+    let names: Vec<_> = modes.iter().map(|mode| format!("`{mode}`")).collect();
+    names.join(", ")
+}
+
+fn meaning(key: &Key) -> String {
+    let mut text = key.doc.to_owned();
+    if let Shape::Choice(choices) = key.shape {
+        for Choice { name, aliases, doc } in choices {
+            let others: String = aliases
+                .iter()
+                .map(|alias| format!(", `\"{alias}\"`"))
+                .collect();
+            let _ = write!(text, "<br>`\"{name}\"`{others}: {doc}");
+        }
+    }
+    text
+}

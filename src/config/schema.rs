@@ -1,1 +1,141 @@
 //! The JSON Schema of both kinds of file, made from the table of keys.
+//!
+//! Draft 2020-12, for editors: descriptions, defaults, words to choose from,
+//! and a complaint about keys that do not exist. Keys of Infrarust v2 that are
+//! read over are in it as deprecated ones, since a file with them loads.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::keys::{HasKeys, Key, Scope, Shape, Table};
+use crate::config::raw::{RawProxy, RawServer};
+use crate::mode::Mode;
+
+/// The kinds of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum FileKind {
+    /// `infrarust.toml`.
+    Global,
+    /// A server file.
+    Server,
+}
+
+impl FileKind {
+    /// The keys of this kind of file.
+    #[must_use]
+    pub const fn table(self) -> &'static Table {
+        match self {
+            FileKind::Global => &RawProxy::TABLE,
+            FileKind::Server => &RawServer::TABLE,
+        }
+    }
+}
+
+/// The JSON Schema of a kind of file.
+#[must_use]
+pub fn schema(kind: FileKind) -> Value {
+    let mut schema = table(kind.table());
+    if let Value::Object(object) = &mut schema {
+        let title = match kind {
+            FileKind::Global => "infrarust.toml",
+            FileKind::Server => "infrarust server file",
+        };
+        object.insert(
+            "$schema".into(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        object.insert("title".into(), json!(title));
+        if kind == FileKind::Server {
+            object.insert("required".into(), json!(["addresses"]));
+        }
+    }
+    schema
+}
+
+fn table(table: &Table) -> Value {
+    let mut properties = Map::new();
+    for entry in table.keys {
+        properties.insert(entry.name.into(), key(entry));
+    }
+    for old in table.unsupported {
+        // A name may be a key here and have another meaning there.
+        properties.entry(old.name).or_insert_with(|| {
+            json!({
+                "description": format!("Not supported yet and read over; in Infrarust v2: {}.", old.purpose),
+                "deprecated": true,
+            })
+        });
+    }
+    json!({
+        "type": "object",
+        "description": table.doc,
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
+fn key(key: &Key) -> Value {
+    let mut value = shape(&key.shape);
+    if let Value::Object(object) = &mut value {
+        object.insert("description".into(), json!(description(key)));
+        if key.secret {
+            object.insert("writeOnly".into(), json!(true));
+        }
+        if let Some(default) = key.default.and_then(parse) {
+            object.insert("default".into(), default);
+        }
+    }
+    value
+}
+
+/// The meaning of a key with its unit and the modes that it works in.
+#[must_use]
+pub fn description(key: &Key) -> String {
+    let mut text = key.doc.to_owned();
+    if let Some(unit) = key.unit {
+        text.push_str(&format!(" In {unit}."));
+    }
+    match key.scope {
+        Scope::Every => {}
+        scope => {
+            let modes: Vec<_> = scope.modes().into_iter().map(Mode::name).collect();
+            text.push_str(&format!(" Only in {}.", modes.join(", ")));
+        }
+    }
+    text
+}
+
+/// A default, which the table holds as TOML, in JSON.
+fn parse(default: &str) -> Option<Value> {
+    let document: toml::Table = format!("value = {default}").parse().ok()?;
+    serde_json::to_value(document.get("value")?).ok()
+}
+
+fn shape(of: &Shape) -> Value {
+    match of {
+        Shape::Text { pattern: None, .. } => json!({"type": "string"}),
+        Shape::Text {
+            pattern: Some(pattern),
+            ..
+        } => json!({"type": "string", "pattern": pattern}),
+        Shape::Bool => json!({"type": "boolean"}),
+        Shape::Whole { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Choice(choices) => {
+            let words = choices
+                .iter()
+                .map(|choice| json!({"const": choice.name, "description": choice.doc}));
+            let aliases = choices.iter().flat_map(|choice| {
+                choice.aliases.iter().map(|alias| {
+                    json!({"const": alias, "description": format!("As `{}`.", choice.name)})
+                })
+            });
+            json!({"type": "string", "oneOf": words.chain(aliases).collect::<Vec<_>>()})
+        }
+        Shape::List(of) => json!({"type": "array", "items": shape(of)}),
+        Shape::Table(keys) => table(keys),
+        Shape::Map(of) => json!({"type": "object", "additionalProperties": shape(of)}),
+        Shape::Free => json!({"type": "object"}),
+        Shape::OneOf(shapes) => {
+            json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()})
+        }
+    }
+}

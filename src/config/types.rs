@@ -364,7 +364,13 @@ impl FromToml for SecretSource {
         let help =
             || Some("write the secret itself, `{ file = \"…\" }` or `{ env = \"…\" }`".to_owned());
         match value.get_ref() {
-            DeValue::Table(_) => {
+            DeValue::Table(table) => {
+                // Under any other key there may stand the secret itself.
+                for (key, value) in table {
+                    if !matches!(key.get_ref().as_ref(), "file" | "env") {
+                        walk.hide_secrets("secret", value, 0);
+                    }
+                }
                 let from = RawSecret::from_toml(value, walk)?;
                 match (from.file, from.env) {
                     (Entry::Given(file), Entry::Absent) => Some(Self::File(Item {
@@ -376,6 +382,8 @@ impl FromToml for SecretSource {
                         value: env.value,
                     })),
                     (Entry::Broken(_), _) | (_, Entry::Broken(_)) => None,
+                    // Its only keys are unknown ones, which has been told.
+                    (Entry::Absent, Entry::Absent) if !table.is_empty() => None,
                     (Entry::Absent, Entry::Absent) | (Entry::Given(_), Entry::Given(_)) => {
                         let message =
                             format!("{} takes exactly one of `file` and `env`", walk.subject());

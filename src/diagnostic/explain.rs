@@ -1,14 +1,16 @@
-//! The long text of each code.
+//! The long text of each code: what it means, why it matters, an example that
+//! has the problem and the same example without it. A test loads them all.
 
 use super::Code;
 
-/// Files of an example: path and text, the global file first.
+/// Files of an example: path and text. A global file that is not among them is
+/// empty.
 pub type Example = &'static [(&'static str, &'static str)];
 
 /// What `infrarust explain` tells of a code.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// What the code means.
+    /// What the code means, and how to get rid of it.
     pub what: &'static str,
     /// What would happen if the proxy ran nevertheless.
     pub why: &'static str,
@@ -18,13 +20,338 @@ pub struct Page {
     pub right: Example,
 }
 
+const GLOBAL: &str = "infrarust.toml";
+const LOBBY: &str = "servers/lobby.toml";
+const PVP: &str = "servers/pvp.toml";
+
+/// A server file without any problem.
+const SOUND: &str = "\
+domains = [\"play.example.com\"]
+addresses = [\"10.0.0.5:25565\"]
+";
+
 /// The page of a code.
 #[must_use]
-pub fn page(_code: Code) -> Page {
-    Page {
-        what: "",
-        why: "",
-        wrong: &[],
-        right: &[],
+#[expect(clippy::too_many_lines, reason = "a table: one entry for each code")]
+pub fn page(code: Code) -> Page {
+    match code {
+        Code::TomlSyntax => Page {
+            what: "The file does not follow the rules of TOML, or is not UTF-8 text. The caret \
+                   shows where the parser could not go on; the mistake is there or just before. \
+                   Texts need quotes, lists need brackets, and a key stands once in its table.",
+            why: "Nothing in the file can be trusted before it can be read, so its other keys are \
+                  judged only once the syntax is right.",
+            wrong: &[(
+                LOBBY,
+                "domains = [play.example.com]\naddresses = [\"10.0.0.5:25565\"]\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::UnknownKey => Page {
+            what: "No key of this name exists where it stands. It may be misspelt, or belong to \
+                   another table or to the other kind of file. A key below a `[header]` belongs to \
+                   that table, whatever the indentation.",
+            why: "A key that is silently read over leaves its default in force, and nobody \
+                  notices before it hurts.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\nadresses = [\"10.0.0.5:25565\"]\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::WrongType => Page {
+            what: "The key takes another type of value: a text needs quotes, a number and a truth \
+                   value must not have them, a list needs brackets. Durations are texts with a unit.",
+            why: "Guessing what was meant would make `\"20\"` and `20` mean the same today and \
+                  something else tomorrow.",
+            wrong: &[(GLOBAL, "connect_timeout = 5\n"), (LOBBY, SOUND)],
+            right: &[(GLOBAL, "connect_timeout = \"5s\"\n"), (LOBBY, SOUND)],
+        },
+        Code::BadValue => Page {
+            what: "The value has the right type and cannot be used: a word that the key does not \
+                   know, a number out of its range, a duration of zero, a text that begins like \
+                   JSON and is none, a favicon that is no PNG of 64 × 64 pixels.",
+            why: "Such a value would fail later, when a player joins, or switch off what it was \
+                  meant to set.",
+            wrong: &[(GLOBAL, "[rate_limit]\nwindow = \"0s\"\n"), (LOBBY, SOUND)],
+            right: &[(GLOBAL, "[rate_limit]\nwindow = \"10s\"\n"), (LOBBY, SOUND)],
+        },
+        Code::BadDomain => Page {
+            what: "A domain is the host name that a player types, or a pattern for several: `*` is \
+                   any text, dots included, `?` is one character. It has no port, no scheme, no \
+                   path, no space, and no part longer than 63 bytes.",
+            why: "Clients send the bare name, so an entry with more in it never matches: the \
+                  server would be there and nobody could come to it.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com:25565\"]\naddresses = [\"10.0.0.5:25565\"]\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::NoDomain => Page {
+            what: "The server's mode only forwards bytes, so the host name in the handshake is the \
+                   one thing that can lead a player to it; and no name is configured.",
+            why: "The server would be loaded and never be reached.",
+            wrong: &[(LOBBY, "addresses = [\"10.0.0.5:25565\"]\n")],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::DuplicateDomain => Page {
+            what: "Two entries are the same name or the same pattern. Upper case, a dot at the end \
+                   and the spelling of international names make no difference. Patterns that \
+                   merely overlap are fine: the longer one wins.",
+            why: "Which server a player reaches would depend on chance.",
+            wrong: &[
+                (LOBBY, SOUND),
+                (
+                    PVP,
+                    "domains = [\"Play.Example.com.\"]\naddresses = [\"10.0.0.6:25565\"]\n",
+                ),
+            ],
+            right: &[
+                (LOBBY, SOUND),
+                (
+                    PVP,
+                    "domains = [\"pvp.example.com\"]\naddresses = [\"10.0.0.6:25565\"]\n",
+                ),
+            ],
+        },
+        Code::DuplicateServer => Page {
+            what: "The id of a server is its `name`, or the name of its file without `.toml`. Two \
+                   files have the same one.",
+            why: "Logs, metrics and plugins could not tell the two servers apart.",
+            wrong: &[
+                (LOBBY, SOUND),
+                (
+                    PVP,
+                    "name = \"lobby\"\ndomains = [\"pvp.example.com\"]\naddresses = [\"10.0.0.6:25565\"]\n",
+                ),
+            ],
+            right: &[
+                (LOBBY, SOUND),
+                (
+                    PVP,
+                    "name = \"pvp\"\ndomains = [\"pvp.example.com\"]\naddresses = [\"10.0.0.6:25565\"]\n",
+                ),
+            ],
+        },
+        Code::UnreachableServer => Page {
+            what: "A server in `client_only` or `offline` is reached by a domain, or by a switch \
+                   from another server of its `network`. This one has neither.",
+            why: "The server would be loaded and never be reached.",
+            wrong: &[(
+                LOBBY,
+                "addresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\n",
+            )],
+        },
+        Code::NoAddress => Page {
+            what: "`addresses` says where the Minecraft servers behind this entry are. It is \
+                   missing or empty.",
+            why: "There would be nothing to connect players to.",
+            wrong: &[(LOBBY, "domains = [\"play.example.com\"]\naddresses = []\n")],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::BadAddress => Page {
+            what: "An address is `host`, `host:port` or `[IPv6]:port`, with a port from 1 to 65535. \
+                   An IPv6 address needs its brackets, since otherwise its last part could be a port.",
+            why: "What has to be guessed is guessed wrong in the end, and then every join fails.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"2001:db8::5:25565\"]\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"[2001:db8::5]:25565\"]\n",
+            )],
+        },
+        Code::MissingFile => Page {
+            what: "A file or a folder that the configuration needs does not exist or cannot be \
+                   read. Relative paths begin at the folder of the file that holds them.",
+            why: "The proxy would run without what was asked for.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\n\n[motd.online]\nfavicon = \"icon.png\"\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::MissingSecret => Page {
+            what: "`velocity` and `bungeeguard` prove to the backend that a player came through \
+                   the proxy, by a secret that both know. None is configured, or its file or \
+                   environment variable is empty. Write `secret_file` or `secret` in \
+                   `[forwarding]`, or `forwarding_secret` in the server file.",
+            why: "Without the secret every join would fail, or strangers could claim to be anybody.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"velocity\"\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"velocity\"\nforwarding_secret = \"the secret of the backend\"\n",
+            )],
+        },
+        Code::ModeConflict => Page {
+            what: "The key, or its value, needs something that the server's `proxy_mode` cannot \
+                   offer. `infrarust capabilities` shows which mode offers what, and why not. \
+                   Choose another mode or remove the key.",
+            why: "The proxy would have to ignore the key silently. In the forwarding modes it \
+                  does not see packets after the login start, so nothing that needs one can work.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"zero_copy\"\nnetwork = \"main\"\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"zero_copy\"\n",
+            )],
+        },
+        Code::UnknownPlugin => Page {
+            what: "A server file names a plugin that has no table `[plugins.<id>]` in the global file.",
+            why: "The server would run without a plugin that may guard it.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nplugins = [\"allowlist\"]\n",
+            )],
+            right: &[
+                (GLOBAL, "[plugins.allowlist]\nenabled = false\n"),
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nplugins = [\"allowlist\"]\n",
+                ),
+            ],
+        },
+        Code::UnknownServer => Page {
+            what: "The `servers` of a plugin name a server that no file defines. A name is the id \
+                   of a server; patterns with `*` and `?` may match nothing.",
+            why: "The plugin would be missing where it was meant to be.",
+            wrong: &[
+                (
+                    GLOBAL,
+                    "[plugins.allowlist]\nenabled = false\nservers = [\"loby\"]\n",
+                ),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (
+                    GLOBAL,
+                    "[plugins.allowlist]\nenabled = false\nservers = [\"lobby\"]\n",
+                ),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginFile => Page {
+            what: "The file of a plugin is missing. It is looked for as `lib<id>.so`, with `_` for \
+                   each `-`, in `plugins_dir`, unless `path` says otherwise.",
+            why: "The servers would run without a plugin that may guard them.",
+            wrong: &[(GLOBAL, "[plugins.allowlist]\n"), (LOBBY, SOUND)],
+            right: &[
+                (GLOBAL, "[plugins.allowlist]\nenabled = false\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::NoEffect => Page {
+            what: "The key is right by itself and changes nothing here: the server's mode or \
+                   another key makes it idle. The message names what it works with.",
+            why: "Nothing breaks. But somebody probably expects an effect that is not there.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"zero_copy\"\nauth_guard = true\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"server_only\"\nauth_guard = true\n",
+            )],
+        },
+        Code::UnsupportedKey => Page {
+            what: "The key belongs to Infrarust v2 and this proxy does not have it yet, or not at \
+                   all. The file is loaded as if the key and everything below it were not there.",
+            why: "Files of Infrarust v2 load without changes, and nothing is pretended: what the \
+                  key did there does not happen here.",
+            wrong: &[
+                (GLOBAL, "[web]\nbind = \"127.0.0.1:8080\"\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::NoServers => Page {
+            what: "The folder of the server files holds no file whose name ends in `.toml`. Hidden \
+                   files and editors' own copies do not count.",
+            why: "The proxy would start, and every player would meet the answer for unknown names.",
+            wrong: &[(GLOBAL, "bind = \"0.0.0.0:25565\"\n")],
+            right: &[(GLOBAL, "bind = \"0.0.0.0:25565\"\n"), (LOBBY, SOUND)],
+        },
+        Code::UnprovenIdentity => Page {
+            what: "In the forwarding modes the proxy never learns whether a player is who he \
+                   claims to be, and `bungeecord` or `bungeeguard` hands his claim to the backend.",
+            why: "A backend that trusts the claim lets anybody in under any name, administrators' \
+                  names included. It is safe where the backend authenticates by itself, or where \
+                  the claim gives no rights.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nforwarding_mode = \"bungeecord\"\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::OpenProxyProtocol => Page {
+            what: "`receive_proxy_protocol` believes whoever sends a PROXY header, and the proxy \
+                   listens where others than this machine can connect. Name the load balancer in \
+                   `proxy_protocol_trusted`.",
+            why: "Every client could claim any address: filters, limits and logs would show what \
+                  the client made up.",
+            wrong: &[(GLOBAL, "receive_proxy_protocol = true\n"), (LOBBY, SOUND)],
+            right: &[
+                (
+                    GLOBAL,
+                    "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"192.0.2.10\"]\n",
+                ),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::InsecureBackend => Page {
+            what: "In `client_only` and `offline` the backend must not authenticate, since the \
+                   proxy stands between. Without a `forwarding_mode` it is not told who the player \
+                   is either.",
+            why: "The backend sees all players at the proxy's address, gives them UUIDs made from \
+                  their names, and lets in whoever reaches it directly.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"velocity\"\nforwarding_secret = \"the secret of the backend\"\n",
+            )],
+        },
+        Code::ModeNotBuilt => Page {
+            what: "`client_only` and `offline` are read and checked like the other modes, and \
+                   status pings work. The login through them is not built yet.",
+            why: "A player who joins such a server gets a text that says so.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"offline\"\n",
+            )],
+            right: &[(LOBBY, SOUND)],
+        },
+        Code::LonelyNetwork => Page {
+            what: "Players can move between the servers of one `network`, and this network has one \
+                   member. The other one may be misspelt.",
+            why: "Nothing breaks, and there is nowhere to move to.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+            )],
+            right: &[
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+                (
+                    PVP,
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+            ],
+        },
     }
 }

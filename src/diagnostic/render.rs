@@ -84,9 +84,12 @@ pub fn one(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> String
         .id(diagnostic.code.name());
     let mut group = Group::with_title(title);
 
-    let (mut together, apart): (Vec<_>, Vec<_>) = diagnostic
+    let (files, places): (Vec<_>, Vec<_>) = diagnostic
         .labels
         .iter()
+        .partition(|label| label.place.is_whole());
+    let (mut together, apart): (Vec<_>, Vec<_>) = places
+        .into_iter()
         .map(|label| (label.place, label.message.as_str(), AnnotationKind::Context))
         .partition(|(place, _, _)| are_near(*place, diagnostic.place, sources));
 
@@ -103,19 +106,27 @@ pub fn one(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> String
     };
     let reason = reason.as_str();
     if diagnostic.place.is_whole() {
-        let path = words::path(sources.path(diagnostic.place.file));
-        group = group.element(Origin::path(path));
+        // What is missing has no line; a label in the file may stand for it.
+        if together.is_empty() {
+            let path = words::path(sources.path(diagnostic.place.file));
+            group = group.element(Origin::path(path));
+        }
         if !reason.is_empty() {
             group = group.element(Level::NOTE.message(reason));
         }
     } else {
         together.push((diagnostic.place, reason, AnnotationKind::Primary));
     }
+    let mut columns = Vec::new();
     if !together.is_empty() {
-        group = group.element(snippet(&together, sources));
+        group = group.element(snippet(&together, sources, &mut columns));
     }
     for label in apart {
-        group = group.element(snippet(&[label], sources));
+        group = group.element(snippet(&[label], sources, &mut columns));
+    }
+    for label in files {
+        let path = words::path(sources.path(label.place.file));
+        group = group.element(Level::NOTE.message(format!("{}: `{path}`", label.message)));
     }
     if let (Some(help), None) = (&diagnostic.help, inline) {
         group = group.element(Level::HELP.message(help.as_str()));
@@ -125,23 +136,32 @@ pub fn one(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> String
         Colour::Always => Renderer::styled(),
         Colour::Never => Renderer::plain(),
     };
-    renderer.render(&[group])
+    let mut text = renderer.render(&[group]);
+    for (shown, real) in columns {
+        if shown != real {
+            text = text.replacen(&shown, &real, 1);
+        }
+    }
+    text
 }
 
 fn are_near(a: Place, b: Place, sources: &Sources) -> bool {
-    a.file == b.file && !a.is_whole() && {
+    a.file == b.file && {
         let line = |place: Place| sources.line_of(place.file, place.span.start);
-        line(a).abs_diff(line(b)) <= LINES_TOGETHER_MAX
+        line(a).abs_diff(line(b)) <= LINES_TOGETHER_MAX || b.is_whole()
     }
 }
 
 type Marked<'a> = (Place, &'a str, AnnotationKind);
 
-/// The lines of one file that hold all the given places; they are never empty
-/// and all of one file.
+/// The lines of one file that hold all the given places, which are never none
+/// and all of one file. Where lines are cut or masked the renderer counts other
+/// columns than the file has: what it will write goes to `columns`, with what
+/// it should be.
 fn snippet<'a>(
     marked: &[Marked<'a>],
     sources: &Sources,
+    columns: &mut Vec<(String, String)>,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let file = marked[0].0.file;
     let lines = marked
@@ -154,6 +174,19 @@ fn snippet<'a>(
         .map(|(place, ..)| one_line(*place, sources))
         .collect();
     let shown = Shown::new(sources, file, first, last, &places);
+    let main = marked
+        .iter()
+        .position(|(.., kind)| matches!(kind, AnnotationKind::Primary))
+        .unwrap_or(0);
+    let path = words::path(sources.path(file));
+    let at = sources.locate(marked[main].0);
+    let before = &shown.text[..shown.range(places[main]).start];
+    let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+    let column = before[line_start..].chars().count() + 1;
+    columns.push((
+        format!("{path}:{}:{column}", at.line),
+        format!("{path}:{}:{}", at.line, at.column),
+    ));
     let annotations: Vec<_> = marked
         .iter()
         .zip(&places)
@@ -168,7 +201,7 @@ fn snippet<'a>(
         .collect();
     Snippet::source(shown.text)
         .line_start(first + 1)
-        .path(words::path(sources.path(file)))
+        .path(path)
         .annotations(annotations)
 }
 
@@ -217,47 +250,44 @@ impl Shown {
     }
 
     fn line(&mut self, start: usize, line: &str, hidden: &[Span], places: &[Span]) {
-        self.moved.push((start, self.text.len()));
-        let is_long = line.len() > LINE_BYTES_MAX;
-        let is_wanted = |at: usize| {
-            places
-                .iter()
-                .any(|p| at + BYTES_BEFORE >= p.start && at < p.start.saturating_add(BYTES_AFTER))
-        };
-        let mut cutting = false;
+        let mut shown_to = 0;
+        for part in wanted(start, line, places) {
+            self.moved.push((start + shown_to, self.text.len()));
+            if part.start > shown_to {
+                self.text.push('…');
+            }
+            self.moved.push((start + part.start, self.text.len()));
+            self.part(start + part.start, &line[part.clone()], hidden);
+            shown_to = part.end;
+        }
+        if shown_to < line.len() {
+            self.moved.push((start + shown_to, self.text.len()));
+            self.text.push('…');
+        }
+    }
+
+    /// Shows text that begins at byte `start` of the file, without what must
+    /// not be shown.
+    fn part(&mut self, start: usize, part: &str, hidden: &[Span]) {
         let mut masked_to = 0;
-        for (offset, c) in line.char_indices() {
+        for (offset, c) in part.char_indices() {
             let at = start + offset;
             let next = at + c.len_utf8();
             // The secrets of a file are sorted and do not overlap, so the one
             // that could hold this byte is the last that begins before it.
             let before = hidden.partition_point(|h| h.start <= at);
-            let secret = before
-                .checked_sub(1)
-                .map(|n| hidden[n])
-                .filter(|h| at < h.end);
-            if let Some(secret) = secret {
+            let last = before.checked_sub(1).map(|n| hidden[n]);
+            if let Some(secret) = last.filter(|secret| at < secret.end) {
                 if masked_to != secret.end {
                     masked_to = secret.end;
                     self.text.push_str(MASK);
                 }
                 self.moved.push((next, self.text.len()));
-            } else if is_long && !is_wanted(at) {
-                if !cutting {
-                    self.text.push('…');
-                }
-                cutting = true;
+            } else if c != '\t' && words::must_not_show(c) {
+                self.text.push(char::REPLACEMENT_CHARACTER);
                 self.moved.push((next, self.text.len()));
             } else {
-                cutting = false;
-                if c == '\t' {
-                    self.text.push(c);
-                } else if words::must_not_show(c) {
-                    self.text.push(char::REPLACEMENT_CHARACTER);
-                    self.moved.push((next, self.text.len()));
-                } else {
-                    self.text.push(c);
-                }
+                self.text.push(c);
             }
         }
     }
@@ -277,5 +307,78 @@ impl Shown {
             offset -= 1;
         }
         offset
+    }
+}
+
+/// The parts of a line that are shown, in order and apart: all of a line of
+/// usual length, else what is near one of the places.
+fn wanted(start: usize, line: &str, places: &[Span]) -> Vec<Range<usize>> {
+    if line.len() <= LINE_BYTES_MAX {
+        return std::iter::once(0..line.len()).collect();
+    }
+    let boundary = |at: usize| {
+        let at = at.min(line.len());
+        (0..=at)
+            .rev()
+            .find(|at| line.is_char_boundary(*at))
+            .unwrap_or(0)
+    };
+    let mut parts: Vec<Range<usize>> = places
+        .iter()
+        .filter(|place| (start..=start + line.len()).contains(&place.start))
+        .map(|place| {
+            let at = place.start - start;
+            boundary(at.saturating_sub(BYTES_BEFORE))..boundary(at + BYTES_AFTER)
+        })
+        .collect();
+    parts.sort_unstable_by_key(|part| part.start);
+    let mut apart: Vec<Range<usize>> = Vec::new();
+    for part in parts {
+        match apart.last_mut() {
+            Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
+            _ => apart.push(part),
+        }
+    }
+    apart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Code;
+
+    fn shown(text: &str, span: Range<usize>, secret: Range<usize>) -> String {
+        let mut sources = Sources::default();
+        let file = sources.add("a.toml", text);
+        sources.hide(Place {
+            file,
+            span: secret.into(),
+        });
+        let place = Place {
+            file,
+            span: span.into(),
+        };
+        let diagnostic = Diagnostic::new(Code::BadValue, place, "message").because("reason");
+        one(&diagnostic, &sources, Colour::Never)
+    }
+
+    /// The caret stays under its text whatever was masked or cut before it, and
+    /// the column is the file's.
+    #[test]
+    fn masks_and_cuts_keep_the_caret() {
+        let text = shown("a = \"secret\", b = 5\n", 18..19, 4..12);
+        assert!(text.contains("a.toml:1:19"), "{text}");
+        assert!(
+            text.contains("a = ********, b = 5\n  |                   ^ reason"),
+            "{text}"
+        );
+
+        let line = format!("x = [{}5]", "\"ü\", ".repeat(1000));
+        let at = line.len() - 2;
+        let text = shown(&line, at..at + 1, 0..0);
+        assert!(text.contains("a.toml:1:5006"), "{text}");
+        let rows: Vec<&str> = text.lines().collect();
+        let column = |row: &str, c| row.chars().position(|x| x == c).unwrap();
+        assert_eq!(column(rows[3], '5'), column(rows[4], '^'), "{text}");
     }
 }

@@ -1,5 +1,6 @@
 //! The texts that diagnostics point into.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -66,7 +67,6 @@ pub struct Located {
     pub end_column: usize,
 }
 
-#[derive(Debug)]
 struct Source {
     path: PathBuf,
     text: String,
@@ -76,9 +76,14 @@ struct Source {
     lines: OnceLock<Vec<usize>>,
 }
 
+impl fmt::Debug for Source {
+    /// The path alone: the text may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.path).finish()
+    }
+}
+
 /// The files of one load, with their texts.
-///
-/// Its `Debug` form holds the texts, so it must not be logged.
 #[derive(Debug, Default)]
 pub struct Sources {
     files: Vec<Source>,

@@ -70,7 +70,7 @@ pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
             (strsim::damerau_levenshtein(&plain, &other), name)
         })
         .min()
-        .filter(|(distance, name)| *distance <= (letters.max(name.chars().count()) / 3).max(1))
+        .filter(|(distance, name)| *distance <= letters.max(name.chars().count()) / 3)
         .map(|(_, name)| name)
 }
 

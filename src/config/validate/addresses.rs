@@ -109,9 +109,13 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
     }
     if text.matches(':').count() > 1 {
         let problem = Problem::new("an IPv6 address needs brackets, so that its end is clear");
-        return Err(match text.parse::<Ipv6Addr>() {
-            Ok(ip) => problem.help(format!("write `\"[{ip}]:{PORT_DEFAULT}\"`")),
-            Err(_) => problem.help("write `\"[address]:port\"`"),
+        let split = text
+            .rsplit_once(':')
+            .and_then(|(ip, port)| Some((ip.parse::<Ipv6Addr>().ok()?, port.parse::<u16>().ok()?)));
+        return Err(match (text.parse::<Ipv6Addr>(), split) {
+            (Ok(ip), _) => problem.help(format!("write `\"[{ip}]:{PORT_DEFAULT}\"`")),
+            (Err(_), Some((ip, port))) => problem.help(format!("write `\"[{ip}]:{port}\"`")),
+            (Err(_), None) => problem.help("write `\"[address]:port\"`"),
         });
     }
     let (name, port) = match text.split_once(':') {

@@ -44,7 +44,7 @@ impl Chosen {
     fn said(self) -> &'static str {
         match self.place {
             Some(_) => "",
-            None => ", the default of `proxy_mode`",
+            None => " (the default of `proxy_mode`)",
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::config::model::DomainRewrite;
 use crate::config::reader::{Entry, Item};
 use crate::config::types::Rewrite;
 use crate::diagnostic::words::Quoted;
-use crate::route::HostPattern;
+use crate::route::{BadHost, HostPattern};
 
 /// The longest text for a player. A status answer as a whole is a text of at
 /// most 32,767 characters in the protocol, favicon included.
@@ -25,8 +25,11 @@ pub(super) fn for_players(
     if text.len() > TEXT_BYTES_MAX {
         context.bad_value(
             given.place,
-            format!("the text has {} bytes", text.len()),
-            format!("at most {TEXT_BYTES_MAX} are sent"),
+            format!(
+                "the text has {} bytes, more than the {TEXT_BYTES_MAX} that are sent",
+                text.len()
+            ),
+            "write a shorter text",
         );
         return None;
     }
@@ -70,14 +73,17 @@ fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Option<String> {
     let problem = match HostPattern::parse(&host.value) {
         Ok(pattern) if pattern.is_wildcard() => "a pattern is not one host".to_owned(),
         Ok(_) => return Some(host.value.clone()),
+        Err(BadHost::Empty) => "a host has at least one letter".to_owned(),
         Err(problem) => problem.to_string(),
+    };
+    let text = if host.value.is_empty() {
+        "an empty text".to_owned()
+    } else {
+        Quoted(&host.value).to_string()
     };
     context.bad_value(
         host.place,
-        format!(
-            "{} cannot be sent as a host: {problem}",
-            Quoted(&host.value)
-        ),
+        format!("{text} cannot be sent as a host: {problem}"),
         "write the host name alone, such as `\"lobby.internal\"`; the port stays the client's",
     );
     None

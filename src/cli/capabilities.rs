@@ -1,0 +1,186 @@
+//! `infrarust capabilities`: what each mode offers, and why not what it does not.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::capability::{Capability, Offer, Reason, offer};
+use crate::mode::{Family, Mode};
+
+/// The form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// A table for a terminal.
+    #[default]
+    Text,
+    /// The page of the documents.
+    Markdown,
+    /// One JSON object for programs.
+    Json,
+}
+
+/// Writes the matrix.
+///
+/// # Errors
+///
+/// When `out` cannot be written.
+pub fn run(format: Format, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let text = match format {
+        Format::Text => to_text(),
+        Format::Markdown => to_markdown(),
+        Format::Json => to_json() + "\n",
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reasons in the order in which the matrix first gives them; their
+/// positions are the numbers of the notes.
+fn reasons() -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    for capability in Capability::ALL {
+        for mode in Mode::ALL {
+            if let Offer::No(reason) = offer(mode, *capability)
+                && !reasons.contains(&reason)
+            {
+                reasons.push(reason);
+            }
+        }
+    }
+    reasons
+}
+
+fn cell(mode: Mode, capability: Capability, reasons: &[Reason]) -> String {
+    match offer(mode, capability) {
+        Offer::Yes => "yes".to_owned(),
+        Offer::No(reason) => {
+            let note = reasons.iter().position(|other| *other == reason);
+            format!("no ({})", note.map_or(0, |n| n + 1))
+        }
+    }
+}
+
+fn to_text() -> String {
+    let reasons = reasons();
+    let mut text = String::new();
+    let name_width = Capability::ALL
+        .iter()
+        .map(|c| c.name().len())
+        .max()
+        .unwrap_or(0);
+    let _ = write!(text, "{:<name_width$}", "");
+    for mode in Mode::ALL {
+        let _ = write!(text, "  {:<11}", mode.name());
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    for capability in Capability::ALL {
+        let _ = write!(text, "{:<name_width$}", capability.name());
+        for mode in Mode::ALL {
+            let _ = write!(text, "  {:<11}", cell(mode, *capability, &reasons));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text.push('\n');
+    for (n, reason) in reasons.iter().enumerate() {
+        let _ = writeln!(text, "({}) {reason}", n + 1);
+    }
+    text
+}
+
+/// The page `docs/capabilities.md`.
+#[must_use]
+pub fn to_markdown() -> String {
+    let reasons = reasons();
+    let mut text = String::from(
+        "# Modes and capabilities\n\n\
+         <!-- Made from the matrix in src/capability.rs: `infrarust capabilities --format markdown`. -->\n\n\
+         The mode of a server says how much the proxy takes part in its connections. A capability is\n\
+         one thing that plugins or keys of the configuration can ask for. What a mode cannot honestly\n\
+         offer is refused when the configuration is loaded, with the reason.\n\n\
+         ## Modes\n\n\
+         | mode | family | what happens |\n|---|---|---|\n",
+    );
+    for mode in Mode::ALL {
+        let family = match mode.family() {
+            Family::Forwarding => "forwarding",
+            Family::Intercepted => "intercepted",
+        };
+        let _ = writeln!(text, "| `{mode}` | {family} | {} |", mode.meaning());
+    }
+    text.push_str("\n## Capabilities\n\n| capability | what it is for |");
+    for mode in Mode::ALL {
+        let _ = write!(text, " {mode} |");
+    }
+    text.push_str("\n|---|---|");
+    text.push_str(&"---|".repeat(Mode::ALL.len()));
+    text.push('\n');
+    for capability in Capability::ALL {
+        let _ = write!(text, "| `{capability}` | {} |", capability.meaning());
+        for mode in Mode::ALL {
+            let _ = write!(text, " {} |", cell(mode, *capability, &reasons));
+        }
+        text.push('\n');
+    }
+    text.push_str("\n## Why not\n\n");
+    for (n, reason) in reasons.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "{}. {}{}.",
+            n + 1,
+            upper(reason.text()).0,
+            upper(reason.text()).1
+        );
+    }
+    text
+}
+
+/// The first letter in upper case, and the rest.
+fn upper(text: &str) -> (String, &str) {
+    let mut rest = text.chars();
+    let first = rest
+        .next()
+        .map(|c| c.to_uppercase().to_string())
+        .unwrap_or_default();
+    (first, rest.as_str())
+}
+
+/// The matrix as JSON: modes, then capabilities with an offer for each mode.
+#[must_use]
+pub fn to_json() -> String {
+    let modes: Vec<_> = Mode::ALL
+        .into_iter()
+        .map(|mode| {
+            let family = match mode.family() {
+                Family::Forwarding => "forwarding",
+                Family::Intercepted => "intercepted",
+            };
+            json!({"name": mode.name(), "family": family, "meaning": mode.meaning()})
+        })
+        .collect();
+    let capabilities: Vec<_> = Capability::ALL
+        .iter()
+        .map(|capability| {
+            let offers: serde_json::Map<_, _> = Mode::ALL
+                .into_iter()
+                .map(|mode| {
+                    let value = match offer(mode, *capability) {
+                        Offer::Yes => json!({"offered": true}),
+                        Offer::No(reason) => json!({"offered": false, "reason": reason.text()}),
+                    };
+                    (mode.name().to_owned(), value)
+                })
+                .collect();
+            json!({
+                "name": capability.name(),
+                "meaning": capability.meaning(),
+                "modes": offers,
+            })
+        })
+        .collect();
+    let all = json!({"modes": modes, "capabilities": capabilities});
+    format!("{all:#}")
+}
