@@ -795,6 +795,8 @@ fn endless_lines_are_bounded() {
     judge(format!("domains = [{}]", "\"a:1\",".repeat(100_000)).as_bytes());
     judge(format!("addresses = [{}]", "5,".repeat(200_000)).as_bytes());
     judge("\u{1b}[31m".repeat(50_000).as_bytes());
+    let unknown: String = (0..40_000).map(|n| format!("domain{n} = 1\n")).collect();
+    judge(unknown.as_bytes());
     judge("x = 1\n".repeat(100_000).as_bytes());
     judge(format!("text = \"{}\"", "ü".repeat(200_000)).as_bytes());
     assert!(start.elapsed().as_secs() < 60);

@@ -16,7 +16,7 @@ pub struct Table {
     pub doc: &'static str,
     /// Its keys.
     pub keys: &'static [Key],
-    /// Keys of Infrarust v2 that are read over with a warning.
+    /// Keys of Infrarust v2 that are ignored with a warning.
     pub unsupported: &'static [Unsupported],
 }
 

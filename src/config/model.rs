@@ -452,3 +452,17 @@ pub struct Motd {
     /// The number of slots shown.
     pub max_players: Option<u32>,
 }
+
+/// Whether a text for players is a JSON text component; any other is shown as
+/// it is.
+///
+/// It begins with `{`, or with `[` and what can follow in JSON, so that
+/// `[EU] Survival` stays a text.
+#[must_use]
+pub fn is_text_component(text: &str) -> bool {
+    let text = text.trim_start();
+    match text.strip_prefix('[') {
+        Some(rest) => rest.trim_start().starts_with(['{', '[', '"', ']']),
+        None => text.starts_with('{'),
+    }
+}

@@ -80,7 +80,7 @@ keys! {
     }
 
     /// The answers to status pings, by state.
-    RawMotdSet, "a table of MOTDs" {
+    RawMotdSet, "a MOTD table" {
         /// Laid over the answer of the backend; in `default_motd` the answer for unknown virtual hosts.
         online: RawMotd;
         /// The answer when no backend answers.

@@ -14,8 +14,8 @@ use crate::config::keys::{HasKeys, Shape, Table};
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
 
-/// The most diagnostics kept of one file: nobody reads more in one run, and
-/// each costs time to show.
+/// The most errors, and the most warnings, that are kept of one file: nobody
+/// reads more in one run, and each costs time to find its words and to show.
 const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 
 /// Tables with at most this many keys have them listed when a key is strange.
@@ -34,7 +34,8 @@ pub struct Report {
     /// All of them, in the order found.
     pub diagnostics: Vec<Diagnostic>,
     last: Option<FileId>,
-    of_last: usize,
+    errors_of_last: usize,
+    warnings_of_last: usize,
 }
 
 impl Report {
@@ -43,12 +44,24 @@ impl Report {
         let file = Some(diagnostic.place.file);
         if self.last != file {
             self.last = file;
-            self.of_last = 0;
+            self.errors_of_last = 0;
+            self.warnings_of_last = 0;
         }
-        self.of_last += 1;
-        if self.of_last <= DIAGNOSTICS_PER_FILE_MAX {
+        // Counted apart, so that no number of warnings can hide an error.
+        let of_last = if diagnostic.is_error() {
+            &mut self.errors_of_last
+        } else {
+            &mut self.warnings_of_last
+        };
+        *of_last += 1;
+        if *of_last <= DIAGNOSTICS_PER_FILE_MAX {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Whether no further error of this file would be kept.
+    fn is_full(&self, file: FileId) -> bool {
+        self.last == Some(file) && self.errors_of_last >= DIAGNOSTICS_PER_FILE_MAX
     }
 
     /// Whether any of them refuses the configuration.
@@ -391,6 +404,10 @@ impl<'r> Walk<'r> {
             self.unsupported(found.key, old.name, old.purpose);
             return;
         }
+        // Finding the word that was meant costs more than anything else here.
+        if self.report.is_full(self.file) {
+            return;
+        }
         let name = found.name;
         let place = self.place(found.key);
         let message = format!("{} is not a key of {}", Quoted(name), table.title);
@@ -430,7 +447,7 @@ impl<'r> Walk<'r> {
             Diagnostic::new(
                 Code::UnsupportedKey,
                 place,
-                format!("`{name}` is not supported yet and is read over"),
+                format!("`{name}` is not supported yet and is ignored"),
             )
             .because(format!("in Infrarust v2: {purpose}")),
         );

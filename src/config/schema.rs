@@ -60,7 +60,7 @@ fn table(table: &Table) -> Value {
         // A name may be a key here and have another meaning there.
         properties.entry(old.name).or_insert_with(|| {
             json!({
-                "description": format!("Not supported yet and read over; in Infrarust v2: {}.", old.purpose),
+                "description": format!("Not supported yet and ignored; in Infrarust v2: {}.", old.purpose),
                 "deprecated": true,
             })
         });

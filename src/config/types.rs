@@ -60,10 +60,10 @@ fn whole(integer: &DeInteger<'_>) -> Option<i64> {
 }
 
 impl<const MAX: i64> Whole<0, MAX> {
-    /// The number without a sign. `MAX` is always within `u32`; the key tables
-    /// are checked for it.
+    /// The number without a sign.
     #[must_use]
     pub fn get(self) -> u32 {
+        const { assert!(MAX <= 4_294_967_295, "the number must fit into 32 bits") };
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 }

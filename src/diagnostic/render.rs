@@ -4,6 +4,7 @@
 //! first: secrets are masked, what could steer a terminal is replaced, and a
 //! line of a megabyte is cut to the part that matters.
 
+use std::io::IsTerminal;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -32,6 +33,21 @@ pub enum Colour {
     Always,
     /// It goes to a file or a pipe.
     Never,
+}
+
+impl Colour {
+    /// What fits standard error: colours on a terminal, unless the environment
+    /// says no (`NO_COLOR`, or a terminal that cannot).
+    #[must_use]
+    pub fn for_stderr() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !refused {
+            Colour::Always
+        } else {
+            Colour::Never
+        }
+    }
 }
 
 /// All diagnostics as text, in the order given, each followed by an empty line.

@@ -66,7 +66,7 @@ fn motd(entry: &Entry<RawMotd>, context: &mut Context<'_>) -> Option<Option<Motd
         Entry::Given(given) => &given.value,
     };
     let text = texts::for_players(&raw.text, context);
-    let version_name = texts::for_players(&raw.version_name, context);
+    let version_name = texts::plain(&raw.version_name, context);
     let favicon = match &raw.favicon {
         Entry::Absent => Some(None),
         Entry::Broken(_) => None,

@@ -261,8 +261,11 @@ fn kind(
         }
     };
     need(raw.network.key(), "network", Capability::NetworkMember);
+    // An empty list asks for nothing.
+    let limbo = raw.limbo_handlers.given();
+    let limbo = limbo.filter(|list| list.value.is_broken || !list.value.items.is_empty());
     need(
-        raw.limbo_handlers.key(),
+        limbo.map(|list| list.key),
         "limbo_handlers",
         Capability::Limbo,
     );

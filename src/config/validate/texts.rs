@@ -1,7 +1,7 @@
 //! Texts that players read, and texts that stand in a handshake.
 
 use super::Context;
-use crate::config::model::DomainRewrite;
+use crate::config::model::{DomainRewrite, is_text_component};
 use crate::config::reader::{Entry, Item};
 use crate::config::types::Rewrite;
 use crate::diagnostic::words::Quoted;
@@ -11,11 +11,8 @@ use crate::route::{BadHost, HostPattern};
 /// most 32,767 characters in the protocol, favicon included.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
-/// Checks a text for players: a text component must be JSON.
-pub(super) fn for_players(
-    entry: &Entry<String>,
-    context: &mut Context<'_>,
-) -> Option<Option<String>> {
+/// Checks a text that is shown as it is.
+pub(super) fn plain(entry: &Entry<String>, context: &mut Context<'_>) -> Option<Option<String>> {
     let given = match entry {
         Entry::Absent => return Some(None),
         Entry::Broken(_) => return None,
@@ -33,8 +30,20 @@ pub(super) fn for_players(
         );
         return None;
     }
-    if text.trim_start().starts_with(['{', '['])
-        && let Err(error) = serde_json::from_str::<serde_json::Value>(text)
+    Some(Some(text.clone()))
+}
+
+/// Checks a text for players, which may be a text component.
+pub(super) fn for_players(
+    entry: &Entry<String>,
+    context: &mut Context<'_>,
+) -> Option<Option<String>> {
+    let text = plain(entry, context)?;
+    let (Some(text), Some(given)) = (text, entry.given()) else {
+        return Some(None);
+    };
+    if is_text_component(&text)
+        && let Err(error) = serde_json::from_str::<serde_json::Value>(&text)
     {
         context.bad_value(
             given.place,
@@ -43,7 +52,7 @@ pub(super) fn for_players(
         );
         return None;
     }
-    Some(Some(text.clone()))
+    Some(Some(text))
 }
 
 /// What the parser says, without its own line and column, which count within
