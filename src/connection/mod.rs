@@ -29,9 +29,9 @@ use tokio::net::TcpStream;
 pub(crate) use self::status::StatusAnswers;
 
 use self::report::{Ending, Report};
-use self::state::Admitted;
+use self::state::{Admitted, Joined};
 #[cfg(doc)]
-use self::state::{Greeted, Joined, Opened, Routed};
+use self::state::{Greeted, Opened, Routed};
 use crate::limit::{PendingGuard, Slot};
 use crate::protocol::handshake::Intent;
 use crate::server::Proxy;
@@ -44,55 +44,57 @@ pub(crate) async fn serve(
     proxy: Arc<Proxy>,
 ) {
     let mut report = Report::begin(peer);
-    let ending = match tell(stream, place, &proxy, &mut report).await {
-        Ok(ending) | Err(ending) => ending,
+    // The way to a backend needs some kilobytes of state, a session some
+    // hundred bytes. On the heap of its own, what the first took is given back
+    // before the second begins, and an idle player does not pay for it.
+    let way = Box::pin(begin(stream, place.is_some(), &proxy, &mut report)).await;
+    let ending = match way {
+        Ok(joined) => Ending::Relayed(joined.relay(&proxy).await),
+        Err(ending) => ending,
     };
     report.finish(&ending);
+    drop(place);
 }
 
-/// The story. Every `?` is a way for it to end early.
-async fn tell(
+/// The story up to the relay. Every `?` is a way for it to end before.
+async fn begin(
     stream: TcpStream,
-    place: Option<Slot>,
+    has_place: bool,
     proxy: &Proxy,
     report: &mut Report,
-) -> Result<Ending, Ending> {
+) -> Result<Joined, Ending> {
     let pending = proxy.pending.enter();
     let admitted = tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
         () = pending.evicted() => return Err(Ending::Evicted),
-        admitted = admit(stream, place.is_some(), &pending, proxy, report) => match admitted? {
-            Some(admitted) => admitted,
-            None => return Ok(Ending::StatusAnswered),
-        },
+        admitted = admit(stream, has_place, &pending, proxy, report) => admitted?,
     };
     drop(pending);
 
-    let joined = tokio::select! {
+    tokio::select! {
         biased;
-        () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
-        joined = admitted.join(proxy, report) => joined?,
-    };
-    Ok(Ending::Relayed(joined.relay(proxy).await))
+        () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped),
+        joined = admitted.join(proxy, report) => joined,
+    }
 }
 
-/// From accept to a place on a server; `None` when a status ping was answered.
+/// From accept to a place on a server. A status ping ends here, answered.
 async fn admit(
     stream: TcpStream,
     has_place: bool,
     pending: &PendingGuard,
     proxy: &Proxy,
     report: &mut Report,
-) -> Result<Option<Admitted>, Ending> {
+) -> Result<Admitted, Ending> {
     let greeted = state::greet(stream, pending, proxy, report).await?;
     let opened = greeted.open().await?;
     let routed = opened.route(has_place, proxy, report).await?;
     match routed.intent() {
         Intent::Status => {
             routed.answer_status(proxy).await?;
-            Ok(None)
+            Err(Ending::StatusAnswered)
         }
-        Intent::Login | Intent::Transfer => routed.admit(report).await.map(Some),
+        Intent::Login | Intent::Transfer => routed.admit(report).await,
     }
 }
