@@ -194,7 +194,7 @@ macro_rules! keys {
         $(#[doc = $table_doc])+
         #[derive(Debug, Default)]
         pub struct $table {
-            $( $(#[doc = $doc])+ pub $name: $crate::config::reader::Entry<$type>, )*
+            $( $(#[doc = $doc])+ pub $name: $crate::config::entry::Entry<$type>, )*
         }
 
         impl $crate::config::keys::HasKeys for $table {

@@ -4,15 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-use toml::de::DeTable;
-
+use crate::config::document::{add, parse};
 use crate::config::files::{self, Unreadable};
-use crate::config::keys::HasKeys;
 use crate::config::model::Config;
 use crate::config::raw::{RawProxy, RawServer};
-use crate::config::reader::{Report, Walk, names_a_secret};
+use crate::config::report::Report;
 use crate::config::validate::{self, Context, ProxyFile, ServerFile};
-use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, Span, words};
+use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
 
 /// The global file, where the command line names no other.
 pub const CONFIG_FILE: &str = "infrarust.toml";
@@ -28,10 +26,6 @@ pub const PLUGINS_DIR: &str = "plugins";
 /// The largest file that is read: the longest sensible one, with favicons in
 /// base64 in it, has a tenth of that.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// The most syntax errors told of one file: behind the first few the parser
-/// often guesses.
-const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// What to load.
 #[derive(Debug, Clone, Default)]
@@ -146,7 +140,7 @@ fn load_into(options: &LoadOptions, sources: &mut Sources, report: &mut Report) 
     let raw = parse::<RawProxy>(file, sources, report);
 
     let folder = folder_of(&path);
-    let written = |entry: &crate::config::reader::Entry<crate::config::types::FilePath>| {
+    let written = |entry: &crate::config::entry::Entry<crate::config::types::FilePath>| {
         entry.value().map(|path| join(&folder, &path.0))
     };
     let servers_dir = options
@@ -288,137 +282,6 @@ fn plain(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
         _ => error.to_string().to_lowercase(),
-    }
-}
-
-/// Takes the text of a file; `None` when it is no text, which is then reported.
-fn add(path: &Path, bytes: &[u8], sources: &mut Sources, report: &mut Report) -> Option<FileId> {
-    // Editors on Windows put a byte order mark in front; it is no character of
-    // the text, and columns do not count it.
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Some(sources.add(path, text)),
-        Err(error) => {
-            let at = error.valid_up_to();
-            let file = sources.add(path, String::from_utf8_lossy(bytes));
-            hide_by_words(file, sources);
-            let span = Span {
-                start: at,
-                end: at + char::REPLACEMENT_CHARACTER.len_utf8(),
-            };
-            let help = if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-                "the file is UTF-16: save it as UTF-8"
-            } else {
-                "save the file as UTF-8"
-            };
-            report.push(
-                Diagnostic::new(
-                    Code::TomlSyntax,
-                    Place { file, span },
-                    "the file is not UTF-8 text",
-                )
-                .because("this byte begins no character")
-                .help(help),
-            );
-            None
-        }
-    }
-}
-
-/// Reads a document; `None` when it is no TOML, which is then reported.
-fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
-    let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
-    if errors.is_empty() {
-        let mut walk = Walk::new(file, &T::TABLE, report);
-        let raw = walk.document(document.get_ref());
-        for span in walk.secrets {
-            sources.hide(Place { file, span });
-        }
-        return Some(raw);
-    }
-    // A value guessed after a syntax error could be read as a second mistake,
-    // so the rest of the file is not judged before its syntax is right.
-    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-    let mut last_line = None;
-    for error in errors.iter().take(SYNTAX_ERRORS_MAX) {
-        let place = Place {
-            file,
-            span: error.span().unwrap_or(0..0).into(),
-        };
-        let line = sources.locate(place).line;
-        if last_line.replace(line) == Some(line) {
-            continue;
-        }
-        let diagnostic = syntax_error(error.message(), place, sources);
-        report.push(diagnostic);
-        // A list or a table that is not closed swallows the rest of the file.
-        if error.message().starts_with(MISSING_COMMA) {
-            break;
-        }
-    }
-    hide_by_words(file, sources);
-    None
-}
-
-/// How the parser calls what it finds where a list or a table goes on.
-const MISSING_COMMA: &str = "missing comma between";
-
-fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
-    let (problem, expected) = match message.split_once(", expected ") {
-        Some((problem, expected)) => (problem, Some(expected)),
-        None => (message, None),
-    };
-    let diagnostic = Diagnostic::new(
-        Code::TomlSyntax,
-        place,
-        format!("this is not TOML: {problem}"),
-    );
-    let diagnostic = match expected {
-        Some("literal string" | "nothing") | None => diagnostic,
-        Some(expected) => diagnostic.because(format!("expected {expected}")),
-    };
-    let text = sources.text(place.file);
-    let before = text.get(..place.span.start).unwrap_or(text);
-    let is_line_start = before.trim_end_matches([' ', '\t']).ends_with('\n');
-    let help = if message.starts_with(MISSING_COMMA) && is_line_start {
-        let (what, bracket) = if message.contains("array") {
-            ("list", ']')
-        } else {
-            ("table", '}')
-        };
-        Some(format!("is the {what} above closed with `{bracket}`?"))
-    } else if problem.starts_with("duplicate key") {
-        Some("a key can be written once: join both values, or remove one".to_owned())
-    } else if problem.starts_with("invalid float") || problem.starts_with("invalid integer") {
-        Some("a text needs quotes around it".to_owned())
-    } else if before.ends_with(": ") || before.ends_with(':') {
-        Some("TOML writes `key = value`".to_owned())
-    } else {
-        None
-    };
-    diagnostic.help_if(help)
-}
-
-/// Hides whatever follows the name of a secret on its line: for files that
-/// cannot be parsed.
-fn hide_by_words(file: FileId, sources: &mut Sources) {
-    let mut start = 0;
-    let mut spans = Vec::new();
-    for line in sources.text(file).split_inclusive('\n') {
-        if let Some((name, value)) = line.split_once('=') {
-            let name = name.trim_end().trim_end_matches(['"', '\'']);
-            if names_a_secret(name) {
-                let end = start + line.trim_end().len();
-                let from = start + line.len() - value.len();
-                if from < end {
-                    spans.push(Span { start: from, end });
-                }
-            }
-        }
-        start += line.len();
-    }
-    for span in spans {
-        sources.hide(Place { file, span });
     }
 }
 

@@ -5,6 +5,8 @@
 //! collects every mistake on the way. The documents and the JSON Schema come
 //! from the same table of keys ([`mod@reference`], [`schema`]).
 
+mod document;
+pub mod entry;
 mod files;
 mod hints;
 pub mod keys;
@@ -14,6 +16,7 @@ pub mod raw;
 pub mod reader;
 pub mod reference;
 pub mod reload;
+pub mod report;
 pub mod schema;
 pub mod types;
 pub mod validate;

@@ -3,9 +3,9 @@
 //! The first line of each key's comment is what the documents and editors show.
 
 use crate::capability::Capability;
+use crate::config::entry::{List, Map};
 use crate::config::keys::{Scope, keys};
 use crate::config::model::Relay;
-use crate::config::reader::{List, Map};
 use crate::config::types::{
     AddressText, Bind, Cidr, Count, FilePath, ForwardingWord, Free, HostTailWord, LogFormatWord,
     OnFailureWord, Rewrite, Seconds, SecretSource, SendProxy, Time, TimeOrOff, UnknownDomainWord,

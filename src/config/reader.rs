@@ -7,16 +7,14 @@
 //! reported a second time as missing.
 
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeTable, DeValue};
 
+use crate::config::entry::{Entry, Given};
 use crate::config::hints;
 use crate::config::keys::{HasKeys, Shape, Table};
+use crate::config::report::Report;
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
-
-/// The most errors, and the most warnings, that are kept of one file: nobody
-/// reads more in one run, and each costs time to find its words and to show.
-const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 
 /// Tables with at most this many keys have them listed when a key is strange.
 const KEYS_LISTED_MAX: usize = 6;
@@ -27,131 +25,6 @@ const TEXT_CHARS_REPEATED_MAX: usize = 60;
 /// How deep values are searched for secrets. The TOML parser itself stops at
 /// 80 levels; this bound does not rely on it.
 const DEPTH_MAX: usize = 100;
-
-/// The diagnostics found so far.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// All of them, in the order found.
-    pub diagnostics: Vec<Diagnostic>,
-    last: Option<FileId>,
-    errors_of_last: usize,
-    warnings_of_last: usize,
-}
-
-impl Report {
-    /// Takes one more, unless its file already has more than anybody reads.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
-        let file = Some(diagnostic.place.file);
-        if self.last != file {
-            self.last = file;
-            self.errors_of_last = 0;
-            self.warnings_of_last = 0;
-        }
-        // Counted apart, so that no number of warnings can hide an error.
-        let of_last = if diagnostic.is_error() {
-            &mut self.errors_of_last
-        } else {
-            &mut self.warnings_of_last
-        };
-        *of_last += 1;
-        if *of_last <= DIAGNOSTICS_PER_FILE_MAX {
-            self.diagnostics.push(diagnostic);
-        }
-    }
-
-    /// Whether no further error of this file would be kept.
-    fn is_full(&self, file: FileId) -> bool {
-        self.last == Some(file) && self.errors_of_last >= DIAGNOSTICS_PER_FILE_MAX
-    }
-
-    /// Whether any of them refuses the configuration.
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(Diagnostic::is_error)
-    }
-}
-
-/// What became of a key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Entry<T> {
-    /// It is not written.
-    #[default]
-    Absent,
-    /// It is written, and its mistake has been reported.
-    Broken(Place),
-    /// It is written and has a value of its type.
-    Given(Given<T>),
-}
-
-/// A key with its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given<T> {
-    /// Where the key stands.
-    pub key: Place,
-    /// Where the value stands.
-    pub place: Place,
-    /// The value.
-    pub value: T,
-}
-
-impl<T> Entry<T> {
-    /// The key and value, if sound.
-    pub fn given(&self) -> Option<&Given<T>> {
-        match self {
-            Entry::Given(given) => Some(given),
-            Entry::Absent | Entry::Broken(_) => None,
-        }
-    }
-
-    /// The value, if sound.
-    pub fn value(&self) -> Option<&T> {
-        self.given().map(|given| &given.value)
-    }
-
-    /// Where the key stands, if it is written.
-    pub fn key(&self) -> Option<Place> {
-        match self {
-            Entry::Absent => None,
-            Entry::Broken(place) => Some(*place),
-            Entry::Given(given) => Some(given.key),
-        }
-    }
-
-    /// Takes an absent key for one that is written badly at `place`.
-    pub(super) fn spoil(&mut self, place: Place) {
-        if matches!(self, Entry::Absent) {
-            *self = Entry::Broken(place);
-        }
-    }
-
-    /// Whether it is written.
-    pub fn is_written(&self) -> bool {
-        !matches!(self, Entry::Absent)
-    }
-
-    /// Whether it is written badly.
-    pub fn is_broken(&self) -> bool {
-        matches!(self, Entry::Broken(_))
-    }
-}
-
-/// A value in a list or a map, with its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item<T> {
-    /// Where it stands.
-    pub place: Place,
-    /// The value.
-    pub value: T,
-}
-
-/// The sound entries of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List<T> {
-    /// In the order written.
-    pub items: Vec<Item<T>>,
-    /// Whether there were others, whose mistakes have been reported.
-    pub is_broken: bool,
-}
 
 /// A key and its value in the document.
 #[derive(Debug, Clone, Copy)]
@@ -269,6 +142,13 @@ impl<'r> Walk<'r> {
         self.key = outer;
         self.in_list = outer_list;
         entry
+    }
+
+    /// Reads entries of a list: messages then say so.
+    pub(super) fn entries_of_list(&mut self, read: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.in_list, true);
+        read(self);
+        self.in_list = outer;
     }
 
     /// The text of a value that has to be one.
@@ -510,87 +390,4 @@ pub(super) fn names_a_secret(name: &str) -> bool {
     ]
     .iter()
     .any(|word| name.ends_with(word))
-}
-
-impl FromToml for String {
-    const SHAPE: Shape = Shape::Text {
-        what: "a text",
-        pattern: None,
-    };
-
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        walk.text(value, &Self::SHAPE).map(str::to_owned)
-    }
-}
-
-impl FromToml for bool {
-    const SHAPE: Shape = Shape::Bool;
-
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        match value.get_ref() {
-            DeValue::Boolean(value) => Some(*value),
-            _ => {
-                walk.wrong_type(value, &Self::SHAPE);
-                None
-            }
-        }
-    }
-}
-
-impl<T: FromToml> FromToml for List<T> {
-    const SHAPE: Shape = Shape::List(&T::SHAPE);
-
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let DeValue::Array(array) = value.get_ref() else {
-            walk.wrong_type(value, &Self::SHAPE);
-            return None;
-        };
-        let outer_list = std::mem::replace(&mut walk.in_list, true);
-        let mut list = List {
-            items: Vec::with_capacity(array.len()),
-            is_broken: false,
-        };
-        for value in array.iter() {
-            match T::from_toml(value, walk) {
-                Some(read) => list.items.push(Item {
-                    place: walk.place(value.span()),
-                    value: read,
-                }),
-                None => list.is_broken = true,
-            }
-        }
-        walk.in_list = outer_list;
-        Some(list)
-    }
-}
-
-/// The entries of a table whose names are the operator's own.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Map<T> {
-    /// Name and entry, in the order of the names.
-    pub entries: Vec<(String, Entry<T>)>,
-}
-
-impl<T: FromToml> FromToml for Map<T> {
-    const SHAPE: Shape = Shape::Map(&T::SHAPE);
-
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let DeValue::Table(table) = value.get_ref() else {
-            walk.wrong_type(value, &Self::SHAPE);
-            return None;
-        };
-        let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
-            let name = key.get_ref().to_string();
-            let found = Found {
-                key: key.span().into(),
-                name: &name,
-                value,
-            };
-            let entry = walk.entry(found);
-            (name, entry)
-        };
-        Some(Map {
-            entries: table.iter().map(entry).collect(),
-        })
-    }
 }

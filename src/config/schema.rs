@@ -2,7 +2,7 @@
 //!
 //! Draft 2020-12, for editors: descriptions, defaults, words to choose from,
 //! and a complaint about keys that do not exist. Keys of Infrarust v2 that are
-//! read over are in it as deprecated ones, since a file with them loads.
+//! ignored are in it as deprecated ones, since a file with them loads.
 
 use serde_json::{Map, Value, json};
 

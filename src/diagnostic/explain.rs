@@ -51,7 +51,7 @@ pub fn page(code: Code) -> Page {
             what: "No key of this name exists where it stands. It may be misspelt, or belong to \
                    another table or to the other kind of file. A key below a `[header]` belongs to \
                    that table, whatever the indentation.",
-            why: "A key that is silently read over leaves its default in force, and nobody \
+            why: "A key that is silently ignored leaves its default in force, and nobody \
                   notices before it hurts.",
             wrong: &[(
                 LOBBY,

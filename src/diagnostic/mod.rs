@@ -5,6 +5,7 @@
 //! to programs. Nothing in here reads a file.
 
 mod code;
+mod excerpt;
 mod explain;
 pub mod json;
 pub mod render;

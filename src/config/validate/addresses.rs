@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Context;
+use crate::config::entry::{Entry, Item};
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::config::raw::RawServer;
-use crate::config::reader::{Entry, Item};
 use crate::config::types::AddressText;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};

@@ -2,9 +2,9 @@
 
 use ipnet::IpNet;
 
+use crate::config::entry::{Entry, List};
 use crate::config::model::IpFilter;
 use crate::config::raw::RawIpFilter;
-use crate::config::reader::{Entry, List};
 use crate::config::types::Cidr;
 
 /// Reads a filter; `None` when an entry is bad.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::config::load::{folder_of, join};
 use crate::config::model::Config;
 use crate::config::raw::{RawProxy, RawServer};
-use crate::config::reader::Report;
+use crate::config::report::Report;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
 
 /// The global file with what the command line says instead of it.

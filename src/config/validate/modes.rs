@@ -2,9 +2,9 @@
 
 use super::Context;
 use crate::capability::{Capability, Offer, modes_with, offer};
+use crate::config::entry::Entry;
 use crate::config::model::Relay;
 use crate::config::raw::RawServer;
-use crate::config::reader::Entry;
 use crate::diagnostic::words::any_of;
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::mode::{Family, Mode};

@@ -5,10 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::{Context, texts};
+use crate::config::entry::{Entry, Given};
 use crate::config::files;
 use crate::config::model::{Motd, MotdSet};
 use crate::config::raw::{RawMotd, RawMotdSet};
-use crate::config::reader::{Entry, Given};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic};
 

@@ -1,8 +1,8 @@
 //! Ids of servers, networks and plugins.
 
 use super::Context;
+use crate::config::entry::{Entry, Item};
 use crate::config::raw::RawServer;
-use crate::config::reader::{Entry, Item};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 

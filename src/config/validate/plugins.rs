@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::server::Draft;
 use super::{Context, ProxyFile, names};
+use crate::config::entry::{Entry, Given, Item};
 use crate::config::raw::RawPlugin;
-use crate::config::reader::{Entry, Given, Item};
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 

@@ -5,12 +5,12 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::{Context, ProxyFile, filters, motd};
+use crate::config::entry::{Entry, Given};
 use crate::config::model::{
     Keepalive, LogFormat, LoginConfig, ProxyConfig, ProxyProtocolIn, Quota, RateLimit, StatusCache,
     UnknownDomain,
 };
 use crate::config::raw::{RawKeepalive, RawProxy, RawRateLimit, RawStatusCache};
-use crate::config::reader::{Entry, Given};
 use crate::config::types::{LogFormatWord, UnknownDomainWord};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};

@@ -8,12 +8,12 @@ use super::modes::{self, Chosen};
 use super::proxy::{threshold, value_or};
 use super::{Context, ServerFile, addresses, domains, filters, motd, names, texts};
 use crate::capability::Capability;
+use crate::config::entry::{Entry, Item, List};
 use crate::config::model::{
     Forwarding, ForwardingMode, HostTail, IdentityForwarding, Intercepted, InterceptedMode,
     ServerConfig, ServerKind, Timeouts,
 };
 use crate::config::raw::{RawProxy, RawServer};
-use crate::config::reader::{Entry, Item, List};
 use crate::config::types::HostTailWord;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::{Family, Mode};

@@ -1,8 +1,8 @@
 //! Texts that players read, and texts that stand in a handshake.
 
 use super::Context;
+use crate::config::entry::{Entry, Item};
 use crate::config::model::{DomainRewrite, is_text_component};
-use crate::config::reader::{Entry, Item};
 use crate::config::types::Rewrite;
 use crate::diagnostic::words::Quoted;
 use crate::route::{BadHost, HostPattern};

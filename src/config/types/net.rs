@@ -1,0 +1,157 @@
+//! Addresses and networks.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::config::entry::{Entry, Item, List};
+use crate::config::keys::{HasKeys, Shape, keys};
+use crate::config::reader::{FromToml, Walk};
+use crate::diagnostic::words::Quoted;
+
+/// A network in CIDR form; a bare address is the network of this one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr(pub IpNet);
+
+impl FromToml for Cidr {
+    const SHAPE: Shape = Shape::Text {
+        what: "a network such as `\"10.0.0.0/8\"`",
+        pattern: None,
+    };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let text = walk.text(value, &Self::SHAPE)?;
+        let net = text
+            .parse::<IpNet>()
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
+        match net {
+            Ok(net) => Some(Self(net)),
+            Err(_) => {
+                let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+                let help = match address.parse::<std::net::IpAddr>() {
+                    Ok(ip) => {
+                        let bits = if ip.is_ipv4() { 32 } else { 128 };
+                        format!("{} is not a number of bits from 0 to {bits}", Quoted(prefix))
+                    }
+                    Err(_) => "write an address or a network, such as `\"192.0.2.7\"` or `\"10.0.0.0/8\"`; names are not looked up".to_owned(),
+                };
+                let message = format!("{} is not a network", Quoted(text));
+                walk.bad_value(value, message, Some(help));
+                None
+            }
+        }
+    }
+}
+
+/// Where to listen: one `ip:port`, or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind(pub List<SocketAddr>);
+
+impl FromToml for SocketAddr {
+    const SHAPE: Shape = Shape::Text {
+        what: "an address with a port such as `\"0.0.0.0:25565\"`",
+        pattern: None,
+    };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let text = walk.text(value, &Self::SHAPE)?;
+        if let Ok(address) = text.parse() {
+            return Some(address);
+        }
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        let help = if let Ok(ip) = bare.parse::<std::net::IpAddr>() {
+            format!("add the port: `\"{}\"`", SocketAddr::new(ip, 25565))
+        } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            format!("add the address: `\"0.0.0.0:{text}\"` listens on all")
+        } else if text.starts_with(':') {
+            format!("add the address: `\"0.0.0.0{text}\"` listens on all")
+        } else {
+            "write an IP address and a port from 0 to 65535, such as `\"0.0.0.0:25565\"` or `\"[::]:25565\"`; names are not looked up here".to_owned()
+        };
+        let message = format!("{} is not an address to listen on", Quoted(text));
+        walk.bad_value(value, message, Some(help));
+        None
+    }
+}
+
+impl FromToml for Bind {
+    const SHAPE: Shape = Shape::OneOf(&[
+        <SocketAddr as FromToml>::SHAPE,
+        Shape::List(&<SocketAddr as FromToml>::SHAPE),
+    ]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(_) => {
+                let address = SocketAddr::from_toml(value, walk)?;
+                let place = walk.place(value.span());
+                let items = vec![Item {
+                    place,
+                    value: address,
+                }];
+                Some(Self(List {
+                    items,
+                    is_broken: false,
+                }))
+            }
+            DeValue::Array(array) if array.is_empty() => {
+                let help = "leave the key out to listen on `0.0.0.0:25565`".to_owned();
+                walk.bad_value(value, "`bind` is an empty list".to_owned(), Some(help));
+                None
+            }
+            DeValue::Array(_) => List::from_toml(value, walk).map(Self),
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}
+
+/// A backend address with its place: the text is read by the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressText(pub String);
+
+keys! {
+    /// A backend address in the long form of Infrarust v2.
+    RawAddress, "an address" {
+        /// The address.
+        address: String;
+        unsupported {
+            "weight" => "sharing players between addresses; here they are tried in turn";
+        }
+    }
+}
+
+impl FromToml for AddressText {
+    const SHAPE: Shape = Shape::OneOf(&[
+        Shape::Text {
+            what: "a text such as `\"10.0.0.5:25565\"`",
+            pattern: None,
+        },
+        Shape::Table(&RawAddress::TABLE),
+    ]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(Self(text.to_string())),
+            DeValue::Table(_) => {
+                let long = RawAddress::from_toml(value, walk)?;
+                match long.address {
+                    Entry::Given(given) => Some(Self(given.value)),
+                    Entry::Broken(_) => None,
+                    Entry::Absent => {
+                        walk.bad_value(value, "the entry has no `address`".to_owned(), None);
+                        None
+                    }
+                }
+            }
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Numbers, texts, truth values, paths, lists and tables.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeString, DeValue};
+
+use crate::config::entry::{Item, List, Map};
+use crate::config::keys::Shape;
+use crate::config::reader::{Found, FromToml, Walk};
+
+/// The longest path; Linux has the same limit (`PATH_MAX`).
+const PATH_BYTES_MAX: usize = 4096;
+
+/// A whole number from `MIN` to `MAX`, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole<const MIN: i64, const MAX: i64>(pub i64);
+
+impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
+    const SHAPE: Shape = Shape::Whole { min: MIN, max: MAX };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let DeValue::Integer(integer) = value.get_ref() else {
+            walk.wrong_type(value, &Self::SHAPE);
+            return None;
+        };
+        match whole(integer) {
+            Some(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
+            _ => {
+                let message = format!(
+                    "{} must be from {MIN} to {MAX}, not {integer}",
+                    walk.subject()
+                );
+                walk.bad_value(value, message, None);
+                None
+            }
+        }
+    }
+}
+
+fn whole(integer: &DeInteger<'_>) -> Option<i64> {
+    i64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+impl<const MAX: i64> Whole<0, MAX> {
+    /// The number without a sign.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        const { assert!(MAX <= 4_294_967_295, "the number must fit into 32 bits") };
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+/// A count: `0` to 4,294,967,295.
+pub type Count = Whole<0, 4_294_967_295>;
+
+/// The path of a file or folder, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath(pub PathBuf);
+
+impl FromToml for FilePath {
+    const SHAPE: Shape = Shape::Text {
+        what: "a path",
+        pattern: None,
+    };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let text = walk.text(value, &Self::SHAPE)?;
+        let problem = if text.trim().is_empty() {
+            "cannot be empty"
+        } else if text.contains('\0') {
+            "cannot hold a zero byte"
+        } else if text.len() > PATH_BYTES_MAX {
+            "is too long for a path"
+        } else {
+            return Some(Self(PathBuf::from(text)));
+        };
+        let message = format!("{} {problem}", walk.subject());
+        walk.bad_value(value, message, None);
+        None
+    }
+}
+
+impl FromToml for String {
+    const SHAPE: Shape = Shape::Text {
+        what: "a text",
+        pattern: None,
+    };
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        walk.text(value, &Self::SHAPE).map(str::to_owned)
+    }
+}
+
+impl FromToml for bool {
+    const SHAPE: Shape = Shape::Bool;
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(value) => Some(*value),
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}
+
+impl<T: FromToml> FromToml for List<T> {
+    const SHAPE: Shape = Shape::List(&T::SHAPE);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let DeValue::Array(array) = value.get_ref() else {
+            walk.wrong_type(value, &Self::SHAPE);
+            return None;
+        };
+        let mut list = List {
+            items: Vec::with_capacity(array.len()),
+            is_broken: false,
+        };
+        walk.entries_of_list(|walk| {
+            for value in array.iter() {
+                match T::from_toml(value, walk) {
+                    Some(read) => list.items.push(Item {
+                        place: walk.place(value.span()),
+                        value: read,
+                    }),
+                    None => list.is_broken = true,
+                }
+            }
+        });
+        Some(list)
+    }
+}
+
+impl<T: FromToml> FromToml for Map<T> {
+    const SHAPE: Shape = Shape::Map(&T::SHAPE);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let DeValue::Table(table) = value.get_ref() else {
+            walk.wrong_type(value, &Self::SHAPE);
+            return None;
+        };
+        let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
+            let name = key.get_ref().to_string();
+            let found = Found {
+                key: key.span().into(),
+                name: &name,
+                value,
+            };
+            let entry = walk.entry(found);
+            (name, entry)
+        };
+        Some(Map {
+            entries: table.iter().map(entry).collect(),
+        })
+    }
+}
+
+/// A table whose keys somebody else knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free;
+
+impl FromToml for Free {
+    const SHAPE: Shape = Shape::Free;
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        if matches!(value.get_ref(), DeValue::Table(_)) {
+            walk.hide_secrets("", value, 0);
+            return Some(Self);
+        }
+        walk.wrong_type(value, &Self::SHAPE);
+        None
+    }
+}

@@ -1,0 +1,118 @@
+//! What a backend is told about the connection in front of the game: the host, the PROXY header.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::config::entry::{Entry, Item};
+use crate::config::keys::{HasKeys, Shape, choices, keys};
+use crate::config::model::ProxyVersion;
+use crate::config::reader::{FromToml, Walk};
+use crate::diagnostic::words::Quoted;
+
+/// What becomes of the host in the handshake, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Nothing.
+    None,
+    /// The address's own host is sent.
+    FromBackend,
+    /// This host is sent.
+    Explicit(Item<String>),
+}
+
+keys! {
+    /// A host for the backend.
+    RawExplicit, "`domain_rewrite`" {
+        /// The host that the backend sees.
+        explicit: String;
+    }
+}
+
+choices! {
+    /// A rewrite without a parameter.
+    RewriteWord {
+        /// The backend sees what the client sent.
+        None = "none";
+        /// The backend sees the configured host of the address that was connected.
+        FromBackend = "from_backend";
+    }
+}
+
+impl FromToml for Rewrite {
+    const SHAPE: Shape = Shape::OneOf(&[RewriteWord::SHAPE, Shape::Table(&RawExplicit::TABLE)]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::String(text)
+                if crate::route::normalize(text).is_ok() && text.contains('.') =>
+            {
+                let message = format!("`domain_rewrite` cannot be {}", Quoted(text));
+                let help = format!(
+                    "to send this host write `domain_rewrite = {{ explicit = \"{text}\" }}`"
+                );
+                walk.bad_value(value, message, Some(help));
+                None
+            }
+            DeValue::String(_) => match RewriteWord::from_toml(value, walk)? {
+                RewriteWord::None => Some(Self::None),
+                RewriteWord::FromBackend => Some(Self::FromBackend),
+            },
+            DeValue::Table(_) => {
+                let table = RawExplicit::from_toml(value, walk)?;
+                match table.explicit {
+                    Entry::Given(host) => Some(Self::Explicit(Item {
+                        place: host.place,
+                        value: host.value,
+                    })),
+                    Entry::Broken(_) => None,
+                    Entry::Absent => {
+                        // An unknown key in the table has been told already.
+                        if matches!(value.get_ref(), DeValue::Table(table) if table.is_empty()) {
+                            let message = "`domain_rewrite` has no `explicit`".to_owned();
+                            walk.bad_value(value, message, None);
+                        }
+                        None
+                    }
+                }
+            }
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}
+
+/// Whether a PROXY header is sent, and which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendProxy(pub Option<ProxyVersion>);
+
+choices! {
+    /// The version of a PROXY header.
+    ProxyVersionWord {
+        /// The text form.
+        V1 = "v1";
+        /// The binary form, which `true` means too.
+        V2 = "v2";
+    }
+}
+
+impl FromToml for SendProxy {
+    const SHAPE: Shape = Shape::OneOf(&[Shape::Bool, ProxyVersionWord::SHAPE]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(on) => Some(Self(on.then_some(ProxyVersion::V2))),
+            DeValue::String(text) if !matches!(text.as_ref(), "true" | "false") => Some(Self(
+                Some(match ProxyVersionWord::from_toml(value, walk)? {
+                    ProxyVersionWord::V1 => ProxyVersion::V1,
+                    ProxyVersionWord::V2 => ProxyVersion::V2,
+                }),
+            )),
+            _ => {
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}

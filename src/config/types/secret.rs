@@ -1,0 +1,92 @@
+//! Secrets, which never reach a message.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::FilePath;
+use crate::config::entry::{Entry, Item};
+use crate::config::keys::{HasKeys, Shape, keys};
+use crate::config::model::Secret;
+use crate::config::reader::{FromToml, Walk};
+
+/// Where a secret comes from. The `Debug` form does not show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// It stands in the file.
+    Value(Secret),
+    /// It is the content of this file.
+    File(Item<PathBuf>),
+    /// It is the value of this environment variable.
+    Env(Item<String>),
+}
+
+keys! {
+    /// Where a secret comes from.
+    RawSecret, "a secret" {
+        /// The file that holds it, and nothing else; relative to this file.
+        file: FilePath;
+        /// The environment variable that holds it.
+        env: String;
+    }
+}
+
+impl FromToml for SecretSource {
+    const SHAPE: Shape = Shape::OneOf(&[
+        Shape::Text {
+            what: "a text",
+            pattern: None,
+        },
+        Shape::Table(&RawSecret::TABLE),
+    ]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let help =
+            || Some("write the secret itself, `{ file = \"…\" }` or `{ env = \"…\" }`".to_owned());
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                // Under any other key there may stand the secret itself.
+                for (key, value) in table {
+                    if !matches!(key.get_ref().as_ref(), "file" | "env") {
+                        walk.hide_secrets("secret", value, 0);
+                    }
+                }
+                let from = RawSecret::from_toml(value, walk)?;
+                match (from.file, from.env) {
+                    (Entry::Given(file), Entry::Absent) => Some(Self::File(Item {
+                        place: file.place,
+                        value: file.value.0,
+                    })),
+                    (Entry::Absent, Entry::Given(env)) => Some(Self::Env(Item {
+                        place: env.place,
+                        value: env.value,
+                    })),
+                    (Entry::Broken(_), _) | (_, Entry::Broken(_)) => None,
+                    // Its only keys are unknown ones, which has been told.
+                    (Entry::Absent, Entry::Absent) if !table.is_empty() => None,
+                    (Entry::Absent, Entry::Absent) | (Entry::Given(_), Entry::Given(_)) => {
+                        let message =
+                            format!("{} takes exactly one of `file` and `env`", walk.subject());
+                        walk.bad_value(value, message, help());
+                        None
+                    }
+                }
+            }
+            DeValue::String(text) => {
+                walk.secrets.push(value.span().into());
+                if text.trim().is_empty() {
+                    let message = format!("{} is empty", walk.subject());
+                    walk.bad_value(value, message, help());
+                    return None;
+                }
+                Some(Self::Value(Secret::new(text.to_string())))
+            }
+            _ => {
+                walk.secrets.push(value.span().into());
+                walk.wrong_type(value, &Self::SHAPE);
+                None
+            }
+        }
+    }
+}

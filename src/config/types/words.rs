@@ -1,0 +1,147 @@
+//! Keys that take one of some words.
+
+use toml::Spanned;
+use toml::de::DeValue;
+
+use crate::config::keys::{Choice, Shape, choices};
+use crate::config::model::Relay;
+use crate::config::reader::{FromToml, Walk};
+use crate::mode::Mode;
+
+const fn mode_choice(mode: Mode) -> Choice {
+    Choice {
+        name: mode.name(),
+        aliases: &[],
+        doc: mode.meaning(),
+    }
+}
+
+impl FromToml for Mode {
+    const SHAPE: Shape = Shape::Choice(&[
+        mode_choice(Mode::Passthrough),
+        mode_choice(Mode::ZeroCopy),
+        mode_choice(Mode::ServerOnly),
+        mode_choice(Mode::ClientOnly),
+        mode_choice(Mode::Offline),
+    ]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let text = walk.text(value, &Self::SHAPE)?;
+        if let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.name() == text) {
+            return Some(mode);
+        }
+        if text == "full" {
+            // Infrarust keeps the name without ever having given it a meaning.
+            let message = "the mode `full` does not exist".to_owned();
+            let help = "use `client_only` if the proxy shall authenticate the players, or `server_only` if the backend does".to_owned();
+            walk.bad_value(value, message, Some(help));
+        } else {
+            walk.unknown_choice(value, text, &Self::SHAPE);
+        }
+        None
+    }
+}
+
+const fn relay_choice(relay: Relay, doc: &'static str) -> Choice {
+    Choice {
+        name: relay.name(),
+        aliases: &[],
+        doc,
+    }
+}
+
+impl FromToml for Relay {
+    const SHAPE: Shape = Shape::Choice(&[
+        relay_choice(Relay::Copy, "Read into the proxy and write out again."),
+        relay_choice(Relay::Splice, "Let the kernel move the bytes."),
+        relay_choice(
+            Relay::Adaptive,
+            "Copy while reads are short, splice while they are long.",
+        ),
+    ]);
+
+    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+        let text = walk.text(value, &Self::SHAPE)?;
+        let all = [Relay::Copy, Relay::Splice, Relay::Adaptive];
+        let found = all.into_iter().find(|relay| relay.name() == text);
+        if found.is_none() {
+            walk.unknown_choice(value, text, &Self::SHAPE);
+        }
+        found
+    }
+}
+
+choices! {
+    /// What a client meets whose virtual host no server claims.
+    UnknownDomainWord {
+        /// Status pings get `default_motd`, logins a text.
+        DefaultMotd = "default_motd";
+        /// Logins get a text, status pings no answer.
+        Kick = "kick";
+        /// Nobody gets an answer.
+        Drop = "drop";
+    }
+
+    /// How the backend learns who the player is.
+    ForwardingWord {
+        /// Not at all.
+        None = "none";
+        /// In the host field of the handshake, without a proof.
+        BungeeCord = "bungeecord" | "bungee_cord" | "legacy";
+        /// As `bungeecord`, with a token that the backend checks.
+        BungeeGuard = "bungeeguard" | "bungee_guard";
+        /// In a signed answer during the login; the intercepted modes only.
+        Velocity = "velocity" | "modern";
+    }
+
+    /// What becomes of a client's own tail in the host field.
+    HostTailWord {
+        /// It is dropped.
+        Drop = "drop";
+        /// It is sent on.
+        Keep = "keep";
+    }
+
+    /// The format of the log.
+    LogFormatWord {
+        /// Lines for people.
+        Text = "text";
+        /// One JSON object a line.
+        Json = "json";
+    }
+
+    /// What happens when a plugin fails.
+    OnFailureWord {
+        /// The connection goes on.
+        Continue = "continue";
+        /// The connection is refused.
+        Deny = "deny";
+    }
+
+    /// What happens where a server's mode cannot give what a plugin needs.
+    UnsupportedWord {
+        /// The configuration is refused.
+        Error = "error";
+        /// The plugin is inactive there, and a warning says so.
+        Skip = "skip";
+    }
+}
+
+impl ForwardingWord {
+    /// The name in configurations.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ForwardingWord::None => "none",
+            ForwardingWord::BungeeCord => "bungeecord",
+            ForwardingWord::BungeeGuard => "bungeeguard",
+            ForwardingWord::Velocity => "velocity",
+        }
+    }
+
+    /// Whether it works with a secret that proxy and backend share.
+    #[must_use]
+    pub const fn needs_secret(self) -> bool {
+        matches!(self, ForwardingWord::BungeeGuard | ForwardingWord::Velocity)
+    }
+}
