@@ -443,6 +443,22 @@ fn strange_files_are_told() {
     assert_eq!(sorted(found), sorted(expected));
 }
 
+/// A global file that is no text does not hide what is wrong in server files,
+/// and what only it could tell is not held against them.
+#[test]
+fn server_files_are_judged_without_the_global_one() {
+    let server = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\nplugins = [\"p\"]\nforwarding_mode = \"bungeeguard\"\n";
+    let dir = folder(&[("servers/a.toml", server)]);
+    for global in [&b"bind = \"\xFF\"\n"[..], b"bind = \n"] {
+        fs::write(dir.path().join("infrarust.toml"), global).unwrap();
+        let loaded = load_from(dir.path());
+        assert_eq!(
+            codes(&loaded),
+            ["toml-syntax", "bad-address", "unproven-identity"]
+        );
+    }
+}
+
 /// A byte order mark and Windows line ends are no mistakes and move no column.
 #[test]
 fn windows_files_have_right_columns() {
@@ -797,6 +813,7 @@ fn endless_lines_are_bounded() {
     judge("\u{1b}[31m".repeat(50_000).as_bytes());
     let unknown: String = (0..40_000).map(|n| format!("domain{n} = 1\n")).collect();
     judge(unknown.as_bytes());
+    judge("=".repeat(900_000).as_bytes());
     judge("x = 1\n".repeat(100_000).as_bytes());
     judge(format!("text = \"{}\"", "ü".repeat(200_000)).as_bytes());
     assert!(start.elapsed().as_secs() < 60);

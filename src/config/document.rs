@@ -13,51 +13,53 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 /// often guesses.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
-/// Takes the text of a file; `None` when it is no text, which is then reported.
-pub(super) fn add(
+/// Takes a file and reads it. `None` beside it means that it is no text or no
+/// TOML, which has then been reported.
+pub(super) fn read<T: HasKeys>(
     path: &Path,
     bytes: &[u8],
     sources: &mut Sources,
     report: &mut Report,
-) -> Option<FileId> {
+) -> (FileId, Option<T>) {
     // Editors on Windows put a byte order mark in front; it is no character of
     // the text, and columns do not count it.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
-        Ok(text) => Some(sources.add(path, text)),
+        Ok(text) => {
+            let file = sources.add(path, text);
+            (file, parse(file, sources, report))
+        }
         Err(error) => {
-            let at = error.valid_up_to();
-            let file = sources.add(path, String::from_utf8_lossy(bytes));
-            hide_by_words(file, sources);
-            let span = Span {
-                start: at,
-                end: at + char::REPLACEMENT_CHARACTER.len_utf8(),
-            };
-            let help = if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-                "the file is UTF-16: save it as UTF-8"
-            } else {
-                "save the file as UTF-8"
-            };
-            report.push(
-                Diagnostic::new(
-                    Code::TomlSyntax,
-                    Place { file, span },
-                    "the file is not UTF-8 text",
-                )
-                .because("this byte begins no character")
-                .help(help),
-            );
-            None
+            let (file, diagnostic) = no_text(path, bytes, error.valid_up_to(), sources);
+            report.push(diagnostic);
+            (file, None)
         }
     }
 }
 
+/// A file with bytes that are no UTF-8, the first of them at `at`.
+fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (FileId, Diagnostic) {
+    let message = "the file is not UTF-8 text";
+    if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
+        // Nothing of it can be shown, and no secret in it be told apart.
+        let file = sources.add(path, "");
+        let diagnostic = Diagnostic::new(Code::TomlSyntax, Place::whole(file), message);
+        return (file, diagnostic.help("it is UTF-16: save it as UTF-8"));
+    }
+    let file = sources.add(path, String::from_utf8_lossy(bytes));
+    hide_by_words(file, sources);
+    let span = Span {
+        start: at,
+        end: at + char::REPLACEMENT_CHARACTER.len_utf8(),
+    };
+    let diagnostic = Diagnostic::new(Code::TomlSyntax, Place { file, span }, message)
+        .because("this byte begins no character")
+        .help("save the file as UTF-8");
+    (file, diagnostic)
+}
+
 /// Reads a document; `None` when it is no TOML, which is then reported.
-pub(super) fn parse<T: HasKeys>(
-    file: FileId,
-    sources: &mut Sources,
-    report: &mut Report,
-) -> Option<T> {
+fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
     let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
     if errors.is_empty() {
         let mut walk = Walk::new(file, &T::TABLE, report);
@@ -130,25 +132,47 @@ fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
     diagnostic.help_if(help)
 }
 
-/// Hides whatever follows the name of a secret on its line: for files that
-/// cannot be parsed.
+/// Hides whatever follows the name of a secret on its line, and all lines of a
+/// text that begins there: for files that cannot be parsed.
 fn hide_by_words(file: FileId, sources: &mut Sources) {
-    let mut start = 0;
     let mut spans = Vec::new();
+    let mut start = 0;
+    let mut open: Option<&str> = None;
     for line in sources.text(file).split_inclusive('\n') {
-        if let Some((name, value)) = line.split_once('=') {
-            let name = name.trim_end().trim_end_matches(['"', '\'']);
-            if names_a_secret(name) {
-                let end = start + line.trim_end().len();
-                let from = start + line.len() - value.len();
-                if from < end {
-                    spans.push(Span { start: from, end });
+        let from = match open {
+            Some(quotes) => {
+                if line.contains(quotes) {
+                    open = None;
                 }
+                Some(0)
             }
+            None => {
+                let from = after_secret_name(line);
+                let value = from.map_or("", |from| line[from..].trim());
+                open = ["\"\"\"", "'''"]
+                    .into_iter()
+                    .find(|quotes| value.starts_with(quotes) && value.matches(quotes).count() == 1);
+                from
+            }
+        };
+        let end = start + line.trim_end().len();
+        if let Some(from) = from.map(|from| start + from).filter(|from| *from < end) {
+            spans.push(Span { start: from, end });
         }
         start += line.len();
     }
     for span in spans {
         sources.hide(Place { file, span });
     }
+}
+
+/// Where the value of a key begins that probably holds a secret.
+fn after_secret_name(line: &str) -> Option<usize> {
+    let mut signs = line.match_indices('=');
+    let (sign, _) = signs.find(|(sign, _)| {
+        let name = line[..*sign].trim_end().trim_end_matches(['"', '\'']);
+        names_a_secret(name)
+    })?;
+    let value = &line[sign + 1..];
+    Some(sign + 1 + value.len() - value.trim_start_matches([' ', '\t']).len())
 }

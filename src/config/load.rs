@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::document::{add, parse};
+use crate::config::document;
 use crate::config::files::{self, Unreadable};
 use crate::config::model::Config;
 use crate::config::raw::{RawProxy, RawServer};
@@ -90,20 +90,18 @@ fn load_texts_into(
     sources: &mut Sources,
     report: &mut Report,
 ) -> Option<Config> {
-    let file = add(Path::new(CONFIG_FILE), global, sources, report)?;
+    let (file, raw) = document::read(Path::new(CONFIG_FILE), global, sources, report);
     let proxy = ProxyFile {
         file,
-        raw: parse::<RawProxy>(file, sources, report),
+        raw,
         servers_dir: PathBuf::from(SERVERS_DIR),
         plugins_dir: PathBuf::from(PLUGINS_DIR),
         bind: Vec::new(),
     };
     let mut files = Vec::with_capacity(servers.len());
     for (path, bytes) in servers {
-        if let Some(file) = add(path, bytes, sources, report) {
-            let raw = parse::<RawServer>(file, sources, report);
-            files.push(ServerFile { file, raw });
-        }
+        let (file, raw) = document::read(path, bytes, sources, report);
+        files.push(ServerFile { file, raw });
     }
     validate::config(&proxy, &files, &mut Context::new(sources, report))
 }
@@ -129,15 +127,19 @@ fn load_into(options: &LoadOptions, sources: &mut Sources, report: &mut Report) 
         Ok(bytes) => bytes,
         Err(problem) => {
             let file = sources.add(&path, "");
-            report.push(unreadable("the global file", &path, file, &problem).help(
-                "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
-                 server into the folder `servers` beside it; or name another file with `--config`",
-            ));
+            let diagnostic = unreadable("the global file", &path, file, &problem);
+            report.push(match problem {
+                Unreadable::Missing => diagnostic.help(
+                    "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
+                     server into the folder `servers` beside it; or name another file with \
+                     `--config`",
+                ),
+                _ => diagnostic,
+            });
             return None;
         }
     };
-    let file = add(&path, &bytes, sources, report)?;
-    let raw = parse::<RawProxy>(file, sources, report);
+    let (file, raw) = document::read::<RawProxy>(&path, &bytes, sources, report);
 
     let folder = folder_of(&path);
     let written = |entry: &crate::config::entry::Entry<crate::config::types::FilePath>| {
@@ -227,11 +229,7 @@ fn read_servers(
         let shown = tidy(&path);
         match files::read(&path, FILE_BYTES_MAX) {
             Ok(bytes) => {
-                let Some(file) = add(&shown, &bytes, sources, report) else {
-                    // Its name alone still tells the id.
-                    continue;
-                };
-                let raw = parse::<RawServer>(file, sources, report);
+                let (file, raw) = document::read(&shown, &bytes, sources, report);
                 servers.push(ServerFile { file, raw });
             }
             Err(problem) => {

@@ -377,7 +377,11 @@ fn keys_inside(value: &Spanned<DeValue<'_>>, table: &Table) -> Vec<&'static str>
 /// Whether a key of this name probably holds a secret.
 #[must_use]
 pub(super) fn names_a_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let ends_with = |word: &str| {
+        let start = name.len().checked_sub(word.len());
+        let end = start.and_then(|start| name.as_bytes().get(start..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(word.as_bytes()))
+    };
     [
         "secret",
         "token",
@@ -388,6 +392,6 @@ pub(super) fn names_a_secret(name: &str) -> bool {
         "api-key",
         "private_key",
     ]
-    .iter()
-    .any(|word| name.ends_with(word))
+    .into_iter()
+    .any(ends_with)
 }
