@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::config::document;
 use crate::config::files::{self, Unreadable};
 use crate::config::model::Config;
-use crate::config::raw::{RawProxy, RawServer};
+use crate::config::raw::RawProxy;
 use crate::config::report::Report;
 use crate::config::validate::{self, Context, ProxyFile, ServerFile};
 use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
