@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sd_notify::NotifyState;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -65,7 +64,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 error!(%error, "changes of the configuration are not followed");
             }
         });
-        notify(&[NotifyState::Ready]);
+        tell_service_manager(Stage::Ready);
         until_the_end(&running).await
     })
 }
@@ -105,7 +104,7 @@ async fn until_the_end(running: &Running) -> anyhow::Result<ExitCode> {
         drain_seconds = drain.as_secs_f64(),
         "draining: no new connections; a second signal ends it at once"
     );
-    notify(&[NotifyState::Stopping]);
+    tell_service_manager(Stage::Stopping);
     let shutdown = running.shutdown();
     shutdown.begin_drain();
     let code = tokio::select! {
@@ -177,11 +176,28 @@ impl Signals {
     }
 }
 
+/// What a service manager is told.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Ready,
+    Stopping,
+}
+
 /// Tells systemd, if it listens (`sd_notify(3)`).
-fn notify(state: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "the service manager cannot be told");
+fn tell_service_manager(stage: Stage) {
+    #[cfg(unix)]
+    {
+        use sd_notify::NotifyState;
+        let state = match stage {
+            Stage::Ready => NotifyState::Ready,
+            Stage::Stopping => NotifyState::Stopping,
+        };
+        if let Err(error) = sd_notify::notify(&[state]) {
+            warn!(%error, "the service manager cannot be told");
+        }
     }
+    #[cfg(not(unix))]
+    let _ = stage;
 }
 
 /// A log that loses lines says so, as soon as it can again.
