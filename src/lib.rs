@@ -33,7 +33,8 @@
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | [`limit`] | how many, how often, how long undecided |
-//! | [`server`], [`snapshot`], [`reload`], [`shutdown`] | what connections share: its begin, its changes and its end |
+//! | [`proxy`], [`snapshot`], `status_answers` | what connections share |
+//! | [`server`], [`reload`], [`shutdown`] | its begin, its changes and its end |
 //! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
 //! | [`cli`], [`demo`] | the program |
 
@@ -49,6 +50,7 @@ pub mod limit;
 pub mod listener;
 pub mod mode;
 pub mod protocol;
+pub mod proxy;
 pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
@@ -56,5 +58,6 @@ pub mod server;
 pub mod shutdown;
 pub mod snapshot;
 pub mod socket;
+mod status_answers;
 pub mod telemetry;
 pub mod upstream;

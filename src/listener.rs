@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::model::ProxyConfig;
 use crate::connection;
-use crate::server::Proxy;
+use crate::proxy::Proxy;
 use crate::socket;
 use crate::telemetry::{Sample, Sampler};
 

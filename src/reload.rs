@@ -15,7 +15,7 @@ use crate::config::model::Config;
 use crate::config::reload::{Changes, FolderWatch};
 use crate::config::{LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
-use crate::server::Proxy;
+use crate::proxy::Proxy;
 
 /// How often a folder that cannot be watched is looked for again: it may just
 /// be replaced by another.

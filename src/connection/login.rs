@@ -16,8 +16,8 @@ use crate::config::model::{
 };
 use crate::forward::{self, Counters, Direction, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
+use crate::proxy::Proxy;
 use crate::proxy_protocol;
-use crate::server::Proxy;
 use crate::upstream;
 
 /// Read by a player on a server whose mode cannot run logins yet.

@@ -26,15 +26,13 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-pub(crate) use self::status::StatusAnswers;
-
 use self::report::{Ending, Report};
 use self::state::{Admitted, Joined};
 #[cfg(doc)]
 use self::state::{Greeted, Opened, Routed};
 use crate::limit::{PendingGuard, Slot};
 use crate::protocol::handshake::Intent;
-use crate::server::Proxy;
+use crate::proxy::Proxy;
 
 /// Serves one connection from accept to finish.
 pub(crate) async fn serve(

@@ -12,8 +12,8 @@ use super::report::{Ending, Refusal, Report};
 use crate::config::model::UnknownDomain;
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::protocol::handshake::Intent;
+use crate::proxy::Proxy;
 use crate::proxy_protocol::{self, Endpoints};
-use crate::server::Proxy;
 use crate::snapshot::{Server, Snapshot};
 use crate::socket;
 

@@ -1,15 +1,10 @@
 //! Status pings: answered from the cache, from the backend, or from a MOTD.
-//!
-//! An answer is kept for each server, protocol version and rewritten host. Of
-//! many clients that ask at once one asks the backend and the others wait for
-//! its answer; a backend that does not answer is not asked again for a moment.
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use moka::future::Cache;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -20,7 +15,7 @@ use super::login::rewritten_host;
 use super::opening::First;
 use super::report::Ending;
 use super::state::Routed;
-use crate::config::model::{Motd, StatusCache};
+use crate::config::model::Motd;
 use crate::protocol::frame::{self, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
@@ -28,16 +23,18 @@ use crate::protocol::status::{
     self, STATUS_ANSWER_FRAME_BYTES_MAX, STATUS_REQUEST_FRAME_BYTES_MAX, StatusPacket,
 };
 use crate::protocol::text;
+use crate::proxy::Proxy;
 use crate::proxy_protocol;
-use crate::server::Proxy;
 use crate::snapshot::{Server, Snapshot};
+use crate::status_answers::{Answer, Form, Key};
 use crate::upstream::{self, Resolver};
 
 /// How long a connected backend may take to answer a status request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a failure is remembered: long enough that a crowd of pings costs a
-/// dead backend one attempt, short enough that nobody notices after its start.
-const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// How long a ping may wait for a backend in all: its turn among other
+/// requests, the addresses that are dialled, the answer. Clients show a server
+/// as unreachable after some ten seconds.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Packets that a client may send in the status state. Vanilla sends two.
 const SERVERBOUND_PACKETS_MAX: usize = 4;
 
@@ -45,75 +42,6 @@ const SERVERBOUND_PACKETS_MAX: usize = 4;
 const OFFLINE_TEXT: &str = "§cThis server is currently unreachable.";
 /// Shown for an unknown domain when no default MOTD is configured.
 const UNKNOWN_DOMAIN_TEXT: &str = "§cNo server is known under this address.";
-
-/// The answers of backends, kept for a while.
-#[derive(Debug)]
-pub(crate) struct StatusAnswers {
-    kept: Option<Cache<Key, Answer>>,
-}
-
-/// What makes two askers get the same answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    revision: u64,
-    form: Form,
-    host: String,
-}
-
-/// The form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Form {
-    /// Of 1.7 and newer, for this protocol version.
-    Json(i32),
-    /// Of a version before, told apart by the length and protocol of its ping.
-    Legacy(usize, Option<u8>),
-}
-
-/// What a backend answered; cheap to clone.
-#[derive(Debug, Clone)]
-enum Answer {
-    /// The status, and the packet that carries it.
-    Json(Arc<Value>, Bytes),
-    /// A packet of a protocol before 1.7.
-    Legacy(Bytes),
-    /// It did not answer.
-    Failed,
-}
-
-impl StatusAnswers {
-    pub(crate) fn new(config: &StatusCache) -> Self {
-        let ttl = config.ttl;
-        let kept = (!ttl.is_zero()).then(|| {
-            Cache::builder()
-                .max_capacity(config.max_entries)
-                .expire_after(Expiry { ttl })
-                .build()
-        });
-        Self { kept }
-    }
-
-    /// The kept answer, or that of `fetch`, which only one of many askers runs.
-    async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
-        match &self.kept {
-            Some(kept) => kept.get_with(key, fetch).await,
-            None => fetch.await,
-        }
-    }
-}
-
-/// Answers live for the configured time, failures for a moment.
-struct Expiry {
-    ttl: Duration,
-}
-
-impl moka::Expiry<Key, Answer> for Expiry {
-    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
-        Some(match answer {
-            Answer::Json(..) | Answer::Legacy(_) => self.ttl,
-            Answer::Failed => self.ttl.min(FAILURE_TTL),
-        })
-    }
-}
 
 impl Routed {
     /// Answers a status ping.
@@ -219,13 +147,14 @@ impl Routed {
             host,
         };
         let fetch = async {
-            match self.fetch(server, form, &proxy.resolver).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    debug!(server = config.id, %error, "no status from the backend");
-                    Answer::Failed
-                }
-            }
+            let fetched = timeout(FETCH_TIMEOUT, self.fetch(server, form, &proxy.resolver));
+            let error = match fetched.await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+            };
+            debug!(server = config.id, %error, "no status from the backend");
+            Answer::Failed
         };
         proxy.status.get(key, fetch).await
     }

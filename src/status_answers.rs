@@ -1,0 +1,89 @@
+//! The answers of backends to status pings, kept for a while.
+//!
+//! An answer is kept for each server, protocol version and rewritten host. Of
+//! many clients that ask at once one asks the backend and the others wait for
+//! its answer; a backend that does not answer is not asked again for a moment.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use moka::future::Cache;
+use serde_json::Value;
+
+use crate::config::model::StatusCache;
+
+/// How long a failure is remembered: long enough that a crowd of pings costs a
+/// dead backend one attempt, short enough that nobody notices after its start.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// The answers of backends, kept for a while.
+#[derive(Debug)]
+pub(crate) struct StatusAnswers {
+    kept: Option<Cache<Key, Answer>>,
+}
+
+/// What makes two askers get the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    /// Which configuration of which server was asked.
+    pub(crate) revision: u64,
+    /// The form of the answer.
+    pub(crate) form: Form,
+    /// The host field that the backend sees.
+    pub(crate) host: String,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Of 1.7 and newer, for this protocol version.
+    Json(i32),
+    /// Of a version before, told apart by the length and protocol of its ping.
+    Legacy(usize, Option<u8>),
+}
+
+/// What a backend answered; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// The status, and the packet that carries it.
+    Json(Arc<Value>, Bytes),
+    /// A packet of a protocol before 1.7.
+    Legacy(Bytes),
+    /// It did not answer.
+    Failed,
+}
+
+impl StatusAnswers {
+    pub(crate) fn new(config: &StatusCache) -> Self {
+        let ttl = config.ttl;
+        let kept = (!ttl.is_zero()).then(|| {
+            Cache::builder()
+                .max_capacity(config.max_entries)
+                .expire_after(Expiry { ttl })
+                .build()
+        });
+        Self { kept }
+    }
+
+    /// The kept answer, or that of `fetch`, which only one of many askers runs.
+    pub(crate) async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
+        match &self.kept {
+            Some(kept) => kept.get_with(key, fetch).await,
+            None => fetch.await,
+        }
+    }
+}
+
+/// Answers live for the configured time, failures for a moment.
+struct Expiry {
+    ttl: Duration,
+}
+
+impl moka::Expiry<Key, Answer> for Expiry {
+    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(match answer {
+            Answer::Json(..) | Answer::Legacy(_) => self.ttl,
+            Answer::Failed => self.ttl.min(FAILURE_TTL),
+        })
+    }
+}
