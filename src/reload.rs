@@ -5,7 +5,7 @@
 //! reloads everything. Both read all files and judge them together, as a start
 //! does. Sessions keep the snapshot that they began with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::proxy::Proxy;
 
 /// How often a folder that cannot be watched is looked for again: it may just
 /// be replaced by another.
-const WATCH_RETRY: Duration = Duration::from_secs(1);
+const WATCH_RETRY: Duration = Duration::from_millis(500);
 
 /// What a reload takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,47 +46,48 @@ pub enum Outcome {
 pub struct Reloader {
     options: LoadOptions,
     proxy: Arc<Proxy>,
+    watch: Watch,
+    hangup: Hangup,
     /// The last refusal that was told, so that a file that stays broken while
     /// others are written is not told again and again.
     told: Option<String>,
 }
 
 impl Reloader {
-    /// Reloads what `options` name into `proxy`.
-    #[must_use]
-    pub fn new(options: LoadOptions, proxy: Arc<Proxy>) -> Self {
-        Self {
-            options,
-            proxy,
-            told: None,
-        }
-    }
-
-    /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains.
+    /// Begins to watch what `options` name for `proxy`. Must be called inside a
+    /// runtime.
     ///
     /// # Errors
     ///
     /// When the signal cannot be awaited.
-    pub async fn run(mut self) -> std::io::Result<()> {
-        let mut hangup = Hangup::new()?;
+    pub fn new(options: LoadOptions, proxy: Arc<Proxy>) -> std::io::Result<Self> {
+        let watch = Watch::begin(proxy.snapshot().proxy.servers_dir.clone());
+        Ok(Self {
+            options,
+            proxy,
+            watch,
+            hangup: Hangup::new()?,
+            told: None,
+        })
+    }
+
+    /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains.
+    pub async fn run(mut self) {
         let drain = self.proxy.shutdown.drain.clone();
-        let mut watch = Watch::begin(self.folder());
+        // What was written between the first load and the watch is seen by nobody else.
+        self.reload(Scope::Servers).await;
         loop {
             let scope = tokio::select! {
-                () = drain.cancelled() => return Ok(()),
-                () = hangup.next() => Scope::Everything,
-                () = watch.settled() => Scope::Servers,
+                () = drain.cancelled() => return,
+                () = self.hangup.next() => Scope::Everything,
+                () = self.watch.settled() => Scope::Servers,
             };
             // Watched anew before the files are read, so that no change falls
             // between: the folder may be another one by now.
-            watch = Watch::begin(self.folder());
-            if scope == Scope::Servers && !watch.is_there() {
-                debug!(folder = %watch.folder.display(), "the folder of server files is gone");
-                continue;
-            }
+            self.watch = Watch::begin(self.folder());
             self.reload(scope).await;
-            if self.folder() != watch.folder {
-                watch = Watch::begin(self.folder());
+            if self.folder() != self.watch.folder {
+                self.watch = Watch::begin(self.folder());
             }
         }
     }
@@ -97,6 +98,8 @@ impl Reloader {
 
     /// Loads, and takes over what is valid.
     async fn reload(&mut self, scope: Scope) {
+        let folder = self.folder();
+        let before = identity(&folder);
         let options = self.options.clone();
         // Reading ten thousand files takes a while: not on a worker of players.
         let loaded = match tokio::task::spawn_blocking(move || load(&options)).await {
@@ -106,6 +109,13 @@ impl Reloader {
                 return;
             }
         };
+        // A folder that was taken away while it was read, or is away now, says
+        // nothing about the servers; the one that comes in its place will.
+        if scope == Scope::Servers && (before.is_none() || before != identity(&folder)) {
+            debug!(folder = %folder.display(), "the folder of server files is being replaced");
+            self.watch = Watch::gone(folder);
+            return;
+        }
         let text = text_of(&loaded);
         match self.apply(loaded, scope) {
             Outcome::Applied(changes) => {
@@ -167,7 +177,22 @@ fn text_of(loaded: &Loaded) -> String {
     }
 }
 
+/// What tells a folder from another one of the same name; `None` if there is none.
+fn identity(folder: &Path) -> Option<impl PartialEq + use<>> {
+    let metadata = std::fs::metadata(folder)
+        .ok()
+        .filter(std::fs::Metadata::is_dir)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    metadata.created().ok()
+}
+
 /// The watch over a folder that may not be there.
+#[derive(Debug)]
 struct Watch {
     folder: PathBuf,
     watch: Option<FolderWatch>,
@@ -185,25 +210,33 @@ impl Watch {
         Self { folder, watch }
     }
 
-    fn is_there(&self) -> bool {
-        self.watch.is_some()
+    /// A watch for the folder's return.
+    fn gone(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            watch: None,
+        }
     }
 
     /// Completes when files have changed, or when a missing folder has come.
     async fn settled(&self) {
         match &self.watch {
             Some(watch) => watch.settled().await,
-            None => loop {
-                tokio::time::sleep(WATCH_RETRY).await;
-                if self.folder.is_dir() {
-                    return;
+            None => {
+                let mut tick = tokio::time::interval(WATCH_RETRY);
+                loop {
+                    tick.tick().await;
+                    if self.folder.is_dir() {
+                        return;
+                    }
                 }
-            },
+            }
         }
     }
 }
 
 /// `SIGHUP`, where there is such a thing.
+#[derive(Debug)]
 struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{FAILURE, Options, check, colour};
 use crate::config;
@@ -56,14 +56,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let servers = config.servers.len();
         let running = server::start(config, listeners, open_files)?;
-        info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         watch_lost_lines(&log);
-        let reloader = Reloader::new(options.load_options(), Arc::clone(running.proxy()));
-        tokio::spawn(async move {
-            if let Err(error) = reloader.run().await {
-                error!(%error, "changes of the configuration are not followed");
-            }
-        });
+        let reloader = Reloader::new(options.load_options(), Arc::clone(running.proxy()))?;
+        tokio::spawn(reloader.run());
+        info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);
         until_the_end(&running).await
     })
