@@ -75,7 +75,7 @@ impl Reloader {
     pub async fn run(mut self) {
         let drain = self.proxy.shutdown.drain.clone();
         // What was written between the first load and the watch is seen by nobody else.
-        self.reload(Scope::Servers).await;
+        self.watch.touch();
         loop {
             let scope = tokio::select! {
                 () = drain.cancelled() => return,
@@ -215,6 +215,12 @@ impl Watch {
         Self {
             folder,
             watch: None,
+        }
+    }
+
+    fn touch(&self) {
+        if let Some(watch) = &self.watch {
+            watch.touch();
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let listeners = listener::open(&config.proxy)?;
     let runtime = runtime(&config.proxy)?;
     runtime.block_on(async {
+        // Before the first client: from then on a signal has to drain.
+        let signals = Signals::new()?;
         let servers = config.servers.len();
         let running = server::start(config, listeners, open_files)?;
         watch_lost_lines(&log);
@@ -61,7 +63,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tokio::spawn(reloader.run());
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);
-        until_the_end(&running).await
+        until_the_end(&running, signals).await
     })
 }
 
@@ -90,8 +92,7 @@ fn warn_of_fallbacks(config: &Config) {
 
 /// Waits for the first signal, drains, and ends. Returns the exit code: 0 after
 /// a drain, 128 plus the number of the signal that cut it short.
-async fn until_the_end(running: &Running) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new()?;
+async fn until_the_end(running: &Running, mut signals: Signals) -> anyhow::Result<ExitCode> {
     let signal = signals.next().await;
     let drain = running.proxy().snapshot().proxy.drain_timeout;
     info!(

@@ -166,6 +166,12 @@ impl FolderWatch {
         })
     }
 
+    /// Counts as a change: [`settled`](Self::settled) then completes as soon as
+    /// the folder is quiet.
+    pub fn touch(&self) {
+        self.changed.notify_one();
+    }
+
     /// Waits for a change and then until the folder is quiet. Cancel safe: a
     /// change that was seen is seen again.
     pub async fn settled(&self) {

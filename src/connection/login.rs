@@ -100,20 +100,21 @@ impl Routed {
 impl Admitted {
     /// Connects to a backend and sends it everything that the client has sent.
     pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
-        let server = Arc::clone(&self.server);
-        let config = &server.config;
+        let config = Arc::clone(&self.server.config);
         let ServerKind::Forwarding(forwarding) = &config.kind else {
             return Err(self
                 .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
                 .await);
         };
         let dialled = tokio::select! {
-            dialled = upstream::connect(&proxy.resolver, config, &self.snapshot.proxy.keepalive) => dialled,
+            dialled = upstream::connect(&proxy.resolver, &config, &self.snapshot.proxy.keepalive) => dialled,
             () = client::departure(self.client.stream()) => return Err(Ending::ClientLeft),
         };
         let connected = match dialled {
             Ok(connected) => connected,
             Err(error) => {
+                // The place is free while the player reads.
+                drop(self.slot);
                 let text = self.opening.refusal(&config.disconnect_message);
                 self.client.send_off(&text).await;
                 return Err(Ending::Unreachable(error));
@@ -130,7 +131,7 @@ impl Admitted {
             .send_proxy_protocol
             .map(|version| proxy_protocol::build(version, &self.endpoints))
             .unwrap_or_default();
-        let host_field = self.host_field_for(config, forwarding, &connected.address);
+        let host_field = self.host_field_for(&config, forwarding, &connected.address);
         let first = self.opening.with_host(&host_field);
         let Self {
             client,
@@ -144,10 +145,12 @@ impl Admitted {
         let mut backend = connected.stream;
 
         let replay = [&header, first.as_ref(), &login_start, &pipelined].concat();
-        backend
-            .write_all(&replay)
-            .await
-            .map_err(Ending::BackendFailed)?;
+        if let Err(error) = backend.write_all(&replay).await {
+            drop(slot);
+            let text = opening.refusal(&config.disconnect_message);
+            client::send_off(client, &text).await;
+            return Err(Ending::BackendFailed(error));
+        }
         counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
 
         if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
@@ -155,7 +158,7 @@ impl Admitted {
                 Ok(Watched::Good) => {}
                 Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
                 Err(broken_promise) => {
-                    drop(backend);
+                    drop((backend, slot));
                     let text = opening.refusal(NOT_AUTHENTICATED_TEXT);
                     client::send_off(client, &text).await;
                     return Err(Ending::NotAuthenticated(broken_promise));

@@ -122,6 +122,9 @@ impl Report {
         match ending {
             Ending::Relayed(end) => self.session_line(*end),
             Ending::Stopped if self.session.is_some() => self.session_line(End::Stopped),
+            Ending::ClientLeft if self.session.is_some() => {
+                self.session_line(End::Closed(Side::Client));
+            }
             Ending::StatusAnswered | Ending::Stopped | Ending::Evicted | Ending::ClientLeft => {
                 self.debug_line(ending);
             }
