@@ -123,6 +123,7 @@ async fn last_words_before_a_reset_arrive() {
         assert_eq!(client.bytes(kick.len()).await, kick);
         drop(peer);
         client.expect_end().await;
+        drop(client);
         proxy.idle().await;
     })
     .await;
