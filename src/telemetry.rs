@@ -1,7 +1,7 @@
 //! The log: who writes it, in which form, and how much of it under attack.
 
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
@@ -12,12 +12,17 @@ use crate::config::model::LogFormat;
 /// Lines that may wait for a slow reader of the log. At some 200 bytes a line
 /// the queue stays under 2 MiB; beyond it lines are lost and counted.
 const WAITING_LINES_MAX: usize = 8192;
+/// How long the end of the process waits for the last lines. A reader that
+/// lives takes them at once, one that is stuck may never do.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
-/// Keeps the log's thread alive; waiting lines are written when it is dropped.
+/// Keeps the log's thread alive; waiting lines are written when it is dropped,
+/// as far as their reader takes them within two seconds.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub struct LogGuard {
-    _worker: WorkerGuard,
+    /// `None` only while it is dropped.
+    worker: Option<WorkerGuard>,
     lost: ErrorCounter,
 }
 
@@ -26,6 +31,25 @@ impl LogGuard {
     #[must_use]
     pub fn lost_lines(&self) -> ErrorCounter {
         self.lost.clone()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        // The worker's own guard reports a reader that is stuck by printing to
+        // the standard output that is stuck. So a thread that nobody joins
+        // waits for it, and we wait for that thread no longer than we want.
+        let worker = self.worker.take();
+        let (written, all_written) = mpsc::channel::<()>();
+        let waiting = std::thread::Builder::new()
+            .name("log end".to_owned())
+            .spawn(move || {
+                drop(worker);
+                drop(written);
+            });
+        if waiting.is_ok() {
+            let _ = all_written.recv_timeout(LAST_LINES_WAIT);
+        }
     }
 }
 
@@ -64,7 +88,7 @@ pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> 
     };
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
     Ok(LogGuard {
-        _worker: worker,
+        worker: Some(worker),
         lost,
     })
 }

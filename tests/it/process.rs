@@ -300,3 +300,30 @@ async fn running_out_of_descriptors_is_survived() {
     })
     .await;
 }
+
+/// A reader of the log that is stuck holds neither players nor the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_log_holds_nobody() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start_with(
+        "",
+        &[("a", server("passthrough", "*", backend.address, ""))],
+        |command| {
+            command.args(["-l", "debug"]);
+        },
+    );
+    // From here on nobody reads the log, and so many connections fill the pipe
+    // and the queue before it.
+    let proxy = program.address().await;
+    for _ in 0..10_000 {
+        let mut client = FakeClient::connect(proxy).await;
+        client.send(&[0]).await;
+    }
+    let mut client = FakeClient::login(proxy, "x", "Alice").await;
+    let (mut peer, _, _) = backend.accept_login().await;
+    peer.send(b"in").await;
+    assert_eq!(client.bytes(2).await, b"in");
+    drop((client, peer));
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.exit_code().await, Some(0));
+}
