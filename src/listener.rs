@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -15,16 +16,17 @@ use crate::proxy::Proxy;
 use crate::socket;
 use crate::telemetry::{Sample, Sampler};
 
-/// How long accepting pauses when descriptors or memory have run out. Waiting
-/// connections stay in the kernel's backlog meanwhile.
-const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses when it fails, mostly because descriptors or memory
+/// have run out. Waiting connections stay in the kernel's backlog meanwhile.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sockets that systemd, or another parent, has opened for us (`LISTEN_FDS`,
 /// `sd_listen_fds(3)`), or else the configured addresses.
 ///
 /// # Errors
 ///
-/// When an address cannot be bound, or an inherited descriptor is no TCP listener.
+/// When an address cannot be bound, or an inherited descriptor is no TCP
+/// socket that listens.
 pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
     let mut inherited = listenfd::ListenFd::from_env();
     if inherited.len() > 0 {
@@ -34,6 +36,10 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
                 .take_tcp_listener(index)
                 .with_context(|| format!("inherited descriptor {index} is no TCP listener"))?;
             if let Some(listener) = listener {
+                ensure!(
+                    SockRef::from(&listener).is_listener()?,
+                    "inherited descriptor {index} is a TCP socket that does not listen"
+                );
                 listener.set_nonblocking(true)?;
                 listeners.push(listener);
             }
@@ -57,7 +63,7 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
 /// Accepts connections until the proxy drains. Each is served by a task of its
 /// own, so that nothing that one client does or omits holds the next.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
-    let exhausted = Sampler::new();
+    let failures = Sampler::new();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -76,14 +82,16 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
                     Arc::clone(&proxy),
                 ));
             }
-            Err(error) if socket::is_exhaustion(&error) => {
-                if let Sample::Write { suppressed } = exhausted.sample(Instant::now()) {
-                    warn!(%address, %error, suppressed, "accepting pauses: out of resources");
+            Err(error) if socket::concerns_one_connection(&error) => {
+                tracing::debug!(%address, %error, "a connection was not accepted");
+            }
+            // Whatever else it is would only come again at once.
+            Err(error) => {
+                if let Sample::Write { suppressed } = failures.sample(Instant::now()) {
+                    warn!(%address, %error, suppressed, "accepting pauses");
                 }
                 pause(&proxy).await;
             }
-            // The connection ended while it waited: its own affair (accept(2)).
-            Err(error) => tracing::debug!(%address, %error, "a connection was not accepted"),
         }
     }
 }
@@ -91,7 +99,7 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
 async fn pause(proxy: &Proxy) {
     tokio::select! {
         () = proxy.shutdown.drain.cancelled() => {}
-        () = tokio::time::sleep(EXHAUSTION_PAUSE) => {}
+        () = tokio::time::sleep(FAILURE_PAUSE) => {}
     }
 }
 

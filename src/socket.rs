@@ -90,25 +90,19 @@ pub fn raise_open_files() -> Option<u64> {
     None
 }
 
-/// Whether an error of `accept(2)` means that the process or the system has
-/// run out of something, so that trying again at once is of no use.
+/// Whether an error of `accept(2)` is about the one connection that waited and
+/// not about the listener or the process: it ended meanwhile, its network has an
+/// error that Linux reports here, or a firewall forbids it.
 #[must_use]
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use nix::errno::Errno;
-        error
-            .raw_os_error()
-            .map(Errno::from_raw)
-            .is_some_and(|errno| {
-                matches!(
-                    errno,
-                    Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM
-                )
-            })
-    }
-    #[cfg(not(unix))]
-    {
-        error.kind() == io::ErrorKind::OutOfMemory
-    }
+pub fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::PermissionDenied
+    )
 }
