@@ -53,7 +53,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     warn_of_fallbacks(&config);
     let listeners = listener::open(&config.proxy)?;
     let runtime = runtime(&config.proxy)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         // Before the first client: from then on a signal has to drain.
         let signals = Signals::new()?;
         let servers = config.servers.len();
@@ -64,7 +64,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);
         until_the_end(&running, signals).await
-    })
+    });
+    // Not by its drop, which waits for look-ups and files that are still read.
+    runtime.shutdown_background();
+    ended
 }
 
 fn runtime(config: &ProxyConfig) -> anyhow::Result<tokio::runtime::Runtime> {
