@@ -72,13 +72,10 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
         };
         match accepted {
             Ok((stream, peer)) => {
-                let max = proxy.snapshot().proxy.max_connections;
-                let place = proxy.connections.take(max);
                 let peer = (peer.ip().to_canonical(), peer.port()).into();
                 proxy.shutdown.connections.spawn(connection::serve(
                     stream,
                     peer,
-                    place,
                     Arc::clone(&proxy),
                 ));
             }

@@ -79,6 +79,7 @@ impl Routed {
             snapshot,
             opening,
             server: _,
+            place,
         } = self;
         Ok(Admitted {
             client,
@@ -88,6 +89,7 @@ impl Routed {
             server,
             login_start,
             player,
+            place,
             slot,
         })
     }
@@ -138,6 +140,7 @@ impl Admitted {
             opening,
             server,
             login_start,
+            place,
             slot,
             ..
         } = self;
@@ -172,6 +175,7 @@ impl Admitted {
             server,
             counters,
             relay,
+            _place: place,
             _slot: slot,
         })
     }

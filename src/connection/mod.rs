@@ -30,43 +30,32 @@ use self::report::{Ending, Report};
 use self::state::{Admitted, Joined};
 #[cfg(doc)]
 use self::state::{Greeted, Opened, Routed};
-use crate::limit::{PendingGuard, Slot};
+use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
 
 /// Serves one connection from accept to finish.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: Option<Slot>,
-    proxy: Arc<Proxy>,
-) {
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>) {
     let mut report = Report::begin(peer);
     // The way to a backend needs some kilobytes of state, a session some
     // hundred bytes. On the heap of its own, what the first took is given back
     // before the second begins, and an idle player does not pay for it.
-    let way = Box::pin(begin(stream, place.is_some(), &proxy, &mut report)).await;
+    let way = Box::pin(begin(stream, &proxy, &mut report)).await;
     let ending = match way {
         Ok(joined) => Ending::Relayed(joined.relay(&proxy).await),
         Err(ending) => ending,
     };
     report.finish(&ending);
-    drop(place);
 }
 
 /// The story up to the relay. Every `?` is a way for it to end before.
-async fn begin(
-    stream: TcpStream,
-    has_place: bool,
-    proxy: &Proxy,
-    report: &mut Report,
-) -> Result<Joined, Ending> {
+async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
     let pending = proxy.pending.enter();
     let admitted = tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
         () = pending.evicted() => return Err(Ending::Evicted),
-        admitted = admit(stream, has_place, &pending, proxy, report) => admitted?,
+        admitted = admit(stream, &pending, proxy, report) => admitted?,
     };
     drop(pending);
 
@@ -80,14 +69,13 @@ async fn begin(
 /// From accept to a place on a server. A status ping ends here, answered.
 async fn admit(
     stream: TcpStream,
-    has_place: bool,
     pending: &PendingGuard,
     proxy: &Proxy,
     report: &mut Report,
 ) -> Result<Admitted, Ending> {
     let greeted = state::greet(stream, pending, proxy, report).await?;
     let opened = greeted.open().await?;
-    let routed = opened.route(has_place, proxy, report).await?;
+    let routed = opened.route(proxy, report).await?;
     match routed.intent() {
         Intent::Status => {
             routed.answer_status(proxy).await?;

@@ -49,6 +49,8 @@ pub(super) struct Routed {
     pub(super) opening: Opening,
     /// `None` is an unknown domain that gets the default MOTD.
     pub(super) server: Option<Arc<Server>>,
+    /// Its place among `max_connections`.
+    pub(super) place: Slot,
 }
 
 /// A client with a place on its server.
@@ -61,6 +63,9 @@ pub(super) struct Admitted {
     /// The login start as it came; empty in the protocol before 1.7.
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
+    /// Its place among `max_connections`.
+    pub(super) place: Slot,
+    /// Its place among the server's `max_players`.
     pub(super) slot: Slot,
 }
 
@@ -77,6 +82,7 @@ pub(super) struct Joined {
     pub(super) server: Arc<Server>,
     pub(super) counters: Arc<crate::forward::Counters>,
     pub(super) relay: crate::config::model::Relay,
+    pub(super) _place: Slot,
     pub(super) _slot: Slot,
 }
 
@@ -139,9 +145,11 @@ impl Greeted {
 
 impl Opened {
     /// Finds the server, and holds the client against the limits that need no more.
+    ///
+    /// A place among `max_connections` is taken only here: what has not said
+    /// what it wants is bounded as pending, and must not keep players out.
     pub(super) async fn route(
         mut self,
-        has_place: bool,
         proxy: &Proxy,
         report: &mut Report,
     ) -> Result<Routed, Ending> {
@@ -158,9 +166,6 @@ impl Opened {
         if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
             return Err(self.refuse(Refusal::RateLimit, Some(RATE_LIMIT_TEXT)).await);
         }
-        if !has_place {
-            return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
-        }
         match &found {
             Some(server) if !server.config.ip_filter.permits(address) => {
                 return Err(self.refuse(Refusal::IpFilter, Some(FILTERED_TEXT)).await);
@@ -168,6 +173,9 @@ impl Opened {
             Some(_) => {}
             None => self = self.meet_unknown_domain().await?,
         }
+        let Some(place) = proxy.connections.take(self.snapshot.proxy.max_connections) else {
+            return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
+        };
         let Self {
             client,
             endpoints,
@@ -180,6 +188,7 @@ impl Opened {
             snapshot,
             opening,
             server: found,
+            place,
         })
     }
 

@@ -78,6 +78,19 @@ async fn a_full_proxy_says_so() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
+/// Connections that say nothing take no place of `max_connections`.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_do_not_fill_the_proxy() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start("max_connections = 2", &one_server(&backend, ""));
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        silent.push(FakeClient::connect(proxy.address()).await);
+    }
+    let _client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
+    assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+}
+
 /// Logins and status pings have quotas of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_are_limited_apart() {
