@@ -34,7 +34,8 @@ pub struct ProxyConfig {
     pub servers_dir: PathBuf,
     /// The folder of the plugins.
     pub plugins_dir: PathBuf,
-    /// The most client connections at a time, status pings included; `None` is no limit.
+    /// The most clients at a time, status pings included, from the moment they
+    /// have said what they want; `None` is no limit.
     pub max_connections: Option<NonZeroU32>,
     /// How long a client may take until its login start or last status packet has arrived.
     pub handshake_timeout: Duration,

@@ -25,7 +25,7 @@ keys! {
         servers_dir: FilePath = r#""servers""#;
         /// The folder of the plugins, relative to this file.
         plugins_dir: FilePath = r#""plugins""#;
-        /// The most client connections at a time, status pings included; 0 is no limit.
+        /// The most clients at a time, status pings included, from the moment they have said what they want; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections")];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
         connect_timeout: Time = r#""5s""#;
