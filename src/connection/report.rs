@@ -99,6 +99,14 @@ impl Refusal {
             Refusal::ModeNotBuilt => "mode_not_built",
         }
     }
+
+    /// Each reason has lines of its own, so that a flood of one, which any
+    /// stranger can cause, does not hide the others.
+    fn sampler(self) -> &'static Sampler {
+        const REASONS: usize = Refusal::ModeNotBuilt as usize + 1;
+        static SAMPLERS: [Sampler; REASONS] = [const { Sampler::new() }; REASONS];
+        &SAMPLERS[self as usize]
+    }
 }
 
 impl Report {
@@ -130,8 +138,7 @@ impl Report {
             }
             Ending::Broken(_) => self.debug_line(ending),
             Ending::Refused(refusal) => {
-                static REFUSED: Sampler = Sampler::new();
-                sampled(&REFUSED, |suppressed| {
+                sampled(refusal.sampler(), |suppressed| {
                     info!(
                         client = %self.client,
                         host = %Escaped(self.host()),

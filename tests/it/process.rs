@@ -54,7 +54,8 @@ async fn a_session_leaves_one_true_line() {
     }
 }
 
-/// A flood of refusals is a few lines and a number.
+/// A flood of refusals is a few lines and a number, and hides no refusal for
+/// another reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_is_a_few_lines() {
     let backend = FakeBackend::start().await;
@@ -62,7 +63,7 @@ async fn a_flood_is_a_few_lines() {
         "",
         &[(
             "a",
-            server("passthrough", "play.example.com", backend.address, ""),
+            server("client_only", "play.example.com", backend.address, ""),
         )],
     );
     let proxy = program.address().await;
@@ -70,12 +71,23 @@ async fn a_flood_is_a_few_lines() {
         let mut client = FakeClient::login(proxy, "scanner.example.com", "x").await;
         FakeClient::kick(&mut client).await;
     }
+    let mut player = FakeClient::login(proxy, "play.example.com", "x").await;
+    FakeClient::kick(&mut player).await;
+    drop(player);
     program.signal(Signal::SIGTERM);
-    let mut refused = 0;
+    let mut refused = std::collections::BTreeMap::<String, u32>::new();
     while let Some(line) = within("the log", program.log.next_line()).await.unwrap() {
-        refused += usize::from(line.contains("\"refused\""));
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if line["fields"]["message"] == "refused" {
+            let reason = line["fields"]["reason"].as_str().unwrap();
+            *refused.entry(reason.to_owned()).or_default() += 1;
+        }
     }
-    assert_eq!(refused, 10);
+    let expected = [("mode_not_built", 1), ("unknown_domain", 10)];
+    assert!(
+        refused.iter().map(|(k, v)| (k.as_str(), *v)).eq(expected),
+        "{refused:?}"
+    );
 }
 
 /// The first signal lets sessions go on and ends when they have; new clients
