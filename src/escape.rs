@@ -14,10 +14,11 @@ pub const ESCAPED_CHARS_MAX: usize = 64;
 ///
 /// Whatever does not print as itself is written as an escape: control
 /// characters, line separators, direction marks and other format characters,
-/// unusual spaces, combining marks, unassigned code points. Backslashes and
-/// double quotes are escaped too, so that an escape cannot be faked and the
-/// result can stand between double quotes. After [`ESCAPED_CHARS_MAX`]
-/// characters of the text comes `…`.
+/// spaces of all kinds, combining marks, unassigned code points. Without a space
+/// the text stays one word, so that it cannot add a `key=value` of its own to a
+/// line of them. Backslashes and double quotes are escaped too, so that an
+/// escape cannot be faked and the result can stand between double quotes. After
+/// [`ESCAPED_CHARS_MAX`] characters of the text comes `…`.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -26,8 +27,9 @@ impl fmt::Display for Escaped<'_> {
         let mut chars = self.0.chars();
         for c in chars.by_ref().take(ESCAPED_CHARS_MAX) {
             match c {
-                // Part of names and sentences, and harmless between double quotes.
+                // Harmless between double quotes.
                 '\'' => f.write_char(c)?,
+                ' ' => f.write_str("\\u{20}")?,
                 // The standard library knows what prints, with Unicode's tables.
                 _ => write!(f, "{}", c.escape_debug())?,
             }
@@ -51,6 +53,7 @@ mod tests {
         let table = [
             ("Steve_1", "Steve_1"),
             ("it's", "it's"),
+            ("x client=192.0.2.1", "x\\u{20}client=192.0.2.1"),
             ("bücher.例え", "bücher.例え"),
             ("a\r\nb", "a\\r\\nb"),
             ("\u{1b}[31m", "\\u{1b}[31m"),

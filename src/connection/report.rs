@@ -216,7 +216,7 @@ impl Report {
             client = %self.client,
             host = %Escaped(self.host()),
             server = self.server_id(),
-            reason = %Escaped(&reason),
+            reason,
             "connection ended"
         );
     }
