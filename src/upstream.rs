@@ -99,8 +99,6 @@ pub struct Connected {
     pub stream: TcpStream,
     /// Which of the server's addresses it is.
     pub address: BackendAddress,
-    /// Where it really leads.
-    pub peer: SocketAddr,
 }
 
 /// No backend could be reached.
@@ -156,11 +154,9 @@ async fn attempt(
         .await
         .and_then(|stream| {
             socket::tune(&stream, keepalive)?;
-            let peer = stream.peer_addr()?;
             Ok(Connected {
                 stream,
                 address: address.clone(),
-                peer,
             })
         });
     connected.map_err(|error| (address.clone(), error))
