@@ -8,6 +8,7 @@
 use std::io;
 use std::time::Duration;
 
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
@@ -43,18 +44,17 @@ pub(super) enum NotAuthenticated {
     /// It asked the client one thing after another and never decided.
     #[error("it asked more than {QUESTIONS_MAX} questions without deciding")]
     Undecided,
-    /// It did not answer.
-    #[error("it did not answer the login start within {} s", ANSWER_TIMEOUT.as_secs())]
-    Silent,
 }
 
-/// How the guard's watch ended without a broken promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the guard's watch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Watched {
     /// The backend authenticates, or ended the login: the relay may begin.
     Good,
     /// The client left.
     ClientLeft,
+    /// The promise is broken, or cannot be judged.
+    Broken(NotAuthenticated),
 }
 
 /// Which login packets are spoken.
@@ -70,22 +70,26 @@ pub(super) enum Dialect {
 ///
 /// # Errors
 ///
-/// When it does not, or cannot be judged.
+/// When nothing can be said about the backend: it did not answer in time, or
+/// the proxy has no descriptor left to watch it with.
 pub(super) async fn watch(
     client: &mut TcpStream,
     backend: &mut TcpStream,
     dialect: Dialect,
     counters: &Counters,
-) -> Result<Watched, NotAuthenticated> {
-    match timeout(
-        ANSWER_TIMEOUT,
-        questions(client, backend, dialect, counters),
-    )
-    .await
-    {
-        Err(_) => Err(NotAuthenticated::Silent),
-        Ok(Ok(watched)) => watched,
-        // The socket that failed will tell the relay how.
+) -> io::Result<Watched> {
+    // The standard library can look at bytes without taking them inside the
+    // closure that tells tokio what was found; tokio's own `peek` would report
+    // the same few bytes again and again until the rest has come.
+    let peek: std::net::TcpStream = SockRef::from(&*backend).try_clone()?.into();
+    let questions = questions(client, backend, &peek, dialect, counters);
+    match timeout(ANSWER_TIMEOUT, questions).await {
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer to the login start within {ANSWER_TIMEOUT:?}"),
+        )),
+        Ok(Ok(watched)) => Ok(watched),
+        // A socket that has failed will tell the relay how, and carries nobody in.
         Ok(Err(_io)) => Ok(Watched::Good),
     }
 }
@@ -93,23 +97,20 @@ pub(super) async fn watch(
 async fn questions(
     client: &mut TcpStream,
     backend: &mut TcpStream,
+    peek: &std::net::TcpStream,
     dialect: Dialect,
     counters: &Counters,
-) -> io::Result<Result<Watched, NotAuthenticated>> {
-    // The standard library can look at bytes without taking them inside the
-    // closure that tells tokio what was found; tokio's own `peek` would report
-    // the same few bytes again and again until the rest has come.
-    let peek: std::net::TcpStream = socket2::SockRef::from(&*backend).try_clone()?.into();
+) -> io::Result<Watched> {
     let mut chunk = [0; CHUNK_BYTES];
     for _ in 0..QUESTIONS_MAX {
         let question_bytes = loop {
             tokio::select! {
-                answer = first_answer(backend, &peek, dialect) => match answer? {
+                answer = first_answer(backend, peek, dialect) => match answer? {
                     Seen::Question(bytes) => break bytes,
-                    Seen::Verdict(verdict) => return Ok(verdict),
+                    Seen::Verdict(watched) => return Ok(watched),
                 },
                 read = client.read(&mut chunk) => match read? {
-                    0 => return Ok(Ok(Watched::ClientLeft)),
+                    0 => return Ok(Watched::ClientLeft),
                     n => {
                         backend.write_all(&chunk[..n]).await?;
                         counters.add(Direction::Serverbound, n as u64);
@@ -121,14 +122,14 @@ async fn questions(
         while left > 0 {
             let n = backend.read(&mut chunk[..left.min(CHUNK_BYTES)]).await?;
             if n == 0 {
-                return Ok(Ok(Watched::Good));
+                return Ok(Watched::Good);
             }
             client.write_all(&chunk[..n]).await?;
             counters.add(Direction::Clientbound, n as u64);
             left -= n;
         }
     }
-    Ok(Err(NotAuthenticated::Undecided))
+    Ok(Watched::Broken(NotAuthenticated::Undecided))
 }
 
 /// What the next clientbound packet means.
@@ -136,7 +137,7 @@ enum Seen {
     /// A question to the client, of so many bytes, that decides nothing.
     Question(usize),
     /// The decision.
-    Verdict(Result<Watched, NotAuthenticated>),
+    Verdict(Watched),
 }
 
 /// Looks at the next clientbound packet, and leaves it in the socket. Cancel safe.
@@ -152,7 +153,7 @@ async fn first_answer(
             let n = peek.peek(&mut bytes)?;
             if n == 0 {
                 // The end is the relay's to pass on.
-                return Ok(Seen::Verdict(Ok(Watched::Good)));
+                return Ok(Seen::Verdict(Watched::Good));
             }
             judge(dialect, &bytes[..n]).ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
@@ -184,9 +185,9 @@ fn judge_modern(protocol: i32, bytes: &[u8]) -> Option<Seen> {
     };
     Some(match answer {
         FirstAnswer::EncryptionRequest { authenticates } => encryption(authenticates),
-        FirstAnswer::Disconnect => Seen::Verdict(Ok(Watched::Good)),
+        FirstAnswer::Disconnect => Seen::Verdict(Watched::Good),
         FirstAnswer::LoginSuccess | FirstAnswer::SetCompression => {
-            Seen::Verdict(Err(NotAuthenticated::LetIn))
+            Seen::Verdict(Watched::Broken(NotAuthenticated::LetIn))
         }
         FirstAnswer::PluginRequest | FirstAnswer::CookieRequest => Seen::Question(wire_bytes),
         FirstAnswer::Unknown(id) => unreadable(format!("packet {id:#04x}")),
@@ -200,19 +201,41 @@ fn judge_legacy(bytes: &[u8]) -> Option<Seen> {
     };
     Some(match answer {
         LegacyAnswer::EncryptionRequest { authenticates } => encryption(authenticates),
-        LegacyAnswer::Kick => Seen::Verdict(Ok(Watched::Good)),
-        LegacyAnswer::LetsIn => Seen::Verdict(Err(NotAuthenticated::LetIn)),
+        LegacyAnswer::Kick => Seen::Verdict(Watched::Good),
+        LegacyAnswer::LetsIn => Seen::Verdict(Watched::Broken(NotAuthenticated::LetIn)),
     })
 }
 
 fn encryption(authenticates: bool) -> Seen {
     Seen::Verdict(if authenticates {
-        Ok(Watched::Good)
+        Watched::Good
     } else {
-        Err(NotAuthenticated::OnlyEncrypts)
+        Watched::Broken(NotAuthenticated::OnlyEncrypts)
     })
 }
 
 fn unreadable(why: String) -> Seen {
-    Seen::Verdict(Err(NotAuthenticated::Unreadable(why)))
+    Seen::Verdict(Watched::Broken(NotAuthenticated::Unreadable(why)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    /// A backend that hangs is not accused of letting players in.
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_a_failure_and_no_verdict() {
+        let (mut client, _player) = connection().await;
+        let (mut backend, _server) = connection().await;
+        let counters = Counters::default();
+        let watched = watch(&mut client, &mut backend, Dialect::Modern(47), &counters).await;
+        assert_eq!(watched.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }

@@ -160,11 +160,17 @@ impl Admitted {
             match guard::watch(&mut client, &mut backend, opening.dialect(), &counters).await {
                 Ok(Watched::Good) => {}
                 Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
-                Err(broken_promise) => {
+                Ok(Watched::Broken(promise)) => {
                     drop((backend, slot));
                     let text = opening.refusal(NOT_AUTHENTICATED_TEXT);
                     client::send_off(client, &text).await;
-                    return Err(Ending::NotAuthenticated(broken_promise));
+                    return Err(Ending::NotAuthenticated(promise));
+                }
+                Err(error) => {
+                    drop((backend, slot));
+                    let text = opening.refusal(&server.config.disconnect_message);
+                    client::send_off(client, &text).await;
+                    return Err(Ending::BackendFailed(error));
                 }
             }
         }

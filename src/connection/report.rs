@@ -59,7 +59,7 @@ pub(super) enum Ending {
     BackendFailed(std::io::Error),
     /// The backend lets players in without authentication.
     NotAuthenticated(NotAuthenticated),
-    /// The client left while the proxy was connecting to a backend.
+    /// The client left before the relay began.
     ClientLeft,
     /// It had to make room for a newer connection.
     Evicted,

@@ -602,8 +602,9 @@ mod tests {
         assert_eq!(undecided(&[]), None);
         assert_eq!(undecided(&[0xFE]), Some(LegacyPing::UpTo1_3));
         assert_eq!(undecided(&[0xFE, 1]), Some(LegacyPing::Since1_4));
+        assert_eq!(undecided(&[0xFE, 1, 0xFA]), Some(LegacyPing::Since1_4));
         let bytes = ping("play.example.com").encode();
-        for cut in 3..bytes.len() {
+        for cut in 4..bytes.len() {
             assert_eq!(undecided(&bytes[..cut]), None, "{cut}");
         }
         assert_eq!(detect(&bytes), Detect::Ping(ping("play.example.com")));

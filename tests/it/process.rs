@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::program::Program;
-use crate::support::wire::{frame, handshake};
+use crate::support::wire::{frame, handshake, login_success};
 use crate::support::{FakeBackend, FakeClient, server, within, write_config};
 
 /// A session leaves one line: server, mode, reason, duration and true counts,
@@ -286,6 +286,78 @@ async fn an_inherited_socket_must_listen() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("does not listen"), "{text}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// A client that leaves before the backend has shown whether it authenticates
+/// had a session, and that leaves its line.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_during_the_watch_leaves_a_line() {
+    let backend = FakeBackend::start().await;
+    let mut program = Program::start(
+        "",
+        &[("a", server("server_only", "*", backend.address, ""))],
+    );
+    let proxy = program.address().await;
+    let client = FakeClient::login(proxy, "x", "Alice").await;
+    let _session = backend.accept_login().await;
+    drop(client);
+    let line = program.line("session ended").await;
+    assert_eq!(
+        (&line["reason"], &line["by"]),
+        (&"closed".into(), &"client".into())
+    );
+}
+
+/// Where descriptors run out, nobody comes past the watch of `server_only`:
+/// what cannot be watched is not let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_descriptors_do_not_open_the_guard() {
+    // A guarded session takes three descriptors, so that one of three numbers
+    // of silent connections lets exactly the third be missing.
+    for silent in 0..3 {
+        let backend = FakeBackend::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        write_config(
+            folder.path(),
+            "[log]\nformat = \"json\"",
+            &[("a", server("server_only", "*", backend.address, ""))],
+        );
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg("ulimit -n 64; exec \"$0\" -c \"$1\"")
+            .arg(env!("CARGO_BIN_EXE_infrarust"))
+            .arg(folder.path().join("infrarust.toml"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut program = Program { child, log, folder };
+        let proxy = program.address().await;
+
+        let mut held = Vec::new();
+        for _ in 0..silent {
+            held.push(FakeClient::connect(proxy).await);
+        }
+        let mut clients = Vec::new();
+        for _ in 0..40 {
+            clients.push(FakeClient::login(proxy, "x", "Mallory").await);
+        }
+        program.line("accepting pauses").await;
+        // The backend lets everybody in, but not before all have come.
+        tokio::spawn(async move {
+            loop {
+                let mut peer = backend.accept().await;
+                tokio::spawn(async move {
+                    peer.send(&login_success("Mallory")).await;
+                    peer.rest().await;
+                });
+            }
+        });
+        for mut client in clients {
+            assert_eq!(client.frame().await.0, 0, "not a disconnect");
+        }
+    }
 }
 
 /// When descriptors run out, accepting pauses, says so, and recovers; the
