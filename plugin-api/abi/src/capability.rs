@@ -1,5 +1,7 @@
 //! The capabilities: what a plugin, or a key of a configuration, may ask for.
 
+use crate::Version;
+
 macro_rules! capabilities {
     ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal, $id:literal;)+) => {
         /// One thing that a mode can offer: a hook where plugins are asked, a
@@ -30,6 +32,18 @@ macro_rules! capabilities {
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Capability::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// The capability as a set of one, in a mask of 64.
+            #[must_use]
+            pub const fn bit(self) -> u64 {
+                1 << self as u64
+            }
+
+            /// The first version of the plugin API in which it can be listed.
+            #[must_use]
+            pub const fn since(self) -> Version {
+                match self { $(Capability::$name => Version::new(0, 1, 0),)+ }
             }
         }
     };
@@ -74,6 +88,15 @@ capabilities! {
     ClientEncryption = 17, "client.encryption";
     /// Compress the connection between client and proxy.
     ClientCompression = 18, "client.compression";
+}
+
+/// The capabilities whose bits are set in `mask`, in the order of their bits.
+/// Bits that no capability has are passed over.
+pub fn capabilities_in(mask: u64) -> impl Iterator<Item = Capability> {
+    Capability::ALL
+        .iter()
+        .copied()
+        .filter(move |capability| mask & capability.bit() != 0)
 }
 
 impl core::str::FromStr for Capability {

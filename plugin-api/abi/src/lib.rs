@@ -1,10 +1,71 @@
-//! The border between the proxy and its plugins: names and numbers that both
-//! sides must agree on, and nothing else.
+//! The border between the proxy and its plugins: names, numbers and C tables
+//! that both sides must agree on, and nothing else.
 //!
-//! This crate has no dependencies and no logic. It is apart from the SDK that
+//! This crate has no dependencies and no policy. It is apart from the SDK that
 //! plugin authors use, so that the host can depend on the border without
 //! depending on the SDK.
+//!
+//! # Rules of the border
+//!
+//! - Every table begins with `size`, in bytes. Fields are appended, never
+//!   moved, retyped or reused; a field that was appended is read only when
+//!   `size` covers it. A test holds the layout of every table against
+//!   `layout.txt`.
+//! - Texts are borrowed ([`Str`]) and good for the call they are passed to, or
+//!   for the life of the future that the call starts. Answers travel the other
+//!   way through a [`Sink`], so that nothing allocated on one side is freed on
+//!   the other.
+//! - No Rust enum, `bool`, trait object or future crosses; only integers,
+//!   pointers and functions. What an unknown integer means is told where it is
+//!   defined.
+//! - No panic crosses: each function of a table catches its own.
+//! - Unless a function says otherwise, it may be called on any thread and from
+//!   several threads at once.
 
 mod capability;
+mod entry;
+mod future;
+mod hook;
+mod host;
+mod note;
+mod text;
+mod version;
 
-pub use capability::{Capability, UnknownCapability};
+#[cfg(test)]
+mod layout;
+
+pub use capability::{Capability, UnknownCapability, capabilities_in};
+pub use entry::{ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn, HookRef, PluginTable};
+pub use future::{
+    FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,
+};
+pub use hook::{
+    Address, AsyncHook, ConnectionInput, HandshakeInput, LoginInput, SessionInput, Sink, SinkTable,
+    StatusInput, SyncHook, answer, event, failure, family, intent,
+};
+pub use host::{
+    DataTable, HostTable, LogCallsite, LogField, LogTable, MetricsTable, PlayersTable, TaskTable,
+    TimeTable, field, interest, level, metric, service,
+};
+pub use note::{
+    NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,
+    NoteText, flag, key,
+};
+pub use text::Str;
+pub use version::{API_VERSION, Version};
+
+/// What functions of the tables return.
+pub mod status {
+    /// Done.
+    pub const OK: i32 = 0;
+    /// Not yet; the waker will be called.
+    pub const PENDING: i32 = 1;
+    /// Failed; a text may have been given to the sink.
+    pub const ERR: i32 = -1;
+    /// Panicked; the panic was caught where it happened.
+    pub const PANIC: i32 = -2;
+    /// This side is too old, or was not built with what was asked for.
+    pub const UNSUPPORTED: i32 = -3;
+    /// Not granted, or over a limit.
+    pub const DENIED: i32 = -4;
+}

@@ -1,0 +1,262 @@
+//! Hooks: what the host passes in, and how a plugin answers.
+
+use core::ffi::c_void;
+
+use crate::{RawFuture, RawWaker, Str};
+
+/// A hook that answers before it returns.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SyncHook<I> {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Asks. `input` and `sink` are good for the call.
+    pub call: Option<
+        unsafe extern "C" fn(instance: *const c_void, input: *const I, sink: *const Sink) -> i32,
+    >,
+}
+
+/// A hook that may wait.
+#[derive(Debug)]
+#[repr(C)]
+pub struct AsyncHook<I> {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Asks, and polls once. `PENDING`: the rest is in `future`, which the host
+    /// polls or drops; `input` is good until then. Anything else: `future` is
+    /// untouched. `waker` and `sink` are good for the call.
+    pub start: Option<
+        unsafe extern "C" fn(
+            instance: *const c_void,
+            input: *const I,
+            waker: *const RawWaker,
+            sink: *const Sink,
+            future: *mut RawFuture,
+        ) -> i32,
+    >,
+}
+
+/// Where answers go. It belongs to the caller and is good for the call.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Sink {
+    /// For the functions of the table.
+    pub ctx: *mut c_void,
+    /// What can be done.
+    pub table: *const SinkTable,
+}
+
+/// What can be given to a [`Sink`]. Only on the thread of the call.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SinkTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// An answer: a code of [`answer`] and its text. The last one counts.
+    /// `DENIED` when the text is longer than the host takes.
+    pub answer: Option<unsafe extern "C" fn(ctx: *mut c_void, code: u32, text: Str) -> i32>,
+    /// A failure: a code of [`failure`], a text, and the bytes of the
+    /// configuration that it is about (both `u64::MAX`: none).
+    pub fail: Option<
+        unsafe extern "C" fn(ctx: *mut c_void, code: u32, text: Str, start: u64, end: u64) -> i32,
+    >,
+}
+
+/// Codes of answers. An unknown one is a failure of the plugin.
+pub mod answer {
+    /// Go on, unchanged. Without an answer this is meant.
+    pub const PASS: u32 = 0;
+    /// Refuse; the text is for the player.
+    pub const REFUSE: u32 = 1;
+    /// Close without a word.
+    pub const DROP: u32 = 2;
+    /// Go on with the text in place of the host, the status answer or the server.
+    pub const REPLACE: u32 = 3;
+}
+
+/// Codes of failures. An unknown one counts as [`failure::ERROR`].
+pub mod failure {
+    /// The plugin said so.
+    pub const ERROR: u32 = 1;
+    /// It panicked.
+    pub const PANIC: u32 = 2;
+    /// Its configuration cannot be used.
+    pub const CONFIG: u32 = 3;
+}
+
+/// What a client wants of the connection.
+pub mod intent {
+    /// The entry in a server list.
+    pub const STATUS: u32 = 1;
+    /// To join.
+    pub const LOGIN: u32 = 2;
+    /// To join, sent here by another server.
+    pub const TRANSFER: u32 = 3;
+}
+
+/// Families of addresses.
+pub mod family {
+    /// No address.
+    pub const NONE: u8 = 0;
+    /// IPv4: the first four bytes of `ip`.
+    pub const V4: u8 = 4;
+    /// IPv6.
+    pub const V6: u8 = 6;
+}
+
+/// An address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Address {
+    /// In network order.
+    pub ip: [u8; 16],
+    /// The port.
+    pub port: u16,
+    /// One of [`family`].
+    pub family: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// Input of `connection.decide`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct ConnectionInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced; -1 before there were any.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// One of [`intent`].
+    pub intent: u32,
+    /// The cleaned virtual host; may be empty.
+    pub host: Str,
+    /// The server it leads to; may be empty.
+    pub server: Str,
+}
+
+/// Input of `handshake.rewrite`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct HandshakeInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced; -1 before there were any.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// One of [`intent`].
+    pub intent: u32,
+    /// The cleaned virtual host that the client sent; may be empty.
+    pub host: Str,
+    /// The host that the backend sees as things stand: of the configuration, or
+    /// of a plugin before this one.
+    pub current: Str,
+    /// The server.
+    pub server: Str,
+}
+
+/// Input of `status.respond`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct StatusInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced; -1 before there were any.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// Whether the answer came from a backend (1) or is the proxy's own (0).
+    pub online: u32,
+    /// The cleaned virtual host; may be empty.
+    pub host: Str,
+    /// The server; empty when no server claims the host.
+    pub server: Str,
+    /// The status answer as it stands: a JSON object.
+    pub current: Str,
+}
+
+/// Input of `login.decide` and of `route.select`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct LoginInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced; -1 before there were any.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// One of [`intent`].
+    pub intent: u32,
+    /// The cleaned virtual host; may be empty.
+    pub host: Str,
+    /// The server that the login goes to as things stand.
+    pub server: Str,
+    /// The name that the client claims.
+    pub name: Str,
+    /// The UUID that the client claims, in network order.
+    pub uuid: [u8; 16],
+    /// Whether it claims one (1) or not (0).
+    pub has_uuid: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Input of `session.observe`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct SessionInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced; -1 before there were any.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// One of [`event`].
+    pub event: u32,
+    /// The same number in every event of a session, and in no other session of
+    /// this process.
+    pub session: u64,
+    /// The cleaned virtual host; may be empty.
+    pub host: Str,
+    /// The server.
+    pub server: Str,
+    /// The name that the player claims.
+    pub name: Str,
+    /// `CONNECTED`: the address of the backend. `CLOSED`: why, as in the log.
+    /// Else empty.
+    pub text: Str,
+    /// `CLOSED`: bytes from the client to the backend.
+    pub serverbound_bytes: u64,
+    /// `CLOSED`: bytes from the backend to the client.
+    pub clientbound_bytes: u64,
+    /// `CLOSED`: milliseconds since `OPENED`.
+    pub duration_ms: u64,
+}
+
+/// What happened to a session. An unknown one is to be passed over.
+pub mod event {
+    /// A player was let in and has a place on a server.
+    pub const OPENED: u32 = 1;
+    /// The backend has taken the connection.
+    pub const CONNECTED: u32 = 2;
+    /// The session is over.
+    pub const CLOSED: u32 = 3;
+}

@@ -1,0 +1,242 @@
+//! What a plugin may call: one table per service, asked for by number.
+//!
+//! A service that is not granted has no table: the pointer is the permission.
+//! All tables live as long as the process.
+
+use core::ffi::c_void;
+
+use crate::{RawFuture, Sink, Str};
+
+/// What a plugin gets at `create`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct HostTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The API version of the host: first number.
+    pub api_major: u16,
+    /// Second number.
+    pub api_minor: u16,
+    /// For the functions of this table and of every service.
+    pub ctx: *const c_void,
+    /// The table of a service of [`service`] in a version (counted from 1), or
+    /// null.
+    pub query: Option<
+        unsafe extern "C" fn(ctx: *const c_void, service: u32, version: u32) -> *const c_void,
+    >,
+}
+
+// SAFETY: the host's context may be used from any thread, as this crate's rules say.
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+unsafe impl Send for HostTable {}
+// SAFETY: as above.
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+unsafe impl Sync for HostTable {}
+
+/// Numbers of services.
+pub mod service {
+    /// [`LogTable`](super::LogTable).
+    pub const LOG: u32 = 1;
+    /// [`TimeTable`](super::TimeTable).
+    pub const TIME: u32 = 2;
+    /// [`TaskTable`](super::TaskTable).
+    pub const TASK: u32 = 3;
+    /// [`DataTable`](super::DataTable).
+    pub const DATA: u32 = 4;
+    /// [`PlayersTable`](super::PlayersTable).
+    pub const PLAYERS: u32 = 5;
+    /// [`MetricsTable`](super::MetricsTable).
+    pub const METRICS: u32 = 6;
+    /// The service of a capability is this number and the bit number of the
+    /// capability together.
+    pub const OF_CAPABILITY: u32 = 0x100;
+}
+
+/// The log.
+#[derive(Debug)]
+#[repr(C)]
+pub struct LogTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Makes a place of the source known, once. Writes its number and one of
+    /// [`interest`]; `DENIED` when there are too many places.
+    pub callsite: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            callsite: *const LogCallsite,
+            id: *mut u64,
+            interest: *mut u32,
+        ) -> i32,
+    >,
+    /// Whether an event of this place would be logged now: 1 or 0.
+    pub enabled: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64) -> u32>,
+    /// Logs an event.
+    pub event: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            id: u64,
+            fields: *const LogField,
+            len: usize,
+        ) -> i32,
+    >,
+}
+
+/// A place of the source that logs.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct LogCallsite {
+    /// Bytes of this table.
+    pub size: u32,
+    /// One of [`level`].
+    pub level: u32,
+    /// The module, or the target that the author chose.
+    pub target: Str,
+    /// The source file; may be empty.
+    pub file: Str,
+    /// The line; 0 is unknown.
+    pub line: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The names of the fields.
+    pub fields: *const Str,
+    /// How many.
+    pub fields_len: usize,
+}
+
+/// A value of an event.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct LogField {
+    /// Which name of the callsite.
+    pub index: u32,
+    /// One of [`field`].
+    pub kind: u32,
+    /// The bits of a number; 0 or 1 for a truth value.
+    pub number: u64,
+    /// The text.
+    pub text: Str,
+}
+
+/// Kinds of values. An unknown one is passed over.
+pub mod field {
+    /// A text.
+    pub const TEXT: u32 = 1;
+    /// Something that prints itself; already printed.
+    pub const PRINTED: u32 = 2;
+    /// An `i64`.
+    pub const I64: u32 = 3;
+    /// A `u64`.
+    pub const U64: u32 = 4;
+    /// An `f64`.
+    pub const F64: u32 = 5;
+    /// A truth value.
+    pub const BOOL: u32 = 6;
+}
+
+/// Levels of the log. An unknown one counts as [`level::TRACE`].
+pub mod level {
+    /// Errors.
+    pub const ERROR: u32 = 1;
+    /// Warnings.
+    pub const WARN: u32 = 2;
+    /// News.
+    pub const INFO: u32 = 3;
+    /// For finding mistakes.
+    pub const DEBUG: u32 = 4;
+    /// Everything.
+    pub const TRACE: u32 = 5;
+}
+
+/// Whether a place of the source is logged, until the filter changes.
+pub mod interest {
+    /// Never.
+    pub const NEVER: u32 = 0;
+    /// Ask each time.
+    pub const SOMETIMES: u32 = 1;
+    /// Always.
+    pub const ALWAYS: u32 = 2;
+}
+
+/// The clock.
+#[derive(Debug)]
+#[repr(C)]
+pub struct TimeTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Writes a future that is `OK` after so many milliseconds. The plugin
+    /// polls and drops it.
+    pub sleep: Option<
+        unsafe extern "C" fn(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32,
+    >,
+}
+
+/// Tasks beside the hooks.
+#[derive(Debug)]
+#[repr(C)]
+pub struct TaskTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Gives a future to the host, which polls it on its workers until it is
+    /// done, aborted, or the plugin ends. Writes its number. `DENIED` when the
+    /// plugin has too many; the future stays the plugin's then.
+    pub spawn:
+        Option<unsafe extern "C" fn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32>,
+    /// Ends a task at its next wait. Unknown numbers are passed over.
+    pub abort: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64)>,
+}
+
+/// The plugin's folder.
+#[derive(Debug)]
+#[repr(C)]
+pub struct DataTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Answers with the path of the folder, which it makes where it is missing.
+    /// May wait for the disk.
+    pub folder: Option<unsafe extern "C" fn(ctx: *const c_void, sink: *const Sink) -> i32>,
+}
+
+/// Counts of players.
+#[derive(Debug)]
+#[repr(C)]
+pub struct PlayersTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Players on a server, or on all when `server` is empty; -1: no such server.
+    pub count: Option<unsafe extern "C" fn(ctx: *const c_void, server: Str) -> i64>,
+}
+
+/// Metrics of the plugin.
+#[derive(Debug)]
+#[repr(C)]
+pub struct MetricsTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Finds or makes a metric: its name and one of [`metric`]. Writes its
+    /// number. `DENIED` when there are too many, `ERR` when the name is bad or
+    /// has another kind.
+    pub register:
+        Option<unsafe extern "C" fn(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32>,
+    /// Adds to a counter, or sets a gauge (the bits of an `i64`).
+    pub record: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64, value: u64)>,
+}
+
+/// Kinds of metrics.
+pub mod metric {
+    /// Only grows.
+    pub const COUNTER: u32 = 1;
+    /// Goes up and down.
+    pub const GAUGE: u32 = 2;
+}
