@@ -49,7 +49,7 @@ pub use host::{
 };
 pub use note::{
     NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,
-    NoteText, flag, key,
+    NoteText, flag, key, mask,
 };
 pub use text::Str;
 pub use version::{API_VERSION, Version};

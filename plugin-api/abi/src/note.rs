@@ -193,7 +193,8 @@ impl NoteText {
 }
 
 /// The mask of a list of capabilities.
-const fn mask(capabilities: &[Capability]) -> u64 {
+#[must_use]
+pub const fn mask(capabilities: &[Capability]) -> u64 {
     let mut mask = 0;
     let mut at = 0;
     while at < capabilities.len() {

@@ -1,0 +1,135 @@
+//! The traits of a plugin.
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Choice, Connection, Handshake, Host, Login, Reply, Result, Rewrite, Session, Status, Verdict,
+};
+
+/// A plugin: made from its configuration, then asked through its hooks.
+pub trait Plugin: Sized + Send + Sync + 'static {
+    /// The type of the table `[plugins.<id>.config]`; `()` does not fit an
+    /// empty table, a struct without fields does.
+    ///
+    /// `deny_unknown_fields` lets the operator find a key that is misspelt.
+    type Config: DeserializeOwned;
+
+    /// Makes the instance, once per load or reload, on a thread that may wait
+    /// (read a file, open a database). No hook is called before it returns.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin cannot work. It is not loaded then; on a reload the
+    /// instance before it goes on. [`Error::at`](crate::Error::at) points into
+    /// the operator's file.
+    fn new(config: Self::Config, host: &Host<Self>) -> Result<Self>;
+}
+
+/// `connection.decide`: whether a client may go on at all.
+///
+/// - **When**: the handshake was read and its virtual host looked up; status
+///   pings come here too. In every mode.
+/// - **Thread**: any worker, several calls at once. May wait; must not block.
+/// - **Order**: as in the configuration; the first refusal wins.
+/// - **Cancellation**: the future is dropped when the client leaves, when the
+///   deadline is over and when the proxy stops.
+/// - **On failure**: the client is refused, unless `on_failure = "continue"`.
+#[async_trait]
+pub trait ConnectionDecide: Plugin {
+    /// Decides.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn connection_decide(&self, connection: Connection<'_>) -> Result<Verdict>;
+}
+
+/// `handshake.rewrite`: which host the backend sees.
+///
+/// - **When**: the server is known and no backend was connected yet; for status
+///   pings as for logins, so that both see the same. In every mode.
+/// - **Thread**: any worker, several calls at once. Must not wait.
+/// - **Order**: as in the configuration, each sees what the one before chose.
+/// - **Cancellation**: none; the call is short.
+/// - **On failure**: the host stays as it was, unless `on_failure = "deny"`.
+pub trait HandshakeRewrite: Plugin {
+    /// Chooses.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    fn handshake_rewrite(&self, handshake: &Handshake<'_>) -> Result<Rewrite>;
+}
+
+/// `status.respond`: what a client shows in its server list.
+///
+/// - **When**: the answer is ready, from a backend, a cache or the proxy
+///   itself, for every ping anew. In every mode.
+/// - **Thread**: any worker, several calls at once. May wait; must not block.
+/// - **Order**: as in the configuration, each sees what the one before chose.
+/// - **Cancellation**: as for [`ConnectionDecide`].
+/// - **On failure**: the answer stays as it was, unless `on_failure = "deny"`.
+#[async_trait]
+pub trait StatusRespond: Plugin {
+    /// Answers.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn status_respond(&self, status: Status<'_>) -> Result<Reply>;
+}
+
+/// `login.decide`: whether a player may join.
+///
+/// - **When**: the login start was read; name and UUID are *claims*. In every
+///   mode.
+/// - **Thread**: any worker, several calls at once. May wait; must not block.
+/// - **Order**: as in the configuration; the first refusal wins.
+/// - **Cancellation**: as for [`ConnectionDecide`].
+/// - **On failure**: the player is refused, unless `on_failure = "continue"`.
+#[async_trait]
+pub trait LoginDecide: Plugin {
+    /// Decides.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn login_decide(&self, login: Login<'_>) -> Result<Verdict>;
+}
+
+/// `route.select`: another server for this login.
+///
+/// - **When**: every `login.decide` has let the player in; no place was taken
+///   and no backend connected yet. In every mode.
+/// - **Thread**: any worker, several calls at once. May wait; must not block.
+/// - **Order**: as in the configuration; the first choice wins.
+/// - **Cancellation**: as for [`ConnectionDecide`].
+/// - **On failure**: the server stays as it was, unless `on_failure = "deny"`.
+#[async_trait]
+pub trait RouteSelect: Plugin {
+    /// Chooses.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn route_select(&self, login: Login<'_>) -> Result<Choice>;
+}
+
+/// `session.observe`: learn what happens to sessions.
+///
+/// - **When**: a session opened, its backend was connected, it closed. Each
+///   `Opened` is followed by one `Closed`. In every mode.
+/// - **Thread**: any worker, several calls at once; the events of one session
+///   one after another. Must not wait.
+/// - **Order**: as in the configuration; all are told.
+/// - **Cancellation**: none; the call is short.
+/// - **On failure**: the session goes on; `on_failure` changes nothing.
+pub trait SessionObserve: Plugin {
+    /// Takes note.
+    ///
+    /// # Errors
+    ///
+    /// An error is logged and counted, and has no other effect.
+    fn session_observe(&self, session: &Session<'_>) -> Result<()>;
+}

@@ -1,0 +1,399 @@
+//! What a plugin may call.
+#![allow(unsafe_code, reason = "services are C tables of the host")]
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use infrarust_plugin_abi::{
+    DataTable, HostTable, LogTable, MetricsTable, OwnedFuture, PlayersTable, RawFuture, Str,
+    TaskTable, TimeTable, metric, service, status,
+};
+
+use crate::shim::{self, Collected};
+use crate::{Cap, Declares, Error, Result};
+
+/// The host's tables. They live as long as the process.
+pub(crate) struct Link {
+    pub(crate) host: &'static HostTable,
+    pub(crate) log: Option<&'static LogTable>,
+    time: &'static TimeTable,
+    task: &'static TaskTable,
+    data: &'static DataTable,
+    players: &'static PlayersTable,
+    metrics: &'static MetricsTable,
+    #[cfg(feature = "rt")]
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Link {
+    /// Finds the services; an error names the one that the host lacks.
+    ///
+    /// # Safety
+    ///
+    /// `host` must be good for the life of the process.
+    pub(crate) unsafe fn new(
+        host: *const HostTable,
+        #[cfg(feature = "rt")] runtime: tokio::runtime::Handle,
+    ) -> Result<Self> {
+        // SAFETY: the caller promises it.
+        let host = unsafe { host.as_ref() }.ok_or_else(|| Error::msg("the host gave no table"))?;
+        // SAFETY: each number goes with the type of its table.
+        unsafe {
+            Ok(Self {
+                host,
+                log: find(host, service::LOG),
+                time: find(host, service::TIME).ok_or_else(|| lacks("clock"))?,
+                task: find(host, service::TASK).ok_or_else(|| lacks("tasks"))?,
+                data: find(host, service::DATA).ok_or_else(|| lacks("data folder"))?,
+                players: find(host, service::PLAYERS).ok_or_else(|| lacks("player counts"))?,
+                metrics: find(host, service::METRICS).ok_or_else(|| lacks("metrics"))?,
+                #[cfg(feature = "rt")]
+                runtime,
+            })
+        }
+    }
+}
+
+fn lacks(service: &str) -> Error {
+    Error::msg(format!("the host does not offer the service `{service}`"))
+}
+
+/// The first version of a service, as far as the host has it.
+///
+/// # Safety
+///
+/// `T` must be the table of `service`, whose first field is its size.
+unsafe fn find<T>(host: &HostTable, service: u32) -> Option<&'static T> {
+    let query = host.query?;
+    // SAFETY: the context belongs to the table.
+    let table = unsafe { query(host.ctx, service, 1) };
+    if table.is_null() {
+        return None;
+    }
+    // SAFETY: every table begins with its size and lives as long as the process.
+    let size = unsafe { *table.cast::<u32>() };
+    // SAFETY: it is as large as this type, which the number goes with.
+    (size as usize >= size_of::<T>()).then(|| unsafe { &*table.cast::<T>() })
+}
+
+/// The proxy, as a plugin of the type `P` sees it. Clones are cheap.
+///
+/// All methods may be called on any thread, and none calls a hook, so that a
+/// plugin may hold its locks. `P` is there for the compiler: it knows what the
+/// plugin has declared.
+pub struct Host<P> {
+    pub(crate) link: Arc<Link>,
+    plugin: PhantomData<fn() -> P>,
+}
+
+impl<P> Clone for Host<P> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.link))
+    }
+}
+
+impl<P> fmt::Debug for Host<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Host(..)")
+    }
+}
+
+impl<P> Host<P> {
+    pub(crate) fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            plugin: PhantomData,
+        }
+    }
+
+    /// The folder of the plugin, where it may keep what it likes. It is made
+    /// where it is missing. May wait for the disk: for [`Plugin::new`](crate::Plugin::new)
+    /// rather than for a hook.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made.
+    pub fn data_folder(&self) -> Result<PathBuf> {
+        let folder = self.link.data.folder.ok_or_else(|| lacks("data folder"))?;
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        // SAFETY: the context belongs to the host, the sink is good for the call.
+        let status = unsafe { folder(self.link.host.ctx, &raw const sink) };
+        collected
+            .result(status)
+            .map(|answer| PathBuf::from(answer.text.into_owned()))
+    }
+
+    /// The players on a server; `None` when there is no such server.
+    #[must_use]
+    pub fn players_on(&self, server: &str) -> Option<u64> {
+        // An empty name would mean all of them.
+        if server.is_empty() {
+            None
+        } else {
+            self.count(server)
+        }
+    }
+
+    /// The players on all servers.
+    #[must_use]
+    pub fn players(&self) -> u64 {
+        self.count("").unwrap_or(0)
+    }
+
+    fn count(&self, server: &str) -> Option<u64> {
+        let count = self.link.players.count?;
+        // SAFETY: the context belongs to the host, the text is good for the call.
+        let count = unsafe { count(self.link.host.ctx, Str::new(server)) };
+        u64::try_from(count).ok()
+    }
+
+    /// A future that is ready after `duration`. It needs no runtime.
+    #[must_use = "futures do nothing unless polled"]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        let mut raw = RawFuture::NONE;
+        let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let future = self.link.time.sleep.and_then(|sleep| {
+            // SAFETY: the context belongs to the host, which fills `raw` on `OK`.
+            let status = unsafe { sleep(self.link.host.ctx, millis, &raw mut raw) };
+            // SAFETY: the host gives the future away.
+            (status == status::OK)
+                .then(|| unsafe { OwnedFuture::new(raw) })
+                .flatten()
+        });
+        Sleep(future)
+    }
+
+    /// Waits for `future`, but not longer than `duration`.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] when the time is over; `future` is dropped.
+    pub async fn timeout<F: Future>(
+        &self,
+        duration: Duration,
+        future: F,
+    ) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        let mut sleep = self.sleep(duration);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            Pin::new(&mut sleep).poll(cx).map(|()| Err(Elapsed))
+        })
+        .await
+    }
+
+    /// Runs a future beside the hooks, on the workers of the proxy, until it is
+    /// done, aborted, or the plugin ends. It must not block.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin has too many tasks (1024).
+    pub fn spawn<F>(&self, future: F) -> Result<Task>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let spawn = self.link.task.spawn.ok_or_else(|| lacks("tasks"))?;
+        let raw = shim::task(Arc::clone(&self.link), Box::pin(future));
+        let mut id = 0;
+        // SAFETY: the context belongs to the host, which takes the future on `OK`.
+        let status = unsafe { spawn(self.link.host.ctx, RawFuture { ..raw }, &raw mut id) };
+        if status != status::OK {
+            // SAFETY: the host did not take it.
+            drop(unsafe { OwnedFuture::new(raw) });
+            return Err(Error::msg("the plugin has too many tasks"));
+        }
+        Ok(Task {
+            link: Arc::clone(&self.link),
+            id,
+        })
+    }
+
+    /// Calls `tick` every `period`, the first time after one `period`, each time
+    /// when the one before is done. As [`Host::spawn`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::spawn`].
+    pub fn every<T, F>(&self, period: Duration, mut tick: T) -> Result<Task>
+    where
+        P: 'static,
+        T: FnMut() -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let host = self.clone();
+        self.spawn(async move {
+            loop {
+                host.sleep(period).await;
+                tick().await;
+            }
+        })
+    }
+
+    /// A number of the plugin that only grows, among the metrics of the proxy.
+    /// The same name gives the same counter.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not made of `a-z`, `0-9` and `_`, is longer than 64
+    /// bytes, belongs to a gauge, or the plugin has too many metrics (64).
+    pub fn counter(&self, name: &str) -> Result<Counter> {
+        self.metric(name, metric::COUNTER).map(Counter)
+    }
+
+    /// A number of the plugin that goes up and down, among the metrics of the
+    /// proxy. The same name gives the same gauge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::counter`].
+    pub fn gauge(&self, name: &str) -> Result<Gauge> {
+        self.metric(name, metric::GAUGE).map(Gauge)
+    }
+
+    fn metric(&self, name: &str, kind: u32) -> Result<Metric> {
+        let register = self.link.metrics.register.ok_or_else(|| lacks("metrics"))?;
+        let mut id = 0;
+        // SAFETY: the context belongs to the host, the text is good for the call.
+        match unsafe { register(self.link.host.ctx, Str::new(name), kind, &raw mut id) } {
+            status::OK => Ok(Metric {
+                link: Arc::clone(&self.link),
+                id,
+            }),
+            status::DENIED => Err(Error::msg("the plugin has too many metrics")),
+            _ => Err(Error::msg(format!(
+                "the metric `{name}` has a bad name or another kind"
+            ))),
+        }
+    }
+
+    /// The proof that the proxy grants a capability, which its services ask for.
+    /// `None` where this proxy does not have the service.
+    ///
+    /// Without a declaration in `needs` or `wants` this does not compile.
+    #[must_use]
+    pub fn grant<C: Cap>(&self) -> Option<Grant<C>>
+    where
+        P: Declares<C>,
+    {
+        let query = self.link.host.query?;
+        let service = service::OF_CAPABILITY + u32::from(C::ID as u8);
+        // SAFETY: the context belongs to the table.
+        let table = unsafe { query(self.link.host.ctx, service, 1) };
+        (!table.is_null()).then_some(Grant {
+            capability: PhantomData,
+        })
+    }
+}
+
+/// The proof that the capability `C` was declared and granted.
+#[derive(Debug, Clone)]
+pub struct Grant<C> {
+    capability: PhantomData<C>,
+}
+
+/// A future that is ready when its time has come. Dropping it is enough to
+/// cancel it.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep(Option<OwnedFuture>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        if future.poll(cx.waker(), None) == status::PENDING {
+            return Poll::Pending;
+        }
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+/// The time was over first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it took too long")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// A task of the plugin. Dropping the handle lets the task go on.
+pub struct Task {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Task {
+    /// Ends the task at its next wait. Does nothing when it has ended.
+    pub fn abort(&self) {
+        if let Some(abort) = self.link.task.abort {
+            // SAFETY: the context belongs to the host.
+            unsafe { abort(self.link.host.ctx, self.id) };
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", self.id)
+    }
+}
+
+#[derive(Clone)]
+struct Metric {
+    link: Arc<Link>,
+    id: u64,
+}
+
+impl Metric {
+    fn record(&self, value: u64) {
+        if let Some(record) = self.link.metrics.record {
+            // SAFETY: the context belongs to the host.
+            unsafe { record(self.link.host.ctx, self.id, value) };
+        }
+    }
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metric({})", self.id)
+    }
+}
+
+/// A metric that only grows; see [`Host::counter`].
+#[derive(Debug, Clone)]
+pub struct Counter(Metric);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, amount: u64) {
+        self.0.record(amount);
+    }
+}
+
+/// A metric that goes up and down; see [`Host::gauge`].
+#[derive(Debug, Clone)]
+pub struct Gauge(Metric);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: i64) {
+        self.0.record(value.cast_unsigned());
+    }
+}

@@ -1,0 +1,123 @@
+//! Write plugins for the Minecraft proxy infrarust, in safe Rust.
+//!
+//! A plugin is a dynamic library. It says in one macro what it is, which hooks
+//! it has and what it needs; the proxy reads that from the file before it runs
+//! any code, and refuses a plugin on a server whose mode cannot give it.
+//!
+//! ```
+//! #![forbid(unsafe_code)]
+//! use infrarust_plugin_api::prelude::*;
+//!
+//! #[derive(Deserialize)]
+//! #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+//! struct Config {
+//!     deny: Vec<String>,
+//! }
+//!
+//! struct Gate(Config);
+//!
+//! impl Plugin for Gate {
+//!     type Config = Config;
+//!     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
+//!         Ok(Gate(config))
+//!     }
+//! }
+//!
+//! #[async_trait]
+//! impl LoginDecide for Gate {
+//!     async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
+//!         if self.0.deny.iter().any(|name| name == login.name()) {
+//!             return Ok(Verdict::refuse("You are not on the list."));
+//!         }
+//!         Ok(Verdict::allow())
+//!     }
+//! }
+//!
+//! export_plugin! { plugin: Gate, name: "gate", hooks: [LoginDecide] }
+//! # fn main() {}
+//! ```
+//!
+//! The crate of the plugin has `crate-type = ["cdylib"]` and this one
+//! dependency. What `cargo build --release` makes goes into the proxy's folder
+//! of plugins.
+//!
+//! # The hooks
+//!
+//! | trait | when | may wait | when it fails |
+//! |---|---|---|---|
+//! | [`ConnectionDecide`] | the client has said what it wants | yes | the client is refused |
+//! | [`HandshakeRewrite`] | before a backend sees the host | no | the host stays as it was |
+//! | [`StatusRespond`] | a status answer is ready | yes | the answer stays as it was |
+//! | [`LoginDecide`] | the player's name is known | yes | the player is refused |
+//! | [`RouteSelect`] | the player was let in | yes | the server stays as it was |
+//! | [`SessionObserve`] | a session opens, connects, closes | no | nothing |
+//!
+//! A hook *fails* when it returns an error, panics, takes longer than its
+//! deadline, or answers with something that cannot be used. The operator can
+//! choose otherwise with `on_failure`.
+//!
+//! # Threads
+//!
+//! There is one instance of a plugin per configuration, shared by all workers:
+//! it is `Send + Sync`, hooks take `&self`, and several may run at once. The
+//! hooks of one connection come one after another. A hook that cannot wait must
+//! not block: it holds a worker that serves other players.
+//!
+//! # Panics
+//!
+//! A panic ends the call, not the proxy: it is caught inside the plugin and
+//! counts as a failure. That needs `panic = "unwind"`, the default of Cargo; a
+//! plugin built with `"abort"` is refused. What cannot be caught: a stack
+//! overflow, `std::process::exit`, a panic while another unwinds.
+//!
+//! # The log
+//!
+//! Events of [`tracing`] go to the log of the proxy, with the target
+//! `plugin::<name>::<module>`. Spans are not passed on.
+
+mod capabilities;
+mod context;
+mod error;
+mod export;
+mod hook;
+mod host;
+mod log;
+mod shim;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod verdict;
+
+pub use async_trait::async_trait;
+pub use infrarust_plugin_abi::{API_VERSION, Capability, Version};
+pub use serde;
+pub use toml::Spanned;
+pub use tracing;
+
+pub use capabilities::{Cap, Declares, capability};
+pub use context::{Connection, Event, Handshake, Intent, Login, Session, Status};
+pub use error::{Error, Result};
+pub use hook::{
+    ConnectionDecide, HandshakeRewrite, LoginDecide, Plugin, RouteSelect, SessionObserve,
+    StatusRespond,
+};
+pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
+pub use verdict::{Choice, Reply, Rewrite, Verdict};
+
+/// Everything that a plugin usually needs.
+pub mod prelude {
+    pub use crate::{
+        Capability, Choice, Connection, ConnectionDecide, Error, Event, Handshake,
+        HandshakeRewrite, Host, Intent, Login, LoginDecide, Plugin, Reply, Result, Rewrite,
+        RouteSelect, Session, SessionObserve, Spanned, Status, StatusRespond, Verdict, async_trait,
+        capability, export_plugin, tracing,
+    };
+    pub use serde::Deserialize;
+}
+
+/// What [`export_plugin!`] uses. Not part of the API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::export::{Exported, check_name};
+    pub use crate::shim::{FLAGS, plugin_table, tables};
+    pub use infrarust_plugin_abi as abi;
+}

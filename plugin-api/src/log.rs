@@ -1,0 +1,198 @@
+//! The bridge from `tracing` to the log of the host.
+//!
+//! A dynamic library has a `tracing` of its own, to which nobody listens. The
+//! subscriber here makes each place of the source known to the host once, and
+//! sends events as numbers and values.
+#![allow(unsafe_code, reason = "the log is a C table of the host")]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{PoisonError, RwLock};
+
+use infrarust_plugin_abi::{
+    HostTable, LogCallsite, LogField, LogTable, Str, field, interest, level, status,
+};
+use tracing::callsite::Identifier;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Sends events of this image to the host, from now on.
+pub(crate) fn install(host: &'static HostTable, table: &'static LogTable) {
+    let bridge = Bridge {
+        host,
+        table,
+        sites: RwLock::default(),
+    };
+    // A plugin that set its own subscriber before wants it that way.
+    let _ = tracing::subscriber::set_global_default(bridge);
+}
+
+struct Bridge {
+    host: &'static HostTable,
+    table: &'static LogTable,
+    sites: RwLock<HashMap<Identifier, Site>>,
+}
+
+#[derive(Clone, Copy)]
+struct Site {
+    id: u64,
+    interest: u32,
+}
+
+impl Bridge {
+    fn site(&self, metadata: &Metadata<'_>) -> Option<Site> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(&metadata.callsite()).copied()
+    }
+
+    fn introduce(&self, metadata: &Metadata<'_>) -> Option<Site> {
+        let names: Vec<Str> = metadata
+            .fields()
+            .iter()
+            .map(|field| Str::new(field.name()))
+            .collect();
+        let callsite = LogCallsite {
+            size: crate::shim::size_of_table::<LogCallsite>(),
+            level: match *metadata.level() {
+                Level::ERROR => level::ERROR,
+                Level::WARN => level::WARN,
+                Level::INFO => level::INFO,
+                Level::DEBUG => level::DEBUG,
+                Level::TRACE => level::TRACE,
+            },
+            target: Str::new(metadata.target()),
+            file: metadata.file().map_or(Str::EMPTY, Str::new),
+            line: metadata.line().unwrap_or(0),
+            reserved: 0,
+            fields: names.as_ptr(),
+            fields_len: names.len(),
+        };
+        let mut site = Site {
+            id: 0,
+            interest: interest::NEVER,
+        };
+        let introduce = self.table.callsite?;
+        // SAFETY: the context belongs to the host, all texts are good for the call.
+        let status = unsafe {
+            introduce(
+                self.host.ctx,
+                &raw const callsite,
+                &raw mut site.id,
+                &raw mut site.interest,
+            )
+        };
+        (status == status::OK).then_some(site)
+    }
+}
+
+impl Subscriber for Bridge {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Only events cross.
+        if !metadata.is_event() {
+            return Interest::never();
+        }
+        let Some(site) = self.introduce(metadata) else {
+            return Interest::never();
+        };
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        sites.insert(metadata.callsite(), site);
+        match site.interest {
+            interest::NEVER => Interest::never(),
+            interest::ALWAYS => Interest::always(),
+            _ => Interest::sometimes(),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let Some(site) = self.site(metadata) else {
+            return false;
+        };
+        match (site.interest, self.table.enabled) {
+            (interest::NEVER, _) => false,
+            (interest::ALWAYS, _) | (_, None) => true,
+            // SAFETY: the context belongs to the host.
+            (_, Some(enabled)) => unsafe { enabled(self.host.ctx, site.id) != 0 },
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        // Spans are never enabled; a caller that makes one anyway gets any number.
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let (Some(site), Some(log)) = (self.site(event.metadata()), self.table.event) else {
+            return;
+        };
+        let mut values = Values::default();
+        event.record(&mut values);
+        let fields: Vec<LogField> = values.0.iter().map(Value::field).collect();
+        // SAFETY: the context belongs to the host, all texts are good for the call.
+        unsafe { log(self.host.ctx, site.id, fields.as_ptr(), fields.len()) };
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+struct Value {
+    index: u32,
+    kind: u32,
+    number: u64,
+    text: String,
+}
+
+impl Value {
+    fn field(&self) -> LogField {
+        LogField {
+            index: self.index,
+            kind: self.kind,
+            number: self.number,
+            text: Str::new(&self.text),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Values(Vec<Value>);
+
+impl Values {
+    fn push(&mut self, field: &Field, kind: u32, number: u64, text: String) {
+        // `tracing` allows 32 fields.
+        let index = u32::try_from(field.index()).unwrap_or(u32::MAX);
+        self.0.push(Value {
+            index,
+            kind,
+            number,
+            text,
+        });
+    }
+}
+
+impl Visit for Values {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.push(field, field::PRINTED, 0, format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, field::TEXT, 0, value.to_owned());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push(field, field::I64, value.cast_unsigned(), String::new());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push(field, field::U64, value, String::new());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.push(field, field::F64, value.to_bits(), String::new());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push(field, field::BOOL, value.into(), String::new());
+    }
+}

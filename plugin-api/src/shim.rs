@@ -1,0 +1,714 @@
+//! The C functions of a plugin, and the guard that no panic leaves.
+#![allow(unsafe_code, reason = "tables hold C functions")]
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_void;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use infrarust_plugin_abi::{
+    AsyncHook, Capability, ConnectionInput, FutureTable, HandshakeInput, HookRef, HostTable,
+    LoginInput, PluginTable, RawFuture, RawWaker, SessionInput, Sink, SinkTable, StatusInput, Str,
+    SyncHook, answer, event, failure, flag, import_waker, status,
+};
+
+use crate::context::{Common, address};
+use crate::host::Link;
+use crate::verdict::{Answer, IntoAnswer};
+use crate::{
+    Connection, ConnectionDecide, Error, Event, Handshake, HandshakeRewrite, Host, Intent, Login,
+    LoginDecide, Plugin, Result, RouteSelect, Session, SessionObserve, Status, StatusRespond,
+};
+
+/// The flags of the manifest that depend on features of this crate.
+#[doc(hidden)]
+pub const FLAGS: u16 = if cfg!(feature = "rt") {
+    flag::RUNTIME
+} else {
+    0
+};
+
+/// The end of the configuration's bytes when an error has no place.
+const NO_PLACE: u64 = u64::MAX;
+
+/// A table's size, for its first field.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "tables have less than a kilobyte"
+)]
+pub(crate) const fn size_of_table<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+// ---------------------------------------------------------------- the guard
+
+thread_local! {
+    /// How many guarded calls this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// What the last panic of this thread said, and where.
+    static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Makes panics quiet inside guarded calls: their text goes to the host.
+///
+/// A dynamic library has its own `std`, so that a hook of the host would never
+/// be called.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let is_guarded = DEPTH.try_with(|depth| depth.get() > 0).unwrap_or(false);
+            if !is_guarded {
+                before(info);
+                return;
+            }
+            let mut said = format!("`{}`", payload_text(info.payload()));
+            if let Some(place) = info.location() {
+                let _ = write!(
+                    said,
+                    " at {}:{}:{}",
+                    place.file(),
+                    place.line(),
+                    place.column()
+                );
+            }
+            let _ = SAID.try_with(|cell| {
+                if let Ok(mut cell) = cell.try_borrow_mut() {
+                    *cell = Some(said);
+                }
+            });
+        }));
+    });
+}
+
+fn payload_text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("a panic without a text")
+}
+
+/// Leaves a guarded call, however it ends.
+struct Leave;
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+    }
+}
+
+/// Runs code of the author; errors and panics become a status and a text.
+fn guard(sink: *const Sink, body: impl FnOnce() -> Result<i32>) -> i32 {
+    let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
+    let leave = Leave;
+    let outcome = catch_unwind(AssertUnwindSafe(|| match body() {
+        Ok(status) => status,
+        // Inside, because a `Display` of the author may panic too.
+        Err(error) => {
+            fail(sink, failure::ERROR, &error.to_string(), None);
+            status::ERR
+        }
+    }));
+    let status = outcome.unwrap_or_else(|payload| {
+        let said = SAID.try_with(RefCell::take).ok().flatten();
+        let said = said.unwrap_or_else(|| format!("`{}`", payload_text(payload.as_ref())));
+        discard(payload);
+        fail(sink, failure::PANIC, &said, None);
+        status::PANIC
+    });
+    drop(leave);
+    status
+}
+
+/// Drops the payload of a panic, whose own `Drop` may panic again.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        // It has had its chance.
+        mem::forget(second);
+    }
+}
+
+fn fail(sink: *const Sink, code: u32, text: &str, place: Option<std::ops::Range<usize>>) {
+    // SAFETY: a sink is null or good for the call that it came with.
+    let Some(sink) = (unsafe { sink.as_ref() }) else {
+        return;
+    };
+    // SAFETY: the table of a sink is as good as the sink.
+    let Some(fail) = (unsafe { sink.table.as_ref() }).and_then(|table| table.fail) else {
+        return;
+    };
+    let bytes = |at: usize| u64::try_from(at).unwrap_or(NO_PLACE);
+    let (start, end) = place.map_or((NO_PLACE, NO_PLACE), |at| (bytes(at.start), bytes(at.end)));
+    // SAFETY: the context belongs to the table, the text is good for the call.
+    unsafe { fail(sink.ctx, code, Str::new(text), start, end) };
+}
+
+/// Gives an answer to the host.
+fn give(sink: *const Sink, given: &Answer) -> i32 {
+    if given.code == answer::PASS {
+        return status::OK;
+    }
+    // SAFETY: a sink is null or good for the call that it came with.
+    let Some(sink) = (unsafe { sink.as_ref() }) else {
+        return status::OK;
+    };
+    // SAFETY: the table of a sink is as good as the sink.
+    let Some(give) = (unsafe { sink.table.as_ref() }).and_then(|table| table.answer) else {
+        return status::UNSUPPORTED;
+    };
+    // SAFETY: the context belongs to the table, the text is good for the call.
+    match unsafe { give(sink.ctx, given.code, Str::new(&given.text)) } {
+        status::OK => status::OK,
+        // The host knows why it did not take it.
+        _ => status::ERR,
+    }
+}
+
+/// What a call of the other side has put into a sink of ours.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) answer: Option<Answer>,
+    pub(crate) failure: Option<(u32, String, Option<std::ops::Range<usize>>)>,
+}
+
+static COLLECT: SinkTable = SinkTable {
+    size: size_of_table::<SinkTable>(),
+    reserved: 0,
+    answer: Some(collect_answer),
+    fail: Some(collect_failure),
+};
+
+impl Collected {
+    /// A sink, good as long as `self` stays where it is and is not used.
+    pub(crate) fn sink(&mut self) -> Sink {
+        Sink {
+            ctx: (&raw mut *self).cast(),
+            table: &raw const COLLECT,
+        }
+    }
+
+    pub(crate) fn result(self, status: i32) -> Result<Answer> {
+        if let Some((_, text, _)) = self.failure {
+            return Err(Error::msg(text));
+        }
+        match status {
+            status::OK => Ok(self.answer.unwrap_or_else(|| ().into_answer())),
+            status => Err(Error::msg(format!("the call failed with status {status}"))),
+        }
+    }
+}
+
+unsafe extern "C" fn collect_answer(ctx: *mut c_void, code: u32, text: Str) -> i32 {
+    // SAFETY: the context is the `Collected` of the call that runs.
+    let collected = unsafe { &mut *ctx.cast::<Collected>() };
+    // SAFETY: the text is good for the call.
+    let text = unsafe { text.text() }.to_owned();
+    collected.answer = Some(Answer {
+        code,
+        text: text.into(),
+    });
+    status::OK
+}
+
+unsafe extern "C" fn collect_failure(
+    ctx: *mut c_void,
+    code: u32,
+    text: Str,
+    start: u64,
+    end: u64,
+) -> i32 {
+    // SAFETY: the context is the `Collected` of the call that runs.
+    let collected = unsafe { &mut *ctx.cast::<Collected>() };
+    // SAFETY: the text is good for the call.
+    let text = unsafe { text.text() }.to_owned();
+    let place = match (usize::try_from(start), usize::try_from(end)) {
+        (Ok(start), Ok(end)) if end != usize::MAX => Some(start..end),
+        _ => None,
+    };
+    collected.failure = Some((code, text, place));
+    status::OK
+}
+
+// ------------------------------------------------------------- the instance
+
+/// What the host holds as an opaque pointer.
+struct Instance<P> {
+    plugin: P,
+    link: Arc<Link>,
+    #[cfg(feature = "rt")]
+    runtime: tokio::runtime::Runtime,
+}
+
+/// How long the plugin's own runtime may take to end its blocking tasks.
+#[cfg(feature = "rt")]
+const RUNTIME_END: Duration = Duration::from_secs(2);
+
+/// The table that makes and ends a plugin.
+#[doc(hidden)]
+#[must_use]
+pub const fn plugin_table<P: Plugin>() -> PluginTable {
+    PluginTable {
+        size: size_of_table::<PluginTable>(),
+        reserved: 0,
+        create: Some(create::<P>),
+        destroy: Some(destroy::<P>),
+        refresh_log: Some(refresh_log),
+    }
+}
+
+unsafe extern "C" fn create<P: Plugin>(
+    host: *const HostTable,
+    config: Str,
+    sink: *const Sink,
+    instance: *mut *mut c_void,
+) -> i32 {
+    quiet_panics();
+    guard(sink, || {
+        #[cfg(feature = "rt")]
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("plugin-rt")
+            .enable_all()
+            .build()?;
+        // SAFETY: the host promises that its table lives as long as the process.
+        let link = unsafe {
+            Link::new(
+                host,
+                #[cfg(feature = "rt")]
+                runtime.handle().clone(),
+            )?
+        };
+        let link = Arc::new(link);
+        if let Some(log) = link.log {
+            crate::log::install(link.host, log);
+        }
+        // SAFETY: the text is good for the call.
+        let text = unsafe { config.text() };
+        let config = match toml::from_str::<P::Config>(text) {
+            Ok(config) => config,
+            Err(error) => {
+                fail(sink, failure::CONFIG, error.message(), error.span());
+                return Ok(status::ERR);
+            }
+        };
+        let plugin = entered(&link, || P::new(config, &Host::new(Arc::clone(&link))));
+        let plugin = match plugin {
+            Ok(plugin) => plugin,
+            Err(error) => {
+                let code = if error.span().is_some() {
+                    failure::CONFIG
+                } else {
+                    failure::ERROR
+                };
+                fail(sink, code, &error.to_string(), error.span());
+                return Ok(status::ERR);
+            }
+        };
+        let made = Box::new(Instance {
+            plugin,
+            link,
+            #[cfg(feature = "rt")]
+            runtime,
+        });
+        // SAFETY: the host gives a place to write to.
+        unsafe { *instance = Box::into_raw(made).cast() };
+        Ok(status::OK)
+    })
+}
+
+unsafe extern "C" fn destroy<P: Plugin>(instance: *mut c_void) {
+    guard(std::ptr::null(), || {
+        // SAFETY: made by `create`, and destroyed once.
+        let instance = unsafe { Box::from_raw(instance.cast::<Instance<P>>()) };
+        let Instance { plugin, link, .. } = *instance;
+        #[cfg(feature = "rt")]
+        let runtime = instance.runtime;
+        entered(&link, || drop(plugin));
+        #[cfg(feature = "rt")]
+        runtime.shutdown_timeout(RUNTIME_END);
+        Ok(status::OK)
+    });
+}
+
+unsafe extern "C" fn refresh_log() {
+    guard(std::ptr::null(), || {
+        tracing::callsite::rebuild_interest_cache();
+        Ok(status::OK)
+    });
+}
+
+/// Runs inside the plugin's own runtime, where it has one.
+#[cfg_attr(not(feature = "rt"), allow(unused_variables))]
+fn entered<T>(link: &Link, body: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "rt")]
+    let _entered = link.runtime.enter();
+    body()
+}
+
+// ------------------------------------------------------------------- futures
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A future that the host holds.
+struct Waiting<V> {
+    /// `None` when it is done.
+    future: Option<Boxed<Result<V>>>,
+    link: Arc<Link>,
+}
+
+impl<V: IntoAnswer + 'static> Waiting<V> {
+    const TABLE: &'static FutureTable = &FutureTable {
+        size: size_of_table::<FutureTable>(),
+        reserved: 0,
+        poll: Some(poll::<V>),
+        drop: Some(drop_future::<V>),
+    };
+
+    fn into_raw(self) -> RawFuture {
+        RawFuture {
+            data: Box::into_raw(Box::new(self)).cast(),
+            table: Self::TABLE,
+        }
+    }
+}
+
+/// Polls once. `Ok(None)` is not yet.
+fn poll_once<V: IntoAnswer>(
+    future: Pin<&mut (dyn Future<Output = Result<V>> + Send)>,
+    link: &Link,
+    waker: *const RawWaker,
+    sink: *const Sink,
+) -> Result<Option<i32>> {
+    // SAFETY: the host lends its waker for the call.
+    let Some(raw) = (unsafe { waker.as_ref() }) else {
+        return Err(Error::msg("the host gave no waker"));
+    };
+    // SAFETY: dropped before this call returns.
+    let waker = unsafe { import_waker(raw) };
+    let mut cx = Context::from_waker(&waker);
+    match entered(link, || future.poll(&mut cx)) {
+        Poll::Pending => Ok(None),
+        Poll::Ready(output) => Ok(Some(give(sink, &output?.into_answer()))),
+    }
+}
+
+unsafe extern "C" fn poll<V: IntoAnswer + 'static>(
+    data: *mut c_void,
+    waker: *const RawWaker,
+    sink: *const Sink,
+) -> i32 {
+    guard(sink, || {
+        // SAFETY: made by `Waiting::into_raw`, and one call at a time.
+        let waiting = unsafe { &mut *data.cast::<Waiting<V>>() };
+        let Some(future) = &mut waiting.future else {
+            return Err(Error::msg("the host polled a future that was done"));
+        };
+        let Some(status) = poll_once(future.as_mut(), &waiting.link, waker, sink)? else {
+            return Ok(status::PENDING);
+        };
+        let done = waiting.future.take();
+        entered(&waiting.link, || drop(done));
+        Ok(status)
+    })
+}
+
+unsafe extern "C" fn drop_future<V: IntoAnswer + 'static>(data: *mut c_void) {
+    guard(std::ptr::null(), || {
+        // SAFETY: made by `Waiting::into_raw`, and dropped once.
+        let waiting = unsafe { Box::from_raw(data.cast::<Waiting<V>>()) };
+        let Waiting { future, link } = *waiting;
+        entered(&link, || drop(future));
+        Ok(status::OK)
+    });
+}
+
+/// A task of the plugin as a future for the host.
+pub(crate) fn task(link: Arc<Link>, task: Boxed<()>) -> RawFuture {
+    let future: Boxed<Result<()>> = Box::pin(async move {
+        task.await;
+        Ok(())
+    });
+    let future = Some(future);
+    Waiting { future, link }.into_raw()
+}
+
+/// Starts a hook that may wait: polls once, and hands over what is left.
+///
+/// # Safety
+///
+/// The arguments are those of [`AsyncHook::start`], for an instance of `P`.
+unsafe fn start<'a, P: Plugin, I: 'a, V: IntoAnswer + 'static>(
+    instance: *const c_void,
+    input: *const I,
+    waker: *const RawWaker,
+    sink: *const Sink,
+    out: *mut RawFuture,
+    ask: impl FnOnce(&'a P, &'a I) -> Pin<Box<dyn Future<Output = Result<V>> + Send + 'a>>,
+) -> i32 {
+    guard(sink, || {
+        // SAFETY: the host asks hooks of living instances only, and ends all
+        // their futures before it destroys them.
+        let instance = unsafe { &*instance.cast::<Instance<P>>() };
+        // SAFETY: the host keeps the input until the future is dropped.
+        let input = unsafe { &*input };
+        let future = entered(&instance.link, || ask(&instance.plugin, input));
+        // SAFETY: instance and input outlive the future, as said above.
+        let mut future: Boxed<Result<V>> = unsafe { mem::transmute(future) };
+        if let Some(status) = poll_once(future.as_mut(), &instance.link, waker, sink)? {
+            entered(&instance.link, || drop(future));
+            return Ok(status);
+        }
+        let waiting = Waiting {
+            future: Some(future),
+            link: Arc::clone(&instance.link),
+        };
+        // SAFETY: the host gives a place to write to.
+        unsafe { *out = waiting.into_raw() };
+        Ok(status::PENDING)
+    })
+}
+
+/// Asks a hook that does not wait.
+///
+/// # Safety
+///
+/// The arguments are those of [`SyncHook::call`], for an instance of `P`.
+unsafe fn call<'a, P: Plugin, I: 'a, V: IntoAnswer>(
+    instance: *const c_void,
+    input: *const I,
+    sink: *const Sink,
+    ask: impl FnOnce(&'a P, &'a I) -> Result<V>,
+) -> i32 {
+    guard(sink, || {
+        // SAFETY: the host asks hooks of living instances only.
+        let instance = unsafe { &*instance.cast::<Instance<P>>() };
+        // SAFETY: the input is good for the call.
+        let input = unsafe { &*input };
+        let given = entered(&instance.link, || ask(&instance.plugin, input))?;
+        Ok(give(sink, &given.into_answer()))
+    })
+}
+
+// -------------------------------------------------------------------- inputs
+
+/// The texts of an input, as long as the input is borrowed.
+///
+/// # Safety
+///
+/// The host keeps the texts of an input as long as the input.
+macro_rules! text {
+    ($input:ident . $field:ident) => {
+        // SAFETY: the host keeps the texts of an input as long as the input.
+        unsafe { $input.$field.text() }
+    };
+}
+
+macro_rules! common {
+    ($input:ident) => {
+        Common {
+            protocol: $input.protocol,
+            grants: $input.grants,
+            peer: address(&$input.peer),
+            host: text!($input.host),
+            server: text!($input.server),
+        }
+    };
+}
+
+fn connection(input: &ConnectionInput) -> Connection<'_> {
+    Connection {
+        common: common!(input),
+        intent: Intent::from_number(input.intent),
+    }
+}
+
+fn handshake(input: &HandshakeInput) -> Handshake<'_> {
+    Handshake {
+        common: common!(input),
+        intent: Intent::from_number(input.intent),
+        current: text!(input.current),
+    }
+}
+
+fn status_ping(input: &StatusInput) -> Status<'_> {
+    Status {
+        common: common!(input),
+        online: input.online != 0,
+        current: text!(input.current),
+    }
+}
+
+fn login(input: &LoginInput) -> Login<'_> {
+    Login {
+        common: common!(input),
+        intent: Intent::from_number(input.intent),
+        name: text!(input.name),
+        uuid: (input.has_uuid != 0).then(|| u128::from_be_bytes(input.uuid)),
+    }
+}
+
+/// `None` when this version does not know what has happened.
+fn session(input: &SessionInput) -> Option<Session<'_>> {
+    let event = match input.event {
+        event::OPENED => Event::Opened,
+        event::CONNECTED => Event::Connected {
+            backend: text!(input.text),
+        },
+        event::CLOSED => Event::Closed {
+            reason: text!(input.text),
+            serverbound_bytes: input.serverbound_bytes,
+            clientbound_bytes: input.clientbound_bytes,
+            duration: Duration::from_millis(input.duration_ms),
+        },
+        _ => return None,
+    };
+    let (common, name) = (common!(input), text!(input.name));
+    Some(Session {
+        common,
+        id: input.session,
+        name,
+        event,
+    })
+}
+
+// -------------------------------------------------------------------- tables
+
+struct Hooks<P>(PhantomData<P>);
+
+macro_rules! async_hook {
+    ($trait:ident :: $method:ident, $table:ident, $start:ident, $input:ty, $read:ident) => {
+        impl<P: $trait> Hooks<P> {
+            const $table: &'static AsyncHook<$input> = &AsyncHook {
+                size: size_of_table::<AsyncHook<$input>>(),
+                reserved: 0,
+                start: Some($start::<P>),
+            };
+        }
+
+        unsafe extern "C" fn $start<P: $trait>(
+            instance: *const c_void,
+            input: *const $input,
+            waker: *const RawWaker,
+            sink: *const Sink,
+            future: *mut RawFuture,
+        ) -> i32 {
+            let ask = |plugin, input| P::$method(plugin, $read(input));
+            // SAFETY: the arguments are passed on.
+            unsafe { start::<P, _, _>(instance, input, waker, sink, future, ask) }
+        }
+    };
+}
+
+async_hook!(
+    ConnectionDecide::connection_decide,
+    CONNECTION,
+    start_connection,
+    ConnectionInput,
+    connection
+);
+async_hook!(
+    StatusRespond::status_respond,
+    STATUS,
+    start_status,
+    StatusInput,
+    status_ping
+);
+async_hook!(
+    LoginDecide::login_decide,
+    LOGIN,
+    start_login,
+    LoginInput,
+    login
+);
+async_hook!(
+    RouteSelect::route_select,
+    ROUTE,
+    start_route,
+    LoginInput,
+    login
+);
+
+impl<P: HandshakeRewrite> Hooks<P> {
+    const HANDSHAKE: &'static SyncHook<HandshakeInput> = &SyncHook {
+        size: size_of_table::<SyncHook<HandshakeInput>>(),
+        reserved: 0,
+        call: Some(call_handshake::<P>),
+    };
+}
+
+unsafe extern "C" fn call_handshake<P: HandshakeRewrite>(
+    instance: *const c_void,
+    input: *const HandshakeInput,
+    sink: *const Sink,
+) -> i32 {
+    let ask = |plugin, input| P::handshake_rewrite(plugin, &handshake(input));
+    // SAFETY: the arguments are passed on.
+    unsafe { call::<P, _, _>(instance, input, sink, ask) }
+}
+
+impl<P: SessionObserve> Hooks<P> {
+    const SESSION: &'static SyncHook<SessionInput> = &SyncHook {
+        size: size_of_table::<SyncHook<SessionInput>>(),
+        reserved: 0,
+        call: Some(call_session::<P>),
+    };
+}
+
+unsafe extern "C" fn call_session<P: SessionObserve>(
+    instance: *const c_void,
+    input: *const SessionInput,
+    sink: *const Sink,
+) -> i32 {
+    let ask = |plugin, input| match session(input) {
+        Some(session) => P::session_observe(plugin, &session),
+        None => Ok(()),
+    };
+    // SAFETY: the arguments are passed on.
+    unsafe { call::<P, _, _>(instance, input, sink, ask) }
+}
+
+const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
+    HookRef {
+        capability: capability as u32,
+        version: 1,
+        table: std::ptr::from_ref(table).cast(),
+    }
+}
+
+/// One function per hook, with the name of its trait.
+#[doc(hidden)]
+#[allow(
+    non_snake_case,
+    reason = "the macro finds them by the name of the trait"
+)]
+pub mod tables {
+    use super::{Capability, HookRef, Hooks, hook_ref};
+
+    macro_rules! tables {
+        ($($name:ident => $table:ident),+ $(,)?) => {
+            $(#[must_use]
+            pub const fn $name<P: crate::$name>() -> HookRef {
+                hook_ref(Capability::$name, Hooks::<P>::$table)
+            })+
+        };
+    }
+
+    tables! {
+        ConnectionDecide => CONNECTION,
+        HandshakeRewrite => HANDSHAKE,
+        StatusRespond => STATUS,
+        LoginDecide => LOGIN,
+        RouteSelect => ROUTE,
+        SessionObserve => SESSION,
+    }
+}

@@ -1,0 +1,806 @@
+//! A small host for the tests of plugins.
+//!
+//! [`TestHost`] calls a plugin through the same C tables as the proxy does,
+//! without loading a file: breakpoints, coverage and `cargo test` just work.
+//! Put `infrarust-plugin-api` with the feature `testing` into
+//! `[dev-dependencies]`.
+//!
+//! ```ignore
+//! let host = TestHost::<Gate>::start("deny = ['Eve']")?;
+//! let eve = Client::new().name("Eve");
+//! assert_eq!(host.login_decide(&eve)?, Verdict::refuse("You are not on the list."));
+//! ```
+#![allow(unsafe_code, reason = "plugins are C tables")]
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use infrarust_plugin_abi::{
+    API_VERSION, Address, AsyncHook, Capability, ConnectionInput, DataTable, FutureTable,
+    HandshakeInput, HostTable, LoginInput, MetricsTable, OwnedFuture, PlayersTable, RawFuture,
+    RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, event,
+    export_waker, failure, family, import_waker, intent, metric, service, status,
+};
+
+use crate::export::Exported;
+use crate::shim::{Collected, size_of_table};
+use crate::verdict::Answer;
+use crate::{Choice, Event, Intent, Reply, Rewrite, Verdict};
+
+/// How long a hook may take in a test. The proxy's deadlines are shorter.
+const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Why a plugin did not start, or a hook failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// What the plugin said.
+    pub text: String,
+    /// The bytes of the configuration that it is about.
+    pub span: Option<Range<usize>>,
+}
+
+/// The kinds of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// An error was returned.
+    Error,
+    /// A panic was caught.
+    Panic,
+    /// The configuration cannot be used.
+    Config,
+    /// The hook did not answer in 30 seconds.
+    TooSlow,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A client for hooks to be asked about: a player `Steve` from `127.0.0.1` who
+/// joins the server `lobby` at `play.example.com` with 1.21.
+#[derive(Debug, Clone)]
+pub struct Client {
+    peer: SocketAddr,
+    virtual_host: String,
+    server: String,
+    protocol: i32,
+    intent: Intent,
+    name: String,
+    uuid: Option<u128>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+macro_rules! with {
+    ($($(#[doc = $doc:literal])+ $field:ident: $type:ty;)+) => {
+        $($(#[doc = $doc])+
+        #[must_use]
+        pub fn $field(mut self, $field: impl Into<$type>) -> Self {
+            self.$field = $field.into();
+            self
+        })+
+    };
+}
+
+impl Client {
+    /// The client above.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            virtual_host: "play.example.com".to_owned(),
+            server: "lobby".to_owned(),
+            protocol: 767,
+            intent: Intent::Login,
+            name: "Steve".to_owned(),
+            uuid: None,
+        }
+    }
+
+    with! {
+        /// With another address.
+        peer: SocketAddr;
+        /// With another virtual host: lower case, as the proxy cleans it.
+        virtual_host: String;
+        /// With another server.
+        server: String;
+        /// With another protocol version.
+        protocol: i32;
+        /// With another intent.
+        intent: Intent;
+        /// With another name.
+        name: String;
+        /// With a UUID.
+        uuid: Option<u128>;
+    }
+
+    fn address(&self) -> Address {
+        let mut ip = [0; 16];
+        let family = match self.peer.ip().to_canonical() {
+            std::net::IpAddr::V4(v4) => {
+                ip[..4].copy_from_slice(&v4.octets());
+                family::V4
+            }
+            std::net::IpAddr::V6(v6) => {
+                ip = v6.octets();
+                family::V6
+            }
+        };
+        Address {
+            ip,
+            port: self.peer.port(),
+            family,
+            reserved: 0,
+        }
+    }
+
+    const fn intent_number(&self) -> u32 {
+        match self.intent {
+            Intent::Status => intent::STATUS,
+            Intent::Login => intent::LOGIN,
+            Intent::Transfer => intent::TRANSFER,
+            Intent::Other => 0,
+        }
+    }
+
+    fn login(&self, grants: u64) -> LoginInput {
+        LoginInput {
+            size: size_of_table::<LoginInput>(),
+            protocol: self.protocol,
+            grants,
+            peer: self.address(),
+            intent: self.intent_number(),
+            host: Str::new(&self.virtual_host),
+            server: Str::new(&self.server),
+            name: Str::new(&self.name),
+            uuid: self.uuid.unwrap_or_default().to_be_bytes(),
+            has_uuid: self.uuid.is_some().into(),
+            reserved: 0,
+        }
+    }
+}
+
+/// A running plugin in a test.
+///
+/// Hooks that wait are awaited on the calling thread. Tasks of the plugin run
+/// on threads of their own, and time is the real one. When it is dropped, tasks
+/// are ended and the plugin is destroyed.
+pub struct TestHost<P: Exported> {
+    instance: *mut c_void,
+    state: &'static State,
+    plugin: PhantomData<P>,
+}
+
+impl<P: Exported> fmt::Debug for TestHost<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TestHost({})", P::NAME)
+    }
+}
+
+// SAFETY: hooks of a plugin may be called on any thread.
+unsafe impl<P: Exported> Send for TestHost<P> {}
+// SAFETY: and from several at once.
+unsafe impl<P: Exported> Sync for TestHost<P> {}
+
+/// What the plugin's services know. Leaked: a plugin may keep its tables.
+#[derive(Debug, Default)]
+struct State {
+    table: std::sync::OnceLock<HostTable>,
+    denied: u64,
+    folder: Option<PathBuf>,
+    players: HashMap<String, u64>,
+    metrics: Mutex<Vec<(String, u32, u64)>>,
+    tasks: Mutex<HashMap<u64, Arc<AtomicBool>>>,
+    next_task: AtomicU64,
+    ended: AtomicBool,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+/// How a [`TestHost`] is put together.
+#[derive(Debug, Default)]
+pub struct Setup {
+    denied: u64,
+    folder: Option<PathBuf>,
+    players: HashMap<String, u64>,
+}
+
+impl Setup {
+    /// Nothing special: every declared capability is granted.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// As on a server whose mode does not offer `capability`.
+    #[must_use]
+    pub fn without(mut self, capability: Capability) -> Self {
+        self.denied |= capability.bit();
+        self
+    }
+
+    /// With this data folder; without it asking for one is an error.
+    #[must_use]
+    pub fn data_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// With so many players on a server.
+    #[must_use]
+    pub fn players(mut self, server: impl Into<String>, count: u64) -> Self {
+        self.players.insert(server.into(), count);
+        self
+    }
+
+    /// Makes the plugin from the TOML text of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be used, or the plugin says so.
+    pub fn start<P: Exported>(self, config: &str) -> Result<TestHost<P>, Failure> {
+        let Setup {
+            denied,
+            folder,
+            players,
+        } = self;
+        let state: &'static State = Box::leak(Box::new(State {
+            denied,
+            folder,
+            players,
+            ..State::default()
+        }));
+        let table = state.table.get_or_init(|| HostTable {
+            size: size_of_table::<HostTable>(),
+            api_major: API_VERSION.major,
+            api_minor: API_VERSION.minor,
+            ctx: std::ptr::from_ref(state).cast(),
+            query: Some(query),
+        });
+        let mut instance = std::ptr::null_mut();
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let Some(create) = P::plugin_table().create else {
+            unreachable!("the macro fills the table")
+        };
+        // SAFETY: the table and the state are leaked; the rest is good for the call.
+        let status = unsafe { create(table, Str::new(config), &raw const sink, &raw mut instance) };
+        outcome(collected, status)?;
+        Ok(TestHost {
+            instance,
+            state,
+            plugin: PhantomData,
+        })
+    }
+}
+
+impl<P: Exported> TestHost<P> {
+    /// Makes the plugin from the TOML text of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`Setup::start`].
+    pub fn start(config: &str) -> Result<Self, Failure> {
+        Setup::new().start(config)
+    }
+
+    fn grants(&self) -> u64 {
+        P::DECLARED & !self.state.denied
+    }
+
+    fn table<T>(capability: Capability) -> &'static T {
+        let found = P::hook_refs()
+            .iter()
+            .find(|hook| hook.capability == capability as u32);
+        let Some(hook) = found else {
+            panic!("the plugin does not list the hook `{capability}` in `export_plugin!`")
+        };
+        // SAFETY: the macro made the table for this capability.
+        unsafe { &*hook.table.cast::<T>() }
+    }
+
+    fn ask_async<I: 'static>(&self, capability: Capability, input: &I) -> Result<Answer, Failure> {
+        let hook = Self::table::<AsyncHook<I>>(capability);
+        let mut future: Option<OwnedFuture> = None;
+        let mut collected = Collected::default();
+        let polled = block_on(HOOK_TIME_MAX, |waker| {
+            let sink = collected.sink();
+            let status = if let Some(future) = &mut future {
+                future.poll(waker, Some(&sink))
+            } else {
+                let mut raw = RawFuture::NONE;
+                let waker = export_waker(waker);
+                let start = hook.start?;
+                // SAFETY: the instance lives as long as `self`; the input is
+                // borrowed until the future has been dropped below.
+                let status = unsafe {
+                    start(
+                        self.instance,
+                        input,
+                        &raw const waker,
+                        &raw const sink,
+                        &raw mut raw,
+                    )
+                };
+                if status == status::PENDING {
+                    // SAFETY: the plugin gives the future away.
+                    future = unsafe { OwnedFuture::new(raw) };
+                }
+                status
+            };
+            (status != status::PENDING).then_some(status)
+        });
+        drop(future);
+        match polled {
+            Some(status) => outcome(collected, status),
+            None => Err(Failure {
+                kind: FailureKind::TooSlow,
+                text: format!(
+                    "`{capability}` did not answer in {} s",
+                    HOOK_TIME_MAX.as_secs()
+                ),
+                span: None,
+            }),
+        }
+    }
+
+    fn ask_sync<I: 'static>(&self, capability: Capability, input: &I) -> Result<Answer, Failure> {
+        let hook = Self::table::<SyncHook<I>>(capability);
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let Some(call) = hook.call else {
+            unreachable!("the macro fills the table")
+        };
+        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        let status = unsafe { call(self.instance, input, &raw const sink) };
+        outcome(collected, status)
+    }
+
+    /// Asks `connection.decide`.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin does not list the hook; so do the methods below.
+    pub fn connection_decide(&self, client: &Client) -> Result<Verdict, Failure> {
+        let input = ConnectionInput {
+            size: size_of_table::<ConnectionInput>(),
+            protocol: client.protocol,
+            grants: self.grants(),
+            peer: client.address(),
+            intent: client.intent_number(),
+            host: Str::new(&client.virtual_host),
+            server: Str::new(&client.server),
+        };
+        self.ask_async(Capability::ConnectionDecide, &input)
+            .map(Verdict)
+    }
+
+    /// Asks `handshake.rewrite`, with `host` as what the backend would see.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn handshake_rewrite(&self, client: &Client, host: &str) -> Result<Rewrite, Failure> {
+        let input = HandshakeInput {
+            size: size_of_table::<HandshakeInput>(),
+            protocol: client.protocol,
+            grants: self.grants(),
+            peer: client.address(),
+            intent: client.intent_number(),
+            host: Str::new(&client.virtual_host),
+            current: Str::new(host),
+            server: Str::new(&client.server),
+        };
+        self.ask_sync(Capability::HandshakeRewrite, &input)
+            .map(Rewrite)
+    }
+
+    /// Asks `status.respond`, with `json` as the answer of a backend.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn status_respond(&self, client: &Client, json: &str) -> Result<Reply, Failure> {
+        self.status(client, json, true)
+    }
+
+    /// As [`TestHost::status_respond`], with the answer as the proxy's own.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn status_respond_offline(&self, client: &Client, json: &str) -> Result<Reply, Failure> {
+        self.status(client, json, false)
+    }
+
+    fn status(&self, client: &Client, json: &str, online: bool) -> Result<Reply, Failure> {
+        let input = StatusInput {
+            size: size_of_table::<StatusInput>(),
+            protocol: client.protocol,
+            grants: self.grants(),
+            peer: client.address(),
+            online: online.into(),
+            host: Str::new(&client.virtual_host),
+            server: Str::new(&client.server),
+            current: Str::new(json),
+        };
+        self.ask_async(Capability::StatusRespond, &input).map(Reply)
+    }
+
+    /// Asks `login.decide`.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn login_decide(&self, client: &Client) -> Result<Verdict, Failure> {
+        self.ask_async(Capability::LoginDecide, &client.login(self.grants()))
+            .map(Verdict)
+    }
+
+    /// Asks `route.select`.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn route_select(&self, client: &Client) -> Result<Choice, Failure> {
+        self.ask_async(Capability::RouteSelect, &client.login(self.grants()))
+            .map(Choice)
+    }
+
+    /// Tells `session.observe` of an event of the session with the number `id`.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn session_observe(
+        &self,
+        client: &Client,
+        id: u64,
+        what: Event<'_>,
+    ) -> Result<(), Failure> {
+        let login = client.login(self.grants());
+        let mut input = SessionInput {
+            size: size_of_table::<SessionInput>(),
+            protocol: client.protocol,
+            grants: login.grants,
+            peer: login.peer,
+            event: event::OPENED,
+            session: id,
+            host: login.host,
+            server: login.server,
+            name: login.name,
+            text: Str::EMPTY,
+            serverbound_bytes: 0,
+            clientbound_bytes: 0,
+            duration_ms: 0,
+        };
+        match what {
+            Event::Opened => {}
+            Event::Connected { backend } => {
+                input.event = event::CONNECTED;
+                input.text = Str::new(backend);
+            }
+            Event::Closed {
+                reason,
+                serverbound_bytes,
+                clientbound_bytes,
+                duration,
+            } => {
+                input.event = event::CLOSED;
+                input.text = Str::new(reason);
+                input.serverbound_bytes = serverbound_bytes;
+                input.clientbound_bytes = clientbound_bytes;
+                input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            }
+        }
+        self.ask_sync(Capability::SessionObserve, &input)
+            .map(|_| ())
+    }
+
+    /// The value of a counter of the plugin; `None` when it has no such counter.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.metric(name, metric::COUNTER)
+    }
+
+    /// The value of a gauge of the plugin; `None` when it has no such gauge.
+    #[must_use]
+    pub fn gauge(&self, name: &str) -> Option<i64> {
+        self.metric(name, metric::GAUGE).map(u64::cast_signed)
+    }
+
+    fn metric(&self, name: &str, kind: u32) -> Option<u64> {
+        let metrics = lock(&self.state.metrics);
+        metrics
+            .iter()
+            .find(|metric| metric.0 == name && metric.1 == kind)
+            .map(|metric| metric.2)
+    }
+}
+
+impl<P: Exported> Drop for TestHost<P> {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::Release);
+        for thread in std::mem::take(&mut *lock(&self.state.threads)) {
+            thread.thread().unpark();
+            // A task that panicked has been caught in the plugin.
+            let _ = thread.join();
+        }
+        if let Some(destroy) = P::plugin_table().destroy {
+            // SAFETY: no hook runs, since they borrow `self`; the tasks are over.
+            unsafe { destroy(self.instance) };
+        }
+    }
+}
+
+fn outcome(collected: Collected, status: i32) -> Result<Answer, Failure> {
+    if let Some((code, text, span)) = collected.failure {
+        let kind = match code {
+            failure::PANIC => FailureKind::Panic,
+            failure::CONFIG => FailureKind::Config,
+            _ => FailureKind::Error,
+        };
+        return Err(Failure { kind, text, span });
+    }
+    collected.result(status).map_err(|error| Failure {
+        kind: FailureKind::Error,
+        text: error.to_string(),
+        span: None,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Calls `poll` on this thread until it gives something; `None` when the time
+/// is over.
+fn block_on<T>(time: Duration, mut poll: impl FnMut(&Waker) -> Option<T>) -> Option<T> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let end = Instant::now() + time;
+    loop {
+        if let Some(output) = poll(&waker) {
+            return Some(output);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+// ------------------------------------------------------------------ services
+
+macro_rules! table {
+    ($type:ident { $($field:ident: $function:ident),+ }) => {
+        $type { size: size_of_table::<$type>(), reserved: 0, $($field: Some($function)),+ }
+    };
+}
+
+static TIME: TimeTable = table!(TimeTable { sleep: sleep });
+static TASK: TaskTable = table!(TaskTable {
+    spawn: spawn,
+    abort: abort
+});
+static DATA: DataTable = table!(DataTable { folder: folder });
+static PLAYERS: PlayersTable = table!(PlayersTable { count: count });
+static METRICS: MetricsTable = table!(MetricsTable {
+    register: register,
+    record: record
+});
+static SLEEP: FutureTable = table!(FutureTable {
+    poll: poll_sleep,
+    drop: drop_sleep
+});
+
+/// The log has no table: in a test, `tracing` of plugin and test are one.
+unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *const c_void {
+    match (service, version) {
+        (service::TIME, 1) => (&raw const TIME).cast(),
+        (service::TASK, 1) => (&raw const TASK).cast(),
+        (service::DATA, 1) => (&raw const DATA).cast(),
+        (service::PLAYERS, 1) => (&raw const PLAYERS).cast(),
+        (service::METRICS, 1) => (&raw const METRICS).cast(),
+        _ => std::ptr::null(),
+    }
+}
+
+fn state(ctx: *const c_void) -> &'static State {
+    // SAFETY: the context of the table is the leaked state.
+    unsafe { &*ctx.cast::<State>() }
+}
+
+struct Sleeping {
+    end: Instant,
+    is_armed: bool,
+}
+
+unsafe extern "C" fn sleep(_: *const c_void, millis: u64, future: *mut RawFuture) -> i32 {
+    let end = Instant::now() + Duration::from_millis(millis.min(u64::from(u32::MAX)));
+    let sleeping = Box::new(Sleeping {
+        end,
+        is_armed: false,
+    });
+    // SAFETY: the plugin gives a place to write to.
+    unsafe {
+        *future = RawFuture {
+            data: Box::into_raw(sleeping).cast(),
+            table: &raw const SLEEP,
+        }
+    };
+    status::OK
+}
+
+unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *const Sink) -> i32 {
+    // SAFETY: made by `sleep`.
+    let sleeping = unsafe { &mut *data.cast::<Sleeping>() };
+    let left = sleeping.end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return status::OK;
+    }
+    if !sleeping.is_armed {
+        sleeping.is_armed = true;
+        // SAFETY: the plugin lends its waker for the call.
+        let waker = unsafe { (*import_waker(&*waker)).clone() };
+        thread::spawn(move || {
+            thread::sleep(left);
+            waker.wake();
+        });
+    }
+    status::PENDING
+}
+
+unsafe extern "C" fn drop_sleep(data: *mut c_void) {
+    // SAFETY: made by `sleep`, and dropped once.
+    drop(unsafe { Box::from_raw(data.cast::<Sleeping>()) });
+}
+
+unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32 {
+    let state = state(ctx);
+    // SAFETY: the plugin gives the future away.
+    let Some(mut future) = (unsafe { OwnedFuture::new(future) }) else {
+        return status::ERR;
+    };
+    let number = state.next_task.fetch_add(1, Ordering::Relaxed);
+    let aborted = Arc::new(AtomicBool::new(false));
+    lock(&state.tasks).insert(number, Arc::clone(&aborted));
+    // SAFETY: the plugin gives a place to write to.
+    unsafe { *id = number };
+    let thread = thread::spawn(move || {
+        let is_over = || state.ended.load(Ordering::Acquire) || aborted.load(Ordering::Acquire);
+        let done = std::future::poll_fn(|cx: &mut Context<'_>| {
+            if is_over() || future.poll(cx.waker(), None) != status::PENDING {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        });
+        let mut done = pin!(done);
+        // Wakes now and then to see whether it is over.
+        const LOOK: Duration = Duration::from_millis(20);
+        while block_on(LOOK, |waker| {
+            let polled = Future::poll(done.as_mut(), &mut Context::from_waker(waker));
+            polled.is_ready().then_some(())
+        })
+        .is_none()
+        {}
+    });
+    lock(&state.threads).push(thread);
+    status::OK
+}
+
+unsafe extern "C" fn abort(ctx: *const c_void, id: u64) {
+    if let Some(aborted) = lock(&state(ctx).tasks).get(&id) {
+        aborted.store(true, Ordering::Release);
+    }
+}
+
+unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
+    let made = state(ctx)
+        .folder
+        .as_deref()
+        .map(|folder| std::fs::create_dir_all(folder).map(|()| folder));
+    let (text, done) = match &made {
+        Some(Ok(folder)) => (Path::to_string_lossy(folder), true),
+        Some(Err(error)) => (error.to_string().into(), false),
+        None => (
+            "give the test a data folder with `Setup::data_folder`".into(),
+            false,
+        ),
+    };
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe {
+        let sink = &*sink;
+        match (done, (*sink.table).answer, (*sink.table).fail) {
+            (true, Some(answer), _) => answer(sink.ctx, 0, Str::new(&text)),
+            (false, _, Some(fail)) => fail(
+                sink.ctx,
+                failure::ERROR,
+                Str::new(&text),
+                u64::MAX,
+                u64::MAX,
+            ),
+            _ => status::UNSUPPORTED,
+        };
+    }
+    if done { status::OK } else { status::ERR }
+}
+
+unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
+    let players = &state(ctx).players;
+    // SAFETY: the text is good for the call.
+    let found = match unsafe { server.text() } {
+        "" => Some(players.values().sum()),
+        server => players.get(server).copied(),
+    };
+    found
+        .and_then(|count: u64| i64::try_from(count).ok())
+        .unwrap_or(-1)
+}
+
+unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {
+    // SAFETY: the text is good for the call.
+    let name = unsafe { name.text() };
+    let is_good = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    let mut metrics = lock(&state(ctx).metrics);
+    let found = metrics.iter().position(|metric| metric.0 == name);
+    let index = found.unwrap_or_else(|| {
+        metrics.push((name.to_owned(), kind, 0));
+        metrics.len() - 1
+    });
+    if !is_good || metrics[index].1 != kind {
+        return status::ERR;
+    }
+    // SAFETY: the plugin gives a place to write to.
+    unsafe { *id = index as u64 };
+    status::OK
+}
+
+unsafe extern "C" fn record(ctx: *const c_void, id: u64, value: u64) {
+    let mut metrics = lock(&state(ctx).metrics);
+    let Ok(index) = usize::try_from(id) else {
+        return;
+    };
+    if let Some((_, kind, stored)) = metrics.get_mut(index) {
+        *stored = if *kind == metric::COUNTER {
+            stored.wrapping_add(value)
+        } else {
+            value
+        };
+    }
+}
