@@ -27,6 +27,7 @@
 //! | module | says in one line |
 //! |---|---|
 //! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
+//! | [`manifest`] | what a plugin's file says about itself, read without running it |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
 //! | [`route`] | virtual host to server |
@@ -48,6 +49,7 @@ pub mod escape;
 pub mod forward;
 pub mod limit;
 pub mod listener;
+pub mod manifest;
 pub mod mode;
 pub mod protocol;
 pub mod proxy;

@@ -1,0 +1,688 @@
+//! What a plugin's file says about itself: bytes in, manifest or refusal out.
+//!
+//! Nothing here runs code of the plugin. It is apart from the plugin host, so
+//! that a configuration can be checked against plugins that are never loaded.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use infrarust_plugin_abi::{
+    API_VERSION, Capability, NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_TEXT_BYTES_MAX,
+    NOTE_TYPE, Version, capabilities_in, flag, key,
+};
+use object::Endianness;
+use object::elf::{ET_DYN, FileHeader64, PT_LOAD};
+use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _};
+use semver::VersionReq;
+use thiserror::Error;
+
+use crate::capability::{Offer, Reason, offer};
+use crate::mode::Mode;
+
+/// The ELF machine that this program is built for, and its name (`elf(5)`,
+/// `e_machine`).
+#[cfg(target_arch = "x86_64")]
+const MACHINE: Option<u16> = Some(object::elf::EM_X86_64);
+/// As above.
+#[cfg(target_arch = "aarch64")]
+const MACHINE: Option<u16> = Some(object::elf::EM_AARCH64);
+/// Elsewhere the loader has to find out.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const MACHINE: Option<u16> = None;
+
+/// The longest name of a plugin in bytes, as for servers.
+const NAME_BYTES_MAX: usize = 64;
+/// How many characters of a value from a file an error shows.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// The hooks that this proxy calls.
+pub const HOOKS: [Capability; 6] = [
+    Capability::ConnectionDecide,
+    Capability::HandshakeRewrite,
+    Capability::StatusRespond,
+    Capability::LoginDecide,
+    Capability::RouteSelect,
+    Capability::SessionObserve,
+];
+
+/// What a plugin says about itself. Every value has been checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Its name: `a-z 0-9 _ - .`, 1 to 64 bytes.
+    pub name: String,
+    /// Its version.
+    pub version: semver::Version,
+    /// The versions of the plugin API that it runs on.
+    pub requires: VersionReq,
+    /// The version of the SDK that it was built with: the first two numbers.
+    pub api: (u16, u16),
+    /// Its hooks.
+    pub hooks: CapabilitySet,
+    /// What it does not run without.
+    pub needs: CapabilitySet,
+    /// What it uses where it can.
+    pub wants: CapabilitySet,
+    /// Whether it was built with debug assertions.
+    pub is_debug: bool,
+    /// Whether it brings an async runtime of its own.
+    pub has_runtime: bool,
+    /// Its licence, where it says so.
+    pub license: Option<String>,
+    /// One sentence about it, where it says so.
+    pub description: Option<String>,
+}
+
+/// A set of capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapabilitySet(u64);
+
+impl CapabilitySet {
+    /// The bits, as they cross the border.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether a capability is in it.
+    #[must_use]
+    pub const fn contains(self, capability: Capability) -> bool {
+        self.0 & capability.bit() != 0
+    }
+
+    /// Its capabilities, in the order of their bits.
+    pub fn iter(self) -> impl Iterator<Item = Capability> {
+        capabilities_in(self.0)
+    }
+
+    /// What is in one or the other.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Display for CapabilitySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, capability) in self.iter().enumerate() {
+            write!(f, "{}{capability}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// How a plugin asks for a capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// It has the hook.
+    Hook,
+    /// It does not run without.
+    Need,
+    /// It uses it where it can.
+    Want,
+}
+
+impl Ask {
+    /// The name of the list in which it asks.
+    #[must_use]
+    pub const fn list(self) -> &'static str {
+        match self {
+            Ask::Hook => key::HOOKS,
+            Ask::Need => key::NEEDS,
+            Ask::Want => key::WANTS,
+        }
+    }
+}
+
+/// Something that a plugin asks for and a mode cannot give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack {
+    /// What is missing.
+    pub capability: Capability,
+    /// How the plugin asks for it.
+    pub ask: Ask,
+    /// Why the mode cannot give it.
+    pub reason: Reason,
+}
+
+impl Manifest {
+    /// What `mode` cannot give: hooks, then needs, then wants.
+    #[must_use]
+    pub fn lacks(&self, mode: Mode) -> Vec<Lack> {
+        let lists = [
+            (self.hooks, Ask::Hook),
+            (self.needs, Ask::Need),
+            (self.wants, Ask::Want),
+        ];
+        let mut lacks = Vec::new();
+        for (set, ask) in lists {
+            for capability in set.iter() {
+                if let Offer::No(reason) = offer(mode, capability) {
+                    lacks.push(Lack {
+                        capability,
+                        ask,
+                        reason,
+                    });
+                }
+            }
+        }
+        lacks
+    }
+
+    /// Whether the plugin runs on servers with `mode`.
+    #[must_use]
+    pub fn runs_in(&self, mode: Mode) -> bool {
+        self.lacks(mode).iter().all(|lack| lack.ask == Ask::Want)
+    }
+
+    /// The modes in which it runs, in the order of [`Mode::ALL`].
+    pub fn modes(&self) -> impl Iterator<Item = Mode> {
+        Mode::ALL.into_iter().filter(|mode| self.runs_in(*mode))
+    }
+
+    /// What the plugin may do where the mode is `mode`: what it has declared
+    /// and the mode offers.
+    #[must_use]
+    pub fn grants(&self, mode: Mode) -> CapabilitySet {
+        let declared = self.hooks.union(self.needs).union(self.wants);
+        let granted = declared
+            .iter()
+            .filter(|capability| offer(mode, *capability) == Offer::Yes);
+        CapabilitySet(granted.fold(0, |bits, capability| bits | capability.bit()))
+    }
+}
+
+/// Why a file is not loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The file is no ELF file of this kind of machine.
+    #[error("it is not a 64-bit ELF shared library (it starts with {starts_with})")]
+    NotElf {
+        /// The first bytes, in hexadecimal.
+        starts_with: String,
+    },
+    /// An ELF file that is no library.
+    #[error("it is an ELF file of type {found}, and a plugin has type {ET_DYN} (shared library)")]
+    NotLibrary {
+        /// `e_type`.
+        found: u16,
+    },
+    /// Another machine.
+    #[error("it is built for {}, and this proxy runs on {}", machine(*found), machine(*host))]
+    Machine {
+        /// `e_machine` of the file.
+        found: u16,
+        /// `e_machine` of this program.
+        host: u16,
+    },
+    /// The file is shorter than its headers say.
+    #[error("it is truncated: a segment ends at byte {segment_end}, but the file has {file_bytes}")]
+    Truncated {
+        /// Where a segment would end.
+        segment_end: u64,
+        /// The length of the file.
+        file_bytes: u64,
+    },
+    /// Headers that cannot be read.
+    #[error("its ELF headers are broken: {0}")]
+    Headers(String),
+    /// A library, but none of this proxy's.
+    #[error("it has no plugin manifest")]
+    NoManifest,
+    /// More than one manifest.
+    #[error("it has {0} plugin manifests, and a plugin has one")]
+    ManyManifests(usize),
+    /// A manifest of another layout.
+    #[error("its manifest has format {found}, and this proxy knows format {known}")]
+    Format {
+        /// In the file.
+        found: u16,
+        /// Here.
+        known: u16,
+    },
+    /// A manifest whose bytes contradict themselves.
+    #[error("its manifest is broken: {0}")]
+    Broken(String),
+    /// A value that must be there.
+    #[error("its manifest has no `{0}`")]
+    Missing(&'static str),
+    /// A value that cannot be used.
+    #[error("its manifest says `{key} = {value}`: {why}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The value, as far as it is shown.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Tables of another meaning.
+    #[error("it is built with plugin API {}.{}, and this proxy offers {host}", found.0, found.1)]
+    Api {
+        /// In the file.
+        found: (u16, u16),
+        /// Here.
+        host: Version,
+    },
+    /// A newer plugin API.
+    #[error("it requires plugin API {requires}, and this proxy offers {host}")]
+    Requires {
+        /// In the file.
+        requires: String,
+        /// Here.
+        host: Version,
+    },
+    /// Capabilities that this proxy has never heard of.
+    #[error(
+        "it lists {} in `{list}`, which this proxy does not know",
+        names(named)
+    )]
+    Unknown {
+        /// `hooks` or `needs`.
+        list: &'static str,
+        /// Their names, or their bits where they have none.
+        named: Vec<String>,
+    },
+    /// Capabilities that this proxy knows, but cannot give to plugins.
+    #[error("it lists `{capability}` in `hooks`, which this proxy does not call")]
+    NoHook {
+        /// Which.
+        capability: Capability,
+    },
+    /// Bits and names tell different things.
+    #[error("its manifest lists {named} in `{list}`, but its bits say {bits}")]
+    Disagree {
+        /// The list.
+        list: &'static str,
+        /// What the names say.
+        named: String,
+        /// What the bits say.
+        bits: String,
+    },
+    /// A panic would end the proxy.
+    #[error("it is built with `panic = \"abort\"`: a panic in it would end the proxy")]
+    PanicAbort,
+}
+
+impl Refusal {
+    /// The way out: a clause in the imperative.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Refusal::NotElf { .. } | Refusal::NotLibrary { .. } => {
+                "build the plugin with `crate-type = [\"cdylib\"]` on Linux".to_owned()
+            }
+            Refusal::Machine { host, .. } => {
+                format!("build the plugin for {}", machine(*host))
+            }
+            Refusal::Truncated { .. } => {
+                "copy the file again; the copy was perhaps not finished".to_owned()
+            }
+            Refusal::Headers(_) | Refusal::Broken(_) | Refusal::Disagree { .. } => {
+                "build the plugin again, and copy it as it is".to_owned()
+            }
+            Refusal::NoManifest => {
+                "write `export_plugin!` in the plugin's crate; a library that is no plugin does \
+                 not belong here"
+                    .to_owned()
+            }
+            Refusal::ManyManifests(_) => "write `export_plugin!` once per library".to_owned(),
+            Refusal::Missing(_) | Refusal::Value { .. } => {
+                "correct `Cargo.toml` or `export_plugin!`, and build the plugin again".to_owned()
+            }
+            Refusal::Format { found, known } if found < known => {
+                "build the plugin with a newer `infrarust-plugin-api`".to_owned()
+            }
+            Refusal::Format { .. } => "use a newer proxy, or an older plugin".to_owned(),
+            Refusal::Api { host, .. } => format!(
+                "build the plugin with `infrarust-plugin-api = \"{}.{}\"`, or use the proxy that \
+                 it was made for",
+                host.major, host.minor
+            ),
+            Refusal::Requires { .. } | Refusal::Unknown { .. } | Refusal::NoHook { .. } => {
+                "use a newer proxy, or an older version of the plugin".to_owned()
+            }
+            Refusal::PanicAbort => {
+                "write `panic = \"unwind\"` in the profile of the plugin's workspace".to_owned()
+            }
+        }
+    }
+}
+
+fn machine(number: u16) -> String {
+    match number {
+        object::elf::EM_X86_64 => "x86_64".to_owned(),
+        object::elf::EM_AARCH64 => "aarch64".to_owned(),
+        object::elf::EM_RISCV => "riscv".to_owned(),
+        object::elf::EM_386 => "x86".to_owned(),
+        object::elf::EM_ARM => "arm".to_owned(),
+        number => format!("ELF machine {number}"),
+    }
+}
+
+fn names(names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A text from the file, safe to show.
+fn shown(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN_CHARS_MAX)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Reads the manifest of a plugin from the bytes of its file.
+///
+/// # Errors
+///
+/// A [`Refusal`] when the file must not be loaded: it is no plugin, damaged,
+/// for another machine or API, or would end the proxy when it panics.
+pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
+    descriptor(file).and_then(parse)
+}
+
+/// Finds the descriptor of the note, and checks that the file is whole.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
+    let headers = |error: object::Error| Refusal::Headers(error.to_string());
+    let header = FileHeader64::<Endianness>::parse(file).map_err(|_| Refusal::NotElf {
+        starts_with: file
+            .iter()
+            .take(4)
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(" "),
+    })?;
+    let endian = header.endian().map_err(headers)?;
+    let found = header.e_machine(endian);
+    if let Some(host) = MACHINE
+        && found != host
+    {
+        return Err(Refusal::Machine { found, host });
+    }
+    let kind = header.e_type(endian);
+    if kind != ET_DYN {
+        return Err(Refusal::NotLibrary { found: kind });
+    }
+    let segments = header
+        .program_headers(endian, file)
+        .map_err(|_| Refusal::Truncated {
+            segment_end: header.e_phoff(endian).saturating_add(
+                u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian)),
+            ),
+            file_bytes: file.len() as u64,
+        })?;
+    // The loader maps what the headers say and is killed by the first touch
+    // behind the end of the file.
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.p_type(endian) == PT_LOAD)
+    {
+        let segment_end = segment
+            .p_offset(endian)
+            .saturating_add(segment.p_filesz(endian));
+        if segment_end > file.len() as u64 {
+            return Err(Refusal::Truncated {
+                segment_end,
+                file_bytes: file.len() as u64,
+            });
+        }
+    }
+
+    // Segments first: they stay when a library is stripped of its headers.
+    let mut found = Vec::new();
+    for segment in segments {
+        if let Ok(Some(notes)) = segment.notes(endian, file) {
+            ours(notes, endian, &mut found);
+        }
+    }
+    // Then sections: tools that grow a library may move a note out of its segment.
+    if found.is_empty()
+        && let Ok(sections) = header.section_headers(endian, file)
+    {
+        for section in sections {
+            if let Ok(Some(notes)) = section.notes(endian, file) {
+                ours(notes, endian, &mut found);
+            }
+        }
+    }
+    match found[..] {
+        [] => Err(Refusal::NoManifest),
+        [one] => Ok(one),
+        _ => Err(Refusal::ManyManifests(found.len())),
+    }
+}
+
+fn ours<'a>(
+    mut notes: NoteIterator<'a, FileHeader64<Endianness>>,
+    endian: Endianness,
+    found: &mut Vec<&'a [u8]>,
+) {
+    while let Ok(Some(note)) = notes.next() {
+        if note.name() == NOTE_NAME.as_bytes()
+            && note.n_type(endian) == NOTE_TYPE
+            // One note may lie in two segments.
+            && !found.iter().any(|other| other.as_ptr() == note.desc().as_ptr())
+        {
+            found.push(note.desc());
+        }
+    }
+}
+
+/// The fixed part, in the order of its bytes.
+struct Fixed {
+    api: (u16, u16),
+    flags: u16,
+    hooks: u64,
+    needs: u64,
+    wants: u64,
+}
+
+/// Reads the descriptor of a manifest.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn parse(descriptor: &[u8]) -> Result<Manifest, Refusal> {
+    let (fixed, text) = split(descriptor)?;
+    let host = API_VERSION;
+    if !Version::new(fixed.api.0, fixed.api.1, 0).same_abi(host) {
+        return Err(Refusal::Api {
+            found: fixed.api,
+            host,
+        });
+    }
+    let texts = texts(text)?;
+    let required = |key: &'static str| texts.get(key).copied().ok_or(Refusal::Missing(key));
+    let value = |key: &'static str, why: String| {
+        let value = shown(texts.get(key).copied().unwrap_or_default());
+        Refusal::Value { key, value, why }
+    };
+
+    let name = required(key::NAME)?;
+    let is_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_name) {
+        return Err(value(
+            key::NAME,
+            "a name is 1 to 64 of a to z, digits, `-`, `_` and `.`".to_owned(),
+        ));
+    }
+    let version = semver::Version::parse(required(key::VERSION)?)
+        .map_err(|error| value(key::VERSION, error.to_string()))?;
+    let requires = VersionReq::parse(required(key::REQUIRES)?)
+        .map_err(|error| value(key::REQUIRES, error.to_string()))?;
+    let offered = semver::Version::new(host.major.into(), host.minor.into(), host.patch.into());
+    if !requires.matches(&offered) {
+        return Err(Refusal::Requires {
+            requires: requires.to_string(),
+            host,
+        });
+    }
+
+    let hooks = set(
+        key::HOOKS,
+        fixed.hooks,
+        texts.get(key::HOOKS).copied(),
+        true,
+    )?;
+    let needs = set(
+        key::NEEDS,
+        fixed.needs,
+        texts.get(key::NEEDS).copied(),
+        true,
+    )?;
+    let wants = set(
+        key::WANTS,
+        fixed.wants,
+        texts.get(key::WANTS).copied(),
+        false,
+    )?;
+    if let Some(capability) = hooks.iter().find(|capability| !HOOKS.contains(capability)) {
+        return Err(Refusal::NoHook { capability });
+    }
+    if fixed.flags & flag::PANIC_UNWIND == 0 {
+        return Err(Refusal::PanicAbort);
+    }
+    let optional = |key| texts.get(key).map(|text| (*text).to_owned());
+    Ok(Manifest {
+        name: name.to_owned(),
+        version,
+        requires,
+        api: fixed.api,
+        hooks,
+        needs,
+        wants,
+        is_debug: fixed.flags & flag::DEBUG != 0,
+        has_runtime: fixed.flags & flag::RUNTIME != 0,
+        license: optional(key::LICENSE),
+        description: optional(key::DESCRIPTION),
+    })
+}
+
+fn split(descriptor: &[u8]) -> Result<(Fixed, &[u8]), Refusal> {
+    let mut rest = descriptor;
+    // The format comes first: what follows it depends on it.
+    let format = u16::from_le_bytes(take(&mut rest)?);
+    if format != NOTE_FORMAT {
+        return Err(Refusal::Format {
+            found: format,
+            known: NOTE_FORMAT,
+        });
+    }
+    let fixed = Fixed {
+        api: (
+            u16::from_le_bytes(take(&mut rest)?),
+            u16::from_le_bytes(take(&mut rest)?),
+        ),
+        flags: u16::from_le_bytes(take(&mut rest)?),
+        hooks: u64::from_le_bytes(take(&mut rest)?),
+        needs: u64::from_le_bytes(take(&mut rest)?),
+        wants: u64::from_le_bytes(take(&mut rest)?),
+    };
+    let announced = u32::from_le_bytes(take(&mut rest)?);
+    let len = usize::try_from(announced).unwrap_or(usize::MAX);
+    if len > NOTE_TEXT_BYTES_MAX {
+        return Err(Refusal::Broken(format!(
+            "its text has {announced} bytes, and at most {NOTE_TEXT_BYTES_MAX} are read"
+        )));
+    }
+    let text = rest.get(..len).ok_or_else(|| {
+        Refusal::Broken(format!(
+            "its text has {announced} bytes, and {} are there",
+            rest.len()
+        ))
+    })?;
+    Ok((fixed, text))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Refusal> {
+    let (taken, left) = rest.split_first_chunk().ok_or_else(|| {
+        Refusal::Broken(format!("it ends before its first {NOTE_FIXED_BYTES} bytes"))
+    })?;
+    *rest = left;
+    Ok(*taken)
+}
+
+/// The values by their keys. Keys that nobody knows are passed over; a known
+/// one must not come twice.
+fn texts(text: &[u8]) -> Result<BTreeMap<&str, &str>, Refusal> {
+    let text = std::str::from_utf8(text)
+        .map_err(|error| Refusal::Broken(format!("its text is not UTF-8: {error}")))?;
+    let mut texts = BTreeMap::new();
+    for pair in text.split_terminator('\0') {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Refusal::Broken(format!(
+                "`{}` is no `key=value`",
+                shown(pair)
+            )));
+        };
+        if texts.insert(key, value).is_some() {
+            return Err(Refusal::Broken(format!("`{}` is there twice", shown(key))));
+        }
+    }
+    Ok(texts)
+}
+
+/// Holds the bits of a list against its names.
+fn set(
+    list: &'static str,
+    bits: u64,
+    names: Option<&str>,
+    is_binding: bool,
+) -> Result<CapabilitySet, Refusal> {
+    let names: Vec<&str> = names
+        .map(|names| names.split(',').collect())
+        .unwrap_or_default();
+    let mut named = 0;
+    let mut unknown = Vec::new();
+    for name in &names {
+        match name.parse::<Capability>() {
+            Ok(capability) => named |= capability.bit(),
+            Err(_) => unknown.push(shown(name)),
+        }
+    }
+    let known = Capability::ALL
+        .iter()
+        .fold(0, |bits, capability| bits | capability.bit());
+    let strange = bits & !known;
+    if is_binding && (strange != 0 || !unknown.is_empty()) {
+        if unknown.is_empty() {
+            unknown = (0..u64::BITS)
+                .filter(|bit| strange & (1 << bit) != 0)
+                .map(|bit| format!("bit {bit}"))
+                .collect();
+        }
+        return Err(Refusal::Unknown {
+            list,
+            named: unknown,
+        });
+    }
+    // What is wanted and unknown is not given, and that is all.
+    if bits & known != named {
+        let text = |bits| match CapabilitySet(bits) {
+            CapabilitySet(0) => "none".to_owned(),
+            set => set.to_string(),
+        };
+        return Err(Refusal::Disagree {
+            list,
+            named: text(named),
+            bits: text(bits & known),
+        });
+    }
+    Ok(CapabilitySet(named))
+}
+
+#[cfg(test)]
+mod tests;
