@@ -32,6 +32,7 @@
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
 //! | [`route`] | virtual host to server |
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
+//! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | [`limit`] | how many, how often, how long undecided |
 //! | [`proxy`], [`snapshot`], `status_answers` | what connections share |
@@ -51,6 +52,7 @@ pub mod limit;
 pub mod listener;
 pub mod manifest;
 pub mod mode;
+pub mod plugin;
 pub mod protocol;
 pub mod proxy;
 pub mod proxy_protocol;

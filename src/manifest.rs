@@ -215,10 +215,10 @@ pub enum Refusal {
         host: u16,
     },
     /// The file is shorter than its headers say.
-    #[error("it is truncated: a segment ends at byte {segment_end}, but the file has {file_bytes}")]
+    #[error("it is truncated: its headers lead to byte {end}, but the file has {file_bytes}")]
     Truncated {
-        /// Where a segment would end.
-        segment_end: u64,
+        /// Where a segment, or a table of headers, would end.
+        end: u64,
         /// The length of the file.
         file_bytes: u64,
     },
@@ -416,29 +416,30 @@ pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
     if kind != ET_DYN {
         return Err(Refusal::NotLibrary { found: kind });
     }
-    let segments = header
-        .program_headers(endian, file)
-        .map_err(|_| Refusal::Truncated {
-            segment_end: header.e_phoff(endian).saturating_add(
-                u64::from(header.e_phnum(endian)) * u64::from(header.e_phentsize(endian)),
-            ),
-            file_bytes: file.len() as u64,
-        })?;
+    let file_bytes = file.len() as u64;
+    let table_end = |offset: u64, entries: u16, entry_bytes: u16| {
+        offset.saturating_add(u64::from(entries) * u64::from(entry_bytes))
+    };
+    let segments = header.program_headers(endian, file).map_err(|_| {
+        let (entries, bytes) = (header.e_phnum(endian), header.e_phentsize(endian));
+        let end = table_end(header.e_phoff(endian), entries, bytes);
+        Refusal::Truncated { end, file_bytes }
+    })?;
     // The loader maps what the headers say and is killed by the first touch
-    // behind the end of the file.
-    for segment in segments
+    // behind the end of the file. The table of sections stands at the end: with
+    // it gone, the rest is not to be trusted either.
+    let load = segments
         .iter()
-        .filter(|segment| segment.p_type(endian) == PT_LOAD)
-    {
-        let segment_end = segment
+        .filter(|segment| segment.p_type(endian) == PT_LOAD);
+    let ends = load.map(|segment| {
+        segment
             .p_offset(endian)
-            .saturating_add(segment.p_filesz(endian));
-        if segment_end > file.len() as u64 {
-            return Err(Refusal::Truncated {
-                segment_end,
-                file_bytes: file.len() as u64,
-            });
-        }
+            .saturating_add(segment.p_filesz(endian))
+    });
+    let (entries, bytes) = (header.e_shnum(endian), header.e_shentsize(endian));
+    let sections_end = table_end(header.e_shoff(endian), entries, bytes);
+    if let Some(end) = ends.chain([sections_end]).find(|end| *end > file_bytes) {
+        return Err(Refusal::Truncated { end, file_bytes });
     }
 
     // Segments first: they stay when a library is stripped of its headers.

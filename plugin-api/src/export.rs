@@ -149,6 +149,10 @@ macro_rules! export_plugin {
                 &raw const ENTRY
             }
 
+            // Alive in tests too, where nothing is exported.
+            #[used]
+            static ENTRY_FN: extern "C" fn() -> *const abi::Entry = infrarust_plugin_entry_v1;
+
             unsafe impl $crate::__private::Exported for $plugin {
                 const NAME: &'static str = $name;
                 const DECLARED: u64 = abi::mask(HOOKS) | abi::mask(NEEDS) | abi::mask(WANTS);

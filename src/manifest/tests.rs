@@ -306,7 +306,7 @@ fn files_are_told_apart() {
     assert_eq!(
         read(&short),
         Err(Refusal::Truncated {
-            segment_end: 9000,
+            end: 9000,
             file_bytes
         })
     );

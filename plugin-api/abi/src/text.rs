@@ -15,6 +15,13 @@ pub struct Str {
     pub len: usize,
 }
 
+// SAFETY: nobody writes to the bytes while they are lent.
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+unsafe impl Send for Str {}
+// SAFETY: as above.
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+unsafe impl Sync for Str {}
+
 impl Str {
     /// An empty text.
     pub const EMPTY: Str = Str {

@@ -1,0 +1,669 @@
+//! The hooks of a server: who is asked, in which order, and what a failure means.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::poll;
+use infrarust_plugin_abi::{
+    Address, AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, SessionInput,
+    StatusInput, Str, SyncHook, answer, event, family, intent,
+};
+
+use super::ffi::{self, Answer, Failure, FailureKind, HookCall};
+use super::health::Kind;
+use super::registry::{Generation, OnFailure};
+use crate::mode::Mode;
+use crate::protocol::handshake::Intent;
+
+/// The longest text for a player in bytes.
+const REFUSAL_BYTES_MAX: usize = 4096;
+/// The longest host for a backend in bytes: the handshake's own limit.
+const HOST_BYTES_MAX: usize = 255;
+/// The longest status answer in characters: the limit of its packet.
+const STATUS_CHARS_MAX: usize = 32_767;
+/// The same in bytes, whatever the characters.
+const STATUS_BYTES_MAX: usize = STATUS_CHARS_MAX * 4;
+/// The longest id of a server in bytes.
+const SERVER_BYTES_MAX: usize = 64;
+/// Read by a player when a plugin that has to agree has failed.
+const FAILED_TEXT: &str = "The proxy could not check your connection. Please try again later.";
+/// Read by a player when a plugin refuses without a reason.
+const REFUSED_TEXT: &str = "You may not join this server.";
+
+/// What every hook is told about a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Its true address.
+    pub peer: SocketAddr,
+    /// The protocol version it has announced; -1 before there were any.
+    pub protocol: i32,
+    /// What it wants.
+    pub intent: Intent,
+    /// The cleaned virtual host; may be empty.
+    pub virtual_host: &'a str,
+    /// The id of the server that it leads to; may be empty.
+    pub server: &'a str,
+}
+
+/// Who a client claims to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Player<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The UUID, where it claims one.
+    pub uuid: Option<u128>,
+}
+
+/// What has happened to a session.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionEvent<'a> {
+    /// A player has a place on a server.
+    Opened,
+    /// The backend has taken the connection.
+    Connected {
+        /// Its address.
+        backend: &'a str,
+    },
+    /// The session is over.
+    Closed {
+        /// Why, as in the log.
+        reason: &'a str,
+        /// Bytes from the client to the backend.
+        serverbound_bytes: u64,
+        /// Bytes from the backend to the client.
+        clientbound_bytes: u64,
+        /// Time since it opened.
+        duration: Duration,
+    },
+}
+
+/// A client must not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The plugin that has decided.
+    pub plugin: String,
+    /// What the player reads; `None`: the connection is closed without a word.
+    pub text: Option<String>,
+    /// Whether the plugin has failed rather than decided.
+    pub is_failure: bool,
+}
+
+/// A plugin has chosen another server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// The plugin.
+    pub plugin: String,
+    /// The server.
+    pub server: String,
+}
+
+/// A plugin at one hook.
+#[derive(Debug)]
+struct Attached<H: 'static> {
+    generation: Arc<Generation>,
+    grants: u64,
+    hook: &'static H,
+}
+
+type Point<H> = Box<[Attached<H>]>;
+
+/// The plugins of one server at each hook, in the order of the configuration.
+///
+/// It never changes; a connection keeps the one it began with. Asking a hook
+/// without plugins is one look at a length.
+#[derive(Debug, Default)]
+pub struct HookSet {
+    connection: Point<AsyncHook<ConnectionInput>>,
+    handshake: Point<SyncHook<HandshakeInput>>,
+    status: Point<AsyncHook<StatusInput>>,
+    login: Point<AsyncHook<LoginInput>>,
+    route: Point<AsyncHook<LoginInput>>,
+    session: Point<SyncHook<SessionInput>>,
+}
+
+/// What a failure means where the operator has not said.
+#[derive(Clone, Copy)]
+struct Rule {
+    hook: Capability,
+    on_failure: OnFailure,
+}
+
+const CONNECTION: Rule = Rule {
+    hook: Capability::ConnectionDecide,
+    on_failure: OnFailure::Deny,
+};
+const HANDSHAKE: Rule = Rule {
+    hook: Capability::HandshakeRewrite,
+    on_failure: OnFailure::Continue,
+};
+const STATUS: Rule = Rule {
+    hook: Capability::StatusRespond,
+    on_failure: OnFailure::Continue,
+};
+const LOGIN: Rule = Rule {
+    hook: Capability::LoginDecide,
+    on_failure: OnFailure::Deny,
+};
+const ROUTE: Rule = Rule {
+    hook: Capability::RouteSelect,
+    on_failure: OnFailure::Continue,
+};
+const SESSION: Rule = Rule {
+    hook: Capability::SessionObserve,
+    on_failure: OnFailure::Continue,
+};
+
+impl HookSet {
+    pub(super) fn new<'a>(plugins: impl Iterator<Item = &'a Arc<Generation>>, mode: Mode) -> Self {
+        let plugins: Vec<(&Arc<Generation>, u64)> = plugins
+            .map(|plugin| (plugin, plugin.manifest.grants(mode).bits()))
+            .collect();
+        fn point<H>(
+            plugins: &[(&Arc<Generation>, u64)],
+            hook: impl Fn(&ffi::Hooks) -> Option<&'static H>,
+        ) -> Point<H> {
+            let attach = |(generation, grants): &(&Arc<Generation>, u64)| {
+                let hook = hook(&generation.image.hooks)?;
+                Some(Attached {
+                    generation: Arc::clone(generation),
+                    grants: *grants,
+                    hook,
+                })
+            };
+            plugins.iter().filter_map(attach).collect()
+        }
+        Self {
+            connection: point(&plugins, |hooks| hooks.connection),
+            handshake: point(&plugins, |hooks| hooks.handshake),
+            status: point(&plugins, |hooks| hooks.status),
+            login: point(&plugins, |hooks| hooks.login),
+            route: point(&plugins, |hooks| hooks.route),
+            session: point(&plugins, |hooks| hooks.session),
+        }
+    }
+
+    /// Whether no plugin has a hook here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.connection.is_empty()
+            && self.handshake.is_empty()
+            && self.status.is_empty()
+            && self.login.is_empty()
+            && self.route.is_empty()
+            && self.session.is_empty()
+    }
+
+    /// Asks `connection.decide`. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal; the plugins after it are not asked.
+    pub async fn connection_decide(&self, client: &Client<'_>) -> Result<(), Refusal> {
+        for plugin in &self.connection {
+            let input = ConnectionInput {
+                size: size_of_table::<ConnectionInput>(),
+                protocol: client.protocol,
+                grants: plugin.grants,
+                peer: address(client.peer),
+                intent: intent_number(client.intent),
+                host: Str::new(client.virtual_host),
+                server: Str::new(client.server),
+            };
+            let answer = plugin.ask(CONNECTION, &input, REFUSAL_BYTES_MAX).await;
+            plugin.verdict(CONNECTION, answer)?;
+        }
+        Ok(())
+    }
+
+    /// Asks `handshake.rewrite`: the host that the backend sees, if it is
+    /// another than `current`.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed whose failure the operator wants to count.
+    pub fn handshake_rewrite(
+        &self,
+        client: &Client<'_>,
+        current: &str,
+    ) -> Result<Option<String>, Refusal> {
+        let mut chosen: Option<String> = None;
+        for plugin in &self.handshake {
+            let input = HandshakeInput {
+                size: size_of_table::<HandshakeInput>(),
+                protocol: client.protocol,
+                grants: plugin.grants,
+                peer: address(client.peer),
+                intent: intent_number(client.intent),
+                host: Str::new(client.virtual_host),
+                current: Str::new(chosen.as_deref().unwrap_or(current)),
+                server: Str::new(client.server),
+            };
+            let answer = plugin.call(HANDSHAKE, &input, HOST_BYTES_MAX);
+            let answer = answer.and_then(|answer| replaced(answer, check_host));
+            if let Some(host) = plugin.settle(HANDSHAKE, answer)?.flatten() {
+                chosen = Some(host);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Asks `status.respond`: the answer, if it is another than `json`.
+    /// Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin wants the connection closed without an answer, or has
+    /// failed and the operator wants that to count.
+    pub async fn status_respond(
+        &self,
+        client: &Client<'_>,
+        is_online: bool,
+        json: &str,
+    ) -> Result<Option<String>, Refusal> {
+        let mut chosen: Option<String> = None;
+        for plugin in &self.status {
+            let replaced = {
+                let input = StatusInput {
+                    size: size_of_table::<StatusInput>(),
+                    protocol: client.protocol,
+                    grants: plugin.grants,
+                    peer: address(client.peer),
+                    online: is_online.into(),
+                    host: Str::new(client.virtual_host),
+                    server: Str::new(client.server),
+                    current: Str::new(chosen.as_deref().unwrap_or(json)),
+                };
+                let answer = plugin.ask(STATUS, &input, STATUS_BYTES_MAX).await;
+                if answer
+                    .as_ref()
+                    .is_ok_and(|answer| answer.code == answer::DROP)
+                {
+                    return Err(plugin.refusal(None, false));
+                }
+                answer.and_then(|answer| replaced(answer, check_status))
+            };
+            if let Some(json) = plugin.settle(STATUS, replaced)?.flatten() {
+                chosen = Some(json);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Asks `login.decide`. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal; the plugins after it are not asked.
+    pub async fn login_decide(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+    ) -> Result<(), Refusal> {
+        for plugin in &self.login {
+            let input = login(client, player, plugin.grants);
+            let answer = plugin.ask(LOGIN, &input, REFUSAL_BYTES_MAX).await;
+            plugin.verdict(LOGIN, answer)?;
+        }
+        Ok(())
+    }
+
+    /// Asks `route.select`: another server, if a plugin has chosen one of
+    /// those that `exists` knows. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed whose failure the operator wants to count.
+    pub async fn route_select(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        exists: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<Option<Selected>, Refusal> {
+        for plugin in &self.route {
+            let input = login(client, player, plugin.grants);
+            let answer = plugin.ask(ROUTE, &input, SERVER_BYTES_MAX).await;
+            let answer = answer.and_then(|answer| {
+                replaced(answer, |server| {
+                    if exists(server) {
+                        Ok(())
+                    } else {
+                        Err(format!("there is no server `{}`", server.escape_debug()))
+                    }
+                })
+            });
+            if let Some(server) = plugin.settle(ROUTE, answer)?.flatten() {
+                return Ok(Some(Selected {
+                    plugin: plugin.id().to_owned(),
+                    server,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells `session.observe`. `session` is the same number in all events of a
+    /// session.
+    pub fn session_observe(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        session: u64,
+        what: SessionEvent<'_>,
+    ) {
+        for plugin in &self.session {
+            let mut input = SessionInput {
+                size: size_of_table::<SessionInput>(),
+                protocol: client.protocol,
+                grants: plugin.grants,
+                peer: address(client.peer),
+                event: event::OPENED,
+                session,
+                host: Str::new(client.virtual_host),
+                server: Str::new(client.server),
+                name: Str::new(player.name),
+                text: Str::EMPTY,
+                serverbound_bytes: 0,
+                clientbound_bytes: 0,
+                duration_ms: 0,
+            };
+            match what {
+                SessionEvent::Opened => {}
+                SessionEvent::Connected { backend } => {
+                    input.event = event::CONNECTED;
+                    input.text = Str::new(backend);
+                }
+                SessionEvent::Closed {
+                    reason,
+                    serverbound_bytes,
+                    clientbound_bytes,
+                    duration,
+                } => {
+                    input.event = event::CLOSED;
+                    input.text = Str::new(reason);
+                    input.serverbound_bytes = serverbound_bytes;
+                    input.clientbound_bytes = clientbound_bytes;
+                    input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                }
+            }
+            if let Err(problem) = plugin.call(SESSION, &input, 0) {
+                plugin.note(SESSION, &problem, OnFailure::Continue);
+            }
+        }
+    }
+}
+
+/// A failure of a hook, counted as what.
+struct Trouble {
+    kind: Kind,
+    text: String,
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Panic => Kind::Panic,
+            FailureKind::BadAnswer => Kind::BadAnswer,
+            FailureKind::Error | FailureKind::Config => Kind::Error,
+        };
+        Self {
+            kind,
+            text: failure.to_string(),
+        }
+    }
+}
+
+fn bad_answer(text: String) -> Trouble {
+    Trouble {
+        kind: Kind::BadAnswer,
+        text,
+    }
+}
+
+impl<H> Attached<H> {
+    fn id(&self) -> &str {
+        &self.generation.spec.id
+    }
+
+    fn refusal(&self, text: Option<String>, is_failure: bool) -> Refusal {
+        Refusal {
+            plugin: self.id().to_owned(),
+            text,
+            is_failure,
+        }
+    }
+
+    fn instance(&self) -> Result<&ffi::Instance, Trouble> {
+        if self.generation.health.is_quarantined() {
+            let text = "it is quarantined and was not asked".to_owned();
+            return Err(Trouble {
+                kind: Kind::Quarantined,
+                text,
+            });
+        }
+        self.generation.health.called();
+        let gone = || bad_answer("it has ended".to_owned());
+        self.generation.instance().ok_or_else(gone)
+    }
+
+    fn note(&self, rule: Rule, trouble: &Trouble, on_failure: OnFailure) {
+        let consequence = match on_failure {
+            OnFailure::Continue => "the connection goes on",
+            OnFailure::Deny => "the connection is refused",
+        };
+        self.generation
+            .health
+            .failed(rule.hook.name(), trouble.kind, &trouble.text, consequence);
+    }
+
+    /// What a failure means for the connection: nothing (`None`), or its end.
+    fn settle<T>(&self, rule: Rule, answer: Result<T, Trouble>) -> Result<Option<T>, Refusal> {
+        let trouble = match answer {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(trouble) => trouble,
+        };
+        let on_failure = self.generation.spec.on_failure.unwrap_or(rule.on_failure);
+        self.note(rule, &trouble, on_failure);
+        match on_failure {
+            OnFailure::Continue => Ok(None),
+            OnFailure::Deny => Err(self.refusal(Some(FAILED_TEXT.to_owned()), true)),
+        }
+    }
+
+    fn verdict(&self, rule: Rule, answer: Result<Answer, Trouble>) -> Result<(), Refusal> {
+        let answer = answer.and_then(|answer| match answer.code {
+            answer::PASS | answer::REFUSE | answer::DROP => Ok(answer),
+            code => Err(unknown_code(code)),
+        });
+        let Some(answer) = self.settle(rule, answer)? else {
+            return Ok(());
+        };
+        match answer.code {
+            answer::PASS => Ok(()),
+            answer::DROP => Err(self.refusal(None, false)),
+            _ if answer.text.is_empty() => Err(self.refusal(Some(REFUSED_TEXT.to_owned()), false)),
+            _ => Err(self.refusal(Some(answer.text), false)),
+        }
+    }
+}
+
+impl<I> Attached<SyncHook<I>> {
+    fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Result<Answer, Trouble> {
+        let instance = self.instance()?;
+        let _busy = self.generation.token.hook(rule.hook);
+        Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
+    }
+}
+
+impl<I: Sync> Attached<AsyncHook<I>> {
+    async fn ask(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Result<Answer, Trouble> {
+        let instance = self.instance()?;
+        let token = self.generation.token;
+        let mut call = HookCall::new(instance, self.hook, input, text_bytes_max, token, rule.hook);
+        // Most hooks answer at once, and need no timer.
+        if let std::task::Poll::Ready(answer) = poll!(&mut call) {
+            return Ok(answer?);
+        }
+        let deadline = self.generation.deadline;
+        match tokio::time::timeout(deadline, call).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => {
+                let text = format!(
+                    "it did not answer within its deadline of {} ms",
+                    deadline.as_millis()
+                );
+                Err(Trouble {
+                    kind: Kind::Overrun,
+                    text,
+                })
+            }
+        }
+    }
+}
+
+fn unknown_code(code: u32) -> Trouble {
+    bad_answer(format!(
+        "it gave the answer {code}, which this hook does not know"
+    ))
+}
+
+/// The text that takes the place of another, if the answer says so and the
+/// text can.
+fn replaced(
+    answer: Answer,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<Option<String>, Trouble> {
+    match answer.code {
+        answer::PASS => Ok(None),
+        answer::REPLACE => {
+            check(&answer.text).map_err(bad_answer)?;
+            Ok(Some(answer.text))
+        }
+        code => Err(unknown_code(code)),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    if host.is_empty() {
+        return Err("it chose an empty host".to_owned());
+    }
+    // A zero byte would begin a tail that a backend may trust.
+    match host
+        .chars()
+        .find(|c| c.is_control() || c.is_whitespace() || *c == char::REPLACEMENT_CHARACTER)
+    {
+        Some(c) => Err(format!("it chose a host with `{}`", c.escape_default())),
+        None => Ok(()),
+    }
+}
+
+fn check_status(json: &str) -> Result<(), String> {
+    if json.chars().count() > STATUS_CHARS_MAX {
+        return Err(format!(
+            "its status answer has more than {STATUS_CHARS_MAX} characters"
+        ));
+    }
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json)
+        .map(|_| ())
+        .map_err(|error| format!("its status answer is no JSON object: {error}"))
+}
+
+fn login(client: &Client<'_>, player: &Player<'_>, grants: u64) -> LoginInput {
+    LoginInput {
+        size: size_of_table::<LoginInput>(),
+        protocol: client.protocol,
+        grants,
+        peer: address(client.peer),
+        intent: intent_number(client.intent),
+        host: Str::new(client.virtual_host),
+        server: Str::new(client.server),
+        name: Str::new(player.name),
+        uuid: player.uuid.unwrap_or_default().to_be_bytes(),
+        has_uuid: player.uuid.is_some().into(),
+        reserved: 0,
+    }
+}
+
+fn address(peer: SocketAddr) -> Address {
+    let mut ip = [0; 16];
+    let family = match peer.ip().to_canonical() {
+        IpAddr::V4(v4) => {
+            ip[..4].copy_from_slice(&v4.octets());
+            family::V4
+        }
+        IpAddr::V6(v6) => {
+            ip = v6.octets();
+            family::V6
+        }
+    };
+    Address {
+        ip,
+        port: peer.port(),
+        family,
+        reserved: 0,
+    }
+}
+
+const fn intent_number(intent: Intent) -> u32 {
+    match intent {
+        Intent::Status => intent::STATUS,
+        Intent::Login => intent::LOGIN,
+        Intent::Transfer => intent::TRANSFER,
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "tables have less than a kilobyte"
+)]
+const fn size_of_table<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hosts that could make a backend believe a stranger are no answers.
+    #[test]
+    fn hosts_are_checked() {
+        assert!(check_host("a.internal").is_ok());
+        for bad in ["", "a b", "a\0b", "a\n", "\u{fffd}"] {
+            assert!(check_host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A status answer is an object of a size that its packet can carry.
+    #[test]
+    fn status_answers_are_checked() {
+        assert!(check_status("{\"description\":\"x\"}").is_ok());
+        for bad in ["", "[]", "{", "null", "{} x"] {
+            assert!(check_status(bad).is_err(), "{bad:?}");
+        }
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(STATUS_CHARS_MAX));
+        assert!(check_status(&long).unwrap_err().contains("32767"));
+    }
+
+    /// Without plugins nobody is asked, and nothing is allocated or awaited.
+    #[test]
+    fn an_empty_set_answers_at_once() {
+        let hooks = HookSet::default();
+        let client = Client {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            protocol: 767,
+            intent: Intent::Login,
+            virtual_host: "a",
+            server: "a",
+        };
+        let player = Player {
+            name: "Steve",
+            uuid: None,
+        };
+        assert!(hooks.is_empty());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let asked = std::pin::pin!(hooks.login_decide(&client, &player));
+        assert_eq!(asked.poll(&mut cx), std::task::Poll::Ready(Ok(())));
+        assert_eq!(hooks.handshake_rewrite(&client, "a"), Ok(None));
+        hooks.session_observe(&client, &player, 1, SessionEvent::Opened);
+    }
+}

@@ -1,0 +1,203 @@
+//! How a plugin fares: counts, and the quarantine for one that keeps panicking.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many panics within [`PANIC_WINDOW`] are no accident any more. One player
+/// who tries again and again makes about one a second.
+const PANICS_MAX: usize = 5;
+/// See [`PANICS_MAX`].
+const PANIC_WINDOW: Duration = Duration::from_secs(60);
+/// How often failures of a plugin are logged: a plugin that fails at every
+/// login must not fill a disk.
+const LOG_PERIOD: Duration = Duration::from_secs(1);
+
+/// What has happened in a plugin since it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Hooks asked.
+    pub calls: u64,
+    /// Errors returned.
+    pub errors: u64,
+    /// Panics caught.
+    pub panics: u64,
+    /// Deadlines overrun.
+    pub overruns: u64,
+    /// Answers that could not be used.
+    pub bad_answers: u64,
+    /// Calls that held a worker for too long.
+    pub stalls: u64,
+}
+
+/// What counts as which failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Error,
+    Panic,
+    Overrun,
+    BadAnswer,
+    Quarantined,
+}
+
+/// The state of one generation of a plugin.
+#[derive(Debug)]
+pub(super) struct Health {
+    pub(super) plugin: String,
+    calls: AtomicU64,
+    errors: AtomicU64,
+    panics: AtomicU64,
+    overruns: AtomicU64,
+    bad_answers: AtomicU64,
+    stalls: AtomicU64,
+    is_quarantined: AtomicBool,
+    last_panics: Mutex<VecDeque<Instant>>,
+    last_log: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Health {
+    pub(super) fn new(plugin: &str) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            calls: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            overruns: AtomicU64::new(0),
+            bad_answers: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
+            is_quarantined: AtomicBool::new(false),
+            last_panics: Mutex::default(),
+            last_log: Mutex::default(),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            calls: read(&self.calls),
+            errors: read(&self.errors),
+            panics: read(&self.panics),
+            overruns: read(&self.overruns),
+            bad_answers: read(&self.bad_answers),
+            stalls: read(&self.stalls),
+        }
+    }
+
+    pub(super) fn called(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stalled(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.is_quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Ends the quarantine; whether there was one.
+    pub(super) fn resume(&self) -> bool {
+        self.last_panics().clear();
+        self.is_quarantined.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts a failure, and logs it unless another was logged just now.
+    pub(super) fn failed(&self, hook: &str, kind: Kind, text: &str, consequence: &str) {
+        match kind {
+            Kind::Error => self.errors.fetch_add(1, Ordering::Relaxed),
+            Kind::Panic => self.panics.fetch_add(1, Ordering::Relaxed),
+            Kind::Overrun => self.overruns.fetch_add(1, Ordering::Relaxed),
+            Kind::BadAnswer => self.bad_answers.fetch_add(1, Ordering::Relaxed),
+            Kind::Quarantined => 0,
+        };
+        if let Some(left_out) = self.may_log(Instant::now()) {
+            let plugin = self.plugin.as_str();
+            tracing::warn!(
+                plugin,
+                hook,
+                consequence,
+                left_out,
+                "plugin `{plugin}`: {text}"
+            );
+        }
+        if kind == Kind::Panic && self.panicked(Instant::now()) {
+            let plugin = self.plugin.as_str();
+            tracing::error!(
+                plugin,
+                "plugin `{plugin}` is quarantined: {PANICS_MAX} panics in {} s; its hooks count as \
+                 failed until it is resumed with `infrarust plugin resume {plugin}` or reloaded",
+                PANIC_WINDOW.as_secs()
+            );
+        }
+    }
+
+    /// How many lines were left out since the last one, if one may be logged.
+    fn may_log(&self, now: Instant) -> Option<u64> {
+        let mut last = self.last_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if last
+            .0
+            .is_some_and(|last| now.duration_since(last) < LOG_PERIOD)
+        {
+            last.1 += 1;
+            return None;
+        }
+        let left_out = last.1;
+        *last = (Some(now), 0);
+        Some(left_out)
+    }
+
+    /// Notes a panic; whether the quarantine begins with it.
+    fn panicked(&self, now: Instant) -> bool {
+        let mut last = self.last_panics();
+        while last
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > PANIC_WINDOW)
+        {
+            last.pop_front();
+        }
+        last.push_back(now);
+        last.len() >= PANICS_MAX && !self.is_quarantined.swap(true, Ordering::Relaxed)
+    }
+
+    fn last_panics(&self) -> std::sync::MutexGuard<'_, VecDeque<Instant>> {
+        self.last_panics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The window slides: only panics close to each other add up, and the
+    /// quarantine begins once.
+    #[test]
+    fn panics_add_up_within_the_window() {
+        let health = Health::new("p");
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for seconds in [0, 20, 40, 60, 81, 102] {
+            assert!(!health.panicked(at(seconds)));
+        }
+        assert!(!health.panicked(at(103)));
+        assert!(health.panicked(at(104)));
+        assert!(health.is_quarantined());
+        assert!(!health.panicked(at(105)));
+        assert!(health.resume());
+        assert!(!health.is_quarantined());
+        assert!(!health.panicked(at(106)));
+    }
+
+    /// A second line within the period is counted instead.
+    #[test]
+    fn lines_are_sampled() {
+        let health = Health::new("p");
+        let start = Instant::now();
+        assert_eq!(health.may_log(start), Some(0));
+        assert_eq!(health.may_log(start), None);
+        assert_eq!(health.may_log(start), None);
+        assert_eq!(health.may_log(start + LOG_PERIOD), Some(2));
+    }
+}

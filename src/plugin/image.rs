@@ -1,0 +1,242 @@
+//! From a plugin's file to a sealed copy that the loader may map.
+//!
+//! The bytes are read once: pin, manifest and loader all see the same ones, so
+//! that nothing can change between check and load, and a file that is
+//! overwritten while it runs cannot kill the proxy.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::manifest::{self, Manifest};
+
+/// The largest plugin in bytes. A release build takes one to ten megabytes, a
+/// debug build with all its dependencies a hundred.
+const PLUGIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Why a plugin's file did not become an image.
+#[derive(Debug, Error)]
+pub enum ImageError {
+    /// The file cannot be read.
+    #[error("it cannot be read: {0}")]
+    Read(#[source] std::io::Error),
+    /// The file is larger than any plugin.
+    #[error("it has {bytes} bytes, and at most {PLUGIN_BYTES_MAX} are loaded")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+    },
+    /// The file is not the one that the operator has pinned.
+    #[error("its SHA-256 is {found}, and the configuration pins {pinned}")]
+    Pin {
+        /// Of the file.
+        found: String,
+        /// Of the configuration.
+        pinned: String,
+    },
+    /// The manifest refuses.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Refusal),
+    /// No copy could be made.
+    #[error("it cannot be copied for loading: {0}")]
+    Copy(#[source] std::io::Error),
+    /// The loader refuses: a library or a symbol is missing.
+    #[error("it cannot be loaded: {0}")]
+    Load(String),
+    /// The code is not what the manifest says.
+    #[error("its manifest and its code disagree about {field}: {manifest} and {code}")]
+    Lies {
+        /// What they disagree about.
+        field: &'static str,
+        /// What the manifest says.
+        manifest: String,
+        /// What the code says.
+        code: String,
+    },
+}
+
+/// The bytes of a plugin, checked.
+pub(super) struct Checked {
+    pub(super) bytes: Vec<u8>,
+    pub(super) sha256: [u8; 32],
+    pub(super) manifest: Manifest,
+}
+
+/// Reads and judges a file. Runs no code of it.
+pub(super) fn check(path: &Path, pin: Option<[u8; 32]>) -> Result<Checked, ImageError> {
+    let bytes = read(path)?;
+    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    if let Some(pinned) = pin
+        && pinned != sha256
+    {
+        return Err(ImageError::Pin {
+            found: hex(&sha256),
+            pinned: hex(&pinned),
+        });
+    }
+    let manifest = manifest::read(&bytes)?;
+    Ok(Checked {
+        bytes,
+        sha256,
+        manifest,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
+    let file = File::open(path).map_err(ImageError::Read)?;
+    let metadata = file.metadata().map_err(ImageError::Read)?;
+    // A pipe or a device would never end.
+    if !metadata.is_file() {
+        return Err(ImageError::Read(std::io::Error::other(
+            "it is no regular file",
+        )));
+    }
+    let bytes = metadata.len();
+    if bytes > PLUGIN_BYTES_MAX {
+        return Err(ImageError::TooLarge { bytes });
+    }
+    let mut all = Vec::new();
+    file.take(PLUGIN_BYTES_MAX)
+        .read_to_end(&mut all)
+        .map_err(ImageError::Read)?;
+    Ok(all)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A copy that nobody else can change, with the path to load it by.
+pub(super) struct Sealed {
+    /// To be kept open as long as the image is mapped: the loader compares
+    /// names, and the number of a closed descriptor is used again.
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    /// Whether `path` is to be removed after loading.
+    pub(super) is_on_disk: bool,
+}
+
+/// Copies the bytes into a sealed memory file; where the system forbids to run
+/// code from one, into a file that only this user can read.
+pub(super) fn seal(bytes: &[u8], name: &str, folder: &Path) -> Result<Sealed, ImageError> {
+    #[cfg(target_os = "linux")]
+    match memory_file(bytes, name) {
+        Ok(sealed) => return Ok(sealed),
+        Err(error) => {
+            tracing::debug!(%error, plugin = name, "no sealed memory file: a private copy is loaded")
+        }
+    }
+    private_copy(bytes, name, folder).map_err(ImageError::Copy)
+}
+
+#[cfg(target_os = "linux")]
+fn memory_file(bytes: &[u8], name: &str) -> std::io::Result<Sealed> {
+    use std::os::fd::AsRawFd;
+
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
+    /// `MFD_EXEC` (Linux 6.3, `memfd_create(2)`): this file is meant to be run.
+    const MFD_EXEC: u32 = 0x10;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Older kernels do not know the flag, and need none.
+    let fd = memfd_create(name, flags | MFdFlags::from_bits_retain(MFD_EXEC))
+        .or_else(|_| memfd_create(name, flags))?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    // `/proc` may not be there.
+    std::fs::metadata(&path)?;
+    Ok(Sealed {
+        file,
+        path,
+        is_on_disk: false,
+    })
+}
+
+fn private_copy(bytes: &[u8], name: &str, folder: &Path) -> std::io::Result<Sealed> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let folder = std::path::absolute(folder.join(".images"))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)?;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = folder.join(format!("{name}-{}-{number}.so", std::process::id()));
+    // A file of this name is what a process with our number left behind.
+    let _ = std::fs::remove_file(&path);
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o500)
+        .open(&path)?;
+    file.write_all(bytes)?;
+    // The kernel does not run what somebody may still write.
+    drop(file);
+    Ok(Sealed {
+        file: File::open(&path)?,
+        path,
+        is_on_disk: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sealed copy can be read and not be written, not even through its path.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_sealed_copy_stays_as_it_is() {
+        let sealed = memory_file(b"bytes", "test").unwrap();
+        assert_eq!(std::fs::read(&sealed.path).unwrap(), b"bytes");
+        let opened = File::options().write(true).open(&sealed.path);
+        assert!(opened.is_err() || opened.unwrap().write_all(b"x").is_err());
+        assert!(sealed.file.set_len(0).is_err());
+    }
+
+    /// The fallback is private, and each copy has its own name.
+    #[test]
+    fn a_private_copy_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let one = private_copy(b"bytes", "test", folder.path()).unwrap();
+        let two = private_copy(b"bytes", "test", folder.path()).unwrap();
+        assert_ne!(one.path, two.path);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(&one.path), mode(one.path.parent().unwrap())),
+            (0o500, 0o700)
+        );
+    }
+
+    /// What is no plugin is refused before anything is copied, and pins are held.
+    #[test]
+    fn files_are_judged_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libx.so");
+        assert!(matches!(check(&path, None), Err(ImageError::Read(_))));
+        assert!(matches!(
+            check(folder.path(), None),
+            Err(ImageError::Read(_))
+        ));
+        std::fs::write(&path, b"text").unwrap();
+        assert!(matches!(check(&path, None), Err(ImageError::Manifest(_))));
+        let error = check(&path, Some([0; 32]))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("its SHA-256 is 982d9e3e"), "{error}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Places of plugins' sources that log, as places of our own log.
+//!
+//! The host's `tracing` wants places that live for ever. A plugin's places are
+//! copied here once; a reloaded plugin finds those of the generation before.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use infrarust_plugin_abi::interest;
+use tracing::callsite::{Callsite, Identifier};
+use tracing::field::{FieldSet, Value};
+use tracing::metadata::Kind;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, dispatcher};
+
+/// The most places of all plugins together. A large plugin with its
+/// dependencies has a thousand.
+const SITES_MAX: usize = 16_384;
+/// `tracing` has no room for more fields.
+pub(super) const FIELDS_MAX: usize = 32;
+
+/// [`interest::NEVER`] as it is kept.
+const NEVER: u8 = 0;
+
+/// What a place is known by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) level: Level,
+    pub(super) target: String,
+    pub(super) file: String,
+    pub(super) line: u32,
+    pub(super) fields: Vec<String>,
+}
+
+struct Site {
+    interest: AtomicU8,
+    metadata: OnceLock<Metadata<'static>>,
+}
+
+impl Callsite for Site {
+    fn set_interest(&self, given: Interest) {
+        let interest = if given.is_never() {
+            interest::NEVER
+        } else if given.is_always() {
+            interest::ALWAYS
+        } else {
+            interest::SOMETIMES
+        };
+        self.interest
+            .store(u8::try_from(interest).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn metadata(&self) -> &Metadata<'_> {
+        // Registered only after it was filled.
+        self.metadata
+            .get()
+            .unwrap_or_else(|| unreachable!("a place is filled before it is known"))
+    }
+}
+
+#[derive(Default)]
+struct Sites {
+    all: Vec<&'static Site>,
+    by_key: HashMap<Key, u64>,
+}
+
+static SITES: RwLock<Option<Sites>> = RwLock::new(None);
+
+/// The number of a place and its interest; `None` when there are too many.
+pub(super) fn introduce(key: Key) -> Option<(u64, u32)> {
+    if key.fields.len() > FIELDS_MAX {
+        return None;
+    }
+    let mut sites = SITES.write().unwrap_or_else(PoisonError::into_inner);
+    let sites = sites.get_or_insert_default();
+    let id = match sites.by_key.get(&key) {
+        Some(id) => *id,
+        None => {
+            if sites.all.len() >= SITES_MAX {
+                return None;
+            }
+            let id = sites.all.len() as u64;
+            sites.all.push(make(&key));
+            sites.by_key.insert(key, id);
+            id
+        }
+    };
+    let site = sites.all.get(usize::try_from(id).ok()?)?;
+    Some((id, site.interest.load(Ordering::Relaxed).into()))
+}
+
+fn leak(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
+fn make(key: &Key) -> &'static Site {
+    let site: &'static Site = Box::leak(Box::new(Site {
+        interest: AtomicU8::new(0),
+        metadata: OnceLock::new(),
+    }));
+    let names: Vec<&'static str> = key.fields.iter().map(|name| leak(name)).collect();
+    let names: &'static [&'static str] = Box::leak(names.into_boxed_slice());
+    let target = leak(&key.target);
+    let _ = site.metadata.set(Metadata::new(
+        "event of a plugin",
+        target,
+        key.level,
+        (!key.file.is_empty()).then(|| leak(&key.file)),
+        (key.line > 0).then_some(key.line),
+        Some(target),
+        FieldSet::new(names, Identifier(site)),
+        Kind::EVENT,
+    ));
+    tracing::callsite::register(site);
+    site
+}
+
+fn site(id: u64) -> Option<&'static Site> {
+    let sites = SITES.read().unwrap_or_else(PoisonError::into_inner);
+    sites.as_ref()?.all.get(usize::try_from(id).ok()?).copied()
+}
+
+/// Whether an event of this place would be logged now.
+pub(super) fn is_enabled(id: u64) -> bool {
+    site(id).is_some_and(|site| {
+        site.interest.load(Ordering::Relaxed) != NEVER
+            && dispatcher::get_default(|dispatch| dispatch.enabled(site.metadata()))
+    })
+}
+
+/// A value of an event.
+pub(super) enum Given {
+    Text(String),
+    Printed(String),
+    I64(i64),
+    U64(u64),
+    F64(f64),
+    Bool(bool),
+}
+
+/// Text of a plugin, without what could forge a line or drive a terminal.
+struct Clean<'a>(&'a str);
+
+impl fmt::Display for Clean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        clean(self.0).fmt(f)
+    }
+}
+
+/// As it is, with control characters written as escapes.
+pub(super) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            clean.extend(c.escape_default())
+        } else {
+            clean.push(c)
+        }
+    }
+    clean.into()
+}
+
+/// Logs an event, if it is enabled. Values without a field are passed over.
+pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
+    let Some(site) = site(id) else { return };
+    if !is_enabled(id) {
+        return;
+    }
+    let metadata: &'static Metadata<'static> = match site.metadata.get() {
+        Some(metadata) => metadata,
+        None => return,
+    };
+    let mut all: Vec<Option<Box<dyn Value>>> = Vec::new();
+    all.resize_with(metadata.fields().len(), || None);
+    for (index, value) in values {
+        if let Some(place) = all.get_mut(index) {
+            *place = Some(match value {
+                Given::Text(text) => Box::new(clean(&text).into_owned()),
+                Given::Printed(text) => Box::new(tracing::field::display(Clean(&text).to_string())),
+                Given::I64(number) => Box::new(number),
+                Given::U64(number) => Box::new(number),
+                Given::F64(number) => Box::new(number),
+                Given::Bool(truth) => Box::new(truth),
+            });
+        }
+    }
+    let all: Vec<Option<&dyn Value>> = all.iter().map(Option::as_deref).collect();
+    Event::dispatch(metadata, &metadata.fields().value_set_all(&all));
+}

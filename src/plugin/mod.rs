@@ -1,0 +1,28 @@
+//! The plugin host: plugins are loaded here, asked at their hooks, and watched.
+//!
+//! A plugin's file becomes a [`Spec`] by the configuration, and an instance by
+//! [`PluginHost::load`]: the bytes are read once, held against the pin, judged
+//! by [`manifest`](crate::manifest), sealed, mapped and never unmapped. Each
+//! server gets a [`HookSet`]; a connection takes the one of its server at the
+//! beginning and keeps it, so that a reload never changes a plugin under it.
+//!
+//! `ffi` is the only file that sees raw pointers.
+//!
+//! Native plugins are trusted code. The checks here stop mistakes, not malice.
+
+mod dispatch;
+mod ffi;
+mod health;
+mod image;
+mod log;
+mod registry;
+mod services;
+mod watch;
+
+pub use dispatch::{Client, HookSet, Player, Refusal, Selected, SessionEvent};
+pub use health::Counts;
+pub use image::ImageError;
+pub use registry::{
+    Environment, OnFailure, PluginHost, PluginState, Problem, ProblemKind, Server, Spec,
+};
+pub use services::{MetricKind, MetricValue, PlayerCounts};

@@ -1,0 +1,598 @@
+//! Plugins as real libraries: built by Cargo, loaded by the host, asked at
+//! every hook, and handed over in every wrong form.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use infrarust::manifest;
+use infrarust::mode::Mode;
+use infrarust::plugin::{
+    Client, Environment, HookSet, OnFailure, Player, PlayerCounts, PluginHost, Problem,
+    ProblemKind, Refusal, Server, SessionEvent, Spec,
+};
+use infrarust::protocol::handshake::Intent;
+
+// ------------------------------------------------------------------ building
+
+/// Builds a test plugin once, and gives a copy of it that stays.
+fn build(package: &str, rustc: &[&str]) -> PathBuf {
+    // Two builds at a time would write to one file.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "rustc",
+            "--quiet",
+            "--locked",
+            "--lib",
+            "-p",
+            package,
+            "--target-dir",
+        ])
+        .arg(tmp.join("plugins"))
+        .arg("--")
+        .args(rustc);
+    assert!(cargo.status().unwrap().success(), "{package} is built");
+    let file = format!("lib{}.so", package.replace('-', "_"));
+    let kept = tmp.join(format!("{}-{file}", rustc.len()));
+    std::fs::copy(tmp.join("plugins/debug").join(file), &kept).unwrap();
+    kept
+}
+
+fn sample() -> &'static Path {
+    static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    SAMPLE.get_or_init(|| build("infrarust-test-sample", &[]))
+}
+
+struct Two;
+
+impl PlayerCounts for Two {
+    fn count(&self, server: Option<&str>) -> Option<u64> {
+        server.is_none_or(|server| server == "lobby").then_some(2)
+    }
+}
+
+fn environment(folder: &Path) -> Environment {
+    Environment {
+        runtime: tokio::runtime::Handle::current(),
+        data_dir: folder.to_owned(),
+        players: Arc::new(Two),
+    }
+}
+
+fn spec(id: &str, file: &Path, config: &str) -> Spec {
+    Spec {
+        id: id.to_owned(),
+        file: file.to_owned(),
+        sha256: None,
+        servers: vec!["*".to_owned()],
+        on_failure: None,
+        deadline: Some(Duration::from_millis(300)),
+        config: config.to_owned(),
+    }
+}
+
+const LOBBY: Server<'_> = Server {
+    id: "lobby",
+    mode: Mode::ZeroCopy,
+    plugins: None,
+};
+
+fn load(specs: Vec<Spec>) -> (PluginHost, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, problems) = PluginHost::load(specs, environment(folder.path()));
+    assert!(problems.is_empty(), "{problems:?}");
+    (host, folder)
+}
+
+fn refused(spec: Spec) -> Problem {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, mut problems) = PluginHost::load(vec![spec], environment(folder.path()));
+    assert!(host.states().is_empty());
+    assert_eq!(problems.len(), 1);
+    problems.remove(0)
+}
+
+fn client(virtual_host: &str) -> Client<'_> {
+    Client {
+        peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+        protocol: 767,
+        intent: Intent::Login,
+        virtual_host,
+        server: "lobby",
+    }
+}
+
+async fn login(hooks: &HookSet, name: &str) -> Result<(), Refusal> {
+    hooks
+        .login_decide(&client("a"), &Player { name, uuid: None })
+        .await
+}
+
+fn text(refusal: Result<(), Refusal>) -> String {
+    refusal.unwrap_err().text.unwrap_or_default()
+}
+
+// ------------------------------------------------------------------- answers
+
+/// Two plugins from one file are two images, asked in order at every hook:
+/// rewrites chain, the first refusal and the first choice win.
+#[tokio::test]
+async fn hooks_are_asked_in_order() {
+    let specs = vec![
+        spec("one", sample(), "tag = 'one'"),
+        spec("two", sample(), "tag = 'two'"),
+    ];
+    let (host, _folder) = load(specs);
+    let hooks = host.hooks(&LOBBY);
+    let lobby = client("lobby.example");
+    assert_eq!(hooks.connection_decide(&lobby).await, Ok(()));
+    let stranger = Client {
+        peer: SocketAddr::from(([192, 0, 2, 1], 1)),
+        ..lobby
+    };
+    let dropped = hooks.connection_decide(&stranger).await.unwrap_err();
+    assert_eq!((dropped.plugin.as_str(), dropped.text), ("one", None));
+
+    let host_seen = hooks.handshake_rewrite(&lobby, "backend").unwrap();
+    assert_eq!(host_seen.as_deref(), Some("two.one.backend"));
+    assert_eq!(
+        hooks.handshake_rewrite(&client("keep"), "backend"),
+        Ok(None)
+    );
+    let status = hooks.status_respond(&lobby, true, "{}").await.unwrap();
+    assert_eq!(status.as_deref(), Some("{\"two\":{\"one\":{}}}"));
+
+    assert_eq!(login(&hooks, "Steve").await, Ok(()));
+    assert_eq!(text(login(&hooks, "Eve").await), "one says no");
+    assert_eq!(text(login(&hooks, "Wait").await), "waited");
+
+    let route = |uuid| {
+        let hooks = &hooks;
+        async move {
+            let player = Player {
+                name: "Steve",
+                uuid,
+            };
+            let exists = |server: &str| server == "other";
+            hooks
+                .route_select(&client("a"), &player, exists)
+                .await
+                .unwrap()
+        }
+    };
+    assert_eq!(route(None).await, None);
+    let selected = route(Some(1)).await.unwrap();
+    assert_eq!(
+        (selected.plugin.as_str(), selected.server.as_str()),
+        ("one", "other")
+    );
+    assert_eq!(route(Some(2)).await, None);
+
+    let closed = SessionEvent::Closed {
+        reason: "client left",
+        serverbound_bytes: 3,
+        clientbound_bytes: 4,
+        duration: Duration::from_secs(1),
+    };
+    let player = Player {
+        name: "Steve",
+        uuid: None,
+    };
+    hooks.session_observe(&lobby, &player, 1, SessionEvent::Opened);
+    hooks.session_observe(&lobby, &player, 1, closed);
+    let metrics = host.metrics();
+    let bytes = metrics
+        .iter()
+        .find(|m| m.plugin == "two" && m.name == "bytes")
+        .unwrap();
+    assert_eq!(bytes.value, 7);
+    let states = host.states();
+    assert_eq!((states.len(), states[0].generation), (2, 1));
+    assert_eq!(states[0].counts.bad_answers, 1);
+}
+
+/// A plugin takes part where its table or the server's file says, and nowhere else.
+#[tokio::test]
+async fn plugins_are_attached_to_servers() {
+    let mut some = spec("some", sample(), "tag = 'a'");
+    some.servers = vec!["eu-*".to_owned()];
+    let (host, _folder) = load(vec![some]);
+    let on = |id, plugins| {
+        host.hooks(&Server {
+            id,
+            mode: Mode::Passthrough,
+            plugins,
+        })
+    };
+    assert!(on("lobby", None).is_empty());
+    assert!(!on("eu-1", None).is_empty());
+    assert!(on("eu-1", Some(&[])).is_empty());
+    assert!(!on("lobby", Some(&["some".to_owned()])).is_empty());
+}
+
+/// Futures of hooks can be held by tasks that move between threads.
+#[test]
+fn hook_futures_are_send() {
+    fn is_send<T: Send>(_: T) {}
+    let (hooks, client) = (HookSet::default(), client("a"));
+    let player = Player {
+        name: "a",
+        uuid: None,
+    };
+    is_send(hooks.connection_decide(&client));
+    is_send(hooks.status_respond(&client, true, "{}"));
+    is_send(hooks.login_decide(&client, &player));
+    is_send(hooks.route_select(&client, &player, |_| true));
+}
+
+/// Timers and tasks of a plugin's own tokio work in futures that we poll.
+#[tokio::test]
+async fn a_plugin_may_bring_its_own_runtime() {
+    let file = build("infrarust-test-runtime", &[]);
+    let (host, _folder) = load(vec![spec("timed", &file, "")]);
+    assert!(host.states()[0].manifest.has_runtime);
+    assert_eq!(
+        text(login(&host.hooks(&LOBBY), "Steve").await),
+        "not you, Steve"
+    );
+    host.reload(Vec::new()).unwrap();
+}
+
+/// Events of a plugin arrive with its name in the target, their fields, and no
+/// line breaks of the plugin.
+#[tokio::test]
+async fn events_arrive_in_the_log() {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("off,plugin::logged=debug")
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .without_time()
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (host, _folder) = load(vec![spec("logged", sample(), "tag = 'a'")]);
+    login(&host.hooks(&LOBBY), "Steve").await.unwrap();
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(
+        text,
+        "DEBUG plugin::logged::infrarust_test_sample: let in\\nnow name=\"Steve\" may=false\n"
+    );
+}
+
+// ------------------------------------------------------------------ failures
+
+/// A hook that fails does what its policy says, and everything is counted.
+#[tokio::test]
+async fn failures_follow_the_policy() {
+    let strict = Spec {
+        on_failure: Some(OnFailure::Deny),
+        ..spec("strict", sample(), "tag = 's'")
+    };
+    let lax = Spec {
+        on_failure: Some(OnFailure::Continue),
+        ..spec("lax", sample(), "tag = 'l'")
+    };
+    let (host, _folder) = load(vec![spec("default", sample(), "tag = 'd'"), strict, lax]);
+    let only = |id: &str| {
+        host.hooks(&Server {
+            plugins: Some(&[id.to_owned()]),
+            ..LOBBY
+        })
+    };
+
+    let hooks = only("default");
+    for host in ["panic", "bomb", "garbage", "long"] {
+        assert_eq!(
+            hooks.handshake_rewrite(&client(host), "backend"),
+            Ok(None),
+            "{host}"
+        );
+    }
+    assert_eq!(
+        hooks.status_respond(&client("garbage"), true, "{}").await,
+        Ok(None)
+    );
+    for name in ["Panic", "Error", "Never", "Huge"] {
+        let refusal = login(&hooks, name).await.unwrap_err();
+        assert!(refusal.is_failure && refusal.plugin == "default", "{name}");
+    }
+    assert!(
+        only("strict")
+            .handshake_rewrite(&client("panic"), "backend")
+            .is_err()
+    );
+    for name in ["Panic", "Error", "Never", "Huge"] {
+        assert_eq!(login(&only("lax"), name).await, Ok(()), "{name}");
+    }
+    let counts = host.states()[0].counts;
+    assert_eq!(
+        (
+            counts.panics,
+            counts.errors,
+            counts.overruns,
+            counts.bad_answers
+        ),
+        (3, 1, 1, 4)
+    );
+}
+
+/// A plugin that keeps panicking is not asked any more, until somebody says so.
+/// A gate stays shut meanwhile.
+#[tokio::test]
+async fn repeated_panics_are_quarantined() {
+    let (host, _folder) = load(vec![spec("sick", sample(), "tag = 'a'")]);
+    let hooks = host.hooks(&LOBBY);
+    for _ in 0..5 {
+        assert!(login(&hooks, "Panic").await.is_err());
+    }
+    assert!(host.states()[0].is_quarantined);
+    assert!(login(&hooks, "Steve").await.unwrap_err().is_failure);
+    assert_eq!(hooks.handshake_rewrite(&client("a"), "backend"), Ok(None));
+    assert_eq!(host.states()[0].counts.calls, 5);
+    assert!(host.resume("sick") && !host.resume("sick") && !host.resume("other"));
+    assert_eq!(login(&hooks, "Steve").await, Ok(()));
+}
+
+/// A plugin that blocks a worker is seen while it does.
+#[tokio::test]
+async fn a_blocking_plugin_is_named() {
+    let (host, _folder) = load(vec![spec("slow", sample(), "tag = 'a'")]);
+    assert_eq!(login(&host.hooks(&LOBBY), "Block").await, Ok(()));
+    assert_eq!(host.states()[0].counts.stalls, 1);
+}
+
+/// Mistakes in a configuration come with their bytes; a start that fails says why.
+#[tokio::test]
+async fn a_start_can_fail() {
+    let problem = refused(spec("a", sample(), "tag = 'a'\ntga = 1"));
+    let ProblemKind::Config { text, place } = problem.kind else {
+        panic!("{problem}")
+    };
+    assert!(text.contains("unknown field `tga`"), "{text}");
+    assert_eq!(place, Some(10..13));
+    let problem = refused(spec("a", sample(), "tag = 'a'\nstart = 'x'"));
+    assert!(
+        matches!(problem.kind, ProblemKind::Config { place: Some(place), .. } if place == (18..21))
+    );
+    let problem = refused(spec("a", sample(), "tag = 'a'\nstart = 'error'"))
+        .kind
+        .to_string();
+    assert_eq!(problem, "it did not start: no database");
+    let problem = refused(spec("a", sample(), "tag = 'a'\nstart = 'panic'"))
+        .kind
+        .to_string();
+    assert!(
+        problem.starts_with(
+            "it did not start: panicked: `no start today` at tests/plugins/sample/src/lib.rs:"
+        ),
+        "{problem}"
+    );
+}
+
+// --------------------------------------------------------------- wrong files
+
+/// The sample with some bytes changed wherever they stand.
+fn changed(folder: &Path, from: &[u8], to: &[u8]) -> PathBuf {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = std::fs::read(sample()).unwrap();
+    let places: Vec<usize> = (0..bytes.len() - from.len())
+        .filter(|at| bytes[*at..].starts_with(from))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    write(folder, &bytes)
+}
+
+fn write(folder: &Path, bytes: &[u8]) -> PathBuf {
+    let path = folder.join("libwrong.so");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Every wrong file is refused with the reason, and none takes the proxy with it.
+#[tokio::test]
+async fn wrong_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let good = std::fs::read(sample()).unwrap();
+    let why = |path: &Path| {
+        let problem = refused(spec("wrong", path, "tag = 'a'"));
+        assert!(!problem.kind.help().is_empty());
+        problem.kind.to_string()
+    };
+
+    assert!(why(&folder.join("nothing.so")).starts_with("it cannot be read: No such file"));
+    assert_eq!(
+        why(&write(folder, b"hello")),
+        "it is not a 64-bit ELF shared library (it starts with 68 65 6c 6c)"
+    );
+    let cut = why(&write(folder, &good[..good.len() / 2]));
+    assert!(
+        cut.starts_with("it is truncated: its headers lead to byte"),
+        "{cut}"
+    );
+    let mut other = good.clone();
+    other[18] = 40;
+    assert_eq!(
+        why(&write(folder, &other)),
+        format!(
+            "it is built for arm, and this proxy runs on {}",
+            std::env::consts::ARCH
+        )
+    );
+    assert_eq!(
+        why(&changed(
+            folder,
+            b"infrarust\0\0\0\x01",
+            b"infrarusT\0\0\0\x01"
+        )),
+        "it has no plugin manifest"
+    );
+
+    let descriptor = manifest::descriptor(&good).unwrap();
+    let at = descriptor.as_ptr().addr() - good.as_ptr().addr();
+    let patched = |offset: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at + offset] = byte;
+        write(folder, &bytes)
+    };
+    assert_eq!(
+        why(&patched(0, 9)),
+        "its manifest has format 9, and this proxy knows format 1"
+    );
+    assert_eq!(
+        why(&patched(2, 7)),
+        "it is built with plugin API 7.1, and this proxy offers 0.1.0"
+    );
+    // `wants` away from bits and text: the manifest is sound, the code says otherwise.
+    let mut lying = good.clone();
+    lying[at + 24..at + 32].fill(0);
+    let key = b"wants=packet.inject\0";
+    let text = lying[at..at + descriptor.len()]
+        .windows(key.len())
+        .position(|w| w == key)
+        .unwrap();
+    lying[at + text] = b'x';
+    assert_eq!(
+        why(&write(folder, &lying)),
+        "its manifest and its code disagree about wants: bits 0x0 and packet.inject"
+    );
+
+    let symbol = why(&changed(
+        folder,
+        b"\0infrarust_plugin_entry_v1\0",
+        b"\0infrarust_plugin_entry_v0\0",
+    ));
+    assert!(
+        symbol.starts_with("it cannot be loaded:") && symbol.contains("undefined symbol"),
+        "{symbol}"
+    );
+    let library = why(&changed(folder, b"\0libc.so.6\0", b"\0libq.so.6\0"));
+    assert!(
+        library.contains("libq.so.6: cannot open shared object file"),
+        "{library}"
+    );
+
+    let abort = build("infrarust-test-sample", &["-C", "panic=abort"]);
+    assert_eq!(
+        why(&abort),
+        "it is built with `panic = \"abort\"`: a panic in it would end the proxy"
+    );
+    let pinned = Spec {
+        sha256: Some([7; 32]),
+        ..spec("pinned", sample(), "tag = 'a'")
+    };
+    assert!(
+        refused(pinned)
+            .kind
+            .to_string()
+            .contains("the configuration pins 0707")
+    );
+}
+
+// -------------------------------------------------------------------- reload
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A new generation takes over for new connections, the old one serves those
+/// that hold it, and ends with the last of them. A refused reload changes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn generations_replace_each_other() {
+    let (host, folder) = load(vec![spec("live", sample(), "tag = 'old'")]);
+    let ended = folder.path().join("live/ended");
+    let seen = |hooks: &HookSet| hooks.handshake_rewrite(&client("a"), "b").unwrap();
+    let old = host.hooks(&LOBBY);
+    eventually("the task ticks", || {
+        host.metrics()
+            .iter()
+            .any(|m| m.name == "ticks" && m.value > 0)
+    })
+    .await;
+
+    host.reload(vec![spec("live", sample(), "tag = 'old'")])
+        .unwrap();
+    assert_eq!(host.states()[0].generation, 1, "nothing has changed");
+    let problems = host
+        .reload(vec![spec("live", sample(), "tag = 1")])
+        .unwrap_err();
+    assert!(matches!(problems[0].kind, ProblemKind::Config { .. }));
+    assert_eq!(seen(&host.hooks(&LOBBY)).as_deref(), Some("old.b"));
+
+    host.reload(vec![spec("live", sample(), "tag = 'new'")])
+        .unwrap();
+    assert_eq!(seen(&host.hooks(&LOBBY)).as_deref(), Some("new.b"));
+    assert_eq!(seen(&old).as_deref(), Some("old.b"));
+    assert!(!ended.exists());
+    drop(old);
+    eventually("the old generation ends", || ended.exists()).await;
+    assert_eq!(std::fs::read_to_string(&ended).unwrap(), "old");
+    assert_eq!(
+        host.states()[0].generation,
+        3,
+        "the refused one was loaded too"
+    );
+    assert_eq!(login(&host.hooks(&LOBBY), "Steve").await, Ok(()));
+}
+
+/// A file that is overwritten under a loaded plugin changes nothing, and one
+/// plugin is not loaded without end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_are_sealed_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libsample.so");
+    std::fs::copy(sample(), &path).unwrap();
+    let (host, _data) = load(vec![spec("many", &path, "tag = '1'")]);
+    let hooks = host.hooks(&LOBBY);
+    std::fs::write(&path, vec![0; 4096]).unwrap();
+    assert_eq!(login(&hooks, "Steve").await, Ok(()));
+    std::fs::copy(sample(), &path).unwrap();
+    for number in 2..=32 {
+        host.reload(vec![spec("many", &path, &format!("tag = '{number}'"))])
+            .unwrap();
+    }
+    let problems = host
+        .reload(vec![spec("many", &path, "tag = '33'")])
+        .unwrap_err();
+    assert!(
+        problems[0].to_string().contains("32 times"),
+        "{}",
+        problems[0]
+    );
+    let seen = host
+        .hooks(&LOBBY)
+        .handshake_rewrite(&client("a"), "b")
+        .unwrap();
+    assert_eq!(seen.as_deref(), Some("32.b"));
+}

@@ -1,0 +1,162 @@
+//! A plugin for the tests of the host. What it does depends on its
+//! configuration, and on the name or the host that it is asked about.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use infrarust_plugin_api::prelude::*;
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct Config {
+    /// Put in front of hosts and texts.
+    tag: String,
+    /// `panic`, `error` or `place` at the start.
+    #[serde(default)]
+    start: Option<Spanned<String>>,
+}
+
+struct Sample {
+    tag: String,
+    host: Host<Self>,
+}
+
+impl Plugin for Sample {
+    type Config = Config;
+
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        if let Some(start) = &config.start {
+            match start.get_ref().as_str() {
+                "panic" => panic!("no start today"),
+                "error" => return Err(Error::msg("no database")),
+                _ => return Err(Error::at(start.span(), "that is no start")),
+            }
+        }
+        let ticks = host.gauge("ticks")?;
+        let mut count = 0;
+        host.every(Duration::from_millis(2), move || {
+            count += 1;
+            ticks.set(count);
+            std::future::ready(())
+        })?;
+        tracing::info!(tag = config.tag, players = host.players(), "started");
+        Ok(Self {
+            tag: config.tag,
+            host: host.clone(),
+        })
+    }
+}
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        if let Ok(folder) = self.host.data_folder() {
+            let _ = std::fs::write(folder.join("ended"), &self.tag);
+        }
+    }
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("and again");
+    }
+}
+
+impl HandshakeRewrite for Sample {
+    fn handshake_rewrite(&self, handshake: &Handshake<'_>) -> Result<Rewrite> {
+        Ok(match handshake.virtual_host() {
+            "panic" => panic!("boom at {}", handshake.host()),
+            "bomb" => std::panic::panic_any(Bomb),
+            "garbage" => Rewrite::host("a\0b"),
+            "long" => Rewrite::host("a".repeat(256)),
+            "keep" => Rewrite::keep(),
+            _ => Rewrite::host(format!("{}.{}", self.tag, handshake.host())),
+        })
+    }
+}
+
+#[async_trait]
+impl ConnectionDecide for Sample {
+    async fn connection_decide(&self, connection: Connection<'_>) -> Result<Verdict> {
+        if connection.peer().ip().is_loopback() {
+            Ok(Verdict::allow())
+        } else {
+            Ok(Verdict::drop())
+        }
+    }
+}
+
+#[async_trait]
+impl StatusRespond for Sample {
+    async fn status_respond(&self, status: Status<'_>) -> Result<Reply> {
+        Ok(match status.virtual_host() {
+            "garbage" => Reply::json("no json"),
+            "keep" => Reply::keep(),
+            _ => Reply::json(format!("{{\"{}\":{}}}", self.tag, status.json())),
+        })
+    }
+}
+
+#[async_trait]
+impl LoginDecide for Sample {
+    async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
+        match login.name() {
+            "Panic" => panic!("boom"),
+            "Error" => Err(Error::msg("no answer")),
+            "Never" => std::future::pending().await,
+            "Wait" => {
+                self.host.sleep(Duration::from_millis(20)).await;
+                Ok(Verdict::refuse("waited"))
+            }
+            "Block" => {
+                std::thread::sleep(Duration::from_millis(500));
+                Ok(Verdict::allow())
+            }
+            "Huge" => Ok(Verdict::refuse("x".repeat(1 << 20))),
+            "Eve" => Ok(Verdict::refuse(format!("{} says no", self.tag))),
+            name => {
+                tracing::debug!(
+                    name,
+                    may = login.may(Capability::PacketInject),
+                    "let in\nnow"
+                );
+                Ok(Verdict::allow())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl RouteSelect for Sample {
+    async fn route_select(&self, login: Login<'_>) -> Result<Choice> {
+        Ok(match login.uuid() {
+            Some(1) => Choice::server("other"),
+            Some(_) => Choice::server("nowhere"),
+            None => Choice::keep(),
+        })
+    }
+}
+
+impl SessionObserve for Sample {
+    fn session_observe(&self, session: &Session<'_>) -> Result<()> {
+        if let Event::Closed {
+            serverbound_bytes,
+            clientbound_bytes,
+            ..
+        } = session.event()
+        {
+            self.host
+                .counter("bytes")?
+                .add(serverbound_bytes + clientbound_bytes);
+        }
+        Ok(())
+    }
+}
+
+export_plugin! {
+    plugin: Sample,
+    name: "sample",
+    hooks: [ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve],
+    wants: [PacketInject],
+}
