@@ -20,8 +20,8 @@ use infrarust::protocol::handshake::Intent;
 
 // ------------------------------------------------------------------ building
 
-/// Builds a test plugin once, and gives a copy of it that stays.
-fn build(package: &str, rustc: &[&str]) -> PathBuf {
+/// Builds a plugin, and gives a copy of it that stays.
+fn build(folder: &str, library: &str, rustc: &[&str]) -> PathBuf {
     // Two builds at a time would write to one file.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING
@@ -30,21 +30,13 @@ fn build(package: &str, rustc: &[&str]) -> PathBuf {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args([
-            "rustc",
-            "--quiet",
-            "--locked",
-            "--lib",
-            "-p",
-            package,
-            "--target-dir",
-        ])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .args(["rustc", "--quiet", "--locked", "--lib", "--target-dir"])
         .arg(tmp.join("plugins"))
         .arg("--")
         .args(rustc);
-    assert!(cargo.status().unwrap().success(), "{package} is built");
-    let file = format!("lib{}.so", package.replace('-', "_"));
+    assert!(cargo.status().unwrap().success(), "{folder} is built");
+    let file = format!("lib{library}.so");
     let kept = tmp.join(format!("{}-{file}", rustc.len()));
     std::fs::copy(tmp.join("plugins/debug").join(file), &kept).unwrap();
     kept
@@ -52,7 +44,7 @@ fn build(package: &str, rustc: &[&str]) -> PathBuf {
 
 fn sample() -> &'static Path {
     static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    SAMPLE.get_or_init(|| build("infrarust-test-sample", &[]))
+    SAMPLE.get_or_init(|| build("tests/plugins/sample", "infrarust_test_sample", &[]))
 }
 
 struct Two;
@@ -237,10 +229,11 @@ fn hook_futures_are_send() {
     is_send(hooks.route_select(&client, &player, |_| true));
 }
 
-/// Timers and tasks of a plugin's own tokio work in futures that we poll.
+/// Timers and tasks of a plugin's own tokio, which is another version than
+/// ours, work in futures that we poll.
 #[tokio::test]
 async fn a_plugin_may_bring_its_own_runtime() {
-    let file = build("infrarust-test-runtime", &[]);
+    let file = build("tests/plugins/runtime", "infrarust_test_runtime", &[]);
     let (host, _folder) = load(vec![spec("timed", &file, "")]);
     assert!(host.states()[0].manifest.has_runtime);
     assert_eq!(
@@ -281,6 +274,50 @@ async fn events_arrive_in_the_log() {
         text,
         "DEBUG plugin::logged::infrarust_test_sample: let in\\nnow name=\"Steve\" may=false\n"
     );
+}
+
+/// The shipped plugins do their work as libraries.
+#[tokio::test]
+async fn shipped_plugins_work() {
+    let shipped = |id: &str, config: &str| {
+        let library = id.replace('-', "_");
+        spec(id, &build(&format!("plugins/{id}"), &library, &[]), config)
+    };
+    let (host, folder) = load(vec![
+        shipped(
+            "domain-rewrite",
+            "rules = [{ from = '*.example.com', to = '$1.internal' }]",
+        ),
+        shipped("motd", "text = '{server}: {players} of {max}'"),
+        shipped("allowlist", "names = ['Steve']\nmessage = 'sorry'"),
+    ]);
+    let hooks = host.hooks(&LOBBY);
+    let eu = client("eu.example.com");
+    assert_eq!(
+        hooks.handshake_rewrite(&eu, "b").unwrap().as_deref(),
+        Some("eu.internal")
+    );
+    let status = hooks
+        .status_respond(&eu, true, "{\"players\":{\"max\":9}}")
+        .await
+        .unwrap();
+    let description = "{\"description\":{\"text\":\"lobby: 2 of 9\"},\"players\":{\"max\":9}}";
+    assert_eq!(status.as_deref(), Some(description));
+    assert_eq!(login(&hooks, "steve").await, Ok(()));
+    assert_eq!(text(login(&hooks, "Eve").await), "sorry");
+    assert!(
+        !folder.path().join("allowlist").exists(),
+        "no folder is made that nobody asked for"
+    );
+    let bad = spec("motd", &host_file("motd"), "text = '{x}'");
+    assert!(
+        matches!(refused(bad).kind, ProblemKind::Config { place: Some(place), .. } if place == (7..12))
+    );
+}
+
+/// A library that was built before.
+fn host_file(library: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("0-lib{library}.so"))
 }
 
 // ------------------------------------------------------------------ failures
@@ -499,7 +536,11 @@ async fn wrong_files_are_refused() {
         "{library}"
     );
 
-    let abort = build("infrarust-test-sample", &["-C", "panic=abort"]);
+    let abort = build(
+        "tests/plugins/sample",
+        "infrarust_test_sample",
+        &["-C", "panic=abort"],
+    );
     assert_eq!(
         why(&abort),
         "it is built with `panic = \"abort\"`: a panic in it would end the proxy"

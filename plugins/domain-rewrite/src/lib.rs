@@ -1,0 +1,252 @@
+//! `domain-rewrite`: chooses the host that a backend sees, by patterns.
+//!
+//! ```toml
+//! [plugins.domain-rewrite.config]
+//! rules = [
+//!     { from = "play.example.com", to = "lobby.internal" },
+//!     { from = "*.example.com",    to = "$1.internal" },
+//! ]
+//! ```
+//!
+//! The first rule whose `from` fits the virtual host that the client sent
+//! decides. A `*` stands for exactly one label and is `$1`, `$2` … in `to`: a
+//! client can fill in a label, and no more, so that it cannot name a host that
+//! the operator did not mean.
+#![forbid(unsafe_code)]
+
+use infrarust_plugin_api::prelude::*;
+
+/// The most bytes of a host in a handshake.
+const HOST_BYTES_MAX: usize = 255;
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct Config {
+    rules: Vec<RawRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct RawRule {
+    from: Spanned<String>,
+    to: Spanned<String>,
+}
+
+struct DomainRewrite {
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    from: Vec<Label>,
+    to: Vec<Piece>,
+}
+
+enum Label {
+    Text(String),
+    Any,
+}
+
+enum Piece {
+    Text(String),
+    /// The label of the `*` with this index.
+    Capture(usize),
+}
+
+impl Plugin for DomainRewrite {
+    type Config = Config;
+
+    fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
+        let rules: Vec<Rule> = config.rules.iter().map(rule).collect::<Result<_>>()?;
+        tracing::info!(rules = rules.len(), "ready");
+        Ok(Self { rules })
+    }
+}
+
+impl HandshakeRewrite for DomainRewrite {
+    fn handshake_rewrite(&self, handshake: &Handshake<'_>) -> Result<Rewrite> {
+        let host = handshake.virtual_host();
+        for rule in &self.rules {
+            if let Some(new) = rule.apply(host) {
+                tracing::debug!(from = host, to = new, "rewritten");
+                return Ok(Rewrite::host(new));
+            }
+        }
+        Ok(Rewrite::keep())
+    }
+}
+
+fn rule(raw: &RawRule) -> Result<Rule> {
+    let from: Vec<Label> = labels(&raw.from)?;
+    let stars = from
+        .iter()
+        .filter(|label| matches!(label, Label::Any))
+        .count();
+    Ok(Rule {
+        from,
+        to: pieces(&raw.to, stars)?,
+    })
+}
+
+fn labels(from: &Spanned<String>) -> Result<Vec<Label>> {
+    let bad = |why: &str| Err(Error::at(from.span(), why));
+    let text = from.get_ref().trim_end_matches('.').to_ascii_lowercase();
+    let mut labels = Vec::new();
+    for label in text.split('.') {
+        match label {
+            "" => return bad("an empty label fits no host"),
+            "*" => labels.push(Label::Any),
+            label if label.contains('*') => {
+                return bad("a `*` stands for a whole label, as in `*.example.com`");
+            }
+            label if !label.bytes().all(is_host_byte) => {
+                return bad("a host is made of letters, digits, `-`, `_` and dots");
+            }
+            label => labels.push(Label::Text(label.to_owned())),
+        }
+    }
+    Ok(labels)
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+fn pieces(to: &Spanned<String>, stars: usize) -> Result<Vec<Piece>> {
+    let bad = |why: String| Err(Error::at(to.span(), why));
+    let mut pieces = Vec::new();
+    let mut parts = to.get_ref().split('$');
+    let first = parts.next().unwrap_or_default();
+    pieces.push(Piece::Text(first.to_owned()));
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        match number.parse::<usize>() {
+            Ok(number) if (1..=stars).contains(&number) => pieces.push(Piece::Capture(number - 1)),
+            Ok(number) => {
+                return bad(format!(
+                    "`${number}` has no `*` in `from`, which has {stars}"
+                ));
+            }
+            Err(_) => return bad("after a `$` comes the number of a `*`, as in `$1`".to_owned()),
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+    }
+    let text = pieces.iter().all(|piece| match piece {
+        Piece::Text(text) => text.bytes().all(|byte| is_host_byte(byte) || byte == b'.'),
+        Piece::Capture(_) => true,
+    });
+    if !text || to.get_ref().is_empty() {
+        return bad("a host is made of letters, digits, `-`, `_` and dots".to_owned());
+    }
+    Ok(pieces)
+}
+
+impl Rule {
+    fn apply(&self, host: &str) -> Option<String> {
+        let mut captures = Vec::new();
+        let mut labels = host.split('.');
+        for wanted in &self.from {
+            let label = labels.next()?;
+            match wanted {
+                Label::Any if label.is_empty() => return None,
+                Label::Any => captures.push(label),
+                Label::Text(text) if text == label => {}
+                Label::Text(_) => return None,
+            }
+        }
+        if labels.next().is_some() {
+            return None;
+        }
+        let mut new = String::new();
+        for piece in &self.to {
+            match piece {
+                Piece::Text(text) => new.push_str(text),
+                Piece::Capture(index) => new.push_str(captures.get(*index)?),
+            }
+        }
+        (new.len() <= HOST_BYTES_MAX).then_some(new)
+    }
+}
+
+export_plugin! { plugin: DomainRewrite, name: "domain-rewrite", hooks: [HandshakeRewrite] }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infrarust_plugin_api::testing::{Client, TestHost};
+
+    const RULES: &str = r#"rules = [
+        { from = "play.example.com", to = "lobby.internal" },
+        { from = "*.example.com", to = "$1.internal" },
+        { from = "*.*.example.net.", to = "$2-$1.internal" },
+    ]"#;
+
+    /// The first rule that fits decides; a star takes one label and no more.
+    #[test]
+    fn rules_are_tried_in_order() {
+        let plugin = TestHost::<DomainRewrite>::start(RULES).unwrap();
+        let rewrite = |host: &str| {
+            plugin
+                .handshake_rewrite(&Client::new().virtual_host(host), "configured")
+                .unwrap()
+        };
+        assert_eq!(rewrite("play.example.com"), Rewrite::host("lobby.internal"));
+        assert_eq!(rewrite("eu.example.com"), Rewrite::host("eu.internal"));
+        assert_eq!(rewrite("a.b.example.net"), Rewrite::host("b-a.internal"));
+        for host in [
+            "example.com",
+            "a.b.example.com",
+            "",
+            ".example.com",
+            "eu.example.com.evil.test",
+        ] {
+            assert_eq!(rewrite(host), Rewrite::keep(), "{host}");
+        }
+        let long = format!("{}.example.com", "a".repeat(250));
+        assert_eq!(rewrite(&long), Rewrite::keep());
+    }
+
+    /// Mistakes point at the value that has them.
+    #[test]
+    fn mistakes_have_their_place() {
+        let cases = [
+            (
+                "*.a",
+                "$2.b",
+                "`$2` has no `*` in `from`, which has 1",
+                "\"$2.b\"",
+            ),
+            (
+                "*.a",
+                "$x.b",
+                "after a `$` comes the number of a `*`, as in `$1`",
+                "\"$x.b\"",
+            ),
+            (
+                "a*.b",
+                "c",
+                "a `*` stands for a whole label, as in `*.example.com`",
+                "\"a*.b\"",
+            ),
+            ("a..b", "c", "an empty label fits no host", "\"a..b\""),
+            (
+                "a.b",
+                "c d",
+                "a host is made of letters, digits, `-`, `_` and dots",
+                "\"c d\"",
+            ),
+            (
+                "a.b",
+                "",
+                "a host is made of letters, digits, `-`, `_` and dots",
+                "\"\"",
+            ),
+        ];
+        for (from, to, text, place) in cases {
+            let config = format!("rules = [{{ from = \"{from}\", to = \"{to}\" }}]");
+            let failure = TestHost::<DomainRewrite>::start(&config).unwrap_err();
+            assert_eq!(failure.text, text);
+            assert_eq!(&config[failure.span.unwrap()], place);
+        }
+    }
+}

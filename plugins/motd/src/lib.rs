@@ -1,0 +1,266 @@
+//! `motd`: writes the text of the server list.
+//!
+//! ```toml
+//! [plugins.motd.config]
+//! text = "§a{server}§r: {online} of {max} play"
+//! offline = "{server} is asleep"
+//! schedule = [
+//!     { from = "22:00", to = "06:00", text = "Night shift: {online} awake" },
+//! ]
+//! ```
+//!
+//! Placeholders: `{server}`, `{host}` (as the client typed it), `{online}` and
+//! `{max}` (of the answer), `{players}` (on this server through this proxy).
+//! Times are in UTC; a span may go over midnight, and the first that fits
+//! decides. `offline` is for answers that no backend gave; without it those
+//! stay as they are. Everything else in the answer stays as it is.
+#![forbid(unsafe_code)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use infrarust_plugin_api::prelude::*;
+use serde_json::{Map, Value, json};
+
+const MINUTES_PER_DAY: u64 = 24 * 60;
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct Config {
+    text: Option<Spanned<String>>,
+    offline: Option<Spanned<String>>,
+    #[serde(default)]
+    schedule: Vec<RawSlot>,
+}
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct RawSlot {
+    from: Spanned<String>,
+    to: Spanned<String>,
+    text: Spanned<String>,
+}
+
+struct Motd {
+    host: Host<Self>,
+    text: Option<Template>,
+    offline: Option<Template>,
+    schedule: Vec<Slot>,
+}
+
+/// From one minute of the day to before another.
+struct Slot {
+    from: u64,
+    to: u64,
+    text: Template,
+}
+
+impl Slot {
+    fn covers(&self, minute: u64) -> bool {
+        if self.from <= self.to {
+            (self.from..self.to).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.to
+        }
+    }
+}
+
+struct Template(Vec<Piece>);
+
+enum Piece {
+    Text(String),
+    Server,
+    Host,
+    Online,
+    Max,
+    Players,
+}
+
+impl Plugin for Motd {
+    type Config = Config;
+
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        let slot = |raw: &RawSlot| {
+            let (from, to) = (minute(&raw.from)?, minute(&raw.to)?);
+            Ok(Slot {
+                from,
+                to,
+                text: template(&raw.text)?,
+            })
+        };
+        Ok(Self {
+            host: host.clone(),
+            text: config.text.as_ref().map(template).transpose()?,
+            offline: config.offline.as_ref().map(template).transpose()?,
+            schedule: config.schedule.iter().map(slot).collect::<Result<_>>()?,
+        })
+    }
+}
+
+#[async_trait]
+impl StatusRespond for Motd {
+    async fn status_respond(&self, status: Status<'_>) -> Result<Reply> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let Some(template) = self.template(status.is_online(), since_epoch.as_secs() / 60) else {
+            return Ok(Reply::keep());
+        };
+        let mut answer: Map<String, Value> = serde_json::from_str(status.json())?;
+        let text = self.fill(template, &status, &answer);
+        answer.insert("description".to_owned(), json!({ "text": text }));
+        Ok(Reply::json(Value::Object(answer).to_string()))
+    }
+}
+
+impl Motd {
+    fn template(&self, is_online: bool, minute: u64) -> Option<&Template> {
+        if !is_online {
+            return self.offline.as_ref();
+        }
+        let minute = minute % MINUTES_PER_DAY;
+        let slot = self.schedule.iter().find(|slot| slot.covers(minute));
+        slot.map(|slot| &slot.text).or(self.text.as_ref())
+    }
+
+    fn fill(
+        &self,
+        template: &Template,
+        status: &Status<'_>,
+        answer: &Map<String, Value>,
+    ) -> String {
+        let number = |key: &str| {
+            let number = answer
+                .get("players")
+                .and_then(|players| players.get(key)?.as_i64());
+            number.map_or_else(|| "?".to_owned(), |number| number.to_string())
+        };
+        let mut text = String::new();
+        for piece in &template.0 {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Server => text.push_str(status.server()),
+                Piece::Host => text.push_str(status.virtual_host()),
+                Piece::Online => text.push_str(&number("online")),
+                Piece::Max => text.push_str(&number("max")),
+                Piece::Players => {
+                    let players = self.host.players_on(status.server()).unwrap_or(0);
+                    text.push_str(&players.to_string());
+                }
+            }
+        }
+        text
+    }
+}
+
+/// `HH:MM` as the minute of the day.
+fn minute(text: &Spanned<String>) -> Result<u64> {
+    let parse = |text: &str| {
+        let (hour, minute) = text.split_once(':')?;
+        let is_two = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let (hour, minute): (u64, u64) = (is_two(hour) && is_two(minute))
+            .then(|| Some((hour.parse().ok()?, minute.parse().ok()?)))??;
+        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+    };
+    parse(text.get_ref())
+        .ok_or_else(|| Error::at(text.span(), "a time is `HH:MM`, from 00:00 to 23:59"))
+}
+
+fn template(text: &Spanned<String>) -> Result<Template> {
+    let bad = |why: String| Error::at(text.span(), why);
+    let mut pieces = Vec::new();
+    let mut rest = text.get_ref().as_str();
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, behind) = after
+            .split_once('}')
+            .ok_or_else(|| bad("a `{` begins a placeholder, and no `}` ends it".to_owned()))?;
+        pieces.push(Piece::Text(before.to_owned()));
+        pieces.push(match name {
+            "server" => Piece::Server,
+            "host" => Piece::Host,
+            "online" => Piece::Online,
+            "max" => Piece::Max,
+            "players" => Piece::Players,
+            name => {
+                return Err(bad(format!(
+                    "there is no placeholder `{{{name}}}`; there are {{server}}, {{host}}, {{online}}, \
+                     {{max}} and {{players}}"
+                )));
+            }
+        });
+        rest = behind;
+    }
+    pieces.push(Piece::Text(rest.to_owned()));
+    Ok(Template(pieces))
+}
+
+export_plugin! { plugin: Motd, name: "motd", hooks: [StatusRespond] }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infrarust_plugin_api::testing::{Client, Setup, TestHost};
+
+    const ANSWER: &str = r#"{"version":{"name":"x"},"players":{"online":3,"max":20}}"#;
+
+    /// Placeholders are filled, and the rest of the answer stays.
+    #[test]
+    fn placeholders_are_filled() {
+        let plugin = Setup::new()
+            .players("lobby", 2)
+            .start::<Motd>("text = '{server} {host} {online}/{max} {players}!'")
+            .unwrap();
+        let reply = plugin.status_respond(&Client::new(), ANSWER).unwrap();
+        let wanted = json!({
+            "version": { "name": "x" },
+            "players": { "online": 3, "max": 20 },
+            "description": { "text": "lobby play.example.com 3/20 2!" },
+        });
+        assert_eq!(reply, Reply::json(wanted.to_string()));
+        let reply = plugin.status_respond(&Client::new(), "{}").unwrap();
+        let wanted = json!({ "description": { "text": "lobby play.example.com ?/? 2!" } });
+        assert_eq!(reply, Reply::json(wanted.to_string()));
+        assert_eq!(
+            plugin.status_respond_offline(&Client::new(), "{}").unwrap(),
+            Reply::keep()
+        );
+        assert!(plugin.status_respond(&Client::new(), "[]").is_err());
+    }
+
+    /// The first slot that covers the minute decides, over midnight too.
+    #[test]
+    fn the_schedule_covers_midnight() {
+        let config: Config = serde_json::from_value(json!({ "schedule": [] })).unwrap();
+        assert!(config.text.is_none());
+        let slot = |from, to| Slot {
+            from,
+            to,
+            text: Template(Vec::new()),
+        };
+        assert!(slot(60, 120).covers(60) && !slot(60, 120).covers(120));
+        let night = slot(22 * 60, 6 * 60);
+        assert!(night.covers(23 * 60) && night.covers(0) && !night.covers(6 * 60));
+        let always = "schedule = [{ from = '00:00', to = '23:59', text = 'day' },\
+                      { from = '23:59', to = '00:00', text = 'day' }]";
+        let plugin = TestHost::<Motd>::start(always).unwrap();
+        let reply = plugin.status_respond(&Client::new(), "{}").unwrap();
+        assert_eq!(reply, Reply::json(r#"{"description":{"text":"day"}}"#));
+    }
+
+    /// Mistakes point at the value that has them.
+    #[test]
+    fn mistakes_have_their_place() {
+        for (config, place) in [
+            ("text = '{sever}'", "'{sever}'"),
+            ("offline = 'a {'", "'a {'"),
+            (
+                "schedule = [{ from = '24:00', to = '01:00', text = '' }]",
+                "'24:00'",
+            ),
+            (
+                "schedule = [{ from = '1:00', to = '01:00', text = '' }]",
+                "'1:00'",
+            ),
+        ] {
+            let failure = TestHost::<Motd>::start(config).unwrap_err();
+            assert_eq!(&config[failure.span.unwrap()], place, "{}", failure.text);
+        }
+    }
+}
