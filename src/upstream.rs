@@ -59,20 +59,15 @@ impl Resolver {
     /// All addresses of a name, IPv6 and IPv4 in turn (RFC 8305, section 4).
     async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let found: Vec<IpAddr> = match &self.dns {
-            Some(dns) => {
-                // The dot makes the name absolute: a search list of the host
-                // would otherwise be asked for each unknown name.
-                let absolute = if name.contains('.') {
-                    format!("{name}.")
-                } else {
-                    name.to_owned()
-                };
-                dns.lookup_ip(absolute)
-                    .await
-                    .map_err(io::Error::other)?
-                    .iter()
-                    .collect()
-            }
+            // As the system reads names (resolv.conf(5)): one with a dot is asked
+            // for as it stands, and then with the host's search list, which is
+            // how pods name services of other namespaces.
+            Some(dns) => dns
+                .lookup_ip(name)
+                .await
+                .map_err(io::Error::other)?
+                .iter()
+                .collect(),
             None => tokio::net::lookup_host((name, 0))
                 .await?
                 .map(|found| found.ip())
@@ -230,7 +225,61 @@ where
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+    use tokio::net::UdpSocket;
+
     use super::*;
+
+    /// Answers one name with 192.0.2.7 and denies all others.
+    async fn name_server(known: &'static [u8]) -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut query = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut query).await {
+                // A header of 12 bytes, the name up to its zero, type and class.
+                let name_bytes = 1 + query[12..length].iter().position(|b| *b == 0).unwrap();
+                let question = &query[12..12 + name_bytes + 4];
+                let is_known = question[..name_bytes] == *known;
+                let wants_v4 = question[name_bytes..] == [0, 1, 0, 1];
+                let (code, answers) =
+                    (if is_known { 0 } else { 3 }, u8::from(is_known && wants_v4));
+                let mut answer = query[..2].to_vec();
+                answer.extend([0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]);
+                answer.extend(question);
+                if answers == 1 {
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
+                }
+                let _ = socket.send_to(&answer, from).await;
+            }
+        });
+        address
+    }
+
+    /// A name with a dot is looked for in the host's search list, too.
+    #[tokio::test]
+    async fn the_search_list_counts() {
+        let server = name_server(b"\x02mc\x05games\x03svc\x04test\x00").await;
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let config = ResolverConfig::from_parts(
+            None,
+            vec!["svc.test.".parse().unwrap()],
+            vec![NameServerConfig::new(server.ip(), true, vec![connection])],
+        );
+        let dns = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let resolver = Resolver {
+            dns: Some(dns.build().unwrap()),
+        };
+        let found = resolver.addresses("mc.games").await.unwrap();
+        assert_eq!(found, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert!(resolver.addresses("mc.elsewhere").await.is_err());
+        assert!(
+            resolver.addresses("mc.games.").await.is_err(),
+            "it is absolute"
+        );
+    }
 
     async fn after(millis: u64, result: Result<u32, u32>) -> Result<u32, u32> {
         tokio::time::sleep(Duration::from_millis(millis)).await;
