@@ -1,0 +1,48 @@
+//! How long it takes to read and check a folder of server files.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use infrarust::config::{LoadOptions, load};
+
+/// Loading ten thousand files takes a good part of a second: the least number
+/// of samples that criterion takes keeps the whole run short.
+const SAMPLES: usize = 10;
+
+fn load_folders(c: &mut Criterion) {
+    let mut group = c.benchmark_group("load");
+    group.sample_size(SAMPLES);
+    for count in [100_u64, 1_000, 10_000] {
+        let folder = tempfile::tempdir().unwrap();
+        let servers = folder.path().join("servers");
+        std::fs::create_dir(&servers).unwrap();
+        std::fs::write(folder.path().join("infrarust.toml"), "").unwrap();
+        for n in 0..count {
+            let text = format!(
+                "domains = [\"s{n}.example.com\", \"*.s{n}.example.com\"]\n\
+                 addresses = [\"10.0.0.5:{port}\", \"s{n}.internal\"]\n\
+                 max_players = 100\n\
+                 [motd.online]\ntext = \"server {n}\"\n\
+                 [timeouts]\nconnect = \"3s\"\n",
+                port = 1024 + n,
+            );
+            std::fs::write(servers.join(format!("s{n}.toml")), text).unwrap();
+        }
+        let options = LoadOptions {
+            config: Some(folder.path().join("infrarust.toml")),
+            ..LoadOptions::default()
+        };
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| {
+                let loaded = load(&options);
+                assert!(loaded.diagnostics.is_empty());
+                loaded.config.unwrap().servers.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, load_folders);
+criterion_main!(benches);
