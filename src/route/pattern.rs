@@ -38,6 +38,16 @@ impl HostPattern {
         self.0.bytes().filter(|b| !matches!(b, b'*' | b'?')).count()
     }
 
+    /// What follows the `*` of a pattern that is a `*` and a literal part, such
+    /// as `*.example.com`. `None` for every other pattern, and for names.
+    ///
+    /// Such a pattern matches exactly the hosts that end so.
+    #[must_use]
+    pub fn suffix(&self) -> Option<&str> {
+        let rest = self.0.strip_prefix('*')?;
+        (!rest.contains(['*', '?'])).then_some(rest)
+    }
+
     /// Whether a normalised host name matches.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {

@@ -1,5 +1,6 @@
 //! The table of routes: immutable, built once for each snapshot.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
@@ -10,10 +11,26 @@ use super::pattern::HostPattern;
 /// An exact name wins; then the pattern with the longest literal part; among
 /// equals the one that comes first in alphabetical order, so that the answer
 /// never depends on the order in which files were read.
+///
+/// Names, and patterns that are a `*` and a literal part, are looked up; only
+/// other patterns are tried one by one. So a table may hold a pattern for each
+/// of many thousand servers.
 #[derive(Debug, Clone)]
 pub struct RouteTable<T> {
     exact: HashMap<String, T>,
-    wildcards: Vec<(HostPattern, T)>,
+    /// Patterns with a [suffix](HostPattern::suffix), by it.
+    suffixes: HashMap<String, (HostPattern, T)>,
+    /// The lengths of these suffixes in bytes, each once, the longest first.
+    /// A host is at most 255 bytes long, and so is this list.
+    suffix_lengths: Vec<usize>,
+    /// All other patterns, in the order of [`precedence`].
+    others: Vec<(HostPattern, T)>,
+}
+
+/// Which of two patterns wins where both match: the lesser one.
+fn precedence(a: &HostPattern, b: &HostPattern) -> Ordering {
+    let by_length = b.literal_len().cmp(&a.literal_len());
+    by_length.then_with(|| a.cmp(b))
 }
 
 /// Why a host led where it did.
@@ -62,16 +79,27 @@ impl<T: Clone> RouteTable<T> {
                 }
             }
         }
-        let (mut wildcards, exact): (Vec<_>, Vec<_>) = claimed
-            .into_iter()
-            .partition(|(pattern, _)| pattern.is_wildcard());
-        let exact = exact
-            .into_iter()
-            .map(|(pattern, target)| (pattern.as_str().to_owned(), target))
-            .collect();
-        wildcards
-            .sort_by(|(a, _), (b, _)| b.literal_len().cmp(&a.literal_len()).then_with(|| a.cmp(b)));
-        (Self { exact, wildcards }, conflicts)
+        let mut table = Self {
+            exact: HashMap::new(),
+            suffixes: HashMap::new(),
+            suffix_lengths: Vec::new(),
+            others: Vec::new(),
+        };
+        for (pattern, target) in claimed {
+            if !pattern.is_wildcard() {
+                table.exact.insert(pattern.as_str().to_owned(), target);
+            } else if let Some(suffix) = pattern.suffix() {
+                table.suffix_lengths.push(suffix.len());
+                let suffix = suffix.to_owned();
+                table.suffixes.insert(suffix, (pattern, target));
+            } else {
+                table.others.push((pattern, target));
+            }
+        }
+        table.suffix_lengths.sort_unstable_by(|a, b| b.cmp(a));
+        table.suffix_lengths.dedup();
+        table.others.sort_by(|(a, _), (b, _)| precedence(a, b));
+        (table, conflicts)
     }
 
     /// Where a normalised host leads.
@@ -83,13 +111,20 @@ impl<T: Clone> RouteTable<T> {
                 rule: Rule::Exact,
             });
         }
-        self.wildcards
+        let by_suffix = self.by_suffix(host).next();
+        // Only a pattern that stands before the best of the suffixes can win.
+        let rivals = by_suffix.map_or(self.others.len(), |(best, _)| {
+            self.others
+                .partition_point(|(pattern, _)| precedence(pattern, best).is_lt())
+        });
+        let other = self.others[..rivals]
             .iter()
-            .find(|(pattern, _)| pattern.matches(host))
-            .map(|(pattern, target)| Match {
-                target,
-                rule: Rule::Wildcard(pattern.clone()),
-            })
+            .find(|(pattern, _)| pattern.matches(host));
+        let (pattern, target) = other.or(by_suffix)?;
+        Some(Match {
+            target,
+            rule: Rule::Wildcard(pattern.clone()),
+        })
     }
 
     /// Every pattern that matches a normalised host, the winner first.
@@ -97,15 +132,30 @@ impl<T: Clone> RouteTable<T> {
         &'a self,
         host: &'a str,
     ) -> impl Iterator<Item = (&'a HostPattern, &'a T)> {
-        self.wildcards
-            .iter()
-            .filter(move |(pattern, _)| pattern.matches(host))
+        let others = self.others.iter();
+        let mut matching: Vec<_> = others
+            .filter(|(pattern, _)| pattern.matches(host))
+            .chain(self.by_suffix(host))
             .map(|(pattern, target)| (pattern, target))
+            .collect();
+        matching.sort_by(|(a, _), (b, _)| precedence(a, b));
+        matching.into_iter()
+    }
+
+    /// The patterns with a suffix that match a host, the longest first.
+    fn by_suffix(&self, host: &str) -> impl Iterator<Item = &(HostPattern, T)> {
+        self.suffix_lengths.iter().filter_map(move |length| {
+            let start = host.len().checked_sub(*length)?;
+            // Where no character begins, no suffix begins either.
+            self.suffixes.get(host.get(start..)?)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn table(entries: &[(&str, u32)]) -> (RouteTable<u32>, Vec<Conflict<u32>>) {
@@ -146,5 +196,54 @@ mod tests {
         assert_eq!((conflicts[0].first, conflicts[0].second), (1, 2));
         assert_eq!(*table.find("play.example.com").unwrap().target, 1);
         assert!(table.find("other").is_none());
+    }
+
+    /// A pattern that is not looked up wins where it spells out more, or as
+    /// much and comes first.
+    #[test]
+    fn patterns_of_both_kinds_keep_their_order() {
+        let (table, _) = table(&[("*.a.com", 1), ("x*.a.com", 2), ("*b.a.com", 3), ("*", 4)]);
+        let target = |host| *table.find(host).unwrap().target;
+        assert_eq!(target("y.a.com"), 1);
+        assert_eq!(target("xy.a.com"), 2);
+        assert_eq!(target("yb.a.com"), 3);
+        assert_eq!(target("xb.a.com"), 3, "`*b.a.com` comes before `x*.a.com`");
+        assert_eq!(target("a.com"), 4);
+        let all: Vec<_> = table.candidates("xb.a.com").map(|(_, n)| *n).collect();
+        assert_eq!(all, [3, 2, 1, 4]);
+    }
+
+    /// The slow reference: the patterns that match, each tried.
+    fn reference<'a>(patterns: &'a [HostPattern], host: &str) -> Vec<&'a HostPattern> {
+        let is_match = |pattern: &&HostPattern| pattern.is_wildcard() && pattern.matches(host);
+        let mut matching: Vec<_> = patterns.iter().filter(is_match).collect();
+        matching.sort_by(|a, b| {
+            let longest_first = b.literal_len().cmp(&a.literal_len());
+            longest_first.then_with(|| a.as_str().cmp(b.as_str()))
+        });
+        matching.dedup();
+        matching
+    }
+
+    proptest! {
+        /// Looking up finds what trying every pattern finds, in the same order.
+        #[test]
+        fn agrees_with_trying_every_pattern(
+            texts in proptest::collection::vec("[*?]{0,1}[ab.]{0,3}[*?]{0,1}[ab.é]{0,3}", 0..40),
+            host in "[abé.]{0,8}",
+        ) {
+            let patterns: Vec<_> =
+                texts.iter().filter_map(|text| HostPattern::parse(text).ok()).collect();
+            let (table, _) = RouteTable::build(patterns.iter().cloned().map(|p| (p, ())));
+            let expected = reference(&patterns, &host);
+            let found: Vec<_> = table.candidates(&host).map(|(pattern, ())| pattern).collect();
+            prop_assert_eq!(&found, &expected);
+            let rule = if patterns.iter().any(|pattern| pattern.as_str() == host) {
+                Some(Rule::Exact)
+            } else {
+                expected.first().map(|pattern| Rule::Wildcard((*pattern).clone()))
+            };
+            prop_assert_eq!(table.find(&host).map(|found| found.rule), rule);
+        }
     }
 }
