@@ -1,9 +1,10 @@
 //! Hot reload: a new configuration becomes the snapshot in force, or the old
 //! one stays and the log says why.
 //!
-//! A change in the folder of server files reloads the servers; `SIGHUP`
-//! reloads everything. Both read all files and judge them together, as a start
-//! does. Sessions keep the snapshot that they began with.
+//! A change in the folder of server files reloads the servers, and judges them
+//! together with the global file as it was taken over: an edit of that file
+//! waits for `SIGHUP`, which reads everything anew, as a start does. Sessions
+//! keep the snapshot that they began with.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,14 +13,24 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::config::model::Config;
-use crate::config::reload::{Changes, FolderWatch};
-use crate::config::{LoadOptions, Loaded, load};
+use crate::config::reload::{Changes, FolderWatch, Links};
+use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
+use crate::diagnostic::words;
 use crate::proxy::Proxy;
 
 /// How often a folder that cannot be watched is looked for again: it may just
 /// be replaced by another.
-const WATCH_RETRY: Duration = Duration::from_millis(500);
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// How often a folder is read that the system does not let us watch.
+const REFUSED_RETRY: Duration = Duration::from_secs(10);
+
+/// The most problems of one reload that the log shows; `check` shows all.
+const PROBLEMS_SHOWN_MAX: usize = 50;
+
+/// The most names of servers in one line of the log.
+const NAMES_SHOWN_MAX: usize = 100;
 
 /// What a reload takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +56,9 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Reloader {
     options: LoadOptions,
+    /// The global file in force.
+    global: GlobalText,
     proxy: Arc<Proxy>,
-    watch: Watch,
     hangup: Hangup,
     /// The last refusal that was told, so that a file that stays broken while
     /// others are written is not told again and again.
@@ -54,18 +66,21 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Begins to watch what `options` name for `proxy`. Must be called inside a
-    /// runtime.
+    /// Reloads what `options` name into `proxy`, which began with `global`.
+    /// From now on `SIGHUP` does not end the process, and none is lost.
     ///
     /// # Errors
     ///
     /// When the signal cannot be awaited.
-    pub fn new(options: LoadOptions, proxy: Arc<Proxy>) -> std::io::Result<Self> {
-        let watch = Watch::begin(proxy.snapshot().proxy.servers_dir.clone());
+    pub fn new(
+        options: LoadOptions,
+        global: GlobalText,
+        proxy: Arc<Proxy>,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             options,
+            global,
             proxy,
-            watch,
             hangup: Hangup::new()?,
             told: None,
         })
@@ -74,21 +89,33 @@ impl Reloader {
     /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains.
     pub async fn run(mut self) {
         let drain = self.proxy.shutdown.drain.clone();
-        // What was written between the first load and the watch is seen by nobody else.
-        self.watch.touch();
+        let mut problem = None;
+        let mut due = None;
         loop {
-            let scope = tokio::select! {
-                () = drain.cancelled() => return,
-                () = self.hangup.next() => Scope::Everything,
-                () = self.watch.settled() => Scope::Servers,
-            };
             // Watched anew before the files are read, so that no change falls
             // between: the folder may be another one by now.
-            self.watch = Watch::begin(self.folder());
-            self.reload(scope).await;
-            if self.folder() != self.watch.folder {
-                self.watch = Watch::begin(self.folder());
+            let watch = Watch::begin(self.folder()).await;
+            if watch.problem() != problem.as_ref() {
+                watch.tell();
+                problem = watch.problem().cloned();
             }
+            match due {
+                // What was written since the start read the files is a change, too.
+                None => watch.touch(),
+                Some(Scope::Servers) if watch.is_gone() => {}
+                Some(scope) => {
+                    let is_read = self.reload(scope).await;
+                    if !is_read || self.folder() != watch.folder {
+                        due = Some(Scope::Servers);
+                        continue;
+                    }
+                }
+            }
+            due = Some(tokio::select! {
+                () = drain.cancelled() => return,
+                () = self.hangup.next() => Scope::Everything,
+                () = watch.settled() => Scope::Servers,
+            });
         }
     }
 
@@ -96,34 +123,46 @@ impl Reloader {
         self.proxy.snapshot().proxy.servers_dir.clone()
     }
 
-    /// Loads, and takes over what is valid.
-    async fn reload(&mut self, scope: Scope) {
+    /// Loads, and takes over what is valid. `false` when the folder was replaced
+    /// meanwhile, so that what was read says nothing.
+    async fn reload(&mut self, scope: Scope) -> bool {
         let folder = self.folder();
         let before = identity(&folder);
-        let options = self.options.clone();
+        let mut options = self.options.clone();
+        if scope == Scope::Servers {
+            options.global = Some(self.global.clone());
+        }
+        let global = self.global.clone();
         // Reading ten thousand files takes a while: not on a worker of players.
-        let loaded = match tokio::task::spawn_blocking(move || load(&options)).await {
-            Ok(loaded) => loaded,
+        let read = tokio::task::spawn_blocking(move || {
+            let loaded = load(&options);
+            let is_edited = options.global.is_some() && !global.is_current(&options);
+            (loaded, is_edited)
+        });
+        let (loaded, is_edited) = match read.await {
+            Ok(read) => read,
             Err(panic) => {
                 error!(%panic, "reload refused: loading failed; the old configuration stays");
-                return;
+                return true;
             }
         };
-        // A folder that was taken away while it was read, or is away now, says
-        // nothing about the servers; the one that comes in its place will.
-        if scope == Scope::Servers && (before.is_none() || before != identity(&folder)) {
+        if scope == Scope::Servers && before != identity(&folder) {
             debug!(folder = %folder.display(), "the folder of server files is being replaced");
-            self.watch = Watch::gone(folder);
-            return;
+            return false;
         }
         let text = text_of(&loaded);
-        match self.apply(loaded, scope) {
+        let global = loaded.global.clone();
+        let outcome = self.apply(loaded, scope);
+        if let (false, Some(global)) = (matches!(outcome, Outcome::Refused(_)), global) {
+            self.global = global;
+        }
+        match outcome {
             Outcome::Applied(changes) => {
                 self.told = None;
                 info!(
-                    added = ?changes.added,
-                    changed = ?changes.changed,
-                    removed = ?changes.removed,
+                    added = ?some_of(&changes.added),
+                    changed = ?some_of(&changes.changed),
+                    removed = ?some_of(&changes.removed),
                     global = ?changes.global,
                     "configuration reloaded"
                 );
@@ -141,13 +180,22 @@ impl Reloader {
                     Scope::Servers => debug!("reload: nothing has changed"),
                 }
             }
-            Outcome::Refused(text) => {
-                if scope == Scope::Everything || self.told.as_ref() != Some(&text) {
+            Outcome::Refused(mut text) => {
+                if is_edited {
+                    text.push_str(
+                        "\nthe global file has been edited since it was taken over; \
+                         `SIGHUP` takes over both",
+                    );
+                }
+                if self.told.as_ref() != Some(&text) {
                     error!("reload refused, the old configuration stays\n{text}");
+                } else if scope == Scope::Everything {
+                    error!("reload refused for the same reasons, the old configuration stays");
                 }
                 self.told = Some(text);
             }
         }
+        true
     }
 
     /// Puts a configuration into force, whole or not at all.
@@ -159,21 +207,19 @@ impl Reloader {
         if scope == Scope::Servers {
             next.proxy = Arc::clone(&before.proxy);
         }
+        // A start may go on without the folder. Here players would lose their
+        // servers because a folder is moved at this very moment.
+        if next.servers.is_empty() && !before.servers.is_empty() && !next.proxy.servers_dir.exists()
+        {
+            let folder = words::path(&next.proxy.servers_dir);
+            return Outcome::Refused(format!("the folder `{folder}` of the server files is gone"));
+        }
         let changes = Changes::between(&before, &next);
         if changes.is_empty() {
             return Outcome::Unchanged;
         }
         self.proxy.replace(next);
         Outcome::Applied(changes)
-    }
-}
-
-/// The diagnostics as a start shows them, and how many there are.
-fn text_of(loaded: &Loaded) -> String {
-    let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
-    match render::summary(&loaded.diagnostics) {
-        Some(summary) => format!("{text}{summary}"),
-        None => text,
     }
 }
 
@@ -191,52 +237,125 @@ fn identity(folder: &Path) -> Option<impl PartialEq + use<>> {
     metadata.created().ok()
 }
 
+/// The diagnostics as a start shows them, and how many there are. Of many only
+/// the first, and then errors alone: a log is no place for megabytes.
+fn text_of(loaded: &Loaded) -> String {
+    let Some(summary) = render::summary(&loaded.diagnostics) else {
+        return String::new();
+    };
+    if loaded.diagnostics.len() <= PROBLEMS_SHOWN_MAX {
+        let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
+        return format!("{text}{summary}");
+    }
+    let shown: Vec<_> = loaded
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error() || !loaded.has_errors())
+        .take(PROBLEMS_SHOWN_MAX)
+        .cloned()
+        .collect();
+    let text = render::to_text(&shown, &loaded.sources, Colour::Never);
+    let count = shown.len();
+    format!("{text}{summary}; these are the first {count}, `infrarust check` shows all")
+}
+
+/// The first names of many, and how many more there are.
+fn some_of(names: &[String]) -> Vec<String> {
+    let mut some: Vec<String> = names.iter().take(NAMES_SHOWN_MAX).cloned().collect();
+    if names.len() > some.len() {
+        some.push(format!("… and {} more", names.len() - some.len()));
+    }
+    some
+}
+
 /// The watch over a folder that may not be there.
-#[derive(Debug)]
 struct Watch {
     folder: PathBuf,
-    watch: Option<FolderWatch>,
+    links: Links,
+    watch: Result<FolderWatch, Problem>,
+}
+
+/// Why a folder is not watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Problem {
+    /// It is not there, or no folder.
+    Gone,
+    /// The system refuses, in its words.
+    Refused(String),
 }
 
 impl Watch {
-    fn begin(folder: PathBuf) -> Self {
-        let watch = match FolderWatch::new(&folder) {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                debug!(folder = %folder.display(), %error, "the folder cannot be watched");
-                None
-            }
-        };
-        Self { folder, watch }
-    }
-
-    /// A watch for the folder's return.
-    fn gone(folder: PathBuf) -> Self {
+    /// Begins a watch, without holding up players while the folder is listed.
+    async fn begin(folder: PathBuf) -> Self {
+        let at = folder.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let watch = FolderWatch::new(&at).map_err(|error| {
+                if at.is_dir() {
+                    Problem::Refused(error.to_string())
+                } else {
+                    Problem::Gone
+                }
+            });
+            (watch, Links::of(&at))
+        });
+        let (watch, links) = begun.await.unwrap_or_else(|panic| {
+            let problem = Problem::Refused(panic.to_string());
+            (Err(problem), Links::default())
+        });
         Self {
             folder,
-            watch: None,
+            links,
+            watch,
         }
     }
 
+    fn problem(&self) -> Option<&Problem> {
+        self.watch.as_ref().err()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.problem() == Some(&Problem::Gone)
+    }
+
+    /// Counts as a change.
     fn touch(&self) {
-        if let Some(watch) = &self.watch {
+        if let Ok(watch) = &self.watch {
             watch.touch();
         }
     }
 
-    /// Completes when files have changed, or when a missing folder has come.
+    /// Says in the log what is wrong, if anything is.
+    fn tell(&self) {
+        let folder = self.folder.display();
+        match self.problem() {
+            None => {}
+            Some(Problem::Gone) => warn!(
+                %folder,
+                "the folder of the server files is not there; it is read when it comes"
+            ),
+            Some(Problem::Refused(error)) => warn!(
+                %folder,
+                %error,
+                "the folder of the server files cannot be watched; it is read every ten seconds"
+            ),
+        }
+    }
+
+    /// Completes when files have changed, when a missing folder has come, or
+    /// when it is time to try again to watch it.
     async fn settled(&self) {
         match &self.watch {
-            Some(watch) => watch.settled().await,
-            None => {
-                let mut tick = tokio::time::interval(WATCH_RETRY);
-                loop {
-                    tick.tick().await;
-                    if self.folder.is_dir() {
-                        return;
-                    }
+            Ok(watch) => tokio::select! {
+                () = watch.settled() => {}
+                () = self.links.settled() => {}
+            },
+            Err(Problem::Gone) => loop {
+                tokio::time::sleep(WATCH_RETRY).await;
+                if self.folder.is_dir() {
+                    return;
                 }
-            }
+            },
+            Err(Problem::Refused(_)) => tokio::time::sleep(REFUSED_RETRY).await,
         }
     }
 }

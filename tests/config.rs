@@ -503,6 +503,7 @@ fn overrides_win() {
         servers_dir: Some(dir.path().join("other")),
         plugins_dir: Some(dir.path().join("p")),
         bind: vec!["127.0.0.1:2".parse().unwrap()],
+        global: None,
     };
     let loaded = load(&options);
     // Only loopback can come, so nobody else can forge a header.

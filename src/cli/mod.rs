@@ -7,7 +7,7 @@ pub mod route;
 mod run;
 pub mod schema;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -107,6 +107,7 @@ impl Options {
             servers_dir: self.servers_dir.clone(),
             plugins_dir: self.plugins_dir.clone(),
             bind: self.bind.clone(),
+            global: None,
         }
     }
 }
@@ -128,7 +129,7 @@ pub fn main() -> ExitCode {
                 deny_warnings,
             };
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-            check::run(&args, &mut out, &mut err, colour()).map_err(Into::into)
+            check::run(&args, &mut out, &mut err, Colour::for_stderr()).map_err(Into::into)
         }
         Command::Explain { code } => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
@@ -148,21 +149,11 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Whether what goes to standard error may hold colours.
-fn colour() -> Colour {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if wanted && std::io::stderr().is_terminal() {
-        Colour::Always
-    } else {
-        Colour::Never
-    }
-}
-
 fn tell_route(options: &Options, host: &str) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&options.load_options());
     let Some(config) = loaded.config.clone() else {
         let why = "no host leads anywhere before that is mended";
-        check::show(&loaded, why, &mut std::io::stderr(), colour())?;
+        check::show(&loaded, why, &mut std::io::stderr(), Colour::for_stderr())?;
         return Ok(ExitCode::from(FAILURE));
     };
     let (text, found) = route::explain(config, host);

@@ -8,9 +8,10 @@ use anyhow::Context;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{FAILURE, Options, check, colour};
+use super::{FAILURE, Options, check};
 use crate::config;
 use crate::config::model::{Config, ProxyConfig, ServerKind};
+use crate::diagnostic::render::Colour;
 use crate::reload::Reloader;
 use crate::server::{self, Running};
 use crate::telemetry::{self, LogGuard};
@@ -37,8 +38,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         "starting"
     };
-    check::show(&loaded, outcome, &mut std::io::stderr(), colour())?;
-    let Some(config) = loaded.config else {
+    check::show(
+        &loaded,
+        outcome,
+        &mut std::io::stderr(),
+        Colour::for_stderr(),
+    )?;
+    let (Some(config), Some(global)) = (loaded.config, loaded.global) else {
         return Ok(ExitCode::from(FAILURE));
     };
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
@@ -59,7 +65,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let servers = config.servers.len();
         let running = server::start(config, listeners, open_files)?;
         watch_lost_lines(&log);
-        let reloader = Reloader::new(options.load_options(), Arc::clone(running.proxy()))?;
+        let reloader = Reloader::new(options.load_options(), global, Arc::clone(running.proxy()))?;
         tokio::spawn(reloader.run());
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);

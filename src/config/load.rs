@@ -1,8 +1,10 @@
 //! From a folder of files to a configuration, or to everything that is wrong with it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::document;
 use crate::config::files::{self, Unreadable};
@@ -38,6 +40,29 @@ pub struct LoadOptions {
     pub plugins_dir: Option<PathBuf>,
     /// Where to listen instead of where the global file says; empty is no override.
     pub bind: Vec<SocketAddr>,
+    /// What the global file held when it was taken over; `None` reads it now.
+    pub global: Option<GlobalText>,
+}
+
+/// The content of a global file. Its `Debug` form does not show it: secrets may
+/// stand in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GlobalText(Arc<[u8]>);
+
+impl GlobalText {
+    /// Whether the file of these options still holds this content.
+    ///
+    /// Reads the file.
+    #[must_use]
+    pub fn is_current(&self, options: &LoadOptions) -> bool {
+        files::read(&global_path(options), FILE_BYTES_MAX).is_ok_and(|bytes| *bytes == *self.0)
+    }
+}
+
+impl fmt::Debug for GlobalText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GlobalText(..)")
+    }
 }
 
 /// What came of it.
@@ -49,6 +74,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the diagnostics point into.
     pub sources: Sources,
+    /// The global file as it was judged; `None` when it could not be read.
+    pub global: Option<GlobalText>,
 }
 
 impl Loaded {
@@ -67,8 +94,11 @@ impl Loaded {
 pub fn load(options: &LoadOptions) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
-    let config = load_into(options, &mut sources, &mut report);
-    finish(config, sources, report)
+    let global = read_global(options, &mut sources, &mut report);
+    let config = global
+        .as_ref()
+        .and_then(|global| load_into(options, global, &mut sources, &mut report));
+    finish(config, global, sources, report)
 }
 
 /// Judges texts as [`load`] judges files: the global one, and server files by
@@ -81,7 +111,7 @@ pub fn load_texts(global: &[u8], servers: &[(&Path, &[u8])]) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let config = load_texts_into(global, servers, &mut sources, &mut report);
-    finish(config, sources, report)
+    finish(config, Some(GlobalText(global.into())), sources, report)
 }
 
 fn load_texts_into(
@@ -107,7 +137,12 @@ fn load_texts_into(
 }
 
 /// Puts the diagnostics in order, and lets no configuration with an error out.
-fn finish(config: Option<Config>, sources: Sources, report: Report) -> Loaded {
+fn finish(
+    config: Option<Config>,
+    global: Option<GlobalText>,
+    sources: Sources,
+    report: Report,
+) -> Loaded {
     let mut diagnostics = report.diagnostics;
     diagnostic::sort(&mut diagnostics, &sources);
     let refused = diagnostics.iter().any(Diagnostic::is_error);
@@ -115,16 +150,27 @@ fn finish(config: Option<Config>, sources: Sources, report: Report) -> Loaded {
         config: config.filter(|_| !refused),
         diagnostics,
         sources,
+        global,
     }
 }
 
-fn load_into(options: &LoadOptions, sources: &mut Sources, report: &mut Report) -> Option<Config> {
-    let path = options
-        .config
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(CONFIG_FILE));
-    let bytes = match files::read(&path, FILE_BYTES_MAX) {
-        Ok(bytes) => bytes,
+fn global_path(options: &LoadOptions) -> PathBuf {
+    let path = options.config.clone();
+    path.unwrap_or_else(|| PathBuf::from(CONFIG_FILE))
+}
+
+/// The global file, unless it cannot be read, which has then been reported.
+fn read_global(
+    options: &LoadOptions,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<GlobalText> {
+    if options.global.is_some() {
+        return options.global.clone();
+    }
+    let path = global_path(options);
+    match files::read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => Some(GlobalText(bytes.into())),
         Err(problem) => {
             let file = sources.add(&path, "");
             let diagnostic = unreadable("the global file", &path, file, &problem);
@@ -136,10 +182,19 @@ fn load_into(options: &LoadOptions, sources: &mut Sources, report: &mut Report) 
                 ),
                 _ => diagnostic,
             });
-            return None;
+            None
         }
-    };
-    let (file, raw) = document::read::<RawProxy>(&path, &bytes, sources, report);
+    }
+}
+
+fn load_into(
+    options: &LoadOptions,
+    global: &GlobalText,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Option<Config> {
+    let path = global_path(options);
+    let (file, raw) = document::read::<RawProxy>(&path, &global.0, sources, report);
 
     let folder = folder_of(&path);
     let written = |entry: &crate::config::entry::Entry<crate::config::types::FilePath>| {
@@ -279,7 +334,13 @@ fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => error.to_string().to_lowercase(),
+        _ => {
+            let text = error.to_string().to_lowercase();
+            match text.split_once(" (os error") {
+                Some((words, _)) => words.to_owned(),
+                None => text,
+            }
+        }
     }
 }
 

@@ -21,5 +21,5 @@ pub mod schema;
 pub mod types;
 pub mod validate;
 
-pub use load::{LoadOptions, Loaded, load, load_texts};
+pub use load::{GlobalText, LoadOptions, Loaded, load, load_texts};
 pub use model::Config;

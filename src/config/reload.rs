@@ -6,9 +6,9 @@
 //! the folder of server files; putting a snapshot into force is the server's.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -21,6 +21,12 @@ use super::model::{Config, ProxyConfig};
 const QUIET: Duration = Duration::from_millis(250);
 /// How long a folder that never is quiet is waited for.
 const QUIET_MAX: Duration = Duration::from_secs(3);
+
+/// How often the ends of symbolic links are looked at.
+const LINKS_LOOK: Duration = Duration::from_secs(1);
+/// The most links of one folder that are looked at: a look at each costs some
+/// microseconds, and a folder with more still has `SIGHUP`.
+const LINKS_MAX: usize = 1000;
 
 /// What differs between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -187,6 +193,99 @@ impl FolderWatch {
     }
 }
 
+/// What the symbolic links of a folder lead to, itself included.
+///
+/// A watch tells of changes to a link, and to the folder that a link led to when
+/// the watch began. It tells neither that the link to the folder now leads to
+/// another one, nor that the file behind a link was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Links {
+    folder: PathBuf,
+    folder_end: Option<PathBuf>,
+    files: Vec<(PathBuf, Option<FileEnd>)>,
+}
+
+/// The file at the end of a link, as far as a change shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileEnd {
+    path: PathBuf,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileEnd {
+    fn of(link: &Path) -> Option<Self> {
+        let path = link.canonicalize().ok()?;
+        let metadata = path.metadata().ok()?;
+        Some(Self {
+            path,
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+}
+
+impl Links {
+    /// Looks for the links of `folder`, and where they end now.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
+            .take(LINKS_MAX)
+            .map(|path| (path, None))
+            .collect();
+        let links = Self {
+            folder: folder.to_owned(),
+            folder_end: None,
+            files,
+        };
+        links.looked_at_again()
+    }
+
+    /// The same links, and where they end now.
+    #[must_use]
+    pub fn looked_at_again(&self) -> Self {
+        let again = |(link, _): &(PathBuf, _)| (link.clone(), FileEnd::of(link));
+        Self {
+            folder: self.folder.clone(),
+            folder_end: self.folder.canonicalize().ok(),
+            files: self.files.iter().map(again).collect(),
+        }
+    }
+
+    /// Waits until a link leads to something else and this has stayed the same
+    /// for a moment. Cancel safe: a change is seen again.
+    pub async fn settled(&self) {
+        let mut seen = loop {
+            tokio::time::sleep(LINKS_LOOK).await;
+            let now = self.look().await;
+            if now != *self {
+                break now;
+            }
+        };
+        let latest = Instant::now() + QUIET_MAX;
+        while Instant::now() < latest {
+            tokio::time::sleep(QUIET).await;
+            let now = self.look().await;
+            if now == seen {
+                return;
+            }
+            seen = now;
+        }
+    }
+
+    /// A look that holds up no player when the disk is slow.
+    async fn look(&self) -> Self {
+        let links = self.clone();
+        let look = tokio::task::spawn_blocking(move || links.looked_at_again());
+        // Without an answer nothing is known to have changed.
+        look.await.unwrap_or_else(|_| self.clone())
+    }
+}
+
 impl std::fmt::Debug for FolderWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FolderWatch").finish_non_exhaustive()
@@ -236,6 +335,35 @@ mod tests {
         );
         assert!(!changes.is_empty());
         assert!(Changes::between(&old, &old).is_empty());
+    }
+
+    /// A link to the folder that leads elsewhere, and a written file behind a
+    /// link, are changes; what stays the same is none.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_ends_of_links_are_followed() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["one", "two"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::write(at("a.toml"), "1").unwrap();
+        symlink("../a.toml", at("one/a.toml")).unwrap();
+        symlink("one", at("servers")).unwrap();
+
+        let links = Links::of(&at("servers"));
+        assert_eq!(links.files.len(), 1);
+        assert_eq!(links, links.looked_at_again());
+        std::fs::write(at("a.toml"), "22").unwrap();
+        links.settled().await;
+
+        let links = Links::of(&at("servers"));
+        let quiet = timeout(LINKS_LOOK + QUIET, links.settled()).await;
+        assert!(quiet.is_err(), "the same change was told twice");
+        symlink("two", at("next")).unwrap();
+        std::fs::rename(at("next"), at("servers")).unwrap();
+        links.settled().await;
     }
 
     /// Several writes in a row are one change.

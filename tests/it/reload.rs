@@ -249,3 +249,126 @@ async fn players_are_counted_across_reloads() {
     })
     .await;
 }
+
+/// An edit of the global file waits for `SIGHUP`: until then it neither takes
+/// effect in parts nor, when it is broken, holds up the server files.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_global_file_waits_for_a_hangup() {
+    let backend = FakeBackend::start().await;
+    let of = |name: &str| {
+        let host = format!("{name}.example.com");
+        server("zero_copy", &host, backend.address, "")
+    };
+    let mut program = Program::start("", &[("a", of("a"))]);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let global = program.folder.path().join("infrarust.toml");
+    let sound = fs::read_to_string(&global).unwrap();
+
+    fs::write(&global, "bind = \n").unwrap();
+    fs::write(program.server_file("b.toml"), of("b")).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(line["added"], "[\"b\"]");
+
+    // Another folder and an inherited time: neither may show.
+    let edited = format!("servers_dir = \"other\"\nconnect_timeout = \"2s\"\n{sound}");
+    fs::write(&global, edited).unwrap();
+    fs::create_dir(program.folder.path().join("other")).unwrap();
+    fs::write(program.server_file("c.toml"), of("c")).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(
+        (&line["added"], &line["changed"], &line["removed"]),
+        (&"[\"c\"]".into(), &"[]".into(), &"[]".into())
+    );
+
+    // A refusal says that there is more to take over.
+    fs::write(program.server_file("d.toml"), "domain = []").unwrap();
+    let refused = program.line_with("reload refused").await;
+    let text = refused["message"].as_str().unwrap();
+    assert!(text.contains("the global file has been edited"), "{text}");
+    joins(proxy, "b.example.com", &backend).await;
+
+    let other = program.folder.path().join("other/e.toml");
+    fs::write(other, of("e")).unwrap();
+    program.signal(Signal::SIGHUP);
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(
+        (&line["added"], &line["removed"]),
+        (&"[\"e\"]".into(), &"[\"a\", \"b\", \"c\"]".into())
+    );
+}
+
+/// A folder that is a link can be swapped for another, and files that are
+/// links are followed to their ends.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_followed() {
+    use std::os::unix::fs::symlink;
+    let backend = FakeBackend::start().await;
+    let of = |host: &str| server("zero_copy", host, backend.address, "");
+    let mut program = Program::start("", &[("a", of("a.example.com"))]);
+    let proxy = program.address().await;
+    program.line("ready").await;
+
+    let at = |name: &str| program.folder.path().join(name);
+    let servers = at("servers");
+    fs::create_dir(at("two")).unwrap();
+    fs::write(at("two/a.toml"), of("two.example.com")).unwrap();
+    fs::write(at("elsewhere.toml"), of("b.example.com")).unwrap();
+    symlink("../elsewhere.toml", at("two/b.toml")).unwrap();
+    let (one, next, elsewhere) = (at("one"), at("next"), at("elsewhere.toml"));
+    fs::rename(&servers, &one).unwrap();
+    program
+        .line_with("the folder of the server files is not there")
+        .await;
+    symlink("one", &servers).unwrap();
+    // Told only at the level debug, since nothing differs.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    symlink("two", &next).unwrap();
+    fs::rename(&next, &servers).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(
+        (&line["added"], &line["changed"]),
+        (&"[\"b\"]".into(), &"[\"a\"]".into())
+    );
+    joins(proxy, "two.example.com", &backend).await;
+
+    fs::write(&elsewhere, of("longer.example.com")).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(line["changed"], "[\"b\"]");
+    joins(proxy, "longer.example.com", &backend).await;
+}
+
+/// `SIGHUP` while the folder is away leaves the servers, and says so once in full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_without_the_folder_keeps_the_servers() {
+    let backend = FakeBackend::start().await;
+    let of = |host: &str| server("zero_copy", host, backend.address, "");
+    let mut program = Program::start("", &[("a", of("a.example.com"))]);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    // From here on nothing is being read.
+    program.signal(Signal::SIGHUP);
+    program.line("reload: nothing has changed").await;
+
+    let folder = program.folder.path().join("servers");
+    let away = program.folder.path().join("away");
+    fs::rename(&folder, &away).unwrap();
+    program
+        .line_with("the folder of the server files is not there")
+        .await;
+    program.signal(Signal::SIGHUP);
+    let refused = program.line_with("reload refused").await;
+    assert!(refused["message"].as_str().unwrap().contains("is gone"));
+    program.signal(Signal::SIGHUP);
+    program
+        .line_with("reload refused for the same reasons")
+        .await;
+    joins(proxy, "a.example.com", &backend).await;
+
+    fs::write(away.join("b.toml"), of("b.example.com")).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(line["added"], "[\"b\"]");
+}
