@@ -143,6 +143,11 @@ pub fn main() -> ExitCode {
         Command::Demo { once } => demonstrate(once),
     };
     done.unwrap_or_else(|error| {
+        // Whoever reads may stop reading, as `head` does.
+        let cause = error.downcast_ref::<std::io::Error>();
+        if cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::from(FAILURE);
+        }
         // The error and its causes, in one line.
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
         ExitCode::from(FAILURE)

@@ -50,7 +50,15 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
             }
             line(&mut text, "told", &told(config));
         }
-        None => line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain)),
+        None => {
+            line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain));
+            if let Some((name, port)) = host.split_once(':')
+                && port.parse::<u16>().is_ok()
+            {
+                let advice = format!("a port is no part of the host: ask for `{}`", Escaped(name));
+                line(&mut text, "near", &advice);
+            }
+        }
     }
     let winner = match &found {
         Some(found) => Winner::of(&found.rule),
@@ -279,6 +287,9 @@ mod tests {
             text.contains("`*.example.com` of `short` needs something before"),
             "{text}"
         );
+        let (text, found) = route("a.eu.example.com:25565");
+        assert!(!found);
+        assert!(text.contains("ask for `a.eu.example.com`"), "{text}");
         let (text, _) = route("a.eu.exemple.com");
         assert!(
             text.contains("`a.eu.example.com` of `exact` is another name"),

@@ -51,7 +51,9 @@ pub(super) fn exact(name: &str, root: &Table) -> Option<Home> {
 
 /// The place of a key of nearly this name.
 pub(super) fn near(name: &str, root: &Table) -> Option<Home> {
-    let homes = homes();
+    let mut homes = homes();
+    // Nothing else speaks for a plugin's table.
+    homes.retain(|home| !home.path.contains(&"<id>"));
     let near = nearest(name, homes.iter().map(Home::name))?;
     exact(near, root)
 }

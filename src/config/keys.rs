@@ -83,6 +83,19 @@ pub struct Unsupported {
     pub name: &'static str,
     /// What it is for there, as it follows "in Infrarust v2:".
     pub purpose: &'static str,
+    /// The key whose part it plays there, so that nobody asks for that one.
+    pub instead_of: Option<&'static str>,
+}
+
+impl Unsupported {
+    /// A key that plays the part of no other.
+    pub(super) const fn plain(name: &'static str, purpose: &'static str) -> Self {
+        Self {
+            name,
+            purpose,
+            instead_of: None,
+        }
+    }
 }
 
 /// What values a key takes.
@@ -188,7 +201,7 @@ macro_rules! keys {
                 $(#[doc = $doc:literal])+
                 $name:ident : $type:ty $(= $default:literal)? $([ $($attr:ident : $value:expr),+ ])? ;
             )*
-            $( unsupported { $( $old:literal => $purpose:literal; )* } )?
+            $( unsupported { $( $old:literal $(instead_of $key:ident)? => $purpose:literal; )* } )?
         }
     )+) => {$(
         $(#[doc = $table_doc])+
@@ -212,7 +225,10 @@ macro_rules! keys {
                     },
                 )*],
                 unsupported: &[$($(
-                    $crate::config::keys::Unsupported { name: $old, purpose: $purpose },
+                    $crate::config::keys::Unsupported {
+                        $( instead_of: Some(stringify!($key)), )?
+                        ..$crate::config::keys::Unsupported::plain($old, $purpose)
+                    },
                 )*)?],
             };
 

@@ -197,10 +197,10 @@ keys! {
         /// The plugin's own settings.
         config: Free;
         unsupported {
-            "permissions" => "capabilities of a WebAssembly plugin";
-            "deny" => "capabilities of a WebAssembly plugin";
-            "strict_capabilities" => "capabilities of a WebAssembly plugin";
-            "wasm" => "limits of a WebAssembly plugin";
+            "permissions" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "deny" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "strict_capabilities" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "wasm" instead_of path => "limits of a WebAssembly plugin, which is not loaded here";
         }
     }
 

@@ -212,6 +212,11 @@ impl<'r> Walk<'r> {
                 let text = if is_plain { text.as_ref() } else { "…" };
                 Some(format!("put it in brackets: `{key} = [\"{text}\"]`"))
             }
+            (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
+                Some(format!(
+                    "write the address, too: `{key} = \"0.0.0.0:{port}\"`"
+                ))
+            }
             (DeValue::Integer(number), Shape::Text { what, .. }) if what.contains("duration") => {
                 Some(format!(
                     "write the unit: `{key} = \"{number}s\"`, or `ms`, `m`, `h`"
@@ -281,6 +286,8 @@ impl<'r> Walk<'r> {
     ) {
         self.hide_secrets(found.name, found.value, 0);
         if let Some(old) = table.unsupported.iter().find(|old| old.name == found.name) {
+            let place = self.place(found.key);
+            meant.extend(old.instead_of.map(|key| (key, place)));
             self.unsupported(found.key, old.name, old.purpose);
             return;
         }
@@ -299,6 +306,8 @@ impl<'r> Walk<'r> {
                 "write {} without a table around, above the first `[…]`",
                 words::all_of(inner)
             ))
+        } else if name == "servers" && matches!(found.value.get_ref(), DeValue::Table(_)) {
+            Some("each server has a file of its own, such as `servers/lobby.toml`".to_owned())
         } else if let Some(home) = hints::exact(name, self.root) {
             if home.is_top_of(self.root) {
                 self.misplaced.push((home.name(), place));
@@ -311,6 +320,8 @@ impl<'r> Walk<'r> {
             Some(format!("did you mean `{near}`?"))
         } else if let Some(home) = hints::near(name, self.root) {
             Some(home.advice(self.root))
+        } else if let [key] = table.keys {
+            Some(format!("the only key of {} is `{}`", table.title, key.name))
         } else if table.keys.len() <= KEYS_LISTED_MAX {
             let keys = words::all_of(table.keys.iter().map(|key| key.name));
             Some(format!("the keys of {} are {keys}", table.title))

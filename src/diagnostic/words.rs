@@ -16,6 +16,10 @@ pub struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A pair of backticks alone would look like a slip of ours.
+        if self.0.is_empty() {
+            return f.write_str("`\"\"`");
+        }
         f.write_str("`")?;
         for (n, c) in self.0.chars().enumerate() {
             if n == SHOWN_CHARS_MAX {
@@ -114,6 +118,12 @@ mod tests {
         assert_eq!(nearest("colour", keys), None);
         assert_eq!(nearest("", keys), None);
         assert_eq!(nearest(&"a".repeat(10_000), keys), None);
+    }
+
+    /// A text without a letter can be seen.
+    #[test]
+    fn an_empty_value_is_shown() {
+        assert_eq!(Quoted("").to_string(), "`\"\"`");
     }
 
     /// Nothing that a file holds can steer a terminal.

@@ -79,9 +79,8 @@ pub fn normalize(text: &str) -> Result<String, BadHost> {
     Ok(ascii.into_owned())
 }
 
-/// Letters, digits, `-`, `_`, `.`, wildcards, `:` (inside an IPv6 literal that
-/// a player typed) and everything outside ASCII that is no control character
-/// and no white space.
+/// Letters, digits, `-`, `_`, `.`, wildcards, and everything outside ASCII that
+/// is no control character and no white space.
 fn may_be_in_host(c: char) -> bool {
     if c.is_ascii() {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*' | '?')

@@ -65,7 +65,9 @@ impl FromToml for SocketAddr {
             format!("add the port: `\"{}\"`", SocketAddr::new(ip, 25565))
         } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             format!("add the address: `\"0.0.0.0:{text}\"` listens on all")
-        } else if text.starts_with(':') {
+        } else if let Some(address) = without_brackets(text) {
+            format!("an IPv6 address needs brackets: `\"{address}\"`")
+        } else if text.starts_with(':') && text.matches(':').count() == 1 {
             format!("add the address: `\"0.0.0.0{text}\"` listens on all")
         } else {
             "write an IP address and a port from 0 to 65535, such as `\"0.0.0.0:25565\"` or `\"[::]:25565\"`; names are not looked up here".to_owned()
@@ -74,6 +76,13 @@ impl FromToml for SocketAddr {
         walk.bad_value(value, message, Some(help));
         None
     }
+}
+
+/// An IPv6 address and a port, written without the brackets that part them.
+fn without_brackets(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let ip: std::net::Ipv6Addr = ip.parse().ok()?;
+    Some(SocketAddr::new(ip.into(), port.parse().ok()?))
 }
 
 impl FromToml for Bind {

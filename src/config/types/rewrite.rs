@@ -53,6 +53,12 @@ impl FromToml for Rewrite {
                 walk.bad_value(value, message, Some(help));
                 None
             }
+            DeValue::String(text) if text == "explicit" => {
+                let message = "`domain_rewrite` has no host to send".to_owned();
+                let help = "write `domain_rewrite = { explicit = \"lobby.internal\" }`".to_owned();
+                walk.bad_value(value, message, Some(help));
+                None
+            }
             DeValue::String(_) => match RewriteWord::from_toml(value, walk)? {
                 RewriteWord::None => Some(Self::None),
                 RewriteWord::FromBackend => Some(Self::FromBackend),

@@ -30,13 +30,13 @@ pub struct TimeOrOff(pub Duration);
 pub struct Seconds(pub Duration);
 
 /// The forms of a duration that `humantime` reads, roughly; for editors.
-const DURATION_PATTERN: &str = r"^\s*(\d+\s*[a-zA-Zµ]+\s*)+$";
+const DURATION_PATTERN: &str = r"^\s*(\d+(\.\d+)?\s*[a-zA-Zµ]+\s*)+$";
 
 fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) -> Option<Duration> {
     let text = walk.text(value, shape)?;
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= TIME_MAX => Some(duration),
-        Ok(_) => {
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
             let message = format!("{} cannot be longer than a year", walk.subject());
             walk.bad_value(value, message, None);
             None

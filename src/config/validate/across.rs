@@ -57,10 +57,15 @@ fn domains(drafts: &[Draft<'_>], context: &mut Context<'_>) {
             let file = words::path(context.path(first.file));
             format!("the domain {name} already leads to the server of `{file}`")
         };
+        let help = if domain.value.as_str().contains("xn--") {
+            "remove one of them; upper case, a dot at the end and punycode make no difference"
+        } else {
+            "remove one of them; upper case and a dot at the end make no difference"
+        };
         context.push(
             Diagnostic::new(Code::DuplicateDomain, domain.place, message)
                 .label(first, "the first one")
-                .help("remove one of them; upper case and a dot at the end make no difference"),
+                .help(help),
         );
     }
 }

@@ -66,9 +66,8 @@ fn bad_domain(item: &Item<String>, problem: &BadHost) -> Diagnostic {
             .because("it has white space around it")
             .help_if(write(text.trim()));
     }
-    if let Some((host, port)) = text.rsplit_once(':')
-        && port.bytes().all(|b| b.is_ascii_digit())
-        && !host.contains(':')
+    if let Some((host, port)) = text.split_once(':')
+        && !port.contains(':')
     {
         return diagnostic
             .because("the port does not belong to the name; all names share the port of `bind`")

@@ -36,6 +36,10 @@ pub(super) struct Global<'a> {
     secret: GlobalSecret,
     /// Servers of forwarding modes that inherit a way without proof.
     unproven: usize,
+    /// Servers of forwarding modes that inherit `velocity`, which they cannot have.
+    passed_over: usize,
+    /// Servers of intercepted modes that inherit the mode.
+    taken: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -73,12 +77,14 @@ impl<'a> Global<'a> {
                 GlobalSecret::Bad
             },
             unproven: 0,
+            passed_over: 0,
+            taken: 0,
         };
         if let (Some(mode), Some(place)) = (mode, global.place)
             && mode.needs_secret()
             && matches!(global.secret(context), GlobalSecret::None)
         {
-            context.push(missing(mode, place, "secret_file", "[forwarding]"));
+            context.push(missing(mode, place, "secret_file", "`[forwarding]`"));
             global.secret = GlobalSecret::Bad;
         }
         global
@@ -124,8 +130,24 @@ impl<'a> Global<'a> {
         GlobalSecret::None
     }
 
-    /// Tells what only all servers together show.
-    pub(super) fn finish(&self, context: &mut Context<'_>) {
+    /// Tells what only all servers together show; `all_sound` when no server
+    /// has an error, so that none is miscounted.
+    pub(super) fn finish(&self, all_sound: bool, context: &mut Context<'_>) {
+        let is_passed_over = self.passed_over > 0 && self.taken == 0;
+        if let (Some(place), GlobalSecret::Known(_), true) = (self.place, &self.secret, all_sound)
+            && is_passed_over
+        {
+            context.push(
+                Diagnostic::new(Code::NoEffect, place, "`velocity` does nothing here")
+                    .because(
+                        "no server that inherits it is in `client_only` or `offline`, which it needs",
+                    )
+                    .help(
+                        "remove it, or set `proxy_mode` to `client_only` in the server files that \
+                         it is for",
+                    ),
+            );
+        }
         if let (Some(mode), Some(place), true) = (self.mode, self.place, self.unproven > 0) {
             let servers = words::count(self.unproven, "server");
             let message = format!(
@@ -173,6 +195,7 @@ pub(super) fn identity(
         // Inherited, it is meant for the other servers.
         let given = match own {
             None => {
+                global.passed_over += 1;
                 unused_secret(
                     raw,
                     "the inherited `velocity` does not apply to this mode",
@@ -191,6 +214,9 @@ pub(super) fn identity(
             context,
         );
         return None;
+    }
+    if own.is_none() && !is_forwarding {
+        global.taken += 1;
     }
     match mode {
         ForwardingWord::None => {

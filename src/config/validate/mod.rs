@@ -95,7 +95,8 @@ pub(super) fn config(
         .iter()
         .map(|file| server::draft(file, &defaults, &mut forwarding, context))
         .collect();
-    forwarding.finish(context);
+    let all_sound = drafts.iter().all(|draft| draft.config.is_some());
+    forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
     plugins::rules(proxy_file, &drafts, context);
 

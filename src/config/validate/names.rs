@@ -65,7 +65,9 @@ pub(super) fn server(
     file: FileId,
     context: &mut Context<'_>,
 ) -> Option<Item<String>> {
-    if let (Entry::Given(id), true) = (&raw.id, raw.name.is_written()) {
+    // Files of Infrarust v2 often say the same twice.
+    let is_same = raw.id.value() == raw.name.value();
+    if let (Entry::Given(id), true) = (&raw.id, raw.name.is_written() && !is_same) {
         context.push(
             Diagnostic::new(Code::NoEffect, id.key, "`id` does nothing beside `name`")
                 .help("remove one of them"),
