@@ -22,23 +22,38 @@ use infrarust::protocol::handshake::Intent;
 
 /// Builds a plugin, and gives a copy of it that stays.
 fn build(folder: &str, library: &str, rustc: &[&str]) -> PathBuf {
+    build_with(
+        Command::new(env!("CARGO")),
+        "plugins",
+        folder,
+        library,
+        rustc,
+    )
+}
+
+fn build_with(
+    mut cargo: Command,
+    target: &str,
+    folder: &str,
+    library: &str,
+    rustc: &[&str],
+) -> PathBuf {
     // Two builds at a time would write to one file.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let mut cargo = Command::new(env!("CARGO"));
     cargo
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .args(["rustc", "--quiet", "--locked", "--lib", "--target-dir"])
-        .arg(tmp.join("plugins"))
+        .arg(tmp.join(target))
         .arg("--")
         .args(rustc);
     assert!(cargo.status().unwrap().success(), "{folder} is built");
     let file = format!("lib{library}.so");
-    let kept = tmp.join(format!("{}-{file}", rustc.len()));
-    std::fs::copy(tmp.join("plugins/debug").join(file), &kept).unwrap();
+    let kept = tmp.join(format!("{target}-{}-{file}", rustc.len()));
+    std::fs::copy(tmp.join(target).join("debug").join(file), &kept).unwrap();
     kept
 }
 
@@ -317,7 +332,40 @@ async fn shipped_plugins_work() {
 
 /// A library that was built before.
 fn host_file(library: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("0-lib{library}.so"))
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugins-0-lib{library}.so"))
+}
+
+/// A plugin of the nightly compiler, which lays out all Rust types at random,
+/// works in this host: nothing but C tables crosses.
+#[tokio::test]
+#[ignore = "needs the nightly toolchain"]
+async fn another_compiler_changes_nothing() {
+    let mut cargo = Command::new("rustup");
+    cargo
+        .args(["run", "nightly", "cargo"])
+        .env("RUSTFLAGS", "-Zrandomize-layout");
+    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
+        cargo.env_remove(variable);
+    }
+    let file = build_with(
+        cargo,
+        "nightly",
+        "tests/plugins/sample",
+        "infrarust_test_sample",
+        &[],
+    );
+    let (host, _folder) = load(vec![spec("nightly", &file, "tag = 'n'")]);
+    let hooks = host.hooks(&LOBBY);
+    assert_eq!(text(login(&hooks, "Wait").await), "waited");
+    assert!(login(&hooks, "Panic").await.unwrap_err().is_failure);
+    let seen = hooks.handshake_rewrite(&client("a"), "b").unwrap();
+    assert_eq!(seen.as_deref(), Some("n.b"));
+    eventually("the task ticks", || {
+        host.metrics()
+            .iter()
+            .any(|m| m.name == "ticks" && m.value > 0)
+    })
+    .await;
 }
 
 // ------------------------------------------------------------------ failures

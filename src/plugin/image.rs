@@ -22,7 +22,7 @@ const PLUGIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub enum ImageError {
     /// The file cannot be read.
     #[error("it cannot be read: {0}")]
-    Read(#[source] std::io::Error),
+    Read(std::io::Error),
     /// The file is larger than any plugin.
     #[error("it has {bytes} bytes, and at most {PLUGIN_BYTES_MAX} are loaded")]
     TooLarge {
@@ -42,7 +42,7 @@ pub enum ImageError {
     Manifest(#[from] manifest::Refusal),
     /// No copy could be made.
     #[error("it cannot be copied for loading: {0}")]
-    Copy(#[source] std::io::Error),
+    Copy(std::io::Error),
     /// The loader refuses: a library or a symbol is missing.
     #[error("it cannot be loaded: {0}")]
     Load(String),

@@ -90,7 +90,6 @@ pub struct Problem {
     /// Its file.
     pub file: PathBuf,
     /// What is wrong.
-    #[source]
     pub kind: ProblemKind,
 }
 

@@ -222,7 +222,10 @@ impl Services {
             .running
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = running.remove(&id) {
+        let task = running.remove(&id);
+        // What the task drops may ask for another abort.
+        drop(running);
+        if let Some(task) = task {
             task.abort();
         }
     }
