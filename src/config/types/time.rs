@@ -65,7 +65,8 @@ impl FromToml for Time {
         let duration = duration(value, walk, &Self::SHAPE)?;
         if duration.is_zero() {
             let message = format!("{} must be longer than zero", walk.subject());
-            walk.bad_value(value, message, None);
+            let help = "write a duration such as `\"5s\"`, or remove the key".to_owned();
+            walk.bad_value(value, message, Some(help));
             return None;
         }
         Some(Self(duration))
