@@ -49,6 +49,11 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
                 line(&mut text, name, &address.to_string());
             }
             line(&mut text, "told", &told(config));
+            line(
+                &mut text,
+                "plugins",
+                "none: the proxy does not ask plugins yet",
+            );
         }
         None => {
             line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain));

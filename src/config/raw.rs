@@ -74,7 +74,7 @@ keys! {
             "active_health" => "probes of backends";
             "events" => "times of plugin handlers";
             "telemetry" => "OpenTelemetry";
-            "metrics" => "metrics for Prometheus";
+            "metrics" => "a part of `telemetry`; here it is meant for Prometheus";
             "wasm" => "WebAssembly plugins";
         }
     }
