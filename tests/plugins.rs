@@ -86,7 +86,8 @@ fn spec(id: &str, file: &Path, config: &str) -> Spec {
         servers: vec!["*".to_owned()],
         on_failure: None,
         deadline: Some(Duration::from_millis(300)),
-        config: config.to_owned(),
+        document: config.to_owned(),
+        config_path: Vec::new(),
     }
 }
 
@@ -459,6 +460,16 @@ async fn a_start_can_fail() {
     };
     assert!(text.contains("unknown field `tga`"), "{text}");
     assert_eq!(place, Some(10..13));
+    let document = "bind = 1\n[plugins.a.config]\ntag = 'a'\ntga = 1";
+    let path = ["plugins", "a", "config"].map(str::to_owned).to_vec();
+    let whole = Spec {
+        config_path: path,
+        ..spec("a", sample(), document)
+    };
+    let ProblemKind::Config { place, .. } = refused(whole).kind else {
+        panic!("no place")
+    };
+    assert_eq!(&document[place.unwrap()], "tga");
     let problem = refused(spec("a", sample(), "tag = 'a'\nstart = 'x'"));
     assert!(
         matches!(problem.kind, ProblemKind::Config { place: Some(place), .. } if place == (18..21))

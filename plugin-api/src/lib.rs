@@ -78,6 +78,7 @@
 //! `plugin::<name>::<module>`. Spans are not passed on.
 
 mod capabilities;
+mod config;
 mod context;
 mod error;
 mod export;

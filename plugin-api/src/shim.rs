@@ -268,7 +268,8 @@ pub const fn plugin_table<P: Plugin>() -> PluginTable {
 
 unsafe extern "C" fn create<P: Plugin>(
     host: *const HostTable,
-    config: Str,
+    document: Str,
+    path: Str,
     sink: *const Sink,
     instance: *mut *mut c_void,
 ) -> i32 {
@@ -292,9 +293,9 @@ unsafe extern "C" fn create<P: Plugin>(
         if let Some(log) = link.log {
             crate::log::install(link.host, log);
         }
-        // SAFETY: the text is good for the call.
-        let text = unsafe { config.text() };
-        let config = match toml::from_str::<P::Config>(text) {
+        // SAFETY: the texts are good for the call.
+        let (document, path) = unsafe { (document.text(), path.text()) };
+        let config = match crate::config::read::<P::Config>(document, path) {
             Ok(config) => config,
             Err(error) => {
                 fail(sink, failure::CONFIG, error.message(), error.span());

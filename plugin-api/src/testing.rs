@@ -284,7 +284,15 @@ impl Setup {
             unreachable!("the macro fills the table")
         };
         // SAFETY: the table and the state are leaked; the rest is good for the call.
-        let status = unsafe { create(table, Str::new(config), &raw const sink, &raw mut instance) };
+        let status = unsafe {
+            create(
+                table,
+                Str::new(config),
+                Str::EMPTY,
+                &raw const sink,
+                &raw mut instance,
+            )
+        };
         outcome(collected, status)?;
         Ok(TestHost {
             instance,

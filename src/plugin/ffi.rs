@@ -22,6 +22,9 @@ use infrarust_plugin_abi::{
     RawWaker, SessionInput, Sink, SinkTable, StatusInput, Str, SyncHook, TaskTable, TimeTable,
     answer, export_waker, failure, field, import_waker, interest, level, service, status,
 };
+#[cfg(not(unix))]
+use libloading::Library;
+#[cfg(unix)]
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tracing::Level;
 
@@ -36,7 +39,7 @@ use crate::manifest::{CapabilitySet, Manifest};
 #[cfg(target_os = "macos")]
 const RTLD_NODELETE: i32 = 0x80;
 /// As above, on Linux and its relatives.
-#[cfg(not(target_os = "macos"))]
+#[cfg(all(unix, not(target_os = "macos")))]
 const RTLD_NODELETE: i32 = 0x1000;
 
 /// The most bytes of an error text of a plugin that are kept.
@@ -76,11 +79,23 @@ pub(super) struct Hooks {
     pub(super) session: Option<&'static SyncHook<SessionInput>>,
 }
 
+/// Maps a file into the process, for ever.
+fn map(path: &std::path::Path) -> Result<Library, libloading::Error> {
+    // SAFETY: the constructors of the library run here; native plugins are trusted.
+    #[cfg(unix)]
+    unsafe {
+        Library::open(Some(path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)
+    }
+    // SAFETY: as above.
+    #[cfg(not(unix))]
+    unsafe {
+        Library::new(path)
+    }
+}
+
 /// Maps a sealed copy and holds its entry against its manifest.
 pub(super) fn open(sealed: Sealed, manifest: &Manifest) -> Result<Image, ImageError> {
-    // SAFETY: the constructors of the library run here; native plugins are trusted.
-    let library =
-        unsafe { Library::open(Some(&sealed.path), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) };
+    let library = map(&sealed.path);
     if sealed.is_on_disk {
         // Mapped or refused, nobody needs the name any more.
         let _ = std::fs::remove_file(&sealed.path);
@@ -268,7 +283,8 @@ impl Image {
     pub(super) fn create(
         &self,
         services: &'static Services,
-        config: &str,
+        document: &str,
+        path: &[String],
     ) -> Result<Instance, Failure> {
         let host: &'static HostTable = Box::leak(Box::new(HostTable {
             size: size_of_table::<HostTable>(),
@@ -277,14 +293,22 @@ impl Image {
             ctx: std::ptr::from_ref(services).cast(),
             query: Some(query),
         }));
+        let path: String = path.iter().flat_map(|key| [key.as_str(), "\0"]).collect();
         let mut raw = std::ptr::null_mut();
         let mut answers = Answers::new(0);
         let Some(create) = self.plugin.create else {
             return Err(Failure::unsupported());
         };
         // SAFETY: the host's tables are leaked, the rest is good for the call.
-        let status =
-            answers.during(|sink| unsafe { create(host, Str::new(config), sink, &raw mut raw) });
+        let status = answers.during(|sink| unsafe {
+            create(
+                host,
+                Str::new(document),
+                Str::new(&path),
+                sink,
+                &raw mut raw,
+            )
+        });
         answers.outcome(status)?;
         if raw.is_null() {
             return Err(Failure::new(

@@ -163,24 +163,24 @@ fn memory_file(bytes: &[u8], name: &str) -> std::io::Result<Sealed> {
 }
 
 fn private_copy(bytes: &[u8], name: &str, folder: &Path) -> std::io::Result<Sealed> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let folder = std::path::absolute(folder.join(".images"))?;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)?;
+    let mut make_folder = std::fs::DirBuilder::new();
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        make_folder.mode(0o700);
+        options.mode(0o500);
+    }
+    make_folder.recursive(true).create(&folder)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = folder.join(format!("{name}-{}-{number}.so", std::process::id()));
     // A file of this name is what a process with our number left behind.
     let _ = std::fs::remove_file(&path);
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o500)
-        .open(&path)?;
+    let mut file = options.write(true).create_new(true).open(&path)?;
     file.write_all(bytes)?;
     // The kernel does not run what somebody may still write.
     drop(file);

@@ -58,8 +58,39 @@ pub struct Spec {
     pub on_failure: Option<OnFailure>,
     /// How long a hook may wait; `None` is two seconds.
     pub deadline: Option<Duration>,
-    /// The TOML text of its own table. Places of its errors are bytes of it.
-    pub config: String,
+    /// The TOML document with its own table. Places of its errors are bytes of
+    /// this document.
+    pub document: String,
+    /// The keys that lead to the table, such as `plugins`, the id and `config`;
+    /// none: the document is the table. A table that is not there is empty.
+    pub config_path: Vec<String>,
+}
+
+impl Spec {
+    /// Whether a plugin that was loaded from one is what the other wants. The
+    /// document may differ wherever it is not about the plugin's own table.
+    fn means_the_same(&self, other: &Spec) -> bool {
+        let rest = |spec: &Spec| Spec {
+            document: String::new(),
+            ..spec.clone()
+        };
+        let is_equal = self.document == other.document
+            || self
+                .table()
+                .is_some_and(|table| other.table() == Some(table));
+        is_equal && rest(self) == rest(other)
+    }
+
+    /// The table of the plugin's own settings; `None` when the document cannot
+    /// be read.
+    fn table(&self) -> Option<toml::Value> {
+        let mut table = toml::Value::Table(self.document.parse().ok()?);
+        for key in &self.config_path {
+            let empty = || toml::Value::Table(toml::Table::new());
+            table = table.get(key).cloned().unwrap_or_else(empty);
+        }
+        Some(table)
+    }
 }
 
 /// What plugins live in.
@@ -99,7 +130,7 @@ pub enum ProblemKind {
     /// With its file or its manifest.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// With its configuration, at these bytes of [`Spec::config`].
+    /// With its configuration, at these bytes of [`Spec::document`].
     #[error("its configuration cannot be used: {text}")]
     Config {
         /// What the plugin said.
@@ -364,7 +395,8 @@ impl PluginHost {
         history: &mut HashMap<String, History>,
     ) -> Result<Arc<Generation>, ProblemKind> {
         let checked = image::check(&spec.file, spec.sha256)?;
-        let same = |old: &&Arc<Generation>| old.spec == spec && old.sha256 == checked.sha256;
+        let same =
+            |old: &&Arc<Generation>| old.sha256 == checked.sha256 && old.spec.means_the_same(&spec);
         if let Some(old) = present.iter().find(same) {
             return Ok(Arc::clone(old));
         }
@@ -405,7 +437,7 @@ impl PluginHost {
             metrics: Arc::clone(&history.metrics),
             tasks: Tasks::default(),
         }));
-        let instance = create(image, services, spec.config.clone())?;
+        let instance = create(image, services, &spec)?;
         let deadline = spec.deadline.unwrap_or(DEADLINE);
         let number = history.loads;
         let version = &manifest.version;
@@ -430,11 +462,12 @@ impl PluginHost {
 fn create(
     image: &'static Image,
     services: &'static Services,
-    config: String,
+    spec: &Spec,
 ) -> Result<Instance, ProblemKind> {
+    let (document, path) = (spec.document.clone(), spec.config_path.clone());
     let (sender, receiver) = mpsc::sync_channel(1);
     let work = move || {
-        if let Err(mpsc::SendError(late)) = sender.send(image.create(services, &config))
+        if let Err(mpsc::SendError(late)) = sender.send(image.create(services, &document, &path))
             && let Ok(instance) = late
         {
             // Nobody waits any more.
@@ -500,6 +533,30 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A change beside a plugin's own table is no change of the plugin.
+    #[test]
+    fn only_the_own_table_counts() {
+        let spec = |document: &str| Spec {
+            id: "a".to_owned(),
+            file: PathBuf::new(),
+            sha256: None,
+            servers: Vec::new(),
+            on_failure: None,
+            deadline: None,
+            document: document.to_owned(),
+            config_path: vec!["a".to_owned()],
+        };
+        let one = spec("b = 1\n[a]\nx = 1");
+        assert!(one.means_the_same(&spec("a.x = 1 # moved\nb = 2")));
+        assert!(!one.means_the_same(&spec("b = 1\n[a]\nx = 2")));
+        assert!(!one.means_the_same(&spec("b = 1")));
+        assert!(spec("b = 1").means_the_same(&spec("")));
+        assert!(!one.means_the_same(&Spec {
+            servers: vec!["*".to_owned()],
+            ..one.clone()
+        }));
+    }
 
     /// Patterns mean what the configuration says.
     #[test]

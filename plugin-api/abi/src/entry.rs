@@ -75,7 +75,10 @@ pub struct PluginTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Makes the instance from the TOML text of its configuration.
+    /// Makes the instance from its configuration: a TOML document, and the path
+    /// of the plugin's table in it, whose keys are each ended by a zero byte
+    /// (no key: the whole document). Bytes that errors point at are bytes of the
+    /// document, so that the host can show them where the operator wrote them.
     ///
     /// Called once per image, on a thread that may wait. `host` and everything
     /// it leads to live as long as the process. On `OK` the instance is written
@@ -83,7 +86,8 @@ pub struct PluginTable {
     pub create: Option<
         unsafe extern "C" fn(
             host: *const HostTable,
-            config: Str,
+            document: Str,
+            path: Str,
             sink: *const Sink,
             instance: *mut *mut c_void,
         ) -> i32,
