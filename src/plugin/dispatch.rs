@@ -222,11 +222,20 @@ impl HookSet {
     /// # Errors
     ///
     /// When a plugin has failed whose failure the operator wants to count.
+    #[inline]
     pub fn handshake_rewrite(
         &self,
         client: &Client<'_>,
         current: &str,
     ) -> Result<Option<String>, Refusal> {
+        // Inlined into the connection: without plugins there is no call at all.
+        if self.handshake.is_empty() {
+            return Ok(None);
+        }
+        self.ask_handshake(client, current)
+    }
+
+    fn ask_handshake(&self, client: &Client<'_>, current: &str) -> Result<Option<String>, Refusal> {
         let mut chosen: Option<String> = None;
         for plugin in &self.handshake {
             let input = HandshakeInput {
@@ -344,7 +353,20 @@ impl HookSet {
 
     /// Tells `session.observe`. `session` is the same number in all events of a
     /// session.
+    #[inline]
     pub fn session_observe(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        session: u64,
+        what: SessionEvent<'_>,
+    ) {
+        if !self.session.is_empty() {
+            self.tell_session(client, player, session, what);
+        }
+    }
+
+    fn tell_session(
         &self,
         client: &Client<'_>,
         player: &Player<'_>,
