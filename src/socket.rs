@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
@@ -65,12 +64,6 @@ pub fn tune(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(keepalive.user_timeout()))?;
     Ok(())
-}
-
-/// Makes `close(2)` reset the connection instead of ending it in order.
-pub fn reset_on_close(stream: &TcpStream) {
-    // If the option is refused the connection is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Raises the soft limit of open files to the hard one and returns it, or

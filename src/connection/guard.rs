@@ -62,7 +62,7 @@ pub(super) enum Watched {
 pub(super) enum Dialect {
     /// 1.7 and newer.
     Modern(i32),
-    /// Up to 1.6: one byte tells.
+    /// Up to 1.6.
     Legacy,
 }
 

@@ -21,7 +21,7 @@ use crate::config::model::Config;
 use crate::diagnostic::render::{self, Colour};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::login::LoginStart;
-use crate::protocol::{frame, status, version};
+use crate::protocol::{frame, status, text, version};
 use crate::server::{self, Running};
 use crate::{listener, socket};
 
@@ -212,8 +212,8 @@ async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Resul
     .map_err(backend::bad)?;
     client.say(&status::ping(42)).await?;
     client.hear(PACKET_BYTES_MAX).await?;
-    let text = crate::protocol::text::plain(&answer["description"]);
-    let result = format!("“{}”", without_codes(&text));
+    let shown = text::plain(&answer["description"]);
+    let result = format!("“{}”", text::without_codes(&shown));
     Ok((
         Traffic {
             intent: Intent::Status,
@@ -262,20 +262,6 @@ async fn seen(backend: &mut Backend) -> io::Result<Seen> {
         .recv()
         .await
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-}
-
-/// A text without its `§` codes.
-fn without_codes(text: &str) -> String {
-    let mut plain = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c == '§' {
-            chars.next();
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
 }
 
 /// The proxy in front, configured like any other: from two server files.

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::handshake::{HOST_CHARS_MAX, HostField};
 use super::login::NAME_CHARS_MAX;
+use super::text;
 
 /// The first byte of a login (the game called it a handshake).
 const LOGIN: u8 = 0x02;
@@ -346,7 +347,7 @@ pub struct PingAnswer<'a> {
     /// The protocol version; since 1.4. The client's own where it is known, see
     /// [`LegacyPing::protocol`].
     pub protocol: i32,
-    /// The text, as [`text::plain`](super::text::plain) gives it. Line breaks
+    /// The text, as [`text::plain`] gives it. Line breaks
     /// become spaces.
     pub motd: &'a str,
     /// Players online.
@@ -371,7 +372,7 @@ pub fn ping_answer(ping: &LegacyPing, answer: &PingAnswer<'_>) -> Vec<u8> {
     let (before, motd, after) = match ping {
         LegacyPing::UpTo1_3 => (
             String::new(),
-            without_codes(&motd),
+            text::without_codes(&motd),
             format!("§{online}§{max}"),
         ),
         LegacyPing::Since1_4 | LegacyPing::Since1_6 { .. } => {
@@ -542,20 +543,6 @@ fn cut(text: &str, units_max: usize) -> &str {
         }
     }
     text
-}
-
-/// The text without `§` and the character behind each.
-fn without_codes(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c == '§' {
-            chars.next();
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

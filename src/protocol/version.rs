@@ -33,9 +33,3 @@ const SNAPSHOTS_FROM: i32 = 0x4000_0000;
 pub const fn is_snapshot(protocol: i32) -> bool {
     protocol >= SNAPSHOTS_FROM
 }
-
-/// Whether the packets of this version may have fields that this code does not know.
-#[must_use]
-pub const fn is_newer_than_known(protocol: i32) -> bool {
-    protocol > NEWEST
-}
