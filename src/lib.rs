@@ -30,7 +30,7 @@
 //! | [`manifest`] | what a plugin's file says about itself, read without running it |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
-//! | [`route`] | virtual host to server |
+//! | [`route`], [`glob`] | virtual host to server |
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
 //! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
@@ -38,16 +38,20 @@
 //! | [`proxy`], [`snapshot`], `status_answers` | what connections share |
 //! | [`server`], [`reload`], [`shutdown`] | its begin, its changes and its end |
 //! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
+//! | `control` | commands to the proxy that runs |
 //! | [`cli`], [`demo`] | the program |
 
 pub mod capability;
 pub mod cli;
 pub mod config;
 mod connection;
+#[cfg(unix)]
+pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod escape;
 pub mod forward;
+pub mod glob;
 pub mod limit;
 pub mod listener;
 pub mod manifest;

@@ -1,13 +1,15 @@
 //! What all connections share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 
 use crate::config::model::Config;
 use crate::limit::{Pending, RateLimiter, Slots};
+use crate::plugin::{Environment, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
 use crate::shutdown::Shutdown;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::StatusAnswers;
 use crate::upstream::Resolver;
 
@@ -32,13 +34,24 @@ pub struct Proxy {
     pub(crate) resolver: Resolver,
     pub(crate) status: StatusAnswers,
     pub(crate) shutdown: Shutdown,
+    pub(crate) plugins: PluginHost,
 }
 
 impl Proxy {
-    /// A proxy that has no connections yet. `open_files` is the process's limit
-    /// of descriptors, where it is known.
-    pub(crate) fn new(config: Config, open_files: Option<u64>) -> Self {
-        let snapshot = Snapshot::new(config, None);
+    /// A proxy that has no connections yet, and no plugins. `open_files` is the
+    /// process's limit of descriptors, where it is known. Must be called inside
+    /// a runtime.
+    pub(crate) fn new(config: Config, open_files: Option<u64>) -> Arc<Self> {
+        Arc::new_cyclic(|proxy| Self::with_players(config, open_files, proxy.clone()))
+    }
+
+    fn with_players(config: Config, open_files: Option<u64>, players: Weak<Self>) -> Self {
+        let environment = Environment {
+            runtime: Handle::current(),
+            data_dir: config.proxy.plugins_dir.clone(),
+            players: Arc::new(players),
+        };
+        let snapshot = Snapshot::new(config, None, None);
         let pending_max = open_files
             .and_then(|files| usize::try_from(files / PENDING_FILES_SHARE).ok())
             .map_or(PENDING_MAX, |share| share.clamp(1, PENDING_MAX));
@@ -50,6 +63,7 @@ impl Proxy {
             resolver: Resolver::from_system(),
             status: StatusAnswers::new(&snapshot.proxy.status_cache),
             shutdown: Shutdown::default(),
+            plugins: PluginHost::new(environment),
             snapshot: ArcSwap::from_pointee(snapshot),
         }
     }
@@ -60,9 +74,38 @@ impl Proxy {
         self.snapshot.load_full()
     }
 
-    /// Puts a new snapshot into force. Connections keep the one they have.
+    /// Loads the plugins of a configuration, all or none; `anew` is one that is
+    /// to be loaded even if nothing about it has changed. Connections meet them
+    /// after [`replace`](Self::replace). Waits for the plugins: not for a worker.
+    ///
+    /// # Errors
+    ///
+    /// Every plugin that cannot be loaded.
+    pub(crate) fn load_plugins(
+        &self,
+        config: &Config,
+        anew: Option<&str>,
+    ) -> Result<Reloaded, Vec<Problem>> {
+        let specs = config.plugins.iter().map(|plugin| Spec::from(&**plugin));
+        self.plugins.reload(specs.collect(), anew)
+    }
+
+    /// Puts a new snapshot into force, with the plugins that are loaded.
+    /// Connections keep the one they have.
     pub fn replace(&self, config: Config) {
-        let next = Snapshot::new(config, Some(&self.snapshot.load()));
+        let previous = self.snapshot.load();
+        let next = Snapshot::new(config, Some(&self.plugins), Some(&previous));
         self.snapshot.store(Arc::new(next));
+    }
+}
+
+impl PlayerCounts for Weak<Proxy> {
+    fn count(&self, server: Option<&str>) -> Option<u64> {
+        let snapshot = self.upgrade()?.snapshot();
+        let on = |server: &Arc<Server>| u64::from(server.state.players.taken());
+        match server {
+            Some(id) => snapshot.servers.get(id).map(on),
+            None => Some(snapshot.servers.values().map(on).sum()),
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use crate::config::model::Config;
@@ -17,7 +18,9 @@ use crate::config::reload::{Changes, FolderWatch, Links};
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::words;
+use crate::plugin::Reloaded;
 use crate::proxy::Proxy;
+use crate::server;
 
 /// How often a folder that cannot be watched is looked for again: it may just
 /// be replaced by another.
@@ -52,6 +55,15 @@ pub enum Outcome {
     Refused(String),
 }
 
+/// A reload of everything that somebody waits for.
+#[derive(Debug)]
+pub struct Request {
+    /// A plugin that is to be loaded even if nothing about it has changed.
+    pub anew: Option<String>,
+    /// Gets what came of it.
+    pub answer: oneshot::Sender<Outcome>,
+}
+
 /// Keeps a running proxy in step with its files.
 #[derive(Debug)]
 pub struct Reloader {
@@ -60,14 +72,17 @@ pub struct Reloader {
     global: GlobalText,
     proxy: Arc<Proxy>,
     hangup: Hangup,
+    requests: mpsc::Receiver<Request>,
+    /// The request that the next reload answers.
+    request: Option<Request>,
     /// The last refusal that was told, so that a file that stays broken while
     /// others are written is not told again and again.
     told: Option<String>,
 }
 
 impl Reloader {
-    /// Reloads what `options` name into `proxy`, which began with `global`.
-    /// From now on `SIGHUP` does not end the process, and none is lost.
+    /// Reloads what `options` name into `proxy`, which began with `global`,
+    /// also when it is requested. From now on `SIGHUP` does not end the process, and none is lost.
     ///
     /// # Errors
     ///
@@ -76,12 +91,15 @@ impl Reloader {
         options: LoadOptions,
         global: GlobalText,
         proxy: Arc<Proxy>,
+        requests: mpsc::Receiver<Request>,
     ) -> std::io::Result<Self> {
         Ok(Self {
             options,
             global,
             proxy,
             hangup: Hangup::new()?,
+            requests,
+            request: None,
             told: None,
         })
     }
@@ -114,6 +132,10 @@ impl Reloader {
             due = Some(tokio::select! {
                 () = drain.cancelled() => return,
                 () = self.hangup.next() => Scope::Everything,
+                Some(request) = self.requests.recv() => {
+                    self.request = Some(request);
+                    Scope::Everything
+                }
                 () = watch.settled() => Scope::Servers,
             });
         }
@@ -131,7 +153,9 @@ impl Reloader {
         let mut options = self.options.clone();
         if scope == Scope::Servers {
             options.global = Some(self.global.clone());
+            options.plugins = Some(Arc::new(self.proxy.plugins.manifests()));
         }
+        let request = self.request.take();
         let global = self.global.clone();
         // Reading ten thousand files takes a while: not on a worker of players.
         let read = tokio::task::spawn_blocking(move || {
@@ -152,10 +176,22 @@ impl Reloader {
         }
         let text = text_of(&loaded);
         let global = loaded.global.clone();
-        let outcome = self.apply(loaded, scope);
+        let anew = request.as_ref().and_then(|request| request.anew.clone());
+        let outcome = self.apply(loaded, scope, anew).await;
+        self.tell(&outcome, &text, scope, is_edited);
         if let (false, Some(global)) = (matches!(outcome, Outcome::Refused(_)), global) {
             self.global = global;
         }
+        if let Some(request) = request {
+            // Whoever asked may have left.
+            let _ = request.answer.send(outcome);
+        }
+        true
+    }
+
+    /// Writes to the log what came of a reload; `warnings` are those of the
+    /// new configuration.
+    fn tell(&mut self, outcome: &Outcome, warnings: &str, scope: Scope, is_edited: bool) {
         match outcome {
             Outcome::Applied(changes) => {
                 self.told = None;
@@ -164,13 +200,14 @@ impl Reloader {
                     changed = ?some_of(&changes.changed),
                     removed = ?some_of(&changes.removed),
                     global = ?changes.global,
+                    plugins = ?changes.plugins,
                     "configuration reloaded"
                 );
                 if !changes.restart.is_empty() {
                     warn!(keys = ?changes.restart, "these keys take effect with the next start");
                 }
-                if !text.is_empty() {
-                    warn!("the new configuration has warnings\n{text}");
+                if !warnings.is_empty() {
+                    warn!("the new configuration has warnings\n{warnings}");
                 }
             }
             Outcome::Unchanged => {
@@ -180,7 +217,8 @@ impl Reloader {
                     Scope::Servers => debug!("reload: nothing has changed"),
                 }
             }
-            Outcome::Refused(mut text) => {
+            Outcome::Refused(text) => {
+                let mut text = text.clone();
                 if is_edited {
                     text.push_str(
                         "\nthe global file has been edited since it was taken over; \
@@ -195,17 +233,17 @@ impl Reloader {
                 self.told = Some(text);
             }
         }
-        true
     }
 
     /// Puts a configuration into force, whole or not at all.
-    fn apply(&self, loaded: Loaded, scope: Scope) -> Outcome {
+    async fn apply(&self, mut loaded: Loaded, scope: Scope, anew: Option<String>) -> Outcome {
         let Some(mut next) = loaded.config.clone() else {
             return Outcome::Refused(text_of(&loaded));
         };
         let before: Config = self.proxy.snapshot().config();
         if scope == Scope::Servers {
             next.proxy = Arc::clone(&before.proxy);
+            next.plugins.clone_from(&before.plugins);
         }
         // A start may go on without the folder. Here players would lose their
         // servers because a folder is moved at this very moment.
@@ -214,7 +252,18 @@ impl Reloader {
             let folder = words::path(&next.proxy.servers_dir);
             return Outcome::Refused(format!("the folder `{folder}` of the server files is gone"));
         }
-        let changes = Changes::between(&before, &next);
+        let mut changes = Changes::between(&before, &next);
+        if scope == Scope::Everything {
+            match server::load_plugins(&self.proxy, &next, anew).await {
+                Ok(Reloaded { loaded, ended }) => changes.plugins = [loaded, ended].concat(),
+                Err(problems) => {
+                    let problems = problems.iter().map(|problem| problem.diagnostic(&loaded));
+                    let problems = problems.collect();
+                    loaded.replace_diagnostics(problems);
+                    return Outcome::Refused(text_of(&loaded));
+                }
+            }
+        }
         if changes.is_empty() {
             return Outcome::Unchanged;
         }

@@ -3,10 +3,12 @@
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
+use thiserror::Error;
 use tracing::info;
 
 use crate::config::model::Config;
 use crate::listener;
+use crate::plugin::{Problem, Reloaded};
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
 
@@ -17,19 +19,42 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
 }
 
-/// Starts to accept connections on `listeners`. Must be called inside a runtime.
+/// Why the proxy did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener cannot be registered with the runtime.
+    #[error("the proxy cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+    /// Plugins cannot be loaded.
+    #[error("{}", list(.0))]
+    Plugins(Vec<Problem>),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+/// Loads the plugins and starts to accept connections on `listeners`. Must run
+/// inside a runtime.
 ///
 /// `open_files` is the process's limit of descriptors, where it is known.
 ///
 /// # Errors
 ///
-/// When a listener cannot be registered with the runtime.
-pub fn start(
+/// When a plugin cannot be loaded, or a listener cannot be registered.
+pub async fn start(
     config: Config,
     listeners: Vec<StdListener>,
     open_files: Option<u64>,
-) -> std::io::Result<Running> {
-    let proxy = Arc::new(Proxy::new(config, open_files));
+) -> Result<Running, StartError> {
+    let proxy = Proxy::new(config.clone(), open_files);
+    if !config.plugins.is_empty() {
+        load_plugins(&proxy, &config, None)
+            .await
+            .map_err(StartError::Plugins)?;
+        proxy.replace(config);
+    }
     let mut addresses = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let (listener, address) = listener::into_tokio(listener)?;
@@ -38,6 +63,21 @@ pub fn start(
         addresses.push(address);
     }
     Ok(Running { proxy, addresses })
+}
+
+/// Loads plugins without holding a worker; see [`Proxy::load_plugins`].
+pub(crate) async fn load_plugins(
+    proxy: &Arc<Proxy>,
+    config: &Config,
+    anew: Option<String>,
+) -> Result<Reloaded, Vec<Problem>> {
+    let (proxy, config) = (Arc::clone(proxy), config.clone());
+    let load = move || proxy.load_plugins(&config, anew.as_deref());
+    match tokio::task::spawn_blocking(load).await {
+        Ok(loaded) => loaded,
+        // A plugin's own panics are caught: this is one of ours.
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }
 
 impl Running {

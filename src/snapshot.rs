@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Semaphore;
 
-use crate::config::model::{Config, ProxyConfig, ServerConfig};
+use crate::config::model::{Config, PluginConfig, ProxyConfig, ServerConfig};
 use crate::limit::Slots;
+use crate::mode::Mode;
+use crate::plugin::{HookSet, PluginHost};
 use crate::route::RouteTable;
 use crate::telemetry::Sampler;
 
@@ -29,7 +31,15 @@ pub struct Snapshot {
     pub routes: RouteTable<Arc<Server>>,
     /// All servers by name.
     pub servers: HashMap<String, Arc<Server>>,
+    /// The plugins that meet clients whom no server claims.
+    pub unclaimed: Arc<HookSet>,
+    /// The enabled plugins.
+    plugins: Vec<Arc<PluginConfig>>,
 }
+
+/// The mode that counts where there is no server: the proxy sees what it sees
+/// of a forwarding one before it begins to relay.
+const UNCLAIMED_MODE: Mode = Mode::Passthrough;
 
 /// A server of a snapshot.
 #[derive(Debug)]
@@ -41,6 +51,8 @@ pub struct Server {
     pub revision: u64,
     /// What outlives snapshots.
     pub state: Arc<ServerState>,
+    /// The plugins that take part.
+    pub hooks: Arc<HookSet>,
 }
 
 /// What a server keeps when its configuration changes.
@@ -65,28 +77,34 @@ impl Default for ServerState {
 }
 
 impl Snapshot {
-    /// Makes a snapshot of a valid configuration. Servers that `previous` has
-    /// under the same name keep their state, and if their configuration is the
-    /// same, their revision.
+    /// Makes a snapshot of a valid configuration and the plugins that are
+    /// loaded. Servers that `previous` has under the same name keep their
+    /// state, and if their configuration is the same, their revision.
     #[must_use]
-    pub fn new(config: Config, previous: Option<&Snapshot>) -> Self {
+    pub fn new(config: Config, plugins: Option<&PluginHost>, previous: Option<&Snapshot>) -> Self {
         static REVISIONS: AtomicU64 = AtomicU64::new(0);
+        let mut sets = HookSets::new(plugins);
         let servers: HashMap<String, Arc<Server>> = config
             .servers
             .into_iter()
             .map(|config| {
                 let old = previous.and_then(|previous| previous.servers.get(&config.id));
-                let server = match old {
-                    Some(old) if old.config == config => Arc::clone(old),
-                    _ => Arc::new(Server {
-                        revision: REVISIONS.fetch_add(1, Ordering::Relaxed),
-                        state: old.map(|old| Arc::clone(&old.state)).unwrap_or_default(),
-                        config,
-                    }),
+                let revision = match old {
+                    Some(old) if old.config == config => old.revision,
+                    _ => REVISIONS.fetch_add(1, Ordering::Relaxed),
                 };
-                (server.config.id.clone(), server)
+                let server = Server {
+                    revision,
+                    state: old.map(|old| Arc::clone(&old.state)).unwrap_or_default(),
+                    hooks: sets.get(&config.plugins, config.mode()),
+                    config,
+                };
+                (server.config.id.clone(), Arc::new(server))
             })
             .collect();
+        let met = config.plugins.iter().filter(|plugin| plugin.names(""));
+        let met: Vec<String> = met.map(|plugin| plugin.id.clone()).collect();
+        let unclaimed = sets.get(&met, UNCLAIMED_MODE);
         let (routes, conflicts) = RouteTable::build(servers.values().flat_map(|server| {
             server
                 .config
@@ -102,6 +120,8 @@ impl Snapshot {
             proxy: config.proxy,
             routes,
             servers,
+            unclaimed,
+            plugins: config.plugins,
         }
     }
 
@@ -117,6 +137,36 @@ impl Snapshot {
         Config {
             proxy: Arc::clone(&self.proxy),
             servers,
+            plugins: self.plugins.clone(),
         }
+    }
+}
+
+/// The hook sets of a snapshot: servers with the same plugins and mode share one.
+struct HookSets<'a> {
+    plugins: Option<&'a PluginHost>,
+    made: HashMap<(Vec<String>, Mode), Arc<HookSet>>,
+    /// Of the servers without plugins.
+    none: Arc<HookSet>,
+}
+
+impl<'a> HookSets<'a> {
+    fn new(plugins: Option<&'a PluginHost>) -> Self {
+        Self {
+            plugins,
+            made: HashMap::new(),
+            none: Arc::default(),
+        }
+    }
+
+    fn get(&mut self, ids: &[String], mode: Mode) -> Arc<HookSet> {
+        let Some(plugins) = self.plugins.filter(|_| !ids.is_empty()) else {
+            return Arc::clone(&self.none);
+        };
+        let set = self
+            .made
+            .entry((ids.to_vec(), mode))
+            .or_insert_with(|| Arc::new(plugins.hooks(ids.iter().map(String::as_str), mode)));
+        Arc::clone(set)
     }
 }

@@ -108,6 +108,7 @@ impl Options {
             plugins_dir: self.plugins_dir.clone(),
             bind: self.bind.clone(),
             global: None,
+            plugins: None,
         }
     }
 }

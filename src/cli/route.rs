@@ -21,7 +21,7 @@ const NEAR_MAX: usize = 5;
 /// The story of one host, for people, and whether a server claims it.
 #[must_use]
 pub fn explain(config: Config, host_field: &str) -> (String, bool) {
-    let snapshot = Snapshot::new(config, None);
+    let snapshot = Snapshot::new(config, None, None);
     let field = HostField::parse(host_field);
     let host = field.virtual_host();
     let mut text = format!("{}\n", Escaped(host_field));

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::{FAILURE, Options, check};
 use crate::config;
 use crate::config::model::{Config, ProxyConfig, ServerKind};
+#[cfg(unix)]
+use crate::control::Control;
 use crate::diagnostic::render::Colour;
-use crate::reload::Reloader;
-use crate::server::{self, Running};
+use crate::reload::{Reloader, Request};
+use crate::server::{self, Running, StartError};
 use crate::telemetry::{self, LogGuard};
 use crate::{forward, listener, socket};
 
@@ -21,30 +24,31 @@ use crate::{forward, listener, socket};
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How often the log looks whether it has lost lines.
 const LOST_LINES_CHECK: Duration = Duration::from_secs(10);
+/// Reloads that may wait for the one that runs.
+const RELOADS_WAITING_MAX: usize = 4;
 /// Descriptors that a session holds: its two sockets.
 const SESSION_FILES: u64 = 2;
 /// Descriptors that are kept back for listeners, files and the runtime.
 const OWN_FILES: u64 = 64;
 
-/// Serves players, if the configuration is valid.
+/// What follows when something is wrong.
+const NOT_STARTED: &str = "the proxy was not started";
+
+/// Serves players, if the configuration is valid and its plugins start.
 ///
 /// # Errors
 ///
 /// When the proxy cannot be started.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let loaded = config::load(&options.load_options());
+    let mut loaded = config::load(&options.load_options());
     let outcome = if loaded.has_errors() {
-        "the proxy was not started"
+        NOT_STARTED
     } else {
         "starting"
     };
-    check::show(
-        &loaded,
-        outcome,
-        &mut std::io::stderr(),
-        Colour::for_stderr(),
-    )?;
-    let (Some(config), Some(global)) = (loaded.config, loaded.global) else {
+    let (mut err, colour) = (std::io::stderr(), Colour::for_stderr());
+    check::show(&loaded, outcome, &mut err, colour)?;
+    let (Some(config), Some(global)) = (loaded.config.clone(), loaded.global.clone()) else {
         return Ok(ExitCode::from(FAILURE));
     };
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
@@ -63,9 +67,25 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         // Before the first client: from then on a signal has to drain.
         let signals = Signals::new()?;
         let servers = config.servers.len();
-        let running = server::start(config, listeners, open_files)?;
+        let running = match server::start(config, listeners, open_files).await {
+            Ok(running) => running,
+            Err(StartError::Plugins(problems)) => {
+                loaded.replace_diagnostics(
+                    problems
+                        .iter()
+                        .map(|problem| problem.diagnostic(&loaded))
+                        .collect(),
+                );
+                check::show(&loaded, NOT_STARTED, &mut err, colour)?;
+                return Ok(ExitCode::from(FAILURE));
+            }
+            Err(error) => return Err(error.into()),
+        };
         watch_lost_lines(&log);
-        let reloader = Reloader::new(options.load_options(), global, Arc::clone(running.proxy()))?;
+        let (requests, requested) = mpsc::channel(RELOADS_WAITING_MAX);
+        let proxy = Arc::clone(running.proxy());
+        let reloader = Reloader::new(options.load_options(), global, proxy, requested)?;
+        open_control_socket(&running, requests);
         tokio::spawn(reloader.run());
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);
@@ -74,6 +94,27 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Not by its drop, which waits for look-ups and files that are still read.
     runtime.shutdown_background();
     ended
+}
+
+/// Lets commands reach this proxy. One that cannot be reached still serves.
+fn open_control_socket(running: &Running, requests: mpsc::Sender<Request>) {
+    #[cfg(unix)]
+    {
+        let proxy = Arc::clone(running.proxy());
+        let path = proxy.snapshot().proxy.control_socket.clone();
+        match Control::listen(&path) {
+            Ok(control) => {
+                tokio::spawn(control.serve(proxy, requests));
+            }
+            Err(error) => warn!(
+                path = %path.display(),
+                %error,
+                "no control socket: `infrarust plugin reload` and its like cannot reach this proxy"
+            ),
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = (running, requests);
 }
 
 fn runtime(config: &ProxyConfig) -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,5 +1,6 @@
 //! From a folder of files to a configuration, or to everything that is wrong with it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::config::files::{self, Unreadable};
 use crate::config::model::Config;
 use crate::config::raw::RawProxy;
 use crate::config::report::Report;
-use crate::config::validate::{self, Context, ProxyFile, ServerFile};
+use crate::config::validate::{self, Context, Manifests, ProxyFile, ServerFile};
 use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
 
 /// The global file, where the command line names no other.
@@ -42,6 +43,9 @@ pub struct LoadOptions {
     pub bind: Vec<SocketAddr>,
     /// What the global file held when it was taken over; `None` reads it now.
     pub global: Option<GlobalText>,
+    /// What the plugins that run say about themselves, beside `global`; without
+    /// it their files are read.
+    pub plugins: Option<Arc<Manifests>>,
 }
 
 /// The content of a global file. Its `Debug` form does not show it: secrets may
@@ -76,9 +80,25 @@ pub struct Loaded {
     pub sources: Sources,
     /// The global file as it was judged; `None` when it could not be read.
     pub global: Option<GlobalText>,
+    /// Where the tables of the plugins begin.
+    plugins: HashMap<String, Place>,
 }
 
 impl Loaded {
+    /// Where the table of a plugin begins; the global file as a whole where it
+    /// has none.
+    #[must_use]
+    pub fn plugin_place(&self, id: &str) -> Place {
+        let whole = Place::whole(FileId::GLOBAL);
+        self.plugins.get(id).copied().unwrap_or(whole)
+    }
+
+    /// Puts problems in the place of those that are known, and in their order.
+    pub fn replace_diagnostics(&mut self, mut diagnostics: Vec<Diagnostic>) {
+        diagnostic::sort(&mut diagnostics, &self.sources);
+        self.diagnostics = diagnostics;
+    }
+
     /// Whether any problem refuses the configuration.
     #[must_use]
     pub fn has_errors(&self) -> bool {
@@ -95,10 +115,10 @@ pub fn load(options: &LoadOptions) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let global = read_global(options, &mut sources, &mut report);
-    let config = global
+    let meaning = global
         .as_ref()
-        .and_then(|global| load_into(options, global, &mut sources, &mut report));
-    finish(config, global, sources, report)
+        .map(|global| load_into(options, global, &mut sources, &mut report));
+    finish(meaning.unwrap_or_default(), global, sources, report)
 }
 
 /// Judges texts as [`load`] judges files: the global one, and server files by
@@ -110,8 +130,15 @@ pub fn load(options: &LoadOptions) -> Loaded {
 pub fn load_texts(global: &[u8], servers: &[(&Path, &[u8])]) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
-    let config = load_texts_into(global, servers, &mut sources, &mut report);
-    finish(config, Some(GlobalText(global.into())), sources, report)
+    let meaning = load_texts_into(global, servers, &mut sources, &mut report);
+    finish(meaning, Some(GlobalText(global.into())), sources, report)
+}
+
+/// What the files mean, as far as that can be said.
+#[derive(Debug, Default)]
+struct Meaning {
+    config: Option<Config>,
+    plugins: HashMap<String, Place>,
 }
 
 fn load_texts_into(
@@ -119,7 +146,7 @@ fn load_texts_into(
     servers: &[(&Path, &[u8])],
     sources: &mut Sources,
     report: &mut Report,
-) -> Option<Config> {
+) -> Meaning {
     let (file, raw) = document::read(Path::new(CONFIG_FILE), global, sources, report);
     let proxy = ProxyFile {
         file,
@@ -127,18 +154,31 @@ fn load_texts_into(
         servers_dir: PathBuf::from(SERVERS_DIR),
         plugins_dir: PathBuf::from(PLUGINS_DIR),
         bind: Vec::new(),
+        running: None,
     };
     let mut files = Vec::with_capacity(servers.len());
     for (path, bytes) in servers {
         let (file, raw) = document::read(path, bytes, sources, report);
         files.push(ServerFile { file, raw });
     }
-    validate::config(&proxy, &files, &mut Context::new(sources, report))
+    let config = validate::config(&proxy, &files, &mut Context::new(sources, report));
+    let plugins = plugin_places(&proxy);
+    Meaning { config, plugins }
+}
+
+/// Where the tables of the plugins begin.
+fn plugin_places(proxy: &ProxyFile) -> HashMap<String, Place> {
+    let map = proxy.raw.as_ref().and_then(|raw| raw.plugins.value());
+    let entries = map.map_or(&[][..], |map| &map.entries[..]);
+    entries
+        .iter()
+        .filter_map(|(id, entry)| Some((id.clone(), entry.key()?)))
+        .collect()
 }
 
 /// Puts the diagnostics in order, and lets no configuration with an error out.
 fn finish(
-    config: Option<Config>,
+    meaning: Meaning,
     global: Option<GlobalText>,
     sources: Sources,
     report: Report,
@@ -147,10 +187,11 @@ fn finish(
     diagnostic::sort(&mut diagnostics, &sources);
     let refused = diagnostics.iter().any(Diagnostic::is_error);
     Loaded {
-        config: config.filter(|_| !refused),
+        config: meaning.config.filter(|_| !refused),
         diagnostics,
         sources,
         global,
+        plugins: meaning.plugins,
     }
 }
 
@@ -192,7 +233,7 @@ fn load_into(
     global: &GlobalText,
     sources: &mut Sources,
     report: &mut Report,
-) -> Option<Config> {
+) -> Meaning {
     let path = global_path(options);
     let (file, raw) = document::read::<RawProxy>(&path, &global.0, sources, report);
 
@@ -223,6 +264,11 @@ fn load_into(
         servers_dir,
         plugins_dir,
         bind: options.bind.clone(),
+        running: options
+            .global
+            .is_some()
+            .then(|| options.plugins.clone())
+            .flatten(),
     };
     let servers = if is_known {
         read_servers(options, &proxy, sources, report)
@@ -231,7 +277,10 @@ fn load_into(
     };
     let mut context = Context::new(sources, report);
     let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
-    config.filter(|_| servers.is_some())
+    Meaning {
+        config: config.filter(|_| servers.is_some()),
+        plugins: plugin_places(&proxy),
+    }
 }
 
 /// The server files of the folder, in the order of their names. `None` when
@@ -330,7 +379,7 @@ fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Di
 }
 
 /// What the system says, in its words, without the number.
-fn plain(error: &io::Error) -> String {
+pub(super) fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::NotFound => "there is no such file".to_owned(),

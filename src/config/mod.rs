@@ -12,6 +12,7 @@ mod hints;
 pub mod keys;
 pub mod load;
 pub mod model;
+pub mod plugin_file;
 pub mod raw;
 pub mod reader;
 pub mod reference;

@@ -13,6 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::plugin_file::Sha;
+use crate::glob;
+use crate::manifest::Manifest;
 use crate::mode::Mode;
 use crate::route::HostPattern;
 
@@ -23,6 +26,60 @@ pub struct Config {
     pub proxy: Arc<ProxyConfig>,
     /// The servers, in the order of their ids.
     pub servers: Vec<Arc<ServerConfig>>,
+    /// The enabled plugins, in the order of their tables.
+    pub plugins: Vec<Arc<PluginConfig>>,
+}
+
+/// A plugin that is enabled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginConfig {
+    /// The name of its table: `a-z 0-9 _ - .`, at most 64 bytes.
+    pub id: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// The SHA-256 that the file must have.
+    pub sha256: Option<Sha>,
+    /// The servers that it takes part in where their files do not say it
+    /// themselves: names and patterns.
+    pub servers: Vec<String>,
+    /// What happens when it fails; `None` is the default of each hook.
+    pub on_failure: Option<OnFailure>,
+    /// How long a hook may wait; `None` is the host's default.
+    pub deadline: Option<Duration>,
+    /// What its file says about it.
+    pub manifest: Manifest,
+    /// The text of the global file, in which its own table is.
+    pub document: Document,
+}
+
+impl PluginConfig {
+    /// Whether its `servers` name a server. An empty id stands for the clients
+    /// that no server claims.
+    #[must_use]
+    pub fn names(&self, server: &str) -> bool {
+        self.servers
+            .iter()
+            .any(|pattern| glob::matches(pattern, server))
+    }
+}
+
+/// A TOML text. Its `Debug` form does not show it: secrets may stand in it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Document(pub Arc<str>);
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Document(..)")
+    }
+}
+
+/// What happens to a connection when a plugin fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It goes on as if the plugin were not there.
+    Continue,
+    /// It is refused.
+    Deny,
 }
 
 /// What the global file says.
@@ -34,6 +91,8 @@ pub struct ProxyConfig {
     pub servers_dir: PathBuf,
     /// The folder of the plugins.
     pub plugins_dir: PathBuf,
+    /// Where commands reach the running proxy.
+    pub control_socket: PathBuf,
     /// The most clients at a time, status pings included, from the moment they
     /// have said what they want; `None` is no limit.
     pub max_connections: Option<NonZeroU32>,
@@ -205,6 +264,9 @@ pub struct ServerConfig {
     pub motd: MotdSet,
     /// Who may use this server.
     pub ip_filter: IpFilter,
+    /// The ids of the plugins that take part, in the order in which they are
+    /// asked. The mode gives each what it needs.
+    pub plugins: Vec<String>,
 }
 
 impl ServerConfig {

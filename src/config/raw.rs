@@ -25,6 +25,8 @@ keys! {
         servers_dir: FilePath = r#""servers""#;
         /// The folder of the plugins, relative to this file.
         plugins_dir: FilePath = r#""plugins""#;
+        /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it.
+        control_socket: FilePath = r#""infrarust.sock""#;
         /// The most clients at a time, status pings included, from the moment they have said what they want; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections")];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.

@@ -6,6 +6,7 @@
 //! the folder of server files; putting a snapshot into force is the server's.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,6 +42,8 @@ pub struct Changes {
     pub global: Vec<&'static str>,
     /// Global keys that differ and take effect with the next start.
     pub restart: Vec<&'static str>,
+    /// Plugins that were loaded, and those that ended.
+    pub plugins: Vec<String>,
 }
 
 impl Changes {
@@ -68,6 +71,15 @@ impl Changes {
             .filter(|id| !after.contains_key(id))
             .collect();
         changes.compare_global(&old.proxy, &new.proxy);
+        let met = |config: &Config| -> Vec<String> {
+            let met = config.plugins.iter().filter(|plugin| plugin.names(""));
+            met.map(|plugin| plugin.id.clone()).collect()
+        };
+        // What a plugin's table says of servers shows in the servers; here is
+        // the rest of it.
+        if met(old) != met(new) {
+            changes.global.push("plugins");
+        }
         changes
     }
 
@@ -83,6 +95,7 @@ impl Changes {
             bind,
             servers_dir,
             plugins_dir,
+            control_socket,
             max_connections,
             handshake_timeout,
             drain_timeout,
@@ -101,6 +114,7 @@ impl Changes {
         let restart = [
             ("bind", *bind != old.bind),
             ("plugins_dir", *plugins_dir != old.plugins_dir),
+            ("control_socket", *control_socket != old.control_socket),
             ("worker_threads", *worker_threads != old.worker_threads),
             ("so_reuseport", *so_reuseport != old.so_reuseport),
             ("status_cache", *status_cache != old.status_cache),
@@ -136,6 +150,31 @@ impl Changes {
         };
         self.restart = differing(&restart);
         self.global = differing(&global);
+    }
+}
+
+impl fmt::Display for Changes {
+    /// A line for each kind of change.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = [
+            ("servers added", &self.added),
+            ("servers changed", &self.changed),
+            ("servers removed", &self.removed),
+            ("plugins loaded or ended", &self.plugins),
+        ];
+        for (what, ids) in servers {
+            if !ids.is_empty() {
+                writeln!(f, "{what}: {}", ids.join(", "))?;
+            }
+        }
+        if !self.global.is_empty() {
+            writeln!(f, "global keys changed: {}", self.global.join(", "))?;
+        }
+        if !self.restart.is_empty() {
+            let keys = self.restart.join(", ");
+            writeln!(f, "take effect with the next start: {keys}")?;
+        }
+        Ok(())
     }
 }
 
@@ -286,8 +325,8 @@ impl Links {
     }
 }
 
-impl std::fmt::Debug for FolderWatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FolderWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FolderWatch").finish_non_exhaustive()
     }
 }
@@ -331,6 +370,7 @@ mod tests {
                 removed: vec!["a".to_owned()],
                 global: vec!["handshake_timeout"],
                 restart: vec!["bind"],
+                plugins: Vec::new(),
             }
         );
         assert!(!changes.is_empty());

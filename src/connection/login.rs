@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::client::{self, Broken, Packet};
 use super::guard::{self, Watched};
+use super::hooks::deny;
 use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
 use super::state::{self, Admitted, Joined, Player, Routed};
@@ -63,6 +64,8 @@ impl Routed {
         let Some(server) = self.server.clone() else {
             return Err(Ending::Refused(Refusal::UnknownDomain));
         };
+        let (this, server) = self.gates(server, &player, report).await?;
+        self = this;
         if matches!(server.config.kind, ServerKind::Intercepted(_)) {
             return Err(self
                 .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
@@ -72,6 +75,14 @@ impl Routed {
             return Err(self
                 .refuse(Refusal::ServerFull, &server.config.full_message)
                 .await);
+        };
+        report.session_opened();
+        let host = match self.rewrite(&server, report) {
+            Ok(host) => host,
+            Err(denied) => {
+                drop(slot);
+                return Err(deny(self.client, &self.opening, denied).await);
+            }
         };
         let Self {
             client,
@@ -89,6 +100,7 @@ impl Routed {
             server,
             login_start,
             player,
+            host,
             place,
             slot,
         })
@@ -128,6 +140,7 @@ impl Admitted {
             relay: forwarding.relay,
             counters: Arc::clone(&counters),
         });
+        report.session_connected();
 
         let header = config
             .send_proxy_protocol
@@ -193,7 +206,8 @@ impl Admitted {
         forwarding: &Forwarding,
         address: &BackendAddress,
     ) -> String {
-        let rewritten = rewritten_host(config, &self.opening, Some(address));
+        let chosen = self.host.as_deref();
+        let rewritten = rewritten_host(config, &self.opening, Some(address), chosen);
         match &forwarding.identity {
             None => rewritten,
             Some(identity) => self.identify(identity, &rewritten),
@@ -237,14 +251,18 @@ fn property(name: &str, value: &str) -> serde_json::Value {
     serde_json::json!({ "name": name, "value": value, "signature": "" })
 }
 
-/// The host field that the backend of `config` at `address` shall see. Status
-/// pings and logins both come here.
+/// The host field that the backend of `config` at `address` shall see, unless a
+/// plugin has `chosen` another. Status pings and logins both come here.
 pub(super) fn rewritten_host(
     config: &ServerConfig,
     opening: &Opening,
     address: Option<&BackendAddress>,
+    chosen: Option<&str>,
 ) -> String {
     let keep_tail = config.host_tail == HostTail::Keep;
+    if chosen.is_some() {
+        return opening.host.rebuild(chosen, keep_tail);
+    }
     match &config.domain_rewrite {
         DomainRewrite::None => opening.host.rebuild(None, keep_tail),
         DomainRewrite::Explicit(host) => opening.host.rebuild(Some(host), keep_tail),

@@ -1,9 +1,12 @@
 //! The life of a connection, told once.
 //!
-//! accept → PROXY header → legacy ping or handshake → route → **status**: an
-//! answer from the cache, the backend or a MOTD; **login, transfer**: login
-//! start → admission → connect → PROXY header out → replay of everything the
-//! client has sent → relay → finish.
+//! accept → PROXY header → legacy ping or handshake → route →
+//! `connection.decide` → **status**: `handshake.rewrite`, an answer from the
+//! cache, the backend or a MOTD, `status.respond`; **login, transfer**: login
+//! start → `login.decide` → `route.select` → admission → `handshake.rewrite` →
+//! connect → PROXY header out → replay of everything the client has sent →
+//! relay → finish. The names in code font are hooks of plugins; those of
+//! `session.observe` are told of admission, connect and finish.
 //!
 //! Each step takes what the one before has proved, and hands on more: a
 //! [`Greeted`] client has a true address, an
@@ -15,6 +18,7 @@
 
 mod client;
 mod guard;
+mod hooks;
 mod login;
 mod opening;
 mod report;
@@ -78,7 +82,7 @@ async fn admit(
     let routed = opened.route(proxy, report).await?;
     match routed.intent() {
         Intent::Status => {
-            routed.answer_status(proxy).await?;
+            routed.answer_status(proxy, report).await?;
             Err(Ending::StatusAnswered)
         }
         Intent::Login | Intent::Transfer => routed.admit(report).await,

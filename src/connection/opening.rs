@@ -67,6 +67,14 @@ impl Opening {
         }
     }
 
+    /// The protocol version that the client announces; -1 before there were any.
+    pub(super) fn protocol(&self) -> i32 {
+        match &self.first {
+            First::Handshake(handshake) => handshake.protocol,
+            First::LegacyPing(_) | First::LegacyLogin(_) => -1,
+        }
+    }
+
     /// The first packet with this host field.
     pub(super) fn with_host(&self, host_field: &str) -> Bytes {
         if host_field == self.host.as_str() {

@@ -8,9 +8,12 @@ use tracing::{Level, debug, info, warn};
 
 use super::client::Broken;
 use super::guard::NotAuthenticated;
+use super::hooks::Observed;
 use crate::config::model::{BackendAddress, Relay};
 use crate::escape::Escaped;
 use crate::forward::{Counters, Direction, End, Side};
+use crate::plugin;
+use crate::protocol::handshake::Intent;
 use crate::snapshot::Server;
 use crate::telemetry::{Sample, Sampler};
 use crate::upstream::Unreachable;
@@ -29,6 +32,12 @@ pub(super) struct Report {
     pub(super) server: Option<Arc<Server>>,
     /// The session that was opened.
     pub(super) session: Option<Session>,
+    /// What the client wants, once it has said it.
+    pub(super) intent: Intent,
+    /// The protocol version that it announced; -1 where it has none.
+    pub(super) protocol: i32,
+    /// What plugins were told of the session.
+    pub(super) observed: Option<Observed>,
 }
 
 /// What is known of a session: a login that reached a backend.
@@ -53,6 +62,8 @@ pub(super) enum Ending {
     Broken(Broken),
     /// The proxy refused it.
     Refused(Refusal),
+    /// A plugin refused it.
+    Denied(plugin::Refusal),
     /// No backend could be reached.
     Unreachable(Unreachable),
     /// The backend could not be spoken to.
@@ -84,6 +95,37 @@ pub(super) enum Refusal {
     ServerFull,
     /// The server's mode cannot run logins yet.
     ModeNotBuilt,
+}
+
+impl Ending {
+    /// The word for plugins that observe sessions.
+    fn name(&self) -> &'static str {
+        match self {
+            Ending::StatusAnswered => "status_answered",
+            Ending::Relayed(end) => end.name(),
+            Ending::Broken(_) => "broken",
+            Ending::Refused(refusal) => refusal.name(),
+            Ending::Denied(_) => "plugin",
+            Ending::Unreachable(_) => "unreachable",
+            Ending::BackendFailed(_) => "backend_failed",
+            Ending::NotAuthenticated(_) => "not_authenticated",
+            Ending::ClientLeft => "client_left",
+            Ending::Evicted => "evicted",
+            Ending::Stopped => "stopped",
+        }
+    }
+}
+
+impl From<Broken> for Ending {
+    fn from(broken: Broken) -> Self {
+        Ending::Broken(broken)
+    }
+}
+
+impl From<plugin::Refusal> for Ending {
+    fn from(denied: plugin::Refusal) -> Self {
+        Ending::Denied(denied)
+    }
 }
 
 impl Refusal {
@@ -119,14 +161,23 @@ impl Report {
             player: None,
             server: None,
             session: None,
+            intent: Intent::Status,
+            protocol: -1,
+            observed: None,
         }
+    }
+
+    /// Tells plugins and the log how the connection ended.
+    pub(super) fn finish(&self, ending: &Ending) {
+        self.session_closed(ending.name());
+        self.line(ending);
     }
 
     /// Writes the one line about how the connection ended.
     ///
     /// Blame sets the level: a client's nonsense is for debugging, a backend
     /// that is dead is a warning. What anybody can cause at will is sampled.
-    pub(super) fn finish(&self, ending: &Ending) {
+    fn line(&self, ending: &Ending) {
         match ending {
             Ending::Relayed(end) => self.session_line(*end),
             Ending::Stopped if self.session.is_some() => self.session_line(End::Stopped),
@@ -145,6 +196,22 @@ impl Report {
                         player = %Escaped(self.player()),
                         server = self.server_id(),
                         reason = refusal.name(),
+                        suppressed,
+                        "refused"
+                    );
+                });
+            }
+            Ending::Denied(denied) => {
+                static DENIED: Sampler = Sampler::new();
+                sampled(&DENIED, |suppressed| {
+                    info!(
+                        client = %self.client,
+                        host = %Escaped(self.host()),
+                        player = %Escaped(self.player()),
+                        server = self.server_id(),
+                        reason = if denied.is_failure { "plugin_failed" } else { "plugin" },
+                        plugin = denied.plugin,
+                        text = %Escaped(denied.text.as_deref().unwrap_or_default()),
                         suppressed,
                         "refused"
                     );

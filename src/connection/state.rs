@@ -18,7 +18,7 @@ use crate::snapshot::{Server, Snapshot};
 use crate::socket;
 
 /// Read by a player whose address a filter keeps out.
-const FILTERED_TEXT: &str = "Your address is not allowed on this server.";
+pub(super) const FILTERED_TEXT: &str = "Your address is not allowed on this server.";
 /// Read by a player who comes too often.
 const RATE_LIMIT_TEXT: &str = "You are connecting too fast. Wait a moment and try again.";
 /// Read by a player when `max_connections` is reached.
@@ -35,10 +35,10 @@ pub(super) struct Greeted {
 
 /// A client that has said what it wants.
 pub(super) struct Opened {
-    client: Client,
+    pub(super) client: Client,
     endpoints: Endpoints,
     snapshot: Arc<Snapshot>,
-    opening: Opening,
+    pub(super) opening: Opening,
 }
 
 /// A client with a server.
@@ -63,6 +63,8 @@ pub(super) struct Admitted {
     /// The login start as it came; empty in the protocol before 1.7.
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
+    /// The host that a plugin has chosen for the backend to see.
+    pub(super) host: Option<String>,
     /// Its place among `max_connections`.
     pub(super) place: Slot,
     /// Its place among the server's `max_players`.
@@ -161,6 +163,8 @@ impl Opened {
             .map(|found| Arc::clone(found.target));
         report.virtual_host = Some(host);
         report.server.clone_from(&found);
+        report.intent = self.opening.intent();
+        report.protocol = self.opening.protocol();
 
         let address = self.endpoints.client.ip();
         if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
@@ -173,6 +177,11 @@ impl Opened {
             Some(_) => {}
             None => self = self.meet_unknown_domain().await?,
         }
+        let snapshot = Arc::clone(&self.snapshot);
+        let hooks = found
+            .as_ref()
+            .map_or(&snapshot.unclaimed, |server| &server.hooks);
+        self = self.ask(hooks, report).await?;
         let Some(place) = proxy.connections.take(self.snapshot.proxy.max_connections) else {
             return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
         };

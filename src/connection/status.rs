@@ -13,9 +13,11 @@ use tracing::debug;
 use super::client::Broken;
 use super::login::rewritten_host;
 use super::opening::First;
-use super::report::Ending;
+use super::report::{Ending, Report};
 use super::state::Routed;
+use crate::capability::Capability;
 use crate::config::model::Motd;
+use crate::plugin;
 use crate::protocol::frame::{self, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
@@ -45,30 +47,34 @@ const UNKNOWN_DOMAIN_TEXT: &str = "§cNo server is known under this address.";
 
 impl Routed {
     /// Answers a status ping.
-    pub(super) async fn answer_status(self, proxy: &Proxy) -> Result<(), Ending> {
-        let answered = match &self.opening.first {
+    pub(super) async fn answer_status(self, proxy: &Proxy, report: &Report) -> Result<(), Ending> {
+        match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
-                self.converse(protocol, proxy).await
+                self.converse(protocol, proxy, report).await
             }
             First::LegacyPing(ping) => {
                 let ping = ping.clone();
-                self.answer_legacy(&ping, proxy).await
+                self.answer_legacy(&ping, proxy, report).await
             }
-            First::LegacyLogin(_) => Err(Broken::Packet("a login is no ping".to_owned())),
-        };
-        answered.map_err(Ending::Broken)
+            First::LegacyLogin(_) => Err(Broken::Packet("a login is no ping".to_owned()).into()),
+        }
     }
 
     /// The conversation of 1.7 and newer: request, answer, ping, pong.
-    async fn converse(mut self, protocol: i32, proxy: &Proxy) -> Result<(), Broken> {
+    async fn converse(
+        mut self,
+        protocol: i32,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<(), Ending> {
         let mut answered = false;
         for _ in 0..SERVERBOUND_PACKETS_MAX {
             let packet = match self.client.packet(STATUS_REQUEST_FRAME_BYTES_MAX).await {
                 Ok(packet) => packet,
                 // Many tools close without a ping.
                 Err(Broken::Closed | Broken::Io(_)) if answered => return Ok(()),
-                Err(broken) => return Err(broken),
+                Err(broken) => return Err(broken.into()),
             };
             let question = Frame {
                 id: packet.id,
@@ -79,7 +85,7 @@ impl Routed {
                 .map_err(|error| Broken::Packet(error.to_string()))?
             {
                 StatusPacket::Request => {
-                    let answer = self.answer_json(protocol, proxy).await;
+                    let answer = self.answer_json(protocol, proxy, report).await?;
                     self.client.send(&answer).await?;
                     answered = true;
                 }
@@ -89,66 +95,126 @@ impl Routed {
                 }
             }
         }
-        Err(Broken::Packet("too many status requests".to_owned()))
+        Err(Broken::Packet("too many status requests".to_owned()).into())
     }
 
     /// The packet that answers a request.
-    async fn answer_json(&self, protocol: i32, proxy: &Proxy) -> Bytes {
-        let fallback = match &self.server {
-            Some(server) => match self
-                .backend_status(server, Form::Json(protocol), proxy)
-                .await
-            {
-                Answer::Json(_, packet) => return packet,
-                Answer::Legacy(_) | Answer::Failed => offline(server, &self.snapshot),
-            },
-            None => unknown_domain(&self.snapshot),
+    async fn answer_json(
+        &self,
+        protocol: i32,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<Bytes, plugin::Refusal> {
+        let hooks = self.hooks();
+        let answer = self.backend_answer(Form::Json(protocol), proxy, report);
+        let (answer, is_online) = match answer.await? {
+            Answer::Json(_, packet) if !hooks.has(Capability::StatusRespond) => return Ok(packet),
+            Answer::Json(answer, _) => (answer.to_string(), true),
+            Answer::Legacy(_) | Answer::Failed => {
+                let Fallback { motd, text } = self.fallback();
+                (status::from_motd(motd, protocol, text).to_string(), false)
+            }
         };
-        let answer = status::from_motd(fallback.motd, protocol, fallback.text);
-        status::response(&answer.to_string()).into()
+        let changed = if hooks.has(Capability::StatusRespond) {
+            self.respond(hooks, is_online, &answer, report).await?
+        } else {
+            None
+        };
+        Ok(status::response(changed.as_deref().unwrap_or(&answer)).into())
+    }
+
+    /// The proxy's own answer, where no backend has one.
+    fn fallback(&self) -> Fallback<'_> {
+        match &self.server {
+            Some(server) => offline(server, &self.snapshot),
+            None => unknown_domain(&self.snapshot),
+        }
     }
 
     /// Clients up to 1.6 get one packet and the end.
-    async fn answer_legacy(self, ping: &LegacyPing, proxy: &Proxy) -> Result<(), Broken> {
-        let packet = match &self.server {
-            Some(server) => self.legacy_answer(server, ping, proxy).await,
-            None => legacy_motd(ping, &unknown_domain(&self.snapshot)),
-        };
+    async fn answer_legacy(
+        self,
+        ping: &LegacyPing,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<(), Ending> {
+        let packet = self.legacy_answer(ping, proxy, report).await?;
         self.client.send_off(&packet).await;
         Ok(())
     }
 
-    async fn legacy_answer(&self, server: &Arc<Server>, ping: &LegacyPing, proxy: &Proxy) -> Bytes {
-        // A MOTD that is laid over the backend's answer needs an answer that
-        // can be read; otherwise the backend's own words pass as they are.
-        if server.config.motd.online.is_some()
+    async fn legacy_answer(
+        &self,
+        ping: &LegacyPing,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<Bytes, plugin::Refusal> {
+        let hooks = self.hooks();
+        let responds = hooks.has(Capability::StatusRespond);
+        let has_motd = |server: &Arc<Server>| server.config.motd.online.is_some();
+        // What is laid over the backend's answer, or asks plugins about it,
+        // needs an answer that can be read; otherwise the backend's own words
+        // pass as they are.
+        if (responds || self.server.as_ref().is_some_and(has_motd))
             && let Answer::Json(answer, _) = self
-                .backend_status(server, Form::Json(ANY_PROTOCOL), proxy)
-                .await
+                .backend_answer(Form::Json(ANY_PROTOCOL), proxy, report)
+                .await?
         {
-            return legacy_from_json(ping, &answer);
+            let answer = self.changed(answer, true, report).await?;
+            return Ok(legacy_from_json(ping, &answer));
         }
         let form = Form::Legacy(self.opening.wire.len().min(3), ping.protocol());
-        match self.backend_status(server, form, proxy).await {
-            Answer::Legacy(packet) => packet,
+        match self.backend_answer(form, proxy, report).await? {
+            Answer::Legacy(packet) => Ok(packet),
             Answer::Json(..) | Answer::Failed => {
-                legacy_motd(ping, &offline(server, &self.snapshot))
+                let Fallback { motd, text } = self.fallback();
+                let answer = Arc::new(status::from_motd(motd, ANY_PROTOCOL, text));
+                let answer = self.changed(answer, false, report).await?;
+                Ok(legacy_from_json(ping, &answer))
             }
         }
     }
 
-    /// What the backend answers, asked now or a moment ago.
-    async fn backend_status(&self, server: &Arc<Server>, form: Form, proxy: &Proxy) -> Answer {
+    /// An answer as plugins leave it.
+    async fn changed(
+        &self,
+        answer: Arc<Value>,
+        is_online: bool,
+        report: &Report,
+    ) -> Result<Arc<Value>, plugin::Refusal> {
+        let hooks = self.hooks();
+        if !hooks.has(Capability::StatusRespond) {
+            return Ok(answer);
+        }
+        let changed = self
+            .respond(hooks, is_online, &answer.to_string(), report)
+            .await?;
+        let parsed = changed.and_then(|changed| serde_json::from_str(&changed).ok());
+        Ok(parsed.map_or(answer, Arc::new))
+    }
+
+    /// What the backend answers, asked now or a moment ago. Nobody answers for
+    /// a host that no server claims.
+    async fn backend_answer(
+        &self,
+        form: Form,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<Answer, plugin::Refusal> {
+        let Some(server) = &self.server else {
+            return Ok(Answer::Failed);
+        };
         let config = &server.config;
-        let host = rewritten_host(config, &self.opening, None);
+        let chosen = self.rewrite(server, report)?;
+        let host = rewritten_host(config, &self.opening, None, chosen.as_deref());
         let key = Key {
             revision: server.revision,
             form,
             host,
         };
         let fetch = async {
-            let fetched = timeout(FETCH_TIMEOUT, self.fetch(server, form, &proxy.resolver));
-            let error = match fetched.await {
+            let fetched = self.fetch(server, form, chosen.as_deref(), &proxy.resolver);
+            let error = match timeout(FETCH_TIMEOUT, fetched).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(error)) => error,
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
@@ -156,13 +222,14 @@ impl Routed {
             debug!(server = config.id, %error, "no status from the backend");
             Answer::Failed
         };
-        proxy.status.get(key, fetch).await
+        Ok(proxy.status.get(key, fetch).await)
     }
 
     async fn fetch(
         &self,
         server: &Server,
         form: Form,
+        chosen: Option<&str>,
         resolver: &Resolver,
     ) -> Result<Answer, io::Error> {
         let _place = server
@@ -175,7 +242,7 @@ impl Routed {
         let connected = upstream::connect(resolver, config, &self.snapshot.proxy.keepalive)
             .await
             .map_err(io::Error::other)?;
-        let host = rewritten_host(config, &self.opening, Some(&connected.address));
+        let host = rewritten_host(config, &self.opening, Some(&connected.address), chosen);
         // The header names the client that asked first; the answer is for all.
         let mut question = config
             .send_proxy_protocol
@@ -301,13 +368,6 @@ fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
         motd: motd.unwrap_or(&NO_MOTD),
         text: UNKNOWN_DOMAIN_TEXT,
     }
-}
-
-fn legacy_motd(ping: &LegacyPing, fallback: &Fallback<'_>) -> Bytes {
-    legacy_from_json(
-        ping,
-        &status::from_motd(fallback.motd, ANY_PROTOCOL, fallback.text),
-    )
 }
 
 /// The old packet that says what a modern answer says.

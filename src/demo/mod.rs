@@ -49,7 +49,7 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
     let mut backend = Backend::start()
         .await
         .context("the embedded backend cannot be started")?;
-    let running = start_proxy(backend.address, once)?;
+    let running = start_proxy(backend.address, once).await?;
     let address = running
         .addresses()
         .first()
@@ -265,23 +265,19 @@ async fn seen(backend: &mut Backend) -> io::Result<Seen> {
 }
 
 /// The proxy in front, configured like any other: from two server files.
-fn start_proxy(backend: SocketAddr, once: bool) -> anyhow::Result<Running> {
+async fn start_proxy(backend: SocketAddr, once: bool) -> anyhow::Result<Running> {
     let port = if once { 0 } else { GAME_PORT };
-    match config_for(backend, port).and_then(listen) {
+    match listen(config_for(backend, port)?).await {
         Ok(running) => Ok(running),
         // Somebody plays here already: any port will do.
-        Err(_) if !once => config_for(backend, 0).and_then(listen),
+        Err(_) if !once => listen(config_for(backend, 0)?).await,
         Err(error) => Err(error),
     }
 }
 
-fn listen(config: Config) -> anyhow::Result<Running> {
+async fn listen(config: Config) -> anyhow::Result<Running> {
     let listeners = listener::open(&config.proxy)?;
-    Ok(server::start(
-        config,
-        listeners,
-        socket::raise_open_files(),
-    )?)
+    Ok(server::start(config, listeners, socket::raise_open_files()).await?)
 }
 
 fn config_for(backend: SocketAddr, port: u16) -> anyhow::Result<Config> {

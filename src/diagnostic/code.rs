@@ -75,10 +75,22 @@ codes! {
     UnknownServer = "unknown-server", Error;
     /// The file of a plugin is missing or cannot be read.
     PluginFile = "plugin-file", Error;
+    /// The file of a plugin says nothing about the plugin, or nothing that can be read.
+    PluginManifest = "plugin-manifest", Error;
+    /// The plugin was built for another proxy or machine than this one.
+    PluginIncompatible = "plugin-incompatible", Error;
+    /// The plugin refuses its own settings.
+    PluginConfig = "plugin-config", Error;
+    /// The plugin does not start.
+    PluginStart = "plugin-start", Error;
     /// The key is read and changes nothing here.
     NoEffect = "no-effect", Warning;
     /// The key belongs to Infrarust v2 and is not supported yet.
     UnsupportedKey = "unsupported-key", Warning;
+    /// A plugin takes no part where the mode cannot give what it needs.
+    PluginInactive = "plugin-inactive", Warning;
+    /// A plugin does without something that it would use.
+    PluginLimited = "plugin-limited", Warning;
     /// There is no server file.
     NoServers = "no-servers", Warning;
     /// A backend is told a name and a UUID that nobody has proved.

@@ -4,7 +4,7 @@
 use super::Code;
 
 /// Files of an example: path and text. A global file that is not among them is
-/// empty.
+/// empty. For a plugin the text is what its manifest says.
 pub type Example = &'static [(&'static str, &'static str)];
 
 /// What `infrarust explain` tells of a code.
@@ -23,6 +23,7 @@ pub struct Page {
 const GLOBAL: &str = "infrarust.toml";
 const LOBBY: &str = "servers/lobby.toml";
 const PVP: &str = "servers/pvp.toml";
+const HUB: &str = "plugins/libhub.so";
 
 /// A server file without any problem.
 const SOUND: &str = "\
@@ -242,12 +243,118 @@ pub fn page(code: Code) -> Page {
             ],
         },
         Code::PluginFile => Page {
-            what: "The file of a plugin is missing. It is looked for as `lib<id>.so`, with `_` for \
-                   each `-`, in `plugins_dir`, unless `path` says otherwise.",
+            what: "The file of a plugin is missing, cannot be read, is not the one that `sha256` \
+                   pins, or is no shared library that this system could load. It is looked for as \
+                   `lib<id>.so`, with `_` for each `-`, in `plugins_dir`, unless `path` says \
+                   otherwise. `infrarust plugin inspect FILE` tells more about a file.",
             why: "The servers would run without a plugin that may guard them.",
-            wrong: &[(GLOBAL, "[plugins.allowlist]\n"), (LOBBY, SOUND)],
+            wrong: &[(GLOBAL, "[plugins.hub]\n"), (LOBBY, SOUND)],
             right: &[
-                (GLOBAL, "[plugins.allowlist]\nenabled = false\n"),
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginManifest => Page {
+            what: "The file is a shared library, and the note in it that says what the plugin is, \
+                   is missing, damaged or contradicts itself. `export_plugin!` writes the note; a \
+                   library without it is no plugin.",
+            why: "What a plugin needs is held against the modes before any of its code runs. \
+                  Without a note nobody knows what to hold.",
+            wrong: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "a library without a note\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginIncompatible => Page {
+            what: "The plugin was built for another plugin API, a newer proxy or another machine, \
+                   lists a capability that this proxy does not know, or was built so that a panic \
+                   in it would end the proxy. The message names the field with both values.",
+            why: "Code that was built against other tables crashes, and takes every player with it.",
+            wrong: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\nrequires: ^0.9\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\nrequires: ^0.1\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginConfig => Page {
+            what: "The plugin has read its own settings, `[plugins.<id>.config]`, and refuses them. \
+                   What it takes stands in its documentation. Only the plugin itself knows, so this \
+                   is told at the start, at a reload and by `infrarust check --deep`, and not by \
+                   `check` alone, which runs no code of plugins.",
+            why: "A plugin that guesses at its settings does something that nobody asked for.",
+            wrong: &[
+                (
+                    GLOBAL,
+                    "[plugins.hub]\n\n[plugins.hub.config]\ncomand = \"/hub\"\n",
+                ),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (
+                    GLOBAL,
+                    "[plugins.hub]\n\n[plugins.hub.config]\ncommand = \"/hub\"\n",
+                ),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginStart => Page {
+            what: "The plugin was loaded and did not start: it said why, panicked, took too long, \
+                   or was loaded too often by this process. `infrarust plugin verify FILE` tries it \
+                   in a process of its own.",
+            why: "The servers would run without a plugin that may guard them.",
+            wrong: &[
+                (
+                    GLOBAL,
+                    "[plugins.hub.config]\ndatabase = \"gone.internal\"\n",
+                ),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[(GLOBAL, "[plugins.hub]\nenabled = false\n"), (LOBBY, SOUND)],
+        },
+        Code::PluginInactive => Page {
+            what: "The plugin needs what the mode of some of its servers cannot give, and \
+                   `unsupported = \"skip\"` says that it is to be left out there. The message names \
+                   the servers and what is missing. To have no warning, name in `servers` only \
+                   those where it can run.",
+            why: "On these servers players do not meet the plugin.",
+            wrong: &[
+                (GLOBAL, "[plugins.hub]\nunsupported = \"skip\"\n"),
+                (HUB, "hooks: [SessionObserve]\nneeds: [PacketInject]\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (GLOBAL, "[plugins.hub]\nservers = [\"lobby\"]\n"),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+        },
+        Code::PluginLimited => Page {
+            what: "The plugin would use something that the mode of some of its servers cannot give, \
+                   and does without it there. Its documentation says what that means.",
+            why: "On these servers the plugin does less than on others.",
+            wrong: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\nwants: [PlayerMessage]\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\n"),
                 (LOBBY, SOUND),
             ],
         },

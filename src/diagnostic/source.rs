@@ -27,6 +27,11 @@ impl From<Range<usize>> for Span {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(usize);
 
+impl FileId {
+    /// The file that a load reads first: the global one.
+    pub(crate) const GLOBAL: Self = Self(0);
+}
+
 /// A range of bytes in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {

@@ -12,7 +12,8 @@ use infrarust_plugin_abi::{
 
 use super::ffi::{self, Answer, Failure, FailureKind, HookCall};
 use super::health::Kind;
-use super::registry::{Generation, OnFailure};
+use super::registry::Generation;
+use crate::config::model::OnFailure;
 use crate::mode::Mode;
 use crate::protocol::handshake::Intent;
 
@@ -106,6 +107,16 @@ struct Attached<H: 'static> {
     hook: &'static H,
 }
 
+// Not derived: the hook is a reference, so `H` need not be cloned.
+impl<H> Clone for Attached<H> {
+    fn clone(&self) -> Self {
+        Self {
+            generation: Arc::clone(&self.generation),
+            ..*self
+        }
+    }
+}
+
 type Point<H> = Box<[Attached<H>]>;
 
 /// The plugins of one server at each hook, in the order of the configuration.
@@ -180,6 +191,52 @@ impl HookSet {
             login: point(&plugins, |hooks| hooks.login),
             route: point(&plugins, |hooks| hooks.route),
             session: point(&plugins, |hooks| hooks.session),
+        }
+    }
+
+    /// Whether a plugin has this hook here. Capabilities that are no hooks of
+    /// this stage have none.
+    #[inline]
+    #[must_use]
+    pub const fn has(&self, hook: Capability) -> bool {
+        match hook {
+            Capability::ConnectionDecide => !self.connection.is_empty(),
+            Capability::HandshakeRewrite => !self.handshake.is_empty(),
+            Capability::StatusRespond => !self.status.is_empty(),
+            Capability::LoginDecide => !self.login.is_empty(),
+            Capability::RouteSelect => !self.route.is_empty(),
+            Capability::SessionObserve => !self.session.is_empty(),
+            Capability::IdentityVerified
+            | Capability::PacketInspect
+            | Capability::PacketModify
+            | Capability::PacketInject
+            | Capability::PlayerMessage
+            | Capability::ServerSwitch
+            | Capability::PlayerCommand
+            | Capability::Limbo
+            | Capability::NetworkMember
+            | Capability::ForwardingSigned
+            | Capability::ForwardingHost
+            | Capability::ClientEncryption
+            | Capability::ClientCompression => false,
+        }
+    }
+
+    /// The gates of these plugins that are not in `before`: for a client that
+    /// comes here from there.
+    #[must_use]
+    pub fn beyond(&self, before: &HookSet) -> HookSet {
+        fn without<H>(point: &Point<H>, before: &Point<H>) -> Point<H> {
+            let is_new = |plugin: &&Attached<H>| {
+                let same = |other: &Attached<H>| Arc::ptr_eq(&other.generation, &plugin.generation);
+                !before.iter().any(same)
+            };
+            point.iter().filter(is_new).cloned().collect()
+        }
+        HookSet {
+            connection: without(&self.connection, &before.connection),
+            login: without(&self.login, &before.login),
+            ..HookSet::default()
         }
     }
 

@@ -1,45 +1,23 @@
-//! From a plugin's file to a sealed copy that the loader may map.
+//! From the bytes of a plugin to a sealed copy that the loader may map.
 //!
 //! The bytes are read once: pin, manifest and loader all see the same ones, so
 //! that nothing can change between check and load, and a file that is
 //! overwritten while it runs cannot kill the proxy.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::manifest::{self, Manifest};
-
-/// The largest plugin in bytes. A release build takes one to ten megabytes, a
-/// debug build with all its dependencies a hundred.
-const PLUGIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
+use crate::config::plugin_file::PluginFileError;
 
 /// Why a plugin's file did not become an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
-    /// The file cannot be read.
-    #[error("it cannot be read: {0}")]
-    Read(std::io::Error),
-    /// The file is larger than any plugin.
-    #[error("it has {bytes} bytes, and at most {PLUGIN_BYTES_MAX} are loaded")]
-    TooLarge {
-        /// Its length.
-        bytes: u64,
-    },
-    /// The file is not the one that the operator has pinned.
-    #[error("its SHA-256 is {found}, and the configuration pins {pinned}")]
-    Pin {
-        /// Of the file.
-        found: String,
-        /// Of the configuration.
-        pinned: String,
-    },
-    /// The manifest refuses.
+    /// The file is not what the configuration wants, or its manifest refuses.
     #[error(transparent)]
-    Manifest(#[from] manifest::Refusal),
+    File(#[from] PluginFileError),
     /// No copy could be made.
     #[error("it cannot be copied for loading: {0}")]
     Copy(std::io::Error),
@@ -56,57 +34,6 @@ pub enum ImageError {
         /// What the code says.
         code: String,
     },
-}
-
-/// The bytes of a plugin, checked.
-pub(super) struct Checked {
-    pub(super) bytes: Vec<u8>,
-    pub(super) sha256: [u8; 32],
-    pub(super) manifest: Manifest,
-}
-
-/// Reads and judges a file. Runs no code of it.
-pub(super) fn check(path: &Path, pin: Option<[u8; 32]>) -> Result<Checked, ImageError> {
-    let bytes = read(path)?;
-    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
-    if let Some(pinned) = pin
-        && pinned != sha256
-    {
-        return Err(ImageError::Pin {
-            found: hex(&sha256),
-            pinned: hex(&pinned),
-        });
-    }
-    let manifest = manifest::read(&bytes)?;
-    Ok(Checked {
-        bytes,
-        sha256,
-        manifest,
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    let file = File::open(path).map_err(ImageError::Read)?;
-    let metadata = file.metadata().map_err(ImageError::Read)?;
-    // A pipe or a device would never end.
-    if !metadata.is_file() {
-        return Err(ImageError::Read(std::io::Error::other(
-            "it is no regular file",
-        )));
-    }
-    let bytes = metadata.len();
-    if bytes > PLUGIN_BYTES_MAX {
-        return Err(ImageError::TooLarge { bytes });
-    }
-    let mut all = Vec::new();
-    file.take(PLUGIN_BYTES_MAX)
-        .read_to_end(&mut all)
-        .map_err(ImageError::Read)?;
-    Ok(all)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A copy that nobody else can change, with the path to load it by.

@@ -15,6 +15,7 @@ mod ffi;
 mod health;
 mod image;
 mod log;
+mod problem;
 mod registry;
 mod services;
 mod watch;
@@ -22,7 +23,6 @@ mod watch;
 pub use dispatch::{Client, HookSet, Player, Refusal, Selected, SessionEvent};
 pub use health::Counts;
 pub use image::ImageError;
-pub use registry::{
-    Environment, OnFailure, PluginHost, PluginState, Problem, ProblemKind, Server, Spec,
-};
+pub use problem::{Problem, ProblemKind};
+pub use registry::{Environment, PluginHost, PluginState, Reloaded, Spec};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

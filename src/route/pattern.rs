@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::host::{BadHost, normalize};
+use crate::glob;
 
 /// A configured domain in normalised form.
 ///
@@ -51,7 +52,7 @@ impl HostPattern {
     /// Whether a normalised host name matches.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
-        matches(self.0.as_bytes(), host.as_bytes())
+        glob::matches(&self.0, host)
     }
 }
 
@@ -59,36 +60,6 @@ impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Matches with one point of return: after a mismatch only the last `*` can
-/// take one more character, since whatever an earlier `*` could take instead
-/// is taken by the later one as well. So the cost is at most the product of
-/// both lengths, and no pattern can make it exponential.
-fn matches(pattern: &[u8], host: &[u8]) -> bool {
-    let (mut p, mut h) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while h < host.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                retry = Some((p, h));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == host[h] => {
-                p += 1;
-                h += 1;
-            }
-            _ => match retry {
-                Some((star, taken)) => {
-                    retry = Some((star, taken + 1));
-                    p = star + 1;
-                    h = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
 }
 
 #[cfg(test)]

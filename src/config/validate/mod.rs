@@ -8,6 +8,7 @@
 
 mod across;
 mod addresses;
+mod attach;
 mod domains;
 mod filters;
 mod forwarding;
@@ -19,6 +20,7 @@ mod proxy;
 mod server;
 mod texts;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::config::model::Config;
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::report::Report;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
+use crate::manifest::Manifest;
 
 /// The global file with what the command line says instead of it.
 #[derive(Debug)]
@@ -38,7 +41,13 @@ pub(super) struct ProxyFile {
     pub(super) servers_dir: PathBuf,
     pub(super) plugins_dir: PathBuf,
     pub(super) bind: Vec<SocketAddr>,
+    /// The manifests of the plugins that run, where the global file is the one
+    /// in force.
+    pub(super) running: Option<Arc<Manifests>>,
 }
+
+/// Manifests by the ids of their plugins.
+pub type Manifests = HashMap<String, Manifest>;
 
 /// A server file.
 #[derive(Debug)]
@@ -91,14 +100,17 @@ pub(super) fn config(
     let mut forwarding = forwarding::Global::new(proxy_file, context);
     let defaults = server::Defaults::new(raw);
 
-    let drafts: Vec<server::Draft<'_>> = server_files
+    let mut drafts: Vec<server::Draft<'_>> = server_files
         .iter()
         .map(|file| server::draft(file, &defaults, &mut forwarding, context))
         .collect();
     let all_sound = drafts.iter().all(|draft| draft.config.is_some());
     forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
-    plugins::rules(proxy_file, &drafts, context);
+    // Without the global file nobody knows which plugins there are.
+    let are_known = !raw.plugins.is_broken() && proxy_file.raw.is_some();
+    let plugins = plugins::tables(proxy_file, context);
+    attach::rules(are_known.then_some(&plugins[..]), &mut drafts, context);
 
     let servers: Option<Vec<_>> = drafts
         .into_iter()
@@ -106,8 +118,13 @@ pub(super) fn config(
         .collect();
     let mut servers = servers?;
     servers.sort_by(|a, b| a.id.cmp(&b.id));
+    let plugins = plugins.iter().filter_map(|plugin| match &plugin.state {
+        plugins::State::Sound(config) => Some(Arc::clone(config)),
+        plugins::State::Disabled | plugins::State::Bad => None,
+    });
     Some(Config {
         proxy: Arc::new(proxy?),
         servers,
+        plugins: plugins.collect(),
     })
 }

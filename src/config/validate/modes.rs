@@ -34,14 +34,14 @@ pub(super) fn chosen(raw: &RawServer) -> Option<Chosen> {
 
 impl Chosen {
     /// Adds where the mode was chosen.
-    fn label(self, diagnostic: Diagnostic) -> Diagnostic {
+    pub(super) fn label(self, diagnostic: Diagnostic) -> Diagnostic {
         match self.place {
             Some(place) => diagnostic.label(place, "chosen here"),
             None => diagnostic,
         }
     }
 
-    fn said(self) -> &'static str {
+    pub(super) fn said(self) -> &'static str {
         match self.place {
             Some(_) => "",
             None => " (the default of `proxy_mode`)",

@@ -1,147 +1,211 @@
-//! Plugins and the servers that they take part in.
+//! The tables of plugins: which there are, and what their files say.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::server::Draft;
+use super::proxy::value_or;
 use super::{Context, ProxyFile, names};
-use crate::config::entry::{Entry, Given, Item};
+use crate::config::entry::{Entry, Given, List};
+use crate::config::model::{Document, OnFailure, PluginConfig};
+use crate::config::plugin_file::{self, Sha};
 use crate::config::raw::RawPlugin;
+use crate::config::types::{OnFailureWord, UnsupportedWord};
 use crate::diagnostic::words::{self, Quoted, nearest};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::glob;
+use crate::manifest::Manifest;
 
-/// The digits of a SHA-256.
-const SHA256_DIGITS: usize = 64;
+/// A table `[plugins.<id>]`.
+#[derive(Debug)]
+pub(super) struct Plugin<'a> {
+    pub(super) id: &'a str,
+    /// Where the id stands.
+    pub(super) key: Place,
+    pub(super) raw: &'a RawPlugin,
+    pub(super) state: State,
+}
 
-/// Checks the tables of plugins and every reference to and from them.
-pub(super) fn rules(file: &ProxyFile, drafts: &[Draft<'_>], context: &mut Context<'_>) {
-    // Without the global file nobody knows which plugins there are.
-    let Some(raw) = &file.raw else { return };
-    if raw.plugins.is_broken() {
-        return;
-    }
-    let empty = Vec::new();
-    let plugins = raw.plugins.value().map_or(&empty, |map| &map.entries);
-    let servers: HashSet<&str> = drafts
-        .iter()
-        .filter_map(|draft| draft.id.as_ref())
-        .map(|id| id.value.as_str())
-        .collect();
-    let all_known = drafts.iter().all(|draft| draft.id.is_some());
-    for (id, entry) in plugins {
-        plugin(file, id, entry, all_known.then_some(&servers), context);
-    }
-    let known: HashSet<&str> = plugins.iter().map(|(id, _)| id.as_str()).collect();
-    for raw in drafts.iter().filter_map(|draft| draft.raw) {
-        let wanted = raw.plugins.value().map_or(&[][..], |list| &list.items[..]);
-        for item in wanted
-            .iter()
-            .filter(|item| !known.contains(item.value.as_str()))
-        {
-            context.push(unknown(item, &known));
-        }
+/// What is known of a plugin.
+#[derive(Debug)]
+pub(super) enum State {
+    /// The operator has switched it off.
+    Disabled,
+    /// Its table or its file is bad, which has been reported.
+    Bad,
+    /// It can be loaded.
+    Sound(Arc<PluginConfig>),
+}
+
+impl Plugin<'_> {
+    /// Whether it is left out where a mode cannot give what it needs.
+    pub(super) fn skips(&self) -> bool {
+        self.raw.unsupported.value() == Some(&UnsupportedWord::Skip)
     }
 }
 
-fn unknown(item: &Item<String>, known: &HashSet<&str>) -> Diagnostic {
-    let name = Quoted(&item.value);
-    let help = match nearest(&item.value, sorted(known)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "write a table `[plugins.<id>]` in `infrarust.toml` for it".to_owned(),
+/// Judges all tables, in the order in which they stand in the file.
+pub(super) fn tables<'a>(file: &'a ProxyFile, context: &mut Context<'_>) -> Vec<Plugin<'a>> {
+    let Some(map) = file.raw.as_ref().and_then(|raw| raw.plugins.value()) else {
+        return Vec::new();
     };
-    let message = format!("there is no plugin {name}");
-    Diagnostic::new(Code::UnknownPlugin, item.place, message).help(help)
+    let text: Arc<str> = context.sources.text(file.file).into();
+    let document = Document(text);
+    let mut plugins: Vec<_> = map
+        .entries
+        .iter()
+        .filter_map(|(id, entry)| {
+            let given = entry.given()?;
+            Some(Plugin {
+                id,
+                key: given.key,
+                raw: &given.value,
+                state: state(file, id, given, &document, context),
+            })
+        })
+        .collect();
+    plugins.sort_by_key(|plugin| plugin.key.span.start);
+    plugins
 }
 
-fn sorted<'a>(names: &HashSet<&'a str>) -> Vec<&'a str> {
-    let mut names: Vec<_> = names.iter().copied().collect();
-    names.sort_unstable();
-    names
-}
-
-fn plugin(
+fn state(
     file: &ProxyFile,
     id: &str,
-    entry: &Entry<RawPlugin>,
-    servers: Option<&HashSet<&str>>,
+    given: &Given<RawPlugin>,
+    document: &Document,
     context: &mut Context<'_>,
-) {
-    let Some(given) = entry.given() else { return };
+) -> State {
     if let Some(problem) = names::problem(id) {
         context.bad_value(
             given.key,
             format!("{} cannot be the id of a plugin: {problem}", Quoted(id)),
             "use letters `a` to `z`, digits, `_`, `-` and `.`",
         );
-        return;
+        return State::Bad;
     }
     let raw = &given.value;
-    if let Some(sha256) = raw.sha256.given() {
-        let text = &sha256.value;
-        if text.len() != SHA256_DIGITS || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let message = format!("{} is not a SHA-256", Quoted(text));
-            context.bad_value(
-                sha256.place,
-                message,
-                "write the 64 digits that `sha256sum` prints",
-            );
-        }
+    let pin = pin(&raw.sha256, context);
+    match raw.enabled {
+        Entry::Broken(_) => return State::Bad,
+        Entry::Given(Given { value: false, .. }) => return State::Disabled,
+        Entry::Given(_) | Entry::Absent => {}
     }
-    if let (Some(list), Some(servers)) = (raw.servers.value(), servers) {
-        for item in &list.items {
-            let is_pattern = item.value.contains(['*', '?']);
-            if !is_pattern && !servers.contains(item.value.as_str()) {
-                let name = Quoted(&item.value);
-                let help = nearest(&item.value, sorted(servers))
-                    .map(|near| format!("did you mean `{near}`?"));
-                context.push(
-                    Diagnostic::new(
-                        Code::UnknownServer,
-                        item.place,
-                        format!("there is no server {name}"),
-                    )
-                    .help_if(help),
-                );
-            }
-        }
+    // A file that is not pinned rightly is still read: it may have more wrong.
+    let manifest = manifest(file, id, given, pin.unwrap_or_default(), context);
+    let config = || {
+        Some(PluginConfig {
+            id: id.to_owned(),
+            file: library(file, id, given, context)?.0,
+            sha256: pin?,
+            servers: value_or(&raw.servers, Some(vec!["*".to_owned()]), texts)??,
+            on_failure: value_or(&raw.on_failure, None, |word| {
+                Some(match word {
+                    OnFailureWord::Continue => OnFailure::Continue,
+                    OnFailureWord::Deny => OnFailure::Deny,
+                })
+            })?,
+            deadline: value_or(&raw.deadline, None, |time| Some(time.0))?,
+            manifest: manifest?,
+            document: document.clone(),
+        })
+    };
+    config().map_or(State::Bad, |config| State::Sound(Arc::new(config)))
+}
+
+fn texts(list: &List<String>) -> Option<Vec<String>> {
+    (!list.is_broken).then(|| list.items.iter().map(|item| item.value.clone()).collect())
+}
+
+/// The pin, `None` in it where there is none; `None` when it is bad.
+fn pin(entry: &Entry<String>, context: &mut Context<'_>) -> Option<Option<Sha>> {
+    let given = match entry {
+        Entry::Absent => return Some(None),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => given,
+    };
+    let pin = plugin_file::parse_hex(&given.value);
+    if pin.is_none() {
+        let message = format!("{} is not a SHA-256", Quoted(&given.value));
+        context.bad_value(
+            given.place,
+            message,
+            "write the 64 digits that `sha256sum` prints",
+        );
     }
-    let is_enabled = raw.enabled.value().is_none_or(|enabled| *enabled);
-    if is_enabled && !raw.enabled.is_broken() {
-        library(file, id, given, context);
+    pin.map(Some)
+}
+
+/// The plugin's file, and where it is named.
+fn library(
+    file: &ProxyFile,
+    id: &str,
+    given: &Given<RawPlugin>,
+    context: &Context<'_>,
+) -> Option<(PathBuf, Place)> {
+    match &given.value.path {
+        Entry::Broken(_) => None,
+        Entry::Given(path) => {
+            let place = path.place;
+            Some((context.resolve(place.file, &path.value.0), place))
+        }
+        Entry::Absent => {
+            let name = format!("lib{}.so", id.replace('-', "_"));
+            Some((file.plugins_dir.join(name), given.key))
+        }
     }
 }
 
-/// The plugin's file has to be there.
-fn library(file: &ProxyFile, id: &str, given: &Given<RawPlugin>, context: &mut Context<'_>) {
-    let (path, place): (PathBuf, _) = match &given.value.path {
-        Entry::Broken(_) => return,
-        Entry::Given(path) => (context.resolve(path.place.file, &path.value.0), path.place),
-        Entry::Absent => {
-            let name = format!("lib{}.so", id.replace('-', "_"));
-            (file.plugins_dir.join(name), given.key)
-        }
-    };
-    if path.is_file() {
-        context.push(
-            Diagnostic::new(
-                Code::UnsupportedKey,
-                given.key,
-                format!("the plugin `{id}` is not loaded: this version does not run plugins yet"),
-            )
-            .help("remove the table, or write `enabled = false`"),
-        );
-        return;
+/// What the plugin's file says; `None` when that has been reported as bad.
+fn manifest(
+    file: &ProxyFile,
+    id: &str,
+    given: &Given<RawPlugin>,
+    pin: Option<Sha>,
+    context: &mut Context<'_>,
+) -> Option<Manifest> {
+    // What runs counts while the global file is the one in force: a file that
+    // is copied at this moment must not hold up the servers.
+    if let Some(running) = file.running.as_ref().and_then(|running| running.get(id)) {
+        return Some(running.clone());
     }
-    let problem = if path.is_dir() {
-        "is a folder"
-    } else {
-        "does not exist"
+    let (path, place) = library(file, id, given, context)?;
+    let error = match plugin_file::judge(&path, pin) {
+        Ok(judged) => return Some(judged.manifest),
+        Err(error) => error,
     };
+    let place = match error {
+        plugin_file::PluginFileError::Pin { .. } => given.value.sha256.given().map(|pin| pin.place),
+        _ => None,
+    }
+    .unwrap_or(place);
     let message = format!(
-        "the file `{}` of the plugin `{id}` {problem}",
+        "the plugin `{id}` cannot be loaded from `{}`: {error}",
         words::path(&path)
     );
-    context.push(Diagnostic::new(Code::PluginFile, place, message).help(
-        "build or copy the plugin there, name its file with `path`, or write `enabled = false`",
-    ));
+    context.push(Diagnostic::new(error.code(), place, message).help(error.help()));
+    None
+}
+
+/// Every name in the `servers` of a plugin has to be one of a server.
+/// `servers` is `None` while not all of them are known.
+pub(super) fn servers_exist(
+    plugins: &[Plugin<'_>],
+    servers: Option<&HashSet<&str>>,
+    context: &mut Context<'_>,
+) {
+    let Some(servers) = servers else { return };
+    let lists = plugins
+        .iter()
+        .filter_map(|plugin| plugin.raw.servers.value());
+    for item in lists.flat_map(|list| &list.items) {
+        if glob::is_pattern(&item.value) || servers.contains(item.value.as_str()) {
+            continue;
+        }
+        let mut names: Vec<_> = servers.iter().copied().collect();
+        names.sort_unstable();
+        let help = nearest(&item.value, names).map(|near| format!("did you mean `{near}`?"));
+        let message = format!("there is no server {}", Quoted(&item.value));
+        let diagnostic = Diagnostic::new(Code::UnknownServer, item.place, message);
+        context.push(diagnostic.help_if(help));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, ProxyFile, filters, motd};
@@ -18,6 +19,8 @@ use crate::diagnostic::{Code, Diagnostic};
 /// Where the game looks for a server.
 const BIND_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25565);
+/// The control socket, beside the global file.
+const CONTROL_SOCKET: &str = "infrarust.sock";
 /// A client on a slow line finishes its handshake in a second; the rest is for lost packets.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As Infrarust v2: time for players to read a notice and leave.
@@ -74,6 +77,11 @@ pub(super) fn proxy(
         bind: bind?,
         servers_dir: file.servers_dir.clone(),
         plugins_dir: file.plugins_dir.clone(),
+        control_socket: {
+            let default = PathBuf::from(CONTROL_SOCKET);
+            let path = value_or(&raw.control_socket, default, |path| path.0.clone())?;
+            context.resolve(file.file, &path)
+        },
         max_connections: value_or(&raw.max_connections, None, |n| NonZeroU32::new(n.get()))?,
         handshake_timeout: value_or(&raw.handshake_timeout, HANDSHAKE_TIMEOUT, |t| t.0)?,
         drain_timeout: value_or(&raw.drain_timeout, DRAIN_TIMEOUT, |t| t.0)?,

@@ -119,8 +119,8 @@ pub(super) fn draft<'a>(
     }
 }
 
-/// The keys that mean the same in every mode. Id, domains and kind are filled
-/// in by the caller.
+/// The keys that mean the same in every mode. Id, domains, kind and plugins
+/// are filled in later.
 fn config(
     raw: &RawServer,
     file: FileId,
@@ -170,6 +170,7 @@ fn config(
         timeouts: timeouts(raw, defaults)?,
         motd: motd?,
         ip_filter: filters::ip_filter(&raw.ip_filter)?,
+        plugins: Vec::new(),
     })
 }
 

@@ -1,0 +1,250 @@
+//! The hooks of plugins on the way of a connection: who is asked where, and
+//! what an answer means.
+//!
+//! Where no plugin has a hook, the way there costs one look at a length.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::client::departure;
+use super::report::{Ending, Refusal, Report};
+use super::state::{FILTERED_TEXT, Opened, Player, Routed, refuse};
+use crate::capability::Capability;
+use crate::config::model::{DomainRewrite, ServerConfig};
+use crate::plugin::{self, HookSet, SessionEvent};
+use crate::protocol::handshake::Intent;
+use crate::snapshot::Server;
+
+impl Player {
+    fn for_plugins(&self) -> plugin::Player<'_> {
+        plugin::Player {
+            name: &self.name,
+            uuid: self.uuid.map(u128::from_be_bytes),
+        }
+    }
+}
+
+/// A session that plugins were told of.
+#[derive(Debug)]
+pub(super) struct Observed {
+    id: u64,
+    opened: Instant,
+}
+
+impl Report {
+    /// The client, as plugins see it.
+    fn for_plugins(&self) -> plugin::Client<'_> {
+        plugin::Client {
+            peer: self.client,
+            protocol: self.protocol,
+            intent: self.intent,
+            virtual_host: self.virtual_host.as_deref().unwrap_or_default(),
+            server: self.server.as_ref().map_or("", |server| &server.config.id),
+        }
+    }
+
+    /// Tells plugins that a player has a place, and from now on what becomes of
+    /// the session.
+    pub(super) fn session_opened(&mut self) {
+        static SESSIONS: AtomicU64 = AtomicU64::new(1);
+        let observes = |server: &Arc<Server>| server.hooks.has(Capability::SessionObserve);
+        if self.server.as_ref().is_some_and(observes) {
+            self.observed = Some(Observed {
+                id: SESSIONS.fetch_add(1, Ordering::Relaxed),
+                opened: Instant::now(),
+            });
+            self.observe(SessionEvent::Opened);
+        }
+    }
+
+    /// Tells plugins that the backend has taken the connection.
+    pub(super) fn session_connected(&self) {
+        if let (Some(_), Some(session)) = (&self.observed, &self.session) {
+            let backend = session.backend.to_string();
+            self.observe(SessionEvent::Connected { backend: &backend });
+        }
+    }
+
+    /// Tells plugins that the session is over, if they were told that it began.
+    pub(super) fn session_closed(&self, reason: &str) {
+        use crate::forward::Direction;
+        let Some(observed) = &self.observed else {
+            return;
+        };
+        let bytes = |direction| {
+            let session = self.session.as_ref();
+            session.map_or(0, |session| session.counters.get(direction))
+        };
+        self.observe(SessionEvent::Closed {
+            reason,
+            serverbound_bytes: bytes(Direction::Serverbound),
+            clientbound_bytes: bytes(Direction::Clientbound),
+            duration: observed.opened.elapsed(),
+        });
+    }
+
+    fn observe(&self, event: SessionEvent<'_>) {
+        if let (Some(observed), Some(server)) = (&self.observed, &self.server) {
+            let player = plugin::Player {
+                name: self.player.as_deref().unwrap_or_default(),
+                uuid: None,
+            };
+            let client = self.for_plugins();
+            server
+                .hooks
+                .session_observe(&client, &player, observed.id, event);
+        }
+    }
+}
+
+impl Opened {
+    /// Asks `connection.decide`.
+    pub(super) async fn ask(self, hooks: &HookSet, report: &Report) -> Result<Self, Ending> {
+        if !hooks.has(Capability::ConnectionDecide) {
+            return Ok(self);
+        }
+        let client = report.for_plugins();
+        let stream = self.client.stream();
+        let decided = match report.intent {
+            // A ping may have closed its side already and still waits.
+            Intent::Status => hooks.connection_decide(&client).await,
+            Intent::Login | Intent::Transfer => tokio::select! {
+                biased;
+                decided = hooks.connection_decide(&client) => decided,
+                () = departure(stream) => return Err(Ending::ClientLeft),
+            },
+        };
+        match decided {
+            Ok(()) => Ok(self),
+            Err(denied) => Err(deny(self.client, &self.opening, denied).await),
+        }
+    }
+}
+
+impl Routed {
+    /// Asks `login.decide` and `route.select`; the server that the player goes
+    /// to.
+    pub(super) async fn gates(
+        self,
+        server: Arc<Server>,
+        player: &Player,
+        report: &mut Report,
+    ) -> Result<(Self, Arc<Server>), Ending> {
+        let hooks = &server.hooks;
+        if !hooks.has(Capability::LoginDecide) && !hooks.has(Capability::RouteSelect) {
+            return Ok((self, server));
+        }
+        let stream = self.client.stream();
+        let asked = async {
+            let claimed = player.for_plugins();
+            hooks.login_decide(&report.for_plugins(), &claimed).await?;
+            let exists = |id: &str| self.snapshot.servers.contains_key(id);
+            let selected = hooks
+                .route_select(&report.for_plugins(), &claimed, exists)
+                .await?;
+            let Some(selected) = selected else {
+                return Ok(None);
+            };
+            let other = self.snapshot.servers.get(&selected.server).cloned();
+            let Some(other) = other.filter(|other| !Arc::ptr_eq(other, &server)) else {
+                return Ok(None);
+            };
+            debug!(
+                plugin = selected.plugin,
+                from = server.config.id,
+                to = other.config.id,
+                "another server was selected"
+            );
+            report.server = Some(Arc::clone(&other));
+            // Its own gates hold, too. Who was asked already has agreed.
+            let others = other.hooks.beyond(hooks);
+            others.connection_decide(&report.for_plugins()).await?;
+            others.login_decide(&report.for_plugins(), &claimed).await?;
+            Ok(Some(other))
+        };
+        let asked: Result<Option<Arc<Server>>, plugin::Refusal> = tokio::select! {
+            biased;
+            asked = asked => asked,
+            () = departure(stream) => return Err(Ending::ClientLeft),
+        };
+        match asked {
+            Ok(None) => Ok((self, server)),
+            Ok(Some(other)) if other.config.ip_filter.permits(self.address()) => Ok((self, other)),
+            Ok(Some(_)) => {
+                let refusal = Refusal::IpFilter;
+                Err(refuse(self.client, &self.opening, refusal, Some(FILTERED_TEXT)).await)
+            }
+            Err(denied) => Err(deny(self.client, &self.opening, denied).await),
+        }
+    }
+
+    fn address(&self) -> IpAddr {
+        self.endpoints.client.ip()
+    }
+
+    /// Asks `handshake.rewrite` for the host that the backend sees instead of
+    /// the configured one.
+    pub(super) fn rewrite(
+        &self,
+        server: &Server,
+        report: &Report,
+    ) -> Result<Option<String>, plugin::Refusal> {
+        if !server.hooks.has(Capability::HandshakeRewrite) {
+            return Ok(None);
+        }
+        let current = configured_host(&server.config, self.opening.host.host());
+        server
+            .hooks
+            .handshake_rewrite(&report.for_plugins(), &current)
+    }
+
+    /// Asks `status.respond` about an answer, a JSON object.
+    pub(super) async fn respond(
+        &self,
+        hooks: &HookSet,
+        is_online: bool,
+        json: &str,
+        report: &Report,
+    ) -> Result<Option<String>, plugin::Refusal> {
+        let client = report.for_plugins();
+        hooks.status_respond(&client, is_online, json).await
+    }
+
+    /// The hooks of the client's server, or those for clients that none claims.
+    pub(super) fn hooks(&self) -> &HookSet {
+        match &self.server {
+            Some(server) => &server.hooks,
+            None => &self.snapshot.unclaimed,
+        }
+    }
+}
+
+/// The host that the backend is to see by the configuration. Where that is the
+/// host of the backend itself, none is connected yet: it is the first one's.
+fn configured_host(config: &ServerConfig, own: &str) -> String {
+    match &config.domain_rewrite {
+        DomainRewrite::None => own.to_owned(),
+        DomainRewrite::Explicit(host) => host.clone(),
+        DomainRewrite::FromBackend => config
+            .addresses
+            .first()
+            .map(|address| address.host.to_string())
+            .unwrap_or_default(),
+    }
+}
+
+/// Ends the connection as a plugin wants it.
+pub(super) async fn deny(
+    client: super::client::Client,
+    opening: &super::opening::Opening,
+    denied: plugin::Refusal,
+) -> Ending {
+    if let (Intent::Login | Intent::Transfer, Some(text)) = (opening.intent(), &denied.text) {
+        client.send_off(&opening.refusal(text)).await;
+    }
+    Ending::Denied(denied)
+}

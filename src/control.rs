@@ -1,0 +1,311 @@
+//! The control socket: how commands reach the proxy that runs.
+//!
+//! A unix socket that only its owner may use. A client writes one line and
+//! reads the answer until the end: a first line `ok` or `error`, then a text
+//! for people. What can be asked is the table in [`Command`].
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use crate::proxy::Proxy;
+use crate::reload::{Outcome, Request};
+
+/// The longest line of a client in bytes: a command and the id of a plugin.
+const LINE_BYTES_MAX: u64 = 256;
+/// How long a client may take to write its line.
+const LINE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Clients at a time. Only the owner can connect at all.
+const CLIENTS_MAX: usize = 8;
+/// How long a client waits for an answer: plugins may take half a minute to start.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest answer in bytes.
+const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a running proxy can be asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `plugins`: how the plugins fare.
+    Plugins,
+    /// `reload [PLUGIN]`: what `SIGHUP` does; the plugin is loaded anew even if
+    /// nothing about it has changed.
+    Reload(Option<String>),
+    /// `resume PLUGIN`: ends the quarantine of a plugin.
+    Resume(String),
+}
+
+impl Command {
+    /// The line that asks for it.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        match self {
+            Command::Plugins => "plugins\n".to_owned(),
+            Command::Reload(None) => "reload\n".to_owned(),
+            Command::Reload(Some(id)) => format!("reload {id}\n"),
+            Command::Resume(id) => format!("resume {id}\n"),
+        }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let command = match (words.next()?, words.next()) {
+            ("plugins", None) => Command::Plugins,
+            ("reload", id) => Command::Reload(id.map(str::to_owned)),
+            ("resume", Some(id)) => Command::Resume(id.to_owned()),
+            _ => return None,
+        };
+        words.next().is_none().then_some(command)
+    }
+}
+
+/// What came of a command: a text for people either way.
+pub type Answer = Result<String, String>;
+
+/// The control socket of a proxy; its file goes with it.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Listens at `path`, in the place of a socket that a proxy left behind.
+    ///
+    /// # Errors
+    ///
+    /// When another proxy listens there, or no socket can be made.
+    pub fn listen(path: &Path) -> io::Result<Self> {
+        // Under another name first: from the moment it is at its path, only its
+        // owner may connect.
+        let own = path.with_extension(format!("{}.tmp", std::process::id()));
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let text = "another proxy listens there";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        let is_other = |path: &Path| {
+            use std::os::unix::fs::FileTypeExt;
+            path.symlink_metadata()
+                .is_ok_and(|found| !found.file_type().is_socket())
+        };
+        if is_other(path) {
+            let text = "there is a file that is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        let _ = std::fs::remove_file(&own);
+        let listener = UnixListener::bind(&own)?;
+        let placed = std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))
+            .and_then(|()| std::fs::rename(&own, path));
+        if let Err(error) = placed {
+            let _ = std::fs::remove_file(&own);
+            return Err(error);
+        }
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Serves commands until the proxy ends.
+    pub async fn serve(self, proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
+        let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
+        let stop = proxy.shutdown.stop.clone();
+        loop {
+            let Ok(place) = Arc::clone(&clients).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "the control socket cannot accept");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            };
+            let (proxy, reloads) = (Arc::clone(&proxy), reloads.clone());
+            tokio::spawn(async move {
+                if let Err(error) = talk(stream, &proxy, &reloads).await {
+                    debug!(%error, "a client of the control socket left");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn talk(
+    mut stream: UnixStream,
+    proxy: &Proxy,
+    reloads: &mpsc::Sender<Request>,
+) -> io::Result<()> {
+    let mut line = String::new();
+    let mut reader = BufReader::new((&mut stream).take(LINE_BYTES_MAX));
+    timeout(LINE_TIME_MAX, reader.read_line(&mut line)).await??;
+    let answer = match Command::parse(&line) {
+        Some(command) => run(command, proxy, reloads).await,
+        None => Err("this proxy does not know the command".to_owned()),
+    };
+    let (word, text) = match &answer {
+        Ok(text) => ("ok", text),
+        Err(text) => ("error", text),
+    };
+    stream
+        .write_all(format!("{word}\n{text}").as_bytes())
+        .await?;
+    stream.shutdown().await
+}
+
+async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -> Answer {
+    match command {
+        Command::Plugins => Ok(plugins(proxy)),
+        Command::Resume(id) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
+        Command::Resume(id) if proxy.plugins.resume(&id) => {
+            tracing::info!(plugin = id, "plugin `{id}` is resumed");
+            Ok(format!("plugin `{id}` is resumed\n"))
+        }
+        Command::Resume(id) => Err(format!("plugin `{id}` is not quarantined\n")),
+        Command::Reload(Some(id)) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
+        Command::Reload(anew) => {
+            let (answer, outcome) = oneshot::channel();
+            let gone = |_| "the proxy is ending\n".to_owned();
+            let request = Request { anew, answer };
+            reloads.send(request).await.map_err(|_| gone(()))?;
+            match outcome.await.map_err(|_| gone(()))? {
+                Outcome::Applied(changes) => Ok(changes.to_string()),
+                Outcome::Unchanged => Ok("nothing has changed\n".to_owned()),
+                Outcome::Refused(text) => {
+                    Err(format!("refused, what runs goes on unchanged\n\n{text}\n"))
+                }
+            }
+        }
+    }
+}
+
+fn is_loaded(proxy: &Proxy, id: &str) -> bool {
+    proxy.plugins.states().iter().any(|state| state.id == id)
+}
+
+fn not_loaded(id: &str) -> String {
+    format!(
+        "no plugin `{}` is loaded; see `infrarust plugin list`\n",
+        id.escape_debug()
+    )
+}
+
+/// How the plugins fare, a line each.
+fn plugins(proxy: &Proxy) -> String {
+    let states = proxy.plugins.states();
+    let mut text = String::new();
+    for state in states {
+        let counts = state.counts;
+        let health = if state.is_quarantined {
+            "quarantined"
+        } else {
+            "active"
+        };
+        text.push_str(&format!(
+            "{} {}: {health}, generation {}, {} calls, {} errors, {} panics, {} overruns, {} bad answers, {} stalls\n",
+            state.id,
+            state.manifest.version,
+            state.generation,
+            counts.calls,
+            counts.errors,
+            counts.panics,
+            counts.overruns,
+            counts.bad_answers,
+            counts.stalls,
+        ));
+        for metric in proxy.plugins.metrics() {
+            if metric.plugin == state.id {
+                text.push_str(&format!("  {} = {}\n", metric.name, metric.value));
+            }
+        }
+    }
+    text
+}
+
+/// Asks the proxy that listens at `path`. Blocks.
+///
+/// # Errors
+///
+/// When none listens there, or it does not answer.
+pub fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
+    use std::io::{Read, Write};
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    stream.write_all(command.to_line().as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    match answer.split_once('\n') {
+        Some(("ok", text)) => Ok(Ok(text.to_owned())),
+        Some(("error", text)) => Ok(Err(text.to_owned())),
+        _ => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the proxy left without an answer",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line means what it was written for, and nothing else means anything.
+    #[test]
+    fn lines_are_read_as_written() {
+        for command in [
+            Command::Plugins,
+            Command::Reload(None),
+            Command::Reload(Some("a-b".to_owned())),
+            Command::Resume("a".to_owned()),
+        ] {
+            assert_eq!(Command::parse(&command.to_line()), Some(command));
+        }
+        for bad in [
+            "",
+            "\n",
+            "resume",
+            "resume a b",
+            "plugins a",
+            "stop",
+            "reload a b",
+        ] {
+            assert_eq!(Command::parse(bad), None, "{bad}");
+        }
+    }
+
+    /// A socket that was left behind is replaced, one that is in use and a file
+    /// that is none are not; only the owner may connect.
+    #[tokio::test]
+    async fn the_socket_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("infrarust.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let control = Control::listen(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let second = Control::listen(&path).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        drop(control);
+        assert!(!path.exists());
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Control::listen(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+}

@@ -1,0 +1,71 @@
+//! Patterns for host names and for the ids of servers: `*` is any text, `?`
+//! one character.
+
+/// Whether a name fits a pattern. Both are ASCII; in other text `?` is one byte.
+///
+/// Matches with one point of return: after a mismatch only the last `*` can
+/// take one more character, since whatever an earlier `*` could take instead
+/// is taken by the later one as well. So the cost is at most the product of
+/// both lengths, and no pattern can make it exponential.
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p, n));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((star, taken)) => {
+                    retry = Some((star, taken + 1));
+                    p = star + 1;
+                    n = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == b'*')
+}
+
+/// Whether a text is a pattern rather than a name.
+#[must_use]
+pub fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Patterns mean what the configuration says.
+    #[test]
+    fn patterns_match_names() {
+        for (pattern, name) in [
+            ("*", ""),
+            ("*", "a"),
+            ("eu-*", "eu-1"),
+            ("*-1", "a-1-1"),
+            ("a?c", "abc"),
+            ("a", "a"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("", "a"),
+            ("eu-*", "us-1"),
+            ("a?c", "ac"),
+            ("a", "ab"),
+            ("*b", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}
