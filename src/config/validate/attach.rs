@@ -198,12 +198,20 @@ impl Pair<'_> {
                 any_of(others)
             )
         };
+        let leave_out = if self.place.file == plugin.key.file {
+            "leave this server out of the plugin's `servers`"
+        } else {
+            "take it out of this list"
+        };
         let diagnostic = Diagnostic::new(Code::ModeConflict, self.place, message)
             .because(reasons(lacks))
             .help(format!(
-                "{modes}; or leave this server out of the plugin's `servers`, or write \
-                 `unsupported = \"skip\"` in `[plugins.{id}]`"
+                "{modes}; or {leave_out}, or write `unsupported = \"skip\"` in `[plugins.{id}]`"
             ));
+        if chosen.place.is_none() && self.server.place.file != self.place.file {
+            let place = Place::whole(self.server.place.file);
+            return diagnostic.label(place, "`proxy_mode` is not written in");
+        }
         chosen.label(diagnostic)
     }
 }
@@ -281,13 +289,13 @@ impl Notes {
         for (mode, servers) in &self.limited {
             let lacks = unmet(*mode, true);
             let message = format!(
-                "the plugin `{id}` goes without {} on {}",
+                "the plugin `{id}` does without {} on {}: `{mode}` cannot give it",
                 all_of(lacks.iter().map(|lack| lack.capability.name())),
                 servers_named(servers),
             );
             let diagnostic = Diagnostic::new(Code::PluginLimited, place, message);
-            let reason = format!("in `{mode}` {}", reasons(&lacks));
-            context.push(diagnostic.because(reason));
+            let help = "it takes part there and does less; its documentation says what";
+            context.push(diagnostic.because(reasons(&lacks)).help(help));
         }
     }
 }
