@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::config::model::Config;
 use crate::limit::{Pending, RateLimiter, Slots};
-use crate::plugin::{Environment, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
+use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
 use crate::shutdown::Shutdown;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::StatusAnswers;
@@ -72,6 +72,12 @@ impl Proxy {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The metrics of all plugins.
+    #[must_use]
+    pub fn plugin_metrics(&self) -> Vec<MetricValue> {
+        self.plugins.metrics()
     }
 
     /// Loads the plugins of a configuration, all or none; `anew` is one that is

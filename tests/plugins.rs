@@ -517,7 +517,10 @@ async fn wrong_files_are_refused() {
         problem.kind.to_string()
     };
 
-    assert_eq!(why(&folder.join("nothing.so")), "it cannot be read: there is no such file");
+    assert_eq!(
+        why(&folder.join("nothing.so")),
+        "it cannot be read: there is no such file"
+    );
     assert_eq!(
         why(&write(folder, b"hello")),
         "it is not a 64-bit ELF shared library (it starts with 68 65 6c 6c)"

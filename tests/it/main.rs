@@ -2,6 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
+#[cfg(target_os = "linux")]
+#[path = "../support/library.rs"]
+mod library;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -10,6 +13,8 @@ mod guard;
 mod legacy;
 mod limits;
 mod matrix;
+#[cfg(target_os = "linux")]
+mod plugins;
 mod process;
 mod program;
 mod proxy_protocol;

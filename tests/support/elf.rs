@@ -11,7 +11,11 @@ use infrarust::capability::Capability;
 fn library(note: &[u8]) -> Vec<u8> {
     const HEADER_BYTES: u64 = 64;
     const SEGMENT_BYTES: u64 = 56;
-    let machine: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    let machine: u16 = if cfg!(target_arch = "aarch64") {
+        183
+    } else {
+        62
+    };
     let offset = HEADER_BYTES + SEGMENT_BYTES;
     let bytes = note.len() as u64;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();

@@ -140,16 +140,22 @@ impl RouteSelect for Sample {
 
 impl SessionObserve for Sample {
     fn session_observe(&self, session: &Session<'_>) -> Result<()> {
-        if let Event::Closed {
-            serverbound_bytes,
-            clientbound_bytes,
-            ..
-        } = session.event()
-        {
-            self.host
-                .counter("bytes")?
-                .add(serverbound_bytes + clientbound_bytes);
-        }
+        let event = match session.event() {
+            Event::Opened => "opened",
+            Event::Connected { .. } => "connected",
+            Event::Closed {
+                serverbound_bytes,
+                clientbound_bytes,
+                ..
+            } => {
+                self.host
+                    .counter("bytes")?
+                    .add(serverbound_bytes + clientbound_bytes);
+                "closed"
+            }
+            _ => return Ok(()),
+        };
+        self.host.counter(event)?.add(1);
         Ok(())
     }
 }

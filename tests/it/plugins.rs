@@ -1,0 +1,404 @@
+//! Plugins in the proxy: real libraries, asked on the way of real connections.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+
+use crate::library::sample;
+use crate::program::Program;
+use crate::support::wire::{encryption_request, frame, handshake, string};
+use crate::support::{FORWARDING, FakeBackend, FakeClient, Peer, TestProxy, server, within};
+
+/// The global file's table of one plugin.
+fn table(id: &str, more: &str, config: &str) -> String {
+    table_of(sample(), id, more, config)
+}
+
+fn table_of(file: &Path, id: &str, more: &str, config: &str) -> String {
+    format!("[plugins.{id}]\npath = {file:?}\n{more}\n[plugins.{id}.config]\n{config}\n")
+}
+
+/// Connects and begins a login of 1.20.2, with a UUID.
+async fn login_with_uuid(proxy: SocketAddr, host: &str, name: &str, uuid: u128) -> Peer {
+    let mut client = FakeClient::connect(proxy).await;
+    let mut bytes = handshake(764, host, 25565, 2);
+    bytes.extend(frame(
+        0,
+        &[string(name), uuid.to_be_bytes().to_vec()].concat(),
+    ));
+    client.send(&bytes).await;
+    client
+}
+
+async fn kicked(proxy: SocketAddr, host: &str, name: &str) -> String {
+    let mut client = FakeClient::login(proxy, host, name).await;
+    FakeClient::kick(&mut client).await
+}
+
+/// In every forwarding mode: the host that the backend sees, in logins as in
+/// pings, the status, and who may join; what the backend and the client say
+/// afterwards passes untouched.
+#[tokio::test(flavor = "multi_thread")]
+async fn hooks_are_asked_in_every_forwarding_mode() {
+    for mode in FORWARDING {
+        let backend = FakeBackend::start().await;
+        let global = table("one", "", "tag = 'one'") + &table("two", "", "tag = 'two'");
+        let rewrite = "domain_rewrite = { explicit = \"backend\" }";
+        let servers = [(
+            "a",
+            server(mode, "play.example.com", backend.address, rewrite),
+        )];
+        let proxy = TestProxy::with_plugins(&global, &servers).await;
+
+        let mut client =
+            FakeClient::login(proxy.address(), "Play.Example.com\0FML2\0", "Steve").await;
+        let (mut peer, hello, _) = backend.accept_login().await;
+        assert_eq!(hello.host, "two.one.backend\0FML2\0", "{mode}");
+        assert_eq!((hello.port, hello.intent), (25565, 2));
+        peer.send(&encryption_request()).await;
+        peer.send(b"and then whatever").await;
+        let said = [encryption_request(), b"and then whatever".to_vec()].concat();
+        assert_eq!(client.bytes(said.len()).await, said);
+        client.send(b"to the backend").await;
+        assert_eq!(peer.bytes(14).await, b"to the backend");
+
+        assert_eq!(
+            kicked(proxy.address(), "play.example.com", "Eve").await,
+            "one says no"
+        );
+
+        let asked = tokio::spawn(async move {
+            let (mut peer, hello) = backend.accept_hello().await;
+            FakeBackend::answer_status(&mut peer, "{\"description\":\"hi\"}").await;
+            hello.host
+        });
+        let status = FakeClient::status(proxy.address(), "play.example.com").await;
+        assert_eq!(status["two"]["one"]["description"], "hi", "{mode}");
+        assert_eq!(asked.await.unwrap(), "two.one.backend");
+    }
+}
+
+/// A plugin may choose another server; that server's own gates and filters hold
+/// as well, and nobody is asked twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_server_can_be_selected() {
+    let (here, other) = (FakeBackend::start().await, FakeBackend::start().await);
+    let global = table("router", "", "tag = 'r'")
+        + &table("guard", "servers = [\"other\"]", "tag = 'guard'");
+    let servers = |filter: &str| {
+        [
+            (
+                "here",
+                server("passthrough", "play.example.com", here.address, ""),
+            ),
+            (
+                "other",
+                server("zero_copy", "other.example.com", other.address, filter),
+            ),
+        ]
+    };
+    let proxy = TestProxy::with_plugins(&global, &servers("")).await;
+    let _client = login_with_uuid(proxy.address(), "play.example.com", "Steve", 1).await;
+    let (_peer, hello, _) = other.accept_login().await;
+    // Both plugins rewrite for the server that was chosen.
+    assert_eq!(hello.host, "guard.r.play.example.com");
+    let _client = login_with_uuid(proxy.address(), "play.example.com", "Steve", 2).await;
+    let (_peer, hello, _) = here.accept_login().await;
+    assert_eq!(
+        hello.host, "r.play.example.com",
+        "a server that is not there is no choice"
+    );
+
+    let filter = "[ip_filter]\nblacklist = [\"127.0.0.1\"]";
+    let proxy = TestProxy::with_plugins(&global, &servers(filter)).await;
+    let mut client = login_with_uuid(proxy.address(), "play.example.com", "Steve", 1).await;
+    assert!(FakeClient::kick(&mut client).await.contains("not allowed"));
+}
+
+/// Addresses are those that a trusted PROXY header tells; a dropped client gets
+/// no word, not even when it pings.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_decided() {
+    let backend = FakeBackend::start().await;
+    let global = "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"127.0.0.1\"]\n"
+        .to_owned()
+        + &table("gate", "", "tag = 'g'");
+    let servers = [("a", server("zero_copy", "*", backend.address, ""))];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    for intent in [1, 2] {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        let header = b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 25565\r\n".to_vec();
+        client
+            .send(
+                &[
+                    header,
+                    handshake(47, "a", 25565, intent),
+                    frame(0, &string("Steve")),
+                ]
+                .concat(),
+            )
+            .await;
+        client.expect_end().await;
+    }
+    let mut client = FakeClient::connect(proxy.address()).await;
+    let header = b"PROXY TCP4 127.0.0.7 192.0.2.9 1000 25565\r\n".to_vec();
+    client
+        .send(
+            &[
+                header,
+                handshake(47, "a", 25565, 2),
+                frame(0, &string("Steve")),
+            ]
+            .concat(),
+        )
+        .await;
+    backend.accept_login().await;
+}
+
+/// What a failure means is the operator's choice: a gate is shut unless it says
+/// `continue`, a rewrite keeps the host unless it says `deny`; a hook that does
+/// not answer has failed at its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_follow_the_configuration() {
+    let backend = FakeBackend::start().await;
+    let deadline = "deadline = \"150ms\"";
+    let servers = |plugin: &str| {
+        let name = format!("plugins = [{plugin:?}]");
+        [("a", server("passthrough", "*", backend.address, &name))]
+    };
+    let global = table("default", deadline, "tag = 'd'")
+        + &table(
+            "lax",
+            &format!("{deadline}\non_failure = \"continue\""),
+            "tag = 'l'",
+        )
+        + &table(
+            "strict",
+            &format!("{deadline}\non_failure = \"deny\""),
+            "tag = 's'",
+        );
+    let proxy = TestProxy::with_plugins(&global, &servers("default")).await;
+    for name in ["Panic", "Error", "Never"] {
+        let text = kicked(proxy.address(), "keep", name).await;
+        assert!(text.contains("could not check"), "{name}: {text}");
+    }
+    let _client = FakeClient::login(proxy.address(), "panic", "Steve").await;
+    assert_eq!(backend.accept_login().await.1.host, "panic");
+
+    let proxy = TestProxy::with_plugins(&global, &servers("lax")).await;
+    for name in ["Panic", "Error", "Never"] {
+        let _client = FakeClient::login(proxy.address(), "keep", name).await;
+        backend.accept_login().await;
+    }
+    let proxy = TestProxy::with_plugins(&global, &servers("strict")).await;
+    let text = kicked(proxy.address(), "garbage", "Steve").await;
+    assert!(text.contains("could not check"), "{text}");
+}
+
+/// A client that leaves while a plugin thinks is not held.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_is_not_held_by_a_plugin() {
+    let backend = FakeBackend::start().await;
+    let global = table("slow", "deadline = \"1h\"", "tag = 's'");
+    let servers = [("a", server("passthrough", "*", backend.address, ""))];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let client = FakeClient::login(proxy.address(), "keep", "Never").await;
+    within("the connection", async {
+        while proxy.running.open_connections() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(client);
+    proxy.idle().await;
+}
+
+/// Clients whom no server claims meet the plugins that are for all servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn unclaimed_pings_meet_plugins_for_all() {
+    let backend = FakeBackend::start().await;
+    let global = table("all", "", "tag = 'all'") + &table("a", "servers = [\"a\"]", "tag = 'a'");
+    let servers = [(
+        "a",
+        server("passthrough", "play.example.com", backend.address, ""),
+    )];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let status = FakeClient::status(proxy.address(), "other.example.com").await;
+    let answer = &status["all"];
+    assert!(
+        answer["description"]
+            .to_string()
+            .contains("No server is known"),
+        "{status}"
+    );
+}
+
+/// Clients from before 1.7 are shown what the plugin answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_pings_are_answered_through_plugins() {
+    let backend = FakeBackend::start().await;
+    let motd = crate::library::build("plugins/motd", "motd");
+    let global = table_of(&motd, "motd", "", "text = 'for everybody'");
+    let servers = [("a", server("passthrough", "*", backend.address, ""))];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let _count = backend.serve_status("{\"players\":{\"online\":3,\"max\":9}}");
+    let mut client = FakeClient::connect(proxy.address()).await;
+    client.send(&[0xfe, 0x01]).await;
+    let kick = client.rest().await;
+    let text = crate::support::wire::kick16(&kick);
+    assert!(
+        text.contains("for everybody") && text.contains("\u{0}9"),
+        "{text:?}"
+    );
+}
+
+/// Each session is told of from its place to its end, with true counts, even
+/// when no backend was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_observed() {
+    let backend = FakeBackend::start().await;
+    let global = table("seen", "", "tag = 's'");
+    let servers = [("a", server("zero_copy", "*", backend.address, ""))];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let bytes = || {
+        let metrics = proxy.running.proxy().plugin_metrics();
+        let bytes = metrics.iter().find(|metric| metric.name == "bytes");
+        bytes.map(|metric| metric.value)
+    };
+    let mut client = FakeClient::login(proxy.address(), "keep", "Steve").await;
+    let (mut peer, ..) = backend.accept_login().await;
+    peer.send(&[1; 500]).await;
+    client.bytes(500).await;
+    drop(peer);
+    client.expect_end().await;
+    drop(client);
+    proxy.idle().await;
+    let sent = handshake(47, "keep", 25565, 2).len() + frame(0, &string("Steve")).len();
+    assert_eq!(bytes(), Some(500 + i128::try_from(sent).unwrap()));
+
+    drop(backend);
+    kicked(proxy.address(), "keep", "Steve").await;
+    proxy.idle().await;
+    let metrics = proxy.running.proxy().plugin_metrics();
+    let of = |name: &str| {
+        metrics
+            .iter()
+            .find(|metric| metric.name == name)
+            .unwrap()
+            .value
+    };
+    assert_eq!((of("opened"), of("connected"), of("closed")), (2, 1, 2));
+}
+
+/// Plugins are loaded anew while players play: new players meet the new one,
+/// the others keep theirs, and a reload that cannot be changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_are_reloaded_under_players() {
+    let backend = FakeBackend::start().await;
+    let global = |tag: &str| table("live", "", &format!("tag = {tag}"));
+    let files = [("a", server("zero_copy", "*", backend.address, ""))];
+    let mut program = Program::start(&global("'old'"), &files);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let mut first = FakeClient::login(proxy, "x", "Steve").await;
+    let (mut first_peer, hello, _) = backend.accept_login().await;
+    assert_eq!(hello.host, "old.x");
+
+    let path = program.folder.path().join("infrarust.toml");
+    let write = |tag: &str| {
+        let bind = "bind = \"127.0.0.1:0\"\n";
+        let log = "[log]\nformat = \"json\"\n";
+        std::fs::write(&path, format!("{bind}{}{log}", global(tag))).unwrap();
+    };
+    write("5");
+    program.signal(Signal::SIGHUP);
+    let refused = program.line_with("reload refused").await;
+    let text = refused["message"].as_str().unwrap();
+    assert!(
+        text.contains("error[plugin-config]: the plugin `live` refuses its settings"),
+        "{text}"
+    );
+    assert!(
+        text.contains("| tag = 5\n") && text.contains("      ^\n"),
+        "{text}"
+    );
+    let _second = FakeClient::login(proxy, "x", "Steve").await;
+    assert_eq!(backend.accept_login().await.1.host, "old.x");
+
+    write("'new'");
+    program.signal(Signal::SIGHUP);
+    let applied = program.line("configuration reloaded").await;
+    assert_eq!(applied["plugins"], "[\"live\"]");
+    let _third = FakeClient::login(proxy, "x", "Steve").await;
+    assert_eq!(backend.accept_login().await.1.host, "new.x");
+    first.send(b"still here").await;
+    assert_eq!(first_peer.bytes(10).await, b"still here");
+}
+
+/// While a plugin's file is being replaced, changes of server files are taken
+/// over: what runs counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_copy_does_not_hold_up_servers() {
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("libsample.so");
+    std::fs::copy(sample(), &file).unwrap();
+    let global = table_of(&file, "live", "", "tag = 'old'");
+    let files = [("a", server("zero_copy", "a", backend.address, ""))];
+    let mut program = Program::start(&global, &files);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    std::fs::write(&file, "half a copy").unwrap();
+    let path = program.folder.path().join("servers/b.toml");
+    std::fs::write(path, server("passthrough", "b", backend.address, "")).unwrap();
+    assert_eq!(
+        program.line("configuration reloaded").await["added"],
+        "[\"b\"]"
+    );
+    let _client = FakeClient::login(proxy, "b", "Steve").await;
+    assert_eq!(backend.accept_login().await.1.host, "old.b");
+    program.signal(Signal::SIGHUP);
+    let refused = program.line_with("reload refused").await;
+    let text = refused["message"].as_str().unwrap();
+    assert!(text.contains("error[plugin-file]"), "{text}");
+}
+
+/// A plugin that does not start keeps the proxy from starting, with the place
+/// in the operator's file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_does_not_start_is_told() {
+    let backend = FakeBackend::start().await;
+    let files = [("a", server("zero_copy", "*", backend.address, ""))];
+    for (config, code, shown) in [
+        ("tag = 'a'\nstart = 'error'", "plugin-start", "no database"),
+        (
+            "tag = 'a'\nstart = 'panic'",
+            "plugin-start",
+            "no start today",
+        ),
+        (
+            "tag = 'a'\nstart = 'x'",
+            "plugin-config",
+            "that is no start",
+        ),
+        ("tagg = 'a'", "plugin-config", "unknown field `tagg`"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        crate::support::write_config(folder.path(), &table("p", "", config), &files);
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+            .arg("-c")
+            .arg(folder.path().join("infrarust.toml"))
+            .output();
+        let output = within("the end", output).await.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let begin = format!("error[{code}]: the plugin `p`");
+        assert!(text.contains(&begin) && text.contains(shown), "{text}");
+        assert!(text.contains("infrarust.toml:"), "{text}");
+        assert!(
+            text.ends_with("1 error; the proxy was not started\n"),
+            "{text}"
+        );
+    }
+}
