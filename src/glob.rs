@@ -43,6 +43,8 @@ pub fn is_pattern(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Patterns mean what the configuration says.
@@ -66,6 +68,27 @@ mod tests {
             ("*b", "a"),
         ] {
             assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    /// The slow reference: every split of the host is tried.
+    fn reference(pattern: &[u8], host: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => host.is_empty(),
+            Some((b'*', rest)) => (0..=host.len()).any(|n| reference(rest, &host[n..])),
+            Some((b'?', rest)) => !host.is_empty() && reference(rest, &host[1..]),
+            Some((c, rest)) => host.first() == Some(c) && reference(rest, &host[1..]),
+        }
+    }
+
+    proptest! {
+        /// The linear matcher agrees with the one that tries everything.
+        #[test]
+        fn agrees_with_the_reference(pattern in "[ab*?.]{0,8}", host in "[ab.]{0,10}") {
+            prop_assert_eq!(
+                matches(&pattern, &host),
+                reference(pattern.as_bytes(), host.as_bytes())
+            );
         }
     }
 }

@@ -7,8 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+#[path = "support/elf.rs"]
+mod elf;
 #[path = "no_dead_key/global.rs"]
 mod global;
+#[path = "support/library.rs"]
+mod library;
+#[path = "no_dead_key/plugin.rs"]
+mod plugin;
 #[path = "it/program.rs"]
 #[allow(dead_code)]
 mod program;
@@ -42,12 +48,6 @@ enum Proof {
     /// The mode that uses the key cannot be joined yet. The key changes what
     /// the configuration means, and `mode-not-built` tells the operator.
     Model { with: Files, without: Files },
-    /// Nothing runs plugins yet. The key is read, as the other value shows,
-    /// and the operator is told exactly this.
-    Told {
-        written: (Files, &'static [Code]),
-        otherwise: (Files, &'static [Code]),
-    },
 }
 
 /// A global file and a server file.
@@ -215,11 +215,6 @@ async fn holds(proof: Proof) {
                 with.proxy != without.proxy || with.servers != without.servers,
                 "the configuration means the same"
             );
-        }
-        Proof::Told { written, otherwise } => {
-            for (files, codes) in [written, otherwise] {
-                assert_eq!(files.codes(), codes, "{files:?}");
-            }
         }
     }
 }

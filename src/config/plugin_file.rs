@@ -158,4 +158,18 @@ mod tests {
             assert_eq!(parse_hex(bad), None, "{bad}");
         }
     }
+
+    /// What is no plugin is refused, and pins are held first.
+    #[test]
+    fn files_are_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libx.so");
+        let why = |path: &Path, pin| judge(path, pin).unwrap_err();
+        assert!(matches!(why(&path, None), PluginFileError::Read(_)));
+        assert!(matches!(why(folder.path(), None), PluginFileError::Read(_)));
+        std::fs::write(&path, b"text").unwrap();
+        assert!(matches!(why(&path, None), PluginFileError::Manifest(_)));
+        let error = why(&path, Some([0; 32])).to_string();
+        assert!(error.starts_with("its SHA-256 is 982d9e3e"), "{error}");
+    }
 }

@@ -147,23 +147,4 @@ mod tests {
             (0o500, 0o700)
         );
     }
-
-    /// What is no plugin is refused before anything is copied, and pins are held.
-    #[test]
-    fn files_are_judged_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("libx.so");
-        assert!(matches!(check(&path, None), Err(ImageError::Read(_))));
-        assert!(matches!(
-            check(folder.path(), None),
-            Err(ImageError::Read(_))
-        ));
-        std::fs::write(&path, b"text").unwrap();
-        assert!(matches!(check(&path, None), Err(ImageError::Manifest(_))));
-        let error = check(&path, Some([0; 32]))
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with("its SHA-256 is 982d9e3e"), "{error}");
-    }
 }

@@ -64,7 +64,6 @@ impl fmt::Display for HostPattern {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -84,26 +83,5 @@ mod tests {
         assert!(matches_text("a*b*c", "aXXbYYc"));
         assert!(!matches_text("a*b*c", "aXXbYY"));
         assert!(matches_text("lobby.*", "lobby.example"));
-    }
-
-    /// The slow reference: every split of the host is tried.
-    fn reference(pattern: &[u8], host: &[u8]) -> bool {
-        match pattern.split_first() {
-            None => host.is_empty(),
-            Some((b'*', rest)) => (0..=host.len()).any(|n| reference(rest, &host[n..])),
-            Some((b'?', rest)) => !host.is_empty() && reference(rest, &host[1..]),
-            Some((c, rest)) => host.first() == Some(c) && reference(rest, &host[1..]),
-        }
-    }
-
-    proptest! {
-        /// The linear matcher agrees with the one that tries everything.
-        #[test]
-        fn agrees_with_the_reference(pattern in "[ab*?.]{0,8}", host in "[ab.]{0,10}") {
-            prop_assert_eq!(
-                matches(pattern.as_bytes(), host.as_bytes()),
-                reference(pattern.as_bytes(), host.as_bytes())
-            );
-        }
     }
 }

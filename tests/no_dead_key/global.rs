@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 
 use infrarust::config::{LoadOptions, load};
-use infrarust::diagnostic::Code;
 use infrarust::listener;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,13 +18,12 @@ use crate::witness::{
     host_seen_with_variable, is_answered, last_words, motd_key, one, refusal, refused, shown,
     sooner, token,
 };
-use crate::{Files, Proof, Proofs, effect, server_file};
+use crate::{Proofs, effect, server_file};
 
 pub fn proofs() -> Proofs {
     let mut proofs = vec![
         effect("bind", bind()),
         effect("servers_dir", servers_dir()),
-        plugins_dir(),
         effect("max_connections", max_connections()),
         effect("connect_timeout", connect_timeout()),
         effect("handshake_timeout", handshake_timeout()),
@@ -96,7 +94,7 @@ pub fn proofs() -> Proofs {
             ));
         }
     }
-    proofs.extend(plugin_keys());
+    proofs.extend(crate::plugin::global_proofs());
     proofs
 }
 
@@ -474,104 +472,4 @@ async fn log_format() {
         let json = serde_json::from_str::<serde_json::Value>(&line);
         assert_eq!(json.is_ok(), is_json, "{line}");
     }
-}
-
-/// A file that is there and is taken for the file of a plugin.
-const PLUGIN_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-
-/// Both files with a plugin's table.
-pub fn with_plugin(lines: &str, server: &str) -> Files {
-    let path = if lines.contains("path =") {
-        String::new()
-    } else {
-        format!("path = \"{PLUGIN_FILE}\"\n")
-    };
-    let server = format!("domains = [\"{HOST}\"]\naddresses = [\"10.0.0.5\"]\n{server}");
-    Files::new(&format!("[plugins.hub]\n{path}{lines}"), &server)
-}
-
-/// The keys of plugins: this version runs none, and says so at every plugin's
-/// table that is not switched off.
-fn plugin_keys() -> Proofs {
-    const NOT_LOADED: &[Code] = &[Code::UnsupportedKey];
-    let cases: &[(&str, &str, &str, &[Code])] = &[
-        ("enabled", "enabled = true", "enabled = false", &[]),
-        (
-            "path",
-            "path = \"Cargo.toml\"",
-            "path = \"nowhere.so\"",
-            &[Code::PluginFile],
-        ),
-        (
-            "servers",
-            "servers = [\"a\"]",
-            "servers = [\"nobody\"]",
-            &[Code::UnsupportedKey, Code::UnknownServer],
-        ),
-        (
-            "on_failure",
-            "on_failure = \"deny\"",
-            "on_failure = \"maybe\"",
-            &[Code::UnsupportedKey, Code::BadValue],
-        ),
-        (
-            "deadline",
-            "deadline = \"250ms\"",
-            "deadline = \"0s\"",
-            &[Code::UnsupportedKey, Code::BadValue],
-        ),
-        (
-            "sha256",
-            "sha256 = \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"",
-            "sha256 = \"aa\"",
-            &[Code::UnsupportedKey, Code::BadValue],
-        ),
-        (
-            "unsupported",
-            "unsupported = \"skip\"",
-            "unsupported = \"maybe\"",
-            &[Code::UnsupportedKey, Code::BadValue],
-        ),
-        (
-            "config",
-            "config = { from = \"a\" }",
-            "config = 5",
-            &[Code::UnsupportedKey, Code::WrongType],
-        ),
-    ];
-    let told = cases.iter().map(|(key, line, other, codes)| {
-        let proof = Proof::Told {
-            written: (with_plugin(line, ""), NOT_LOADED),
-            otherwise: (with_plugin(other, ""), codes),
-        };
-        (format!("plugins.<id>.{key}"), proof)
-    });
-    told.collect()
-}
-
-/// The folder is where the file of a plugin is looked for.
-fn plugins_dir() -> (String, Proof) {
-    effect("plugins_dir", async {
-        let plugins = tempfile::tempdir().unwrap();
-        std::fs::write(plugins.path().join("libhub.so"), "").unwrap();
-        let line = format!("plugins_dir = {:?}\n", plugins.path());
-        for (line, code) in [
-            (line.as_str(), Code::UnsupportedKey),
-            ("", Code::PluginFile),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let [(_, text)] = one(&gone().await, "");
-            write_config(
-                folder.path(),
-                &format!("{line}[plugins.hub]"),
-                &[("a", text)],
-            );
-            let loaded = load(&LoadOptions {
-                config: Some(folder.path().join("infrarust.toml")),
-                ..LoadOptions::default()
-            });
-            let codes: Vec<_> = loaded.diagnostics.iter().map(|d| d.code).collect();
-            assert_eq!(codes, [code]);
-        }
-    })
 }

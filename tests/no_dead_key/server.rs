@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 
-use infrarust::diagnostic::Code;
 use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 
-use crate::global::with_plugin;
 use crate::program::Program;
 use crate::support::wire::{login_success, string};
 use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server};
@@ -95,20 +93,7 @@ pub fn proofs() -> Proofs {
                 ("", "", UNREACHABLE),
             ),
         ),
-        (
-            "plugins".to_owned(),
-            // The plugin's own table tells that it is not loaded.
-            Proof::Told {
-                written: (
-                    with_plugin("", "plugins = [\"hub\"]"),
-                    &[Code::UnsupportedKey],
-                ),
-                otherwise: (
-                    with_plugin("enabled = false", "plugins = [\"hop\"]"),
-                    &[Code::UnknownPlugin],
-                ),
-            },
-        ),
+        crate::plugin::server_proof(),
     ];
     for state in ["online", "offline", "unreachable"] {
         for key in ["text", "favicon", "version_name", "max_players"] {
