@@ -1,14 +1,16 @@
 //! The demo: the main job on an embedded default, told stage by stage.
 //!
-//! A backend and a proxy in this process, two servers with two modes, real
-//! status pings and real logins through both, and then a proxy that stays up
-//! for a game client of yours.
+//! A backend and a proxy in this process, two servers with two modes, a plugin
+//! that is loaded as a dynamic library, real status pings and real logins
+//! through both, the checker that refuses a plugin, and then a proxy that stays
+//! up for a game client of yours.
 
 mod backend;
+mod plugins;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -16,8 +18,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::backend::{Backend, Conversation, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen};
-use crate::config;
+use self::plugins::Libraries;
+use crate::config::load::CONFIG_FILE;
 use crate::config::model::Config;
+use crate::config::{self, LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::login::LoginStart;
@@ -39,6 +43,9 @@ const SERVERS: [(&str, &str, &str, &str); 2] = [
     ("lobby", "zero_copy", "lobby.demo", "lobby.internal"),
 ];
 
+/// The rewriting plugin on the server with the rewritten host.
+const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]"#;
+
 /// Runs the demo: with `once` it ends after its traffic, otherwise it serves
 /// until interrupted.
 ///
@@ -49,7 +56,13 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
     let mut backend = Backend::start()
         .await
         .context("the embedded backend cannot be started")?;
-    let running = start_proxy(backend.address, once).await?;
+    let libraries = if Libraries::SUPPORTED {
+        Some(tokio::task::spawn_blocking(Libraries::find).await??)
+    } else {
+        None
+    };
+    let folder = Folder::new()?;
+    let running = start_proxy(&folder, libraries.as_ref(), backend.address, once).await?;
     let address = running
         .addresses()
         .first()
@@ -69,7 +82,7 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
             "    {id:<9} {mode:<12} {host:<14} → backend sees {seen}"
         )?;
     }
-    writeln!(out)?;
+    writeln!(out, "{}", plugin_lines(&running))?;
 
     for (_, mode, host, expected) in SERVERS {
         writeln!(out, "{host} ({mode})")?;
@@ -91,7 +104,10 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
         .await?;
         writeln!(out)?;
     }
-    writeln!(out, "everything arrived, byte for byte")?;
+    writeln!(out, "everything arrived, byte for byte\n")?;
+    if let Some(libraries) = &libraries {
+        refuse_packets(&folder, libraries, backend.address, out)?;
+    }
     out.flush()?;
     if once {
         running.shutdown().stop_now();
@@ -264,14 +280,29 @@ async fn seen(backend: &mut Backend) -> io::Result<Seen> {
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// The proxy in front, configured like any other: from two server files.
-async fn start_proxy(backend: SocketAddr, once: bool) -> anyhow::Result<Running> {
+/// A line for the plugin that runs, and an empty one after each.
+fn plugin_lines(running: &Running) -> String {
+    let manifests = running.proxy().plugins.manifests();
+    let lines = manifests.iter().map(|(id, manifest)| {
+        let (version, hooks) = (&manifest.version, manifest.hooks);
+        format!("\n  plugin   {id} {version}, a dynamic library with the hook {hooks}, on lobby\n")
+    });
+    lines.collect()
+}
+
+/// The proxy in front, configured like any other: from files.
+async fn start_proxy(
+    folder: &Folder,
+    libraries: Option<&Libraries>,
+    backend: SocketAddr,
+    once: bool,
+) -> anyhow::Result<Running> {
     let port = if once { 0 } else { GAME_PORT };
-    match listen(config_for(backend, port)?).await {
-        Ok(running) => Ok(running),
+    let start = async |port| listen(config_for(folder, libraries, backend, port)?).await;
+    match start(port).await {
         // Somebody plays here already: any port will do.
-        Err(_) if !once => listen(config_for(backend, 0)?).await,
-        Err(error) => Err(error),
+        Err(_) if !once => start(0).await,
+        started => started,
     }
 }
 
@@ -280,28 +311,96 @@ async fn listen(config: Config) -> anyhow::Result<Running> {
     Ok(server::start(config, listeners, socket::raise_open_files()).await?)
 }
 
-fn config_for(backend: SocketAddr, port: u16) -> anyhow::Result<Config> {
-    let global = format!("bind = \"127.0.0.1:{port}\"\n");
-    let [survival, lobby] = SERVERS.map(|(id, mode, host, _)| {
-        let rewrite = match mode {
-            "zero_copy" => "domain_rewrite = { explicit = \"lobby.internal\" }\n",
-            _ => "",
-        };
-        // A game client that was told `localhost` gets the lobby.
-        let domains = if id == "lobby" {
-            format!("[\"{host}\", \"localhost\", \"*\"]")
-        } else {
-            format!("[\"{host}\"]")
-        };
-        (
-            format!("{id}.toml"),
-            format!("domains = {domains}\naddresses = [\"{backend}\"]\nproxy_mode = \"{mode}\"\n{rewrite}"),
+fn config_for(
+    folder: &Folder,
+    libraries: Option<&Libraries>,
+    backend: SocketAddr,
+    port: u16,
+) -> anyhow::Result<Config> {
+    let plugins = libraries.map(|Libraries { domain_rewrite, .. }| {
+        format!(
+            "[plugins.domain-rewrite]\npath = {domain_rewrite:?}\nservers = [\"lobby\"]\n\n\
+         [plugins.domain-rewrite.config]\n{REWRITE_RULES}\n"
         )
     });
-    let files = [&survival, &lobby].map(|(name, text)| (Path::new(name), text.as_bytes()));
-    let loaded = config::load_texts(global.as_bytes(), &files);
+    let loaded = folder.load(plugins.as_deref(), backend, port)?;
     let problems = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
     loaded
         .config
         .with_context(|| format!("the demo's own configuration is wrong:\n{problems}"))
+}
+
+/// Shows what the checker says of a plugin that the server's mode cannot serve.
+fn refuse_packets(
+    folder: &Folder,
+    libraries: &Libraries,
+    backend: SocketAddr,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "a plugin that injects packets, on the same zero_copy server:\n"
+    )?;
+    let library = libraries.packet_greeter.file_name().unwrap_or_default();
+    std::fs::copy(&libraries.packet_greeter, folder.path.join(library))?;
+    let plugins = format!("[plugins.packet-greeter]\npath = {library:?}\nservers = [\"lobby\"]\n");
+    let loaded = folder.load(Some(&plugins), backend, 0)?;
+    ensure!(
+        loaded.config.is_none(),
+        "the checker let the packet-injecting plugin pass"
+    );
+    let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
+    let shown = text.replace(&format!("{}/", folder.path.display()), "");
+    for line in shown.trim_end().lines() {
+        writeln!(out, "{}", format!("  {line}").trim_end())?;
+    }
+    writeln!(out, "\nrefused before any player met it")?;
+    Ok(())
+}
+
+/// A folder with the demo's configuration; gone with the demo.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> io::Result<Self> {
+        let name = format!("infrarust-demo-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(path.join("servers"))?;
+        Ok(Self { path })
+    }
+
+    /// Writes the files and loads them, as `infrarust run` would. Without a
+    /// plugin the configuration rewrites the host.
+    fn load(&self, plugins: Option<&str>, backend: SocketAddr, port: u16) -> io::Result<Loaded> {
+        let global = self.path.join(CONFIG_FILE);
+        let text = plugins.unwrap_or_default();
+        std::fs::write(&global, format!("bind = \"127.0.0.1:{port}\"\n\n{text}"))?;
+        for (id, mode, host, seen) in SERVERS {
+            // A game client that was told `localhost` gets the lobby.
+            let more = if id == "lobby" {
+                ", \"localhost\", \"*\""
+            } else {
+                ""
+            };
+            let mut text = format!(
+                "domains = [\"{host}\"{more}]\naddresses = [\"{backend}\"]\nproxy_mode = \"{mode}\"\n"
+            );
+            if plugins.is_none() && seen != host {
+                text.push_str(&format!("domain_rewrite = {{ explicit = \"{seen}\" }}\n"));
+            }
+            std::fs::write(self.path.join("servers").join(format!("{id}.toml")), text)?;
+        }
+        Ok(config::load(&LoadOptions {
+            config: Some(global),
+            ..LoadOptions::default()
+        }))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
