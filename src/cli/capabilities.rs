@@ -1,4 +1,5 @@
-//! `infrarust capabilities`: what each mode offers, and why not what it does not.
+//! `infrarust capabilities`: what each mode offers, and why not what it does
+//! not; and with a configuration, which plugin is active on which server.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -7,6 +8,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::capability::{Capability, Offer, Reason, offer};
+use crate::config::model::{Config, PluginConfig, ServerConfig};
+use crate::manifest::{Ask, Lack};
 use crate::mode::{Family, Mode};
 
 /// The form of the output.
@@ -21,16 +24,16 @@ pub enum Format {
     Json,
 }
 
-/// Writes the matrix.
+/// Writes the matrix, and in text and JSON what it means for a configuration.
 ///
 /// # Errors
 ///
 /// When `out` cannot be written.
-pub fn run(format: Format, out: &mut dyn Write) -> io::Result<ExitCode> {
+pub fn run(format: Format, config: Option<&Config>, out: &mut dyn Write) -> io::Result<ExitCode> {
     let text = match format {
-        Format::Text => to_text(),
+        Format::Text => to_text() + &config.map(servers_text).unwrap_or_default(),
         Format::Markdown => to_markdown(),
-        Format::Json => to_json() + "\n",
+        Format::Json => to_json(config) + "\n",
     };
     out.write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
@@ -91,6 +94,92 @@ fn to_text() -> String {
     text
 }
 
+/// How a plugin stands to a server.
+enum Standing {
+    /// It takes part, and does without these wants.
+    Active(Vec<Lack>),
+    /// The mode cannot give it these.
+    Lacks(Vec<Lack>),
+    /// Nobody has attached it.
+    NotAttached,
+}
+
+impl Standing {
+    fn of(plugin: &PluginConfig, server: &ServerConfig) -> Self {
+        let lacks = plugin.manifest.lacks(server.mode());
+        let (wants, hard): (Vec<_>, Vec<_>) =
+            lacks.into_iter().partition(|lack| lack.ask == Ask::Want);
+        if server.plugins.contains(&plugin.id) {
+            Standing::Active(wants)
+        } else if server.plugins_left_out.contains(&plugin.id) {
+            Standing::Lacks(hard)
+        } else {
+            Standing::NotAttached
+        }
+    }
+}
+
+/// Each server with what becomes of each plugin there.
+fn servers_text(config: &Config) -> String {
+    let mut text = String::from("\nplugins on the configured servers\n");
+    if config.plugins.is_empty() {
+        text.push_str("  none: the configuration has no plugin\n");
+        return text;
+    }
+    let width = config.plugins.iter().map(|plugin| plugin.id.len()).max();
+    let width = width.unwrap_or(0);
+    let names = |lacks: &[Lack]| -> String {
+        let parts = lacks
+            .iter()
+            .map(|lack| format!("{} ({})", lack.capability, lack.reason));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    for server in &config.servers {
+        let _ = writeln!(text, "\n{} ({})", server.id, server.mode());
+        for plugin in &config.plugins {
+            let standing = match Standing::of(plugin, server) {
+                Standing::Active(wants) => {
+                    let hooks = plugin.manifest.hooks;
+                    let without = if wants.is_empty() {
+                        String::new()
+                    } else {
+                        format!("; without {}", names(&wants))
+                    };
+                    format!("active: {hooks}{without}")
+                }
+                Standing::Lacks(lacks) => format!("inactive: it needs {}", names(&lacks)),
+                Standing::NotAttached => "not attached".to_owned(),
+            };
+            let _ = writeln!(text, "  {:<width$}  {standing}", plugin.id);
+        }
+    }
+    text
+}
+
+/// The same for programs.
+fn servers_json(config: &Config) -> serde_json::Value {
+    let lacks = |lacks: &[Lack]| -> Vec<serde_json::Value> {
+        let lack = |lack: &Lack| json!({"capability": lack.capability.name(), "reason": lack.reason.text()});
+        lacks.iter().map(lack).collect()
+    };
+    let servers = config.servers.iter().map(|server| {
+        let plugins = config.plugins.iter().map(|plugin| {
+            let (state, lacking) = match Standing::of(plugin, server) {
+                Standing::Active(wants) => ("active", lacks(&wants)),
+                Standing::Lacks(hard) => ("inactive", lacks(&hard)),
+                Standing::NotAttached => ("not_attached", Vec::new()),
+            };
+            json!({"id": plugin.id, "state": state, "lacks": lacking})
+        });
+        json!({
+            "id": server.id,
+            "mode": server.mode().name(),
+            "plugins": plugins.collect::<Vec<_>>(),
+        })
+    });
+    servers.collect()
+}
+
 /// The page `docs/capabilities.md`.
 #[must_use]
 pub fn to_markdown() -> String {
@@ -148,9 +237,10 @@ fn upper(text: &str) -> (String, &str) {
     (first, rest.as_str())
 }
 
-/// The matrix as JSON: modes, then capabilities with an offer for each mode.
+/// The matrix as JSON: modes, then capabilities with an offer for each mode,
+/// and the servers of a configuration with their plugins.
 #[must_use]
-pub fn to_json() -> String {
+pub fn to_json(config: Option<&Config>) -> String {
     let modes: Vec<_> = Mode::ALL
         .into_iter()
         .map(|mode| {
@@ -181,6 +271,9 @@ pub fn to_json() -> String {
             })
         })
         .collect();
-    let all = json!({"modes": modes, "capabilities": capabilities});
+    let mut all = json!({"modes": modes, "capabilities": capabilities});
+    if let Some(config) = config {
+        all["servers"] = servers_json(config);
+    }
     format!("{all:#}")
 }

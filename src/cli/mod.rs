@@ -8,7 +8,7 @@ mod run;
 pub mod schema;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -74,6 +74,9 @@ enum Command {
         code: Option<String>,
     },
     /// Show what each mode can offer, and why not where it does not.
+    ///
+    /// Where there is a configuration, also which plugin is active on which
+    /// server, and why not elsewhere.
     Capabilities {
         /// The form of the output.
         #[arg(long, value_enum, default_value_t)]
@@ -137,7 +140,7 @@ pub fn main() -> ExitCode {
             explain::run(code.as_deref(), &mut out, &mut err).map_err(Into::into)
         }
         Command::Capabilities { format } => {
-            capabilities::run(format, &mut std::io::stdout()).map_err(Into::into)
+            show_capabilities(&cli.options, format).map_err(Into::into)
         }
         Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
         Command::Route { host } => tell_route(&cli.options, &host),
@@ -153,6 +156,21 @@ pub fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
         ExitCode::from(FAILURE)
     })
+}
+
+fn show_capabilities(options: &Options, format: capabilities::Format) -> std::io::Result<ExitCode> {
+    let load = options.load_options();
+    let config = if load.config.is_some() || Path::new(config::load::CONFIG_FILE).is_file() {
+        let loaded = config::load(&load);
+        if loaded.has_errors() {
+            let why = "the matrix is shown without servers";
+            check::show(&loaded, why, &mut std::io::stderr(), Colour::for_stderr())?;
+        }
+        loaded.config
+    } else {
+        None
+    };
+    capabilities::run(format, config.as_ref(), &mut std::io::stdout())
 }
 
 fn tell_route(options: &Options, host: &str) -> anyhow::Result<ExitCode> {

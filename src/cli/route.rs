@@ -3,9 +3,12 @@
 
 use std::fmt::Write as _;
 
+use std::sync::Arc;
+
+use crate::capability::Capability;
 use crate::config::model::{
-    Config, DomainRewrite, ForwardingMode, HostForwarding, IdentityForwarding, ProxyVersion,
-    ServerConfig, ServerKind, UnknownDomain,
+    Config, DomainRewrite, ForwardingMode, HostForwarding, IdentityForwarding, PluginConfig,
+    ProxyVersion, ServerConfig, ServerKind, UnknownDomain,
 };
 use crate::escape::Escaped;
 use crate::protocol::handshake::HostField;
@@ -21,6 +24,7 @@ const NEAR_MAX: usize = 5;
 /// The story of one host, for people, and whether a server claims it.
 #[must_use]
 pub fn explain(config: Config, host_field: &str) -> (String, bool) {
+    let plugins = config.plugins.clone();
     let snapshot = Snapshot::new(config, None, None);
     let field = HostField::parse(host_field);
     let host = field.virtual_host();
@@ -49,13 +53,14 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
                 line(&mut text, name, &address.to_string());
             }
             line(&mut text, "told", &told(config));
-            line(
-                &mut text,
-                "plugins",
-                "none: the proxy does not ask plugins yet",
-            );
+            let asked = config.plugins.iter().filter_map(|id| {
+                let mut all = plugins.iter();
+                all.find(|plugin| plugin.id == *id)
+            });
+            tell_plugins(&mut text, asked);
         }
         None => {
+            tell_plugins(&mut text, plugins.iter().filter(|plugin| plugin.names("")));
             line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain));
             if let Some((name, port)) = host.split_once(':')
                 && port.parse::<u16>().is_ok()
@@ -82,6 +87,27 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
         line(&mut text, "near", &near);
     }
     (text, found.is_some())
+}
+
+/// The plugins that take part, in the order in which they are asked, with the
+/// hooks at which they are.
+fn tell_plugins<'a>(text: &mut String, plugins: impl Iterator<Item = &'a Arc<PluginConfig>>) {
+    let mut title = "plugins";
+    for plugin in plugins {
+        let manifest = &plugin.manifest;
+        let rewrites = manifest.hooks.contains(Capability::HandshakeRewrite);
+        let note = if rewrites {
+            ": it may choose another host for the backend"
+        } else {
+            ""
+        };
+        let (id, version, hooks) = (&plugin.id, &manifest.version, manifest.hooks);
+        line(text, title, &format!("{id} {version} at {hooks}{note}"));
+        title = "then";
+    }
+    if title == "plugins" {
+        line(text, title, "none");
+    }
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

@@ -267,6 +267,9 @@ pub struct ServerConfig {
     /// The ids of the plugins that take part, in the order in which they are
     /// asked. The mode gives each what it needs.
     pub plugins: Vec<String>,
+    /// The ids of the plugins that are left out, because the mode cannot give
+    /// what they need and their tables say `unsupported = "skip"`.
+    pub plugins_left_out: Vec<String>,
 }
 
 impl ServerConfig {

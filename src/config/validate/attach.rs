@@ -39,7 +39,7 @@ pub(super) fn rules(
     for draft in drafts.iter_mut() {
         let attached = attached(draft, plugins, context);
         let chosen = draft.raw.and_then(modes::chosen);
-        let mut active = Vec::new();
+        let (mut active, mut left_out) = (Vec::new(), Vec::new());
         for Attached { index, place } in attached {
             notes[index].is_attached = true;
             let State::Sound(config) = &plugins[index].state else {
@@ -55,12 +55,16 @@ pub(super) fn rules(
                 server,
                 chosen,
             };
-            if pair.judge(&mut notes[index], context) {
-                active.push(config.id.clone());
-            }
+            let list = if pair.judge(&mut notes[index], context) {
+                &mut active
+            } else {
+                &mut left_out
+            };
+            list.push(config.id.clone());
         }
         if let Some(config) = &mut draft.config {
             config.plugins = active;
+            config.plugins_left_out = left_out;
         }
     }
     for (plugin, notes) in plugins.iter().zip(&notes) {

@@ -171,6 +171,7 @@ fn config(
         motd: motd?,
         ip_filter: filters::ip_filter(&raw.ip_filter)?,
         plugins: Vec::new(),
+        plugins_left_out: Vec::new(),
     })
 }
 
