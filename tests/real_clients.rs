@@ -8,6 +8,11 @@
 // Helpers here run in tests alone, where a panic with its place is the report.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(target_os = "linux")]
+#[path = "support/library.rs"]
+#[allow(dead_code)]
+mod library;
+
 use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write as _;
@@ -51,6 +56,8 @@ fn players_of_every_version_play_in_every_mode() {
 
     let nobody = closed_address();
     let mut setup = Setup::new();
+    #[cfg(target_os = "linux")]
+    setup.plugins();
     let mut jobs = Vec::new();
     for backend in ready["servers"].as_array().unwrap() {
         let backend = Backend {
@@ -67,6 +74,10 @@ fn players_of_every_version_play_in_every_mode() {
                 with_room_for_one(mode, &backend, &mut setup, &mut jobs);
             }
             without_backend(&nobody.address, backend.version, &mut setup, &mut jobs);
+        }
+        #[cfg(target_os = "linux")]
+        for mode in MODES {
+            through_plugins(mode, &backend, &mut setup, &mut jobs);
         }
     }
 
@@ -214,6 +225,33 @@ fn rewritten(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Ve
     }
 }
 
+/// Plugins as libraries: one chooses the host that the backend sees, another
+/// keeps everybody out of one server.
+#[cfg(target_os = "linux")]
+fn through_plugins(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let host = backend.host(&format!("plugin-{mode}"));
+    setup.server(
+        mode,
+        &host,
+        &backend.address,
+        "plugins = [\"domain-rewrite\"]\n",
+    );
+    let mut whats = vec!["status"];
+    if mode != "server_only" || backend.online {
+        whats.extend(["play", "kick"]);
+    }
+    for what in whats {
+        let mut job = backend.job(what, &host);
+        job["seenHost"] = json!(host.replace(".example", ".inside"));
+        jobs.push(job);
+    }
+    let host = backend.host(&format!("closed-{mode}"));
+    setup.server(mode, &host, &backend.address, "plugins = [\"allowlist\"]\n");
+    let mut job = backend.job("refused", &host);
+    job["text"] = json!("the list has nobody");
+    jobs.push(job);
+}
+
 /// A second player reads `full_message` until the first has left.
 fn with_room_for_one(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let host = backend.host(&format!("full-{mode}"));
@@ -254,9 +292,32 @@ impl Setup {
                       servers_dir = \"servers\"\n\
                       \n\
                       [log]\n\
-                      format = \"json\"\n";
-        fs::write(folder.path().join("infrarust.toml"), global).unwrap();
-        Self { folder }
+                      format = \"json\"\n\
+                      \n";
+        let setup = Self { folder };
+        fs::write(setup.global(), global).unwrap();
+        setup
+    }
+
+    fn global(&self) -> PathBuf {
+        self.folder.path().join("infrarust.toml")
+    }
+
+    /// Adds the plugins that servers name.
+    #[cfg(target_os = "linux")]
+    fn plugins(&self) {
+        let rewrite = library::build("plugins/domain-rewrite", "domain_rewrite");
+        let allow = library::build("plugins/allowlist", "allowlist");
+        let mut global = fs::read_to_string(self.global()).unwrap();
+        writeln!(
+            global,
+            "[plugins.domain-rewrite]\npath = {rewrite:?}\nservers = [\"plugin-*\"]\n\
+             config.rules = [{{ from = \"*.example\", to = \"$1.inside\" }}]\n\
+             [plugins.allowlist]\npath = {allow:?}\nservers = [\"closed-*\"]\n\
+             config = {{ names = [], message = \"the list has nobody\" }}"
+        )
+        .unwrap();
+        fs::write(self.global(), global).unwrap();
     }
 
     /// Adds a server file, whose id is the host; `keys` are further lines of it.
