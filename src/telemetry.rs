@@ -4,10 +4,15 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::model::LogFormat;
+use crate::plugin::TARGET_PREFIX;
 
 /// Lines that may wait for a slow reader of the log. At some 200 bytes a line
 /// the queue stays under 2 MiB; beyond it lines are lost and counted.
@@ -79,7 +84,10 @@ pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> 
         .with_env_filter(filter)
         .with_writer(writer);
     let started = match format {
-        LogFormat::Text => builder.with_ansi(ansi).with_target(false).try_init(),
+        LogFormat::Text => builder
+            .with_ansi(ansi)
+            .event_format(NamePlugins::default())
+            .try_init(),
         LogFormat::Json => builder
             .json()
             .with_current_span(false)
@@ -91,6 +99,43 @@ pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> 
         worker: Some(worker),
         lost,
     })
+}
+
+/// The text form: lines of plugins name the plugin, by their target; those of
+/// the proxy need none.
+struct NamePlugins {
+    own: Format,
+    of_plugins: Format,
+}
+
+impl Default for NamePlugins {
+    fn default() -> Self {
+        Self {
+            own: Format::default().with_target(false),
+            of_plugins: Format::default(),
+        }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for NamePlugins
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let is_plugins = event.metadata().target().starts_with(TARGET_PREFIX);
+        let format = if is_plugins {
+            &self.of_plugins
+        } else {
+            &self.own
+        };
+        format.format_event(context, writer, event)
+    }
 }
 
 /// Lines of one kind that are written in one window; what follows is counted.

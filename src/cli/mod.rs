@@ -5,6 +5,8 @@ pub mod check;
 pub mod explain;
 pub mod route;
 mod run;
+#[cfg(unix)]
+mod running;
 pub mod schema;
 
 use std::io::Write;
@@ -95,11 +97,36 @@ enum Command {
         /// The host as a player types it, or as the client sends it.
         host: String,
     },
+    /// Look at the plugins, and reload them in the proxy that runs.
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Show the main job on an embedded backend, without any file of yours.
     Demo {
         /// End after the demonstration's own traffic.
         #[arg(long)]
         once: bool,
+    },
+}
+
+/// Commands about plugins.
+#[cfg(unix)]
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// List the plugins, their servers, and how they fare in the running proxy.
+    List,
+    /// Reload the running proxy's configuration and plugins, as `SIGHUP` does.
+    ///
+    /// All or nothing: with a problem, what runs goes on. Players who are on
+    /// keep the plugins that they met.
+    Reload {
+        /// Load this plugin anew even if nothing about it has changed.
+        plugin: Option<String>,
+    },
+    /// End the quarantine of a plugin in the running proxy.
+    Resume {
+        /// The id of the plugin.
+        plugin: String,
     },
 }
 
@@ -144,6 +171,8 @@ pub fn main() -> ExitCode {
         }
         Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
         Command::Route { host } => tell_route(&cli.options, &host),
+        #[cfg(unix)]
+        Command::Plugin(command) => about_plugins(&cli.options, command).map_err(Into::into),
         Command::Demo { once } => demonstrate(once),
     };
     done.unwrap_or_else(|error| {
@@ -156,6 +185,17 @@ pub fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
         ExitCode::from(FAILURE)
     })
+}
+
+#[cfg(unix)]
+fn about_plugins(options: &Options, command: PluginCommand) -> std::io::Result<ExitCode> {
+    use crate::control::Command;
+    let load = options.load_options();
+    match command {
+        PluginCommand::List => running::list(&load, &mut std::io::stdout()),
+        PluginCommand::Reload { plugin } => running::ask(&load, &Command::Reload(plugin)),
+        PluginCommand::Resume { plugin } => running::ask(&load, &Command::Resume(plugin)),
+    }
 }
 
 fn show_capabilities(options: &Options, format: capabilities::Format) -> std::io::Result<ExitCode> {

@@ -26,6 +26,9 @@ pub const SERVERS_DIR: &str = "servers";
 /// line names another.
 pub const PLUGINS_DIR: &str = "plugins";
 
+/// The control socket, beside the global file, where that names no other.
+pub const CONTROL_SOCKET: &str = "infrarust.sock";
+
 /// The largest file that is read: the longest sensible one, with favicons in
 /// base64 in it, has a tenth of that.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;

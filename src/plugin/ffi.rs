@@ -722,7 +722,11 @@ unsafe extern "C" fn log_callsite(
             names,
         )
     };
-    let target = format!("plugin::{}::{target}", services.health.plugin);
+    let target = format!(
+        "{}{}::{target}",
+        super::TARGET_PREFIX,
+        services.health.plugin
+    );
     let key = log::Key {
         level,
         target,

@@ -20,6 +20,9 @@ mod registry;
 mod services;
 mod watch;
 
+/// What the log targets of plugins begin with; the id and the module follow.
+pub const TARGET_PREFIX: &str = "plugin::";
+
 pub use dispatch::{Client, HookSet, Player, Refusal, Selected, SessionEvent};
 pub use health::Counts;
 pub use image::ImageError;

@@ -402,3 +402,87 @@ async fn a_plugin_that_does_not_start_is_told() {
         );
     }
 }
+
+/// Commands reach the proxy that runs: a plugin is loaded anew, a quarantine
+/// ends, and whoever asks reads what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_reach_the_running_proxy() {
+    let backend = FakeBackend::start().await;
+    let global = table("live", "on_failure = \"deny\"", "tag = 'a'");
+    let files = [("a", server("passthrough", "*", backend.address, ""))];
+    let mut program = Program::start(&global, &files);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let config = program.folder.path().join("infrarust.toml");
+    let command = async |words: &[&str]| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+            .arg("-c")
+            .arg(&config)
+            .arg("plugin")
+            .args(words)
+            .output();
+        let output = within("a command", output).await.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = command(&["list"]).await;
+    assert!(
+        code == Some(0) && text.contains("live 1.2.3: active, generation 1,"),
+        "{text}"
+    );
+    let (code, text) = command(&["reload", "live"]).await;
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "plugins loaded or ended: live\n")
+    );
+    let (code, text) = command(&["reload"]).await;
+    assert_eq!((code, text.as_str()), (Some(0), "nothing has changed\n"));
+    let (code, text) = command(&["resume", "live"]).await;
+    assert!(
+        code == Some(1) && text.contains("is not quarantined"),
+        "{text}"
+    );
+    let (code, text) = command(&["resume", "gone"]).await;
+    assert!(
+        code == Some(1) && text.contains("no plugin `gone` is loaded"),
+        "{text}"
+    );
+
+    for _ in 0..5 {
+        kicked(proxy, "panic", "Steve").await;
+    }
+    let (_, text) = command(&["list"]).await;
+    assert!(
+        text.contains("live 1.2.3: quarantined, generation 2,"),
+        "{text}"
+    );
+    assert!(
+        kicked(proxy, "x", "Steve")
+            .await
+            .contains("could not check")
+    );
+    let (code, text) = command(&["resume", "live"]).await;
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(0), "plugin `live` is resumed\n")
+    );
+    let client = FakeClient::login(proxy, "x", "Steve").await;
+    let (peer, hello, _) = backend.accept_login().await;
+    assert_eq!(hello.host, "a.x");
+    drop((client, peer));
+
+    std::fs::write(&config, "bind = 5").unwrap();
+    let (code, text) = command(&["reload"]).await;
+    assert!(
+        code == Some(1) && text.contains("what runs goes on unchanged"),
+        "{text}"
+    );
+    assert!(text.contains("error[wrong-type]"), "{text}");
+    program.signal(Signal::SIGTERM);
+    assert_eq!(program.exit_code().await, Some(0));
+    let (code, text) = command(&["reload"]).await;
+    assert!(
+        code == Some(1) && text.contains("no proxy answers at"),
+        "{text}"
+    );
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Context, ProxyFile, filters, motd};
 use crate::config::entry::{Entry, Given};
+use crate::config::load;
 use crate::config::model::{
     Keepalive, LogFormat, LoginConfig, ProxyConfig, ProxyProtocolIn, Quota, RateLimit, StatusCache,
     UnknownDomain,
@@ -19,8 +20,6 @@ use crate::diagnostic::{Code, Diagnostic};
 /// Where the game looks for a server.
 const BIND_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25565);
-/// The control socket, beside the global file.
-const CONTROL_SOCKET: &str = "infrarust.sock";
 /// A client on a slow line finishes its handshake in a second; the rest is for lost packets.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As Infrarust v2: time for players to read a notice and leave.
@@ -78,7 +77,7 @@ pub(super) fn proxy(
         servers_dir: file.servers_dir.clone(),
         plugins_dir: file.plugins_dir.clone(),
         control_socket: {
-            let default = PathBuf::from(CONTROL_SOCKET);
+            let default = PathBuf::from(load::CONTROL_SOCKET);
             let path = value_or(&raw.control_socket, default, |path| path.0.clone())?;
             context.resolve(file.file, &path)
         },

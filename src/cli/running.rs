@@ -1,0 +1,117 @@
+//! `infrarust plugin list`, `reload` and `resume`: the plugins of the
+//! configuration, and of the proxy that runs with it.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::{FAILURE, check};
+use crate::config::{self, Config, LoadOptions};
+use crate::control::{self, Command};
+use crate::diagnostic::render::Colour;
+use crate::diagnostic::words;
+
+/// Lists the plugins of the configuration with the servers that they are on,
+/// and how they fare in the proxy that runs, if one does.
+///
+/// # Errors
+///
+/// When an output cannot be written.
+pub(super) fn list(options: &LoadOptions, out: &mut dyn Write) -> io::Result<ExitCode> {
+    let loaded = config::load(options);
+    let why = "the plugins of a configuration with errors are not listed";
+    if loaded.has_errors() {
+        check::show(&loaded, why, &mut io::stderr(), Colour::for_stderr())?;
+    }
+    if let Some(config) = &loaded.config {
+        out.write_all(configured(config).as_bytes())?;
+    }
+    match control::ask(&socket(options), &Command::Plugins) {
+        Ok(Ok(text)) if text.is_empty() => writeln!(out, "\nthe proxy runs without plugins")?,
+        Ok(Ok(text)) => write!(out, "\nin the running proxy\n{}", indented(&text))?,
+        Ok(Err(text)) => write!(out, "\nthe running proxy says: {text}")?,
+        Err(_) => writeln!(out, "\nno proxy runs with this configuration")?,
+    }
+    Ok(if loaded.has_errors() {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn configured(config: &Config) -> String {
+    if config.plugins.is_empty() {
+        return "the configuration has no plugin\n".to_owned();
+    }
+    let mut text = String::new();
+    for plugin in &config.plugins {
+        let manifest = &plugin.manifest;
+        let file = words::path(&plugin.file);
+        let on = |list: fn(&config::model::ServerConfig) -> &[String]| -> String {
+            let servers = config
+                .servers
+                .iter()
+                .filter(|server| list(server).contains(&plugin.id));
+            let ids: Vec<&str> = servers.map(|server| server.id.as_str()).collect();
+            if ids.is_empty() {
+                "none".to_owned()
+            } else {
+                ids.join(", ")
+            }
+        };
+        let left_out = on(|server| &server.plugins_left_out);
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "{} {}  {file}", plugin.id, manifest.version);
+        let _ = writeln!(text, "  hooks     {}", manifest.hooks);
+        for (title, set) in [("needs", manifest.needs), ("wants", manifest.wants)] {
+            if set.bits() != 0 {
+                let _ = writeln!(text, "  {title:<9} {set}");
+            }
+        }
+        let _ = writeln!(text, "  servers   {}", on(|server| &server.plugins));
+        if left_out != "none" {
+            let _ = writeln!(text, "  left out  {left_out}");
+        }
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Asks the running proxy, and shows what it answers.
+///
+/// # Errors
+///
+/// When an output cannot be written.
+pub(super) fn ask(options: &LoadOptions, command: &Command) -> io::Result<ExitCode> {
+    let path = socket(options);
+    let (text, code) = match control::ask(&path, command) {
+        Ok(Ok(text)) => {
+            write!(io::stdout(), "{text}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Err(text)) => (text, FAILURE),
+        Err(error) => {
+            let path = words::path(&path);
+            let text = format!(
+                "no proxy answers at `{path}`: {error}; is one running with this configuration, as this user?\n"
+            );
+            (text, FAILURE)
+        }
+    };
+    write!(io::stderr(), "error: {text}")?;
+    Ok(ExitCode::from(code))
+}
+
+/// The control socket of the configuration; while that has errors, the default.
+fn socket(options: &LoadOptions) -> PathBuf {
+    if let Some(config) = config::load(options).config {
+        return config.proxy.control_socket.clone();
+    }
+    let file = options.config.as_deref();
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    folder.join(config::load::CONTROL_SOCKET)
+}
