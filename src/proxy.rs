@@ -96,6 +96,15 @@ impl Proxy {
         self.plugins.reload(specs.collect(), anew)
     }
 
+    /// Lets the plugins end, and waits until they have. Connections that still
+    /// run keep theirs.
+    pub(crate) async fn end_plugins(&self) {
+        // Nothing is loaded, so nothing can go wrong, and nobody is waited for.
+        let _ = self.plugins.reload(Vec::new(), None);
+        self.replace(self.snapshot().config());
+        self.plugins.ended().await;
+    }
+
     /// Puts a new snapshot into force, with the plugins that are loaded.
     /// Connections keep the one they have.
     pub fn replace(&self, config: Config) {

@@ -172,6 +172,12 @@ async fn until_the_end(running: &Running, mut signals: Signals) -> anyhow::Resul
             "connections did not finish"
         );
     }
+    if timeout(LAST_WORDS, running.proxy().end_plugins())
+        .await
+        .is_err()
+    {
+        warn!("plugins did not end");
+    }
     info!("stopped");
     Ok(code)
 }

@@ -104,9 +104,6 @@ impl Report {
 impl Opened {
     /// Asks `connection.decide`.
     pub(super) async fn ask(self, hooks: &HookSet, report: &Report) -> Result<Self, Ending> {
-        if !hooks.has(Capability::ConnectionDecide) {
-            return Ok(self);
-        }
         let client = report.for_plugins();
         let stream = self.client.stream();
         let decided = match report.intent {

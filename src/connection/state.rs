@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::client::{Broken, Client};
 use super::opening::Opening;
 use super::report::{Ending, Refusal, Report};
+use crate::capability::Capability;
 use crate::config::model::UnknownDomain;
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::protocol::handshake::Intent;
@@ -177,11 +178,14 @@ impl Opened {
             Some(_) => {}
             None => self = self.meet_unknown_domain().await?,
         }
-        let snapshot = Arc::clone(&self.snapshot);
-        let hooks = found
-            .as_ref()
-            .map_or(&snapshot.unclaimed, |server| &server.hooks);
-        self = self.ask(hooks, report).await?;
+        let hooks = match &found {
+            Some(server) => &server.hooks,
+            None => &self.snapshot.unclaimed,
+        };
+        if hooks.has(Capability::ConnectionDecide) {
+            let hooks = Arc::clone(hooks);
+            self = self.ask(&hooks, report).await?;
+        }
         let Some(place) = proxy.connections.take(self.snapshot.proxy.max_connections) else {
             return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::dispatch::HookSet;
 use super::ffi::{self, FailureKind, Image, Instance};
@@ -150,6 +151,7 @@ pub(super) struct Generation {
     /// Leaked: what was mapped stays mapped.
     pub(super) image: &'static Image,
     services: &'static Services,
+    ending: TaskTracker,
     /// `None` once it is ended.
     instance: Option<Instance>,
 }
@@ -175,7 +177,7 @@ impl Drop for Generation {
         let (services, id, number) = (self.services, self.spec.id.clone(), self.number);
         // Tasks first, then the instance that they use; neither may hold a
         // worker, and the last reference may be dropped on one.
-        self.services.runtime.spawn(async move {
+        let end = self.ending.track_future(async move {
             if tokio::time::timeout(END_TIME_MAX, services.end_tasks()).await.is_err() {
                 tracing::warn!(plugin = id, "generation {number} of plugin `{id}` has tasks that do not end: it is left as it is");
                 return;
@@ -183,6 +185,7 @@ impl Drop for Generation {
             let ended = tokio::task::spawn_blocking(move || instance.destroy()).await;
             tracing::debug!(plugin = id, generation = number, ok = ended.is_ok(), "plugin ended");
         });
+        services.runtime.spawn(end);
     }
 }
 
@@ -192,8 +195,12 @@ pub struct PluginHost {
     environment: Environment,
     /// In the order of the configuration.
     current: ArcSwap<Vec<Arc<Generation>>>,
-    /// How often each id was loaded, and its metrics. Also the lock of a reload.
+    /// Held by a reload, which may wait for plugins for half a minute.
+    reloading: Mutex<()>,
+    /// How often each id was loaded, and its metrics. Held for moments.
     history: Mutex<HashMap<String, History>>,
+    /// Generations that are ending.
+    ending: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -226,7 +233,9 @@ impl PluginHost {
         Self {
             environment,
             current: ArcSwap::default(),
+            reloading: Mutex::default(),
             history: Mutex::default(),
+            ending: TaskTracker::new(),
         }
     }
 
@@ -243,7 +252,10 @@ impl PluginHost {
     ///
     /// Every plugin that could not be loaded.
     pub fn reload(&self, specs: Vec<Spec>, anew: Option<&str>) -> Result<Reloaded, Vec<Problem>> {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reloading = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let present = self.current.load_full();
         let mut next = Vec::new();
         let mut problems = Vec::new();
@@ -254,7 +266,7 @@ impl PluginHost {
             } else {
                 &present[..]
             };
-            match self.generation(spec, present, &mut history) {
+            match self.generation(spec, present) {
                 Ok(generation) => next.push(generation),
                 Err(kind) => problems.push(Problem { plugin, file, kind }),
             }
@@ -297,6 +309,13 @@ impl PluginHost {
         let present = self.current.load();
         let manifest = |one: &Arc<Generation>| (one.spec.id.clone(), one.manifest.clone());
         present.iter().map(manifest).collect()
+    }
+
+    /// Waits until every plugin has ended that no connection and no hook set
+    /// holds any more.
+    pub async fn ended(&self) {
+        self.ending.close();
+        self.ending.wait().await;
     }
 
     /// How all plugins fare, in the order of the configuration.
@@ -344,7 +363,6 @@ impl PluginHost {
         &self,
         spec: Spec,
         present: &[Arc<Generation>],
-        history: &mut HashMap<String, History>,
     ) -> Result<Arc<Generation>, ProblemKind> {
         let judged = plugin_file::judge(&spec.file, spec.sha256).map_err(ImageError::from)?;
         if spec
@@ -359,7 +377,16 @@ impl PluginHost {
         if let Some(old) = present.iter().find(same) {
             return Ok(Arc::clone(old));
         }
-        let history = history.entry(spec.id.clone()).or_insert_with(|| History {
+        let (number, metrics) = self.count_load(&spec.id)?;
+        self.make(spec, judged, sha256, number, metrics)
+            .map(Arc::new)
+    }
+
+    /// The number of the next generation of a plugin, and the metrics that
+    /// outlive all of them.
+    fn count_load(&self, id: &str) -> Result<(u32, Arc<Metrics>), ProblemKind> {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = history.entry(id.to_owned()).or_insert_with(|| History {
             loads: 0,
             metrics: Arc::new(Metrics::new()),
         });
@@ -367,7 +394,7 @@ impl PluginHost {
             return Err(ProblemKind::TooManyGenerations);
         }
         history.loads += 1;
-        self.make(spec, judged, sha256, history).map(Arc::new)
+        Ok((history.loads, Arc::clone(&history.metrics)))
     }
 
     fn make(
@@ -375,7 +402,8 @@ impl PluginHost {
         spec: Spec,
         judged: Judged,
         sha256: Sha,
-        history: &History,
+        number: u32,
+        metrics: Arc<Metrics>,
     ) -> Result<Generation, ProblemKind> {
         let Judged { bytes, manifest } = judged;
         let folder = self.environment.data_dir.join(&spec.id);
@@ -390,12 +418,11 @@ impl PluginHost {
             runtime: self.environment.runtime.clone(),
             folder,
             players: Arc::clone(&self.environment.players),
-            metrics: Arc::clone(&history.metrics),
+            metrics,
             tasks: Tasks::default(),
         }));
         let instance = create(image, services, &spec)?;
         let deadline = spec.deadline.unwrap_or(DEADLINE);
-        let number = history.loads;
         let version = &manifest.version;
         tracing::info!(plugin = spec.id, %version, generation = number, hooks = %manifest.hooks, "plugin `{}` loaded", spec.id);
         Ok(Generation {
@@ -408,6 +435,7 @@ impl PluginHost {
             deadline,
             image,
             services,
+            ending: self.ending.clone(),
             instance: Some(instance),
         })
     }

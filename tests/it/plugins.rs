@@ -480,6 +480,8 @@ async fn commands_reach_the_running_proxy() {
     assert!(text.contains("error[wrong-type]"), "{text}");
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code().await, Some(0));
+    let data = program.folder.path().join("plugins/live/ended");
+    assert!(data.exists(), "the plugin was not ended in order");
     let (code, text) = command(&["reload"]).await;
     assert!(
         code == Some(1) && text.contains("no proxy answers at"),
