@@ -93,6 +93,11 @@ impl Client {
         &self.stream
     }
 
+    /// Gives the client back the time that others took to decide about it.
+    pub(super) fn prolong(&mut self, spent: Duration) {
+        self.deadline += spent;
+    }
+
     /// The connection, and what the client has sent beyond the packets read.
     pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
         (self.stream, self.buffer.freeze())

@@ -103,7 +103,8 @@ impl Report {
 
 impl Opened {
     /// Asks `connection.decide`.
-    pub(super) async fn ask(self, hooks: &HookSet, report: &Report) -> Result<Self, Ending> {
+    pub(super) async fn ask(mut self, hooks: &HookSet, report: &Report) -> Result<Self, Ending> {
+        let asked = Instant::now();
         let client = report.for_plugins();
         let stream = self.client.stream();
         let decided = match report.intent {
@@ -116,7 +117,11 @@ impl Opened {
             },
         };
         match decided {
-            Ok(()) => Ok(self),
+            Ok(()) => {
+                // The rest of the handshake has its whole time.
+                self.client.prolong(asked.elapsed());
+                Ok(self)
+            }
             Err(denied) => Err(deny(self.client, &self.opening, denied).await),
         }
     }
