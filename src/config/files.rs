@@ -59,3 +59,18 @@ pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     }
     Ok(bytes)
 }
+
+/// What the system says, in its words, without the number.
+pub(super) fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => {
+            let text = error.to_string().to_lowercase();
+            match text.split_once(" (os error") {
+                Some((words, _)) => words.to_owned(),
+                None => text,
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document;
-use crate::config::files::{self, Unreadable};
+use crate::config::files::{self, Unreadable, plain};
 use crate::config::model::Config;
 use crate::config::raw::RawProxy;
 use crate::config::report::Report;
@@ -379,21 +379,6 @@ fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Di
     };
     let message = format!("{what} `{}` cannot be read: {problem}", words::path(path));
     Diagnostic::new(Code::MissingFile, Place::whole(file), message)
-}
-
-/// What the system says, in its words, without the number.
-pub(super) fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => {
-            let text = error.to_string().to_lowercase();
-            match text.split_once(" (os error") {
-                Some((words, _)) => words.to_owned(),
-                None => text,
-            }
-        }
-    }
 }
 
 /// The folder that relative paths in a file begin at.

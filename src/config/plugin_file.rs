@@ -102,7 +102,7 @@ pub struct Judged {
 pub fn judge(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
     let bytes = files::read(path, PLUGIN_BYTES_MAX).map_err(|problem| {
         PluginFileError::Read(match problem {
-            Unreadable::Io(error) => super::load::plain(&error),
+            Unreadable::Io(error) => files::plain(&error),
             other => other.to_string(),
         })
     })?;
