@@ -280,6 +280,7 @@ fn load_into(
     };
     let mut context = Context::new(sources, report);
     let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
+    validate::plugins::unused(&proxy, &mut context);
     Meaning {
         config: config.filter(|_| servers.is_some()),
         plugins: plugin_places(&proxy),

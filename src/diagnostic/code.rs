@@ -91,6 +91,8 @@ codes! {
     PluginInactive = "plugin-inactive", Warning;
     /// A plugin does without something that it would use.
     PluginLimited = "plugin-limited", Warning;
+    /// A library lies in the folder of the plugins, and no table loads it.
+    PluginUnused = "plugin-unused", Warning;
     /// There is no server file.
     NoServers = "no-servers", Warning;
     /// A backend is told a name and a UUID that nobody has proved.

@@ -358,6 +358,22 @@ pub fn page(code: Code) -> Page {
                 (LOBBY, SOUND),
             ],
         },
+        Code::PluginUnused => Page {
+            what: "A file `lib*.so` lies in `plugins_dir`, and no table `[plugins.<id>]` names it. \
+                   Plugins are trusted code, so lying there is not enough: write the table, which \
+                   may be empty. With `enabled = false` in it nothing is said.",
+            why: "Somebody has copied the plugin there, and no player meets it.",
+            wrong: &[
+                (GLOBAL, ""),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (GLOBAL, "[plugins.hub]\n"),
+                (HUB, "hooks: [SessionObserve]\n"),
+                (LOBBY, SOUND),
+            ],
+        },
         Code::NoEffect => Page {
             what: "The key is right by itself and changes nothing here: the server's mode or \
                    another key makes it idle. The message names what it works with.",

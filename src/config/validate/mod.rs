@@ -15,7 +15,7 @@ mod forwarding;
 mod modes;
 mod motd;
 mod names;
-mod plugins;
+pub(super) mod plugins;
 mod proxy;
 mod server;
 mod texts;

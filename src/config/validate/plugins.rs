@@ -1,7 +1,7 @@
 //! The tables of plugins: which there are, and what their files say.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::proxy::value_or;
@@ -208,4 +208,44 @@ pub(super) fn servers_exist(
         let diagnostic = Diagnostic::new(Code::UnknownServer, item.place, message);
         context.push(diagnostic.help_if(help));
     }
+}
+
+/// The most libraries without a table that are told.
+const UNUSED_TOLD_MAX: usize = 20;
+
+/// Tells of libraries in the folder of the plugins that no table loads.
+pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
+    let Some(raw) = &file.raw else { return };
+    if raw.plugins.is_broken() || raw.plugins_dir.is_broken() {
+        return;
+    }
+    let entries = raw.plugins.value().map_or(&[][..], |map| &map.entries[..]);
+    let known: HashSet<PathBuf> = entries
+        .iter()
+        .filter_map(|(id, entry)| Some(library(file, id, entry.given()?, context)?.0))
+        .collect();
+    let listed = std::fs::read_dir(&file.plugins_dir).into_iter().flatten();
+    let mut libraries: Vec<PathBuf> = listed
+        .flatten()
+        .map(|entry| file.plugins_dir.join(entry.file_name()))
+        .filter(|path| !known.contains(path) && id_of(path).is_some())
+        .collect();
+    libraries.sort();
+    for path in libraries.iter().take(UNUSED_TOLD_MAX) {
+        let id = id_of(path).unwrap_or_default();
+        let shown = words::path(path);
+        let message = format!("`{shown}` is not loaded: no table of a plugin names it");
+        let diagnostic = Diagnostic::new(Code::PluginUnused, Place::whole(file.file), message);
+        context.push(diagnostic.help(format!(
+            "write `[plugins.{id}]`, or move the file out of `plugins_dir`"
+        )));
+    }
+}
+
+/// The id whose table would load a library.
+fn id_of(library: &Path) -> Option<String> {
+    let name = library.file_name()?.to_str()?;
+    let stem = name.strip_prefix("lib")?.strip_suffix(".so")?;
+    let id = stem.replace('_', "-");
+    names::problem(&id).is_none().then_some(id)
 }
