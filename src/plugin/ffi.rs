@@ -285,7 +285,7 @@ impl Image {
         services: &'static Services,
         document: &str,
         path: &[String],
-    ) -> Result<Instance, Failure> {
+    ) -> Result<Instance, Box<Failure>> {
         let host: &'static HostTable = Box::leak(Box::new(HostTable {
             size: size_of_table::<HostTable>(),
             api_major: API_VERSION.major,
@@ -311,10 +311,10 @@ impl Image {
         });
         answers.outcome(status)?;
         if raw.is_null() {
-            return Err(Failure::new(
+            return Err(Box::new(Failure::new(
                 FailureKind::BadAnswer,
                 "it was created without an instance",
-            ));
+            )));
         }
         Ok(Instance {
             raw,
@@ -378,8 +378,12 @@ impl Failure {
         }
     }
 
-    fn unsupported() -> Self {
-        Self::new(FailureKind::BadAnswer, "it has no function for this")
+    #[cold]
+    fn unsupported() -> Box<Self> {
+        Box::new(Self::new(
+            FailureKind::BadAnswer,
+            "it has no function for this",
+        ))
     }
 }
 
@@ -426,24 +430,31 @@ impl Answers {
         call(&raw const sink)
     }
 
-    fn outcome(self, status: i32) -> Result<Answer, Failure> {
+    /// What the plugin has answered; nothing, which means to go on, for most calls.
+    #[inline]
+    fn outcome(&mut self, status: i32) -> Result<Option<Answer>, Box<Failure>> {
+        if status == status::OK && self.answer.is_none() && self.failure.is_none() {
+            return Ok(None);
+        }
+        self.said(status)
+    }
+
+    #[inline(never)]
+    fn said(&mut self, status: i32) -> Result<Option<Answer>, Box<Failure>> {
         let kind = match status {
-            status::OK => FailureKind::BadAnswer,
-            status::PANIC => FailureKind::Panic,
-            status::ERR => FailureKind::Error,
+            status::OK => None,
+            status::PANIC => Some(FailureKind::Panic),
+            status::ERR => Some(FailureKind::Error),
             status => {
                 let text = format!("it returned the status {status}, which means nothing here");
-                return Err(Failure::new(FailureKind::BadAnswer, text));
+                return Err(Box::new(Failure::new(FailureKind::BadAnswer, text)));
             }
         };
-        match (self.failure, kind) {
+        match (self.failure.take(), kind) {
             // An error beside `OK` was about the answer: it could not be taken.
-            (Some(failure), _) => Err(failure),
-            (None, FailureKind::BadAnswer) => Ok(self.answer.unwrap_or(Answer {
-                code: answer::PASS,
-                text: String::new(),
-            })),
-            (None, kind) => Err(Failure::new(kind, "it did not say why")),
+            (Some(failure), _) => Err(Box::new(failure)),
+            (None, None) => Ok(self.answer.take()),
+            (None, Some(kind)) => Err(Box::new(Failure::new(kind, "it did not say why"))),
         }
     }
 }
@@ -462,7 +473,10 @@ unsafe fn text(text: Str, bytes_max: usize) -> String {
         }
         .bytes()
     };
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 unsafe extern "C" fn take_answer(ctx: *mut c_void, code: u32, given: Str) -> i32 {
@@ -507,12 +521,13 @@ unsafe extern "C" fn take_failure(
 }
 
 /// Asks a hook that answers at once.
+#[inline]
 pub(super) fn call<I>(
     instance: &Instance,
     hook: &SyncHook<I>,
     input: &I,
     text_bytes_max: usize,
-) -> Result<Answer, Failure> {
+) -> Result<Option<Answer>, Box<Failure>> {
     let Some(call) = hook.call else {
         return Err(Failure::unsupported());
     };
@@ -561,7 +576,7 @@ impl<'a, I> HookCall<'a, I> {
 }
 
 impl<I> Future for HookCall<'_, I> {
-    type Output = Result<Answer, Failure>;
+    type Output = Result<Option<Answer>, Box<Failure>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
@@ -614,7 +629,7 @@ pub(super) struct TaskCall {
 }
 
 impl Future for TaskCall {
-    type Output = Result<(), Failure>;
+    type Output = Result<(), Box<Failure>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _busy = self.token.task();
