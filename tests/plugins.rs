@@ -18,6 +18,8 @@ use infrarust::plugin::{
 };
 use infrarust::protocol::handshake::Intent;
 
+#[path = "plugins/frozen.rs"]
+mod frozen;
 // ------------------------------------------------------------------ building
 
 /// Builds a plugin, and gives a copy of it that stays.

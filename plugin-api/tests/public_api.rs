@@ -19,7 +19,14 @@ fn items(package: &str, features: &[&str]) -> Result<String, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("public-api");
     let status = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["rustdoc", "--quiet", "--locked", "--lib", "--package", package])
+        .args([
+            "rustdoc",
+            "--quiet",
+            "--locked",
+            "--lib",
+            "--package",
+            package,
+        ])
         .args(features)
         .arg("--target-dir")
         .arg(&target)
@@ -71,7 +78,11 @@ fn holds(package: &str, features: &[&str], file: &str) {
 /// What authors write against.
 #[test]
 fn the_api_is_written_down() {
-    holds("infrarust-plugin-api", &["--all-features"], "public-api.txt");
+    holds(
+        "infrarust-plugin-api",
+        &["--all-features"],
+        "public-api.txt",
+    );
 }
 
 /// What both sides of the border write against, with the type of every field.
