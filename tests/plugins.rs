@@ -20,6 +20,8 @@ use infrarust::protocol::handshake::Intent;
 
 #[path = "plugins/frozen.rs"]
 mod frozen;
+#[path = "plugins/hostile.rs"]
+mod hostile;
 // ------------------------------------------------------------------ building
 
 /// Builds a plugin, and gives a copy of it that stays.
