@@ -19,6 +19,10 @@ use infrarust::plugin::{
 };
 use infrarust::protocol::handshake::Intent;
 
+#[path = "plugins/frozen.rs"]
+mod frozen;
+#[path = "plugins/hostile.rs"]
+mod hostile;
 // ------------------------------------------------------------------ building
 
 /// Builds a plugin, and gives a copy of it that stays.

@@ -1,5 +1,7 @@
-//! What hooks are told.
+//! What hooks are told: views of the tables that the host lends for the call.
+#![allow(unsafe_code, reason = "texts of the host are pointers")]
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -32,18 +34,8 @@ impl Intent {
     }
 }
 
-/// What every hook is told.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Common<'a> {
-    pub(crate) protocol: i32,
-    pub(crate) grants: u64,
-    pub(crate) peer: SocketAddr,
-    pub(crate) host: &'a str,
-    pub(crate) server: &'a str,
-}
-
 /// The address; `0.0.0.0:0` where there is none.
-pub(crate) fn address(address: &abi::Address) -> SocketAddr {
+fn address(address: &abi::Address) -> SocketAddr {
     let ip = match address.family {
         abi::family::V4 => {
             let [a, b, c, d, ..] = address.ip;
@@ -55,146 +47,159 @@ pub(crate) fn address(address: &abi::Address) -> SocketAddr {
     SocketAddr::new(ip, address.port)
 }
 
-macro_rules! common {
-    ($($context:ident),+) => {
-        $(impl<'a> $context<'a> {
+/// A text of an input, read when somebody asks for it: most hooks look at one
+/// or two, and each costs a look at all its bytes.
+const fn text(text: &abi::Str) -> &str {
+    // SAFETY: the host keeps the texts of an input as long as the input, which
+    // they are borrowed from.
+    unsafe { text.text() }
+}
+
+macro_rules! context {
+    ($(#[doc = $doc:literal])+ $context:ident reads $input:ident, and says $($said:ident),+) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy)]
+        pub struct $context<'a>(&'a abi::$input);
+
+        impl<'a> $context<'a> {
+            pub(crate) const fn new(input: &'a abi::$input) -> Self {
+                Self(input)
+            }
+
             /// The client's address: behind a trusted load balancer, the one
             /// that its PROXY header tells. IPv4 is never written as IPv6.
             #[must_use]
-            pub const fn peer(&self) -> SocketAddr {
-                self.common.peer
+            pub fn peer(&self) -> SocketAddr {
+                address(&self.0.peer)
             }
 
             /// The virtual host that the client sent: lower case, without a
             /// trailing dot, without markers. Empty when there was none.
             #[must_use]
             pub const fn virtual_host(&self) -> &'a str {
-                self.common.host
+                text(&self.0.host)
             }
 
             /// The id of the server that the virtual host leads to; empty when
             /// it leads to none.
             #[must_use]
             pub const fn server(&self) -> &'a str {
-                self.common.server
+                text(&self.0.server)
             }
 
             /// The protocol version that the client announced, such as 767 for
             /// 1.21; -1 where it was too old to have one.
             #[must_use]
             pub const fn protocol(&self) -> i32 {
-                self.common.protocol
+                self.0.protocol
             }
 
             /// Whether the plugin may use a capability on this connection: it
             /// has declared it, and the server's mode offers it.
             #[must_use]
             pub const fn may(&self, capability: Capability) -> bool {
-                self.common.grants & capability.bit() != 0
+                self.0.grants & capability.bit() != 0
             }
-        })+
+        }
+
+        impl fmt::Debug for $context<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($context))
+                    .field("peer", &self.peer())
+                    .field("virtual_host", &self.virtual_host())
+                    .field("server", &self.server())
+                    .field("protocol", &self.protocol())
+                    $(.field(stringify!($said), &self.$said()))+
+                    .finish_non_exhaustive()
+            }
+        }
     };
 }
 
-common!(Connection, Handshake, Status, Login, Session);
-
-/// A client that has said what it wants.
-#[derive(Debug, Clone, Copy)]
-pub struct Connection<'a> {
-    pub(crate) common: Common<'a>,
-    pub(crate) intent: Intent,
+context! {
+    /// A client that has said what it wants.
+    Connection reads ConnectionInput, and says intent
 }
 
 impl Connection<'_> {
     /// What it wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        self.intent
+        Intent::from_number(self.0.intent)
     }
 }
 
-/// A handshake before it goes to a backend.
-#[derive(Debug, Clone, Copy)]
-pub struct Handshake<'a> {
-    pub(crate) common: Common<'a>,
-    pub(crate) intent: Intent,
-    pub(crate) current: &'a str,
+context! {
+    /// A handshake before it goes to a backend.
+    Handshake reads HandshakeInput, and says intent, host
 }
 
 impl<'a> Handshake<'a> {
     /// What the client wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        self.intent
+        Intent::from_number(self.0.intent)
     }
 
     /// The host that the backend will see as things stand: the client's, the
     /// one of the configuration, or what a plugin before this one has chosen.
     #[must_use]
     pub const fn host(&self) -> &'a str {
-        self.current
+        text(&self.0.current)
     }
 }
 
-/// A status answer before it goes to the client.
-#[derive(Debug, Clone, Copy)]
-pub struct Status<'a> {
-    pub(crate) common: Common<'a>,
-    pub(crate) online: bool,
-    pub(crate) current: &'a str,
+context! {
+    /// A status answer before it goes to the client.
+    Status reads StatusInput, and says is_online, json
 }
 
 impl<'a> Status<'a> {
     /// Whether a backend has answered, or the proxy answers for it.
     #[must_use]
     pub const fn is_online(&self) -> bool {
-        self.online
+        self.0.online != 0
     }
 
     /// The answer as it stands: a JSON object, perhaps changed by a plugin
     /// before this one.
     #[must_use]
     pub const fn json(&self) -> &'a str {
-        self.current
+        text(&self.0.current)
     }
 }
 
-/// A player who asks to join.
-#[derive(Debug, Clone, Copy)]
-pub struct Login<'a> {
-    pub(crate) common: Common<'a>,
-    pub(crate) intent: Intent,
-    pub(crate) name: &'a str,
-    pub(crate) uuid: Option<u128>,
+context! {
+    /// A player who asks to join.
+    Login reads LoginInput, and says intent, name, uuid
 }
 
 impl<'a> Login<'a> {
     /// What the client wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        self.intent
+        Intent::from_number(self.0.intent)
     }
 
     /// The name that the client *claims*. Nobody has proved it yet.
     #[must_use]
     pub const fn name(&self) -> &'a str {
-        self.name
+        text(&self.0.name)
     }
 
     /// The UUID that the client *claims*; old clients claim none.
     #[must_use]
     pub const fn uuid(&self) -> Option<u128> {
-        self.uuid
+        if self.0.has_uuid == 0 {
+            return None;
+        }
+        Some(u128::from_be_bytes(self.0.uuid))
     }
 }
 
-/// A session to which something has happened.
-#[derive(Debug, Clone, Copy)]
-pub struct Session<'a> {
-    pub(crate) common: Common<'a>,
-    pub(crate) id: u64,
-    pub(crate) name: &'a str,
-    pub(crate) event: Event<'a>,
+context! {
+    /// A session to which something has happened.
+    Session reads SessionInput, and says id, name, event
 }
 
 impl<'a> Session<'a> {
@@ -202,20 +207,40 @@ impl<'a> Session<'a> {
     /// until the proxy starts again.
     #[must_use]
     pub const fn id(&self) -> u64 {
-        self.id
+        self.0.session
     }
 
     /// The name that the player claims.
     #[must_use]
     pub const fn name(&self) -> &'a str {
-        self.name
+        text(&self.0.name)
     }
 
     /// What has happened.
     #[must_use]
     pub const fn event(&self) -> Event<'a> {
-        self.event
+        match self.0.event {
+            abi::event::CONNECTED => Event::Connected {
+                backend: text(&self.0.text),
+            },
+            abi::event::CLOSED => Event::Closed {
+                reason: text(&self.0.text),
+                serverbound_bytes: self.0.serverbound_bytes,
+                clientbound_bytes: self.0.clientbound_bytes,
+                duration: Duration::from_millis(self.0.duration_ms),
+            },
+            // The hook is asked about known events only.
+            _ => Event::Opened,
+        }
     }
+}
+
+/// Whether this version knows what has happened.
+pub(crate) const fn is_known(event: u32) -> bool {
+    matches!(
+        event,
+        abi::event::OPENED | abi::event::CONNECTED | abi::event::CLOSED
+    )
 }
 
 /// What has happened to a session.

@@ -12,20 +12,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use infrarust_plugin_abi::{
     AsyncHook, Capability, ConnectionInput, FutureTable, HandshakeInput, HookRef, HostTable,
     LoginInput, PluginTable, RawFuture, RawWaker, SessionInput, Sink, SinkTable, StatusInput, Str,
-    SyncHook, answer, event, failure, flag, import_waker, status,
+    SyncHook, answer, failure, flag, import_waker, status,
 };
 
-use crate::context::{Common, address};
+use crate::context::is_known;
 use crate::host::Link;
 use crate::verdict::{Answer, IntoAnswer};
 use crate::{
-    Connection, ConnectionDecide, Error, Event, Handshake, HandshakeRewrite, Host, Intent, Login,
-    LoginDecide, Plugin, Result, RouteSelect, Session, SessionObserve, Status, StatusRespond,
+    Connection, ConnectionDecide, Error, Handshake, HandshakeRewrite, Host, Login, LoginDecide,
+    Plugin, Result, RouteSelect, Session, SessionObserve, Status, StatusRespond,
 };
 
 /// The flags of the manifest that depend on features of this crate.
@@ -98,36 +97,62 @@ fn payload_text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
-/// Leaves a guarded call, however it ends.
-struct Leave;
+/// This thread is in a guarded call.
+///
+/// It remembers where the count is, because in a dynamic library each look-up
+/// of a thread's own variable is a call into the loader.
+struct Entered(*const Cell<u32>);
 
-impl Drop for Leave {
+impl Entered {
+    fn begin() -> Self {
+        // Not to be found only while the thread ends.
+        let depth = DEPTH.try_with(std::ptr::from_ref);
+        let entered = Self(depth.unwrap_or(std::ptr::null()));
+        entered.change(1);
+        entered
+    }
+
+    fn change(&self, by: i32) {
+        // SAFETY: null, or the variable of this thread, on which the guard stays:
+        // it has no destructor, and is there as long as the thread.
+        if let Some(depth) = unsafe { self.0.as_ref() } {
+            depth.set(depth.get().saturating_add_signed(by));
+        }
+    }
+}
+
+/// However the call ends.
+impl Drop for Entered {
     fn drop(&mut self) {
-        let _ = DEPTH.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+        self.change(-1);
     }
 }
 
 /// Runs code of the author; errors and panics become a status and a text.
+#[inline]
 fn guard(sink: *const Sink, body: impl FnOnce() -> Result<i32>) -> i32 {
-    let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
-    let leave = Leave;
+    let _entered = Entered::begin();
     let outcome = catch_unwind(AssertUnwindSafe(|| match body() {
         Ok(status) => status,
         // Inside, because a `Display` of the author may panic too.
-        Err(error) => {
-            fail(sink, failure::ERROR, &error.to_string(), None);
-            status::ERR
-        }
+        Err(error) => failed(sink, &error),
     }));
-    let status = outcome.unwrap_or_else(|payload| {
-        let said = SAID.try_with(RefCell::take).ok().flatten();
-        let said = said.unwrap_or_else(|| format!("`{}`", payload_text(payload.as_ref())));
-        discard(payload);
-        fail(sink, failure::PANIC, &said, None);
-        status::PANIC
-    });
-    drop(leave);
-    status
+    outcome.unwrap_or_else(|payload| panicked(sink, payload))
+}
+
+#[cold]
+fn failed(sink: *const Sink, error: &Error) -> i32 {
+    fail(sink, failure::ERROR, &error.to_string(), None);
+    status::ERR
+}
+
+#[cold]
+fn panicked(sink: *const Sink, payload: Box<dyn Any + Send>) -> i32 {
+    let said = SAID.try_with(RefCell::take).ok().flatten();
+    let said = said.unwrap_or_else(|| format!("`{}`", payload_text(payload.as_ref())));
+    discard(payload);
+    fail(sink, failure::PANIC, &said, None);
+    status::PANIC
 }
 
 /// Drops the payload of a panic, whose own `Drop` may panic again.
@@ -251,7 +276,7 @@ struct Instance<P> {
 
 /// How long the plugin's own runtime may take to end its blocking tasks.
 #[cfg(feature = "rt")]
-const RUNTIME_END: Duration = Duration::from_secs(2);
+const RUNTIME_END: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The table that makes and ends a plugin.
 #[doc(hidden)]
@@ -500,94 +525,12 @@ unsafe fn call<'a, P: Plugin, I: 'a, V: IntoAnswer>(
     })
 }
 
-// -------------------------------------------------------------------- inputs
-
-/// The texts of an input, as long as the input is borrowed.
-///
-/// # Safety
-///
-/// The host keeps the texts of an input as long as the input.
-macro_rules! text {
-    ($input:ident . $field:ident) => {
-        // SAFETY: the host keeps the texts of an input as long as the input.
-        unsafe { $input.$field.text() }
-    };
-}
-
-macro_rules! common {
-    ($input:ident) => {
-        Common {
-            protocol: $input.protocol,
-            grants: $input.grants,
-            peer: address(&$input.peer),
-            host: text!($input.host),
-            server: text!($input.server),
-        }
-    };
-}
-
-fn connection(input: &ConnectionInput) -> Connection<'_> {
-    Connection {
-        common: common!(input),
-        intent: Intent::from_number(input.intent),
-    }
-}
-
-fn handshake(input: &HandshakeInput) -> Handshake<'_> {
-    Handshake {
-        common: common!(input),
-        intent: Intent::from_number(input.intent),
-        current: text!(input.current),
-    }
-}
-
-fn status_ping(input: &StatusInput) -> Status<'_> {
-    Status {
-        common: common!(input),
-        online: input.online != 0,
-        current: text!(input.current),
-    }
-}
-
-fn login(input: &LoginInput) -> Login<'_> {
-    Login {
-        common: common!(input),
-        intent: Intent::from_number(input.intent),
-        name: text!(input.name),
-        uuid: (input.has_uuid != 0).then(|| u128::from_be_bytes(input.uuid)),
-    }
-}
-
-/// `None` when this version does not know what has happened.
-fn session(input: &SessionInput) -> Option<Session<'_>> {
-    let event = match input.event {
-        event::OPENED => Event::Opened,
-        event::CONNECTED => Event::Connected {
-            backend: text!(input.text),
-        },
-        event::CLOSED => Event::Closed {
-            reason: text!(input.text),
-            serverbound_bytes: input.serverbound_bytes,
-            clientbound_bytes: input.clientbound_bytes,
-            duration: Duration::from_millis(input.duration_ms),
-        },
-        _ => return None,
-    };
-    let (common, name) = (common!(input), text!(input.name));
-    Some(Session {
-        common,
-        id: input.session,
-        name,
-        event,
-    })
-}
-
 // -------------------------------------------------------------------- tables
 
 struct Hooks<P>(PhantomData<P>);
 
 macro_rules! async_hook {
-    ($trait:ident :: $method:ident, $table:ident, $start:ident, $input:ty, $read:ident) => {
+    ($trait:ident :: $method:ident, $table:ident, $start:ident, $input:ty, $context:ident) => {
         impl<P: $trait> Hooks<P> {
             const $table: &'static AsyncHook<$input> = &AsyncHook {
                 size: size_of_table::<AsyncHook<$input>>(),
@@ -603,7 +546,7 @@ macro_rules! async_hook {
             sink: *const Sink,
             future: *mut RawFuture,
         ) -> i32 {
-            let ask = |plugin, input| P::$method(plugin, $read(input));
+            let ask = |plugin, input| P::$method(plugin, $context::new(input));
             // SAFETY: the arguments are passed on.
             unsafe { start::<P, _, _>(instance, input, waker, sink, future, ask) }
         }
@@ -615,28 +558,28 @@ async_hook!(
     CONNECTION,
     start_connection,
     ConnectionInput,
-    connection
+    Connection
 );
 async_hook!(
     StatusRespond::status_respond,
     STATUS,
     start_status,
     StatusInput,
-    status_ping
+    Status
 );
 async_hook!(
     LoginDecide::login_decide,
     LOGIN,
     start_login,
     LoginInput,
-    login
+    Login
 );
 async_hook!(
     RouteSelect::route_select,
     ROUTE,
     start_route,
     LoginInput,
-    login
+    Login
 );
 
 impl<P: HandshakeRewrite> Hooks<P> {
@@ -652,7 +595,7 @@ unsafe extern "C" fn call_handshake<P: HandshakeRewrite>(
     input: *const HandshakeInput,
     sink: *const Sink,
 ) -> i32 {
-    let ask = |plugin, input| P::handshake_rewrite(plugin, &handshake(input));
+    let ask = |plugin, input| P::handshake_rewrite(plugin, &Handshake::new(input));
     // SAFETY: the arguments are passed on.
     unsafe { call::<P, _, _>(instance, input, sink, ask) }
 }
@@ -670,9 +613,12 @@ unsafe extern "C" fn call_session<P: SessionObserve>(
     input: *const SessionInput,
     sink: *const Sink,
 ) -> i32 {
-    let ask = |plugin, input| match session(input) {
-        Some(session) => P::session_observe(plugin, &session),
-        None => Ok(()),
+    let ask = |plugin, input: &SessionInput| {
+        if is_known(input.event) {
+            P::session_observe(plugin, &Session::new(input))
+        } else {
+            Ok(())
+        }
     };
     // SAFETY: the arguments are passed on.
     unsafe { call::<P, _, _>(instance, input, sink, ask) }

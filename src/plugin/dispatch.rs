@@ -1,6 +1,6 @@
 //! The hooks of a server: who is asked, in which order, and what a failure means.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -262,7 +262,7 @@ impl HookSet {
                 size: size_of_table::<ConnectionInput>(),
                 protocol: client.protocol,
                 grants: plugin.grants,
-                peer: address(client.peer),
+                peer: address(&client.peer),
                 intent: intent_number(client.intent),
                 host: Str::new(client.virtual_host),
                 server: Str::new(client.server),
@@ -294,21 +294,26 @@ impl HookSet {
 
     fn ask_handshake(&self, client: &Client<'_>, current: &str) -> Result<Option<String>, Refusal> {
         let mut chosen: Option<String> = None;
+        let mut input = HandshakeInput {
+            size: size_of_table::<HandshakeInput>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: address(&client.peer),
+            intent: intent_number(client.intent),
+            host: Str::new(client.virtual_host),
+            current: Str::new(current),
+            server: Str::new(client.server),
+        };
         for plugin in &self.handshake {
-            let input = HandshakeInput {
-                size: size_of_table::<HandshakeInput>(),
-                protocol: client.protocol,
-                grants: plugin.grants,
-                peer: address(client.peer),
-                intent: intent_number(client.intent),
-                host: Str::new(client.virtual_host),
-                current: Str::new(chosen.as_deref().unwrap_or(current)),
-                server: Str::new(client.server),
-            };
+            input.grants = plugin.grants;
             let answer = plugin.call(HANDSHAKE, &input, HOST_BYTES_MAX);
+            // Most plugins change few hosts.
+            if matches!(answer, Ok(None)) {
+                continue;
+            }
             let answer = answer.and_then(|answer| replaced(answer, check_host));
             if let Some(host) = plugin.settle(HANDSHAKE, answer)?.flatten() {
-                chosen = Some(host);
+                input.current = Str::new(chosen.insert(host));
             }
         }
         Ok(chosen)
@@ -334,17 +339,14 @@ impl HookSet {
                     size: size_of_table::<StatusInput>(),
                     protocol: client.protocol,
                     grants: plugin.grants,
-                    peer: address(client.peer),
+                    peer: address(&client.peer),
                     online: is_online.into(),
                     host: Str::new(client.virtual_host),
                     server: Str::new(client.server),
                     current: Str::new(chosen.as_deref().unwrap_or(json)),
                 };
                 let answer = plugin.ask(STATUS, &input, STATUS_BYTES_MAX).await;
-                if answer
-                    .as_ref()
-                    .is_ok_and(|answer| answer.code == answer::DROP)
-                {
+                if matches!(&answer, Ok(Some(answer)) if answer.code == answer::DROP) {
                     return Err(plugin.refusal(None, false));
                 }
                 answer.and_then(|answer| replaced(answer, check_status))
@@ -430,41 +432,42 @@ impl HookSet {
         session: u64,
         what: SessionEvent<'_>,
     ) {
-        for plugin in &self.session {
-            let mut input = SessionInput {
-                size: size_of_table::<SessionInput>(),
-                protocol: client.protocol,
-                grants: plugin.grants,
-                peer: address(client.peer),
-                event: event::OPENED,
-                session,
-                host: Str::new(client.virtual_host),
-                server: Str::new(client.server),
-                name: Str::new(player.name),
-                text: Str::EMPTY,
-                serverbound_bytes: 0,
-                clientbound_bytes: 0,
-                duration_ms: 0,
-            };
-            match what {
-                SessionEvent::Opened => {}
-                SessionEvent::Connected { backend } => {
-                    input.event = event::CONNECTED;
-                    input.text = Str::new(backend);
-                }
-                SessionEvent::Closed {
-                    reason,
-                    serverbound_bytes,
-                    clientbound_bytes,
-                    duration,
-                } => {
-                    input.event = event::CLOSED;
-                    input.text = Str::new(reason);
-                    input.serverbound_bytes = serverbound_bytes;
-                    input.clientbound_bytes = clientbound_bytes;
-                    input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-                }
+        let mut input = SessionInput {
+            size: size_of_table::<SessionInput>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: address(&client.peer),
+            event: event::OPENED,
+            session,
+            host: Str::new(client.virtual_host),
+            server: Str::new(client.server),
+            name: Str::new(player.name),
+            text: Str::EMPTY,
+            serverbound_bytes: 0,
+            clientbound_bytes: 0,
+            duration_ms: 0,
+        };
+        match what {
+            SessionEvent::Opened => {}
+            SessionEvent::Connected { backend } => {
+                input.event = event::CONNECTED;
+                input.text = Str::new(backend);
             }
+            SessionEvent::Closed {
+                reason,
+                serverbound_bytes,
+                clientbound_bytes,
+                duration,
+            } => {
+                input.event = event::CLOSED;
+                input.text = Str::new(reason);
+                input.serverbound_bytes = serverbound_bytes;
+                input.clientbound_bytes = clientbound_bytes;
+                input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            }
+        }
+        for plugin in &self.session {
+            input.grants = plugin.grants;
             if let Err(problem) = plugin.call(SESSION, &input, 0) {
                 plugin.note(SESSION, &problem, OnFailure::Continue);
             }
@@ -472,14 +475,18 @@ impl HookSet {
     }
 }
 
+/// What a hook has answered; nothing means to go on.
+type Answered = Result<Option<Answer>, Trouble>;
+
 /// A failure of a hook, counted as what.
 struct Trouble {
     kind: Kind,
     text: String,
 }
 
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
+impl From<Box<Failure>> for Trouble {
+    #[cold]
+    fn from(failure: Box<Failure>) -> Self {
         let kind = match failure.kind {
             FailureKind::Panic => Kind::Panic,
             FailureKind::BadAnswer => Kind::BadAnswer,
@@ -490,6 +497,19 @@ impl From<Failure> for Trouble {
             text: failure.to_string(),
         }
     }
+}
+
+#[cold]
+fn quarantined() -> Trouble {
+    Trouble {
+        kind: Kind::Quarantined,
+        text: "it is quarantined and was not asked".to_owned(),
+    }
+}
+
+#[cold]
+fn ended() -> Trouble {
+    bad_answer("it has ended".to_owned())
 }
 
 fn bad_answer(text: String) -> Trouble {
@@ -512,17 +532,14 @@ impl<H> Attached<H> {
         }
     }
 
+    #[inline]
     fn instance(&self) -> Result<&ffi::Instance, Trouble> {
-        if self.generation.health.is_quarantined() {
-            let text = "it is quarantined and was not asked".to_owned();
-            return Err(Trouble {
-                kind: Kind::Quarantined,
-                text,
-            });
+        let health = &self.generation.health;
+        if health.is_quarantined() {
+            return Err(quarantined());
         }
-        self.generation.health.called();
-        let gone = || bad_answer("it has ended".to_owned());
-        self.generation.instance().ok_or_else(gone)
+        health.called();
+        self.generation.instance().ok_or_else(ended)
     }
 
     fn note(&self, rule: Rule, trouble: &Trouble, on_failure: OnFailure) {
@@ -549,12 +566,24 @@ impl<H> Attached<H> {
         }
     }
 
-    fn verdict(&self, rule: Rule, answer: Result<Answer, Trouble>) -> Result<(), Refusal> {
-        let answer = answer.and_then(|answer| match answer.code {
-            answer::PASS | answer::REFUSE | answer::DROP => Ok(answer),
-            code => Err(unknown_code(code)),
+    #[inline]
+    fn verdict(&self, rule: Rule, answer: Answered) -> Result<(), Refusal> {
+        match answer {
+            Ok(None) => Ok(()),
+            answer => self.judge(rule, answer),
+        }
+    }
+
+    fn judge(&self, rule: Rule, answer: Answered) -> Result<(), Refusal> {
+        let answer = answer.and_then(|answer| match answer {
+            Some(Answer { code, .. })
+                if !matches!(code, answer::PASS | answer::REFUSE | answer::DROP) =>
+            {
+                Err(unknown_code(code))
+            }
+            answer => Ok(answer),
         });
-        let Some(answer) = self.settle(rule, answer)? else {
+        let Some(answer) = self.settle(rule, answer)?.flatten() else {
             return Ok(());
         };
         match answer.code {
@@ -567,7 +596,7 @@ impl<H> Attached<H> {
 }
 
 impl<I> Attached<SyncHook<I>> {
-    fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Result<Answer, Trouble> {
+    fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
         let instance = self.instance()?;
         let _busy = self.generation.token.hook(rule.hook);
         Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
@@ -575,7 +604,7 @@ impl<I> Attached<SyncHook<I>> {
 }
 
 impl<I: Sync> Attached<AsyncHook<I>> {
-    async fn ask(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Result<Answer, Trouble> {
+    async fn ask(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
         let instance = self.instance()?;
         let token = self.generation.token;
         let mut call = HookCall::new(instance, self.hook, input, text_bytes_max, token, rule.hook);
@@ -609,14 +638,17 @@ fn unknown_code(code: u32) -> Trouble {
 /// The text that takes the place of another, if the answer says so and the
 /// text can.
 fn replaced(
-    answer: Answer,
+    answer: Option<Answer>,
     check: impl Fn(&str) -> Result<(), String>,
 ) -> Result<Option<String>, Trouble> {
-    match answer.code {
+    let Some(Answer { code, text }) = answer else {
+        return Ok(None);
+    };
+    match code {
         answer::PASS => Ok(None),
         answer::REPLACE => {
-            check(&answer.text).map_err(bad_answer)?;
-            Ok(Some(answer.text))
+            check(&text).map_err(bad_answer)?;
+            Ok(Some(text))
         }
         code => Err(unknown_code(code)),
     }
@@ -625,6 +657,10 @@ fn replaced(
 fn check_host(host: &str) -> Result<(), String> {
     if host.is_empty() {
         return Err("it chose an empty host".to_owned());
+    }
+    // Most hosts are plain, and a look at the bytes is all they need.
+    if host.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
     }
     // A zero byte would begin a tail that a backend may trust.
     match host
@@ -652,7 +688,7 @@ fn login(client: &Client<'_>, player: &Player<'_>, grants: u64) -> LoginInput {
         size: size_of_table::<LoginInput>(),
         protocol: client.protocol,
         grants,
-        peer: address(client.peer),
+        peer: address(&client.peer),
         intent: intent_number(client.intent),
         host: Str::new(client.virtual_host),
         server: Str::new(client.server),
@@ -663,23 +699,31 @@ fn login(client: &Client<'_>, player: &Player<'_>, grants: u64) -> LoginInput {
     }
 }
 
-fn address(peer: SocketAddr) -> Address {
-    let mut ip = [0; 16];
-    let family = match peer.ip().to_canonical() {
-        IpAddr::V4(v4) => {
-            ip[..4].copy_from_slice(&v4.octets());
-            family::V4
-        }
-        IpAddr::V6(v6) => {
-            ip = v6.octets();
-            family::V6
-        }
+fn address(peer: &SocketAddr) -> Address {
+    // Kept as whole numbers until they are written where they belong: an
+    // address that is put together elsewhere and copied from there makes the
+    // processor wait for its small pieces.
+    let (bits, family) = match peer {
+        SocketAddr::V4(v4) => v4_bits(*v4.ip()),
+        SocketAddr::V6(v6) => v6_bits(*v6.ip()),
     };
     Address {
-        ip,
+        ip: bits.to_be_bytes(),
         port: peer.port(),
         family,
         reserved: 0,
+    }
+}
+
+fn v4_bits(v4: Ipv4Addr) -> (u128, u8) {
+    (u128::from(u32::from(v4)) << 96, family::V4)
+}
+
+#[inline(never)]
+fn v6_bits(v6: Ipv6Addr) -> (u128, u8) {
+    match v6.to_ipv4_mapped() {
+        Some(v4) => v4_bits(v4),
+        None => (v6.into(), family::V6),
     }
 }
 
@@ -710,6 +754,23 @@ mod tests {
         for bad in ["", "a b", "a\0b", "a\n", "\u{fffd}"] {
             assert!(check_host(bad).is_err(), "{bad:?}");
         }
+    }
+
+    /// IPv4 crosses as IPv4, however the socket writes it.
+    #[test]
+    fn addresses_cross() {
+        let crossed = |text: &str| {
+            let Address {
+                ip, port, family, ..
+            } = address(&text.parse().unwrap());
+            (ip, port, family)
+        };
+        let v4 = [192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(crossed("192.0.2.1:7"), (v4, 7, family::V4));
+        assert_eq!(crossed("[::ffff:192.0.2.1]:7"), (v4, 7, family::V4));
+        let v6 = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!(crossed("[2001:db8::9]:7"), (v6, 7, family::V6));
+        assert_eq!(crossed("[::1]:7").2, family::V6);
     }
 
     /// A status answer is an object of a size that its packet can carry.

@@ -285,7 +285,7 @@ impl Image {
         services: &'static Services,
         document: &str,
         path: &[String],
-    ) -> Result<Instance, Failure> {
+    ) -> Result<Instance, Box<Failure>> {
         let host: &'static HostTable = Box::leak(Box::new(HostTable {
             size: size_of_table::<HostTable>(),
             api_major: API_VERSION.major,
@@ -311,10 +311,10 @@ impl Image {
         });
         answers.outcome(status)?;
         if raw.is_null() {
-            return Err(Failure::new(
+            return Err(Box::new(Failure::new(
                 FailureKind::BadAnswer,
                 "it was created without an instance",
-            ));
+            )));
         }
         Ok(Instance {
             raw,
@@ -378,8 +378,12 @@ impl Failure {
         }
     }
 
-    fn unsupported() -> Self {
-        Self::new(FailureKind::BadAnswer, "it has no function for this")
+    #[cold]
+    fn unsupported() -> Box<Self> {
+        Box::new(Self::new(
+            FailureKind::BadAnswer,
+            "it has no function for this",
+        ))
     }
 }
 
@@ -426,24 +430,31 @@ impl Answers {
         call(&raw const sink)
     }
 
-    fn outcome(self, status: i32) -> Result<Answer, Failure> {
+    /// What the plugin has answered; nothing, which means to go on, for most calls.
+    #[inline]
+    fn outcome(&mut self, status: i32) -> Result<Option<Answer>, Box<Failure>> {
+        if status == status::OK && self.answer.is_none() && self.failure.is_none() {
+            return Ok(None);
+        }
+        self.said(status)
+    }
+
+    #[inline(never)]
+    fn said(&mut self, status: i32) -> Result<Option<Answer>, Box<Failure>> {
         let kind = match status {
-            status::OK => FailureKind::BadAnswer,
-            status::PANIC => FailureKind::Panic,
-            status::ERR => FailureKind::Error,
+            status::OK => None,
+            status::PANIC => Some(FailureKind::Panic),
+            status::ERR => Some(FailureKind::Error),
             status => {
                 let text = format!("it returned the status {status}, which means nothing here");
-                return Err(Failure::new(FailureKind::BadAnswer, text));
+                return Err(Box::new(Failure::new(FailureKind::BadAnswer, text)));
             }
         };
-        match (self.failure, kind) {
+        match (self.failure.take(), kind) {
             // An error beside `OK` was about the answer: it could not be taken.
-            (Some(failure), _) => Err(failure),
-            (None, FailureKind::BadAnswer) => Ok(self.answer.unwrap_or(Answer {
-                code: answer::PASS,
-                text: String::new(),
-            })),
-            (None, kind) => Err(Failure::new(kind, "it did not say why")),
+            (Some(failure), _) => Err(Box::new(failure)),
+            (None, None) => Ok(self.answer.take()),
+            (None, Some(kind)) => Err(Box::new(Failure::new(kind, "it did not say why"))),
         }
     }
 }
@@ -462,7 +473,10 @@ unsafe fn text(text: Str, bytes_max: usize) -> String {
         }
         .bytes()
     };
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 unsafe extern "C" fn take_answer(ctx: *mut c_void, code: u32, given: Str) -> i32 {
@@ -507,12 +521,13 @@ unsafe extern "C" fn take_failure(
 }
 
 /// Asks a hook that answers at once.
+#[inline]
 pub(super) fn call<I>(
     instance: &Instance,
     hook: &SyncHook<I>,
     input: &I,
     text_bytes_max: usize,
-) -> Result<Answer, Failure> {
+) -> Result<Option<Answer>, Box<Failure>> {
     let Some(call) = hook.call else {
         return Err(Failure::unsupported());
     };
@@ -561,7 +576,7 @@ impl<'a, I> HookCall<'a, I> {
 }
 
 impl<I> Future for HookCall<'_, I> {
-    type Output = Result<Answer, Failure>;
+    type Output = Result<Option<Answer>, Box<Failure>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
@@ -614,7 +629,7 @@ pub(super) struct TaskCall {
 }
 
 impl Future for TaskCall {
-    type Output = Result<(), Failure>;
+    type Output = Result<(), Box<Failure>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let _busy = self.token.task();
@@ -671,12 +686,28 @@ unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *con
     }
 }
 
+/// `None` when the plugin has passed no context.
+///
 /// # Safety
 ///
-/// The context must be the one that `create` has passed.
-unsafe fn services(ctx: *const c_void) -> &'static Services {
+/// The context must be null, or the one that `create` has passed.
+unsafe fn services(ctx: *const c_void) -> Option<&'static Services> {
     // SAFETY: the caller promises it, and services are leaked.
-    unsafe { &*ctx.cast::<Services>() }
+    unsafe { ctx.cast::<Services>().as_ref() }
+}
+
+/// Writes where the plugin wants it; whether it wants it anywhere.
+///
+/// # Safety
+///
+/// The place must be null, or good for a write.
+unsafe fn write<T>(place: *mut T, value: T) -> bool {
+    let is_there = !place.is_null();
+    if is_there {
+        // SAFETY: the caller promises it.
+        unsafe { place.write(value) };
+    }
+    is_there
 }
 
 /// Host functions are called across `extern "C"`: a panic of ours would end
@@ -695,7 +726,16 @@ unsafe extern "C" fn log_callsite(
     given: *mut u32,
 ) -> i32 {
     // SAFETY: the plugin passes its context and good pointers.
-    let (services, site) = unsafe { (services(ctx), &*callsite) };
+    let (Some(services), Some(site)) =
+        (unsafe { (services(ctx), callsite.cast::<u32>().as_ref()) })
+    else {
+        return status::ERR;
+    };
+    if *site < size_of_table::<LogCallsite>() || id.is_null() || given.is_null() {
+        return status::ERR;
+    }
+    // SAFETY: as large as this type.
+    let site = unsafe { &*callsite };
     if site.fields_len > log::FIELDS_MAX || (site.fields.is_null() && site.fields_len > 0) {
         return status::DENIED;
     }
@@ -738,8 +778,8 @@ unsafe extern "C" fn log_callsite(
         return status::DENIED;
     };
     // SAFETY: the plugin gives places to write to.
-    unsafe { (*id, *given) = introduced };
-    status::OK
+    let written = unsafe { write(id, introduced.0) && write(given, introduced.1) };
+    if written { status::OK } else { status::ERR }
 }
 
 unsafe extern "C" fn log_enabled(_: *const c_void, id: u64) -> u32 {
@@ -780,7 +820,12 @@ type Sleeping = Pin<Box<tokio::time::Sleep>>;
 
 unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32 {
     // SAFETY: the plugin passes its context.
-    let services = unsafe { services(ctx) };
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    if future.is_null() {
+        return status::ERR;
+    }
     let sleeping = guarded(None, || {
         // The plugin may be on a thread of its own.
         let _entered = services.runtime.enter();
@@ -805,7 +850,11 @@ unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *c
         // SAFETY: made by `sleep`, and one call at a time.
         let sleeping = unsafe { &mut *data.cast::<Sleeping>() };
         // SAFETY: the plugin lends its waker for the call.
-        let waker = unsafe { import_waker(&*waker) };
+        let Some(waker) = (unsafe { waker.as_ref() }).filter(|waker| !waker.table.is_null()) else {
+            return status::ERR;
+        };
+        // SAFETY: dropped before this call returns.
+        let waker = unsafe { import_waker(waker) };
         match sleeping.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(()) => status::OK,
             Poll::Pending => status::PENDING,
@@ -821,7 +870,9 @@ unsafe extern "C" fn drop_sleep(data: *mut c_void) {
 
 unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32 {
     // SAFETY: the plugin passes its context.
-    let services = unsafe { services(ctx) };
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
     if !services.has_room() {
         return status::DENIED;
     }
@@ -837,19 +888,27 @@ unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) 
         // The future is gone; the plugin must not drop it again.
         return status::OK;
     };
-    // SAFETY: the plugin gives a place to write to.
-    unsafe { *id = number };
+    // SAFETY: the plugin gives a place to write to. One that gives none cannot
+    // abort the task, and it runs all the same.
+    unsafe { write(id, number) };
     status::OK
 }
 
 unsafe extern "C" fn abort(ctx: *const c_void, id: u64) {
     // SAFETY: the plugin passes its context.
-    guarded((), || unsafe { services(ctx) }.abort(id));
+    let services = unsafe { services(ctx) };
+    guarded((), || {
+        if let Some(services) = services {
+            services.abort(id);
+        }
+    });
 }
 
 unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
     // SAFETY: the plugin passes its context.
-    let services = unsafe { services(ctx) };
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
     let made = std::fs::create_dir_all(&services.folder);
     let said = match &made {
         Ok(()) => services.folder.to_string_lossy().into_owned(),
@@ -885,7 +944,9 @@ unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
 
 unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
     // SAFETY: the plugin passes its context and a good text.
-    let (services, server) = unsafe { (services(ctx), server.text()) };
+    let (Some(services), server) = (unsafe { (services(ctx), server.text()) }) else {
+        return -1;
+    };
     let server = (!server.is_empty()).then_some(server);
     let count = guarded(None, || services.players.count(server));
     count
@@ -895,11 +956,16 @@ unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {
     // SAFETY: the plugin passes its context and a good text.
-    let (services, name) = unsafe { (services(ctx), name.text()) };
+    let (Some(services), name) = (unsafe { (services(ctx), name.text()) }) else {
+        return status::ERR;
+    };
+    if id.is_null() {
+        return status::ERR;
+    }
     match services.metrics.register(name, kind) {
         Ok(number) => {
             // SAFETY: the plugin gives a place to write to.
-            unsafe { *id = number };
+            unsafe { write(id, number) };
             status::OK
         }
         Err(NoMetric::TooMany) => status::DENIED,
@@ -909,5 +975,7 @@ unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut
 
 unsafe extern "C" fn record(ctx: *const c_void, id: u64, value: u64) {
     // SAFETY: the plugin passes its context.
-    unsafe { services(ctx) }.metrics.record(id, value);
+    if let Some(services) = unsafe { services(ctx) } {
+        services.metrics.record(id, value);
+    }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::watch;
+
 /// So many panics within [`PANIC_WINDOW`] are no accident any more. One player
 /// who tries again and again makes about one a second.
 const PANICS_MAX: usize = 5;
@@ -41,11 +43,51 @@ pub(super) enum Kind {
     Quarantined,
 }
 
+/// Threads with a counter of their own. Workers and their blocking helpers are
+/// rarely more; those that come later share the last one.
+const COUNTERS: usize = 64;
+
+/// Hooks asked, counted by each thread for itself: one counter for all would be
+/// pulled from core to core at every call.
+#[derive(Debug)]
+struct Calls(Box<[Counter; COUNTERS]>);
+
+/// Alone in its cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Counter(AtomicU64);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(Box::new([const { Counter(AtomicU64::new(0)) }; COUNTERS]))
+    }
+}
+
+impl Calls {
+    #[inline]
+    fn count(&self) {
+        match watch::slot().and_then(|slot| self.0[..COUNTERS - 1].get(slot.index)) {
+            // Written by this thread alone, so that nothing can come between.
+            Some(Counter(own)) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
+            None => {
+                self.0[COUNTERS - 1].0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|Counter(counter)| counter.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
 /// The state of one generation of a plugin.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) plugin: String,
-    calls: AtomicU64,
+    calls: Calls,
     errors: AtomicU64,
     panics: AtomicU64,
     overruns: AtomicU64,
@@ -60,7 +102,7 @@ impl Health {
     pub(super) fn new(plugin: &str) -> Self {
         Self {
             plugin: plugin.to_owned(),
-            calls: AtomicU64::new(0),
+            calls: Calls::default(),
             errors: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             overruns: AtomicU64::new(0),
@@ -75,7 +117,7 @@ impl Health {
     pub(super) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
-            calls: read(&self.calls),
+            calls: self.calls.sum(),
             errors: read(&self.errors),
             panics: read(&self.panics),
             overruns: read(&self.overruns),
@@ -84,14 +126,16 @@ impl Health {
         }
     }
 
+    #[inline]
     pub(super) fn called(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.calls.count();
     }
 
     pub(super) fn stalled(&self) {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn is_quarantined(&self) -> bool {
         self.is_quarantined.load(Ordering::Relaxed)
     }
@@ -188,6 +232,20 @@ mod tests {
         assert!(health.resume());
         assert!(!health.is_quarantined());
         assert!(!health.panicked(at(106)));
+    }
+
+    /// However many threads ask, and however they come and go, each call counts once.
+    #[test]
+    fn every_call_is_counted() {
+        let health = Health::new("p");
+        for _ in 0..3 {
+            std::thread::scope(|scope| {
+                for _ in 0..COUNTERS + 8 {
+                    scope.spawn(|| (0..100).for_each(|_| health.called()));
+                }
+            });
+        }
+        assert_eq!(health.counts().calls, 3 * (COUNTERS as u64 + 8) * 100);
     }
 
     /// A second line within the period is counted instead.

@@ -4,7 +4,8 @@
 //! plugins has a slot, in which it notes what it does with two relaxed stores;
 //! one thread looks at all slots now and then.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,25 +23,68 @@ const CALL_BITS: u32 = 8;
 /// What is noted when a task of the plugin is polled rather than a hook.
 const TASK: u32 = 0xff;
 
-/// What one thread does.
-struct Slot {
-    /// Zero: nothing.
-    doing: AtomicU32,
-    /// Another number for each call.
-    call: AtomicU64,
+/// What one thread does. Slots stay: a thread that ends gives its own to one
+/// that begins.
+pub(super) struct Slot {
+    /// No two threads that live at the same time have the same.
+    pub(super) index: usize,
+    /// In the lower half what it does, zero for nothing; in the upper half
+    /// another number for each call. Written by its thread alone.
+    state: AtomicU64,
 }
 
-static SLOTS: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
+/// What the lower half of a state says.
+const DOING: u64 = u32::MAX as u64;
+
+static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static PLUGINS: RwLock<Vec<Weak<Health>>> = RwLock::new(Vec::new());
 
 thread_local! {
-    static SLOT: Arc<Slot> = {
-        let slot = Arc::new(Slot { doing: AtomicU32::new(0), call: AtomicU64::new(0) });
-        let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|slot| slot.strong_count() > 0);
-        slots.push(Arc::downgrade(&slot));
-        slot
-    };
+    // Apart from the lease, because a variable without a destructor is one load.
+    static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    static LEASE: Lease = Lease::take();
+}
+
+/// A thread has a slot until it ends.
+struct Lease(&'static Slot);
+
+impl Lease {
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = free.pop().unwrap_or_else(|| {
+            let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot: &'static Slot = Box::leak(Box::new(Slot {
+                index: slots.len(),
+                state: AtomicU64::new(0),
+            }));
+            slots.push(slot);
+            slot
+        });
+        Self(slot)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        SLOT.set(None);
+        FREE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(self.0);
+    }
+}
+
+/// The slot of this thread; `None` while the thread ends.
+#[inline]
+pub(super) fn slot() -> Option<&'static Slot> {
+    SLOT.get().or_else(first)
+}
+
+#[cold]
+fn first() -> Option<&'static Slot> {
+    let slot = LEASE.try_with(|lease| lease.0).ok();
+    SLOT.set(slot);
+    slot
 }
 
 /// A plugin as slots know it.
@@ -69,22 +113,30 @@ impl Token {
 }
 
 /// This thread is in a plugin.
-pub(super) struct Busy;
+pub(super) struct Busy {
+    slot: Option<&'static Slot>,
+    call: u64,
+}
 
 impl Busy {
+    #[inline]
     fn begin(doing: u32) -> Self {
-        let _ = SLOT.try_with(|slot| {
-            slot.call
-                .store(slot.call.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            slot.doing.store(doing, Ordering::Relaxed);
-        });
-        Self
+        let slot = slot();
+        let mut call = 0;
+        if let Some(slot) = slot {
+            call = (slot.state.load(Ordering::Relaxed) | DOING).wrapping_add(1);
+            slot.state.store(call | u64::from(doing), Ordering::Relaxed);
+        }
+        Self { slot, call }
     }
 }
 
 impl Drop for Busy {
+    #[inline]
     fn drop(&mut self) {
-        let _ = SLOT.try_with(|slot| slot.doing.store(0, Ordering::Relaxed));
+        if let Some(slot) = self.slot {
+            slot.state.store(self.call, Ordering::Relaxed);
+        }
     }
 }
 
@@ -102,9 +154,8 @@ fn start() {
 
 /// A call that was seen before.
 struct Seen {
-    slot: Weak<Slot>,
-    doing: u32,
-    call: u64,
+    slot: &'static Slot,
+    state: u64,
     since: Instant,
     is_told: bool,
 }
@@ -120,34 +171,28 @@ fn watch() {
 fn look(seen: &mut Vec<Seen>, now: Instant) {
     let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     seen.retain(|seen| {
-        let slot = seen.slot.upgrade();
-        let goes_on = slot.is_some_and(|slot| {
-            slot.doing.load(Ordering::Relaxed) == seen.doing
-                && slot.call.load(Ordering::Relaxed) == seen.call
-        });
+        let goes_on = seen.slot.state.load(Ordering::Relaxed) == seen.state;
         if !goes_on && seen.is_told {
-            tell(seen.doing, now.duration_since(seen.since), true);
+            tell(seen.state, now.duration_since(seen.since), true);
         }
         goes_on
     });
-    for weak in slots {
-        let Some(slot) = weak.upgrade() else { continue };
-        let doing = slot.doing.load(Ordering::Relaxed);
-        if doing == 0 {
+    for slot in slots {
+        let state = slot.state.load(Ordering::Relaxed);
+        if state & DOING == 0 {
             continue;
         }
-        match seen.iter_mut().find(|seen| seen.slot.ptr_eq(&weak)) {
+        match seen.iter_mut().find(|seen| seen.slot.index == slot.index) {
             Some(seen) => {
                 let held = now.duration_since(seen.since);
                 if held >= HOLD_MAX && !seen.is_told {
                     seen.is_told = true;
-                    tell(doing, held, false);
+                    tell(state, held, false);
                 }
             }
             None => seen.push(Seen {
-                slot: weak,
-                doing,
-                call: slot.call.load(Ordering::Relaxed),
+                slot,
+                state,
                 since: now,
                 is_told: false,
             }),
@@ -155,7 +200,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     }
 }
 
-fn tell(doing: u32, held: Duration, is_over: bool) {
+fn tell(state: u64, held: Duration, is_over: bool) {
+    let doing = u32::try_from(state & DOING).unwrap_or(0);
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
     let index = (doing >> CALL_BITS) as usize;
     let Some(health) = index

@@ -1,67 +1,115 @@
-//! The layout of every table, held against `layout.txt`.
+//! The layout of every table, held against `layout.txt` and against what was
+//! released.
+#![allow(unsafe_code, reason = "places of fields are looked at")]
 
+use std::any::type_name;
 use std::fmt::Write as _;
-use std::mem::{offset_of, size_of};
+use std::mem::{MaybeUninit, offset_of};
+use std::path::Path;
 
 use super::*;
 
+/// The type behind a pointer, without the modules that it lives in.
+fn type_at<T>(_: *const T) -> String {
+    let mut short = String::new();
+    for word in type_name::<T>().split_inclusive(|c: char| !c.is_alphanumeric() && c != '_') {
+        short.push_str(word);
+        // What stands before `::` is a module.
+        if short.ends_with(':') {
+            let keep = short
+                .trim_end_matches(':')
+                .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+                .map_or(0, |at| at + 1);
+            short.truncate(keep);
+        }
+    }
+    short
+}
+
 macro_rules! layout {
-    ($out:ident, $($table:ty as $name:literal { $($field:ident),+ })+) => {
+    ($out:ident, $($table:ty as $name:ident { $($field:ident),+ })+) => {
         $(
-            writeln!($out, "{} align {}", $name, align_of::<$table>()).unwrap();
-            $(writeln!($out, "{}.{} at {}", $name, stringify!($field), offset_of!($table, $field)).unwrap();)+
+            // Without `..`: a field that is not listed does not compile.
+            let _ = |$name { $($field: _),+ }: $table| ();
+            let place = MaybeUninit::<$table>::uninit();
+            let place = place.as_ptr();
+            let (name, align) = (stringify!($name), align_of::<$table>());
+            writeln!($out, "{name} align {align}").unwrap();
+            $(
+                let (field, at) = (stringify!($field), offset_of!($table, $field));
+                // SAFETY: nothing is read, and the place is as large as the table.
+                let kind = type_at(unsafe { &raw const (*place).$field });
+                writeln!($out, "{name}.{field} at {at}: {kind}").unwrap();
+            )+
         )+
+    };
+}
+
+macro_rules! numbers {
+    ($out:ident, $($module:ident :: { $($name:ident),+ })+) => {
+        $($(
+            writeln!($out, "{}::{} = {}", stringify!($module), stringify!($name), $module::$name).unwrap();
+        )+)+
     };
 }
 
 fn layout() -> String {
     let mut out = String::new();
     layout! { out,
-        Str as "Str" { ptr, len }
-        Entry as "Entry" { magic, size, api_major, api_minor, hooks, needs, wants, note, note_bytes, plugin, hook_refs, hook_refs_len }
-        HookRef as "HookRef" { capability, version, table }
-        PluginTable as "PluginTable" { size, create, destroy, refresh_log }
-        SyncHook<()> as "SyncHook" { size, call }
-        AsyncHook<()> as "AsyncHook" { size, start }
-        Sink as "Sink" { ctx, table }
-        SinkTable as "SinkTable" { size, answer, fail }
-        Address as "Address" { ip, port, family }
-        ConnectionInput as "ConnectionInput" { size, protocol, grants, peer, intent, host, server }
-        HandshakeInput as "HandshakeInput" { size, protocol, grants, peer, intent, host, current, server }
-        StatusInput as "StatusInput" { size, protocol, grants, peer, online, host, server, current }
-        LoginInput as "LoginInput" { size, protocol, grants, peer, intent, host, server, name, uuid, has_uuid }
-        SessionInput as "SessionInput" { size, protocol, grants, peer, event, session, host, server, name, text, serverbound_bytes, clientbound_bytes, duration_ms }
-        RawFuture as "RawFuture" { data, table }
-        FutureTable as "FutureTable" { size, poll, drop }
-        RawWaker as "RawWaker" { data, table }
-        WakerTable as "WakerTable" { size, clone, wake_by_ref, drop }
-        HostTable as "HostTable" { size, api_major, api_minor, ctx, query }
-        LogTable as "LogTable" { size, callsite, enabled, event }
-        LogCallsite as "LogCallsite" { size, level, target, file, line, fields, fields_len }
-        LogField as "LogField" { index, kind, number, text }
-        TimeTable as "TimeTable" { size, sleep }
-        TaskTable as "TaskTable" { size, spawn, abort }
-        DataTable as "DataTable" { size, folder }
-        PlayersTable as "PlayersTable" { size, count }
-        MetricsTable as "MetricsTable" { size, register, record }
+        Str as Str { ptr, len }
+        Entry as Entry { magic, size, api_major, api_minor, hooks, needs, wants, note, note_bytes, plugin, hook_refs, hook_refs_len }
+        HookRef as HookRef { capability, version, table }
+        PluginTable as PluginTable { size, reserved, create, destroy, refresh_log }
+        SyncHook<()> as SyncHook { size, reserved, call }
+        AsyncHook<()> as AsyncHook { size, reserved, start }
+        Sink as Sink { ctx, table }
+        SinkTable as SinkTable { size, reserved, answer, fail }
+        Address as Address { ip, port, family, reserved }
+        ConnectionInput as ConnectionInput { size, protocol, grants, peer, intent, host, server }
+        HandshakeInput as HandshakeInput { size, protocol, grants, peer, intent, host, current, server }
+        StatusInput as StatusInput { size, protocol, grants, peer, online, host, server, current }
+        LoginInput as LoginInput { size, protocol, grants, peer, intent, host, server, name, uuid, has_uuid, reserved }
+        SessionInput as SessionInput { size, protocol, grants, peer, event, session, host, server, name, text, serverbound_bytes, clientbound_bytes, duration_ms }
+        RawFuture as RawFuture { data, table }
+        FutureTable as FutureTable { size, reserved, poll, drop }
+        RawWaker as RawWaker { data, table }
+        WakerTable as WakerTable { size, reserved, clone, wake_by_ref, drop }
+        HostTable as HostTable { size, api_major, api_minor, ctx, query }
+        LogTable as LogTable { size, reserved, callsite, enabled, event }
+        LogCallsite as LogCallsite { size, level, target, file, line, reserved, fields, fields_len }
+        LogField as LogField { index, kind, number, text }
+        TimeTable as TimeTable { size, reserved, sleep }
+        TaskTable as TaskTable { size, reserved, spawn, abort }
+        DataTable as DataTable { size, reserved, folder }
+        PlayersTable as PlayersTable { size, reserved, count }
+        MetricsTable as MetricsTable { size, reserved, register, record }
     }
-    for (name, number) in [
-        ("service.LOG", service::LOG),
-        ("service.TIME", service::TIME),
-        ("service.TASK", service::TASK),
-        ("service.DATA", service::DATA),
-        ("service.PLAYERS", service::PLAYERS),
-        ("service.METRICS", service::METRICS),
-        ("service.OF_CAPABILITY", service::OF_CAPABILITY),
-        ("answer.PASS", answer::PASS),
-        ("answer.REFUSE", answer::REFUSE),
-        ("answer.DROP", answer::DROP),
-        ("answer.REPLACE", answer::REPLACE),
-        ("event.OPENED", event::OPENED),
-        ("event.CONNECTED", event::CONNECTED),
-        ("event.CLOSED", event::CLOSED),
+    numbers! { out,
+        service::{ LOG, TIME, TASK, DATA, PLAYERS, METRICS, OF_CAPABILITY }
+        status::{ OK, PENDING, ERR, PANIC, UNSUPPORTED, DENIED }
+        answer::{ PASS, REFUSE, DROP, REPLACE }
+        failure::{ ERROR, PANIC, CONFIG }
+        event::{ OPENED, CONNECTED, CLOSED }
+        intent::{ STATUS, LOGIN, TRANSFER }
+        family::{ NONE, V4, V6 }
+        level::{ ERROR, WARN, INFO, DEBUG, TRACE }
+        field::{ TEXT, PRINTED, I64, U64, F64, BOOL }
+        interest::{ NEVER, SOMETIMES, ALWAYS }
+        metric::{ COUNTER, GAUGE }
+        flag::{ PANIC_UNWIND, DEBUG, RUNTIME }
+        key::{ NAME, VERSION, REQUIRES, SDK, LICENSE, DESCRIPTION, HOOKS, NEEDS, WANTS }
+    }
+    for (name, value) in [
+        ("ENTRY_SYMBOL", ENTRY_SYMBOL.to_owned()),
+        ("ENTRY_MAGIC", format!("{:02x?}", ENTRY_MAGIC)),
+        ("NOTE_SECTION", NOTE_SECTION.to_owned()),
+        ("NOTE_NAME", NOTE_NAME.to_owned()),
+        ("NOTE_TYPE", NOTE_TYPE.to_string()),
+        ("NOTE_FORMAT", NOTE_FORMAT.to_string()),
+        ("NOTE_FIXED_BYTES", NOTE_FIXED_BYTES.to_string()),
+        ("NOTE_TEXT_BYTES_MAX", NOTE_TEXT_BYTES_MAX.to_string()),
     ] {
-        writeln!(out, "{name} = {number}").unwrap();
+        writeln!(out, "{name} = {value}").unwrap();
     }
     for capability in Capability::ALL {
         writeln!(out, "{capability} = bit {}", *capability as u8).unwrap();
@@ -77,23 +125,71 @@ fn layout() -> String {
     out
 }
 
-/// What has been released stays where it was: every line of the golden file is
-/// still true. New lines are to be added to it.
+/// Lines of one text that the other does not have.
+fn missing<'a>(from: &'a str, in_other: &str) -> Vec<&'a str> {
+    let other: Vec<&str> = in_other.lines().collect();
+    from.lines().filter(|line| !other.contains(line)).collect()
+}
+
+/// Where the layouts of released versions are kept, one file each.
+fn released() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("released")
+}
+
+/// `layout.txt` says what is there. `UPDATE_SNAPSHOTS=1` writes it anew.
 #[test]
 #[cfg(target_pointer_width = "64")]
-fn the_layout_is_append_only() {
+fn the_layout_is_written_down() {
     let now = layout();
-    let now: Vec<&str> = now.lines().collect();
-    let golden: Vec<&str> = include_str!("../layout.txt").lines().collect();
-    let gone: Vec<_> = golden.iter().filter(|line| !now.contains(line)).collect();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("layout.txt");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&file, &now).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap();
+    let (gone, new) = (missing(&golden, &now), missing(&now, &golden));
     assert!(
-        gone.is_empty(),
-        "the border has changed where it must not:\n{gone:#?}"
+        gone.is_empty() && new.is_empty(),
+        "layout.txt is not what the tables are:\n- {gone:#?}\n+ {new:#?}"
     );
-    let new: Vec<_> = now.iter().filter(|line| !golden.contains(line)).collect();
+}
+
+/// What has been released stays where it was, as long as the version promises
+/// it; and a version that was released has the layout that it was released with.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn released_layouts_are_kept() {
+    let now = layout();
+    let mut count = 0;
+    for file in std::fs::read_dir(released()).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut numbers = name.split('.').map(|number| number.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        let version = Version::new(next(), next(), next());
+        let then = std::fs::read_to_string(&path).unwrap();
+        if version == API_VERSION {
+            let new = missing(&now, &then);
+            assert!(
+                new.is_empty(),
+                "{version} was released without these lines, so that the version has to be \
+                 raised in plugin-api/Cargo.toml, plugin-api/abi/Cargo.toml and \
+                 `API_VERSION`:\n{new:#?}"
+            );
+        }
+        if version.same_abi(API_VERSION) {
+            let gone = missing(&then, &now);
+            assert!(
+                gone.is_empty(),
+                "plugins that were built with {version} break, because these lines are not true \
+                 any more:\n{gone:#?}"
+            );
+            count += 1;
+        }
+    }
+    // A version that may break begins without any.
+    let first = API_VERSION.patch == 0 && (API_VERSION.major == 0 || API_VERSION.minor == 0);
     assert!(
-        new.is_empty(),
-        "add these lines to layout.txt:\n{}",
-        new.iter().map(|l| format!("{l}\n")).collect::<String>()
+        count > 0 || first,
+        "no layout of this version's line is kept"
     );
 }

@@ -61,12 +61,15 @@ impl Str {
     /// As for [`Str::bytes`].
     #[allow(unsafe_code, reason = "the border is made of pointers")]
     #[must_use]
-    pub unsafe fn text<'a>(self) -> &'a str {
+    pub const unsafe fn text<'a>(self) -> &'a str {
         // SAFETY: the caller promises it.
         let bytes = unsafe { self.bytes() };
         match core::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => core::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+            Err(error) => match core::str::from_utf8(bytes.split_at(error.valid_up_to()).0) {
+                Ok(text) => text,
+                Err(_) => "",
+            },
         }
     }
 }

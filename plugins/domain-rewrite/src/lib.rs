@@ -48,7 +48,7 @@ enum Label {
 
 enum Piece {
     Text(String),
-    /// The label of the `*` with this index.
+    /// The label with this index, for which `from` has a `*`.
     Capture(usize),
 }
 
@@ -77,13 +77,14 @@ impl HandshakeRewrite for DomainRewrite {
 
 fn rule(raw: &RawRule) -> Result<Rule> {
     let from: Vec<Label> = labels(&raw.from)?;
-    let stars = from
-        .iter()
-        .filter(|label| matches!(label, Label::Any))
-        .count();
+    let labels = from.iter().enumerate();
+    let stars: Vec<usize> = labels
+        .filter(|(_, label)| matches!(label, Label::Any))
+        .map(|(index, _)| index)
+        .collect();
     Ok(Rule {
         from,
-        to: pieces(&raw.to, stars)?,
+        to: pieces(&raw.to, &stars)?,
     })
 }
 
@@ -111,7 +112,7 @@ fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-fn pieces(to: &Spanned<String>, stars: usize) -> Result<Vec<Piece>> {
+fn pieces(to: &Spanned<String>, stars: &[usize]) -> Result<Vec<Piece>> {
     let bad = |why: String| Err(Error::at(to.span(), why));
     let mut pieces = Vec::new();
     let mut parts = to.get_ref().split('$');
@@ -120,11 +121,16 @@ fn pieces(to: &Spanned<String>, stars: usize) -> Result<Vec<Piece>> {
     for part in parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = part.split_at(digits);
-        match number.parse::<usize>() {
-            Ok(number) if (1..=stars).contains(&number) => pieces.push(Piece::Capture(number - 1)),
-            Ok(number) => {
+        let found = number.parse::<usize>().map(|number| {
+            let index = number.checked_sub(1)?;
+            stars.get(index)
+        });
+        match found {
+            Ok(Some(label)) => pieces.push(Piece::Capture(*label)),
+            Ok(None) => {
                 return bad(format!(
-                    "`${number}` has no `*` in `from`, which has {stars}"
+                    "`${number}` has no `*` in `from`, which has {}",
+                    stars.len()
                 ));
             }
             Err(_) => return bad("after a `$` comes the number of a `*`, as in `$1`".to_owned()),
@@ -143,29 +149,34 @@ fn pieces(to: &Spanned<String>, stars: usize) -> Result<Vec<Piece>> {
 
 impl Rule {
     fn apply(&self, host: &str) -> Option<String> {
-        let mut captures = Vec::new();
-        let mut labels = host.split('.');
+        let mut labels = labels_of(host);
         for wanted in &self.from {
             let label = labels.next()?;
-            match wanted {
-                Label::Any if label.is_empty() => return None,
-                Label::Any => captures.push(label),
-                Label::Text(text) if text == label => {}
-                Label::Text(_) => return None,
+            let fits = match wanted {
+                Label::Any => !label.is_empty(),
+                Label::Text(text) => text.as_bytes() == label,
+            };
+            if !fits {
+                return None;
             }
         }
         if labels.next().is_some() {
             return None;
         }
-        let mut new = String::new();
+        let mut new = String::with_capacity(HOST_BYTES_MAX);
         for piece in &self.to {
-            match piece {
-                Piece::Text(text) => new.push_str(text),
-                Piece::Capture(index) => new.push_str(captures.get(*index)?),
-            }
+            new.push_str(match piece {
+                Piece::Text(text) => text,
+                Piece::Capture(index) => host.split('.').nth(*index)?,
+            });
         }
         (new.len() <= HOST_BYTES_MAX).then_some(new)
     }
+}
+
+/// As bytes, because a search for a character is made for longer texts.
+fn labels_of(host: &str) -> impl Iterator<Item = &[u8]> {
+    host.as_bytes().split(|byte| *byte == b'.')
 }
 
 export_plugin! { plugin: DomainRewrite, name: "domain-rewrite", hooks: [HandshakeRewrite] }

@@ -1,0 +1,92 @@
+//! The public items of both crates, held against `public-api.txt`.
+//!
+//! An author's plugin compiles against these. A change shows up in the file, and
+//! so in the review: a line that goes away or changes is a break, a new one
+//! wants a version and a line in the changelog. `UPDATE_SNAPSHOTS=1` writes the
+//! files anew.
+//!
+//! The list comes from rustdoc's JSON, which is not stable: a toolchain that
+//! writes another format than `public-api` reads is passed over with a word,
+//! unless `INFRARUST_PUBLIC_API=required`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// The public items of a crate, one a line.
+fn items(package: &str, features: &[&str]) -> Result<String, String> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("public-api");
+    let status = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "rustdoc",
+            "--quiet",
+            "--locked",
+            "--lib",
+            "--package",
+            package,
+        ])
+        .args(features)
+        .arg("--target-dir")
+        .arg(&target)
+        .args(["--", "-Zunstable-options", "--output-format", "json"])
+        // Unstable options on whatever toolchain runs the tests.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env_remove("RUSTDOCFLAGS")
+        .status();
+    assert!(status.unwrap().success(), "{package} is documented");
+    let json = target.join(format!("doc/{}.json", package.replace('-', "_")));
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(api.to_string())
+}
+
+fn holds(package: &str, features: &[&str], file: &str) {
+    let now = match items(package, features) {
+        Ok(now) => now,
+        Err(error) => {
+            let is_required = std::env::var("INFRARUST_PUBLIC_API").as_deref() == Ok("required");
+            assert!(!is_required, "{error}");
+            eprintln!("skipped: this toolchain's rustdoc cannot be read: {error}");
+            return;
+        }
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&file, &now).unwrap();
+    }
+    let then = std::fs::read_to_string(&file).unwrap();
+    let lines_of = |text: &str, other: &str| {
+        let other: Vec<&str> = other.lines().collect();
+        let new = text.lines().filter(|line| !other.contains(line));
+        new.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (gone, new) = (lines_of(&then, &now), lines_of(&now, &then));
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "{} is not what `{package}` offers.\ngone: {gone:#?}\nnew: {new:#?}\nIf it is meant, run \
+         the test with UPDATE_SNAPSHOTS=1, and raise the version where something is gone.",
+        file.display()
+    );
+}
+
+/// What authors write against.
+#[test]
+fn the_api_is_written_down() {
+    holds(
+        "infrarust-plugin-api",
+        &["--all-features"],
+        "public-api.txt",
+    );
+}
+
+/// What both sides of the border write against, with the type of every field.
+#[test]
+fn the_abi_is_written_down() {
+    holds("infrarust-plugin-abi", &[], "abi/public-api.txt");
+}
