@@ -1,10 +1,10 @@
-//! `infrarust plugin inspect` and `verify`, as they are called: on good plugins
-//! and on bad ones.
+//! `infrarust plugin inspect`, `verify` and `new`, as they are called: on good
+//! plugins, on bad ones, and on plugins that they have made themselves.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -341,4 +341,131 @@ fn verify_shows_what_it_saw() {
         err(&no_plugin)
     );
     assert_eq!(no_plugin.status.code(), Some(1));
+}
+
+// ----------------------------------------------------------------------- new
+
+fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(folder)
+        .args(arguments)
+        .args(["--quiet", "--offline", "--target-dir"])
+        .arg(target)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}{}",
+        out(&output),
+        err(&output)
+    );
+}
+
+/// What `plugin new` writes for each hook is formatted, passes its tests,
+/// builds, is a plugin, and works with the settings that come with it.
+#[test]
+fn new_plugins_build_and_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for hook in HOOKS {
+        let name = format!("my-{}", hook.name().replace('.', "_"));
+        let arguments = ["plugin", "new", &name, "--hook", hook.name()];
+        let output = infrarust(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", err(&output));
+        let made = folder.path().join(&name);
+        // The versions that are surely there.
+        std::fs::copy(repository.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt
+            .args(["--check", "--edition", "2024"])
+            .arg(made.join("src/lib.rs"));
+        let formatted = rustfmt.output().unwrap();
+        assert!(formatted.status.success(), "{hook}: {}", out(&formatted));
+        cargo(&made, &target, &["test"]);
+        cargo(&made, &target, &["build"]);
+
+        let library: PathBuf = target.join(format!("debug/lib{}.so", name.replace('-', "_")));
+        let told = infrarust(&made, &["plugin", "inspect", text(&library)]);
+        let begin = format!("{name} 0.1.0\n");
+        assert!(
+            out(&told).starts_with(&begin),
+            "{}{}",
+            out(&told),
+            err(&told)
+        );
+        let verify = [
+            "plugin",
+            "verify",
+            text(&library),
+            "--config",
+            "config.toml",
+        ];
+        let verified = infrarust(&made, &verify);
+        let shown = out(&verified);
+        assert!(verified.status.success(), "{shown}{}", err(&verified));
+        assert!(shown.contains(&format!("  ok      {hook} (")), "{shown}");
+    }
+}
+
+/// Bad names, folders that are there, and folders that are not `plugin-api`,
+/// are refused, and nothing is written.
+#[test]
+fn new_refuses_without_leaving_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    for (arguments, why) in [
+        (
+            &["../gate"][..],
+            "`../gate` cannot be its name: it is made of",
+        ),
+        (
+            &["my.gate"],
+            "`my.gate` cannot be its name: an id may have dots",
+        ),
+        (&["match"], "no crate can be called so"),
+        (&["there"], "there already is something at `there`"),
+        (
+            &["gate", "--path", "no/parent"],
+            "`no/parent` cannot be written",
+        ),
+        (
+            &["gate", "--api-path", "there"],
+            "`there` is not the crate `infrarust-plugin-api`",
+        ),
+        (
+            &["gate", "--hook", "packet.inject"],
+            "[possible values: connection.decide,",
+        ),
+    ] {
+        let output = infrarust(folder.path(), &[&["plugin", "new"][..], arguments].concat());
+        assert!(
+            !output.status.success() && err(&output).contains(why),
+            "{}",
+            err(&output)
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugin-api");
+    let arguments = [
+        "plugin",
+        "new",
+        "gate",
+        "--path",
+        "there/gate",
+        "--api-path",
+        text(&api),
+    ];
+    let output = infrarust(folder.path(), &arguments);
+    assert!(
+        out(&output).contains("[plugins.gate]\n[plugins.gate.config]\n"),
+        "{}",
+        err(&output)
+    );
+    let manifest = std::fs::read_to_string(folder.path().join("there/gate/Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains(&format!("{{ path = \"{}\" }}", text(&api))),
+        "{manifest}"
+    );
 }

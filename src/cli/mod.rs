@@ -99,7 +99,7 @@ enum Command {
         /// The host as a player types it, or as the client sends it.
         host: String,
     },
-    /// Look at plugins, and reload them in the proxy that runs.
+    /// Look at the plugins, reload them in the proxy that runs, and make new ones.
     #[cfg(unix)]
     #[command(subcommand)]
     Plugin(PluginCommand),

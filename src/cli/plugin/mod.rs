@@ -1,8 +1,9 @@
-//! `infrarust plugin inspect` and `verify`: for those who write plugins, and for
-//! those who were given one. They ask neither a configuration nor a
+//! `infrarust plugin inspect`, `verify` and `new`: for those who write plugins,
+//! and for those who were given one. They ask neither a configuration nor a
 //! proxy that runs.
 
 mod inspect;
+mod new;
 mod verify;
 
 use std::path::PathBuf;
@@ -10,8 +11,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::capability::Capability;
 use crate::diagnostic::words;
+use crate::manifest::HOOKS;
 use crate::plugin::probe;
 
 /// How long each step of a plugin may take when it is verified: more than the
@@ -49,9 +53,29 @@ pub(super) enum Tool {
         #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
+    /// Begin a new plugin: a crate that builds, passes its tests, and loads.
+    New {
+        /// Its name, which becomes its id and its crate's: a-z, 0-9, `-` and `_`.
+        name: String,
+        /// The folder of the crate [default: the name].
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+        /// A checkout of `plugin-api` to depend on [default: the one that this
+        /// program was built from if it is still there, else crates.io].
+        #[arg(long, value_name = "DIR")]
+        api_path: Option<PathBuf>,
+        /// The hook that it begins with.
+        #[arg(long, default_value = Capability::LoginDecide.name(), value_parser = hook())]
+        hook: Capability,
+    },
     /// The child of `verify`.
     #[command(hide = true)]
     Probe,
+}
+
+fn hook() -> impl TypedValueParser<Value = Capability> {
+    PossibleValuesParser::new(HOOKS.map(Capability::name))
+        .try_map(|name| name.parse::<Capability>())
 }
 
 /// Does what the command says.
@@ -75,6 +99,15 @@ pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCod
                 log: log_level,
             };
             verify::run(&args, &mut out, &mut err)
+        }
+        Tool::New {
+            name,
+            path,
+            api_path,
+            hook,
+        } => {
+            let path = path.unwrap_or_else(|| PathBuf::from(&name));
+            new::run(&name, &path, api_path.as_deref(), hook, &mut out)
         }
         Tool::Probe => {
             probe::serve()?;
