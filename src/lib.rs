@@ -28,6 +28,7 @@
 //! |---|---|
 //! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
 //! | [`manifest`] | what a plugin's file says about itself, read without running it |
+//! | [`library`] | where a library runs, as its file tells |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
 //! | [`route`], [`glob`] | virtual host to server |
@@ -52,6 +53,7 @@ pub mod diagnostic;
 pub mod escape;
 pub mod forward;
 pub mod glob;
+pub mod library;
 pub mod limit;
 pub mod listener;
 pub mod manifest;

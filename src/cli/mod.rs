@@ -3,6 +3,8 @@
 pub mod capabilities;
 pub mod check;
 pub mod explain;
+#[cfg(unix)]
+mod plugin;
 pub mod route;
 mod run;
 #[cfg(unix)]
@@ -97,7 +99,7 @@ enum Command {
         /// The host as a player types it, or as the client sends it.
         host: String,
     },
-    /// Look at the plugins, and reload them in the proxy that runs.
+    /// Look at the plugins, reload them in the proxy that runs, and make new ones.
     #[cfg(unix)]
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -128,6 +130,8 @@ enum PluginCommand {
         /// The id of the plugin.
         plugin: String,
     },
+    #[command(flatten)]
+    Tool(plugin::Tool),
 }
 
 impl Options {
@@ -172,7 +176,7 @@ pub fn main() -> ExitCode {
         Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
         Command::Route { host } => tell_route(&cli.options, &host),
         #[cfg(unix)]
-        Command::Plugin(command) => about_plugins(&cli.options, command).map_err(Into::into),
+        Command::Plugin(command) => about_plugins(&cli.options, command),
         Command::Demo { once } => demonstrate(once),
     };
     done.unwrap_or_else(|error| {
@@ -188,14 +192,16 @@ pub fn main() -> ExitCode {
 }
 
 #[cfg(unix)]
-fn about_plugins(options: &Options, command: PluginCommand) -> std::io::Result<ExitCode> {
+fn about_plugins(options: &Options, command: PluginCommand) -> anyhow::Result<ExitCode> {
     use crate::control::Command;
     let load = options.load_options();
-    match command {
+    let done = match command {
         PluginCommand::List => running::list(&load, &mut std::io::stdout()),
         PluginCommand::Reload { plugin } => running::ask(&load, &Command::Reload(plugin)),
         PluginCommand::Resume { plugin } => running::ask(&load, &Command::Resume(plugin)),
-    }
+        PluginCommand::Tool(tool) => return plugin::run(tool, options.log_level.as_deref()),
+    };
+    done.map_err(Into::into)
 }
 
 fn show_capabilities(options: &Options, format: capabilities::Format) -> std::io::Result<ExitCode> {

@@ -33,6 +33,15 @@ pub struct Counts {
     pub stalls: u64,
 }
 
+/// The last failure of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastFailure {
+    /// The name of the hook, or `task`.
+    pub hook: String,
+    /// What went wrong.
+    pub text: String,
+}
+
 /// What counts as which failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -96,6 +105,8 @@ pub(super) struct Health {
     is_quarantined: AtomicBool,
     last_panics: Mutex<VecDeque<Instant>>,
     last_log: Mutex<(Option<Instant>, u64)>,
+    /// Kept, because the log leaves lines out.
+    last_failure: Mutex<Option<LastFailure>>,
 }
 
 impl Health {
@@ -111,6 +122,7 @@ impl Health {
             is_quarantined: AtomicBool::new(false),
             last_panics: Mutex::default(),
             last_log: Mutex::default(),
+            last_failure: Mutex::default(),
         }
     }
 
@@ -146,6 +158,13 @@ impl Health {
         self.is_quarantined.swap(false, Ordering::Relaxed)
     }
 
+    /// The last failure, held until it is dropped.
+    pub(super) fn last_failure(&self) -> std::sync::MutexGuard<'_, Option<LastFailure>> {
+        self.last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a failure, and logs it unless another was logged just now.
     pub(super) fn failed(&self, hook: &str, kind: Kind, text: &str, consequence: &str) {
         match kind {
@@ -155,6 +174,10 @@ impl Health {
             Kind::BadAnswer => self.bad_answers.fetch_add(1, Ordering::Relaxed),
             Kind::Quarantined => 0,
         };
+        *self.last_failure() = Some(LastFailure {
+            hook: hook.to_owned(),
+            text: text.to_owned(),
+        });
         if let Some(left_out) = self.may_log(Instant::now()) {
             let plugin = self.plugin.as_str();
             tracing::warn!(

@@ -15,6 +15,8 @@ mod ffi;
 mod health;
 mod image;
 mod log;
+#[cfg(unix)]
+pub mod probe;
 mod problem;
 mod registry;
 mod services;
@@ -24,8 +26,8 @@ mod watch;
 pub const TARGET_PREFIX: &str = "plugin::";
 
 pub use dispatch::{Client, HookSet, Player, Refusal, Selected, SessionEvent};
-pub use health::Counts;
+pub use health::{Counts, LastFailure};
 pub use image::ImageError;
-pub use problem::{Problem, ProblemKind};
+pub use problem::{Problem, ProblemKind, ProblemText};
 pub use registry::{Environment, PluginHost, PluginState, Reloaded, Spec};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

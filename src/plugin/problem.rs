@@ -2,7 +2,7 @@
 //! operator's file.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -97,31 +97,61 @@ impl Problem {
     /// The problem at its place in the global file.
     #[must_use]
     pub fn diagnostic(&self, loaded: &Loaded) -> Diagnostic {
-        let id = &self.plugin;
-        let table = loaded.plugin_place(id);
-        let (message, place) = match &self.kind {
-            ProblemKind::Config { text, place } => {
-                let within = place.clone().map(|place| Place {
-                    file: table.file,
-                    span: place.into(),
-                });
-                // A place of nothing is where something is missing.
-                let within = within.filter(|place| place.span.start < place.span.end);
-                let message = format!(
-                    "the plugin `{id}` refuses its settings: {}",
-                    first_line(text)
-                );
-                (message, within.unwrap_or(table))
-            }
-            kind => {
-                let file = words::path(&self.file);
-                (
-                    format!("the plugin `{id}` ({file}) cannot run: {kind}"),
-                    table,
-                )
-            }
+        ProblemText::from(&self.kind).diagnostic(&self.plugin, &self.file, loaded)
+    }
+}
+
+/// A problem in words, which can come from another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProblemText {
+    /// The code under which it is reported.
+    pub code: Code,
+    /// What is wrong: a clause about the plugin.
+    pub text: String,
+    /// The way out: a clause in the imperative.
+    pub help: String,
+    /// The bytes of [`Spec::document`](super::Spec::document) that it is about.
+    pub place: Option<Range<usize>>,
+}
+
+impl From<&ProblemKind> for ProblemText {
+    fn from(kind: &ProblemKind) -> Self {
+        let (text, place) = match kind {
+            ProblemKind::Config { text, place } => (text.clone(), place.clone()),
+            kind => (kind.to_string(), None),
         };
-        Diagnostic::new(self.kind.code(), place, message).help(self.kind.help())
+        Self {
+            code: kind.code(),
+            text,
+            help: kind.help(),
+            place,
+        }
+    }
+}
+
+impl ProblemText {
+    /// The problem of the plugin `id` at its place in the global file.
+    #[must_use]
+    pub fn diagnostic(&self, id: &str, file: &Path, loaded: &Loaded) -> Diagnostic {
+        let table = loaded.plugin_place(id);
+        let (message, place) = if self.code == Code::PluginConfig {
+            let within = self.place.clone().map(|place| Place {
+                file: table.file,
+                span: place.into(),
+            });
+            // A place of nothing is where something is missing.
+            let within = within.filter(|place| place.span.start < place.span.end);
+            let text = first_line(&self.text);
+            let message = format!("the plugin `{id}` refuses its settings: {text}");
+            (message, within.unwrap_or(table))
+        } else {
+            let (file, text) = (words::path(file), &self.text);
+            (
+                format!("the plugin `{id}` ({file}) cannot run: {text}"),
+                table,
+            )
+        };
+        Diagnostic::new(self.code, place, message).help(self.help.clone())
     }
 }
 

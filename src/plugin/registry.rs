@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dispatch::HookSet;
 use super::ffi::{self, FailureKind, Image, Instance};
-use super::health::{Counts, Health};
+use super::health::{Counts, Health, LastFailure};
 use super::image::{self, ImageError};
 use super::problem::{Problem, ProblemKind};
 use super::services::{MetricValue, Metrics, PlayerCounts, Services, Tasks};
@@ -31,7 +31,7 @@ pub(super) const GENERATIONS_MAX: u32 = 32;
 pub(super) const CREATE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the tasks of a plugin may take to end. One that is longer in a
 /// single poll blocks a worker, and its plugin is then left as it is.
-const END_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a hook may wait where the configuration does not say: a fifth of
 /// the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -136,6 +136,8 @@ pub struct PluginState {
     pub counts: Counts,
     /// Whether it is quarantined.
     pub is_quarantined: bool,
+    /// What went wrong last.
+    pub last_failure: Option<LastFailure>,
 }
 
 /// One loaded instance of a plugin. Connections that began with it hold it;
@@ -327,6 +329,7 @@ impl PluginHost {
             manifest: generation.manifest.clone(),
             counts: generation.health.counts(),
             is_quarantined: generation.health.is_quarantined(),
+            last_failure: generation.health.last_failure().clone(),
         };
         self.current.load().iter().map(state).collect()
     }

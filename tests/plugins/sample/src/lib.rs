@@ -11,13 +11,15 @@ use infrarust_plugin_api::prelude::*;
 struct Config {
     /// Put in front of hosts and texts.
     tag: String,
-    /// `panic`, `error` or `place` at the start.
+    /// `panic`, `error`, `abort`, `exit`, `hang` or `place` at the start;
+    /// `login`: abort at the first login.
     #[serde(default)]
     start: Option<Spanned<String>>,
 }
 
 struct Sample {
     tag: String,
+    aborts: bool,
     host: Host<Self>,
 }
 
@@ -29,6 +31,12 @@ impl Plugin for Sample {
             match start.get_ref().as_str() {
                 "panic" => panic!("no start today"),
                 "error" => return Err(Error::msg("no database")),
+                "abort" => std::process::abort(),
+                "exit" => std::process::exit(0),
+                "hang" => loop {
+                    std::thread::park();
+                },
+                "login" => {}
                 _ => return Err(Error::at(start.span(), "that is no start")),
             }
         }
@@ -42,6 +50,7 @@ impl Plugin for Sample {
         tracing::info!(tag = config.tag, players = host.players(), "started");
         Ok(Self {
             tag: config.tag,
+            aborts: config.start.is_some(),
             host: host.clone(),
         })
     }
@@ -101,6 +110,9 @@ impl StatusRespond for Sample {
 #[async_trait]
 impl LoginDecide for Sample {
     async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
+        if self.aborts {
+            std::process::abort();
+        }
         match login.name() {
             "Panic" => panic!("boom"),
             "Error" => Err(Error::msg("no answer")),

@@ -1,0 +1,139 @@
+//! `infrarust plugin inspect`, `verify` and `new`: for those who write plugins,
+//! and for those who were given one. They ask neither a configuration nor a
+//! proxy that runs.
+
+mod inspect;
+mod new;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::capability::Capability;
+use crate::diagnostic::words;
+use crate::manifest::HOOKS;
+use crate::plugin::probe;
+
+/// How long each step of a plugin may take when it is verified: more than the
+/// 30 s that the host gives to its start, which then has the better words.
+const PATIENCE: &str = "40s";
+
+/// Commands about files of plugins.
+#[derive(Debug, Subcommand)]
+pub(super) enum Tool {
+    /// Tell what a plugin's file says about itself, without running it.
+    ///
+    /// Its manifest, its SHA-256, who compiled it, what it needs of the system,
+    /// and what it may do in each mode. Exits with 1 when it is no plugin for
+    /// this proxy.
+    Inspect {
+        /// The file, such as `target/release/libmotd.so`.
+        file: PathBuf,
+        /// The form of the output.
+        #[arg(long, value_enum, default_value_t)]
+        format: inspect::Format,
+    },
+    /// Load a plugin in a process of its own, ask it at each of its hooks, and
+    /// end it.
+    ///
+    /// This runs code of the plugin, with your rights. Exits with 0 only when
+    /// all went well.
+    Verify {
+        /// The file, such as `target/release/libmotd.so`.
+        file: PathBuf,
+        /// A TOML file with the plugin's own settings: what stands in its
+        /// `config` table, without the header [default: no settings].
+        #[arg(long, value_name = "TOML_FILE")]
+        config: Option<PathBuf>,
+        /// How long each step may take, such as `5s`.
+        #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Begin a new plugin: a crate that builds, passes its tests, and loads.
+    New {
+        /// Its name, which becomes its id and its crate's: a-z, 0-9, `-` and `_`.
+        name: String,
+        /// The folder of the crate [default: the name].
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+        /// A checkout of `plugin-api` to depend on [default: the one that this
+        /// program was built from if it is still there, else crates.io].
+        #[arg(long, value_name = "DIR")]
+        api_path: Option<PathBuf>,
+        /// The hook that it begins with.
+        #[arg(long, default_value = Capability::LoginDecide.name(), value_parser = hook())]
+        hook: Capability,
+    },
+    /// The child of `verify`.
+    #[command(hide = true)]
+    Probe,
+}
+
+fn hook() -> impl TypedValueParser<Value = Capability> {
+    PossibleValuesParser::new(HOOKS.map(Capability::name))
+        .try_map(|name| name.parse::<Capability>())
+}
+
+/// Does what the command says.
+///
+/// # Errors
+///
+/// When an output cannot be written, or something of the system's fails.
+pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCode> {
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    match tool {
+        Tool::Inspect { file, format } => inspect::run(&file, format, &mut out, &mut err),
+        Tool::Verify {
+            file,
+            config,
+            timeout,
+        } => {
+            let args = verify::Args {
+                file,
+                settings: config,
+                patience: timeout,
+                log: log_level,
+            };
+            verify::run(&args, &mut out, &mut err)
+        }
+        Tool::New {
+            name,
+            path,
+            api_path,
+            hook,
+        } => {
+            let path = path.unwrap_or_else(|| PathBuf::from(&name));
+            new::run(&name, &path, api_path.as_deref(), hook, &mut out)
+        }
+        Tool::Probe => {
+            probe::serve()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A text of a plugin, with nothing that could steer a terminal. Line breaks go
+/// too, so that it cannot look like words of ours.
+fn safe(text: &str) -> String {
+    let shown = |c| {
+        if words::must_not_show(c) {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+/// A time in the unit that fits it.
+fn time(time: Duration) -> String {
+    match time.as_micros() {
+        micros @ ..1000 => format!("{micros} µs"),
+        1000..10_000_000 => format!("{:.1} ms", time.as_secs_f64() * 1e3),
+        _ => format!("{:.1} s", time.as_secs_f64()),
+    }
+}

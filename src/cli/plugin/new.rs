@@ -1,0 +1,420 @@
+//! `infrarust plugin new`: a crate to begin with.
+//!
+//! The templates are whole plugins; only the placeholders that begin with
+//! `template` are filled in. A test builds and tries every one of them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use infrarust_plugin_abi::API_VERSION;
+
+use crate::capability::Capability;
+use crate::diagnostic::words;
+
+/// The name of the crate that plugins depend on.
+const API_CRATE: &str = "infrarust-plugin-api";
+/// Where it was when this program was built.
+const API_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/plugin-api");
+/// The longest name in bytes, as in manifests.
+const NAME_BYTES_MAX: usize = 64;
+
+const MANIFEST: &str = include_str!("template/Cargo.toml.template");
+const README: &str = include_str!("template/README.md.template");
+
+/// Words that Rust keeps, or that name crates of its own: no crate can be
+/// called so (<https://doc.rust-lang.org/reference/keywords.html>, 2026).
+const NO_CRATE: &[&str] = &[
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "proc_macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "yield",
+];
+
+/// What differs from hook to hook.
+struct Template {
+    source: &'static str,
+    settings: &'static str,
+    /// One sentence without a period.
+    description: &'static str,
+    /// More dependencies, each a line.
+    dependencies: &'static str,
+}
+
+macro_rules! template {
+    ($name:literal, $description:literal, $dependencies:literal) => {
+        Template {
+            source: include_str!(concat!("template/", $name, ".rs")),
+            settings: include_str!(concat!("template/", $name, ".toml")),
+            description: $description,
+            dependencies: $dependencies,
+        }
+    };
+}
+
+/// The template of a hook; `None` for what is no hook of this stage.
+fn template(hook: Capability) -> Option<Template> {
+    Some(match hook {
+        Capability::ConnectionDecide => {
+            template!(
+                "connection_decide",
+                "Closes connections from a list of addresses",
+                ""
+            )
+        }
+        Capability::HandshakeRewrite => {
+            template!("handshake_rewrite", "Lets backends see another host", "")
+        }
+        Capability::StatusRespond => {
+            template!(
+                "status_respond",
+                "Writes a line into the server list",
+                "serde_json = \"1\"\n"
+            )
+        }
+        Capability::LoginDecide => template!("login_decide", "Refuses the players of a list", ""),
+        Capability::RouteSelect => {
+            template!(
+                "route_select",
+                "Sends players of a list to another server",
+                ""
+            )
+        }
+        Capability::SessionObserve => {
+            template!(
+                "session_observe",
+                "Logs long sessions, and counts all of them",
+                ""
+            )
+        }
+        Capability::IdentityVerified
+        | Capability::PacketInspect
+        | Capability::PacketModify
+        | Capability::PacketInject
+        | Capability::PlayerMessage
+        | Capability::ServerSwitch
+        | Capability::PlayerCommand
+        | Capability::Limbo
+        | Capability::NetworkMember
+        | Capability::ForwardingSigned
+        | Capability::ForwardingHost
+        | Capability::ClientEncryption
+        | Capability::ClientCompression => return None,
+    })
+}
+
+/// Writes the crate to `folder`, all of it or nothing, and says what comes next.
+///
+/// # Errors
+///
+/// When the name cannot be one, something is there already, or the folder
+/// cannot be written.
+pub(super) fn run(
+    name: &str,
+    folder: &Path,
+    api: Option<&Path>,
+    hook: Capability,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    check_name(name)
+        .map_err(|why| anyhow::anyhow!("`{}` cannot be its name: {why}", shown(name)))?;
+    let template = template(hook).with_context(|| {
+        format!("there is no template for `{hook}`: this proxy does not call it")
+    })?;
+    let api = Api::find(api)?;
+    let files = files(name, hook, &template, &api);
+    write(folder, &files)?;
+
+    let library = format!("target/release/lib{}.so", crate_name(name));
+    writeln!(
+        out,
+        "made the plugin `{name}` with the hook `{hook}` in `{}`",
+        words::path(folder)
+    )?;
+    writeln!(out, "it depends on {}\n", api.told())?;
+    writeln!(out, "next:")?;
+    writeln!(out, "  cd {}", words::path(folder))?;
+    writeln!(out, "  cargo test")?;
+    writeln!(out, "  cargo build --release")?;
+    writeln!(out, "  infrarust plugin inspect {library}")?;
+    writeln!(
+        out,
+        "  infrarust plugin verify {library} --config config.toml"
+    )?;
+    writeln!(
+        out,
+        "\nthen copy the library into the folder of plugins, and write into `infrarust.toml`:\n"
+    )?;
+    write!(out, "{}", table(name, &template))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The rule of ids, and what crates need beyond it.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(format!("it has 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    if !name.bytes().all(allowed) {
+        return Err("it is made of a to z, digits, `-` and `_`".to_owned());
+    }
+    if name.contains('.') {
+        return Err("an id may have dots, but a crate may not: take a `-`".to_owned());
+    }
+    if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        return Err("a crate begins with a letter".to_owned());
+    }
+    if NO_CRATE.contains(&name) || name == API_CRATE {
+        return Err("no crate can be called so: take two words, such as `my-gate`".to_owned());
+    }
+    Ok(())
+}
+
+fn shown(name: &str) -> String {
+    let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
+    shown.escape_debug().to_string()
+}
+
+fn crate_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Where `infrarust-plugin-api` comes from.
+enum Api {
+    Folder(PathBuf),
+    Registry,
+}
+
+impl Api {
+    fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let is_api = |folder: &Path| {
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok();
+            let manifest: Option<toml::Table> = manifest.and_then(|text| text.parse().ok());
+            let name = manifest
+                .as_ref()
+                .and_then(|manifest| manifest.get("package")?.get("name"));
+            name.and_then(toml::Value::as_str) == Some(API_CRATE)
+        };
+        match folder {
+            Some(folder) if is_api(folder) => Ok(Api::Folder(std::fs::canonicalize(folder)?)),
+            Some(folder) => bail!(
+                "`{}` is not the crate `{API_CRATE}`: name the folder `plugin-api` of a checkout",
+                words::path(folder)
+            ),
+            None if is_api(Path::new(API_FOLDER)) => Ok(Api::Folder(API_FOLDER.into())),
+            None => Ok(Api::Registry),
+        }
+    }
+
+    fn told(&self) -> String {
+        match self {
+            Api::Folder(folder) => format!("`{}`", words::path(folder)),
+            Api::Registry => format!("`{API_CRATE}` {API_VERSION} from crates.io"),
+        }
+    }
+
+    /// The dependency, as TOML writes it.
+    fn dependency(&self, features: &str) -> String {
+        let version = API_VERSION.to_string();
+        let source = match self {
+            Api::Folder(folder) => {
+                format!(
+                    "path = {}",
+                    toml::Value::from(folder.to_string_lossy().into_owned())
+                )
+            }
+            Api::Registry => format!("version = \"{version}\""),
+        };
+        format!("{{ {source}{features} }}")
+    }
+}
+
+fn files(
+    name: &str,
+    hook: Capability,
+    template: &Template,
+    api: &Api,
+) -> Vec<(&'static str, String)> {
+    let fill = |text: &str| {
+        text.replace("template-name", name)
+            .replace("template_name", &crate_name(name))
+            .replace("template-description", template.description)
+            .replace("template-hook", hook.name())
+            .replace("template-table", &table(name, template))
+            .replace("template-api", &api.dependency(""))
+            .replace(
+                "template-testing",
+                &api.dependency(", features = [\"testing\"]"),
+            )
+            .replace("template-more\n", template.dependencies)
+    };
+    vec![
+        ("Cargo.toml", fill(MANIFEST)),
+        ("README.md", fill(README)),
+        (".gitignore", "/target\n".to_owned()),
+        ("config.toml", template.settings.to_owned()),
+        ("src/lib.rs", fill(template.source)),
+    ]
+}
+
+/// The table of the plugin, as it stands in `infrarust.toml`.
+fn table(name: &str, template: &Template) -> String {
+    format!(
+        "[plugins.{name}]\n[plugins.{name}.config]\n{}",
+        template.settings
+    )
+}
+
+/// Writes all files beside `folder`, and gives them its name at the end: half a
+/// crate is never there.
+fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
+    let path = words::path(folder);
+    if folder.symlink_metadata().is_ok() {
+        bail!("there already is something at `{path}`: choose another name, or `--path`");
+    }
+    let absolute = std::path::absolute(folder)?;
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        bail!("`{path}` is no name for a folder");
+    };
+    let temporary = format!(".{}.{}.new", name.to_string_lossy(), std::process::id());
+    let temporary = Temporary(parent.join(temporary));
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir(&temporary.0)?;
+        std::fs::create_dir(temporary.0.join("src"))?;
+        for (file, text) in files {
+            std::fs::write(temporary.0.join(file), text)?;
+        }
+        std::fs::rename(&temporary.0, &absolute)
+    };
+    write().with_context(|| format!("`{path}` cannot be written"))
+}
+
+/// A folder that is gone when it is dropped, unless it has got another name.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::HOOKS;
+
+    /// What is no id, or no crate, is no name.
+    #[test]
+    fn bad_names_are_refused() {
+        for name in ["gate", "my-gate", "my_gate2", "a"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        let long = "a".repeat(65);
+        for name in [
+            "",
+            "Gate",
+            "my gate",
+            "../gate",
+            "my.gate",
+            "2gate",
+            "-gate",
+            "_gate",
+            "test",
+            "match",
+            "infrarust-plugin-api",
+            "gäte",
+            &long,
+        ] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    /// Every hook has a template, and no placeholder is left in it.
+    #[test]
+    fn every_hook_has_a_template() {
+        for hook in HOOKS {
+            let template = template(hook).unwrap();
+            for (file, text) in files("my-gate", hook, &template, &Api::Registry) {
+                assert!(!text.contains("template"), "{hook}: {file}: {text}");
+                if file.ends_with(".toml") {
+                    text.parse::<toml::Table>().unwrap();
+                }
+            }
+            let table: toml::Table = table("my-gate", &template).parse().unwrap();
+            let settings: toml::Table = template.settings.parse().unwrap();
+            assert_eq!(
+                table["plugins"]["my-gate"]["config"],
+                toml::Value::Table(settings)
+            );
+        }
+    }
+
+    /// A folder that is there stays as it is, and a parent that is not there
+    /// leaves nothing behind.
+    #[test]
+    fn nothing_is_overwritten_or_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("there");
+        std::fs::create_dir(&there).unwrap();
+        assert!(write(&there, &[]).is_err());
+        assert!(write(&folder.path().join("no/parent"), &[]).is_err());
+        assert!(write(&folder.path().join("bad"), &[("no/folder", String::new())]).is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        write(&folder.path().join("good"), &[("file", "text".to_owned())]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,167 @@
+//! `infrarust plugin verify`: a plugin is tried before a proxy has it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::{inspect, safe, time};
+use crate::config::plugin_file;
+use crate::diagnostic::render::{self, Colour};
+use crate::diagnostic::{Code, Diagnostic, Place, Sources, words};
+use crate::plugin::probe::{self, Answer, Findings, ProbeError, ProbeErrorKind, Request};
+
+/// What `verify` is asked for.
+pub(super) struct Args<'a> {
+    /// The plugin.
+    pub(super) file: PathBuf,
+    /// The file with its settings.
+    pub(super) settings: Option<PathBuf>,
+    /// How long each step may take.
+    pub(super) patience: Duration,
+    /// How much it logs.
+    pub(super) log: Option<&'a str>,
+}
+
+/// Tries the plugin: what was seen goes to `out`, what went wrong to `err`.
+///
+/// # Errors
+///
+/// When the settings cannot be read, or an output not be written.
+pub(super) fn run(
+    args: &Args<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    // The name in its manifest is its usual id.
+    let id = match plugin_file::judge(&args.file, None) {
+        Ok(judged) => judged.manifest.name,
+        Err(error) => {
+            inspect::refuse(&args.file, &error, err)?;
+            return Ok(ExitCode::from(crate::cli::FAILURE));
+        }
+    };
+    let document = match &args.settings {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("the settings `{}` cannot be read", words::path(path)))?,
+        None => String::new(),
+    };
+    let request = Request {
+        id,
+        file: std::path::absolute(&args.file)?,
+        document,
+        fire: true,
+        log: args.log.map(str::to_owned),
+        ..Request::default()
+    };
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let tried = probe::probe(&program, &request, args.patience);
+    let findings = match &tried {
+        Ok(findings) => findings,
+        Err(error) => &error.findings,
+    };
+    show(findings, out)?;
+    match &tried {
+        Ok(findings) if findings.is_good() => {
+            writeln!(out, "\nall went well")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(_) => writeln!(
+            err,
+            "\nerror: it works, but not everything went well: see above"
+        )?,
+        Err(error) => {
+            writeln!(err)?;
+            show_error(error, args, &request, err)?;
+        }
+    }
+    Ok(ExitCode::from(crate::cli::FAILURE))
+}
+
+fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
+    if let Some(started) = &findings.started {
+        let (name, version) = (&started.name, &started.version);
+        writeln!(out, "{name} {version} started in {}", time(started.took))?;
+        match &started.mode {
+            Some(mode) => writeln!(out, "asked as on a `{mode}` server")?,
+            None => writeln!(out, "not asked: it runs in no mode")?,
+        }
+    }
+    for fired in &findings.fired {
+        let (mark, answer) = match &fired.answer {
+            Answer::Said(answer) => ("ok    ", answer),
+            Answer::Failed(why) => ("FAILED", why),
+        };
+        let about = format!("{} ({})", fired.hook, fired.about);
+        let (took, answer) = (time(fired.took), safe(answer));
+        writeln!(out, "  {mark}  {about:<36} {took:>9}  {answer}")?;
+    }
+    for trouble in &findings.troubles {
+        writeln!(out, "  FAILED  {}", safe(trouble))?;
+    }
+    if let Some(took) = findings.ended {
+        writeln!(out, "ended cleanly in {}", time(took))?;
+    }
+    if !findings.log.is_empty() {
+        writeln!(out, "\nits log")?;
+        for line in &findings.log {
+            writeln!(out, "  {}", safe(line))?;
+        }
+    }
+    if !findings.printed.trim().is_empty() {
+        writeln!(out, "\nit printed")?;
+        for line in findings.printed.trim_end().lines() {
+            writeln!(out, "  {}", safe(line))?;
+        }
+    }
+    Ok(())
+}
+
+/// Shows what ended the trial: a mistake in the settings at its place.
+fn show_error(
+    error: &ProbeError,
+    args: &Args<'_>,
+    request: &Request,
+    err: &mut dyn Write,
+) -> std::io::Result<()> {
+    if let ProbeErrorKind::Refused(problem) = &error.kind
+        && let (Some(place), Some(path)) = (problem.place.clone(), &args.settings)
+        && request
+            .document
+            .get(place.clone())
+            .is_some_and(|text| !text.is_empty())
+    {
+        let mut sources = Sources::default();
+        let file = sources.add(path, request.document.as_str());
+        let place = Place {
+            file,
+            span: place.into(),
+        };
+        let message = format!("the plugin refuses its settings: {}", safe(&problem.text));
+        let diagnostic = Diagnostic::new(problem.code, place, message)
+            .help("correct the settings; the plugin's documentation tells which it knows");
+        return writeln!(
+            err,
+            "{}",
+            render::one(&diagnostic, &sources, Colour::for_stderr())
+        );
+    }
+    let (file, why) = (words::path(&args.file), safe(&error.to_string()));
+    writeln!(err, "error: the plugin `{file}` does not work: {why}")?;
+    writeln!(err, "  = help: {}", help(&error.kind))
+}
+
+/// The way out, where there is no configuration that could leave it out.
+fn help(error: &ProbeErrorKind) -> String {
+    match error {
+        ProbeErrorKind::Refused(problem) if problem.code == Code::PluginConfig => {
+            "correct its settings, and name their file with `--config`".to_owned()
+        }
+        ProbeErrorKind::Refused(problem) if problem.code == Code::PluginStart => {
+            "ask its documentation what it needs to start".to_owned()
+        }
+        error => error.help(),
+    }
+}
