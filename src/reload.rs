@@ -259,7 +259,7 @@ impl Reloader {
                 Err(problems) => {
                     let problems = problems.iter().map(|problem| problem.diagnostic(&loaded));
                     let problems = problems.collect();
-                    loaded.replace_diagnostics(problems);
+                    loaded.report(problems);
                     return Outcome::Refused(text_of(&loaded));
                 }
             }

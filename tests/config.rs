@@ -407,6 +407,7 @@ fn check_keeps_its_promises() {
             },
             format: check::Format::Json,
             deny_warnings,
+            deep: false,
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = check::run(&args, &mut out, &mut err, Colour::Never).unwrap();

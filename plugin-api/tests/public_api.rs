@@ -9,7 +9,7 @@
 //! writes another format than `public-api` reads is passed over with a word,
 //! unless `INFRARUST_PUBLIC_API=required`.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::Path;
 use std::process::Command;

@@ -26,6 +26,8 @@ pub struct CheckArgs {
     pub format: Format,
     /// Whether a warning fails the check.
     pub deny_warnings: bool,
+    /// Whether each plugin is tried in a process of its own.
+    pub deep: bool,
 }
 
 /// Checks a configuration and shows what was found: JSON on `out`, text on `err`.
@@ -41,7 +43,11 @@ pub fn run(
     err: &mut dyn Write,
     colour: Colour,
 ) -> io::Result<ExitCode> {
-    let loaded = load(&args.load);
+    let mut loaded = load(&args.load);
+    #[cfg(unix)]
+    if args.deep {
+        super::deep::check(&mut loaded)?;
+    }
     match args.format {
         Format::Json => writeln!(
             out,

@@ -2,6 +2,8 @@
 
 pub mod capabilities;
 pub mod check;
+#[cfg(unix)]
+mod deep;
 pub mod explain;
 #[cfg(unix)]
 mod plugin;
@@ -60,7 +62,7 @@ enum Command {
     Run,
     /// Find every mistake of the configuration, without starting anything.
     ///
-    /// Reads files only: no network is used. Exits with 0 when there is no
+    /// Reads files only: no network is used, and no plugin runs. Exits with 0 when there is no
     /// error, with 1 when there is one, and with 2 when it is used wrongly.
     Check {
         /// How to show what was found: text on standard error, or one JSON
@@ -70,6 +72,11 @@ enum Command {
         /// Exit with 1 for warnings, too.
         #[arg(long)]
         deny_warnings: bool,
+        /// Also create and end each plugin with its settings, in a process of
+        /// its own. This runs their code; without it none runs.
+        #[cfg(unix)]
+        #[arg(long)]
+        deep: bool,
     },
     /// Tell about a code of a diagnostic: what it means, why it matters, an
     /// example and its cure. Without a code, all of them.
@@ -156,12 +163,17 @@ pub fn main() -> ExitCode {
         Command::Check {
             format,
             deny_warnings,
+            #[cfg(unix)]
+            deep,
         } => {
+            #[cfg(not(unix))]
+            let deep = false;
             let load = cli.options.load_options();
             let args = check::CheckArgs {
                 load,
                 format,
                 deny_warnings,
+                deep,
             };
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             check::run(&args, &mut out, &mut err, Colour::for_stderr()).map_err(Into::into)

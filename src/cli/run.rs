@@ -70,12 +70,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let running = match server::start(config, listeners, open_files).await {
             Ok(running) => running,
             Err(StartError::Plugins(problems)) => {
-                loaded.replace_diagnostics(
-                    problems
-                        .iter()
-                        .map(|problem| problem.diagnostic(&loaded))
-                        .collect(),
-                );
+                let problems = problems.iter();
+                let problems = problems
+                    .map(|problem| problem.diagnostic(&loaded))
+                    .collect();
+                // The warnings have been shown.
+                loaded.diagnostics.clear();
+                loaded.report(problems);
                 check::show(&loaded, NOT_STARTED, &mut err, colour)?;
                 return Ok(ExitCode::from(FAILURE));
             }

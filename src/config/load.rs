@@ -96,10 +96,10 @@ impl Loaded {
         self.plugins.get(id).copied().unwrap_or(whole)
     }
 
-    /// Puts problems in the place of those that are known, and in their order.
-    pub fn replace_diagnostics(&mut self, mut diagnostics: Vec<Diagnostic>) {
-        diagnostic::sort(&mut diagnostics, &self.sources);
-        self.diagnostics = diagnostics;
+    /// Adds problems, each at its place among those that are known.
+    pub fn report(&mut self, diagnostics: Vec<Diagnostic>) {
+        self.diagnostics.extend(diagnostics);
+        diagnostic::sort(&mut self.diagnostics, &self.sources);
     }
 
     /// Whether any problem refuses the configuration.

@@ -386,21 +386,49 @@ async fn a_plugin_that_does_not_start_is_told() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         crate::support::write_config(folder.path(), &table("p", "", config), &files);
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
-            .arg("-c")
-            .arg(folder.path().join("infrarust.toml"))
-            .output();
-        let output = within("the end", output).await.unwrap();
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{text}");
-        let begin = format!("error[{code}]: the plugin `p`");
-        assert!(text.contains(&begin) && text.contains(shown), "{text}");
-        assert!(text.contains("infrarust.toml:"), "{text}");
-        assert!(
-            text.ends_with("1 error; the proxy was not started\n"),
-            "{text}"
-        );
+        let program = async |words: &[&str]| {
+            let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+                .arg("-c")
+                .arg(folder.path().join("infrarust.toml"))
+                .args(words)
+                .output();
+            let output = within("the end", output).await.unwrap();
+            (
+                output.status.code(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        for (words, end) in [
+            (&["run"][..], "the proxy was not started"),
+            (&["check", "--deep"], "the proxy would not start"),
+        ] {
+            let (exit, text) = program(words).await;
+            assert_eq!(exit, Some(1), "{text}");
+            let begin = format!("error[{code}]: the plugin `p`");
+            assert!(text.contains(&begin) && text.contains(shown), "{text}");
+            assert!(text.contains("infrarust.toml:"), "{text}");
+            let last = text.lines().last().unwrap();
+            assert!(last.starts_with("1 error") && last.ends_with(end), "{text}");
+        }
+        // Without running the plugin nobody can know.
+        assert_eq!(program(&["check"]).await.0, Some(0));
     }
+    // A plugin that takes its process with it takes that of the check's child.
+    let folder = tempfile::tempdir().unwrap();
+    let config = table("p", "", "tag = 'a'\nstart = 'abort'");
+    crate::support::write_config(folder.path(), &config, &files);
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(folder.path().join("infrarust.toml"))
+        .args(["check", "--deep"])
+        .output();
+    let output = within("the end", output).await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("error[plugin-start]") && text.contains("SIGABRT"),
+        "{text}"
+    );
 }
 
 /// Commands reach the proxy that runs: a plugin is loaded anew, a quarantine
