@@ -29,7 +29,7 @@ pub enum ProblemKind {
     /// With its file or its manifest.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// With its configuration, at these bytes of [`Spec::document`].
+    /// With its configuration, at these bytes of [`Spec::document`](super::Spec::document).
     #[error("its configuration cannot be used: {text}")]
     Config {
         /// What the plugin said.
