@@ -251,36 +251,15 @@ fn hook_futures_are_send() {
     is_send(hooks.route_select(&client, &player, |_| true));
 }
 
-/// A plugin that shares nothing with this program but the C tables: its own
-/// tokio in another version, another allocator, another edition, and Rust types
-/// laid out at random. Timers and tasks of its tokio work in futures that we
-/// poll, and what one side has allocated the other never frees.
+/// Timers and tasks of a plugin's own tokio, which is another version than
+/// ours, work in futures that we poll.
 #[tokio::test]
-async fn a_plugin_may_bring_its_own_everything() {
-    let mut cargo = Command::new(env!("CARGO"));
-    // The switch is one of the nightly compiler; this one has it, behind a lock.
-    cargo
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Zrandomize-layout");
-    let file = build_with(
-        cargo,
-        "random",
-        "tests/plugins/runtime",
-        "infrarust_test_runtime",
-        &[],
-    );
+async fn a_plugin_may_bring_its_own_runtime() {
+    let file = build("tests/plugins/runtime", "infrarust_test_runtime", &[]);
     let (host, _folder) = load(vec![spec("timed", &file, "")]);
     assert!(host.states()[0].manifest.has_runtime);
-    let hooks = lobby(&host);
-    assert_eq!(text(login(&hooks, "Steve").await), "not you, Steve");
-    let long = "x".repeat(3000);
-    assert_eq!(text(login(&hooks, &long).await), format!("not you, {long}"));
-    assert!(login(&hooks, "Panic").await.unwrap_err().is_failure);
-    let seen = hooks.handshake_rewrite(&client("a"), "b").unwrap();
-    assert_eq!(seen.as_deref(), Some("timed.b"));
-    drop(hooks);
+    assert_eq!(text(login(&lobby(&host), "Steve").await), "not you, Steve");
     host.reload(Vec::new(), None).unwrap();
-    host.ended().await;
 }
 
 /// Events of a plugin arrive with its name in the target, their fields, and no

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use infrarust_plugin_api::prelude::*;
 
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde")]
 struct Config {}
@@ -27,17 +24,10 @@ impl Plugin for Timed {
 impl LoginDecide for Timed {
     async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert_ne!(login.name(), "Panic");
         let name = login.name().to_owned();
         let checked = tokio::spawn(async move { format!("not you, {name}") }).await?;
         Ok(Verdict::refuse(checked))
     }
 }
 
-impl HandshakeRewrite for Timed {
-    fn handshake_rewrite(&self, handshake: &Handshake<'_>) -> Result<Rewrite> {
-        Ok(Rewrite::host(format!("timed.{}", handshake.host())))
-    }
-}
-
-export_plugin! { plugin: Timed, name: "timed", hooks: [HandshakeRewrite, LoginDecide] }
+export_plugin! { plugin: Timed, name: "timed", hooks: [LoginDecide] }
