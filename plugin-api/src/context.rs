@@ -80,8 +80,8 @@ macro_rules! context {
                 text(&self.0.host)
             }
 
-            /// The id of the server that the virtual host leads to; empty when
-            /// it leads to none.
+            /// The id of the server that the virtual host leads to, or that a
+            /// plugin has selected; empty when there is none.
             #[must_use]
             pub const fn server(&self) -> &'a str {
                 text(&self.0.server)

@@ -28,12 +28,14 @@ pub trait Plugin: Sized + Send + Sync + 'static {
 
 /// `connection.decide`: whether a client may go on at all.
 ///
-/// - **When**: the handshake was read and its virtual host looked up; status
-///   pings come here too. In every mode.
+/// - **When**: the handshake was read, its virtual host looked up, and filters
+///   and the rate limit have let the client pass; status pings come here too. In
+///   every mode. Once more for the server that `route.select` has chosen, unless
+///   the plugin was asked for the one before.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first refusal wins.
-/// - **Cancellation**: the future is dropped when the client leaves, when the
-///   deadline is over and when the proxy stops.
+/// - **Cancellation**: the future is dropped when the deadline is over, when the
+///   proxy stops, and when a client that wants to join leaves.
 /// - **On failure**: the client is refused, unless `on_failure = "continue"`.
 #[async_trait]
 pub trait ConnectionDecide: Plugin {
@@ -48,7 +50,9 @@ pub trait ConnectionDecide: Plugin {
 /// `handshake.rewrite`: which host the backend sees.
 ///
 /// - **When**: the server is known and no backend was connected yet; for status
-///   pings as for logins, so that both see the same. In every mode.
+///   pings as for logins, so that both see the same. In every mode. Where the
+///   configuration says `from_backend`, [`Handshake::host`] is that of the first
+///   backend.
 /// - **Thread**: any worker, several calls at once. Must not wait.
 /// - **Order**: as in the configuration, each sees what the one before chose.
 /// - **Cancellation**: none; the call is short.
@@ -65,7 +69,8 @@ pub trait HandshakeRewrite: Plugin {
 /// `status.respond`: what a client shows in its server list.
 ///
 /// - **When**: the answer is ready, from a backend, a cache or the proxy
-///   itself, for every ping anew. In every mode.
+///   itself, for every ping anew. In every mode. Pings from before 1.7 come here
+///   where the backend answers newer ones too.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration, each sees what the one before chose.
 /// - **Cancellation**: as for [`ConnectionDecide`].
@@ -83,7 +88,8 @@ pub trait StatusRespond: Plugin {
 /// `login.decide`: whether a player may join.
 ///
 /// - **When**: the login start was read; name and UUID are *claims*. In every
-///   mode.
+///   mode. Once more for the server that `route.select` has chosen, unless the
+///   plugin was asked for the one before.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first refusal wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
@@ -101,7 +107,8 @@ pub trait LoginDecide: Plugin {
 /// `route.select`: another server for this login.
 ///
 /// - **When**: every `login.decide` has let the player in; no place was taken
-///   and no backend connected yet. In every mode.
+///   and no backend connected yet. In every mode. The chosen server's own gates
+///   hold afterwards; nobody is asked to select a second time.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first choice wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].

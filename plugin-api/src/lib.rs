@@ -37,6 +37,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! `infrarust plugin new NAME` begins such a crate, and the guide in
+//! `docs/plugins.md` of the repository goes through everything once.
+//!
 //! The crate of the plugin has `crate-type = ["cdylib"]` and this one
 //! dependency. What `cargo build --release` makes goes into the proxy's folder
 //! of plugins.
@@ -124,3 +127,8 @@ pub mod __private {
     pub use crate::shim::{FLAGS, plugin_table, tables};
     pub use infrarust_plugin_abi as abi;
 }
+
+/// The guide for authors, whose examples are tested here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/plugins.md")]
+struct Guide;

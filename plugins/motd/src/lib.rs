@@ -9,7 +9,7 @@
 //! ]
 //! ```
 //!
-//! Placeholders: `{server}`, `{host}` (as the client typed it), `{online}` and
+//! Placeholders: `{server}`, `{host}` (the virtual host), `{online}` and
 //! `{max}` (of the answer), `{players}` (on this server through this proxy).
 //! Times are in UTC; a span may go over midnight, and the first that fits
 //! decides. `offline` is for answers that no backend gave; without it those
