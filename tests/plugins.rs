@@ -19,10 +19,13 @@ use infrarust::plugin::{
 };
 use infrarust::protocol::handshake::Intent;
 
+#[path = "plugins/another.rs"]
+mod another;
 #[path = "plugins/frozen.rs"]
 mod frozen;
 #[path = "plugins/hostile.rs"]
 mod hostile;
+
 // ------------------------------------------------------------------ building
 
 /// Builds a plugin, and gives a copy of it that stays.
@@ -251,17 +254,6 @@ fn hook_futures_are_send() {
     is_send(hooks.route_select(&client, &player, |_| true));
 }
 
-/// Timers and tasks of a plugin's own tokio, which is another version than
-/// ours, work in futures that we poll.
-#[tokio::test]
-async fn a_plugin_may_bring_its_own_runtime() {
-    let file = build("tests/plugins/runtime", "infrarust_test_runtime", &[]);
-    let (host, _folder) = load(vec![spec("timed", &file, "")]);
-    assert!(host.states()[0].manifest.has_runtime);
-    assert_eq!(text(login(&lobby(&host), "Steve").await), "not you, Steve");
-    host.reload(Vec::new(), None).unwrap();
-}
-
 /// Events of a plugin arrive with its name in the target, their fields, and no
 /// line breaks of the plugin.
 #[tokio::test]
@@ -337,39 +329,6 @@ async fn shipped_plugins_work() {
 /// A library that was built before.
 fn host_file(library: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugins-0-lib{library}.so"))
-}
-
-/// A plugin of the nightly compiler, which lays out all Rust types at random,
-/// works in this host: nothing but C tables crosses.
-#[tokio::test]
-#[ignore = "needs the nightly toolchain"]
-async fn another_compiler_changes_nothing() {
-    let mut cargo = Command::new("rustup");
-    cargo
-        .args(["run", "nightly", "cargo"])
-        .env("RUSTFLAGS", "-Zrandomize-layout");
-    for variable in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
-        cargo.env_remove(variable);
-    }
-    let file = build_with(
-        cargo,
-        "nightly",
-        "tests/plugins/sample",
-        "infrarust_test_sample",
-        &[],
-    );
-    let (host, _folder) = load(vec![spec("nightly", &file, "tag = 'n'")]);
-    let hooks = lobby(&host);
-    assert_eq!(text(login(&hooks, "Wait").await), "waited");
-    assert!(login(&hooks, "Panic").await.unwrap_err().is_failure);
-    let seen = hooks.handshake_rewrite(&client("a"), "b").unwrap();
-    assert_eq!(seen.as_deref(), Some("n.b"));
-    eventually("the task ticks", || {
-        host.metrics()
-            .iter()
-            .any(|m| m.name == "ticks" && m.value > 0)
-    })
-    .await;
 }
 
 // ------------------------------------------------------------------ failures

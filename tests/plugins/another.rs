@@ -1,0 +1,192 @@
+//! Plugins of other compilers: nothing but C tables crosses, so that neither the
+//! layout of Rust types, nor the allocator, nor the runtime has to be the same.
+
+use super::*;
+
+/// How a build differs from that of the host.
+struct Build {
+    name: String,
+    rustc: Option<PathBuf>,
+    is_random: bool,
+}
+
+impl Build {
+    /// The seed is fixed, so that a red run can be had again.
+    const SEED: u32 = 20_250_613;
+
+    fn library(&self, folder: &str, library: &str) -> PathBuf {
+        let mut cargo = Command::new(env!("CARGO"));
+        for variable in ["RUSTC", "RUSTC_WRAPPER", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+            cargo.env_remove(variable);
+        }
+        if let Some(rustc) = &self.rustc {
+            cargo.env("RUSTC", rustc);
+        }
+        if self.is_random {
+            // Unstable options on whatever compiler it is.
+            cargo.env("RUSTC_BOOTSTRAP", "1");
+            let seed = Self::SEED;
+            cargo.env(
+                "RUSTFLAGS",
+                format!("-Zrandomize-layout -Zlayout-seed={seed}"),
+            );
+        }
+        build_with(cargo, &format!("other-{}", self.name), folder, library, &[])
+    }
+}
+
+fn version(rustc: &Path) -> Option<String> {
+    let output = Command::new(rustc).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && text.starts_with("rustc ")).then(|| text.trim().to_owned())
+}
+
+/// Compilers on this machine that are not the host's: the nightly one of rustup,
+/// and the one of the system.
+fn others() -> Vec<(String, PathBuf)> {
+    let own = version(Path::new(env!("CARGO")).with_file_name("rustc").as_path());
+    let nightly = Command::new("rustup")
+        .args(["which", "--toolchain", "nightly", "rustc"])
+        .output();
+    let nightly = nightly
+        .ok()
+        .filter(|output| output.status.success())
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map(|path| PathBuf::from(path.trim()));
+    let system = Some(PathBuf::from("/usr/bin/rustc"));
+    let is_new_enough = |text: &str| {
+        let number = text.split(' ').nth(1).unwrap_or_default();
+        let version = semver::Version::parse(number).ok();
+        // `rust-version` of the plugin API; a nightly comes before its release.
+        version.is_some_and(|version| (version.major, version.minor) >= (1, 88))
+    };
+    let candidates = [("nightly", nightly), ("system", system)];
+    let found = candidates.into_iter().filter_map(|(name, rustc)| {
+        let rustc = rustc?;
+        let text = version(&rustc)?;
+        (Some(&text) != own.as_ref() && is_new_enough(&text)).then(|| {
+            println!("{name}: {text}");
+            (name.to_owned(), rustc)
+        })
+    });
+    found.collect()
+}
+
+/// The plugin with everything of its own, and the one with every hook.
+async fn runs(build: &Build) {
+    let file = build.library("tests/plugins/runtime", "infrarust_test_runtime");
+    let (lines, guard) = hostile::Lines::collect("warn");
+    let (host, _folder) = load(vec![spec("timed", &file, "")]);
+    assert!(host.states()[0].manifest.has_runtime);
+    let hooks = lobby(&host);
+    let rewritten = hooks.handshake_rewrite(&client("a"), "b").unwrap();
+    assert_eq!(rewritten.as_deref(), Some("other.b"));
+    let status = hooks.status_respond(&client("a"), true, "{}").await;
+    assert_eq!(status.unwrap().as_deref(), Some("{\"was\":{}}"));
+    assert_eq!(text(login(&hooks, "Steve").await), "not you, Steve");
+    let logged = lines.text();
+    let event = "plugin::timed::infrarust_test_runtime: asked name=\"Steve\" odd=true";
+    assert!(logged.contains(event), "{logged}");
+    assert!(login(&hooks, "Panic").await.unwrap_err().is_failure);
+    let panicked = "plugin `timed`: panicked: `boom in lobby`";
+    assert!(lines.text().contains(panicked), "{}", lines.text());
+    drop(guard);
+    host.reload(Vec::new(), None).unwrap();
+
+    let file = build.library("tests/plugins/sample", "infrarust_test_sample");
+    let (host, _folder) = load(vec![spec("sample", &file, "tag = 'n'")]);
+    let hooks = lobby(&host);
+    assert_eq!(text(login(&hooks, "Wait").await), "waited");
+    assert_eq!(text(login(&hooks, "Eve").await), "n says no");
+    for name in ["Panic", "Error", "Never", "Huge"] {
+        assert!(login(&hooks, name).await.unwrap_err().is_failure, "{name}");
+    }
+    let seen = hooks.handshake_rewrite(&client("a"), "b").unwrap();
+    assert_eq!(seen.as_deref(), Some("n.b"));
+    assert_eq!(
+        hooks.handshake_rewrite(&client("bomb"), "b").unwrap(),
+        None,
+        "a payload that panics when it is dropped stays in the plugin"
+    );
+    eventually("the task ticks", || {
+        let metrics = host.metrics();
+        metrics.iter().any(|m| m.name == "ticks" && m.value > 0)
+    })
+    .await;
+}
+
+/// All Rust types of the plugin are laid out at random, its allocator and its
+/// tokio are others.
+#[tokio::test]
+async fn types_may_be_laid_out_at_random() {
+    runs(&Build {
+        name: "random".to_owned(),
+        rustc: None,
+        is_random: true,
+    })
+    .await;
+}
+
+/// Whichever other compilers are here. `INFRARUST_OTHER_COMPILER=required` wants
+/// one at least.
+#[tokio::test]
+async fn another_compiler_changes_nothing() {
+    let others = others();
+    if others.is_empty() {
+        let is_required = std::env::var("INFRARUST_OTHER_COMPILER").as_deref() == Ok("required");
+        assert!(!is_required, "there is no other compiler");
+        eprintln!("skipped: there is no other compiler than the host's");
+    }
+    for (name, rustc) in others {
+        let rustc = Some(rustc);
+        runs(&Build {
+            name,
+            rustc,
+            is_random: true,
+        })
+        .await;
+    }
+}
+
+fn own() -> PathBuf {
+    build("tests/plugins/runtime", "infrarust_test_runtime", &[])
+}
+
+/// A plugin that wants two thousand tasks gets as many as there are places, is
+/// told so, and keeps working; when it ends, so do they.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_are_bounded() {
+    let (host, _folder) = load(vec![spec("timed", &own(), "")]);
+    let hooks = lobby(&host);
+    assert_eq!(text(login(&hooks, "Flood").await), "1024");
+    assert_eq!(text(login(&hooks, "Flood").await), "0");
+    assert_eq!(text(login(&hooks, "Steve").await), "not you, Steve");
+    host.reload(Vec::new(), None).unwrap();
+}
+
+/// A plugin that loops holds its worker and is named; another worker serves
+/// others meanwhile. One that leaks does no harm at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_looping_plugin_is_named() {
+    let (host, _folder) = load(vec![
+        spec("timed", &own(), ""),
+        spec("sample", sample(), "tag = 'a'"),
+    ]);
+    let (bad, good) = (
+        Arc::new(host.hooks(["timed"].into_iter(), Mode::ZeroCopy)),
+        host.hooks(["sample"].into_iter(), Mode::ZeroCopy),
+    );
+    for _ in 0..8 {
+        assert_eq!(login(&bad, "Leak").await, Ok(()));
+    }
+    let looping = Arc::clone(&bad);
+    let looping = tokio::spawn(async move { login(&looping, "Spin").await });
+    let start = Instant::now();
+    assert_eq!(text(login(&good, "Wait").await), "waited");
+    assert!(start.elapsed() < Duration::from_millis(400));
+    assert_eq!(looping.await.unwrap(), Ok(()));
+    eventually("the watchdog has counted it", || {
+        host.states()[0].counts.stalls == 1
+    })
+    .await;
+}
