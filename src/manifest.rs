@@ -11,13 +11,19 @@ use infrarust_plugin_abi::{
     NOTE_TYPE, Version, capabilities_in, flag, key,
 };
 use object::Endianness;
-use object::elf::{ET_DYN, FileHeader64, PT_LOAD};
-use object::read::elf::{FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _};
+use object::elf::{DF_1_PIE, DT_FLAGS_1, ET_DYN, FileHeader64, PT_LOAD};
+use object::read::elf::{
+    Dyn as _, FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _,
+};
 use semver::VersionReq;
 use thiserror::Error;
 
 use crate::capability::{Offer, Reason, offer};
 use crate::mode::Mode;
+
+pub mod glibc;
+
+use glibc::Glibc;
 
 /// The ELF machine that this program is built for, and its name (`elf(5)`,
 /// `e_machine`).
@@ -206,6 +212,17 @@ pub enum Refusal {
         /// `e_type`.
         found: u16,
     },
+    /// An ELF file that is run, not loaded.
+    #[error("it is a program, and a plugin is a shared library")]
+    Program,
+    /// A newer C library.
+    #[error("it needs glibc {needed} or newer, and this system has {here}")]
+    Glibc {
+        /// In the file.
+        needed: Glibc,
+        /// Here.
+        here: Glibc,
+    },
     /// Another machine.
     #[error("it is built for {}, and this proxy runs on {}", machine(*found), machine(*host))]
     Machine {
@@ -308,7 +325,11 @@ impl Refusal {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Refusal::NotElf { .. } | Refusal::NotLibrary { .. } => {
+            Refusal::Glibc { here, .. } => format!(
+                "build the plugin on a system with glibc {here} or older, or run the proxy on a \
+                 newer one"
+            ),
+            Refusal::NotElf { .. } | Refusal::NotLibrary { .. } | Refusal::Program => {
                 "build the plugin with `crate-type = [\"cdylib\"]` on Linux".to_owned()
             }
             Refusal::Machine { host, .. } => {
@@ -387,7 +408,13 @@ fn shown(text: &str) -> String {
 /// A [`Refusal`] when the file must not be loaded: it is no plugin, damaged,
 /// for another machine or API, or would end the proxy when it panics.
 pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
-    descriptor(file).and_then(parse)
+    let manifest = descriptor(file).and_then(parse)?;
+    // Last, because it is about the system: what the plugin itself does wrong
+    // is said first.
+    match (glibc::needed(file), glibc::here()) {
+        (Some(needed), Some(here)) if needed > here => Err(Refusal::Glibc { needed, here }),
+        _ => Ok(manifest),
+    }
 }
 
 /// Finds the descriptor of the note, and checks that the file is whole.
@@ -440,6 +467,19 @@ pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
     let sections_end = table_end(header.e_shoff(endian), entries, bytes);
     if let Some(end) = ends.chain([sections_end]).find(|end| *end > file_bytes) {
         return Err(Refusal::Truncated { end, file_bytes });
+    }
+
+    // A program that can lie anywhere looks like a library; the loader refuses it.
+    let is_program = segments.iter().any(|segment| {
+        let entries = segment.dynamic(endian, file).ok().flatten();
+        let mut entries = entries.unwrap_or_default().iter();
+        entries.any(|entry| {
+            entry.d_tag(endian) == u64::from(DT_FLAGS_1)
+                && entry.d_val(endian) & u64::from(DF_1_PIE) != 0
+        })
+    });
+    if is_program {
+        return Err(Refusal::Program);
     }
 
     // Segments first: they stay when a library is stripped of its headers.

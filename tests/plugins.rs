@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use infrarust::config::model::{Document, OnFailure};
-use infrarust::manifest;
 use infrarust::mode::Mode;
 use infrarust::plugin::{
     Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Problem, ProblemKind, Refusal,
@@ -21,6 +20,8 @@ use infrarust::protocol::handshake::Intent;
 
 #[path = "plugins/another.rs"]
 mod another;
+#[path = "plugins/files.rs"]
+mod files;
 #[path = "plugins/frozen.rs"]
 mod frozen;
 #[path = "plugins/hostile.rs"]
@@ -443,136 +444,6 @@ async fn a_start_can_fail() {
             "it did not start: panicked: `no start today` at tests/plugins/sample/src/lib.rs:"
         ),
         "{problem}"
-    );
-}
-
-// --------------------------------------------------------------- wrong files
-
-/// The sample with some bytes changed wherever they stand.
-fn changed(folder: &Path, from: &[u8], to: &[u8]) -> PathBuf {
-    assert_eq!(from.len(), to.len());
-    let mut bytes = std::fs::read(sample()).unwrap();
-    let places: Vec<usize> = (0..bytes.len() - from.len())
-        .filter(|at| bytes[*at..].starts_with(from))
-        .collect();
-    assert!(!places.is_empty());
-    for at in places {
-        bytes[at..at + to.len()].copy_from_slice(to);
-    }
-    write(folder, &bytes)
-}
-
-fn write(folder: &Path, bytes: &[u8]) -> PathBuf {
-    let path = folder.join("libwrong.so");
-    std::fs::write(&path, bytes).unwrap();
-    path
-}
-
-/// Every wrong file is refused with the reason, and none takes the proxy with it.
-#[tokio::test]
-async fn wrong_files_are_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    let good = std::fs::read(sample()).unwrap();
-    let why = |path: &Path| {
-        let problem = refused(spec("wrong", path, "tag = 'a'"));
-        assert!(!problem.kind.help().is_empty());
-        problem.kind.to_string()
-    };
-
-    assert_eq!(
-        why(&folder.join("nothing.so")),
-        "it cannot be read: there is no such file"
-    );
-    assert_eq!(
-        why(&write(folder, b"hello")),
-        "it is not a 64-bit ELF shared library (it starts with 68 65 6c 6c)"
-    );
-    let cut = why(&write(folder, &good[..good.len() / 2]));
-    assert!(
-        cut.starts_with("it is truncated: its headers lead to byte"),
-        "{cut}"
-    );
-    let mut other = good.clone();
-    other[18] = 40;
-    assert_eq!(
-        why(&write(folder, &other)),
-        format!(
-            "it is built for arm, and this proxy runs on {}",
-            std::env::consts::ARCH
-        )
-    );
-    assert_eq!(
-        why(&changed(
-            folder,
-            b"infrarust\0\0\0\x01",
-            b"infrarusT\0\0\0\x01"
-        )),
-        "it has no plugin manifest"
-    );
-
-    let descriptor = manifest::descriptor(&good).unwrap();
-    let at = descriptor.as_ptr().addr() - good.as_ptr().addr();
-    let patched = |offset: usize, byte: u8| {
-        let mut bytes = good.clone();
-        bytes[at + offset] = byte;
-        write(folder, &bytes)
-    };
-    assert_eq!(
-        why(&patched(0, 9)),
-        "its manifest has format 9, and this proxy knows format 1"
-    );
-    assert_eq!(
-        why(&patched(2, 7)),
-        "it is built with plugin API 7.1, and this proxy offers 0.1.0"
-    );
-    // `wants` away from bits and text: the manifest is sound, the code says otherwise.
-    let mut lying = good.clone();
-    lying[at + 24..at + 32].fill(0);
-    let key = b"wants=packet.inject\0";
-    let text = lying[at..at + descriptor.len()]
-        .windows(key.len())
-        .position(|w| w == key)
-        .unwrap();
-    lying[at + text] = b'x';
-    assert_eq!(
-        why(&write(folder, &lying)),
-        "its manifest and its code disagree about wants: bits 0x0 and packet.inject"
-    );
-
-    let symbol = why(&changed(
-        folder,
-        b"\0infrarust_plugin_entry_v1\0",
-        b"\0infrarust_plugin_entry_v0\0",
-    ));
-    assert!(
-        symbol.starts_with("it cannot be loaded:") && symbol.contains("undefined symbol"),
-        "{symbol}"
-    );
-    let library = why(&changed(folder, b"\0libc.so.6\0", b"\0libq.so.6\0"));
-    assert!(
-        library.contains("libq.so.6: cannot open shared object file"),
-        "{library}"
-    );
-
-    let abort = build(
-        "tests/plugins/sample",
-        "infrarust_test_sample",
-        &["-C", "panic=abort"],
-    );
-    assert_eq!(
-        why(&abort),
-        "it is built with `panic = \"abort\"`: a panic in it would end the proxy"
-    );
-    let pinned = Spec {
-        sha256: Some([7; 32]),
-        ..spec("pinned", sample(), "tag = 'a'")
-    };
-    assert!(
-        refused(pinned)
-            .kind
-            .to_string()
-            .contains("the configuration pins 0707")
     );
 }
 

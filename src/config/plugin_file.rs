@@ -48,6 +48,7 @@ impl PluginFileError {
             PluginFileError::Manifest(refusal) => match refusal {
                 Refusal::NotElf { .. }
                 | Refusal::NotLibrary { .. }
+                | Refusal::Program
                 | Refusal::Headers(_)
                 | Refusal::Truncated { .. } => Code::PluginFile,
                 Refusal::NoManifest
@@ -57,6 +58,7 @@ impl PluginFileError {
                 | Refusal::Value { .. }
                 | Refusal::Disagree { .. } => Code::PluginManifest,
                 Refusal::Machine { .. }
+                | Refusal::Glibc { .. }
                 | Refusal::Format { .. }
                 | Refusal::Api { .. }
                 | Refusal::Requires { .. }

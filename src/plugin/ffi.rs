@@ -108,7 +108,7 @@ pub(super) fn open(sealed: Sealed, manifest: &Manifest) -> Result<Image, ImageEr
     let file = ManuallyDrop::new(sealed.file);
     // SAFETY: the symbol has this type, as its name with its version says.
     let symbol = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL.as_bytes()) };
-    let entry = symbol.map_err(|error| load_error(&error))?;
+    let entry = symbol.map_err(|_| lies("the entry", ENTRY_SYMBOL, "no such symbol"))?;
     // SAFETY: the function only returns a constant.
     let entry = unsafe { entry() };
     let (plugin, hooks) = judge(entry, manifest)?;

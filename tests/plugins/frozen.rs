@@ -60,7 +60,10 @@ async fn asked_everything(file: &Path) {
     );
     let (host, folder) = load(vec![spec("everything", file, "word = 'w'")]);
     let manifest = &host.states()[0].manifest;
-    assert_eq!(manifest.hooks.iter().count(), manifest::HOOKS.len());
+    assert_eq!(
+        manifest.hooks.iter().count(),
+        infrarust::manifest::HOOKS.len()
+    );
     let hooks = lobby(&host);
     let here = client("a.example");
     let stranger = Client {

@@ -3,7 +3,7 @@
 
 use super::*;
 
-fn hostile() -> &'static Path {
+pub(super) fn hostile() -> &'static Path {
     static HOSTILE: OnceLock<PathBuf> = OnceLock::new();
     HOSTILE.get_or_init(|| build("tests/plugins/hostile", "infrarust_test_hostile", &[]))
 }
@@ -199,7 +199,7 @@ async fn entries_are_checked() {
     let patched = |which: u8| {
         let mut bytes = good.clone();
         bytes[at] = which;
-        write(folder.path(), &bytes)
+        files::write(folder.path(), &bytes)
     };
     let why = |which: u8| {
         let problem = refused(spec("hostile", &patched(which), ""));
