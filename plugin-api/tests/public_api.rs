@@ -90,3 +90,10 @@ fn the_api_is_written_down() {
 fn the_abi_is_written_down() {
     holds("infrarust-plugin-abi", &[], "abi/public-api.txt");
 }
+
+/// Both crates carry one number.
+#[test]
+fn both_crates_have_one_version() {
+    let version = infrarust_plugin_api::API_VERSION.to_string();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
