@@ -37,6 +37,11 @@ pub trait Plugin: Sized + Send + Sync + 'static {
 /// - **Cancellation**: the future is dropped when the deadline is over, when the
 ///   proxy stops, and when a client that wants to join leaves.
 /// - **On failure**: the client is refused, unless `on_failure = "continue"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `ConnectionDecide` and does not have it",
+    label = "no `ConnectionDecide`",
+    note = "write `impl ConnectionDecide for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 #[async_trait]
 pub trait ConnectionDecide: Plugin {
     /// Decides.
@@ -57,6 +62,11 @@ pub trait ConnectionDecide: Plugin {
 /// - **Order**: as in the configuration, each sees what the one before chose.
 /// - **Cancellation**: none; the call is short.
 /// - **On failure**: the host stays as it was, unless `on_failure = "deny"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `HandshakeRewrite` and does not have it",
+    label = "no `HandshakeRewrite`",
+    note = "write `impl HandshakeRewrite for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 pub trait HandshakeRewrite: Plugin {
     /// Chooses.
     ///
@@ -75,6 +85,11 @@ pub trait HandshakeRewrite: Plugin {
 /// - **Order**: as in the configuration, each sees what the one before chose.
 /// - **Cancellation**: as for [`ConnectionDecide`].
 /// - **On failure**: the answer stays as it was, unless `on_failure = "deny"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `StatusRespond` and does not have it",
+    label = "no `StatusRespond`",
+    note = "write `impl StatusRespond for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 #[async_trait]
 pub trait StatusRespond: Plugin {
     /// Answers.
@@ -94,6 +109,11 @@ pub trait StatusRespond: Plugin {
 /// - **Order**: as in the configuration; the first refusal wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
 /// - **On failure**: the player is refused, unless `on_failure = "continue"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `LoginDecide` and does not have it",
+    label = "no `LoginDecide`",
+    note = "write `impl LoginDecide for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 #[async_trait]
 pub trait LoginDecide: Plugin {
     /// Decides.
@@ -113,6 +133,11 @@ pub trait LoginDecide: Plugin {
 /// - **Order**: as in the configuration; the first choice wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
 /// - **On failure**: the server stays as it was, unless `on_failure = "deny"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `RouteSelect` and does not have it",
+    label = "no `RouteSelect`",
+    note = "write `impl RouteSelect for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 #[async_trait]
 pub trait RouteSelect: Plugin {
     /// Chooses.
@@ -132,6 +157,11 @@ pub trait RouteSelect: Plugin {
 /// - **Order**: as in the configuration; all are told.
 /// - **Cancellation**: none; the call is short.
 /// - **On failure**: the session goes on; `on_failure` changes nothing.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `SessionObserve` and does not have it",
+    label = "no `SessionObserve`",
+    note = "write `impl SessionObserve for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
 pub trait SessionObserve: Plugin {
     /// Takes note.
     ///

@@ -59,6 +59,17 @@
 //! deadline, or answers with something that cannot be used. The operator can
 //! choose otherwise with `on_failure`.
 //!
+//! # What comes with the packet stage
+//!
+//! `PacketInspect`, `PacketModify`, `PacketInject`, `PlayerMessage`,
+//! `ServerSwitch`, `PlayerCommand` and `IdentityVerified` have their names and
+//! their places in the matrix, and can be written into `needs` and `wants`
+//! today. In `needs` they keep a plugin off the servers whose mode can never
+//! give them, at `infrarust check`; in `wants` they are a warning there. Nothing
+//! more: they have no trait, so that `hooks: [PacketInspect]` does not compile,
+//! and no service yet, so that [`Host::grant`] gives `None` in every mode. What
+//! `may` of a context tells is what declaration and mode would allow.
+//!
 //! # Threads
 //!
 //! There is one instance of a plugin per configuration, shared by all workers:

@@ -1,0 +1,122 @@
+//! What an author reads who has forgotten a declaration: our own lines of the
+//! compiler's message, word for word.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+/// A plugin of a few lines, checked by the compiler: whether it is accepted, and
+/// what is said.
+fn check(name: &str, new: &str, lists: &str) -> (bool, String) {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = tmp.join("declare").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let api = env!("CARGO_MANIFEST_DIR");
+    std::fs::write(
+        folder.join("Cargo.toml"),
+        format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [workspace]\n[lib]\npath = \"lib.rs\"\ncrate-type = [\"cdylib\"]\n\
+             [dependencies]\ninfrarust-plugin-api = {{ path = '{api}' }}\n"
+        ),
+    )
+    .unwrap();
+    std::fs::write(
+        folder.join("lib.rs"),
+        format!(
+            "#![forbid(unsafe_code)]
+use infrarust_plugin_api::prelude::*;
+#[derive(Deserialize)]
+#[serde(crate = \"infrarust_plugin_api::serde\")]
+struct Config {{}}
+struct Greeter;
+impl Plugin for Greeter {{
+    type Config = Config;
+    fn new(_: Config, host: &Host<Self>) -> Result<Self> {{
+        {new}
+        Ok(Greeter)
+    }}
+}}
+export_plugin! {{ plugin: Greeter, name: \"greeter\", {lists} }}
+"
+        ),
+    )
+    .unwrap();
+    // The versions of the workspace, so that nothing is fetched.
+    let lock = Path::new(api).with_file_name("Cargo.lock");
+    std::fs::copy(lock, folder.join("Cargo.lock")).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .current_dir(&folder)
+        .args(["check", "--quiet", "--offline", "--color", "never"])
+        .arg("--target-dir")
+        .arg(tmp.join("declare/target"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.success(), said)
+}
+
+/// The message without the compiler's own lines in between.
+fn has_all(said: &str, lines: &[&str]) {
+    let mut rest = said;
+    for line in lines {
+        let at = rest
+            .find(line)
+            .unwrap_or_else(|| panic!("no `{line}` in its place in:\n{said}"));
+        rest = &rest[at + line.len()..];
+    }
+}
+
+/// A service that was not declared does not compile, and the message says what
+/// to write; in `needs` or `wants` it compiles.
+#[test]
+fn an_undeclared_capability_is_named() {
+    let grant = "let _ = host.grant::<capability::PacketInject>();";
+    let (is_accepted, said) = check("undeclared", grant, "hooks: []");
+    assert!(!is_accepted);
+    has_all(
+        &said,
+        &[
+            "error[E0277]: the plugin `Greeter` did not declare the capability \
+             `infrarust_plugin_api::capability::PacketInject`",
+            "lib.rs:10",
+            "not declared",
+            "= note: add it to `needs: [...]` in `export_plugin!` (or to `wants: [...]`, if the \
+             plugin can do without); the proxy then holds it against the mode of each server",
+        ],
+    );
+    for list in ["needs", "wants"] {
+        let lists = format!("hooks: [], {list}: [PacketInject]");
+        let (is_accepted, said) = check("declared", grant, &lists);
+        assert!(is_accepted, "{said}");
+    }
+}
+
+/// A hook that is listed and not implemented does not compile either, nor does
+/// one of the packet stage, whose trait is not there yet.
+#[test]
+fn a_hook_without_its_trait_is_named() {
+    let (is_accepted, said) = check("listed", "let _ = host;", "hooks: [LoginDecide]");
+    assert!(!is_accepted);
+    has_all(
+        &said,
+        &[
+            "error[E0277]: the plugin `Greeter` lists the hook `LoginDecide` and does not have it",
+            "lib.rs:14",
+            "no `LoginDecide`",
+            "= note: write `impl LoginDecide for Greeter`, or take it out of `hooks: [...]` in \
+             `export_plugin!`",
+        ],
+    );
+    let (is_accepted, said) = check("later", "let _ = host;", "hooks: [PacketInspect]");
+    assert!(!is_accepted);
+    has_all(
+        &said,
+        &[
+            "error[E0425]: cannot find function",
+            "`PacketInspect`",
+            "lib.rs:14",
+        ],
+    );
+}
