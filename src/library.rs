@@ -1,11 +1,14 @@
 //! Where a library runs, as its file tells: the libraries it needs, the C
 //! library it was linked with, the compilers that made it. Runs nothing of it.
 //!
-//! It is apart from [`manifest`](crate::manifest), whose answers decide: what
-//! stands here only helps people, and a file that lies about it harms nobody.
+//! It is apart from [`manifest`](crate::manifest), which is about the plugin and
+//! not about the system. But for the glibc, which is held against the one that
+//! is here before the loader is asked, what stands here only helps people; and a
+//! file that lies about it harms nobody: the loader has the last word.
 
 use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64};
@@ -75,6 +78,19 @@ pub fn read(file: &[u8]) -> Library {
 /// where it is no glibc, or where that cannot be found out.
 #[must_use]
 pub fn glibc_of_this_system() -> Option<Glibc> {
+    // It stays the same as long as the process.
+    static HERE: OnceLock<Option<Glibc>> = OnceLock::new();
+    *HERE.get_or_init(find_glibc)
+}
+
+/// The newest glibc whose symbols a library uses; as [`Library::glibc`].
+#[must_use]
+pub fn glibc_needed(file: &[u8]) -> Option<Glibc> {
+    let (endian, sections) = sections(file)?;
+    newest_needed(file, endian, &sections)
+}
+
+fn find_glibc() -> Option<Glibc> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     // The path is the sixth column (`proc_pid_maps(5)`), and may have spaces.
     let mut paths = maps

@@ -21,10 +21,6 @@ use thiserror::Error;
 use crate::capability::{Offer, Reason, offer};
 use crate::mode::Mode;
 
-pub mod glibc;
-
-use glibc::Glibc;
-
 /// The ELF machine that this program is built for, and its name (`elf(5)`,
 /// `e_machine`).
 #[cfg(target_arch = "x86_64")]
@@ -215,14 +211,6 @@ pub enum Refusal {
     /// An ELF file that is run, not loaded.
     #[error("it is a program, and a plugin is a shared library")]
     Program,
-    /// A newer C library.
-    #[error("it needs glibc {needed} or newer, and this system has {here}")]
-    Glibc {
-        /// In the file.
-        needed: Glibc,
-        /// Here.
-        here: Glibc,
-    },
     /// Another machine.
     #[error("it is built for {}, and this proxy runs on {}", machine(*found), machine(*host))]
     Machine {
@@ -325,10 +313,6 @@ impl Refusal {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Refusal::Glibc { here, .. } => format!(
-                "build the plugin on a system with glibc {here} or older, or run the proxy on a \
-                 newer one"
-            ),
             Refusal::NotElf { .. } | Refusal::NotLibrary { .. } | Refusal::Program => {
                 "build the plugin with `crate-type = [\"cdylib\"]` on Linux".to_owned()
             }
@@ -408,13 +392,7 @@ fn shown(text: &str) -> String {
 /// A [`Refusal`] when the file must not be loaded: it is no plugin, damaged,
 /// for another machine or API, or would end the proxy when it panics.
 pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
-    let manifest = descriptor(file).and_then(parse)?;
-    // Last, because it is about the system: what the plugin itself does wrong
-    // is said first.
-    match (glibc::needed(file), glibc::here()) {
-        (Some(needed), Some(here)) if needed > here => Err(Refusal::Glibc { needed, here }),
-        _ => Ok(manifest),
-    }
+    descriptor(file).and_then(parse)
 }
 
 /// Finds the descriptor of the note, and checks that the file is whole.

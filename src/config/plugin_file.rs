@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::files::{self, Unreadable};
 use crate::diagnostic::Code;
+use crate::library::{self, Glibc};
 use crate::manifest::{self, Manifest, Refusal};
 
 /// The largest plugin in bytes. A release build takes one to ten megabytes, a
@@ -37,6 +38,14 @@ pub enum PluginFileError {
     /// The manifest refuses.
     #[error(transparent)]
     Manifest(#[from] Refusal),
+    /// It comes from a newer system; the loader would say so in its own words.
+    #[error("it needs glibc {needed} or newer, and this system has {here}")]
+    Glibc {
+        /// In the file.
+        needed: Glibc,
+        /// Here.
+        here: Glibc,
+    },
 }
 
 impl PluginFileError {
@@ -45,6 +54,7 @@ impl PluginFileError {
     pub fn code(&self) -> Code {
         match self {
             PluginFileError::Read(_) | PluginFileError::Pin { .. } => Code::PluginFile,
+            PluginFileError::Glibc { .. } => Code::PluginIncompatible,
             PluginFileError::Manifest(refusal) => match refusal {
                 Refusal::NotElf { .. }
                 | Refusal::NotLibrary { .. }
@@ -58,7 +68,6 @@ impl PluginFileError {
                 | Refusal::Value { .. }
                 | Refusal::Disagree { .. } => Code::PluginManifest,
                 Refusal::Machine { .. }
-                | Refusal::Glibc { .. }
                 | Refusal::Format { .. }
                 | Refusal::Api { .. }
                 | Refusal::Requires { .. }
@@ -83,6 +92,10 @@ impl PluginFileError {
                     .to_owned()
             }
             PluginFileError::Manifest(refusal) => refusal.help(),
+            PluginFileError::Glibc { here, .. } => format!(
+                "build the plugin on a system with glibc {here} or older, or run the proxy on a \
+                 newer one"
+            ),
         }
     }
 }
@@ -96,12 +109,31 @@ pub struct Judged {
     pub manifest: Manifest,
 }
 
-/// Reads and judges a file.
+/// Reads and judges a file: whether it would run in this process.
 ///
 /// # Errors
 ///
 /// See [`PluginFileError`].
 pub fn judge(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
+    let judged = examine(path, pin)?;
+    // Last, because it is about the system: what the plugin itself does wrong
+    // is said first.
+    let (needed, here) = (
+        library::glibc_needed(&judged.bytes),
+        library::glibc_of_this_system(),
+    );
+    match (needed, here) {
+        (Some(needed), Some(here)) if needed > here => Err(PluginFileError::Glibc { needed, here }),
+        _ => Ok(judged),
+    }
+}
+
+/// Reads and judges a file, as far as the file alone tells.
+///
+/// # Errors
+///
+/// See [`PluginFileError`]; never [`PluginFileError::Glibc`].
+pub fn examine(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
     let bytes = files::read(path, PLUGIN_BYTES_MAX).map_err(|problem| {
         PluginFileError::Read(match problem {
             Unreadable::Io(error) => files::plain(&error),

@@ -2,8 +2,7 @@
 //! the plugin, what is wrong, both values and the cure, and none takes the proxy
 //! with it.
 
-use infrarust::manifest;
-use infrarust::manifest::glibc;
+use infrarust::{library, manifest};
 
 use super::*;
 
@@ -331,7 +330,10 @@ async fn files_that_cannot_be_loaded() {
 async fn files_that_need_a_newer_glibc() {
     let folder = tempfile::tempdir().unwrap();
     let good = std::fs::read(sample()).unwrap();
-    let (needed, here) = (glibc::needed(&good).unwrap(), glibc::here().unwrap());
+    let (needed, here) = (
+        library::glibc_needed(&good).unwrap(),
+        library::glibc_of_this_system().unwrap(),
+    );
     assert!(needed <= here);
     let older = format!("\0GLIBC_{needed}\0");
     let newer = format!("\0GLIBC_{:0<1$}\0", "9.9", needed.to_string().len());

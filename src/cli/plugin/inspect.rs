@@ -38,7 +38,7 @@ pub(super) fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
-    match (plugin_file::judge(file, None), format) {
+    match (plugin_file::examine(file, None), format) {
         (Ok(judged), Format::Text) => write!(out, "{}", Inspected::of(file, &judged).to_text())?,
         (Ok(judged), Format::Json) => {
             writeln!(out, "{:#}", Inspected::of(file, &judged).to_json())?;
@@ -78,7 +78,9 @@ fn help(error: &PluginFileError) -> String {
             "name the library that `cargo build` has made, such as `target/release/libNAME.so`"
                 .to_owned()
         }
-        PluginFileError::Pin { .. } | PluginFileError::Manifest(_) => error.help(),
+        PluginFileError::Pin { .. }
+        | PluginFileError::Manifest(_)
+        | PluginFileError::Glibc { .. } => error.help(),
     }
 }
 
