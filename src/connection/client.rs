@@ -229,7 +229,7 @@ pub(super) async fn send_off(mut stream: TcpStream, last_words: &[u8]) {
     let conversation = async {
         stream.write_all(last_words).await?;
         stream.shutdown().await?;
-        let mut heard = [0; READ_BYTES];
+        let mut heard = vec![0; READ_BYTES];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
             match stream.read(&mut heard).await? {

@@ -170,7 +170,14 @@ impl Admitted {
         counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
 
         if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
-            match guard::watch(&mut client, &mut backend, opening.dialect(), &counters).await {
+            // In a box: its buffers are room that other modes need not carry about.
+            let watch = Box::pin(guard::watch(
+                &mut client,
+                &mut backend,
+                opening.dialect(),
+                &counters,
+            ));
+            match watch.await {
                 Ok(Watched::Good) => {}
                 Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
                 Ok(Watched::Broken(promise)) => {
