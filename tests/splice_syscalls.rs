@@ -9,12 +9,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{self, Counters, End, Forwarder, Limits, Session, Side};
+use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, Side};
 use tokio_util::sync::CancellationToken;
 
 /// Names the peers' address to the child; absent in the parent.
@@ -65,7 +66,7 @@ fn child_relays_one_session() {
             counters: Arc::new(Counters::default()),
             stop: CancellationToken::new(),
         };
-        let forwarder = forward::select(relay).0;
+        let forwarder = Forwarders::start(NonZeroUsize::MIN).unwrap().select(relay);
         tokio::spawn(async move { forwarder.forward(session).await })
             .await
             .unwrap()

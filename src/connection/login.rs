@@ -15,7 +15,7 @@ use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostForwarding, HostTail,
     ServerConfig, ServerKind,
 };
-use crate::forward::{self, Counters, Direction, End, Forwarder, Limits, Session as Relayed};
+use crate::forward::{Counters, Direction, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
 use crate::proxy_protocol;
@@ -299,7 +299,7 @@ impl Joined {
     /// A forwarding session begins its relay here; this is also the place where
     /// an intercepted one begins its bridge.
     pub(super) async fn relay(self, proxy: &Proxy) -> End {
-        let (forwarder, _) = forward::select(self.relay);
+        let forwarder = proxy.forwarders.select(self.relay);
         let session = Relayed {
             client: self.client,
             backend: self.backend,
