@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -21,11 +21,6 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 /// packets, 92 KB. On loopback a slot holds up to 32 KiB, and only the bound of
 /// the splice keeps 2 MiB from lying in a pipe of this size.
 pub const PIPE_BYTES: usize = 256 * 1024;
-
-/// What the kernel gives without being asked, in bytes (pipe(7)). A smaller one
-/// means that the user is past `fs.pipe-user-pages-soft`; it is used and not
-/// kept, since the next may be granted more.
-const KEEP_BYTES_MIN: usize = 64 * 1024;
 
 /// Empty pipes that a worker keeps: more directions of one worker rarely have
 /// bytes in flight at once. 32 workers that keep as many stay within
@@ -41,6 +36,8 @@ pub type MakePipe = fn() -> io::Result<Pipe>;
 
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 static DEGRADED_DIRECTIONS: AtomicU64 = AtomicU64::new(0);
+/// The size of the largest pipe that was granted so far, to any worker.
+static LARGEST_BYTES: AtomicUsize = AtomicUsize::new(0);
 static WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Both ends of a pipe.
@@ -116,6 +113,7 @@ impl Pool {
         match make() {
             Ok(pipe) => {
                 self.failed_at = None;
+                LARGEST_BYTES.fetch_max(pipe.capacity_bytes, Ordering::Relaxed);
                 Some(pipe)
             }
             Err(error) => {
@@ -127,8 +125,13 @@ impl Pool {
     }
 
     /// Keeps a pipe, which must be empty, or closes it.
+    ///
+    /// While a user without privileges is past `fs.pipe-user-pages-soft`, pipes
+    /// are small. They are used and not kept: the next may be granted more.
     pub(super) fn put(&mut self, pipe: Pipe) {
-        if pipe.capacity_bytes >= KEEP_BYTES_MIN && self.idle.len() < POOL_MAX {
+        if self.idle.len() < POOL_MAX
+            && pipe.capacity_bytes >= LARGEST_BYTES.load(Ordering::Relaxed)
+        {
             self.idle.push(pipe);
         }
     }
@@ -163,7 +166,7 @@ mod tests {
         assert_eq!(pipe.capacity_bytes, usize::try_from(size).unwrap());
     }
 
-    /// A worker keeps a bounded number of pipes, and none that the kernel kept small.
+    /// A worker keeps a bounded number of pipes, and none that are smaller than they may be.
     #[test]
     fn the_pool_is_bounded() {
         let mut pool = Pool::default();
@@ -174,9 +177,13 @@ mod tests {
             pool.put(pipe);
         }
         assert_eq!(pool.idle.len(), POOL_MAX);
+        let small: MakePipe = || {
+            let Pipe { read, write, .. } = make()?;
+            Ok(Pipe::new(read, write, 8192))
+        };
         let mut pool = Pool::default();
-        let Pipe { read, write, .. } = make().unwrap();
-        pool.put(Pipe::new(read, write, KEEP_BYTES_MIN - 1));
+        let pipe = pool.take(small).unwrap();
+        pool.put(pipe);
         assert!(pool.idle.is_empty());
     }
 
