@@ -90,7 +90,8 @@ impl Routed {
                     answered = true;
                 }
                 StatusPacket::Ping(payload) => {
-                    self.client.send_off(&status::ping(payload)).await;
+                    self.client.send(&status::ping(payload)).await?;
+                    self.client.see_off().await;
                     return Ok(());
                 }
             }
