@@ -378,7 +378,9 @@ impl Worker {
         }
         let now = Instant::now();
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
             if let Some(relayed) = self.sessions.get_mut(&id) {
+                relayed.timer = None;
                 relayed.exchange.look(now);
             }
             self.settle(id);
