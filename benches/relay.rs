@@ -7,7 +7,12 @@
 //! show medians and ratios: those hold on other machines, absolute figures
 //! do not.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout
+)]
 
 #[cfg(target_os = "linux")]
 #[path = "relay/load.rs"]

@@ -96,14 +96,14 @@ pub fn make() -> io::Result<Pipe> {
 
 /// The empty pipes of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub struct Pool {
     idle: Vec<Pipe>,
     failed_at: Option<Instant>,
 }
 
 impl Pool {
     /// A pipe, a used one if there is one. `None` when none can be had now.
-    pub(super) fn take(&mut self, make: MakePipe) -> Option<Pipe> {
+    pub fn take(&mut self, make: MakePipe) -> Option<Pipe> {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
         }
@@ -128,7 +128,7 @@ impl Pool {
     ///
     /// While a user without privileges is past `fs.pipe-user-pages-soft`, pipes
     /// are small. They are used and not kept: the next may be granted more.
-    pub(super) fn put(&mut self, pipe: Pipe) {
+    pub fn put(&mut self, pipe: Pipe) {
         if self.idle.len() < POOL_MAX
             && pipe.capacity_bytes >= LARGEST_BYTES.load(Ordering::Relaxed)
         {
