@@ -218,7 +218,7 @@ keys! {
         addresses: List<AddressText>;
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
-        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default.
+        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default; docs/performance.md says when to choose which.
         relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];

@@ -134,6 +134,15 @@ pub(super) struct ReactorForwarder {
 
 #[cfg(test)]
 impl ReactorForwarder {
+    /// Sessions that were handed over and have not ended.
+    pub(super) fn handed_over(&self) -> usize {
+        self.reactor
+            .workers
+            .iter()
+            .map(|worker| worker.0.sessions.load(Ordering::Relaxed))
+            .sum()
+    }
+
     pub(super) fn with_youth(self, youth: Duration) -> Self {
         Self { youth, ..self }
     }

@@ -290,6 +290,28 @@ async fn a_session_at_rest_is_small() {
     assert!(driver_bytes <= 512, "{driver_bytes} bytes");
 }
 
+/// A session that lasts leaves the runtime, and its worker lets go of it at its end.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_lasts_is_handed_over() {
+    let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
+    let forwarder = reactor.forwarder(Method::Copy);
+    let running = rig(NO_LIMITS, None)
+        .await
+        .run(&AnyForwarder::Reactor(forwarder.clone()));
+    assert_eq!(forwarder.handed_over(), 0, "it is young");
+    let handed_over = async {
+        while forwarder.handed_over() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, handed_over).await.unwrap();
+    drop(running.player);
+    drop(running.server);
+    outcome(running.relay, &running.counters).await;
+    assert_eq!(forwarder.handed_over(), 0);
+}
+
 /// Random chunks both ways at once arrive byte for byte, and are all counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn bytes_are_exact_both_ways() {
