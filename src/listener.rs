@@ -10,7 +10,7 @@ use socket2::SockRef;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::config::model::ProxyConfig;
+use crate::config::model::{Keepalive, ProxyConfig};
 use crate::connection;
 use crate::proxy::Proxy;
 use crate::socket;
@@ -64,7 +64,9 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
 /// own, so that nothing that one client does or omits holds the next.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
     let failures = Sampler::new();
+    let mut tuned = None;
     loop {
+        tune(&listener, &mut tuned, &proxy);
         let accepted = tokio::select! {
             biased;
             () = proxy.shutdown.drain.cancelled() => return,
@@ -89,6 +91,17 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
                 }
                 pause(&proxy).await;
             }
+        }
+    }
+}
+
+/// Connections take over the options of their listener: it is given those in force.
+fn tune(listener: &TcpListener, tuned: &mut Option<Keepalive>, proxy: &Proxy) {
+    let keepalive = proxy.snapshot().proxy.keepalive;
+    if socket::LISTENER_TUNES_CONNECTIONS && *tuned != Some(keepalive) {
+        *tuned = Some(keepalive);
+        if let Err(error) = socket::tune(listener, &keepalive) {
+            warn!(%error, "the options of connections cannot be set");
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What all connections share.
 
+use std::io;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::config::model::Config;
+use crate::forward::Forwarders;
 use crate::limit::{Pending, RateLimiter, Slots};
 use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
 use crate::shutdown::Shutdown;
@@ -33,6 +35,7 @@ pub struct Proxy {
     pub(crate) pings: RateLimiter,
     pub(crate) resolver: Resolver,
     pub(crate) status: StatusAnswers,
+    pub(crate) forwarders: Forwarders,
     pub(crate) shutdown: Shutdown,
     pub(crate) plugins: PluginHost,
 }
@@ -41,11 +44,23 @@ impl Proxy {
     /// A proxy that has no connections yet, and no plugins. `open_files` is the
     /// process's limit of descriptors, where it is known. Must be called inside
     /// a runtime.
-    pub(crate) fn new(config: Config, open_files: Option<u64>) -> Arc<Self> {
-        Arc::new_cyclic(|proxy| Self::with_players(config, open_files, proxy.clone()))
+    ///
+    /// # Errors
+    ///
+    /// When the threads that relay cannot be started.
+    pub(crate) fn new(config: Config, open_files: Option<u64>) -> io::Result<Arc<Self>> {
+        let forwarders = Forwarders::start(config.proxy.workers())?;
+        Ok(Arc::new_cyclic(|proxy| {
+            Self::with_players(config, open_files, forwarders, proxy.clone())
+        }))
     }
 
-    fn with_players(config: Config, open_files: Option<u64>, players: Weak<Self>) -> Self {
+    fn with_players(
+        config: Config,
+        open_files: Option<u64>,
+        forwarders: Forwarders,
+        players: Weak<Self>,
+    ) -> Self {
         let environment = Environment {
             runtime: Handle::current(),
             data_dir: config.proxy.plugins_dir.clone(),
@@ -62,6 +77,7 @@ impl Proxy {
             pings: RateLimiter::default(),
             resolver: Resolver::from_system(),
             status: StatusAnswers::new(&snapshot.proxy.status_cache),
+            forwarders,
             shutdown: Shutdown::default(),
             plugins: PluginHost::new(environment),
             snapshot: ArcSwap::from_pointee(snapshot),

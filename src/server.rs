@@ -25,6 +25,9 @@ pub enum StartError {
     /// A listener cannot be registered with the runtime.
     #[error("the proxy cannot listen: {0}")]
     Listen(#[from] std::io::Error),
+    /// The threads that relay cannot be started.
+    #[error("the threads that relay cannot be started: {0}")]
+    Relay(#[source] std::io::Error),
     /// Plugins cannot be loaded.
     #[error("{}", list(.0))]
     Plugins(Vec<Problem>),
@@ -42,13 +45,14 @@ fn list(problems: &[Problem]) -> String {
 ///
 /// # Errors
 ///
-/// When a plugin cannot be loaded, or a listener cannot be registered.
+/// When a plugin cannot be loaded, a listener cannot be registered, or the
+/// threads that relay cannot be started.
 pub async fn start(
     config: Config,
     listeners: Vec<StdListener>,
     open_files: Option<u64>,
 ) -> Result<Running, StartError> {
-    let proxy = Proxy::new(config.clone(), open_files);
+    let proxy = Proxy::new(config.clone(), open_files).map_err(StartError::Relay)?;
     if !config.plugins.is_empty() {
         load_plugins(&proxy, &config, None)
             .await

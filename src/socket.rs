@@ -3,8 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
+#[cfg(unix)]
+use std::os::fd::AsFd as AsSystem;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket as AsSystem;
+
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
 
 use crate::config::model::Keepalive;
 
@@ -43,6 +47,10 @@ pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::Tcp
     Ok(socket.into())
 }
 
+/// Whether accepted connections have what [`tune`] has set on their listener,
+/// so that nothing is left to be set on each of them.
+pub(crate) const LISTENER_TUNES_CONNECTIONS: bool = cfg!(target_os = "linux");
+
 /// Sets the options that every connection of a player has: no delay for small
 /// packets, and keepalive so that a vanished peer is found.
 ///
@@ -50,8 +58,8 @@ pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::Tcp
 ///
 /// When the peer has already reset the connection (some systems then refuse
 /// to set options).
-pub fn tune(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+pub fn tune(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
@@ -98,4 +106,48 @@ pub fn concerns_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::PermissionDenied
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A connection has all options of its listener, where we count on it.
+    #[test]
+    fn connections_inherit_the_options_of_their_listener() {
+        let keepalive = Keepalive {
+            time: Duration::from_secs(41),
+            interval: Duration::from_secs(7),
+            retries: 5,
+        };
+        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        tune(&listener, &keepalive).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        if !LISTENER_TUNES_CONNECTIONS {
+            return;
+        }
+        let [inherited, fresh] = [&accepted, &client].map(SockRef::from);
+        assert!(inherited.tcp_nodelay().unwrap() && inherited.keepalive().unwrap());
+        assert!(!fresh.tcp_nodelay().unwrap(), "it would prove nothing");
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(inherited.tcp_keepalive_time().unwrap(), keepalive.time);
+            assert_eq!(
+                inherited.tcp_keepalive_interval().unwrap(),
+                keepalive.interval
+            );
+            assert_eq!(
+                inherited.tcp_keepalive_retries().unwrap(),
+                keepalive.retries
+            );
+            assert_eq!(
+                inherited.tcp_user_timeout().unwrap(),
+                Some(keepalive.user_timeout())
+            );
+        }
+    }
 }

@@ -65,6 +65,11 @@ impl StatusAnswers {
         Self { kept }
     }
 
+    /// The kept answer, if there is one.
+    pub(crate) async fn kept(&self, key: &Key) -> Option<Answer> {
+        self.kept.as_ref()?.get(key).await
+    }
+
     /// The kept answer, or that of `fetch`, which only one of many askers runs.
     pub(crate) async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
         match &self.kept {

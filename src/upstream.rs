@@ -128,6 +128,13 @@ pub async fn connect(
     keepalive: &Keepalive,
 ) -> Result<Connected, Unreachable> {
     let bound = server.timeouts.connect;
+    if let [address] = server.addresses.as_slice() {
+        // The usual case needs nobody to watch a race.
+        let attempt = attempt(resolver, address, bound, keepalive).await;
+        return attempt.map_err(|failed| Unreachable {
+            attempts: vec![failed],
+        });
+    }
     // Futures that have not been polled cost only their place.
     let mut attempts = Vec::with_capacity(server.addresses.len());
     for address in &server.addresses {

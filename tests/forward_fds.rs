@@ -7,11 +7,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{self, Counters, End, Forwarder, Limits, Session};
+use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, pipe};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 /// How many sessions end in each way, with each forwarder.
 const SESSIONS: usize = 24;
 
-/// What each worker thread may keep of pipes: the bound of the pool.
-const POOLED_PIPES_MAX: usize = 16;
+const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-const WORKERS: usize = 2;
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Open descriptors by kind: `socket`, `pipe`, and the rest.
 fn descriptors() -> HashMap<String, usize> {
@@ -56,7 +57,13 @@ enum Ending {
     Dropped,
 }
 
-async fn one_session(relay: Relay, ending: Ending) {
+/// Waits until a connection has ended, in whichever way.
+async fn ended(mut socket: TcpStream) {
+    let mut bytes = vec![0; 65_536];
+    while socket.read(&mut bytes).await.is_ok_and(|read| read > 0) {}
+}
+
+async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let (mut player, client) = connected().await;
     let (backend, mut server) = connected().await;
     let stop = CancellationToken::new();
@@ -71,7 +78,7 @@ async fn one_session(relay: Relay, ending: Ending) {
         counters: Arc::new(Counters::default()),
         stop: stop.clone(),
     };
-    let forwarder = forward::select(relay).0;
+    let forwarder = forwarders.select(relay);
     let running = tokio::spawn(async move { forwarder.forward(session).await });
     let mut bytes = vec![1; 100_000];
     server.write_all(&bytes).await.unwrap();
@@ -88,8 +95,7 @@ async fn one_session(relay: Relay, ending: Ending) {
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
             drop(player);
-            assert_eq!(server.read(&mut bytes).await.unwrap(), 0);
-            drop(server);
+            ended(server).await;
             running.await.unwrap();
         }
         Ending::StoppedWithBytesInFlight => {
@@ -103,6 +109,8 @@ async fn one_session(relay: Relay, ending: Ending) {
         Ending::Dropped => {
             running.abort();
             assert!(running.await.unwrap_err().is_cancelled());
+            ended(player).await;
+            ended(server).await;
         }
     }
 }
@@ -111,8 +119,9 @@ async fn one_session(relay: Relay, ending: Ending) {
 /// no more pipes than the pools of the workers may keep.
 #[test]
 fn nothing_is_left_open() {
+    let forwarders = Forwarders::start(WORKERS).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(WORKERS.get())
         .enable_all()
         .build()
         .unwrap();
@@ -130,7 +139,7 @@ fn nothing_is_left_open() {
                 Ending::Dropped,
             ] {
                 let sessions: Vec<_> = (0..SESSIONS)
-                    .map(|_| tokio::spawn(one_session(relay, ending)))
+                    .map(|_| tokio::spawn(one_session(forwarders.clone(), relay, ending)))
                     .collect();
                 for session in sessions {
                     session.await.unwrap();
@@ -143,13 +152,28 @@ fn nothing_is_left_open() {
                 );
                 let pipes = count(&now, "pipe") - count(&before, "pipe");
                 assert!(
-                    pipes <= WORKERS * POOLED_PIPES_MAX * 2,
+                    pipes <= WORKERS.get() * pipe::POOL_MAX * 2,
                     "{relay} {ending:?}: {pipes} ends of pipes"
                 );
             }
         }
     });
-    // The pools go with their threads.
+    // The threads go with the last handle, and their pools with them.
     drop(runtime);
+    drop(forwarders);
+    let since = Instant::now();
+    while relay_threads() > 0 {
+        assert!(since.elapsed() < PATIENCE, "a relay thread goes on");
+        std::thread::yield_now();
+    }
     assert_eq!(count(&descriptors(), "pipe"), count(&before, "pipe"));
+}
+
+/// Threads of this process that relay.
+fn relay_threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+    names
+        .filter(|name| name.as_ref().is_ok_and(|name| name.starts_with("relay-")))
+        .count()
 }

@@ -9,12 +9,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{self, Counters, End, Forwarder, Limits, Session, Side};
+use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, Side};
 use tokio_util::sync::CancellationToken;
 
 /// Names the peers' address to the child; absent in the parent.
@@ -24,6 +25,9 @@ const RELAY: &str = "INFRARUST_TEST_RELAY";
 
 /// What each side sends, in bytes.
 const PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
+
+/// By then a session is no longer young: a thread that relays has it.
+const GROWN_UP: Duration = Duration::from_millis(500);
 
 /// What a process reads and writes without any relay: libraries at its
 /// start, files of `/proc`, wake-ups, the harness's own lines.
@@ -65,7 +69,7 @@ fn child_relays_one_session() {
             counters: Arc::new(Counters::default()),
             stop: CancellationToken::new(),
         };
-        let forwarder = forward::select(relay).0;
+        let forwarder = Forwarders::start(NonZeroUsize::MIN).unwrap().select(relay);
         tokio::spawn(async move { forwarder.forward(session).await })
             .await
             .unwrap()
@@ -77,13 +81,15 @@ fn child_relays_one_session() {
     assert!(!outcome.degraded);
 }
 
-/// Bytes by kind of call, of one session that carried the payload both ways.
+/// Bytes by kind of call, and calls, of one session.
 struct Moved {
     by_splice: u64,
     through_user_space: u64,
+    splices: usize,
 }
 
-fn relay_under_strace(relay: Relay) -> Moved {
+/// Relays one session, at whose ends the peers do this.
+fn relay_under_strace(relay: Relay, peers: impl FnOnce(TcpStream, TcpStream)) -> Moved {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let trace = tempfile::NamedTempFile::new().unwrap();
     let mut child = Command::new("strace")
@@ -108,31 +114,28 @@ fn relay_under_strace(relay: Relay) -> Moved {
         .unwrap();
     let (player, _) = listener.accept().unwrap();
     let (server, _) = listener.accept().unwrap();
-    let peers: Vec<_> = [player, server]
-        .into_iter()
-        .flat_map(|socket| {
-            let sender = socket.try_clone().unwrap();
-            [
-                std::thread::spawn(move || send(sender)),
-                std::thread::spawn(move || receive(socket)),
-            ]
-        })
-        .collect();
-    for peer in peers {
-        peer.join().unwrap();
-    }
+    peers(player, server);
     assert!(child.wait().unwrap().success());
     account(&std::fs::read_to_string(trace.path()).unwrap())
 }
 
+/// The payload both ways at once.
+fn payloads(player: TcpStream, server: TcpStream) {
+    std::thread::scope(|scope| {
+        for socket in [player, server] {
+            let sender = socket.try_clone().unwrap();
+            scope.spawn(move || send(sender));
+            scope.spawn(move || receive(socket));
+        }
+    });
+}
+
+/// Half of the payload through a young session, half when it is young no more.
 fn send(mut socket: TcpStream) {
-    let chunk = [5; 30_000];
-    let mut left = PAYLOAD_BYTES;
-    while left > 0 {
-        let most = left.min(chunk.len());
-        socket.write_all(&chunk[..most]).unwrap();
-        left -= most;
-    }
+    let half = vec![5; PAYLOAD_BYTES / 2];
+    socket.write_all(&half).unwrap();
+    std::thread::sleep(GROWN_UP);
+    socket.write_all(&half).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
 }
 
@@ -154,8 +157,12 @@ fn account(trace: &str) -> Moved {
     let mut moved = Moved {
         by_splice: 0,
         through_user_space: 0,
+        splices: 0,
     };
     for line in trace.lines() {
+        // A call that was interrupted in the log has a second line, with its result.
+        let is_done = !line.ends_with("<unfinished ...>");
+        moved.splices += usize::from(line.contains("splice") && is_done);
         let Some((call, result)) = line.rsplit_once(" = ") else {
             continue;
         };
@@ -194,14 +201,40 @@ fn spliced_bytes_stay_in_the_kernel() {
         return;
     }
     let payload = 2 * u64::try_from(PAYLOAD_BYTES).unwrap();
-    let spliced = relay_under_strace(Relay::Splice);
+    let spliced = relay_under_strace(Relay::Splice, payloads);
     assert_eq!(spliced.by_splice, 2 * payload);
     assert!(
         spliced.through_user_space < BACKGROUND_BYTES,
         "{} bytes",
         spliced.through_user_space
     );
-    let copied = relay_under_strace(Relay::Copy);
+    let copied = relay_under_strace(Relay::Copy, payloads);
     assert_eq!(copied.by_splice, 0);
     assert!(copied.through_user_space >= 2 * payload);
+}
+
+/// A small message takes two calls, in and out of a pipe: nobody asks a third
+/// time whether there is more.
+#[test]
+fn a_spliced_message_takes_two_calls() {
+    const MESSAGES: usize = 200;
+    /// Of its end, and of the other threads in the log.
+    const OTHER_CALLS: usize = 20;
+    if !strace_works() {
+        eprintln!("skipped: strace is not installed or may not trace here");
+        return;
+    }
+    let spliced = relay_under_strace(Relay::Splice, |mut player, mut server| {
+        std::thread::sleep(GROWN_UP);
+        let mut message = [7; 64];
+        for _ in 0..MESSAGES {
+            server.write_all(&message).unwrap();
+            player.read_exact(&mut message).unwrap();
+        }
+    });
+    let calls = spliced.splices;
+    assert!(
+        (2 * MESSAGES..2 * MESSAGES + OTHER_CALLS).contains(&calls),
+        "{calls} calls for {MESSAGES} messages"
+    );
 }

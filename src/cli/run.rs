@@ -120,10 +120,8 @@ fn open_control_socket(running: &Running, requests: mpsc::Sender<Request>) {
 
 fn runtime(config: &ProxyConfig) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.worker_threads {
-        builder.worker_threads(threads.get());
-    }
     builder
+        .worker_threads(config.workers().get())
         .enable_all()
         .thread_name("worker")
         .build()
@@ -134,7 +132,8 @@ fn runtime(config: &ProxyConfig) -> anyhow::Result<tokio::runtime::Runtime> {
 fn warn_of_fallbacks(config: &Config) {
     for server in &config.servers {
         if let ServerKind::Forwarding(forwarding) = &server.kind
-            && let (_, Some(warning)) = forward::select(forwarding.relay)
+            && let (_, Some(warning)) =
+                forward::resolve(forwarding.relay, forward::SPLICE_AVAILABLE)
         {
             warn!(server = server.id, "{warning}");
         }

@@ -102,7 +102,7 @@ pub struct ProxyConfig {
     pub drain_timeout: Duration,
     /// Whose PROXY headers are believed.
     pub proxy_protocol_in: ProxyProtocolIn,
-    /// Worker threads of the runtime; `None` is one per core.
+    /// Worker threads, of the runtime and of the relay alike; `None` is one per core.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether `SO_REUSEPORT` is set on the listeners.
     pub so_reuseport: bool,
@@ -122,6 +122,15 @@ pub struct ProxyConfig {
     pub log_format: LogFormat,
     /// What the intercepted modes need to authenticate and to compress.
     pub login: LoginConfig,
+}
+
+impl ProxyConfig {
+    /// Worker threads, of the runtime and of the relay alike.
+    #[must_use]
+    pub fn workers(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.worker_threads.unwrap_or_else(cores)
+    }
 }
 
 /// Settings of the proxy's own login, which the intercepted modes use.

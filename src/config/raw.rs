@@ -39,7 +39,7 @@ keys! {
         receive_proxy_protocol: bool = "false";
         /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
         proxy_protocol_trusted: List<Cidr>;
-        /// The worker threads of the runtime; 0 is one per core.
+        /// Worker threads, of the runtime and of the relay alike; 0 is one per core.
         worker_threads: Whole<0, 1024> = "0" [unit: Some("threads")];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
         so_reuseport: bool = "false";
@@ -218,7 +218,7 @@ keys! {
         addresses: List<AddressText>;
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
-        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default.
+        /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default; docs/performance.md says when to choose which.
         relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];

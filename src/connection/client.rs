@@ -222,6 +222,13 @@ impl Client {
     pub(super) async fn send_off(self, last_words: &[u8]) {
         send_off(self.stream, last_words).await;
     }
+
+    /// Waits for a client that has all it wants to close, and closes then: the
+    /// port of a connection waits for a minute at the side that ends it first.
+    pub(super) async fn see_off(mut self) {
+        // Whoever stays longer is closed all the same.
+        let _ = timeout(LINGER, hear_out(&mut self.stream)).await;
+    }
 }
 
 /// Sends last words and closes, in a way that lets the client read them.
@@ -229,18 +236,24 @@ pub(super) async fn send_off(mut stream: TcpStream, last_words: &[u8]) {
     let conversation = async {
         stream.write_all(last_words).await?;
         stream.shutdown().await?;
-        let mut heard = [0; READ_BYTES];
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 {
-            match stream.read(&mut heard).await? {
-                0 => break,
-                n => left = left.saturating_sub(n),
-            }
-        }
-        io::Result::Ok(())
+        hear_out(&mut stream).await
     };
     // Whoever does not read in time has had the chance.
     let _ = timeout(LINGER, conversation).await;
+}
+
+/// Reads to the end what a client still sends, within bounds: a close that
+/// leaves bytes unread would be a reset.
+async fn hear_out(stream: &mut TcpStream) -> io::Result<()> {
+    let mut heard = vec![0; READ_BYTES];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match stream.read(&mut heard).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
 }
 
 /// Completes when the client has closed its connection or lost it. Bytes that

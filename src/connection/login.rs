@@ -15,7 +15,7 @@ use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostForwarding, HostTail,
     ServerConfig, ServerKind,
 };
-use crate::forward::{self, Counters, Direction, End, Forwarder, Limits, Session as Relayed};
+use crate::forward::{Counters, Direction, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
 use crate::proxy_protocol;
@@ -170,7 +170,14 @@ impl Admitted {
         counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
 
         if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
-            match guard::watch(&mut client, &mut backend, opening.dialect(), &counters).await {
+            // In a box: its buffers are room that other modes need not carry about.
+            let watch = Box::pin(guard::watch(
+                &mut client,
+                &mut backend,
+                opening.dialect(),
+                &counters,
+            ));
+            match watch.await {
                 Ok(Watched::Good) => {}
                 Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
                 Ok(Watched::Broken(promise)) => {
@@ -292,7 +299,7 @@ impl Joined {
     /// A forwarding session begins its relay here; this is also the place where
     /// an intercepted one begins its bridge.
     pub(super) async fn relay(self, proxy: &Proxy) -> End {
-        let (forwarder, _) = forward::select(self.relay);
+        let forwarder = proxy.forwarders.select(self.relay);
         let session = Relayed {
             client: self.client,
             backend: self.backend,

@@ -100,7 +100,9 @@ pub(super) async fn greet(
     let config = &snapshot.proxy;
     let deadline = tokio::time::Instant::now() + config.handshake_timeout;
     let lost = |error: std::io::Error| Ending::Broken(Broken::Io(error));
-    socket::tune(&stream, &config.keepalive).map_err(lost)?;
+    if !socket::LISTENER_TUNES_CONNECTIONS {
+        socket::tune(&stream, &config.keepalive).map_err(lost)?;
+    }
     let destination = stream.local_addr().map_err(lost)?;
     let mut endpoints = Endpoints {
         client: report.client,

@@ -90,7 +90,8 @@ impl Routed {
                     answered = true;
                 }
                 StatusPacket::Ping(payload) => {
-                    self.client.send_off(&status::ping(payload)).await;
+                    self.client.send(&status::ping(payload)).await?;
+                    self.client.see_off().await;
                     return Ok(());
                 }
             }
@@ -212,7 +213,12 @@ impl Routed {
             form,
             host,
         };
-        let fetch = async {
+        if let Some(answer) = proxy.status.kept(&key).await {
+            return Ok(answer);
+        }
+        // To ask takes kilobytes of state, and only one of many pings asks: in
+        // a box, the others do not carry the room for it about.
+        let fetch = Box::pin(async {
             let fetched = self.fetch(server, form, chosen.as_deref(), &proxy.resolver);
             let error = match timeout(FETCH_TIMEOUT, fetched).await {
                 Ok(Ok(answer)) => return answer,
@@ -221,7 +227,7 @@ impl Routed {
             };
             debug!(server = config.id, %error, "no status from the backend");
             Answer::Failed
-        };
+        });
         Ok(proxy.status.get(key, fetch).await)
     }
 

@@ -3,10 +3,7 @@
 //! A detour through a pipe costs more than copying a small message, and much
 //! less than copying a large one; from about 16 KiB a read it pays.
 
-use super::lane::Method;
-use super::pipe::{self, MakePipe};
-use super::{CHUNK_BYTES, Forwarder, Outcome, Session, driver};
-use crate::config::model::Relay;
+use super::COPY_BYTES;
 
 /// A splice of fewer bytes than this would have been cheaper as a copy.
 ///
@@ -16,46 +13,6 @@ const SHORT_SPLICE_BYTES: usize = 16 * 1024;
 /// Short splices in a row after which a direction copies again: one is often
 /// only the end of a long message, after which another long one comes.
 const SHORT_SPLICES_MAX: u8 = 4;
-
-/// Copies short reads, splices while they are long.
-#[derive(Debug, Clone, Copy)]
-pub struct AdaptiveForwarder {
-    make_pipe: MakePipe,
-}
-
-impl AdaptiveForwarder {
-    /// With pipes of the kernel.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self::with_pipes(pipe::make)
-    }
-
-    /// With pipes from elsewhere: tests let them run out.
-    #[must_use]
-    pub const fn with_pipes(make_pipe: MakePipe) -> Self {
-        Self { make_pipe }
-    }
-
-    pub(super) fn method(self) -> Method {
-        Method::Adaptive(self.make_pipe, Appetite::default())
-    }
-}
-
-impl Default for AdaptiveForwarder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Forwarder for AdaptiveForwarder {
-    fn relay(&self) -> Relay {
-        Relay::Adaptive
-    }
-
-    fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
-        driver::run(session, self.method())
-    }
-}
 
 /// What one direction does with its next read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -72,7 +29,7 @@ impl Appetite {
     /// A copying read took that many bytes.
     pub(super) fn after_copy(&mut self, bytes: usize) {
         *self = Self {
-            splices: bytes >= CHUNK_BYTES,
+            splices: bytes >= COPY_BYTES,
             short_splices: 0,
         };
     }
@@ -99,18 +56,18 @@ mod tests {
     #[test]
     fn switches_on_a_full_read_and_back_after_short_splices() {
         let mut appetite = Appetite::default();
-        appetite.after_copy(CHUNK_BYTES - 1);
+        appetite.after_copy(COPY_BYTES - 1);
         assert!(!appetite.splices());
-        appetite.after_copy(CHUNK_BYTES);
+        appetite.after_copy(COPY_BYTES);
         assert!(appetite.splices());
         for _ in 1..SHORT_SPLICES_MAX {
-            appetite.after_splice(SHORT_SPLICE_BYTES - 1, CHUNK_BYTES);
+            appetite.after_splice(SHORT_SPLICE_BYTES - 1, COPY_BYTES);
         }
-        appetite.after_splice(SHORT_SPLICE_BYTES, CHUNK_BYTES);
+        appetite.after_splice(SHORT_SPLICE_BYTES, COPY_BYTES);
         assert!(appetite.splices());
         for _ in 0..SHORT_SPLICES_MAX {
             assert!(appetite.splices());
-            appetite.after_splice(1, CHUNK_BYTES);
+            appetite.after_splice(1, COPY_BYTES);
         }
         assert!(!appetite.splices());
     }
@@ -119,7 +76,7 @@ mod tests {
     #[test]
     fn a_small_pipe_filled_is_not_short() {
         let mut appetite = Appetite::default();
-        appetite.after_copy(CHUNK_BYTES);
+        appetite.after_copy(COPY_BYTES);
         for _ in 0..100 {
             appetite.after_splice(8192, 8192);
         }

@@ -1,24 +1,14 @@
 //! One direction of a session: where its bytes are, and whether it still runs.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 #[cfg(target_os = "linux")]
-use super::pipe::{self, Lent, MakePipe};
-use super::{Counters, Direction};
+use super::pipe::{self, MakePipe, Pipe, Pool};
+use super::socket::{self, Socket};
+use super::{COPY_BYTES, Counters, Direction, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::Appetite, splice};
-use super::{copy, copy::Got};
-
-/// Steps that one direction may take before it lets other tasks of its worker run.
-///
-/// A step is one read and its write of at most [`CHUNK_BYTES`](super::CHUNK_BYTES): so a worker is kept
-/// for at most 1 MiB in each direction, a fraction of a millisecond.
-const STEPS_PER_POLL: u32 = 16;
+use crate::config::model::Relay;
 
 /// How a direction moves its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +23,40 @@ pub(super) enum Method {
     Adaptive(MakePipe, Appetite),
 }
 
+impl Method {
+    /// What a `relay` key comes to on this system.
+    pub(super) fn of(relay: Relay) -> Self {
+        match resolve(relay, SPLICE_AVAILABLE).0 {
+            #[cfg(target_os = "linux")]
+            Relay::Splice => Self::Splice(pipe::make),
+            #[cfg(target_os = "linux")]
+            Relay::Adaptive => Self::Adaptive(pipe::make, Appetite::default()),
+            #[cfg(not(target_os = "linux"))]
+            Relay::Splice | Relay::Adaptive => Self::Copy,
+            Relay::Copy => Self::Copy,
+        }
+    }
+}
+
+/// What all sessions of one worker move their bytes with. No session holds
+/// any of it between two steps, but for a pipe with bytes in it.
+#[derive(Debug)]
+pub(super) struct Tools {
+    buffer: Box<[u8]>,
+    #[cfg(target_os = "linux")]
+    pub(super) pipes: Pool,
+}
+
+impl Tools {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![0; COPY_BYTES].into_boxed_slice(),
+            #[cfg(target_os = "linux")]
+            pipes: Pool::default(),
+        }
+    }
+}
+
 /// Bytes that were read and not yet written.
 #[derive(Debug)]
 enum Held {
@@ -42,16 +66,18 @@ enum Held {
         written: usize,
     },
     #[cfg(target_os = "linux")]
-    Pipe(Lent),
+    Pipe {
+        pipe: Pipe,
+        bytes: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Reads and delivers.
     Open,
-    /// The receiver is gone: what the sender still sends is read and dropped,
-    /// since closing a socket with unread bytes resets it, and a reset may
-    /// overtake what the other direction has just delivered to that peer.
+    /// The receiver is gone. What the sender still sends is read and dropped,
+    /// so that one that only writes gets on to read its peer's last words.
     Discarding,
     /// Nothing more will come, and everything was delivered.
     Done,
@@ -66,15 +92,6 @@ pub(super) enum Stop {
     Read(io::ErrorKind),
     /// The receiver's socket failed.
     Write(io::ErrorKind),
-}
-
-/// What one step of reading came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Took {
-    /// That many bytes; never zero.
-    Bytes(usize),
-    /// End of stream.
-    Nothing,
 }
 
 #[derive(Debug)]
@@ -116,6 +133,15 @@ impl Lane {
         self.moved_bytes
     }
 
+    /// Whether it has use for bytes of its sender now.
+    pub(super) fn reads(&self) -> bool {
+        match self.phase {
+            Phase::Open => !self.is_waiting(),
+            Phase::Discarding => true,
+            Phase::Done => false,
+        }
+    }
+
     /// Whether bytes wait for a receiver that is behind.
     pub(super) fn is_waiting(&self) -> bool {
         !matches!(self.held, Held::Nothing)
@@ -139,110 +165,135 @@ impl Lane {
         }
     }
 
-    /// Moves what can be moved now. Ready when the direction stopped; the
-    /// caller then says what that means, by [`finish`](Self::finish) or
-    /// [`discard`](Self::discard).
-    pub(super) fn poll(
+    /// One step: delivers what is held, then reads once and delivers that.
+    ///
+    /// One step for each time that the driver found the sender readable is all
+    /// there is to it. A message that was read whole costs no call that would
+    /// only meet `EAGAIN`, and nobody gets two turns while others wait.
+    ///
+    /// # Errors
+    ///
+    /// What stops the direction. The caller then says what that means, by
+    /// [`finish`](Self::finish) or [`discard`](Self::discard).
+    pub(super) fn step<S: Socket>(
         &mut self,
-        cx: &mut Context<'_>,
-        source: &mut TcpStream,
-        destination: &mut TcpStream,
+        source: &S,
+        destination: &S,
         counters: &Counters,
-    ) -> Poll<Stop> {
-        for _ in 0..STEPS_PER_POLL {
-            let took = match self.phase {
-                Phase::Done => return Poll::Pending,
-                Phase::Discarding => ready!(copy::poll_drop(cx, source)),
-                Phase::Open => {
-                    if let Err(error) = ready!(self.poll_flush(cx, destination, counters)) {
-                        return Poll::Ready(Stop::Write(error.kind()));
-                    }
-                    ready!(self.poll_take(cx, source, destination, counters))
+        tools: &mut Tools,
+    ) -> Result<(), Stop> {
+        match self.phase {
+            Phase::Done => Ok(()),
+            Phase::Discarding => taken(source.read(&mut tools.buffer)).map(drop),
+            Phase::Open => {
+                self.deliver(destination, counters, tools)?;
+                if self.is_waiting() {
+                    return Ok(());
                 }
-            };
-            match took {
-                Ok(Took::Bytes(_)) => {}
-                Ok(Took::Nothing) => return Poll::Ready(Stop::EndOfStream),
-                Err(stop) => return Poll::Ready(stop),
+                self.take(source, destination, counters, tools)
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
-    /// One read; what was read is delivered or held. Only with nothing held.
-    fn poll_take(
+    /// One read. What it brought is delivered, or held. Only with nothing held.
+    fn take<S: Socket>(
         &mut self,
-        cx: &mut Context<'_>,
-        source: &mut TcpStream,
-        destination: &mut TcpStream,
+        source: &S,
+        destination: &S,
         counters: &Counters,
-    ) -> Poll<Result<Took, Stop>> {
+        tools: &mut Tools,
+    ) -> Result<(), Stop> {
         #[cfg(target_os = "linux")]
         if let Some(make) = self.wants_pipe() {
-            match ready!(splice::poll_fill(cx, source, make)) {
-                Ok(splice::Filled::Pipe(pipe)) => {
-                    let bytes = pipe.held_bytes();
-                    if let Method::Adaptive(_, appetite) = &mut self.method {
-                        appetite.after_splice(bytes, pipe.capacity_bytes());
-                    }
-                    self.held = Held::Pipe(pipe);
-                    return Poll::Ready(Ok(Took::Bytes(bytes)));
+            let Some(pipe) = tools.pipes.take(make) else {
+                self.degrade();
+                return self.take_by_copy(source, destination, counters, tools);
+            };
+            let filled = splice::fill(source, &pipe);
+            if let Ok(bytes @ 1..) = filled {
+                if let Method::Adaptive(_, appetite) = &mut self.method {
+                    appetite.after_splice(bytes, pipe.capacity_bytes);
                 }
-                Ok(splice::Filled::EndOfStream) => return Poll::Ready(Ok(Took::Nothing)),
-                Ok(splice::Filled::NoPipe) => self.degrade(),
-                Ok(splice::Filled::Unsupported) => {
-                    self.degrade();
-                    self.method = Method::Copy;
-                }
-                Err(error) => return Poll::Ready(Err(Stop::Read(error.kind()))),
+                self.held = Held::Pipe { pipe, bytes };
+                return self.deliver(destination, counters, tools);
             }
+            tools.pipes.put(pipe);
+            if !filled.as_ref().is_err_and(splice::is_unsupported) {
+                return taken(filled).map(drop);
+            }
+            self.degrade();
+            self.method = Method::Copy;
         }
-        let Got { took, rest, sent } = ready!(copy::poll_copy(cx, source, destination));
-        self.count(sent, counters);
-        if let Some(bytes) = rest {
-            self.held = Held::Backlog { bytes, written: 0 };
-        }
-        #[cfg(target_os = "linux")]
-        if let (Method::Adaptive(_, appetite), Ok(Took::Bytes(bytes))) = (&mut self.method, took) {
-            appetite.after_copy(bytes);
-        }
-        Poll::Ready(took)
+        self.take_by_copy(source, destination, counters, tools)
     }
 
-    /// Delivers what is held. Pending while the receiver is behind.
-    fn poll_flush(
+    fn take_by_copy<S: Socket>(
         &mut self,
-        cx: &mut Context<'_>,
-        destination: &mut TcpStream,
+        source: &S,
+        destination: &S,
         counters: &Counters,
-    ) -> Poll<io::Result<()>> {
+        tools: &mut Tools,
+    ) -> Result<(), Stop> {
+        let Some(bytes) = taken(source.read(&mut tools.buffer))? else {
+            return Ok(());
+        };
+        #[cfg(target_os = "linux")]
+        if let Method::Adaptive(_, appetite) = &mut self.method {
+            appetite.after_copy(bytes);
+        }
+        let mut rest = tools.buffer.get(..bytes).unwrap_or_default();
+        while !rest.is_empty() {
+            let Some(sent) = given(socket::write(destination, rest))? else {
+                // Only now a buffer of its own, and only for what is left.
+                self.held = Held::Backlog {
+                    bytes: rest.into(),
+                    written: 0,
+                };
+                break;
+            };
+            self.count(sent, counters);
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Delivers what is held, as far as the receiver takes it.
+    fn deliver<S: Socket>(
+        &mut self,
+        destination: &S,
+        counters: &Counters,
+        tools: &mut Tools,
+    ) -> Result<(), Stop> {
         loop {
             let sent = match &mut self.held {
-                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Nothing => return Ok(()),
                 Held::Backlog { bytes, written } => {
                     let rest = bytes.get(*written..).unwrap_or_default();
-                    if rest.is_empty() {
-                        self.held = Held::Nothing;
-                        continue;
-                    }
-                    let sent = ready!(Pin::new(&mut *destination).poll_write(cx, rest))?;
+                    let Some(sent) = given(socket::write(destination, rest))? else {
+                        return Ok(());
+                    };
                     *written += sent;
+                    if *written >= bytes.len() {
+                        self.held = Held::Nothing;
+                    }
                     sent
                 }
                 #[cfg(target_os = "linux")]
-                Held::Pipe(pipe) => {
-                    if pipe.held_bytes() == 0 {
-                        // Its drop gives the pipe back.
-                        self.held = Held::Nothing;
-                        continue;
+                Held::Pipe { pipe, bytes } => {
+                    let Some(sent) = given(splice::empty(pipe, *bytes, destination))? else {
+                        return Ok(());
+                    };
+                    debug_assert!(sent <= *bytes, "more out of a pipe than in");
+                    *bytes = bytes.saturating_sub(sent);
+                    if *bytes == 0
+                        && let Held::Pipe { pipe, .. } =
+                            std::mem::replace(&mut self.held, Held::Nothing)
+                    {
+                        tools.pipes.put(pipe);
                     }
-                    ready!(splice::poll_empty(cx, destination, pipe))?
+                    sent
                 }
             };
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
             self.count(sent, counters);
         }
     }
@@ -265,11 +316,36 @@ impl Lane {
     }
 
     fn count(&mut self, bytes: usize, counters: &Counters) {
-        if bytes > 0 {
-            // `usize` is at most 64 bits on every target there is.
-            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-            self.moved_bytes = self.moved_bytes.saturating_add(bytes);
-            counters.add(self.direction, bytes);
-        }
+        // `usize` is at most 64 bits on every target there is.
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.moved_bytes = self.moved_bytes.saturating_add(bytes);
+        counters.add(self.direction, bytes);
     }
+}
+
+/// How many bytes a sender had, `None` when it has none now.
+fn taken(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
+    match result {
+        Ok(0) => Err(Stop::EndOfStream),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_not_now(&error) => Ok(None),
+        Err(error) => Err(Stop::Read(error.kind())),
+    }
+}
+
+/// How many bytes a receiver took, `None` when it takes none now.
+fn given(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
+    match result {
+        Ok(0) => Err(Stop::Write(io::ErrorKind::WriteZero)),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_not_now(&error) => Ok(None),
+        Err(error) => Err(Stop::Write(error.kind())),
+    }
+}
+
+fn is_not_now(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }

@@ -1,28 +1,33 @@
 //! The relay of a session: bytes between a client and its backend until one of them ends.
 //!
-//! A [`Session`] goes in, an [`Outcome`] with true counts comes out. Three
-//! forwarders stand behind one trait: [`CopyForwarder`] reads into user space
-//! and writes out again, [`SpliceForwarder`] lets the kernel move the bytes
-//! through a pipe, [`AdaptiveForwarder`] copies short reads and splices long
-//! ones. They share everything that is not the moving itself:
+//! A [`Session`] goes in, an [`Outcome`] with true counts comes out. What lies
+//! between has two parts that do not know each other: what happens to bytes,
+//! and who waits for them.
 //!
-//! - `driver` owns both sockets and decides what an end of one means for the other;
+//! - `exchange` holds both sockets and decides what an end of one means for the other;
 //! - `lane` is one direction: where its bytes are, and whether it still runs;
-//! - `clock` is the one coarse timer of a session that has limits;
-//! - `copy`, `splice` and `adaptive` move bytes, `pipe` lends the pipes.
+//!   it copies, splices through a `pipe`, or does what is `adaptive`;
+//! - `clock` knows when a session has to be looked at though nothing happens;
+//! - `portable` drives sessions in the tasks of their connections;
+//! - `reactor` takes over those that last, on Linux, in threads of its own.
 //!
 //! A session at rest holds two sockets and nothing else. Bytes that a slow
-//! receiver has not taken are at most one read of [`CHUNK_BYTES`] in each
-//! direction, and while they wait nothing more is read from their sender.
+//! receiver has not taken are at most one read of [`COPY_BYTES`] or one splice of
+//! [`pipe::PIPE_BYTES`] in each direction, and while they wait nothing more is
+//! read from their sender.
 
 #[cfg(target_os = "linux")]
 mod adaptive;
+mod both;
 mod clock;
-mod copy;
-mod driver;
+mod exchange;
 mod lane;
 #[cfg(target_os = "linux")]
 pub mod pipe;
+mod portable;
+#[cfg(target_os = "linux")]
+mod reactor;
+mod socket;
 #[cfg(target_os = "linux")]
 mod splice;
 #[cfg(test)]
@@ -30,6 +35,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,20 +43,16 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-#[cfg(target_os = "linux")]
-pub use self::adaptive::AdaptiveForwarder;
-pub use self::copy::CopyForwarder;
 use self::lane::Method;
 #[cfg(target_os = "linux")]
-pub use self::splice::SpliceForwarder;
+use self::reactor::Reactor;
 use crate::config::model::{Relay, Timeouts};
 
-/// The most that one read or one splice takes from a socket, in bytes.
+/// The most that one read takes from a socket, in bytes.
 ///
 /// Measured: copying with 64 KiB costs a fifth less than with 16 KiB and about
-/// half of what 8 KiB cost; more gains nothing. It is also what a pipe of
-/// ordinary size holds.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+/// half of what 8 KiB cost; more gains nothing.
+pub const COPY_BYTES: usize = 64 * 1024;
 
 /// Whether this build can splice.
 pub const SPLICE_AVAILABLE: bool = cfg!(target_os = "linux");
@@ -69,6 +71,15 @@ pub enum Side {
 }
 
 impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Side::Client, Side::Backend];
+
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Side::Client => Side::Backend,
+            Side::Backend => Side::Client,
+        }
+    }
+
     /// The name in logs and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -193,8 +204,8 @@ impl Counters {
 /// Two connected sockets and the rules for the relay between them.
 ///
 /// Options of the sockets (`TCP_NODELAY`, keepalive, user timeout) are the
-/// caller's. Both sockets are closed when the relay ends, or when its future
-/// is dropped.
+/// caller's. Both sockets are closed when the relay ends, and soon after its
+/// future is dropped.
 #[derive(Debug)]
 pub struct Session {
     /// The player's connection.
@@ -221,6 +232,17 @@ pub struct Outcome {
     pub end: End,
     /// Whether some bytes were copied because splicing was asked for and not possible.
     pub degraded: bool,
+}
+
+impl Outcome {
+    const fn nothing(end: End) -> Self {
+        Self {
+            serverbound_bytes: 0,
+            clientbound_bytes: 0,
+            end,
+            degraded: false,
+        }
+    }
 }
 
 /// Why a session ended.
@@ -292,53 +314,47 @@ impl fmt::Display for End {
 
 /// A way to relay sessions.
 pub trait Forwarder: Send + Sync {
-    /// The key that chooses it.
-    fn relay(&self) -> Relay;
-
     /// Relays until both directions have ended, a limit has passed or the
     /// session is stopped.
     ///
-    /// It runs within one task and needs a tokio runtime with I/O and time.
-    /// Dropping the future closes both sockets at once; the counters keep the
-    /// truth.
+    /// It needs a tokio runtime with I/O and time. Dropping the future stops
+    /// the session; the counters keep the truth.
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send;
 }
 
-/// Any of the forwarders.
-#[derive(Debug, Clone, Copy)]
-pub enum AnyForwarder {
-    /// Copies.
-    Copy(CopyForwarder),
-    /// Splices.
+/// The forwarders of one proxy, and the threads that they share.
+#[derive(Debug, Clone)]
+pub struct Forwarders {
     #[cfg(target_os = "linux")]
-    Splice(SpliceForwarder),
-    /// Does what is cheaper.
-    #[cfg(target_os = "linux")]
-    Adaptive(AdaptiveForwarder),
+    reactor: Reactor,
 }
 
-impl Forwarder for AnyForwarder {
-    fn relay(&self) -> Relay {
-        match self {
-            AnyForwarder::Copy(forwarder) => forwarder.relay(),
+impl Forwarders {
+    /// Starts as many threads to relay with, where the system has them do it.
+    ///
+    /// They end with the last clone and the last session.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor or no thread for one of them.
+    pub fn start(threads: NonZeroUsize) -> io::Result<Self> {
+        #[cfg(not(target_os = "linux"))]
+        let _ = threads;
+        Ok(Self {
             #[cfg(target_os = "linux")]
-            AnyForwarder::Splice(forwarder) => forwarder.relay(),
-            #[cfg(target_os = "linux")]
-            AnyForwarder::Adaptive(forwarder) => forwarder.relay(),
-        }
+            reactor: Reactor::start(threads)?,
+        })
     }
 
-    fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
-        // Not by the forwarders' own `forward`: the futures of three types
-        // would lie in one, and an idle session pays for each byte of it.
-        let method = match self {
-            AnyForwarder::Copy(_) => Method::Copy,
-            #[cfg(target_os = "linux")]
-            AnyForwarder::Splice(forwarder) => forwarder.method(),
-            #[cfg(target_os = "linux")]
-            AnyForwarder::Adaptive(forwarder) => forwarder.method(),
-        };
-        driver::run(session, method)
+    /// The forwarder for a `relay` key, or what stands in for it on this system.
+    #[must_use]
+    pub fn select(&self, relay: Relay) -> impl Forwarder + use<> {
+        let method = Method::of(relay);
+        #[cfg(target_os = "linux")]
+        let forwarder = self.reactor.forwarder(method);
+        #[cfg(not(target_os = "linux"))]
+        let forwarder = portable::PortableForwarder(method);
+        forwarder
     }
 }
 
@@ -350,20 +366,4 @@ pub const fn resolve(relay: Relay, splice_available: bool) -> (Relay, Option<&'s
         (Relay::Splice | Relay::Adaptive, false) => (Relay::Copy, Some(SPLICE_FALLBACK_WARNING)),
         (Relay::Copy | Relay::Splice | Relay::Adaptive, _) => (relay, None),
     }
-}
-
-/// The forwarder for a `relay` key on this machine, with the warning of [`resolve`].
-#[must_use]
-pub fn select(relay: Relay) -> (AnyForwarder, Option<&'static str>) {
-    let (relay, warning) = resolve(relay, SPLICE_AVAILABLE);
-    let forwarder = match relay {
-        #[cfg(target_os = "linux")]
-        Relay::Splice => AnyForwarder::Splice(SpliceForwarder::new()),
-        #[cfg(target_os = "linux")]
-        Relay::Adaptive => AnyForwarder::Adaptive(AdaptiveForwarder::new()),
-        #[cfg(not(target_os = "linux"))]
-        Relay::Splice | Relay::Adaptive => AnyForwarder::Copy(CopyForwarder),
-        Relay::Copy => AnyForwarder::Copy(CopyForwarder),
-    };
-    (forwarder, warning)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::io::AsyncWriteExt;
+
 use crate::support::wire::{frame, handshake, string_in};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
@@ -212,4 +214,28 @@ async fn odd_conversations_are_survived() {
     assert_eq!(client.frame().await.0, 0);
     drop(client);
     proxy.idle().await;
+}
+
+/// Whoever has the answer to a ping closes first, so that no port waits at the
+/// proxy; one that stays is closed all the same.
+#[tokio::test]
+async fn the_client_closes_first() {
+    let proxy = TestProxy::start("", &[]);
+    for stays in [false, true] {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        client
+            .send(&[handshake(47, "any.test", 25565, 1), frame(0, &[])].concat())
+            .await;
+        assert_eq!(client.frame().await.0, 0);
+        let ping = frame(1, &7_u64.to_be_bytes());
+        client.send(&ping).await;
+        assert_eq!(client.bytes(ping.len()).await, ping);
+        if !stays {
+            let quiet = std::time::Duration::from_millis(200);
+            let end = tokio::time::timeout(quiet, client.stream.readable()).await;
+            assert!(end.is_err(), "the proxy was first");
+            client.stream.shutdown().await.unwrap();
+        }
+        client.expect_end().await;
+    }
 }

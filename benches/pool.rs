@@ -1,0 +1,30 @@
+//! What a pipe costs from a worker's pool, and what a new one would cost.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use criterion::{Criterion, criterion_group};
+    use infrarust::forward::pipe::{Pool, make};
+
+    fn pipes(c: &mut Criterion) {
+        let mut pool = Pool::default();
+        let first = pool.take(make).unwrap();
+        pool.put(first);
+        c.bench_function("pipe, from the pool and back", |b| {
+            b.iter(|| {
+                let pipe = pool.take(make).unwrap();
+                pool.put(pipe);
+            });
+        });
+        c.bench_function("pipe, made and closed", |b| b.iter(|| make().unwrap()));
+    }
+
+    criterion_group!(benches, pipes);
+}
+
+#[cfg(target_os = "linux")]
+criterion::criterion_main!(linux::benches);
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

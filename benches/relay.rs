@@ -1,0 +1,138 @@
+//! What relaying costs, beside an installed HAProxy: the figures of
+//! `docs/performance.md`. `benches/relay.sh` runs it.
+//!
+//! Each relay gets the first core, players and backends the others. What a
+//! relay costs is read from the kernel (`/proc/<pid>/task/*/schedstat`). The
+//! relays take turns, a fresh process for each measurement, and the tables
+//! show medians and ratios: those hold on other machines, absolute figures
+//! do not.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::print_stdout
+)]
+
+#[cfg(target_os = "linux")]
+#[path = "relay/load.rs"]
+mod load;
+#[cfg(target_os = "linux")]
+#[path = "relay/relays.rs"]
+mod relays;
+
+#[cfg(target_os = "linux")]
+fn main() {
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
+    // `cargo test --benches` runs this too, and `cargo bench` adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    let rounds: usize = setting("ROUNDS", 3);
+    let seconds: f64 = setting("SECONDS", 2.0);
+    let wanted: String = setting("SCENARIOS", String::new());
+
+    let allowed = sched_getaffinity(Pid::this()).unwrap();
+    let cores: Vec<_> = (0..CpuSet::count())
+        .filter(|core| allowed.is_set(*core).unwrap())
+        .collect();
+    if let [relay, others @ ..] = cores.as_slice()
+        && !others.is_empty()
+    {
+        let mut own = CpuSet::new();
+        others.iter().for_each(|core| own.set(*core).unwrap());
+        sched_setaffinity(Pid::this(), &own).unwrap();
+        println!("relays on core {relay}, players and backends on {others:?}");
+    }
+    let _limit = infrarust::socket::raise_open_files();
+
+    let relays = relays::all(cores[0]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for scenario in load::SCENARIOS {
+        if !wanted.is_empty() && !wanted.split(',').any(|name| name == scenario.name) {
+            continue;
+        }
+        let mut measured = vec![Vec::new(); relays.len()];
+        for round in 0..rounds {
+            for turn in 0..relays.len() {
+                // One later each round, so that nobody always follows the same one.
+                let index = (turn + round) % relays.len();
+                let figures = runtime.block_on(load::measure(scenario, &relays[index], seconds));
+                measured[index].push(figures);
+            }
+        }
+        print(scenario, &relays, &measured);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// A table: medians, and the ratio of the first figure to that of each HAProxy.
+#[cfg(target_os = "linux")]
+fn print(scenario: &load::Scenario, relays: &[relays::Relay], measured: &[Vec<Vec<f64>>]) {
+    let medians: Vec<Vec<f64>> = measured
+        .iter()
+        .map(|rounds| {
+            (0..scenario.figures.len())
+                .map(|at| median(rounds, at))
+                .collect()
+        })
+        .collect();
+    let bases: Vec<usize> = (0..relays.len()).filter(|at| relays[*at].is_base).collect();
+    println!("\n## {}: {}\n", scenario.name, scenario.about);
+    print!("| relay |");
+    scenario
+        .figures
+        .iter()
+        .for_each(|figure| print!(" {figure} |"));
+    bases
+        .iter()
+        .for_each(|at| print!(" to {} |", relays[*at].name));
+    print!("\n|---|");
+    println!("{}", "---:|".repeat(scenario.figures.len() + bases.len()));
+    for (relay, figures) in relays.iter().zip(&medians) {
+        print!("| {} |", relay.name);
+        figures
+            .iter()
+            .for_each(|figure| print!(" {} |", short(*figure)));
+        for at in &bases {
+            print!(" {:.2} |", figures[0] / medians[*at][0]);
+        }
+        println!();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn median(rounds: &[Vec<f64>], at: usize) -> f64 {
+    let mut values: Vec<f64> = rounds.iter().map(|figures| figures[at]).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Three digits are more than the noise leaves.
+#[cfg(target_os = "linux")]
+fn short(figure: f64) -> String {
+    match figure {
+        _ if figure >= 100.0 => format!("{figure:.0}"),
+        _ if figure >= 10.0 => format!("{figure:.1}"),
+        _ if figure >= 1.0 => format!("{figure:.2}"),
+        _ => format!("{figure:.3}"),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    println!("the relay is measured on Linux only");
+}

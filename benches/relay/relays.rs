@@ -1,0 +1,169 @@
+//! The relays that are compared, and what the kernel says of them.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a relay may take until it listens.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// One way to relay.
+pub struct Relay {
+    pub name: &'static str,
+    /// Whether the others are compared with it.
+    pub is_base: bool,
+    core: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    /// With these lines in the server file.
+    Infrarust(&'static str),
+    /// With these lines in `defaults`, and in `global`.
+    Haproxy(&'static str, &'static str),
+}
+
+/// All that can run here: HAProxy only where it is installed.
+pub fn all(core: usize) -> Vec<Relay> {
+    let mut relays = vec![
+        (
+            "zero_copy (splice)",
+            Kind::Infrarust("proxy_mode = \"zero_copy\"\n"),
+        ),
+        (
+            "zero_copy, adaptive",
+            Kind::Infrarust("proxy_mode = \"zero_copy\"\nrelay = \"adaptive\"\n"),
+        ),
+        (
+            "passthrough (copy)",
+            Kind::Infrarust("proxy_mode = \"passthrough\"\n"),
+        ),
+    ];
+    let version = Command::new("haproxy").arg("-v").output();
+    if let Ok(version) = version {
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        println!("beside {}", version.lines().next().unwrap_or_default());
+        relays.push((
+            "HAProxy splice",
+            Kind::Haproxy(
+                "option splice-auto\n option splice-request\n option splice-response",
+                "maxpipes 1000",
+            ),
+        ));
+        relays.push(("HAProxy copy", Kind::Haproxy("", "nosplice")));
+    } else {
+        println!("haproxy is not installed: nothing to compare with");
+    }
+    let relay = |(name, kind)| Relay {
+        name,
+        is_base: matches!(kind, Kind::Haproxy(..)),
+        core,
+        kind,
+    };
+    relays.into_iter().map(relay).collect()
+}
+
+impl Relay {
+    /// Starts it, with one backend.
+    pub fn start(&self, backend: SocketAddr) -> Running {
+        let folder = tempfile::tempdir().unwrap();
+        // Free a moment ago; nobody else takes it on a machine that measures.
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap();
+        let mut command = Command::new("taskset");
+        command.args(["-c", &self.core.to_string()]);
+        match self.kind {
+            Kind::Infrarust(server) => {
+                let config = folder.path().join("infrarust.toml");
+                write(&config, &format!("bind = \"{address}\"\n"));
+                fs::create_dir(folder.path().join("servers")).unwrap();
+                write(
+                    &folder.path().join("servers/bench.toml"),
+                    &format!("domains = [\"bench.test\"]\naddresses = [\"{backend}\"]\n{server}"),
+                );
+                command.arg(env!("CARGO_BIN_EXE_infrarust"));
+                command.arg("-c").arg(config).args(["-l", "error"]);
+            }
+            Kind::Haproxy(defaults, global) => {
+                let config = folder.path().join("haproxy.cfg");
+                write(
+                    &config,
+                    &format!(
+                        "global\n nbthread 1\n maxconn 4000\n {global}\n\
+                         defaults\n mode tcp\n {defaults}\n timeout connect 5s\n \
+                         timeout client 1h\n timeout server 1h\n\
+                         listen bench\n bind {address} backlog 4096\n server s {backend}\n"
+                    ),
+                );
+                command.args(["haproxy", "-db", "-f"]).arg(config);
+            }
+        }
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let since = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(since.elapsed() < START_MAX, "{} does not start", self.name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Running {
+            address,
+            child,
+            _folder: folder,
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+}
+
+/// A relay that runs, until it is dropped.
+pub struct Running {
+    pub address: SocketAddr,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Running {
+    /// What it has cost so far.
+    pub fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanos = tasks.filter_map(|task| {
+            let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            schedstat.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// Its share of the memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()));
+        let rollup = rollup.unwrap();
+        let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kib = pss.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing is left to be told to one that has gone by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,489 @@
+//! Sessions driven by threads of their own, one for each core: on Linux.
+//!
+//! The runtime's scheduler is made for tasks that do much with few sockets; a
+//! relay does little with many. So a session that lasts leaves it: both sockets
+//! go to one of a few workers, each a thread with a level-triggered
+//! epoll(7) and nothing else. A worker serves one ready socket to the end -
+//! read, write - before it looks at the next, and asks the kernel for nothing
+//! twice. What the runtime keeps is one small task that waits for the outcome.
+//!
+//! `docs/decisions.md` has the measurements behind this.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::net::TcpStream;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::oneshot;
+
+use super::both::Both;
+use super::exchange::{Exchange, Ready, Wants};
+use super::lane::{Method, Tools};
+use super::{End, Forwarder, Outcome, Session, Side, portable};
+
+/// How long a session is left to the runtime before it is handed over.
+///
+/// Most connections that do not last end at once: a refusal, a kick, a bot.
+/// Taking their sockets out of one epoll into another would be a tenth of all
+/// that they cost.
+const YOUTH: Duration = Duration::from_millis(200);
+
+/// Ready sockets that one call tells of. More wait for the next call, behind
+/// those that become ready meanwhile, so it bounds how unfair that can be.
+const EVENTS_MAX: usize = 256;
+
+/// What epoll says for the worker's own event, where sockets have their session and side.
+const ORDERS: u64 = u64::MAX;
+
+/// The number of sessions of a worker that is gone: more than any other's.
+const GONE: usize = usize::MAX / 2;
+
+/// Told whether or not anybody asked.
+const ENDED: EpollFlags = EpollFlags::EPOLLHUP.union(EpollFlags::EPOLLERR);
+
+/// The workers. Clones share them; they end with the last clone, each when its
+/// last session has.
+#[derive(Debug, Clone)]
+pub(super) struct Reactor {
+    workers: Arc<[Employer]>,
+}
+
+/// A worker as others see it. Its drop lets the worker go.
+#[derive(Debug)]
+struct Employer(Arc<Desk>);
+
+/// Where a worker is told what to do.
+#[derive(Debug)]
+struct Desk {
+    bell: EventFd,
+    orders: Mutex<Orders>,
+    /// Sessions that it has or will have.
+    sessions: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    waiting: Vec<Order>,
+    next_id: u64,
+    /// No more will come, or nobody would carry them out.
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Order {
+    Relay(u64, Box<Relayed>),
+    Stop(u64),
+}
+
+/// A session at a worker.
+#[derive(Debug)]
+struct Relayed {
+    exchange: Exchange<TcpStream>,
+    /// What epoll watches at each socket; `None` where it does not know it.
+    watched: Both<Option<EpollFlags>>,
+    /// Where it stands among the worker's timers.
+    timer: Option<Instant>,
+    tell: oneshot::Sender<Outcome>,
+}
+
+impl Reactor {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor or no thread for one.
+    pub(super) fn start(threads: NonZeroUsize) -> io::Result<Self> {
+        let workers: io::Result<Vec<_>> = (0..threads.get()).map(Worker::start).collect();
+        Ok(Self {
+            workers: workers?.into(),
+        })
+    }
+
+    /// Has the workers drive sessions by one method.
+    pub(super) fn forwarder(&self, method: Method) -> ReactorForwarder {
+        ReactorForwarder {
+            reactor: self.clone(),
+            method,
+            youth: YOUTH,
+        }
+    }
+
+    fn least_busy(&self) -> &Desk {
+        let desks = self.workers.iter().map(|worker| &*worker.0);
+        desks
+            .min_by_key(|desk| desk.sessions.load(Ordering::Relaxed))
+            .expect("there is at least one worker")
+    }
+}
+
+/// Has the workers of a [`Reactor`] drive sessions.
+#[derive(Debug, Clone)]
+pub(super) struct ReactorForwarder {
+    reactor: Reactor,
+    method: Method,
+    /// How long the runtime has a session first.
+    youth: Duration,
+}
+
+#[cfg(test)]
+impl ReactorForwarder {
+    /// Sessions that were handed over and have not ended.
+    pub(super) fn handed_over(&self) -> usize {
+        self.reactor
+            .workers
+            .iter()
+            .map(|worker| worker.0.sessions.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    pub(super) fn with_youth(self, youth: Duration) -> Self {
+        Self { youth, ..self }
+    }
+}
+
+/// What the worker keeps for each session.
+#[cfg(test)]
+pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
+
+impl Forwarder for ReactorForwarder {
+    fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
+        let stop = session.stop.clone();
+        let until = Instant::now().checked_add(self.youth);
+        let exchange = Exchange::new(session, self.method);
+        // In a box of its own: what an `async fn` is given it keeps to its end,
+        // and a session at rest would pay for its youth.
+        let youth = Box::pin(portable::drive(exchange, stop.clone(), until));
+        async move {
+            let exchange = match youth.await {
+                Ok(outcome) => return outcome,
+                Err(exchange) => exchange,
+            };
+            let (tell, mut told) = oneshot::channel();
+            let mut ticket = match exchange.into_std() {
+                Ok(exchange) => self
+                    .reactor
+                    .least_busy()
+                    .hand_over(Box::new(Relayed::new(exchange, tell))),
+                Err(error) => return Outcome::nothing(End::Failed(Side::Client, error.kind())),
+            };
+            let outcome = match stop.run_until_cancelled(&mut told).await {
+                Some(outcome) => outcome,
+                None => {
+                    ticket.stop();
+                    told.await
+                }
+            };
+            ticket.id = None;
+            // A worker that is gone has closed the sockets and told nobody.
+            outcome.unwrap_or(Outcome::nothing(End::Stopped))
+        }
+    }
+}
+
+impl Relayed {
+    fn new(exchange: Exchange<TcpStream>, tell: oneshot::Sender<Outcome>) -> Self {
+        Self {
+            exchange,
+            watched: Both {
+                client: None,
+                backend: None,
+            },
+            timer: None,
+            tell,
+        }
+    }
+}
+
+/// A session that was handed over; its drop stops what has not ended.
+struct Ticket<'a> {
+    desk: &'a Desk,
+    id: Option<u64>,
+}
+
+impl Ticket<'_> {
+    fn stop(&mut self) {
+        if let Some(id) = self.id.take() {
+            let mut orders = self.desk.lock();
+            self.desk.put(&mut orders, Order::Stop(id));
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Desk {
+    fn hand_over(&self, relayed: Box<Relayed>) -> Ticket<'_> {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        let mut orders = self.lock();
+        let id = orders.next_id;
+        orders.next_id += 1;
+        self.put(&mut orders, Order::Relay(id, relayed));
+        Ticket {
+            desk: self,
+            id: Some(id),
+        }
+    }
+
+    fn put(&self, orders: &mut Orders, order: Order) {
+        if orders.closed {
+            return;
+        }
+        orders.waiting.push(order);
+        if orders.waiting.len() == 1 {
+            self.ring();
+        }
+    }
+
+    fn ring(&self) {
+        // It fails only when it has been rung 2^64 times.
+        let _ = self.bell.write(1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        // Between any two statements under the lock the orders are whole.
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Employer {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.ring();
+    }
+}
+
+/// The thread that relays.
+struct Worker {
+    desk: Arc<Desk>,
+    epoll: Epoll,
+    sessions: HashMap<u64, Box<Relayed>>,
+    timers: BTreeSet<(Instant, u64)>,
+    tools: Tools,
+    orders: Vec<Order>,
+}
+
+impl Worker {
+    fn start(index: usize) -> io::Result<Employer> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let desk = Arc::new(Desk {
+            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            orders: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+        });
+        // Each ring is an edge, so that nobody has to read the bell.
+        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        epoll.add(&desk.bell, EpollEvent::new(edge, ORDERS))?;
+        let worker = Self {
+            desk: Arc::clone(&desk),
+            epoll,
+            sessions: HashMap::new(),
+            timers: BTreeSet::new(),
+            tools: Tools::new(),
+            orders: Vec::new(),
+        };
+        thread::Builder::new()
+            .name(format!("relay-{index}"))
+            .spawn(move || worker.run())?;
+        Ok(Employer(desk))
+    }
+
+    fn run(mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS_MAX];
+        let mut closed = false;
+        while !closed || !self.sessions.is_empty() {
+            let found = match self.epoll.wait(&mut events, self.wait_max()) {
+                Ok(found) => found,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "a relay thread cannot wait and ends");
+                    return;
+                }
+            };
+            let mut ordered = false;
+            for event in events.iter().take(found) {
+                match event.data() {
+                    ORDERS => ordered = true,
+                    data => self.serve(data, event.events()),
+                }
+            }
+            // After the events: none of them means a session that came only now.
+            if ordered {
+                closed = self.carry_out_orders();
+            }
+            self.look_at_what_is_due();
+        }
+    }
+
+    /// How long nothing may happen before a timer is due; one more millisecond, since it is cut.
+    fn wait_max(&self) -> EpollTimeout {
+        let Some((at, _)) = self.timers.first() else {
+            return EpollTimeout::NONE;
+        };
+        let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+    }
+
+    /// Something happened at a socket.
+    fn serve(&mut self, data: u64, found: EpollFlags) {
+        let (id, side) = from_data(data);
+        let Some(relayed) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let ready = Ready {
+            readable: found.intersects(EpollFlags::EPOLLIN | ENDED),
+            writable: found.intersects(EpollFlags::EPOLLOUT | ENDED),
+            failed: found.contains(EpollFlags::EPOLLERR),
+        };
+        relayed.exchange.ready(side, ready, &mut self.tools);
+        if found.intersects(ENDED)
+            && relayed.exchange.outcome().is_none()
+            && relayed.exchange.wants(side) == Wants::NOTHING
+        {
+            relayed.mute(&self.epoll, side);
+        }
+        self.settle(id);
+    }
+
+    /// Carries out what was ordered; true when there will be nothing more.
+    fn carry_out_orders(&mut self) -> bool {
+        let mut orders = std::mem::take(&mut self.orders);
+        let closed = {
+            let mut desk = self.desk.lock();
+            std::mem::swap(&mut orders, &mut desk.waiting);
+            desk.closed
+        };
+        for order in orders.drain(..) {
+            match order {
+                Order::Relay(id, relayed) => {
+                    self.sessions.insert(id, relayed);
+                    self.settle(id);
+                }
+                Order::Stop(id) => {
+                    if let Some(relayed) = self.sessions.get_mut(&id) {
+                        relayed.exchange.stop(End::Stopped);
+                        self.settle(id);
+                    }
+                }
+            }
+        }
+        self.orders = orders;
+        closed
+    }
+
+    fn look_at_what_is_due(&mut self) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.timers.pop_first();
+            if let Some(relayed) = self.sessions.get_mut(&id) {
+                relayed.timer = None;
+                relayed.exchange.look(now);
+            }
+            self.settle(id);
+        }
+    }
+
+    /// After anything happened to a session: ends it, or watches and times it anew.
+    fn settle(&mut self, id: u64) {
+        let Some(relayed) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        relayed.watch(&self.epoll, id);
+        let outcome = relayed.exchange.outcome();
+        let timer = match outcome {
+            None => relayed.exchange.look_at(),
+            Some(_) => None,
+        };
+        if timer != relayed.timer {
+            let before = std::mem::replace(&mut relayed.timer, timer);
+            before.map(|at| self.timers.remove(&(at, id)));
+            timer.map(|at| self.timers.insert((at, id)));
+        }
+        if let Some(outcome) = outcome
+            && let Some(relayed) = self.sessions.remove(&id)
+        {
+            // First the sockets: whoever is told may count on them being closed.
+            drop(relayed.exchange);
+            self.desk.sessions.fetch_sub(1, Ordering::Relaxed);
+            // Nobody may be listening any more.
+            let _ = relayed.tell.send(outcome);
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Usually nothing is left. After a panic nobody waits for this worker, and
+    /// nobody is sent to it.
+    fn drop(&mut self) {
+        self.desk.sessions.store(GONE, Ordering::Relaxed);
+        let mut orders = self.desk.lock();
+        orders.closed = true;
+        orders.waiting.clear();
+    }
+}
+
+impl Relayed {
+    /// Has both sockets watched for what there is use for, while it lasts.
+    fn watch(&mut self, epoll: &Epoll, id: u64) {
+        for side in Side::BOTH {
+            if self.exchange.outcome().is_some() {
+                return;
+            }
+            let wants = self.exchange.wants(side);
+            let mut flags = EpollFlags::empty();
+            flags.set(EpollFlags::EPOLLIN, wants.read);
+            flags.set(EpollFlags::EPOLLOUT, wants.write);
+            let watched = self.watched.of_mut(side);
+            if *watched == Some(flags) || (watched.is_none() && flags.is_empty()) {
+                continue;
+            }
+            let socket = self.exchange.socket(side);
+            let mut event = EpollEvent::new(flags, to_data(id, side));
+            let result = match watched.replace(flags) {
+                None => epoll.add(socket, event),
+                Some(_) => epoll.modify(socket, &mut event),
+            };
+            if let Err(error) = result {
+                self.exchange.stop(failed(side, error));
+            }
+        }
+    }
+
+    /// Has a socket watched no more, which would be told of again and again.
+    fn mute(&mut self, epoll: &Epoll, side: Side) {
+        *self.watched.of_mut(side) = None;
+        if let Err(error) = epoll.delete(self.exchange.socket(side)) {
+            self.exchange.stop(failed(side, error));
+        }
+    }
+}
+
+/// What epoll keeps for a socket: its session's number and its side.
+fn to_data(id: u64, side: Side) -> u64 {
+    id << 1 | u64::from(side == Side::Backend)
+}
+
+fn from_data(data: u64) -> (u64, Side) {
+    let side = match data & 1 {
+        0 => Side::Client,
+        _ => Side::Backend,
+    };
+    (data >> 1, side)
+}
+
+fn failed(side: Side, error: Errno) -> End {
+    End::Failed(side, io::Error::from(error).kind())
+}

@@ -1,0 +1,109 @@
+//! A connected socket that does not block, under either driver.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+#[cfg(unix)]
+use std::os::fd::AsFd as AsSystem;
+#[cfg(windows)]
+use std::os::windows::io::AsSocket as AsSystem;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::Interest;
+
+/// A connected socket that does not block, and the way in which its driver
+/// hears that a call would have.
+pub(super) trait Socket: AsSystem + Sized {
+    /// Runs a call that takes bytes from this socket.
+    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
+
+    /// Runs a call that gives bytes to this socket.
+    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
+
+    /// Reads into a buffer; zero is the end of the stream.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.taking(|socket| (&*SockRef::from(socket)).read(buffer))
+    }
+}
+
+/// Under a level-triggered poll nobody needs to hear.
+impl Socket for std::net::TcpStream {
+    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+        call(self)
+    }
+
+    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+        call(self)
+    }
+}
+
+/// The runtime has to hear, or it takes the socket for ready for ever.
+impl Socket for tokio::net::TcpStream {
+    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+        self.try_io(Interest::READABLE, || call(self))
+    }
+
+    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+        self.try_io(Interest::WRITABLE, || call(self))
+    }
+
+    /// A short read proves that nothing more is there: the runtime is told so
+    /// at once, which saves the call that would only meet `EAGAIN`. It does the
+    /// same in its own reads.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut short = None;
+        let read = self.taking(|socket| {
+            let bytes = (&*SockRef::from(socket)).read(buffer)?;
+            if (1..buffer.len()).contains(&bytes) {
+                short = Some(bytes);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(bytes)
+        });
+        short.map_or(read, Ok)
+    }
+}
+
+/// Writes what the socket takes of `bytes`.
+pub(super) fn write(socket: &impl Socket, bytes: &[u8]) -> io::Result<usize> {
+    socket.giving(|socket| (&*SockRef::from(socket)).write(bytes))
+}
+
+/// Tells the peer that nothing more will come.
+pub(super) fn end_stream(socket: &impl Socket) {
+    // It fails only where the connection is gone, which reading from it tells.
+    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+}
+
+/// Makes the close that follows a reset.
+pub(super) fn reset_on_close(socket: &impl Socket) {
+    // A socket that refuses is closed in order.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the peer's system has acknowledged everything that it was sent;
+/// `None` where the system does not tell.
+#[cfg(target_os = "linux")]
+pub(super) fn is_acknowledged(socket: &impl Socket) -> Option<bool> {
+    use nix::sys::socket::getsockopt;
+    use nix::{getsockopt_impl, libc, sockopt_impl};
+
+    /// `SK_MEMINFO_WMEM_QUEUED` of `linux/sock_diag.h`: what lies in the
+    /// queues for sending and for sending again, in bytes.
+    const QUEUED: usize = 5;
+    /// `SK_MEMINFO_VARS` of the same file, since Linux 4.12.
+    const VARIABLES: usize = 9;
+    sockopt_impl!(
+        /// The memory of a socket, by use.
+        MemInfo, GetOnly, libc::SOL_SOCKET, libc::SO_MEMINFO, [u32; VARIABLES]
+    );
+    let info = getsockopt(&socket, MemInfo).ok()?;
+    Some(info[QUEUED] == 0)
+}
+
+/// Whether the peer's system has acknowledged everything that it was sent;
+/// `None` where the system does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_acknowledged(_: &impl Socket) -> Option<bool> {
+    None
+}
