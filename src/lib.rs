@@ -32,6 +32,7 @@
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
 //! | [`route`], [`glob`] | virtual host to server |
+//! | [`provider`] | who tells of servers beside the files: the containers of an engine |
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
 //! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
@@ -60,6 +61,7 @@ pub mod manifest;
 pub mod mode;
 pub mod plugin;
 pub mod protocol;
+pub mod provider;
 pub mod proxy;
 pub mod proxy_protocol;
 pub mod reload;

@@ -6,6 +6,8 @@
 //! waits for `SIGHUP`, which reads everything anew, as a start does. Sessions
 //! keep the snapshot that they began with.
 
+mod containers;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
+use self::containers::Containers;
 use crate::config::model::Config;
 use crate::config::reload::{Changes, FolderWatch, Links};
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
@@ -71,6 +74,9 @@ pub struct Reloader {
     /// The global file in force.
     global: GlobalText,
     proxy: Arc<Proxy>,
+    /// The configuration in force as far as it comes from files.
+    files: Config,
+    containers: Option<Containers>,
     hangup: Hangup,
     requests: mpsc::Receiver<Request>,
     /// The request that the next reload answers.
@@ -93,10 +99,16 @@ impl Reloader {
         proxy: Arc<Proxy>,
         requests: mpsc::Receiver<Request>,
     ) -> std::io::Result<Self> {
+        let files = proxy.snapshot().config();
+        let docker = files.proxy.docker.as_ref();
+        let drain = &proxy.shutdown.drain;
+        let containers = docker.map(|docker| Containers::watch(docker, drain.clone()));
         Ok(Self {
             options,
             global,
             proxy,
+            files,
+            containers,
             hangup: Hangup::new()?,
             requests,
             request: None,
@@ -129,16 +141,64 @@ impl Reloader {
                     }
                 }
             }
-            due = Some(tokio::select! {
-                () = drain.cancelled() => return,
-                () = self.hangup.next() => Scope::Everything,
-                Some(request) = self.requests.recv() => {
-                    self.request = Some(request);
-                    Scope::Everything
+            let mut settled = std::pin::pin!(watch.settled());
+            due = loop {
+                tokio::select! {
+                    () = drain.cancelled() => return,
+                    () = self.hangup.next() => break Some(Scope::Everything),
+                    Some(request) = self.requests.recv() => {
+                        self.request = Some(request);
+                        break Some(Scope::Everything);
+                    }
+                    () = &mut settled => break Some(Scope::Servers),
+                    () = Containers::changed(self.containers.as_mut()) => {}
                 }
-                () = watch.settled() => Scope::Servers,
-            });
+                self.follow_containers().await;
+            };
         }
+    }
+
+    /// Puts the servers of other containers into force than before.
+    async fn follow_containers(&mut self) {
+        let next = self.with_containers(self.global.clone()).await;
+        let changes = Changes::between(&self.proxy.snapshot().config(), &next);
+        if !self.put_into_force(next, &changes) {
+            return;
+        }
+        info!(
+            added = ?some_of(&changes.added),
+            changed = ?some_of(&changes.changed),
+            removed = ?some_of(&changes.removed),
+            "servers of containers changed"
+        );
+    }
+
+    /// Replaces the snapshot, unless nothing differs. Whether something does.
+    fn put_into_force(&mut self, next: Config, changes: &Changes) -> bool {
+        let differs = !changes.is_empty();
+        if differs {
+            self.proxy.replace(next);
+        }
+        if let Some(containers) = &mut self.containers {
+            containers.in_force();
+        }
+        differs
+    }
+
+    /// The configuration of the files with the servers of containers in it.
+    async fn with_containers(&mut self, global: GlobalText) -> Config {
+        let Some(containers) = &mut self.containers else {
+            return self.files.clone();
+        };
+        let options = || {
+            let options = LoadOptions {
+                global: Some(global.clone()),
+                plugins: Some(Arc::new(self.proxy.plugins.manifests())),
+                ..self.options.clone()
+            };
+            (options, global)
+        };
+        containers.beside(&self.files, options).await
     }
 
     fn folder(&self) -> PathBuf {
@@ -236,7 +296,7 @@ impl Reloader {
     }
 
     /// Puts a configuration into force, whole or not at all.
-    async fn apply(&self, mut loaded: Loaded, scope: Scope, anew: Option<String>) -> Outcome {
+    async fn apply(&mut self, mut loaded: Loaded, scope: Scope, anew: Option<String>) -> Outcome {
         let Some(mut next) = loaded.config.clone() else {
             return Outcome::Refused(text_of(&loaded));
         };
@@ -247,15 +307,17 @@ impl Reloader {
         }
         // A start may go on without the folder. Here players would lose their
         // servers because a folder is moved at this very moment.
-        if next.servers.is_empty() && !before.servers.is_empty() && !next.proxy.servers_dir.exists()
+        if next.servers.is_empty()
+            && !self.files.servers.is_empty()
+            && !next.proxy.servers_dir.exists()
         {
             let folder = words::path(&next.proxy.servers_dir);
             return Outcome::Refused(format!("the folder `{folder}` of the server files is gone"));
         }
-        let mut changes = Changes::between(&before, &next);
+        let mut plugins = Vec::new();
         if scope == Scope::Everything {
             match server::load_plugins(&self.proxy, &next, anew).await {
-                Ok(Reloaded { loaded, ended }) => changes.plugins = [loaded, ended].concat(),
+                Ok(Reloaded { loaded, ended }) => plugins = [loaded, ended].concat(),
                 Err(problems) => {
                     let problems = problems.iter().map(|problem| problem.diagnostic(&loaded));
                     let problems = problems.collect();
@@ -264,11 +326,19 @@ impl Reloader {
                 }
             }
         }
-        if changes.is_empty() {
-            return Outcome::Unchanged;
+        if let (Scope::Everything, Some(containers)) = (scope, &mut self.containers) {
+            containers.judge_anew();
         }
-        self.proxy.replace(next);
-        Outcome::Applied(changes)
+        let global = loaded.global.as_ref().unwrap_or(&self.global).clone();
+        self.files = next;
+        let next = self.with_containers(global).await;
+        let mut changes = Changes::between(&before, &next);
+        changes.plugins = plugins;
+        if self.put_into_force(next, &changes) {
+            Outcome::Applied(changes)
+        } else {
+            Outcome::Unchanged
+        }
     }
 }
 

@@ -58,6 +58,16 @@ impl Drop for LogGuard {
     }
 }
 
+/// Tells systemd, if it listens, in a line what the proxy does (`sd_notify(3)`).
+pub(crate) fn tell_service_manager(status: &str) {
+    #[cfg(unix)]
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+    #[cfg(not(unix))]
+    let _ = status;
+}
+
 /// Starts the log on standard output.
 ///
 /// `level` is what the command line says and wins; without it `RUST_LOG`

@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+#[path = "no_dead_key/docker.rs"]
+mod docker;
 #[path = "support/elf.rs"]
 mod elf;
 #[path = "no_dead_key/global.rs"]

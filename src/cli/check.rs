@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::containers;
 use crate::config::{LoadOptions, Loaded, load};
 use crate::diagnostic::json;
 use crate::diagnostic::render::{self, Colour};
@@ -28,6 +29,8 @@ pub struct CheckArgs {
     pub deny_warnings: bool,
     /// Whether each plugin is tried in a process of its own.
     pub deep: bool,
+    /// Whether the labels of containers are checked, too.
+    pub docker: bool,
 }
 
 /// Checks a configuration and shows what was found: JSON on `out`, text on `err`.
@@ -48,12 +51,15 @@ pub fn run(
     if args.deep {
         super::deep::check(&mut loaded)?;
     }
+    let containers = args.docker.then(|| containers::check(&args.load, &loaded));
+    let containers = containers.unwrap_or_default();
     match args.format {
-        Format::Json => writeln!(
-            out,
-            "{}",
-            json::to_json(&loaded.diagnostics, &loaded.sources)
-        )?,
+        Format::Json => {
+            let of_containers = containers.problems.iter();
+            let of_containers = of_containers.map(|p| (p.diagnostics.as_slice(), &p.sources));
+            let files = std::iter::once((loaded.diagnostics.as_slice(), &loaded.sources));
+            writeln!(out, "{}", json::groups_to_json(files.chain(of_containers)))?;
+        }
         Format::Text => {
             let end = if loaded.has_errors() {
                 "the proxy would not start"
@@ -68,9 +74,12 @@ pub fn run(
                     .map_or(0, |config| config.servers.len());
                 writeln!(err, "no problems in {}", servers_and_proxy(servers))?;
             }
+            containers.show(err, colour)?;
         }
     }
-    let failed = loaded.has_errors() || (args.deny_warnings && !loaded.diagnostics.is_empty());
+    let of_containers = containers.problems.iter().flat_map(|p| &p.diagnostics);
+    let mut all = loaded.diagnostics.iter().chain(of_containers);
+    let failed = containers.is_unknown || all.any(|d| d.is_error() || args.deny_warnings);
     Ok(if failed {
         ExitCode::from(1)
     } else {

@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod check;
+mod containers;
 #[cfg(unix)]
 mod deep;
 pub mod explain;
@@ -62,7 +63,8 @@ enum Command {
     Run,
     /// Find every mistake of the configuration, without starting anything.
     ///
-    /// Reads files only: no network is used, and no plugin runs. Exits with 0 when there is no
+    /// Reads files only: no network is used, unless `--docker` asks for it, and no
+    /// plugin runs. Exits with 0 when there is no
     /// error, with 1 when there is one, and with 2 when it is used wrongly.
     Check {
         /// How to show what was found: text on standard error, or one JSON
@@ -77,6 +79,10 @@ enum Command {
         #[cfg(unix)]
         #[arg(long)]
         deep: bool,
+        /// Ask the engine of `[docker]`, too, and judge the labels of the
+        /// containers that run. Changes nothing.
+        #[arg(long)]
+        docker: bool,
     },
     /// Tell about a code of a diagnostic: what it means, why it matters, an
     /// example and its cure. Without a code, all of them.
@@ -165,6 +171,7 @@ pub fn main() -> ExitCode {
             deny_warnings,
             #[cfg(unix)]
             deep,
+            docker,
         } => {
             #[cfg(not(unix))]
             let deep = false;
@@ -174,6 +181,7 @@ pub fn main() -> ExitCode {
                 format,
                 deny_warnings,
                 deep,
+                docker,
             };
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             check::run(&args, &mut out, &mut err, Colour::for_stderr()).map_err(Into::into)

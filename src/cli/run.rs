@@ -67,6 +67,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         // Before the first client: from then on a signal has to drain.
         let signals = Signals::new()?;
         let servers = config.servers.len();
+        let has_containers = config.proxy.docker.is_some();
         let running = match server::start(config, listeners, open_files).await {
             Ok(running) => running,
             Err(StartError::Plugins(problems)) => {
@@ -90,6 +91,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tokio::spawn(reloader.run());
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
         tell_service_manager(Stage::Ready);
+        if has_containers {
+            telemetry::tell_service_manager("serving files; containers have not been read yet");
+        }
         until_the_end(&running, signals).await
     });
     // Not by its drop, which waits for look-ups and files that are still read.

@@ -46,7 +46,7 @@ fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (File
         let diagnostic = Diagnostic::new(Code::TomlSyntax, Place::whole(file), message);
         return (file, diagnostic.help("it is UTF-16: save it as UTF-8"));
     }
-    let file = sources.add(path, String::from_utf8_lossy(bytes));
+    let file = sources.add(path, &*String::from_utf8_lossy(bytes));
     hide_by_words(file, sources);
     let span = Span {
         start: at,

@@ -237,6 +237,34 @@ fn load_into(
     sources: &mut Sources,
     report: &mut Report,
 ) -> Meaning {
+    let proxy = proxy_file(options, global, sources, report);
+    // With a folder that could not be read from the global file, looking into
+    // the default one would only tell about the wrong files.
+    let is_known = match &proxy.raw {
+        Some(raw) => options.servers_dir.is_some() || !raw.servers_dir.is_broken(),
+        None => options.servers_dir.is_some() || proxy.servers_dir.is_dir(),
+    };
+    let servers = if is_known {
+        read_servers(options, &proxy, sources, report)
+    } else {
+        None
+    };
+    let mut context = Context::new(sources, report);
+    let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
+    validate::plugins::unused(&proxy, &mut context);
+    Meaning {
+        config: config.filter(|_| servers.is_some()),
+        plugins: plugin_places(&proxy),
+    }
+}
+
+/// Reads the global file, and adds what the command line says instead of it.
+pub(super) fn proxy_file(
+    options: &LoadOptions,
+    global: &GlobalText,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> ProxyFile {
     let path = global_path(options);
     let (file, raw) = document::read::<RawProxy>(&path, &global.0, sources, report);
 
@@ -255,13 +283,7 @@ fn load_into(
         .or_else(|| raw.as_ref().and_then(|raw| written(&raw.plugins_dir)))
         .unwrap_or_else(|| folder.join(PLUGINS_DIR));
 
-    // With a folder that could not be read from the global file, looking into
-    // the default one would only tell about the wrong files.
-    let is_known = match &raw {
-        Some(raw) => options.servers_dir.is_some() || !raw.servers_dir.is_broken(),
-        None => options.servers_dir.is_some() || servers_dir.is_dir(),
-    };
-    let proxy = ProxyFile {
+    ProxyFile {
         file,
         raw,
         servers_dir,
@@ -272,18 +294,6 @@ fn load_into(
             .is_some()
             .then(|| options.plugins.clone())
             .flatten(),
-    };
-    let servers = if is_known {
-        read_servers(options, &proxy, sources, report)
-    } else {
-        None
-    };
-    let mut context = Context::new(sources, report);
-    let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
-    validate::plugins::unused(&proxy, &mut context);
-    Meaning {
-        config: config.filter(|_| servers.is_some()),
-        plugins: plugin_places(&proxy),
     }
 }
 
@@ -303,12 +313,18 @@ fn read_servers(
         .filter(|_| options.servers_dir.is_none())
         .map(|given| given.place);
     let place = written.unwrap_or(Place::whole(proxy.file));
+    let has_containers = proxy
+        .raw
+        .as_ref()
+        .is_some_and(|raw| raw.docker.is_written());
     let paths = match server_paths(dir) {
         Ok(paths) => paths,
         Err(error) => {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
             if is_missing && written.is_none() && options.servers_dir.is_none() {
-                report.push(no_servers(place, dir));
+                if !has_containers {
+                    report.push(no_servers(place, dir));
+                }
                 return Some(Vec::new());
             }
             let what = if is_missing {
@@ -329,7 +345,7 @@ fn read_servers(
             return None;
         }
     };
-    if paths.is_empty() {
+    if paths.is_empty() && !has_containers {
         report.push(no_servers(place, dir));
     }
     let mut servers = Vec::with_capacity(paths.len());
@@ -382,8 +398,8 @@ fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Di
     Diagnostic::new(Code::MissingFile, Place::whole(file), message)
 }
 
-/// The folder that relative paths in a file begin at.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
+/// The folder that a file lies in.
+fn folder_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).to_owned()
 }
 

@@ -5,6 +5,7 @@
 //! collects every mistake on the way. The documents and the JSON Schema come
 //! from the same table of keys ([`mod@reference`], [`schema`]).
 
+pub mod containers;
 mod document;
 pub mod entry;
 mod files;

@@ -122,6 +122,58 @@ pub struct ProxyConfig {
     pub log_format: LogFormat,
     /// What the intercepted modes need to authenticate and to compress.
     pub login: LoginConfig,
+    /// The engine whose containers are servers.
+    pub docker: Option<DockerConfig>,
+}
+
+/// An engine whose containers are servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// The network whose addresses are dialled first.
+    pub network: Option<String>,
+    /// How often all containers are looked at; never zero.
+    pub poll_interval: Duration,
+    /// The first wait before it is asked again; never zero.
+    pub reconnect_delay: Duration,
+}
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// On a socket in the file system.
+    Unix(PathBuf),
+    /// On a port.
+    Tcp {
+        /// A name or an address, without brackets.
+        host: String,
+        /// The port; never zero.
+        port: u16,
+        /// TLS, if it is spoken there.
+        tls: Option<TlsFiles>,
+    },
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Tcp { host, port, .. } if host.contains(':') => {
+                write!(f, "tcp://[{host}]:{port}")
+            }
+            Endpoint::Tcp { host, port, .. } => write!(f, "tcp://{host}:{port}"),
+        }
+    }
+}
+
+/// The files for TLS, all in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificates of authorities.
+    pub ca: PathBuf,
+    /// The proxy's own certificate and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 impl ProxyConfig {

@@ -65,13 +65,14 @@ keys! {
         log: RawLog;
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
+        /// Servers from the labels of containers; there are none where this table is not written.
+        docker: RawDocker;
         unsupported {
             "connect_max_attempts" => "how many addresses are tried for a join; here all are";
             "announce_proxy_commands" => "commands of the proxy in the client's completion";
             "ban" => "bans";
             "permissions" => "who may use commands of the proxy";
             "plugin_messaging" => "the BungeeCord plugin channel";
-            "docker" => "servers from the labels of containers";
             "web" => "the HTTP interface";
             "active_health" => "probes of backends";
             "events" => "times of plugin handlers";
@@ -178,6 +179,30 @@ keys! {
     RawLog, "`log`" {
         /// The format.
         format: LogFormatWord = r#""text""#;
+    }
+
+    /// The engine whose containers are servers.
+    RawDocker, "`docker`" {
+        /// Where the engine listens: `unix:///path` or `tcp://host:port`.
+        endpoint: String = r#""unix:///var/run/docker.sock""#;
+        /// The network whose addresses are dialled where a container is in it. Elsewhere it is a network that the proxy is in too, else a published port.
+        network: String;
+        /// How often all containers are looked at, beside what the engine tells by itself.
+        poll_interval: Time = r#""30s""#;
+        /// The wait before a lost engine is asked again; it doubles up to a minute, and is shortened by up to half at random.
+        reconnect_delay: Time = r#""1s""#;
+        /// TLS towards a `tcp://` endpoint.
+        tls: RawDockerTls;
+    }
+
+    /// TLS towards the engine.
+    RawDockerTls, "`docker.tls`" {
+        /// The file with the certificates of the authorities that the engine's certificate may come from, in PEM. Needed.
+        ca: FilePath;
+        /// The file with the proxy's own certificate, in PEM.
+        cert: FilePath;
+        /// The file with the key of that certificate, in PEM.
+        key: FilePath;
     }
 
     /// A plugin.

@@ -58,6 +58,9 @@ pub(super) struct Walk<'r> {
     root: &'static Table,
     /// Keys of the document's own table that stand in another by mistake.
     misplaced: Vec<(&'static str, Place)>,
+    /// Whether these are labels: each has its whole path as its name, and its
+    /// value was a text.
+    is_labels: bool,
 }
 
 impl<'r> Walk<'r> {
@@ -71,6 +74,21 @@ impl<'r> Walk<'r> {
             in_list: false,
             root,
             misplaced: Vec::new(),
+            is_labels: false,
+        }
+    }
+
+    /// Begins a walk through what labels say whose names begin with `prefix`.
+    pub(super) fn labels(
+        file: FileId,
+        root: &'static Table,
+        prefix: &str,
+        report: &'r mut Report,
+    ) -> Self {
+        Self {
+            key: prefix.to_owned(),
+            is_labels: true,
+            ..Self::new(file, root, report)
         }
     }
 
@@ -128,7 +146,12 @@ impl<'r> Walk<'r> {
 
     /// Reads the value of a key.
     pub(super) fn entry<T: FromToml>(&mut self, found: Found<'_, '_>) -> Entry<T> {
-        let outer = std::mem::replace(&mut self.key, found.name.to_owned());
+        let name = if self.is_labels {
+            format!("{}.{}", self.key, found.name)
+        } else {
+            found.name.to_owned()
+        };
+        let outer = std::mem::replace(&mut self.key, name);
         let outer_list = std::mem::replace(&mut self.in_list, false);
         let key = self.place(found.key);
         let entry = match T::from_toml(found.value, self) {
@@ -168,6 +191,13 @@ impl<'r> Walk<'r> {
 
     /// Reports a value of another type than its key takes.
     pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, shape: &Shape) {
+        if let (DeValue::String(text), true) = (value.get_ref(), self.is_labels) {
+            let (subject, shape) = (self.subject(), shape.words());
+            let message = format!("{subject} takes {shape}, not {}", Quoted(text));
+            let place = self.place(value.span());
+            self.push(Diagnostic::new(Code::WrongType, place, message));
+            return;
+        }
         let got = match value.get_ref() {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) => "a whole number",
@@ -246,6 +276,11 @@ impl<'r> Walk<'r> {
     ) {
         let place = self.place(value.span());
         self.push(Diagnostic::new(Code::BadValue, place, message).help_if(help));
+    }
+
+    /// How a key is written: as in a file, or as a label.
+    pub(super) fn example(&self, in_file: String, as_label: String) -> String {
+        if self.is_labels { as_label } else { in_file }
     }
 
     /// What is being read, as the subject of a message.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::config::keys::{Choice, Key, Shape, Table};
+use crate::config::containers::{self, RawContainer};
+use crate::config::keys::{Choice, HasKeys, Key, Shape, Table};
 use crate::config::schema::FileKind;
 use crate::mode::Mode;
 
@@ -23,6 +24,17 @@ pub fn to_markdown() -> String {
         let _ = write!(page, "\n## {title}\n\n{}\n", keys(kind.table()));
         inner_tables(kind.table(), "", &mut page);
     }
+    let names = containers::names().iter();
+    let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    let _ = write!(
+        page,
+        "\n## Labels of a container\n\n\
+         With a table `[docker]`, see [docker.md](docker.md). Three labels are for containers alone,\n\
+         here without the `infrarust.` in front:\n\n{}\n\n\
+         Every key of a server file is a label too. All labels: {}.\n",
+        keys(&RawContainer::TABLE),
+        names.join(", "),
+    );
     page
 }
 

@@ -110,6 +110,7 @@ impl Changes {
             ip_filter,
             log_format,
             login,
+            docker,
         } = new;
         let restart = [
             ("bind", *bind != old.bind),
@@ -119,6 +120,7 @@ impl Changes {
             ("so_reuseport", *so_reuseport != old.so_reuseport),
             ("status_cache", *status_cache != old.status_cache),
             ("log.format", *log_format != old.log_format),
+            ("docker", *docker != old.docker),
         ];
         let global = [
             ("servers_dir", *servers_dir != old.servers_dir),

@@ -83,6 +83,8 @@ codes! {
     PluginConfig = "plugin-config", Error;
     /// The plugin does not start.
     PluginStart = "plugin-start", Error;
+    /// The engine whose containers are servers cannot be read.
+    DockerEngine = "docker-engine", Error;
     /// The key is read and changes nothing here.
     NoEffect = "no-effect", Warning;
     /// The key belongs to Infrarust v2 and is not supported yet.

@@ -374,6 +374,26 @@ pub fn page(code: Code) -> Page {
                 (LOBBY, SOUND),
             ],
         },
+        Code::DockerEngine => Page {
+            what: "`infrarust check --docker` asks the engine of `[docker]` which containers are \
+                   servers, and got no answer that it can use: nobody listens at the endpoint, the \
+                   socket may not be opened, TLS does not agree, or a proxy in front of the socket \
+                   does not let `/containers/json`, `/containers/<id>/json` and `/events` through. \
+                   The proxy itself starts all the same, says this in its log, and asks again.",
+            why: "Servers of files are served whatever the engine does; those of containers are not \
+                  known before it has answered once.",
+            wrong: &[
+                (GLOBAL, "[docker]\nendpoint = \"tcp://127.0.0.1:1\"\n"),
+                (LOBBY, SOUND),
+            ],
+            right: &[
+                (
+                    GLOBAL,
+                    "[docker]\nendpoint = \"unix:///var/run/docker.sock\"\n",
+                ),
+                (LOBBY, SOUND),
+            ],
+        },
         Code::NoEffect => Page {
             what: "The key is right by itself and changes nothing here: the server's mode or \
                    another key makes it idle. The message names what it works with.",

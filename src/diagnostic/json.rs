@@ -32,6 +32,23 @@ struct ElementLabel<'a> {
 /// The reason beside a caret becomes the first label, at the place itself.
 #[must_use]
 pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
+    groups_to_json([(diagnostics, sources)])
+}
+
+/// As [`to_json`], for diagnostics that point into different sources.
+#[must_use]
+pub fn groups_to_json<'a>(
+    groups: impl IntoIterator<Item = (&'a [Diagnostic], &'a Sources)>,
+) -> String {
+    let groups = groups.into_iter();
+    let elements: Vec<_> = groups
+        .flat_map(|(d, sources)| elements(d, sources))
+        .collect();
+    // Texts and numbers only: nothing in here can fail to be written.
+    serde_json::to_string_pretty(&elements).unwrap_or_else(|_| "[]".to_owned())
+}
+
+fn elements<'a>(diagnostics: &'a [Diagnostic], sources: &Sources) -> Vec<Element<'a>> {
     let label = |place: Place, message| {
         let at = sources.locate(place);
         ElementLabel {
@@ -41,7 +58,7 @@ pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
             message,
         }
     };
-    let elements: Vec<Element<'_>> = diagnostics
+    diagnostics
         .iter()
         .map(|d| {
             let at = sources.locate(d.place);
@@ -60,7 +77,5 @@ pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
                 help: d.help.as_deref(),
             }
         })
-        .collect();
-    // Texts and numbers only: nothing in here can fail to be written.
-    serde_json::to_string_pretty(&elements).unwrap_or_else(|_| "[]".to_owned())
+        .collect()
 }

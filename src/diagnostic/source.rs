@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A range of bytes in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -72,9 +72,12 @@ pub struct Located {
     pub end_column: usize,
 }
 
+#[derive(Clone)]
 struct Source {
     path: PathBuf,
-    text: String,
+    /// Where relative paths in it begin; `None` where it lies.
+    folder: Option<PathBuf>,
+    text: Arc<str>,
     /// Ranges that must never be shown, in any order.
     secrets: Vec<Span>,
     /// Where each line begins; made when first asked for.
@@ -88,18 +91,34 @@ impl fmt::Debug for Source {
     }
 }
 
-/// The files of one load, with their texts.
-#[derive(Debug, Default)]
+/// The files of one load, with their texts. Texts are shared by copies.
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     files: Vec<Source>,
 }
 
 impl Sources {
     /// Takes a file. The path is what diagnostics show.
-    pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<String>) -> FileId {
+    pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> FileId {
+        self.push(path.into(), None, text.into())
+    }
+
+    /// Takes a text that is no file, under a name that diagnostics show.
+    /// Relative paths in it begin at `folder`.
+    pub fn add_labels(
+        &mut self,
+        name: impl Into<PathBuf>,
+        folder: PathBuf,
+        text: impl Into<Arc<str>>,
+    ) -> FileId {
+        self.push(name.into(), Some(folder), text.into())
+    }
+
+    fn push(&mut self, path: PathBuf, folder: Option<PathBuf>, text: Arc<str>) -> FileId {
         self.files.push(Source {
-            path: path.into(),
-            text: text.into(),
+            path,
+            folder,
+            text,
             secrets: Vec::new(),
             lines: OnceLock::new(),
         });
@@ -110,6 +129,20 @@ impl Sources {
     #[must_use]
     pub fn path(&self, file: FileId) -> &Path {
         &self.files[file.0].path
+    }
+
+    /// The folder that relative paths in a file begin at.
+    #[must_use]
+    pub fn folder(&self, file: FileId) -> PathBuf {
+        let Source { path, folder, .. } = &self.files[file.0];
+        let lies_in = || path.parent().unwrap_or(Path::new("")).to_owned();
+        folder.clone().unwrap_or_else(lies_in)
+    }
+
+    /// Whether these are the labels of a container.
+    #[must_use]
+    pub fn is_labels(&self, file: FileId) -> bool {
+        self.files[file.0].folder.is_some()
     }
 
     /// The text of a file; empty for a file that could not be read.

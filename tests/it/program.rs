@@ -59,6 +59,14 @@ impl Program {
         self.find(begin, |text| text.starts_with(begin)).await
     }
 
+    /// The next message of the log that begins with one of these.
+    #[allow(dead_code, reason = "other test programs use it")]
+    pub async fn line_among(&mut self, begins: &[&str]) -> String {
+        let is_it = |text: &str| begins.iter().any(|begin| text.starts_with(begin));
+        let line = self.find(begins[0], is_it).await;
+        line["message"].as_str().unwrap().to_owned()
+    }
+
     async fn find(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> Value {
         within(what, async {
             loop {

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
+use crate::docker;
 use crate::program::Program;
 use crate::support::wire::{frame, handshake, login_start};
 use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server, within, write_config};
@@ -94,6 +95,7 @@ pub fn proofs() -> Proofs {
             ));
         }
     }
+    proofs.extend(docker::proofs());
     proofs.extend(crate::plugin::global_proofs());
     proofs
 }

@@ -43,10 +43,6 @@ const GLOBAL: &[(&str, &str)] = &[
         "[plugin_messaging]\nbungeecord = true\n[plugin_messaging.bungeecord_permissions]\nconnect = true",
     ),
     (
-        "docker",
-        "[docker]\nendpoint = \"unix:///var/run/docker.sock\"\nreconnect_delay = \"5s\"",
-    ),
-    (
         "web",
         "[web]\nenable_api = true\nbind = \"127.0.0.1:8080\"\n[web.rate_limit]\nrequests_per_minute = 60",
     ),

@@ -12,6 +12,8 @@
     clippy::print_stdout
 )]
 
+#[cfg(unix)]
+pub mod engine;
 pub mod wire;
 
 use std::future::Future;

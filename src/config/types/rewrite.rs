@@ -46,16 +46,22 @@ impl FromToml for Rewrite {
             DeValue::String(text)
                 if crate::route::normalize(text).is_ok() && text.contains('.') =>
             {
-                let message = format!("`domain_rewrite` cannot be {}", Quoted(text));
-                let help = format!(
-                    "to send this host write `domain_rewrite = {{ explicit = \"{text}\" }}`"
+                let message = format!("{} cannot be {}", walk.subject(), Quoted(text));
+                let written = walk.example(
+                    format!("`domain_rewrite = {{ explicit = \"{text}\" }}`"),
+                    format!("the label `infrarust.domain_rewrite.explicit: {text}`"),
                 );
+                let help = format!("to send this host write {written}");
                 walk.bad_value(value, message, Some(help));
                 None
             }
             DeValue::String(text) if text == "explicit" => {
-                let message = "`domain_rewrite` has no host to send".to_owned();
-                let help = "write `domain_rewrite = { explicit = \"lobby.internal\" }`".to_owned();
+                let message = format!("{} has no host to send", walk.subject());
+                let written = walk.example(
+                    "`domain_rewrite = { explicit = \"lobby.internal\" }`".to_owned(),
+                    "the label `infrarust.domain_rewrite.explicit: lobby.internal`".to_owned(),
+                );
+                let help = format!("write {written}");
                 walk.bad_value(value, message, Some(help));
                 None
             }

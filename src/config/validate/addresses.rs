@@ -128,6 +128,14 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
     })
 }
 
+/// A host name in its normal form, unless it is none.
+pub(super) fn name(text: &str) -> Option<String> {
+    match host(text) {
+        Ok(BackendHost::Name(name)) => Some(name),
+        Ok(BackendHost::Ip(_)) | Err(_) => None,
+    }
+}
+
 fn host(name: &str) -> Result<BackendHost, Problem> {
     if name.is_empty() {
         return Err(Problem::new("the host is missing in front of the port"));

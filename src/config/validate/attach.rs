@@ -20,14 +20,16 @@ const SERVERS_NAMED_MAX: usize = 10;
 
 /// Finds the plugins of every server, and reports what cannot be.
 ///
-/// `plugins` is `None` when nobody can know which there are.
+/// `plugins` is `None` when nobody can know which there are. `are_all` says
+/// whether there are no other servers than these.
 pub(super) fn rules(
     plugins: Option<&[Plugin<'_>]>,
     drafts: &mut [Draft<'_>],
+    are_all: bool,
     context: &mut Context<'_>,
 ) {
     let Some(plugins) = plugins else { return };
-    let all_known = drafts.iter().all(|draft| draft.id.is_some());
+    let all_known = are_all && drafts.iter().all(|draft| draft.id.is_some());
     let ids: HashSet<&str> = drafts
         .iter()
         .filter_map(|draft| draft.id.as_ref())

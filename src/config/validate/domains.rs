@@ -31,7 +31,12 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
                 }),
                 Err(problem) => {
                     domains.is_broken = true;
-                    context.push(bad_domain(item, &problem));
+                    let help = context.example(
+                        item.place.file,
+                        "write a list: `domains = [\"a.example.com\", \"b.example.com\"]`",
+                        "write commas between them: `infrarust.domains: a.example.com, b.example.com`",
+                    );
+                    context.push(bad_domain(item, &problem, help));
                 }
             }
         }
@@ -39,7 +44,8 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
     domains
 }
 
-fn bad_domain(item: &Item<String>, problem: &BadHost) -> Diagnostic {
+/// `several` tells how several domains are written.
+fn bad_domain(item: &Item<String>, problem: &BadHost, several: &str) -> Diagnostic {
     let text = &item.value;
     let message = if text.trim().is_empty() {
         "an empty text cannot be a domain".to_owned()
@@ -82,9 +88,7 @@ fn bad_domain(item: &Item<String>, problem: &BadHost) -> Diagnostic {
             .help_if(write(host));
     }
     if text.contains(',') || text.contains(' ') {
-        return diagnostic
-            .because("one entry is one name")
-            .help("write a list: `domains = [\"a.example.com\", \"b.example.com\"]`");
+        return diagnostic.because("one entry is one name").help(several);
     }
     diagnostic.because(problem.to_string())
 }

@@ -297,12 +297,15 @@ fn server_secret(
         Entry::Absent => match global.secret(context) {
             GlobalSecret::Known(secret) => Some(secret),
             GlobalSecret::None => {
-                context.push(missing(
-                    mode,
-                    place,
+                let key = context.example(
+                    place.file,
                     "forwarding_secret",
-                    "this file, or `secret_file` in `[forwarding]` of `infrarust.toml`",
-                ));
+                    "infrarust.forwarding_secret.file",
+                );
+                let here = context.example(place.file, "this file", "a label");
+                let place_of_it =
+                    format!("{here}, or `secret_file` in `[forwarding]` of `infrarust.toml`");
+                context.push(missing(mode, place, key, &place_of_it));
                 None
             }
             GlobalSecret::Bad | GlobalSecret::Unread => None,
@@ -341,10 +344,10 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
         Ok(bytes) => bytes,
         Err(problem) => {
             let message = format!("the secret file `{shown}` cannot be read: {problem}");
-            context.push(
-                Diagnostic::new(Code::MissingFile, place, message)
-                    .help("write the secret of the backend into it; the path begins at the folder of this file"),
-            );
+            let begin = context.example(place.file, "this file", "`infrarust.toml`");
+            context.push(Diagnostic::new(Code::MissingFile, place, message).help(format!(
+                "write the secret of the backend into it; the path begins at the folder of {begin}"
+            )));
             return None;
         }
     };

@@ -9,6 +9,8 @@
 mod across;
 mod addresses;
 mod attach;
+mod containers;
+mod docker;
 mod domains;
 mod filters;
 mod forwarding;
@@ -25,12 +27,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::load::{folder_of, join};
+use crate::config::load::join;
 use crate::config::model::Config;
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::report::Report;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
 use crate::manifest::Manifest;
+
+pub(super) use containers::{Alone, Rules};
 
 /// The global file with what the command line says instead of it.
 #[derive(Debug)]
@@ -82,9 +86,18 @@ impl<'a> Context<'a> {
         self.sources.path(file)
     }
 
+    /// How something is written where this is: in a file, or as a label.
+    fn example<'t>(&self, file: FileId, in_file: &'t str, as_label: &'t str) -> &'t str {
+        if self.sources.is_labels(file) {
+            as_label
+        } else {
+            in_file
+        }
+    }
+
     /// A path that is written in a file, seen from the working directory.
     fn resolve(&self, file: FileId, path: &Path) -> PathBuf {
-        join(&folder_of(self.path(file)), path)
+        join(&self.sources.folder(file), path)
     }
 }
 
@@ -110,7 +123,10 @@ pub(super) fn config(
     // Without the global file nobody knows which plugins there are.
     let are_known = !raw.plugins.is_broken() && proxy_file.raw.is_some();
     let plugins = plugins::tables(proxy_file, context);
-    attach::rules(are_known.then_some(&plugins[..]), &mut drafts, context);
+    let plugins_known = are_known.then_some(&plugins[..]);
+    // Containers are servers too, and come and go.
+    let are_all = !raw.docker.is_written();
+    attach::rules(plugins_known, &mut drafts, are_all, context);
 
     let servers: Option<Vec<_>> = drafts
         .into_iter()

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Context, ProxyFile, filters, motd};
+use super::{Context, ProxyFile, docker, filters, motd};
 use crate::config::entry::{Entry, Given};
 use crate::config::load;
 use crate::config::model::{
@@ -72,6 +72,7 @@ pub(super) fn proxy(
         Some(Entry::Given(given)) => session_url(given, context).map(Some),
     };
     let compression_threshold = threshold(&raw.compression_threshold, Some(COMPRESSION_THRESHOLD));
+    let docker = docker::docker(&raw.docker, context);
     Some(ProxyConfig {
         bind: bind?,
         servers_dir: file.servers_dir.clone(),
@@ -115,6 +116,7 @@ pub(super) fn proxy(
             session_url: session_url?,
             compression_threshold: compression_threshold?,
         },
+        docker: docker?,
     })
 }
 

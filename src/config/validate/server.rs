@@ -223,7 +223,12 @@ fn reachable(
         .domains
         .given()
         .map_or(Place::whole(file), |given| given.place);
-    let domains = "write the names by which players come: `domains = [\"play.example.com\"]`";
+    let written = context.example(
+        file,
+        "`domains = [\"play.example.com\"]`",
+        "`infrarust.domains: play.example.com`",
+    );
+    let domains = format!("write the names by which players come: {written}");
     let diagnostic = if is_intercepted {
         Diagnostic::new(
             Code::UnreachableServer,

@@ -1,0 +1,106 @@
+//! `infrarust check --docker`: what the labels of running containers mean.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use crate::config::containers::{Judge, Judged, Problems};
+use crate::config::{LoadOptions, Loaded};
+use crate::diagnostic::render::{self, Colour};
+use crate::diagnostic::words::count;
+use crate::provider::docker::{self, surroundings};
+
+/// What is to be said of containers.
+#[derive(Debug, Default)]
+pub(super) struct Checked {
+    /// What is wrong, a container after the other.
+    pub(super) problems: Vec<Arc<Problems>>,
+    /// Whether they were not looked at though that was asked for.
+    pub(super) is_unknown: bool,
+    summary: Option<String>,
+}
+
+impl Checked {
+    fn unknown(summary: &str) -> Self {
+        Self {
+            is_unknown: true,
+            summary: Some(summary.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Shows all to people, with a last line that counts the containers.
+    pub(super) fn show(&self, err: &mut dyn Write, colour: Colour) -> io::Result<()> {
+        for problems in &self.problems {
+            let text = render::to_text(&problems.diagnostics, &problems.sources, colour);
+            write!(err, "{text}")?;
+        }
+        match &self.summary {
+            Some(summary) => writeln!(err, "{summary}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks at the containers that run and judges them beside the files.
+pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
+    let (Some(config), Some(global)) = (&loaded.config, &loaded.global) else {
+        return Checked::unknown("containers are looked at when the files are mended");
+    };
+    let Some(docker) = &config.proxy.docker else {
+        return Checked::unknown("`--docker` needs a table `[docker]` in the global file");
+    };
+    let mut judge = Judge::new(options, global);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let looked = match runtime {
+        Ok(runtime) => runtime
+            .block_on(docker::look(docker))
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let (supply, unread) = match looked {
+        Ok(looked) => looked,
+        Err(error) => {
+            let message = format!("the engine `{}` cannot be read: {error}", docker.endpoint);
+            return Checked {
+                problems: vec![judge.engine_problem(message)],
+                ..Checked::unknown("the containers are not known")
+            };
+        }
+    };
+    let around = surroundings(docker, supply.engine);
+    let containers = supply.containers.unwrap_or_default();
+    let judged = judge.judge(&config.servers, &containers, &around);
+    let of_engine = unread.iter().map(|one| {
+        let (id, error) = (&one.id, &one.error);
+        judge.engine_problem(format!("the container `{id}` cannot be looked at: {error}"))
+    });
+    let problems: Vec<_> = of_engine
+        .chain(judged.verdicts.iter().filter_map(|v| v.problems.clone()))
+        .collect();
+    Checked {
+        summary: Some(summary(&judged, unread.len())),
+        problems,
+        is_unknown: false,
+    }
+}
+
+fn summary(judged: &Judged, unread: usize) -> String {
+    let (routed, not): (Vec<_>, Vec<_>) = judged
+        .verdicts
+        .iter()
+        .partition(|verdict| verdict.server.is_some());
+    let mut text = format!(
+        "{} would be routed to, as {}",
+        count(routed.len(), "container"),
+        count(judged.servers.len(), "server")
+    );
+    if !not.is_empty() {
+        text.push_str(&format!("; {} would not", not.len()));
+    }
+    if unread > 0 {
+        text.push_str(&format!("; {unread} cannot be looked at"));
+    }
+    text
+}

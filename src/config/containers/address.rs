@@ -1,0 +1,206 @@
+//! Where a container is dialled.
+//!
+//! An address of a container can be dialled from the engine's machine, which
+//! is the gateway of its networks, and from other containers in the same
+//! network; into any other network a dial hangs, since engines drop what goes
+//! from one network to another. So a network counts as shared when one of the
+//! proxy's own addresses lies in it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Container, Network, Surroundings};
+
+/// The address of a port of a container, as a server file would name it; `None`
+/// when it cannot be reached.
+pub(in crate::config) fn choose(
+    container: &Container,
+    port: u16,
+    around: &Surroundings,
+) -> Option<String> {
+    let direct = |network: &Network| {
+        let ip = network.addresses.first()?.addr();
+        Some(SocketAddr::new(ip, port).to_string())
+    };
+    let named = || {
+        let name = around.network.as_ref()?;
+        let network = container.networks.iter().find(|n| n.name == *name)?;
+        direct(network)
+    };
+    let shared = || {
+        let shared = |network: &&Network| is_shared(network, around);
+        container.networks.iter().filter(shared).find_map(direct)
+    };
+    let on_host = || {
+        let host = around.published_at.as_deref()?;
+        container.is_on_host.then(|| join(host, port))
+    };
+    let published = || published(container, port, around);
+    named().or_else(shared).or_else(on_host).or_else(published)
+}
+
+fn is_shared(network: &Network, around: &Surroundings) -> bool {
+    network.addresses.iter().any(|net| {
+        around.own.iter().any(|own| {
+            // On another machine there may be a network with the same
+            // addresses, and with it the same gateway.
+            let is_gateway = network.gateways.contains(&own.addr());
+            net.contains(&own.addr()) && (around.is_engine_here || !is_gateway)
+        })
+    })
+}
+
+fn published(container: &Container, port: u16, around: &Surroundings) -> Option<String> {
+    let anywhere = around.published_at.as_deref()?;
+    let mut ports = container.published.iter().filter(|p| p.inside == port);
+    ports.find_map(|published| {
+        let at = published.at;
+        match at.ip() {
+            ip if ip.is_unspecified() => Some(join(anywhere, at.port())),
+            ip if ip.is_loopback() && !around.is_engine_here => None,
+            _ => Some(at.to_string()),
+        }
+    })
+}
+
+fn join(host: &str, port: u16) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+/// The networks of a container with its addresses in them, in words.
+pub(super) fn networks(container: &Container) -> String {
+    if container.is_on_host {
+        return "that of the engine's machine".to_owned();
+    }
+    let named = |network: &Network| {
+        let addresses = network.addresses.iter().map(|net| net.addr().to_string());
+        let addresses: Vec<_> = addresses.collect();
+        format!("{} {}", network.name, addresses.join(" "))
+    };
+    none_if_empty(container.networks.iter().map(named))
+}
+
+/// The published ports of a container, in words.
+pub(super) fn ports(container: &Container) -> String {
+    let ports = container.published.iter();
+    none_if_empty(ports.map(|port| format!("{} at {}", port.inside, port.at)))
+}
+
+fn none_if_empty(words: impl Iterator<Item = String>) -> String {
+    let words: Vec<_> = words.collect();
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{Created, Published};
+    use super::*;
+
+    fn network(name: &str, addresses: &[&str], gateway: &str) -> Network {
+        Network {
+            name: name.to_owned(),
+            addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+            gateways: vec![gateway.parse().unwrap()],
+        }
+    }
+
+    fn container() -> Container {
+        Container {
+            id: "1".to_owned(),
+            name: "a".to_owned(),
+            created: Created::new(""),
+            labels: BTreeMap::new(),
+            networks: vec![
+                network("front", &["172.18.0.5/16", "fd01::5/64"], "172.18.0.1"),
+                network("games", &["172.19.0.5/16"], "172.19.0.1"),
+                network("six", &["fd02::5/64"], "fd02::1"),
+            ],
+            published: Vec::new(),
+            is_on_host: false,
+        }
+    }
+
+    fn around(own: &[&str]) -> Surroundings {
+        Surroundings {
+            network: None,
+            own: own.iter().map(|a| a.parse().unwrap()).collect(),
+            is_engine_here: true,
+            published_at: Some("127.0.0.1".to_owned()),
+        }
+    }
+
+    /// A network of the proxy's own is taken, wherever it stands in the list.
+    #[test]
+    fn shared_networks_are_found() {
+        let choose = |own: &[&str]| choose(&container(), 25565, &around(own));
+        assert_eq!(choose(&["172.19.0.9/16"]).unwrap(), "172.19.0.5:25565");
+        assert_eq!(choose(&["fd02::1/64"]).unwrap(), "[fd02::5]:25565");
+        let host = ["172.18.0.1/16", "172.19.0.1/16"];
+        assert_eq!(choose(&host).unwrap(), "172.18.0.5:25565");
+        assert_eq!(choose(&["10.0.0.1/8"]), None);
+    }
+
+    /// The gateway of a network on another machine is not ours, though it has
+    /// the same address.
+    #[test]
+    fn another_machines_networks_are_not_shared() {
+        let mut around = around(&["172.18.0.1/16"]);
+        around.is_engine_here = false;
+        assert_eq!(choose(&container(), 25565, &around), None);
+        around.own = vec!["172.18.0.7/16".parse().unwrap()];
+        assert!(choose(&container(), 25565, &around).is_some());
+    }
+
+    /// A named network goes first; without the container in it the others count.
+    #[test]
+    fn the_named_network_goes_first() {
+        let mut around = around(&["172.19.0.9/16"]);
+        around.network = Some("front".to_owned());
+        assert_eq!(choose(&container(), 1, &around).unwrap(), "172.18.0.5:1");
+        around.network = Some("nowhere".to_owned());
+        assert_eq!(choose(&container(), 1, &around).unwrap(), "172.19.0.5:1");
+    }
+
+    /// Published ports are dialled where the engine's machine listens.
+    #[test]
+    fn published_ports_come_last() {
+        let mut container = container();
+        let mut away = around(&["10.0.0.1/8"]);
+        let at = |at: &str| Published {
+            inside: 25565,
+            at: at.parse().unwrap(),
+        };
+        container.published = vec![at("127.0.0.1:4000"), at("0.0.0.0:4001")];
+        let chosen = |c: &Container, around: &Surroundings| choose(c, 25565, around);
+        assert_eq!(chosen(&container, &away).unwrap(), "127.0.0.1:4000");
+        away.is_engine_here = false;
+        away.published_at = Some("engine.example.com".to_owned());
+        assert_eq!(
+            chosen(&container, &away).unwrap(),
+            "engine.example.com:4001"
+        );
+        container.published = vec![at("[::]:4002")];
+        away.published_at = Some("fd00::7".to_owned());
+        assert_eq!(chosen(&container, &away).unwrap(), "[fd00::7]:4002");
+        away.published_at = None;
+        assert_eq!(chosen(&container, &away), None);
+    }
+
+    /// On the network of the engine's machine it is reached at that machine.
+    #[test]
+    fn a_container_on_the_host_is_dialled_there() {
+        let mut container = container();
+        container.networks.clear();
+        container.is_on_host = true;
+        let here = around(&[]);
+        assert_eq!(choose(&container, 7, &here).unwrap(), "127.0.0.1:7");
+    }
+}

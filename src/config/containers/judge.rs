@@ -1,0 +1,483 @@
+//! Containers among servers of files and among each other.
+//!
+//! A container by itself is judged once, and again only when it, the global
+//! file or the proxy's own addresses have changed. What it claims is then held
+//! against the others each time, in a fixed order: files first, then containers
+//! from the oldest on. So whoever is refused does not depend on who spoke first.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::labels;
+use super::{Container, Surroundings};
+use crate::config::load::{self, GlobalText, LoadOptions};
+use crate::config::model::ServerConfig;
+use crate::config::report::Report;
+use crate::config::validate::{Alone, Context, ProxyFile, Rules};
+use crate::diagnostic::words::{self, Quoted};
+use crate::diagnostic::{self, Code, Diagnostic, Place, Sources};
+
+/// The most bytes of labels that all containers together may have, the oldest
+/// first: ten thousand containers with ten times the labels that most have.
+const ALL_LABELS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Labels that members of a pool need not have in common.
+const OWN_LABELS: [&str; 3] = ["infrarust.port", "infrarust.addresses", "infrarust.name"];
+
+/// Judges containers with one global file.
+#[derive(Debug)]
+pub struct Judge {
+    proxy: ProxyFile,
+    /// The global file alone.
+    sources: Sources,
+    folder: PathBuf,
+    around: Surroundings,
+    /// What is known of containers by themselves, by their ids.
+    known: HashMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    container: Arc<Container>,
+    alone: Alone,
+    problems: Option<Arc<Problems>>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// The servers, in the order of their ids.
+    pub servers: Vec<Arc<ServerConfig>>,
+    /// The containers that ask for a server, the oldest first.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What came of a container.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The container.
+    pub container: Arc<Container>,
+    /// The id of its server, unless it is refused.
+    pub server: Option<String>,
+    /// What is wrong with it.
+    pub problems: Option<Arc<Problems>>,
+}
+
+/// What is wrong with a container.
+#[derive(Debug)]
+pub struct Problems {
+    /// In the order in which outputs show them.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that they point into.
+    pub sources: Sources,
+}
+
+/// Who has an id or a domain.
+#[derive(Debug, Clone, Copy)]
+enum Owner<'a> {
+    File(&'a Path),
+    Container(&'a Container, Place),
+}
+
+impl Judge {
+    /// Judges containers beside this global file, which has been found sound with
+    /// these options.
+    #[must_use]
+    pub fn new(options: &LoadOptions, global: &GlobalText) -> Self {
+        let mut sources = Sources::default();
+        let proxy = load::proxy_file(options, global, &mut sources, &mut Report::default());
+        Self {
+            folder: sources.folder(proxy.file),
+            proxy,
+            sources,
+            around: Surroundings::default(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// What is to be said when the engine cannot be asked, at the line that
+    /// names it.
+    #[must_use]
+    pub fn engine_problem(&self, message: String) -> Arc<Problems> {
+        let docker = self.proxy.raw.as_ref().and_then(|raw| raw.docker.given());
+        let place = docker.map_or(Place::whole(self.proxy.file), |docker| {
+            let endpoint = docker.value.endpoint.given();
+            endpoint.map_or(docker.key, |endpoint| endpoint.place)
+        });
+        let diagnostic = Diagnostic::new(Code::DockerEngine, place, message);
+        Arc::new(Problems {
+            diagnostics: vec![diagnostic],
+            sources: self.sources.clone(),
+        })
+    }
+
+    /// Judges all containers that there are, beside the servers of files.
+    pub fn judge(
+        &mut self,
+        files: &[Arc<ServerConfig>],
+        containers: &[Arc<Container>],
+        around: &Surroundings,
+    ) -> Judged {
+        if self.around != *around {
+            self.around = around.clone();
+            self.known.clear();
+        }
+        let mut containers = containers.to_vec();
+        containers.retain(|container| !container.is_switched_off());
+        containers.sort_by(|a, b| a.age().cmp(&b.age()));
+        let mut known = std::mem::take(&mut self.known);
+        let rules = self.rules();
+        let mut claims = Claims::of(files);
+        let mut judged = Judged::default();
+        let mut label_bytes = 0;
+        let mut all = Vec::with_capacity(containers.len());
+        for container in containers {
+            label_bytes += labels::bytes(&container);
+            let one = match known.remove(&container.id) {
+                Some(one) if one.container == container => one,
+                _ => self.alone(&rules, container),
+            };
+            all.push((one, label_bytes <= ALL_LABELS_BYTES_MAX));
+        }
+        for (one, is_room) in &all {
+            if let Some(verdict) = self.settle(one, *is_room, &mut claims) {
+                judged.verdicts.push(verdict);
+            }
+        }
+        judged.servers = claims.servers();
+        let all = all.into_iter().map(|(one, _)| one);
+        self.known = all.map(|one| (one.container.id.clone(), one)).collect();
+        judged
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        let (mut sources, mut report) = (self.sources.clone(), Report::default());
+        let mut context = Context::new(&mut sources, &mut report);
+        Rules::new(&self.proxy, &self.around, &mut context)
+    }
+
+    fn alone(&self, rules: &Rules<'_>, container: Arc<Container>) -> Known {
+        let mut sources = self.sources.clone();
+        let mut report = Report::default();
+        let mut context = Context::new(&mut sources, &mut report);
+        let folder = self.folder.clone();
+        let mut alone = rules.judge(&container, folder, &mut context);
+        let mut diagnostics = report.diagnostics;
+        // What the files say of themselves has been told when they were loaded.
+        diagnostics.retain(|d| {
+            let labels = d.labels.iter().map(|label| label.place.file);
+            let touches = std::iter::once(d.place.file)
+                .chain(labels)
+                .any(|f| f == alone.file);
+            touches || d.is_error() || matches!(d.code, Code::PluginInactive | Code::PluginLimited)
+        });
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            alone.config = None;
+        }
+        Known {
+            container,
+            alone,
+            problems: Problems::new(diagnostics, sources),
+        }
+    }
+
+    /// Holds a container against those before it; `None` when it asks for nothing.
+    fn settle<'a>(
+        &self,
+        one: &'a Known,
+        is_room: bool,
+        claims: &mut Claims<'a>,
+    ) -> Option<Verdict> {
+        if !one.alone.is_enabled && one.problems.is_none() {
+            return None;
+        }
+        let mut verdict = Verdict {
+            container: Arc::clone(&one.container),
+            server: None,
+            problems: one.problems.clone(),
+        };
+        let Some(config) = &one.alone.config else {
+            return Some(verdict);
+        };
+        let conflicts = Conflicts::new(self, one);
+        let conflicts = if is_room {
+            claims.take(one, config, conflicts)
+        } else {
+            conflicts.no_room()
+        };
+        match conflicts.end() {
+            None => verdict.server = Some(config.id.clone()),
+            problems => verdict.problems = problems,
+        }
+        Some(verdict)
+    }
+}
+
+impl Problems {
+    fn new(mut diagnostics: Vec<Diagnostic>, sources: Sources) -> Option<Arc<Self>> {
+        if diagnostics.is_empty() {
+            return None;
+        }
+        diagnostic::sort(&mut diagnostics, &sources);
+        Some(Arc::new(Self {
+            diagnostics,
+            sources,
+        }))
+    }
+}
+
+/// The ids and domains that are taken, and the servers that have them.
+struct Claims<'a> {
+    ids: HashMap<&'a str, Owner<'a>>,
+    domains: HashMap<&'a str, Owner<'a>>,
+    pools: HashMap<&'a str, usize>,
+    servers: Vec<(&'a Container, ServerConfig)>,
+}
+
+impl<'a> Claims<'a> {
+    fn of(files: &'a [Arc<ServerConfig>]) -> Self {
+        let mut claims = Self {
+            ids: HashMap::new(),
+            domains: HashMap::new(),
+            pools: HashMap::new(),
+            servers: Vec::new(),
+        };
+        for file in files {
+            let owner = Owner::File(&file.file);
+            claims.ids.insert(&file.id, owner);
+            let domains = file.domains.iter().map(|domain| (domain.as_str(), owner));
+            claims.domains.extend(domains);
+        }
+        claims
+    }
+
+    /// Takes what a container asks for, all or nothing.
+    fn take<'j>(
+        &mut self,
+        one: &'a Known,
+        config: &'a ServerConfig,
+        mut conflicts: Conflicts<'j>,
+    ) -> Conflicts<'j> {
+        if let (Some(place), Some(index)) = (one.alone.pool, self.pools.get(config.id.as_str())) {
+            let (oldest, server) = &mut self.servers[*index];
+            match differing(&one.container, oldest) {
+                labels if labels.is_empty() => {
+                    server.addresses.extend(config.addresses.iter().cloned());
+                }
+                labels => conflicts.pool(place, &config.id, oldest, &labels),
+            }
+            return conflicts;
+        }
+        let Some(id) = &one.alone.id else {
+            return conflicts;
+        };
+        if let Some(owner) = self.ids.get(config.id.as_str()) {
+            conflicts.id(id.place, &config.id, *owner);
+            return conflicts;
+        }
+        for domain in &one.alone.domains {
+            if let Some(owner) = self.domains.get(domain.value.as_str()) {
+                conflicts.domain(domain.place, domain.value.as_str(), *owner);
+            }
+        }
+        let mut own = HashMap::new();
+        for domain in &one.alone.domains {
+            let owner = Owner::Container(&one.container, domain.place);
+            if own.insert(domain.value.as_str(), owner).is_some() {
+                conflicts.twice(domain.place, domain.value.as_str());
+            }
+        }
+        if conflicts.found.is_empty() {
+            self.domains.extend(own);
+            let owner = Owner::Container(&one.container, id.place);
+            self.ids.insert(&config.id, owner);
+            if one.alone.pool.is_some() {
+                self.pools.insert(&config.id, self.servers.len());
+            }
+            self.servers.push((&one.container, config.clone()));
+        }
+        conflicts
+    }
+
+    fn servers(self) -> Vec<Arc<ServerConfig>> {
+        let mut servers: Vec<_> = self.servers.into_iter().map(|(_, s)| Arc::new(s)).collect();
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        servers
+    }
+}
+
+/// The labels in which two containers of a pool differ.
+fn differing(a: &Container, b: &Container) -> Vec<String> {
+    let mut names: Vec<&String> = a.labels.keys().chain(b.labels.keys()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| !OWN_LABELS.contains(&name.as_str()))
+        .filter(|name| a.labels.get(*name) != b.labels.get(*name))
+        .map(|name| Quoted(name).to_string())
+        .collect()
+}
+
+/// The most names that one message lists.
+const NAMES_SHOWN_MAX: usize = 5;
+
+/// What keeps a container, which is sound by itself, from its server.
+struct Conflicts<'j> {
+    judge: &'j Judge,
+    container: &'j Container,
+    name: Place,
+    problems: Option<Arc<Problems>>,
+    found: Vec<Diagnostic>,
+    /// Made when the first is found.
+    sources: Option<Sources>,
+}
+
+impl<'j> Conflicts<'j> {
+    fn new(judge: &'j Judge, one: &'j Known) -> Self {
+        let name = Place::whole(one.alone.file);
+        Self {
+            judge,
+            container: &one.container,
+            name: one.alone.id.as_ref().map_or(name, |id| id.place),
+            problems: one.problems.clone(),
+            found: Vec::new(),
+            sources: None,
+        }
+    }
+
+    /// The texts that diagnostics of this container point into.
+    fn sources(&mut self) -> &mut Sources {
+        self.sources.get_or_insert_with(|| match &self.problems {
+            Some(problems) => problems.sources.clone(),
+            None => {
+                let mut sources = self.judge.sources.clone();
+                let folder = self.judge.folder.clone();
+                labels::read(self.container, folder, &mut sources, &mut Report::default());
+                sources
+            }
+        })
+    }
+
+    /// Adds what somebody else has taken before.
+    fn taken(&mut self, diagnostic: Diagnostic, owner: Owner<'_>) {
+        let folder = self.judge.folder.clone();
+        let sources = self.sources();
+        let diagnostic = match owner {
+            Owner::File(path) => {
+                let file = sources.add(path, "");
+                diagnostic
+                    .because("a file wins over a container")
+                    .label(Place::whole(file), "the file")
+            }
+            Owner::Container(other, place) => {
+                let read = labels::read(other, folder, sources, &mut Report::default());
+                let place = Place {
+                    file: read.file,
+                    span: place.span,
+                };
+                diagnostic
+                    .because("the older container wins")
+                    .label(place, "the older one")
+            }
+        };
+        self.found.push(diagnostic);
+    }
+
+    fn id(&mut self, place: Place, id: &str, owner: Owner<'_>) {
+        let message = format!("the id `{id}` is already that of {}", owner.name());
+        let help = match owner {
+            Owner::File(_) => "write another `infrarust.name`",
+            Owner::Container(..) => {
+                "write another `infrarust.name`; or the same `infrarust.pool` in both, to make them one server"
+            }
+        };
+        let diagnostic = Diagnostic::new(Code::DuplicateServer, place, message).help(help);
+        self.taken(diagnostic, owner);
+    }
+
+    fn domain(&mut self, place: Place, domain: &str, owner: Owner<'_>) {
+        let message = format!(
+            "the domain {} already leads to the server of {}",
+            Quoted(domain),
+            owner.name()
+        );
+        let help = match owner {
+            Owner::File(_) => "remove it from one of them",
+            Owner::Container(..) => {
+                "remove it from one of them; or write the same `infrarust.pool` in both, to make them one server"
+            }
+        };
+        let diagnostic = Diagnostic::new(Code::DuplicateDomain, place, message).help(help);
+        self.taken(diagnostic, owner);
+    }
+
+    fn twice(&mut self, place: Place, domain: &str) {
+        let message = format!("the domain {} stands twice here", Quoted(domain));
+        let diagnostic = Diagnostic::new(Code::DuplicateDomain, place, message);
+        self.found.push(
+            diagnostic
+                .help("remove one of them; upper case and a dot at the end make no difference"),
+        );
+    }
+
+    fn pool(&mut self, place: Place, pool: &str, oldest: &Container, labels: &[String]) {
+        let mut names = labels
+            .iter()
+            .take(NAMES_SHOWN_MAX)
+            .cloned()
+            .collect::<Vec<_>>();
+        if labels.len() > names.len() {
+            names.push(format!("{} more", labels.len() - names.len()));
+        }
+        let message = format!(
+            "this container cannot join the pool `{pool}`: {} differs from {}",
+            names.join(", "),
+            title(oldest),
+        );
+        let diagnostic = Diagnostic::new(Code::BadValue, place, message);
+        self.found.push(
+            diagnostic
+                .because("the oldest container of a pool says what the server is")
+                .help("give all containers of a pool the same labels; only `infrarust.port` and `infrarust.addresses` may differ"),
+        );
+    }
+
+    fn no_room(mut self) -> Self {
+        let message = format!(
+            "the labels of older containers already have the {ALL_LABELS_BYTES_MAX} bytes that are read"
+        );
+        self.found
+            .push(Diagnostic::new(Code::BadValue, self.name, message));
+        self
+    }
+
+    /// All that is wrong with the container, if it is in conflict with others.
+    fn end(mut self) -> Option<Arc<Problems>> {
+        if self.found.is_empty() {
+            return None;
+        }
+        let sources = self.sources().clone();
+        let before = self
+            .problems
+            .iter()
+            .flat_map(|p| p.diagnostics.iter().cloned());
+        let all = before.chain(std::mem::take(&mut self.found)).collect();
+        Problems::new(all, sources)
+    }
+}
+
+impl Owner<'_> {
+    /// What messages call it.
+    fn name(self) -> String {
+        match self {
+            Owner::File(path) => format!("`{}`", words::path(path)),
+            Owner::Container(container, _) => title(container),
+        }
+    }
+}
+
+fn title(container: &Container) -> String {
+    format!("`{}`", words::path(&container.title()))
+}

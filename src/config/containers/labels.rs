@@ -1,0 +1,444 @@
+//! Labels, read with the table of keys of a server file: the key
+//! `timeouts.connect` is the label `infrarust.timeouts.connect`.
+//!
+//! The labels are written down as a text, a line for each, so that a mistake
+//! has its place and caret as in a file; and as a tree of values in the types
+//! that the table asks for, which the reader of files then walks.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::{Component, PathBuf};
+use std::sync::OnceLock;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::Container;
+use crate::config::entry::Entry;
+use crate::config::keys::{HasKeys, Shape, Table, Unsupported, keys};
+use crate::config::raw::RawServer;
+use crate::config::reader::{Walk, names_a_secret};
+use crate::config::report::Report;
+use crate::config::types::{SecretSource, Whole};
+use crate::diagnostic::words::{self, Quoted, nearest};
+use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
+
+/// How the names of our labels begin.
+pub const PREFIX: &str = "infrarust.";
+
+/// What stands before the first dot of it.
+const ROOT: &str = "infrarust";
+
+/// The most labels of one container: four times as many as there are names.
+const LABELS_MAX: usize = 256;
+
+/// The most bytes of one container's labels. The largest sensible value is a
+/// favicon in base64, of which four fit.
+const LABELS_BYTES_MAX: usize = 128 * 1024;
+
+/// Unknown labels of one container for which the name is looked up that was
+/// probably meant: each look-up compares with every name.
+const NEAREST_MAX: usize = 10;
+
+/// Which environment variables a label may name: whoever may label a container
+/// is not thereby somebody who may read the proxy's environment.
+const ENV_PREFIX: &str = "INFRARUST_";
+
+keys! {
+    /// What a container says that a server file need not.
+    RawContainer, "a container" {
+        /// Whether the container is a server. Without this label nothing else is read.
+        enable: bool = "false";
+        /// The port of the game in the container. Nothing is read of it where `addresses` is written.
+        port: Whole<1, 65535> = "25565";
+        /// The server that this container is one backend of. Containers with the same `pool` and the same other labels are one server with this id, the oldest first.
+        pool: String;
+    }
+}
+
+/// What the labels of a container say.
+#[derive(Debug)]
+pub(in crate::config) struct Labels {
+    /// The text of them.
+    pub(in crate::config) file: FileId,
+    /// The labels that only containers have.
+    pub(in crate::config) own: RawContainer,
+    /// The labels that are keys of a server file; `None` when there are too many.
+    pub(in crate::config) server: Option<RawServer>,
+    /// Where the container's name stands.
+    pub(in crate::config) name: Place,
+    /// Where its networks stand.
+    pub(in crate::config) networks: Place,
+}
+
+/// Reads the labels of a container. Relative paths in them begin at `folder`.
+pub(in crate::config) fn read(
+    container: &Container,
+    folder: PathBuf,
+    sources: &mut Sources,
+    report: &mut Report,
+) -> Labels {
+    let sheet = Sheet::new(container);
+    let file = sources.add_labels(container.title(), folder, sheet.text.as_str());
+    let place = |range: &Range<usize>| Place {
+        file,
+        span: range.clone().into(),
+    };
+    let mut labels = Labels {
+        file,
+        own: RawContainer::default(),
+        server: None,
+        name: place(&sheet.name),
+        networks: place(&sheet.networks),
+    };
+    if let Some(excess) = excess(container) {
+        report.push(
+            Diagnostic::new(Code::BadValue, labels.name, excess)
+                .help("what needs so much belongs into a server file"),
+        );
+        return labels;
+    }
+    let mut walk = Walk::labels(file, &RawServer::TABLE, ROOT, report);
+    let (mut own, mut server) = (DeTable::new(), DeTable::new());
+    let mut unknown = 0;
+    for line in &sheet.lines {
+        let path: Vec<&str> = line.label[PREFIX.len()..].split('.').collect();
+        let (tree, found) = match find(&RawContainer::TABLE, &path) {
+            Some(found) => (&mut own, Some(found)),
+            None => (&mut server, find(&RawServer::TABLE, &path)),
+        };
+        match found {
+            Some(Found::Key(shape)) => {
+                let value = Spanned::new(line.value.clone(), line.typed(shape));
+                if !insert(tree, &path, &line.key, value) {
+                    walk.push(contradiction(line.label, place(&line.key)));
+                }
+            }
+            Some(Found::Table(table)) => walk.push(group(line.label, place(&line.key), table)),
+            Some(Found::Unsupported(old)) => {
+                walk.unsupported(line.key.clone().into(), line.label, old.purpose);
+            }
+            None => {
+                unknown += 1;
+                if names_a_secret(line.label) {
+                    walk.secrets.push(line.value.clone().into());
+                }
+                let help = (unknown <= NEAREST_MAX).then(|| meant(&path)).flatten();
+                let message = format!("{} is no label of infrarust", Quoted(line.label));
+                walk.push(
+                    Diagnostic::new(Code::UnknownKey, place(&line.key), message).help_if(help),
+                );
+            }
+        }
+    }
+    let mut raw: RawServer = walk.document(&server);
+    labels.own = walk.document(&own);
+    if let Some(place) = confine(&raw, &mut walk) {
+        raw.forwarding_secret = Entry::Broken(place);
+    }
+    for span in walk.secrets {
+        sources.hide(Place { file, span });
+    }
+    labels.server = Some(raw);
+    labels
+}
+
+/// The names of all labels.
+pub fn names() -> &'static [String] {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let mut names = Vec::new();
+        for table in [&RawContainer::TABLE, &RawServer::TABLE] {
+            collect(table, PREFIX, &mut names);
+        }
+        names
+    })
+}
+
+fn collect(table: &'static Table, prefix: &str, names: &mut Vec<String>) {
+    for key in table.keys {
+        let name = format!("{prefix}{}", key.name);
+        let inner = table_in(&key.shape);
+        if !matches!(key.shape, Shape::Table(_)) {
+            names.push(name.clone());
+        }
+        if let Some(inner) = inner {
+            collect(inner, &format!("{name}."), names);
+        }
+    }
+}
+
+/// The table that a key holds, or may hold.
+fn table_in(shape: &Shape) -> Option<&'static Table> {
+    match shape {
+        Shape::Table(table) => Some(*table),
+        Shape::OneOf(shapes) => shapes.iter().find_map(table_in),
+        Shape::Text { .. }
+        | Shape::Bool
+        | Shape::Whole { .. }
+        | Shape::Choice(_)
+        | Shape::List(_)
+        | Shape::Map(_)
+        | Shape::Free => None,
+    }
+}
+
+/// What a path is in a table.
+enum Found {
+    Key(&'static Shape),
+    Table(&'static Table),
+    Unsupported(&'static Unsupported),
+}
+
+fn find(table: &'static Table, path: &[&str]) -> Option<Found> {
+    let (first, rest) = path.split_first()?;
+    let Some(key) = table.keys.iter().find(|key| key.name == *first) else {
+        let old = table.unsupported.iter().find(|old| old.name == *first);
+        return old.map(Found::Unsupported);
+    };
+    match (&key.shape, rest.is_empty()) {
+        (Shape::Table(inner), true) => Some(Found::Table(inner)),
+        (shape, true) => Some(Found::Key(shape)),
+        (shape, false) => find(table_in(shape)?, rest),
+    }
+}
+
+/// Puts a value into the tree; `false` when another label already holds a value
+/// where this one needs a table.
+fn insert<'v>(
+    tree: &mut DeTable<'v>,
+    path: &[&'v str],
+    key: &Range<usize>,
+    value: Spanned<DeValue<'v>>,
+) -> bool {
+    let Some((first, rest)) = path.split_first() else {
+        return false;
+    };
+    let name = Spanned::new(key.clone(), Cow::Borrowed(*first));
+    if rest.is_empty() {
+        return tree.insert(name, value).is_none();
+    }
+    let inner = tree
+        .entry(name)
+        .or_insert_with(|| Spanned::new(key.clone(), DeValue::Table(DeTable::new())));
+    match inner.get_mut() {
+        DeValue::Table(inner) => insert(inner, rest, key, value),
+        _ => false,
+    }
+}
+
+fn contradiction(label: &str, place: Place) -> Diagnostic {
+    let outer = label.rsplit_once('.').map_or(label, |(outer, _)| outer);
+    let message = format!("`{label}` contradicts `{outer}`");
+    Diagnostic::new(Code::BadValue, place, message).help("remove one of them")
+}
+
+fn group(label: &str, place: Place, table: &Table) -> Diagnostic {
+    let message = format!("`{label}` has no value of its own");
+    let keys = words::any_of(table.keys.iter().map(|key| key.name));
+    Diagnostic::new(Code::WrongType, place, message)
+        .help(format!("write `{label}.` and one of {keys}"))
+}
+
+/// The label that was probably meant: one with a path nearly the same, or the
+/// one whose path ends so.
+fn meant(path: &[&str]) -> Option<String> {
+    let typed = path.join(".");
+    let all = names().iter().map(|name| &name[PREFIX.len()..]);
+    let ends = |name: &&str| name.rsplit('.').next() == path.last().copied();
+    let near = nearest(&typed, all.clone()).or_else(|| all.clone().find(ends))?;
+    Some(format!("did you mean `{PREFIX}{near}`?"))
+}
+
+/// A label names files below the folder of the configuration and variables that
+/// are meant for it. A secret goes to a backend: with more, whoever may label a
+/// container could send themselves any file of the proxy's machine.
+///
+/// The place of a label that names others.
+fn confine(raw: &RawServer, walk: &mut Walk<'_>) -> Option<Place> {
+    let (place, message, help) = match raw.forwarding_secret.value()? {
+        SecretSource::File(item) => {
+            let is_below = item
+                .value
+                .components()
+                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+            if is_below {
+                return None;
+            }
+            (
+                item.place,
+                "a label can name files below the folder of `infrarust.toml` alone".to_owned(),
+                "write a relative path without `..`".to_owned(),
+            )
+        }
+        SecretSource::Env(item) if item.value.starts_with(ENV_PREFIX) => return None,
+        SecretSource::Env(item) => (
+            item.place,
+            format!("a label can name variables alone that begin with `{ENV_PREFIX}`"),
+            format!("give the proxy a variable such as `{ENV_PREFIX}SECRET`"),
+        ),
+        SecretSource::Value(_) => return None,
+    };
+    walk.push(
+        Diagnostic::new(Code::BadValue, place, message)
+            .because("whoever may label a container may not therefore read what the proxy can")
+            .help(help),
+    );
+    Some(place)
+}
+
+/// What is too much about the labels of a container.
+fn excess(container: &Container) -> Option<String> {
+    let count = container.labels.len();
+    let bytes = bytes(container);
+    if count > LABELS_MAX {
+        Some(format!(
+            "the container has {count} labels of infrarust, more than the {LABELS_MAX} that are read"
+        ))
+    } else if bytes > LABELS_BYTES_MAX {
+        Some(format!(
+            "the labels have {bytes} bytes, more than the {LABELS_BYTES_MAX} that are read"
+        ))
+    } else {
+        None
+    }
+}
+
+/// The bytes of a container's labels.
+pub(super) fn bytes(container: &Container) -> usize {
+    let both = |(name, value): (&String, &String)| name.len() + value.len();
+    container.labels.iter().map(both).sum()
+}
+
+/// What is known of a container as a text, a line for each fact and label.
+struct Sheet<'c> {
+    text: String,
+    name: Range<usize>,
+    networks: Range<usize>,
+    lines: Vec<Line<'c>>,
+}
+
+/// A label in the text.
+struct Line<'c> {
+    label: &'c str,
+    key: Range<usize>,
+    text: &'c str,
+    value: Range<usize>,
+    /// The value cut at its commas, without the white space around.
+    items: Vec<(&'c str, Range<usize>)>,
+}
+
+impl<'c> Sheet<'c> {
+    fn new(container: &'c Container) -> Self {
+        let mut sheet = Self {
+            text: String::new(),
+            name: 0..0,
+            networks: 0..0,
+            lines: Vec::new(),
+        };
+        sheet.text.push_str("name: ");
+        sheet.name = sheet.push(&container.name);
+        sheet.text.push_str("\nnetworks: ");
+        sheet.networks = sheet.push(&super::address::networks(container));
+        sheet.text.push_str("\nports: ");
+        sheet.push(&super::address::ports(container));
+        sheet.text.push('\n');
+        // What is too much is told without being shown.
+        if excess(container).is_none() {
+            for (label, text) in &container.labels {
+                sheet.line(label, text);
+            }
+        }
+        sheet
+    }
+
+    fn line(&mut self, label: &'c str, text: &'c str) {
+        let key = self.push(label);
+        self.text.push_str(": ");
+        let start = self.text.len();
+        self.text.push('"');
+        let mut items = Vec::new();
+        for (n, item) in text.split(',').enumerate() {
+            if n > 0 {
+                self.text.push(',');
+            }
+            let inner = item.trim();
+            let before = item.len() - item.trim_start().len();
+            self.push(&item[..before]);
+            items.push((inner, self.push(inner)));
+            self.push(&item[before + inner.len()..]);
+        }
+        self.text.push('"');
+        let value = start..self.text.len();
+        self.text.push('\n');
+        self.lines.push(Line {
+            label,
+            key,
+            text,
+            value,
+            items,
+        });
+    }
+
+    /// Writes a text so that it stays on its line.
+    fn push(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        for c in text.chars() {
+            if words::must_not_show(c) || matches!(c, '"' | '\\') {
+                self.text.extend(c.escape_default());
+            } else {
+                self.text.push(c);
+            }
+        }
+        start..self.text.len()
+    }
+}
+
+impl<'c> Line<'c> {
+    /// The value in the type that its key takes. A text that is none of that
+    /// type stays a text, for the reader to refuse.
+    fn typed(&self, shape: &Shape) -> DeValue<'c> {
+        let Shape::List(of) = shape else {
+            return scalar(shape, self.text);
+        };
+        let mut array = DeArray::new();
+        if !self.text.trim().is_empty() {
+            for (item, range) in &self.items {
+                array.push(Spanned::new(range.clone(), scalar(of, item)));
+            }
+        }
+        DeValue::Array(array)
+    }
+}
+
+fn scalar<'c>(shape: &Shape, text: &'c str) -> DeValue<'c> {
+    let trimmed = text.trim();
+    let plain = |text| DeValue::String(Cow::Borrowed(text));
+    match shape {
+        Shape::Bool => match trimmed {
+            "true" | "1" => DeValue::Boolean(true),
+            "false" | "0" => DeValue::Boolean(false),
+            _ => plain(trimmed),
+        },
+        Shape::Whole { .. } => {
+            let digits = trimmed.strip_prefix('-').unwrap_or(trimmed);
+            let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            match is_number.then(|| DeValue::parse(trimmed)) {
+                Some(Ok(number)) => number.into_inner(),
+                Some(Err(_)) | None => plain(trimmed),
+            }
+        }
+        Shape::OneOf(shapes) => {
+            let mut typed = shapes.iter().map(|shape| scalar(shape, text));
+            let first = typed.find(|value| !matches!(value, DeValue::String(_)));
+            first.unwrap_or(plain(text))
+        }
+        Shape::Text { what: "a text", .. } => plain(text),
+        Shape::Text { .. }
+        | Shape::Choice(_)
+        | Shape::List(_)
+        | Shape::Table(_)
+        | Shape::Map(_)
+        | Shape::Free => plain(trimmed),
+    }
+}

@@ -1,0 +1,217 @@
+//! One container: its labels by the rules for server files, and its address.
+
+use std::path::PathBuf;
+
+use super::forwarding::Global;
+use super::proxy::value_or;
+use super::server::{self, Defaults};
+use super::{Context, ProxyFile, ServerFile, attach, names, plugins};
+use crate::config::containers::{self, Container, ENABLE, RawContainer, Surroundings};
+use crate::config::entry::{Entry, Given, Item, List};
+use crate::config::model::ServerConfig;
+use crate::config::raw::{RawProxy, RawServer};
+use crate::config::types::AddressText;
+use crate::diagnostic::{Code, Diagnostic, FileId, Place};
+use crate::route::HostPattern;
+
+/// The port of the game.
+const PORT_DEFAULT: u16 = 25565;
+
+/// What follows the name of a container that says no domain, as in Infrarust v2.
+const DOMAIN_SUFFIX: &str = ".docker.local";
+
+/// A container by itself.
+#[derive(Debug)]
+pub(in crate::config) struct Alone {
+    /// The text of its labels.
+    pub(in crate::config) file: FileId,
+    /// Whether its labels ask for a server.
+    pub(in crate::config) is_enabled: bool,
+    /// Where its pool stands, if it names one.
+    pub(in crate::config) pool: Option<Place>,
+    /// The id, which is the pool's where there is one.
+    pub(in crate::config) id: Option<Item<String>>,
+    pub(in crate::config) domains: Vec<Item<HostPattern>>,
+    /// The server, unless something is wrong with it.
+    pub(in crate::config) config: Option<ServerConfig>,
+}
+
+/// What the global file, which has been found sound, says of any container.
+#[derive(Debug)]
+pub(in crate::config) struct Rules<'a> {
+    file: &'a ProxyFile,
+    plugins: Vec<plugins::Plugin<'a>>,
+    around: &'a Surroundings,
+}
+
+impl<'a> Rules<'a> {
+    pub(in crate::config) fn new(
+        file: &'a ProxyFile,
+        around: &'a Surroundings,
+        context: &mut Context<'_>,
+    ) -> Self {
+        let plugins = plugins::tables(file, context);
+        Self {
+            file,
+            plugins,
+            around,
+        }
+    }
+
+    /// Judges a container as if there were no other server. Relative paths in
+    /// its labels begin at `folder`.
+    pub(in crate::config) fn judge(
+        &self,
+        container: &Container,
+        folder: PathBuf,
+        context: &mut Context<'_>,
+    ) -> Alone {
+        let labels = containers::read(container, folder, context.sources, context.report);
+        let mut alone = Alone {
+            file: labels.file,
+            is_enabled: true,
+            pool: labels.own.pool.given().map(|pool| pool.place),
+            id: None,
+            domains: Vec::new(),
+            config: None,
+        };
+        // There are more than are read.
+        let Some(mut raw) = labels.server else {
+            return alone;
+        };
+        let own = &labels.own;
+        if !own.enable.is_written() {
+            if let Some(label) = container.labels.keys().next() {
+                context.push(not_enabled(label, labels.name));
+            }
+            alone.is_enabled = false;
+            return alone;
+        }
+        name(&mut raw, own, labels.name, container, context);
+        self.address(&mut raw, own, labels.networks, container, context);
+
+        let nothing = RawProxy::default();
+        let defaults = Defaults::new(self.file.raw.as_ref().unwrap_or(&nothing));
+        let mut forwarding = Global::new(self.file, context);
+        let file = ServerFile {
+            file: labels.file,
+            raw: Some(raw),
+        };
+        let mut drafts = [server::draft(&file, &defaults, &mut forwarding, context)];
+        attach::rules(Some(&self.plugins), &mut drafts, false, context);
+        let [draft] = drafts;
+        alone.id = draft.id;
+        alone.domains = draft.domains;
+        alone.config = draft.config.filter(|_| !own.enable.is_broken());
+        alone
+    }
+
+    /// Without other words the backend is the container itself.
+    fn address(
+        &self,
+        raw: &mut RawServer,
+        own: &RawContainer,
+        networks: Place,
+        container: &Container,
+        context: &mut Context<'_>,
+    ) {
+        if raw.addresses.is_written() {
+            if let Some(key) = own.port.key() {
+                let message = "`infrarust.port` does nothing beside `infrarust.addresses`";
+                context.push(
+                    Diagnostic::new(Code::NoEffect, key, message)
+                        .help("write the port into the addresses"),
+                );
+            }
+            return;
+        }
+        let port = value_or(&own.port, PORT_DEFAULT, |port| {
+            u16::try_from(port.0).unwrap_or(PORT_DEFAULT)
+        });
+        let Some(port) = port else {
+            raw.addresses = Entry::Broken(networks);
+            return;
+        };
+        raw.addresses = match containers::choose(container, port, self.around) {
+            Some(address) => one(networks, AddressText(address)),
+            None => {
+                let message = format!("the proxy cannot reach port {port} of this container");
+                context.push(
+                    Diagnostic::new(Code::NoAddress, networks, message)
+                        .because(
+                            "the proxy is in none of these networks, and the port is not published",
+                        )
+                        .help(
+                            "put proxy and container into one network, publish the port, name the \
+                             network in `[docker]`, or write `infrarust.addresses`",
+                        ),
+                );
+                Entry::Broken(networks)
+            }
+        };
+    }
+}
+
+fn not_enabled(label: &str, name: Place) -> Diagnostic {
+    let message = format!("`{label}` does nothing without `{ENABLE}`");
+    Diagnostic::new(Code::NoEffect, name, message).help(format!(
+        "write `{ENABLE}: \"true\"` to make the container a server"
+    ))
+}
+
+/// A key of a server file as if the container had written it.
+fn given<T>(place: Place, value: T) -> Entry<T> {
+    Entry::Given(Given {
+        key: place,
+        place,
+        value,
+    })
+}
+
+fn one<T>(place: Place, value: T) -> Entry<List<T>> {
+    let list = List {
+        items: vec![Item { place, value }],
+        is_broken: false,
+    };
+    given(place, list)
+}
+
+/// Without other words the id is the container's name, and the domain follows
+/// from the id.
+fn name(
+    raw: &mut RawServer,
+    own: &RawContainer,
+    name: Place,
+    container: &Container,
+    context: &mut Context<'_>,
+) {
+    let written = [&raw.name, &raw.id].into_iter().find_map(Entry::key);
+    match &own.pool {
+        Entry::Given(pool) => {
+            if let Some(key) = written {
+                context.push(
+                    Diagnostic::new(Code::NoEffect, key, "the id does nothing beside a pool")
+                        .label(pool.place, "this is the id")
+                        .help("remove one of them"),
+                );
+            }
+            raw.id = Entry::Absent;
+            raw.name = given(pool.place, pool.value.clone());
+        }
+        Entry::Broken(place) => raw.name = Entry::Broken(*place),
+        // Names of containers may have capitals, ids may not.
+        Entry::Absent if written.is_none() => {
+            raw.name = given(name, container.name.to_lowercase());
+        }
+        Entry::Absent => {}
+    }
+    if !raw.domains.is_written() {
+        let id = [&raw.name, &raw.id].into_iter().find_map(Entry::given);
+        raw.domains = match id {
+            Some(id) if names::problem(&id.value).is_none() => {
+                one(id.place, format!("{}{DOMAIN_SUFFIX}", id.value))
+            }
+            Some(_) | None => Entry::Broken(name),
+        };
+    }
+}

@@ -1,0 +1,192 @@
+//! The engine whose containers are servers.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::proxy::value_or;
+use super::{Context, addresses};
+use crate::config::entry::{Entry, Given};
+use crate::config::files;
+use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
+use crate::config::raw::{RawDocker, RawDockerTls};
+use crate::config::types::FilePath;
+use crate::diagnostic::words::{self, Quoted};
+use crate::diagnostic::{Code, Diagnostic};
+
+/// Where an engine listens on its own machine.
+const SOCKET: &str = "/var/run/docker.sock";
+/// As Infrarust v2. Events tell of nearly every change at once.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// An engine that restarts is back within a second or two.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// The largest file with certificates or a key: a bundle of all public
+/// authorities has a quarter of that.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What the table means; `None` in it where it is not written.
+pub(super) fn docker(
+    entry: &Entry<RawDocker>,
+    context: &mut Context<'_>,
+) -> Option<Option<DockerConfig>> {
+    let raw = match entry {
+        Entry::Absent => return Some(None),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => &given.value,
+    };
+    let tls = tls(&raw.tls, context);
+    let endpoint = match &raw.endpoint {
+        Entry::Absent => Some(Endpoint::Unix(PathBuf::from(SOCKET))),
+        Entry::Broken(_) => None,
+        Entry::Given(given) => endpoint(given, context),
+    };
+    let endpoint = match (endpoint, tls) {
+        (Some(Endpoint::Tcp { host, port, .. }), Some(tls)) => {
+            Some(Endpoint::Tcp { host, port, tls })
+        }
+        (Some(endpoint @ Endpoint::Unix(_)), Some(_)) => {
+            if let Some(key) = raw.tls.key() {
+                let message = "`docker.tls` does nothing with a socket in the file system";
+                context.push(
+                    Diagnostic::new(Code::NoEffect, key, message)
+                        .help("write `endpoint = \"tcp://host:2376\"`, or remove the table"),
+                );
+            }
+            Some(endpoint)
+        }
+        _ => None,
+    };
+    Some(Some(DockerConfig {
+        endpoint: endpoint?,
+        network: value_or(&raw.network, None, |name| Some(name.clone()))?,
+        poll_interval: value_or(&raw.poll_interval, POLL_INTERVAL, |t| t.0)?,
+        reconnect_delay: value_or(&raw.reconnect_delay, RECONNECT_DELAY, |t| t.0)?,
+    }))
+}
+
+fn endpoint(given: &Given<String>, context: &mut Context<'_>) -> Option<Endpoint> {
+    let text = given.value.as_str();
+    let found = if let Some(path) = text.strip_prefix("unix://") {
+        let is_path = path.starts_with('/') && !path.contains('\0');
+        (cfg!(unix) && is_path).then(|| Endpoint::Unix(PathBuf::from(path)))
+    } else {
+        let address = text.strip_prefix("tcp://");
+        address.and_then(|address| tcp(address.strip_suffix('/').unwrap_or(address)))
+    };
+    if found.is_none() {
+        context.bad_value(
+            given.place,
+            format!("{} is not the endpoint of an engine", Quoted(text)),
+            "write `unix:///var/run/docker.sock`, or `tcp://host:port`, with a table \
+             `[docker.tls]` where the engine speaks TLS",
+        );
+    }
+    found
+}
+
+/// A host and a port; an engine has no usual one without TLS and with.
+fn tcp(address: &str) -> Option<Endpoint> {
+    let (host, port) = address.rsplit_once(':')?;
+    let (host, port) = match host.strip_prefix('[') {
+        Some(host) => (host.strip_suffix(']')?, port),
+        None => (host, port),
+    };
+    let host = match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => addresses::name(host)?,
+    };
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    Some(Endpoint::Tcp {
+        host,
+        port,
+        tls: None,
+    })
+}
+
+/// The files for TLS, which have to be there; `None` in it without the table.
+fn tls(entry: &Entry<RawDockerTls>, context: &mut Context<'_>) -> Option<Option<TlsFiles>> {
+    let given = match entry {
+        Entry::Absent => return Some(None),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => given,
+    };
+    let RawDockerTls { ca, cert, key } = &given.value;
+    if let Entry::Absent = ca {
+        let message = "`docker.tls` has no `ca`";
+        context.push(
+            Diagnostic::new(Code::BadValue, given.key, message)
+                .because("without it nobody knows which engine to trust")
+                .help("name the file of the authority that signed the engine's certificate"),
+        );
+    }
+    let lonely = match (cert.key(), key.key()) {
+        (Some(place), None) => Some((place, "cert", "key")),
+        (None, Some(place)) => Some((place, "key", "cert")),
+        _ => None,
+    };
+    if let Some((place, one, other)) = lonely {
+        context.bad_value(
+            place,
+            format!("`docker.tls` has `{one}` and no `{other}`"),
+            "write both, or none",
+        );
+    }
+    let (ca, cert, key) = (pem(ca, context), pem(cert, context), pem(key, context));
+    Some(Some(TlsFiles {
+        ca: ca??,
+        own: match (cert?, key?) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return None,
+        },
+    }))
+}
+
+/// A file, which has to be there.
+fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Option<Option<PathBuf>> {
+    let given = match entry {
+        Entry::Absent => return Some(None),
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => given,
+    };
+    let path = context.resolve(given.place.file, &given.value.0);
+    if let Err(problem) = files::read(&path, PEM_BYTES_MAX) {
+        let message = format!(
+            "the file `{}` cannot be read: {problem}",
+            words::path(&path)
+        );
+        context.push(
+            Diagnostic::new(Code::MissingFile, given.place, message)
+                .help("relative paths begin at the folder of the file that holds them"),
+        );
+        return None;
+    }
+    Some(Some(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is taken for a host and a port.
+    #[test]
+    fn endpoints_are_read() {
+        let shown = |text| tcp(text).map(|endpoint| endpoint.to_string());
+        for (text, meaning) in [
+            ("127.0.0.1:2375", Some("tcp://127.0.0.1:2375")),
+            ("[::1]:2375", Some("tcp://[::1]:2375")),
+            (
+                "Engine.example.com:2376",
+                Some("tcp://engine.example.com:2376"),
+            ),
+            ("engine", None),
+            ("engine:0", None),
+            ("engine:x", None),
+            (":2375", None),
+            ("a b:1", None),
+            ("[::1:1", None),
+        ] {
+            assert_eq!(shown(text).as_deref(), meaning, "{text}");
+        }
+    }
+}

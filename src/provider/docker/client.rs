@@ -1,0 +1,374 @@
+//! Questions to the engine: three kinds of `GET`, each on a connection of its
+//! own, with a deadline and a bound for the answer.
+//!
+//! An engine is trusted with routes and with nothing else: it may hang, end in
+//! the middle of an answer, or never end one.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use super::answer::{self, Event, Listed, Look};
+use crate::config::containers::ENABLE;
+use crate::config::model::{Endpoint, TlsFiles};
+use crate::provider::Peer;
+
+/// How long the engine may take to begin an answer. It waits for the lock of
+/// the container that is asked about, which a slow stop or mount may hold.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long an answer may take as a whole.
+const BODY_WAIT: Duration = Duration::from_secs(20);
+/// The largest list: ten thousand containers have some 15 MiB.
+const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest answer about one container: some 8 KiB, and its labels.
+const CONTAINER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest event, in which the container's labels stand again.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The events that can change a route. Engines send others too, such as three
+/// for every health check; and some do not heed filters.
+const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","destroy","pause","unpause","rename","health_status","update","connect","disconnect"]}"#;
+
+/// Why the engine could not be asked, or not be understood.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// There is no connection.
+    #[error("no connection: {0}")]
+    Connect(#[source] io::Error),
+    /// The files for TLS are not what they should be.
+    #[error("the files of `docker.tls` cannot be used: {0}")]
+    Tls(String),
+    /// It ended the connection, or spoke no HTTP.
+    #[error("the connection ended: {0}")]
+    Lost(#[source] hyper::Error),
+    /// It did not answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// It refused.
+    #[error("`{path}` was answered with {status}")]
+    Refused {
+        /// What was asked.
+        path: String,
+        /// The status of HTTP.
+        status: StatusCode,
+    },
+    /// Its answer is larger than any that makes sense.
+    #[error("an answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// Its answer is not what the engine's documents say.
+    #[error("an answer cannot be read: {0}")]
+    Garbage(String),
+    /// It ended the stream of events.
+    #[error("the stream of events ended")]
+    Ended,
+}
+
+impl EngineError {
+    /// Whether there is no way to the engine, whatever it is asked.
+    pub(super) fn is_about_all(&self) -> bool {
+        matches!(self, EngineError::Connect(_) | EngineError::Tls(_))
+    }
+}
+
+/// A way to ask an engine.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    endpoint: Arc<Endpoint>,
+    /// Who was connected last.
+    peer: Arc<Mutex<Peer>>,
+}
+
+/// An answer that is coming. The connection ends when it is dropped.
+struct Answer {
+    status: StatusCode,
+    body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl Client {
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            endpoint: Arc::new(endpoint.clone()),
+            peer: Arc::default(),
+        }
+    }
+
+    /// Who the engine is, once it has been connected.
+    pub(super) fn peer(&self) -> Peer {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self, peer: Peer) {
+        *self.peer.lock().unwrap_or_else(PoisonError::into_inner) = peer;
+    }
+
+    /// All containers, running or not; with `only_enabled` those that have the
+    /// label that makes them servers.
+    pub(super) async fn list(&self, only_enabled: bool) -> Result<Vec<Listed>, EngineError> {
+        let mut path = "/containers/json?all=true".to_owned();
+        if only_enabled {
+            path.push_str("&filters=");
+            path.push_str(&percent(&format!(r#"{{"label":["{ENABLE}"]}}"#)));
+        }
+        let answer = self.get(&path).await?;
+        let bytes = answer.found(&path)?.whole(LIST_BYTES_MAX).await?;
+        // Thousands of entries take a while: not on a worker of players.
+        let read = tokio::task::spawn_blocking(move || answer::list(&bytes));
+        read.await
+            .unwrap_or_else(|panic| Err(EngineError::Garbage(panic.to_string())))
+    }
+
+    /// One container; `None` when there is none.
+    pub(super) async fn container(&self, id: &str) -> Result<Option<Look>, EngineError> {
+        let path = format!("/containers/{}/json", percent(id));
+        let answer = self.get(&path).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let bytes = answer.found(&path)?.whole(CONTAINER_BYTES_MAX).await?;
+        answer::container(&bytes).map(Some)
+    }
+
+    /// The events from now on.
+    pub(super) async fn events(&self) -> Result<Events, EngineError> {
+        let path = format!("/events?filters={}", percent(EVENTS));
+        let answer = self.get(&path).await?.found(&path)?;
+        Ok(Events {
+            answer,
+            buffer: BytesMut::new(),
+            is_skipping: false,
+        })
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, EngineError> {
+        let asked = timeout(ANSWER_WAIT, self.ask(path)).await;
+        asked.unwrap_or(Err(EngineError::Silent(ANSWER_WAIT)))
+    }
+
+    async fn ask(&self, path: &str) -> Result<Answer, EngineError> {
+        match self.endpoint.as_ref() {
+            Endpoint::Unix(socket) => {
+                let (stream, is_in_our_network) = unix(socket).await?;
+                self.connected(Peer {
+                    ip: None,
+                    is_in_our_network,
+                });
+                request(stream, "docker", path).await
+            }
+            Endpoint::Tcp { host, port, tls } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await;
+                let stream = stream.map_err(EngineError::Connect)?;
+                self.connected(Peer {
+                    ip: stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
+                    is_in_our_network: None,
+                });
+                match tls {
+                    None => request(stream, host, path).await,
+                    Some(files) => request(secured(stream, host, files).await?, host, path).await,
+                }
+            }
+        }
+    }
+}
+
+/// Connects to a socket. Whether the one who listens there uses the same
+/// interfaces as we do is not seen from within another container, nor by
+/// everybody (`ptrace(2)`).
+#[cfg(unix)]
+async fn unix(path: &Path) -> Result<(tokio::net::UnixStream, Option<bool>), EngineError> {
+    let stream = tokio::net::UnixStream::connect(path).await;
+    let stream = stream.map_err(EngineError::Connect)?;
+    let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let is_ours = pid.filter(|pid| *pid != 0).and_then(|pid| {
+        let theirs = network(&pid.to_string())?;
+        Some(theirs == network("self")?)
+    });
+    Ok((stream, is_ours))
+}
+
+#[cfg(not(unix))]
+async fn unix(_: &Path) -> Result<(TcpStream, Option<bool>), EngineError> {
+    Err(EngineError::Connect(io::ErrorKind::Unsupported.into()))
+}
+
+/// Speaks TLS. The files are read each time, since certificates are renewed.
+async fn secured(
+    stream: TcpStream,
+    host: &str,
+    files: &TlsFiles,
+) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, EngineError> {
+    let files = files.clone();
+    let config = tokio::task::spawn_blocking(move || tls_config(&files)).await;
+    let config = config.unwrap_or_else(|panic| Err(panic.to_string()));
+    let config = config.map_err(EngineError::Tls)?;
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|error| EngineError::Tls(error.to_string()))?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await;
+    stream.map_err(EngineError::Connect)
+}
+
+fn tls_config(files: &TlsFiles) -> Result<ClientConfig, String> {
+    let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
+        let told = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| told(&error))?;
+        let read: Result<Vec<_>, _> = read.collect();
+        let read = read.map_err(|error| told(&error))?;
+        if read.is_empty() {
+            return Err(told(&"no certificate is in it"));
+        }
+        Ok(read)
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&files.ca)? {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    let provider = Arc::new(crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots);
+    let Some((cert, key)) = &files.own else {
+        return Ok(config.with_no_client_auth());
+    };
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("`{}`: {error}", key.display()))?;
+    config
+        .with_client_auth_cert(certificates(cert)?, key)
+        .map_err(|error| error.to_string())
+}
+
+async fn request(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    host: &str,
+    path: &str,
+) -> Result<Answer, EngineError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(EngineError::Lost)?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        // Its error comes out of the answer, too.
+        let _ = connection.await;
+    });
+    let request = Request::get(path)
+        .header(HOST, host)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| EngineError::Garbage(error.to_string()))?;
+    let answer = sender.send_request(request).await;
+    let (head, body) = answer.map_err(EngineError::Lost)?.into_parts();
+    Ok(Answer {
+        status: head.status,
+        body,
+        _connection: tasks,
+    })
+}
+
+impl Answer {
+    /// The answer, unless the engine refuses.
+    fn found(self, path: &str) -> Result<Self, EngineError> {
+        if self.status == StatusCode::OK {
+            return Ok(self);
+        }
+        let path = path.split('?').next().unwrap_or(path).to_owned();
+        let status = self.status;
+        Err(EngineError::Refused { path, status })
+    }
+
+    /// All of it.
+    async fn whole(mut self, bytes_max: usize) -> Result<Vec<u8>, EngineError> {
+        let all = async {
+            let mut all = Vec::new();
+            while let Some(bytes) = self.next().await? {
+                if all.len() + bytes.len() > bytes_max {
+                    return Err(EngineError::TooLarge(bytes_max));
+                }
+                all.extend_from_slice(&bytes);
+            }
+            Ok(all)
+        };
+        let all = timeout(BODY_WAIT, all).await;
+        all.unwrap_or(Err(EngineError::Silent(BODY_WAIT)))
+    }
+
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, EngineError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(EngineError::Lost)?;
+            if let Ok(bytes) = frame.into_data() {
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The stream of events.
+pub(super) struct Events {
+    answer: Answer,
+    buffer: BytesMut,
+    /// Whether the line that comes is too long to be read.
+    is_skipping: bool,
+}
+
+impl Events {
+    /// The next event. `None` stands for one that cannot be read, behind which
+    /// anything may have happened. Cancel safe.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, EngineError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                if std::mem::take(&mut self.is_skipping) {
+                    return Ok(None);
+                }
+                let line = line.trim_ascii();
+                if !line.is_empty() {
+                    return Ok(answer::event(line));
+                }
+                continue;
+            }
+            if self.buffer.len() > EVENT_BYTES_MAX {
+                self.is_skipping = true;
+            }
+            if self.is_skipping {
+                self.buffer.clear();
+            }
+            match self.answer.next().await? {
+                Some(bytes) => self.buffer.extend_from_slice(&bytes),
+                None => return Err(EngineError::Ended),
+            }
+        }
+    }
+}
+
+/// A part of an address with everything escaped that could end it.
+fn percent(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

@@ -1,0 +1,65 @@
+//! Containers of a Docker engine.
+//!
+//! [`client`] asks, [`answer`] reads what comes back, [`watch`] keeps what is
+//! known in step with the engine. Three paths of the engine are read, and
+//! nothing is ever changed: `/events`, `/containers/json` and
+//! `/containers/<id>/json`.
+
+mod answer;
+mod client;
+mod surroundings;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::containers::Container;
+use crate::config::model::DockerConfig;
+use crate::provider::Supply;
+
+pub use client::EngineError;
+pub use surroundings::surroundings;
+
+/// Watches the containers of an engine until `drain` is cancelled.
+///
+/// Never fails: an engine that cannot be reached is asked again and again.
+#[must_use]
+pub fn start(config: &DockerConfig, drain: CancellationToken) -> channel::Receiver<Supply> {
+    let (supply, receiver) = channel::channel(Supply::default());
+    let watch = watch::Watch::new(config, supply);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = watch.run() => {}
+            () = drain.cancelled() => {}
+        }
+    });
+    receiver
+}
+
+/// Looks once at the containers that run and have labels of ours, with or
+/// without the one that makes them servers.
+///
+/// # Errors
+///
+/// When the engine cannot be reached, or answers nonsense.
+pub async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
+    watch::look(client::Client::new(&config.endpoint)).await
+}
+
+/// A container that the engine does not tell about.
+#[derive(Debug)]
+pub struct Unread {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub error: EngineError,
+}
+
+/// Containers in an order that depends on them alone.
+fn sorted(containers: impl Iterator<Item = Arc<Container>>) -> Vec<Arc<Container>> {
+    let mut containers: Vec<_> = containers.collect();
+    containers.sort_by(|a, b| a.age().cmp(&b.age()));
+    containers
+}

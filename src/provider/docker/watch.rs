@@ -1,0 +1,420 @@
+//! What is known of the containers, kept in step with the engine.
+//!
+//! Three things are wanted of it: a route follows its container at once, it
+//! never leads to somebody else's, and it does not flap when the engine does.
+//! So events only say *which* container to look at, and a look is the truth,
+//! since the engine waits for the container's lock with its answer. What an
+//! event says of an end is believed at once: the address may belong to another
+//! container the next moment, and lists still call the first one running. While
+//! the engine is away, what was known stays.
+//!
+//! Looks run beside each other. One that began before the last event of its
+//! container is not believed, and that event has asked for another.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch as channel;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::answer::{Event, Kind, Listed, Look, State};
+use super::client::{Client, EngineError};
+use super::{Unread, sorted};
+use crate::config::containers::Container;
+use crate::config::model::DockerConfig;
+use crate::provider::Supply;
+
+/// Looks at a time: enough that ten thousand containers take seconds, and few
+/// enough that the engine has time for others.
+const LOOKS_MAX: usize = 16;
+/// How long a change may wait for others that are being looked at, so that a
+/// hundred containers that start together are a few changes.
+const GATHER: Duration = Duration::from_millis(100);
+/// The least time from one list to the next, whatever events cannot be read.
+const LIST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest wait before a lost engine is asked again.
+const RECONNECT_MAX: Duration = Duration::from_secs(60);
+/// An engine that stays this long is asked again at once when it is lost. One
+/// that comes and goes is not, and fills no log.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Watches one engine.
+pub(super) struct Watch {
+    client: Client,
+    config: DockerConfig,
+    supply: channel::Sender<Supply>,
+    known: HashMap<String, Known>,
+    /// Containers that are to be looked at.
+    queue: VecDeque<String>,
+    /// Counts events, so that a look can be told from a later one.
+    clock: u64,
+    /// Containers that were there at first and have not been looked at yet;
+    /// `None` before the first list.
+    awaited: Option<HashSet<String>>,
+    /// When changes that wait are delivered.
+    due: Option<Instant>,
+    /// Whether a list is wanted.
+    is_stale: bool,
+}
+
+/// A container with the label that makes it a server.
+#[derive(Debug, Default)]
+struct Known {
+    /// What the last look has shown, and what was told since.
+    seen: Option<(Arc<Container>, State)>,
+    /// How a list showed it when it was looked at; `None` when it must be
+    /// looked at again.
+    fingerprint: Option<u64>,
+    /// How a list has shown it since.
+    listed: Option<u64>,
+    /// When something was last told of it.
+    told: u64,
+    /// Whether it stands in the queue.
+    is_queued: bool,
+    /// Looks that have failed since the last that has not.
+    failures: u32,
+}
+
+type Looked = (String, u64, Result<Option<Look>, EngineError>);
+type Lists = (u64, Result<Vec<Listed>, EngineError>);
+
+impl Watch {
+    pub(super) fn new(config: &DockerConfig, supply: channel::Sender<Supply>) -> Self {
+        Self {
+            client: Client::new(&config.endpoint),
+            config: config.clone(),
+            supply,
+            known: HashMap::new(),
+            queue: VecDeque::new(),
+            clock: 0,
+            awaited: None,
+            due: None,
+            is_stale: false,
+        }
+    }
+
+    /// Watches, and asks again when the engine is lost, without end.
+    pub(super) async fn run(mut self) {
+        let endpoint = self.config.endpoint.to_string();
+        let mut wait = self.config.reconnect_delay;
+        let mut is_lost = false;
+        loop {
+            let began = Instant::now();
+            let error = self.session(&mut is_lost).await;
+            if began.elapsed() > STEADY && !is_lost {
+                wait = self.config.reconnect_delay;
+            }
+            if std::mem::replace(&mut is_lost, true) {
+                debug!(endpoint, %error, "the engine is still away");
+            } else if self.is_ready() {
+                warn!(endpoint, %error, "the engine is lost; routes to its containers stay as they are");
+            } else {
+                warn!(endpoint, %error, "the engine cannot be read; there are no routes to containers yet");
+            }
+            sleep(shortened(wait)).await;
+            wait = (wait * 2).min(RECONNECT_MAX.max(self.config.reconnect_delay));
+        }
+    }
+
+    /// Follows the engine until it is lost.
+    async fn session(&mut self, is_lost: &mut bool) -> EngineError {
+        // What has not been looked at is in the list again.
+        self.queue.clear();
+        for known in self.known.values_mut() {
+            known.is_queued = false;
+        }
+        // Before the list, so that nothing falls between.
+        let mut events = match self.client.events().await {
+            Ok(events) => events,
+            Err(error) => return error,
+        };
+        let mut looks = FuturesUnordered::new();
+        let mut lists = FuturesUnordered::from_iter([self.list()]);
+        let mut next_list = Instant::now() + LIST_PAUSE;
+        let mut has_list = false;
+        self.is_stale = false;
+        let poll = self.config.poll_interval;
+        let mut polls = interval_at(Instant::now() + poll, poll);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while looks.len() < LOOKS_MAX
+                && let Some(id) = self.queue.pop_front()
+            {
+                if let Some(known) = self.known.get_mut(&id) {
+                    known.is_queued = false;
+                    looks.push(self.look(id));
+                }
+            }
+            let is_busy = !looks.is_empty() || !lists.is_empty();
+            let mut due = self.due.filter(|_| self.is_ready());
+            let is_due = due.is_some_and(|due| !is_busy || due <= Instant::now());
+            if has_list && (is_due || !is_busy) && std::mem::take(is_lost) {
+                info!(endpoint = %self.config.endpoint, "the engine is read again");
+            }
+            if is_due {
+                self.deliver();
+                due = None;
+            }
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Ok(Some(event)) => self.hear(event),
+                    Ok(None) => self.is_stale = true,
+                    Err(error) => return error,
+                },
+                Some(looked) = looks.next() => {
+                    if let Err(error) = self.seen(looked) {
+                        return error;
+                    }
+                }
+                Some((began, listed)) = lists.next() => {
+                    match listed {
+                        Ok(listed) => self.compare(listed, began),
+                        Err(error) => return error,
+                    }
+                    has_list = true;
+                }
+                _ = polls.tick() => self.is_stale = true,
+                () = sleep_until(next_list), if self.is_stale && lists.is_empty() => {
+                    self.is_stale = false;
+                    next_list = Instant::now() + LIST_PAUSE;
+                    lists.push(self.list());
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    fn list(&self) -> BoxFuture<'static, Lists> {
+        let (client, began) = (self.client.clone(), self.clock);
+        async move { (began, client.list(true).await) }.boxed()
+    }
+
+    fn look(&self, id: String) -> BoxFuture<'static, Looked> {
+        let (client, began) = (self.client.clone(), self.clock);
+        async move {
+            let look = client.container(&id).await;
+            (id, began, look)
+        }
+        .boxed()
+    }
+
+    /// Takes an event.
+    fn hear(&mut self, event: Event) {
+        let Event {
+            id,
+            kind,
+            is_enabled,
+        } = event;
+        if kind == Kind::Moves {
+            // It may have been the proxy that moved.
+            self.changed();
+        }
+        if !is_enabled && !self.known.contains_key(&id) {
+            return;
+        }
+        self.clock += 1;
+        debug!(container = id, ?kind, "event");
+        match kind {
+            Kind::Gone => {
+                if self.forget(&id) {
+                    self.changed_now();
+                }
+                return;
+            }
+            Kind::Leaves(state) => {
+                let known = self.known.entry(id.clone()).or_default();
+                let left = known.seen.as_mut().filter(|(_, seen)| *seen != state);
+                if let Some((container, seen)) = left {
+                    info!(container = container.name, "container is {}", state.name());
+                    *seen = state;
+                    self.changed_now();
+                }
+            }
+            Kind::Changes | Kind::Moves => {}
+        }
+        self.ask(id);
+    }
+
+    /// Wants a container looked at.
+    fn ask(&mut self, id: String) {
+        let known = self.known.entry(id.clone()).or_default();
+        known.told = self.clock;
+        known.fingerprint = None;
+        known.listed = None;
+        if !std::mem::replace(&mut known.is_queued, true) {
+            self.queue.push_back(id);
+        }
+    }
+
+    /// Takes a list: what differs from the last one is looked at.
+    fn compare(&mut self, listed: Vec<Listed>, began: u64) {
+        let listed = listed.into_iter().filter(|one| one.is_enabled);
+        let listed: HashMap<_, _> = listed.map(|one| (one.id, one.fingerprint)).collect();
+        // What was told after the list was asked for, the list may not know.
+        let gone: Vec<String> = self
+            .known
+            .iter()
+            .filter(|(id, known)| known.told <= began && !listed.contains_key(*id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            if self.forget(&id) {
+                self.changed();
+            }
+        }
+        for (id, fingerprint) in &listed {
+            let known = self.known.entry(id.clone()).or_default();
+            known.listed = Some(*fingerprint);
+            if known.fingerprint != known.listed && !known.is_queued {
+                known.is_queued = true;
+                self.queue.push_back(id.clone());
+            }
+        }
+        if self.awaited.is_none() {
+            self.awaited = Some(listed.into_keys().collect());
+            self.changed();
+        }
+    }
+
+    /// Takes what a look has shown.
+    fn seen(&mut self, (id, began, look): Looked) -> Result<(), EngineError> {
+        let Some(known) = self.known.get_mut(&id).filter(|k| k.told <= began) else {
+            return Ok(());
+        };
+        if let Err(error) = &look {
+            if error.is_about_all() {
+                return look.map(drop);
+            }
+            known.fingerprint = None;
+            known.failures += 1;
+            match known.failures {
+                // The engine may be ending at this very moment.
+                1 => {
+                    self.is_stale = true;
+                    return Ok(());
+                }
+                2 => warn!(container = id, %error, "a container cannot be looked at"),
+                _ => {}
+            }
+        }
+        if let Some(awaited) = &mut self.awaited {
+            awaited.remove(&id);
+        }
+        match look {
+            Ok(Some(look)) => {
+                known.failures = 0;
+                known.fingerprint = known.listed.take();
+                let next = (Arc::new(look.container), look.state);
+                if known.seen.as_ref() != Some(&next) {
+                    let name = &next.0.name;
+                    match &known.seen {
+                        Some((_, state)) if *state != next.1 => {
+                            info!(container = name, "container is {}", next.1.name());
+                        }
+                        None if matches!(next.1, State::Unhealthy | State::Paused) => {
+                            info!(container = name, "container is {}", next.1.name());
+                        }
+                        _ => {}
+                    }
+                    known.seen = Some(next);
+                    self.changed();
+                }
+            }
+            Ok(None) => {
+                if self.forget(&id) {
+                    self.changed_now();
+                }
+            }
+            // It stays as it was known, and is looked at again with the next list.
+            Err(_) => self.changed(),
+        }
+        Ok(())
+    }
+
+    /// Forgets a container. Whether it was one that could be routed to.
+    fn forget(&mut self, id: &str) -> bool {
+        if let Some(awaited) = &mut self.awaited {
+            awaited.remove(id);
+        }
+        let seen = self.known.remove(id).and_then(|known| known.seen);
+        seen.is_some_and(|(_, state)| state == State::Up)
+    }
+
+    /// A change that may wait for others.
+    fn changed(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    /// A change that must not wait.
+    fn changed_now(&mut self) {
+        self.due = Some(Instant::now());
+    }
+
+    /// Whether all that was there at first has been looked at once.
+    fn is_ready(&self) -> bool {
+        self.awaited.as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// Delivers what is known.
+    fn deliver(&mut self) {
+        self.due = None;
+        let up = self.known.values().filter_map(|known| match &known.seen {
+            Some((container, State::Up)) => Some(Arc::clone(container)),
+            _ => None,
+        });
+        self.supply.send_replace(Supply {
+            containers: Some(sorted(up)),
+            engine: self.client.peer(),
+        });
+    }
+}
+
+/// A wait cut by up to a half at random, so that proxies that lost the same
+/// engine do not all come back at once.
+fn shortened(wait: Duration) -> Duration {
+    let random = RandomState::new().hash_one(());
+    let share = u32::try_from(random % 512).unwrap_or(0);
+    wait - wait / 1024 * share
+}
+
+/// Looks at every running container with a label of ours, once.
+pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), EngineError> {
+    let listed = client.list(false).await?;
+    let mut ids = listed
+        .into_iter()
+        .filter(|one| one.is_labelled)
+        .map(|one| one.id);
+    let ask = |id: String| {
+        let client = client.clone();
+        async move {
+            let look = client.container(&id).await;
+            (id, look)
+        }
+    };
+    let mut looks: FuturesUnordered<_> = ids.by_ref().take(LOOKS_MAX).map(ask).collect();
+    let (mut up, mut unread) = (Vec::new(), Vec::new());
+    while let Some((id, look)) = looks.next().await {
+        looks.extend(ids.next().map(ask));
+        match look {
+            Ok(Some(Look {
+                container,
+                state: State::Up,
+            })) => up.push(Arc::new(container)),
+            Ok(_) => {}
+            Err(error) if error.is_about_all() => return Err(error),
+            Err(error) => unread.push(Unread { id, error }),
+        }
+    }
+    let supply = Supply {
+        containers: Some(sorted(up.into_iter())),
+        engine: client.peer(),
+    };
+    Ok((supply, unread))
+}

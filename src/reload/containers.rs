@@ -1,0 +1,183 @@
+//! Containers beside the files: their servers in the snapshot, and what is
+//! wrong with them in the log, each once.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::containers::{Container, Judge, Judged, Verdict};
+use crate::config::model::{Config, DockerConfig, ServerConfig};
+use crate::config::{GlobalText, LoadOptions};
+use crate::diagnostic::render::{self, Colour};
+use crate::diagnostic::words::Quoted;
+use crate::provider::docker::surroundings;
+use crate::provider::{Peer, Supply, docker};
+use crate::telemetry::tell_service_manager;
+
+/// The most containers whose problems one change shows; `check --docker` shows all.
+const CONTAINERS_SHOWN_MAX: usize = 20;
+
+/// How many containers are remembered that are not there any more, so that one
+/// that starts and ends again and again is not told of each time.
+const GONE_REMEMBERED_MAX: usize = 1000;
+
+/// The containers of the engine that the global file names.
+#[derive(Debug)]
+pub(super) struct Containers {
+    config: DockerConfig,
+    supply: watch::Receiver<Supply>,
+    judge: Option<Judge>,
+    /// What was told of each container.
+    told: HashMap<String, u64>,
+    /// How many servers the containers are, and how many containers are refused;
+    /// `None` until all have been looked at.
+    counts: Option<(usize, usize)>,
+    /// Whether these were announced, which is done once.
+    is_announced: bool,
+}
+
+impl Containers {
+    /// Begins to watch the engine.
+    pub(super) fn watch(config: &DockerConfig, drain: CancellationToken) -> Self {
+        info!(endpoint = %config.endpoint, "reading containers; until then there are no routes to them");
+        Self {
+            config: config.clone(),
+            supply: docker::start(config, drain),
+            judge: None,
+            told: HashMap::new(),
+            counts: None,
+            is_announced: false,
+        }
+    }
+
+    /// Completes when other containers are there than before. Cancel safe.
+    pub(super) async fn changed(containers: Option<&mut Self>) {
+        let changed = match containers {
+            Some(containers) => containers.supply.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            // There are none, or the proxy drains.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The global file is another one, or its plugins are.
+    pub(super) fn judge_anew(&mut self) {
+        self.judge = None;
+    }
+
+    /// The configuration of the files with the servers of containers in it.
+    /// `options` are those of the global file in force.
+    pub(super) async fn beside(
+        &mut self,
+        files: &Config,
+        options: impl FnOnce() -> (LoadOptions, GlobalText),
+    ) -> Config {
+        let Supply { containers, engine } = self.supply.borrow_and_update().clone();
+        let Some(containers) = containers else {
+            return files.clone();
+        };
+        let judge = self.judge.take().unwrap_or_else(|| {
+            let (options, global) = options();
+            Judge::new(&options, &global)
+        });
+        let config = self.config.clone();
+        let servers = files.servers.clone();
+        let judged = judge_apart(judge, config, servers, containers, engine).await;
+        let mut next = files.clone();
+        match judged {
+            Ok((judge, judged)) => {
+                self.judge = Some(judge);
+                self.tell(&judged);
+                next.servers.extend(judged.servers);
+                next.servers.sort_by(|a, b| a.id.cmp(&b.id));
+            }
+            Err(panic) => {
+                error!(%panic, "containers cannot be judged: there are no routes to them")
+            }
+        }
+        next
+    }
+
+    /// Says what is wrong, once for each container.
+    fn tell(&mut self, judged: &Judged) {
+        let mut untold = 0;
+        let mut shown = 0;
+        for verdict in &judged.verdicts {
+            let Some(problems) = &verdict.problems else {
+                continue;
+            };
+            let hash = hash_of(verdict);
+            if self.told.insert(verdict.container.id.clone(), hash) == Some(hash) {
+                continue;
+            }
+            if shown == CONTAINERS_SHOWN_MAX {
+                untold += 1;
+                continue;
+            }
+            shown += 1;
+            let text = render::to_text(&problems.diagnostics, &problems.sources, Colour::Never);
+            let (name, text) = (Quoted(&verdict.container.name), text.trim_end());
+            match verdict.server {
+                None => error!("the container {name} is refused\n{text}"),
+                Some(_) => warn!("the labels of the container {name} have warnings\n{text}"),
+            }
+        }
+        if untold > 0 {
+            error!(
+                containers = untold,
+                "more containers have problems; `infrarust check --docker` shows all"
+            );
+        }
+        if self.told.len() > judged.verdicts.len() + GONE_REMEMBERED_MAX {
+            let there: HashSet<_> = judged.verdicts.iter().map(|v| &v.container.id).collect();
+            self.told.retain(|id, _| there.contains(id));
+        }
+        let refused = judged.verdicts.iter().filter(|v| v.server.is_none());
+        self.counts = Some((judged.servers.len(), refused.count()));
+    }
+
+    /// Says that what was judged is in force, the first time.
+    pub(super) fn in_force(&mut self) {
+        let Some((servers, refused)) = self.counts else {
+            return;
+        };
+        if !std::mem::replace(&mut self.is_announced, true) {
+            info!(servers, refused, "containers are read");
+            tell_service_manager(&format!(
+                "serving files and {servers} servers of containers"
+            ));
+        }
+    }
+}
+
+/// Judges on a thread where no player waits.
+async fn judge_apart(
+    mut judge: Judge,
+    config: DockerConfig,
+    servers: Vec<Arc<ServerConfig>>,
+    containers: Vec<Arc<Container>>,
+    engine: Peer,
+) -> Result<(Judge, Judged), tokio::task::JoinError> {
+    tokio::task::spawn_blocking(move || {
+        let around = surroundings(&config, engine);
+        let judged = judge.judge(&servers, &containers, &around);
+        (judge, judged)
+    })
+    .await
+}
+
+/// Tells what is said of a container from other words.
+fn hash_of(verdict: &Verdict) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for diagnostic in verdict.problems.iter().flat_map(|p| &p.diagnostics) {
+        diagnostic.code.hash(&mut hasher);
+        diagnostic.message.hash(&mut hasher);
+    }
+    hasher.finish()
+}
