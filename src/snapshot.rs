@@ -31,6 +31,9 @@ pub struct Snapshot {
     pub routes: RouteTable<Arc<Server>>,
     /// All servers by name.
     pub servers: HashMap<String, Arc<Server>>,
+    /// What is kept of servers that are not here any more and still have
+    /// players: one that comes back counts them.
+    gone: HashMap<String, Arc<ServerState>>,
     /// The plugins that meet clients whom no server claims.
     pub unclaimed: Arc<HookSet>,
     /// The enabled plugins.
@@ -93,15 +96,17 @@ impl Snapshot {
                     Some(old) if old.config == config => old.revision,
                     _ => REVISIONS.fetch_add(1, Ordering::Relaxed),
                 };
+                let state = previous.and_then(|previous| previous.state_of(&config.id));
                 let server = Server {
                     revision,
-                    state: old.map(|old| Arc::clone(&old.state)).unwrap_or_default(),
+                    state: state.unwrap_or_default(),
                     hooks: sets.get(&config.plugins, config.mode()),
                     config,
                 };
                 (server.config.id.clone(), Arc::new(server))
             })
             .collect();
+        let gone = previous.map(|previous| previous.gone_after(&servers));
         let met = config.plugins.iter().filter(|plugin| plugin.names(""));
         let met: Vec<String> = met.map(|plugin| plugin.id.clone()).collect();
         let unclaimed = sets.get(&met, UNCLAIMED_MODE);
@@ -120,9 +125,25 @@ impl Snapshot {
             proxy: config.proxy,
             routes,
             servers,
+            gone: gone.unwrap_or_default(),
             unclaimed,
             plugins: config.plugins,
         }
+    }
+
+    /// What is kept of a server, whether it is here or gone.
+    fn state_of(&self, id: &str) -> Option<Arc<ServerState>> {
+        let here = self.servers.get(id).map(|server| &server.state);
+        here.or(self.gone.get(id)).cloned()
+    }
+
+    /// What is to be kept of servers that the next snapshot does not have.
+    fn gone_after(&self, next: &HashMap<String, Arc<Server>>) -> HashMap<String, Arc<ServerState>> {
+        let here = self.servers.iter().map(|(id, server)| (id, &server.state));
+        here.chain(&self.gone)
+            .filter(|(id, state)| !next.contains_key(*id) && state.players.taken() > 0)
+            .map(|(id, state)| (id.clone(), Arc::clone(state)))
+            .collect()
     }
 
     /// The configuration that this snapshot was made of.
@@ -168,5 +189,44 @@ impl<'a> HookSets<'a> {
             .entry((ids.to_vec(), mode))
             .or_insert_with(|| Arc::new(plugins.hooks(ids.iter().map(String::as_str), mode)));
         Arc::clone(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::load_texts;
+
+    fn config(ids: &[&str]) -> Config {
+        let files: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let text = format!("domains = [\"{id}\"]\naddresses = [\"127.0.0.1\"]");
+                (format!("{id}.toml"), text)
+            })
+            .collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (Path::new(name), text.as_bytes()))
+            .collect();
+        load_texts(b"", &files).config.unwrap()
+    }
+
+    /// A server that goes and comes back counts the players who stayed; one
+    /// without players is forgotten.
+    #[test]
+    fn players_outlive_their_server() {
+        let first = Snapshot::new(config(&["a", "b"]), None, None);
+        let player = first.servers["a"].state.players.take(None).unwrap();
+        let without = Snapshot::new(config(&["b"]), None, Some(&first));
+        let without = Snapshot::new(config(&[]), None, Some(&without));
+        assert_eq!(without.gone.len(), 1);
+        let back = Snapshot::new(config(&["a", "b"]), None, Some(&without));
+        assert_eq!(back.servers["a"].state.players.taken(), 1);
+        assert!(back.gone.is_empty());
+        drop(player);
+        assert_eq!(back.servers["a"].state.players.taken(), 0);
     }
 }
