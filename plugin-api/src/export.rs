@@ -1,6 +1,8 @@
 //! The macro that makes a plugin of a crate.
 
-use infrarust_plugin_abi::{HookRef, PluginTable};
+use std::marker::PhantomData;
+
+use infrarust_plugin_abi::{Capability, HookRef, PluginTable};
 
 use crate::Plugin;
 
@@ -43,6 +45,61 @@ pub const fn check_name(name: &str) {
         );
         at += 1;
     }
+}
+
+/// Stops the compiler where a hook is listed twice.
+#[doc(hidden)]
+pub const fn check_hooks(listed: &[Capability]) {
+    let mut at = 0;
+    while at < listed.len() {
+        assert!(
+            !is_in(listed[at], listed.split_at(at).0),
+            "`hooks: [...]` names a hook twice"
+        );
+        at += 1;
+    }
+}
+
+/// Whether a capability is in a list, for constants.
+#[doc(hidden)]
+#[must_use]
+pub const fn is_in(capability: Capability, list: &[Capability]) -> bool {
+    let mut at = 0;
+    while at < list.len() {
+        if list[at] as u32 == capability as u32 {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Tells whether the type `P` has a hook's trait. Where it has, the constant
+/// here hides the one of [`Otherwise`].
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Implements<P>(PhantomData<P>);
+
+macro_rules! implements {
+    ($($hook:ident),+ $(,)?) => {
+        /// See [`Implements`].
+        #[doc(hidden)]
+        #[allow(non_upper_case_globals, missing_docs, reason = "named as the traits")]
+        pub trait Otherwise {
+            $(const $hook: bool = false;)+
+        }
+
+        impl<P> Otherwise for Implements<P> {}
+
+        $(#[allow(non_upper_case_globals, missing_docs, reason = "named as the trait")]
+        impl<P: crate::$hook> Implements<P> {
+            pub const $hook: bool = true;
+        })+
+    };
+}
+
+implements! {
+    ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve,
 }
 
 /// Makes a plugin of the crate: its manifest, its tables and its entry.
@@ -116,6 +173,11 @@ macro_rules! export_plugin {
                 | if cfg!(debug_assertions) { abi::flag::DEBUG } else { 0 };
 
             $crate::__private::check_name($name);
+            $crate::__private::check_hooks(HOOKS);
+            $crate::__check_listed!(
+                $plugin, HOOKS,
+                ConnectionDecide HandshakeRewrite StatusRespond LoginDecide RouteSelect SessionObserve
+            );
 
             // Three reasons for every linker to keep it: the kind of the section,
             // `used`, and the pointer in the entry.
@@ -166,5 +228,35 @@ macro_rules! export_plugin {
                 }
             }
         };
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "`export_plugin!` is written in this order: \
+             `plugin: Gate, name: \"gate\", hooks: [LoginDecide]`, \
+             and after that `needs: [...]` and `wants: [...]` where there are any; \
+             hooks, needs and wants are the names of `Capability`, as in `PacketInject`"
+        );
+    };
+}
+
+/// Stops the compiler where a hook is implemented and not listed: the proxy
+/// would never ask it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check_listed {
+    ($plugin:ty, $listed:ident, $($hook:ident)+) => {
+        $({
+            // It is not used where every trait is implemented.
+            #[allow(unused_imports)]
+            use $crate::__private::Otherwise as _;
+            ::core::assert!(
+                !$crate::__private::Implements::<$plugin>::$hook
+                    || $crate::__private::is_in(Capability::$hook, $listed),
+                ::core::concat!(
+                    "the plugin implements `", ::core::stringify!($hook),
+                    "`, and `hooks: [...]` in `export_plugin!` does not list it"
+                )
+            );
+        })+
     };
 }

@@ -12,6 +12,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     /// The type of the table `[plugins.<id>.config]`; `()` does not fit an
     /// empty table, a struct without fields does.
     ///
+    /// It derives [`Deserialize`](serde::Deserialize) with
+    /// `#[serde(crate = "infrarust_plugin_api::serde")]`, without which the
+    /// derive looks for a crate `serde` of yours ("can't find crate").
     /// `deny_unknown_fields` lets the operator find a key that is misspelt.
     type Config: DeserializeOwned;
 

@@ -55,6 +55,9 @@
 //! | [`RouteSelect`] | the player was let in | yes | the server stays as it was |
 //! | [`SessionObserve`] | a session opens, connects, closes | no | nothing |
 //!
+//! A trait whose hook may wait is an [`async_trait`](macro@async_trait), and so is its `impl`:
+//! without the attribute the compiler says that lifetimes do not match.
+//!
 //! A hook *fails* when it returns an error, panics, takes longer than its
 //! deadline, or answers with something that cannot be used. The operator can
 //! choose otherwise with `on_failure`.
@@ -89,7 +92,8 @@
 //! # The log
 //!
 //! Events of [`tracing`] go to the log of the proxy, with the target
-//! `plugin::<name>::<module>`. Spans are not passed on.
+//! `plugin::<id>::<module>`, where the id is the one of its table in the
+//! configuration. Spans are not passed on.
 
 mod capabilities;
 mod config;
@@ -134,7 +138,7 @@ pub mod prelude {
 /// What [`export_plugin!`] uses. Not part of the API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::export::{Exported, check_name};
+    pub use crate::export::{Exported, Implements, Otherwise, check_hooks, check_name, is_in};
     pub use crate::shim::{FLAGS, plugin_table, tables};
     pub use infrarust_plugin_abi as abi;
 }

@@ -658,4 +658,29 @@ pub mod tables {
         RouteSelect => ROUTE,
         SessionObserve => SESSION,
     }
+
+    /// Stops the compiler at what is no hook, or none yet.
+    macro_rules! no_hooks {
+        ($($name:ident: $why:literal),+ $(,)?) => {
+            $(pub const fn $name<P>() -> HookRef {
+                panic!(concat!("`", stringify!($name), "` ", $why))
+            })+
+        };
+    }
+
+    no_hooks! {
+        PacketInspect: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
+        PacketModify: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
+        PacketInject: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        PlayerMessage: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        PlayerCommand: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        ServerSwitch: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        IdentityVerified: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        Limbo: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+        NetworkMember: "is a key of a server, no hook of a plugin",
+        ForwardingSigned: "is a key of a server, no hook of a plugin",
+        ForwardingHost: "is a key of a server, no hook of a plugin",
+        ClientEncryption: "is a key of a server, no hook of a plugin",
+        ClientCompression: "is a key of a server, no hook of a plugin",
+    }
 }

@@ -9,6 +9,12 @@ use std::process::Command;
 /// A plugin of a few lines, checked by the compiler: whether it is accepted, and
 /// what is said.
 fn check(name: &str, new: &str, lists: &str) -> (bool, String) {
+    let export = format!("export_plugin! {{ plugin: Greeter, name: \"greeter\", {lists} }}");
+    check_with(name, new, &export)
+}
+
+/// As [`check`], with everything that stands below the plugin itself.
+fn check_with(name: &str, new: &str, below: &str) -> (bool, String) {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = tmp.join("declare").join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -38,7 +44,7 @@ impl Plugin for Greeter {{
         Ok(Greeter)
     }}
 }}
-export_plugin! {{ plugin: Greeter, name: \"greeter\", {lists} }}
+{below}
 "
         ),
     )
@@ -109,14 +115,75 @@ fn a_hook_without_its_trait_is_named() {
              `export_plugin!`",
         ],
     );
-    let (is_accepted, said) = check("later", "let _ = host;", "hooks: [PacketInspect]");
+    for (hook, why) in [
+        ("PacketInspect", "has no trait yet: it belongs in `needs"),
+        (
+            "PacketInject",
+            "is a service, no hook: it belongs in `needs",
+        ),
+        ("NetworkMember", "is a key of a server, no hook of a plugin"),
+    ] {
+        let hooks = format!("hooks: [{hook}]");
+        let (is_accepted, said) = check("later", "let _ = host;", &hooks);
+        assert!(!is_accepted);
+        has_all(&said, &[&format!("`{hook}` {why}"), "lib.rs:14"]);
+    }
+    let (is_accepted, said) = check("misspelt", "let _ = host;", "hooks: [LoginDecides]");
+    assert!(!is_accepted);
+    has_all(&said, &["`LoginDecides`", "similar name"]);
+}
+
+/// A hook that is implemented and not listed would never be asked: it does not
+/// compile, and neither does one that is listed twice.
+#[test]
+fn a_hook_that_would_not_be_asked_is_named() {
+    let with = |hooks: &str| {
+        let below = format!(
+            "#[async_trait]
+impl LoginDecide for Greeter {{
+    async fn login_decide(&self, _: Login<'_>) -> Result<Verdict> {{
+        Ok(Verdict::allow())
+    }}
+}}
+export_plugin! {{ plugin: Greeter, name: \"greeter\", hooks: [{hooks}] }}"
+        );
+        check_with("unlisted", "let _ = host;", &below)
+    };
+    let (is_accepted, said) = with("LoginDecide");
+    assert!(is_accepted, "{said}");
+    let (is_accepted, said) = with("");
     assert!(!is_accepted);
     has_all(
         &said,
         &[
-            "error[E0425]: cannot find function",
-            "`PacketInspect`",
-            "lib.rs:14",
+            "the plugin implements `LoginDecide`, and `hooks: [...]` in `export_plugin!` does not \
+             list it",
+            "lib.rs:20",
         ],
     );
+    let (is_accepted, said) = with("LoginDecide, LoginDecide");
+    assert!(!is_accepted);
+    has_all(&said, &["`hooks: [...]` names a hook twice", "lib.rs:20"]);
+}
+
+/// What the macro does not take is answered with how it is written.
+#[test]
+fn the_macro_says_how_it_is_written() {
+    for export in [
+        "export_plugin! { name: \"greeter\", plugin: Greeter, hooks: [] }",
+        "export_plugin! { plugin: Greeter, hooks: [] }",
+        "export_plugin! { plugin: Greeter, name: \"greeter\", hooks: [login.decide] }",
+        "export_plugin! { plugin: Greeter, name: \"greeter\", hooks: [], wants: [], needs: [] }",
+    ] {
+        let (is_accepted, said) = check_with("order", "let _ = host;", export);
+        assert!(!is_accepted);
+        has_all(
+            &said,
+            &[
+                "error: `export_plugin!` is written in this order: `plugin: Gate, name: \"gate\", \
+                 hooks: [LoginDecide]`, and after that `needs: [...]` and `wants: [...]`",
+                "lib.rs:14",
+            ],
+        );
+    }
 }
