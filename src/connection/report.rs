@@ -211,7 +211,7 @@ impl Report {
                         server = self.server_id(),
                         reason = if denied.is_failure { "plugin_failed" } else { "plugin" },
                         plugin = denied.plugin,
-                        text = %Escaped(denied.text.as_deref().unwrap_or_default()),
+                        text = denied.text.as_deref().unwrap_or_default(),
                         suppressed,
                         "refused"
                     );
