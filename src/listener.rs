@@ -118,3 +118,50 @@ pub(crate) fn into_tokio(listener: StdListener) -> io::Result<(TcpListener, Sock
     let address = listener.local_addr()?;
     Ok((TcpListener::from_std(listener)?, address))
 }
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::model::Config;
+    use crate::config::{LoadOptions, load};
+
+    /// No test waits longer for anything.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn config(keepalive_seconds: u64) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("infrarust.toml");
+        let text = format!("[keepalive]\ntime = \"{keepalive_seconds}s\"\n");
+        std::fs::write(&file, text).unwrap();
+        std::fs::create_dir(folder.path().join("servers")).unwrap();
+        let loaded = load(&LoadOptions {
+            config: Some(file),
+            ..LoadOptions::default()
+        });
+        loaded.config.unwrap()
+    }
+
+    /// A listener has the options in force, also after a reload, from the next
+    /// connection on.
+    #[tokio::test]
+    async fn connections_get_the_options_in_force() {
+        let proxy = Proxy::new(config(41), None).unwrap();
+        let listener = socket::listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let seen = listener.try_clone().unwrap();
+        let (listener, address) = into_tokio(listener).unwrap();
+        tokio::spawn(accept(listener, address, Arc::clone(&proxy)));
+        for seconds in [41, 43] {
+            proxy.replace(config(seconds));
+            let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+            let followed = async {
+                let wanted = Duration::from_secs(seconds);
+                while SockRef::from(&seen).tcp_keepalive_time().unwrap() != wanted {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, followed).await.unwrap();
+        }
+        proxy.shutdown.stop_now();
+    }
+}

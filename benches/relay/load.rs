@@ -19,6 +19,9 @@ const PING: &[u8] = b"\x09\x01\x00\x00\x00\x00\x00\x00\x00\x07";
 /// Connections that are made at the same time.
 const AT_ONCE: usize = 16;
 
+/// What a measurement may take beside the time that it measures.
+const MEASURE_MAX: Duration = Duration::from_secs(60);
+
 /// Ends a run of connections before their ports, which wait for a minute, run out.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -136,7 +139,13 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
             Does::Nothing => nothing(&relay, backend, time).await,
         }
     };
-    LocalSet::new().run_until(figures).await
+    let tasks = LocalSet::new();
+    let figures = tasks.run_until(figures);
+    match tokio::time::timeout(time + MEASURE_MAX, figures).await {
+        Ok(figures) => figures,
+        // Seen where a firewall's table of connections was full (`dmesg`).
+        Err(_) => panic!("`{}` did not end: a connection was lost", scenario.name),
+    }
 }
 
 /// Opens sessions, each as its player's and its backend's end.
