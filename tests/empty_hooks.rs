@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use infrarust::capability::Capability;
+use infrarust::manifest::Hook;
 use infrarust::plugin::{Client, HookSet, Player, SessionEvent};
 use infrarust::protocol::handshake::Intent;
 
@@ -62,8 +62,8 @@ fn an_empty_hook_point_allocates_nothing() {
         uuid: None,
     };
     let before = ALLOCATIONS.with(Cell::get);
-    for hook in Capability::ALL {
-        assert!(!hooks.has(*hook));
+    for hook in Hook::ALL {
+        assert!(!hooks.has(hook));
     }
     at_once(hooks.connection_decide(&client)).unwrap();
     assert_eq!(hooks.handshake_rewrite(&client, "a"), Ok(None));

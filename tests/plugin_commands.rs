@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use infrarust::diagnostic::Code;
-use infrarust::manifest::HOOKS;
+use infrarust::manifest::Hook;
 use infrarust::plugin::probe::{
     Answer, Findings, ProbeError, ProbeErrorKind, Request, Step, probe,
 };
@@ -99,7 +99,7 @@ fn inspect_tells_what_a_plugin_is() {
         (&told["name"], &told["sha256"]),
         (&"sample".into(), &sha.into())
     );
-    assert_eq!(told["hooks"].as_array().unwrap().len(), HOOKS.len());
+    assert_eq!(told["hooks"].as_array().unwrap().len(), Hook::ALL.len());
     assert_eq!(told["modes"][1]["lacks"][0]["capability"], "packet.inject");
     assert_eq!(told["modes"][3]["lacks"].as_array().unwrap().len(), 0);
 }
@@ -368,7 +368,7 @@ fn new_plugins_build_and_work() {
     let folder = tempfile::tempdir().unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for hook in HOOKS {
+    for hook in Hook::ALL {
         let name = format!("my-{}", hook.name().replace('.', "_"));
         let arguments = ["plugin", "new", &name, "--hook", hook.name()];
         let output = infrarust(folder.path(), &arguments);

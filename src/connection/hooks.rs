@@ -13,8 +13,8 @@ use tracing::debug;
 use super::client::departure;
 use super::report::{Ending, Refusal, Report};
 use super::state::{FILTERED_TEXT, Opened, Player, Routed, refuse};
-use crate::capability::Capability;
 use crate::config::model::{DomainRewrite, ServerConfig};
+use crate::manifest::Hook;
 use crate::plugin::{self, HookSet, SessionEvent};
 use crate::protocol::handshake::Intent;
 use crate::snapshot::Server;
@@ -51,7 +51,7 @@ impl Report {
     /// the session.
     pub(super) fn session_opened(&mut self) {
         static SESSIONS: AtomicU64 = AtomicU64::new(1);
-        let observes = |server: &Arc<Server>| server.hooks.has(Capability::SessionObserve);
+        let observes = |server: &Arc<Server>| server.hooks.has(Hook::SessionObserve);
         if self.server.as_ref().is_some_and(observes) {
             self.observed = Some(Observed {
                 id: SESSIONS.fetch_add(1, Ordering::Relaxed),
@@ -137,7 +137,7 @@ impl Routed {
         report: &mut Report,
     ) -> Result<(Self, Arc<Server>), Ending> {
         let hooks = &server.hooks;
-        if !hooks.has(Capability::LoginDecide) && !hooks.has(Capability::RouteSelect) {
+        if !hooks.has(Hook::LoginDecide) && !hooks.has(Hook::RouteSelect) {
             return Ok((self, server));
         }
         let stream = self.client.stream();
@@ -195,7 +195,7 @@ impl Routed {
         server: &Server,
         report: &Report,
     ) -> Result<Option<String>, plugin::Refusal> {
-        if !server.hooks.has(Capability::HandshakeRewrite) {
+        if !server.hooks.has(Hook::HandshakeRewrite) {
             return Ok(None);
         }
         let current = configured_host(&server.config, self.opening.host.host());

@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use super::client::{Broken, Client};
 use super::opening::Opening;
 use super::report::{Ending, Refusal, Report};
-use crate::capability::Capability;
 use crate::config::model::UnknownDomain;
 use crate::limit::{ClientKey, PendingGuard, Slot};
+use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
 use crate::proxy_protocol::{self, Endpoints};
@@ -184,7 +184,7 @@ impl Opened {
             Some(server) => &server.hooks,
             None => &self.snapshot.unclaimed,
         };
-        if hooks.has(Capability::ConnectionDecide) {
+        if hooks.has(Hook::ConnectionDecide) {
             let hooks = Arc::clone(hooks);
             self = self.ask(&hooks, report).await?;
         }

@@ -15,8 +15,8 @@ use super::login::rewritten_host;
 use super::opening::First;
 use super::report::{Ending, Report};
 use super::state::Routed;
-use crate::capability::Capability;
 use crate::config::model::Motd;
+use crate::manifest::Hook;
 use crate::plugin;
 use crate::protocol::frame::{self, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
@@ -109,14 +109,14 @@ impl Routed {
         let hooks = self.hooks();
         let answer = self.backend_answer(Form::Json(protocol), proxy, report);
         let (answer, is_online) = match answer.await? {
-            Answer::Json(_, packet) if !hooks.has(Capability::StatusRespond) => return Ok(packet),
+            Answer::Json(_, packet) if !hooks.has(Hook::StatusRespond) => return Ok(packet),
             Answer::Json(answer, _) => (answer.to_string(), true),
             Answer::Legacy(_) | Answer::Failed => {
                 let Fallback { motd, text } = self.fallback();
                 (status::from_motd(motd, protocol, text).to_string(), false)
             }
         };
-        let changed = if hooks.has(Capability::StatusRespond) {
+        let changed = if hooks.has(Hook::StatusRespond) {
             self.respond(hooks, is_online, &answer, report).await?
         } else {
             None
@@ -151,7 +151,7 @@ impl Routed {
         report: &Report,
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
-        let responds = hooks.has(Capability::StatusRespond);
+        let responds = hooks.has(Hook::StatusRespond);
         let has_motd = |server: &Arc<Server>| server.config.motd.online.is_some();
         // What is laid over the backend's answer, or asks plugins about it,
         // needs an answer that can be read; otherwise the backend's own words
@@ -184,7 +184,7 @@ impl Routed {
         report: &Report,
     ) -> Result<Arc<Value>, plugin::Refusal> {
         let hooks = self.hooks();
-        if !hooks.has(Capability::StatusRespond) {
+        if !hooks.has(Hook::StatusRespond) {
             return Ok(answer);
         }
         let changed = self

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use futures_util::poll;
 use infrarust_plugin_abi::{
-    Address, AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, SessionInput,
-    StatusInput, Str, SyncHook, answer, event, family, intent,
+    Address, AsyncHook, ConnectionInput, HandshakeInput, LoginInput, SessionInput, StatusInput,
+    Str, SyncHook, answer, event, family, intent,
 };
 
 use super::ffi::{self, Answer, Failure, FailureKind, HookCall};
 use super::health::Kind;
 use super::registry::Generation;
 use crate::config::model::OnFailure;
+use crate::manifest::Hook;
 use crate::mode::Mode;
 use crate::protocol::handshake::Intent;
 
@@ -136,32 +137,32 @@ pub struct HookSet {
 /// What a failure means where the operator has not said.
 #[derive(Clone, Copy)]
 struct Rule {
-    hook: Capability,
+    hook: Hook,
     on_failure: OnFailure,
 }
 
 const CONNECTION: Rule = Rule {
-    hook: Capability::ConnectionDecide,
+    hook: Hook::ConnectionDecide,
     on_failure: OnFailure::Deny,
 };
 const HANDSHAKE: Rule = Rule {
-    hook: Capability::HandshakeRewrite,
+    hook: Hook::HandshakeRewrite,
     on_failure: OnFailure::Continue,
 };
 const STATUS: Rule = Rule {
-    hook: Capability::StatusRespond,
+    hook: Hook::StatusRespond,
     on_failure: OnFailure::Continue,
 };
 const LOGIN: Rule = Rule {
-    hook: Capability::LoginDecide,
+    hook: Hook::LoginDecide,
     on_failure: OnFailure::Deny,
 };
 const ROUTE: Rule = Rule {
-    hook: Capability::RouteSelect,
+    hook: Hook::RouteSelect,
     on_failure: OnFailure::Continue,
 };
 const SESSION: Rule = Rule {
-    hook: Capability::SessionObserve,
+    hook: Hook::SessionObserve,
     on_failure: OnFailure::Continue,
 };
 
@@ -194,31 +195,17 @@ impl HookSet {
         }
     }
 
-    /// Whether a plugin has this hook here. Capabilities that are no hooks of
-    /// this stage have none.
+    /// Whether a plugin has this hook here.
     #[inline]
     #[must_use]
-    pub const fn has(&self, hook: Capability) -> bool {
+    pub const fn has(&self, hook: Hook) -> bool {
         match hook {
-            Capability::ConnectionDecide => !self.connection.is_empty(),
-            Capability::HandshakeRewrite => !self.handshake.is_empty(),
-            Capability::StatusRespond => !self.status.is_empty(),
-            Capability::LoginDecide => !self.login.is_empty(),
-            Capability::RouteSelect => !self.route.is_empty(),
-            Capability::SessionObserve => !self.session.is_empty(),
-            Capability::IdentityVerified
-            | Capability::PacketInspect
-            | Capability::PacketModify
-            | Capability::PacketInject
-            | Capability::PlayerMessage
-            | Capability::ServerSwitch
-            | Capability::PlayerCommand
-            | Capability::Limbo
-            | Capability::NetworkMember
-            | Capability::ForwardingSigned
-            | Capability::ForwardingHost
-            | Capability::ClientEncryption
-            | Capability::ClientCompression => false,
+            Hook::ConnectionDecide => !self.connection.is_empty(),
+            Hook::HandshakeRewrite => !self.handshake.is_empty(),
+            Hook::StatusRespond => !self.status.is_empty(),
+            Hook::LoginDecide => !self.login.is_empty(),
+            Hook::RouteSelect => !self.route.is_empty(),
+            Hook::SessionObserve => !self.session.is_empty(),
         }
     }
 
@@ -598,7 +585,7 @@ impl<H> Attached<H> {
 impl<I> Attached<SyncHook<I>> {
     fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
         let instance = self.instance()?;
-        let _busy = self.generation.token.hook(rule.hook);
+        let _busy = self.generation.token.hook(rule.hook.capability());
         Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
     }
 }
@@ -607,7 +594,14 @@ impl<I: Sync> Attached<AsyncHook<I>> {
     async fn ask(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
         let instance = self.instance()?;
         let token = self.generation.token;
-        let mut call = HookCall::new(instance, self.hook, input, text_bytes_max, token, rule.hook);
+        let mut call = HookCall::new(
+            instance,
+            self.hook,
+            input,
+            text_bytes_max,
+            token,
+            rule.hook.capability(),
+        );
         // Most hooks answer at once, and need no timer.
         if let std::task::Poll::Ready(answer) = poll!(&mut call) {
             return Ok(answer?);

@@ -30,11 +30,10 @@ use super::{
     Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Problem, ProblemText, Refusal,
     SessionEvent, Spec,
 };
-use crate::capability::Capability;
 use crate::config::Loaded as Configuration;
 use crate::config::model::Document;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::manifest::HOOKS;
+use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
 
 /// What the program is called with to be the child.
@@ -645,7 +644,7 @@ struct Firing<'a> {
 impl Firing<'_> {
     fn all(&self) {
         let mut failed = 0;
-        for hook in HOOKS.into_iter().filter(|hook| self.hooks.has(*hook)) {
+        for hook in Hook::ALL.into_iter().filter(|hook| self.hooks.has(*hook)) {
             failed += self.fire(hook);
         }
         let Some(state) = self.host.states().pop() else {
@@ -663,7 +662,7 @@ impl Firing<'_> {
     }
 
     /// Asks at one hook; how often it has failed.
-    fn fire(&self, hook: Capability) -> u64 {
+    fn fire(&self, hook: Hook) -> u64 {
         let client = |intent| Client {
             peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
             protocol: SAMPLE_PROTOCOL,
@@ -677,20 +676,20 @@ impl Firing<'_> {
             uuid: Some(SAMPLE_UUID),
         };
         match hook {
-            Capability::ConnectionDecide => self.ask(hook, "127.0.0.1", || {
+            Hook::ConnectionDecide => self.ask(hook, "127.0.0.1", || {
                 verdict(
                     self.runtime
                         .block_on(self.hooks.connection_decide(&joining)),
                 )
             }),
-            Capability::HandshakeRewrite => self.ask(hook, SAMPLE_HOST, || {
+            Hook::HandshakeRewrite => self.ask(hook, SAMPLE_HOST, || {
                 match self.hooks.handshake_rewrite(&joining, SAMPLE_HOST) {
                     Ok(None) => "keep".to_owned(),
                     Ok(Some(host)) => format!("host {}", quoted(&host)),
                     Err(refusal) => verdict(Err(refusal)),
                 }
             }),
-            Capability::StatusRespond => self.ask(hook, SAMPLE_HOST, || {
+            Hook::StatusRespond => self.ask(hook, SAMPLE_HOST, || {
                 let client = client(Intent::Status);
                 let asked = self.hooks.status_respond(&client, true, SAMPLE_STATUS);
                 match self.runtime.block_on(asked) {
@@ -699,13 +698,13 @@ impl Firing<'_> {
                     Err(refusal) => verdict(Err(refusal)),
                 }
             }),
-            Capability::LoginDecide => self.ask(hook, SAMPLE_NAME, || {
+            Hook::LoginDecide => self.ask(hook, SAMPLE_NAME, || {
                 verdict(
                     self.runtime
                         .block_on(self.hooks.login_decide(&joining, &player)),
                 )
             }),
-            Capability::RouteSelect => self.ask(hook, SAMPLE_NAME, || {
+            Hook::RouteSelect => self.ask(hook, SAMPLE_NAME, || {
                 // Which servers there are is not known here.
                 let asked = self.hooks.route_select(&joining, &player, |_| true);
                 match self.runtime.block_on(asked) {
@@ -714,7 +713,7 @@ impl Firing<'_> {
                     Err(refusal) => verdict(Err(refusal)),
                 }
             }),
-            Capability::SessionObserve => {
+            Hook::SessionObserve => {
                 let closed = SessionEvent::Closed {
                     reason: "client left",
                     serverbound_bytes: 1000,
@@ -737,24 +736,10 @@ impl Firing<'_> {
                 });
                 told.iter().sum()
             }
-            // No hooks of this stage.
-            Capability::IdentityVerified
-            | Capability::PacketInspect
-            | Capability::PacketModify
-            | Capability::PacketInject
-            | Capability::PlayerMessage
-            | Capability::ServerSwitch
-            | Capability::PlayerCommand
-            | Capability::Limbo
-            | Capability::NetworkMember
-            | Capability::ForwardingSigned
-            | Capability::ForwardingHost
-            | Capability::ClientEncryption
-            | Capability::ClientCompression => 0,
         }
     }
 
-    fn ask(&self, hook: Capability, about: &str, run: impl FnOnce() -> String) -> u64 {
+    fn ask(&self, hook: Hook, about: &str, run: impl FnOnce() -> String) -> u64 {
         self.tell
             .event(&Event::Begin(Step::Hook(hook.name().to_owned())));
         let before = failures(self.host);

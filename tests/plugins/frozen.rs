@@ -62,7 +62,7 @@ async fn asked_everything(file: &Path) {
     let manifest = &host.states()[0].manifest;
     assert_eq!(
         manifest.hooks.iter().count(),
-        infrarust::manifest::HOOKS.len()
+        infrarust::manifest::Hook::ALL.len()
     );
     let hooks = lobby(&host);
     let here = client("a.example");

@@ -13,9 +13,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::capability::Capability;
 use crate::diagnostic::words;
-use crate::manifest::HOOKS;
+use crate::manifest::Hook;
 use crate::plugin::probe;
 
 /// How long each step of a plugin may take when it is verified: more than the
@@ -65,17 +64,21 @@ pub(super) enum Tool {
         #[arg(long, value_name = "DIR")]
         api_path: Option<PathBuf>,
         /// The hook that it begins with.
-        #[arg(long, default_value = Capability::LoginDecide.name(), value_parser = hook())]
-        hook: Capability,
+        #[arg(long, default_value = Hook::LoginDecide.name(), value_parser = hook())]
+        hook: Hook,
     },
     /// The child of `verify`.
     #[command(hide = true)]
     Probe,
 }
 
-fn hook() -> impl TypedValueParser<Value = Capability> {
-    PossibleValuesParser::new(HOOKS.map(Capability::name))
-        .try_map(|name| name.parse::<Capability>())
+fn hook() -> impl TypedValueParser<Value = Hook> {
+    PossibleValuesParser::new(Hook::ALL.map(Hook::name)).try_map(|name| {
+        let mut hooks = Hook::ALL.into_iter();
+        hooks
+            .find(|hook| hook.name() == name)
+            .ok_or("no hook has this name")
+    })
 }
 
 /// Does what the command says.

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use infrarust_plugin_abi::API_VERSION;
 
-use crate::capability::Capability;
 use crate::diagnostic::words;
+use crate::manifest::Hook;
 
 /// The name of the crate that plugins depend on.
 const API_CRATE: &str = "infrarust-plugin-api";
@@ -106,55 +106,42 @@ macro_rules! template {
     };
 }
 
-/// The template of a hook; `None` for what is no hook of this stage.
-fn template(hook: Capability) -> Option<Template> {
-    Some(match hook {
-        Capability::ConnectionDecide => {
+/// The template of a hook.
+fn template(hook: Hook) -> Template {
+    match hook {
+        Hook::ConnectionDecide => {
             template!(
                 "connection_decide",
                 "Closes connections from a list of addresses",
                 ""
             )
         }
-        Capability::HandshakeRewrite => {
+        Hook::HandshakeRewrite => {
             template!("handshake_rewrite", "Lets backends see another host", "")
         }
-        Capability::StatusRespond => {
+        Hook::StatusRespond => {
             template!(
                 "status_respond",
                 "Writes a line into the server list",
                 "serde_json = \"1\"\n"
             )
         }
-        Capability::LoginDecide => template!("login_decide", "Refuses the players of a list", ""),
-        Capability::RouteSelect => {
+        Hook::LoginDecide => template!("login_decide", "Refuses the players of a list", ""),
+        Hook::RouteSelect => {
             template!(
                 "route_select",
                 "Sends players of a list to another server",
                 ""
             )
         }
-        Capability::SessionObserve => {
+        Hook::SessionObserve => {
             template!(
                 "session_observe",
                 "Logs long sessions, and counts all of them",
                 ""
             )
         }
-        Capability::IdentityVerified
-        | Capability::PacketInspect
-        | Capability::PacketModify
-        | Capability::PacketInject
-        | Capability::PlayerMessage
-        | Capability::ServerSwitch
-        | Capability::PlayerCommand
-        | Capability::Limbo
-        | Capability::NetworkMember
-        | Capability::ForwardingSigned
-        | Capability::ForwardingHost
-        | Capability::ClientEncryption
-        | Capability::ClientCompression => return None,
-    })
+    }
 }
 
 /// Writes the crate to `folder`, all of it or nothing, and says what comes next.
@@ -167,14 +154,12 @@ pub(super) fn run(
     name: &str,
     folder: &Path,
     api: Option<&Path>,
-    hook: Capability,
+    hook: Hook,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     check_name(name)
         .map_err(|why| anyhow::anyhow!("`{}` cannot be its name: {why}", shown(name)))?;
-    let template = template(hook).with_context(|| {
-        format!("there is no template for `{hook}`: this proxy does not call it")
-    })?;
+    let template = template(hook);
     let api = Api::find(api)?;
     let files = files(name, hook, &template, &api);
     write(folder, &files)?;
@@ -283,12 +268,7 @@ impl Api {
     }
 }
 
-fn files(
-    name: &str,
-    hook: Capability,
-    template: &Template,
-    api: &Api,
-) -> Vec<(&'static str, String)> {
+fn files(name: &str, hook: Hook, template: &Template, api: &Api) -> Vec<(&'static str, String)> {
     let fill = |text: &str| {
         text.replace("template-name", name)
             .replace("template_name", &crate_name(name))
@@ -355,7 +335,6 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::HOOKS;
 
     /// What is no id, or no crate, is no name.
     #[test]
@@ -386,8 +365,8 @@ mod tests {
     /// Every hook has a template, and no placeholder is left in it.
     #[test]
     fn every_hook_has_a_template() {
-        for hook in HOOKS {
-            let template = template(hook).unwrap();
+        for hook in Hook::ALL {
+            let template = template(hook);
             for (file, text) in files("my-gate", hook, &template, &Api::Registry) {
                 assert!(!text.contains("template"), "{hook}: {file}: {text}");
                 if file.ends_with(".toml") {
