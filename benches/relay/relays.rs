@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ pub struct Relay {
 enum Kind {
     /// With these lines in the server file.
     Infrarust(&'static str),
+    /// With these lines in the server file, and a plugin that rewrites the host.
+    WithPlugin(&'static str, PathBuf),
     /// With these lines in `defaults`, and in `global`.
     Haproxy(&'static str, &'static str),
 }
@@ -37,6 +39,10 @@ pub fn all(core: usize) -> Vec<Relay> {
         (
             "zero_copy, adaptive",
             Kind::Infrarust("proxy_mode = \"zero_copy\"\nrelay = \"adaptive\"\n"),
+        ),
+        (
+            "zero_copy (splice), plugin",
+            Kind::WithPlugin("proxy_mode = \"zero_copy\"\n", plugin()),
         ),
         (
             "passthrough (copy)",
@@ -67,6 +73,21 @@ pub fn all(core: usize) -> Vec<Relay> {
     relays.into_iter().map(relay).collect()
 }
 
+/// The plugin `domain-rewrite`, built beside the program.
+fn plugin() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_infrarust"));
+    let folder = program.parent().unwrap();
+    let status = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--locked", "--release"])
+        .args(["--package", "infrarust-plugin-domain-rewrite"])
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap())
+        .status();
+    assert!(status.unwrap().success(), "the plugin is built");
+    folder.join("libdomain_rewrite.so")
+}
+
 impl Relay {
     /// Starts it, with one backend.
     pub fn start(&self, backend: SocketAddr) -> Running {
@@ -77,10 +98,18 @@ impl Relay {
             .unwrap();
         let mut command = Command::new("taskset");
         command.args(["-c", &self.core.to_string()]);
-        match self.kind {
-            Kind::Infrarust(server) => {
+        match &self.kind {
+            Kind::Infrarust(server) | Kind::WithPlugin(server, _) => {
                 let config = folder.path().join("infrarust.toml");
-                write(&config, &format!("bind = \"{address}\"\n"));
+                let plugin = match &self.kind {
+                    // As long as the host that it takes the place of.
+                    Kind::WithPlugin(_, file) => format!(
+                        "[plugins.domain-rewrite]\npath = {file:?}\nconfig.rules = \
+                         [{{ from = \"bench.test\", to = \"inner.test\" }}]\n"
+                    ),
+                    _ => String::new(),
+                };
+                write(&config, &format!("bind = \"{address}\"\n{plugin}"));
                 fs::create_dir(folder.path().join("servers")).unwrap();
                 write(
                     &folder.path().join("servers/bench.toml"),
