@@ -234,12 +234,35 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     for path in libraries.iter().take(UNUSED_TOLD_MAX) {
         let id = id_of(path).unwrap_or_default();
         let shown = words::path(path);
+        let table = entries.iter().find(|(other, _)| *other == id);
+        if let Some(given) = table.and_then(|(_, entry)| entry.given()) {
+            // It has a table, which names no file rightly: that has been
+            // reported, unless it passed for a table of Infrarust v2.
+            if let Some((place, key)) = word_of_v2(&given.value, context) {
+                let message = format!("`{shown}` is not loaded: {key} is no key of its table");
+                let help =
+                    format!("a setting of the plugin itself stands below `[plugins.{id}.config]`");
+                context.push(Diagnostic::new(Code::UnknownKey, place, message).help(help));
+            }
+            continue;
+        }
         let message = format!("`{shown}` is not loaded: no table of a plugin names it");
         let diagnostic = Diagnostic::new(Code::PluginUnused, Place::whole(file.file), message);
         context.push(diagnostic.help(format!(
             "write `[plugins.{id}]`, or move the file out of `plugins_dir`"
         )));
     }
+}
+
+/// The key of Infrarust v2 for which a table was not taken as one of ours.
+fn word_of_v2(raw: &RawPlugin, context: &Context<'_>) -> Option<(Place, String)> {
+    let Entry::Broken(place) = raw.path else {
+        return None;
+    };
+    let text = context.sources.text(place.file);
+    let key = text.get(place.span.start..place.span.end)?;
+    let key = key.trim_matches(['"', '\'']);
+    (key != "path").then(|| (place, Quoted(key).to_string()))
 }
 
 /// The id whose table would load a library.
