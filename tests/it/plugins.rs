@@ -253,6 +253,63 @@ async fn old_pings_are_answered_through_plugins() {
     );
 }
 
+/// The example with three plugins does what it says, with its backends here.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_with_plugins_plays() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/with-plugins");
+    let read = |file: &str| std::fs::read_to_string(example.join(file)).unwrap();
+    let instead = |text: String, what: &str, new: &str| {
+        assert!(text.contains(what), "{text}");
+        text.replace(what, new)
+    };
+    let plugins = tempfile::tempdir().unwrap();
+    for (folder, library) in [
+        ("domain-rewrite", "domain_rewrite"),
+        ("allowlist", "allowlist"),
+        ("motd", "motd"),
+    ] {
+        let file = crate::library::build(&format!("plugins/{folder}"), library);
+        std::fs::copy(file, plugins.path().join(format!("lib{library}.so"))).unwrap();
+    }
+    let (lobby, staff) = (FakeBackend::start().await, FakeBackend::start().await);
+    let here = format!("bind = \"127.0.0.1:0\"\nplugins_dir = {:?}", plugins.path());
+    let global = instead(read("infrarust.toml"), "bind = \"127.0.0.1:25565\"", &here);
+    let server = |file: &str, backend: &str, of: &FakeBackend| {
+        instead(read(file), backend, &of.address.to_string())
+    };
+    let servers = [
+        (
+            "lobby",
+            server("servers/lobby.toml", "127.0.0.1:25566", &lobby),
+        ),
+        (
+            "staff",
+            server("servers/staff.toml", "127.0.0.1:25567", &staff),
+        ),
+    ];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+
+    let _client = FakeClient::login(proxy.address(), "lobby.example.com", "Eve").await;
+    let (_peer, hello, _) = lobby.accept_login().await;
+    assert_eq!(hello.host, "lobby.internal");
+    let text = kicked(proxy.address(), "staff.example.com", "Eve").await;
+    assert!(text.contains("This server is for the staff."), "{text}");
+    let _client = FakeClient::login(proxy.address(), "staff.example.com", "alex").await;
+    let (_peer, hello, _) = staff.accept_login().await;
+    assert_eq!(hello.host, "staff.internal");
+
+    let _count = lobby.serve_status("{\"players\":{\"online\":3,\"max\":20}}");
+    let status = FakeClient::status(proxy.address(), "lobby.example.com").await;
+    assert_eq!(status["description"]["text"], "§alobby§r: 3 of 20 play");
+    drop(staff);
+    // Its own list has no `motd`.
+    let status = FakeClient::status(proxy.address(), "staff.example.com").await;
+    assert!(
+        !status["description"].to_string().contains("asleep"),
+        "{status}"
+    );
+}
+
 /// Each session is told of from its place to its end, with true counts, even
 /// when no backend was there.
 #[tokio::test(flavor = "multi_thread")]
