@@ -310,6 +310,103 @@ async fn the_example_with_plugins_plays() {
     );
 }
 
+/// The lines that the guide shows are those that the proxy writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_shows_the_log() {
+    // One plugin for each trouble: the lines of one are sampled.
+    let troubles = ["Eve", "Error", "Panic", "Never", "Block"];
+    let mut global = "bind = \"127.0.0.1:0\"\n".to_owned();
+    let mut servers = Vec::new();
+    for name in troubles {
+        let id = format!("gate-{}", name.to_ascii_lowercase());
+        global += &table(&id, "deadline = \"250ms\"", "tag = 'Gatekeeper'");
+        let domain = format!("{}.example.com", name.to_ascii_lowercase());
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let only = format!("plugins = [{id:?}]");
+        let server = server("passthrough", &domain, nobody, &only);
+        servers.push((format!("lobby-{}", name.to_ascii_lowercase()), server));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(id, text)| (id.as_str(), text.clone()))
+        .collect();
+    crate::support::write_config(folder.path(), &global, &servers);
+    let log = folder.path().join("log");
+    let _program = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(folder.path().join("infrarust.toml"))
+        .env_remove("RUST_LOG")
+        .stdout(std::fs::File::create(&log).unwrap())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let has = async |what: &str| -> String {
+        within(what, async {
+            loop {
+                let text = std::fs::read_to_string(&log).unwrap();
+                if text.contains(what) {
+                    return text;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    };
+    let text = has("ready").await;
+    let address = text.split("address=").nth(1).unwrap();
+    let address: SocketAddr = address.split_whitespace().next().unwrap().parse().unwrap();
+    for (name, times) in troubles.into_iter().zip([1, 1, 5, 1, 1]) {
+        for _ in 0..times {
+            let host = format!("{}.example.com", name.to_ascii_lowercase());
+            kicked(address, &host, name).await;
+        }
+    }
+    has("holds a worker").await;
+    let text = has("is quarantined").await;
+
+    // What differs from run to run, and what the test alone has.
+    let plain = |line: &str| {
+        let (_time, mut line) = line.split_once("Z ")?;
+        let mut shown = String::new();
+        for (begin, instead) in [
+            ("client=", "192.0.2.7:50123"),
+            ("tests/plugins/sample/", "src/lib.rs:42:13"),
+            ("held_ms=", "250"),
+        ] {
+            if let Some(at) = line.find(begin) {
+                let keeps = if begin.ends_with('=') { begin.len() } else { 0 };
+                shown += &line[..at + keeps];
+                shown += instead;
+                line = &line[at..];
+                line = &line[line.find(' ').unwrap_or(line.len())..];
+            }
+        }
+        shown += line;
+        for name in troubles {
+            let name = name.to_ascii_lowercase();
+            shown = shown
+                .replace(&format!("gate-{name}"), "gate")
+                .replace(&format!("lobby-{name}"), "lobby")
+                .replace(&format!("{name}.example.com"), "play.example.com");
+        }
+        Some(shown)
+    };
+    let written: Vec<String> = text.lines().filter_map(plain).collect();
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let block = guide.split("```text\n INFO").nth(1).unwrap();
+    let block = format!(" INFO{}", block.split("```").next().unwrap());
+    for line in block.lines() {
+        assert!(
+            written.iter().any(|other| other == line),
+            "nobody writes\n{line}\nbut\n{}",
+            written.join("\n")
+        );
+    }
+}
+
 /// Each session is told of from its place to its end, with true counts, even
 /// when no backend was there.
 #[tokio::test(flavor = "multi_thread")]
