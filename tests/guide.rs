@@ -220,27 +220,44 @@ fn plugins_work_with_the_settings_at_their_top() {
     assert!(seen >= 7, "{seen} plugins");
 }
 
-/// A mistake in the settings is shown as the page shows it.
-#[test]
-fn the_error_of_the_page_is_the_proxys() {
-    let page = read(root("docs/plugins.md"));
-    let settings = blocks(&page, "toml").remove(0);
-    let case = Case::new(&settings.replace("\"Eve\"", "\"Eve\", \"two words\""));
-    let error = probe(Path::new(PROGRAM), &case.request("gate", false), PATIENCE).unwrap_err();
+/// What an operator reads whose settings of a plugin are these.
+fn refusal(global: &str, id: &str) -> String {
+    let case = Case::new(global);
+    let error = probe(Path::new(PROGRAM), &case.request(id, false), PATIENCE).unwrap_err();
     assert!(matches!(error.kind, ProbeErrorKind::Refused(_)), "{error}");
-    let file = case.folder.path().join(file_of("gate"));
-    let diagnostic = error.diagnostic("gate", &file, &case.loaded);
+    let file = case.folder.path().join(file_of(id));
+    let diagnostic = error.diagnostic(id, &file, &case.loaded);
     let shown = render::one(&diagnostic, &case.loaded.sources, Colour::Never);
-    let shown = shown.replace(&format!("{}/", case.folder.path().display()), "");
-    // There it stands below an entry of a list.
-    let page: String = page
-        .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
-        .collect();
-    assert!(
-        page.contains(shown.trim_end()),
-        "the page differs from\n{shown}"
-    );
+    shown.replace(&format!("{}/", case.folder.path().display()), "")
+}
+
+/// Mistakes in the settings of the pages are shown as the pages show them.
+#[test]
+fn the_errors_of_the_pages_are_the_proxys() {
+    for (page, id, right, wrong) in [
+        (PAGES[0], "gate", "\"Eve\"", "\"Eve\", \"two words\""),
+        (PAGES[1], "domain-rewrite", "$1.internal", "$2.internal"),
+        (PAGES[1], "allowlist", "10.0.0.0/8", "10.0.0.0/33"),
+        (PAGES[1], "motd", "{online} of", "{onlin} of"),
+    ] {
+        let text = read(root(page));
+        let begin = format!("# infrarust.toml\n[plugins.{id}]\n");
+        let settings = blocks(&text, "toml");
+        let settings = settings.iter().find(|block| block.starts_with(&begin));
+        let settings = settings.unwrap();
+        assert!(settings.contains(right), "{settings}");
+        let shown = refusal(&settings.replace(right, wrong), id);
+        // One stands below an entry of a list.
+        let entry: String = text
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
+            .collect();
+        let shown = shown.trim_end();
+        assert!(
+            text.contains(shown) || entry.contains(shown),
+            "{page} differs from\n{shown}"
+        );
+    }
 }
 
 /// Commands that the pages name are there, with these arguments.
