@@ -242,6 +242,11 @@ impl<'r> Walk<'r> {
                 let text = if is_plain { text.as_ref() } else { "…" };
                 Some(format!("put it in brackets: `{key} = [\"{text}\"]`"))
             }
+            (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
+                "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
+                 `plugins = [\"motd\"]` above the first `[…]`"
+                    .to_owned(),
+            ),
             (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
                 Some(format!(
                     "write the address, too: `{key} = \"0.0.0.0:{port}\"`"

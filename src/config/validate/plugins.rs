@@ -186,21 +186,24 @@ fn manifest(
     None
 }
 
-/// Every name in the `servers` of a plugin has to be one of a server.
-/// `servers` is `None` while not all of them are known.
+/// Every name in the `servers` of a plugin has to be one of a server. Whether
+/// all are.
 pub(super) fn servers_exist(
-    plugins: &[Plugin<'_>],
-    servers: Option<&HashSet<&str>>,
+    plugin: &Plugin<'_>,
+    servers: &HashSet<&str>,
     context: &mut Context<'_>,
-) {
-    let Some(servers) = servers else { return };
-    let lists = plugins
-        .iter()
-        .filter_map(|plugin| plugin.raw.servers.value());
-    for item in lists.flat_map(|list| &list.items) {
+) -> bool {
+    let items = plugin
+        .raw
+        .servers
+        .value()
+        .map_or(&[][..], |list| &list.items);
+    let mut all_exist = true;
+    for item in items {
         if glob::is_pattern(&item.value) || servers.contains(item.value.as_str()) {
             continue;
         }
+        all_exist = false;
         let mut names: Vec<_> = servers.iter().copied().collect();
         names.sort_unstable();
         let help = nearest(&item.value, names).map(|near| format!("did you mean `{near}`?"));
@@ -208,6 +211,7 @@ pub(super) fn servers_exist(
         let diagnostic = Diagnostic::new(Code::UnknownServer, item.place, message);
         context.push(diagnostic.help_if(help));
     }
+    all_exist
 }
 
 /// The most libraries without a table that are told.
