@@ -146,14 +146,16 @@ fn configurations_of_the_plugin_pages_are_sound() {
                 fs::create_dir(folder.path().join(folder_of)).unwrap();
             }
             fs::write(folder.path().join("infrarust.toml"), global).unwrap();
-            fs::write(folder.path().join("servers/lobby.toml"), servers[0]).unwrap();
             let id = global.split("[plugins.").nth(1).unwrap();
             let library = id.split(']').next().unwrap().replace('-', "_");
             let file = folder.path().join(format!("plugins/lib{library}.so"));
             fs::write(file, elf::plugin("hooks: [LoginDecide]")).unwrap();
-            let loaded = in_folder(folder.path());
-            let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
-            assert!(text.is_empty(), "{global}\n{text}");
+            for server in &servers {
+                fs::write(folder.path().join("servers/lobby.toml"), server).unwrap();
+                let loaded = in_folder(folder.path());
+                let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
+                assert!(text.is_empty(), "{global}\n{server}\n{text}");
+            }
         }
     }
     assert_eq!(seen, 5);

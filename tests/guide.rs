@@ -7,8 +7,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -220,27 +222,130 @@ fn plugins_work_with_the_settings_at_their_top() {
     assert!(seen >= 7, "{seen} plugins");
 }
 
-/// A mistake in the settings is shown as the page shows it.
-#[test]
-fn the_error_of_the_page_is_the_proxys() {
-    let page = read(root("docs/plugins.md"));
-    let settings = blocks(&page, "toml").remove(0);
-    let case = Case::new(&settings.replace("\"Eve\"", "\"Eve\", \"two words\""));
-    let error = probe(Path::new(PROGRAM), &case.request("gate", false), PATIENCE).unwrap_err();
+/// What an operator reads whose settings of a plugin are these.
+fn refusal(global: &str, id: &str) -> String {
+    let case = Case::new(global);
+    let error = probe(Path::new(PROGRAM), &case.request(id, false), PATIENCE).unwrap_err();
     assert!(matches!(error.kind, ProbeErrorKind::Refused(_)), "{error}");
-    let file = case.folder.path().join(file_of("gate"));
-    let diagnostic = error.diagnostic("gate", &file, &case.loaded);
+    let file = case.folder.path().join(file_of(id));
+    let diagnostic = error.diagnostic(id, &file, &case.loaded);
     let shown = render::one(&diagnostic, &case.loaded.sources, Colour::Never);
-    let shown = shown.replace(&format!("{}/", case.folder.path().display()), "");
-    // There it stands below an entry of a list.
-    let page: String = page
-        .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
-        .collect();
-    assert!(
-        page.contains(shown.trim_end()),
-        "the page differs from\n{shown}"
-    );
+    shown.replace(&format!("{}/", case.folder.path().display()), "")
+}
+
+/// Mistakes in the settings of the pages are shown as the pages show them.
+#[test]
+fn the_errors_of_the_pages_are_the_proxys() {
+    for (page, id, right, wrong) in [
+        (PAGES[0], "gate", "\"Eve\"", "\"Eve\", \"two words\""),
+        (PAGES[1], "domain-rewrite", "$1.internal", "$2.internal"),
+        (PAGES[1], "allowlist", "10.0.0.0/8", "10.0.0.0/33"),
+        (PAGES[1], "motd", "{online} of", "{onlin} of"),
+    ] {
+        let text = read(root(page));
+        let begin = format!("# infrarust.toml\n[plugins.{id}]\n");
+        let settings = blocks(&text, "toml");
+        let settings = settings.iter().find(|block| block.starts_with(&begin));
+        let settings = settings.unwrap();
+        assert!(settings.contains(right), "{settings}");
+        let shown = refusal(&settings.replace(right, wrong), id);
+        // One stands below an entry of a list.
+        let entry: String = text
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix("  ").unwrap_or(line)))
+            .collect();
+        let shown = shown.trim_end();
+        assert!(
+            text.contains(shown) || entry.contains(shown),
+            "{page} differs from\n{shown}"
+        );
+    }
+}
+
+/// The program, which ends with the test.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Joins as a player of 1.8; what the kick says.
+fn join(port: u16, name: &str) -> String {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let frame = |bytes: &[u8]| [&[u8::try_from(bytes.len()).unwrap()], bytes].concat();
+    let handshake = [
+        &[0, 47][..],
+        &text("localhost"),
+        &25565_u16.to_be_bytes(),
+        &[2],
+    ]
+    .concat();
+    let login = [&[0][..], &text(name)].concat();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let packets = [frame(&handshake), frame(&login)].concat();
+    stream.write_all(&packets).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The first steps of the guide lead to a plugin that runs, and that can be
+/// loaded anew.
+#[test]
+fn the_first_steps_lead_to_a_running_plugin() {
+    let page = read(root("docs/plugins.md"));
+    let written = blocks(&page, "toml");
+    assert!(written[1].starts_with("# servers/lobby.toml\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    for name in ["plugins", "servers"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    fs::copy(library_of("gate"), at("plugins/libgate.so")).unwrap();
+    fs::write(at("infrarust.toml"), &written[0]).unwrap();
+    // A port on which certainly nobody listens.
+    let server = written[1].replace(":25566", ":1");
+    fs::write(at("servers/lobby.toml"), server).unwrap();
+
+    let infrarust = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(folder.path()).args(arguments);
+        command.env_remove("RUST_LOG");
+        command
+    };
+    let checked = infrarust(&["check", "--deep", "--deny-warnings"]).output();
+    assert!(checked.unwrap().status.success());
+    let mut command = infrarust(&["-b", "127.0.0.1:0", "run"]);
+    let program = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut program = Program(program);
+    let mut log = BufReader::new(program.0.stdout.take().unwrap()).lines();
+    let listens = log.by_ref().map(Result::unwrap);
+    let port = listens
+        .filter_map(|line| line.split_once("address=127.0.0.1:")?.1.trim().parse().ok())
+        .next()
+        .unwrap();
+    log.by_ref()
+        .find(|line| line.as_ref().unwrap().contains("ready"))
+        .unwrap()
+        .unwrap();
+
+    assert!(join(port, "Eve").contains("You may not join."));
+    assert!(join(port, "Steve").contains("cannot be reached"));
+    let said = |arguments: &[&str]| {
+        let output = infrarust(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = said(&["plugin", "list"]);
+    assert!(list.contains("generation 1, 2 calls"), "{list}");
+    fs::write(at("infrarust.toml"), written[0].replace("Eve", "Mallory")).unwrap();
+    said(&["plugin", "reload"]);
+    assert!(join(port, "Mallory").contains("You may not join."));
+    assert!(join(port, "Eve").contains("cannot be reached"));
 }
 
 /// Commands that the pages name are there, with these arguments.

@@ -85,6 +85,8 @@ pub struct Unsupported {
     pub purpose: &'static str,
     /// The key whose part it plays there, so that nobody asks for that one.
     pub instead_of: Option<&'static str>,
+    /// A key that v2 does not have: beside it this one is no key of v2 either.
+    pub unless: Option<&'static str>,
 }
 
 impl Unsupported {
@@ -94,6 +96,7 @@ impl Unsupported {
             name,
             purpose,
             instead_of: None,
+            unless: None,
         }
     }
 }
@@ -201,7 +204,9 @@ macro_rules! keys {
                 $(#[doc = $doc:literal])+
                 $name:ident : $type:ty $(= $default:literal)? $([ $($attr:ident : $value:expr),+ ])? ;
             )*
-            $( unsupported { $( $old:literal $(instead_of $key:ident)? => $purpose:literal; )* } )?
+            $( unsupported { $(
+                $old:literal $(instead_of $key:ident unless $ours:ident)? => $purpose:literal;
+            )* } )?
         }
     )+) => {$(
         $(#[doc = $table_doc])+
@@ -226,7 +231,10 @@ macro_rules! keys {
                 )*],
                 unsupported: &[$($(
                     $crate::config::keys::Unsupported {
-                        $( instead_of: Some(stringify!($key)), )?
+                        $(
+                            instead_of: Some(stringify!($key)),
+                            unless: Some(stringify!($ours)),
+                        )?
                         ..$crate::config::keys::Unsupported::plain($old, $purpose)
                     },
                 )*)?],

@@ -224,10 +224,10 @@ keys! {
         /// The plugin's own settings.
         config: Free;
         unsupported {
-            "permissions" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
-            "deny" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
-            "strict_capabilities" instead_of path => "capabilities of a WebAssembly plugin, which is not loaded here";
-            "wasm" instead_of path => "limits of a WebAssembly plugin, which is not loaded here";
+            "permissions" instead_of path unless config => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "deny" instead_of path unless config => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "strict_capabilities" instead_of path unless config => "capabilities of a WebAssembly plugin, which is not loaded here";
+            "wasm" instead_of path unless config => "limits of a WebAssembly plugin, which is not loaded here";
         }
     }
 

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::entry::{Entry, Given};
 use crate::config::hints;
-use crate::config::keys::{HasKeys, Shape, Table};
+use crate::config::keys::{HasKeys, Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
@@ -130,7 +130,7 @@ impl<'r> Walk<'r> {
                 value,
             };
             if !filled.fill(found.name, found, self) {
-                self.strange_key(found, &T::TABLE, &mut meant);
+                self.strange_key(found, table, &T::TABLE, &mut meant);
             }
         }
         for (name, place) in meant {
@@ -242,6 +242,11 @@ impl<'r> Walk<'r> {
                 let text = if is_plain { text.as_ref() } else { "…" };
                 Some(format!("put it in brackets: `{key} = [\"{text}\"]`"))
             }
+            (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
+                "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
+                 `plugins = [\"motd\"]` above the first `[…]`"
+                    .to_owned(),
+            ),
             (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
                 Some(format!(
                     "write the address, too: `{key} = \"0.0.0.0:{port}\"`"
@@ -311,16 +316,19 @@ impl<'r> Walk<'r> {
         self.bad_value(value, message, Some(help));
     }
 
-    /// Reports a key that the table does not have. The keys that were probably
+    /// Reports a key that the table does not have, which stands `beside` others. The keys that were probably
     /// meant go to `meant`, so that nobody calls them missing as well.
     fn strange_key(
         &mut self,
         found: Found<'_, '_>,
+        beside: &DeTable<'_>,
         table: &Table,
         meant: &mut Vec<(&'static str, Place)>,
     ) {
         self.hide_secrets(found.name, found.value, 0);
-        if let Some(old) = table.unsupported.iter().find(|old| old.name == found.name) {
+        let has = |name: &str| beside.keys().any(|key| key.get_ref() == name);
+        let is_of_v2 = |old: &&Unsupported| old.name == found.name && !old.unless.is_some_and(has);
+        if let Some(old) = table.unsupported.iter().find(is_of_v2) {
             let place = self.place(found.key);
             meant.extend(old.instead_of.map(|key| (key, place)));
             self.unsupported(found.key, old.name, old.purpose);
@@ -335,6 +343,10 @@ impl<'r> Walk<'r> {
         let message = format!("{} is not a key of {}", Quoted(name), table.title);
         let diagnostic = Diagnostic::new(Code::UnknownKey, place, message);
         let inner = keys_inside(found.value, table);
+        let own = self.settings_of_its_own(table);
+        // A plugin may call its settings as we call ours; a key of the top that
+        // stands below a header is the mistake of TOML itself.
+        let is_home = |home: &hints::Home| own.is_none() || home.is_top_of(self.root);
         let help = if !inner.is_empty() {
             meant.extend(inner.iter().map(|key| (*key, place)));
             Some(format!(
@@ -343,16 +355,18 @@ impl<'r> Walk<'r> {
             ))
         } else if name == "servers" && matches!(found.value.get_ref(), DeValue::Table(_)) {
             Some("each server has a file of its own, such as `servers/lobby.toml`".to_owned())
-        } else if let Some(home) = hints::exact(name, self.root) {
+        } else if let Some(home) = hints::exact(name, self.root).filter(is_home) {
             if home.is_top_of(self.root) {
                 self.misplaced.push((home.name(), place));
             }
             Some(home.advice(self.root))
-        } else if let Some(near) = nearest(name, names_of(table)) {
+        } else if let Some(near) = nearest(name, names_of(table)).filter(|near| *near != name) {
             if let Some(key) = table.keys.iter().find(|key| key.name == near) {
                 meant.push((key.name, place));
             }
             Some(format!("did you mean `{near}`?"))
+        } else if own.is_some() {
+            own
         } else if let Some(home) = hints::near(name, self.root) {
             Some(home.advice(self.root))
         } else if let [key] = table.keys {
@@ -364,6 +378,18 @@ impl<'r> Walk<'r> {
             None
         };
         self.push(diagnostic.help_if(help));
+    }
+
+    /// Where a key belongs that may be a setting of what the table is about,
+    /// such as a plugin, if the table has room for those.
+    fn settings_of_its_own(&self, table: &Table) -> Option<String> {
+        let is_free = |key: &&Key| matches!(key.shape, Shape::Free);
+        let room = table.keys.iter().find(is_free)?.name;
+        let is_plain = !self.key.contains(|c| words::must_not_show(c) || c == '`');
+        let id = if is_plain { &self.key } else { "<id>" };
+        Some(format!(
+            "a setting of the plugin itself stands below `[plugins.{id}.{room}]`"
+        ))
     }
 
     /// Warns of a key that Infrarust v2 has and that is not supported yet.

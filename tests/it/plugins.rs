@@ -253,6 +253,160 @@ async fn old_pings_are_answered_through_plugins() {
     );
 }
 
+/// The example with three plugins does what it says, with its backends here.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_with_plugins_plays() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/with-plugins");
+    let read = |file: &str| std::fs::read_to_string(example.join(file)).unwrap();
+    let instead = |text: String, what: &str, new: &str| {
+        assert!(text.contains(what), "{text}");
+        text.replace(what, new)
+    };
+    let plugins = tempfile::tempdir().unwrap();
+    for (folder, library) in [
+        ("domain-rewrite", "domain_rewrite"),
+        ("allowlist", "allowlist"),
+        ("motd", "motd"),
+    ] {
+        let file = crate::library::build(&format!("plugins/{folder}"), library);
+        std::fs::copy(file, plugins.path().join(format!("lib{library}.so"))).unwrap();
+    }
+    let (lobby, staff) = (FakeBackend::start().await, FakeBackend::start().await);
+    let here = format!("bind = \"127.0.0.1:0\"\nplugins_dir = {:?}", plugins.path());
+    let global = instead(read("infrarust.toml"), "bind = \"127.0.0.1:25565\"", &here);
+    let server = |file: &str, backend: &str, of: &FakeBackend| {
+        instead(read(file), backend, &of.address.to_string())
+    };
+    let servers = [
+        (
+            "lobby",
+            server("servers/lobby.toml", "127.0.0.1:25566", &lobby),
+        ),
+        (
+            "staff",
+            server("servers/staff.toml", "127.0.0.1:25567", &staff),
+        ),
+    ];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+
+    let _client = FakeClient::login(proxy.address(), "lobby.example.com", "Eve").await;
+    let (_peer, hello, _) = lobby.accept_login().await;
+    assert_eq!(hello.host, "lobby.internal");
+    let text = kicked(proxy.address(), "staff.example.com", "Eve").await;
+    assert!(text.contains("This server is for the staff."), "{text}");
+    let _client = FakeClient::login(proxy.address(), "staff.example.com", "alex").await;
+    let (_peer, hello, _) = staff.accept_login().await;
+    assert_eq!(hello.host, "staff.internal");
+
+    let _count = lobby.serve_status("{\"players\":{\"online\":3,\"max\":20}}");
+    let status = FakeClient::status(proxy.address(), "lobby.example.com").await;
+    assert_eq!(status["description"]["text"], "§alobby§r: 3 of 20 play");
+    drop(staff);
+    // Its own list has no `motd`.
+    let status = FakeClient::status(proxy.address(), "staff.example.com").await;
+    assert!(
+        !status["description"].to_string().contains("asleep"),
+        "{status}"
+    );
+}
+
+/// The lines that the guide shows are those that the proxy writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_shows_the_log() {
+    // One plugin for each trouble: the lines of one are sampled.
+    let troubles = ["Eve", "Error", "Panic", "Never", "Block"];
+    let mut global = "bind = \"127.0.0.1:0\"\n".to_owned();
+    let mut servers = Vec::new();
+    for name in troubles {
+        let id = format!("gate-{}", name.to_ascii_lowercase());
+        global += &table(&id, "deadline = \"250ms\"", "tag = 'Gatekeeper'");
+        let domain = format!("{}.example.com", name.to_ascii_lowercase());
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let only = format!("plugins = [{id:?}]");
+        let server = server("passthrough", &domain, nobody, &only);
+        servers.push((format!("lobby-{}", name.to_ascii_lowercase()), server));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(id, text)| (id.as_str(), text.clone()))
+        .collect();
+    crate::support::write_config(folder.path(), &global, &servers);
+    let log = folder.path().join("log");
+    let _program = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(folder.path().join("infrarust.toml"))
+        .env_remove("RUST_LOG")
+        .stdout(std::fs::File::create(&log).unwrap())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let has = async |what: &str| -> String {
+        within(what, async {
+            loop {
+                let text = std::fs::read_to_string(&log).unwrap();
+                if text.contains(what) {
+                    return text;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    };
+    let text = has("ready").await;
+    let address = text.split("address=").nth(1).unwrap();
+    let address: SocketAddr = address.split_whitespace().next().unwrap().parse().unwrap();
+    for (name, times) in troubles.into_iter().zip([1, 1, 5, 1, 1]) {
+        for _ in 0..times {
+            let host = format!("{}.example.com", name.to_ascii_lowercase());
+            kicked(address, &host, name).await;
+        }
+    }
+    has("holds a worker").await;
+    let text = has("is quarantined").await;
+
+    // What differs from run to run, and what the test alone has.
+    let plain = |line: &str| {
+        let (_time, mut line) = line.split_once("Z ")?;
+        let mut shown = String::new();
+        for (begin, instead) in [
+            ("client=", "192.0.2.7:50123"),
+            ("tests/plugins/sample/", "src/lib.rs:42:13"),
+            ("held_ms=", "250"),
+        ] {
+            if let Some(at) = line.find(begin) {
+                let keeps = if begin.ends_with('=') { begin.len() } else { 0 };
+                shown += &line[..at + keeps];
+                shown += instead;
+                line = &line[at..];
+                line = &line[line.find(' ').unwrap_or(line.len())..];
+            }
+        }
+        shown += line;
+        for name in troubles {
+            let name = name.to_ascii_lowercase();
+            shown = shown
+                .replace(&format!("gate-{name}"), "gate")
+                .replace(&format!("lobby-{name}"), "lobby")
+                .replace(&format!("{name}.example.com"), "play.example.com");
+        }
+        Some(shown)
+    };
+    let written: Vec<String> = text.lines().filter_map(plain).collect();
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/plugins.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let block = guide.split("```text\n INFO").nth(1).unwrap();
+    let block = format!(" INFO{}", block.split("```").next().unwrap());
+    for line in block.lines() {
+        assert!(
+            written.iter().any(|other| other == line),
+            "nobody writes\n{line}\nbut\n{}",
+            written.join("\n")
+        );
+    }
+}
+
 /// Each session is told of from its place to its end, with true counts, even
 /// when no backend was there.
 #[tokio::test(flavor = "multi_thread")]

@@ -35,9 +35,14 @@ pub(super) fn rules(
         .filter_map(|draft| draft.id.as_ref())
         .map(|id| id.value.as_str())
         .collect();
-    plugins::servers_exist(plugins, all_known.then_some(&ids), context);
-
-    let mut notes: Vec<Notes> = plugins.iter().map(|_| Notes::default()).collect();
+    // While not all servers are known, nobody can say that one is not there.
+    let mut notes: Vec<Notes> = plugins
+        .iter()
+        .map(|plugin| Notes {
+            servers_are_known: all_known && plugins::servers_exist(plugin, &ids, context),
+            ..Notes::default()
+        })
+        .collect();
     for draft in drafts.iter_mut() {
         let attached = attached(draft, plugins, context);
         let chosen = draft.raw.and_then(modes::chosen);
@@ -70,7 +75,7 @@ pub(super) fn rules(
         }
     }
     for (plugin, notes) in plugins.iter().zip(&notes) {
-        notes.tell(plugin, all_known, context);
+        notes.tell(plugin, context);
     }
 }
 
@@ -250,6 +255,8 @@ fn reasons(lacks: &[Lack]) -> String {
 /// What is told of a plugin once, for all servers.
 #[derive(Debug, Default)]
 struct Notes {
+    /// Whether all servers are known, and those that the plugin names exist.
+    servers_are_known: bool,
     is_attached: bool,
     /// Servers where it is left out, by mode.
     skipped: BTreeMap<Mode, Vec<String>>,
@@ -258,13 +265,13 @@ struct Notes {
 }
 
 impl Notes {
-    fn tell(&self, plugin: &Plugin<'_>, all_known: bool, context: &mut Context<'_>) {
+    fn tell(&self, plugin: &Plugin<'_>, context: &mut Context<'_>) {
         let State::Sound(config) = &plugin.state else {
             return;
         };
         let (id, manifest) = (plugin.id, &config.manifest);
         let place = plugin.key;
-        if !self.is_attached && all_known && !config.names("") {
+        if !self.is_attached && self.servers_are_known && !config.names("") {
             let message = format!("no server has the plugin `{id}`");
             let help = "name a server in its `servers`, or write `enabled = false`";
             context.push(Diagnostic::new(Code::NoEffect, place, message).help(help));

@@ -186,21 +186,24 @@ fn manifest(
     None
 }
 
-/// Every name in the `servers` of a plugin has to be one of a server.
-/// `servers` is `None` while not all of them are known.
+/// Every name in the `servers` of a plugin has to be one of a server. Whether
+/// all are.
 pub(super) fn servers_exist(
-    plugins: &[Plugin<'_>],
-    servers: Option<&HashSet<&str>>,
+    plugin: &Plugin<'_>,
+    servers: &HashSet<&str>,
     context: &mut Context<'_>,
-) {
-    let Some(servers) = servers else { return };
-    let lists = plugins
-        .iter()
-        .filter_map(|plugin| plugin.raw.servers.value());
-    for item in lists.flat_map(|list| &list.items) {
+) -> bool {
+    let items = plugin
+        .raw
+        .servers
+        .value()
+        .map_or(&[][..], |list| &list.items);
+    let mut all_exist = true;
+    for item in items {
         if glob::is_pattern(&item.value) || servers.contains(item.value.as_str()) {
             continue;
         }
+        all_exist = false;
         let mut names: Vec<_> = servers.iter().copied().collect();
         names.sort_unstable();
         let help = nearest(&item.value, names).map(|near| format!("did you mean `{near}`?"));
@@ -208,6 +211,7 @@ pub(super) fn servers_exist(
         let diagnostic = Diagnostic::new(Code::UnknownServer, item.place, message);
         context.push(diagnostic.help_if(help));
     }
+    all_exist
 }
 
 /// The most libraries without a table that are told.
@@ -234,12 +238,35 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     for path in libraries.iter().take(UNUSED_TOLD_MAX) {
         let id = id_of(path).unwrap_or_default();
         let shown = words::path(path);
+        let table = entries.iter().find(|(other, _)| *other == id);
+        if let Some(given) = table.and_then(|(_, entry)| entry.given()) {
+            // It has a table, which names no file rightly: that has been
+            // reported, unless it passed for a table of Infrarust v2.
+            if let Some((place, key)) = word_of_v2(&given.value, context) {
+                let message = format!("`{shown}` is not loaded: {key} is no key of its table");
+                let help =
+                    format!("a setting of the plugin itself stands below `[plugins.{id}.config]`");
+                context.push(Diagnostic::new(Code::UnknownKey, place, message).help(help));
+            }
+            continue;
+        }
         let message = format!("`{shown}` is not loaded: no table of a plugin names it");
         let diagnostic = Diagnostic::new(Code::PluginUnused, Place::whole(file.file), message);
         context.push(diagnostic.help(format!(
             "write `[plugins.{id}]`, or move the file out of `plugins_dir`"
         )));
     }
+}
+
+/// The key of Infrarust v2 for which a table was not taken as one of ours.
+fn word_of_v2(raw: &RawPlugin, context: &Context<'_>) -> Option<(Place, String)> {
+    let Entry::Broken(place) = raw.path else {
+        return None;
+    };
+    let text = context.sources.text(place.file);
+    let key = text.get(place.span.start..place.span.end)?;
+    let key = key.trim_matches(['"', '\'']);
+    (key != "path").then(|| (place, Quoted(key).to_string()))
 }
 
 /// The id whose table would load a library.
