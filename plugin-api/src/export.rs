@@ -104,7 +104,22 @@ implements! {
 
 /// Makes a plugin of the crate: its manifest, its tables and its entry.
 ///
-/// ```ignore
+/// ```standalone_crate
+/// # use infrarust_plugin_api::prelude::*;
+/// # #[derive(Deserialize)]
+/// # #[serde(crate = "infrarust_plugin_api::serde")]
+/// # struct Config {}
+/// # struct Gate;
+/// # impl Plugin for Gate {
+/// #     type Config = Config;
+/// #     fn new(_: Config, _: &Host<Self>) -> Result<Self> { Ok(Gate) }
+/// # }
+/// # #[async_trait]
+/// # impl LoginDecide for Gate {
+/// #     async fn login_decide(&self, _: Login<'_>) -> Result<Verdict> {
+/// #         Ok(Verdict::allow())
+/// #     }
+/// # }
 /// export_plugin! {
 ///     plugin: Gate,               // a type that implements `Plugin`
 ///     name: "gate",               // as in `[plugins.gate]`
@@ -112,6 +127,7 @@ implements! {
 ///     needs: [PlayerMessage],     // without these it does not run
 ///     wants: [ServerSwitch],      // it uses these where it can
 /// }
+/// # fn main() {}
 /// ```
 ///
 /// `needs` and `wants` can be left out. Version, licence and description come

@@ -5,10 +5,34 @@
 //! Put `infrarust-plugin-api` with the feature `testing` into
 //! `[dev-dependencies]`.
 //!
-//! ```ignore
+//! ```standalone_crate
+//! # use infrarust_plugin_api::prelude::*;
+//! # #[derive(Deserialize)]
+//! # #[serde(crate = "infrarust_plugin_api::serde")]
+//! # struct Config { deny: Vec<String> }
+//! # struct Gate(Config);
+//! # impl Plugin for Gate {
+//! #     type Config = Config;
+//! #     fn new(config: Config, _: &Host<Self>) -> Result<Self> { Ok(Gate(config)) }
+//! # }
+//! # #[async_trait]
+//! # impl LoginDecide for Gate {
+//! #     async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
+//! #         if self.0.deny.iter().any(|name| name == login.name()) {
+//! #             return Ok(Verdict::refuse("You are not on the list."));
+//! #         }
+//! #         Ok(Verdict::allow())
+//! #     }
+//! # }
+//! # export_plugin! { plugin: Gate, name: "gate", hooks: [LoginDecide] }
+//! use infrarust_plugin_api::testing::{Client, Failure, TestHost};
+//!
+//! # fn main() -> Result<(), Failure> {
 //! let host = TestHost::<Gate>::start("deny = ['Eve']")?;
 //! let eve = Client::new().name("Eve");
 //! assert_eq!(host.login_decide(&eve)?, Verdict::refuse("You are not on the list."));
+//! # Ok(())
+//! # }
 //! ```
 #![allow(unsafe_code, reason = "plugins are C tables")]
 
