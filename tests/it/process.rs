@@ -1,5 +1,6 @@
 //! The program itself: its log, its signals, its exit codes.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::process::Command;
 
 use crate::program::Program;
 use crate::support::wire::{frame, handshake, login_success};
-use crate::support::{FakeBackend, FakeClient, server, within, write_config};
+use crate::support::{FakeBackend, FakeClient, Peer, server, within, write_config};
 
 /// A session leaves one line: server, mode, reason, duration and true counts,
 /// and what a peer chose to be called cannot write lines of its own.
@@ -308,6 +309,56 @@ async fn leaving_during_the_watch_leaves_a_line() {
     );
 }
 
+/// The program with so few descriptors.
+fn with_descriptors(limit: u32, global: &str, servers: &[(&str, String)]) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let global = format!("{global}\n[log]\nformat = \"json\"");
+    write_config(folder.path(), &global, servers);
+    let mut command = Command::new("sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {limit}; exec \"$0\" -c \"$1\""))
+        .arg(env!("CARGO_BIN_EXE_infrarust"))
+        .arg(folder.path().join("infrarust.toml"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stdout.take().unwrap()).lines();
+    Program { child, log, folder }
+}
+
+/// Players who have taken all descriptors.
+struct Crowd {
+    clients: Vec<Peer>,
+    /// At the backend.
+    peers: Vec<Peer>,
+    /// Whether the last one was not even accepted.
+    is_paused: bool,
+}
+
+/// Players log in, one after another, until one is refused or not accepted.
+async fn crowd(program: &mut Program, proxy: SocketAddr, backend: &FakeBackend) -> Crowd {
+    let (mut clients, mut peers) = (Vec::new(), Vec::new());
+    let mut is_paused = false;
+    for _ in 0..40 {
+        let mut client = FakeClient::login(proxy, "x", "Mallory").await;
+        let is_in = tokio::select! {
+            peer = backend.accept() => { peers.push(peer); true }
+            () = client.answered() => false,
+            _ = program.line("accepting pauses") => { is_paused = true; false }
+        };
+        clients.push(client);
+        if !is_in {
+            break;
+        }
+    }
+    Crowd {
+        clients,
+        peers,
+        is_paused,
+    }
+}
+
 /// Where descriptors run out, nobody comes past the watch of `server_only`:
 /// what cannot be watched is not let in.
 #[tokio::test(flavor = "multi_thread")]
@@ -316,45 +367,28 @@ async fn no_descriptors_do_not_open_the_guard() {
     // of silent connections lets exactly the third be missing.
     for silent in 0..3 {
         let backend = FakeBackend::start().await;
-        let folder = tempfile::tempdir().unwrap();
-        write_config(
-            folder.path(),
-            "[log]\nformat = \"json\"",
-            &[("a", server("server_only", "*", backend.address, ""))],
-        );
-        let mut command = Command::new("sh");
-        command
-            .arg("-c")
-            .arg("ulimit -n 64; exec \"$0\" -c \"$1\"")
-            .arg(env!("CARGO_BIN_EXE_infrarust"))
-            .arg(folder.path().join("infrarust.toml"))
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut program = Program { child, log, folder };
+        let servers = [("a", server("server_only", "*", backend.address, ""))];
+        let mut program = with_descriptors(64, "", &servers);
         let proxy = program.address().await;
-
         let mut held = Vec::new();
         for _ in 0..silent {
             held.push(FakeClient::connect(proxy).await);
         }
-        let mut clients = Vec::new();
-        for _ in 0..40 {
-            clients.push(FakeClient::login(proxy, "x", "Mallory").await);
-        }
-        program.line("accepting pauses").await;
+        let crowd = crowd(&mut program, proxy, &backend).await;
         // The backend lets everybody in, but not before all have come.
+        let let_in = |mut peer: Peer| async move {
+            peer.send(&login_success("Mallory")).await;
+            peer.rest().await;
+        };
+        for peer in crowd.peers {
+            tokio::spawn(let_in(peer));
+        }
         tokio::spawn(async move {
             loop {
-                let mut peer = backend.accept().await;
-                tokio::spawn(async move {
-                    peer.send(&login_success("Mallory")).await;
-                    peer.rest().await;
-                });
+                tokio::spawn(let_in(backend.accept().await));
             }
         });
-        for mut client in clients {
+        for mut client in crowd.clients {
             assert_eq!(client.frame().await.0, 0, "not a disconnect");
         }
     }
@@ -365,39 +399,24 @@ async fn no_descriptors_do_not_open_the_guard() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_out_of_descriptors_is_survived() {
     let backend = FakeBackend::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let global = "handshake_timeout = \"1s\"\n[log]\nformat = \"json\"";
-    write_config(
-        folder.path(),
-        global,
-        &[("a", server("zero_copy", "*", backend.address, ""))],
-    );
-    let mut command = Command::new("sh");
-    command
-        .arg("-c")
-        .arg("ulimit -n 48; exec \"$0\" -c \"$1\"")
-        .arg(env!("CARGO_BIN_EXE_infrarust"))
-        .arg(folder.path().join("infrarust.toml"))
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let mut child = command.spawn().unwrap();
-    let log = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut program = Program { child, log, folder };
+    let servers = [("a", server("zero_copy", "*", backend.address, ""))];
+    let mut program = with_descriptors(48, "", &servers);
     let proxy = program.address().await;
 
     let mut client = FakeClient::login(proxy, "x", "Alice").await;
     let (mut peer, _, _) = backend.accept_login().await;
-    // Sessions take two descriptors each and a silent connection one, so that
-    // in the end not a single one is left.
-    let mut others = Vec::new();
-    for _ in 0..30 {
-        others.push(FakeClient::login(proxy, "x", "Bob").await);
-        others.push(FakeClient::connect(proxy).await);
+    let others = crowd(&mut program, proxy, &backend).await;
+    // Sessions take two descriptors each: a silent connection takes the last one.
+    let silent = [
+        FakeClient::connect(proxy).await,
+        FakeClient::connect(proxy).await,
+    ];
+    if !others.is_paused {
+        program.line("accepting pauses").await;
     }
-    program.line("accepting pauses").await;
     client.send(b"still here").await;
     assert_eq!(peer.bytes(10).await, b"still here");
-    drop((others, client, peer));
+    drop((others, silent, client, peer));
     // What waited in the backlog is accepted first, and finds its client gone.
     let _newcomer = FakeClient::login(proxy, "y", "Carol").await;
     within("the newcomer", async {

@@ -155,6 +155,13 @@ impl Peer {
         }
     }
 
+    /// Completes when the peer has said anything, or ended.
+    pub async fn answered(&mut self) {
+        if self.buffer.is_empty() {
+            self.fill().await;
+        }
+    }
+
     /// Exactly so many bytes.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
