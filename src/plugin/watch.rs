@@ -2,12 +2,12 @@
 //!
 //! A call that blocks cannot be stopped, only seen. Each thread that calls
 //! plugins has a slot, in which it notes what it does with two relaxed stores;
-//! one thread looks at all slots now and then.
+//! one thread looks at all slots now and then, and sleeps while nobody calls.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, Weak};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, Weak};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::Capability;
@@ -18,6 +18,11 @@ use super::health::Health;
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// A worker that is held for so long is noticed by players: five ticks of the game.
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
+/// Looks without a call, half a second of them, after which the watchdog sleeps.
+const IDLE_LOOKS: u32 = 10;
+/// The longest sleep. The next call ends it, but for one whose note and question
+/// cross with the watchdog's: see [`Busy::begin`].
+const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The bits of a token that tell the call; the rest is the plugin.
 const CALL_BITS: u32 = 8;
 /// What is noted when a task of the plugin is polled rather than a hook.
@@ -39,6 +44,8 @@ const DOING: u64 = u32::MAX as u64;
 static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static PLUGINS: RwLock<Vec<Weak<Health>>> = RwLock::new(Vec::new());
+static WATCHDOG: OnceLock<Thread> = OnceLock::new();
+static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     // Apart from the lease, because a variable without a destructor is one load.
@@ -126,6 +133,12 @@ impl Busy {
         if let Some(slot) = slot {
             call = (slot.state.load(Ordering::Relaxed) | DOING).wrapping_add(1);
             slot.state.store(call | u64::from(doing), Ordering::Relaxed);
+            // The processor may ask before others see the note, and then both
+            // sides miss each other; a fence would cost each call more than the
+            // watchdog's own look a second later.
+            if IS_ASLEEP.load(Ordering::Relaxed) {
+                wake();
+            }
         }
         Self { slot, call }
     }
@@ -140,14 +153,28 @@ impl Drop for Busy {
     }
 }
 
+#[cold]
+fn wake() {
+    if IS_ASLEEP.swap(false, Ordering::Relaxed)
+        && let Some(watchdog) = WATCHDOG.get()
+    {
+        watchdog.unpark();
+    }
+}
+
 fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let started = thread::Builder::new()
             .name("plugin-watch".to_owned())
             .spawn(watch);
-        if let Err(error) = started {
-            tracing::warn!(%error, "plugins are not watched: the thread could not be started");
+        match started {
+            Ok(watchdog) => {
+                let _ = WATCHDOG.set(watchdog.thread().clone());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "plugins are not watched: the thread could not be started");
+            }
         }
     });
 }
@@ -162,10 +189,32 @@ struct Seen {
 
 fn watch() {
     let mut seen: Vec<Seen> = Vec::new();
+    let mut calls = 0;
+    let mut idle_looks = 0;
     loop {
         thread::sleep(LOOK_PERIOD);
         look(&mut seen, Instant::now());
+        let before = std::mem::replace(&mut calls, calls_so_far());
+        idle_looks = if calls == before && seen.is_empty() {
+            idle_looks + 1
+        } else {
+            0
+        };
+        if idle_looks >= IDLE_LOOKS {
+            IS_ASLEEP.store(true, Ordering::SeqCst);
+            if calls_so_far() == calls {
+                thread::park_timeout(SLEEP_MAX);
+            }
+            IS_ASLEEP.store(false, Ordering::Relaxed);
+        }
     }
+}
+
+/// Another number when a call has begun or ended.
+fn calls_so_far() -> u64 {
+    let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let states = slots.iter().map(|slot| slot.state.load(Ordering::Relaxed));
+    states.fold(0, u64::wrapping_add)
 }
 
 fn look(seen: &mut Vec<Seen>, now: Instant) {
@@ -260,5 +309,23 @@ mod tests {
         let _busy = token.hook(Capability::LoginDecide);
         look(&mut seen, start + HOLD_MAX * 3);
         assert_eq!(told(&seen), 0);
+    }
+
+    /// A watchdog that has nothing to look at sleeps, and a call wakes it.
+    #[test]
+    fn a_call_wakes_the_watchdog() {
+        let health = Arc::new(Health::new("seldom"));
+        let token = Token::new(&health);
+        let patience = Instant::now() + Duration::from_secs(20);
+        let until = |is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(Instant::now() < patience, "waited too long");
+                thread::yield_now();
+            }
+        };
+        until(&|| IS_ASLEEP.load(Ordering::Relaxed));
+        let _busy = token.hook(Capability::LoginDecide);
+        assert!(!IS_ASLEEP.load(Ordering::Relaxed));
+        until(&|| health.counts().stalls == 1);
     }
 }
