@@ -59,8 +59,17 @@ pub(crate) const LISTENER_TUNES_CONNECTIONS: bool = cfg!(target_os = "linux");
 /// When the peer has already reset the connection (some systems then refuse
 /// to set options).
 pub fn tune(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_nodelay(true)?;
+    keep_alive(socket, keepalive)
+}
+
+/// Has the kernel find out when the peer vanishes.
+///
+/// # Errors
+///
+/// As [`tune`].
+pub fn keep_alive(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<()> {
     let socket = SockRef::from(socket);
-    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(keepalive.time)

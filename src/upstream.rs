@@ -13,8 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::model::{BackendAddress, BackendHost, Keepalive, ServerConfig};
-use crate::socket;
+use crate::config::model::{BackendAddress, BackendHost, ServerConfig};
 
 /// Head start of one IP address of a name before the next is tried beside it
 /// (RFC 8305, section 5: 250 ms recommended).
@@ -90,7 +89,8 @@ impl Resolver {
 /// A connection to a backend.
 #[derive(Debug)]
 pub struct Connected {
-    /// The connection, with all options set.
+    /// The connection, without delay for small packets. Keepalive is for those
+    /// that last.
     pub stream: TcpStream,
     /// Which of the server's addresses it is.
     pub address: BackendAddress,
@@ -122,15 +122,11 @@ fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
 /// # Errors
 ///
 /// When all of them have failed.
-pub async fn connect(
-    resolver: &Resolver,
-    server: &ServerConfig,
-    keepalive: &Keepalive,
-) -> Result<Connected, Unreachable> {
+pub async fn connect(resolver: &Resolver, server: &ServerConfig) -> Result<Connected, Unreachable> {
     let bound = server.timeouts.connect;
     if let [address] = server.addresses.as_slice() {
         // The usual case needs nobody to watch a race.
-        let attempt = attempt(resolver, address, bound, keepalive).await;
+        let attempt = attempt(resolver, address, bound).await;
         return attempt.map_err(|failed| Unreachable {
             attempts: vec![failed],
         });
@@ -138,7 +134,7 @@ pub async fn connect(
     // Futures that have not been polled cost only their place.
     let mut attempts = Vec::with_capacity(server.addresses.len());
     for address in &server.addresses {
-        attempts.push(attempt(resolver, address, bound, keepalive));
+        attempts.push(attempt(resolver, address, bound));
     }
     race(attempts.into_iter(), NEXT_ADDRESS_DELAY)
         .await
@@ -150,12 +146,11 @@ async fn attempt(
     resolver: &Resolver,
     address: &BackendAddress,
     bound: Duration,
-    keepalive: &Keepalive,
 ) -> Result<Connected, (BackendAddress, io::Error)> {
     let connected = connect_address(resolver, address, bound)
         .await
         .and_then(|stream| {
-            socket::tune(&stream, keepalive)?;
+            stream.set_nodelay(true)?;
             Ok(Connected {
                 stream,
                 address: address.clone(),

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use infrarust::config::model::Relay;
+use infrarust::config::model::{Keepalive, Relay};
 use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, pipe};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,6 +70,7 @@ async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let session = Session {
         client,
         backend,
+        keepalive: Keepalive::DEFAULT,
         limits: Limits {
             read: Some(Duration::from_secs(60)),
             write: None,

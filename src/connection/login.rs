@@ -121,7 +121,7 @@ impl Admitted {
                 .await);
         };
         let dialled = tokio::select! {
-            dialled = upstream::connect(&proxy.resolver, &config, &self.snapshot.proxy.keepalive) => dialled,
+            dialled = upstream::connect(&proxy.resolver, &config) => dialled,
             () = client::departure(self.client.stream()) => return Err(Ending::ClientLeft),
         };
         let connected = match dialled {
@@ -150,6 +150,7 @@ impl Admitted {
         let first = self.opening.with_host(&host_field);
         let Self {
             client,
+            snapshot,
             opening,
             server,
             login_start,
@@ -195,10 +196,12 @@ impl Admitted {
             }
         }
         let relay = forwarding.relay;
+        let keepalive = snapshot.proxy.keepalive;
         Ok(Joined {
             client,
             backend,
             server,
+            keepalive,
             counters,
             relay,
             _place: place,
@@ -303,6 +306,7 @@ impl Joined {
         let session = Relayed {
             client: self.client,
             backend: self.backend,
+            keepalive: self.keepalive,
             limits: Limits::from(&self.server.config.timeouts),
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::client::{Broken, Client};
 use super::opening::Opening;
 use super::report::{Ending, Refusal, Report};
-use crate::config::model::UnknownDomain;
+use crate::config::model::{Keepalive, Relay, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
@@ -83,8 +83,9 @@ pub(super) struct Joined {
     pub(super) client: TcpStream,
     pub(super) backend: TcpStream,
     pub(super) server: Arc<Server>,
+    pub(super) keepalive: Keepalive,
     pub(super) counters: Arc<crate::forward::Counters>,
-    pub(super) relay: crate::config::model::Relay,
+    pub(super) relay: Relay,
     pub(super) _place: Slot,
     pub(super) _slot: Slot,
 }

@@ -245,7 +245,7 @@ impl Routed {
             .await
             .map_err(io::Error::other)?;
         let config = &server.config;
-        let connected = upstream::connect(resolver, config, &self.snapshot.proxy.keepalive)
+        let connected = upstream::connect(resolver, config)
             .await
             .map_err(io::Error::other)?;
         let host = rewritten_host(config, &self.opening, Some(&connected.address), chosen);

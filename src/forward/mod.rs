@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use self::lane::Method;
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
-use crate::config::model::{Relay, Timeouts};
+use crate::config::model::{Keepalive, Relay, Timeouts};
 
 /// The most that one read takes from a socket, in bytes.
 ///
@@ -203,15 +203,16 @@ impl Counters {
 
 /// Two connected sockets and the rules for the relay between them.
 ///
-/// Options of the sockets (`TCP_NODELAY`, keepalive, user timeout) are the
-/// caller's. Both sockets are closed when the relay ends, and soon after its
-/// future is dropped.
+/// Other options of the sockets than those named here are the caller's. Both
+/// sockets are closed when the relay ends, and soon after its future is dropped.
 #[derive(Debug)]
 pub struct Session {
     /// The player's connection.
     pub client: TcpStream,
     /// The connection to the backend.
     pub backend: TcpStream,
+    /// Set at the backend's connection, in a session that lasts.
+    pub keepalive: Keepalive,
     /// How long it may wait.
     pub limits: Limits,
     /// Where moved bytes are counted.
@@ -219,6 +220,14 @@ pub struct Session {
     /// Ends the session at once. Best a child token of each session, so that
     /// sessions do not share the lock of one token.
     pub stop: CancellationToken,
+}
+
+/// Has the kernel find out when the backend vanishes. Where it refuses, the
+/// relay meets what is wrong with the connection.
+fn keep_alive(backend: &TcpStream, keepalive: &Keepalive) {
+    if let Err(error) = crate::socket::keep_alive(backend, keepalive) {
+        tracing::debug!(%error, "keepalive cannot be set");
+    }
 }
 
 /// What a session came to.

@@ -17,7 +17,7 @@ use super::lane::Method;
 use super::lane::Tools;
 use super::{End, Outcome, Side};
 #[cfg(any(test, not(target_os = "linux")))]
-use super::{Forwarder, Session};
+use super::{Forwarder, Session, keep_alive};
 
 thread_local! {
     static TOOLS: RefCell<Tools> = RefCell::new(Tools::new());
@@ -32,6 +32,7 @@ pub(super) struct PortableForwarder(pub(super) Method);
 impl Forwarder for PortableForwarder {
     async fn forward(&self, session: Session) -> Outcome {
         let stop = session.stop.clone();
+        keep_alive(&session.backend, &session.keepalive);
         let driven = drive(Exchange::new(session, self.0), stop, None).await;
         // It is only given up at a time, and there is none.
         driven.unwrap_or(Outcome::nothing(End::Stopped))

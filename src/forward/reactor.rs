@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::lane::{Method, Tools};
-use super::{End, Forwarder, Outcome, Session, Side, portable};
+use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
 
 /// How long a session is left to the runtime before it is handed over.
 ///
@@ -156,10 +156,18 @@ impl Forwarder for ReactorForwarder {
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
         let stop = session.stop.clone();
         let until = Instant::now().checked_add(self.youth);
+        let (keepalive, stopped) = (session.keepalive, stop.clone());
         let exchange = Exchange::new(session, self.method);
         // In a box of its own: what an `async fn` is given it keeps to its end,
         // and a session at rest would pay for its youth.
-        let youth = Box::pin(portable::drive(exchange, stop.clone(), until));
+        let youth = Box::pin(async move {
+            let driven = portable::drive(exchange, stopped, until).await;
+            // Five calls, which most connections do not live to need.
+            if let Err(exchange) = &driven {
+                keep_alive(exchange.socket(Side::Backend), &keepalive);
+            }
+            driven
+        });
         async move {
             let exchange = match youth.await {
                 Ok(outcome) => return outcome,

@@ -128,6 +128,7 @@ async fn rig(limits: Limits, buffer_bytes: Option<usize>) -> Rig {
         session: Session {
             client,
             backend,
+            keepalive: Keepalive::DEFAULT,
             limits,
             counters: Arc::clone(&counters),
             stop: stop.clone(),

@@ -392,8 +392,9 @@ async fn status_cache_max_entries() {
     .await;
 }
 
-/// The option is set on both sockets of a session, and with another value
-/// where the key is not written.
+/// The option is set on the listener, whose connections have it, and on the
+/// backend's socket in a session that lasts; with another value where the key is
+/// not written.
 async fn keepalive(line: &'static str, option: &'static str) {
     for (global, is_set) in [
         (format!("[keepalive]\n{line}"), true),
@@ -406,10 +407,11 @@ async fn keepalive(line: &'static str, option: &'static str) {
         };
         let client = FakeClient::login(traced.program.address().await, HOST, "Alice").await;
         let session = backend.accept_login().await;
+        let name = option.split(',').next().unwrap();
+        traced.wait_for(name, 2).await;
         drop((client, session));
         traced.program.line("session ended").await;
         let calls = traced.calls().await;
-        let name = option.split(',').next().unwrap();
         assert_eq!(calls.matches(name).count(), 2, "{calls}");
         assert_eq!(
             calls.matches(option).count(),

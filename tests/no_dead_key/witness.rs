@@ -212,6 +212,17 @@ impl Traced {
         Some(Self { program, trace })
     }
 
+    /// Waits until this word stands in the trace so many times.
+    pub async fn wait_for(&self, word: &str, count: usize) {
+        let calls = || std::fs::read_to_string(self.trace.path()).unwrap();
+        within(word, async {
+            while calls().matches(word).count() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// Ends the program and returns the calls that it made.
     pub async fn calls(mut self) -> String {
         let pid = self.program.child.id().unwrap().to_string();

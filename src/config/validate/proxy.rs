@@ -36,12 +36,6 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 const STATUS_TTL: Duration = Duration::from_secs(5);
 /// How many answers are kept, as Infrarust v2: at 32 KiB each at most 32 MiB.
 const STATUS_ENTRIES: u64 = 1000;
-/// Keepalive, as Infrarust v2: a dead peer is found within a minute.
-const KEEPALIVE: Keepalive = Keepalive {
-    time: Duration::from_secs(30),
-    interval: Duration::from_secs(10),
-    retries: 3,
-};
 
 /// The value of a key or its default; `None` when it is written badly.
 pub(super) fn value_or<T, U>(
@@ -250,10 +244,10 @@ fn keepalive(entry: &Entry<RawKeepalive>) -> Option<Keepalive> {
         Entry::Given(given) => &given.value,
     };
     Some(Keepalive {
-        time: value_or(&raw.time, KEEPALIVE.time, |t| t.0)?,
-        interval: value_or(&raw.interval, KEEPALIVE.interval, |t| t.0)?,
-        retries: value_or(&raw.retries, KEEPALIVE.retries, |n| {
-            u32::try_from(n.0).unwrap_or(KEEPALIVE.retries)
+        time: value_or(&raw.time, Keepalive::DEFAULT.time, |t| t.0)?,
+        interval: value_or(&raw.interval, Keepalive::DEFAULT.interval, |t| t.0)?,
+        retries: value_or(&raw.retries, Keepalive::DEFAULT.retries, |n| {
+            u32::try_from(n.0).unwrap_or(Keepalive::DEFAULT.retries)
         })?,
     })
 }
