@@ -20,8 +20,10 @@ use crate::config::model::Config;
 use crate::config::reload::{Changes, FolderWatch, Links};
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
-use crate::diagnostic::words;
+use crate::diagnostic::{Diagnostic, words};
 use crate::plugin::Reloaded;
+#[cfg(unix)]
+use crate::plugin::{Spec, probe::ProbeErrorKind, trial};
 use crate::proxy::Proxy;
 use crate::server;
 
@@ -316,11 +318,9 @@ impl Reloader {
         }
         let mut plugins = Vec::new();
         if scope == Scope::Everything {
-            match server::load_plugins(&self.proxy, &next, anew).await {
+            match self.load_plugins(&next, anew, &loaded).await {
                 Ok(Reloaded { loaded, ended }) => plugins = [loaded, ended].concat(),
                 Err(problems) => {
-                    let problems = problems.iter().map(|problem| problem.diagnostic(&loaded));
-                    let problems = problems.collect();
                     loaded.report(problems);
                     return Outcome::Refused(text_of(&loaded));
                 }
@@ -339,6 +339,53 @@ impl Reloader {
         } else {
             Outcome::Unchanged
         }
+    }
+
+    /// Loads the plugins of a configuration in place of the present ones, or
+    /// tells what keeps it from that. `loaded` is the configuration.
+    async fn load_plugins(
+        &self,
+        next: &Config,
+        anew: Option<String>,
+        loaded: &Loaded,
+    ) -> Result<Reloaded, Vec<Diagnostic>> {
+        #[cfg(unix)]
+        {
+            let failed = self.try_plugins(next, anew.clone()).await;
+            if !failed.is_empty() {
+                return Err(failed.iter().map(|one| one.diagnostic(loaded)).collect());
+            }
+        }
+        let problems = match server::load_plugins(&self.proxy, next, anew).await {
+            Ok(reloaded) => return Ok(reloaded),
+            Err(problems) => problems,
+        };
+        Err(problems.iter().map(|one| one.diagnostic(loaded)).collect())
+    }
+
+    /// Tries each plugin that is to be loaded in a process of its own: what ends
+    /// that process would end this one, with all its players.
+    #[cfg(unix)]
+    async fn try_plugins(&self, next: &Config, anew: Option<String>) -> Vec<trial::Failed> {
+        let proxy = Arc::clone(&self.proxy);
+        let specs = next.plugins.iter().map(|plugin| Spec::from(&**plugin));
+        let specs: Vec<Spec> = specs.collect();
+        let data_dir = next.proxy.plugins_dir.clone();
+        let tried = tokio::task::spawn_blocking(move || {
+            let specs = proxy.plugins.to_load(specs, anew.as_deref());
+            trial::try_out(specs, &data_dir)
+        });
+        let failed = match tried.await {
+            Ok(failed) => failed,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let (untried, failed): (Vec<_>, Vec<_>) = failed
+            .into_iter()
+            .partition(|one| matches!(one.error.kind, ProbeErrorKind::Child(_)));
+        for one in untried {
+            warn!(plugin = one.id, error = %one.error, "plugin `{}` is loaded untried", one.id);
+        }
+        failed
     }
 }
 

@@ -19,7 +19,9 @@ pub trait Plugin: Sized + Send + Sync + 'static {
     type Config: DeserializeOwned;
 
     /// Makes the instance, once per load or reload, on a thread that may wait
-    /// (read a file, open a database). No hook is called before it returns.
+    /// (read a file, open a database). No hook is called before it returns. A
+    /// reload, and `infrarust check --deep`, first make one in another process
+    /// and drop it again, where a crash ends nothing else.
     ///
     /// # Errors
     ///

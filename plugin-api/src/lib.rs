@@ -86,8 +86,9 @@
 //! counts as a failure. That needs `panic = "unwind"`, the default of Cargo; a
 //! plugin built with `"abort"` is refused. After five panics within a minute the
 //! plugin is not asked any more: each of its hooks counts as failed, so that a
-//! gate stays shut, until the operator resumes or reloads it. What cannot be caught: a stack
-//! overflow, `std::process::exit`, a panic while another unwinds.
+//! gate stays shut, until the operator resumes or reloads it. What cannot be
+//! caught ends the proxy: a stack overflow, `std::process::exit`, a panic while
+//! another unwinds.
 //!
 //! # The log
 //!

@@ -7,6 +7,8 @@ use super::containers;
 use crate::config::{LoadOptions, Loaded, load};
 use crate::diagnostic::json;
 use crate::diagnostic::render::{self, Colour};
+#[cfg(unix)]
+use crate::plugin::{Spec, trial};
 
 /// How the problems are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -33,6 +35,19 @@ pub struct CheckArgs {
     pub docker: bool,
 }
 
+/// Tries the plugins of a sound configuration, and reports those that do not
+/// start.
+#[cfg(unix)]
+fn try_plugins(loaded: &mut Loaded) {
+    let Some(config) = &loaded.config else {
+        return;
+    };
+    let specs = config.plugins.iter().map(|plugin| Spec::from(&**plugin));
+    let failed = trial::try_out(specs, &config.proxy.plugins_dir);
+    let problems = failed.iter().map(|failed| failed.diagnostic(loaded));
+    loaded.report(problems.collect());
+}
+
 /// Checks a configuration and shows what was found: JSON on `out`, text on `err`.
 ///
 /// The exit code is 0 without errors, 1 with errors, or with warnings that are denied.
@@ -49,7 +64,7 @@ pub fn run(
     let mut loaded = load(&args.load);
     #[cfg(unix)]
     if args.deep {
-        super::deep::check(&mut loaded)?;
+        try_plugins(&mut loaded);
     }
     let containers = args.docker.then(|| containers::check(&args.load, &loaded));
     let containers = containers.unwrap_or_default();

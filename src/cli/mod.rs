@@ -3,8 +3,6 @@
 pub mod capabilities;
 pub mod check;
 mod containers;
-#[cfg(unix)]
-mod deep;
 pub mod explain;
 #[cfg(unix)]
 mod plugin;

@@ -52,6 +52,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(FAILURE));
     };
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
+    #[cfg(unix)]
+    crate::plugin::last_words::listen();
     let open_files = socket::raise_open_files();
     if let Some(files) = open_files {
         info!(

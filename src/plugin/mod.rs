@@ -6,7 +6,7 @@
 //! server gets a [`HookSet`]; a connection takes the one of its server at the
 //! beginning and keeps it, so that a reload never changes a plugin under it.
 //!
-//! `ffi` is the only file that sees raw pointers.
+//! `ffi` is the only file that sees raw pointers of plugins.
 //!
 //! Native plugins are trusted code. The checks here stop mistakes, not malice.
 
@@ -14,12 +14,16 @@ mod dispatch;
 mod ffi;
 mod health;
 mod image;
+#[cfg(unix)]
+pub(crate) mod last_words;
 mod log;
 #[cfg(unix)]
 pub mod probe;
 mod problem;
 mod registry;
 mod services;
+#[cfg(unix)]
+pub(crate) mod trial;
 mod watch;
 
 /// What the log targets of plugins begin with; the id and the module follow.

@@ -279,6 +279,17 @@ enum Event {
 
 // ---------------------------------------------------------------- the parent
 
+/// The file of this very program, also where an upgrade has put another in its
+/// place.
+#[must_use]
+pub fn own_program() -> PathBuf {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() {
+        return own.to_owned();
+    }
+    std::env::current_exe().unwrap_or_else(|_| "infrarust".into())
+}
+
 /// Tries a plugin in a child of `program`, which is this program's own file.
 ///
 /// Each step, which is the start, one hook, or the end, may take `patience`;

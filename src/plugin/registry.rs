@@ -165,6 +165,11 @@ impl fmt::Debug for Generation {
 }
 
 impl Generation {
+    /// Whether it was loaded from this file with these settings.
+    fn is_of(&self, sha256: &Sha, spec: &Spec) -> bool {
+        self.sha256 == *sha256 && self.spec.means_the_same(spec)
+    }
+
     /// The instance; `None` only while the generation is being dropped.
     pub(super) fn instance(&self) -> Option<&Instance> {
         self.instance.as_ref()
@@ -184,7 +189,11 @@ impl Drop for Generation {
                 tracing::warn!(plugin = id, "generation {number} of plugin `{id}` has tasks that do not end: it is left as it is");
                 return;
             }
-            let ended = tokio::task::spawn_blocking(move || instance.destroy()).await;
+            let ended = tokio::task::spawn_blocking(move || {
+                let _busy = services.token.end();
+                instance.destroy();
+            });
+            let ended = ended.await;
             tracing::debug!(plugin = id, generation = number, ok = ended.is_ok(), "plugin ended");
         });
         services.runtime.spawn(end);
@@ -292,6 +301,21 @@ impl PluginHost {
         Ok(reloaded)
     }
 
+    /// Those of `specs` that a [`reload`](Self::reload) would load, as far as
+    /// their files can be read.
+    #[must_use]
+    pub(crate) fn to_load(&self, specs: Vec<Spec>, anew: Option<&str>) -> Vec<Spec> {
+        let present = self.current.load();
+        let is_new = |spec: &Spec| {
+            let Ok(judged) = plugin_file::judge(&spec.file, spec.sha256) else {
+                return false;
+            };
+            let sha256 = plugin_file::sha256(&judged.bytes);
+            anew == Some(&spec.id) || !present.iter().any(|old| old.is_of(&sha256, spec))
+        };
+        specs.into_iter().filter(is_new).collect()
+    }
+
     /// The hooks of these plugins on a server with `mode`, in this order. Those
     /// that are not loaded, or need what the mode cannot give, are not in it.
     #[must_use]
@@ -376,8 +400,7 @@ impl PluginHost {
             return Err(ProblemKind::Changed);
         }
         let sha256 = plugin_file::sha256(&judged.bytes);
-        let same = |old: &&Arc<Generation>| old.sha256 == sha256 && old.spec.means_the_same(&spec);
-        if let Some(old) = present.iter().find(same) {
+        if let Some(old) = present.iter().find(|old| old.is_of(&sha256, &spec)) {
             return Ok(Arc::clone(old));
         }
         let (number, metrics) = self.count_load(&spec.id)?;
@@ -453,8 +476,12 @@ fn create(
 ) -> Result<Instance, ProblemKind> {
     let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
     let (sender, receiver) = mpsc::sync_channel(1);
+    let token = services.token;
     let work = move || {
-        if let Err(mpsc::SendError(late)) = sender.send(image.create(services, &document, &path))
+        let busy = token.start();
+        let created = image.create(services, &document, &path);
+        drop(busy);
+        if let Err(mpsc::SendError(late)) = sender.send(created)
             && let Ok(instance) = late
         {
             // Nobody waits any more.

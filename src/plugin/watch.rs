@@ -25,8 +25,13 @@ const IDLE_LOOKS: u32 = 10;
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The bits of a token that tell the call; the rest is the plugin.
 const CALL_BITS: u32 = 8;
+const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
 /// What is noted when a task of the plugin is polled rather than a hook.
 const TASK: u32 = 0xff;
+/// What is noted while the plugin starts, on a thread that may be held.
+const START: u32 = 0xfe;
+/// The same while it ends.
+const END: u32 = 0xfd;
 
 /// What one thread does. Slots stay: a thread that ends gives its own to one
 /// that begins.
@@ -74,6 +79,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // A thread that ends inside a plugin is one that calls exit(3), and is
+        // asked for its last words after this.
+        if self.0.state.load(Ordering::Relaxed) & DOING != 0 {
+            return;
+        }
         SLOT.set(None);
         FREE.lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -111,6 +121,16 @@ impl Token {
     /// Notes that this thread is in a hook of the plugin, until the result is dropped.
     pub(super) fn hook(self, hook: Capability) -> Busy {
         Busy::begin(self.0 | u32::from(hook as u8))
+    }
+
+    /// Notes that this thread starts the plugin, which may hold it.
+    pub(super) fn start(self) -> Busy {
+        Busy::begin(self.0 | START)
+    }
+
+    /// Notes that this thread ends the plugin, which may hold it.
+    pub(super) fn end(self) -> Busy {
+        Busy::begin(self.0 | END)
     }
 
     /// Notes that this thread polls a task of the plugin.
@@ -228,7 +248,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     });
     for slot in slots {
         let state = slot.state.load(Ordering::Relaxed);
-        if state & DOING == 0 {
+        let doing = u32::try_from(state & DOING).unwrap_or(0);
+        if doing == 0 || matches!(doing & CALL_MASK, START | END) {
             continue;
         }
         match seen.iter_mut().find(|seen| seen.slot.index == slot.index) {
@@ -249,22 +270,56 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     }
 }
 
+/// The plugin of what is noted.
+fn plugin_of(plugins: &[Weak<Health>], doing: u32) -> Option<Arc<Health>> {
+    let at = (doing >> CALL_BITS).checked_sub(1)?;
+    plugins.get(at as usize)?.upgrade()
+}
+
+/// Where in the plugin, in words.
+fn place_of(doing: u32) -> &'static str {
+    let number = doing & CALL_MASK;
+    let hook = || {
+        let mut all = Capability::ALL.iter();
+        all.find(|capability| u32::from(**capability as u8) == number)
+    };
+    match number {
+        TASK => "a task",
+        START => "its start",
+        END => "its end",
+        _ => hook().map_or("a hook", |capability| capability.name()),
+    }
+}
+
+/// Tells which plugin this thread is in, and where, if it is in one. Neither
+/// allocates nor waits.
+#[cfg(unix)]
+pub(super) fn with_current(tell: impl FnOnce(&str, &str)) {
+    let Some(slot) = SLOT.get() else {
+        return;
+    };
+    let doing = u32::try_from(slot.state.load(Ordering::Relaxed) & DOING).unwrap_or(0);
+    if doing == 0 {
+        return;
+    }
+    let health = PLUGINS
+        .try_read()
+        .ok()
+        .and_then(|plugins| plugin_of(&plugins, doing));
+    let plugin = health.as_ref().map_or("?", |health| health.plugin.as_str());
+    tell(plugin, place_of(doing));
+    // Its memory is not given back here.
+    std::mem::forget(health);
+}
+
 fn tell(state: u64, held: Duration, is_over: bool) {
     let doing = u32::try_from(state & DOING).unwrap_or(0);
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
-    let index = (doing >> CALL_BITS) as usize;
-    let Some(health) = index
-        .checked_sub(1)
-        .and_then(|at| plugins.get(at)?.upgrade())
-    else {
+    let Some(health) = plugin_of(&plugins, doing) else {
         return;
     };
     let plugin = health.plugin.as_str();
-    let number = doing & ((1 << CALL_BITS) - 1);
-    let hook = Capability::ALL
-        .iter()
-        .find(|capability| u32::from(**capability as u8) == number)
-        .map_or("a task", |capability| capability.name());
+    let hook = place_of(doing);
     let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
     if is_over {
         tracing::warn!(

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt;
 
 use crate::library::sample;
 use crate::program::Program;
@@ -338,7 +340,7 @@ async fn the_guide_shows_the_log() {
         .arg(folder.path().join("infrarust.toml"))
         .env_remove("RUST_LOG")
         .stdout(std::fs::File::create(&log).unwrap())
-        .stderr(std::process::Stdio::null())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -480,6 +482,19 @@ async fn plugins_are_reloaded_under_players() {
     let _second = FakeClient::login(proxy, "x", "Steve").await;
     assert_eq!(backend.accept_login().await.1.host, "old.x");
 
+    // What would end the proxy is met by a process of its own.
+    for (start, how) in [
+        ("abort", "was killed by SIGABRT"),
+        ("exit", "ended the process with exit code 0"),
+    ] {
+        write(&format!("'worse'\nstart = '{start}'"));
+        program.signal(Signal::SIGHUP);
+        let refused = program.line_with("reload refused").await;
+        let text = refused["message"].as_str().unwrap();
+        assert!(text.contains("error[plugin-start]"), "{text}");
+        assert!(text.contains(how), "{text}");
+    }
+
     write("'new'");
     program.signal(Signal::SIGHUP);
     let applied = program.line("configuration reloaded").await;
@@ -583,6 +598,39 @@ async fn a_plugin_that_does_not_start_is_told() {
         text.contains("error[plugin-start]") && text.contains("SIGABRT"),
         "{text}"
     );
+}
+
+/// A proxy that a plugin ends says which plugin it was, and where.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_ends_the_proxy_is_named() {
+    let backend = FakeBackend::start().await;
+    let files = [("a", server("zero_copy", "*", backend.address, ""))];
+    for (start, code, place) in [
+        ("exit", Some(0), "its start: ended the process"),
+        ("abort", None, "its start: SIGABRT"),
+        ("overflow", None, "its start: SIGSEGV"),
+        ("login", None, "login.decide: SIGABRT"),
+    ] {
+        let config = format!("tag = 'a'\nstart = '{start}'");
+        let mut program = Program::start_with(&table("p", "", &config), &files, |command| {
+            command.stderr(Stdio::piped());
+        });
+        let mut stderr = program.child.stderr.take().unwrap();
+        let mut client = None;
+        if start == "login" {
+            let proxy = program.address().await;
+            client = Some(FakeClient::login(proxy, "x", "Steve").await);
+        }
+        assert_eq!(program.exit_code().await, code, "{start}");
+        drop(client);
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).await.unwrap();
+        let said = format!("plugin `p` took the proxy with it in {place}\n");
+        assert!(text.contains(&said), "{start}: {text}");
+        // The standard library still has its say.
+        let overflow = text.contains("overflowed its stack");
+        assert_eq!(overflow, start == "overflow", "{text}");
+    }
 }
 
 /// Commands reach the proxy that runs: a plugin is loaded anew, a quarantine

@@ -56,8 +56,7 @@ pub(super) fn run(
         log: args.log.map(str::to_owned),
         ..Request::default()
     };
-    let program = std::env::current_exe().context("the path of this program is not known")?;
-    let tried = probe::probe(&program, &request, args.patience);
+    let tried = probe::probe(&probe::own_program(), &request, args.patience);
     let findings = match &tried {
         Ok(findings) => findings,
         Err(error) => &error.findings,

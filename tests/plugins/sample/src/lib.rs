@@ -33,6 +33,7 @@ impl Plugin for Sample {
                 "error" => return Err(Error::msg("no database")),
                 "abort" => std::process::abort(),
                 "exit" => std::process::exit(0),
+                "overflow" => std::process::exit(deeper(1)),
                 "hang" => loop {
                     std::thread::park();
                 },
@@ -62,6 +63,15 @@ impl Drop for Sample {
             let _ = std::fs::write(folder.join("ended"), &self.tag);
         }
     }
+}
+
+/// Never comes back.
+fn deeper(depth: i32) -> i32 {
+    let room = std::hint::black_box([depth; 1024]);
+    if depth == 0 {
+        return 0;
+    }
+    deeper(depth + 1) + room[1]
 }
 
 struct Bomb;
