@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -156,18 +157,17 @@ impl Forwarder for ReactorForwarder {
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
         let stop = session.stop.clone();
         let until = Instant::now().checked_add(self.youth);
-        let (keepalive, stopped) = (session.keepalive, stop.clone());
+        let keepalive = session.keepalive;
         let exchange = Exchange::new(session, self.method);
-        // In a box of its own: what an `async fn` is given it keeps to its end,
-        // and a session at rest would pay for its youth.
-        let youth = Box::pin(async move {
-            let driven = portable::drive(exchange, stopped, until).await;
+        let youth = portable::drive(exchange, stop.clone(), until).inspect(move |driven| {
             // Five calls, which most connections do not live to need.
-            if let Err(exchange) = &driven {
+            if let Err(exchange) = driven {
                 keep_alive(exchange.socket(Side::Backend), &keepalive);
             }
-            driven
         });
+        // In a box of its own: what an `async fn` is given it keeps to its end,
+        // and a session at rest would pay for its youth.
+        let youth = Box::pin(youth);
         async move {
             let exchange = match youth.await {
                 Ok(outcome) => return outcome,
