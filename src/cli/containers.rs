@@ -1,9 +1,10 @@
-//! `infrarust check --docker`: what the labels of running containers mean.
+//! `--docker`: what the labels of running containers mean.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::config::containers::{Judge, Judged, Problems};
+use crate::config::model::{Config, ServerConfig};
 use crate::config::{LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::words::count;
@@ -16,6 +17,8 @@ pub(super) struct Checked {
     pub(super) problems: Vec<Arc<Problems>>,
     /// Whether they were not looked at though that was asked for.
     pub(super) is_unknown: bool,
+    /// The servers that they are.
+    servers: Vec<Arc<ServerConfig>>,
     summary: Option<String>,
 }
 
@@ -26,6 +29,14 @@ impl Checked {
             summary: Some(summary.to_owned()),
             ..Self::default()
         }
+    }
+
+    /// The configuration with the servers of containers in it.
+    pub(super) fn beside(self, files: Config) -> Config {
+        let mut all = files;
+        all.servers.extend(self.servers);
+        all.servers.sort_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     /// Shows all to people, with a last line that counts the containers.
@@ -83,6 +94,7 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
         summary: Some(summary(&judged, unread.len())),
         problems,
         is_unknown: false,
+        servers: judged.servers,
     }
 }
 

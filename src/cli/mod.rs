@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, LoadOptions};
+use crate::config::{self, LoadOptions, Loaded};
 use crate::demo;
 use crate::diagnostic::render::Colour;
 
@@ -96,6 +96,9 @@ enum Command {
         /// The form of the output.
         #[arg(long, value_enum, default_value_t)]
         format: capabilities::Format,
+        /// Ask the engine of `[docker]`, too, and show the containers that run.
+        #[arg(long)]
+        docker: bool,
     },
     /// Print the JSON Schema of a kind of file, for editors.
     Schema {
@@ -109,6 +112,9 @@ enum Command {
     Route {
         /// The host as a player types it, or as the client sends it.
         host: String,
+        /// Ask the engine of `[docker]`, too: containers that run are servers.
+        #[arg(long)]
+        docker: bool,
     },
     /// Look at the plugins, reload them in the proxy that runs, and make new ones.
     #[cfg(unix)]
@@ -188,11 +194,11 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             explain::run(code.as_deref(), &mut out, &mut err).map_err(Into::into)
         }
-        Command::Capabilities { format } => {
-            show_capabilities(&cli.options, format).map_err(Into::into)
+        Command::Capabilities { format, docker } => {
+            show_capabilities(&cli.options, format, docker).map_err(Into::into)
         }
         Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
-        Command::Route { host } => tell_route(&cli.options, &host),
+        Command::Route { host, docker } => tell_route(&cli.options, &host, docker),
         #[cfg(unix)]
         Command::Plugin(command) => about_plugins(&cli.options, command),
         Command::Demo { once } => demonstrate(once),
@@ -222,35 +228,63 @@ fn about_plugins(options: &Options, command: PluginCommand) -> anyhow::Result<Ex
     done.map_err(Into::into)
 }
 
-fn show_capabilities(options: &Options, format: capabilities::Format) -> std::io::Result<ExitCode> {
+fn show_capabilities(
+    options: &Options,
+    format: capabilities::Format,
+    docker: bool,
+) -> std::io::Result<ExitCode> {
     let load = options.load_options();
-    let config = if load.config.is_some() || Path::new(config::load::CONFIG_FILE).is_file() {
-        let loaded = config::load(&load);
+    let is_there = load.config.is_some() || Path::new(config::load::CONFIG_FILE).is_file();
+    let mut whole = true;
+    let mut config = None;
+    if is_there || docker {
+        let mut loaded = config::load(&load);
         if loaded.has_errors() {
             let why = "the matrix is shown without servers";
             check::show(&loaded, why, &mut std::io::stderr(), Colour::for_stderr())?;
         }
-        loaded.config
-    } else {
-        None
-    };
-    capabilities::run(format, config.as_ref(), &mut std::io::stdout())
+        if docker {
+            whole = add_containers(&load, &mut loaded)?;
+        }
+        config = loaded.config;
+    }
+    capabilities::run(format, config.as_ref(), &mut std::io::stdout())?;
+    Ok(exit_code(whole))
 }
 
-fn tell_route(options: &Options, host: &str) -> anyhow::Result<ExitCode> {
-    let loaded = config::load(&options.load_options());
-    let Some(config) = loaded.config.clone() else {
+fn tell_route(options: &Options, host: &str, docker: bool) -> anyhow::Result<ExitCode> {
+    let load = options.load_options();
+    let mut loaded = config::load(&load);
+    if loaded.config.is_none() {
         let why = "no host leads anywhere before that is mended";
         check::show(&loaded, why, &mut std::io::stderr(), Colour::for_stderr())?;
+        return Ok(ExitCode::from(FAILURE));
+    }
+    let whole = !docker || add_containers(&load, &mut loaded)?;
+    let Some(config) = loaded.config else {
         return Ok(ExitCode::from(FAILURE));
     };
     let (text, found) = route::explain(config, host);
     write!(std::io::stdout(), "{text}")?;
-    Ok(if found {
+    Ok(exit_code(found && whole))
+}
+
+/// Adds the servers of the containers that run, and shows what is wrong with
+/// those that do not become one. `false` when they are not known.
+fn add_containers(load: &LoadOptions, loaded: &mut Loaded) -> std::io::Result<bool> {
+    let checked = containers::check(load, loaded);
+    checked.show(&mut std::io::stderr(), Colour::for_stderr())?;
+    let is_known = !checked.is_unknown;
+    loaded.config = loaded.config.take().map(|files| checked.beside(files));
+    Ok(is_known)
+}
+
+fn exit_code(is_good: bool) -> ExitCode {
+    if is_good {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(FAILURE)
-    })
+    }
 }
 
 fn demonstrate(once: bool) -> anyhow::Result<ExitCode> {
