@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use self::containers::Containers;
-use crate::config::model::Config;
+use crate::config::model::{Config, DockerConfig};
 use crate::config::reload::{Changes, FolderWatch, Links};
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
@@ -104,7 +104,7 @@ impl Reloader {
         let files = proxy.snapshot().config();
         let docker = files.proxy.docker.as_ref();
         let drain = &proxy.shutdown.drain;
-        let containers = docker.map(|docker| Containers::watch(docker, drain.clone()));
+        let containers = docker.map(|docker| Containers::watch(docker, drain));
         Ok(Self {
             options,
             global,
@@ -329,6 +329,9 @@ impl Reloader {
         if let (Scope::Everything, Some(containers)) = (scope, &mut self.containers) {
             containers.judge_anew();
         }
+        if next.proxy.docker != before.proxy.docker {
+            self.watch_engine(next.proxy.docker.as_ref());
+        }
         let global = loaded.global.as_ref().unwrap_or(&self.global).clone();
         self.files = next;
         let next = self.with_containers(global).await;
@@ -339,6 +342,16 @@ impl Reloader {
         } else {
             Outcome::Unchanged
         }
+    }
+
+    /// Watches the engine that this table names, or none any more.
+    fn watch_engine(&mut self, docker: Option<&DockerConfig>) {
+        let drain = &self.proxy.shutdown.drain;
+        self.containers = match (self.containers.take(), docker) {
+            (Some(before), Some(docker)) => Some(before.watch_instead(docker, drain)),
+            (None, Some(docker)) => Some(Containers::watch(docker, drain)),
+            (_, None) => None,
+        };
     }
 
     /// Loads the plugins of a configuration in place of the present ones, or

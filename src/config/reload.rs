@@ -120,7 +120,6 @@ impl Changes {
             ("so_reuseport", *so_reuseport != old.so_reuseport),
             ("status_cache", *status_cache != old.status_cache),
             ("log.format", *log_format != old.log_format),
-            ("docker", *docker != old.docker),
         ];
         let global = [
             ("servers_dir", *servers_dir != old.servers_dir),
@@ -141,6 +140,7 @@ impl Changes {
             ("default_motd", *default_motd != old.default_motd),
             ("rate_limit", *rate_limit != old.rate_limit),
             ("keepalive", *keepalive != old.keepalive),
+            ("docker", *docker != old.docker),
             ("ip_filter", *ip_filter != old.ip_filter),
             ("auth, compression_threshold", *login != old.login),
         ];

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use crate::config::containers::{Container, Judge, Judged, Verdict};
@@ -36,34 +36,56 @@ pub(super) struct Containers {
     /// How many servers the containers are, and how many containers are refused;
     /// `None` until all have been looked at.
     counts: Option<(usize, usize)>,
-    /// Whether these were announced, which is done once.
+    /// Whether these were announced, which is done once for an engine.
     is_announced: bool,
+    /// Whether they are still those of the engine that was watched before.
+    is_of_before: bool,
+    _watching: DropGuard,
 }
 
 impl Containers {
-    /// Begins to watch the engine.
-    pub(super) fn watch(config: &DockerConfig, drain: CancellationToken) -> Self {
+    /// Begins to watch the engine. Ends with the drain, or when it is dropped.
+    pub(super) fn watch(config: &DockerConfig, drain: &CancellationToken) -> Self {
         info!(endpoint = %config.endpoint, "reading containers; until then there are no routes to them");
+        Self::begin(config, Supply::default(), drain)
+    }
+
+    /// Begins to watch another engine, or the same in another way. The routes to
+    /// the containers that are known stay until it has been read.
+    pub(super) fn watch_instead(self, config: &DockerConfig, drain: &CancellationToken) -> Self {
+        info!(endpoint = %config.endpoint, "reading containers; until then their routes stay as they are");
+        let before = self.supply.borrow().clone();
+        Self {
+            is_of_before: true,
+            told: self.told,
+            ..Self::begin(config, before, drain)
+        }
+    }
+
+    fn begin(config: &DockerConfig, before: Supply, drain: &CancellationToken) -> Self {
+        let stop = drain.child_token();
         Self {
             config: config.clone(),
-            supply: docker::start(config, drain),
+            supply: docker::start(config, before, stop.clone()),
             judge: None,
             told: HashMap::new(),
             counts: None,
             is_announced: false,
+            is_of_before: false,
+            _watching: stop.drop_guard(),
         }
     }
 
     /// Completes when other containers are there than before. Cancel safe.
     pub(super) async fn changed(containers: Option<&mut Self>) {
-        let changed = match containers {
-            Some(containers) => containers.supply.changed().await.is_ok(),
-            None => false,
-        };
-        if !changed {
-            // There are none, or the proxy drains.
-            std::future::pending::<()>().await;
+        if let Some(containers) = containers
+            && containers.supply.changed().await.is_ok()
+        {
+            containers.is_of_before = false;
+            return;
         }
+        // There are none, or the proxy drains.
+        std::future::pending::<()>().await;
     }
 
     /// The global file is another one, or its plugins are.
@@ -147,6 +169,9 @@ impl Containers {
         let Some((servers, refused)) = self.counts else {
             return;
         };
+        if self.is_of_before {
+            return;
+        }
         if !std::mem::replace(&mut self.is_announced, true) {
             info!(servers, refused, "containers are read");
             tell_service_manager(&format!(

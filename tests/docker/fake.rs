@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::program::Program;
 use crate::support::engine::{FakeEngine, Whim, container, event, listed};
-use crate::support::{FakeBackend, FakeClient, server, within};
+use crate::support::{FakeBackend, FakeClient, server, within, write_config};
 use crate::{CHANGED, change, is_unknown};
 
 /// A login at this host reaches this backend.
@@ -357,6 +359,36 @@ async fn a_list_that_lags_brings_nobody_back() {
     assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
 }
 
+/// Nor does a list that is older than a container take it away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_list_takes_nobody_away() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
+    let proxy = program.address().await;
+    program.line("containers are read").await;
+    let begin = "/containers/json";
+    let lists = || {
+        let state = engine.state();
+        let lists = state.asked.iter().filter(|path| path.starts_with(begin));
+        lists.count()
+    };
+    let due = Arc::new(Notify::new());
+    let late = Whim::Late(Arc::clone(&due));
+    engine.state().whims.insert(begin.to_owned(), late);
+    let before = lists();
+    engine.asked(begin, before + 1).await;
+    engine.state().whims.clear();
+    engine.run(&container("new", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"new\"]");
+    due.notify_one();
+    // The next one is asked for when that has been taken.
+    engine.asked(begin, before + 2).await;
+    joins(proxy, "new.docker.local", &backend).await;
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
+}
+
 /// Behind an event that cannot be read anything may have happened: all
 /// containers are looked at.
 #[tokio::test(flavor = "multi_thread")]
@@ -586,4 +618,90 @@ async fn a_pool_is_one_server() {
     let (_, changed, removed) = change(&mut program).await;
     // The third is the oldest now, and its word counts.
     assert_eq!((changed, removed), ("[\"games\"]".into(), "[]".into()));
+}
+
+/// `route` and `capabilities` know containers, where they are asked to.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_know_containers() {
+    let backend = FakeBackend::start().await;
+    let mut engine = FakeEngine::start();
+    engine.put(&container(
+        "box",
+        backend.address,
+        &domains("mc.example.com"),
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let file = server("passthrough", "f.example.com", backend.address, "");
+    write_config(folder.path(), &engine.table(""), &[("f", file)]);
+    let ask = async |words: &[&str]| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+            .arg("-c")
+            .arg(folder.path().join("infrarust.toml"))
+            .args(words)
+            .output();
+        let output = within("a command", output).await.unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+        (output.status.code(), out, err)
+    };
+    assert_eq!(ask(&["route", "mc.example.com"]).await.0, Some(1));
+    let route = ["route", "mc.example.com", "--docker"];
+    let (code, out, err) = ask(&route).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains(" box (passthrough), container box\n"), "{out}");
+    let capabilities = ["capabilities", "--docker", "--format", "json"];
+    let (code, out, err) = ask(&capabilities).await;
+    assert_eq!(code, Some(0), "{err}");
+    let out: Value = serde_json::from_str(&out).unwrap();
+    let ids = [0, 1, 2].map(|index| out["servers"][index]["id"].as_str());
+    assert_eq!(ids, [Some("box"), Some("f"), None]);
+
+    engine.end().await;
+    for words in [
+        &route[..],
+        &capabilities,
+        &["route", "f.example.com", "--docker"],
+    ] {
+        let (code, _, err) = ask(words).await;
+        assert_eq!(code, Some(1), "{words:?}");
+        assert!(err.contains("error[docker-engine]"), "{err}");
+    }
+}
+
+/// Another engine, none, and one again: `[docker]` is reloaded like the rest of
+/// the file, and what is known stays until the other engine has been read.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_is_changed_by_a_reload() {
+    let backend = FakeBackend::start().await;
+    let (first, mut second) = (FakeEngine::start(), FakeEngine::absent());
+    first.put(&container("first", backend.address, &[]));
+    second.put(&container("second", backend.address, &[]));
+    let (mut program, proxy) = follow(&first, &[]).await;
+    change(&mut program).await;
+    let reload = async |program: &mut Program, table: &str| {
+        let global = format!("{table}\n[log]\nformat = \"json\"\n");
+        write_config(program.folder.path(), &global, &[]);
+        program.signal(Signal::SIGHUP);
+        let line = program.line("configuration reloaded").await;
+        assert_eq!(line["global"], "[\"docker\"]");
+        line["removed"].clone()
+    };
+    reload(&mut program, &second.table("")).await;
+    joins(proxy, "first.docker.local", &backend).await;
+    // The first one is not listened to any more.
+    first.run(&container("third", backend.address, &[]));
+    second.begin();
+    let read = program.line("containers are read").await;
+    assert_eq!(read["servers"], 1);
+    let (added, _, removed) = change(&mut program).await;
+    assert_eq!(
+        (added, removed),
+        (json!("[\"second\"]"), json!("[\"first\"]"))
+    );
+    joins(proxy, "second.docker.local", &backend).await;
+
+    let removed = reload(&mut program, "").await;
+    assert_eq!(removed, "[\"second\"]");
+    is_unknown(proxy, "second.docker.local").await;
+    reload(&mut program, &first.table("")).await;
+    assert_eq!(change(&mut program).await.0, "[\"first\", \"third\"]");
 }

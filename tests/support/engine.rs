@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixListener;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::within;
@@ -24,6 +24,8 @@ pub enum Whim {
     Say(Vec<u8>),
     /// It answers with this text as JSON.
     Json(String),
+    /// It answers with the truth of the question's time, when it is told to.
+    Late(Arc<Notify>),
 }
 
 #[derive(Default)]
@@ -220,6 +222,10 @@ impl Server {
         let written = match answer {
             Answer::Hang => std::future::pending().await,
             Answer::Bytes(bytes) => stream.write_all(&bytes).await,
+            Answer::Late(bytes, due) => {
+                due.notified().await;
+                stream.write_all(&bytes).await
+            }
             Answer::Events => {
                 let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
                 let mut written = stream.write_all(head.as_bytes()).await;
@@ -244,22 +250,32 @@ impl Server {
             .iter()
             .rev()
             .find(|(begin, _)| path.starts_with(begin.as_str()));
-        match whim.map(|(_, whim)| whim.clone()) {
+        let due = match whim.map(|(_, whim)| whim.clone()) {
             Some(Whim::Hang) => return Answer::Hang,
             Some(Whim::Say(bytes)) => return Answer::Bytes(bytes),
             Some(Whim::Json(text)) => return json_answer("200 OK", &text),
-            None => {}
+            Some(Whim::Late(due)) => Some(due),
+            None => None,
+        };
+        match (state.truth(path), due) {
+            (Answer::Bytes(bytes), Some(due)) => Answer::Late(bytes, due),
+            (truth, _) => truth,
         }
+    }
+}
+
+impl State {
+    fn truth(&self, path: &str) -> Answer {
         if path.starts_with("/events") {
             return Answer::Events;
         }
         if path.starts_with("/containers/json") {
-            let list = state.listed.clone();
-            let list = list.unwrap_or_else(|| state.containers.values().map(listed).collect());
+            let list = self.listed.clone();
+            let list = list.unwrap_or_else(|| self.containers.values().map(listed).collect());
             return json_answer("200 OK", &list.to_string());
         }
         let id = path.split('/').nth(2).unwrap();
-        match state.containers.get(id) {
+        match self.containers.get(id) {
             Some(container) => json_answer("200 OK", &container.to_string()),
             None => json_answer("404 Not Found", "{\"message\":\"no such container\"}"),
         }
@@ -283,6 +299,7 @@ pub fn listed(container: &Value) -> Value {
 enum Answer {
     Hang,
     Bytes(Vec<u8>),
+    Late(Vec<u8>, Arc<Notify>),
     Events,
 }
 

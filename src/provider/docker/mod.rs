@@ -22,17 +22,22 @@ use crate::provider::Supply;
 pub use client::EngineError;
 pub use surroundings::surroundings;
 
-/// Watches the containers of an engine until `drain` is cancelled.
+/// Watches the containers of an engine until `stop` is cancelled. Until they
+/// have been looked at, `before` is what it supplies.
 ///
 /// Never fails: an engine that cannot be reached is asked again and again.
 #[must_use]
-pub fn start(config: &DockerConfig, drain: CancellationToken) -> channel::Receiver<Supply> {
-    let (supply, receiver) = channel::channel(Supply::default());
+pub fn start(
+    config: &DockerConfig,
+    before: Supply,
+    stop: CancellationToken,
+) -> channel::Receiver<Supply> {
+    let (supply, receiver) = channel::channel(before);
     let watch = watch::Watch::new(config, supply);
     tokio::spawn(async move {
         tokio::select! {
             () = watch.run() => {}
-            () = drain.cancelled() => {}
+            () = stop.cancelled() => {}
         }
     });
     receiver

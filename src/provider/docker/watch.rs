@@ -115,7 +115,7 @@ impl Watch {
             } else if self.is_ready() {
                 warn!(endpoint, %error, "the engine is lost; routes to its containers stay as they are");
             } else {
-                warn!(endpoint, %error, "the engine cannot be read; there are no routes to containers yet");
+                warn!(endpoint, %error, "the engine cannot be read; nothing is known of its containers yet");
             }
             sleep(shortened(wait)).await;
             wait = (wait * 2).min(RECONNECT_MAX.max(self.config.reconnect_delay));
