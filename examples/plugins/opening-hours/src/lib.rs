@@ -69,9 +69,13 @@ impl OpeningHours {
 }
 
 fn minute(text: &Spanned<String>) -> Result<u64> {
+    let two_digits = |text: &str| -> Option<u64> {
+        let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { text.parse().ok() } else { None }
+    };
     let parse = || {
         let (hours, minutes) = text.get_ref().split_once(':')?;
-        let (hours, minutes) = (hours.parse::<u64>().ok()?, minutes.parse::<u64>().ok()?);
+        let (hours, minutes) = (two_digits(hours)?, two_digits(minutes)?);
         (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
     };
     parse().ok_or_else(|| Error::at(text.span(), "a time of the day is written as in `14:30`"))
@@ -115,8 +119,10 @@ mod tests {
     /// A time that is none is told where it stands.
     #[test]
     fn mistakes_have_their_place() {
-        let config = "open = '25:00'\nclose = '12:00'\nmessage = ''";
-        let failure = TestHost::<OpeningHours>::start(config).unwrap_err();
-        assert_eq!(&config[failure.span.unwrap()], "'25:00'");
+        for time in ["25:00", "12:60", "1:5", "+5:30", "12", "12:00:00", ""] {
+            let config = format!("open = '{time}'\nclose = '12:00'\nmessage = ''");
+            let failure = TestHost::<OpeningHours>::start(&config).unwrap_err();
+            assert_eq!(&config[failure.span.unwrap()], format!("'{time}'"));
+        }
     }
 }
