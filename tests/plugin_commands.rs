@@ -92,6 +92,8 @@ fn inspect_tells_what_a_plugin_is() {
         shown.ends_with(&format!("\nsha256 = \"{sha}\"\n")),
         "{shown}"
     );
+    // Linkers and C compilers leave their names, too.
+    assert!(!shown.contains("GCC"), "{shown}");
 
     let arguments = ["plugin", "inspect", text(sample()), "--format", "json"];
     let told: Value = serde_json::from_str(&out(&infrarust(folder.path(), &arguments))).unwrap();

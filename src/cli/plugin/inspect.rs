@@ -139,7 +139,7 @@ impl<'a> Inspected<'a> {
         if manifest.has_runtime {
             line("runtime", "brings a tokio runtime of its own");
         }
-        line("compiler", &or_not_told(&self.library.compilers));
+        line("compiler", &self.compilers());
         line("libraries", &or_not_told(&self.library.needed));
         line("glibc", &self.glibc());
 
@@ -159,6 +159,14 @@ impl<'a> Inspected<'a> {
             manifest.name, self.sha256
         );
         text
+    }
+
+    /// The Rust compilers; where none is told, whoever has written their name.
+    fn compilers(&self) -> String {
+        let all = &self.library.compilers;
+        let rust = all.iter().filter(|name| name.starts_with("rustc "));
+        let rust: Vec<String> = rust.cloned().collect();
+        or_not_told(if rust.is_empty() { all } else { &rust })
     }
 
     fn in_mode(&self, mode: Mode) -> String {
