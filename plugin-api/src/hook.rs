@@ -133,7 +133,8 @@ pub trait LoginDecide: Plugin {
 ///
 /// - **When**: every `login.decide` has let the player in; no place was taken
 ///   and no backend connected yet. In every mode. The chosen server's own gates
-///   hold afterwards; nobody is asked to select a second time.
+///   hold afterwards; nobody is asked to select a second time. The player
+///   counts on no server yet, so that logins of one moment see the same counts.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first choice wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
