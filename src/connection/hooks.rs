@@ -185,7 +185,7 @@ impl Routed {
     }
 
     fn address(&self) -> IpAddr {
-        self.endpoints.client.ip()
+        self.origin.client.ip()
     }
 
     /// Asks `handshake.rewrite` for the host that the backend sees instead of

@@ -18,7 +18,6 @@ use crate::config::model::{
 use crate::forward::{Counters, Direction, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
-use crate::proxy_protocol;
 use crate::upstream;
 
 /// Read by a player on a server whose mode cannot run logins yet.
@@ -86,16 +85,14 @@ impl Routed {
         };
         let Self {
             client,
-            endpoints,
-            snapshot,
+            origin,
             opening,
-            server: _,
             place,
+            ..
         } = self;
         Ok(Admitted {
             client,
-            endpoints,
-            snapshot,
+            origin,
             opening,
             server,
             login_start,
@@ -144,13 +141,14 @@ impl Admitted {
 
         let header = config
             .send_proxy_protocol
-            .map(|version| proxy_protocol::build(version, &self.endpoints))
+            .map(|version| self.origin.header(version, self.client.stream()))
+            .transpose()
+            .map_err(Broken::Io)?
             .unwrap_or_default();
         let host_field = self.host_field_for(&config, forwarding, &connected.address);
         let first = self.opening.with_host(&host_field);
         let Self {
             client,
-            snapshot,
             opening,
             server,
             login_start,
@@ -196,12 +194,10 @@ impl Admitted {
             }
         }
         let relay = forwarding.relay;
-        let keepalive = snapshot.proxy.keepalive;
         Ok(Joined {
             client,
             backend,
             server,
-            keepalive,
             counters,
             relay,
             _place: place,
@@ -244,7 +240,7 @@ impl Admitted {
         if let HostForwarding::BungeeGuard(token) = identity {
             properties.push(property("bungeeguard-token", token.reveal()));
         }
-        let mut field = format!("{host}\0{}\0{uuid}", self.endpoints.client.ip());
+        let mut field = format!("{host}\0{}\0{uuid}", self.origin.client.ip());
         if !properties.is_empty() {
             field.push('\0');
             field.push_str(&serde_json::Value::from(properties).to_string());
@@ -306,7 +302,7 @@ impl Joined {
         let session = Relayed {
             client: self.client,
             backend: self.backend,
-            keepalive: self.keepalive,
+            keepalive: proxy.snapshot().proxy.keepalive,
             limits: Limits::from(&self.server.config.timeouts),
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),

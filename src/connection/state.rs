@@ -1,5 +1,7 @@
 //! The evidence: what a connection has proved so far, one type a step.
 
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +11,7 @@ use tokio::net::TcpStream;
 use super::client::{Broken, Client};
 use super::opening::Opening;
 use super::report::{Ending, Refusal, Report};
-use crate::config::model::{Keepalive, Relay, UnknownDomain};
+use crate::config::model::{ProxyVersion, Relay, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
@@ -27,17 +29,52 @@ const PROXY_FULL_TEXT: &str = "The proxy is full. Try again in a moment.";
 /// Read by a player whose virtual host no server claims.
 const UNKNOWN_DOMAIN_TEXT: &str = "No server is known under this address.";
 
+/// Where a connection comes from, and where it went to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The client's address.
+    pub(super) client: SocketAddr,
+    /// Where the client has connected to, if a balancer has told.
+    destination: Option<SocketAddr>,
+}
+
+impl Origin {
+    /// The PROXY header that tells a backend about this `connection`.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say which address of ours it is.
+    pub(super) fn header(
+        &self,
+        version: ProxyVersion,
+        connection: &TcpStream,
+    ) -> io::Result<Vec<u8>> {
+        let destination = match self.destination {
+            Some(told) => told,
+            None => connection.local_addr()?,
+        };
+        let client = self.client;
+        Ok(proxy_protocol::build(
+            version,
+            &Endpoints {
+                client,
+                destination,
+            },
+        ))
+    }
+}
+
 /// A client whose true address is known and let in.
 pub(super) struct Greeted {
     client: Client,
-    endpoints: Endpoints,
+    origin: Origin,
     snapshot: Arc<Snapshot>,
 }
 
 /// A client that has said what it wants.
 pub(super) struct Opened {
     pub(super) client: Client,
-    endpoints: Endpoints,
+    origin: Origin,
     snapshot: Arc<Snapshot>,
     pub(super) opening: Opening,
 }
@@ -45,7 +82,7 @@ pub(super) struct Opened {
 /// A client with a server.
 pub(super) struct Routed {
     pub(super) client: Client,
-    pub(super) endpoints: Endpoints,
+    pub(super) origin: Origin,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) opening: Opening,
     /// `None` is an unknown domain that gets the default MOTD.
@@ -57,8 +94,7 @@ pub(super) struct Routed {
 /// A client with a place on its server.
 pub(super) struct Admitted {
     pub(super) client: Client,
-    pub(super) endpoints: Endpoints,
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) origin: Origin,
     pub(super) opening: Opening,
     pub(super) server: Arc<Server>,
     /// The login start as it came; empty in the protocol before 1.7.
@@ -83,7 +119,6 @@ pub(super) struct Joined {
     pub(super) client: TcpStream,
     pub(super) backend: TcpStream,
     pub(super) server: Arc<Server>,
-    pub(super) keepalive: Keepalive,
     pub(super) counters: Arc<crate::forward::Counters>,
     pub(super) relay: Relay,
     pub(super) _place: Slot,
@@ -100,24 +135,25 @@ pub(super) async fn greet(
     let snapshot = proxy.snapshot();
     let config = &snapshot.proxy;
     let deadline = tokio::time::Instant::now() + config.handshake_timeout;
-    let lost = |error: std::io::Error| Ending::Broken(Broken::Io(error));
     if !socket::LISTENER_TUNES_CONNECTIONS {
-        socket::tune(&stream, &config.keepalive).map_err(lost)?;
+        socket::tune(&stream, &config.keepalive).map_err(Broken::Io)?;
     }
-    let destination = stream.local_addr().map_err(lost)?;
-    let mut endpoints = Endpoints {
+    let mut origin = Origin {
         client: report.client,
-        destination,
+        destination: None,
     };
 
     let mut client = Client::new(stream, deadline);
     if proxy_protocol::expected_from(&config.proxy_protocol_in, report.client.ip()) {
         if let Some(told) = client.proxy_header().await.map_err(Ending::Broken)? {
-            endpoints = told;
+            origin = Origin {
+                client: told.client,
+                destination: Some(told.destination),
+            };
         }
-        report.client = endpoints.client;
+        report.client = origin.client;
     }
-    let address = endpoints.client.ip();
+    let address = origin.client.ip();
     if !config.ip_filter.permits(address) {
         return Err(Ending::Refused(Refusal::IpFilter));
     }
@@ -126,7 +162,7 @@ pub(super) async fn greet(
     }
     Ok(Greeted {
         client,
-        endpoints,
+        origin,
         snapshot,
     })
 }
@@ -137,12 +173,12 @@ impl Greeted {
         let opening = self.client.opening().await.map_err(Ending::Broken)?;
         let Self {
             client,
-            endpoints,
+            origin,
             snapshot,
         } = self;
         Ok(Opened {
             client,
-            endpoints,
+            origin,
             snapshot,
             opening,
         })
@@ -170,7 +206,7 @@ impl Opened {
         report.intent = self.opening.intent();
         report.protocol = self.opening.protocol();
 
-        let address = self.endpoints.client.ip();
+        let address = self.origin.client.ip();
         if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
             return Err(self.refuse(Refusal::RateLimit, Some(RATE_LIMIT_TEXT)).await);
         }
@@ -194,13 +230,13 @@ impl Opened {
         };
         let Self {
             client,
-            endpoints,
+            origin,
             snapshot,
             opening,
         } = self;
         Ok(Routed {
             client,
-            endpoints,
+            origin,
             snapshot,
             opening,
             server: found,

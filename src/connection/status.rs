@@ -26,7 +26,6 @@ use crate::protocol::status::{
 };
 use crate::protocol::text;
 use crate::proxy::Proxy;
-use crate::proxy_protocol;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::{Answer, Form, Key};
 use crate::upstream::{self, Resolver};
@@ -252,7 +251,8 @@ impl Routed {
         // The header names the client that asked first; the answer is for all.
         let mut question = config
             .send_proxy_protocol
-            .map(|version| proxy_protocol::build(version, &self.endpoints))
+            .map(|version| self.origin.header(version, self.client.stream()))
+            .transpose()?
             .unwrap_or_default();
         match (form, &self.opening.first) {
             (Form::Json(protocol), First::LegacyPing(_)) => {
