@@ -1,7 +1,8 @@
 //! What relaying costs, beside an installed HAProxy: the figures of
 //! `docs/performance.md`. `benches/relay.sh` runs it.
 //!
-//! Each relay gets the first core, players and backends the others. What a
+//! Each relay gets as many cores as it has workers, players and backends the
+//! others, or all where none is left. What a
 //! relay costs is read from the kernel (`/proc/<pid>/task/*/schedstat`). The
 //! relays take turns, a fresh process for each measurement, and the tables
 //! show medians and ratios: those hold on other machines, absolute figures
@@ -33,23 +34,25 @@ fn main() {
     }
     let rounds: usize = setting("ROUNDS", 3);
     let seconds: f64 = setting("SECONDS", 2.0);
+    let workers: usize = setting("WORKERS", 1);
     let wanted: String = setting("SCENARIOS", String::new());
 
     let allowed = sched_getaffinity(Pid::this()).unwrap();
     let cores: Vec<_> = (0..CpuSet::count())
         .filter(|core| allowed.is_set(*core).unwrap())
         .collect();
-    if let [relay, others @ ..] = cores.as_slice()
-        && !others.is_empty()
-    {
-        let mut own = CpuSet::new();
-        others.iter().for_each(|core| own.set(*core).unwrap());
-        sched_setaffinity(Pid::this(), &own).unwrap();
-        println!("relays on core {relay}, players and backends on {others:?}");
+    assert!(workers > 0 && workers <= cores.len(), "WORKERS or cores");
+    let (relay, mut others) = cores.split_at(workers);
+    if others.is_empty() {
+        others = &cores;
     }
+    let mut own = CpuSet::new();
+    others.iter().for_each(|core| own.set(*core).unwrap());
+    sched_setaffinity(Pid::this(), &own).unwrap();
+    println!("relays on cores {relay:?}, players and backends on {others:?}");
     let _limit = infrarust::socket::raise_open_files();
 
-    let relays = relays::all(cores[0]);
+    let relays = relays::all(relay);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

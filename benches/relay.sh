@@ -3,6 +3,7 @@
 #
 #   benches/relay.sh                  everything: some five minutes
 #   SCENARIOS=bulk,play ROUNDS=5 SECONDS=3 benches/relay.sh
+#   WORKERS=2 benches/relay.sh        relays with two workers, on two cores
 #
 # Linux, two cores or more, `taskset` (util-linux); `haproxy` to compare with.
 set -eu

@@ -16,7 +16,7 @@ pub struct Relay {
     pub name: &'static str,
     /// Whether the others are compared with it.
     pub is_base: bool,
-    core: usize,
+    cores: Vec<usize>,
     kind: Kind,
 }
 
@@ -29,8 +29,9 @@ enum Kind {
     Haproxy(&'static str, &'static str),
 }
 
-/// All that can run here: HAProxy only where it is installed.
-pub fn all(core: usize) -> Vec<Relay> {
+/// All that can run here, with a worker for each of these cores: HAProxy only
+/// where it is installed.
+pub fn all(cores: &[usize]) -> Vec<Relay> {
     let mut relays = vec![
         (
             "zero_copy (splice)",
@@ -67,7 +68,7 @@ pub fn all(core: usize) -> Vec<Relay> {
     let relay = |(name, kind)| Relay {
         name,
         is_base: matches!(kind, Kind::Haproxy(..)),
-        core,
+        cores: cores.to_vec(),
         kind,
     };
     relays.into_iter().map(relay).collect()
@@ -97,7 +98,9 @@ impl Relay {
             .and_then(|listener| listener.local_addr())
             .unwrap();
         let mut command = Command::new("taskset");
-        command.args(["-c", &self.core.to_string()]);
+        let cores: Vec<String> = self.cores.iter().map(usize::to_string).collect();
+        command.args(["-c", &cores.join(",")]);
+        let workers = cores.len();
         match &self.kind {
             Kind::Infrarust(server) | Kind::WithPlugin(server, _) => {
                 let config = folder.path().join("infrarust.toml");
@@ -109,7 +112,10 @@ impl Relay {
                     ),
                     _ => String::new(),
                 };
-                write(&config, &format!("bind = \"{address}\"\n{plugin}"));
+                write(
+                    &config,
+                    &format!("bind = \"{address}\"\nworker_threads = {workers}\n{plugin}"),
+                );
                 fs::create_dir(folder.path().join("servers")).unwrap();
                 write(
                     &folder.path().join("servers/bench.toml"),
@@ -123,7 +129,7 @@ impl Relay {
                 write(
                     &config,
                     &format!(
-                        "global\n nbthread 1\n maxconn 4000\n {global}\n\
+                        "global\n nbthread {workers}\n maxconn 4000\n {global}\n\
                          defaults\n mode tcp\n {defaults}\n timeout connect 5s\n \
                          timeout client 1h\n timeout server 1h\n\
                          listen bench\n bind {address} backlog 4096\n server s {backend}\n"
