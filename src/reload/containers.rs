@@ -30,6 +30,10 @@ const GONE_REMEMBERED_MAX: usize = 1000;
 pub(super) struct Containers {
     config: DockerConfig,
     supply: watch::Receiver<Supply>,
+    /// What was supplied when [`changed`](Self::changed) completed last. A reload
+    /// of files takes this and nothing newer, so that each change is told as what
+    /// it is.
+    known: Supply,
     judge: Option<Judge>,
     /// What was told of each container.
     told: HashMap<String, u64>,
@@ -54,11 +58,10 @@ impl Containers {
     /// the containers that are known stay until it has been read.
     pub(super) fn watch_instead(self, config: &DockerConfig, drain: &CancellationToken) -> Self {
         info!(endpoint = %config.endpoint, "reading containers; until then their routes stay as they are");
-        let before = self.supply.borrow().clone();
         Self {
             is_of_before: true,
             told: self.told,
-            ..Self::begin(config, before, drain)
+            ..Self::begin(config, self.known, drain)
         }
     }
 
@@ -66,7 +69,8 @@ impl Containers {
         let stop = drain.child_token();
         Self {
             config: config.clone(),
-            supply: docker::start(config, before, stop.clone()),
+            supply: docker::start(config, stop.clone()),
+            known: before,
             judge: None,
             told: HashMap::new(),
             counts: None,
@@ -81,6 +85,7 @@ impl Containers {
         if let Some(containers) = containers
             && containers.supply.changed().await.is_ok()
         {
+            containers.known = containers.supply.borrow_and_update().clone();
             containers.is_of_before = false;
             return;
         }
@@ -100,7 +105,7 @@ impl Containers {
         files: &Config,
         options: impl FnOnce() -> (LoadOptions, GlobalText),
     ) -> Config {
-        let Supply { containers, engine } = self.supply.borrow_and_update().clone();
+        let Supply { containers, engine } = self.known.clone();
         let Some(containers) = containers else {
             return files.clone();
         };

@@ -22,17 +22,12 @@ use crate::provider::Supply;
 pub use client::EngineError;
 pub use surroundings::surroundings;
 
-/// Watches the containers of an engine until `stop` is cancelled. Until they
-/// have been looked at, `before` is what it supplies.
+/// Watches the containers of an engine until `stop` is cancelled.
 ///
 /// Never fails: an engine that cannot be reached is asked again and again.
 #[must_use]
-pub fn start(
-    config: &DockerConfig,
-    before: Supply,
-    stop: CancellationToken,
-) -> channel::Receiver<Supply> {
-    let (supply, receiver) = channel::channel(before);
+pub fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receiver<Supply> {
+    let (supply, receiver) = channel::channel(Supply::default());
     let watch = watch::Watch::new(config, supply);
     tokio::spawn(async move {
         tokio::select! {
