@@ -181,9 +181,8 @@ async fn a_looping_plugin_is_named() {
     }
     let looping = Arc::clone(&bad);
     let looping = tokio::spawn(async move { login(&looping, "Spin").await });
-    let start = Instant::now();
     assert_eq!(text(login(&good, "Wait").await), "waited");
-    assert!(start.elapsed() < Duration::from_millis(400));
+    assert!(!looping.is_finished(), "it held everybody up");
     assert_eq!(looping.await.unwrap(), Ok(()));
     eventually("the watchdog has counted it", || {
         host.states()[0].counts.stalls == 1
