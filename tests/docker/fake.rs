@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -225,6 +224,11 @@ async fn files_do_not_suffer() {
         let engine = FakeEngine::start();
         engine.put(&container("a", backend.address, &domains("mc.example.com")));
         engine.state().whims.insert(path.to_owned(), whim);
+        if path == "/events" {
+            // Else the containers may be known before the stream's end is seen.
+            let list = "/containers/json".to_owned();
+            engine.state().whims.insert(list, Whim::Hang);
+        }
         let servers = [(
             "f",
             server("passthrough", "f.example.com", backend.address, ""),
@@ -434,8 +438,11 @@ async fn a_flood_of_containers_is_borne() {
     )];
     let mut program = Program::start(&engine.table(""), &servers);
     let proxy = program.address().await;
-    engine.asked("/containers/c", 5000).await;
-    joins(proxy, "f.example.com", &backend).await;
+    // Each has its time: a busy machine needs more than one takes.
+    for looks in [2500, 5000, 7500, 9999] {
+        engine.asked("/containers/c", looks).await;
+        joins(proxy, "f.example.com", &backend).await;
+    }
     let line = program.line("containers are read").await;
     assert_eq!(
         (&line["servers"], &line["refused"]),
@@ -444,16 +451,20 @@ async fn a_flood_of_containers_is_borne() {
     change(&mut program).await;
     joins(proxy, "c09990.example.com", &backend).await;
 
-    // One that starts among them is routed as fast as if it were alone.
-    let begin = Instant::now();
+    // One that starts among them costs one look, as if it were alone.
+    let looks = || {
+        let state = engine.state();
+        let looks = state.asked.iter().filter(|path| path.ends_with("/json"));
+        looks.count()
+    };
+    let before = looks();
     engine.run(&container(
         "late",
         backend.address,
         &domains("late.example.com"),
     ));
     assert_eq!(change(&mut program).await.0, "[\"late\"]");
-    let took = begin.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(looks(), before + 1);
     joins(proxy, "late.example.com", &backend).await;
     let rest = rest_of_log(program).await;
     assert_eq!(count(&rest, "the container"), 0, "told twice");
