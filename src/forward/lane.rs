@@ -218,11 +218,17 @@ impl Lane {
                 return self.deliver(destination, counters, tools);
             }
             tools.pipes.put(pipe);
-            if !filled.as_ref().is_err_and(splice::is_unsupported) {
-                return taken(filled).map(drop);
+            if filled.as_ref().is_err_and(splice::is_unsupported) {
+                self.method = Method::Copy;
+            } else {
+                let taken = taken(filled);
+                let found_nothing = matches!(taken, Ok(None) | Err(Stop::EndOfStream));
+                // A read leaves that byte out, and gets on.
+                if !(found_nothing && source.is_at_urgent_byte()) {
+                    return taken.map(drop);
+                }
             }
             self.degrade();
-            self.method = Method::Copy;
         }
         self.take_by_copy(source, destination, counters, tools)
     }

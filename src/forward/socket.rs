@@ -20,6 +20,11 @@ pub(super) trait Socket: AsSystem + Sized {
     /// Runs a call that gives bytes to this socket.
     fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
 
+    /// Whether a byte that TCP marks as urgent is what comes next. splice(2)
+    /// never gets past one: it finds nothing, or an end, where there is more.
+    #[cfg(target_os = "linux")]
+    fn is_at_urgent_byte(&self) -> bool;
+
     /// Reads into a buffer; zero is the end of the stream.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.taking(|socket| (&*SockRef::from(socket)).read(buffer))
@@ -35,6 +40,17 @@ impl Socket for std::net::TcpStream {
     fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         call(self)
     }
+
+    /// Asked only when a socket that was told to be readable was not. Otherwise
+    /// it would be told of again and again, and a worker spin.
+    #[cfg(target_os = "linux")]
+    fn is_at_urgent_byte(&self) -> bool {
+        use std::os::fd::AsRawFd;
+
+        use nix::sys::socket::{MsgFlags, recv};
+        let look = MsgFlags::MSG_OOB | MsgFlags::MSG_PEEK;
+        recv(self.as_raw_fd(), &mut [0], look).is_ok()
+    }
 }
 
 /// The runtime has to hear, or it takes the socket for ready for ever.
@@ -45,6 +61,13 @@ impl Socket for tokio::net::TcpStream {
 
     fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         self.try_io(Interest::WRITABLE, || call(self))
+    }
+
+    /// Not asked: here an empty socket is met after each message. Nobody spins,
+    /// and what is behind such a byte waits until a worker has the session.
+    #[cfg(target_os = "linux")]
+    fn is_at_urgent_byte(&self) -> bool {
+        false
     }
 
     /// A short read proves that nothing more is there: the runtime is told so

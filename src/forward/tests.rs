@@ -891,6 +891,43 @@ mod pipes {
         }
     }
 
+    /// splice(2) never gets past a byte that TCP marks as urgent, and the socket
+    /// stays readable: what follows it is relayed all the same, also at the end.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bytes_behind_an_urgent_one_arrive() {
+        let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
+        let forwarder = reactor
+            .forwarder(Method::of(Relay::Splice))
+            .with_youth(Duration::ZERO);
+        for is_end in [false, true] {
+            let mut running = rig(NO_LIMITS, None)
+                .await
+                .run(&AnyForwarder::Reactor(forwarder.clone()));
+            while forwarder.handed_over() == 0 {
+                tokio::task::yield_now().await;
+            }
+            greet(&mut running).await;
+            SockRef::from(&running.player)
+                .send_out_of_band(b"!")
+                .unwrap();
+            running.player.write_all(LAST_WORDS).await.unwrap();
+            if is_end {
+                running.player.shutdown().await.unwrap();
+                assert_eq!(read_all(&mut running.server).await, LAST_WORDS);
+            } else {
+                let mut heard = vec![0; LAST_WORDS.len()];
+                timeout(PATIENCE, running.server.read_exact(&mut heard))
+                    .await
+                    .unwrap()
+                    .unwrap();
+                assert_eq!(heard, LAST_WORDS);
+                greet(&mut running).await;
+            }
+            drop((running.player, running.server));
+            assert!(outcome(running.relay, &running.counters).await.degraded);
+        }
+    }
+
     /// Says hello both ways.
     async fn greet(running: &mut Running) {
         let mut heard = [0; 5];
