@@ -241,7 +241,7 @@ pub struct Quota {
 pub struct StatusCache {
     /// How long an answer is good; zero switches the cache off.
     pub ttl: Duration,
-    /// How many answers are kept.
+    /// How many answers are kept, of at most 32 KiB each; longer ones count for several.
     pub max_entries: u64,
 }
 

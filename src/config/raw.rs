@@ -130,7 +130,7 @@ keys! {
     RawStatusCache, "`status_cache`" {
         /// How long an answer is good; `"0s"` switches the cache off.
         ttl: TimeOrOff = r#""5s""#;
-        /// How many answers are kept.
+        /// How many answers are kept; one over 32 KiB counts for several.
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
     }
 

@@ -70,8 +70,8 @@ pub(super) enum Dialect {
 ///
 /// # Errors
 ///
-/// When nothing can be said about the backend: it did not answer in time, or
-/// the proxy has no descriptor left to watch it with.
+/// When nothing can be said about the backend: its connection failed, it did
+/// not answer in time, or the proxy has no descriptor left to watch it with.
 pub(super) async fn watch(
     client: &mut TcpStream,
     backend: &mut TcpStream,
@@ -83,15 +83,13 @@ pub(super) async fn watch(
     // the same few bytes again and again until the rest has come.
     let peek: std::net::TcpStream = SockRef::from(&*backend).try_clone()?.into();
     let questions = questions(client, backend, &peek, dialect, counters);
-    match timeout(ANSWER_TIMEOUT, questions).await {
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no answer to the login start within {ANSWER_TIMEOUT:?}"),
-        )),
-        Ok(Ok(watched)) => Ok(watched),
-        // A socket that has failed will tell the relay how, and carries nobody in.
-        Ok(Err(_io)) => Ok(Watched::Good),
-    }
+    let silent = |_| {
+        let text = format!("no answer to the login start within {ANSWER_TIMEOUT:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    };
+    timeout(ANSWER_TIMEOUT, questions)
+        .await
+        .unwrap_or_else(silent)
 }
 
 async fn questions(
@@ -109,10 +107,14 @@ async fn questions(
                     Seen::Question(bytes) => break bytes,
                     Seen::Verdict(watched) => return Ok(watched),
                 },
-                read = client.read(&mut chunk) => match read? {
-                    0 => return Ok(Watched::ClientLeft),
-                    n => {
-                        backend.write_all(&chunk[..n]).await?;
+                read = client.read(&mut chunk) => match read {
+                    Ok(0) | Err(_) => return Ok(Watched::ClientLeft),
+                    Ok(n) => {
+                        if backend.write_all(&chunk[..n]).await.is_err() {
+                            // It takes nothing more. What it said before, the
+                            // relay passes on.
+                            return Ok(Watched::Good);
+                        }
                         counters.add(Direction::Serverbound, n as u64);
                     }
                 },
@@ -120,11 +122,14 @@ async fn questions(
         };
         let mut left = question_bytes;
         while left > 0 {
-            let n = backend.read(&mut chunk[..left.min(CHUNK_BYTES)]).await?;
-            if n == 0 {
-                return Ok(Watched::Good);
+            let n = match backend.read(&mut chunk[..left.min(CHUNK_BYTES)]).await {
+                // Nothing that is said inside a question would be understood.
+                Ok(0) | Err(_) => return Ok(Watched::Good),
+                Ok(n) => n,
+            };
+            if client.write_all(&chunk[..n]).await.is_err() {
+                return Ok(Watched::ClientLeft);
             }
-            client.write_all(&chunk[..n]).await?;
             counters.add(Direction::Clientbound, n as u64);
             left -= n;
         }
@@ -227,6 +232,29 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
         (near.unwrap(), far.unwrap().0)
+    }
+
+    fn reset(socket: TcpStream) {
+        let at_once = Some(Duration::ZERO);
+        SockRef::from(&socket).set_linger(at_once).unwrap();
+    }
+
+    /// A connection that fails before the decision is not relayed: the error is
+    /// told once, and the relay would take it for an orderly end.
+    #[tokio::test]
+    async fn a_failed_connection_is_no_promise_kept() {
+        let (mut client, _player) = connection().await;
+        let (mut backend, server) = connection().await;
+        let counters = Counters::default();
+        reset(server);
+        let watched = watch(&mut client, &mut backend, Dialect::Modern(47), &counters).await;
+        assert_eq!(watched.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+
+        let (mut client, player) = connection().await;
+        let (mut backend, _server) = connection().await;
+        reset(player);
+        let watched = watch(&mut client, &mut backend, Dialect::Modern(47), &counters).await;
+        assert_eq!(watched.unwrap(), Watched::ClientLeft);
     }
 
     /// A backend that hangs is not accused of letting players in.

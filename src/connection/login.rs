@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::client::{self, Broken, Packet};
-use super::guard::{self, Watched};
+use super::guard::{self, Dialect, Watched};
 use super::hooks::deny;
 use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
@@ -160,38 +161,33 @@ impl Admitted {
         let mut backend = connected.stream;
 
         let replay = [&header, first.as_ref(), &login_start, &pipelined].concat();
-        if let Err(error) = backend.write_all(&replay).await {
-            drop(slot);
-            let text = opening.refusal(&config.disconnect_message);
-            client::send_off(client, &text).await;
-            return Err(Ending::BackendFailed(error));
-        }
-        counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
-
-        if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
-            // In a box: its buffers are room that other modes need not carry about.
-            let watch = Box::pin(guard::watch(
-                &mut client,
-                &mut backend,
-                opening.dialect(),
-                &counters,
-            ));
-            match watch.await {
-                Ok(Watched::Good) => {}
-                Ok(Watched::ClientLeft) => return Err(Ending::ClientLeft),
-                Ok(Watched::Broken(promise)) => {
-                    drop((backend, slot));
-                    let text = opening.refusal(NOT_AUTHENTICATED_TEXT);
-                    client::send_off(client, &text).await;
-                    return Err(Ending::NotAuthenticated(promise));
-                }
-                Err(error) => {
-                    drop((backend, slot));
-                    let text = opening.refusal(&server.config.disconnect_message);
-                    client::send_off(client, &text).await;
-                    return Err(Ending::BackendFailed(error));
-                }
+        let begun = async {
+            let sent = backend.write_all(&replay).await;
+            sent.map_err(Ending::BackendFailed)?;
+            counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
+            if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
+                // In a box: its buffers are room that other modes need not carry about.
+                Box::pin(promise_kept(
+                    &mut client,
+                    &mut backend,
+                    opening.dialect(),
+                    &counters,
+                ))
+                .await?;
             }
+            Ok(())
+        };
+        if let Err(ending) = begun.await {
+            // The place is free while the player reads.
+            drop((backend, slot));
+            let text = match &ending {
+                // There is nobody to read it.
+                Ending::ClientLeft => return Err(ending),
+                Ending::NotAuthenticated(_) => NOT_AUTHENTICATED_TEXT,
+                _ => &config.disconnect_message,
+            };
+            client::send_off(client, &opening.refusal(text)).await;
+            return Err(ending);
         }
         let relay = forwarding.relay;
         Ok(Joined {
@@ -250,6 +246,21 @@ impl Admitted {
 
     async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
         state::refuse(self.client, &self.opening, refusal, Some(text)).await
+    }
+}
+
+/// Whether a `server_only` backend has shown that it authenticates.
+async fn promise_kept(
+    client: &mut TcpStream,
+    backend: &mut TcpStream,
+    dialect: Dialect,
+    counters: &Counters,
+) -> Result<(), Ending> {
+    match guard::watch(client, backend, dialect, counters).await {
+        Ok(Watched::Good) => Ok(()),
+        Ok(Watched::ClientLeft) => Err(Ending::ClientLeft),
+        Ok(Watched::Broken(promise)) => Err(Ending::NotAuthenticated(promise)),
+        Err(error) => Err(Ending::BackendFailed(error)),
     }
 }
 

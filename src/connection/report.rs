@@ -276,7 +276,7 @@ impl Report {
             Ending::Broken(error) => error.to_string(),
             Ending::StatusAnswered => "status answered".to_owned(),
             Ending::Evicted => "made room for a newer connection".to_owned(),
-            Ending::ClientLeft => "the client left while a backend was dialled".to_owned(),
+            Ending::ClientLeft => "the client left before it was let in".to_owned(),
             _ => "stopped".to_owned(),
         };
         debug!(

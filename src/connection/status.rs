@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
@@ -84,7 +84,10 @@ impl Routed {
                 .map_err(|error| Broken::Packet(error.to_string()))?
             {
                 StatusPacket::Request => {
+                    let asked = Instant::now();
                     let answer = self.answer_json(protocol, proxy, report).await?;
+                    // The rest of the conversation has its whole time.
+                    self.client.prolong(asked.elapsed());
                     self.client.send(&answer).await?;
                     answered = true;
                 }

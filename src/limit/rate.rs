@@ -49,7 +49,12 @@ impl RateLimiter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let due = shard.get(&client).copied().unwrap_or(now).max(now);
-        if due - now > quota.window.saturating_sub(step) {
+        // Later than this quota can put it: it was another one's, before a reload.
+        let latest = now + quota.window;
+        if due > latest {
+            shard.put(client, latest);
+        }
+        if due.min(latest) - now > quota.window.saturating_sub(step) {
             return false;
         }
         shard.put(client, due + step);
@@ -98,6 +103,25 @@ mod tests {
         assert!(
             limiter.allows(client(2), QUOTA, start),
             "another client is not concerned"
+        );
+    }
+
+    /// Whom a longer window has shut out, a shorter one lets in as soon as it
+    /// lets in anybody who has used it up.
+    #[test]
+    fn a_new_quota_counts_at_once() {
+        let limiter = RateLimiter::default();
+        let start = Instant::now();
+        let hour = Quota {
+            window: Duration::from_secs(3600),
+            ..QUOTA
+        };
+        while limiter.allows(client(1), hour, start) {}
+        let at = |seconds| limiter.allows(client(1), QUOTA, start + Duration::from_secs(seconds));
+        assert_eq!([at(0), at(3), at(3), at(6)], [false, true, false, true]);
+        assert_eq!(
+            [at(100), at(100), at(100), at(100)],
+            [true, true, true, false]
         );
     }
 

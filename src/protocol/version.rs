@@ -2,10 +2,6 @@
 //!
 //! The game version that brought each number is its source.
 
-/// 1.7.2, the first with the framing of today.
-pub const V1_7_2: i32 = 4;
-/// 1.7.6: player ids with dashes.
-pub const V1_7_6: i32 = 5;
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub const V1_8: i32 = 47;
 /// 1.13: plugin requests during login.

@@ -1,6 +1,7 @@
 //! Status pings: relayed, cached, laid over, and answered alone.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
@@ -91,6 +92,33 @@ async fn the_online_motd_is_laid_over() {
     assert_eq!(answer["players"]["max"], 99);
     assert_eq!(answer["players"]["online"], 3);
     assert_eq!(answer["version"]["name"], "any");
+}
+
+/// A backend that thinks for longer than clients may take for their handshake
+/// uses up none of their time: the ping that follows the answer is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_backend_takes_none_of_the_clients_time() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start(
+        "handshake_timeout = \"500ms\"",
+        &[(
+            "a",
+            server("passthrough", "play.example.com", backend.address, ""),
+        )],
+    );
+    let mut client = FakeClient::connect(proxy.address()).await;
+    let hello = handshake(47, "play.example.com", 25565, 1);
+    client.send(&[hello, frame(0, &[])].concat()).await;
+    let (mut peer, _) = backend.accept_hello().await;
+    // The time is the subject: it passes the client's own.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    FakeBackend::answer_status(&mut peer, ANSWER).await;
+    let (_, body) = client.frame().await;
+    assert!(string_in(&body).contains("hello"));
+    // A client pings when it has read the answer.
+    let ping = frame(1, &7_u64.to_be_bytes());
+    client.send(&ping).await;
+    assert_eq!(client.bytes(ping.len()).await, ping);
 }
 
 /// When no backend answers, the server's own MOTD speaks, then the default
@@ -231,7 +259,7 @@ async fn the_client_closes_first() {
         client.send(&ping).await;
         assert_eq!(client.bytes(ping.len()).await, ping);
         if !stays {
-            let quiet = std::time::Duration::from_millis(200);
+            let quiet = Duration::from_millis(200);
             let end = tokio::time::timeout(quiet, client.stream.readable()).await;
             assert!(end.is_err(), "the proxy was first");
             client.stream.shutdown().await.unwrap();

@@ -284,8 +284,7 @@ impl FakeBackend {
         (peer, hello)
     }
 
-    /// The next connection, with handshake and login start read; says that it
-    /// authenticates if asked to, so that `server_only` lets the session go on.
+    /// The next connection, with handshake and login start read.
     pub async fn accept_login(&self) -> (Peer, Hello, Vec<u8>) {
         let (mut peer, hello) = self.accept_hello().await;
         let (id, login) = peer.frame().await;

@@ -34,7 +34,7 @@ const RATE_STATUS: u32 = 100;
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// How long a status answer is good, as Infrarust v2.
 const STATUS_TTL: Duration = Duration::from_secs(5);
-/// How many answers are kept, as Infrarust v2: at 32 KiB each at most 32 MiB.
+/// How many answers are kept, as Infrarust v2: at most 32 MiB of packets.
 const STATUS_ENTRIES: u64 = 1000;
 
 /// The value of a key or its default; `None` when it is written badly.
