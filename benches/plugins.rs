@@ -66,6 +66,7 @@ mod linux {
             on_failure: None,
             deadline: None,
             judged: None,
+            content: None,
             document: Document(document.into()),
             config_path: Vec::new(),
         }

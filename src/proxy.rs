@@ -114,11 +114,18 @@ impl Proxy {
 
     /// Lets the plugins end, and waits until they have. Connections that still
     /// run keep theirs.
-    pub(crate) async fn end_plugins(&self) {
-        // Nothing is loaded, so nothing can go wrong, and nobody is waited for.
-        let _ = self.plugins.reload(Vec::new(), None);
-        self.replace(self.snapshot().config());
-        self.plugins.ended().await;
+    pub(crate) async fn end_plugins(self: &Arc<Self>) {
+        let proxy = Arc::clone(self);
+        // A reload that still runs may wait for a plugin: not on this thread,
+        // whose own patience has an end.
+        let unload = move || {
+            // Nothing is loaded, so nothing can go wrong.
+            let _ = proxy.plugins.reload(Vec::new(), None);
+            proxy.replace(proxy.snapshot().config());
+        };
+        if tokio::task::spawn_blocking(unload).await.is_ok() {
+            self.plugins.ended().await;
+        }
     }
 
     /// Puts a new snapshot into force, with the plugins that are loaded.

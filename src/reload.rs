@@ -23,8 +23,9 @@ use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::{Diagnostic, words};
 use crate::plugin::Reloaded;
 #[cfg(unix)]
-use crate::plugin::{Spec, probe::ProbeErrorKind, trial};
+use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
+#[cfg(not(unix))]
 use crate::server;
 
 /// How often a folder that cannot be watched is looked for again: it may just
@@ -364,41 +365,21 @@ impl Reloader {
     ) -> Result<Reloaded, Vec<Diagnostic>> {
         #[cfg(unix)]
         {
-            let failed = self.try_plugins(next, anew.clone()).await;
-            if !failed.is_empty() {
-                return Err(failed.iter().map(|one| one.diagnostic(loaded)).collect());
+            let proxy = Arc::clone(&self.proxy);
+            let specs = next.plugins.iter().map(|plugin| Spec::from(&**plugin));
+            let specs: Vec<Spec> = specs.collect();
+            let reload = move || trial::reload(&proxy.plugins, specs, anew.as_deref());
+            match tokio::task::spawn_blocking(reload).await {
+                Ok(reloaded) => reloaded.map_err(|refused| refused.diagnostics(loaded)),
+                // A plugin's own panics are caught: this is one of ours.
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             }
         }
-        let problems = match server::load_plugins(&self.proxy, next, anew).await {
-            Ok(reloaded) => return Ok(reloaded),
-            Err(problems) => problems,
-        };
-        Err(problems.iter().map(|one| one.diagnostic(loaded)).collect())
-    }
-
-    /// Tries each plugin that is to be loaded in a process of its own: what ends
-    /// that process would end this one, with all its players.
-    #[cfg(unix)]
-    async fn try_plugins(&self, next: &Config, anew: Option<String>) -> Vec<trial::Failed> {
-        let proxy = Arc::clone(&self.proxy);
-        let specs = next.plugins.iter().map(|plugin| Spec::from(&**plugin));
-        let specs: Vec<Spec> = specs.collect();
-        let data_dir = next.proxy.plugins_dir.clone();
-        let tried = tokio::task::spawn_blocking(move || {
-            let specs = proxy.plugins.to_load(specs, anew.as_deref());
-            trial::try_out(specs, &data_dir)
-        });
-        let failed = match tried.await {
-            Ok(failed) => failed,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let (untried, failed): (Vec<_>, Vec<_>) = failed
-            .into_iter()
-            .partition(|one| matches!(one.error.kind, ProbeErrorKind::Child(_)));
-        for one in untried {
-            warn!(plugin = one.id, error = %one.error, "plugin `{}` is loaded untried", one.id);
+        #[cfg(not(unix))]
+        match server::load_plugins(&self.proxy, next, anew).await {
+            Ok(reloaded) => Ok(reloaded),
+            Err(problems) => Err(problems.iter().map(|one| one.diagnostic(loaded)).collect()),
         }
-        failed
     }
 }
 

@@ -255,6 +255,13 @@ fn crashes_are_told_in_words() {
         "what it answered before is known"
     );
 
+    let other = Request {
+        content: Some([7; 32]),
+        ..request("tag = 'a'")
+    };
+    let other = probe(Path::new(PROGRAM), &other, PATIENCE).unwrap_err();
+    assert_eq!(other.to_string(), "its file changed while it was loaded");
+
     let begin = Instant::now();
     let hanging = tried("tag = 'a'\nstart = 'hang'", Duration::from_millis(500)).unwrap_err();
     assert_eq!(

@@ -95,6 +95,7 @@ fn spec(id: &str, file: &Path, config: &str) -> Spec {
         on_failure: None,
         deadline: Some(Duration::from_millis(300)),
         judged: None,
+        content: None,
         document: Document(config.into()),
         config_path: Vec::new(),
     }
@@ -495,6 +496,24 @@ async fn generations_replace_each_other() {
         "the refused one was loaded too"
     );
     assert_eq!(login(&lobby(&host), "Steve").await, Ok(()));
+}
+
+/// What was tried is what is loaded: another content is refused, and not loaded
+/// at all.
+#[tokio::test]
+async fn another_content_than_the_tried_one_is_refused() {
+    let tried = |content: &[u8]| Spec {
+        content: Some(infrarust::config::plugin_file::sha256(content)),
+        ..spec("a", sample(), "tag = 'a'")
+    };
+    let problem = refused(tried(b"another build"));
+    assert!(matches!(problem.kind, ProblemKind::Changed), "{problem}");
+    let (host, _folder) = load(vec![tried(&std::fs::read(sample()).unwrap())]);
+    assert_eq!(host.states()[0].generation, 1);
+    // It is no setting: the same plugin goes on without it.
+    host.reload(vec![spec("a", sample(), "tag = 'a'")], None)
+        .unwrap();
+    assert_eq!(host.states()[0].generation, 1);
 }
 
 /// A file that is overwritten under a loaded plugin changes nothing, and one

@@ -43,7 +43,8 @@ fn try_plugins(loaded: &mut Loaded) {
         return;
     };
     let specs = config.plugins.iter().map(|plugin| Spec::from(&**plugin));
-    let failed = trial::try_out(specs, &config.proxy.plugins_dir);
+    let specs: Vec<Spec> = specs.collect();
+    let failed = trial::try_out(&specs, &config.proxy.plugins_dir);
     let problems = failed.iter().map(|failed| failed.diagnostic(loaded));
     loaded.report(problems.collect());
 }

@@ -12,7 +12,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::config::Loaded as Configuration;
 use crate::config::model::Document;
+use crate::config::plugin_file::Sha;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
@@ -66,6 +67,8 @@ pub struct Request {
     pub document: String,
     /// The keys that lead to its table, as in [`Spec::config_path`].
     pub config_path: Vec<String>,
+    /// The SHA-256 of the content that is meant, as in [`Spec::content`].
+    pub content: Option<Sha>,
     /// Whether its hooks are asked; otherwise it only starts and ends.
     pub fire: bool,
     /// The folder in which plugins have their data. `None`: an empty one, which
@@ -98,6 +101,14 @@ impl Findings {
     pub fn is_good(&self) -> bool {
         let answered = |fired: &Fired| matches!(fired.answer, Answer::Said(_));
         self.ended.is_some() && self.troubles.is_empty() && self.fired.iter().all(answered)
+    }
+
+    /// The last line that it printed, as the end of a sentence: often the reason.
+    fn last_words(&self) -> String {
+        let mut lines = self.printed.lines().rev();
+        let last = lines.find(|line| !line.trim().is_empty());
+        let line = last.map(|line| format!("; it printed last: {}", quoted(line.trim())));
+        line.unwrap_or_default()
     }
 }
 
@@ -192,7 +203,8 @@ pub enum ProbeErrorKind {
         /// Which.
         step: Step,
     },
-    /// The child could not be run.
+    /// The child could not be run, or ended before it had the plugin: this says
+    /// nothing about the plugin.
     Child(String),
 }
 
@@ -249,7 +261,7 @@ impl ProbeError {
             ProbeErrorKind::Refused(problem) => problem.clone(),
             kind => ProblemText {
                 code: Code::PluginStart,
-                text: kind.to_string(),
+                text: format!("{kind}{}", self.findings.last_words()),
                 help: kind.help(),
                 place: None,
             },
@@ -280,14 +292,14 @@ enum Event {
 // ---------------------------------------------------------------- the parent
 
 /// The file of this very program, also where an upgrade has put another in its
-/// place.
+/// place. It is not looked for under its name, where another may lie: without
+/// `/proc` there is none.
 #[must_use]
 pub fn own_program() -> PathBuf {
-    let own = Path::new("/proc/self/exe");
-    if own.exists() {
-        return own.to_owned();
+    if cfg!(target_os = "linux") {
+        return "/proc/self/exe".into();
     }
-    std::env::current_exe().unwrap_or_else(|_| "infrarust".into())
+    std::env::current_exe().unwrap_or_default()
 }
 
 /// Tries a plugin in a child of `program`, which is this program's own file.
@@ -341,8 +353,14 @@ fn try_out(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
+        .process_group(0)
         .spawn();
-    let mut child = Killed(child.map_err(|error| child_error("no process for it", &error))?);
+    let no_process = |error| {
+        let what = format!("no process for it (`{}`)", program.display());
+        child_error(&what, &error)
+    };
+    let mut child = Killed(child.map_err(no_process)?);
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (
         child.0.stdin.take(),
         child.0.stdout.take(),
@@ -367,14 +385,19 @@ fn follow(
     patience: Duration,
     findings: &mut Findings,
 ) -> Result<(), ProbeErrorKind> {
-    let mut step = Step::Start;
+    // `None` until the child has said that it comes to the plugin.
+    let mut step = None;
     let mut refused = None;
     let mut deadline = Instant::now() + patience;
+    let too_slow = |step: Option<Step>| match step {
+        Some(step) => ProbeErrorKind::TooSlow { patience, step },
+        None => ProbeErrorKind::Child("its process does not come to it".to_owned()),
+    };
     loop {
         let event = events.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         match event {
             Ok(Event::Begin(next)) => {
-                step = next;
+                step = Some(next);
                 deadline = Instant::now() + patience;
             }
             Ok(Event::Log(line)) if findings.log.len() < LOG_LINES_MAX => findings.log.push(line),
@@ -398,9 +421,7 @@ fn follow(
             Ok(Event::Fired(fired)) => findings.fired.push(fired),
             Ok(Event::Trouble(trouble)) => findings.troubles.push(trouble),
             Ok(Event::Ended(took)) => findings.ended = Some(took),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                return Err(ProbeErrorKind::TooSlow { patience, step });
-            }
+            Err(mpsc::RecvTimeoutError::Timeout) => return Err(too_slow(step)),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -408,17 +429,21 @@ fn follow(
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) if Instant::now() < deadline => std::thread::sleep(EXIT_CHECK),
-            Ok(None) => return Err(ProbeErrorKind::TooSlow { patience, step }),
+            Ok(None) => return Err(too_slow(step)),
             Err(error) => return Err(ProbeErrorKind::Child(error.to_string())),
         }
     };
-    match refused {
-        Some(problem) => Err(ProbeErrorKind::Refused(problem)),
-        None if status.success() && step == Step::Exit => Ok(()),
-        None => Err(ProbeErrorKind::Crashed {
+    match (refused, step) {
+        (Some(problem), _) => Err(ProbeErrorKind::Refused(problem)),
+        (None, Some(Step::Exit)) if status.success() => Ok(()),
+        (None, Some(step)) => Err(ProbeErrorKind::Crashed {
             how: how_it_ended(status),
             step,
         }),
+        (None, None) => {
+            let why = format!("its process ended before it came to it ({status})");
+            Err(ProbeErrorKind::Child(why))
+        }
     }
 }
 
@@ -541,6 +566,9 @@ impl Drop for Scratch {
 ///
 /// When the request cannot be read, or the log cannot be started.
 pub fn serve() -> anyhow::Result<()> {
+    // A child whose proxy is gone would go on, for ever if the plugin hangs.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     let tell = Teller::new()?;
     let request: Request = serde_json::from_reader(io::stdin().lock())?;
     // A crash is expected here, and nobody wants its memory on the disk.
@@ -577,6 +605,7 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
         on_failure: None,
         deadline: None,
         judged: None,
+        content: request.content,
         document: Document(request.document.as_str().into()),
         config_path: request.config_path.clone(),
     };
@@ -869,11 +898,11 @@ mod tests {
         };
         assert_eq!(
             try_program("/bin/false"),
-            "it ended the process with exit code 1 while it started"
+            "it could not be tried: its process ended before it came to it (exit status: 1)"
         );
         assert_eq!(
             try_program("/bin/true"),
-            "it ended the process with exit code 0 while it started"
+            "it could not be tried: its process ended before it came to it (exit status: 0)"
         );
         // It takes the arguments for names of files, and complains.
         let patience = Duration::from_secs(20);
@@ -881,7 +910,7 @@ mod tests {
         assert!(listing.findings.printed.contains("probe"), "{listing:?}");
         let missing = try_program("/nowhere");
         assert!(
-            missing.starts_with("it could not be tried: no process for it"),
+            missing.starts_with("it could not be tried: no process for it (`/nowhere`): "),
             "{missing}"
         );
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::image::ImageError;
-use super::registry::{CREATE_TIME_MAX, GENERATIONS_MAX};
+use super::registry::{CREATE_TIME_MAX, GENERATIONS_MAX, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::{Code, Diagnostic, Place, words};
 
@@ -94,6 +94,12 @@ impl ProblemKind {
 }
 
 impl Problem {
+    /// What is wrong with the plugin that was to be loaded from `spec`.
+    pub(super) fn of(spec: &Spec, kind: ProblemKind) -> Self {
+        let (plugin, file) = (spec.id.clone(), spec.file.clone());
+        Self { plugin, file, kind }
+    }
+
     /// The problem at its place in the global file.
     #[must_use]
     pub fn diagnostic(&self, loaded: &Loaded) -> Diagnostic {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -52,6 +54,9 @@ pub struct Spec {
     /// The manifest that was held against the servers; the file must still
     /// have it. `None` where none was.
     pub judged: Option<Manifest>,
+    /// The SHA-256 of the content that was tried; the file must still have it.
+    /// `None` where none was.
+    pub content: Option<Sha>,
     /// The TOML document with its own table. Places of its errors are bytes of
     /// this document.
     pub document: Document,
@@ -69,6 +74,7 @@ impl From<&PluginConfig> for Spec {
             on_failure: config.on_failure,
             deadline: config.deadline,
             judged: Some(config.manifest.clone()),
+            content: None,
             document: config.document.clone(),
             config_path: vec!["plugins".to_owned(), config.id.clone(), "config".to_owned()],
         }
@@ -81,8 +87,9 @@ impl Spec {
     fn means_the_same(&self, other: &Spec) -> bool {
         let rest = |spec: &Spec| Spec {
             document: Document::default(),
-            // It belongs to the file, which is compared as a whole.
+            // They belong to the file, which is compared as a whole.
             judged: None,
+            content: None,
             ..spec.clone()
         };
         let is_equal = self.document == other.document
@@ -214,6 +221,27 @@ pub struct PluginHost {
     ending: TaskTracker,
 }
 
+/// What is to be done for a plugin of a new configuration.
+enum Wanted {
+    /// Nothing: this one goes on.
+    Present(Arc<Generation>),
+    /// These bytes are to be loaded, whose SHA-256 this is.
+    New(Box<Judged>, Sha),
+}
+
+/// Those generations that may go on for `spec`: none when it is to be loaded anew.
+fn present_for<'a>(
+    present: &'a [Arc<Generation>],
+    spec: &Spec,
+    anew: Option<&str>,
+) -> &'a [Arc<Generation>] {
+    if anew == Some(spec.id.as_str()) {
+        &[]
+    } else {
+        present
+    }
+}
+
 #[derive(Debug)]
 struct History {
     loads: u32,
@@ -271,15 +299,9 @@ impl PluginHost {
         let mut next = Vec::new();
         let mut problems = Vec::new();
         for spec in specs {
-            let (plugin, file) = (spec.id.clone(), spec.file.clone());
-            let present = if anew == Some(plugin.as_str()) {
-                &[][..]
-            } else {
-                &present[..]
-            };
-            match self.generation(spec, present) {
+            match self.generation(&spec, present_for(&present, &spec, anew)) {
                 Ok(generation) => next.push(generation),
-                Err(kind) => problems.push(Problem { plugin, file, kind }),
+                Err(kind) => problems.push(Problem::of(&spec, kind)),
             }
         }
         if !problems.is_empty() {
@@ -301,19 +323,36 @@ impl PluginHost {
         Ok(reloaded)
     }
 
-    /// Those of `specs` that a [`reload`](Self::reload) would load, as far as
-    /// their files can be read.
+    /// Those of `specs` that a [`reload`](Self::reload) would load, and what
+    /// keeps others from that already now. From here on each of `specs` is tied
+    /// to the content that its file has.
+    #[cfg(unix)]
     #[must_use]
-    pub(crate) fn to_load(&self, specs: Vec<Spec>, anew: Option<&str>) -> Vec<Spec> {
-        let present = self.current.load();
-        let is_new = |spec: &Spec| {
-            let Ok(judged) = plugin_file::judge(&spec.file, spec.sha256) else {
-                return false;
-            };
-            let sha256 = plugin_file::sha256(&judged.bytes);
-            anew == Some(&spec.id) || !present.iter().any(|old| old.is_of(&sha256, spec))
-        };
-        specs.into_iter().filter(is_new).collect()
+    pub(crate) fn to_load(
+        &self,
+        specs: &mut [Spec],
+        anew: Option<&str>,
+    ) -> (Vec<Spec>, Vec<Problem>) {
+        let present = self.current.load_full();
+        let (mut new, mut problems) = (Vec::new(), Vec::new());
+        for spec in specs {
+            match self.wanted(spec, present_for(&present, spec, anew)) {
+                Ok(Wanted::Present(old)) => spec.content = Some(old.sha256),
+                Ok(Wanted::New(_, sha256)) => {
+                    spec.content = Some(sha256);
+                    new.push(spec.clone());
+                }
+                Err(kind) => problems.push(Problem::of(spec, kind)),
+            }
+        }
+        (new, problems)
+    }
+
+    /// The folder in which each plugin has its own.
+    #[cfg(unix)]
+    #[must_use]
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.environment.data_dir
     }
 
     /// The hooks of these plugins on a server with `mode`, in this order. Those
@@ -388,39 +427,49 @@ impl PluginHost {
 
     fn generation(
         &self,
-        spec: Spec,
+        spec: &Spec,
         present: &[Arc<Generation>],
     ) -> Result<Arc<Generation>, ProblemKind> {
+        let (judged, sha256) = match self.wanted(spec, present)? {
+            Wanted::Present(old) => return Ok(old),
+            Wanted::New(judged, sha256) => (*judged, sha256),
+        };
+        let (number, metrics) = self.count_load(&spec.id);
+        self.make(spec.clone(), judged, sha256, number, metrics)
+            .map(Arc::new)
+    }
+
+    /// What is to be done for a plugin, as far as can be told without running it.
+    fn wanted(&self, spec: &Spec, present: &[Arc<Generation>]) -> Result<Wanted, ProblemKind> {
         let judged = plugin_file::judge(&spec.file, spec.sha256).map_err(ImageError::from)?;
-        if spec
-            .judged
-            .as_ref()
-            .is_some_and(|before| *before != judged.manifest)
+        let sha256 = plugin_file::sha256(&judged.bytes);
+        let is_other = |before: &Manifest| *before != judged.manifest;
+        if spec.judged.as_ref().is_some_and(is_other)
+            || spec.content.is_some_and(|before| before != sha256)
         {
             return Err(ProblemKind::Changed);
         }
-        let sha256 = plugin_file::sha256(&judged.bytes);
-        if let Some(old) = present.iter().find(|old| old.is_of(&sha256, &spec)) {
-            return Ok(Arc::clone(old));
+        if let Some(old) = present.iter().find(|old| old.is_of(&sha256, spec)) {
+            return Ok(Wanted::Present(Arc::clone(old)));
         }
-        let (number, metrics) = self.count_load(&spec.id)?;
-        self.make(spec, judged, sha256, number, metrics)
-            .map(Arc::new)
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let loads = history.get(&spec.id).map_or(0, |history| history.loads);
+        if loads >= GENERATIONS_MAX {
+            return Err(ProblemKind::TooManyGenerations);
+        }
+        Ok(Wanted::New(Box::new(judged), sha256))
     }
 
     /// The number of the next generation of a plugin, and the metrics that
     /// outlive all of them.
-    fn count_load(&self, id: &str) -> Result<(u32, Arc<Metrics>), ProblemKind> {
+    fn count_load(&self, id: &str) -> (u32, Arc<Metrics>) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let history = history.entry(id.to_owned()).or_insert_with(|| History {
             loads: 0,
             metrics: Arc::new(Metrics::new()),
         });
-        if history.loads >= GENERATIONS_MAX {
-            return Err(ProblemKind::TooManyGenerations);
-        }
         history.loads += 1;
-        Ok((history.loads, Arc::clone(&history.metrics)))
+        (history.loads, Arc::clone(&history.metrics))
     }
 
     fn make(
@@ -437,7 +486,7 @@ impl PluginHost {
         drop(bytes);
         let image: &'static Image = Box::leak(Box::new(ffi::open(sealed, &manifest)?));
         let health = Arc::new(Health::new(&spec.id));
-        let token = Token::new(&health);
+        let token = Token::new(&health, &self.environment.runtime);
         let services: &'static Services = Box::leak(Box::new(Services {
             health: Arc::clone(&health),
             token,
@@ -520,6 +569,7 @@ mod tests {
             on_failure: None,
             deadline: None,
             judged: None,
+            content: None,
             document: Document(document.into()),
             config_path: vec!["a".to_owned()],
         };

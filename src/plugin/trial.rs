@@ -3,16 +3,20 @@
 //! nothing.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use super::Spec;
-use super::probe::{ProbeError, Request, own_program, probe};
+use super::probe::{ProbeError, ProbeErrorKind, Request, own_program, probe};
+use super::{PluginHost, Problem, Reloaded, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::Diagnostic;
 
 /// How long each step of a plugin may take: more than the 30 s that the host
 /// gives to its start, which then has the better words.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Plugins that are tried at once. Nearly all of the time goes into one that
+/// waits for something, and a process takes some 10 MiB.
+const AT_ONCE_MAX: usize = 4;
 
 /// A plugin that has not passed.
 #[derive(Debug)]
@@ -31,30 +35,135 @@ impl Failed {
     pub(crate) fn diagnostic(&self, loaded: &Loaded) -> Diagnostic {
         self.error.diagnostic(&self.id, &self.file, loaded)
     }
+
+    /// Whether there was no trial, so that nothing is said about the plugin.
+    fn is_untried(&self) -> bool {
+        matches!(self.error.kind, ProbeErrorKind::Child(_))
+    }
 }
 
-/// Tries these plugins, one after another, and returns those that do not start
-/// or end. They see their own data folders in `data_dir`, since what is in there
+/// Tries these plugins, and returns those that do not start or end, in their
+/// order. They see their own data folders in `data_dir`, since what is in there
 /// may decide. Waits for them: not for a worker.
 #[must_use]
-pub(crate) fn try_out(specs: impl IntoIterator<Item = Spec>, data_dir: &Path) -> Vec<Failed> {
-    let program = own_program();
-    let tried = specs.into_iter().filter_map(|spec| {
+pub(crate) fn try_out(specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
+    try_with(&own_program(), specs, data_dir)
+}
+
+fn try_with(program: &Path, specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
+    let try_one = |spec: &Spec| {
         let request = Request {
             id: spec.id.clone(),
             file: spec.file.clone(),
             document: spec.document.0.to_string(),
-            config_path: spec.config_path,
+            config_path: spec.config_path.clone(),
+            content: spec.content,
             fire: false,
             data_dir: Some(data_dir.to_owned()),
             log: Some("off".to_owned()),
         };
-        let error = probe(&program, &request, PATIENCE).err()?;
+        let error = probe(program, &request, PATIENCE).err()?;
         Some(Failed {
-            id: spec.id,
-            file: spec.file,
+            id: spec.id.clone(),
+            file: spec.file.clone(),
             error,
         })
-    });
-    tried.collect()
+    };
+    let mut failed = Vec::new();
+    for some in specs.chunks(AT_ONCE_MAX) {
+        thread::scope(|scope| {
+            let trials: Vec<_> = some
+                .iter()
+                .map(|spec| scope.spawn(move || try_one(spec)))
+                .collect();
+            for trial in trials {
+                match trial.join() {
+                    Ok(one) => failed.extend(one),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+    failed
+}
+
+/// Why plugins did not take the place of others.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    failed: Vec<Failed>,
+    problems: Vec<Problem>,
+}
+
+impl Refused {
+    /// All reasons at their places in the global file.
+    #[must_use]
+    pub(crate) fn diagnostics(&self, loaded: &Loaded) -> Vec<Diagnostic> {
+        let failed = self.failed.iter().map(|one| one.diagnostic(loaded));
+        let problems = self.problems.iter().map(|one| one.diagnostic(loaded));
+        failed.chain(problems).collect()
+    }
+}
+
+/// Puts plugins in place of the present ones, as [`PluginHost::reload`], after
+/// each that is to be loaded was tried: what ends that process would end this
+/// one, with all its players. Where no process can be had, it is loaded untried.
+///
+/// # Errors
+///
+/// Every plugin that has not passed or cannot be loaded.
+pub(crate) fn reload(
+    host: &PluginHost,
+    mut specs: Vec<Spec>,
+    anew: Option<&str>,
+) -> Result<Reloaded, Refused> {
+    let (new, problems) = host.to_load(&mut specs, anew);
+    let failed = settle(try_out(&new, host.data_dir()));
+    if !failed.is_empty() || !problems.is_empty() {
+        return Err(Refused { failed, problems });
+    }
+    host.reload(specs, anew).map_err(|problems| Refused {
+        problems,
+        ..Refused::default()
+    })
+}
+
+/// Those that have failed; of those that could not be tried the log tells.
+fn settle(failed: Vec<Failed>) -> Vec<Failed> {
+    let (untried, failed): (Vec<_>, Vec<_>) = failed.into_iter().partition(Failed::is_untried);
+    for one in untried {
+        let (plugin, error) = (one.id, one.error);
+        tracing::warn!(plugin, %error, "plugin `{plugin}` is loaded without a trial in another process");
+    }
+    failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Document;
+
+    /// Where no process can be had, or another program is run, nothing is said
+    /// about a plugin, and nothing keeps it out.
+    #[test]
+    fn without_a_process_nobody_is_refused() {
+        let spec = |id: &str| Spec {
+            id: id.to_owned(),
+            file: "/nowhere.so".into(),
+            sha256: None,
+            on_failure: None,
+            deadline: None,
+            judged: None,
+            content: None,
+            document: Document::default(),
+            config_path: Vec::new(),
+        };
+        let specs: Vec<Spec> = ["a", "b", "c", "d", "e"].map(spec).into();
+        for program in ["/nowhere", "/bin/false", "/bin/true"] {
+            let failed = try_with(Path::new(program), &specs, Path::new("/nowhere"));
+            let ids: Vec<&str> = failed.iter().map(|one| one.id.as_str()).collect();
+            assert_eq!(ids, ["a", "b", "c", "d", "e"], "{program}");
+            let failed = settle(failed);
+            assert!(failed.is_empty(), "{program}: {failed:?}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The watchdog: it names a plugin that holds a worker.
+//! The watchdog: it names a plugin that holds a worker, and sees to it that the
+//! other workers go on.
 //!
 //! A call that blocks cannot be stopped, only seen. Each thread that calls
 //! plugins has a slot, in which it notes what it does with two relaxed stores;
@@ -11,10 +12,11 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::Capability;
+use tokio::runtime::Handle;
 
 use super::health::Health;
 
-/// How often the slots are looked at.
+/// How often the slots are looked at. A call that two looks meet holds its worker.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// A worker that is held for so long is noticed by players: five ticks of the game.
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
@@ -48,7 +50,7 @@ const DOING: u64 = u32::MAX as u64;
 
 static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
-static PLUGINS: RwLock<Vec<Weak<Health>>> = RwLock::new(Vec::new());
+static PLUGINS: RwLock<Vec<Known>> = RwLock::new(Vec::new());
 static WATCHDOG: OnceLock<Thread> = OnceLock::new();
 static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
 
@@ -104,16 +106,26 @@ fn first() -> Option<&'static Slot> {
     slot
 }
 
+/// A generation of a plugin, and who calls it.
+struct Known {
+    health: Weak<Health>,
+    runtime: Handle,
+}
+
 /// A plugin as slots know it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token(u32);
 
 impl Token {
-    /// Introduces a generation of a plugin, and starts the watchdog.
-    pub(super) fn new(health: &Arc<Health>) -> Self {
+    /// Introduces a generation of a plugin that workers of `runtime` call, and
+    /// starts the watchdog.
+    pub(super) fn new(health: &Arc<Health>, runtime: &Handle) -> Self {
         start();
         let mut plugins = PLUGINS.write().unwrap_or_else(PoisonError::into_inner);
-        plugins.push(Arc::downgrade(health));
+        plugins.push(Known {
+            health: Arc::downgrade(health),
+            runtime: runtime.clone(),
+        });
         // From 1 on, because zero is nothing. Generations are bounded far below.
         Self(u32::try_from(plugins.len()).unwrap_or(0) << CALL_BITS)
     }
@@ -254,6 +266,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         }
         match seen.iter_mut().find(|seen| seen.slot.index == slot.index) {
             Some(seen) => {
+                wake_another_worker(doing);
                 let held = now.duration_since(seen.since);
                 if held >= HOLD_MAX && !seen.is_told {
                     seen.is_told = true;
@@ -270,10 +283,27 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     }
 }
 
+/// Has another worker than the one that is held look after the sockets.
+///
+/// Of all workers that wait, one waits for sockets, and the others for work
+/// (tokio 1.54, `worker.rs`). When that one takes up a single task, nobody takes
+/// its place until the task rests; if a plugin blocks it, every player waits. A
+/// task from outside wakes another worker, which then finds the place free.
+fn wake_another_worker(doing: u32) {
+    let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = known(&plugins, doing) {
+        drop(known.runtime.spawn(std::future::ready(())));
+    }
+}
+
 /// The plugin of what is noted.
-fn plugin_of(plugins: &[Weak<Health>], doing: u32) -> Option<Arc<Health>> {
+fn known(plugins: &[Known], doing: u32) -> Option<&Known> {
     let at = (doing >> CALL_BITS).checked_sub(1)?;
-    plugins.get(at as usize)?.upgrade()
+    plugins.get(at as usize)
+}
+
+fn plugin_of(plugins: &[Known], doing: u32) -> Option<Arc<Health>> {
+    known(plugins, doing)?.health.upgrade()
 }
 
 /// Where in the plugin, in words.
@@ -342,13 +372,21 @@ fn tell(state: u64, held: Duration, is_over: bool) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
     use super::*;
+
+    fn runtime() -> Runtime {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    }
 
     /// A call that goes on is counted once; a new call on the same thread is another.
     #[test]
     fn a_held_worker_is_told_once() {
+        let runtime = runtime();
         let health = Arc::new(Health::new("slow"));
-        let token = Token::new(&health);
+        let token = Token::new(&health, runtime.handle());
         let mut seen = Vec::new();
         let start = Instant::now();
         let busy = token.hook(Capability::LoginDecide);
@@ -369,8 +407,9 @@ mod tests {
     /// A watchdog that has nothing to look at sleeps, and a call wakes it.
     #[test]
     fn a_call_wakes_the_watchdog() {
+        let runtime = runtime();
         let health = Arc::new(Health::new("seldom"));
-        let token = Token::new(&health);
+        let token = Token::new(&health, runtime.handle());
         let patience = Instant::now() + Duration::from_secs(20);
         let until = |is_so: &dyn Fn() -> bool| {
             while !is_so() {

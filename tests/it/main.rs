@@ -3,6 +3,9 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
 
 #[cfg(target_os = "linux")]
+#[path = "../support/elf.rs"]
+mod elf;
+#[cfg(target_os = "linux")]
 #[path = "../support/library.rs"]
 mod library;
 #[path = "../support/mod.rs"]
@@ -13,6 +16,8 @@ mod guard;
 mod legacy;
 mod limits;
 mod matrix;
+#[cfg(target_os = "linux")]
+mod plugin_reload;
 #[cfg(target_os = "linux")]
 mod plugins;
 mod process;

@@ -11,8 +11,9 @@ use infrarust_plugin_api::prelude::*;
 struct Config {
     /// Put in front of hosts and texts.
     tag: String,
-    /// `panic`, `error`, `abort`, `exit`, `hang` or `place` at the start;
-    /// `login`: abort at the first login.
+    /// `panic`, `error`, `abort`, `exit`, `overflow`, `hang` or `place` at the
+    /// start; `again`: hang where it has started before; `login`: abort at the
+    /// first login.
     #[serde(default)]
     start: Option<Spanned<String>>,
 }
@@ -34,9 +35,9 @@ impl Plugin for Sample {
                 "abort" => std::process::abort(),
                 "exit" => std::process::exit(0),
                 "overflow" => std::process::exit(deeper(1)),
-                "hang" => loop {
-                    std::thread::park();
-                },
+                "hang" => hang(host),
+                "again" if host.data_folder()?.join("started").exists() => hang(host),
+                "again" => std::fs::write(host.data_folder()?.join("started"), "")?,
                 "login" => {}
                 _ => return Err(Error::at(start.span(), "that is no start")),
             }
@@ -62,6 +63,16 @@ impl Drop for Sample {
         if let Ok(folder) = self.host.data_folder() {
             let _ = std::fs::write(folder.join("ended"), &self.tag);
         }
+    }
+}
+
+/// Never comes back; the data folder tells in which process.
+fn hang(host: &Host<Sample>) -> ! {
+    if let Ok(folder) = host.data_folder() {
+        let _ = std::fs::write(folder.join("hangs"), std::process::id().to_string());
+    }
+    loop {
+        std::thread::park();
     }
 }
 
@@ -130,6 +141,22 @@ impl LoginDecide for Sample {
             "Wait" => {
                 self.host.sleep(Duration::from_millis(20)).await;
                 Ok(Verdict::refuse("waited"))
+            }
+            // Until somebody opens.
+            "Gate" => {
+                let open = self.host.data_folder()?.join("open");
+                while !open.exists() {
+                    self.host.sleep(Duration::from_millis(2)).await;
+                }
+                Ok(Verdict::refuse(format!("{} has opened", self.tag)))
+            }
+            // The same, and the worker with it.
+            "Hold" => {
+                let open = self.host.data_folder()?.join("open");
+                while !open.exists() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(Verdict::allow())
             }
             "Block" => {
                 std::thread::sleep(Duration::from_millis(500));
