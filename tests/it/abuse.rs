@@ -10,13 +10,8 @@ use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_ends_at_once() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "handshake_timeout = \"1h\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy =
+        TestProxy::with_one_server("handshake_timeout = \"1h\"", "passthrough", &backend, "");
     let hello = handshake(47, "play.example.com", 25565, 2);
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("an endless VarInt", vec![0x80; 5]),
@@ -79,13 +74,8 @@ async fn nonsense_ends_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trickle_does_not_move_the_deadline() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "handshake_timeout = \"500ms\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy =
+        TestProxy::with_one_server("handshake_timeout = \"500ms\"", "passthrough", &backend, "");
     let began = std::time::Instant::now();
     let mut client = FakeClient::connect(proxy.address()).await;
     let host = "x".repeat(120);
@@ -113,13 +103,7 @@ async fn a_trickle_does_not_move_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_does_not_keep_players_out() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     let mut silent = Vec::new();
     for _ in 0..1000 {
         silent.push(FakeClient::connect(proxy.address()).await);
@@ -132,12 +116,11 @@ async fn silence_does_not_keep_players_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_cannot_hold_all_pending_places() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "[rate_limit]\nlimit_loopback = true",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
+        "passthrough",
+        &backend,
+        "",
     );
     let mut silent = Vec::new();
     for _ in 0..128 {

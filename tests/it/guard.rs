@@ -1,18 +1,12 @@
 //! `server_only`: the backend must authenticate.
 
 use crate::support::wire::{encryption_request, frame, handshake, login_success, string, varint};
-use crate::support::{FakeBackend, FakeClient, TestProxy, server};
+use crate::support::{FakeBackend, FakeClient, TestProxy};
 
 const REFUSED: &str = "This server does not verify its players, so the proxy did not let you in.";
 
 fn proxy(backend: &FakeBackend, more: &str) -> TestProxy {
-    TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("server_only", "play.example.com", backend.address, more),
-        )],
-    )
+    TestProxy::with_one_server("", "server_only", backend, more)
 }
 
 /// A backend that lets the player in, at once or behind compression, is not

@@ -68,13 +68,7 @@ async fn the_three_pings_are_answered() {
 async fn a_ping_with_a_host_is_relayed() {
     let backend = FakeBackend::start().await;
     let rewrite = "domain_rewrite = { explicit = \"lobby.internal\" }";
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "play.example.com", backend.address, rewrite),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "zero_copy", &backend, rewrite);
     let mut client = FakeClient::connect(proxy.address()).await;
     client.send(&ping_1_6("Play.example.com")).await;
     let mut peer = backend.accept().await;
@@ -90,13 +84,7 @@ async fn a_ping_with_a_host_is_relayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_handshake_is_no_ping() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     for frame_length in [254, 382, 1022] {
         let fixed = handshake(47, "play.example.com///", 25565, 2).len();
         // Two bytes of length before the frame, and one more for the longer string.
@@ -121,10 +109,7 @@ async fn a_long_handshake_is_no_ping() {
 async fn old_logins_are_relayed() {
     for mode in ["passthrough", "zero_copy"] {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
-            "",
-            &[("a", server(mode, "play.example.com", backend.address, ""))],
-        );
+        let proxy = TestProxy::with_one_server("", mode, &backend, "");
         let login = login_1_6("Alice", "play.example.com");
         let mut client = FakeClient::connect(proxy.address()).await;
         client.send(&login).await;
@@ -144,13 +129,7 @@ async fn old_logins_are_relayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_logins_are_guarded_and_refused_in_words() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("server_only", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "server_only", &backend, "");
     let encryption = [vec![0xfd], string16("id"), vec![0, 1, 9, 0, 1, 9]].concat();
     let not_asking = [vec![0xfd], string16("-"), vec![0, 1, 9, 0, 1, 9]].concat();
     for (answer, good) in [
@@ -184,13 +163,8 @@ async fn old_logins_are_guarded_and_refused_in_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_an_old_packet_is_not_awaited_forever() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "handshake_timeout = \"400ms\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy =
+        TestProxy::with_one_server("handshake_timeout = \"400ms\"", "passthrough", &backend, "");
     for whole in [
         ping_1_6("play.example.com"),
         login_1_6("Alice", "play.example.com"),

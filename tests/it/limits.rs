@@ -3,21 +3,16 @@
 use crate::support::wire::{frame, handshake};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server};
 
-fn one_server(backend: &FakeBackend, more: &str) -> [(&'static str, String); 1] {
-    [(
-        "a",
-        server("passthrough", "play.example.com", backend.address, more),
-    )]
-}
-
 /// However many race for few places, exactly as many get in; status pings take
 /// no place.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_race_passes_max_players() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "",
-        &one_server(&backend, "max_players = 5\nfull_message = \"full\""),
+        "passthrough",
+        &backend,
+        "max_players = 5\nfull_message = \"full\"",
     );
     let address = proxy.address();
     let accepting = tokio::spawn(async move {
@@ -60,7 +55,7 @@ async fn no_race_passes_max_players() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_proxy_says_so() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start("max_connections = 2", &one_server(&backend, ""));
+    let proxy = TestProxy::with_one_server("max_connections = 2", "passthrough", &backend, "");
     let address = proxy.address();
     let mut sessions = Vec::new();
     for _ in 0..2 {
@@ -82,7 +77,7 @@ async fn a_full_proxy_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_fill_the_proxy() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start("max_connections = 2", &one_server(&backend, ""));
+    let proxy = TestProxy::with_one_server("max_connections = 2", "passthrough", &backend, "");
     let mut silent = Vec::new();
     for _ in 0..10 {
         silent.push(FakeClient::connect(proxy.address()).await);
@@ -95,9 +90,11 @@ async fn silent_connections_do_not_fill_the_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_are_limited_apart() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "[rate_limit]\nlimit_loopback = true\nmax_connections = 2\nwindow = \"1h\"\nstatus_max = 3\nstatus_window = \"1h\"",
-        &one_server(&backend, "max_players = 1"),
+        "passthrough",
+        &backend,
+        "max_players = 1",
     );
     let address = proxy.address();
     let _first = FakeClient::login(address, "play.example.com", "Alice").await;
@@ -130,9 +127,11 @@ async fn loopback_and_zero_are_not_limited() {
         "limit_loopback = true\nmax_connections = 0\nstatus_max = 0",
     ] {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
+        let proxy = TestProxy::with_one_server(
             &format!("[rate_limit]\n{limits}"),
-            &one_server(&backend, ""),
+            "passthrough",
+            &backend,
+            "",
         );
         for _ in 0..150 {
             let _client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
@@ -147,23 +146,27 @@ async fn loopback_and_zero_are_not_limited() {
 async fn filters_keep_addresses_out() {
     let backend = FakeBackend::start().await;
     let own = "[ip_filter]\nwhitelist = [\"127.0.0.1\"]\nblacklist = [\"127.0.0.0/8\"]";
-    let proxy = TestProxy::start("", &one_server(&backend, own));
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, own);
     let mut client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
     assert_eq!(
         FakeClient::kick(&mut client).await,
         "Your address is not allowed on this server."
     );
 
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "[ip_filter]\nwhitelist = [\"192.0.2.0/24\"]",
-        &one_server(&backend, ""),
+        "passthrough",
+        &backend,
+        "",
     );
     let mut client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
     client.expect_end().await;
 
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "[ip_filter]\nwhitelist = [\"127.0.0.1/32\"]",
-        &one_server(&backend, ""),
+        "passthrough",
+        &backend,
+        "",
     );
     let _client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");

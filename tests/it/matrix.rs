@@ -1,7 +1,7 @@
 //! Every forwarding mode behaves the same where it promises the same.
 
 use crate::support::wire::{encryption_request, frame, handshake, login_start, varint};
-use crate::support::{FORWARDING, FakeBackend, FakeClient, Peer, TestProxy, server};
+use crate::support::{FORWARDING, FakeBackend, FakeClient, Peer, TestProxy};
 
 /// Runs a test once for each forwarding mode, with a fresh proxy and backend.
 async fn in_each_mode<F>(more: &str, test: impl Fn(TestProxy, FakeBackend, &'static str) -> F)
@@ -11,10 +11,7 @@ where
     for mode in FORWARDING {
         println!("mode {mode}");
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
-            "",
-            &[("a", server(mode, "play.example.com", backend.address, more))],
-        );
+        let proxy = TestProxy::with_one_server("", mode, &backend, more);
         test(proxy, backend, mode).await;
     }
 }

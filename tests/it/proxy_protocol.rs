@@ -1,7 +1,7 @@
 //! PROXY headers, in and out.
 
 use crate::support::wire::{handshake, login_start};
-use crate::support::{FakeBackend, FakeClient, TestProxy, server};
+use crate::support::{FakeBackend, FakeClient, TestProxy};
 
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -50,17 +50,11 @@ async fn addresses_are_passed_on_as_they_were() {
     ];
     for (header, addresses) in headers {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
+        let proxy = TestProxy::with_one_server(
             "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"127.0.0.0/8\"]",
-            &[(
-                "a",
-                server(
-                    "passthrough",
-                    "play.example.com",
-                    backend.address,
-                    "send_proxy_protocol = \"v1\"",
-                ),
-            )],
+            "passthrough",
+            &backend,
+            "send_proxy_protocol = \"v1\"",
         );
         let mut client = FakeClient::connect(proxy.address()).await;
         client.send(&[header, login()].concat()).await;
@@ -78,18 +72,7 @@ async fn addresses_are_passed_on_as_they_were() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_client_is_told_with_its_own_addresses() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server(
-                "zero_copy",
-                "play.example.com",
-                backend.address,
-                "send_proxy_protocol = true",
-            ),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "zero_copy", &backend, "send_proxy_protocol = true");
     let mut client = FakeClient::connect(proxy.address()).await;
     let (source, target) = (client.stream.local_addr().unwrap(), proxy.address());
     client.send(&login()).await;
@@ -108,17 +91,11 @@ async fn local_and_unknown_mean_the_real_peer() {
     local.extend([0x20, 0x11, 0, 12, 6, 6, 6, 6, 7, 7, 7, 7, 0, 1, 0, 2]);
     for header in [local, b"PROXY UNKNOWN 6.6.6.6 7.7.7.7 1 2\r\n".to_vec()] {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
+        let proxy = TestProxy::with_one_server(
             "receive_proxy_protocol = true",
-            &[(
-                "a",
-                server(
-                    "passthrough",
-                    "play.example.com",
-                    backend.address,
-                    "send_proxy_protocol = \"v1\"",
-                ),
-            )],
+            "passthrough",
+            &backend,
+            "send_proxy_protocol = \"v1\"",
         );
         let mut client = FakeClient::connect(proxy.address()).await;
         let source = client.stream.local_addr().unwrap();
@@ -138,12 +115,11 @@ async fn local_and_unknown_mean_the_real_peer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_header_is_not_believed() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"192.0.2.0/24\"]",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
+        "passthrough",
+        &backend,
+        "",
     );
     let mut forger = FakeClient::connect(proxy.address()).await;
     forger
@@ -167,12 +143,11 @@ async fn a_forged_header_is_not_believed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_or_endless_header_ends_the_connection() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "receive_proxy_protocol = true\nhandshake_timeout = \"300ms\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
+        "passthrough",
+        &backend,
+        "",
     );
     for bytes in [
         login(),
@@ -190,12 +165,11 @@ async fn a_missing_or_endless_header_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_see_the_client_behind_the_balancer() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
+    let proxy = TestProxy::with_one_server(
         "receive_proxy_protocol = true\n[ip_filter]\nblacklist = [\"203.0.113.0/24\"]",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
+        "passthrough",
+        &backend,
+        "",
     );
     let mut banned = FakeClient::connect(proxy.address()).await;
     banned

@@ -120,10 +120,7 @@ async fn addresses_are_tried_in_turn() {
 async fn intercepted_modes_say_that_they_cannot_be_joined_yet() {
     for mode in ["client_only", "offline"] {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
-            "",
-            &[("a", server(mode, "play.example.com", backend.address, ""))],
-        );
+        let proxy = TestProxy::with_one_server("", mode, &backend, "");
         let address = proxy.address();
         backend.serve_status(r#"{"description":"alive"}"#);
         assert_eq!(

@@ -15,13 +15,7 @@ const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"ma
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_answers_many() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("zero_copy", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "zero_copy", &backend, "");
     let asked = backend.serve_status(ANSWER);
     let address = proxy.address();
     let askers: Vec<_> = (0..50)
@@ -38,13 +32,7 @@ async fn one_question_answers_many() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_version_has_its_own_answer() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     let asked = backend.serve_status(ANSWER);
     for protocol in [47, 340, 47, 340] {
         let mut client = FakeClient::connect(proxy.address()).await;
@@ -60,13 +48,8 @@ async fn each_version_has_its_own_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_can_be_switched_off() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "[status_cache]\nttl = \"0s\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy =
+        TestProxy::with_one_server("[status_cache]\nttl = \"0s\"", "passthrough", &backend, "");
     let asked = backend.serve_status(ANSWER);
     for _ in 0..3 {
         FakeClient::status(proxy.address(), "play.example.com").await;
@@ -79,13 +62,7 @@ async fn the_cache_can_be_switched_off() {
 async fn the_online_motd_is_laid_over() {
     let backend = FakeBackend::start().await;
     let motd = "[motd.online]\ntext = \"ours\"\nmax_players = 99\nversion_name = \"any\"";
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, motd),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, motd);
     backend.serve_status(ANSWER);
     let answer = FakeClient::status(proxy.address(), "play.example.com").await;
     assert_eq!(answer["description"]["text"], "ours");
@@ -99,13 +76,8 @@ async fn the_online_motd_is_laid_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_backend_takes_none_of_the_clients_time() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "handshake_timeout = \"500ms\"",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy =
+        TestProxy::with_one_server("handshake_timeout = \"500ms\"", "passthrough", &backend, "");
     let mut client = FakeClient::connect(proxy.address()).await;
     let hello = handshake(47, "play.example.com", 25565, 1);
     client.send(&[hello, frame(0, &[])].concat()).await;
@@ -155,13 +127,7 @@ async fn a_favicon_comes_from_a_file() {
     let icon = folder.path().join("icon.png");
     std::fs::write(&icon, png(64, 64)).unwrap();
     let motd = format!("[motd.online]\nfavicon = {:?}", icon.to_str().unwrap());
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, &motd),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, &motd);
     backend.serve_status(ANSWER);
     let answer = FakeClient::status(proxy.address(), "play.example.com").await;
     assert!(
@@ -193,13 +159,7 @@ async fn nonsense_from_a_backend_is_no_answer() {
         Vec::new(),
     ] {
         let backend = FakeBackend::start().await;
-        let proxy = TestProxy::start(
-            "",
-            &[(
-                "a",
-                server("passthrough", "play.example.com", backend.address, ""),
-            )],
-        );
+        let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
         let address = proxy.address();
         let asker = tokio::spawn(FakeClient::status(address, "play.example.com"));
         let mut peer = backend.accept().await;
@@ -217,13 +177,7 @@ async fn nonsense_from_a_backend_is_no_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_conversations_are_survived() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::start(
-        "",
-        &[(
-            "a",
-            server("passthrough", "play.example.com", backend.address, ""),
-        )],
-    );
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     backend.serve_status(ANSWER);
     let hello = handshake(47, "play.example.com", 25565, 1);
 

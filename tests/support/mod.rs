@@ -56,6 +56,13 @@ impl TestProxy {
         started.expect("only plugins are waited for")
     }
 
+    /// As [`start`](Self::start), with one server, for `play.example.com`, whose
+    /// file has `more` lines.
+    pub fn with_one_server(global: &str, mode: &str, backend: &FakeBackend, more: &str) -> Self {
+        let file = server(mode, "play.example.com", backend.address, more);
+        Self::start(global, &[("a", file)])
+    }
+
     /// As [`start`](Self::start), for a global file with plugins.
     pub async fn with_plugins(global: &str, servers: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -352,6 +352,16 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
         }
     };
     match String::from_utf8(bytes) {
+        // Another file than was meant, and all of it would go to the backend.
+        Ok(text) if text.trim().contains(char::is_control) => {
+            let message = format!("the secret file `{shown}` holds more than a secret");
+            context.push(
+                Diagnostic::new(Code::BadValue, place, message)
+                    .because("a secret is one line")
+                    .help("write the secret of the backend into a file of its own"),
+            );
+            None
+        }
         Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim().to_owned())),
         Ok(_) => {
             context.push(
