@@ -266,7 +266,7 @@ fn every_key_is_a_label() {
             samples.push((format!("motd.{state}.{key}"), value, ""));
         }
     }
-    let own = ["enable", "port", "pool"].map(|name| format!("{PREFIX}{name}"));
+    let own = ["enable", "port", "pool", "motd.text"].map(|name| format!("{PREFIX}{name}"));
     let names = names().iter().filter(|name| !own.contains(name));
     let mut missing: Vec<_> = names.map(|name| name[PREFIX.len()..].to_owned()).collect();
     for (path, value, needs) in samples {

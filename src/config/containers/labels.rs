@@ -29,6 +29,9 @@ pub const PREFIX: &str = "infrarust.";
 /// What stands before the first dot of it.
 const ROOT: &str = "infrarust";
 
+/// Labels of Infrarust v2 that do not follow from keys, and the keys they mean.
+const OF_V2: [(&str, &str); 1] = [("motd.text", "motd.online.text")];
+
 /// The most labels of one container: four times as many as there are names.
 const LABELS_MAX: usize = 256;
 
@@ -102,7 +105,7 @@ pub(in crate::config) fn read(
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
     for line in &sheet.lines {
-        let path: Vec<&str> = line.label[PREFIX.len()..].split('.').collect();
+        let path: Vec<&str> = key_of(line.label).split('.').collect();
         let (tree, found) = match find(&RawContainer::TABLE, &path) {
             Some(found) => (&mut own, Some(found)),
             None => (&mut server, find(&RawServer::TABLE, &path)),
@@ -111,7 +114,7 @@ pub(in crate::config) fn read(
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
-                    walk.push(contradiction(line.label, place(&line.key)));
+                    walk.push(contradiction(line.label, &path, place(&line.key)));
                 }
             }
             Some(Found::Table(table)) => walk.push(group(line.label, place(&line.key), table)),
@@ -143,6 +146,13 @@ pub(in crate::config) fn read(
     labels
 }
 
+/// The key that a label means.
+fn key_of(label: &str) -> &str {
+    let name = &label[PREFIX.len()..];
+    let of_v2 = OF_V2.iter().find(|(label, _)| *label == name);
+    of_v2.map_or(name, |(_, key)| key)
+}
+
 /// The names of all labels.
 pub fn names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
@@ -151,6 +161,7 @@ pub fn names() -> &'static [String] {
         for table in [&RawContainer::TABLE, &RawServer::TABLE] {
             collect(table, PREFIX, &mut names);
         }
+        names.extend(OF_V2.map(|(label, _)| format!("{PREFIX}{label}")));
         names
     })
 }
@@ -227,9 +238,15 @@ fn insert<'v>(
     }
 }
 
-fn contradiction(label: &str, place: Place) -> Diagnostic {
-    let outer = label.rsplit_once('.').map_or(label, |(outer, _)| outer);
-    let message = format!("`{label}` contradicts `{outer}`");
+/// Two labels for one thing: for the same key, or a text where the other has a table.
+fn contradiction(label: &str, path: &[&str], place: Place) -> Diagnostic {
+    let key = path.join(".");
+    let other = if label[PREFIX.len()..] == key {
+        key.rsplit_once('.').map_or(key.as_str(), |(outer, _)| outer)
+    } else {
+        &key
+    };
+    let message = format!("`{label}` contradicts `{PREFIX}{other}`");
     Diagnostic::new(Code::BadValue, place, message).help("remove one of them")
 }
 
