@@ -264,6 +264,7 @@ impl<'r> Walk<'r> {
                 | DeValue::Datetime(_),
                 Shape::Text { .. },
             ) => Some("put the value in quotes".to_owned()),
+            (_, Shape::Map(_)) => Some(format!("write a table for each: `[{key}.<id>]`")),
             (_, Shape::Table(table)) => {
                 let first = table.keys.first()?.name;
                 Some(format!("write a table: `{key} = {{ {first} = … }}`"))

@@ -101,8 +101,11 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
     } else if text.len() > PATH_CHARS_MAX || text.starts_with("iVBORw0KGgo") {
         // Every PNG begins with these letters in base64.
         decode(text)
-    } else if text.is_empty() || text.contains('\0') {
+    } else if text.is_empty() {
         context.push(bad("the favicon is empty".to_owned()));
+        return None;
+    } else if text.contains('\0') {
+        context.push(bad("no path has a zero byte in it".to_owned()));
         return None;
     } else {
         let path = context.resolve(given.place.file, text.as_ref());
