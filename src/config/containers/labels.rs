@@ -242,7 +242,8 @@ fn insert<'v>(
 fn contradiction(label: &str, path: &[&str], place: Place) -> Diagnostic {
     let key = path.join(".");
     let other = if label[PREFIX.len()..] == key {
-        key.rsplit_once('.').map_or(key.as_str(), |(outer, _)| outer)
+        key.rsplit_once('.')
+            .map_or(key.as_str(), |(outer, _)| outer)
     } else {
         &key
     };
