@@ -13,7 +13,7 @@ use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem,
 use crate::shutdown::Shutdown;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::StatusAnswers;
-use crate::upstream::Resolver;
+use crate::upstream::Upstream;
 
 /// Connections whose handshake has not arrived. Each holds one descriptor and
 /// some 3 KiB; at the handshake timeout of 10 s this is room for 400 silent
@@ -33,7 +33,7 @@ pub struct Proxy {
     pub(crate) pending: Pending,
     pub(crate) logins: RateLimiter,
     pub(crate) pings: RateLimiter,
-    pub(crate) resolver: Resolver,
+    pub(crate) upstream: Upstream,
     pub(crate) status: StatusAnswers,
     pub(crate) forwarders: Forwarders,
     pub(crate) shutdown: Shutdown,
@@ -75,7 +75,7 @@ impl Proxy {
             pending: Pending::new(pending_max, PENDING_PER_CLIENT_MAX),
             logins: RateLimiter::default(),
             pings: RateLimiter::default(),
-            resolver: Resolver::from_system(),
+            upstream: Upstream::from_system(),
             status: StatusAnswers::new(&snapshot.proxy.status_cache),
             forwarders,
             shutdown: Shutdown::default(),

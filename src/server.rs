@@ -59,12 +59,16 @@ pub async fn start(
             .map_err(StartError::Plugins)?;
         proxy.replace(config);
     }
-    let mut addresses = Vec::with_capacity(listeners.len());
-    for listener in listeners {
-        let (listener, address) = listener::into_tokio(listener)?;
+    let listeners: Vec<_> = listeners
+        .into_iter()
+        .map(listener::into_tokio)
+        .collect::<Result<_, _>>()?;
+    let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
+    // Before the first client, who might be sent there.
+    proxy.upstream.listens_at(addresses.clone());
+    for (listener, address) in listeners {
         tokio::spawn(listener::accept(listener, address, Arc::clone(&proxy)));
         info!(%address, "listening");
-        addresses.push(address);
     }
     Ok(Running { proxy, addresses })
 }

@@ -1,9 +1,10 @@
 //! The way to a backend: resolve its name, connect to the first address that
-//! answers, and set the socket up.
+//! answers and is not the proxy itself, and set the socket up.
 
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -26,9 +27,16 @@ const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(1500);
 /// further members would only be reached after a player has given up.
 const IPS_PER_NAME_MAX: usize = 8;
 
+/// The way to all backends.
+#[derive(Debug)]
+pub struct Upstream {
+    resolver: Resolver,
+    /// Where the proxy listens; empty until that is known.
+    own: OnceLock<Vec<SocketAddr>>,
+}
+
 /// Names to addresses, with a cache that follows the records' time to live.
-#[derive(Clone)]
-pub struct Resolver {
+struct Resolver {
     dns: Option<TokioResolver>,
 }
 
@@ -43,8 +51,7 @@ impl std::fmt::Debug for Resolver {
 impl Resolver {
     /// The resolver that the system is configured for. Without a usable
     /// configuration names go to the C library, uncached.
-    #[must_use]
-    pub fn from_system() -> Self {
+    fn from_system() -> Self {
         let dns = TokioResolver::builder_tokio().and_then(|builder| builder.build());
         match dns {
             Ok(dns) => Self { dns: Some(dns) },
@@ -112,89 +119,139 @@ fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
     tries.join(", ")
 }
 
-/// Connects to the first address of `server` that answers.
-///
-/// The addresses are tried in their order; each that fails at once gives way to
-/// the next, and each that is silent gets company after a delay. Each single
-/// TCP connect, and each look-up of a name, is bounded by `timeouts.connect`.
-/// Dropping the future gives all attempts up.
-///
-/// # Errors
-///
-/// When all of them have failed.
-pub async fn connect(resolver: &Resolver, server: &ServerConfig) -> Result<Connected, Unreachable> {
-    let bound = server.timeouts.connect;
-    if let [address] = server.addresses.as_slice() {
-        // The usual case needs nobody to watch a race.
-        let attempt = attempt(resolver, address, bound).await;
-        return attempt.map_err(|failed| Unreachable {
-            attempts: vec![failed],
-        });
+impl Upstream {
+    /// Resolves names as the system does.
+    #[must_use]
+    pub fn from_system() -> Self {
+        Self {
+            resolver: Resolver::from_system(),
+            own: OnceLock::new(),
+        }
     }
-    // Futures that have not been polled cost only their place.
-    let mut attempts = Vec::with_capacity(server.addresses.len());
-    for address in &server.addresses {
-        attempts.push(attempt(resolver, address, bound));
-    }
-    race(attempts.into_iter(), NEXT_ADDRESS_DELAY)
-        .await
-        .map_err(|attempts| Unreachable { attempts })
-}
 
-/// Connects to one configured address and sets the socket up.
-async fn attempt(
-    resolver: &Resolver,
-    address: &BackendAddress,
-    bound: Duration,
-) -> Result<Connected, (BackendAddress, io::Error)> {
-    let connected = connect_address(resolver, address, bound)
-        .await
-        .and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok(Connected {
-                stream,
-                address: address.clone(),
+    /// Says where the proxy listens, once.
+    pub(crate) fn listens_at(&self, own: Vec<SocketAddr>) {
+        let is_first = self.own.set(own).is_ok();
+        debug_assert!(is_first, "the proxy begins to listen once");
+    }
+
+    /// Connects to the first address of `server` that answers.
+    ///
+    /// The addresses are tried in their order; each that fails at once gives way to
+    /// the next, and each that is silent gets company after a delay. Each single
+    /// TCP connect, and each look-up of a name, is bounded by `timeouts.connect`.
+    /// Dropping the future gives all attempts up.
+    ///
+    /// # Errors
+    ///
+    /// When all of them have failed.
+    pub async fn connect(&self, server: &ServerConfig) -> Result<Connected, Unreachable> {
+        let bound = server.timeouts.connect;
+        if let [address] = server.addresses.as_slice() {
+            // The usual case needs nobody to watch a race.
+            let attempt = self.attempt(address, bound).await;
+            return attempt.map_err(|failed| Unreachable {
+                attempts: vec![failed],
+            });
+        }
+        // Futures that have not been polled cost only their place.
+        let mut attempts = Vec::with_capacity(server.addresses.len());
+        for address in &server.addresses {
+            attempts.push(self.attempt(address, bound));
+        }
+        race(attempts.into_iter(), NEXT_ADDRESS_DELAY)
+            .await
+            .map_err(|attempts| Unreachable { attempts })
+    }
+
+    /// Connects to one configured address and sets the socket up.
+    async fn attempt(
+        &self,
+        address: &BackendAddress,
+        bound: Duration,
+    ) -> Result<Connected, (BackendAddress, io::Error)> {
+        let connected = self
+            .connect_address(address, bound)
+            .await
+            .and_then(|stream| {
+                stream.set_nodelay(true)?;
+                Ok(Connected {
+                    stream,
+                    address: address.clone(),
+                })
+            });
+        connected.map_err(|error| (address.clone(), error))
+    }
+
+    /// Connects to one configured address, whatever addresses its name has.
+    async fn connect_address(
+        &self,
+        address: &BackendAddress,
+        bound: Duration,
+    ) -> io::Result<TcpStream> {
+        let name = match &address.host {
+            BackendHost::Ip(ip) => return self.connect_ip((*ip, address.port).into(), bound).await,
+            BackendHost::Name(name) => name,
+        };
+        let ips = timeout(bound, self.resolver.addresses(name))
+            .await
+            .map_err(|_| {
+                io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time")
+            })?
+            .map_err(|error| io::Error::new(error.kind(), format!("name not resolved: {error}")))?;
+        let mut attempts = Vec::with_capacity(ips.len());
+        for ip in ips {
+            attempts.push(self.connect_ip((ip, address.port).into(), bound));
+        }
+        race(attempts.into_iter(), NEXT_IP_DELAY)
+            .await
+            .map_err(|errors| {
+                errors.into_iter().next_back().unwrap_or_else(|| {
+                    io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
+                })
             })
-        });
-    connected.map_err(|error| (address.clone(), error))
-}
-
-/// Connects to one configured address, whatever addresses its name has.
-async fn connect_address(
-    resolver: &Resolver,
-    address: &BackendAddress,
-    bound: Duration,
-) -> io::Result<TcpStream> {
-    let name = match &address.host {
-        BackendHost::Ip(ip) => return connect_ip((*ip, address.port).into(), bound).await,
-        BackendHost::Name(name) => name,
-    };
-    let ips = timeout(bound, resolver.addresses(name))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the name was not resolved in time"))?
-        .map_err(|error| io::Error::new(error.kind(), format!("name not resolved: {error}")))?;
-    let mut attempts = Vec::with_capacity(ips.len());
-    for ip in ips {
-        attempts.push(connect_ip((ip, address.port).into(), bound));
     }
-    race(attempts.into_iter(), NEXT_IP_DELAY)
-        .await
-        .map_err(|errors| {
-            errors.into_iter().next_back().unwrap_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
-            })
-        })
-}
 
-async fn connect_ip(address: SocketAddr, bound: Duration) -> io::Result<TcpStream> {
-    timeout(bound, TcpStream::connect(address))
-        .await
-        .map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("no answer within {bound:?}"),
-            )
-        })?
+    async fn connect_ip(&self, address: SocketAddr, bound: Duration) -> io::Result<TcpStream> {
+        let stream = timeout(bound, TcpStream::connect(address))
+            .await
+            .map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer within {bound:?}"),
+                )
+            })??;
+        // It would route the player to itself again, until no descriptor is left.
+        // Most addresses have another port, and nothing has to be asked.
+        if self.has_port(address.port()) && self.is_own(address, stream.local_addr()?) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the proxy itself listens there",
+            ));
+        }
+        Ok(stream)
+    }
+
+    fn own(&self) -> &[SocketAddr] {
+        self.own.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a listener of ours has this port.
+    fn has_port(&self, port: u16) -> bool {
+        self.own().iter().any(|own| own.port() == port)
+    }
+
+    /// Whether a connection from `near` to `far` leads to the proxy: it stays on
+    /// this machine, and a listener of ours has that address.
+    fn is_own(&self, far: SocketAddr, near: SocketAddr) -> bool {
+        let (far_ip, near_ip) = (far.ip().to_canonical(), near.ip().to_canonical());
+        let is_here = far_ip == near_ip || (far_ip.is_loopback() && near_ip.is_loopback());
+        is_here
+            && self.own().iter().any(|own| {
+                let is_any = own.ip().is_unspecified() && own.is_ipv4() == far_ip.is_ipv4();
+                own.port() == far.port() && (is_any || own.ip() == far_ip)
+            })
+    }
 }
 
 /// Runs attempts until one succeeds: the next begins when the last has failed
@@ -281,6 +338,34 @@ mod tests {
             resolver.addresses("mc.games.").await.is_err(),
             "it is absolute"
         );
+    }
+
+    /// A connection leads to the proxy when a listener of ours has its address,
+    /// be it every address of the machine. Others may have the same port.
+    #[test]
+    fn the_proxy_knows_itself() {
+        let upstream = |own: &[&str]| {
+            let upstream = Upstream {
+                resolver: Resolver { dns: None },
+                own: OnceLock::new(),
+            };
+            upstream.listens_at(own.iter().map(|own| own.parse().unwrap()).collect());
+            upstream
+        };
+        let is_own = |own: &[&str], far: &str, near: &str| {
+            upstream(own).is_own(far.parse().unwrap(), near.parse().unwrap())
+        };
+        let any = &["0.0.0.0:25565", "[::1]:25565"];
+        assert!(is_own(any, "127.0.0.1:25565", "127.0.0.1:50000"));
+        assert!(is_own(any, "127.0.0.2:25565", "127.0.0.1:50000"));
+        assert!(is_own(any, "192.0.2.7:25565", "192.0.2.7:50000"));
+        assert!(is_own(any, "[::1]:25565", "[::1]:50000"));
+        assert!(!is_own(any, "127.0.0.1:25566", "127.0.0.1:50000"));
+        assert!(!is_own(any, "192.0.2.9:25565", "192.0.2.7:50000"));
+        assert!(!is_own(any, "[2001:db8::7]:25565", "[2001:db8::7]:50000"));
+        let one = &["192.0.2.7:25565"];
+        assert!(is_own(one, "192.0.2.7:25565", "192.0.2.7:50000"));
+        assert!(!is_own(one, "127.0.0.1:25565", "127.0.0.1:50000"));
     }
 
     async fn after(millis: u64, result: Result<u32, u32>) -> Result<u32, u32> {

@@ -19,7 +19,6 @@ use crate::config::model::{
 use crate::forward::{Counters, Direction, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
-use crate::upstream;
 
 /// Read by a player on a server whose mode cannot run logins yet.
 const MODE_NOT_BUILT_TEXT: &str =
@@ -119,7 +118,7 @@ impl Admitted {
                 .await);
         };
         let dialled = tokio::select! {
-            dialled = upstream::connect(&proxy.resolver, &config) => dialled,
+            dialled = proxy.upstream.connect(&config) => dialled,
             () = client::departure(self.client.stream()) => return Err(Ending::ClientLeft),
         };
         let connected = match dialled {

@@ -28,7 +28,7 @@ use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::{Answer, Form, Key};
-use crate::upstream::{self, Resolver};
+use crate::upstream::Upstream;
 
 /// How long a connected backend may take to answer a status request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -221,7 +221,7 @@ impl Routed {
         // To ask takes kilobytes of state, and only one of many pings asks: in
         // a box, the others do not carry the room for it about.
         let fetch = Box::pin(async {
-            let fetched = self.fetch(server, form, chosen.as_deref(), &proxy.resolver);
+            let fetched = self.fetch(server, form, chosen.as_deref(), &proxy.upstream);
             let error = match timeout(FETCH_TIMEOUT, fetched).await {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(error)) => error,
@@ -238,7 +238,7 @@ impl Routed {
         server: &Server,
         form: Form,
         chosen: Option<&str>,
-        resolver: &Resolver,
+        upstream: &Upstream,
     ) -> Result<Answer, io::Error> {
         let _place = server
             .state
@@ -247,9 +247,7 @@ impl Routed {
             .await
             .map_err(io::Error::other)?;
         let config = &server.config;
-        let connected = upstream::connect(resolver, config)
-            .await
-            .map_err(io::Error::other)?;
+        let connected = upstream.connect(config).await.map_err(io::Error::other)?;
         let host = rewritten_host(config, &self.opening, Some(&connected.address), chosen);
         // The header names the client that asked first; the answer is for all.
         let mut question = config

@@ -1,5 +1,9 @@
 //! Which host leads where, and what happens when none does.
 
+use std::path::Path;
+
+use infrarust::config::load_texts;
+
 use crate::support::wire::{frame, handshake};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server};
 
@@ -131,4 +135,27 @@ async fn intercepted_modes_say_that_they_cannot_be_joined_yet() {
         let text = FakeClient::kick(&mut client).await;
         assert!(text.contains("cannot be joined yet"), "{text}");
     }
+}
+
+/// A server whose address is the proxy's own does not send a player round and
+/// round: he reads that there is no backend, and takes one place.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_is_no_backend_of_its_own() {
+    let proxy = TestProxy::start("", &[]);
+    let file = server("passthrough", "play.example.com", proxy.address(), "");
+    let loaded = load_texts(
+        b"bind = \"127.0.0.1:0\"\nmax_connections = 2",
+        &[(Path::new("a.toml"), file.as_bytes())],
+    );
+    proxy.running.proxy().replace(loaded.config.unwrap());
+    let mut client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
+    assert_eq!(
+        FakeClient::kick(&mut client).await,
+        "The server cannot be reached right now."
+    );
+    let answer = FakeClient::status(proxy.address(), "play.example.com").await;
+    assert_eq!(
+        answer["description"]["text"],
+        "§cThis server is currently unreachable."
+    );
 }
