@@ -105,6 +105,8 @@ codes! {
     InsecureBackend = "insecure-backend", Warning;
     /// The mode is checked, and its login is not built yet.
     ModeNotBuilt = "mode-not-built", Warning;
+    /// A backend address is where the proxy itself listens.
+    OwnAddress = "own-address", Warning;
     /// A network has one member, so there is nowhere to move to.
     LonelyNetwork = "lonely-network", Warning;
 }

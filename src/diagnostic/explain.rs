@@ -467,6 +467,20 @@ pub fn page(code: Code) -> Page {
                 "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"velocity\"\nforwarding_secret = \"the secret of the backend\"\n",
             )],
         },
+        Code::OwnAddress => Page {
+            what: "Proxy and backend on one machine need two ports. The game's own port, 25565, is \
+                   the default of `bind` and of an address without a port.",
+            why: "A connection to the backend would come to the proxy, which would send it to the \
+                  same server again. The proxy gives it up instead, so that nobody can join.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"127.0.0.1\"]\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"127.0.0.1:25566\"]\n",
+            )],
+        },
         Code::ModeNotBuilt => Page {
             what: "`client_only` and `offline` are read and checked like the other modes, and \
                    status pings work. The login through them is not built yet.",

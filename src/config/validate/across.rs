@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
 
-use super::Context;
 use super::server::Draft;
+use super::{Context, ProxyFile};
+use crate::config::model::{BackendAddress, BackendHost};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, Place};
 
@@ -100,4 +102,48 @@ fn networks(drafts: &[Draft<'_>], context: &mut Context<'_>) {
                 .help("write the same `network` in another server file, or remove it here"),
         );
     }
+}
+
+/// A server must not lead to the proxy itself, as far as the files tell.
+pub(super) fn own_addresses(
+    file: &ProxyFile,
+    bind: &[SocketAddr],
+    drafts: &[Draft<'_>],
+    context: &mut Context<'_>,
+) {
+    let written = file.raw.as_ref().and_then(|raw| raw.bind.given());
+    let written = written.filter(|_| file.bind.is_empty());
+    for draft in drafts {
+        let (Some(raw), Some(config)) = (draft.raw, &draft.config) else {
+            continue;
+        };
+        let items = raw.addresses.value().map_or(&[][..], |list| &list.items);
+        // All of a sound server are there, in their order.
+        for (item, address) in items.iter().zip(&config.addresses) {
+            let Some(own) = bind.iter().find(|own| leads_to(address, own)) else {
+                continue;
+            };
+            let message = format!("`{address}` is where the proxy itself listens");
+            let diagnostic = Diagnostic::new(Code::OwnAddress, item.place, message)
+                .help("give the Minecraft server a port of its own, and write it here");
+            context.push(match written {
+                Some(bind) => diagnostic.label(bind.place, format!("it listens on `{own}`")),
+                None => diagnostic.because(format!("it listens on `{own}`")),
+            });
+        }
+    }
+}
+
+/// Whether an address certainly leads to who listens on `own`.
+fn leads_to(address: &BackendAddress, own: &SocketAddr) -> bool {
+    let is_there = match &address.host {
+        BackendHost::Name(name) => {
+            name == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified())
+        }
+        BackendHost::Ip(ip) => {
+            *ip == own.ip()
+                || (ip.is_loopback() && own.ip().is_unspecified() && ip.is_ipv4() == own.is_ipv4())
+        }
+    };
+    is_there && address.port == own.port()
 }

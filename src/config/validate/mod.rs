@@ -120,6 +120,9 @@ pub(super) fn config(
     let all_sound = drafts.iter().all(|draft| draft.config.is_some());
     forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
+    if let Some(proxy) = &proxy {
+        across::own_addresses(proxy_file, &proxy.bind, &drafts, context);
+    }
     // Without the global file nobody knows which plugins there are.
     let are_known = !raw.plugins.is_broken() && proxy_file.raw.is_some();
     let plugins = plugins::tables(proxy_file, context);
