@@ -266,7 +266,7 @@ fn every_key_is_a_label() {
             samples.push((format!("motd.{state}.{key}"), value, ""));
         }
     }
-    let own = ["enable", "port", "pool"].map(|name| format!("{PREFIX}{name}"));
+    let own = ["enable", "port", "pool", "motd.text"].map(|name| format!("{PREFIX}{name}"));
     let names = names().iter().filter(|name| !own.contains(name));
     let mut missing: Vec<_> = names.map(|name| name[PREFIX.len()..].to_owned()).collect();
     for (path, value, needs) in samples {
@@ -310,6 +310,19 @@ fn every_key_is_a_label() {
         assert_eq!(by_label, by_file, "{path}");
     }
     assert!(missing.is_empty(), "labels without a sample: {missing:?}");
+}
+
+/// What Infrarust v2 calls otherwise means what it meant there.
+#[test]
+fn labels_of_v2_are_known() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("infrarust.toml"), "").unwrap();
+    let read = |label: &str| {
+        let labels = [(format!("{PREFIX}{label}"), "a, b".to_owned())];
+        let judged = judge_labels(dir.path(), &labels);
+        judged.servers[0].as_ref().clone()
+    };
+    assert_eq!(read("motd.text"), read("motd.online.text"));
 }
 
 /// The labels of the services in a compose file, as our examples write them.

@@ -26,8 +26,14 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
 /// How the names of our labels begin.
 pub const PREFIX: &str = "infrarust.";
 
+/// What stands around the items of a list in a file, and in no item.
+const QUOTES: [char; 2] = ['"', '\''];
+
 /// What stands before the first dot of it.
 const ROOT: &str = "infrarust";
+
+/// Labels of Infrarust v2 that do not follow from keys, and the keys they mean.
+const OF_V2: [(&str, &str); 1] = [("motd.text", "motd.online.text")];
 
 /// The most labels of one container: four times as many as there are names.
 const LABELS_MAX: usize = 256;
@@ -101,17 +107,22 @@ pub(in crate::config) fn read(
     let mut walk = Walk::labels(file, &RawServer::TABLE, ROOT, report);
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
+    let mut spoilt = Vec::new();
     for line in &sheet.lines {
-        let path: Vec<&str> = line.label[PREFIX.len()..].split('.').collect();
+        let path: Vec<&str> = key_of(line.label).split('.').collect();
         let (tree, found) = match find(&RawContainer::TABLE, &path) {
             Some(found) => (&mut own, Some(found)),
             None => (&mut server, find(&RawServer::TABLE, &path)),
         };
         match found {
+            Some(Found::Key(Shape::List(_))) if line.text.contains(QUOTES) => {
+                walk.push(quoted_list(line.label, line.text, place(&line.value)));
+                spoilt.extend(path.first().map(|name| (*name, place(&line.value))));
+            }
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
-                    walk.push(contradiction(line.label, place(&line.key)));
+                    walk.push(contradiction(line.label, &path, place(&line.key)));
                 }
             }
             Some(Found::Table(table)) => walk.push(group(line.label, place(&line.key), table)),
@@ -132,6 +143,9 @@ pub(in crate::config) fn read(
         }
     }
     let mut raw: RawServer = walk.document(&server);
+    for (name, place) in spoilt {
+        raw.spoil(name, place);
+    }
     labels.own = walk.document(&own);
     if let Some(place) = confine(&raw, &mut walk) {
         raw.forwarding_secret = Entry::Broken(place);
@@ -143,6 +157,13 @@ pub(in crate::config) fn read(
     labels
 }
 
+/// The key that a label means.
+fn key_of(label: &str) -> &str {
+    let name = &label[PREFIX.len()..];
+    let of_v2 = OF_V2.iter().find(|(label, _)| *label == name);
+    of_v2.map_or(name, |(_, key)| key)
+}
+
 /// The names of all labels.
 pub fn names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();
@@ -151,6 +172,7 @@ pub fn names() -> &'static [String] {
         for table in [&RawContainer::TABLE, &RawServer::TABLE] {
             collect(table, PREFIX, &mut names);
         }
+        names.extend(OF_V2.map(|(label, _)| format!("{PREFIX}{label}")));
         names
     })
 }
@@ -227,10 +249,28 @@ fn insert<'v>(
     }
 }
 
-fn contradiction(label: &str, place: Place) -> Diagnostic {
-    let outer = label.rsplit_once('.').map_or(label, |(outer, _)| outer);
-    let message = format!("`{label}` contradicts `{outer}`");
+/// Two labels for one thing: for the same key, or a text where the other has a table.
+fn contradiction(label: &str, path: &[&str], place: Place) -> Diagnostic {
+    let key = path.join(".");
+    let other = match label[PREFIX.len()..] == key {
+        true => key
+            .rsplit_once('.')
+            .map_or(key.as_str(), |(outer, _)| outer),
+        false => &key,
+    };
+    let message = format!("`{label}` contradicts `{PREFIX}{other}`");
     Diagnostic::new(Code::BadValue, place, message).help("remove one of them")
+}
+
+/// A list as a file has it.
+fn quoted_list(label: &str, text: &str, place: Place) -> Diagnostic {
+    let text = text.trim();
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let items = inner.unwrap_or(text).split(',');
+    let items: Vec<_> = items.map(|item| item.trim().trim_matches(QUOTES)).collect();
+    let message = format!("`{label}` is a list, and labels write lists without quotes");
+    Diagnostic::new(Code::WrongType, place, message)
+        .help(format!("write {}", Quoted(&items.join(", "))))
 }
 
 fn group(label: &str, place: Place, table: &Table) -> Diagnostic {
@@ -324,7 +364,7 @@ struct Line<'c> {
     key: Range<usize>,
     text: &'c str,
     value: Range<usize>,
-    /// The value cut at its commas, without the white space around.
+    /// The value cut at its commas, without the white space around: at least one item.
     items: Vec<(&'c str, Range<usize>)>,
 }
 
@@ -402,10 +442,13 @@ impl<'c> Line<'c> {
             return scalar(shape, self.text);
         };
         let mut array = DeArray::new();
-        if !self.text.trim().is_empty() {
-            for (item, range) in &self.items {
-                array.push(Spanned::new(range.clone(), scalar(of, item)));
-            }
+        // One comma may stand behind the last item, as in a file.
+        let items = match self.items.as_slice() {
+            [rest @ .., (last, _)] if last.is_empty() => rest,
+            all => all,
+        };
+        for (item, range) in items {
+            array.push(Spanned::new(range.clone(), scalar(of, item)));
         }
         DeValue::Array(array)
     }
