@@ -31,7 +31,8 @@ pub fn to_markdown() -> String {
         "\n## Labels of a container\n\n\
          With a table `[docker]`, see [docker.md](docker.md). Three labels are for containers alone,\n\
          here without the `infrarust.` in front:\n\n{}\n\n\
-         Every key of a server file is a label too. All labels: {}.\n",
+         Every key of a server file is a label too; `infrarust.motd.text`, as Infrarust v2 calls it,\n\
+         is `infrarust.motd.online.text`. All labels: {}.\n",
         keys(&RawContainer::TABLE),
         names.join(", "),
     );

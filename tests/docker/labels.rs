@@ -312,6 +312,19 @@ fn every_key_is_a_label() {
     assert!(missing.is_empty(), "labels without a sample: {missing:?}");
 }
 
+/// What Infrarust v2 calls otherwise means what it meant there.
+#[test]
+fn labels_of_v2_are_known() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("infrarust.toml"), "").unwrap();
+    let read = |label: &str| {
+        let labels = [(format!("{PREFIX}{label}"), "a, b".to_owned())];
+        let judged = judge_labels(dir.path(), &labels);
+        judged.servers[0].as_ref().clone()
+    };
+    assert_eq!(read("motd.text"), read("motd.online.text"));
+}
+
 /// The labels of the services in a compose file, as our examples write them.
 fn services(text: &str) -> Vec<(String, String)> {
     let mut services: Vec<(String, String)> = Vec::new();

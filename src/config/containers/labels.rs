@@ -26,6 +26,9 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
 /// How the names of our labels begin.
 pub const PREFIX: &str = "infrarust.";
 
+/// What stands around the items of a list in a file, and in no item.
+const QUOTES: [char; 2] = ['"', '\''];
+
 /// What stands before the first dot of it.
 const ROOT: &str = "infrarust";
 
@@ -104,6 +107,7 @@ pub(in crate::config) fn read(
     let mut walk = Walk::labels(file, &RawServer::TABLE, ROOT, report);
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
+    let mut spoilt = Vec::new();
     for line in &sheet.lines {
         let path: Vec<&str> = key_of(line.label).split('.').collect();
         let (tree, found) = match find(&RawContainer::TABLE, &path) {
@@ -111,6 +115,10 @@ pub(in crate::config) fn read(
             None => (&mut server, find(&RawServer::TABLE, &path)),
         };
         match found {
+            Some(Found::Key(Shape::List(_))) if line.text.contains(QUOTES) => {
+                walk.push(quoted_list(line.label, line.text, place(&line.value)));
+                spoilt.extend(path.first().map(|name| (*name, place(&line.value))));
+            }
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
@@ -135,6 +143,9 @@ pub(in crate::config) fn read(
         }
     }
     let mut raw: RawServer = walk.document(&server);
+    for (name, place) in spoilt {
+        raw.spoil(name, place);
+    }
     labels.own = walk.document(&own);
     if let Some(place) = confine(&raw, &mut walk) {
         raw.forwarding_secret = Entry::Broken(place);
@@ -241,14 +252,25 @@ fn insert<'v>(
 /// Two labels for one thing: for the same key, or a text where the other has a table.
 fn contradiction(label: &str, path: &[&str], place: Place) -> Diagnostic {
     let key = path.join(".");
-    let other = if label[PREFIX.len()..] == key {
-        key.rsplit_once('.')
-            .map_or(key.as_str(), |(outer, _)| outer)
-    } else {
-        &key
+    let other = match label[PREFIX.len()..] == key {
+        true => key
+            .rsplit_once('.')
+            .map_or(key.as_str(), |(outer, _)| outer),
+        false => &key,
     };
     let message = format!("`{label}` contradicts `{PREFIX}{other}`");
     Diagnostic::new(Code::BadValue, place, message).help("remove one of them")
+}
+
+/// A list as a file has it.
+fn quoted_list(label: &str, text: &str, place: Place) -> Diagnostic {
+    let text = text.trim();
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let items = inner.unwrap_or(text).split(',');
+    let items: Vec<_> = items.map(|item| item.trim().trim_matches(QUOTES)).collect();
+    let message = format!("`{label}` is a list, and labels write lists without quotes");
+    Diagnostic::new(Code::WrongType, place, message)
+        .help(format!("write {}", Quoted(&items.join(", "))))
 }
 
 fn group(label: &str, place: Place, table: &Table) -> Diagnostic {
@@ -342,7 +364,7 @@ struct Line<'c> {
     key: Range<usize>,
     text: &'c str,
     value: Range<usize>,
-    /// The value cut at its commas, without the white space around.
+    /// The value cut at its commas, without the white space around: at least one item.
     items: Vec<(&'c str, Range<usize>)>,
 }
 
@@ -420,10 +442,13 @@ impl<'c> Line<'c> {
             return scalar(shape, self.text);
         };
         let mut array = DeArray::new();
-        if !self.text.trim().is_empty() {
-            for (item, range) in &self.items {
-                array.push(Spanned::new(range.clone(), scalar(of, item)));
-            }
+        // One comma may stand behind the last item, as in a file.
+        let items = match self.items.as_slice() {
+            [rest @ .., (last, _)] if last.is_empty() => rest,
+            all => all,
+        };
+        for (item, range) in items {
+            array.push(Spanned::new(range.clone(), scalar(of, item)));
         }
         DeValue::Array(array)
     }
