@@ -444,7 +444,7 @@ impl<'c> Line<'c> {
         let mut array = DeArray::new();
         // One comma may stand behind the last item, as in a file.
         let items = match self.items.as_slice() {
-            [rest @ .., (last, _)] if last.is_empty() => rest,
+            [rest @ .., ("", _)] => rest,
             all => all,
         };
         for (item, range) in items {

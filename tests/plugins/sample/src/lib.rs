@@ -62,6 +62,8 @@ impl Drop for Sample {
     fn drop(&mut self) {
         if let Ok(folder) = self.host.data_folder() {
             let _ = std::fs::write(folder.join("ended"), &self.tag);
+            // Of several that end, each is to be seen.
+            let _ = std::fs::write(folder.join(format!("ended-{}", self.tag)), "");
         }
     }
 }
