@@ -189,7 +189,7 @@ keys! {
         network: String;
         /// How often all containers are looked at, beside what the engine tells by itself.
         poll_interval: Time = r#""30s""#;
-        /// The wait before a lost engine is asked again; it doubles up to a minute, and is shortened by up to half at random.
+        /// The wait before a lost engine is asked again; it doubles up to five seconds, and is shortened by up to half at random.
         reconnect_delay: Time = r#""1s""#;
         /// TLS towards a `tcp://` endpoint.
         tls: RawDockerTls;

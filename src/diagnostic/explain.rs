@@ -150,7 +150,9 @@ pub fn page(code: Code) -> Page {
         },
         Code::NoAddress => Page {
             what: "`addresses` says where the Minecraft servers behind this entry are. It is \
-                   missing or empty.",
+                   missing or empty. A container needs it where the proxy cannot find the \
+                   way by itself: it is in no network of the container's, and reaches no \
+                   published port of it.",
             why: "There would be nothing to connect players to.",
             wrong: &[(LOBBY, "domains = [\"play.example.com\"]\naddresses = []\n")],
             right: &[(LOBBY, SOUND)],

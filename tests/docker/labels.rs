@@ -1,11 +1,12 @@
 //! Labels and what is said about them.
 //!
 //! `tests/docker/labels/*.txt` are cases: parts, each after a line `#! name`,
-//! where a name is a path or `container NAME`; without such a line the whole is
-//! the container `lobby`. A line is a label and its value, as a text in JSON
-//! where it needs escapes, or a fact: `@network NAME ADDRESS/PREFIX`, `@port
-//! INSIDE ADDRESS`, `@host`. Beside each stands what an operator reads and the
-//! servers that come of it; `UPDATE_SNAPSHOTS=1` writes these anew.
+//! where a name is a path, `container NAME`, or `the proxy in a container`;
+//! without such a line the whole is the container `lobby`. A line is a label
+//! and its value, as a text in JSON where it needs escapes, or a fact:
+//! `@network NAME ADDRESS/PREFIX`, `@port INSIDE ADDRESS`, `@host`, `@container
+//! ID`. Beside each stands what an operator reads and the servers that come of
+//! it; `UPDATE_SNAPSHOTS=1` writes these anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use infrarust::config::containers::{
-    Container, Created, Judge, Judged, Network, PREFIX, Published, Surroundings, names,
+    Container, Created, Judge, Judged, Network, NetworkOf, PREFIX, Published, Surroundings, names,
 };
 use infrarust::config::model::ServerConfig;
 use infrarust::config::{LoadOptions, load};
@@ -42,7 +43,7 @@ fn container(name: &str, age: usize, text: &str) -> Container {
         labels: BTreeMap::from([("infrarust.enable".to_owned(), "true".to_owned())]),
         networks: Vec::new(),
         published: Vec::new(),
-        is_on_host: false,
+        network_of: NetworkOf::Itself,
     };
     let mut has_facts = false;
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -59,7 +60,8 @@ fn container(name: &str, age: usize, text: &str) -> Container {
                     inside: inside.parse().unwrap(),
                     at: at.parse().unwrap(),
                 }),
-                ["host"] => container.is_on_host = true,
+                ["host"] => container.network_of = NetworkOf::Machine,
+                ["container", id] => container.network_of = NetworkOf::Another(id.to_owned()),
                 _ => panic!("{line}"),
             }
             continue;
@@ -97,10 +99,12 @@ fn judge(case: &str) -> String {
     fs::create_dir(dir.path().join("servers")).unwrap();
     fs::write(dir.path().join("infrarust.toml"), "[docker]\n").unwrap();
     let mut containers = Vec::new();
+    let mut around = around();
     for part in case.split("#! ").skip(1) {
         let (name, text) = part.split_once('\n').unwrap();
         match name.strip_prefix("container ") {
             Some(name) => containers.push(Arc::new(container(name, containers.len(), text))),
+            None if name == "the proxy in a container" => around.published_at = None,
             None => {
                 let is_plugin = name.ends_with(".so");
                 let plugin = is_plugin.then(|| crate::elf::plugin(text));
@@ -120,12 +124,13 @@ fn judge(case: &str) -> String {
         (Some(config), Some(global)) => (config, global),
         _ => panic!("{problems}"),
     };
+    around.network = config.proxy.docker.as_ref().unwrap().network.clone();
     let mut judge = Judge::new(&options, &global);
-    let first = told(&judge.judge(&config.servers, &containers, &around()));
+    let first = told(&judge.judge(&config.servers, &containers, &around));
     // The order in which a provider names them makes no difference, nor does
     // what is remembered.
     containers.reverse();
-    let again = told(&judge.judge(&config.servers, &containers, &around()));
+    let again = told(&judge.judge(&config.servers, &containers, &around));
     assert_eq!(first, again);
     format!("{problems}{first}").replace(&format!("{}/", dir.path().display()), "")
 }

@@ -172,7 +172,13 @@ async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: S
     engine.docker(&["network", "connect", "other", "first"]);
     assert_eq!(change(program).await.0, "[\"first\"]");
     answers(proxy, "mc.example.com", "first").await;
-    engine.docker(&["rm", "--force", "first"]);
+
+    // Whoever shares the network of another has no address to be told.
+    engine.run("guest", &["--network=container:first", "--env=PORT=1"], &[]);
+    let line = program.line_with("the container `guest` is refused").await;
+    let text = line["message"].as_str().unwrap();
+    assert!(text.contains("networks: that of container "), "{text}");
+    engine.docker(&["rm", "--force", "guest", "first"]);
     assert_eq!(change(program).await.2, "[\"first\"]");
 
     // On the machine's own network it is found there.

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Container, Network, Surroundings};
+use super::{Container, Network, NetworkOf, Surroundings};
 
 /// The address of a port of a container, as a server file would name it; `None`
 /// when it cannot be reached.
@@ -32,7 +32,7 @@ pub(in crate::config) fn choose(
     };
     let on_host = || {
         let host = around.published_at.as_deref()?;
-        container.is_on_host.then(|| join(host, port))
+        (container.network_of == NetworkOf::Machine).then(|| join(host, port))
     };
     let published = || published(container, port, around);
     named().or_else(shared).or_else(on_host).or_else(published)
@@ -69,10 +69,18 @@ fn join(host: &str, port: u16) -> String {
     }
 }
 
+/// As `docker ps` shows ids.
+const ID_CHARS_SHOWN: usize = 12;
+
 /// The networks of a container with its addresses in them, in words.
 pub(super) fn networks(container: &Container) -> String {
-    if container.is_on_host {
-        return "that of the engine's machine".to_owned();
+    match &container.network_of {
+        NetworkOf::Itself => {}
+        NetworkOf::Machine => return "that of the engine's machine".to_owned(),
+        NetworkOf::Another(id) => {
+            let shown: String = id.chars().take(ID_CHARS_SHOWN).collect();
+            return format!("that of container {shown}");
+        }
     }
     let named = |network: &Network| {
         let addresses = network.addresses.iter().map(|net| net.addr().to_string());
@@ -124,7 +132,7 @@ mod tests {
                 network("six", &["fd02::5/64"], "fd02::1"),
             ],
             published: Vec::new(),
-            is_on_host: false,
+            network_of: NetworkOf::Itself,
         }
     }
 
@@ -199,7 +207,7 @@ mod tests {
     fn a_container_on_the_host_is_dialled_there() {
         let mut container = container();
         container.networks.clear();
-        container.is_on_host = true;
+        container.network_of = NetworkOf::Machine;
         let here = around(&[]);
         assert_eq!(choose(&container, 7, &here).unwrap(), "127.0.0.1:7");
     }

@@ -75,6 +75,8 @@ pub(in crate::config) struct Labels {
     pub(in crate::config) name: Place,
     /// Where its networks stand.
     pub(in crate::config) networks: Place,
+    /// Where its published ports stand.
+    pub(in crate::config) ports: Place,
 }
 
 /// Reads the labels of a container. Relative paths in them begin at `folder`.
@@ -96,6 +98,7 @@ pub(in crate::config) fn read(
         server: None,
         name: place(&sheet.name),
         networks: place(&sheet.networks),
+        ports: place(&sheet.ports),
     };
     if let Some(excess) = excess(container) {
         report.push(
@@ -355,6 +358,7 @@ struct Sheet<'c> {
     text: String,
     name: Range<usize>,
     networks: Range<usize>,
+    ports: Range<usize>,
     lines: Vec<Line<'c>>,
 }
 
@@ -374,6 +378,7 @@ impl<'c> Sheet<'c> {
             text: String::new(),
             name: 0..0,
             networks: 0..0,
+            ports: 0..0,
             lines: Vec::new(),
         };
         sheet.text.push_str("name: ");
@@ -381,7 +386,7 @@ impl<'c> Sheet<'c> {
         sheet.text.push_str("\nnetworks: ");
         sheet.networks = sheet.push(&super::address::networks(container));
         sheet.text.push_str("\nports: ");
-        sheet.push(&super::address::ports(container));
+        sheet.ports = sheet.push(&super::address::ports(container));
         sheet.text.push('\n');
         // What is too much is told without being shown.
         if excess(container).is_none() {

@@ -38,8 +38,19 @@ pub struct Container {
     pub networks: Vec<Network>,
     /// Its ports that can be reached at the engine's machine.
     pub published: Vec<Published>,
-    /// Whether it uses the network of the engine's machine itself.
-    pub is_on_host: bool,
+    /// Whose network it uses.
+    pub network_of: NetworkOf,
+}
+
+/// Whose network a container uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkOf {
+    /// Its own, with addresses in [`Container::networks`].
+    Itself,
+    /// That of the engine's machine.
+    Machine,
+    /// That of another container, whose id this is.
+    Another(String),
 }
 
 impl Container {

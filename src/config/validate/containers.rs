@@ -6,11 +6,12 @@ use super::forwarding::Global;
 use super::proxy::value_or;
 use super::server::{self, Defaults};
 use super::{Context, ProxyFile, ServerFile, attach, names, plugins};
-use crate::config::containers::{self, Container, ENABLE, RawContainer, Surroundings};
+use crate::config::containers::{self, Container, ENABLE, NetworkOf, RawContainer, Surroundings};
 use crate::config::entry::{Entry, Given, Item, List};
 use crate::config::model::ServerConfig;
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::types::AddressText;
+use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::route::HostPattern;
 
@@ -88,7 +89,8 @@ impl<'a> Rules<'a> {
             return alone;
         }
         name(&mut raw, own, labels.name, container, context);
-        self.address(&mut raw, own, labels.networks, container, context);
+        let facts = (labels.networks, labels.ports);
+        self.address(&mut raw, own, facts, container, context);
 
         let nothing = RawProxy::default();
         let defaults = Defaults::new(self.file.raw.as_ref().unwrap_or(&nothing));
@@ -111,7 +113,7 @@ impl<'a> Rules<'a> {
         &self,
         raw: &mut RawServer,
         own: &RawContainer,
-        networks: Place,
+        (networks, ports): (Place, Place),
         container: &Container,
         context: &mut Context<'_>,
     ) {
@@ -135,21 +137,55 @@ impl<'a> Rules<'a> {
         raw.addresses = match containers::choose(container, port, self.around) {
             Some(address) => one(networks, AddressText(address)),
             None => {
-                let message = format!("the proxy cannot reach port {port} of this container");
-                context.push(
-                    Diagnostic::new(Code::NoAddress, networks, message)
-                        .because(
-                            "the proxy is in none of these networks, and the port is not published",
-                        )
-                        .help(
-                            "put proxy and container into one network, publish the port, name the \
-                             network in `[docker]`, or write `infrarust.addresses`",
-                        ),
-                );
+                context.push(out_of_reach(
+                    container,
+                    port,
+                    (networks, ports),
+                    self.around,
+                ));
                 Entry::Broken(networks)
             }
         };
     }
+}
+
+/// Why a port of a container has no address that the proxy could dial.
+fn out_of_reach(
+    container: &Container,
+    port: u16,
+    (networks, ports): (Place, Place),
+    around: &Surroundings,
+) -> Diagnostic {
+    let message = format!("the proxy cannot reach port {port} of this container");
+    let diagnostic = Diagnostic::new(Code::NoAddress, networks, message);
+    if let NetworkOf::Another(_) = container.network_of {
+        return diagnostic
+            .because("its network is that of another container, whose address it has")
+            .help("give the labels to that container, with `infrarust.port`");
+    }
+    let is_published = container.published.iter().any(|p| p.inside == port);
+    let published = match (is_published, &around.published_at) {
+        (false, _) => format!("port {port} is not published"),
+        (true, None) => "a proxy in a container does not reach what its machine publishes".into(),
+        (true, Some(_)) => "only the engine's machine reaches this address".into(),
+    };
+    let in_none = "the proxy is in none of these networks";
+    let diagnostic = diagnostic.label(ports, published);
+    let Some(name) = &around.network else {
+        return diagnostic.because(in_none).help(
+            "put proxy and container into one network, publish the port, name the network in \
+             `[docker]`, or write `infrarust.addresses`",
+        );
+    };
+    // Compose puts the name of the project in front of those in its file.
+    let suffix = format!("_{name}");
+    let mut names = container.networks.iter().map(|network| &network.name);
+    let help = match names.find(|name| name.ends_with(&suffix)) {
+        Some(full) => format!("write {} into `[docker]`", Quoted(full)),
+        None => "put the container into that network, or write `infrarust.addresses`".to_owned(),
+    };
+    let reason = format!("{in_none}, and `[docker]` names {}", Quoted(name));
+    diagnostic.because(reason).help(help)
 }
 
 fn not_enabled(label: &str, name: Place) -> Diagnostic {

@@ -13,7 +13,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::client::EngineError;
-use crate::config::containers::{Container, Created, ENABLE, Network, PREFIX, Published};
+use crate::config::containers::{
+    Container, Created, ENABLE, Network, NetworkOf, PREFIX, Published,
+};
 
 /// A container of a list.
 #[derive(Debug)]
@@ -153,9 +155,18 @@ pub(super) fn container(bytes: &[u8]) -> Result<Look, EngineError> {
         labels,
         networks: networks(&answer),
         published: published(&answer),
-        is_on_host: text("/HostConfig/NetworkMode") == Some("host"),
+        network_of: network_of(text("/HostConfig/NetworkMode").unwrap_or_default()),
     };
     Ok(Look { container, state })
+}
+
+/// Reads `HostConfig.NetworkMode`, which names a network in all other cases.
+fn network_of(mode: &str) -> NetworkOf {
+    match mode.split_once(':') {
+        None if mode == "host" => NetworkOf::Machine,
+        Some(("container", id)) => NetworkOf::Another(id.to_owned()),
+        _ => NetworkOf::Itself,
+    }
 }
 
 /// The networks in which the container has an address. Those of the host and
@@ -294,6 +305,19 @@ mod tests {
         assert_eq!(look.container.published.len(), 1);
         assert!(container(b"{}").is_err());
         assert!(container(b"[").is_err());
+    }
+
+    /// Whose network a container uses.
+    #[test]
+    fn network_modes_are_read() {
+        for (mode, of) in [
+            ("default", NetworkOf::Itself),
+            ("container", NetworkOf::Itself),
+            ("host", NetworkOf::Machine),
+            ("container:1f", NetworkOf::Another("1f".to_owned())),
+        ] {
+            assert_eq!(network_of(mode), of, "{mode}");
+        }
     }
 
     /// The events that count, and those that an engine adds unasked.

@@ -38,10 +38,13 @@ const LOOKS_MAX: usize = 16;
 const GATHER: Duration = Duration::from_millis(100);
 /// The least time from one list to the next, whatever events cannot be read.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest wait before a lost engine is asked again.
-const RECONNECT_MAX: Duration = Duration::from_secs(60);
-/// An engine that stays this long is asked again at once when it is lost. One
-/// that comes and goes is not, and fills no log.
+/// The longest wait before an engine is asked again that is away: what starts
+/// with it is not reached before. To ask costs one connection.
+const AWAY_MAX: Duration = Duration::from_secs(5);
+/// The same for one that is read and then lost, again and again: each time are
+/// two lines in the log, and all containers are looked at.
+const FLAPS_MAX: Duration = Duration::from_secs(60);
+/// An engine that stays this long is asked again at once when it is lost.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Watches one engine.
@@ -107,7 +110,8 @@ impl Watch {
         loop {
             let began = Instant::now();
             let error = self.session(&mut is_lost).await;
-            if began.elapsed() > STEADY && !is_lost {
+            let was_read = !is_lost;
+            if was_read && began.elapsed() > STEADY {
                 wait = self.config.reconnect_delay;
             }
             if std::mem::replace(&mut is_lost, true) {
@@ -118,7 +122,7 @@ impl Watch {
                 warn!(endpoint, %error, "the engine cannot be read; nothing is known of its containers yet");
             }
             sleep(shortened(wait)).await;
-            wait = (wait * 2).min(RECONNECT_MAX.max(self.config.reconnect_delay));
+            wait = doubled(wait, was_read).max(self.config.reconnect_delay);
         }
     }
 
@@ -376,6 +380,11 @@ impl Watch {
     }
 }
 
+/// The wait that follows one, by whether the engine was read in between.
+fn doubled(wait: Duration, was_read: bool) -> Duration {
+    (wait * 2).min(if was_read { FLAPS_MAX } else { AWAY_MAX })
+}
+
 /// A wait cut by up to a half at random, so that proxies that lost the same
 /// engine do not all come back at once.
 fn shortened(wait: Duration) -> Duration {
@@ -417,4 +426,22 @@ pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), Engine
         engine: client.peer(),
     };
     Ok((supply, unread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An engine that was away for long is found within seconds, even one that
+    /// came and went before; one that comes and goes fills no log.
+    #[test]
+    fn waits_grow_to_their_bounds() {
+        let after = |times, was_read| {
+            let next = |wait, _| doubled(wait, was_read);
+            (0..times).fold(Duration::from_secs(1), next).as_secs()
+        };
+        assert_eq!([1, 2, 3, 20].map(|times| after(times, false)), [2, 4, 5, 5]);
+        assert_eq!([3, 20].map(|times| after(times, true)), [8, 60]);
+        assert_eq!(doubled(FLAPS_MAX, false), AWAY_MAX);
+    }
 }

@@ -4,7 +4,9 @@
 
 use std::sync::{Arc, LazyLock};
 
-use infrarust::config::containers::{Container, Created, Judge, Network, PREFIX, Surroundings};
+use infrarust::config::containers::{
+    Container, Created, Judge, Network, NetworkOf, PREFIX, Surroundings,
+};
 use infrarust::config::{GlobalText, LoadOptions, load_texts};
 use infrarust::diagnostic::render::{self, Colour};
 use libfuzzer_sys::fuzz_target;
@@ -27,7 +29,7 @@ fn container(name: &str, labels: &[(String, String)]) -> Arc<Container> {
             gateways: Vec::new(),
         }],
         published: Vec::new(),
-        is_on_host: false,
+        network_of: NetworkOf::Itself,
     })
 }
 
