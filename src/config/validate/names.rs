@@ -17,6 +17,10 @@ pub(super) fn problem(text: &str) -> Option<String> {
     if text.len() > ID_BYTES_MAX {
         return Some(format!("it has more than {ID_BYTES_MAX} bytes"));
     }
+    if text.starts_with('.') {
+        // A folder of that name would be hidden, or another one.
+        return Some("it begins with a dot".to_owned());
+    }
     let bad = text
         .chars()
         .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '.'))?;
@@ -37,7 +41,7 @@ pub(super) fn cure(text: &str) -> Option<String> {
         })
         .take(ID_BYTES_MAX)
         .collect();
-    let cured = cured.trim_matches('-');
+    let cured = cured.trim_matches('-').trim_start_matches('.');
     (!cured.is_empty()).then(|| cured.to_owned())
 }
 
