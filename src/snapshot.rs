@@ -5,8 +5,8 @@
 //! the server's name and is handed on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::Semaphore;
 
@@ -31,9 +31,10 @@ pub struct Snapshot {
     pub routes: RouteTable<Arc<Server>>,
     /// All servers by name.
     pub servers: HashMap<String, Arc<Server>>,
-    /// What is kept of servers that are not here any more and still have
-    /// players: one that comes back counts them.
-    gone: HashMap<String, Arc<ServerState>>,
+    /// The state of servers that are not here any more, for as long as anybody
+    /// else holds it: players, and those who came while the server was here and
+    /// have yet to take a place. A server that comes back counts them.
+    gone: HashMap<String, Weak<ServerState>>,
     /// The plugins that meet clients whom no server claims.
     pub unclaimed: Arc<HookSet>,
     /// The enabled plugins.
@@ -133,16 +134,22 @@ impl Snapshot {
 
     /// What is kept of a server, whether it is here or gone.
     fn state_of(&self, id: &str) -> Option<Arc<ServerState>> {
-        let here = self.servers.get(id).map(|server| &server.state);
-        here.or(self.gone.get(id)).cloned()
+        match self.servers.get(id) {
+            Some(server) => Some(Arc::clone(&server.state)),
+            None => self.gone.get(id)?.upgrade(),
+        }
     }
 
     /// What is to be kept of servers that the next snapshot does not have.
-    fn gone_after(&self, next: &HashMap<String, Arc<Server>>) -> HashMap<String, Arc<ServerState>> {
-        let here = self.servers.iter().map(|(id, server)| (id, &server.state));
-        here.chain(&self.gone)
-            .filter(|(id, state)| !next.contains_key(*id) && state.players.taken() > 0)
-            .map(|(id, state)| (id.clone(), Arc::clone(state)))
+    fn gone_after(
+        &self,
+        next: &HashMap<String, Arc<Server>>,
+    ) -> HashMap<String, Weak<ServerState>> {
+        let here = self.servers.iter();
+        let here = here.map(|(id, server)| (id, Arc::downgrade(&server.state)));
+        here.chain(self.gone.iter().map(|(id, state)| (id, Weak::clone(state))))
+            .filter(|(id, state)| !next.contains_key(*id) && state.strong_count() > 0)
+            .map(|(id, state)| (id.clone(), state))
             .collect()
     }
 
@@ -214,19 +221,39 @@ mod tests {
         load_texts(b"", &files).config.unwrap()
     }
 
-    /// A server that goes and comes back counts the players who stayed; one
-    /// without players is forgotten.
+    /// A server that goes and comes back counts the players who stayed, and those
+    /// who came before it went and take their place only now; one that nobody
+    /// holds is forgotten.
     #[test]
     fn players_outlive_their_server() {
         let first = Snapshot::new(config(&["a", "b"]), None, None);
-        let player = first.servers["a"].state.players.take(None).unwrap();
-        let without = Snapshot::new(config(&["b"]), None, Some(&first));
-        let without = Snapshot::new(config(&[]), None, Some(&without));
-        assert_eq!(without.gone.len(), 1);
+        let session = Arc::clone(&first.servers["a"]);
+        let player = session.state.players.take(None).unwrap();
+        let mut without = Snapshot::new(config(&["b"]), None, Some(&first));
+        drop(first);
+        without = Snapshot::new(config(&[]), None, Some(&without));
+        without = Snapshot::new(config(&[]), None, Some(&without));
+        assert_eq!(without.gone.len(), 1, "`b` is forgotten");
+        let late = session.state.players.take(None).unwrap();
         let back = Snapshot::new(config(&["a", "b"]), None, Some(&without));
-        assert_eq!(back.servers["a"].state.players.taken(), 1);
+        assert_eq!(back.servers["a"].state.players.taken(), 2);
         assert!(back.gone.is_empty());
-        drop(player);
+        drop((player, session));
+        assert_eq!(back.servers["a"].state.players.taken(), 1);
+        drop(late);
         assert_eq!(back.servers["a"].state.players.taken(), 0);
+    }
+
+    /// A client who has come, but has no place yet, keeps the count as well.
+    #[test]
+    fn clients_on_their_way_keep_the_count() {
+        let first = Snapshot::new(config(&["a"]), None, None);
+        let client = Arc::clone(&first.servers["a"]);
+        let mut without = Snapshot::new(config(&[]), None, Some(&first));
+        drop(first);
+        without = Snapshot::new(config(&[]), None, Some(&without));
+        let _place = client.state.players.take(None).unwrap();
+        let back = Snapshot::new(config(&["a"]), None, Some(&without));
+        assert_eq!(back.servers["a"].state.players.taken(), 1);
     }
 }
