@@ -227,12 +227,13 @@ pub struct RateLimit {
     pub limit_loopback: bool,
 }
 
-/// At most `count` events in any `window`.
+/// A burst of `count` events that refills evenly within `window`: at most twice
+/// `count` in one `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// The number of events.
     pub count: NonZeroU32,
-    /// The time they share; never zero.
+    /// The time in which a used up burst is full again; never zero.
     pub window: Duration,
 }
 

@@ -27,7 +27,7 @@ keys! {
         plugins_dir: FilePath = r#""plugins""#;
         /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it.
         control_socket: FilePath = r#""infrarust.sock""#;
-        /// The most clients at a time, status pings included, from the moment they have said what they want; 0 is no limit.
+        /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections")];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
         connect_timeout: Time = r#""5s""#;
@@ -114,13 +114,13 @@ keys! {
     RawRateLimit, "`rate_limit`" {
         /// Whether there is a limit.
         enabled: bool = "true";
-        /// Logins in any `window`; 0 is no limit.
+        /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 is no limit.
         max_connections: Count = "20" [unit: Some("logins")];
-        /// The time that the logins share.
+        /// The time in which a used up number of logins is full again.
         window: Time = r#""10s""#;
-        /// Status pings in any `status_window`; 0 is no limit.
+        /// Status pings of one address, counted as logins are; 0 is no limit.
         status_max: Count = "100" [unit: Some("pings")];
-        /// The time that the status pings share.
+        /// The time in which a used up number of status pings is full again.
         status_window: Time = r#""10s""#;
         /// Whether loopback addresses are limited too.
         limit_loopback: bool = "false";
@@ -134,7 +134,7 @@ keys! {
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
     }
 
-    /// TCP keepalive. A peer that leaves `time` + `retries` × `interval` without an answer counts as dead.
+    /// TCP keepalive. A peer that leaves `time` + `retries` × `interval` without an answer counts as dead. On Linux the same time bounds how long sent bytes may wait: a peer that is alive but does not read, so that its receive window stays full for that long, is disconnected as well.
     RawKeepalive, "`keepalive`" {
         /// Silence before the first probe, in whole seconds.
         time: Seconds = r#""30s""#;
@@ -295,7 +295,7 @@ keys! {
         connect: Time;
         /// How long one direction may stay silent; no limit where it is not written.
         read: Time;
-        /// How long accepted bytes may wait for a peer that does not read; no limit where it is not written.
+        /// How long accepted bytes may wait for a peer that does not read; no limit of its own where it is not written. On Linux `[keepalive]` disconnects a peer whose receive window stays full, even if it is alive.
         write: Time;
     }
 }

@@ -11,7 +11,7 @@ use super::guard::{self, Dialect, Watched};
 use super::hooks::deny;
 use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
-use super::state::{self, Admitted, Joined, Player, Routed};
+use super::state::{self, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed};
 use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostForwarding, HostTail,
     ServerConfig, ServerKind,
@@ -28,8 +28,12 @@ const NOT_AUTHENTICATED_TEXT: &str =
     "This server does not verify its players, so the proxy did not let you in.";
 
 impl Routed {
-    /// Reads who the client claims to be and takes a place on the server.
-    pub(super) async fn admit(mut self, report: &mut Report) -> Result<Admitted, Ending> {
+    /// Reads who the client claims to be, and takes a place on the proxy.
+    pub(super) async fn claim(
+        mut self,
+        proxy: &Proxy,
+        report: &mut Report,
+    ) -> Result<Claimed, Ending> {
         let (player, login_start) = match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
@@ -58,38 +62,56 @@ impl Routed {
             }
         };
         report.player = Some(player.name.clone());
+        let Some(place) = self.take_connection(proxy) else {
+            return Err(self.refuse(Refusal::ProxyFull, PROXY_FULL_TEXT).await);
+        };
+        Ok(Claimed {
+            routed: self,
+            player,
+            login_start,
+            place,
+        })
+    }
+}
 
+impl Claimed {
+    /// Asks plugins, and takes a place on the server.
+    pub(super) async fn admit(self, report: &mut Report) -> Result<Admitted, Ending> {
+        let Self {
+            routed,
+            player,
+            login_start,
+            place,
+        } = self;
         // An unknown domain has been refused while routing.
-        let Some(server) = self.server.clone() else {
+        let Some(server) = routed.server.clone() else {
             return Err(Ending::Refused(Refusal::UnknownDomain));
         };
-        let (this, server) = self.gates(server, &player, report).await?;
-        self = this;
+        let (routed, server) = routed.gates(server, &player, report).await?;
         if matches!(server.config.kind, ServerKind::Intercepted(_)) {
-            return Err(self
+            return Err(routed
                 .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
                 .await);
         }
         let Some(slot) = state::take_place(&server) else {
-            return Err(self
+            return Err(routed
                 .refuse(Refusal::ServerFull, &server.config.full_message)
                 .await);
         };
         report.session_opened();
-        let host = match self.rewrite(&server, report) {
+        let host = match routed.rewrite(&server, report) {
             Ok(host) => host,
             Err(denied) => {
                 drop(slot);
-                return Err(deny(self.client, &self.opening, denied).await);
+                return Err(deny(routed.client, &routed.opening, denied).await);
             }
         };
-        let Self {
+        let Routed {
             client,
             origin,
             opening,
-            place,
             ..
-        } = self;
+        } = routed;
         Ok(Admitted {
             client,
             origin,
@@ -101,10 +123,6 @@ impl Routed {
             place,
             slot,
         })
-    }
-
-    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
-        state::refuse(self.client, &self.opening, refusal, Some(text)).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! The life of a connection, told once.
 //!
 //! accept → PROXY header → legacy ping or handshake → route →
-//! `connection.decide` → **status**: `handshake.rewrite`, an answer from the
-//! cache, the backend or a MOTD, `status.respond`; **login, transfer**: login
-//! start → `login.decide` → `route.select` → admission → `handshake.rewrite` →
+//! `connection.decide` → **status**: request, a place on the proxy,
+//! `handshake.rewrite`, an answer from the cache, the backend or a MOTD,
+//! `status.respond`; **login, transfer**: login start → a place on the proxy →
+//! `login.decide` → `route.select` → admission → `handshake.rewrite` →
 //! connect → PROXY header out → replay of everything the client has sent →
 //! relay → finish. The names in code font are hooks of plugins; those of
 //! `session.observe` are told of admission, connect and finish.
@@ -11,8 +12,9 @@
 //! Each step takes what the one before has proved, and hands on more: a
 //! [`Greeted`] client has a true address, an
 //! [`Opened`] one has said what it wants, a
-//! [`Routed`] one has a server, an
-//! [`Admitted`] one has a place on it, and only a
+//! [`Routed`] one has a server, a
+//! [`Claimed`] one has a place on the proxy, an
+//! [`Admitted`] one has a place on that server, and only a
 //! [`Joined`] one has a backend to be relayed to. Nothing is
 //! relayed that has not gone this way.
 
@@ -31,9 +33,9 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use self::report::{Ending, Report};
-use self::state::{Admitted, Joined};
 #[cfg(doc)]
-use self::state::{Greeted, Opened, Routed};
+use self::state::{Admitted, Greeted, Opened, Routed};
+use self::state::{Claimed, Joined};
 use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
@@ -55,36 +57,39 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>
 /// The story up to the relay. Every `?` is a way for it to end before.
 async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
     let pending = proxy.pending.enter();
-    let admitted = tokio::select! {
+    let claimed = tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
         () = pending.evicted() => return Err(Ending::Evicted),
-        admitted = admit(stream, &pending, proxy, report) => admitted?,
+        claimed = claim(stream, &pending, proxy, report) => claimed?,
     };
+    // From here on the place among `max_connections` is the bound, and nobody
+    // is evicted who waits for a plugin or a backend.
     drop(pending);
 
     tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped),
-        joined = admitted.join(proxy, report) => joined,
+        joined = async { claimed.admit(report).await?.join(proxy, report).await } => joined,
     }
 }
 
-/// From accept to a place on a server. A status ping ends here, answered.
-async fn admit(
+/// From accept to a player with a place on the proxy. A status ping ends here,
+/// answered.
+async fn claim(
     stream: TcpStream,
     pending: &PendingGuard,
     proxy: &Proxy,
     report: &mut Report,
-) -> Result<Admitted, Ending> {
+) -> Result<Claimed, Ending> {
     let greeted = state::greet(stream, pending, proxy, report).await?;
     let opened = greeted.open().await?;
-    let routed = opened.route(proxy, report).await?;
+    let routed = opened.route(pending, proxy, report).await?;
     match routed.intent() {
         Intent::Status => {
-            routed.answer_status(proxy, report).await?;
+            routed.answer_status(pending, proxy, report).await?;
             Err(Ending::StatusAnswered)
         }
-        Intent::Login | Intent::Transfer => routed.admit(report).await,
+        Intent::Login | Intent::Transfer => routed.claim(proxy, report).await,
     }
 }

@@ -25,7 +25,7 @@ pub(super) const FILTERED_TEXT: &str = "Your address is not allowed on this serv
 /// Read by a player who comes too often.
 const RATE_LIMIT_TEXT: &str = "You are connecting too fast. Wait a moment and try again.";
 /// Read by a player when `max_connections` is reached.
-const PROXY_FULL_TEXT: &str = "The proxy is full. Try again in a moment.";
+pub(super) const PROXY_FULL_TEXT: &str = "The proxy is full. Try again in a moment.";
 /// Read by a player whose virtual host no server claims.
 const UNKNOWN_DOMAIN_TEXT: &str = "No server is known under this address.";
 
@@ -87,7 +87,15 @@ pub(super) struct Routed {
     pub(super) opening: Opening,
     /// `None` is an unknown domain that gets the default MOTD.
     pub(super) server: Option<Arc<Server>>,
-    /// Its place among `max_connections`.
+}
+
+/// A player who has said everything that a decision about him needs.
+pub(super) struct Claimed {
+    pub(super) routed: Routed,
+    pub(super) player: Player,
+    /// The login start as it came; empty in the protocol before 1.7.
+    pub(super) login_start: bytes::Bytes,
+    /// His place among `max_connections`.
     pub(super) place: Slot,
 }
 
@@ -188,10 +196,11 @@ impl Greeted {
 impl Opened {
     /// Finds the server, and holds the client against the limits that need no more.
     ///
-    /// A place among `max_connections` is taken only here: what has not said
-    /// what it wants is bounded as pending, and must not keep players out.
+    /// A place among `max_connections` is not taken yet: what sends a handshake
+    /// and then nothing is bounded as pending, and must not keep players out.
     pub(super) async fn route(
         mut self,
+        pending: &PendingGuard,
         proxy: &Proxy,
         report: &mut Report,
     ) -> Result<Routed, Ending> {
@@ -223,11 +232,9 @@ impl Opened {
         };
         if hooks.has(Hook::ConnectionDecide) {
             let hooks = Arc::clone(hooks);
+            let _busy = pending.busy();
             self = self.ask(&hooks, report).await?;
         }
-        let Some(place) = proxy.connections.take(self.snapshot.proxy.max_connections) else {
-            return Err(self.refuse(Refusal::ProxyFull, Some(PROXY_FULL_TEXT)).await);
-        };
         let Self {
             client,
             origin,
@@ -240,7 +247,6 @@ impl Opened {
             snapshot,
             opening,
             server: found,
-            place,
         })
     }
 
@@ -277,6 +283,18 @@ impl Routed {
     /// What the client wants.
     pub(super) fn intent(&self) -> Intent {
         self.opening.intent()
+    }
+
+    /// Takes a place among `max_connections`, now that the whole question of
+    /// the client is there.
+    pub(super) fn take_connection(&self, proxy: &Proxy) -> Option<Slot> {
+        let max = self.snapshot.proxy.max_connections;
+        proxy.connections.take(max)
+    }
+
+    /// Ends the connection; a player, but not a status ping, reads the text.
+    pub(super) async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
+        refuse(self.client, &self.opening, refusal, Some(text)).await
     }
 }
 

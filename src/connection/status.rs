@@ -13,9 +13,10 @@ use tracing::debug;
 use super::client::Broken;
 use super::login::rewritten_host;
 use super::opening::First;
-use super::report::{Ending, Report};
+use super::report::{Ending, Refusal, Report};
 use super::state::Routed;
 use crate::config::model::Motd;
+use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::plugin;
 use crate::protocol::frame::{self, Frame};
@@ -46,15 +47,20 @@ const UNKNOWN_DOMAIN_TEXT: &str = "§cNo server is known under this address.";
 
 impl Routed {
     /// Answers a status ping.
-    pub(super) async fn answer_status(self, proxy: &Proxy, report: &Report) -> Result<(), Ending> {
+    pub(super) async fn answer_status(
+        self,
+        pending: &PendingGuard,
+        proxy: &Proxy,
+        report: &Report,
+    ) -> Result<(), Ending> {
         match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
-                self.converse(protocol, proxy, report).await
+                self.converse(protocol, pending, proxy, report).await
             }
             First::LegacyPing(ping) => {
                 let ping = ping.clone();
-                self.answer_legacy(&ping, proxy, report).await
+                self.answer_legacy(&ping, pending, proxy, report).await
             }
             First::LegacyLogin(_) => Err(Broken::Packet("a login is no ping".to_owned()).into()),
         }
@@ -64,6 +70,7 @@ impl Routed {
     async fn converse(
         mut self,
         protocol: i32,
+        pending: &PendingGuard,
         proxy: &Proxy,
         report: &Report,
     ) -> Result<(), Ending> {
@@ -85,7 +92,9 @@ impl Routed {
             {
                 StatusPacket::Request => {
                     let asked = Instant::now();
+                    let turn = self.take_turn(pending, proxy)?;
                     let answer = self.answer_json(protocol, proxy, report).await?;
+                    drop(turn);
                     // The rest of the conversation has its whole time.
                     self.client.prolong(asked.elapsed());
                     self.client.send(&answer).await?;
@@ -99,6 +108,18 @@ impl Routed {
             }
         }
         Err(Broken::Packet("too many status requests".to_owned()).into())
+    }
+
+    /// Takes a place among `max_connections` while a request is answered. What
+    /// the client says or leaves unsaid afterwards holds none.
+    fn take_turn<'a>(
+        &self,
+        pending: &'a PendingGuard,
+        proxy: &Proxy,
+    ) -> Result<(Slot, Busy<'a>), Ending> {
+        let place = self.take_connection(proxy);
+        let place = place.ok_or(Ending::Refused(Refusal::ProxyFull))?;
+        Ok((place, pending.busy()))
     }
 
     /// The packet that answers a request.
@@ -138,10 +159,13 @@ impl Routed {
     async fn answer_legacy(
         self,
         ping: &LegacyPing,
+        pending: &PendingGuard,
         proxy: &Proxy,
         report: &Report,
     ) -> Result<(), Ending> {
+        let turn = self.take_turn(pending, proxy)?;
         let packet = self.legacy_answer(ping, proxy, report).await?;
+        drop(turn);
         self.client.send_off(&packet).await;
         Ok(())
     }

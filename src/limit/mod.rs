@@ -7,7 +7,7 @@ mod pending;
 mod rate;
 mod slots;
 
-pub use pending::{Pending, PendingGuard, Refused};
+pub use pending::{Busy, Pending, PendingGuard, Refused};
 pub use rate::RateLimiter;
 pub use slots::{Slot, Slots};
 

@@ -4,8 +4,12 @@
 //! take, so both their number and the share of one client are bounded. When
 //! the number is reached the oldest goes: a player's handshake arrives within
 //! a round trip, so what has waited longest is least likely to be one.
+//!
+//! A connection that waits for the proxy, and not the proxy for it, is
+//! [busy](PendingGuard::busy): it goes only when no other is left to go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use thiserror::Error;
@@ -24,8 +28,23 @@ pub struct Pending {
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    by_age: BTreeMap<u64, Arc<Notify>>,
+    /// Connections that the proxy waits for, by age.
+    silent: BTreeMap<u64, Arc<Notify>>,
+    /// Connections that wait for the proxy, by age.
+    busy: BTreeMap<u64, Arc<Notify>>,
     by_client: HashMap<ClientKey, u32>,
+}
+
+impl Inner {
+    fn len(&self) -> usize {
+        self.silent.len() + self.busy.len()
+    }
+
+    /// A number that is higher than all before.
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
 }
 
 /// A pending connection's place; given back on drop.
@@ -33,10 +52,19 @@ struct Inner {
 #[must_use = "the place is given back when this is dropped"]
 pub struct PendingGuard {
     inner: Arc<Mutex<Inner>>,
-    id: u64,
+    /// Its age; written under the lock of `inner` alone.
+    id: AtomicU64,
     client: OnceLock<ClientKey>,
     per_client_max: u32,
     evicted: Arc<Notify>,
+}
+
+/// While this lives the connection waits for the proxy, and is not evicted as
+/// long as there is one that keeps the proxy waiting.
+#[derive(Debug)]
+#[must_use = "the connection counts as silent again when this is dropped"]
+pub struct Busy<'a> {
+    guard: &'a PendingGuard,
 }
 
 /// Too many connections of this client are pending already.
@@ -59,17 +87,17 @@ impl Pending {
     pub fn enter(&self) -> PendingGuard {
         let evicted = Arc::new(Notify::new());
         let mut inner = lock(&self.inner);
-        if inner.by_age.len() >= self.max
-            && let Some((_, oldest)) = inner.by_age.pop_first()
-        {
-            oldest.notify_one();
+        if inner.len() >= self.max {
+            let oldest = inner.silent.pop_first();
+            if let Some((_, oldest)) = oldest.or_else(|| inner.busy.pop_first()) {
+                oldest.notify_one();
+            }
         }
-        let id = inner.next;
-        inner.next += 1;
-        inner.by_age.insert(id, Arc::clone(&evicted));
+        let id = inner.next();
+        inner.silent.insert(id, Arc::clone(&evicted));
         PendingGuard {
             inner: Arc::clone(&self.inner),
-            id,
+            id: AtomicU64::new(id),
             client: OnceLock::new(),
             per_client_max: self.per_client_max,
             evicted,
@@ -79,7 +107,7 @@ impl Pending {
     /// How many connections are pending now.
     #[must_use]
     pub fn len(&self) -> usize {
-        lock(&self.inner).by_age.len()
+        lock(&self.inner).len()
     }
 
     /// Whether none is.
@@ -108,6 +136,18 @@ impl PendingGuard {
         Ok(())
     }
 
+    /// Marks the connection as one that waits for the proxy. When that is over
+    /// it counts as one that has just come.
+    pub fn busy(&self) -> Busy<'_> {
+        let mut inner = lock(&self.inner);
+        let id = self.id.load(Ordering::Relaxed);
+        // It is in neither table once it is evicted.
+        if let Some(evicted) = inner.silent.remove(&id) {
+            inner.busy.insert(id, evicted);
+        }
+        Busy { guard: self }
+    }
+
     /// Completes when this connection must make room. Cancel safe.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
@@ -117,7 +157,9 @@ impl PendingGuard {
 impl Drop for PendingGuard {
     fn drop(&mut self) {
         let mut inner = lock(&self.inner);
-        inner.by_age.remove(&self.id);
+        let id = self.id.load(Ordering::Relaxed);
+        inner.silent.remove(&id);
+        inner.busy.remove(&id);
         if let Some(client) = self.client.get()
             && let Some(count) = inner.by_client.get_mut(client)
         {
@@ -125,6 +167,18 @@ impl Drop for PendingGuard {
             if *count == 0 {
                 inner.by_client.remove(client);
             }
+        }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.guard.inner);
+        let id = self.guard.id.load(Ordering::Relaxed);
+        if let Some(evicted) = inner.busy.remove(&id) {
+            let id = inner.next();
+            self.guard.id.store(id, Ordering::Relaxed);
+            inner.silent.insert(id, evicted);
         }
     }
 }
@@ -138,6 +192,8 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -160,6 +216,34 @@ mod tests {
             "an evicted connection gives nothing back twice"
         );
         drop((second, third));
+        assert!(pending.is_empty());
+    }
+
+    /// A connection that waits for the proxy outlives silent ones, however many
+    /// come; afterwards it is as old as one that has just come. Where all wait
+    /// for the proxy the oldest goes, so that the bound holds.
+    #[tokio::test]
+    async fn silent_connections_go_first() {
+        let is_evicted = |guard: &PendingGuard| guard.evicted().now_or_never().is_some();
+        let pending = Pending::new(2, 8);
+        let thinking = pending.enter();
+        let busy = thinking.busy();
+        let silent: Vec<_> = (0..5).map(|_| pending.enter()).collect();
+        assert!(!is_evicted(&thinking));
+        assert!(silent[..4].iter().all(is_evicted));
+        assert_eq!(pending.len(), 2);
+
+        drop(busy);
+        let newer = pending.enter();
+        assert!(is_evicted(&silent[4]), "it had come before");
+        assert!(!is_evicted(&thinking));
+
+        let _busy = (thinking.busy(), newer.busy());
+        let newest = pending.enter();
+        assert!(is_evicted(&thinking) && !is_evicted(&newer));
+        assert_eq!(pending.len(), 2);
+        drop(_busy);
+        drop((silent, thinking, newer, newest));
         assert!(pending.is_empty());
     }
 

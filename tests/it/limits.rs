@@ -86,6 +86,57 @@ async fn silent_connections_do_not_fill_the_proxy() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
+/// Connections that send a handshake and then nothing take no place of
+/// `max_connections`, whether they ask for the status or for a login; neither
+/// does one that has its status and stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_alone_do_not_fill_the_proxy() {
+    for intent in [1, 2, 3] {
+        let backend = FakeBackend::start().await;
+        let global = "max_connections = 2\nunknown_domain_behavior = \"default_motd\"";
+        let proxy = TestProxy::with_one_server(global, "passthrough", &backend, "");
+        let address = proxy.address();
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            let mut client = FakeClient::connect(address).await;
+            client
+                .send(&handshake(47, "play.example.com", 1, intent))
+                .await;
+            held.push(client);
+        }
+        for _ in 0..5 {
+            let mut client = FakeClient::connect(address).await;
+            let ping = [handshake(47, "unknown.example.com", 1, 1), frame(0, &[])];
+            client.send(&ping.concat()).await;
+            assert_eq!(client.frame().await.0, 0, "it has its answer");
+            held.push(client);
+        }
+        let _client = FakeClient::login(address, "play.example.com", "Alice").await;
+        assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+    }
+}
+
+/// A status request takes a place for as long as it is answered, and is closed
+/// without an answer where there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_request_takes_a_place_while_it_is_answered() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("max_connections = 1", "passthrough", &backend, "");
+    let address = proxy.address();
+    let ping = || [handshake(47, "play.example.com", 1, 1), frame(0, &[])].concat();
+    let mut first = FakeClient::connect(address).await;
+    first.send(&ping()).await;
+    let (mut asked, _) = backend.accept_hello().await;
+    let mut second = FakeClient::connect(address).await;
+    second.send(&ping()).await;
+    second.expect_end().await;
+    FakeBackend::answer_status(&mut asked, "{}").await;
+    assert_eq!(first.frame().await.0, 0);
+    let mut third = FakeClient::connect(address).await;
+    third.send(&ping()).await;
+    assert_eq!(third.frame().await.0, 0);
+}
+
 /// Logins and status pings have quotas of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_are_limited_apart() {
