@@ -153,14 +153,19 @@ async fn first_answer(
 ) -> io::Result<Seen> {
     let mut bytes = [0; PEEK_BYTES];
     loop {
-        backend.readable().await?;
+        // The runtime keeps "the peer sends no more" for ever, and then says at
+        // once that there is something to read. So it has to be asked before the
+        // bytes are looked at: after it no more can follow them.
+        let is_last = backend.ready(Interest::READABLE).await?.is_read_closed();
         let seen = backend.try_io(Interest::READABLE, || {
             let n = peek.peek(&mut bytes)?;
-            if n == 0 {
-                // The end is the relay's to pass on.
-                return Ok(Seen::Verdict(Watched::Good));
+            match judge(dialect, &bytes[..n]) {
+                Some(seen) => Ok(seen),
+                // The end is the relay's to pass on, with the part of a packet
+                // that came before it.
+                None if n == 0 || is_last => Ok(Seen::Verdict(Watched::Good)),
+                None => Err(io::ErrorKind::WouldBlock.into()),
             }
-            judge(dialect, &bytes[..n]).ok_or_else(|| io::ErrorKind::WouldBlock.into())
         });
         match seen {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -130,3 +130,33 @@ async fn a_client_that_leaves_is_noticed() {
     peer.expect_end().await;
     proxy.idle().await;
 }
+
+/// A backend that ends in the middle of its first packet, in order or by a
+/// reset, holds no worker: the part that came is passed on, then the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_answer_is_passed_on() {
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&backend, "");
+    let part = &encryption_request()[..5];
+    for is_reset in [false, true] {
+        let mut logins = Vec::new();
+        // More than there are workers.
+        for _ in 0..4 {
+            let client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
+            let (mut peer, _, _) = backend.accept_login().await;
+            peer.send(part).await;
+            if is_reset {
+                let at_once = Some(std::time::Duration::ZERO);
+                socket2::SockRef::from(&peer.stream)
+                    .set_linger(at_once)
+                    .unwrap();
+            }
+            drop(peer);
+            logins.push(client);
+        }
+        for mut client in logins {
+            assert_eq!(client.rest().await, part);
+        }
+        proxy.idle().await;
+    }
+}
