@@ -217,9 +217,13 @@ impl Lane {
                 self.held = Held::Pipe { pipe, bytes };
                 return self.deliver(destination, counters, tools);
             }
+            let is_refused = filled
+                .as_ref()
+                .is_err_and(|error| splice::is_refused(error, &pipe));
             tools.pipes.put(pipe);
-            if filled.as_ref().is_err_and(splice::is_unsupported) {
+            if is_refused {
                 self.method = Method::Copy;
+                pipe::note_refusal(filled.as_ref().err());
             } else {
                 let taken = taken(filled);
                 let found_nothing = matches!(taken, Ok(None) | Err(Stop::EndOfStream));
@@ -286,7 +290,19 @@ impl Lane {
                 }
                 #[cfg(target_os = "linux")]
                 Held::Pipe { pipe, bytes } => {
-                    let Some(sent) = given(splice::empty(pipe, *bytes, destination))? else {
+                    let emptied = splice::empty(pipe, *bytes, destination);
+                    if let Err(error) = &emptied
+                        && splice::is_refused(error, pipe)
+                    {
+                        pipe::note_refusal(Some(error));
+                        let bytes = splice::drain(pipe, *bytes)
+                            .map_err(|error| Stop::Write(error.kind()))?;
+                        self.method = Method::Copy;
+                        self.held = Held::Backlog { bytes, written: 0 };
+                        self.degrade();
+                        continue;
+                    }
+                    let Some(sent) = given(emptied)? else {
                         return Ok(());
                     };
                     debug_assert!(sent <= *bytes, "more out of a pipe than in");

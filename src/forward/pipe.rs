@@ -22,6 +22,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 /// the splice keeps 2 MiB from lying in a pipe of this size.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
+/// What a pipe holds when nobody has asked for more, in bytes (pipe(7)).
+const DEFAULT_BYTES: usize = 64 * 1024;
+
 /// Empty pipes that a worker keeps: more directions of one worker rarely have
 /// bytes in flight at once. 32 workers that keep as many stay within
 /// `fs.pipe-user-pages-soft`, by default 16,384 pages.
@@ -39,6 +42,7 @@ static DEGRADED_DIRECTIONS: AtomicU64 = AtomicU64::new(0);
 /// The size of the largest pipe that was granted so far, to any worker.
 static LARGEST_BYTES: AtomicUsize = AtomicUsize::new(0);
 static WARNED: AtomicBool = AtomicBool::new(false);
+static WARNED_OF_REFUSAL: AtomicBool = AtomicBool::new(false);
 
 /// Both ends of a pipe.
 #[derive(Debug)]
@@ -89,8 +93,12 @@ pub(super) fn count_degraded() {
 pub fn make() -> io::Result<Pipe> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let wish = FcntlArg::F_SETPIPE_SZ(i32::try_from(PIPE_BYTES).unwrap_or(i32::MAX));
-    let granted = fcntl(&write, wish).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ))?;
-    let capacity_bytes = usize::try_from(granted).unwrap_or_default();
+    let granted = fcntl(&write, wish).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ));
+    // A sandbox may forbid both questions. The pipe is good all the same.
+    let capacity_bytes = granted
+        .ok()
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(DEFAULT_BYTES);
     Ok(Pipe::new(read, write, capacity_bytes))
 }
 
@@ -134,6 +142,15 @@ impl Pool {
         {
             self.idle.push(pipe);
         }
+    }
+}
+
+/// The system refuses to splice: a kernel without it, or a sandbox.
+pub(super) fn note_refusal(error: Option<&io::Error>) {
+    if let Some(error) = error
+        && !WARNED_OF_REFUSAL.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(%error, "the system refuses to splice: sessions copy instead; told once");
     }
 }
 

@@ -28,10 +28,68 @@ pub(super) fn empty(pipe: &Pipe, bytes: usize, destination: &impl Socket) -> io:
     })
 }
 
-/// What splice(2) answers for a descriptor that it cannot splice (`EINVAL`),
-/// and kernels or sandboxes without it (`ENOSYS`).
-pub(super) fn is_unsupported(error: &io::Error) -> bool {
-    error
-        .raw_os_error()
-        .is_some_and(|raw| matches!(Errno::from_raw(raw), Errno::EINVAL | Errno::ENOSYS))
+/// Whether `error` of [`fill`] or [`empty`] means that the bytes have to be
+/// copied: splice(2) cannot splice this descriptor (`EINVAL`), the kernel does
+/// not have it (`ENOSYS`), or a sandbox forbids it.
+///
+/// Sandboxes choose the error themselves (`EPERM`, `EACCES` and others), and
+/// sockets have some of the same. `pipe` tells them apart: a kernel that runs the
+/// call refuses to splice a pipe into itself with `EINVAL`, and moves nothing.
+pub(super) fn is_refused(error: &io::Error, pipe: &Pipe) -> bool {
+    let Some(raw) = error.raw_os_error() else {
+        return false;
+    };
+    match Errno::from_raw(raw) {
+        Errno::EINVAL | Errno::ENOSYS => true,
+        Errno::EAGAIN | Errno::EINTR => false,
+        _ => {
+            nix::fcntl::splice(&pipe.read, None, &pipe.write, None, 1, FLAGS) != Err(Errno::EINVAL)
+        }
+    }
+}
+
+/// Takes the bytes of a pipe out of it, where they cannot be spliced further.
+pub(super) fn drain(pipe: &Pipe, bytes: usize) -> io::Result<Box<[u8]>> {
+    let mut drained = vec![0; bytes];
+    let mut read = 0;
+    while let Some(rest) = drained.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match nix::unistd::read(&pipe.read, rest) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => read += more,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(drained.into_boxed_slice())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::pipe;
+    use super::*;
+
+    fn error(errno: Errno) -> io::Error {
+        errno.into()
+    }
+
+    /// Errors that sockets have, too, mean a refusal only where the system does
+    /// not run the call: then a pipe is not refused to be spliced into itself.
+    #[test]
+    fn a_sandbox_is_told_from_a_socket() {
+        let allowed = pipe::make().unwrap();
+        // Not the two ends of one pipe, so that the system answers something else.
+        let other = pipe::make().unwrap();
+        let forbidden = Pipe::new(pipe::make().unwrap().read, other.write, 0);
+        for errno in [Errno::EPERM, Errno::EACCES, Errno::ECONNRESET, Errno::EPIPE] {
+            assert!(!is_refused(&error(errno), &allowed), "{errno}");
+            assert!(is_refused(&error(errno), &forbidden), "{errno}");
+        }
+        for pipe in [&allowed, &forbidden] {
+            assert!(is_refused(&error(Errno::ENOSYS), pipe));
+            assert!(is_refused(&error(Errno::EINVAL), pipe));
+            assert!(!is_refused(&error(Errno::EAGAIN), pipe));
+            assert!(!is_refused(&io::ErrorKind::WriteZero.into(), pipe));
+        }
+    }
 }

@@ -891,6 +891,36 @@ mod pipes {
         }
     }
 
+    /// Bytes that are in a pipe already when the kernel refuses to splice further
+    /// are copied out of it.
+    #[tokio::test]
+    async fn bytes_of_a_pipe_are_copied_where_they_cannot_be_spliced() {
+        let half: pipe::MakePipe = || {
+            let pipe::Pipe { read, write, .. } = pipe::make()?;
+            // It is never full, and closed by nobody.
+            std::mem::forget(read);
+            let zeros = OpenOptions::new().read(true).open("/dev/zero")?;
+            Ok(pipe::Pipe::new(OwnedFd::from(zeros), write, 0))
+        };
+        for forwarder in drivers(Method::Splice(half)) {
+            let mut running = rig(NO_LIMITS, None).await.run(&forwarder);
+            running.server.write_all(b"hello").await.unwrap();
+            let mut heard = [1; 5];
+            timeout(PATIENCE, running.player.read_exact(&mut heard))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(heard, [0; 5], "they come from the pipe");
+            running.server.write_all(b"again").await.unwrap();
+            running.player.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"again");
+            drop((running.player, running.server));
+            let outcome = outcome(running.relay, &running.counters).await;
+            assert!(outcome.degraded);
+            assert_eq!(outcome.clientbound_bytes, 10);
+        }
+    }
+
     /// splice(2) never gets past a byte that TCP marks as urgent, and the socket
     /// stays readable: what follows it is relayed all the same, also at the end.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
