@@ -165,9 +165,16 @@ fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
 }
 
 /// Builds the header that tells a backend about `endpoints`.
+///
+/// A socket of both families writes IPv4 addresses as IPv6 ones
+/// (`::ffff:192.0.2.1`); a backend gets them as what they are.
 #[must_use]
 pub fn build(version: ProxyVersion, endpoints: &Endpoints) -> Vec<u8> {
-    let (client, destination) = one_family(endpoints.client, endpoints.destination);
+    let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port()).into();
+    let (client, destination) = one_family(
+        canonical(endpoints.client),
+        canonical(endpoints.destination),
+    );
     match version {
         ProxyVersion::V1 => v1::Addresses::from((client, destination))
             .to_string()
@@ -246,6 +253,18 @@ mod tests {
             let received = parse(&build(version, &endpoints)).unwrap().unwrap();
             assert_eq!(received.endpoints, Some(endpoints));
         }
+    }
+
+    /// IPv4 that came through a socket of both families is announced as IPv4.
+    #[test]
+    fn mapped_addresses_are_announced_as_ipv4() {
+        let through_both = sample("[::ffff:203.0.113.7]:4711", "[::ffff:192.0.2.1]:25565");
+        let plain = sample("203.0.113.7:4711", "192.0.2.1:25565");
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            assert_eq!(build(version, &through_both), build(version, &plain));
+        }
+        let line = build(ProxyVersion::V1, &through_both);
+        assert_eq!(line, b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 25565\r\n");
     }
 
     /// LOCAL, UNKNOWN, UNSPEC and UNIX mean the real peer.
