@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{info, warn};
 
 use crate::config::model::{Keepalive, ProxyConfig};
@@ -54,7 +54,7 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
         .bind
         .iter()
         .map(|address| {
-            socket::listen(*address, config.so_reuseport)
+            socket::listen(*address, config.so_reuseport, &config.keepalive)
                 .with_context(|| format!("cannot listen on {address}"))
         })
         .collect()
@@ -64,9 +64,9 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
 /// own, so that nothing that one client does or omits holds the next.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
     let failures = Sampler::new();
-    let mut tuned = None;
+    let mut options = Options::default();
+    options.follow(&listener, &proxy);
     loop {
-        tune(&listener, &mut tuned, &proxy);
         let accepted = tokio::select! {
             biased;
             () = proxy.shutdown.drain.cancelled() => return,
@@ -74,6 +74,8 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
         };
         match accepted {
             Ok((stream, peer)) => {
+                options.follow(&listener, &proxy);
+                options.apply(&listener, &stream);
                 let peer = (peer.ip().to_canonical(), peer.port()).into();
                 proxy.shutdown.connections.spawn(connection::serve(
                     stream,
@@ -95,13 +97,47 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
     }
 }
 
-/// Connections take over the options of their listener: it is given those in force.
-fn tune(listener: &TcpListener, tuned: &mut Option<Keepalive>, proxy: &Proxy) {
-    let keepalive = proxy.snapshot().proxy.keepalive;
-    if socket::LISTENER_TUNES_CONNECTIONS && *tuned != Some(keepalive) {
-        *tuned = Some(keepalive);
-        if let Err(error) = socket::tune(listener, &keepalive) {
-            warn!(%error, "the options of connections cannot be set");
+/// The options of the connections of one listener.
+///
+/// On Linux a connection takes over those that its listener has when the kernel
+/// makes it, which is before it waits in the queue. So those that wait when the
+/// listener is handed over, or when `[keepalive]` changes, are set up one by one;
+/// all others cost nothing.
+#[derive(Debug, Default)]
+struct Options {
+    /// What the listener was given last.
+    keepalive: Option<Keepalive>,
+    /// Since when it has them, while older connections may be in the queue.
+    older_since: Option<Instant>,
+}
+
+/// After the options of a listener have changed, how long connections may still
+/// come into the queue that the kernel has made before: microseconds in fact.
+const OLDER_MAX: Duration = Duration::from_secs(1);
+
+impl Options {
+    /// Gives the listener the options in force.
+    fn follow(&mut self, listener: &TcpListener, proxy: &Proxy) {
+        let keepalive = proxy.snapshot().proxy.keepalive;
+        if socket::LISTENER_TUNES_CONNECTIONS && self.keepalive != Some(keepalive) {
+            self.keepalive = Some(keepalive);
+            self.older_since = Some(Instant::now());
+            if let Err(error) = socket::tune(listener, &keepalive) {
+                warn!(%error, "the options of connections cannot be set");
+            }
+        }
+    }
+
+    /// Gives a connection the options that the listener has, if it may be older.
+    fn apply(&mut self, listener: &TcpListener, stream: &TcpStream) {
+        let (Some(keepalive), Some(since)) = (self.keepalive, self.older_since) else {
+            return;
+        };
+        if let Err(error) = socket::tune(stream, &keepalive) {
+            tracing::debug!(%error, "the options of a connection cannot be set");
+        }
+        if since.elapsed() >= OLDER_MAX && !socket::has_waiting_connection(listener) {
+            self.older_since = None;
         }
     }
 }
@@ -142,18 +178,57 @@ mod tests {
         loaded.config.unwrap()
     }
 
+    /// Connections that waited before the listener had the options in force get
+    /// them when they are accepted, and later ones cost nothing any more.
+    #[tokio::test]
+    async fn connections_that_waited_get_the_options_in_force() {
+        let proxy = Proxy::new(config(41), None).unwrap();
+        let handed_over = StdListener::bind("127.0.0.1:0").unwrap();
+        handed_over.set_nonblocking(true).unwrap();
+        let (listener, address) = into_tokio(handed_over).unwrap();
+        let mut options = Options::default();
+        for seconds in [41, 43] {
+            let _client = TcpStream::connect(address).await.unwrap();
+            proxy.replace(config(seconds));
+            options.follow(&listener, &proxy);
+            let (stream, _) = listener.accept().await.unwrap();
+            let keepalive = || SockRef::from(&stream).tcp_keepalive_time().unwrap();
+            let wanted = Duration::from_secs(seconds);
+            assert_ne!(keepalive(), wanted, "it would prove nothing");
+            options.apply(&listener, &stream);
+            assert_eq!(keepalive(), wanted);
+            assert!(SockRef::from(&stream).tcp_nodelay().unwrap());
+        }
+        options.older_since = Instant::now().checked_sub(OLDER_MAX);
+        for is_queued in [true, false] {
+            let _one = TcpStream::connect(address).await.unwrap();
+            let another = TcpStream::connect(address).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            if !is_queued {
+                listener.accept().await.unwrap();
+            }
+            options.apply(&listener, &stream);
+            assert_eq!(options.older_since.is_some(), is_queued);
+            if is_queued {
+                listener.accept().await.unwrap();
+            }
+            drop(another);
+        }
+    }
+
     /// A listener has the options in force, also after a reload, from the next
     /// connection on.
     #[tokio::test]
     async fn connections_get_the_options_in_force() {
         let proxy = Proxy::new(config(41), None).unwrap();
-        let listener = socket::listen(([127, 0, 0, 1], 0).into(), false).unwrap();
+        let keepalive = proxy.snapshot().proxy.keepalive;
+        let listener = socket::listen(([127, 0, 0, 1], 0).into(), false, &keepalive).unwrap();
         let seen = listener.try_clone().unwrap();
         let (listener, address) = into_tokio(listener).unwrap();
         tokio::spawn(accept(listener, address, Arc::clone(&proxy)));
         for seconds in [41, 43] {
             proxy.replace(config(seconds));
-            let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+            let _client = TcpStream::connect(address).await.unwrap();
             let followed = async {
                 let wanted = Duration::from_secs(seconds);
                 while SockRef::from(&seen).tcp_keepalive_time().unwrap() != wanted {

@@ -16,12 +16,17 @@ use crate::config::model::Keepalive;
 /// it to `net.core.somaxconn` (4096 by default, `listen(2)`).
 const LISTEN_BACKLOG: i32 = 4096;
 
-/// Opens a listening socket.
+/// Opens a listening socket. It has the options of connections before the first
+/// one can wait in its queue.
 ///
 /// # Errors
 ///
-/// Those of `socket(2)`, `bind(2)` and `listen(2)`.
-pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
+/// Those of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
+pub fn listen(
+    address: SocketAddr,
+    reuse_port: bool,
+    keepalive: &Keepalive,
+) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -40,6 +45,9 @@ pub fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::Tcp
         // `[::]` serves IPv6 alone, so that `bind = ["0.0.0.0:…", "[::]:…"]`
         // means the same on every system, whatever `net.ipv6.bindv6only` says.
         socket.set_only_v6(true)?;
+    }
+    if LISTENER_TUNES_CONNECTIONS {
+        tune(&socket, keepalive)?;
     }
     socket.bind(&address.into())?;
     socket.listen(LISTEN_BACKLOG)?;
@@ -81,6 +89,22 @@ pub fn keep_alive(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<(
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(keepalive.user_timeout()))?;
     Ok(())
+}
+
+/// Whether a connection waits to be accepted. Asked only where
+/// [`LISTENER_TUNES_CONNECTIONS`].
+pub(crate) fn has_waiting_connection(listener: &impl AsSystem) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ready, PollTimeout::ZERO) != Ok(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = listener;
+        false
+    }
 }
 
 /// Raises the soft limit of open files to the hard one and returns it, or
@@ -131,8 +155,7 @@ mod tests {
             interval: Duration::from_secs(7),
             retries: 5,
         };
-        let listener = listen(([127, 0, 0, 1], 0).into(), false).unwrap();
-        tune(&listener, &keepalive).unwrap();
+        let listener = listen(([127, 0, 0, 1], 0).into(), false, &keepalive).unwrap();
         listener.set_nonblocking(false).unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
