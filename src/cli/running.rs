@@ -27,11 +27,19 @@ pub(super) fn list(options: &LoadOptions, out: &mut dyn Write) -> io::Result<Exi
     if let Some(config) = &loaded.config {
         out.write_all(configured(config).as_bytes())?;
     }
-    match control::ask(&socket(options), &Command::Plugins) {
+    let socket = socket(options);
+    match control::ask(&socket, &Command::Plugins) {
         Ok(Ok(text)) if text.is_empty() => writeln!(out, "\nthe proxy runs without plugins")?,
         Ok(Ok(text)) => write!(out, "\nin the running proxy\n{}", indented(&text))?,
         Ok(Err(text)) => write!(out, "\nthe running proxy says: {text}")?,
-        Err(_) => writeln!(out, "\nno proxy runs with this configuration")?,
+        Err(error) if says_that_none_runs(&error) => {
+            writeln!(out, "\nno proxy runs with this configuration")?;
+        }
+        Err(error) => writeln!(
+            out,
+            "\nwhether a proxy runs is not known: {}",
+            unanswered(&error, &socket)
+        )?,
     }
     Ok(if loaded.has_errors() {
         ExitCode::from(FAILURE)
@@ -94,16 +102,32 @@ pub(super) fn ask(options: &LoadOptions, command: &Command) -> io::Result<ExitCo
             return Ok(ExitCode::SUCCESS);
         }
         Ok(Err(text)) => (text, FAILURE),
-        Err(error) => {
-            let path = words::path(&path);
-            let text = format!(
-                "no proxy answers at `{path}`: {error}; is one running with this configuration, as this user?\n"
-            );
-            (text, FAILURE)
-        }
+        Err(error) => (format!("{}\n", unanswered(&error, &path)), FAILURE),
     };
     write!(io::stderr(), "error: {text}")?;
     Ok(ExitCode::from(code))
+}
+
+/// Whether a failed question means that nobody listens: there is no socket, or a
+/// proxy has left it behind.
+fn says_that_none_runs(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Why the proxy did not answer at its control socket.
+fn unanswered(error: &io::Error, path: &Path) -> String {
+    let path = words::path(path);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not use `{path}` ({error}); only the user that the proxy runs as may"
+        ),
+        _ => format!(
+            "no proxy answers at `{path}`: {error}; is one running with this configuration, as this user?"
+        ),
+    }
 }
 
 /// The control socket of the configuration; while that has errors, the default.
