@@ -1,28 +1,34 @@
-//! Tests over the wire: a real listener, real sockets, bytes of our own.
+//! Configurations and what is printed about them, and tests over the wire: a
+//! real listener, real sockets, bytes of our own.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, unreachable_pub)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    unreachable_pub
+)]
 
 #[cfg(target_os = "linux")]
-#[path = "../support/elf.rs"]
-mod elf;
-#[cfg(target_os = "linux")]
-#[path = "../support/library.rs"]
-mod library;
-#[path = "../support/mod.rs"]
-mod support;
+use infrarust_test_support::library;
+use infrarust_test_support::{elf, program};
 
 mod abuse;
+mod config;
+#[cfg(unix)]
+mod docker;
+mod examples;
 mod guard;
 mod legacy;
 mod limits;
 mod matrix;
+mod no_dead_key;
 #[cfg(target_os = "linux")]
 mod plugin_reload;
 #[cfg(target_os = "linux")]
 mod plugins;
 mod process;
-mod program;
 mod proxy_protocol;
 mod reload;
 mod routing;
 mod status;
+mod support;

@@ -1,19 +1,12 @@
 //! Reload drills on a running proxy: all or nothing, and no player notices.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::program::Program;
 use crate::support::{FakeBackend, FakeClient, server, within};
-
-impl Program {
-    fn server_file(&self, name: &str) -> PathBuf {
-        self.folder.path().join("servers").join(name)
-    }
-}
 
 async fn joins(program_address: std::net::SocketAddr, host: &str, backend: &FakeBackend) {
     let _client = FakeClient::login(program_address, host, "Alice").await;

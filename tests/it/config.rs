@@ -1,0 +1,676 @@
+//! Configurations and what is said about them.
+//!
+//! `tests/config/*.toml` are cases: one or several files, each after a line
+//! `#! path`; without such a line the whole is `servers/lobby.toml`. Beside each
+//! `plugins/*.so` are made from what the case says of their manifests. Beside each
+//! stands what an operator reads (`*.stderr`). `UPDATE_SNAPSHOTS=1` writes these
+//! anew, and `UPDATE_DOCS=1` the pages made from the tables; review both like code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use infrarust::cli::{capabilities, check, explain};
+use infrarust::config::keys::{Shape, Table};
+use infrarust::config::schema::{FileKind, schema};
+use infrarust::config::{LoadOptions, Loaded, load, load_texts, reference};
+use infrarust::diagnostic::render::Colour;
+use infrarust::diagnostic::{Code, Severity, json, page};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::elf;
+
+/// A folder with a global file, the given files and nothing else.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("infrarust.toml"), "").unwrap();
+    fs::create_dir(dir.path().join("servers")).unwrap();
+    for (path, text) in files {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let is_plugin = path.extension().is_some_and(|extension| extension == "so");
+        let bytes = if is_plugin {
+            elf::plugin(text)
+        } else {
+            text.as_bytes().to_vec()
+        };
+        fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+fn load_from(dir: &Path) -> Loaded {
+    load(&LoadOptions {
+        config: Some(dir.join("infrarust.toml")),
+        ..LoadOptions::default()
+    })
+}
+
+fn load_files(files: &[(&str, &str)]) -> (TempDir, Loaded) {
+    let dir = folder(files);
+    let loaded = load_from(dir.path());
+    (dir, loaded)
+}
+
+/// What an operator reads, with paths that begin at the folder.
+fn rendered(loaded: &Loaded, dir: &Path) -> String {
+    let mut text = Vec::new();
+    check::show(
+        loaded,
+        "the proxy was not started",
+        &mut text,
+        Colour::Never,
+    )
+    .unwrap();
+    let text = String::from_utf8(text).unwrap();
+    text.replace(&format!("{}/", dir.display()), "")
+}
+
+fn codes(loaded: &Loaded) -> Vec<&'static str> {
+    loaded.diagnostics.iter().map(|d| d.code.name()).collect()
+}
+
+/// Splits a case into its files.
+fn parts(case: &str) -> Vec<(String, String)> {
+    let mut parts: Vec<(String, String)> = Vec::new();
+    for line in case.split_inclusive('\n') {
+        if let Some(path) = line.strip_prefix("#! ") {
+            parts.push((path.trim().to_owned(), String::new()));
+        } else {
+            if parts.is_empty() {
+                parts.push(("servers/lobby.toml".to_owned(), String::new()));
+            }
+            parts.last_mut().unwrap().1.push_str(line);
+        }
+    }
+    parts
+}
+
+/// Every case reads as its snapshot says.
+#[test]
+fn cases_read_as_their_snapshots() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
+    let mut paths: Vec<PathBuf> = fs::read_dir(&cases)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    paths.sort();
+    assert!(paths.len() >= 80, "only {} cases", paths.len());
+    let mut stale = Vec::new();
+    for path in paths {
+        let files = parts(&fs::read_to_string(&path).unwrap());
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect();
+        let (dir, loaded) = load_files(&files);
+        assert_eq!(
+            loaded.config.is_none(),
+            loaded.has_errors(),
+            "{}",
+            path.display()
+        );
+        let text = rendered(&loaded, dir.path());
+        let snapshot = path.with_extension("stderr");
+        if update {
+            fs::write(&snapshot, &text).unwrap();
+        } else if fs::read_to_string(&snapshot).unwrap_or_default() != text {
+            stale.push(format!("{}\n{text}", snapshot.display()));
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "other than the snapshots:\n{}",
+        stale.join("\n")
+    );
+}
+
+/// Each code's wrong example has the problem, alone among errors, and its right
+/// example does not.
+#[test]
+fn examples_of_codes_are_true() {
+    // Found only where the plugin itself runs, or when an engine is asked.
+    let by_running = [Code::PluginConfig, Code::PluginStart, Code::DockerEngine];
+    for code in Code::ALL.iter().filter(|code| !by_running.contains(code)) {
+        let page = page(*code);
+        let (_dir, wrong) = load_files(page.wrong);
+        assert!(
+            codes(&wrong).contains(&code.name()),
+            "{code}: {:?}",
+            codes(&wrong)
+        );
+        for other in &wrong.diagnostics {
+            let is_other_error = other.is_error() && other.code != *code;
+            assert!(!is_other_error, "{code}: also {}", other.code);
+        }
+        let (_dir, right) = load_files(page.right);
+        assert!(!codes(&right).contains(&code.name()), "{code}");
+        assert!(!right.has_errors(), "{code}: {:?}", codes(&right));
+        assert!(explain::text(*code).contains(code.name()));
+    }
+}
+
+/// The pages made from tables are those in the repository.
+#[test]
+fn documents_are_not_stale() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for (name, text) in [
+        ("configuration.md", reference::to_markdown()),
+        ("capabilities.md", capabilities::to_markdown()),
+        ("errors.md", explain::to_markdown()),
+    ] {
+        let path = docs.join(name);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            stored == text,
+            "{name} is stale: run the tests with UPDATE_DOCS=1"
+        );
+    }
+}
+
+/// Writes a table's defaults as TOML, tables inside after it.
+fn defaults(table: &Table, path: &str, text: &mut String) {
+    for key in table.keys {
+        if let Some(default) = key.default {
+            text.push_str(&format!("{} = {default}\n", key.name));
+        }
+    }
+    for key in table.keys {
+        if let Shape::Table(inner) = key.shape {
+            let path = if path.is_empty() {
+                key.name.to_owned()
+            } else {
+                format!("{path}.{}", key.name)
+            };
+            let mut inside = String::new();
+            defaults(inner, &path, &mut inside);
+            if !inside.is_empty() {
+                text.push_str(&format!("[{path}]\n{inside}"));
+            }
+        }
+    }
+}
+
+/// The defaults that the documents name are those in force: written out they
+/// change nothing.
+#[test]
+fn defaults_are_true() {
+    let mut global = String::new();
+    defaults(FileKind::Global.table(), "", &mut global);
+    // Being there says something by itself.
+    let at = global.find("[docker]").unwrap();
+    global.truncate(at);
+    // Only read when some server asks for it, and refused when it is missing.
+    let global = global.replace("secret_file = \"forwarding.secret\"\n", "");
+    let mut server = String::new();
+    defaults(FileKind::Server.table(), "", &mut server);
+    let needed = "domains = [\"a.example\"]\naddresses = [\"10.0.0.5\"]\n";
+    let server = server
+        .replace("domains = []\n", needed)
+        // Each belongs to certain modes only, and each is off or on by default there.
+        .replace("auth_guard = true\n", "")
+        .replace("limbo_handlers = []\n", "")
+        .replace("full_message = \"The server is full.\"\n", "");
+    let (dir, written) = load_files(&[("infrarust.toml", &global), ("servers/a.toml", &server)]);
+    assert_eq!(rendered(&written, dir.path()), "");
+    let (plain_dir, plain) = load_files(&[("servers/a.toml", needed)]);
+    let (written, plain) = (written.config.unwrap(), plain.config.unwrap());
+    let shown = |config: &infrarust::config::Config, dir: &Path| {
+        format!("{config:#?}").replace(&dir.display().to_string(), "")
+    };
+    assert_eq!(shown(&written, dir.path()), shown(&plain, plain_dir.path()));
+}
+
+/// What is no text, no file or no TOML is told, and the other files are judged
+/// all the same.
+#[test]
+fn strange_files_are_told() {
+    let dir = folder(&[(
+        "servers/good.toml",
+        "domains = [\"a.b\"]\naddresses = [\"x:0\"]\n",
+    )]);
+    let servers = dir.path().join("servers");
+    fs::write(servers.join("bytes.toml"), b"domains = [\"a\xFFb\"]\n").unwrap();
+    fs::write(servers.join("utf16.toml"), b"\xFF\xFEd\0o\0").unwrap();
+    fs::create_dir(servers.join("folder.toml")).unwrap();
+    fs::write(servers.join("large.toml"), vec![b'#'; 1024 * 1024 + 1]).unwrap();
+    fs::write(servers.join("empty.toml"), "").unwrap();
+    for ignored in [
+        ".hidden.toml",
+        "#edit.toml",
+        "lobby.toml~",
+        "lobby.toml.bak",
+        "notes.txt",
+        ".#lock.toml",
+    ] {
+        fs::write(servers.join(ignored), "nonsense").unwrap();
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere.toml", servers.join("link.toml")).unwrap();
+    let loaded = load_from(dir.path());
+    let found: Vec<_> = loaded
+        .diagnostics
+        .iter()
+        .map(|d| {
+            let file = loaded
+                .sources
+                .path(d.place.file)
+                .file_name()
+                .unwrap()
+                .to_string_lossy();
+            (file.into_owned(), d.code.name())
+        })
+        .collect();
+    let mut expected = vec![
+        ("bytes.toml", "toml-syntax"),
+        ("empty.toml", "no-address"),
+        ("empty.toml", "no-domain"),
+        ("folder.toml", "missing-file"),
+        ("good.toml", "bad-address"),
+        ("large.toml", "missing-file"),
+        ("utf16.toml", "toml-syntax"),
+    ];
+    if cfg!(unix) {
+        expected.push(("link.toml", "missing-file"));
+    }
+    let sorted = |list: Vec<(String, &str)>| {
+        list.into_iter()
+            .map(|(f, c)| format!("{f} {c}"))
+            .collect::<BTreeSet<_>>()
+    };
+    let expected = expected
+        .into_iter()
+        .map(|(f, c)| (f.to_owned(), c))
+        .collect();
+    assert_eq!(sorted(found), sorted(expected));
+}
+
+/// A global file that is no text does not hide what is wrong in server files,
+/// and what only it could tell is not held against them.
+#[test]
+fn server_files_are_judged_without_the_global_one() {
+    let server = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\nplugins = [\"p\"]\nforwarding_mode = \"bungeeguard\"\n";
+    let dir = folder(&[("servers/a.toml", server)]);
+    for global in [&b"bind = \"\xFF\"\n"[..], b"bind = \n"] {
+        fs::write(dir.path().join("infrarust.toml"), global).unwrap();
+        let loaded = load_from(dir.path());
+        assert_eq!(
+            codes(&loaded),
+            ["toml-syntax", "bad-address", "unproven-identity"]
+        );
+    }
+}
+
+/// A byte order mark and Windows line ends are no mistakes and move no column.
+#[test]
+fn windows_files_have_right_columns() {
+    let text = "\u{FEFF}domains = [\"ä.b\"]\r\naddresses = [\"ü\", \"x:0\"]\r\n";
+    let (_dir, loaded) = load_files(&[("servers/a.toml", text)]);
+    assert_eq!(codes(&loaded), ["bad-address"]);
+    let at = loaded.sources.locate(loaded.diagnostics[0].place);
+    assert_eq!(
+        (at.line, at.column, at.end_line, at.end_column),
+        (2, 19, 2, 24)
+    );
+}
+
+/// Without a global file the first thing to do is said, once.
+#[test]
+fn a_missing_global_file_says_how_to_begin() {
+    let dir = TempDir::new().unwrap();
+    let loaded = load_from(dir.path());
+    assert_eq!(codes(&loaded), ["missing-file"]);
+    assert!(
+        loaded.diagnostics[0]
+            .help
+            .as_ref()
+            .unwrap()
+            .contains("bind =")
+    );
+    assert!(loaded.config.is_none());
+}
+
+/// The command line wins over the file, and what it sets is judged.
+#[test]
+fn overrides_win() {
+    let dir = folder(&[
+        (
+            "infrarust.toml",
+            "servers_dir = \"nowhere\"\nbind = \"0.0.0.0:1\"\nreceive_proxy_protocol = true\n",
+        ),
+        ("other/a.toml", "domains = [\"a.b\"]\naddresses = [\"x\"]\n"),
+    ]);
+    let mut options = LoadOptions {
+        config: Some(dir.path().join("infrarust.toml")),
+        servers_dir: Some(dir.path().join("other")),
+        plugins_dir: Some(dir.path().join("p")),
+        bind: vec!["127.0.0.1:2".parse().unwrap()],
+        global: None,
+        plugins: None,
+    };
+    let loaded = load(&options);
+    // Only loopback can come, so nobody else can forge a header.
+    assert_eq!(codes(&loaded), [""; 0]);
+    let config = loaded.config.unwrap();
+    assert_eq!(config.proxy.bind, options.bind);
+    assert_eq!(config.proxy.plugins_dir, dir.path().join("p"));
+    assert_eq!(config.servers[0].id, "a");
+    options.bind = vec!["0.0.0.0:2".parse().unwrap()];
+    assert_eq!(codes(&load(&options)), ["open-proxy-protocol"]);
+    options.servers_dir = Some(dir.path().join("gone"));
+    assert!(codes(&load(&options)).contains(&"missing-file"));
+}
+
+/// Secrets are in no output, wherever they stand.
+#[test]
+fn secrets_are_never_shown() {
+    let global = "bind = 5\n[forwarding]\nmode = \"velocity\"\nsecret = \"hunter2\"\nsecret_file = \"x\"\n[web]\napi_key = \"hunter2\"\n[plugins.a.config]\ntoken = \"hunter2\"\n";
+    let server = "forwarding_secret = { value = \"hunter2\" }\nproxy_mode = \"offline\"\nsecret = [\"hunter2\"]\n";
+    let (dir, loaded) = load_files(&[("infrarust.toml", global), ("servers/a.toml", server)]);
+    assert!(loaded.diagnostics.len() > 5);
+    let text = rendered(&loaded, dir.path());
+    assert!(!text.contains("hunter2"), "{text}");
+    let text = json::to_json(&loaded.diagnostics, &loaded.sources);
+    assert!(!text.contains("hunter2"), "{text}");
+    let sound = "domains = [\"a.b\"]\naddresses = [\"x\"]\nforwarding_mode = \"bungeeguard\"\nforwarding_secret = \"hunter2\"\n";
+    let (_dir, loaded) = load_files(&[("servers/a.toml", sound)]);
+    assert!(!format!("{:?}", loaded.config.unwrap()).contains("hunter2"));
+}
+
+/// `check` answers with the promised exit codes and one JSON array.
+#[test]
+fn check_keeps_its_promises() {
+    let sound = "domains = [\"a.b\"]\naddresses = [\"x\"]\n";
+    let warned = "domains = [\"a.b\"]\naddresses = [\"x\"]\nauth_guard = true\n";
+    let wrong = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\n";
+    for (server, deny_warnings, expected) in [
+        (sound, true, ExitCode::SUCCESS),
+        (warned, false, ExitCode::SUCCESS),
+        (warned, true, ExitCode::FAILURE),
+        (wrong, false, ExitCode::FAILURE),
+    ] {
+        let dir = folder(&[("servers/a.toml", server)]);
+        let mut args = check::CheckArgs {
+            load: LoadOptions {
+                config: Some(dir.path().join("infrarust.toml")),
+                ..LoadOptions::default()
+            },
+            format: check::Format::Json,
+            deny_warnings,
+            deep: false,
+            docker: false,
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = check::run(&args, &mut out, &mut err, Colour::Never).unwrap();
+        assert_eq!(code, expected);
+        assert!(err.is_empty());
+        let array: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        for element in array.as_array().unwrap() {
+            let keys: Vec<_> = element
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
+            let mut expected = [
+                "code",
+                "severity",
+                "message",
+                "file",
+                "line",
+                "column",
+                "end_line",
+                "end_column",
+                "labels",
+                "help",
+            ];
+            expected.sort_unstable();
+            let mut keys = keys;
+            keys.sort_unstable();
+            assert_eq!(keys, expected);
+            assert!(element["line"].as_u64().unwrap() >= 1);
+        }
+        args.format = check::Format::Text;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        check::run(&args, &mut out, &mut err, Colour::Never).unwrap();
+        assert!(out.is_empty());
+        assert!(!err.is_empty());
+    }
+}
+
+/// The part of JSON Schema that the generated schemas use.
+fn complies(value: &serde_json::Value, schema: &serde_json::Value) -> bool {
+    let all = |key: &str| schema.get(key).and_then(|s| s.as_array());
+    if let Some(any) = all("anyOf") {
+        return any.iter().any(|schema| complies(value, schema));
+    }
+    if let Some(one) = all("oneOf")
+        && one.iter().filter(|schema| complies(value, schema)).count() != 1
+    {
+        return false;
+    }
+    if let Some(constant) = schema.get("const") {
+        return value == constant;
+    }
+    match schema.get("type").and_then(|t| t.as_str()) {
+        None => true,
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some("integer") => value.as_i64().is_some_and(|n| {
+            schema["minimum"].as_i64().is_none_or(|min| n >= min)
+                && schema["maximum"].as_i64().is_none_or(|max| n <= max)
+        }),
+        Some("array") => value
+            .as_array()
+            .is_some_and(|items| items.iter().all(|item| complies(item, &schema["items"]))),
+        Some("object") => value.as_object().is_some_and(|object| {
+            let required = schema.get("required").and_then(|r| r.as_array());
+            let has_all =
+                required.is_none_or(|r| r.iter().all(|k| object.contains_key(k.as_str().unwrap())));
+            has_all
+                && object
+                    .iter()
+                    .all(|(key, value)| match schema["properties"].get(key) {
+                        Some(schema) => complies(value, schema),
+                        None => match schema.get("additionalProperties") {
+                            Some(serde_json::Value::Bool(allowed)) => *allowed,
+                            Some(schema) => complies(value, schema),
+                            None => true,
+                        },
+                    })
+        }),
+        Some(other) => panic!("a type that no key has: {other}"),
+    }
+}
+
+/// Whatever loads complies with the schema, and an unknown key does not.
+#[test]
+fn the_schema_agrees_with_the_loader() {
+    let schemas = [schema(FileKind::Global), schema(FileKind::Server)];
+    let mut judged = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let files = parts(&fs::read_to_string(&path).unwrap());
+        let named: Vec<_> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect();
+        let (_dir, loaded) = load_files(&named);
+        let is_strange = codes(&loaded)
+            .iter()
+            .any(|code| matches!(*code, "unknown-key" | "wrong-type"));
+        if loaded.has_errors() && !is_strange {
+            continue;
+        }
+        let complies = files
+            .iter()
+            .filter(|(path, _)| path.ends_with(".toml"))
+            .all(|(path, text)| {
+                let table: toml::Table = text.parse().unwrap();
+                let schema = &schemas[usize::from(path != "infrarust.toml")];
+                complies(&serde_json::to_value(table).unwrap(), schema)
+            });
+        assert_eq!(complies, !is_strange, "{}", path.display());
+        judged += 1;
+    }
+    assert!(judged > 40);
+    let text = schemas[1].to_string();
+    assert!(
+        text.contains("\"const\":\"zero_copy\"") && text.contains("\"default\":\"passthrough\"")
+    );
+}
+
+/// Ten thousand server files load in a time that no operator waits for.
+#[test]
+fn many_servers_load() {
+    let dir = folder(&[]);
+    for n in 0..10_000 {
+        let text = format!("domains = [\"s{n}.example.com\"]\naddresses = [\"10.0.0.5\"]\n");
+        fs::write(dir.path().join(format!("servers/s{n}.toml")), text).unwrap();
+    }
+    let start = std::time::Instant::now();
+    let loaded = load_from(dir.path());
+    assert_eq!(loaded.config.unwrap().servers.len(), 10_000);
+    // Far above what it takes, far below what a quadratic rule would.
+    assert!(start.elapsed().as_secs() < 30);
+}
+
+/// Any text that TOML could be made of, with our own names in it.
+fn toml_like() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("domains"),
+        Just("addresses"),
+        Just("proxy_mode"),
+        Just("network"),
+        Just("motd"),
+        Just("online"),
+        Just("text"),
+        Just("favicon"),
+        Just("timeouts"),
+        Just("relay"),
+        Just("plugins"),
+        Just("forwarding_mode"),
+        Just("forwarding_secret"),
+        Just("domain_rewrite"),
+        Just("="),
+        Just("["),
+        Just("]"),
+        Just("[["),
+        Just("{"),
+        Just("}"),
+        Just("\n"),
+        Just("\r\n"),
+        Just(","),
+        Just("."),
+        Just("\""),
+        Just("'"),
+        Just("\"\"\""),
+        Just("\"zero_copy\""),
+        Just("\"a:0\""),
+        Just("5"),
+        Just("-1"),
+        Just("1.5"),
+        Just("true"),
+        Just("1979-05-27"),
+        Just("#"),
+        Just(" "),
+        Just("\t"),
+        Just("\u{1b}"),
+        Just("ü"),
+        Just("\u{202e}"),
+    ];
+    proptest::collection::vec(word, 0..60).prop_map(|words| words.concat())
+}
+
+fn judge(bytes: &[u8]) {
+    let mut loaded = load_texts(b"", &[(Path::new("servers/a.toml"), bytes)]);
+    for diagnostic in &mut loaded.diagnostics {
+        let at = loaded.sources.locate(diagnostic.place);
+        assert!(
+            at.line >= 1 && at.column >= 1 && (at.end_line, at.end_column) >= (at.line, at.column)
+        );
+        assert_eq!(
+            diagnostic.is_error(),
+            diagnostic.severity == Severity::Error
+        );
+    }
+    let text = rendered(&loaded, Path::new("nowhere"));
+    let steers = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}');
+    assert!(!text.contains(steers), "{text:?}");
+    serde_json::from_str::<serde_json::Value>(&json::to_json(&loaded.diagnostics, &loaded.sources))
+        .unwrap();
+    assert_eq!(loaded.config.is_none(), loaded.has_errors());
+}
+
+proptest! {
+    /// Any bytes give diagnostics that can be shown, and no panic.
+    #[test]
+    fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        judge(&bytes);
+    }
+
+    /// Any text gives diagnostics that can be shown, and no panic.
+    #[test]
+    fn any_text_is_judged(text in "\\PC{0,80}|[a-z=\\[\\]\"'{}.,#\n\r\t ]{0,200}") {
+        judge(text.as_bytes());
+    }
+
+    /// What looks like TOML gives diagnostics that can be shown, and no panic.
+    #[test]
+    fn anything_like_toml_is_judged(text in toml_like()) {
+        judge(text.as_bytes());
+    }
+
+    /// A sound file with one byte changed gives no panic.
+    #[test]
+    fn a_changed_byte_is_judged(at in 0usize..1000, byte in any::<u8>()) {
+        let mut text = b"name = \"a\"\ndomains = [\"a.b\", \"*.c\"]\naddresses = [{address=\"x\", weight=1}]\nproxy_mode = \"offline\"\nforwarding_mode = \"velocity\"\nforwarding_secret = { env = \"X\" }\ndomain_rewrite = { explicit = \"a\" }\n[motd.online]\ntext = '{\"a\":1}'\nfavicon = \"data:image/png;base64,AAAA\"\n".to_vec();
+        let at = at % text.len();
+        text[at] = byte;
+        judge(&text);
+    }
+}
+
+/// Depth is a mistake like others, for lists, tables, keys and headers.
+#[test]
+fn depth_is_judged() {
+    for depth in [70, 100, 1_000, 100_000] {
+        let lists = format!("domains = {}{}", "[".repeat(depth), "]".repeat(depth));
+        let tables = format!("motd = {}1{}", "{a=".repeat(depth), "}".repeat(depth));
+        let keys = format!("{}b = 1", "a.".repeat(depth));
+        let header = format!("[{}b]", "a.".repeat(depth));
+        let open = "[".repeat(depth);
+        let secrets = format!("web = {}1{}", "{token=".repeat(depth), "}".repeat(depth));
+        for text in [lists, tables, keys, header, open, secrets] {
+            judge(text.as_bytes());
+        }
+    }
+}
+
+/// Thousands of mistakes on one endless line are told in a bounded way.
+#[test]
+fn endless_lines_are_bounded() {
+    let start = std::time::Instant::now();
+    judge(format!("domains = [{}]", "\"a:1\",".repeat(100_000)).as_bytes());
+    judge(format!("addresses = [{}]", "5,".repeat(200_000)).as_bytes());
+    judge("\u{1b}[31m".repeat(50_000).as_bytes());
+    let unknown: String = (0..40_000).map(|n| format!("domain{n} = 1\n")).collect();
+    judge(unknown.as_bytes());
+    judge("=".repeat(900_000).as_bytes());
+    judge("x = 1\n".repeat(100_000).as_bytes());
+    judge(format!("text = \"{}\"", "ü".repeat(200_000)).as_bytes());
+    assert!(start.elapsed().as_secs() < 60);
+}

@@ -1,0 +1,718 @@
+//! An engine that hangs, lies and comes and goes.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::program::Program;
+use crate::support::containers::{CHANGED, change, is_unknown};
+use crate::support::engine::{FakeEngine, Whim, container, event, listed};
+use crate::support::{FakeBackend, FakeClient, server, within, write_config};
+
+/// A login at this host reaches this backend.
+async fn joins(proxy: SocketAddr, host: &str, backend: &FakeBackend) {
+    let _client = FakeClient::login(proxy, host, "Alice").await;
+    assert_eq!(backend.accept_login().await.1.host, host);
+}
+
+/// A program that follows this engine and has read its containers.
+async fn follow(engine: &FakeEngine, servers: &[(&str, String)]) -> (Program, SocketAddr) {
+    let mut program = Program::start(&engine.table(""), servers);
+    let proxy = program.address().await;
+    program.line("containers are read").await;
+    (program, proxy)
+}
+
+fn domains(host: &str) -> [(&str, &str); 1] {
+    [("infrarust.domains", host)]
+}
+
+/// Ends the program and returns everything that its log said from here on.
+async fn rest_of_log(mut program: Program) -> Vec<Value> {
+    program.signal(Signal::SIGTERM);
+    let mut lines = Vec::new();
+    while let Some(line) = within("the log", program.log.next_line()).await.unwrap() {
+        let mut line: Value = serde_json::from_str(&line).unwrap();
+        let fields = line["fields"].take();
+        if fields["message"].as_str().unwrap().starts_with("draining") {
+            // The second ends the sessions that are still there.
+            program.signal(Signal::SIGTERM);
+        }
+        lines.push(fields);
+    }
+    lines
+}
+
+fn count(lines: &[Value], begin: &str) -> usize {
+    let says = |line: &&Value| line["message"].as_str().unwrap().starts_with(begin);
+    lines.iter().filter(says).count()
+}
+
+/// Containers come, change their names and states, and go, and routes with
+/// them; each change is one line.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_follow_containers() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    engine.put(&container("first", backend.address, &[]));
+    let (mut program, proxy) = follow(&engine, &[]).await;
+    change(&mut program).await;
+    joins(proxy, "first.docker.local", &backend).await;
+
+    engine.run(&container(
+        "second",
+        backend.address,
+        &domains("mc.example.com"),
+    ));
+    assert_eq!(change(&mut program).await.0, "[\"second\"]");
+    joins(proxy, "mc.example.com", &backend).await;
+
+    let health = ["health_status: healthy", "health_status: unhealthy"];
+    for (pointer, [there, gone], [comes, leaves]) in [
+        (
+            "/State/Running",
+            [json!(true), json!(false)],
+            ["start", "die"],
+        ),
+        (
+            "/State/Paused",
+            [json!(false), json!(true)],
+            ["unpause", "pause"],
+        ),
+        (
+            "/State/Health/Status",
+            [json!("healthy"), json!("unhealthy")],
+            health,
+        ),
+    ] {
+        engine.change("second", pointer, gone);
+        engine.tell_of("second", leaves);
+        assert_eq!(change(&mut program).await.2, "[\"second\"]", "{leaves}");
+        is_unknown(proxy, "mc.example.com").await;
+        engine.change("second", pointer, there);
+        engine.tell_of("second", comes);
+        assert_eq!(change(&mut program).await.0, "[\"second\"]", "{comes}");
+        joins(proxy, "mc.example.com", &backend).await;
+    }
+
+    engine.change("second", "/Name", "/other".into());
+    engine.tell_of("second", "rename");
+    let (added, _, removed) = change(&mut program).await;
+    assert_eq!(
+        (added, removed),
+        ("[\"other\"]".into(), "[\"second\"]".into())
+    );
+
+    let mut player = FakeClient::login(proxy, "mc.example.com", "Alice").await;
+    let (mut session, ..) = backend.accept_login().await;
+    engine.state().containers.remove("second");
+    engine.tell_of("second", "destroy");
+    assert_eq!(change(&mut program).await.2, "[\"other\"]");
+    is_unknown(proxy, "mc.example.com").await;
+    player.send(b"still here").await;
+    assert_eq!(session.bytes(10).await, b"still here");
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
+}
+
+/// Whoever comes into another network or gets another address is dialled there.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_read_again() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let mut moved = container("a", backend.address, &domains("mc.example.com"));
+    moved["NetworkSettings"]["Networks"]["net"]["IPAddress"] = "127.0.0.9".into();
+    engine.put(&moved);
+    let (mut program, proxy) = follow(&engine, &[]).await;
+    change(&mut program).await;
+    let mut client = FakeClient::login(proxy, "mc.example.com", "Alice").await;
+    assert!(
+        FakeClient::kick(&mut client)
+            .await
+            .contains("cannot be reached")
+    );
+
+    engine.change(
+        "a",
+        "/NetworkSettings/Networks/net/IPAddress",
+        "127.0.0.1".into(),
+    );
+    let told = json!({
+        "Type": "network", "Action": "connect",
+        "Actor": {"ID": "n", "Attributes": {"container": "a"}},
+    });
+    engine.tell(&told.to_string());
+    assert_eq!(change(&mut program).await.1, "[\"a\"]");
+    joins(proxy, "mc.example.com", &backend).await;
+}
+
+/// Before all containers have been looked at, there are routes to none.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_meets_half_of_the_servers() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    engine.put(&container("a", backend.address, &domains("a.example.com")));
+    engine.put(&container("b", backend.address, &domains("b.example.com")));
+    let whim = "/containers/b/json".to_owned();
+    engine.state().whims.insert(whim.clone(), Whim::Hang);
+    let servers = [(
+        "f",
+        server("passthrough", "f.example.com", backend.address, ""),
+    )];
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &servers);
+    let proxy = program.address().await;
+    engine.asked("/containers/a/json", 1).await;
+    engine.asked("/containers/b/json", 1).await;
+    // Longer than a change may wait for others.
+    engine.asked("/containers/json", 2).await;
+    is_unknown(proxy, "a.example.com").await;
+    joins(proxy, "f.example.com", &backend).await;
+
+    engine.state().whims.remove(&whim);
+    engine.tell_of("b", "rename");
+    assert_eq!(change(&mut program).await.0, "[\"a\", \"b\"]");
+    joins(proxy, "a.example.com", &backend).await;
+    joins(proxy, "b.example.com", &backend).await;
+}
+
+/// An engine that is away at first, hangs, talks nonsense, or ends in the
+/// middle of an answer takes nothing from the files, is told of once each time,
+/// and is followed as soon as it can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_do_not_suffer() {
+    let say = |text: &str| Whim::Say(text.as_bytes().to_vec());
+    let ok = "HTTP/1.1 200 OK\r\n";
+    for (what, path, whim) in [
+        ("no HTTP", "/", say("SSH-2.0-OpenSSH\r\n")),
+        ("an end", "/", say("")),
+        (
+            "a refusal",
+            "/",
+            say("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
+        ),
+        (
+            "no JSON",
+            "/containers/json",
+            Whim::Json("<html>".to_owned()),
+        ),
+        (
+            "another JSON",
+            "/containers/json",
+            Whim::Json("{}".to_owned()),
+        ),
+        (
+            "half a list",
+            "/containers/json",
+            say(&format!("{ok}Content-Length: 99\r\n\r\n[{{")),
+        ),
+        (
+            "a huge head",
+            "/containers/json",
+            say(&format!("{ok}X: {}", "x".repeat(1_000_000))),
+        ),
+        (
+            "no events",
+            "/events",
+            say(&format!("{ok}Content-Length: 0\r\n\r\n")),
+        ),
+    ] {
+        let backend = FakeBackend::start().await;
+        let engine = FakeEngine::start();
+        engine.put(&container("a", backend.address, &domains("mc.example.com")));
+        engine.state().whims.insert(path.to_owned(), whim);
+        if path == "/events" {
+            // Else the containers may be known before the stream's end is seen.
+            let list = "/containers/json".to_owned();
+            engine.state().whims.insert(list, Whim::Hang);
+        }
+        let servers = [(
+            "f",
+            server("passthrough", "f.example.com", backend.address, ""),
+        )];
+        let mut program = Program::start(&engine.table(""), &servers);
+        let proxy = program.address().await;
+        let line = program.line_with("the engine cannot be read").await;
+        assert!(line["error"].is_string(), "{what}");
+        joins(proxy, "f.example.com", &backend).await;
+        engine.asked("/events", 3).await;
+        engine.state().whims.clear();
+        program.line("the engine is read again").await;
+        assert_eq!(change(&mut program).await.0, "[\"a\"]", "{what}");
+        joins(proxy, "mc.example.com", &backend).await;
+        let rest = rest_of_log(program).await;
+        assert_eq!(count(&rest, "the engine"), 0, "{what}: {rest:?}");
+    }
+}
+
+/// One that hangs while it is asked for the first time holds nobody up.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_holds_nobody_up() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    engine.state().whims.insert("/".to_owned(), Whim::Hang);
+    let servers = [(
+        "f",
+        server("passthrough", "f.example.com", backend.address, ""),
+    )];
+    let mut program = Program::start(&engine.table(""), &servers);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    joins(proxy, "f.example.com", &backend).await;
+    let line = program.line_with("the engine cannot be read").await;
+    assert_eq!(line["error"], "no answer within 10 s");
+}
+
+/// A container that the engine cannot tell about holds up no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_be_looked_at_is_left_out_alone() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let half = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{";
+    for (id, whim) in [
+        ("half", Whim::Say(half.as_bytes().to_vec())),
+        ("nonsense", Whim::Json("[]".to_owned())),
+        ("huge", Whim::Json("x".repeat(5_000_000))),
+    ] {
+        engine.put(&container(id, backend.address, &[]));
+        let path = format!("/containers/{id}/json");
+        engine.state().whims.insert(path, whim);
+    }
+    engine.put(&container("a", backend.address, &domains("mc.example.com")));
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
+    let proxy = program.address().await;
+    for _ in 0..3 {
+        program.line("a container cannot be looked at").await;
+    }
+    assert_eq!(change(&mut program).await.0, "[\"a\"]");
+    joins(proxy, "mc.example.com", &backend).await;
+    engine.state().whims.clear();
+    assert_eq!(
+        change(&mut program).await.0,
+        "[\"half\", \"huge\", \"nonsense\"]"
+    );
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, "a container cannot"), 0, "{rest:?}");
+}
+
+/// What was known stays while the engine is away, and what happened meanwhile
+/// is seen when it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_may_come_and_go() {
+    let backend = FakeBackend::start().await;
+    let mut engine = FakeEngine::absent();
+    let mut program = Program::start(&engine.table(""), &[]);
+    let proxy = program.address().await;
+    let line = program.line_with("the engine cannot be read").await;
+    assert!(line["error"].as_str().unwrap().starts_with("no connection"));
+    for id in ["stays", "leaves", "moves"] {
+        engine.put(&container(id, backend.address, &[]));
+    }
+    engine.begin();
+    assert_eq!(
+        change(&mut program).await.0,
+        "[\"leaves\", \"moves\", \"stays\"]"
+    );
+
+    engine.end().await;
+    program.line_with("the engine is lost").await;
+    joins(proxy, "leaves.docker.local", &backend).await;
+    engine.state().containers.remove("leaves");
+    engine.change("moves", "/Config/Labels/infrarust.port", "1".into());
+    engine.put(&container("comes", backend.address, &[]));
+    engine.begin();
+    let (added, changed, removed) = change(&mut program).await;
+    assert_eq!(
+        (added, changed, removed),
+        (
+            "[\"comes\"]".into(),
+            "[\"moves\"]".into(),
+            "[\"leaves\"]".into()
+        )
+    );
+    joins(proxy, "stays.docker.local", &backend).await;
+    is_unknown(proxy, "leaves.docker.local").await;
+}
+
+/// A list that is behind the events brings no ended container back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_lags_brings_nobody_back() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let there = container("a", backend.address, &domains("mc.example.com"));
+    engine.put(&there);
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
+    let proxy = program.address().await;
+    change(&mut program).await;
+    engine.state().listed = Some(json!([listed(&there)]));
+    engine.change("a", "/State/Running", false.into());
+    engine.tell_of("a", "die");
+    assert_eq!(change(&mut program).await.2, "[\"a\"]");
+    let lists = engine
+        .state()
+        .asked
+        .iter()
+        .filter(|p| p.starts_with("/containers/json"))
+        .count();
+    engine.asked("/containers/json", lists + 2).await;
+    is_unknown(proxy, "mc.example.com").await;
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
+}
+
+/// Nor does a list that is older than a container take it away.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_list_takes_nobody_away() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
+    let proxy = program.address().await;
+    program.line("containers are read").await;
+    let begin = "/containers/json";
+    let lists = || {
+        let state = engine.state();
+        let lists = state.asked.iter().filter(|path| path.starts_with(begin));
+        lists.count()
+    };
+    let due = Arc::new(Notify::new());
+    let late = Whim::Late(Arc::clone(&due));
+    engine.state().whims.insert(begin.to_owned(), late);
+    let before = lists();
+    engine.asked(begin, before + 1).await;
+    engine.state().whims.clear();
+    engine.run(&container("new", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"new\"]");
+    due.notify_one();
+    // The next one is asked for when that has been taken.
+    engine.asked(begin, before + 2).await;
+    joins(proxy, "new.docker.local", &backend).await;
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
+}
+
+/// Behind an event that cannot be read anything may have happened: all
+/// containers are looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_is_not_missed() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let (mut program, _) = follow(&engine, &[]).await;
+    let huge = format!("{{\"x\":\"{}\"}}", "x".repeat(3_000_000));
+    for (id, line) in [
+        ("a", "garbage"),
+        ("b", huge.as_str()),
+        ("c", "{\"Type\":7}"),
+    ] {
+        engine.put(&container(id, backend.address, &[]));
+        engine.tell(line);
+        assert_eq!(change(&mut program).await.0, format!("[\"{id}\"]"));
+    }
+    // The stream goes on behind them.
+    engine.run(&container("d", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"d\"]");
+}
+
+/// Ten thousand containers, most of them bad, take nothing from the routes of
+/// files and of those that are good, and fill no log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_containers_is_borne() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    for n in 0..10_000 {
+        let id = format!("c{n:05}");
+        let host = format!("{id}.example.com");
+        let bad = [
+            ("infrarust.domains", host.as_str()),
+            ("infrarust.proxy_mod", "x"),
+            ("infrarust.max_players", "many"),
+        ];
+        let labels = if n % 10 == 0 { &bad[..1] } else { &bad[..] };
+        engine.put(&container(&id, backend.address, labels));
+    }
+    let servers = [(
+        "f",
+        server("passthrough", "f.example.com", backend.address, ""),
+    )];
+    let mut program = Program::start(&engine.table(""), &servers);
+    let proxy = program.address().await;
+    // Each has its time: a busy machine needs more than one takes.
+    for looks in [2500, 5000, 7500, 9999] {
+        engine.asked("/containers/c", looks).await;
+        joins(proxy, "f.example.com", &backend).await;
+    }
+    let line = program.line("containers are read").await;
+    assert_eq!(
+        (&line["servers"], &line["refused"]),
+        (&1000.into(), &9000.into())
+    );
+    change(&mut program).await;
+    joins(proxy, "c09990.example.com", &backend).await;
+
+    // One that starts among them costs one look, as if it were alone.
+    let looks = || {
+        let state = engine.state();
+        let looks = state.asked.iter().filter(|path| path.ends_with("/json"));
+        looks.count()
+    };
+    let before = looks();
+    engine.run(&container(
+        "late",
+        backend.address,
+        &domains("late.example.com"),
+    ));
+    assert_eq!(change(&mut program).await.0, "[\"late\"]");
+    assert_eq!(looks(), before + 1);
+    joins(proxy, "late.example.com", &backend).await;
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, "the container"), 0, "told twice");
+}
+
+/// Labels that want to be more than labels.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_labels_are_refused_alone() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    let long = format!("{}example.com", "a.".repeat(32_000));
+    let many: String = (0..5_000).fold(String::new(), |mut all, n| {
+        write!(all, "{n}.many.example.com,,").unwrap();
+        all
+    });
+    let endless = "x".repeat(200_000);
+    for (id, labels) in [
+        ("thief", &[("infrarust.domains", "f.example.com")][..]),
+        ("twin", &[("infrarust.name", "f")]),
+        (
+            "escape",
+            &[("infrarust.domains", "\u{1b}[31m\n§c.example.com")],
+        ),
+        ("key", &[("infrarust.\u{1b}[2J\nname", "x")]),
+        ("long", &[("infrarust.domains", long.as_str())]),
+        (
+            "endless",
+            &[("infrarust.motd.online.text", endless.as_str())],
+        ),
+        ("trailing", &[("infrarust.domains", many.as_str())]),
+        (
+            "reader",
+            &[
+                ("infrarust.forwarding_mode", "bungeeguard"),
+                ("infrarust.forwarding_secret.file", "/etc/passwd"),
+            ],
+        ),
+        (
+            "climber",
+            &[
+                ("infrarust.forwarding_mode", "bungeeguard"),
+                ("infrarust.forwarding_secret.file", "../x"),
+            ],
+        ),
+        (
+            "environment",
+            &[
+                ("infrarust.forwarding_mode", "bungeeguard"),
+                ("infrarust.forwarding_secret.env", "PATH"),
+            ],
+        ),
+    ] {
+        engine.put(&container(id, backend.address, labels));
+    }
+    engine.put(&container(
+        "good",
+        backend.address,
+        &domains("good.example.com"),
+    ));
+    let file = server("passthrough", "f.example.com", backend.address, "");
+    let mut program = Program::start(&engine.table(""), &[("f", file)]);
+    let proxy = program.address().await;
+    let mut refused = std::collections::BTreeSet::new();
+    while refused.len() < 10 {
+        let line = program.line_with("the container").await;
+        let text = line["message"].as_str().unwrap();
+        let name = text.split('`').nth(1).unwrap().to_owned();
+        let is_plain = |c: char| c == '\n' || !c.is_control();
+        assert!(text.chars().all(is_plain), "{text:?}");
+        assert!(text.len() < 200_000, "{name}: {} bytes", text.len());
+        assert!(text.contains("error["), "{text}");
+        assert!(refused.insert(name), "told twice: {text}");
+    }
+    let line = program.line("containers are read").await;
+    assert_eq!(
+        (&line["servers"], &line["refused"]),
+        (&1.into(), &10.into())
+    );
+    joins(proxy, "f.example.com", &backend).await;
+    joins(proxy, "good.example.com", &backend).await;
+
+    // Events bring no further word.
+    for name in &refused {
+        engine.tell_of(name, "rename");
+        engine.tell_of(name, "health_status: healthy");
+    }
+    engine.run(&container("last", backend.address, &[]));
+    program.line(CHANGED).await;
+    let rest = rest_of_log(program).await;
+    assert_eq!(count(&rest, "the container"), 0, "{rest:?}");
+}
+
+/// A file that takes a container's domain wins at once, and loses it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_wins_over_a_container() {
+    let of_file = FakeBackend::start().await;
+    let of_container = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    engine.put(&container(
+        "a",
+        of_container.address,
+        &domains("mc.example.com"),
+    ));
+    let (mut program, proxy) = follow(&engine, &[]).await;
+    change(&mut program).await;
+    joins(proxy, "mc.example.com", &of_container).await;
+
+    let path = program.folder.path().join("servers/f.toml");
+    let file = server("passthrough", "mc.example.com", of_file.address, "");
+    std::fs::write(&path, file).unwrap();
+    let line = program.line_with("the container `a` is refused").await;
+    let text = line["message"].as_str().unwrap();
+    assert!(text.contains("already leads to the server of"), "{text}");
+    assert!(text.contains("servers/f.toml"), "{text}");
+    program.line("configuration reloaded").await;
+    joins(proxy, "mc.example.com", &of_file).await;
+
+    // A broken file holds up no container.
+    std::fs::write(program.folder.path().join("servers/broken.toml"), "x").unwrap();
+    program.line_with("reload refused").await;
+    engine.run(&container("b", of_container.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"b\"]");
+    joins(proxy, "mc.example.com", &of_file).await;
+    std::fs::remove_file(program.folder.path().join("servers/broken.toml")).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let line = program.line("configuration reloaded").await;
+    assert_eq!(
+        (&line["added"], &line["removed"]),
+        (&"[\"a\"]".into(), &"[\"f\"]".into())
+    );
+    joins(proxy, "mc.example.com", &of_container).await;
+}
+
+/// Containers of a pool are one server with several backends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_one_server() {
+    let (one, two) = (FakeBackend::start().await, FakeBackend::start().await);
+    let engine = FakeEngine::start();
+    let pool = [
+        ("infrarust.pool", "games"),
+        ("infrarust.domains", "mc.example.com"),
+    ];
+    engine.put(&container("a", one.address, &pool));
+    engine.put(&container("b", two.address, &pool));
+    let other = [&pool[..], &[("infrarust.max_players", "5")]].concat();
+    engine.put(&container("c", two.address, &other));
+    let mut program = Program::start(&engine.table(""), &[]);
+    let proxy = program.address().await;
+    let line = program.line_with("the container `c` is refused").await;
+    let text = line["message"].as_str().unwrap();
+    assert!(
+        text.contains("`infrarust.max_players` differs from `container a`"),
+        "{text}"
+    );
+    assert_eq!(change(&mut program).await.0, "[\"games\"]");
+    joins(proxy, "mc.example.com", &one).await;
+    engine.change("a", "/State/Health/Status", "unhealthy".into());
+    engine.tell_of("a", "health_status: unhealthy");
+    assert_eq!(change(&mut program).await.1, "[\"games\"]");
+    joins(proxy, "mc.example.com", &two).await;
+    engine.tell(&event("b", "destroy"));
+    let (_, changed, removed) = change(&mut program).await;
+    // The third is the oldest now, and its word counts.
+    assert_eq!((changed, removed), ("[\"games\"]".into(), "[]".into()));
+}
+
+/// `route` and `capabilities` know containers, where they are asked to.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_know_containers() {
+    let backend = FakeBackend::start().await;
+    let mut engine = FakeEngine::start();
+    engine.put(&container(
+        "box",
+        backend.address,
+        &domains("mc.example.com"),
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let file = server("passthrough", "f.example.com", backend.address, "");
+    write_config(folder.path(), &engine.table(""), &[("f", file)]);
+    let ask = async |words: &[&str]| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+            .arg("-c")
+            .arg(folder.path().join("infrarust.toml"))
+            .args(words)
+            .output();
+        let output = within("a command", output).await.unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+        (output.status.code(), out, err)
+    };
+    assert_eq!(ask(&["route", "mc.example.com"]).await.0, Some(1));
+    let route = ["route", "mc.example.com", "--docker"];
+    let (code, out, err) = ask(&route).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains(" box (passthrough), container box\n"), "{out}");
+    let capabilities = ["capabilities", "--docker", "--format", "json"];
+    let (code, out, err) = ask(&capabilities).await;
+    assert_eq!(code, Some(0), "{err}");
+    let out: Value = serde_json::from_str(&out).unwrap();
+    let ids = [0, 1, 2].map(|index| out["servers"][index]["id"].as_str());
+    assert_eq!(ids, [Some("box"), Some("f"), None]);
+
+    engine.end().await;
+    for words in [
+        &route[..],
+        &capabilities,
+        &["route", "f.example.com", "--docker"],
+    ] {
+        let (code, _, err) = ask(words).await;
+        assert_eq!(code, Some(1), "{words:?}");
+        assert!(err.contains("error[docker-engine]"), "{err}");
+    }
+}
+
+/// Another engine, none, and one again: `[docker]` is reloaded like the rest of
+/// the file, and what is known stays until the other engine has been read.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engine_is_changed_by_a_reload() {
+    let backend = FakeBackend::start().await;
+    let (first, mut second) = (FakeEngine::start(), FakeEngine::absent());
+    first.put(&container("first", backend.address, &[]));
+    second.put(&container("second", backend.address, &[]));
+    let (mut program, proxy) = follow(&first, &[]).await;
+    change(&mut program).await;
+    let reload = async |program: &mut Program, table: &str| {
+        let global = format!("{table}\n[log]\nformat = \"json\"\n");
+        write_config(program.folder.path(), &global, &[]);
+        program.signal(Signal::SIGHUP);
+        let line = program.line("configuration reloaded").await;
+        assert_eq!(line["global"], "[\"docker\"]");
+        line["removed"].clone()
+    };
+    reload(&mut program, &second.table("")).await;
+    joins(proxy, "first.docker.local", &backend).await;
+    // The first one is not listened to any more.
+    first.run(&container("third", backend.address, &[]));
+    second.begin();
+    let read = program.line("containers are read").await;
+    assert_eq!(read["servers"], 1);
+    let (added, _, removed) = change(&mut program).await;
+    assert_eq!(
+        (added, removed),
+        (json!("[\"second\"]"), json!("[\"first\"]"))
+    );
+    joins(proxy, "second.docker.local", &backend).await;
+
+    let removed = reload(&mut program, "").await;
+    assert_eq!(removed, "[\"second\"]");
+    is_unknown(proxy, "second.docker.local").await;
+    reload(&mut program, &first.table("")).await;
+    assert_eq!(change(&mut program).await.0, "[\"first\", \"third\"]");
+}

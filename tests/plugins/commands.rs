@@ -1,0 +1,473 @@
+//! `infrarust plugin inspect`, `verify` and `new`, as they are called: on good
+//! plugins, on bad ones, and on plugins that they have made themselves.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use infrarust::diagnostic::Code;
+use infrarust::manifest::Hook;
+use infrarust::plugin::probe::{
+    Answer, Findings, ProbeError, ProbeErrorKind, Request, Step, probe,
+};
+use serde_json::Value;
+
+use infrarust_test_support::elf;
+use infrarust_test_support::library::sample;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
+
+/// Enough for a plugin that works, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn infrarust(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .env_remove("RUST_LOG");
+    command.output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn request(settings: &str) -> Request {
+    Request {
+        id: "sample".to_owned(),
+        file: sample().to_owned(),
+        document: settings.to_owned(),
+        fire: true,
+        ..Request::default()
+    }
+}
+
+fn tried(settings: &str, patience: Duration) -> Result<Findings, Box<ProbeError>> {
+    probe(Path::new(PROGRAM), &request(settings), patience)
+}
+
+// ------------------------------------------------------------------- inspect
+
+/// A plugin's file is told in words, and in JSON that says the same.
+#[test]
+fn inspect_tells_what_a_plugin_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = infrarust(folder.path(), &["plugin", "inspect", text(sample())]);
+    let shown = out(&output);
+    assert!(output.status.success(), "{}", err(&output));
+    let sha = infrarust::config::plugin_file::sha256(&std::fs::read(sample()).unwrap());
+    let sha = infrarust::config::plugin_file::hex(&sha);
+    for part in [
+        "sample 1.2.3\nEvery hook, and every way to fail\n",
+        "licence     MIT OR Apache-2.0\n",
+        "wants       packet.inject\n",
+        "compiler    rustc version 1.",
+        "libc.so.6",
+        " or newer; this system has 2.",
+        "  zero_copy    runs: connection.decide, handshake.rewrite, status.respond, login.decide, \
+         route.select, session.observe\n               no packet.inject: after the login start the \
+         kernel moves the bytes",
+        "under `[plugins.sample]`:\n",
+    ] {
+        assert!(shown.contains(part), "{part}\n{shown}");
+    }
+    assert!(
+        shown.ends_with(&format!("\nsha256 = \"{sha}\"\n")),
+        "{shown}"
+    );
+    // Linkers and C compilers leave their names, too.
+    assert!(!shown.contains("GCC"), "{shown}");
+
+    let arguments = ["plugin", "inspect", text(sample()), "--format", "json"];
+    let told: Value = serde_json::from_str(&out(&infrarust(folder.path(), &arguments))).unwrap();
+    assert_eq!(
+        (&told["name"], &told["sha256"]),
+        (&"sample".into(), &sha.into())
+    );
+    assert_eq!(told["hooks"].as_array().unwrap().len(), Hook::ALL.len());
+    assert_eq!(told["modes"][1]["lacks"][0]["capability"], "packet.inject");
+    assert_eq!(told["modes"][3]["lacks"].as_array().unwrap().len(), 0);
+}
+
+/// What is no plugin is refused with the reason and the way out; a plugin that
+/// runs in some modes only is told where it does not, and why.
+#[test]
+fn inspect_refuses_and_explains() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    write("text.so", b"text");
+    write("plain.so", &elf::plugin(""));
+    write("hub.so", &elf::plugin("needs: [ServerSwitch]"));
+    for (file, why, help) in [
+        (
+            "text.so",
+            "it is not a 64-bit ELF shared library",
+            "crate-type = [\"cdylib\"]",
+        ),
+        (
+            "plain.so",
+            "it has no plugin manifest",
+            "write `export_plugin!`",
+        ),
+        (
+            "gone.so",
+            "it cannot be read: there is no such file",
+            "name the library",
+        ),
+    ] {
+        let output = infrarust(folder.path(), &["plugin", "inspect", file]);
+        let shown = err(&output);
+        assert_eq!(output.status.code(), Some(1));
+        let begin = format!("]: `{file}` is no plugin for this proxy: {why}");
+        assert!(shown.contains(&begin) && shown.contains(help), "{shown}");
+        assert_eq!(out(&output), "");
+        let json = infrarust(
+            folder.path(),
+            &["plugin", "inspect", file, "--format", "json"],
+        );
+        let told: Value = serde_json::from_str(&out(&json)).unwrap();
+        assert!(told["error"].as_str().unwrap().starts_with(why), "{told}");
+        assert_eq!(json.status.code(), Some(1));
+    }
+    let shown = out(&infrarust(folder.path(), &["plugin", "inspect", "hub.so"]));
+    let passthrough = "  passthrough  does not run\n               no server.switch: after the login \
+                       start the proxy only moves bytes";
+    assert!(shown.contains(passthrough), "{shown}");
+    assert!(
+        shown.contains("  offline      runs: server.switch\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("compiler    not told\n"), "{shown}");
+}
+
+// -------------------------------------------------------------------- verify
+
+/// A good plugin is asked at each hook, and its answers, its log and its end
+/// are seen. What it leaves in its folder is gone afterwards.
+#[test]
+fn a_good_plugin_is_tried_to_its_end() {
+    let findings = tried("tag = 'a'", PATIENCE).unwrap();
+    assert!(findings.is_good(), "{findings:?}");
+    let said: Vec<_> = findings
+        .fired
+        .iter()
+        .map(|fired| match &fired.answer {
+            Answer::Said(said) => (fired.hook.as_str(), said.as_str()),
+            Answer::Failed(why) => panic!("{}: {why}", fired.hook),
+        })
+        .collect();
+    assert_eq!(said[0], ("connection.decide", "allow"));
+    assert_eq!(said[1], ("handshake.rewrite", "host `a.play.example.com`"));
+    assert!(said[2].0 == "status.respond" && said[2].1.starts_with("json `{\"a\":{"));
+    assert_eq!(said[3], ("login.decide", "allow"));
+    assert_eq!(said[4], ("route.select", "server `nowhere`"));
+    assert_eq!(said[5..], [("session.observe", "heard"); 3]);
+    let line = "INFO plugin::sample::infrarust_test_sample: started tag=\"a\" players=2";
+    assert_eq!(findings.log, [line]);
+
+    let only_started = Request {
+        fire: false,
+        ..request("tag = 'a'")
+    };
+    let findings = probe(Path::new(PROGRAM), &only_started, PATIENCE).unwrap();
+    assert!(findings.is_good() && findings.fired.is_empty());
+
+    let data = tempfile::tempdir().unwrap();
+    let kept = Request {
+        data_dir: Some(data.path().to_owned()),
+        ..only_started
+    };
+    probe(Path::new(PROGRAM), &kept, PATIENCE).unwrap();
+    let ended = std::fs::read_to_string(data.path().join("sample/ended"));
+    assert_eq!(
+        ended.unwrap(),
+        "a",
+        "it was dropped, in the folder that it was given"
+    );
+}
+
+/// What a plugin refuses comes with its place in the document that it was given.
+#[test]
+fn a_refusal_has_its_place() {
+    let document = "bind = 'x'\n[plugins.sample.config]\ntag = 'a'\nstart = 'place'\n";
+    let path = ["plugins", "sample", "config"].map(str::to_owned);
+    let request = Request {
+        config_path: path.to_vec(),
+        ..request(document)
+    };
+    let error = probe(Path::new(PROGRAM), &request, PATIENCE).unwrap_err();
+    let ProbeErrorKind::Refused(problem) = error.kind else {
+        panic!("{error}")
+    };
+    assert_eq!(problem.code, Code::PluginConfig);
+    assert_eq!(problem.text, "that is no start");
+    assert_eq!(&document[problem.place.unwrap()], "'place'");
+}
+
+/// However a plugin ends its process, or does not, it is told in words, within
+/// the time that was given.
+#[test]
+fn crashes_are_told_in_words() {
+    let cases = [
+        ("panic", "it did not start: panicked: `no start today` at "),
+        ("error", "it did not start: no database"),
+        (
+            "abort",
+            "it was killed by SIGABRT (an abort, as after a panic that cannot be caught) while it \
+             started",
+        ),
+        (
+            "exit",
+            "it ended the process with exit code 0 while it started",
+        ),
+    ];
+    for (start, words) in cases {
+        let error = tried(&format!("tag = 'a'\nstart = '{start}'"), PATIENCE).unwrap_err();
+        assert!(error.to_string().starts_with(words), "{error}");
+        assert_eq!(error.findings.started, None);
+    }
+    let late = tried("tag = 'a'\nstart = 'login'", PATIENCE).unwrap_err();
+    assert!(
+        late.to_string()
+            .ends_with(" when it was asked at `login.decide`"),
+        "{late}"
+    );
+    assert_eq!(
+        late.findings.fired.len(),
+        3,
+        "what it answered before is known"
+    );
+
+    let other = Request {
+        content: Some([7; 32]),
+        ..request("tag = 'a'")
+    };
+    let other = probe(Path::new(PROGRAM), &other, PATIENCE).unwrap_err();
+    assert_eq!(other.to_string(), "its file changed while it was loaded");
+
+    let begin = Instant::now();
+    let hanging = tried("tag = 'a'\nstart = 'hang'", Duration::from_millis(500)).unwrap_err();
+    assert_eq!(
+        hanging.to_string(),
+        "it did not come back within 500ms while it started"
+    );
+    assert!(matches!(
+        &hanging.kind,
+        ProbeErrorKind::TooSlow {
+            step: Step::Start,
+            ..
+        }
+    ));
+    assert!(begin.elapsed() < PATIENCE, "the child was killed");
+}
+
+/// The command shows all of it, points into the file with the settings, and its
+/// exit code can be relied on.
+#[test]
+fn verify_shows_what_it_saw() {
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |settings: &str| {
+        std::fs::write(folder.path().join("s.toml"), settings).unwrap();
+        let file = text(sample());
+        infrarust(
+            folder.path(),
+            &[
+                "plugin",
+                "verify",
+                file,
+                "--config",
+                "s.toml",
+                "--timeout",
+                "20s",
+            ],
+        )
+    };
+    let good = verify("tag = 'a'");
+    let shown = out(&good);
+    assert!(good.status.success(), "{shown}{}", err(&good));
+    assert!(shown.starts_with("sample 1.2.3 started in "), "{shown}");
+    assert!(
+        shown.contains("asked as on a `passthrough` server\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("  ok      login.decide (Steve) "), "{shown}");
+    assert!(shown.contains("\nended cleanly in "), "{shown}");
+    assert!(
+        shown.contains("\nits log\n  INFO plugin::sample::"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("\nall went well\n"), "{shown}");
+
+    for settings in ["tag = 'a'\nstart = 'exit'", "tag = 'a'\nstart = 'abort'"] {
+        let bad = verify(settings);
+        assert_eq!(bad.status.code(), Some(1));
+        assert!(err(&bad).contains(" does not work: it "), "{}", err(&bad));
+    }
+    let bad_host = verify("tag = 'a b'");
+    let shown = out(&bad_host);
+    assert!(
+        shown.contains("  FAILED  handshake.rewrite (play.example.com) "),
+        "{shown}"
+    );
+    assert!(shown.contains("  ok      login.decide (Steve) "), "{shown}");
+    assert_eq!(bad_host.status.code(), Some(1));
+    let refused = verify("tag = 'a'\nstart = 'x'");
+    assert_eq!(
+        err(&refused),
+        "\nerror[plugin-config]: the plugin refuses its settings: that is no start\n --> s.toml:2:9\n  \
+         |\n2 | start = 'x'\n  |         ^^^\n  |\n  = help: correct the settings; the plugin's \
+         documentation tells which it knows\n"
+    );
+    let none = infrarust(folder.path(), &["plugin", "verify", text(sample())]);
+    assert!(err(&none).contains("missing field `tag`"), "{}", err(&none));
+    std::fs::write(folder.path().join("no.so"), "text").unwrap();
+    let shown = err(&none);
+    assert!(
+        shown.contains("help: correct its settings, and name their file with `--config`"),
+        "{shown}"
+    );
+    let no_plugin = infrarust(folder.path(), &["plugin", "verify", "no.so"]);
+    assert!(
+        err(&no_plugin).contains("`no.so` is no plugin for this proxy: it is not a 64-bit ELF"),
+        "{}",
+        err(&no_plugin)
+    );
+    assert_eq!(no_plugin.status.code(), Some(1));
+}
+
+// ----------------------------------------------------------------------- new
+
+fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(folder)
+        .args(arguments)
+        .args(["--quiet", "--offline", "--target-dir"])
+        .arg(target)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}{}",
+        out(&output),
+        err(&output)
+    );
+}
+
+/// What `plugin new` writes for each hook is formatted, passes its tests,
+/// builds, is a plugin, and works with the settings that come with it.
+#[test]
+fn new_plugins_build_and_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for hook in Hook::ALL {
+        let name = format!("my-{}", hook.name().replace('.', "_"));
+        let arguments = ["plugin", "new", &name, "--hook", hook.name()];
+        let output = infrarust(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", err(&output));
+        let made = folder.path().join(&name);
+        // The versions that are surely there.
+        std::fs::copy(repository.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt
+            .args(["--check", "--edition", "2024"])
+            .arg(made.join("src/lib.rs"));
+        let formatted = rustfmt.output().unwrap();
+        assert!(formatted.status.success(), "{hook}: {}", out(&formatted));
+        cargo(&made, &target, &["test"]);
+        cargo(&made, &target, &["build"]);
+
+        let library: PathBuf = target.join(format!("debug/lib{}.so", name.replace('-', "_")));
+        let told = infrarust(&made, &["plugin", "inspect", text(&library)]);
+        let begin = format!("{name} 0.1.0\n");
+        assert!(
+            out(&told).starts_with(&begin),
+            "{}{}",
+            out(&told),
+            err(&told)
+        );
+        let verify = [
+            "plugin",
+            "verify",
+            text(&library),
+            "--config",
+            "config.toml",
+        ];
+        let verified = infrarust(&made, &verify);
+        let shown = out(&verified);
+        assert!(verified.status.success(), "{shown}{}", err(&verified));
+        assert!(shown.contains(&format!("  ok      {hook} (")), "{shown}");
+    }
+}
+
+/// Bad names, folders that are there, and folders that are not `plugin-api`,
+/// are refused, and nothing is written.
+#[test]
+fn new_refuses_without_leaving_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    for (arguments, why) in [
+        (
+            &["../gate"][..],
+            "`../gate` cannot be its name: it is made of",
+        ),
+        (
+            &["my.gate"],
+            "`my.gate` cannot be its name: an id may have dots",
+        ),
+        (&["match"], "no crate can be called so"),
+        (&["there"], "there already is something at `there`"),
+        (
+            &["gate", "--path", "no/parent"],
+            "`no/parent` cannot be written",
+        ),
+        (
+            &["gate", "--api-path", "there"],
+            "`there` is not the crate `infrarust-plugin-api`",
+        ),
+        (
+            &["gate", "--hook", "packet.inject"],
+            "[possible values: connection.decide,",
+        ),
+    ] {
+        let output = infrarust(folder.path(), &[&["plugin", "new"][..], arguments].concat());
+        assert!(
+            !output.status.success() && err(&output).contains(why),
+            "{}",
+            err(&output)
+        );
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugin-api");
+    let arguments = [
+        "plugin",
+        "new",
+        "gate",
+        "--path",
+        "there/gate",
+        "--api-path",
+        text(&api),
+    ];
+    let output = infrarust(folder.path(), &arguments);
+    assert!(
+        out(&output).contains("[plugins.gate]\n[plugins.gate.config]\n"),
+        "{}",
+        err(&output)
+    );
+    let manifest = std::fs::read_to_string(folder.path().join("there/gate/Cargo.toml")).unwrap();
+    assert!(
+        manifest.contains(&format!("{{ path = \"{}\" }}", text(&api))),
+        "{manifest}"
+    );
+}

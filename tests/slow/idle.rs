@@ -1,0 +1,158 @@
+//! Sessions to which nothing happens cost nothing, in whatever state they are.
+//!
+//! In a process of its own: it measures the time of the whole process.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infrarust::config::model::{Keepalive, Relay};
+use infrarust::forward::{Counters, Forwarder, Forwarders, Limits, Session};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::alone::in_own_process;
+
+/// By then a session is no longer young, and its worker has it.
+const GROWN_UP: Duration = Duration::from_millis(500);
+
+/// How long the sessions are watched.
+const WATCHED: Duration = Duration::from_secs(1);
+
+/// What that may cost: a loop that never waits costs all of it.
+const COST_MAX: Duration = Duration::from_millis(200);
+
+/// A send that moved nothing for so long means that everybody stands still.
+const STILL: Duration = Duration::from_millis(100);
+
+const BUFFER_BYTES: usize = 32 * 1024;
+
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (here, _) = listener.accept().await.unwrap();
+    for socket in [&there, &here] {
+        let socket = SockRef::from(socket);
+        socket.set_send_buffer_size(BUFFER_BYTES).unwrap();
+        socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+    }
+    (there, here)
+}
+
+/// How a session came to rest.
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    /// Bytes went both ways.
+    Silent,
+    /// The client has ended its stream, the backend has not.
+    HalfClosed,
+    /// The backend does not read what the client has sent.
+    Behind,
+    /// The same, and the client has ended its stream.
+    BehindHalfClosed,
+    /// The same, and the client was reset.
+    BehindReset,
+}
+
+/// A session through which bytes went both ways, and its peers.
+async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
+    let (mut player, client) = connected().await;
+    let (backend, mut server) = connected().await;
+    let session = Session {
+        client,
+        backend,
+        keepalive: Keepalive::DEFAULT,
+        limits: Limits {
+            read: None,
+            write: None,
+            half_close: Duration::from_secs(60),
+        },
+        counters: Arc::new(Counters::default()),
+        stop: CancellationToken::new(),
+    };
+    let forwarder = forwarders.select(relay);
+    tokio::spawn(async move { forwarder.forward(session).await });
+    let mut word = [0; 5];
+    player.write_all(b"hello").await.unwrap();
+    server.read_exact(&mut word).await.unwrap();
+    server.write_all(b"hello").await.unwrap();
+    player.read_exact(&mut word).await.unwrap();
+    (player, server)
+}
+
+/// Brings a session into this state, and returns the peers that are left.
+async fn bring_to_rest(
+    (mut player, server): (TcpStream, TcpStream),
+    rest: Rest,
+) -> (Option<TcpStream>, TcpStream) {
+    if matches!(
+        rest,
+        Rest::Behind | Rest::BehindHalfClosed | Rest::BehindReset
+    ) {
+        while timeout(STILL, player.write(&[7; 65_536])).await.is_ok() {}
+    }
+    match rest {
+        Rest::Silent | Rest::Behind => {}
+        Rest::HalfClosed | Rest::BehindHalfClosed => player.shutdown().await.unwrap(),
+        Rest::BehindReset => {
+            SockRef::from(&player)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            return (None, server);
+        }
+    }
+    (Some(player), server)
+}
+
+/// What this process has cost so far.
+fn cost() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap())
+}
+
+/// Sockets that nothing more is wanted from - ended, reset, with a receiver
+/// that is behind - are told of by epoll(7) whether anybody asks or not; no
+/// worker runs in circles over them.
+#[test]
+fn nothing_costs_nothing() {
+    in_own_process("idle::nothing_costs_nothing", watch_resting_sessions);
+}
+
+fn watch_resting_sessions() {
+    let forwarders = Forwarders::start(NonZeroUsize::MIN).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut sessions = Vec::new();
+    for relay in [Relay::Copy, Relay::Splice, Relay::Adaptive] {
+        for rest in [
+            Rest::Silent,
+            Rest::HalfClosed,
+            Rest::Behind,
+            Rest::BehindHalfClosed,
+            Rest::BehindReset,
+        ] {
+            sessions.push((rest, runtime.block_on(open(&forwarders, relay))));
+        }
+    }
+    std::thread::sleep(GROWN_UP);
+    let resting: Vec<_> = sessions
+        .into_iter()
+        .map(|(rest, peers)| runtime.block_on(bring_to_rest(peers, rest)))
+        .collect();
+    let before = cost();
+    std::thread::sleep(WATCHED);
+    let cost = cost() - before;
+    assert!(cost <= COST_MAX, "{cost:?}");
+    drop(resting);
+}

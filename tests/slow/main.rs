@@ -1,0 +1,16 @@
+//! Tests that need the machine for themselves or take long: figures of the
+//! whole process, thousands of sessions, an engine and clients that other
+//! people wrote.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+mod alone;
+mod containers;
+mod descriptors;
+mod empty_hooks;
+mod engine;
+mod idle;
+mod real_clients;
+mod scale;
+mod splice;

@@ -1,0 +1,615 @@
+//! Clients and servers that other people wrote meet each other through the
+//! proxy: `minecraft-protocol` for Node plays, `mcstatus` for Python asks.
+//!
+//! The programs and how to install them are described in `tests/real/README.md`.
+//! Where they are missing these tests say so in one line and pass, unless the
+//! environment has `INFRARUST_REAL_CLIENTS=required`.
+
+use std::collections::VecDeque;
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use infrarust_test_support::library;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::alone::shared;
+
+/// How long a program may take until its first line. Node reads the packets of
+/// all versions before that, which took 1.5 s on two cores.
+const START: Duration = Duration::from_secs(60);
+
+/// How long the whole matrix may take; it took 20 s on two cores.
+const MATRIX: Duration = Duration::from_secs(240);
+
+/// How long `status.py` waits for each answer, in seconds: more than the 10 s
+/// that the proxy gives a client whose bytes may not be complete.
+const STATUS_TIMEOUT_SECS: &str = "15";
+
+/// The last lines of a program that a failure shows.
+const TAIL_LINES: usize = 40;
+
+/// The forwarding modes as configurations name them.
+const MODES: [&str; 3] = ["passthrough", "zero_copy", "server_only"];
+
+#[test]
+fn players_of_every_version_play_in_every_mode() {
+    let _machine = shared();
+    let Some(mut node) = node_command() else {
+        return;
+    };
+    let mut fleet = Program::start(node.arg("matrix.mjs"), "matrix.mjs");
+    let ready = fleet.event("ready", START);
+
+    let nobody = closed_address();
+    let mut setup = Setup::new();
+    setup.plugins();
+    let mut jobs = Vec::new();
+    for backend in ready["servers"].as_array().unwrap() {
+        let backend = Backend {
+            version: backend["version"].as_str().unwrap(),
+            online: backend["online"].as_bool().unwrap(),
+            address: format!("127.0.0.1:{}", backend["port"]),
+        };
+        for mode in MODES {
+            through_mode(mode, &backend, &mut setup, &mut jobs);
+        }
+        if !backend.online {
+            for mode in ["passthrough", "zero_copy"] {
+                rewritten(mode, &backend, &mut setup, &mut jobs);
+                with_room_for_one(mode, &backend, &mut setup, &mut jobs);
+            }
+            without_backend(&nobody.address, backend.version, &mut setup, &mut jobs);
+        }
+        for mode in MODES {
+            through_plugins(mode, &backend, &mut setup, &mut jobs);
+        }
+    }
+
+    let mut proxy = setup.start_proxy();
+    let wanted = jobs.len();
+    let proxy_at = json!({ "host": "127.0.0.1", "port": proxy.address.port() });
+    fleet.send(&json!({ "proxy": proxy_at, "jobs": jobs }));
+
+    let deadline = Instant::now() + MATRIX;
+    let mut passed = 0;
+    let mut report = String::new();
+    loop {
+        let line = match fleet.try_json(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(why) => {
+                writeln!(report, "{why}\n{}", fleet.tail()).unwrap();
+                break;
+            }
+        };
+        match line["event"].as_str() {
+            Some("result") if line["ok"] == true => passed += 1,
+            Some("result") => writeln!(report, "{}: {}", line["id"], line["error"]).unwrap(),
+            Some("summary") => break,
+            _ => writeln!(report, "matrix.mjs: {line}").unwrap(),
+        }
+    }
+    assert!(
+        report.is_empty() && passed == wanted,
+        "{passed} of {wanted} passed\n{report}{}",
+        proxy.program.tail()
+    );
+    proxy.program.assert_running();
+    assert_eq!(fleet.finish(START), Some(0), "the exit code of matrix.mjs");
+}
+
+#[test]
+fn mcstatus_reads_status_and_pong_through_the_proxy() {
+    let _machine = shared();
+    let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
+        return;
+    };
+    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs");
+    let listening = backend.event("listening", START);
+    let address = format!("127.0.0.1:{}", listening["port"]);
+    let version = listening["version"].as_str().unwrap();
+
+    let mut setup = Setup::new();
+    for mode in ["passthrough", "zero_copy"] {
+        let host = format!("{}.example", mode.replace('_', "-"));
+        setup.server(mode, &host, &address, "");
+        let rewrite = "domain_rewrite = { explicit = \"inside.example\" }\n";
+        setup.server(mode, &format!("rewritten-{host}"), &address, rewrite);
+    }
+    let proxy = setup.start_proxy();
+
+    for (host, seen) in [
+        ("passthrough.example", "passthrough.example"),
+        ("zero-copy.example", "zero-copy.example"),
+        ("rewritten-passthrough.example", "inside.example"),
+        ("rewritten-zero-copy.example", "inside.example"),
+    ] {
+        let protocol = listening["protocol"].to_string();
+        let arguments = ["--host", host, "--protocol", &protocol, "--ping"];
+        let answer = ask(&python, &proxy, &arguments);
+        let text = format!("real backend {version} offline seen as {seen}");
+        assert_eq!(answer["status"]["text"], text, "{answer}");
+        assert_eq!(
+            answer["status"]["protocol"], listening["protocol"],
+            "{answer}"
+        );
+        assert_eq!(answer["status"]["max"], 20, "{answer}");
+        assert!(answer["ping"]["ms"].is_number(), "{answer}");
+    }
+}
+
+#[test]
+fn mcstatus_reads_a_legacy_ping_through_the_proxy() {
+    let _machine = shared();
+    let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
+        return;
+    };
+    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs");
+    let listening = backend.event("listening", START);
+
+    let mut setup = Setup::new();
+    let address = format!("127.0.0.1:{}", listening["port"]);
+    setup.server("passthrough", "old.example", &address, "");
+    let proxy = setup.start_proxy();
+
+    // The ping ends after `FE 01 FA`: whether a host follows is never known.
+    let answer = ask(&python, &proxy, &["--host", "old.example", "--legacy"]);
+    assert!(answer["legacy"]["max"].is_number(), "{answer}");
+    assert!(answer["legacy"]["text"].is_string(), "{answer}");
+}
+
+/// A backend of the matrix.
+struct Backend<'a> {
+    version: &'a str,
+    online: bool,
+    address: String,
+}
+
+impl Backend<'_> {
+    /// A virtual host for this backend under `name`.
+    fn host(&self, name: &str) -> String {
+        let auth = if self.online { "online" } else { "offline" };
+        let version = self.version.replace('.', "-");
+        format!("{}-{version}-{auth}.example", name.replace('_', "-"))
+    }
+
+    /// A job of the matrix; see the head of `matrix.mjs`.
+    fn job(&self, what: &str, host: &str) -> Value {
+        json!({
+            "id": format!("{what} {host}"),
+            "do": what,
+            "version": self.version,
+            "online": self.online,
+            "host": host,
+        })
+    }
+}
+
+/// Sessions and pings as they are, and in `server_only` the promise that a
+/// backend without authentication lets nobody in.
+fn through_mode(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let host = backend.host(mode);
+    setup.server(mode, &host, &backend.address, "");
+    jobs.push(backend.job("status", &host));
+    if mode == "server_only" && !backend.online {
+        jobs.push(backend.job("refused", &host));
+    } else {
+        jobs.push(backend.job("play", &host));
+        jobs.push(backend.job("kick", &host));
+    }
+}
+
+/// The backend sees another host, in pings and in joins.
+fn rewritten(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let host = backend.host(&format!("rewritten-{mode}"));
+    let seen = backend.host("inside");
+    let rewrite = format!("domain_rewrite = {{ explicit = \"{seen}\" }}\n");
+    setup.server(mode, &host, &backend.address, &rewrite);
+    for what in ["status", "play"] {
+        let mut job = backend.job(what, &host);
+        job["seenHost"] = json!(seen);
+        jobs.push(job);
+    }
+}
+
+/// Plugins as libraries: one chooses the host that the backend sees, another
+/// keeps everybody out of one server.
+fn through_plugins(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let host = backend.host(&format!("plugin-{mode}"));
+    setup.server(
+        mode,
+        &host,
+        &backend.address,
+        "plugins = [\"domain-rewrite\"]\n",
+    );
+    let mut whats = vec!["status"];
+    if mode != "server_only" || backend.online {
+        whats.extend(["play", "kick"]);
+    }
+    for what in whats {
+        let mut job = backend.job(what, &host);
+        job["seenHost"] = json!(host.replace(".example", ".inside"));
+        jobs.push(job);
+    }
+    let host = backend.host(&format!("closed-{mode}"));
+    setup.server(mode, &host, &backend.address, "plugins = [\"allowlist\"]\n");
+    let mut job = backend.job("refused", &host);
+    job["text"] = json!("the list has nobody");
+    jobs.push(job);
+}
+
+/// A second player reads `full_message` until the first has left.
+fn with_room_for_one(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let host = backend.host(&format!("full-{mode}"));
+    let text = format!("no room on {host}");
+    let keys = format!("max_players = 1\nfull_message = \"{text}\"\n");
+    setup.server(mode, &host, &backend.address, &keys);
+    let mut job = backend.job("full", &host);
+    job["text"] = json!(text);
+    jobs.push(job);
+}
+
+/// A player whose server has no backend reads `disconnect_message`.
+fn without_backend(nobody: &str, version: &str, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let backend = Backend {
+        version,
+        online: false,
+        address: nobody.to_owned(),
+    };
+    let host = backend.host("down");
+    let text = format!("{host} sleeps");
+    let keys = format!("disconnect_message = \"{text}\"\n");
+    setup.server("passthrough", &host, &backend.address, &keys);
+    let mut job = backend.job("refused", &host);
+    job["text"] = json!(text);
+    jobs.push(job);
+}
+
+/// The configuration of one proxy, in a folder that goes with it.
+struct Setup {
+    folder: TempDir,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("servers")).unwrap();
+        let global = "bind = \"127.0.0.1:0\"\n\
+                      servers_dir = \"servers\"\n\
+                      \n\
+                      [log]\n\
+                      format = \"json\"\n\
+                      \n";
+        let setup = Self { folder };
+        fs::write(setup.global(), global).unwrap();
+        setup
+    }
+
+    fn global(&self) -> PathBuf {
+        self.folder.path().join("infrarust.toml")
+    }
+
+    /// Adds the plugins that servers name.
+    fn plugins(&self) {
+        let rewrite = library::build("plugins/domain-rewrite", "domain_rewrite");
+        let allow = library::build("plugins/allowlist", "allowlist");
+        let mut global = fs::read_to_string(self.global()).unwrap();
+        writeln!(
+            global,
+            "[plugins.domain-rewrite]\npath = {rewrite:?}\nservers = [\"plugin-*\"]\n\
+             config.rules = [{{ from = \"*.example\", to = \"$1.inside\" }}]\n\
+             [plugins.allowlist]\npath = {allow:?}\nservers = [\"closed-*\"]\n\
+             config = {{ names = [], message = \"the list has nobody\" }}"
+        )
+        .unwrap();
+        fs::write(self.global(), global).unwrap();
+    }
+
+    /// Adds a server file, whose id is the host; `keys` are further lines of it.
+    fn server(&mut self, mode: &str, host: &str, address: &str, keys: &str) {
+        let text = format!(
+            "domains = [\"{host}\"]\naddresses = [\"{address}\"]\nproxy_mode = \"{mode}\"\n{keys}"
+        );
+        let id = host.strip_suffix(".example").unwrap();
+        let file = self
+            .folder
+            .path()
+            .join("servers")
+            .join(format!("{id}.toml"));
+        fs::write(file, text).unwrap();
+    }
+
+    /// Starts the proxy and waits until it says where it listens.
+    fn start_proxy(self) -> Proxy {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_infrarust"));
+        command
+            .arg("-c")
+            .arg(self.folder.path().join("infrarust.toml"))
+            .current_dir(self.folder.path())
+            // The line that names the port must not be filtered away, and no
+            // socket of the test's own starter must be taken over.
+            .env_remove("RUST_LOG")
+            .env_remove("LISTEN_FDS");
+        let mut program = Program::start(&mut command, "infrarust");
+        let deadline = Instant::now() + START;
+        loop {
+            let line = program.json(deadline.saturating_duration_since(Instant::now()));
+            let fields = &line["fields"];
+            if fields["message"] == "listening" {
+                let address = fields["address"].as_str().unwrap().parse().unwrap();
+                return Proxy {
+                    program,
+                    address,
+                    _folder: self.folder,
+                };
+            }
+        }
+    }
+}
+
+/// A running proxy.
+struct Proxy {
+    program: Program,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+/// Runs `status.py` against the proxy and returns what it printed.
+fn ask(python: &Path, proxy: &Proxy, arguments: &[&str]) -> Value {
+    let mut command = Command::new(python);
+    command
+        .arg("status.py")
+        .args(["--dial", &proxy.address.to_string()])
+        .args(["--timeout", STATUS_TIMEOUT_SECS])
+        .args(arguments)
+        .current_dir(real_dir());
+    let mut program = Program::start(&mut command, "status.py");
+    let answer = program.json(START);
+    let code = program.finish(START);
+    assert_eq!(code, Some(0), "{answer}\n{}", proxy.program.tail());
+    answer
+}
+
+/// An address of this machine on which nobody listens while the value lives.
+struct ClosedAddress {
+    _socket: socket2::Socket,
+    address: String,
+}
+
+fn closed_address() -> ClosedAddress {
+    // Bound and not listening: connections are refused, and no other program of
+    // the test can be given the port.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = socket
+        .local_addr()
+        .unwrap()
+        .as_socket()
+        .unwrap()
+        .to_string();
+    ClosedAddress {
+        _socket: socket,
+        address,
+    }
+}
+
+/// The folder of the clients and servers.
+fn real_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real")
+}
+
+fn runs(program: &Path, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn find_node() -> Result<PathBuf, String> {
+    let node = PathBuf::from("node");
+    if !runs(&node, &["--version"]) {
+        return Err("`node` cannot be started".into());
+    }
+    let package = real_dir().join("node_modules/minecraft-protocol/package.json");
+    if !package.is_file() {
+        return Err("`minecraft-protocol` is not installed in tests/real".into());
+    }
+    Ok(node)
+}
+
+/// Node in the folder of the programs, unless something is missing.
+fn node_command() -> Option<Command> {
+    let mut command = Command::new(tool(find_node())?);
+    command.current_dir(real_dir());
+    Some(command)
+}
+
+fn find_python() -> Result<PathBuf, String> {
+    let own = real_dir().join(".venv/bin/python");
+    [own, "python3".into(), "python".into()]
+        .into_iter()
+        .find(|python| runs(python, &["-c", "import mcstatus"]))
+        .ok_or_else(|| "no Python with `mcstatus`".into())
+}
+
+/// The tool, or `None` after telling that a test is skipped for want of it.
+fn tool(found: Result<PathBuf, String>) -> Option<PathBuf> {
+    match found {
+        Ok(program) => Some(program),
+        Err(missing) => {
+            let required = env::var_os("INFRARUST_REAL_CLIENTS").is_some_and(|v| v == "required");
+            assert!(!required, "{missing}, see tests/real/README.md");
+            // Once for all tests, and past the capture of the test runner, so that
+            // a skip shows.
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                let line = format!("real clients skipped: {missing}, see tests/real/README.md\n");
+                io::stderr().write_all(line.as_bytes()).unwrap();
+            });
+            None
+        }
+    }
+}
+
+/// A child process whose lines are read as they come, and which ends with the
+/// value.
+struct Program {
+    name: &'static str,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    tail: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Program {
+    fn start(command: &mut Command, name: &'static str) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let (sender, lines) = mpsc::channel();
+        let stdin = child.stdin.take();
+        // Both are read to their end, so that the program never waits for us.
+        read_lines(
+            child.stdout.take().unwrap(),
+            Arc::clone(&tail),
+            Some(sender),
+        );
+        read_lines(child.stderr.take().unwrap(), Arc::clone(&tail), None);
+        Self {
+            name,
+            child,
+            stdin,
+            lines,
+            tail,
+        }
+    }
+
+    /// The next line of standard output that is a JSON object, or why there is none.
+    fn try_json(&mut self, wait: Duration) -> Result<Value, String> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match self.lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("{} said nothing more in time", self.name));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(format!("{} has ended", self.name));
+                }
+            };
+            // A library may print words of its own between the events.
+            if let Ok(value @ Value::Object(_)) = serde_json::from_str(&line) {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn json(&mut self, wait: Duration) -> Value {
+        self.try_json(wait)
+            .unwrap_or_else(|why| panic!("{why}\n{}", self.tail()))
+    }
+
+    /// The next line with this `event`.
+    fn event(&mut self, event: &str, wait: Duration) -> Value {
+        let deadline = Instant::now() + wait;
+        loop {
+            let line = self.json(deadline.saturating_duration_since(Instant::now()));
+            if line["event"] == event {
+                return line;
+            }
+        }
+    }
+
+    /// Writes one line to its standard input.
+    fn send(&mut self, value: &Value) {
+        writeln!(self.stdin.as_mut().unwrap(), "{value}").unwrap();
+    }
+
+    /// Closes its standard input and waits for its exit code.
+    fn finish(&mut self, wait: Duration) -> Option<i32> {
+        self.stdin = None;
+        let deadline = Instant::now() + wait;
+        // The end of its output is the signal that it ends.
+        while self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            .is_ok()
+        {}
+        if Instant::now() >= deadline {
+            return None;
+        }
+        self.child.wait().unwrap().code()
+    }
+
+    fn assert_running(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(
+            ended.is_none(),
+            "{} ended: {ended:?}\n{}",
+            self.name,
+            self.tail()
+        );
+    }
+
+    /// The last lines that it wrote, for a failure.
+    fn tail(&self) -> String {
+        let tail = self.tail.lock().unwrap();
+        let mut text = format!("the last lines of {}:\n", self.name);
+        for line in tail.iter() {
+            writeln!(text, "  {line}").unwrap();
+        }
+        text
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn read_lines(
+    pipe: impl io::Read + Send + 'static,
+    tail: Arc<Mutex<VecDeque<String>>>,
+    sender: Option<mpsc::Sender<String>>,
+) {
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line).into_owned();
+            {
+                let mut tail = tail.lock().unwrap();
+                if tail.len() == TAIL_LINES {
+                    tail.pop_front();
+                }
+                tail.push_back(line.clone());
+            }
+            // The test may have stopped listening; reading goes on all the same.
+            if let Some(sender) = &sender {
+                let _ = sender.send(line);
+            }
+        }
+    });
+}

@@ -1,0 +1,291 @@
+//! What the tests over the wire share: a client, a backend and the program.
+//!
+//! The client and the backend write and read their own bytes, without the
+//! product's code, so that one misunderstanding cannot be on both sides.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::print_stdout
+)]
+
+#[cfg(unix)]
+pub mod containers;
+pub mod elf;
+#[cfg(unix)]
+pub mod engine;
+#[cfg(target_os = "linux")]
+pub mod library;
+#[cfg(unix)]
+pub mod program;
+pub mod wire;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use self::wire::{frame, handshake, login_start};
+
+/// A path in the repository.
+pub fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+/// The folder of Cargo's profile that the running test was built into.
+fn build_folder() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // It runs as `target/debug/deps/it-0123456789abcdef`.
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The program, as Cargo built it together with the running test.
+pub fn infrarust() -> PathBuf {
+    build_folder().join(format!("infrarust{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// Longer than anything that is awaited takes; a test that meets it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The future's result; a failed test if it takes too long.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Writes `infrarust.toml` and `servers/*.toml`.
+pub fn write_config(folder: &Path, global: &str, servers: &[(&str, String)]) {
+    let global = if global.contains("bind") {
+        global.to_owned()
+    } else {
+        format!("bind = \"127.0.0.1:0\"\n{global}")
+    };
+    std::fs::write(folder.join("infrarust.toml"), global).unwrap();
+    std::fs::create_dir_all(folder.join("servers")).unwrap();
+    for (name, text) in servers {
+        std::fs::write(folder.join("servers").join(format!("{name}.toml")), text).unwrap();
+    }
+}
+
+/// A server file for one backend.
+pub fn server(mode: &str, domain: &str, backend: SocketAddr, more: &str) -> String {
+    format!(
+        "domains = [\"{domain}\"]\naddresses = [\"{backend}\"]\nproxy_mode = \"{mode}\"\n{more}\n"
+    )
+}
+
+/// The modes that move bytes.
+pub const FORWARDING: [&str; 3] = ["passthrough", "zero_copy", "server_only"];
+
+/// One end of a connection, with reads that never wait forever.
+pub struct Peer {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Peer {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub async fn send(&mut self, bytes: &[u8]) {
+        within("a write", self.stream.write_all(bytes))
+            .await
+            .unwrap();
+    }
+
+    /// The next frame: packet id and fields.
+    pub async fn frame(&mut self) -> (i32, Vec<u8>) {
+        loop {
+            if let Some((id, body, used)) = wire::split(&self.buffer) {
+                self.buffer.drain(..used);
+                return (id, body);
+            }
+            assert!(
+                self.fill().await > 0,
+                "the end came instead of a frame: {:?}",
+                self.buffer
+            );
+        }
+    }
+
+    /// Completes when the peer has said anything, or ended.
+    pub async fn answered(&mut self) {
+        if self.buffer.is_empty() {
+            self.fill().await;
+        }
+    }
+
+    /// Exactly so many bytes.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            assert!(
+                self.fill().await > 0,
+                "the end came after {} bytes",
+                self.buffer.len()
+            );
+        }
+        self.buffer.drain(..count).collect()
+    }
+
+    /// So many bytes, or fewer if the end comes first.
+    pub async fn up_to(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count && self.fill().await > 0 {}
+        self.buffer.drain(..count.min(self.buffer.len())).collect()
+    }
+
+    /// Everything until the end of the stream; a reset counts as the end.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while self.fill().await > 0 {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Asserts that nothing more comes than the end.
+    pub async fn expect_end(&mut self) {
+        let rest = self.rest().await;
+        assert!(
+            rest.is_empty(),
+            "unexpected bytes before the end: {rest:02x?}"
+        );
+    }
+
+    async fn fill(&mut self) -> usize {
+        within("a read", self.stream.read_buf(&mut self.buffer))
+            .await
+            .unwrap_or(0)
+    }
+}
+
+/// A game client of our own making.
+pub struct FakeClient;
+
+impl FakeClient {
+    /// Connects and says nothing yet.
+    pub async fn connect(proxy: SocketAddr) -> Peer {
+        Peer::new(
+            within("a connection", TcpStream::connect(proxy))
+                .await
+                .unwrap(),
+        )
+    }
+
+    /// Connects and begins a login with protocol 47 (1.8).
+    pub async fn login(proxy: SocketAddr, host: &str, name: &str) -> Peer {
+        let mut client = Self::connect(proxy).await;
+        let mut bytes = handshake(47, host, 25565, 2);
+        bytes.extend(login_start(name));
+        client.send(&bytes).await;
+        client
+    }
+
+    /// Asks for the status with protocol 47 and returns the answer.
+    pub async fn status(proxy: SocketAddr, host: &str) -> serde_json::Value {
+        let mut client = Self::connect(proxy).await;
+        let mut bytes = handshake(47, host, 25565, 1);
+        bytes.extend(frame(0, &[]));
+        client.send(&bytes).await;
+        let (id, body) = client.frame().await;
+        assert_eq!(id, 0);
+        let answer = serde_json::from_str(&wire::string_in(&body)).unwrap();
+        client.send(&frame(1, &77_u64.to_be_bytes())).await;
+        assert_eq!(client.frame().await, (1, 77_u64.to_be_bytes().to_vec()));
+        answer
+    }
+
+    /// The text of the login disconnect that comes next.
+    pub async fn kick(client: &mut Peer) -> String {
+        let (id, body) = client.frame().await;
+        assert_eq!(id, 0, "not a login disconnect");
+        let text: serde_json::Value = serde_json::from_str(&wire::string_in(&body)).unwrap();
+        text["text"].as_str().unwrap().to_owned()
+    }
+}
+
+/// What a handshake says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hello {
+    pub protocol: i32,
+    pub host: String,
+    pub port: u16,
+    pub intent: i32,
+}
+
+/// A backend of our own making.
+pub struct FakeBackend {
+    pub listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl FakeBackend {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { listener, address }
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> Peer {
+        let (stream, _) = within("a backend connection", self.listener.accept())
+            .await
+            .unwrap();
+        Peer::new(stream)
+    }
+
+    /// The next connection, with its handshake read.
+    pub async fn accept_hello(&self) -> (Peer, Hello) {
+        let mut peer = self.accept().await;
+        let hello = Self::hello(&mut peer).await;
+        (peer, hello)
+    }
+
+    /// The next connection, with handshake and login start read.
+    pub async fn accept_login(&self) -> (Peer, Hello, Vec<u8>) {
+        let (mut peer, hello) = self.accept_hello().await;
+        let (id, login) = peer.frame().await;
+        assert_eq!(id, 0);
+        (peer, hello, login)
+    }
+
+    pub async fn hello(peer: &mut Peer) -> Hello {
+        let (id, body) = peer.frame().await;
+        assert_eq!(id, 0, "not a handshake");
+        wire::parse_handshake(&body)
+    }
+
+    /// Answers one status request on an accepted connection.
+    pub async fn answer_status(peer: &mut Peer, json: &str) {
+        assert_eq!(peer.frame().await, (0, Vec::new()));
+        peer.send(&frame(0, &wire::string(json))).await;
+    }
+
+    /// Serves every connection with this status, and counts them.
+    pub fn serve_status(self, json: &'static str) -> std::sync::Arc<std::sync::atomic::AtomicU32> {
+        let count = std::sync::Arc::<std::sync::atomic::AtomicU32>::default();
+        let counted = std::sync::Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let (mut peer, _) = self.accept_hello().await;
+                counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                tokio::spawn(async move {
+                    Self::answer_status(&mut peer, json).await;
+                    peer.rest().await;
+                });
+            }
+        });
+        count
+    }
+}
