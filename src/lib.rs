@@ -67,6 +67,7 @@ pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
 pub mod server;
+mod service_manager;
 pub mod shutdown;
 pub mod snapshot;
 pub mod socket;

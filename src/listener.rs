@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::config::model::{Keepalive, ProxyConfig};
 use crate::connection;
 use crate::proxy::Proxy;
-use crate::socket;
+use crate::socket::{self, Families};
 use crate::telemetry::{Sample, Sampler};
 
 /// How long accepting pauses when it fails, mostly because descriptors or memory
@@ -54,7 +54,8 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
         .bind
         .iter()
         .map(|address| {
-            socket::listen(*address, config.so_reuseport, &config.keepalive)
+            let families = Families::beside(*address, &config.bind);
+            socket::listen(*address, families, config.so_reuseport, &config.keepalive)
                 .with_context(|| format!("cannot listen on {address}"))
         })
         .collect()
@@ -222,7 +223,8 @@ mod tests {
     async fn connections_get_the_options_in_force() {
         let proxy = Proxy::new(config(41), None).unwrap();
         let keepalive = proxy.snapshot().proxy.keepalive;
-        let listener = socket::listen(([127, 0, 0, 1], 0).into(), false, &keepalive).unwrap();
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = socket::listen(address, Families::Both, false, &keepalive).unwrap();
         let seen = listener.try_clone().unwrap();
         let (listener, address) = into_tokio(listener).unwrap();
         tokio::spawn(accept(listener, address, Arc::clone(&proxy)));

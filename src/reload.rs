@@ -27,6 +27,7 @@ use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
 #[cfg(not(unix))]
 use crate::server;
+use crate::service_manager;
 
 /// How often a folder that cannot be watched is looked for again: it may just
 /// be replaced by another.
@@ -137,7 +138,13 @@ impl Reloader {
                 None => watch.touch(),
                 Some(Scope::Servers) if watch.is_gone() => {}
                 Some(scope) => {
+                    if scope == Scope::Everything {
+                        service_manager::reloading();
+                    }
                     let is_read = self.reload(scope).await;
+                    if scope == Scope::Everything {
+                        service_manager::ready();
+                    }
                     if !is_read || self.folder() != watch.folder {
                         due = Some(Scope::Servers);
                         continue;

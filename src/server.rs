@@ -1,9 +1,10 @@
 //! The running proxy: its begin, and the way to its end.
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::config::model::Config;
@@ -11,6 +12,7 @@ use crate::listener;
 use crate::plugin::{Problem, Reloaded};
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
+use crate::socket;
 
 /// A proxy that accepts connections.
 #[derive(Debug)]
@@ -65,12 +67,25 @@ pub async fn start(
         .collect::<Result<_, _>>()?;
     let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
     // Before the first client, who might be sent there.
-    proxy.upstream.listens_at(addresses.clone());
+    proxy.upstream.listens_at(own_addresses(&listeners));
     for (listener, address) in listeners {
         tokio::spawn(listener::accept(listener, address, Arc::clone(&proxy)));
         info!(%address, "listening");
     }
     Ok(Running { proxy, addresses })
+}
+
+/// The addresses by which the listeners are reached: a `[::]` that takes IPv4
+/// connections as well is `0.0.0.0`, too.
+fn own_addresses(listeners: &[(TcpListener, SocketAddr)]) -> Vec<SocketAddr> {
+    let mut own = Vec::new();
+    for (listener, address) in listeners {
+        own.push(*address);
+        if socket::takes_ipv4_too(listener, *address) {
+            own.push((Ipv4Addr::UNSPECIFIED, address.port()).into());
+        }
+    }
+    own
 }
 
 /// Loads plugins without holding a worker; see [`Proxy::load_plugins`].
@@ -111,5 +126,38 @@ impl Running {
     #[must_use]
     pub fn open_connections(&self) -> usize {
         self.proxy.shutdown.connections.len()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::model::Keepalive;
+    use crate::socket::{Families, listen};
+
+    /// Where `[::]` takes IPv4 as well, an IPv4 address may be the proxy's own.
+    #[tokio::test]
+    async fn a_listener_of_both_families_has_addresses_of_both() {
+        let any: SocketAddr = ([0; 8], 0).into();
+        for families in [Families::Both, Families::One] {
+            let keepalive = Keepalive {
+                time: Duration::from_secs(40),
+                interval: Duration::from_secs(5),
+                retries: 4,
+            };
+            let Ok(listener) = listen(any, families, false, &keepalive) else {
+                // A system without IPv6.
+                return;
+            };
+            let (listener, address) = listener::into_tokio(listener).unwrap();
+            let own = own_addresses(&[(listener, address)]);
+            let mut expected = vec![address];
+            if families == Families::Both {
+                expected.push(([0, 0, 0, 0], address.port()).into());
+            }
+            assert_eq!(own, expected);
+        }
     }
 }

@@ -16,6 +16,36 @@ use crate::config::model::Keepalive;
 /// it to `net.core.somaxconn` (4096 by default, `listen(2)`).
 const LISTEN_BACKLOG: i32 = 4096;
 
+/// Whether a listener of an IPv6 address takes IPv4 connections as well. Only
+/// `[::]` can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Families {
+    /// Both, where the system offers that; OpenBSD does not.
+    Both,
+    /// Only its own, because another listener has the IPv4 side of the port.
+    One,
+}
+
+impl Families {
+    /// What the listener of `address` takes beside those of `all`, the
+    /// addresses that the proxy listens on.
+    #[must_use]
+    pub fn beside(address: SocketAddr, all: &[SocketAddr]) -> Self {
+        let has_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        if all.iter().any(has_ipv4) {
+            Families::One
+        } else {
+            Families::Both
+        }
+    }
+}
+
+/// Whether a listener of `[::]` takes IPv4 connections as well.
+pub(crate) fn takes_ipv4_too(listener: &impl AsSystem, address: SocketAddr) -> bool {
+    let is_any_v6 = address.is_ipv6() && address.ip().is_unspecified();
+    is_any_v6 && SockRef::from(listener).only_v6().is_ok_and(|only| !only)
+}
+
 /// Opens a listening socket. It has the options of connections before the first
 /// one can wait in its queue.
 ///
@@ -24,6 +54,7 @@ const LISTEN_BACKLOG: i32 = 4096;
 /// Those of `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
 pub fn listen(
     address: SocketAddr,
+    families: Families,
     reuse_port: bool,
     keepalive: &Keepalive,
 ) -> io::Result<std::net::TcpListener> {
@@ -42,9 +73,15 @@ pub fn listen(
     #[cfg(not(unix))]
     let _ = reuse_port;
     if address.is_ipv6() {
-        // `[::]` serves IPv6 alone, so that `bind = ["0.0.0.0:…", "[::]:…"]`
-        // means the same on every system, whatever `net.ipv6.bindv6only` says.
-        socket.set_only_v6(true)?;
+        // Set in either case, so that an address means the same whatever
+        // `net.ipv6.bindv6only` says.
+        let only_v6 = families == Families::One;
+        if let Err(error) = socket.set_only_v6(only_v6) {
+            if only_v6 {
+                return Err(error);
+            }
+            tracing::warn!(%address, %error, "this system has no listener for IPv4 and IPv6");
+        }
     }
     if LISTENER_TUNES_CONNECTIONS {
         tune(&socket, keepalive)?;
@@ -147,15 +184,62 @@ mod tests {
 
     use super::*;
 
+    const KEEPALIVE: Keepalive = Keepalive {
+        time: Duration::from_secs(41),
+        interval: Duration::from_secs(7),
+        retries: 5,
+    };
+
+    /// An IPv6 listener leaves IPv4 alone where another listener has its port.
+    #[test]
+    fn families_beside_other_listeners() {
+        let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let beside = |address: &str, all: &[&str]| {
+            let all: Vec<_> = all.iter().map(|other| parse(other)).collect();
+            Families::beside(parse(address), &all)
+        };
+        assert_eq!(beside("[::]:1", &["[::]:1"]), Families::Both);
+        assert_eq!(beside("[::]:1", &["0.0.0.0:2", "[::]:1"]), Families::Both);
+        assert_eq!(beside("[::]:1", &["0.0.0.0:1", "[::]:1"]), Families::One);
+        assert_eq!(beside("[::]:1", &["[::]:1", "127.0.0.1:1"]), Families::One);
+    }
+
+    /// `[::]` takes both families alone, and its own beside `0.0.0.0`, whichever
+    /// comes first.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn listeners_of_all_addresses() {
+        let [v4, v6]: [SocketAddr; 2] = [([0, 0, 0, 0], 0).into(), ([0; 8], 0).into()];
+        let open = |address, families| listen(address, families, false, &KEEPALIVE);
+        let Ok(both) = open(v6, Families::Both) else {
+            // A system without IPv6.
+            return;
+        };
+        let address = both.local_addr().unwrap();
+        assert!(takes_ipv4_too(&both, address));
+        std::net::TcpStream::connect(("127.0.0.1", address.port())).unwrap();
+        std::net::TcpStream::connect(("::1", address.port())).unwrap();
+        for (first, second) in [(v4, v6), (v6, v4)] {
+            // Another process may have the port in the other family.
+            let pair = (0..10).find_map(|_| {
+                let first = open(first, Families::One).unwrap();
+                let port = first.local_addr().unwrap().port();
+                let second = open((second.ip(), port).into(), Families::One);
+                second.ok().map(|second| (first, second))
+            });
+            let (first, second) = pair.unwrap();
+            for listener in [&first, &second] {
+                assert!(!takes_ipv4_too(listener, listener.local_addr().unwrap()));
+            }
+        }
+    }
+
     /// A connection has all options of its listener, where we count on it.
     #[test]
     fn connections_inherit_the_options_of_their_listener() {
-        let keepalive = Keepalive {
-            time: Duration::from_secs(41),
-            interval: Duration::from_secs(7),
-            retries: 5,
-        };
-        let listener = listen(([127, 0, 0, 1], 0).into(), false, &keepalive).unwrap();
+        let keepalive = KEEPALIVE;
+        let address = ([127, 0, 0, 1], 0).into();
+        let listener = listen(address, Families::Both, false, &keepalive).unwrap();
         listener.set_nonblocking(false).unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();

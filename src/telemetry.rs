@@ -1,5 +1,7 @@
 //! The log: who writes it, in which form, and how much of it under attack.
 
+mod filter;
+
 use std::io::IsTerminal;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -58,30 +60,24 @@ impl Drop for LogGuard {
     }
 }
 
-/// Tells systemd, if it listens, in a line what the proxy does (`sd_notify(3)`).
-pub(crate) fn tell_service_manager(status: &str) {
-    #[cfg(unix)]
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]) {
-        tracing::warn!(%error, "the service manager cannot be told");
-    }
-    #[cfg(not(unix))]
-    let _ = status;
-}
-
 /// Starts the log on standard output.
 ///
 /// `level` is what the command line says and wins; without it `RUST_LOG`
-/// decides, and without that `info`. A thread of its own writes, so that a
+/// decides, and without that `info`. What of it cannot be used is reported in
+/// the log, and `info` holds. A thread of its own writes, so that a
 /// stuck reader of standard output never holds a player.
 ///
 /// # Errors
 ///
-/// When the level is not a valid filter, or a log has been started before.
+/// When a log has been started before.
 pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
+    let from_environment = || std::env::var_os(EnvFilter::DEFAULT_ENV);
     let filter = match level {
-        Some(level) => EnvFilter::try_new(level)?,
-        None => EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new("info"))?,
+        Some(level) => filter::understand(level),
+        None => filter::understand(&from_environment().unwrap_or_default().to_string_lossy()),
     };
+    let notes = filter.notes;
+    let filter = EnvFilter::try_new(filter.directives)?;
     let stdout = std::io::stdout();
     let ansi = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (writer, worker) = NonBlockingBuilder::default()
@@ -105,6 +101,9 @@ pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> 
             .try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     Ok(LogGuard {
         worker: Some(worker),
         lost,

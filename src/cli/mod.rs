@@ -44,7 +44,7 @@ struct Options {
     /// Listen here instead of where the configuration says; may be repeated.
     #[arg(short, long, global = true, value_name = "IP:PORT")]
     bind: Vec<std::net::SocketAddr>,
-    /// How much to log: error, warn, info, debug, trace, or a filter as in `RUST_LOG`.
+    /// How much to log: error, warn, info, debug, trace, off, or a filter as in `RUST_LOG`.
     #[arg(short, long, global = true, value_name = "LEVEL")]
     log_level: Option<String>,
     /// The folder of the server files.

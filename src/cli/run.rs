@@ -18,7 +18,7 @@ use crate::diagnostic::render::Colour;
 use crate::reload::{Reloader, Request};
 use crate::server::{self, Running, StartError};
 use crate::telemetry::{self, LogGuard};
-use crate::{forward, listener, socket};
+use crate::{forward, listener, service_manager, socket};
 
 /// How long connections may take to write their last line after they were cut.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -92,9 +92,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         open_control_socket(&running, requests);
         tokio::spawn(reloader.run());
         info!(servers, version = env!("CARGO_PKG_VERSION"), "ready");
-        tell_service_manager(Stage::Ready);
+        service_manager::ready();
         if has_containers {
-            telemetry::tell_service_manager("serving files; containers have not been read yet");
+            service_manager::status("serving files; containers have not been read yet");
         }
         until_the_end(&running, signals).await
     });
@@ -157,7 +157,7 @@ async fn until_the_end(running: &Running, mut signals: Signals) -> anyhow::Resul
         drain_seconds = drain.as_secs_f64(),
         "draining: no new connections; a second signal ends it at once"
     );
-    tell_service_manager(Stage::Stopping);
+    service_manager::stopping();
     let shutdown = running.shutdown();
     shutdown.begin_drain();
     let code = tokio::select! {
@@ -233,30 +233,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// What a service manager is told.
-#[derive(Debug, Clone, Copy)]
-enum Stage {
-    Ready,
-    Stopping,
-}
-
-/// Tells systemd, if it listens (`sd_notify(3)`).
-fn tell_service_manager(stage: Stage) {
-    #[cfg(unix)]
-    {
-        use sd_notify::NotifyState;
-        let state = match stage {
-            Stage::Ready => NotifyState::Ready,
-            Stage::Stopping => NotifyState::Stopping,
-        };
-        if let Err(error) = sd_notify::notify(&[state]) {
-            warn!(%error, "the service manager cannot be told");
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = stage;
 }
 
 /// A log that loses lines says so, as soon as it can again.

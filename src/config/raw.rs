@@ -19,7 +19,7 @@ type Threshold = Whole<-1, 2_097_151>;
 keys! {
     /// The global file `infrarust.toml`.
     RawProxy, "`infrarust.toml`" {
-        /// Where to listen: one address with a port, or a list of them.
+        /// Where to listen: one address with a port, or a list of them. `[::]` takes IPv4 players as well, unless an IPv4 address with the same port stands beside it.
         bind: Bind = r#""0.0.0.0:25565""#;
         /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
         servers_dir: FilePath = r#""servers""#;

@@ -16,7 +16,7 @@ use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::words::Quoted;
 use crate::provider::docker::surroundings;
 use crate::provider::{Peer, Supply, docker};
-use crate::telemetry::tell_service_manager;
+use crate::service_manager;
 
 /// The most containers whose problems one change shows; `check --docker` shows all.
 const CONTAINERS_SHOWN_MAX: usize = 20;
@@ -179,7 +179,7 @@ impl Containers {
         }
         if !std::mem::replace(&mut self.is_announced, true) {
             info!(servers, refused, "containers are read");
-            tell_service_manager(&format!(
+            service_manager::status(&format!(
                 "serving files and {servers} servers of containers"
             ));
         }

@@ -201,9 +201,10 @@ async fn a_taken_port_is_named() {
     assert_eq!(program.exit_code().await, Some(1));
 }
 
-/// systemd is told when the proxy is ready and when it stops.
+/// systemd is notified when the proxy is ready, around each reload, also a
+/// refused one, and when it stops.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_manager_is_told() {
+async fn the_service_manager_is_notified() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
@@ -216,7 +217,7 @@ async fn the_service_manager_is_told() {
         },
     );
     let told = async || {
-        let mut bytes = [0; 64];
+        let mut bytes = [0; 256];
         let length = within("a notification", socket.recv(&mut bytes))
             .await
             .unwrap();
@@ -226,9 +227,77 @@ async fn the_service_manager_is_told() {
             .to_owned()
     };
     assert_eq!(told().await, "READY=1");
+    let mut before = 0;
+    for global in ["", "nonsense"] {
+        let config = program.folder.path().join("infrarust.toml");
+        std::fs::write(config, global).unwrap();
+        program.signal(Signal::SIGHUP);
+        let reloading = told().await;
+        let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        let at: u64 = at.unwrap_or_else(|| panic!("{reloading}")).parse().unwrap();
+        assert!(at > before, "{at} after {before}");
+        before = at;
+        assert_eq!(told().await, "READY=1");
+    }
     program.signal(Signal::SIGTERM);
     assert_eq!(told().await, "STOPPING=1");
     assert_eq!(program.exit_code().await, Some(0));
+}
+
+/// Words of other programs for levels and targets neither silence the log nor
+/// stop the start; what cannot be used is reported. An explicit level is obeyed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_filter_silences_the_log_by_mistake() {
+    let cases: [(&[&str], Option<&str>, &str); 8] = [
+        (&[], Some(""), "listening"),
+        (&[], Some("INFO"), "listening"),
+        (&["-l", "verbose"], Some("off"), "listening"),
+        (&["-l", "loud"], None, "the log level `loud` is not known"),
+        (
+            &[],
+            Some("infrarust=loud"),
+            "the log filter `infrarust=loud` is not used",
+        ),
+        (
+            &[],
+            Some("infrarust_core=debug,infrarust_proxy=info"),
+            "the log filter `infrarust_core=debug` names a part of Infrarust v2",
+        ),
+        (
+            &[],
+            Some("velocity=trace"),
+            "the log filter `velocity=trace` concerns no line",
+        ),
+        (&[], Some("plugin::x=error"), "listening"),
+    ];
+    for (args, variable, expected) in cases {
+        let mut program = Program::start_with("", &[], |command| {
+            command.args(args);
+            if let Some(filter) = variable {
+                command.env("RUST_LOG", filter);
+            }
+        });
+        program.line_with(expected).await;
+        if expected != "listening" {
+            program.line("listening").await;
+        }
+    }
+    // From `warning` on, `info` is not shown: the first line is about the filter.
+    let mut program = Program::start_with("", &[], |command| {
+        command.args(["-l", "warning,loud"]);
+    });
+    let first = program.log.next_line().await.unwrap().unwrap();
+    assert!(first.contains("loud"), "{first}");
+    program.signal(Signal::SIGTERM);
+    let rest = within("the end of the log", async {
+        let mut rest = String::new();
+        while let Some(line) = program.log.next_line().await.unwrap() {
+            rest.push_str(&line);
+        }
+        rest
+    })
+    .await;
+    assert!(!rest.contains("INFO"), "{rest}");
 }
 
 /// A socket that the parent has opened is used instead of `bind`.

@@ -1,5 +1,6 @@
 //! Which host leads where, and what happens when none does.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use infrarust::config::load_texts;
@@ -158,4 +159,20 @@ async fn the_proxy_is_no_backend_of_its_own() {
         answer["description"]["text"],
         "§cThis server is currently unreachable."
     );
+}
+
+/// `[::]` serves players of IPv4 as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_ipv6_addresses_are_those_of_ipv4_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // A system without IPv6.
+        return;
+    }
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("bind = \"[::]:0\"", "passthrough", &backend, "");
+    for ip in ["127.0.0.1", "::1"] {
+        let address = SocketAddr::new(ip.parse().unwrap(), proxy.address().port());
+        let _client = FakeClient::login(address, "play.example.com", "Alice").await;
+        assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+    }
 }

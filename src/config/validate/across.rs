@@ -9,6 +9,7 @@ use super::{Context, ProxyFile};
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::socket::Families;
 
 /// Ids and domains belong to one server each, and a network to several.
 pub(super) fn rules(drafts: &[Draft<'_>], context: &mut Context<'_>) {
@@ -120,7 +121,7 @@ pub(super) fn own_addresses(
         let items = raw.addresses.value().map_or(&[][..], |list| &list.items);
         // All of a sound server are there, in their order.
         for (item, address) in items.iter().zip(&config.addresses) {
-            let Some(own) = bind.iter().find(|own| leads_to(address, own)) else {
+            let Some(own) = bind.iter().find(|own| leads_to(address, own, bind)) else {
                 continue;
             };
             let message = format!("`{address}` is where the proxy itself listens");
@@ -134,15 +135,18 @@ pub(super) fn own_addresses(
     }
 }
 
-/// Whether an address certainly leads to who listens on `own`.
-fn leads_to(address: &BackendAddress, own: &SocketAddr) -> bool {
+/// Whether an address certainly leads to who listens on `own`, one of `bind`.
+fn leads_to(address: &BackendAddress, own: &SocketAddr, bind: &[SocketAddr]) -> bool {
     let is_there = match &address.host {
         BackendHost::Name(name) => {
             name == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified())
         }
         BackendHost::Ip(ip) => {
             *ip == own.ip()
-                || (ip.is_loopback() && own.ip().is_unspecified() && ip.is_ipv4() == own.is_ipv4())
+                || (ip.is_loopback()
+                    && own.ip().is_unspecified()
+                    && (ip.is_ipv4() == own.is_ipv4()
+                        || Families::beside(*own, bind) == Families::Both))
         }
     };
     is_there && address.port == own.port()
