@@ -226,9 +226,10 @@ impl Lane {
                 pipe::note_refusal(filled.as_ref().err());
             } else {
                 let taken = taken(filled);
-                let found_nothing = matches!(taken, Ok(None) | Err(Stop::EndOfStream));
+                let at_end = matches!(taken, Err(Stop::EndOfStream));
+                let found_nothing = at_end || matches!(taken, Ok(None));
                 // A read leaves that byte out, and gets on.
-                if !(found_nothing && source.is_at_urgent_byte()) {
+                if !(found_nothing && source.is_at_urgent_byte(at_end)) {
                     return taken.map(drop);
                 }
             }

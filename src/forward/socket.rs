@@ -22,8 +22,9 @@ pub(super) trait Socket: AsSystem + Sized {
 
     /// Whether a byte that TCP marks as urgent is what comes next. splice(2)
     /// never gets past one: it finds nothing, or an end, where there is more.
+    /// `at_end` says that it found an end.
     #[cfg(target_os = "linux")]
-    fn is_at_urgent_byte(&self) -> bool;
+    fn is_at_urgent_byte(&self, at_end: bool) -> bool;
 
     /// Reads into a buffer; zero is the end of the stream.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -44,12 +45,8 @@ impl Socket for std::net::TcpStream {
     /// Asked only when a socket that was told to be readable was not. Otherwise
     /// it would be told of again and again, and a worker spin.
     #[cfg(target_os = "linux")]
-    fn is_at_urgent_byte(&self) -> bool {
-        use std::os::fd::AsRawFd;
-
-        use nix::sys::socket::{MsgFlags, recv};
-        let look = MsgFlags::MSG_OOB | MsgFlags::MSG_PEEK;
-        recv(self.as_raw_fd(), &mut [0], look).is_ok()
+    fn is_at_urgent_byte(&self, _at_end: bool) -> bool {
+        has_urgent_byte(self)
     }
 }
 
@@ -63,11 +60,12 @@ impl Socket for tokio::net::TcpStream {
         self.try_io(Interest::WRITABLE, || call(self))
     }
 
-    /// Not asked: here an empty socket is met after each message. Nobody spins,
-    /// and what is behind such a byte waits until a worker has the session.
+    /// Asked only at an end, after which the session would be over. An empty
+    /// socket is met after each message here: nobody spins, and what is behind
+    /// such a byte waits until a worker has the session.
     #[cfg(target_os = "linux")]
-    fn is_at_urgent_byte(&self) -> bool {
-        false
+    fn is_at_urgent_byte(&self, at_end: bool) -> bool {
+        at_end && has_urgent_byte(self)
     }
 
     /// A short read proves that nothing more is there: the runtime is told so
@@ -85,6 +83,14 @@ impl Socket for tokio::net::TcpStream {
         });
         short.map_or(read, Ok)
     }
+}
+
+/// Whether a byte that TCP marks as urgent waits to be read or passed over.
+#[cfg(target_os = "linux")]
+fn has_urgent_byte(socket: &impl std::os::fd::AsRawFd) -> bool {
+    use nix::sys::socket::{MsgFlags, recv};
+    let look = MsgFlags::MSG_OOB | MsgFlags::MSG_PEEK;
+    recv(socket.as_raw_fd(), &mut [0], look).is_ok()
 }
 
 /// Writes what the socket takes of `bytes`.

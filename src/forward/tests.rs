@@ -958,6 +958,25 @@ mod pipes {
         }
     }
 
+    /// The same holds while the runtime still drives the session, whose task
+    /// would take the end that splice(2) reports for the end of the stream.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bytes_behind_an_urgent_one_arrive_in_a_young_session() {
+        let forwarder = crate::forward::portable::PortableForwarder(Method::of(Relay::Splice));
+        let mut running = rig(NO_LIMITS, None)
+            .await
+            .run(&AnyForwarder::Portable(forwarder));
+        greet(&mut running).await;
+        SockRef::from(&running.player)
+            .send_out_of_band(b"!")
+            .unwrap();
+        running.player.write_all(LAST_WORDS).await.unwrap();
+        running.player.shutdown().await.unwrap();
+        assert_eq!(read_all(&mut running.server).await, LAST_WORDS);
+        drop((running.player, running.server));
+        assert!(outcome(running.relay, &running.counters).await.degraded);
+    }
+
     /// Says hello both ways.
     async fn greet(running: &mut Running) {
         let mut heard = [0; 5];
