@@ -127,6 +127,16 @@ impl Opened {
     }
 }
 
+/// What `route.select` came to.
+enum Selected {
+    /// The player stays on the server of the virtual host.
+    Same,
+    /// The player goes to this server.
+    Other(Arc<Server>),
+    /// The other server's `ip_filter` keeps the player out.
+    Filtered,
+}
+
 impl Routed {
     /// Asks `login.decide` and `route.select`; the server that the player goes
     /// to.
@@ -149,11 +159,11 @@ impl Routed {
                 .route_select(&report.for_plugins(), &claimed, exists)
                 .await?;
             let Some(selected) = selected else {
-                return Ok(None);
+                return Ok(Selected::Same);
             };
             let other = self.snapshot.servers.get(&selected.server).cloned();
             let Some(other) = other.filter(|other| !Arc::ptr_eq(other, &server)) else {
-                return Ok(None);
+                return Ok(Selected::Same);
             };
             debug!(
                 plugin = selected.plugin,
@@ -162,21 +172,26 @@ impl Routed {
                 "another server was selected"
             );
             report.server = Some(Arc::clone(&other));
-            // Its own gates hold, too. Who was asked already has agreed.
+            // Its own rules apply as well, in the order in which they apply to a
+            // client that asks for it: the filter, then the plugins that have
+            // not been asked yet.
+            if !other.config.ip_filter.permits(self.address()) {
+                return Ok(Selected::Filtered);
+            }
             let others = other.hooks.beyond(hooks);
             others.connection_decide(&report.for_plugins()).await?;
             others.login_decide(&report.for_plugins(), &claimed).await?;
-            Ok(Some(other))
+            Ok(Selected::Other(other))
         };
-        let asked: Result<Option<Arc<Server>>, plugin::Refusal> = tokio::select! {
+        let asked: Result<Selected, plugin::Refusal> = tokio::select! {
             biased;
             asked = asked => asked,
             () = departure(stream) => return Err(Ending::ClientLeft),
         };
         match asked {
-            Ok(None) => Ok((self, server)),
-            Ok(Some(other)) if other.config.ip_filter.permits(self.address()) => Ok((self, other)),
-            Ok(Some(_)) => {
+            Ok(Selected::Same) => Ok((self, server)),
+            Ok(Selected::Other(other)) => Ok((self, other)),
+            Ok(Selected::Filtered) => {
                 let refusal = Refusal::IpFilter;
                 Err(refuse(self.client, &self.opening, refusal, Some(FILTERED_TEXT)).await)
             }

@@ -962,7 +962,7 @@ mod pipes {
     /// would take the end that splice(2) reports for the end of the stream.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn bytes_behind_an_urgent_one_arrive_in_a_young_session() {
-        let forwarder = crate::forward::portable::PortableForwarder(Method::of(Relay::Splice));
+        let forwarder = portable::PortableForwarder(Method::of(Relay::Splice));
         let mut running = rig(NO_LIMITS, None)
             .await
             .run(&AnyForwarder::Portable(forwarder));

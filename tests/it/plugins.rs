@@ -112,6 +112,14 @@ async fn another_server_can_be_selected() {
         "a server that is not there is no choice"
     );
 
+    // The filter comes before the plugins of that server, as it does for a client
+    // that asks for it: this one would end the process if it were asked.
+    let global = table("router", "", "tag = 'r'")
+        + &table(
+            "guard",
+            "servers = [\"other\"]",
+            "tag = 'guard'\nstart = 'login'",
+        );
     let filter = "[ip_filter]\nblacklist = [\"127.0.0.1\"]";
     let proxy = TestProxy::with_plugins(&global, &servers(filter)).await;
     let mut client = login_with_uuid(proxy.address(), "play.example.com", "Steve", 1).await;
