@@ -13,7 +13,7 @@ use infrarust::plugin::probe::{
 use serde_json::Value;
 
 use infrarust_test_support::elf;
-use infrarust_test_support::library::sample;
+use infrarust_test_support::library::{self, sample};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
@@ -368,7 +368,7 @@ fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
 #[test]
 fn new_plugins_build_and_work() {
     let folder = tempfile::tempdir().unwrap();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new");
+    let target = library::target();
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     for hook in Hook::ALL {
         let name = format!("my-{}", hook.name().replace('.', "_"));

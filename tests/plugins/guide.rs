@@ -2,13 +2,12 @@
 //! they take the settings that stand there, refuse mistakes as it is shown, and
 //! the commands are there. (`examples.rs` holds the pages against the checker.)
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use infrarust::config::{LoadOptions, Loaded, load};
@@ -56,43 +55,26 @@ fn crates() -> Vec<(String, &'static str)> {
 
 /// The plugin that the guide makes: what `plugin new gate` writes, built.
 fn gate() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guide");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let made = Command::new(PROGRAM)
-        .current_dir(&folder)
+        .current_dir(folder.path())
         .args(["plugin", "new", "gate"])
         .output();
     assert!(made.unwrap().status.success());
-    let gate = folder.join("gate");
+    let gate = folder.path().join("gate");
     fs::copy(root("Cargo.lock"), gate.join("Cargo.lock")).unwrap();
-    let target = folder.with_file_name("new");
-    let built = Command::new(env!("CARGO"))
-        .current_dir(&gate)
-        .args(["build", "--quiet", "--offline", "--target-dir"])
-        .arg(&target)
-        .status();
-    assert!(built.unwrap().success());
-    target.join("debug/libgate.so")
+    library::build_new(&gate, "gate")
 }
 
 /// The library of a plugin by its id.
 fn library_of(id: &str) -> PathBuf {
-    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let built = built.get_or_insert_default();
-    if let Some(file) = built.get(id) {
-        return file.clone();
+    static GATE: OnceLock<PathBuf> = OnceLock::new();
+    if id == "gate" {
+        return GATE.get_or_init(gate).clone();
     }
-    let file = if id == "gate" {
-        gate()
-    } else {
-        let crates = crates();
-        let (_, parent) = crates.iter().find(|(name, _)| name == id).unwrap();
-        library::build(&format!("{parent}/{id}"), &id.replace('-', "_"))
-    };
-    built.insert(id.to_owned(), file.clone());
-    file
+    let crates = crates();
+    let (_, parent) = crates.iter().find(|(name, _)| name == id).unwrap();
+    library::build(&format!("{parent}/{id}"), &id.replace('-', "_"))
 }
 
 /// Where a proxy looks for it.

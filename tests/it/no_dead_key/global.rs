@@ -392,10 +392,11 @@ async fn status_cache_max_entries() {
     .await;
 }
 
-/// The option is set on the listener, whose connections have it, and on the
-/// backend's socket in a session that lasts; with another value where the key is
-/// not written.
+/// The option is set on the listener, before it listens and before it accepts,
+/// so that its connections have it, and on the backend's socket in a session that
+/// lasts; with another value where the key is not written.
 async fn keepalive(line: &'static str, option: &'static str) {
+    const CALLS: usize = 3;
     for (global, is_set) in [
         (format!("[keepalive]\n{line}"), true),
         (String::new(), false),
@@ -408,14 +409,14 @@ async fn keepalive(line: &'static str, option: &'static str) {
         let client = FakeClient::login(traced.program.address().await, HOST, "Alice").await;
         let session = backend.accept_login().await;
         let name = option.split(',').next().unwrap();
-        traced.wait_for(name, 2).await;
+        traced.wait_for(name, CALLS).await;
         drop((client, session));
         traced.program.line("session ended").await;
         let calls = traced.calls().await;
-        assert_eq!(calls.matches(name).count(), 2, "{calls}");
+        assert_eq!(calls.matches(name).count(), CALLS, "{calls}");
         assert_eq!(
             calls.matches(option).count(),
-            if is_set { 2 } else { 0 },
+            if is_set { CALLS } else { 0 },
             "{calls}"
         );
     }

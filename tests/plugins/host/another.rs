@@ -1,6 +1,9 @@
 //! Plugins of other compilers: nothing but C tables crosses, so that neither the
 //! layout of Rust types, nor the allocator, nor the runtime has to be the same.
 
+use infrarust_test_support::library::{build_with, cargo};
+use infrarust_test_support::temporary;
+
 use super::*;
 
 /// How a build differs from that of the host.
@@ -15,7 +18,7 @@ impl Build {
     const SEED: u32 = 20_250_613;
 
     fn library(&self, folder: &str, library: &str) -> PathBuf {
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = cargo();
         for variable in ["RUSTC", "RUSTC_WRAPPER", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
             cargo.env_remove(variable);
         }
@@ -31,7 +34,8 @@ impl Build {
                 format!("-Zrandomize-layout -Zlayout-seed={seed}"),
             );
         }
-        build_with(cargo, &format!("other-{}", self.name), folder, library, &[])
+        let target = temporary(&format!("other-{}", self.name));
+        build_with(cargo, &target, folder, library, &[])
     }
 }
 
@@ -149,7 +153,7 @@ async fn another_compiler_changes_nothing() {
 }
 
 fn own() -> PathBuf {
-    build("tests/plugins/runtime", "infrarust_test_runtime", &[])
+    build("tests/plugins/runtime", "infrarust_test_runtime")
 }
 
 /// A plugin that wants two thousand tasks gets as many as there are places, is

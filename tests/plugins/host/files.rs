@@ -3,6 +3,7 @@
 //! with it.
 
 use infrarust::{library, manifest};
+use infrarust_test_support::library::{build_with, cargo, target};
 
 use super::*;
 
@@ -314,7 +315,8 @@ async fn files_that_cannot_be_loaded() {
         )
     );
     let abort = ["-C", "panic=abort"];
-    let abort = build("tests/plugins/sample", "infrarust_test_sample", &abort);
+    let folder = "tests/plugins/sample";
+    let abort = build_with(cargo(), &target(), folder, "infrarust_test_sample", &abort);
     assert_eq!(
         why(&abort),
         said(

@@ -5,7 +5,7 @@ use super::*;
 
 pub(super) fn hostile() -> &'static Path {
     static HOSTILE: OnceLock<PathBuf> = OnceLock::new();
-    HOSTILE.get_or_init(|| build("tests/plugins/hostile", "infrarust_test_hostile", &[]))
+    HOSTILE.get_or_init(|| build("tests/plugins/hostile", "infrarust_test_hostile"))
 }
 
 /// What is logged on this thread until the guard is dropped.

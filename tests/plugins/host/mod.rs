@@ -14,55 +14,14 @@ use infrarust::plugin::{
     SessionEvent, Spec,
 };
 use infrarust::protocol::handshake::Intent;
+use infrarust_test_support::library::{build, sample};
 
 mod another;
 mod files;
 mod frozen;
 mod hostile;
 
-// ------------------------------------------------------------------ building
-
-/// Builds a plugin, and gives a copy of it that stays.
-fn build(folder: &str, library: &str, rustc: &[&str]) -> PathBuf {
-    build_with(
-        Command::new(env!("CARGO")),
-        "plugins",
-        folder,
-        library,
-        rustc,
-    )
-}
-
-fn build_with(
-    mut cargo: Command,
-    target: &str,
-    folder: &str,
-    library: &str,
-    rustc: &[&str],
-) -> PathBuf {
-    // Two builds at a time would write to one file.
-    static BUILDING: Mutex<()> = Mutex::new(());
-    let _building = BUILDING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    cargo
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
-        .args(["rustc", "--quiet", "--locked", "--lib", "--target-dir"])
-        .arg(tmp.join(target))
-        .arg("--")
-        .args(rustc);
-    assert!(cargo.status().unwrap().success(), "{folder} is built");
-    let file = format!("lib{library}.so");
-    let kept = tmp.join(format!("{target}-{}-{file}", rustc.len()));
-    std::fs::copy(tmp.join(target).join("debug").join(file), &kept).unwrap();
-    kept
-}
-
-fn sample() -> &'static Path {
-    static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    SAMPLE.get_or_init(|| build("tests/plugins/sample", "infrarust_test_sample", &[]))
-}
+// ------------------------------------------------------------------- loading
 
 struct Two;
 
@@ -287,7 +246,7 @@ async fn events_arrive_in_the_log() {
 async fn shipped_plugins_work() {
     let shipped = |id: &str, config: &str| {
         let library = id.replace('-', "_");
-        spec(id, &build(&format!("plugins/{id}"), &library, &[]), config)
+        spec(id, &build(&format!("plugins/{id}"), &library), config)
     };
     let (host, folder) = load(vec![
         shipped(
@@ -315,15 +274,10 @@ async fn shipped_plugins_work() {
         !folder.path().join("allowlist").exists(),
         "no folder is made that nobody asked for"
     );
-    let bad = spec("motd", &host_file("motd"), "text = '{x}'");
+    let bad = spec("motd", &build("plugins/motd", "motd"), "text = '{x}'");
     assert!(
         matches!(refused(bad).kind, ProblemKind::Config { place: Some(place), .. } if place == (7..12))
     );
-}
-
-/// A library that was built before.
-fn host_file(library: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugins-0-lib{library}.so"))
 }
 
 // ------------------------------------------------------------------ failures

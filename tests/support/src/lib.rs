@@ -47,6 +47,11 @@ fn build_folder() -> PathBuf {
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
+/// A folder for what tests build, which Cargo's own `clean` removes.
+pub fn temporary(name: &str) -> PathBuf {
+    build_folder().with_file_name("tmp").join(name)
+}
+
 /// The program, as Cargo built it together with the running test.
 pub fn infrarust() -> PathBuf {
     build_folder().join(format!("infrarust{}", std::env::consts::EXE_SUFFIX))

@@ -1,23 +1,38 @@
 //! Plugins as real libraries, built by Cargo for the tests that load them.
+//!
+//! The first test of a process that needs a plugin of the workspace builds all
+//! of them by one call of Cargo. All test programs share one target folder, so
+//! that the call has nothing to do where another one was there before.
 
+use std::collections::HashMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Cargo, as it builds plugins.
+pub fn cargo() -> Command {
+    Command::new(env!("CARGO"))
+}
+
+/// The target folder of all plugins that are built as the workspace builds them.
+pub fn target() -> PathBuf {
+    crate::temporary("plugins")
+}
 
 /// The library of a plugin's crate in `folder` of this repository, as a copy
 /// that later builds leave alone.
 pub fn build(folder: &str, library: &str) -> PathBuf {
-    let tmp = crate::build_folder().with_file_name("tmp");
-    let status = Command::new(env!("CARGO"))
-        .current_dir(crate::root(folder))
-        .args(["build", "--quiet", "--locked", "--lib", "--target-dir"])
-        .arg(tmp.join("plugins"))
-        .status();
-    assert!(status.unwrap().success(), "{folder} is built");
-    let file = format!("lib{library}.so");
-    let kept = tmp.join(format!("{}-{file}", std::process::id()));
-    std::fs::copy(tmp.join("plugins/debug").join(file), &kept).unwrap();
-    kept
+    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let built = built.get_or_insert_with(build_workspace);
+    let entry = built.entry(format!("lib{library}.so"));
+    entry
+        .or_insert_with(|| build_with(cargo(), &target(), folder, library, &[]))
+        .clone()
 }
 
 /// The plugin of the tests: what it does depends on its settings, on hosts and
@@ -25,4 +40,103 @@ pub fn build(folder: &str, library: &str) -> PathBuf {
 pub fn sample() -> &'static Path {
     static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
     SAMPLE.get_or_init(|| build("tests/plugins/sample", "infrarust_test_sample"))
+}
+
+/// As [`build`], by this Cargo, into this target folder and with these arguments
+/// for the compiler.
+pub fn build_with(
+    mut cargo: Command,
+    target: &Path,
+    folder: &str,
+    library: &str,
+    rustc: &[&str],
+) -> PathBuf {
+    cargo
+        .current_dir(crate::root(folder))
+        .args(["rustc", "--quiet", "--locked", "--lib", "--target-dir"])
+        .arg(target)
+        .arg("--")
+        .args(rustc);
+    let file = format!("lib{library}.so");
+    run(cargo, target, &[file]).remove(0)
+}
+
+/// As [`build`], for a crate anywhere whose lock file may need an update.
+pub fn build_new(folder: &Path, library: &str) -> PathBuf {
+    let mut cargo = cargo();
+    cargo
+        .current_dir(folder)
+        .args(["build", "--quiet", "--offline", "--target-dir"])
+        .arg(target());
+    run(cargo, &target(), &[format!("lib{library}.so")]).remove(0)
+}
+
+/// All plugins that are members of the workspace, by the names of their files.
+fn build_workspace() -> HashMap<String, PathBuf> {
+    let mut cargo = cargo();
+    cargo
+        .current_dir(crate::root(""))
+        .args(["build", "--quiet", "--locked", "--lib", "--target-dir"])
+        .arg(target());
+    let mut files = Vec::new();
+    for parent in ["plugins", "examples/plugins", "tests/plugins"] {
+        for entry in fs::read_dir(crate::root(parent)).unwrap() {
+            let Ok(manifest) = fs::read_to_string(entry.unwrap().path().join("Cargo.toml")) else {
+                continue;
+            };
+            // Those with a workspace of their own are not members of ours.
+            if manifest.contains("\n[workspace]") {
+                continue;
+            }
+            let package = name(&manifest, "[package]").expect("a package has a name");
+            let library = name(&manifest, "[lib]").unwrap_or(package);
+            files.push(format!("lib{}.so", library.replace('-', "_")));
+            cargo.args(["--package", package]);
+        }
+    }
+    let kept = run(cargo, &target(), &files);
+    files.into_iter().zip(kept).collect()
+}
+
+/// The `name` in a table of a manifest.
+fn name<'a>(manifest: &'a str, table: &str) -> Option<&'a str> {
+    let lines = manifest.lines().skip_while(|line| *line != table).skip(1);
+    lines
+        .take_while(|line| !line.starts_with('['))
+        .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
+}
+
+/// Runs Cargo and keeps copies of these libraries, of which no other process
+/// builds another version meanwhile.
+fn run(mut cargo: Command, target: &Path, files: &[String]) -> Vec<PathBuf> {
+    fs::create_dir_all(target).unwrap();
+    let lock = fs::File::create(target.join("tests.lock")).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error);
+    let folder = cargo.get_current_dir().unwrap().to_owned();
+    assert!(
+        cargo.status().unwrap().success(),
+        "{} is built",
+        folder.display()
+    );
+    files
+        .iter()
+        .map(|file| keep(&target.join("debug").join(file)))
+        .collect()
+}
+
+/// A copy that stays, with a name that says what is in it.
+fn keep(library: &Path) -> PathBuf {
+    let bytes = fs::read(library).unwrap();
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    let folder = crate::temporary("libraries");
+    fs::create_dir_all(&folder).unwrap();
+    let name = library.file_name().unwrap().to_str().unwrap();
+    let kept = folder.join(format!("{:016x}-{name}", hasher.finish()));
+    if !kept.exists() {
+        let file = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        fs::write(file.path(), &bytes).unwrap();
+        file.persist(&kept).unwrap();
+    }
+    kept
 }
