@@ -87,6 +87,38 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Received>, HeaderError> {
     }
 }
 
+/// Whether bytes that are not expected to be a header are one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recognized {
+    /// They begin with the signature of a version.
+    Header,
+    /// They are a part of a signature, of two bytes or more: a handshake has
+    /// other bytes there.
+    NeedMore,
+    /// They are something else.
+    Other,
+}
+
+/// Recognizes a header by its signature.
+#[must_use]
+pub fn recognize(bytes: &[u8]) -> Recognized {
+    let signatures = [v2::PROTOCOL_PREFIX, b"PROXY "];
+    if signatures
+        .iter()
+        .any(|signature| bytes.starts_with(signature))
+    {
+        Recognized::Header
+    } else if bytes.len() >= 2
+        && signatures
+            .iter()
+            .any(|signature| begins_alike(bytes, signature))
+    {
+        Recognized::NeedMore
+    } else {
+        Recognized::Other
+    }
+}
+
 /// Whether one is a prefix of the other.
 fn begins_alike(bytes: &[u8], signature: &[u8]) -> bool {
     let common = bytes.len().min(signature.len());
@@ -295,6 +327,26 @@ mod tests {
                     bytes: length
                 })
             );
+        }
+    }
+
+    /// A header is recognized byte by byte, and nothing else is.
+    #[test]
+    fn headers_are_recognized() {
+        let endpoints = sample("203.0.113.7:4711", "192.0.2.1:25565");
+        for (version, signature_bytes) in [(ProxyVersion::V1, 6), (ProxyVersion::V2, 12)] {
+            let bytes = build(version, &endpoints);
+            for length in 0..bytes.len() {
+                let expected = match length {
+                    0 | 1 => Recognized::Other,
+                    _ if length < signature_bytes => Recognized::NeedMore,
+                    _ => Recognized::Header,
+                };
+                assert_eq!(recognize(&bytes[..length]), expected, "{length}");
+            }
+        }
+        for other in [&b"PROXX "[..], b"\r\n\r\nX", &[0x10, 0], &[0x50, 0]] {
+            assert_eq!(recognize(other), Recognized::Other);
         }
     }
 

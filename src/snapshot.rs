@@ -5,8 +5,9 @@
 //! the server's name and is handed on.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -21,6 +22,12 @@ use crate::telemetry::Sampler;
 /// Answers are shared through the cache, so that more are only needed when
 /// clients of many versions, or names under one wildcard, ask at once.
 const STATUS_FETCHES_MAX: usize = 16;
+
+/// Lines about status answers of one server that cannot be had, in one window.
+/// Server lists and monitors ask for ever, also while a server is switched off.
+const STATUS_FAILURE_LINES_MAX: u32 = 3;
+/// The window of these lines.
+const STATUS_FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
 /// The configuration and the routes in force.
 #[derive(Debug)]
@@ -68,6 +75,10 @@ pub struct ServerState {
     pub status_fetches: Semaphore,
     /// Bounds the log lines about backends that cannot be reached.
     pub unreachable: Sampler,
+    /// Bounds the log lines about status answers that cannot be had.
+    pub status_failures: Sampler,
+    /// Whether the log has said that a tail of the host field was dropped.
+    pub tail_reported: AtomicBool,
 }
 
 impl Default for ServerState {
@@ -76,6 +87,8 @@ impl Default for ServerState {
             players: Slots::default(),
             status_fetches: Semaphore::new(STATUS_FETCHES_MAX),
             unreachable: Sampler::new(),
+            status_failures: Sampler::with(STATUS_FAILURE_LINES_MAX, STATUS_FAILURE_WINDOW),
+            tail_reported: AtomicBool::new(false),
         }
     }
 }

@@ -147,15 +147,18 @@ where
     }
 }
 
-/// Lines of one kind that are written in one window; what follows is counted.
+/// Lines of one kind that are written in one window, where nothing else is said;
+/// what follows is counted.
 const SAMPLE_LINES_MAX: u32 = 10;
-/// The window of [`Sampler`].
+/// The usual window of a [`Sampler`].
 const SAMPLE_WINDOW: Duration = Duration::from_secs(10);
 
 /// Lets through a few lines of one kind and counts the rest, so that an attack
 /// cannot fill the disk or hide other lines.
 #[derive(Debug)]
 pub struct Sampler {
+    lines_max: u32,
+    window: Duration,
     state: Mutex<Window>,
 }
 
@@ -179,10 +182,18 @@ pub enum Sample {
 }
 
 impl Sampler {
-    /// A sampler with an empty window.
+    /// A sampler of ten lines in ten seconds.
     #[must_use]
     pub const fn new() -> Self {
+        Self::with(SAMPLE_LINES_MAX, SAMPLE_WINDOW)
+    }
+
+    /// A sampler of so many lines in one window.
+    #[must_use]
+    pub const fn with(lines_max: u32, window: Duration) -> Self {
         Self {
+            lines_max,
+            window,
             state: Mutex::new(Window {
                 began: None,
                 lines: 0,
@@ -199,12 +210,12 @@ impl Sampler {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         if window
             .began
-            .is_none_or(|began| now.saturating_duration_since(began) >= SAMPLE_WINDOW)
+            .is_none_or(|began| now.saturating_duration_since(began) >= self.window)
         {
             window.began = Some(now);
             window.lines = 0;
         }
-        if window.lines == SAMPLE_LINES_MAX {
+        if window.lines >= self.lines_max {
             window.suppressed += 1;
             return Sample::Skip;
         }

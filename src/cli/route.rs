@@ -62,12 +62,6 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
         None => {
             tell_plugins(&mut text, plugins.iter().filter(|plugin| plugin.names("")));
             line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain));
-            if let Some((name, port)) = host.split_once(':')
-                && port.parse::<u16>().is_ok()
-            {
-                let advice = format!("a port is no part of the host: ask for `{}`", Escaped(name));
-                line(&mut text, "near", &advice);
-            }
         }
     }
     let winner = match &found {
@@ -319,8 +313,8 @@ mod tests {
             "{text}"
         );
         let (text, found) = route("a.eu.example.com:25565");
-        assert!(!found);
-        assert!(text.contains("ask for `a.eu.example.com`"), "{text}");
+        assert!(found);
+        assert!(text.contains("looked up as a.eu.example.com"), "{text}");
         let (text, _) = route("a.eu.exemple.com");
         assert!(
             text.contains("`a.eu.example.com` of `exact` is another name"),

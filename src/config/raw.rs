@@ -237,7 +237,7 @@ keys! {
         id: String;
         /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
         name: String;
-        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. Needed in `passthrough`, `zero_copy` and `server_only`.
+        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
         domains: List<String> = "[]";
         /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`; without a port 25565. At least one.
         addresses: List<AddressText>;
@@ -261,7 +261,7 @@ keys! {
         send_proxy_protocol: SendProxy = "false";
         /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given.
         domain_rewrite: Rewrite = r#""none""#;
-        /// What becomes of a client's own `\0` tail of the host that is not a mod loader's marker. A backend that trusts such tails must not be reached with `keep`.
+        /// Whether a tail that the client puts behind the host with `\0`, as Geyser does for Floodgate, is sent to the backend; markers of mod loaders and the tails of TCPShield (`///`) and Infinity Filter (`\\\\`) always are. A backend that trusts such tails must not be reached with `keep`.
         host_tail: HostTailWord = r#""drop""#;
         /// The most players at a time; 0 is no limit.
         max_players: Count = "0" [unit: Some("players"), off: Some(0)];

@@ -15,7 +15,7 @@ use crate::protocol::frame::{self, FrameError};
 use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, HANDSHAKE_ID, Handshake, HandshakeError};
 use crate::protocol::legacy::{self, Detect};
 use crate::protocol::varint;
-use crate::proxy_protocol::{self, Endpoints, HeaderError};
+use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 
 /// What one read may add to the buffer. A handshake with its login start has
 /// some 60 bytes, one with signed chat keys some 700.
@@ -48,6 +48,9 @@ pub(super) enum Broken {
     /// It did not send a required PROXY header, or a malformed one.
     #[error(transparent)]
     ProxyHeader(#[from] HeaderError),
+    /// It sent a PROXY header where none was expected.
+    #[error("a PROXY header came where a handshake was expected")]
+    UnexpectedProxyHeader,
     /// A frame is malformed.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -167,12 +170,19 @@ impl Client {
             if let Ok(Some((_, length_bytes))) = varint::decode(&self.buffer)
                 && let Some(id) = self.buffer.get(length_bytes)
             {
-                return match i32::from(*id) {
-                    HANDSHAKE_ID => Ok(()),
-                    other => Err(Broken::Packet(format!(
-                        "packet {other:#04x} instead of a handshake"
-                    ))),
-                };
+                if i32::from(*id) == HANDSHAKE_ID {
+                    return Ok(());
+                }
+                match proxy_protocol::recognize(&self.buffer) {
+                    Recognized::Header => return Err(Broken::UnexpectedProxyHeader),
+                    // At most a dozen bytes, under the deadline.
+                    Recognized::NeedMore => {}
+                    Recognized::Other => {
+                        return Err(Broken::Packet(format!(
+                            "packet {id:#04x} instead of a handshake"
+                        )));
+                    }
+                }
             }
             self.fill(self.deadline).await?;
         }

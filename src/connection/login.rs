@@ -1,10 +1,12 @@
 //! Logins: a place on the server, a backend, the replay, the relay.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tracing::info;
 
 use super::client::{self, Broken, Packet};
 use super::guard::{self, Dialect, Watched};
@@ -164,6 +166,7 @@ impl Admitted {
             .map_err(Broken::Io)?
             .unwrap_or_default();
         let host_field = self.host_field_for(&config, forwarding, &connected.address);
+        self.report_dropped_tail(&config, forwarding);
         let first = self.opening.with_host(&host_field);
         let Self {
             client,
@@ -230,6 +233,39 @@ impl Admitted {
         match &forwarding.identity {
             None => rewritten,
             Some(identity) => self.identify(identity, &rewritten),
+        }
+    }
+
+    /// Says once for each server that a client's own tail was dropped, and
+    /// which key decides that. What it says is not shown: it may be a secret
+    /// between the client and the backend.
+    fn report_dropped_tail(&self, config: &ServerConfig, forwarding: &Forwarding) {
+        let tail = self.opening.host.other_tail();
+        if tail.trim_matches('\0').is_empty() {
+            return;
+        }
+        let (key, advice) = match (&forwarding.identity, config.host_tail) {
+            (Some(_), _) => (
+                "forwarding_mode",
+                "the client's tail of the host field (as Geyser and other proxies send it) was \
+                 dropped: `forwarding_mode` puts the proxy's own in its place",
+            ),
+            (None, HostTail::Drop) => (
+                "host_tail",
+                "the client's tail of the host field (as Geyser and other proxies send it) was \
+                 dropped; `host_tail = \"keep\"` forwards it, from every client",
+            ),
+            (None, HostTail::Keep) => return,
+        };
+        let reported = &self.server.state.tail_reported;
+        if !reported.swap(true, Ordering::Relaxed) {
+            info!(
+                server = config.id,
+                client = %self.origin.client,
+                key,
+                bytes = tail.len(),
+                "{advice}"
+            );
         }
     }
 

@@ -14,6 +14,7 @@ use crate::escape::Escaped;
 use crate::forward::{Counters, Direction, End, Side};
 use crate::plugin;
 use crate::protocol::handshake::Intent;
+use crate::proxy_protocol::HeaderError;
 use crate::snapshot::Server;
 use crate::telemetry::{Sample, Sampler};
 use crate::upstream::Unreachable;
@@ -22,6 +23,10 @@ use crate::upstream::Unreachable;
 #[derive(Debug)]
 pub(super) struct Report {
     began: Instant,
+    /// Who has connected: the client, or a balancer.
+    peer: SocketAddr,
+    /// Whether a PROXY header was expected from it.
+    pub(super) header: Header,
     /// The client: the peer, or whom a PROXY header names.
     pub(super) client: SocketAddr,
     /// The cleaned host name that the client asked for.
@@ -38,6 +43,17 @@ pub(super) struct Report {
     pub(super) protocol: i32,
     /// What plugins were told of the session.
     pub(super) observed: Option<Observed>,
+}
+
+/// What the configuration says of a PROXY header of this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Header {
+    /// None is expected from anybody.
+    Off,
+    /// None is expected from this peer.
+    Untrusted,
+    /// One was expected and has been read.
+    Read,
 }
 
 /// What is known of a session: a login that reached a backend.
@@ -142,6 +158,21 @@ impl Refusal {
         }
     }
 
+    /// The key that decides about it, for the operator who wants to change that.
+    const fn key(self, intent: Intent) -> &'static str {
+        match (self, intent) {
+            (Refusal::IpFilter, _) => "ip_filter",
+            (Refusal::RateLimit, Intent::Status) => "rate_limit.status_max",
+            (Refusal::RateLimit, Intent::Login | Intent::Transfer) => "rate_limit.max_connections",
+            (Refusal::ProxyFull, _) => "max_connections",
+            (Refusal::UnknownDomain, _) => "domains",
+            (Refusal::ServerFull, _) => "max_players",
+            (Refusal::ModeNotBuilt, _) => "proxy_mode",
+            // A bound of the proxy itself.
+            (Refusal::PendingPerClient, _) => "",
+        }
+    }
+
     /// Each reason has lines of its own, so that a flood of one, which any
     /// stranger can cause, does not hide the others.
     fn sampler(self) -> &'static Sampler {
@@ -156,6 +187,8 @@ impl Report {
     pub(super) fn begin(peer: SocketAddr) -> Self {
         Self {
             began: Instant::now(),
+            peer,
+            header: Header::Off,
             client: peer,
             virtual_host: None,
             player: None,
@@ -187,6 +220,8 @@ impl Report {
             Ending::StatusAnswered | Ending::Stopped | Ending::Evicted | Ending::ClientLeft => {
                 self.debug_line(ending);
             }
+            Ending::Broken(Broken::ProxyHeader(error)) => self.missing_header_line(error),
+            Ending::Broken(Broken::UnexpectedProxyHeader) => self.unexpected_header_line(),
             Ending::Broken(_) => self.debug_line(ending),
             Ending::Refused(refusal) => {
                 sampled(refusal.sampler(), |suppressed| {
@@ -196,6 +231,7 @@ impl Report {
                         player = %Escaped(self.player()),
                         server = self.server_id(),
                         reason = refusal.name(),
+                        key = refusal.key(self.intent),
                         suppressed,
                         "refused"
                     );
@@ -234,6 +270,46 @@ impl Report {
                 });
             }
         }
+    }
+
+    /// A balancer that sends no header, or one that nobody can read: everybody
+    /// who comes through it is turned away, so the operator must see why.
+    fn missing_header_line(&self, error: &HeaderError) {
+        static MISSING: Sampler = Sampler::new();
+        sampled(&MISSING, |suppressed| {
+            warn!(
+                peer = %self.peer,
+                key = "receive_proxy_protocol",
+                error = %Causes(error),
+                suppressed,
+                "refused: `receive_proxy_protocol` expects a PROXY header from this peer; let it \
+                 send one, or name in `proxy_protocol_trusted` only the networks that do"
+            );
+        });
+    }
+
+    /// The reverse: a header that is not expected reads as a broken handshake.
+    fn unexpected_header_line(&self) {
+        static UNEXPECTED: Sampler = Sampler::new();
+        let (key, advice) = match self.header {
+            Header::Off => (
+                "receive_proxy_protocol",
+                "refused: this peer sends a PROXY header, and `receive_proxy_protocol` is off",
+            ),
+            Header::Untrusted => (
+                "proxy_protocol_trusted",
+                "refused: this peer sends a PROXY header, and `proxy_protocol_trusted` does not \
+                 name its network",
+            ),
+            Header::Read => (
+                "receive_proxy_protocol",
+                "refused: this peer sends a second PROXY header, and `receive_proxy_protocol` \
+                 takes one; let only the last balancer send it",
+            ),
+        };
+        sampled(&UNEXPECTED, |suppressed| {
+            warn!(peer = %self.peer, key, suppressed, "{advice}");
+        });
     }
 
     fn session_line(&self, end: End) {
@@ -313,6 +389,21 @@ impl Report {
             .as_ref()
             .map(|session| session.backend.to_string())
             .unwrap_or_default()
+    }
+}
+
+/// An error and its causes.
+struct Causes<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use super::client::{Broken, Client};
 use super::opening::Opening;
-use super::report::{Ending, Refusal, Report};
-use crate::config::model::{ProxyVersion, Relay, UnknownDomain};
+use super::report::{Ending, Header, Refusal, Report};
+use crate::config::model::{ProxyProtocolIn, ProxyVersion, Relay, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
@@ -160,6 +160,9 @@ pub(super) async fn greet(
             };
         }
         report.client = origin.client;
+        report.header = Header::Read;
+    } else if config.proxy_protocol_in != ProxyProtocolIn::Off {
+        report.header = Header::Untrusted;
     }
     let address = origin.client.ip();
     if !config.ip_filter.permits(address) {

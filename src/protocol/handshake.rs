@@ -20,8 +20,14 @@ pub const HANDSHAKE_ID: i32 = 0;
 /// What mod loaders put behind the host: Forge's `FML`, `FML2` and `FML3`
 /// (1.7 to 1.20.1) and `FORGE` with a version (since 1.20.2).
 const MARKER_PREFIXES: [&str; 2] = ["FML", "FORGE"];
-/// What stands in front of each part of a TCPShield tail.
-const REALIP_PREFIX: &str = "///";
+/// What stands in front of each part of the tail of a filter that players pass:
+/// `///` of TCPShield, `\\\\` of Infinity Filter.
+const FILTER_PREFIXES: [&str; 2] = ["///", "\\\\"];
+/// What a record of DNS with the game's address puts in front of the name.
+const SRV_PREFIX: &str = "_minecraft._tcp.";
+/// The label with which Cloudflare's names for targets of such records begin;
+/// a label with a hash follows.
+const CLOUDFLARE_LABEL: &str = "_dc-srv.";
 
 /// What a client wants of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,20 +84,22 @@ pub struct HostField {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Marker,
-    RealIp,
+    Filter,
     Other,
 }
 
 impl HostField {
     /// Takes a host field apart. Every text is a host field.
     ///
-    /// A `\0` or `///` ends the host. Of the segments between `\0`s, those that
-    /// begin with `FML` or `FORGE` are mod loaders' markers, those that begin
-    /// with `///` are TCPShield's, and all others are a BungeeCord tail.
+    /// A `\0`, `///` or `\\\\` ends the host. Of the segments between `\0`s, those
+    /// that begin with `FML` or `FORGE` are mod loaders' markers, those that begin
+    /// with `///` or `\\\\` are those of filters (TCPShield, Infinity Filter), and
+    /// all others are a BungeeCord tail.
     #[must_use]
     pub fn parse(field: &str) -> Self {
-        let ends = [field.find('\0'), field.find(REALIP_PREFIX)];
-        let host_bytes = ends.into_iter().flatten().min().unwrap_or(field.len());
+        let tails = FILTER_PREFIXES.into_iter().chain(["\0"]);
+        let ends = tails.filter_map(|tail| field.find(tail));
+        let host_bytes = ends.min().unwrap_or(field.len());
         Self {
             raw: field.to_owned(),
             host_bytes,
@@ -116,10 +124,10 @@ impl HostField {
         self.collect(|part| part == Part::Marker)
     }
 
-    /// The TCPShield tail, `///` included; mostly empty.
+    /// The tail of a filter such as TCPShield, its `///` included; mostly empty.
     #[must_use]
     pub fn realip_tail(&self) -> String {
-        self.collect(|part| part == Part::RealIp)
+        self.collect(|part| part == Part::Filter)
     }
 
     /// The BungeeCord tail (`\0` and address, `\0` and player id, `\0` and
@@ -130,7 +138,8 @@ impl HostField {
         self.collect(|part| part == Part::Other)
     }
 
-    /// The host in the form that routes are found by: cleaned by
+    /// The host in the form that routes are found by: without a port and without
+    /// what records of DNS put in front of the name, cleaned by
     /// [`route::normalize`].
     ///
     /// What that refuses, such as an IPv6 address, is in lower case without the
@@ -138,8 +147,13 @@ impl HostField {
     /// unless too many dots were all that was wrong with it.
     #[must_use]
     pub fn virtual_host(&self) -> String {
-        let host = self.host();
-        route::normalize(host).unwrap_or_else(|_| host.trim_end_matches('.').to_lowercase())
+        let host = without_port(self.host());
+        let host =
+            route::normalize(host).unwrap_or_else(|_| host.trim_end_matches('.').to_lowercase());
+        match without_srv(&host) {
+            Some(name) => name.to_owned(),
+            None => host,
+        }
     }
 
     /// The field for the backend: `host`, or the client's own exactly as typed,
@@ -172,6 +186,32 @@ impl HostField {
     }
 }
 
+/// A host without the `:PORT` that some clients and tools leave at it. An IPv6
+/// address has its port behind brackets; one without them has none.
+fn without_port(host: &str) -> &str {
+    let Some((name, port)) = host.rsplit_once(':') else {
+        return host;
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let is_whole = !name.contains(':') || (name.starts_with('[') && name.ends_with(']'));
+    if is_port && is_whole && !name.is_empty() {
+        name
+    } else {
+        host
+    }
+}
+
+/// The name behind the labels of an SRV record: `NAME` of
+/// `_minecraft._tcp.NAME` and `_dc-srv.HASH._minecraft._tcp.NAME`. Clients send
+/// such names where a record points to another, or its target is proxied.
+fn without_srv(host: &str) -> Option<&str> {
+    let name = match host.rfind(SRV_PREFIX) {
+        Some(at) if at == 0 || host[..at].ends_with('.') => &host[at + SRV_PREFIX.len()..],
+        _ => host.strip_prefix(CLOUDFLARE_LABEL)?.split_once('.')?.1,
+    };
+    (!name.is_empty()).then_some(name)
+}
+
 /// The first part of a tail that is not empty, its text with its `\0`s, and
 /// what follows it.
 fn next_part(tail: &str) -> (Part, &str, &str) {
@@ -183,8 +223,11 @@ fn next_part(tail: &str) -> (Part, &str, &str) {
         .any(|prefix| segment.starts_with(prefix))
     {
         Part::Marker
-    } else if segment.starts_with(REALIP_PREFIX) {
-        Part::RealIp
+    } else if FILTER_PREFIXES
+        .iter()
+        .any(|prefix| segment.starts_with(prefix))
+    {
+        Part::Filter
     } else {
         Part::Other
     };
@@ -308,6 +351,11 @@ mod tests {
             ("\0\0\0", "", "", "", "\0\0\0"),
             ("a\0fml\0", "a", "", "", "\0fml\0"),
             ("a//b", "a//b", "", "", ""),
+            ("a\\\\u\\\\1.2.3.4:5", "a", "", "\\\\u\\\\1.2.3.4:5", ""),
+            ("a\\\\u\0FML2\0", "a", "\0FML2\0", "\\\\u", ""),
+            ("a\0FML2\0\\\\u", "a", "\0FML2\0", "\\\\u", ""),
+            ("a///1\\\\2", "a", "", "///1\\\\2", ""),
+            ("a\\b", "a\\b", "", "", ""),
         ];
         for (field, host, markers, realip, other) in table {
             let parsed = HostField::parse(field);
@@ -356,9 +404,29 @@ mod tests {
             ("A b..", "a b"),
             ("Play..", "play"),
             ("", ""),
+            ("Play.Example.com:25565", "play.example.com"),
+            ("play.example.com.:1\0FML2\0", "play.example.com"),
+            ("play.example.com:", "play.example.com:"),
+            ("play.example.com:+1", "play.example.com:+1"),
+            ("play.example.com:65536", "play.example.com:65536"),
+            ("play.example.com:1:2", "play.example.com:1:2"),
+            (":25565", ":25565"),
+            ("[FE80::1]:25565", "[fe80::1]"),
+            ("_Minecraft._TCP.Play.Example.com.", "play.example.com"),
+            (
+                "_dc-srv.0a1b2c._minecraft._tcp.play.example.com",
+                "play.example.com",
+            ),
+            ("_dc-srv.0a1b2c.play.example.com:25565", "play.example.com"),
+            ("_minecraft._tcp._minecraft._tcp.a.b", "a.b"),
+            ("x_minecraft._tcp.a.b", "x_minecraft._tcp.a.b"),
+            ("_minecraft._tcp.", "_minecraft._tcp"),
+            ("_minecraft._udp.a.b", "_minecraft._udp.a.b"),
+            ("_dc-srv.a", "_dc-srv.a"),
+            ("_dc-srv", "_dc-srv"),
         ];
         for (field, host) in table {
-            assert_eq!(HostField::parse(field).virtual_host(), host);
+            assert_eq!(HostField::parse(field).virtual_host(), host, "{field:?}");
         }
     }
 
@@ -442,13 +510,14 @@ mod tests {
 
         /// The tails are a partition of the field: each byte belongs to one part.
         #[test]
-        fn parts_lose_nothing(field in "([a-z.\0/]|FML|FORGE|///){0,40}") {
+        fn parts_lose_nothing(field in r"([a-z.\x00/\\:]|FML|FORGE|///|_minecraft\._tcp\.|_dc-srv\.){0,40}") {
             let parsed = HostField::parse(&field);
             let total = parsed.host().len()
                 + parsed.markers().len()
                 + parsed.realip_tail().len()
                 + parsed.other_tail().len();
             prop_assert_eq!(total, field.len());
+            let _ = parsed.virtual_host();
             prop_assert_eq!(parsed.rebuild(None, true), field);
         }
 

@@ -52,6 +52,79 @@ async fn a_session_leaves_one_true_line() {
     }
 }
 
+/// A rate limit that turns a network behind one address away names its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_names_its_key() {
+    let backend = FakeBackend::start().await;
+    for (intent, key) in [(1, "status_max"), (2, "max_connections")] {
+        let mut program = Program::start(
+            &format!("[rate_limit]\nlimit_loopback = true\n{key} = 1"),
+            &[("a", server("passthrough", "*", backend.address, ""))],
+        );
+        let proxy = program.address().await;
+        for _ in 0..2 {
+            let mut client = FakeClient::connect(proxy).await;
+            client.send(&handshake(47, "x", 25565, intent)).await;
+        }
+        let line = program.line("refused").await;
+        assert_eq!(line["reason"], "rate_limit");
+        assert_eq!(line["key"], format!("rate_limit.{key}"));
+    }
+}
+
+/// A tail of the host field that is dropped is reported once for each server,
+/// with the key that decides it; one that is kept, or a mod loader's marker, not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_tail_is_reported_once() {
+    let backend = FakeBackend::start().await;
+    let at = |domain: &str, more: &str| server("zero_copy", domain, backend.address, more);
+    let mut program = Program::start(
+        "",
+        &[
+            ("drop", at("drop.test", "")),
+            ("keep", at("keep.test", "host_tail = \"keep\"")),
+            (
+                "identify",
+                at("identify.test", "forwarding_mode = \"bungeecord\""),
+            ),
+            ("other", at("other.test", "")),
+        ],
+    );
+    let proxy = program.address().await;
+    program.line("ready").await;
+    let tail = "\0^Floodgate^secret";
+    let mut reported = Vec::new();
+    for host in [
+        "drop.test\0FML3\0".to_owned(),
+        format!("keep.test{tail}"),
+        format!("identify.test{tail}"),
+        format!("drop.test{tail}"),
+        format!("drop.test{tail}"),
+        format!("other.test{tail}\0FML3\0"),
+    ] {
+        let client = FakeClient::login(proxy, &host, "Alice").await;
+        let (peer, hello, _) = backend.accept_login().await;
+        let is_kept = hello.host.contains("Floodgate");
+        assert_eq!(is_kept, host.starts_with("keep"), "{:?}", hello.host);
+        drop((client, peer));
+        loop {
+            let line = program.line_with("").await;
+            assert!(!line.to_string().contains("secret"));
+            if line["message"] == "session ended" {
+                break;
+            }
+            reported.push((line["server"].clone(), line["key"].clone()));
+        }
+    }
+    let expected = [
+        ("identify", "forwarding_mode"),
+        ("drop", "host_tail"),
+        ("other", "host_tail"),
+    ];
+    let expected = expected.map(|(server, key)| (server.into(), key.into()));
+    assert_eq!(reported, expected);
+}
+
 /// A flood of refusals is a few lines and a number, and hides no refusal for
 /// another reason.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! PROXY headers, in and out.
 
+use crate::program::Program;
 use crate::support::wire::{handshake, login_start};
 use crate::support::{FakeBackend, FakeClient, TestProxy};
 
@@ -193,4 +194,75 @@ async fn filters_see_the_client_behind_the_balancer() {
         )
         .await;
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
+}
+
+/// A header where none is expected, or none where one is, leaves a line that
+/// names the setting; a check that connects and closes leaves none.
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_of_balancers_are_reported() {
+    let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25565\r\n".to_vec();
+    let mut v2 = V2_SIGNATURE.to_vec();
+    v2.extend([0x21, 0x11, 0, 12]);
+    v2.extend([203, 0, 113, 9, 192, 0, 2, 1, 0x12, 0x67, 0x63, 0xdd]);
+    let receive = "receive_proxy_protocol = true";
+    let untrusted = format!("{receive}\nproxy_protocol_trusted = [\"203.0.113.0/24\"]");
+    let cases = [
+        (
+            "",
+            v1.clone(),
+            "receive_proxy_protocol",
+            "refused: this peer sends a PROXY",
+        ),
+        (
+            "",
+            v2.clone(),
+            "receive_proxy_protocol",
+            "refused: this peer sends a PROXY",
+        ),
+        (
+            &untrusted,
+            v2.clone(),
+            "proxy_protocol_trusted",
+            "refused: this peer sends a PROXY",
+        ),
+        (
+            receive,
+            [&v1[..], &v2].concat(),
+            "receive_proxy_protocol",
+            "refused: this peer sends a second PROXY",
+        ),
+        (
+            receive,
+            Vec::new(),
+            "receive_proxy_protocol",
+            "refused: `receive_proxy_protocol` expects",
+        ),
+        (
+            receive,
+            b"PROXY TCP4 nonsense\r\n".to_vec(),
+            "receive_proxy_protocol",
+            "refused: `receive_proxy_protocol` expects",
+        ),
+    ];
+    for (global, header, key, message) in cases {
+        let mut program = Program::start(global, &[]);
+        let address = program.address().await;
+        // A check of a balancer: it connects and closes, which leaves no line.
+        drop(FakeClient::connect(address).await);
+        let mut client = FakeClient::connect(address).await;
+        // Byte by byte, as no network sends it and some may.
+        for byte in &header {
+            client.send(&[*byte]).await;
+        }
+        client.send(&login()).await;
+        client.expect_end().await;
+        program.line("ready").await;
+        let line = program.log.next_line().await.unwrap().unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let fields = &line["fields"];
+        let text = fields["message"].as_str().unwrap();
+        assert!(text.starts_with(message), "{text}");
+        assert_eq!(fields["key"], key);
+        assert_eq!(line["level"], "WARN");
+    }
 }
