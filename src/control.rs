@@ -5,7 +5,7 @@
 //! for people. What can be asked is the table in [`Command`].
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::proxy::Proxy;
 use crate::reload::{Outcome, Request};
@@ -27,6 +27,10 @@ const LINE_TIME_MAX: Duration = Duration::from_secs(5);
 const CLIENTS_MAX: usize = 8;
 /// How long a client waits for an answer: plugins may take half a minute to start.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often a proxy that has no control socket tries to get it.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it looks whether the file is still its own.
+const PLACE_CHECK: Duration = Duration::from_secs(5);
 /// The longest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -69,11 +73,14 @@ impl Command {
 /// What came of a command: a text for people either way.
 pub type Answer = Result<String, String>;
 
-/// The control socket of a proxy; its file goes with it.
+/// The control socket of a proxy; its file goes with it, unless another proxy
+/// has put its own there.
 #[derive(Debug)]
 pub struct Control {
     listener: UnixListener,
     path: PathBuf,
+    /// What the file is: device and inode.
+    file: Option<(u64, u64)>,
 }
 
 impl Control {
@@ -101,6 +108,7 @@ impl Control {
         }
         let _ = std::fs::remove_file(&own);
         let listener = UnixListener::bind(&own)?;
+        let file = identity(&own);
         let placed = std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))
             .and_then(|()| std::fs::rename(&own, path));
         if let Err(error) = placed {
@@ -110,30 +118,41 @@ impl Control {
         Ok(Self {
             listener,
             path: path.to_owned(),
+            file,
         })
     }
 
-    /// Serves commands until the proxy ends.
-    pub async fn serve(self, proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
+    /// Whether commands still come here: nobody has removed or replaced the file.
+    fn is_in_place(&self) -> bool {
+        self.file.is_some() && identity(&self.path) == self.file
+    }
+
+    /// Serves commands until the proxy drains or the file is no longer its own.
+    async fn serve(&self, proxy: &Arc<Proxy>, reloads: &mpsc::Sender<Request>) {
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
-        let stop = proxy.shutdown.stop.clone();
+        let mut check = tokio::time::interval(PLACE_CHECK);
+        let drain = &proxy.shutdown.drain;
         loop {
-            let Ok(place) = Arc::clone(&clients).acquire_owned().await else {
-                return;
+            let place = tokio::select! {
+                () = drain.cancelled() => return,
+                place = Arc::clone(&clients).acquire_owned() => place,
             };
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "the control socket cannot accept");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
+            let stream = loop {
+                tokio::select! {
+                    () = drain.cancelled() => return,
+                    _ = check.tick() => if !self.is_in_place() {
+                        return;
+                    },
+                    accepted = self.listener.accept() => match accepted {
+                        Ok((stream, _)) => break stream,
+                        Err(error) => {
+                            warn!(%error, "the control socket cannot accept");
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
+                    },
                 }
             };
-            let (proxy, reloads) = (Arc::clone(&proxy), reloads.clone());
+            let (proxy, reloads) = (Arc::clone(proxy), reloads.clone());
             tokio::spawn(async move {
                 if let Err(error) = talk(stream, &proxy, &reloads).await {
                     debug!(%error, "a client of the control socket left");
@@ -146,7 +165,50 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // While this one still listens, no other proxy takes its place.
+        if self.is_in_place() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// What tells one file from another at the same path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = path.symlink_metadata().ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Lets commands reach a proxy until it drains. Then the socket is given up, so
+/// that another proxy that starts meanwhile is the one that they reach. A proxy
+/// that cannot have it, because another still does, tries again and serves.
+pub async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
+    let drain = &proxy.shutdown.drain;
+    let path = proxy.snapshot().proxy.control_socket.clone();
+    let mut told = None;
+    while !drain.is_cancelled() {
+        match Control::listen(&path) {
+            Ok(control) => {
+                if told.take().is_some() {
+                    info!(path = %path.display(), "commands reach this proxy now");
+                }
+                control.serve(&proxy, &reloads).await;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    warn!(
+                        path = %path.display(),
+                        error,
+                        "no control socket: `infrarust plugin reload` and its like cannot reach this proxy; it is tried again"
+                    );
+                }
+                told = Some(error);
+            }
+        }
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = tokio::time::sleep(RETRY) => {}
+        }
     }
 }
 

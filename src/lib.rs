@@ -55,6 +55,7 @@ pub mod escape;
 pub mod forward;
 pub mod glob;
 pub mod library;
+mod lifecycle;
 pub mod limit;
 pub mod listener;
 pub mod manifest;

@@ -1,7 +1,7 @@
 //! What all connections share.
 
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -29,6 +29,8 @@ const PENDING_PER_CLIENT_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct Proxy {
     snapshot: ArcSwap<Snapshot>,
+    /// Held while the snapshot is replaced.
+    replacing: Mutex<()>,
     pub(crate) connections: Slots,
     pub(crate) pending: Pending,
     pub(crate) logins: RateLimiter,
@@ -81,6 +83,7 @@ impl Proxy {
             shutdown: Shutdown::default(),
             plugins: PluginHost::new(environment),
             snapshot: ArcSwap::from_pointee(snapshot),
+            replacing: Mutex::default(),
         }
     }
 
@@ -113,24 +116,22 @@ impl Proxy {
     }
 
     /// Lets the plugins end, and waits until they have. Connections that still
-    /// run keep theirs.
-    pub(crate) async fn end_plugins(self: &Arc<Self>) {
-        let proxy = Arc::clone(self);
-        // A reload that still runs may wait for a plugin: not on this thread,
-        // whose own patience has an end.
-        let unload = move || {
-            // Nothing is loaded, so nothing can go wrong.
-            let _ = proxy.plugins.reload(Vec::new(), None);
-            proxy.replace(proxy.snapshot().config());
-        };
-        if tokio::task::spawn_blocking(unload).await.is_ok() {
-            self.plugins.ended().await;
-        }
+    /// run keep theirs. Whatever loads plugins meanwhile gives up.
+    pub(crate) async fn end_plugins(&self) {
+        self.plugins.close();
+        self.replace(self.snapshot().config());
+        self.plugins.ended().await;
     }
 
     /// Puts a new snapshot into force, with the plugins that are loaded.
     /// Connections keep the one they have.
     pub fn replace(&self, config: Config) {
+        // One after the other: a snapshot with plugins that was begun before they
+        // were to end must not come after the one without.
+        let _replacing = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let previous = self.snapshot.load();
         let next = Snapshot::new(config, Some(&self.plugins), Some(&previous));
         self.snapshot.store(Arc::new(next));

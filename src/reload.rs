@@ -92,32 +92,30 @@ pub struct Reloader {
 
 impl Reloader {
     /// Reloads what `options` name into `proxy`, which began with `global`,
-    /// also when it is requested. From now on `SIGHUP` does not end the process, and none is lost.
-    ///
-    /// # Errors
-    ///
-    /// When the signal cannot be awaited.
+    /// also when it is requested.
+    #[must_use]
     pub fn new(
         options: LoadOptions,
         global: GlobalText,
         proxy: Arc<Proxy>,
         requests: mpsc::Receiver<Request>,
-    ) -> std::io::Result<Self> {
+        hangup: Hangup,
+    ) -> Self {
         let files = proxy.snapshot().config();
         let docker = files.proxy.docker.as_ref();
         let drain = &proxy.shutdown.drain;
         let containers = docker.map(|docker| Containers::watch(docker, drain));
-        Ok(Self {
+        Self {
             options,
             global,
             proxy,
             files,
             containers,
-            hangup: Hangup::new()?,
+            hangup,
             requests,
             request: None,
             told: None,
-        })
+        }
     }
 
     /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains.
@@ -527,15 +525,22 @@ impl Watch {
     }
 }
 
-/// `SIGHUP`, where there is such a thing.
+/// `SIGHUP`, where there is such a thing. It counts from the moment that this is
+/// made.
 #[derive(Debug)]
-struct Hangup {
+pub struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
 
 impl Hangup {
-    fn new() -> std::io::Result<Self> {
+    /// From now on the signal does not end the process, and none is lost. Must be
+    /// called inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the signal cannot be awaited.
+    pub fn new() -> std::io::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};

@@ -55,6 +55,16 @@ pub async fn start(
     open_files: Option<u64>,
 ) -> Result<Running, StartError> {
     let proxy = Proxy::new(config.clone(), open_files).map_err(StartError::Relay)?;
+    serve(proxy, config, listeners).await
+}
+
+/// As [`start`], with a proxy that is there already: whoever has it can end the
+/// plugins of a start that has failed or takes too long.
+pub(crate) async fn serve(
+    proxy: Arc<Proxy>,
+    config: Config,
+    listeners: Vec<StdListener>,
+) -> Result<Running, StartError> {
     if !config.plugins.is_empty() {
         load_plugins(&proxy, &config, None)
             .await

@@ -36,6 +36,7 @@ use self::report::{Ending, Report};
 #[cfg(doc)]
 use self::state::{Admitted, Greeted, Opened, Routed};
 use self::state::{Claimed, Joined};
+use crate::lifecycle::{self, Phase};
 use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
@@ -46,12 +47,13 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>
     // The way to a backend needs some kilobytes of state, a session some
     // hundred bytes. On the heap of its own, what the first took is given back
     // before the second begins, and an idle player does not pay for it.
-    let way = Box::pin(begin(stream, &proxy, &mut report)).await;
+    let way = Box::pin(begin(stream, &proxy, &mut report));
+    let way = lifecycle::watched(peer, way).await;
     let ending = match way {
         Ok(joined) => Ending::Relayed(joined.relay(&proxy).await),
         Err(ending) => ending,
     };
-    report.finish(&ending);
+    lifecycle::during(peer, Phase::Finish, || report.finish(&ending));
 }
 
 /// The story up to the relay. Every `?` is a way for it to end before.
@@ -70,7 +72,11 @@ async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<
     tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped),
-        joined = async { claimed.admit(report).await?.join(proxy, report).await } => joined,
+        joined = async {
+            let admitted = claimed.admit(report).await?;
+            lifecycle::at(Phase::Joining);
+            admitted.join(proxy, report).await
+        } => joined,
     }
 }
 
@@ -84,12 +90,17 @@ async fn claim(
 ) -> Result<Claimed, Ending> {
     let greeted = state::greet(stream, pending, proxy, report).await?;
     let opened = greeted.open().await?;
+    lifecycle::at(Phase::Routing);
     let routed = opened.route(pending, proxy, report).await?;
     match routed.intent() {
         Intent::Status => {
+            lifecycle::at(Phase::Status);
             routed.answer_status(pending, proxy, report).await?;
             Err(Ending::StatusAnswered)
         }
-        Intent::Login | Intent::Transfer => routed.claim(proxy, report).await,
+        Intent::Login | Intent::Transfer => {
+            lifecycle::at(Phase::Login);
+            routed.claim(proxy, report).await
+        }
     }
 }

@@ -88,7 +88,8 @@ pub(super) enum Ending {
     NotAuthenticated(NotAuthenticated),
     /// The client left before the relay began.
     ClientLeft,
-    /// It had to make room for a newer connection.
+    /// It kept the proxy waiting, and had to make room for a newer connection or
+    /// was all that the drain waited for.
     Evicted,
     /// The proxy was stopped.
     Stopped,
@@ -351,7 +352,7 @@ impl Report {
         let reason = match ending {
             Ending::Broken(error) => error.to_string(),
             Ending::StatusAnswered => "status answered".to_owned(),
-            Ending::Evicted => "made room for a newer connection".to_owned(),
+            Ending::Evicted => "kept the proxy waiting for too long".to_owned(),
             Ending::ClientLeft => "the client left before it was let in".to_owned(),
             _ => "stopped".to_owned(),
         };

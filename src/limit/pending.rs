@@ -104,6 +104,13 @@ impl Pending {
         }
     }
 
+    /// Evicts all connections that keep the proxy waiting.
+    pub fn evict_silent(&self) {
+        for silent in std::mem::take(&mut lock(&self.inner).silent).values() {
+            silent.notify_one();
+        }
+    }
+
     /// How many connections are pending now.
     #[must_use]
     pub fn len(&self) -> usize {

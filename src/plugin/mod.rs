@@ -24,7 +24,7 @@ mod registry;
 mod services;
 #[cfg(unix)]
 pub(crate) mod trial;
-mod watch;
+pub(crate) mod watch;
 
 /// What the log targets of plugins begin with; the id and the module follow.
 pub const TARGET_PREFIX: &str = "plugin::";

@@ -6,8 +6,9 @@ use std::fmt;
 #[cfg(unix)]
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -31,6 +32,9 @@ pub(super) const GENERATIONS_MAX: u32 = 32;
 /// How long a plugin may take to start. Reading a file or opening a database
 /// takes seconds at worst.
 pub(super) const CREATE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often whoever waits for a plugin's start, or for a reload, looks whether
+/// it is still to be waited for.
+const CLOSED_CHECK: Duration = Duration::from_millis(20);
 /// How long the tasks of a plugin may take to end. One that is longer in a
 /// single poll blocks a worker, and its plugin is then left as it is.
 pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
@@ -215,6 +219,9 @@ pub struct PluginHost {
     current: ArcSwap<Vec<Arc<Generation>>>,
     /// Held by a reload, which may wait for plugins for half a minute.
     reloading: Mutex<()>,
+    /// Whether all plugins end, and none is loaded any more. Written, and read
+    /// before plugins are put into `current`, under the lock of `history`.
+    is_closed: AtomicBool,
     /// How often each id was loaded, and its metrics. Held for moments.
     history: Mutex<HashMap<String, History>>,
     /// Generations that are ending.
@@ -273,6 +280,7 @@ impl PluginHost {
             environment,
             current: ArcSwap::default(),
             reloading: Mutex::default(),
+            is_closed: AtomicBool::new(false),
             history: Mutex::default(),
             ending: TaskTracker::new(),
         }
@@ -319,8 +327,29 @@ impl PluginHost {
             loaded: ids(&next, &|one| !is_in(&present, one)),
             ended: ids(&present, &|one| !has_id(&next, &one.spec.id)),
         };
-        self.current.store(Arc::new(next));
+        // Closed meanwhile: then those that were loaded end with the others.
+        let history = self.history();
+        if !self.is_closed() {
+            self.current.store(Arc::new(next));
+        }
+        drop(history);
         Ok(reloaded)
+    }
+
+    /// Ends all plugins, and lets no other begin. Those that connections still
+    /// hold end with them. A reload that waits for a plugin gives up.
+    pub(crate) fn close(&self) {
+        let _history = self.history();
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.current.store(Arc::default());
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, HashMap<String, History>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of `specs` that a [`reload`](Self::reload) would load, and what
@@ -377,8 +406,15 @@ impl PluginHost {
     }
 
     /// Waits until every plugin has ended that no connection and no hook set
-    /// holds any more.
+    /// holds any more, those of a reload that was given up included.
     pub async fn ended(&self) {
+        let is_reloading = || {
+            let lock = self.reloading.try_lock();
+            matches!(lock, Err(TryLockError::WouldBlock))
+        };
+        while is_reloading() {
+            tokio::time::sleep(CLOSED_CHECK).await;
+        }
         self.ending.close();
         self.ending.wait().await;
     }
@@ -496,7 +532,7 @@ impl PluginHost {
             metrics,
             tasks: Tasks::default(),
         }));
-        let instance = create(image, services, &spec)?;
+        let instance = create(image, services, &spec, &self.is_closed)?;
         let deadline = spec.deadline.unwrap_or(DEADLINE);
         let version = &manifest.version;
         tracing::info!(plugin = spec.id, %version, generation = number, hooks = %manifest.hooks, "plugin `{}` loaded", spec.id);
@@ -522,7 +558,11 @@ fn create(
     image: &'static Image,
     services: &'static Services,
     spec: &Spec,
+    is_closed: &AtomicBool,
 ) -> Result<Instance, ProblemKind> {
+    if is_closed.load(Ordering::Relaxed) {
+        return Err(closed());
+    }
     let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
     let (sender, receiver) = mpsc::sync_channel(1);
     let token = services.token;
@@ -541,7 +581,18 @@ fn create(
         .name("plugin-create".to_owned())
         .spawn(work);
     started.map_err(|error| ProblemKind::Start(error.to_string()))?;
-    match receiver.recv_timeout(CREATE_TIME_MAX) {
+    let until = Instant::now() + CREATE_TIME_MAX;
+    let created = loop {
+        let created = receiver.recv_timeout(CLOSED_CHECK);
+        let is_waiting = matches!(created, Err(mpsc::RecvTimeoutError::Timeout));
+        if !is_waiting || Instant::now() >= until {
+            break created;
+        }
+        if is_closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+    };
+    match created {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(failure)) if failure.kind == FailureKind::Config => Err(ProblemKind::Config {
             text: failure.text,
@@ -553,6 +604,10 @@ fn create(
             "its thread ended without a word".to_owned(),
         )),
     }
+}
+
+fn closed() -> ProblemKind {
+    ProblemKind::Start("the proxy is ending".to_owned())
 }
 
 #[cfg(test)]

@@ -37,7 +37,8 @@ const END: u32 = 0xfd;
 
 /// What one thread does. Slots stay: a thread that ends gives its own to one
 /// that begins.
-pub(super) struct Slot {
+#[derive(Debug)]
+pub(crate) struct Slot {
     /// No two threads that live at the same time have the same.
     pub(super) index: usize,
     /// In the lower half what it does, zero for nothing; in the upper half
@@ -95,7 +96,7 @@ impl Drop for Lease {
 
 /// The slot of this thread; `None` while the thread ends.
 #[inline]
-pub(super) fn slot() -> Option<&'static Slot> {
+pub(crate) fn slot() -> Option<&'static Slot> {
     SLOT.get().or_else(first)
 }
 
@@ -304,6 +305,14 @@ fn known(plugins: &[Known], doing: u32) -> Option<&Known> {
 
 fn plugin_of(plugins: &[Known], doing: u32) -> Option<Arc<Health>> {
     known(plugins, doing)?.health.upgrade()
+}
+
+/// The plugin that the thread of a slot is in, and where in it.
+pub(crate) fn doing(slot: &'static Slot) -> Option<(String, &'static str)> {
+    let doing = u32::try_from(slot.state.load(Ordering::Relaxed) & DOING).unwrap_or(0);
+    let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
+    let health = plugin_of(&plugins, doing)?;
+    Some((health.plugin.clone(), place_of(doing)))
 }
 
 /// Where in the plugin, in words.

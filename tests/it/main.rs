@@ -19,6 +19,8 @@ mod docker;
 mod examples;
 mod guard;
 mod legacy;
+#[cfg(target_os = "linux")]
+mod lifecycle;
 mod limits;
 mod matrix;
 mod no_dead_key;

@@ -20,10 +20,10 @@ use crate::support::{FakeBackend, FakeClient, Peer, server, within, write_config
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
 /// The program with the plugin `live`, whose file is its own.
-struct Live {
-    program: Program,
-    proxy: SocketAddr,
-    backend: FakeBackend,
+pub struct Live {
+    pub program: Program,
+    pub proxy: SocketAddr,
+    pub backend: FakeBackend,
     file: PathBuf,
     _file_folder: tempfile::TempDir,
 }
@@ -43,12 +43,12 @@ fn named(file: &Path, code: &str) -> String {
 }
 
 impl Live {
-    async fn start(settings: &str) -> Self {
+    pub async fn start(settings: &str) -> Self {
         Self::start_as(Path::new(PROGRAM), "", settings).await
     }
 
     /// The same for another copy of the program, and more lines in its table.
-    async fn start_as(own: &Path, more: &str, settings: &str) -> Self {
+    pub async fn start_as(own: &Path, more: &str, settings: &str) -> Self {
         let backend = FakeBackend::start().await;
         let file_folder = tempfile::tempdir().unwrap();
         let file = file_folder.path().join("libsample.so");
@@ -79,12 +79,12 @@ impl Live {
     }
 
     /// Writes the global file anew.
-    fn write(&self, top: &str, more: &str, settings: &str) {
+    pub fn write(&self, top: &str, more: &str, settings: &str) {
         let path = self.program.folder.path().join("infrarust.toml");
         fs::write(path, global(&self.file, top, more, settings)).unwrap();
     }
 
-    fn hangup(&self) {
+    pub fn hangup(&self) {
         self.program.signal(Signal::SIGHUP);
     }
 
@@ -104,24 +104,24 @@ impl Live {
     }
 
     /// Logs in: the client, its peer at the backend, and the host that it sees.
-    async fn login(&self, host: &str) -> (Peer, Peer, String) {
+    pub async fn login(&self, host: &str) -> (Peer, Peer, String) {
         let client = FakeClient::login(self.proxy, host, "Steve").await;
         let (peer, hello, _) = self.backend.accept_login().await;
         (client, peer, hello.host)
     }
 
     /// Who rewrites the host of a player who comes now.
-    async fn tag(&self) -> String {
+    pub async fn tag(&self) -> String {
         let (_client, _peer, host) = self.login("x").await;
         host.strip_suffix(".x").unwrap().to_owned()
     }
 
-    fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.program.folder.path().join("plugins/live")
     }
 
     /// What `infrarust plugin` with these words says.
-    async fn command(&self, words: &[&str]) -> String {
+    pub async fn command(&self, words: &[&str]) -> String {
         let output = Command::new(PROGRAM)
             .arg("-c")
             .arg(self.program.folder.path().join("infrarust.toml"))
@@ -142,7 +142,7 @@ async fn plays(client: &mut Peer, peer: &mut Peer) {
 }
 
 /// Waits until something is so that nobody tells of.
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     within(what, async {
         while !is_so().await {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

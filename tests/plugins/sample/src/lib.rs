@@ -16,11 +16,19 @@ struct Config {
     /// first login.
     #[serde(default)]
     start: Option<Spanned<String>>,
+    /// How long its start takes, in milliseconds; its data folder tells that it
+    /// has begun.
+    #[serde(default)]
+    start_ms: u64,
+    /// How long its end takes, in milliseconds.
+    #[serde(default)]
+    end_ms: u64,
 }
 
 struct Sample {
     tag: String,
     aborts: bool,
+    end: Duration,
     host: Host<Self>,
 }
 
@@ -28,6 +36,10 @@ impl Plugin for Sample {
     type Config = Config;
 
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        if config.start_ms > 0 {
+            std::fs::write(host.data_folder()?.join("starts"), "")?;
+            std::thread::sleep(Duration::from_millis(config.start_ms));
+        }
         if let Some(start) = &config.start {
             match start.get_ref().as_str() {
                 "panic" => panic!("no start today"),
@@ -53,6 +65,7 @@ impl Plugin for Sample {
         Ok(Self {
             tag: config.tag,
             aborts: config.start.is_some(),
+            end: Duration::from_millis(config.end_ms),
             host: host.clone(),
         })
     }
@@ -60,6 +73,7 @@ impl Plugin for Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
+        std::thread::sleep(self.end);
         if let Ok(folder) = self.host.data_folder() {
             let _ = std::fs::write(folder.join("ended"), &self.tag);
             // Of several that end, each is to be seen.

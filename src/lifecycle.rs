@@ -1,0 +1,269 @@
+//! The life of the process: signals, start, drain and end.
+//!
+//! All of it runs on the main thread, in a runtime of its own, and so does the
+//! control socket. Players and plugins run on the threads of another runtime, so
+//! whatever a plugin does to those, a signal counts and commands are answered.
+
+mod workers;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+pub(crate) use self::workers::{Phase, at, during, watched};
+use crate::proxy::Proxy;
+use crate::service_manager;
+use crate::telemetry::LogGuard;
+
+/// How long connections may take to write their last line after they were cut.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long plugins may take to end: five seconds for their tasks, and at least
+/// ten for what they do when they are dropped.
+const PLUGINS_END_MAX: Duration = Duration::from_secs(15);
+/// What connections and plugins have together after a signal has cut the end
+/// short. The process is gone within a second of that signal.
+const CUT_END_MAX: Duration = Duration::from_millis(500);
+/// How long after the begin of the drain a connection may still say what it
+/// wants. A login that was on its way has arrived within some round trips.
+const SILENT_MAX: Duration = Duration::from_secs(1);
+/// How often the drain looks for connections that have become silent.
+const SILENT_CHECK: Duration = Duration::from_millis(500);
+/// How often the log looks whether it has lost lines.
+const LOST_LINES_CHECK: Duration = Duration::from_secs(10);
+
+/// The runtime of the main thread.
+///
+/// # Errors
+///
+/// When there is no descriptor for it.
+pub(crate) fn main_runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// The runtime of players and plugins. Its drop waits for nobody.
+#[derive(Debug)]
+pub(crate) struct Workers(Option<Runtime>);
+
+impl Workers {
+    /// Starts as many threads.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread or no descriptor for one.
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .thread_name("worker")
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// The runtime.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Runs a start, unless a signal ends it before: then `None`.
+pub(crate) async fn unless_signalled<T>(
+    signals: &mut Signals,
+    what: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        done = what => Some(done),
+        signal = signals.next() => {
+            info!(signal = signal.name, "the start is ended");
+            None
+        }
+    }
+}
+
+/// Waits for the first signal, drains, and cuts what is left. Returns the exit
+/// code: 0 after a drain, 128 plus the number of the signal that cut it short.
+/// What is left to do is [`end`].
+pub(crate) async fn serve_until_signalled(proxy: &Arc<Proxy>, signals: &mut Signals) -> Ended {
+    let shutdown = &proxy.shutdown;
+    let open = || shutdown.connections.len();
+    let signal = signals.next().await;
+    let drain = proxy.snapshot().proxy.drain_timeout;
+    info!(
+        signal = signal.name,
+        connections = open(),
+        drain_seconds = drain.as_secs_f64(),
+        "draining: no new connections; a second signal ends it at once"
+    );
+    service_manager::stopping();
+    shutdown.begin_drain();
+    tokio::select! {
+        () = shutdown.finished() => Ended::InOrder,
+        () = tokio::time::sleep(drain) => {
+            warn!(connections = open(), "the drain time is over");
+            Ended::InOrder
+        }
+        never = evict_silent(proxy) => match never {},
+        signal = signals.next() => {
+            warn!(signal = signal.name, connections = open(), "ending at once");
+            Ended::Cut(signal)
+        }
+    }
+}
+
+/// Ends the connections that keep the proxy waiting: there is no session to drain.
+async fn evict_silent(proxy: &Proxy) -> std::convert::Infallible {
+    tokio::time::sleep(SILENT_MAX).await;
+    loop {
+        proxy.pending.evict_silent();
+        tokio::time::sleep(SILENT_CHECK).await;
+    }
+}
+
+/// Ends all connections, and then the plugins. A signal cuts it short.
+pub(crate) async fn end(proxy: &Arc<Proxy>, signals: &mut Signals, mut ended: Ended) -> ExitCode {
+    let shutdown = &proxy.shutdown;
+    shutdown.stop_now();
+    if let Ended::InOrder = ended {
+        let in_order = async {
+            if timeout(LAST_WORDS, shutdown.finished()).await.is_err() {
+                warn!(
+                    connections = shutdown.connections.len(),
+                    "connections did not finish"
+                );
+            }
+            if timeout(PLUGINS_END_MAX, proxy.end_plugins()).await.is_err() {
+                warn!("plugins did not end");
+            }
+        };
+        tokio::select! {
+            () = in_order => {}
+            signal = signals.next() => {
+                warn!(signal = signal.name, "ending at once");
+                ended = Ended::Cut(signal);
+            }
+        }
+    }
+    if let Ended::Cut(_) = ended {
+        let all = async { tokio::join!(shutdown.finished(), proxy.end_plugins()) };
+        if timeout(CUT_END_MAX, all).await.is_err() {
+            warn!(
+                connections = shutdown.connections.len(),
+                "connections or plugins did not finish"
+            );
+        }
+    }
+    info!("stopped");
+    ended.exit_code()
+}
+
+/// How the proxy comes to its end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ended {
+    /// By one signal, or by itself.
+    InOrder,
+    /// Another signal has cut it short.
+    Cut(Signal),
+}
+
+impl Ended {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Ended::InOrder => ExitCode::SUCCESS,
+            Ended::Cut(signal) => ExitCode::from(signal.exit_code),
+        }
+    }
+}
+
+/// A signal that ends the proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signal {
+    name: &'static str,
+    exit_code: u8,
+}
+
+/// SIGINT and SIGTERM. They count from the moment that this is made.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Must be called inside a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be awaited.
+    pub(crate) fn new() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// The next one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Signal {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal { name: "SIGINT", exit_code: 130 },
+            _ = self.terminate.recv() => Signal { name: "SIGTERM", exit_code: 143 },
+        }
+        #[cfg(not(unix))]
+        {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            Signal {
+                name: "SIGINT",
+                exit_code: 130,
+            }
+        }
+    }
+}
+
+/// A log that loses lines says so, as soon as it can again.
+pub(crate) fn watch_lost_lines(log: &LogGuard) {
+    let lost = log.lost_lines();
+    tokio::spawn(async move {
+        let mut known = 0;
+        loop {
+            tokio::time::sleep(LOST_LINES_CHECK).await;
+            let now = lost.dropped_lines();
+            if now > known {
+                warn!(
+                    lines = now - known,
+                    "log lines were lost: their reader is too slow"
+                );
+                known = now;
+            }
+        }
+    });
+}
+
+/// Reports workers that do not come back; see [`workers`].
+pub(crate) fn watch_workers(workers: &Workers) {
+    let runtime = workers.runtime().handle().clone();
+    tokio::spawn(workers::watch(runtime));
+}

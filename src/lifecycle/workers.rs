@@ -1,0 +1,376 @@
+//! Which worker does not come back, and what it does.
+//!
+//! Each thread that runs connections has a slot, in which it notes which one it
+//! runs and how far that is, with a few relaxed stores. The main thread looks at
+//! all slots twice a second: one that still runs the same is held, be it by a
+//! plugin or by a mistake of ours.
+
+use std::cell::{Cell, OnceCell};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tracing::warn;
+
+use crate::plugin::watch as calls;
+
+/// How often the slots are looked at. A worker that two looks find at the same
+/// is held, and within a second another one has to look after the sockets.
+const LOOK_PERIOD: Duration = Duration::from_millis(400);
+/// A worker that has not come back for so long is reported. What a connection
+/// does at a stretch takes microseconds.
+const HELD_MAX: Duration = Duration::from_secs(2);
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It says what it wants.
+    Opening,
+    /// Its server is looked for, and `connection.decide` asked.
+    Routing,
+    /// Its status ping is answered.
+    Status,
+    /// It logs in; `login.decide`, `route.select` and `handshake.rewrite` are asked.
+    Login,
+    /// A backend is connected to.
+    Joining,
+    /// It is over, and reported.
+    Finish,
+}
+
+impl Phase {
+    const ALL: [Self; 6] = [
+        Phase::Opening,
+        Phase::Routing,
+        Phase::Status,
+        Phase::Login,
+        Phase::Joining,
+        Phase::Finish,
+    ];
+
+    /// The name in the log.
+    const fn name(self) -> &'static str {
+        match self {
+            Phase::Opening => "opening",
+            Phase::Routing => "routing",
+            Phase::Status => "status",
+            Phase::Login => "login",
+            Phase::Joining => "joining",
+            Phase::Finish => "finish",
+        }
+    }
+}
+
+/// What one thread does. Written by that thread alone.
+#[derive(Debug)]
+struct Slot {
+    /// Odd while a connection runs; another number each time.
+    turn: AtomicU64,
+    /// The client's address as one of IPv6, in two halves.
+    ip: [AtomicU64; 2],
+    port: AtomicU64,
+    phase: AtomicU64,
+    /// Where the thread notes calls of plugins.
+    calls: Mutex<Option<&'static calls::Slot>>,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            turn: AtomicU64::new(0),
+            ip: [const { AtomicU64::new(0) }; 2],
+            port: AtomicU64::new(0),
+            phase: AtomicU64::new(0),
+            calls: Mutex::new(None),
+        }
+    }
+
+    fn begin(&self, client: SocketAddr, phase: Phase) {
+        let ip = match client.ip() {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+            IpAddr::V6(ip) => ip,
+        };
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = ip.octets();
+        let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let low = u64::from_be_bytes([i, j, k, l, m, n, o, p]);
+        self.ip[0].store(high, Ordering::Relaxed);
+        self.ip[1].store(low, Ordering::Relaxed);
+        self.port.store(client.port().into(), Ordering::Relaxed);
+        self.phase.store(phase as u64, Ordering::Relaxed);
+        self.next_turn();
+    }
+
+    fn next_turn(&self) {
+        let turn = self.turn.load(Ordering::Relaxed).wrapping_add(1);
+        self.turn.store(turn, Ordering::Release);
+    }
+
+    fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
+    }
+
+    fn phase(&self) -> Phase {
+        let index = self.phase.load(Ordering::Relaxed);
+        let found = usize::try_from(index)
+            .ok()
+            .and_then(|at| Phase::ALL.get(at));
+        found.copied().unwrap_or(Phase::Opening)
+    }
+
+    fn client(&self) -> SocketAddr {
+        let [high, low] = [0, 1].map(|half: usize| self.ip[half].load(Ordering::Relaxed));
+        let bits = u128::from(high) << 64 | u128::from(low);
+        let port = u16::try_from(self.port.load(Ordering::Relaxed)).unwrap_or(0);
+        (IpAddr::from(Ipv6Addr::from(bits)).to_canonical(), port).into()
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Option<&'static calls::Slot>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The slots of threads that live.
+static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static LEASE: OnceCell<Lease> = const { OnceCell::new() };
+    /// Whether a connection runs on this thread, so that none begins within another.
+    static IS_BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A thread has a slot until it ends.
+struct Lease(Arc<Slot>);
+
+impl Lease {
+    fn take() -> Self {
+        let slot = Arc::new(Slot::new());
+        *slot.calls() = calls::slot();
+        slots().push(Arc::clone(&slot));
+        Self(slot)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        slots().retain(|slot| !Arc::ptr_eq(slot, &self.0));
+    }
+}
+
+fn slots() -> std::sync::MutexGuard<'static, Vec<Arc<Slot>>> {
+    SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that this thread runs a connection, until the result is dropped.
+struct Turn;
+
+impl Turn {
+    /// `None` while the thread ends, or within another turn.
+    fn begin(client: SocketAddr, phase: Phase) -> Option<Self> {
+        if IS_BUSY.replace(true) {
+            return None;
+        }
+        let noted = LEASE.try_with(|lease| lease.get_or_init(Lease::take).0.begin(client, phase));
+        if noted.is_err() {
+            IS_BUSY.set(false);
+            return None;
+        }
+        Some(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let _ = LEASE.try_with(|lease| lease.get().map(|lease| lease.0.next_turn()));
+        IS_BUSY.set(false);
+    }
+}
+
+/// Notes how far the connection is that runs on this thread.
+pub(crate) fn at(phase: Phase) {
+    let note = |lease: &Lease| lease.0.phase.store(phase as u64, Ordering::Relaxed);
+    let _ = LEASE.try_with(|lease| lease.get().map(note));
+}
+
+/// Does something for a connection, noted as this phase.
+pub(crate) fn during<T>(client: SocketAddr, phase: Phase, work: impl FnOnce() -> T) -> T {
+    let _turn = Turn::begin(client, phase);
+    work()
+}
+
+/// A connection of this client whose every step is noted.
+pub(crate) fn watched<F: Future>(client: SocketAddr, inner: Pin<Box<F>>) -> Watched<F> {
+    Watched {
+        client,
+        phase: Phase::Opening,
+        inner,
+    }
+}
+
+/// See [`watched`].
+#[derive(Debug)]
+pub(crate) struct Watched<F> {
+    client: SocketAddr,
+    phase: Phase,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _turn = Turn::begin(self.client, self.phase);
+        let polled = self.inner.as_mut().poll(cx);
+        if polled.is_pending()
+            && let Ok(Some(phase)) =
+                LEASE.try_with(|lease| lease.get().map(|lease| lease.0.phase()))
+        {
+            self.phase = phase;
+        }
+        polled
+    }
+}
+
+/// A turn that was seen before.
+struct Seen {
+    slot: Arc<Slot>,
+    turn: u64,
+    since: Instant,
+    told: Option<Told>,
+}
+
+/// What was reported.
+struct Told {
+    client: SocketAddr,
+    phase: &'static str,
+    plugin: Option<String>,
+}
+
+/// Reports workers of `runtime` that do not come back, once each, and when they
+/// have. Runs for ever.
+pub(super) async fn watch(runtime: Handle) {
+    let mut seen = Vec::new();
+    loop {
+        tokio::time::sleep(LOOK_PERIOD).await;
+        look(&mut seen, Instant::now(), &runtime);
+    }
+}
+
+fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
+    let held_ms = |since: Instant| {
+        let held = now.saturating_duration_since(since);
+        u64::try_from(held.as_millis()).unwrap_or(u64::MAX)
+    };
+    seen.retain(|seen| {
+        let goes_on = seen.slot.turn() == seen.turn;
+        if let (false, Some(told)) = (goes_on, &seen.told) {
+            warn!(
+                connection = %told.client,
+                phase = told.phase,
+                plugin = told.plugin,
+                held_ms = held_ms(seen.since),
+                "a worker is back"
+            );
+        }
+        goes_on
+    });
+    let mut is_held = false;
+    for slot in slots().iter() {
+        let turn = slot.turn();
+        if turn % 2 == 0 {
+            continue;
+        }
+        let Some(seen) = seen.iter_mut().find(|seen| Arc::ptr_eq(&seen.slot, slot)) else {
+            seen.push(Seen {
+                slot: Arc::clone(slot),
+                turn,
+                since: now,
+                told: None,
+            });
+            continue;
+        };
+        is_held = true;
+        if seen.told.is_none() && now.saturating_duration_since(seen.since) >= HELD_MAX {
+            seen.told = Some(tell(slot, held_ms(seen.since)));
+        }
+    }
+    if is_held {
+        // Another worker wakes up and looks after the sockets; see
+        // `plugin::watch`, which does the same for calls of plugins that it knows.
+        drop(runtime.spawn(std::future::ready(())));
+    }
+}
+
+fn tell(slot: &Slot, held_ms: u64) -> Told {
+    let (client, phase) = (slot.client(), slot.phase().name());
+    let call = slot.calls().and_then(calls::doing);
+    let (plugin, hook) = call.unzip();
+    warn!(
+        connection = %client,
+        phase,
+        plugin,
+        hook,
+        held_ms,
+        "a worker has not come back for {} s; the others go on",
+        HELD_MAX.as_secs()
+    );
+    Told {
+        client,
+        phase,
+        plugin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mine(seen: &[Seen], client: SocketAddr) -> Option<&Seen> {
+        seen.iter().find(|seen| seen.slot.client() == client)
+    }
+
+    /// A step that does not end is reported once, with its connection and phase;
+    /// the next step of the same thread is another one.
+    #[tokio::test]
+    async fn a_worker_that_does_not_come_back_is_reported_once() {
+        let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+        let (mut seen, runtime, start) = (Vec::new(), Handle::current(), Instant::now());
+        let step = Turn::begin(client, Phase::Opening).unwrap();
+        at(Phase::Login);
+        look(&mut seen, start, &runtime);
+        look(&mut seen, start + HELD_MAX / 2, &runtime);
+        assert!(mine(&seen, client).unwrap().told.is_none());
+        look(&mut seen, start + HELD_MAX, &runtime);
+        let told = mine(&seen, client).unwrap().told.as_ref().unwrap();
+        assert_eq!((told.client, told.phase), (client, "login"));
+        drop(step);
+        let _step = Turn::begin(client, Phase::Opening);
+        look(&mut seen, start + HELD_MAX, &runtime);
+        assert!(mine(&seen, client).unwrap().told.is_none());
+    }
+
+    /// How far a connection is survives its pauses.
+    #[tokio::test]
+    async fn the_phase_is_kept_between_steps() {
+        let client: SocketAddr = "[2001:db8::7]:4711".parse().unwrap();
+        let slot = || LEASE.with(|lease| Arc::clone(&lease.get().unwrap().0));
+        let story = async {
+            at(Phase::Joining);
+            tokio::task::yield_now().await;
+            assert_eq!(slot().phase(), Phase::Joining);
+            assert_eq!(slot().client(), client);
+        };
+        let mut story = watched(client, Box::pin(story));
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut story).poll(&mut cx).is_pending());
+        assert_eq!(slot().turn() % 2, 0);
+        during(client, Phase::Finish, || {
+            assert_eq!(slot().phase(), Phase::Finish)
+        });
+        story.await;
+        assert_eq!(slot().turn() % 2, 0);
+    }
+}
