@@ -4,14 +4,21 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::config::keys::HasKeys;
+use crate::config::cure::TYPOGRAPHIC_QUOTES;
+use crate::config::elsewhere;
+use crate::config::hints;
+use crate::config::keys::{HasKeys, Table};
 use crate::config::reader::{Walk, names_a_secret};
 use crate::config::report::Report;
+use crate::diagnostic::words::must_not_show;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 
 /// The most syntax errors told of one file: behind the first few the parser
 /// often guesses.
 const SYNTAX_ERRORS_MAX: usize = 10;
+
+/// The longest text that a help about syntax repeats, in bytes.
+const WORD_BYTES_REPEATED_MAX: usize = 60;
 
 /// Takes a file and reads it. `None` beside it means that it is no text or no
 /// TOML, which has then been reported.
@@ -69,6 +76,23 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
         }
         return Some(raw);
     }
+    if let Some(found) = elsewhere::format_of(sources.text(file)) {
+        let (format, table) = (found.format, &T::TABLE);
+        let name = format.name();
+        let message = format!("the file is {name}, and {} is TOML", table.title);
+        let help = elsewhere::way_to_toml(sources.text(file), format, table);
+        let place = Place {
+            file,
+            span: found.at,
+        };
+        report.push(
+            Diagnostic::new(Code::TomlSyntax, place, message)
+                .because(format!("this is {name}"))
+                .help(help),
+        );
+        hide_by_words(file, sources);
+        return None;
+    }
     // A value guessed after a syntax error could be read as a second mistake,
     // so the rest of the file is not judged before its syntax is right.
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
@@ -82,7 +106,7 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
         if last_line.replace(line) == Some(line) {
             continue;
         }
-        let diagnostic = syntax_error(error.message(), place, sources);
+        let diagnostic = syntax_error(error.message(), place, &T::TABLE, sources);
         report.push(diagnostic);
         // A list or a table that is not closed swallows the rest of the file.
         if error.message().starts_with(MISSING_COMMA) {
@@ -96,7 +120,7 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
 /// How the parser calls what it finds where a list or a table goes on.
 const MISSING_COMMA: &str = "missing comma between";
 
-fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
+fn syntax_error(message: &str, place: Place, table: &Table, sources: &Sources) -> Diagnostic {
     let (problem, expected) = match message.split_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
         None => (message, None),
@@ -113,7 +137,12 @@ fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
     let text = sources.text(place.file);
     let before = text.get(..place.span.start).unwrap_or(text);
     let is_line_start = before.trim_end_matches([' ', '\t']).ends_with('\n');
-    let help = if message.starts_with(MISSING_COMMA) && is_line_start {
+    let at = text.get(place.span.start..).unwrap_or_default();
+    let help = if let Some(help) = quotes(at, before, problem, table) {
+        Some(help)
+    } else if problem == "missing escaped value" {
+        Some(backslash(before, at, table))
+    } else if message.starts_with(MISSING_COMMA) && is_line_start {
         let (what, bracket) = if message.contains("array") {
             ("list", ']')
         } else {
@@ -122,14 +151,73 @@ fn syntax_error(message: &str, place: Place, sources: &Sources) -> Diagnostic {
         Some(format!("is the {what} above closed with `{bracket}`?"))
     } else if problem.starts_with("duplicate key") {
         Some("a key can be written once: join both values, or remove one".to_owned())
+    } else if problem.starts_with("invalid boolean") {
+        Some("a truth value is `true` or `false`, in small letters".to_owned())
     } else if problem.starts_with("invalid float") || problem.starts_with("invalid integer") {
         Some("a text needs quotes around it".to_owned())
-    } else if before.ends_with(": ") || before.ends_with(':') {
+    } else if problem == "unexpected key or value" && at.starts_with([',', ';']) {
+        Some("leave it out: a line of TOML ends without a sign".to_owned())
+    } else if before.ends_with(": ") || before.ends_with(':') || at.starts_with(':') {
         Some("TOML writes `key = value`".to_owned())
     } else {
         None
     };
     diagnostic.help_if(help)
+}
+
+/// What to do about a value that has typographic quotes, or none.
+fn quotes(at: &str, before: &str, problem: &str, table: &Table) -> Option<String> {
+    let is_text = problem == "string values must be quoted" || problem.contains("unquoted key");
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let near = at.chars().next().into_iter().chain(line.chars());
+    if is_text && near.into_iter().any(|c| TYPOGRAPHIC_QUOTES.contains(&c)) {
+        return Some(
+            "these are typographic quotes, as a word processor or a chat writes them: TOML takes \
+             the straight `\"` and `'`"
+                .to_owned(),
+        );
+    }
+    if problem != "string values must be quoted" || !may_repeat(line, table) {
+        return None;
+    }
+    let end = at.find([',', ']', '}', '#', '\n', '\r', '"', '\\']);
+    let word = at[..end.unwrap_or(at.len())].trim();
+    let is_word = !word.is_empty() && word.len() <= WORD_BYTES_REPEATED_MAX;
+    let is_plain = is_word && !word.contains(must_not_show);
+    is_plain.then(|| match word {
+        "True" | "TRUE" | "yes" | "Yes" | "on" | "On" => "a truth value is `true`".to_owned(),
+        "False" | "FALSE" | "no" | "No" | "off" | "Off" => "a truth value is `false`".to_owned(),
+        word => format!("write `\"{word}\"`"),
+    })
+}
+
+/// What to do about a backslash that begins no escape: mostly it is in a path.
+fn backslash(before: &str, at: &str, table: &Table) -> String {
+    let begin = before.rfind('"').map_or("", |quote| &before[quote + 1..]);
+    let end = at.find(['"', '\n']).unwrap_or(at.len());
+    let text = format!("{begin}{}", &at[..end]);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let is_plain = may_repeat(line, table)
+        && text.len() <= WORD_BYTES_REPEATED_MAX
+        && !text.contains(|c: char| must_not_show(c) || matches!(c, '\'' | '`'));
+    let example = if is_plain {
+        format!("write `'{text}'`")
+    } else {
+        "write it".to_owned()
+    };
+    format!(
+        "between `\"` a backslash begins an escape: {example} in single quotes, or `/` for each \
+         backslash of a path"
+    )
+}
+
+/// Whether the value on a line that begins like this may be repeated: its key is
+/// one of ours, and none that holds a secret.
+fn may_repeat(line: &str, table: &Table) -> bool {
+    line.split_once('=').is_some_and(|(key, _)| {
+        let key = key.trim();
+        !names_a_secret(key) && hints::exact(key, table).is_some()
+    })
 }
 
 /// Hides whatever follows the name of a secret on its line, and all lines of a
@@ -168,7 +256,8 @@ fn hide_by_words(file: FileId, sources: &mut Sources) {
 
 /// Where the value of a key begins that probably holds a secret.
 fn after_secret_name(line: &str) -> Option<usize> {
-    let mut signs = line.match_indices('=');
+    // Other formats part a key from its value by a colon.
+    let mut signs = line.match_indices(['=', ':']);
     let (sign, _) = signs.find(|(sign, _)| {
         let name = line[..*sign].trim_end().trim_end_matches(['"', '\'']);
         names_a_secret(name)

@@ -27,6 +27,12 @@ impl Home {
         self.path.len() == 1 && self.root.title == root.title
     }
 
+    /// Whether the key stands in a table inside the one named `table`.
+    fn is_below(&self, table: &str) -> bool {
+        let above = self.path.len().saturating_sub(2);
+        self.path[..above].contains(&table)
+    }
+
     /// Where the key belongs, told to somebody in a file that `root` describes.
     pub(super) fn advice(&self, root: &Table) -> String {
         let path = self.path.join(".");
@@ -38,6 +44,17 @@ impl Home {
             format!("`{path}` is a key of {}", self.root.title)
         }
     }
+}
+
+/// The place of a key of exactly this name that stands in a table inside the one
+/// named `table`: `max_players` of `motd` is `motd.online.max_players`, whatever
+/// else has that name.
+pub(super) fn below(name: &str, table: &str, root: &Table) -> Option<Home> {
+    let mut homes = homes();
+    homes.retain(|home| {
+        home.name() == name && home.root.title == root.title && home.is_below(table)
+    });
+    homes.into_iter().min_by_key(|home| home.path.len())
 }
 
 /// The place of a key of exactly this name.

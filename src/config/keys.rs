@@ -38,6 +38,8 @@ pub struct Key {
     pub scope: Scope,
     /// Whether the value must never be shown.
     pub secret: bool,
+    /// The number that means "no limit" or "never", where there is one.
+    pub off: Option<i64>,
 }
 
 impl Key {
@@ -50,6 +52,7 @@ impl Key {
         unit: None,
         scope: Scope::Every,
         secret: false,
+        off: None,
     };
 }
 

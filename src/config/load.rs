@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::config::document;
 use crate::config::files::{self, Unreadable, plain};
+use crate::config::folder;
 use crate::config::model::Config;
+use crate::config::paths;
 use crate::config::raw::RawProxy;
 use crate::config::report::Report;
 use crate::config::validate::{self, Context, Manifests, ProxyFile, ServerFile};
@@ -219,15 +221,43 @@ fn read_global(
             let file = sources.add(&path, "");
             let diagnostic = unreadable("the global file", &path, file, &problem);
             report.push(match problem {
-                Unreadable::Missing => diagnostic.help(
-                    "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
-                     server into the folder `servers` beside it; or name another file with \
-                     `--config`",
-                ),
+                Unreadable::Missing => diagnostic.help(no_global(&path)),
+                Unreadable::Folder if path.join(CONFIG_FILE).is_file() => diagnostic.help(format!(
+                    "name the file in it: `--config {}`",
+                    words::path(&path.join(CONFIG_FILE))
+                )),
                 _ => diagnostic,
             });
             None
         }
+    }
+}
+
+/// Files of other proxies, and of Infrarust v1, that may lie where ours is missing.
+const FOREIGN_CONFIG_FILES: [&str; 6] = [
+    "config.yaml",
+    "config.yml",
+    "infrarust.yaml",
+    "infrarust.yml",
+    "config.toml",
+    "velocity.toml",
+];
+
+/// How to come to a global file.
+fn no_global(path: &Path) -> String {
+    let write = "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
+                 server into the folder `servers` beside it; or name another file with `--config`";
+    let folder = folder_of(path);
+    let mut foreign = FOREIGN_CONFIG_FILES
+        .iter()
+        .map(|name| join(&folder, Path::new(name)));
+    match foreign.find(|file| file.is_file()) {
+        Some(found) => format!(
+            "{write}. `{}` lies there; its format and keys are those of another program or of \
+             Infrarust v1",
+            words::path(&found)
+        ),
+        None => write.to_owned(),
     }
 }
 
@@ -317,8 +347,8 @@ fn read_servers(
         .raw
         .as_ref()
         .is_some_and(|raw| raw.docker.is_written());
-    let paths = match server_paths(dir) {
-        Ok(paths) => paths,
+    let found = match folder::find(dir) {
+        Ok(found) => found,
         Err(error) => {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
             if is_missing && written.is_none() && options.servers_dir.is_none() {
@@ -338,18 +368,23 @@ fn read_servers(
                 "the folder `{}` of the server files {what}",
                 words::path(dir)
             );
-            report.push(
-                Diagnostic::new(Code::MissingFile, place, message)
-                    .help("relative paths begin at the folder of the file that holds them"),
-            );
+            let help = match proxy.raw.as_ref().and_then(|raw| raw.servers_dir.value()) {
+                Some(path) if written.is_some() => {
+                    let folder = folder_of(&global_path(options));
+                    paths::where_they_begin(&folder, &path.0, "of the file that holds them")
+                }
+                _ => "`--servers-dir` counts from the working directory".to_owned(),
+            };
+            report.push(Diagnostic::new(Code::MissingFile, place, message).help(help));
             return None;
         }
     };
-    if paths.is_empty() && !has_containers {
+    if found.servers.is_empty() && !has_containers {
         report.push(no_servers(place, dir));
     }
-    let mut servers = Vec::with_capacity(paths.len());
-    for path in paths {
+    found.report(dir, place, report);
+    let mut servers = Vec::with_capacity(found.servers.len());
+    for path in found.servers {
         let shown = tidy(&path);
         match files::read(&path, FILE_BYTES_MAX) {
             Ok(bytes) => {
@@ -368,34 +403,33 @@ fn read_servers(
 
 fn no_servers(place: Place, dir: &Path) -> Diagnostic {
     let message = format!("there is no server file in `{}`", words::path(dir));
-    Diagnostic::new(Code::NoServers, place, message).help(
-        "write a file such as `servers/lobby.toml` with \
-         `domains = [\"play.example.com\"]` and `addresses = [\"127.0.0.1:25566\"]`",
-    )
-}
-
-/// Every `*.toml` that is neither hidden nor an editor's own copy.
-fn server_paths(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let text = name.to_string_lossy();
-        let is_own = text.starts_with(['.', '#', '~']) || text.starts_with("._");
-        if text.ends_with(".toml") && !is_own {
-            paths.push(dir.join(&name));
-        }
+    let mut help = "write a file such as `servers/lobby.toml` with \
+                    `domains = [\"play.example.com\"]` and `addresses = [\"127.0.0.1:25566\"]`"
+        .to_owned();
+    let of_v1 = dir.with_file_name("proxies");
+    if of_v1.is_dir() {
+        help.push_str(&format!(
+            "; Infrarust v1 had them in YAML in `{}`",
+            words::path(&of_v1)
+        ));
     }
-    paths.sort();
-    Ok(paths)
+    Diagnostic::new(Code::NoServers, place, message).help(help)
 }
 
 fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Diagnostic {
-    let problem = match problem {
+    let text = match problem {
         Unreadable::Io(error) => plain(error),
         other => other.to_string(),
     };
-    let message = format!("{what} `{}` cannot be read: {problem}", words::path(path));
-    Diagnostic::new(Code::MissingFile, Place::whole(file), message)
+    let message = format!("{what} `{}` cannot be read: {text}", words::path(path));
+    let diagnostic = Diagnostic::new(Code::MissingFile, Place::whole(file), message);
+    match problem {
+        Unreadable::Folder => diagnostic.help(
+            "container engines make a folder where the file to mount is missing on the host: \
+             remove the folder, write the file, and mount it again",
+        ),
+        _ => diagnostic,
+    }
 }
 
 /// The folder that a file lies in.

@@ -6,19 +6,24 @@
 //! from the same table of keys ([`mod@reference`], [`schema`]).
 
 pub mod containers;
+mod cure;
 mod document;
+mod elsewhere;
 pub mod entry;
 mod files;
+mod folder;
 mod hints;
 pub mod keys;
 pub mod load;
 pub mod model;
+mod paths;
 pub mod plugin_file;
 pub mod raw;
 pub mod reader;
 pub mod reference;
 pub mod reload;
 pub mod report;
+mod retype;
 pub mod schema;
 pub mod types;
 pub mod validate;

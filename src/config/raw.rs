@@ -28,7 +28,7 @@ keys! {
         /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it.
         control_socket: FilePath = r#""infrarust.sock""#;
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
-        max_connections: Count = "0" [unit: Some("connections")];
+        max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
         connect_timeout: Time = r#""5s""#;
         /// How long a client may take until its login start or last status packet has arrived, as one deadline.
@@ -60,7 +60,7 @@ keys! {
         /// How backends learn who a player is, where the server file says nothing.
         forwarding: RawForwarding;
         /// Packets to the client of at least this many bytes are compressed; -1 is never. For the modes in which the proxy speaks the protocol.
-        compression_threshold: Threshold = "256" [unit: Some("bytes"), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        compression_threshold: Threshold = "256" [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
         /// The plugins, each in a table with its id as the name.
@@ -115,11 +115,11 @@ keys! {
         /// Whether there is a limit.
         enabled: bool = "true";
         /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 is no limit.
-        max_connections: Count = "20" [unit: Some("logins")];
+        max_connections: Count = "20" [unit: Some("logins"), off: Some(0)];
         /// The time in which a used up number of logins is full again.
         window: Time = r#""10s""#;
         /// Status pings of one address, counted as logins are; 0 is no limit.
-        status_max: Count = "100" [unit: Some("pings")];
+        status_max: Count = "100" [unit: Some("pings"), off: Some(0)];
         /// The time in which a used up number of status pings is full again.
         status_window: Time = r#""10s""#;
         /// Whether loopback addresses are limited too.
@@ -252,7 +252,7 @@ keys! {
         /// What holds a player who has no backend, in order.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];
         /// As the global key, for this server.
-        compression_threshold: Threshold [unit: Some("bytes"), scope: Scope::Needs(Capability::ClientCompression)];
+        compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Needs(Capability::ClientCompression)];
         /// How the backend learns who the player is; `forwarding.mode` where it is not written. `velocity` needs `client_only` or `offline`.
         forwarding_mode: ForwardingWord;
         /// The secret of this server's `forwarding_mode`; the global one where it is not written.
@@ -264,7 +264,7 @@ keys! {
         /// Whether a tail that the client puts behind the host with `\0`, as Geyser does for Floodgate, is sent to the backend; markers of mod loaders and the tails of TCPShield (`///`) and Infinity Filter (`\\\\`) always are. A backend that trusts such tails must not be reached with `keep`.
         host_tail: HostTailWord = r#""drop""#;
         /// The most players at a time; 0 is no limit.
-        max_players: Count = "0" [unit: Some("players")];
+        max_players: Count = "0" [unit: Some("players"), off: Some(0)];
         /// What a player reads when `max_players` is reached: text, or a JSON text component.
         full_message: String = r#""The server is full.""#;
         /// What a player reads when no backend can be reached: text, or a JSON text component.

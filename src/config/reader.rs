@@ -9,18 +9,20 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::config::elsewhere;
 use crate::config::entry::{Entry, Given};
 use crate::config::hints;
 use crate::config::keys::{HasKeys, Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
+use crate::config::retype::Written;
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
 
 /// Tables with at most this many keys have them listed when a key is strange.
 const KEYS_LISTED_MAX: usize = 6;
 
-/// The longest text that a suggestion repeats.
-const TEXT_CHARS_REPEATED_MAX: usize = 60;
+/// The longest value that a help repeats for another key, in bytes.
+const VALUE_BYTES_REPEATED_MAX: usize = 60;
 
 /// How deep values are searched for secrets. The TOML parser itself stops at
 /// 80 levels; this bound does not rely on it.
@@ -56,6 +58,8 @@ pub(super) struct Walk<'r> {
     in_list: bool,
     /// The keys of the document.
     root: &'static Table,
+    /// The keys of the table that is being read.
+    table: &'static Table,
     /// Keys of the document's own table that stand in another by mistake.
     misplaced: Vec<(&'static str, Place)>,
     /// Whether these are labels: each has its whole path as its name, and its
@@ -73,6 +77,7 @@ impl<'r> Walk<'r> {
             key: String::new(),
             in_list: false,
             root,
+            table: root,
             misplaced: Vec::new(),
             is_labels: false,
         }
@@ -123,6 +128,7 @@ impl<'r> Walk<'r> {
     fn table<T: HasKeys>(&mut self, table: &DeTable<'_>) -> T {
         let mut filled = T::default();
         let mut meant = Vec::new();
+        let outer = std::mem::replace(&mut self.table, &T::TABLE);
         for (key, value) in table {
             let found = Found {
                 key: key.span().into(),
@@ -133,6 +139,7 @@ impl<'r> Walk<'r> {
                 self.strange_key(found, table, &T::TABLE, &mut meant);
             }
         }
+        self.table = outer;
         for (name, place) in meant {
             filled.spoil(name, place);
         }
@@ -208,69 +215,37 @@ impl<'r> Walk<'r> {
             DeValue::Table(_) => "a table",
         };
         let message = format!("{} takes {}, not {got}", self.subject(), shape.words());
-        let help = self.retype(value.get_ref(), shape);
+        let help = self.written().retype(value.get_ref(), shape);
         let place = self.place(value.span());
         self.push(Diagnostic::new(Code::WrongType, place, message).help_if(help));
     }
 
-    /// How the same value would be written in the right type.
-    fn retype(&self, value: &DeValue<'_>, shape: &Shape) -> Option<String> {
-        if self.in_list {
-            let scalar = !matches!(
-                value,
-                DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_)
-            );
-            return (scalar && matches!(shape, Shape::Text { .. }))
-                .then(|| "put the entry in quotes".to_owned());
+    /// The key whose value is being read, for a help about it.
+    fn written(&self) -> Written<'_> {
+        let name = match self.is_labels {
+            true => self.key.rsplit('.').next().unwrap_or(&self.key),
+            false => &self.key,
+        };
+        Written {
+            key: &self.key,
+            meaning: self.table.keys.iter().find(|key| key.name == name),
+            in_list: self.in_list,
         }
-        let key = &self.key;
-        match (value, shape) {
-            (_, Shape::OneOf(shapes)) => shapes.iter().find_map(|shape| self.retype(value, shape)),
-            (DeValue::String(text), Shape::Bool) if matches!(text.as_ref(), "true" | "false") => {
-                Some(format!("leave out the quotes: `{key} = {text}`"))
-            }
-            (DeValue::String(text), Shape::Whole { .. }) => {
-                let number: i64 = text.trim().parse().ok()?;
-                Some(format!("leave out the quotes: `{key} = {number}`"))
-            }
-            (
-                DeValue::String(text),
-                Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
-            ) => {
-                let is_plain = text.chars().count() <= TEXT_CHARS_REPEATED_MAX
-                    && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\'));
-                let text = if is_plain { text.as_ref() } else { "…" };
-                Some(format!("put it in brackets: `{key} = [\"{text}\"]`"))
-            }
-            (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
-                "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
-                 `plugins = [\"motd\"]` above the first `[…]`"
-                    .to_owned(),
-            ),
-            (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
-                Some(format!(
-                    "write the address, too: `{key} = \"0.0.0.0:{port}\"`"
-                ))
-            }
-            (DeValue::Integer(number), Shape::Text { what, .. }) if what.contains("duration") => {
-                Some(format!(
-                    "write the unit: `{key} = \"{number}s\"`, or `ms`, `m`, `h`"
-                ))
-            }
-            (
-                DeValue::Integer(_)
-                | DeValue::Float(_)
-                | DeValue::Boolean(_)
-                | DeValue::Datetime(_),
-                Shape::Text { .. },
-            ) => Some("put the value in quotes".to_owned()),
-            (_, Shape::Map(_)) => Some(format!("write a table for each: `[{key}.<id>]`")),
-            (_, Shape::Table(table)) => {
-                let first = table.keys.first()?.name;
-                Some(format!("write a table: `{key} = {{ {first} = … }}`"))
-            }
-            _ => None,
-        }
+    }
+
+    /// How the limit is switched off whose value is being read.
+    pub(super) fn no_limit(&self) -> Option<String> {
+        self.written().off()
+    }
+
+    /// The key whose value is being read, as it is written.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Whether an entry of a list is being read.
+    pub(super) fn is_in_list(&self) -> bool {
+        self.in_list
     }
 
     /// Reports a value that has the right type and cannot be used.
@@ -356,6 +331,14 @@ impl<'r> Walk<'r> {
             ))
         } else if name == "servers" && matches!(found.value.get_ref(), DeValue::Table(_)) {
             Some("each server has a file of its own, such as `servers/lobby.toml`".to_owned())
+        } else if let Some(home) = self.below(name, table) {
+            Some(home.advice(self.root))
+        } else if let (Some(successor), true) = (
+            elsewhere::successor(name, table),
+            own.is_none() && hints::exact(name, self.root).is_none(),
+        ) {
+            meant.push((successor.path, place));
+            Some(successor.advice(repeated(found.value)))
         } else if let Some(home) = hints::exact(name, self.root).filter(is_home) {
             if home.is_top_of(self.root) {
                 self.misplaced.push((home.name(), place));
@@ -379,6 +362,15 @@ impl<'r> Walk<'r> {
             None
         };
         self.push(diagnostic.help_if(help));
+    }
+
+    /// The place of a key in a table inside this one, if this is not the document.
+    fn below(&self, name: &str, table: &Table) -> Option<hints::Home> {
+        if table.title == self.root.title {
+            return None;
+        }
+        let this = self.key.rsplit('.').next().unwrap_or(&self.key);
+        hints::below(name, this, self.root)
     }
 
     /// Where a key belongs that may be a setting of what the table is about,
@@ -430,6 +422,22 @@ impl<'r> Walk<'r> {
             }
             DeValue::Boolean(_) | DeValue::Datetime(_) => {}
         }
+    }
+}
+
+/// A value that a help may repeat: a short host name, a number, or a truth value.
+fn repeated<'v>(value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
+    match value.get_ref() {
+        DeValue::String(text) => {
+            let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let is_short = (1..=VALUE_BYTES_REPEATED_MAX).contains(&text.len());
+            let is_name = text.chars().all(is_in_name) && crate::route::normalize(text).is_ok();
+            (is_short && is_name).then_some(text.as_ref())
+        }
+        DeValue::Integer(number) => Some(number.as_str()),
+        DeValue::Boolean(true) => Some("true"),
+        DeValue::Boolean(false) => Some("false"),
+        _ => None,
     }
 }
 

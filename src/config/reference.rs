@@ -14,8 +14,15 @@ pub fn to_markdown() -> String {
         "# All keys\n\n\
          <!-- Made from the table of keys in src/config/raw.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
          Files are TOML. An unknown key is an error; relative paths begin at the folder of the file\n\
-         that holds them; durations are texts with units, such as `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`.\n\
-         `infrarust check` tells every mistake of every file at once.\n",
+         that holds them, not at the working directory; durations are texts with units, such as\n\
+         `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`. `infrarust check` shows every mistake of every file at once.\n\n\
+         Server files are the `*.toml` in the folder of the server files itself: folders in it are not\n\
+         read, nor are names that begin with `.`, `#` or `~`. The name of a file without `.toml` is the\n\
+         id of the server where the file has no `name`. Copies that programs make of a file are left\n\
+         out with a warning (`unread-file`) that names the copy and its original: names that contain\n\
+         `.sync-conflict-` (Syncthing), `conflicted copy` (Nextcloud, Dropbox), ` (copy` or ` - copy`\n\
+         (desktops), in any case. A copy with another name claims the domains of its original a second\n\
+         time, and is refused with both names (`duplicate-domain`).\n",
     );
     for (kind, title) in [
         (FileKind::Global, "The global file `infrarust.toml`"),
@@ -99,7 +106,7 @@ fn keys(table: &Table) -> String {
         );
     }
     if !table.unsupported.is_empty() {
-        text.push_str("\nRead over with a warning, since Infrarust v2 has them: ");
+        text.push_str("\nIgnored with a warning (known from Infrarust v2): ");
         let names: Vec<_> = table
             .unsupported
             .iter()

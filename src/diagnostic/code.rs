@@ -95,6 +95,10 @@ codes! {
     PluginLimited = "plugin-limited", Warning;
     /// A library lies in the folder of the plugins, and no table loads it.
     PluginUnused = "plugin-unused", Warning;
+    /// A file lies beside the server files, looks like one, and is not read.
+    UnreadFile = "unread-file", Warning;
+    /// A text for players has colour codes of another program.
+    ColourCode = "colour-code", Warning;
     /// There is no server file.
     NoServers = "no-servers", Warning;
     /// A backend is told a name and a UUID that nobody has proved.

@@ -420,6 +420,41 @@ pub fn page(code: Code) -> Page {
             ],
             right: &[(LOBBY, SOUND)],
         },
+        Code::UnreadFile => Page {
+            what: "Server files are the `*.toml` that lie in the folder itself. A name that ends \
+                   otherwise (`.yml`, `.yaml`, `.json`, `.toml.txt`) and a folder with such files \
+                   in it are left out. So are the copies that programs make of a file with which \
+                   something else has happened: names with `.sync-conflict-` (Syncthing), \
+                   `conflicted copy` (Nextcloud, Dropbox) or ` (copy` (desktops).",
+            why: "The servers in such a file do not exist for the proxy; and a copy that counted \
+                  would claim the domains of its original a second time, so that neither could \
+                  be taken over.",
+            wrong: &[
+                (LOBBY, SOUND),
+                ("servers/pvp.yml", "domains: [pvp.example.com]\n"),
+            ],
+            right: &[
+                (LOBBY, SOUND),
+                (
+                    PVP,
+                    "domains = [\"pvp.example.com\"]\naddresses = [\"10.0.0.6:25565\"]\n",
+                ),
+            ],
+        },
+        Code::ColourCode => Page {
+            what: "The game knows colours and styles by the sign `§` and a letter. `&` and a \
+                   letter is a way in which many plugins let people type them; nothing translates \
+                   it here.",
+            why: "Players would read the codes themselves: `&aWelcome`.",
+            wrong: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nmotd.online.text = \"&aWelcome\"\n",
+            )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nmotd.online.text = \"§aWelcome\"\n",
+            )],
+        },
         Code::NoServers => Page {
             what: "The folder of the server files holds no file whose name ends in `.toml`. Hidden \
                    files and editors' own copies do not count.",

@@ -79,13 +79,15 @@ pub fn normalize(text: &str) -> Result<String, BadHost> {
     Ok(ascii.into_owned())
 }
 
-/// Letters, digits, `-`, `_`, `.`, wildcards, and everything outside ASCII that
-/// is no control character and no white space.
+/// Letters, digits, `-`, `_`, `.`, wildcards, and everything outside ASCII but
+/// control characters, white space and quotation marks.
 fn may_be_in_host(c: char) -> bool {
     if c.is_ascii() {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*' | '?')
     } else {
-        !c.is_control() && !c.is_whitespace()
+        // Quotation marks of word processors around a name are a slip, not a name.
+        let is_quote = matches!(c, '\u{2018}'..='\u{201F}' | '\u{AB}' | '\u{BB}');
+        !c.is_control() && !c.is_whitespace() && !is_quote
     }
 }
 
@@ -120,6 +122,7 @@ mod tests {
         assert_eq!(normalize("a:25565"), Err(BadHost::BadCharacter(':')));
         assert_eq!(normalize("http://a"), Err(BadHost::BadCharacter(':')));
         assert_eq!(normalize("a\0b"), Err(BadHost::BadCharacter('\0')));
+        assert_eq!(normalize("“a”"), Err(BadHost::BadCharacter('“')));
         assert!(matches!(
             normalize(&"a".repeat(64)),
             Err(BadHost::LongLabel(_))

@@ -1,11 +1,12 @@
 //! Addresses and networks.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::config::cure;
 use crate::config::entry::{Entry, Item, List};
 use crate::config::keys::{HasKeys, Shape, keys};
 use crate::config::reader::{FromToml, Walk};
@@ -23,19 +24,19 @@ impl FromToml for Cidr {
 
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
         let text = walk.text(value, &Self::SHAPE)?;
-        let net = text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-        match net {
-            Ok(net) => Some(Self(net)),
-            Err(_) => {
+        match network(text) {
+            Some(net) => Some(Self(net)),
+            None => {
                 let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
-                let help = match address.parse::<std::net::IpAddr>() {
-                    Ok(ip) => {
+                let help = match (address.parse::<IpAddr>(), networks(text)) {
+                    (Ok(ip), _) if prefix.bytes().all(|b| b.is_ascii_digit()) => {
                         let bits = if ip.is_ipv4() { 32 } else { 128 };
                         format!("{} is not a number of bits from 0 to {bits}", Quoted(prefix))
                     }
-                    Err(_) => "write an address or a network, such as `\"192.0.2.7\"` or `\"10.0.0.0/8\"`; names are not looked up".to_owned(),
+                    (_, Some(meant)) => {
+                        cure::write(&meant, walk.key(), walk.is_in_list()).unwrap_or_default()
+                    }
+                    (_, None) => "write an address or a network, such as `\"192.0.2.7\"` or `\"10.0.0.0/8\"`; names are not looked up".to_owned(),
                 };
                 let message = format!("{} is not a network", Quoted(text));
                 walk.bad_value(value, message, Some(help));
@@ -43,6 +44,27 @@ impl FromToml for Cidr {
             }
         }
     }
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    let net = text.parse::<IpNet>();
+    net.or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .ok()
+}
+
+/// The networks that a text was meant for: several, or an address with a port.
+fn networks(text: &str) -> Option<Vec<String>> {
+    let meant = cure::pieces(text)?.into_iter().map(|piece| {
+        if network(piece).is_some() {
+            return Some(piece.to_owned());
+        }
+        let bare = cure::bare(piece);
+        let ip = bare
+            .parse::<SocketAddr>()
+            .map_or_else(|_| bare.parse(), |address| Ok(address.ip()));
+        ip.ok().map(|ip: IpAddr| ip.to_string())
+    });
+    meant.collect()
 }
 
 /// Where to listen: one `ip:port`, or a list.
@@ -61,14 +83,22 @@ impl FromToml for SocketAddr {
             return Some(address);
         }
         let bare = text.trim_start_matches('[').trim_end_matches(']');
-        let help = if let Ok(ip) = bare.parse::<std::net::IpAddr>() {
+        let help = if let Ok(ip) = bare.parse::<IpAddr>() {
             format!("add the port: `\"{}\"`", SocketAddr::new(ip, 25565))
         } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            format!("add the address: `\"0.0.0.0:{text}\"` listens on all")
+            match text.parse::<u16>() {
+                Ok(_) => format!("add the address: `\"0.0.0.0:{text}\"` listens on all"),
+                Err(_) => "a port is from 0 to 65535: `\"0.0.0.0:25565\"`".to_owned(),
+            }
         } else if let Some(address) = without_brackets(text) {
             format!("an IPv6 address needs brackets: `\"{address}\"`")
-        } else if text.starts_with(':') && text.matches(':').count() == 1 {
+        } else if text
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok())
+        {
             format!("add the address: `\"0.0.0.0{text}\"` listens on all")
+        } else if let Some(meant) = listen_addresses(text) {
+            cure::write(&meant, walk.key(), walk.is_in_list()).unwrap_or_default()
         } else {
             "write an IP address and a port from 0 to 65535, such as `\"0.0.0.0:25565\"` or `\"[::]:25565\"`; names are not looked up here".to_owned()
         };
@@ -76,6 +106,30 @@ impl FromToml for SocketAddr {
         walk.bad_value(value, message, Some(help));
         None
     }
+}
+
+/// The addresses that a text was meant for: several, or one with a scheme, with
+/// `*` for all, or with the name of this machine.
+fn listen_addresses(text: &str) -> Option<Vec<String>> {
+    let meant = cure::pieces(text)?.into_iter().map(|piece| {
+        let bare = cure::bare(piece);
+        if bare.parse::<SocketAddr>().is_ok() {
+            return Some(bare.to_owned());
+        }
+        let (host, port) = bare.rsplit_once(':').unwrap_or((bare, ""));
+        let port = if port.is_empty() {
+            25565
+        } else {
+            port.parse().ok()?
+        };
+        let ip = match host {
+            "" | "*" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            host => host.parse().ok()?,
+        };
+        Some(SocketAddr::new(ip.into(), port).to_string())
+    });
+    meant.collect()
 }
 
 /// An IPv6 address and a port, written without the brackets that part them.

@@ -31,7 +31,9 @@ impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
                     "{} must be from {MIN} to {MAX}, not {integer}",
                     walk.subject()
                 );
-                walk.bad_value(value, message, None);
+                let help = whole(integer).filter(|number| *number < MIN);
+                let help = help.and_then(|_| walk.no_limit());
+                walk.bad_value(value, message, help);
                 None
             }
         }
@@ -72,6 +74,13 @@ impl FromToml for FilePath {
             "cannot hold a zero byte"
         } else if text.len() > PATH_BYTES_MAX {
             "is too long for a path"
+        } else if text.contains(char::is_control) {
+            // `"C:\new"` has a line feed in it.
+            let message = format!("{} cannot hold a control character", walk.subject());
+            let help = "between `\"` a backslash begins an escape: write the path in single \
+                        quotes, or `/` for each backslash";
+            walk.bad_value(value, message, Some(help.to_owned()));
+            return None;
         } else {
             return Some(Self(PathBuf::from(text)));
         };

@@ -7,6 +7,7 @@ use crate::config::entry::{Entry, Item};
 use crate::config::keys::{HasKeys, Shape, choices, keys};
 use crate::config::model::ProxyVersion;
 use crate::config::reader::{FromToml, Walk};
+use crate::config::retype;
 use crate::diagnostic::words::Quoted;
 
 /// What becomes of the host in the handshake, as written.
@@ -115,12 +116,18 @@ impl FromToml for SendProxy {
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(on) => Some(Self(on.then_some(ProxyVersion::V2))),
-            DeValue::String(text) if !matches!(text.as_ref(), "true" | "false") => Some(Self(
-                Some(match ProxyVersionWord::from_toml(value, walk)? {
+            DeValue::String(text) if retype::truth(text, "").is_none() => Some(Self(Some(
+                match ProxyVersionWord::from_toml(value, walk)? {
                     ProxyVersionWord::V1 => ProxyVersion::V1,
                     ProxyVersionWord::V2 => ProxyVersion::V2,
-                }),
-            )),
+                },
+            ))),
+            DeValue::Integer(number) if matches!(number.as_str(), "1" | "2") => {
+                let message = format!("{} cannot be `{number}`", walk.subject());
+                let help = format!("write the version as `\"v{number}\"`");
+                walk.bad_value(value, message, Some(help));
+                None
+            }
             _ => {
                 walk.wrong_type(value, &Self::SHAPE);
                 None

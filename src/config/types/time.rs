@@ -29,6 +29,27 @@ pub struct TimeOrOff(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
+/// A duration that every key takes.
+pub(in crate::config) const DURATION_EXAMPLE: &str = "5s";
+
+/// Words with which other programs switch a time limit off.
+const OFF_WORDS: [&str; 5] = ["off", "never", "none", "unlimited", "infinite"];
+
+/// Whether a text is a duration that every key takes, but for those of whole
+/// seconds.
+pub(in crate::config) fn is_duration(text: &str) -> bool {
+    humantime::parse_duration(text).is_ok_and(|time| !time.is_zero() && time <= TIME_MAX)
+}
+
+/// Whether a text is a duration that keys of whole seconds take.
+pub(in crate::config) fn is_whole_seconds(text: &str) -> bool {
+    humantime::parse_duration(text).is_ok_and(is_whole)
+}
+
+fn is_whole(time: Duration) -> bool {
+    time.subsec_nanos() == 0 && (1..=KEEPALIVE_SECONDS_MAX).contains(&time.as_secs())
+}
+
 /// The forms of a duration that `humantime` reads, roughly; for editors.
 const DURATION_PATTERN: &str = r"^\s*(\d+(\.\d+)?\s*[a-zA-Zµ]+\s*)+$";
 
@@ -43,8 +64,17 @@ fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) ->
         }
         Err(_) => {
             let message = format!("{} is not a duration", Quoted(text));
-            let help = if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit()) {
-                format!("add the unit: `\"{text}s\"`, or `ms`, `m`, `h`")
+            let with_unit = format!("{text}s");
+            let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+            let help = if is_number && is_duration(&with_unit) {
+                format!("add the unit: `\"{with_unit}\"`, or `ms`, `m`, `h`")
+            } else if OFF_WORDS.contains(&text.to_lowercase().as_str()) {
+                let may_be_off = matches!(shape, Shape::Text { what, .. } if what.contains("0s"));
+                if may_be_off {
+                    "write `\"0s\"`".to_owned()
+                } else {
+                    format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key")
+                }
             } else {
                 "write a number with a unit, such as `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`"
                     .to_owned()
@@ -65,7 +95,8 @@ impl FromToml for Time {
         let duration = duration(value, walk, &Self::SHAPE)?;
         if duration.is_zero() {
             let message = format!("{} must be longer than zero", walk.subject());
-            let help = "write a duration such as `\"5s\"`, or remove the key".to_owned();
+            let help =
+                format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key");
             walk.bad_value(value, message, Some(help));
             return None;
         }
@@ -92,8 +123,7 @@ impl FromToml for Seconds {
 
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
         let duration = duration(value, walk, &Self::SHAPE)?;
-        let is_whole = duration.subsec_nanos() == 0;
-        if !is_whole || !(1..=KEEPALIVE_SECONDS_MAX).contains(&duration.as_secs()) {
+        if !is_whole(duration) {
             let message = format!(
                 "{} must be whole seconds, from `1s` to `{KEEPALIVE_SECONDS_MAX}s`",
                 walk.subject()

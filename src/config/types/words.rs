@@ -35,6 +35,11 @@ impl FromToml for Mode {
             let message = "the mode `full` does not exist".to_owned();
             let help = "use `client_only` if the proxy shall authenticate the players, or `server_only` if the backend does".to_owned();
             walk.bad_value(value, message, Some(help));
+        } else if text == "zerocopy_passthrough" {
+            // The name that Infrarust v1 has for it.
+            let message = format!("{} cannot be `{text}`", walk.subject());
+            let help = format!("here it is `\"{}\"`", Mode::ZeroCopy.name());
+            walk.bad_value(value, message, Some(help));
         } else {
             walk.unknown_choice(value, text, &Self::SHAPE);
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Context;
+use crate::config::cure;
 use crate::config::entry::{Entry, Item};
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::config::raw::RawServer;
@@ -14,24 +15,17 @@ use crate::route;
 /// The port of an address that has none: the game's own.
 const PORT_DEFAULT: u16 = 25565;
 
-/// Why a text is no address, and what to write instead.
+/// Why a text is not an address.
 #[derive(Debug, PartialEq, Eq)]
 struct Problem {
     reason: String,
-    help: Option<String>,
 }
 
 impl Problem {
     fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
-            help: None,
         }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
     }
 }
 
@@ -61,13 +55,20 @@ pub(super) fn addresses(
     for item in &list.value.items {
         match parse(&item.value.0) {
             Ok(address) => sound.push(address),
-            Err(problem) => context.push(bad_address(item, problem)),
+            Err(problem) => {
+                let help = if context.is_label(file) {
+                    cure(&item.value.0, 2).filter(|help| !help.contains("each"))
+                } else {
+                    cure(&item.value.0, list.value.items.len())
+                };
+                context.push(bad_address(item, problem, help));
+            }
         }
     }
     (sound.len() == list.value.items.len() && !list.value.is_broken).then_some(sound)
 }
 
-fn bad_address(item: &Item<AddressText>, problem: Problem) -> Diagnostic {
+fn bad_address(item: &Item<AddressText>, problem: Problem, help: Option<String>) -> Diagnostic {
     let text = &item.value.0;
     let message = if text.trim().is_empty() {
         "an empty text cannot be a backend address".to_owned()
@@ -76,7 +77,50 @@ fn bad_address(item: &Item<AddressText>, problem: Problem) -> Diagnostic {
     };
     Diagnostic::new(Code::BadAddress, item.place, message)
         .because(problem.reason)
-        .help_if(problem.help)
+        .help_if(help)
+}
+
+/// What was probably meant, as a help that proposes only what is read; `entries`
+/// is how many the list has.
+fn cure(text: &str, entries: usize) -> Option<String> {
+    let pieces = cure::pieces(text)?;
+    // `host port`, as some programs print an address.
+    let meant = match &pieces[..] {
+        [host, port] if port.parse::<u16>().is_ok() => {
+            vec![meant(&format!("{}:{port}", cure::bare(host)))?]
+        }
+        pieces => pieces
+            .iter()
+            .map(|piece| meant(piece))
+            .collect::<Option<_>>()?,
+    };
+    cure::write(&meant, "addresses", entries > 1)
+}
+
+/// The address that one text without separators was meant for.
+fn meant(text: &str) -> Option<String> {
+    let bare = cure::bare(text);
+    let is_right = |text: &String| parse(text).is_ok();
+    if is_right(&bare.to_owned()) {
+        return Some(bare.to_owned());
+    }
+    let (host, port) = bare.rsplit_once(':').unwrap_or((bare, ""));
+    let inside = host.trim_matches(['[', ']']);
+    let whole = bare.trim_matches(['[', ']']);
+    let port_or_default = if port.is_empty() { "25565" } else { port };
+    let forms = [
+        whole
+            .parse::<Ipv6Addr>()
+            .ok()
+            .map(|ip| format!("[{ip}]:{PORT_DEFAULT}")),
+        inside
+            .parse::<Ipv6Addr>()
+            .ok()
+            .map(|ip| format!("[{ip}]:{port}")),
+        host.is_empty().then(|| format!("127.0.0.1:{port}")),
+        Some(format!("{inside}:{port_or_default}")),
+    ];
+    forms.into_iter().flatten().find(is_right)
 }
 
 /// Reads `host`, `host:port` or `[v6]:port`, and nothing that has to be guessed.
@@ -87,10 +131,11 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
     if text.trim() != text {
         return Err(Problem::new("it has white space around it"));
     }
-    if let Some((_, rest)) = text.split_once("://") {
-        let host = rest.split('/').next().unwrap_or(rest);
-        return Err(Problem::new("a scheme does not belong to an address")
-            .help(format!("write {}", Quoted(&format!("\"{host}\"")))));
+    if text.contains("://") {
+        return Err(Problem::new("a scheme does not belong to an address"));
+    }
+    if text.contains([',', ';', '|']) || text.contains(char::is_whitespace) {
+        return Err(Problem::new("one entry is one address"));
     }
     if let Some(rest) = text.strip_prefix('[') {
         let Some((ip, after)) = rest.split_once(']') else {
@@ -108,15 +153,9 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
         return Ok(BackendAddress { host, port });
     }
     if text.matches(':').count() > 1 {
-        let problem = Problem::new("an IPv6 address needs brackets, so that its end is clear");
-        let split = text
-            .rsplit_once(':')
-            .and_then(|(ip, port)| Some((ip.parse::<Ipv6Addr>().ok()?, port.parse::<u16>().ok()?)));
-        return Err(match (text.parse::<Ipv6Addr>(), split) {
-            (Ok(ip), _) => problem.help(format!("write `\"[{ip}]:{PORT_DEFAULT}\"`")),
-            (Err(_), Some((ip, port))) => problem.help(format!("write `\"[{ip}]:{port}\"`")),
-            (Err(_), None) => problem.help("write `\"[address]:port\"`"),
-        });
+        return Err(Problem::new(
+            "an IPv6 address needs brackets, so that its end is clear",
+        ));
     }
     let (name, port) = match text.split_once(':') {
         Some((name, digits)) => (name, port(digits)?),
@@ -150,9 +189,13 @@ fn host(name: &str) -> Result<BackendHost, Problem> {
     if name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(Problem::new("it looks like an IPv4 address and is none"));
     }
-    if let Some((host, _)) = name.split_once('/') {
-        return Err(Problem::new("a path does not belong to an address")
-            .help(format!("write {}", Quoted(&format!("\"{host}\"")))));
+    if name.starts_with('/') {
+        return Err(Problem::new(
+            "a name does not begin with `/`, though container engines print it so",
+        ));
+    }
+    if name.contains('/') {
+        return Err(Problem::new("a path does not belong to an address"));
     }
     route::normalize(name)
         .map(BackendHost::Name)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::proxy::value_or;
 use super::{Context, addresses};
+use crate::config::cure;
 use crate::config::entry::{Entry, Given};
 use crate::config::files;
 use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
@@ -20,6 +21,10 @@ const SOCKET: &str = "/var/run/docker.sock";
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// An engine that restarts is back within a second or two.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// The longest endpoint that a help repeats, in bytes.
+const ENDPOINT_BYTES_REPEATED_MAX: usize = 100;
+/// Where engines mostly listen without TLS.
+const PORT_USUAL: u16 = 2375;
 /// The largest file with certificates or a key: a bundle of all public
 /// authorities has a quarter of that.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
@@ -74,14 +79,41 @@ fn endpoint(given: &Given<String>, context: &mut Context<'_>) -> Option<Endpoint
         address.and_then(|address| tcp(address.strip_suffix('/').unwrap_or(address)))
     };
     if found.is_none() {
+        let help = match meant(text) {
+            Some(meant) => format!("write `\"{meant}\"`"),
+            None => {
+                "write `\"unix:///var/run/docker.sock\"`, or `\"tcp://host:port\"`, with a table \
+                     `[docker.tls]` where the engine speaks TLS"
+                    .to_owned()
+            }
+        };
         context.bad_value(
             given.place,
             format!("{} is not the endpoint of an engine", Quoted(text)),
-            "write `unix:///var/run/docker.sock`, or `tcp://host:port`, with a table \
-             `[docker.tls]` where the engine speaks TLS",
+            help,
         );
     }
     found
+}
+
+/// The endpoint that a text was meant for: a path, or an address without the
+/// scheme or with that of HTTP.
+fn meant(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '`');
+    let text = text.trim();
+    if text.len() > ENDPOINT_BYTES_REPEATED_MAX || !text.chars().all(is_plain) {
+        return None;
+    }
+    let path = text.trim_start_matches("unix:").trim_start_matches('/');
+    if text.starts_with('/') || text.starts_with("unix:") {
+        return (cfg!(unix) && !path.is_empty()).then(|| format!("unix:///{path}"));
+    }
+    let bare = cure::bare(text);
+    if tcp(bare).is_some() {
+        return Some(format!("tcp://{bare}"));
+    }
+    let with_port = format!("{bare}:{PORT_USUAL}");
+    tcp(&with_port).map(|_| format!("tcp://{with_port}"))
 }
 
 /// A host and a port; an engine has no usual one without TLS and with.
@@ -157,7 +189,7 @@ fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Option<Option<Path
         );
         context.push(
             Diagnostic::new(Code::MissingFile, given.place, message)
-                .help("relative paths begin at the folder of the file that holds them"),
+                .help(context.where_paths_begin(given.place.file, &given.value.0)),
         );
         return None;
     }

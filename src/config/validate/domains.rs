@@ -1,6 +1,7 @@
 //! The virtual hosts of a server.
 
 use super::Context;
+use crate::config::cure;
 use crate::config::entry::{Entry, Item};
 use crate::config::raw::RawServer;
 use crate::diagnostic::words::Quoted;
@@ -36,7 +37,9 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
                         "write a list: `domains = [\"a.example.com\", \"b.example.com\"]`",
                         "write commas between them: `infrarust.domains: a.example.com, b.example.com`",
                     );
-                    context.push(bad_domain(item, &problem, help));
+                    let is_label = context.is_label(item.place.file);
+                    let entries = list.value.items.len();
+                    context.push(bad_domain(item, &problem, help, entries, is_label));
                 }
             }
         }
@@ -44,8 +47,15 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
     domains
 }
 
-/// `several` tells how several domains are written.
-fn bad_domain(item: &Item<String>, problem: &BadHost, several: &str) -> Diagnostic {
+/// `several` says how several domains are written, `entries` how many the list has,
+/// and `is_label` that a label holds them.
+fn bad_domain(
+    item: &Item<String>,
+    problem: &BadHost,
+    several: &str,
+    entries: usize,
+    is_label: bool,
+) -> Diagnostic {
     let text = &item.value;
     let message = if text.trim().is_empty() {
         "an empty text cannot be a domain".to_owned()
@@ -53,42 +63,74 @@ fn bad_domain(item: &Item<String>, problem: &BadHost, several: &str) -> Diagnost
         format!("{} cannot be a domain", Quoted(text))
     };
     let diagnostic = Diagnostic::new(Code::BadDomain, item.place, message);
-    let write = |host: &str| match HostPattern::parse(host) {
-        Ok(_) => Some(format!("write {}", Quoted(&format!("\"{host}\"")))),
-        Err(_) => None,
-    };
     if text.trim().is_empty() {
         return diagnostic
             .help("write a name, or `\"*\"` for every name that no other server claims");
     }
-    if let Some((_, rest)) = text.split_once("://") {
-        let host = rest.split(['/', ':']).next().unwrap_or(rest);
-        return diagnostic
-            .because("clients send a host name, without a scheme")
-            .help_if(write(host));
-    }
-    if text.trim() != text {
-        return diagnostic
-            .because("it has white space around it")
-            .help_if(write(text.trim()));
-    }
-    if let Some((host, port)) = text.split_once(':')
-        && !port.contains(':')
-    {
-        return diagnostic
-            .because("the port does not belong to the name; all names share the port of `bind`")
-            .help_if(write(host));
-    }
-    if text.contains(':') {
-        return diagnostic.because("clients that connect to an IPv6 address cannot be told by it");
-    }
-    if let Some((host, _)) = text.split_once('/') {
-        return diagnostic
-            .because("clients send a host name, without a path")
-            .help_if(write(host));
-    }
-    if text.contains(',') || text.contains(' ') {
+    let meant = meant(text);
+    let help = meant.and_then(|meant| match &meant[..] {
+        [_, _, ..] if is_label => None,
+        meant => cure::write(meant, "domains", entries > 1),
+    });
+    let reason = if marker(text).is_some() {
+        "what a mod loader or a proxy adds behind the name does not belong to it; it is taken off \
+         before names are compared"
+    } else if text.contains("://") {
+        "clients send a host name, without a scheme"
+    } else if text.trim() != text {
+        "it has white space around it"
+    } else if text.starts_with("Host") && text.contains('`') {
+        "this is a rule of another proxy; here it is the name alone"
+    } else if text.contains([',', ';', '|', ' ']) {
+        let several = help.unwrap_or_else(|| several.to_owned());
         return diagnostic.because("one entry is one name").help(several);
-    }
-    diagnostic.because(problem.to_string())
+    } else if text.contains('/') {
+        "clients send a host name, without a path"
+    } else if text.matches(':').count() == 1 {
+        "the port does not belong to the name; all names share the port of `bind`"
+    } else if text.contains(':') {
+        return diagnostic.because("clients that connect to an IPv6 address cannot be told by it");
+    } else {
+        return diagnostic.because(problem.to_string()).help_if(help);
+    };
+    diagnostic.because(reason).help_if(help)
+}
+
+/// Where the part begins that clients put behind the host name: after a zero
+/// byte, as the log shows it or as it is sent, or after the `///` of TCPShield.
+fn marker(text: &str) -> Option<usize> {
+    let marks = ["\0", "\\0", "\\u{0}", "\\u0000", "\\x00", "///"];
+    let found = marks.into_iter().filter_map(|mark| text.find(mark));
+    found.min().filter(|at| *at > 0)
+}
+
+/// The domains that a text was meant for, each of them read by the rules.
+fn meant(text: &str) -> Option<Vec<String>> {
+    // The list of a rule such as Traefik's: Host(`a`) || Host(`b`).
+    let names = text
+        .replace("Host(", " ")
+        .replace("HostSNI(", " ")
+        .replace(')', " ");
+    let names = if names == text { text } else { &names };
+    let pieces = cure::pieces(names)?.into_iter().map(|piece| {
+        let end = marker(piece).unwrap_or(piece.len());
+        let bare = cure::bare(&piece[..end]);
+        let host = match bare.split_once(':') {
+            Some((host, port)) if !port.contains(':') => host,
+            _ => bare,
+        };
+        let host = match host.strip_prefix('.') {
+            Some(_) => format!("*{host}"),
+            None => host.to_owned(),
+        };
+        HostPattern::parse(&host).is_ok().then_some(host)
+    });
+    pieces.collect()
+}
+
+/// The one host, without wildcards, that a text was meant for.
+pub(super) fn meant_host(text: &str) -> Option<String> {
+    let mut meant = meant(text)?;
+    let host = meant.pop().filter(|_| meant.is_empty())?;
+    (!host.contains(['*', '?'])).then_some(host)
 }

@@ -338,16 +338,18 @@ fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
 }
 
 fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Secret> {
-    let path = context.resolve(place.file, path);
+    let written = path;
+    let path = context.resolve(place.file, written);
     let shown = words::path(&path);
     let bytes = match files::read(&path, SECRET_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(problem) => {
             let message = format!("the secret file `{shown}` cannot be read: {problem}");
-            let begin = context.example(place.file, "this file", "`infrarust.toml`");
-            context.push(Diagnostic::new(Code::MissingFile, place, message).help(format!(
-                "write the secret of the backend into it; the path begins at the folder of {begin}"
-            )));
+            let begin = context.where_paths_begin(place.file, written);
+            context.push(
+                Diagnostic::new(Code::MissingFile, place, message)
+                    .help(format!("write the secret of the backend into it; {begin}")),
+            );
             return None;
         }
     };

@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use crate::config::load::join;
 use crate::config::model::Config;
+use crate::config::paths;
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::report::Report;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
@@ -86,6 +87,11 @@ impl<'a> Context<'a> {
         self.sources.path(file)
     }
 
+    /// Whether these are labels of a container.
+    fn is_label(&self, file: FileId) -> bool {
+        self.sources.is_labels(file)
+    }
+
     /// How something is written where this is: in a file, or as a label.
     fn example<'t>(&self, file: FileId, in_file: &'t str, as_label: &'t str) -> &'t str {
         if self.sources.is_labels(file) {
@@ -93,6 +99,16 @@ impl<'a> Context<'a> {
         } else {
             in_file
         }
+    }
+
+    /// The help about a path in a file that leads to nothing.
+    fn where_paths_begin(&self, file: FileId, written: &Path) -> String {
+        let of = if self.sources.is_labels(file) {
+            "of `infrarust.toml`"
+        } else {
+            "of the file that holds them"
+        };
+        paths::where_they_begin(&self.sources.folder(file), written, of)
     }
 
     /// A path that is written in a file, seen from the working directory.

@@ -104,8 +104,12 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
     } else if text.is_empty() {
         context.push(bad("the favicon is empty".to_owned()));
         return None;
-    } else if text.contains('\0') {
-        context.push(bad("no path has a zero byte in it".to_owned()));
+    } else if text.contains(char::is_control) {
+        let message = "no path of a favicon has a control character in it";
+        context.push(Diagnostic::new(Code::BadValue, given.place, message).help(
+            "between `\"` a backslash begins an escape: write the path in single quotes, or `/` \
+             for each backslash",
+        ));
         return None;
     } else {
         let path = context.resolve(given.place.file, text.as_ref());
@@ -116,10 +120,9 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
                     "the favicon `{}` cannot be read: {problem}",
                     words::path(&path)
                 );
-                context.push(
-                    Diagnostic::new(Code::MissingFile, given.place, message)
-                        .help("relative paths begin at the folder of the file that holds them"),
-                );
+                let help = context.where_paths_begin(given.place.file, text.as_ref());
+                let diagnostic = Diagnostic::new(Code::MissingFile, given.place, message);
+                context.push(diagnostic.help(help));
                 return None;
             }
         }

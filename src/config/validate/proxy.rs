@@ -30,6 +30,8 @@ const COMPRESSION_THRESHOLD: u32 = 256;
 const RATE_LOGINS: u32 = 20;
 /// Status pings of one address in [`RATE_WINDOW`]: a client's list refreshes often.
 const RATE_STATUS: u32 = 100;
+/// The longest address of a session server that a help repeats, in bytes.
+const SESSION_URL_BYTES_REPEATED_MAX: usize = 100;
 /// The window of both limits, as Infrarust v2.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// How long a status answer is good, as Infrarust v2.
@@ -270,10 +272,22 @@ fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Option<Strin
         .unwrap_or("");
     let is_clean = !url.contains(|c: char| c.is_whitespace() || c.is_control());
     if host.is_empty() || !is_clean {
+        let bare = url.trim().trim_start_matches('/');
+        let is_plain = !bare.is_empty()
+            && bare.len() <= SESSION_URL_BYTES_REPEATED_MAX
+            && !bare.contains("://")
+            && bare
+                .chars()
+                .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '`'));
+        let help = if is_plain && !bare.starts_with(['?', '#']) {
+            format!("write `\"https://{bare}\"`")
+        } else {
+            "write an address that begins with `https://` or `http://`".to_owned()
+        };
         context.bad_value(
             given.place,
             format!("{} is not the address of a session server", Quoted(url)),
-            "write an address that begins with `https://` or `http://`",
+            help,
         );
         return None;
     }

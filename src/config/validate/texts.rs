@@ -1,10 +1,12 @@
 //! Texts that players read, and texts that stand in a handshake.
 
-use super::Context;
-use crate::config::entry::{Entry, Item};
+use super::{Context, domains};
+use crate::config::elsewhere;
+use crate::config::entry::{Entry, Given, Item};
 use crate::config::model::{DomainRewrite, is_text_component};
 use crate::config::types::Rewrite;
-use crate::diagnostic::words::Quoted;
+use crate::diagnostic::words::{Quoted, must_not_show};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::route::{BadHost, HostPattern};
 
 /// The longest text for a player. A status answer as a whole is a text of at
@@ -30,7 +32,34 @@ pub(super) fn plain(entry: &Entry<String>, context: &mut Context<'_>) -> Option<
         );
         return None;
     }
+    warn_of_colours(given, context);
     Some(Some(text.clone()))
+}
+
+/// The longest text that a help repeats with other colour codes.
+const TEXT_CHARS_REPEATED_MAX: usize = 120;
+
+/// Warns of colour codes that other programs translate, and the game does not.
+fn warn_of_colours(given: &Given<String>, context: &mut Context<'_>) {
+    let Some(shown) = elsewhere::colours(&given.value) else {
+        return;
+    };
+    let may_repeat = shown.chars().count() <= TEXT_CHARS_REPEATED_MAX
+        && !shown.contains(|c: char| must_not_show(c) || matches!(c, '"' | '\\' | '`'));
+    let help = if may_repeat {
+        format!("write `\"{shown}\"`, or `\\u00A7` for each `§`")
+    } else {
+        "write `§`, or `\\u00A7`, for each `&` of a colour".to_owned()
+    };
+    context.push(
+        Diagnostic::new(
+            Code::ColourCode,
+            given.place,
+            "players read the `&` codes of this text as they are written",
+        )
+        .because("the game knows colours by `§`")
+        .help(help),
+    );
 }
 
 /// Checks a text for players, which may be a text component.
@@ -90,10 +119,18 @@ fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Option<String> {
     } else {
         Quoted(&host.value).to_string()
     };
+    let help = match domains::meant_host(&host.value) {
+        Some(meant) => {
+            format!("write the host name alone: `\"{meant}\"`; the port stays the client's")
+        }
+        None => "write the host name alone, such as `\"lobby.internal\"`; the port stays the \
+                 client's"
+            .to_owned(),
+    };
     context.bad_value(
         host.place,
         format!("{text} cannot be sent as a host: {problem}"),
-        "write the host name alone, such as `\"lobby.internal\"`; the port stays the client's",
+        help,
     );
     None
 }

@@ -1,0 +1,66 @@
+//! What to say of a path that leads to nothing.
+
+use std::path::Path;
+
+use crate::config::load::join;
+use crate::diagnostic::words;
+
+/// Where a relative path begins, for a file in `folder` that holds `written`;
+/// `of` says which file that is.
+///
+/// Other programs count such paths from the working directory. Where that would
+/// have led to something, the help names the path that leads there from here.
+pub(super) fn where_they_begin(folder: &Path, written: &Path, of: &str) -> String {
+    let begin = format!("relative paths begin at the folder {of}");
+    if written.is_absolute() {
+        return "this path is absolute: it begins at the root of the file system".to_owned();
+    }
+    let text = written.to_string_lossy();
+    if cfg!(unix) && text.contains('\\') {
+        return format!("{begin}, and the names in a path are parted by `/`, not by a backslash");
+    }
+    let from_working_directory = join(Path::new(""), written);
+    if !written.exists() || folder.as_os_str().is_empty() {
+        return begin;
+    }
+    let begin = format!("{begin}, and not at the working directory, as in other programs");
+    let meant = from_working_directory.strip_prefix(join(Path::new(""), folder));
+    let meant = meant.ok().filter(|meant| folder.join(meant).exists());
+    let meant = meant.map(Path::to_owned);
+    let meant = meant.or_else(|| std::path::absolute(&from_working_directory).ok());
+    let meant = meant
+        .map(|path| words::path(&path))
+        .filter(|path| !path.contains(['"', '`', '\\']));
+    match meant {
+        Some(meant) if meant.is_empty() => format!("{begin}: write `\".\"`"),
+        Some(meant) => format!("{begin}: write `\"{meant}\"`"),
+        None => begin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path that was meant from the working directory leads there from the
+    /// folder of the file.
+    #[test]
+    fn the_working_directory_is_explained() {
+        // Tests of this crate run in its own folder.
+        let help = where_they_begin(Path::new("src"), Path::new("./src/config"), "of the file");
+        assert!(help.contains("working directory"), "{help}");
+        assert!(help.ends_with("write `\"config\"`"), "{help}");
+        let help = where_they_begin(Path::new("src"), Path::new("docs"), "of the file");
+        let meant = help.rsplit("`\"").next().unwrap().trim_end_matches("\"`");
+        assert!(Path::new("src").join(meant).is_dir(), "{help}");
+    }
+
+    /// What leads nowhere gets no proposal.
+    #[test]
+    fn nothing_is_proposed_without_a_reason() {
+        for written in ["nowhere", "/nowhere", "a\\b"] {
+            let help = where_they_begin(Path::new("src"), Path::new(written), "of the file");
+            assert!(!help.contains("write"), "{help}");
+        }
+    }
+}

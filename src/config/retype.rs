@@ -1,0 +1,214 @@
+//! How a value of the wrong type would be written in the right one.
+//!
+//! Every proposal is read by the rules of its type before it is made: one that
+//! is refused in its turn helps nobody.
+
+use toml::de::DeValue;
+
+use crate::config::cure;
+use crate::config::keys::{Key, Shape, Table};
+use crate::config::types::{self, DURATION_EXAMPLE};
+use crate::diagnostic::words;
+
+/// The longest text that a proposal repeats.
+const TEXT_CHARS_REPEATED_MAX: usize = 60;
+
+/// How deep tables are searched for the key that a value was meant for.
+const DEPTH_MAX: usize = 3;
+
+/// Words with which other programs switch a limit off.
+const OFF_WORDS: [&str; 10] = [
+    "unlimited",
+    "infinite",
+    "infinity",
+    "none",
+    "off",
+    "never",
+    "disabled",
+    "no",
+    "no limit",
+    "∞",
+];
+
+/// What is to be written in another way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'a> {
+    /// The key, as it is written.
+    pub(super) key: &'a str,
+    /// What the table of keys says of it.
+    pub(super) meaning: Option<&'static Key>,
+    /// Whether the value is an entry of the key's list.
+    pub(super) in_list: bool,
+}
+
+impl Written<'_> {
+    /// How `value` would be written where `shape` is taken.
+    pub(super) fn retype(self, value: &DeValue<'_>, shape: &Shape) -> Option<String> {
+        if self.in_list {
+            let scalar = !matches!(
+                value,
+                DeValue::Array(_) | DeValue::Table(_) | DeValue::String(_)
+            );
+            return (scalar && takes_any_text(shape)).then(|| "put the entry in quotes".to_owned());
+        }
+        let key = self.key;
+        match (value, shape) {
+            (_, Shape::OneOf(shapes)) => shapes.iter().find_map(|shape| self.retype(value, shape)),
+            (DeValue::String(text), Shape::Bool) => truth(text, key),
+            (DeValue::Integer(number), Shape::Bool) => match number.as_str() {
+                "0" => Some(format!("write `{key} = false`")),
+                "1" => Some(format!("write `{key} = true`")),
+                _ => None,
+            },
+            (DeValue::String(text), Shape::Whole { min, max }) => self.number(text, *min, *max),
+            (DeValue::Boolean(false), Shape::Whole { .. }) => self.off(),
+            (
+                DeValue::String(text),
+                Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
+            ) => Some(list(text, key)),
+            (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
+                "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
+                 `plugins = [\"motd\"]` above the first `[…]`"
+                    .to_owned(),
+            ),
+            (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
+                let is_port = port.as_str().parse::<u16>().is_ok();
+                is_port.then(|| format!("write the address, too: `{key} = \"0.0.0.0:{port}\"`"))
+            }
+            (DeValue::Integer(_) | DeValue::Float(_), Shape::Text { what, .. })
+                if what.contains("duration") =>
+            {
+                let number = match value {
+                    DeValue::Integer(number) => number.as_str().parse::<f64>().ok()?,
+                    DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
+                    _ => return None,
+                };
+                let fits = if what.contains("whole seconds") {
+                    types::is_whole_seconds
+                } else {
+                    types::is_duration
+                };
+                Some(seconds(number, key, fits))
+            }
+            (
+                DeValue::Integer(_)
+                | DeValue::Float(_)
+                | DeValue::Boolean(_)
+                | DeValue::Datetime(_),
+                Shape::Text { .. },
+            ) if takes_any_text(shape) => Some("put the value in quotes".to_owned()),
+            (_, Shape::Map(_)) => Some(format!("write a table for each: `[{key}.<id>]`")),
+            (value, Shape::Table(table)) => match inside(table, value, 0) {
+                Some(inner) => Some(format!("write a table: `{key} = {inner}`")),
+                None => {
+                    let first = table.keys.first()?.name;
+                    Some(format!("write a table: `{key} = {{ {first} = … }}`"))
+                }
+            },
+            _ => None,
+        }
+    }
+
+    /// A number that was written as a text.
+    fn number(self, text: &str, min: i64, max: i64) -> Option<String> {
+        let text = text.trim();
+        if OFF_WORDS.contains(&text.to_lowercase().as_str()) {
+            return self.off();
+        }
+        let number: i64 = text.parse().ok()?;
+        let key = self.key;
+        let is_right = (min..=max).contains(&number);
+        is_right.then(|| format!("leave out the quotes: `{key} = {number}`"))
+    }
+
+    /// How the limit of this key is switched off.
+    pub(super) fn off(self) -> Option<String> {
+        let off = self.meaning?.off?;
+        let key = self.key;
+        Some(format!("to switch it off write `{key} = {off}`"))
+    }
+}
+
+/// Whether every text is taken, so that quotes are all that a value lacks.
+fn takes_any_text(shape: &Shape) -> bool {
+    match shape {
+        Shape::Text { what, .. } => matches!(*what, "a text" | "a path"),
+        _ => false,
+    }
+}
+
+/// `true` or `false` in other words.
+pub(super) fn truth(text: &str, key: &str) -> Option<String> {
+    let word = match text.trim().to_lowercase().as_str() {
+        "true" | "false" => {
+            return Some(format!(
+                "leave out the quotes: `{key} = {}`",
+                text.trim().to_lowercase()
+            ));
+        }
+        "yes" | "on" | "y" | "1" | "enabled" => "true",
+        "no" | "off" | "n" | "0" | "disabled" | "none" => "false",
+        _ => return None,
+    };
+    Some(format!("write `{key} = {word}`"))
+}
+
+/// One text as a list.
+fn list(text: &str, key: &str) -> String {
+    let is_plain = |text: &&str| {
+        text.chars().count() <= TEXT_CHARS_REPEATED_MAX
+            && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'))
+    };
+    let pieces = cure::pieces(text).unwrap_or_default();
+    let bare: Vec<&str> = pieces.into_iter().map(cure::bare).collect();
+    let shown = if bare.is_empty() || !bare.iter().all(is_plain) {
+        "\"…\"".to_owned()
+    } else {
+        let quoted: Vec<String> = bare.iter().map(|piece| format!("\"{piece}\"")).collect();
+        quoted.join(", ")
+    };
+    format!("put it in brackets: `{key} = [{shown}]`")
+}
+
+/// A duration that was written as a number.
+fn seconds(number: f64, key: &str, fits: fn(&str) -> bool) -> String {
+    let text = if number.fract() == 0.0 {
+        format!("{number}s")
+    } else {
+        format!("{}ms", (number * 1000.0).round())
+    };
+    if number > 0.0 && fits(&text) {
+        format!("write the unit: `{key} = \"{text}\"`, or `ms`, `m`, `h`")
+    } else {
+        format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key")
+    }
+}
+
+/// A value in the table that has a key for it: `{ online = { text = "Hello" } }`.
+fn inside(table: &Table, value: &DeValue<'_>, depth: usize) -> Option<String> {
+    let plain = |text: &str| {
+        let is_plain = text.chars().count() <= TEXT_CHARS_REPEATED_MAX
+            && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'));
+        is_plain.then(|| format!("\"{text}\""))
+    };
+    table.keys.iter().find_map(|key| {
+        let inner = match (value, &key.shape) {
+            (DeValue::Boolean(on), Shape::Bool) => on.to_string(),
+            (DeValue::String(text), Shape::Choice(choices)) => {
+                let mut names = choices.iter().map(|choice| choice.name);
+                names
+                    .any(|name| name == text.as_ref())
+                    .then(|| format!("\"{text}\""))?
+            }
+            (DeValue::String(text), Shape::Text { what, .. })
+                if what.contains("duration") && types::is_duration(text) =>
+            {
+                plain(text)?
+            }
+            (DeValue::String(text), Shape::Text { .. }) if key.name == "text" => plain(text)?,
+            (_, Shape::Table(table)) if depth < DEPTH_MAX => inside(table, value, depth + 1)?,
+            _ => return None,
+        };
+        Some(format!("{{ {} = {inner} }}", key.name))
+    })
+}
