@@ -43,6 +43,7 @@
 //! | `control` | commands to the proxy that runs |
 //! | [`cli`], [`demo`] | the program |
 
+mod apart;
 pub mod capability;
 pub mod cli;
 pub mod config;

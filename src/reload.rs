@@ -7,17 +7,26 @@
 //! keep the snapshot that they began with.
 
 mod containers;
+mod events;
+mod follow;
 
-use std::path::{Path, PathBuf};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use self::containers::Containers;
+use self::follow::{Follow, Look};
+use crate::apart::{self, NotDone};
+use crate::config::load::is_folder;
 use crate::config::model::{Config, DockerConfig};
-use crate::config::reload::{Changes, FolderWatch, Links};
+use crate::config::reload::Changes;
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::{Diagnostic, words};
@@ -29,12 +38,16 @@ use crate::proxy::Proxy;
 use crate::server;
 use crate::service_manager;
 
-/// How often a folder that cannot be watched is looked for again: it may just
-/// be replaced by another.
-const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// How long after a reload for which a thread, a descriptor or an answer of the
+/// disk was missing the next one is tried.
+const RETRY: Duration = Duration::from_secs(5);
 
-/// How often a folder is read that the system does not let us watch.
-const REFUSED_RETRY: Duration = Duration::from_secs(10);
+/// How long a reload may take before the log tells of it, and then again after
+/// twice that time. Plugins have half a minute to start.
+const UNDER_WAY_TOLD: Duration = Duration::from_secs(30);
+
+/// The pause after a failure of our own in the reloader.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The most problems of one reload that the log shows; `check` shows all.
 const PROBLEMS_SHOWN_MAX: usize = 50;
@@ -83,11 +96,132 @@ pub struct Reloader {
     containers: Option<Containers>,
     hangup: Hangup,
     requests: mpsc::Receiver<Request>,
-    /// The request that the next reload answers.
-    request: Option<Request>,
+    follow: Follow,
+    /// The files that are being read.
+    reading: Job<Read>,
+    /// The plugins that are being loaded, of a configuration that was read.
+    /// Meanwhile files and containers are followed by the one in force.
+    loading: Job<Plugged>,
     /// The last refusal that was told, so that a file that stays broken while
     /// others are written is not told again and again.
     told: Option<String>,
+}
+
+/// A part of a reload, made on another thread.
+struct Job<T> {
+    running: Option<Running<T>>,
+    what: &'static str,
+}
+
+struct Running<T> {
+    result: Pin<Box<dyn Future<Output = Result<T, NotDone>> + Send>>,
+    request: Option<Request>,
+    scope: Scope,
+    began: Instant,
+    /// When the log tells that it still runs.
+    told_at: Instant,
+}
+
+/// What came of a part of a reload, and for whom it was made.
+struct Ended<T> {
+    result: Result<T, NotDone>,
+    request: Option<Request>,
+    scope: Scope,
+}
+
+impl<T> Job<T> {
+    const fn idle(what: &'static str) -> Self {
+        let running = None;
+        Self { running, what }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.running.is_none()
+    }
+
+    fn begin(
+        &mut self,
+        scope: Scope,
+        request: Option<Request>,
+        result: impl Future<Output = Result<T, NotDone>> + Send + 'static,
+    ) {
+        let began = Instant::now();
+        self.running = Some(Running {
+            result: Box::pin(result),
+            request,
+            scope,
+            began,
+            told_at: began + UNDER_WAY_TOLD,
+        });
+    }
+
+    /// Completes with the result of what runs. Cancel safe.
+    async fn ended(&mut self) -> Ended<T> {
+        loop {
+            let Some(running) = &mut self.running else {
+                return std::future::pending().await;
+            };
+            let result = tokio::select! {
+                result = &mut running.result => result,
+                () = sleep_until(running.told_at) => {
+                    let took = running.began.elapsed();
+                    running.told_at += took;
+                    warn!(
+                        seconds = took.as_secs(),
+                        "a reload does not end: {}; what runs goes on unchanged",
+                        self.what
+                    );
+                    continue;
+                }
+            };
+            if let Some(Running { request, scope, .. }) = self.running.take() {
+                return Ended {
+                    result,
+                    request,
+                    scope,
+                };
+            }
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Job<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Job")
+            .field(&self.what)
+            .field(&self.is_idle())
+            .finish()
+    }
+}
+
+/// The files as they were read.
+struct Read {
+    loaded: Loaded,
+    /// What is wrong with them.
+    text: String,
+    /// The folder of server files before they were read.
+    look: Look,
+    /// Whether another folder took its place meanwhile.
+    is_replaced: bool,
+    /// Whether the folder that they name is there.
+    has_folder: bool,
+    /// Whether the global file is another one by now than the one in force.
+    is_edited: bool,
+}
+
+/// A configuration whose plugins are loaded.
+struct Plugged {
+    /// What is wrong with it, or why its plugins are not loaded.
+    text: String,
+    /// What is to be in force, unless it is refused.
+    next: Option<Next>,
+}
+
+struct Next {
+    config: Config,
+    global: Option<GlobalText>,
+    plugins: Reloaded,
+    look: Look,
 }
 
 impl Reloader {
@@ -105,6 +239,7 @@ impl Reloader {
         let docker = files.proxy.docker.as_ref();
         let drain = &proxy.shutdown.drain;
         let containers = docker.map(|docker| Containers::watch(docker, drain));
+        let follow = Follow::new(files.proxy.servers_dir.clone());
         Self {
             options,
             global,
@@ -113,56 +248,47 @@ impl Reloader {
             containers,
             hangup,
             requests,
-            request: None,
+            follow,
+            reading: Job::idle("the files are being read"),
+            loading: Job::idle("the plugins are being tried and loaded"),
             told: None,
         }
     }
 
-    /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains.
+    /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains. A
+    /// failure of its own is told, and does not end it.
     pub async fn run(mut self) {
+        while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
+            let words = apart::words_of(&*panic);
+            error!("following the configuration failed and begins anew: {words}");
+            // What was under way has no result any more.
+            self.reading.running = None;
+            self.loading.running = None;
+            service_manager::ready();
+            self.follow.again(Instant::now() + FAILURE_PAUSE);
+            sleep(FAILURE_PAUSE).await;
+        }
+    }
+
+    async fn serve(&mut self) {
         let drain = self.proxy.shutdown.drain.clone();
-        let mut problem = None;
-        let mut due = None;
         loop {
-            // Watched anew before the files are read, so that no change falls
-            // between: the folder may be another one by now.
-            let watch = Watch::begin(self.folder()).await;
-            if watch.problem() != problem.as_ref() {
-                watch.tell();
-                problem = watch.problem().cloned();
-            }
-            match due {
-                // What was written since the start read the files is a change, too.
-                None => watch.touch(),
-                Some(Scope::Servers) if watch.is_gone() => {}
-                Some(scope) => {
-                    if scope == Scope::Everything {
-                        service_manager::reloading();
-                    }
-                    let is_read = self.reload(scope).await;
-                    if scope == Scope::Everything {
-                        service_manager::ready();
-                    }
-                    if !is_read || self.folder() != watch.folder {
-                        due = Some(Scope::Servers);
-                        continue;
-                    }
+            let can_read = self.reading.is_idle();
+            // One at a time, each of them whole.
+            let is_free = can_read && self.loading.is_idle();
+            tokio::select! {
+                () = drain.cancelled() => return,
+                () = self.hangup.next(), if is_free => self.read(Scope::Everything, None),
+                Some(request) = self.requests.recv(), if is_free => {
+                    self.read(Scope::Everything, Some(request));
+                }
+                () = self.follow.changed(), if can_read => self.read(Scope::Servers, None),
+                read = self.reading.ended() => self.take_files(read).await,
+                plugged = self.loading.ended() => self.take_plugins(plugged).await,
+                () = Containers::changed(self.containers.as_mut()) => {
+                    self.follow_containers().await;
                 }
             }
-            let mut settled = std::pin::pin!(watch.settled());
-            due = loop {
-                tokio::select! {
-                    () = drain.cancelled() => return,
-                    () = self.hangup.next() => break Some(Scope::Everything),
-                    Some(request) = self.requests.recv() => {
-                        self.request = Some(request);
-                        break Some(Scope::Everything);
-                    }
-                    () = &mut settled => break Some(Scope::Servers),
-                    () = Containers::changed(self.containers.as_mut()) => {}
-                }
-                self.follow_containers().await;
-            };
         }
     }
 
@@ -209,52 +335,207 @@ impl Reloader {
         containers.beside(&self.files, options).await
     }
 
-    fn folder(&self) -> PathBuf {
-        self.proxy.snapshot().proxy.servers_dir.clone()
-    }
-
-    /// Loads, and takes over what is valid. `false` when the folder was replaced
-    /// meanwhile, so that what was read says nothing.
-    async fn reload(&mut self, scope: Scope) -> bool {
-        let folder = self.folder();
-        let before = identity(&folder);
+    /// Begins to read the files. Ten thousand take a while, and a disk may not
+    /// answer: not on a worker of players.
+    fn read(&mut self, scope: Scope, request: Option<Request>) {
+        if scope == Scope::Everything {
+            service_manager::reloading();
+        }
+        let folder = self.follow.folder().to_owned();
         let mut options = self.options.clone();
         if scope == Scope::Servers {
             options.global = Some(self.global.clone());
             options.plugins = Some(Arc::new(self.proxy.plugins.manifests()));
         }
-        let request = self.request.take();
         let global = self.global.clone();
-        // Reading ten thousand files takes a while: not on a worker of players.
-        let read = tokio::task::spawn_blocking(move || {
+        let read = move || {
+            let look = Look::at(&folder);
             let loaded = load(&options);
-            let is_edited = options.global.is_some() && !global.is_current(&options);
-            (loaded, is_edited)
-        });
-        let (loaded, is_edited) = match read.await {
-            Ok(read) => read,
-            Err(panic) => {
-                error!(%panic, "reload refused: loading failed; the old configuration stays");
-                return true;
+            let folder_of = |config: &Config| config.proxy.servers_dir.clone();
+            let named = loaded.config.as_ref().map_or(folder.clone(), folder_of);
+            Read {
+                text: text_of(&loaded),
+                is_edited: options.global.is_some() && !global.is_current(&options),
+                is_replaced: look.folder != follow::identity(&folder),
+                has_folder: is_folder(&named),
+                look: if named == folder {
+                    look
+                } else {
+                    Look::at(&named)
+                },
+                loaded,
             }
         };
-        if scope == Scope::Servers && before != identity(&folder) {
-            debug!(folder = %folder.display(), "the folder of server files is being replaced");
-            return false;
+        self.reading.begin(scope, request, apart::run(read));
+    }
+
+    /// Goes on with files that were read.
+    async fn take_files(&mut self, ended: Ended<Read>) {
+        let Ended {
+            result,
+            request,
+            scope,
+        } = ended;
+        let read = match result {
+            Ok(read) => read,
+            Err(problem) => {
+                self.follow.again(Instant::now() + RETRY);
+                let text = format!("the files were not read: {problem}");
+                self.refuse(text, scope, false, request);
+                return;
+            }
+        };
+        if scope == Scope::Servers && read.is_replaced {
+            // What was read says nothing. The next look sees the other one.
+            debug!(folder = %self.follow.folder().display(), "the folder of server files is being replaced");
+            return;
         }
-        let text = text_of(&loaded);
-        let global = loaded.global.clone();
+        // A start may go on without the folder. Here players would lose their
+        // servers because a folder is moved at this very moment.
+        let is_lost = |next: &Config| {
+            next.servers.is_empty() && !self.files.servers.is_empty() && !read.has_folder
+        };
+        let refused = match &read.loaded.config {
+            None => Some(read.text.clone()),
+            Some(next) if is_lost(next) => {
+                let folder = words::path(&next.proxy.servers_dir);
+                Some(format!("the folder `{folder}` of the server files is gone"))
+            }
+            Some(_) => None,
+        };
+        let is_incomplete = read.loaded.is_incomplete;
+        if scope == Scope::Servers {
+            match refused.is_some() && is_incomplete {
+                true => self.follow.again(Instant::now() + RETRY),
+                false => self.follow.was_read(read.look),
+            }
+        }
+        match (refused, scope) {
+            // What has changed in the folder stays to be read.
+            (Some(text), _) => self.refuse(text, scope, read.is_edited, request),
+            (None, Scope::Servers) => self.take_servers(read).await,
+            (None, Scope::Everything) => self.load_plugins(read, request),
+        }
+    }
+
+    /// Puts the servers of files into force, with the global file that is.
+    async fn take_servers(&mut self, read: Read) {
+        let Some(mut next) = read.loaded.config else {
+            return;
+        };
+        let before = self.proxy.snapshot().config();
+        next.proxy = Arc::clone(&before.proxy);
+        next.plugins.clone_from(&before.plugins);
+        self.files = next;
+        let next = self.with_containers(self.global.clone()).await;
+        let changes = Changes::between(&before, &next);
+        let outcome = self.outcome(next, changes);
+        self.end(&outcome, &read.text, Scope::Servers, false);
+    }
+
+    /// Begins to load the plugins of files that were read.
+    fn load_plugins(&mut self, read: Read, request: Option<Request>) {
         let anew = request.as_ref().and_then(|request| request.anew.clone());
-        let outcome = self.apply(loaded, scope, anew).await;
-        self.tell(&outcome, &text, scope, is_edited);
-        if let (false, Some(global)) = (matches!(outcome, Outcome::Refused(_)), global) {
+        let proxy = Arc::clone(&self.proxy);
+        let options = self.options.clone();
+        let scope = Scope::Everything;
+        #[cfg(unix)]
+        self.loading.begin(
+            scope,
+            request,
+            apart::run(move || {
+                let plugins = read.loaded.config.iter().flat_map(|next| &next.plugins);
+                let specs: Vec<Spec> = plugins.map(|plugin| Spec::from(&**plugin)).collect();
+                let reloaded = trial::reload(&proxy.plugins, specs, anew.as_deref());
+                let reloaded = reloaded.map_err(|refused| refused.diagnostics(&read.loaded));
+                read.with_plugins(reloaded, &proxy, &options)
+            }),
+        );
+        #[cfg(not(unix))]
+        self.loading.begin(scope, request, async move {
+            let Some(next) = read.loaded.config.clone() else {
+                return Ok(read.with_plugins(Err(Vec::new()), &proxy, &options));
+            };
+            let reloaded = server::load_plugins(&proxy, &next, anew).await;
+            let reloaded = reloaded.map_err(|problems| {
+                let problems = problems.iter();
+                problems.map(|one| one.diagnostic(&read.loaded)).collect()
+            });
+            apart::run(move || read.with_plugins(reloaded, &proxy, &options)).await
+        });
+    }
+
+    /// Puts a configuration into force whose plugins are loaded.
+    async fn take_plugins(&mut self, ended: Ended<Plugged>) {
+        let Ended {
+            result,
+            request,
+            scope,
+        } = ended;
+        let (next, text) = match result {
+            Ok(Plugged {
+                next: Some(next),
+                text,
+            }) => (next, text),
+            Ok(Plugged { next: None, text }) => return self.refuse(text, scope, false, request),
+            Err(problem) => {
+                let text = format!("the plugins were not loaded: {problem}");
+                return self.refuse(text, scope, false, request);
+            }
+        };
+        let before: Config = self.proxy.snapshot().config();
+        if let Some(containers) = &mut self.containers {
+            containers.judge_anew();
+        }
+        let Next {
+            config,
+            global,
+            plugins,
+            look,
+        } = next;
+        if config.proxy.docker != before.proxy.docker {
+            self.watch_engine(config.proxy.docker.as_ref());
+        }
+        if let Some(global) = global {
             self.global = global;
         }
-        if let Some(request) = request {
-            // Whoever asked may have left.
-            let _ = request.answer.send(outcome);
+        self.follow.turn_to(&config.proxy.servers_dir);
+        self.follow.was_read(look);
+        if !self.reading.is_idle() {
+            // These files are judged with the global file of before.
+            self.reading.running = None;
+            self.follow.again(Instant::now());
         }
-        true
+        self.files = config;
+        let next = self.with_containers(self.global.clone()).await;
+        let mut changes = Changes::between(&before, &next);
+        changes.plugins = [plugins.loaded, plugins.ended].concat();
+        let outcome = self.outcome(next, changes);
+        self.end(&outcome, &text, scope, false);
+        answer(request, outcome);
+    }
+
+    /// Puts a configuration into force, and says what that has changed.
+    fn outcome(&mut self, next: Config, changes: Changes) -> Outcome {
+        if self.put_into_force(next, &changes) {
+            Outcome::Applied(changes)
+        } else {
+            Outcome::Unchanged
+        }
+    }
+
+    fn refuse(&mut self, text: String, scope: Scope, is_edited: bool, request: Option<Request>) {
+        let outcome = Outcome::Refused(text);
+        self.end(&outcome, "", scope, is_edited);
+        answer(request, outcome);
+    }
+
+    /// Tells what came of a reload.
+    fn end(&mut self, outcome: &Outcome, warnings: &str, scope: Scope, is_edited: bool) {
+        self.tell(outcome, warnings, scope, is_edited);
+        if scope == Scope::Everything {
+            service_manager::ready();
+        }
     }
 
     /// Writes to the log what came of a reload; `warnings` are those of the
@@ -303,53 +584,6 @@ impl Reloader {
         }
     }
 
-    /// Puts a configuration into force, whole or not at all.
-    async fn apply(&mut self, mut loaded: Loaded, scope: Scope, anew: Option<String>) -> Outcome {
-        let Some(mut next) = loaded.config.clone() else {
-            return Outcome::Refused(text_of(&loaded));
-        };
-        let before: Config = self.proxy.snapshot().config();
-        if scope == Scope::Servers {
-            next.proxy = Arc::clone(&before.proxy);
-            next.plugins.clone_from(&before.plugins);
-        }
-        // A start may go on without the folder. Here players would lose their
-        // servers because a folder is moved at this very moment.
-        if next.servers.is_empty()
-            && !self.files.servers.is_empty()
-            && !next.proxy.servers_dir.exists()
-        {
-            let folder = words::path(&next.proxy.servers_dir);
-            return Outcome::Refused(format!("the folder `{folder}` of the server files is gone"));
-        }
-        let mut plugins = Vec::new();
-        if scope == Scope::Everything {
-            match self.load_plugins(&next, anew, &loaded).await {
-                Ok(Reloaded { loaded, ended }) => plugins = [loaded, ended].concat(),
-                Err(problems) => {
-                    loaded.report(problems);
-                    return Outcome::Refused(text_of(&loaded));
-                }
-            }
-        }
-        if let (Scope::Everything, Some(containers)) = (scope, &mut self.containers) {
-            containers.judge_anew();
-        }
-        if next.proxy.docker != before.proxy.docker {
-            self.watch_engine(next.proxy.docker.as_ref());
-        }
-        let global = loaded.global.as_ref().unwrap_or(&self.global).clone();
-        self.files = next;
-        let next = self.with_containers(global).await;
-        let mut changes = Changes::between(&before, &next);
-        changes.plugins = plugins;
-        if self.put_into_force(next, &changes) {
-            Outcome::Applied(changes)
-        } else {
-            Outcome::Unchanged
-        }
-    }
-
     /// Watches the engine that this table names, or none any more.
     fn watch_engine(&mut self, docker: Option<&DockerConfig>) {
         let drain = &self.proxy.shutdown.drain;
@@ -359,47 +593,67 @@ impl Reloader {
             (_, None) => None,
         };
     }
+}
 
-    /// Loads the plugins of a configuration in place of the present ones, or
-    /// tells what keeps it from that. `loaded` is the configuration.
-    async fn load_plugins(
-        &self,
-        next: &Config,
-        anew: Option<String>,
-        loaded: &Loaded,
-    ) -> Result<Reloaded, Vec<Diagnostic>> {
-        #[cfg(unix)]
-        {
-            let proxy = Arc::clone(&self.proxy);
-            let specs = next.plugins.iter().map(|plugin| Spec::from(&**plugin));
-            let specs: Vec<Spec> = specs.collect();
-            let reload = move || trial::reload(&proxy.plugins, specs, anew.as_deref());
-            match tokio::task::spawn_blocking(reload).await {
-                Ok(reloaded) => reloaded.map_err(|refused| refused.diagnostics(loaded)),
-                // A plugin's own panics are caught: this is one of ours.
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+impl Read {
+    /// Goes on when the plugins are loaded, or are not for these reasons. May block.
+    fn with_plugins(
+        mut self,
+        reloaded: Result<Reloaded, Vec<Diagnostic>>,
+        proxy: &Proxy,
+        options: &LoadOptions,
+    ) -> Plugged {
+        let plugins = match reloaded {
+            Ok(plugins) => plugins,
+            Err(problems) => {
+                self.loaded.report(problems);
+                let (text, next) = (text_of(&self.loaded), None);
+                return Plugged { text, next };
+            }
+        };
+        // Plugins may take a minute to start. A server file that was written
+        // meanwhile is in force already and stays so, where it is sound.
+        let folder = self.loaded.config.as_ref();
+        let folder = folder.map(|config| config.proxy.servers_dir.clone());
+        let now = folder.map(|folder| Look::at(&folder));
+        if let Some(look) = now.filter(|now| *now != self.look) {
+            let again = load(&LoadOptions {
+                global: self.loaded.global.clone(),
+                plugins: Some(Arc::new(proxy.plugins.manifests())),
+                ..options.clone()
+            });
+            if again.config.is_some() && is_folder_of(&again) {
+                self.text = text_of(&again);
+                self.loaded = again;
+                self.look = look;
             }
         }
-        #[cfg(not(unix))]
-        match server::load_plugins(&self.proxy, next, anew).await {
-            Ok(reloaded) => Ok(reloaded),
-            Err(problems) => Err(problems.iter().map(|one| one.diagnostic(loaded)).collect()),
+        let Loaded { config, global, .. } = self.loaded;
+        let look = self.look;
+        Plugged {
+            text: self.text,
+            next: config.map(|config| Next {
+                config,
+                global,
+                plugins,
+                look,
+            }),
         }
     }
 }
 
-/// What tells a folder from another one of the same name; `None` if there is none.
-fn identity(folder: &Path) -> Option<impl PartialEq + use<>> {
-    let metadata = std::fs::metadata(folder)
-        .ok()
-        .filter(std::fs::Metadata::is_dir)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        Some((metadata.dev(), metadata.ino()))
+/// Whether the folder of the server files of a configuration is there.
+fn is_folder_of(loaded: &Loaded) -> bool {
+    let config = loaded.config.as_ref();
+    config.is_some_and(|config| is_folder(&config.proxy.servers_dir))
+}
+
+/// Answers whoever has asked for a reload.
+fn answer(request: Option<Request>, outcome: Outcome) {
+    if let Some(request) = request {
+        // Whoever asked may have left.
+        let _ = request.answer.send(outcome);
     }
-    #[cfg(not(unix))]
-    metadata.created().ok()
 }
 
 /// The diagnostics as a start shows them, and how many there are. Of many only
@@ -412,10 +666,11 @@ fn text_of(loaded: &Loaded) -> String {
         let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
         return format!("{text}{summary}");
     }
+    let has_errors = loaded.has_errors();
     let shown: Vec<_> = loaded
         .diagnostics
         .iter()
-        .filter(|diagnostic| diagnostic.is_error() || !loaded.has_errors())
+        .filter(|diagnostic| diagnostic.is_error() || !has_errors)
         .take(PROBLEMS_SHOWN_MAX)
         .cloned()
         .collect();
@@ -431,98 +686,6 @@ fn some_of(names: &[String]) -> Vec<String> {
         some.push(format!("… and {} more", names.len() - some.len()));
     }
     some
-}
-
-/// The watch over a folder that may not be there.
-struct Watch {
-    folder: PathBuf,
-    links: Links,
-    watch: Result<FolderWatch, Problem>,
-}
-
-/// Why a folder is not watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Problem {
-    /// It is not there, or no folder.
-    Gone,
-    /// The system refuses, in its words.
-    Refused(String),
-}
-
-impl Watch {
-    /// Begins a watch, without holding up players while the folder is listed.
-    async fn begin(folder: PathBuf) -> Self {
-        let at = folder.clone();
-        let begun = tokio::task::spawn_blocking(move || {
-            let watch = FolderWatch::new(&at).map_err(|error| {
-                if at.is_dir() {
-                    Problem::Refused(error.to_string())
-                } else {
-                    Problem::Gone
-                }
-            });
-            (watch, Links::of(&at))
-        });
-        let (watch, links) = begun.await.unwrap_or_else(|panic| {
-            let problem = Problem::Refused(panic.to_string());
-            (Err(problem), Links::default())
-        });
-        Self {
-            folder,
-            links,
-            watch,
-        }
-    }
-
-    fn problem(&self) -> Option<&Problem> {
-        self.watch.as_ref().err()
-    }
-
-    fn is_gone(&self) -> bool {
-        self.problem() == Some(&Problem::Gone)
-    }
-
-    /// Counts as a change.
-    fn touch(&self) {
-        if let Ok(watch) = &self.watch {
-            watch.touch();
-        }
-    }
-
-    /// Says in the log what is wrong, if anything is.
-    fn tell(&self) {
-        let folder = self.folder.display();
-        match self.problem() {
-            None => {}
-            Some(Problem::Gone) => warn!(
-                %folder,
-                "the folder of the server files is not there; it is read when it comes"
-            ),
-            Some(Problem::Refused(error)) => warn!(
-                %folder,
-                %error,
-                "the folder of the server files cannot be watched; it is read every ten seconds"
-            ),
-        }
-    }
-
-    /// Completes when files have changed, when a missing folder has come, or
-    /// when it is time to try again to watch it.
-    async fn settled(&self) {
-        match &self.watch {
-            Ok(watch) => tokio::select! {
-                () = watch.settled() => {}
-                () = self.links.settled() => {}
-            },
-            Err(Problem::Gone) => loop {
-                tokio::time::sleep(WATCH_RETRY).await;
-                if self.folder.is_dir() {
-                    return;
-                }
-            },
-            Err(Problem::Refused(_)) => tokio::time::sleep(REFUSED_RETRY).await,
-        }
-    }
 }
 
 /// `SIGHUP`, where there is such a thing. It counts from the moment that this is

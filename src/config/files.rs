@@ -1,10 +1,32 @@
-//! Reading of files that an operator names, within bounds.
+//! Reading of files that an operator, a label or a plugin's table names, within
+//! bounds: regular files alone, of a size, and in a time.
+//!
+//! Each read is made on a thread of its own, since no read of a disk that does
+//! not answer can be ended. After its time it is reported, and the rest goes on.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::apart::{Lane, NotDone};
+
+/// How long a file of the configuration may take. A megabyte takes a tenth of
+/// that over a slow network.
+const READ_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a folder may take to be listed: ten thousand names over a network.
+const LIST_TIME_MAX: Duration = Duration::from_secs(20);
+/// Files that one thread reads in a row: handing each over by itself would
+/// double the time of ten thousand.
+const TOGETHER_MAX: usize = 64;
+
+/// The files of the configuration itself.
+static OWN: Lane = Lane::new();
+/// Files that a text of the configuration or a label names. They have a lane of
+/// their own, so that none of them can hold up the files of the configuration.
+static NAMED: Lane = Lane::new();
 
 /// Why a file was not read.
 #[derive(Debug, Error)]
@@ -21,33 +43,147 @@ pub(super) enum Unreadable {
     /// It is a pipe, a device or a socket, which might never end.
     #[error("it is not a regular file")]
     Special,
+    /// The kernel makes it up, and reading it may wait or change something.
+    #[error("it is a file of the kernel, without a content of its own")]
+    Kernel,
     /// It is larger than anything that makes sense here.
     #[error("it is larger than {} KiB", .0 / 1024)]
     TooLarge(u64),
+    /// The read was not made, or has not ended in its time.
+    #[error("{0}")]
+    NotDone(NotDone),
     /// The system refuses.
     #[error("{0}")]
     Io(io::Error),
 }
 
-/// Reads a file of at most `bytes_max` bytes.
+impl Unreadable {
+    /// Whether it may pass without anybody changing the file.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Unreadable::NotDone(_) => true,
+            Unreadable::Io(error) => Self::may_pass_of(error),
+            Unreadable::Missing
+            | Unreadable::BrokenLink
+            | Unreadable::Folder
+            | Unreadable::Special
+            | Unreadable::Kernel
+            | Unreadable::TooLarge(_) => false,
+        }
+    }
+
+    /// As [`may_pass`](Self::may_pass), for what the system has answered.
+    pub(super) fn may_pass_of(error: &io::Error) -> bool {
+        use io::ErrorKind::{
+            InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied,
+        };
+        !matches!(
+            error.kind(),
+            NotFound | PermissionDenied | NotADirectory | InvalidInput | InvalidFilename
+        )
+    }
+}
+
+/// Reads a file of the configuration, of at most `bytes_max` bytes.
 ///
 /// # Errors
 ///
 /// See [`Unreadable`].
 pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
+    read_in(&OWN, path, bytes_max, READ_TIME_MAX)
+}
+
+/// Reads a file that the configuration or a label names.
+///
+/// # Errors
+///
+/// See [`Unreadable`].
+pub(super) fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
+    read_in(&NAMED, path, bytes_max, READ_TIME_MAX)
+}
+
+/// As [`read_named`], for a large file that may take `time_max`.
+///
+/// # Errors
+///
+/// See [`Unreadable`].
+pub(super) fn read_large(
+    path: &Path,
+    bytes_max: u64,
+    time_max: Duration,
+) -> Result<Vec<u8>, Unreadable> {
+    read_in(&NAMED, path, bytes_max, time_max)
+}
+
+fn read_in(
+    lane: &'static Lane,
+    path: &Path,
+    bytes_max: u64,
+    time_max: Duration,
+) -> Result<Vec<u8>, Unreadable> {
+    let path = path.to_owned();
+    let read = lane.within(time_max, move || read_now(&path, bytes_max));
+    read.unwrap_or_else(|not_done| Err(Unreadable::NotDone(not_done)))
+}
+
+/// Reads files of the configuration and gives each to `take`, in their order.
+pub(super) fn read_all(
+    paths: &[PathBuf],
+    bytes_max: u64,
+    mut take: impl FnMut(&Path, Result<Vec<u8>, Unreadable>),
+) {
+    for some in paths.chunks(TOGETHER_MAX) {
+        let together = some.to_vec();
+        let results = OWN.within(READ_TIME_MAX, move || {
+            let results = together.iter().map(|path| read_now(path, bytes_max));
+            results.collect::<Vec<_>>()
+        });
+        match results {
+            Ok(results) => {
+                let all = some.iter().zip(results);
+                all.for_each(|(path, read)| take(path, read));
+            }
+            // One of them takes too long, or all together do.
+            Err(_) => some
+                .iter()
+                .for_each(|path| take(path, read(path, bytes_max))),
+        }
+    }
+}
+
+/// What `looked` finds of a path, where that takes no longer than a read.
+///
+/// # Errors
+///
+/// When it takes longer.
+pub(super) fn look<T: Send + 'static>(
+    path: &Path,
+    looked: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Result<T, NotDone> {
+    let path = path.to_owned();
+    OWN.within(LIST_TIME_MAX, move || looked(&path))
+}
+
+/// Whether there is something of this name. What cannot be looked at is: to read
+/// it then tells why.
+pub(super) fn exists(path: &Path) -> bool {
+    look(path, Path::exists).unwrap_or(true)
+}
+
+fn read_now(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.symlink_metadata().is_ok() => Unreadable::BrokenLink,
         io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Io(error),
     })?;
-    if metadata.is_dir() {
-        return Err(Unreadable::Folder);
+    // Before it is opened: to open a device may already do something.
+    is_regular(&metadata)?;
+    if is_of_kernel(path) {
+        return Err(Unreadable::Kernel);
     }
-    // A pipe without a writer would block in `open`, so it is not opened.
-    if !metadata.is_file() {
-        return Err(Unreadable::Special);
-    }
-    let file = File::open(path).map_err(Unreadable::Io)?;
+    let file = open(path).map_err(Unreadable::Io)?;
+    // Another one may have taken its name.
+    is_regular(&file.metadata().map_err(Unreadable::Io)?)?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file that is too large, whatever the
     // metadata said a moment ago.
@@ -58,6 +194,47 @@ pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
         return Err(Unreadable::TooLarge(bytes_max));
     }
     Ok(bytes)
+}
+
+fn is_regular(metadata: &Metadata) -> Result<(), Unreadable> {
+    match metadata {
+        metadata if metadata.is_file() => Ok(()),
+        metadata if metadata.is_dir() => Err(Unreadable::Folder),
+        _ => Err(Unreadable::Special),
+    }
+}
+
+/// Opens a file, and does not wait for the other end of a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        use nix::fcntl::OFlag;
+        options.custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    }
+    options.read(true).open(path)
+}
+
+/// Whether a file is of a file system in which the kernel answers each read
+/// itself, such as `/proc`: its metadata calls it regular, and a read may wait
+/// for ever (`/proc/kmsg`, `trace_pipe`).
+fn is_of_kernel(path: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::statfs::{
+            DEBUGFS_MAGIC, PROC_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, statfs,
+        };
+        const OF_KERNEL: [nix::sys::statfs::FsType; 4] =
+            [PROC_SUPER_MAGIC, SYSFS_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC];
+        statfs(path).is_ok_and(|found| OF_KERNEL.contains(&found.filesystem_type()))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        false
+    }
 }
 
 /// What the system says, in its words, without the number.
@@ -72,5 +249,55 @@ pub(super) fn plain(error: &io::Error) -> String {
                 None => text,
             }
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Only what has a content of its own is read; nothing else is waited for.
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "text").unwrap();
+        assert_eq!(read_named(&at("file"), 4).unwrap(), b"text");
+        let problem = |path: &Path| read_named(path, 3).unwrap_err();
+        assert!(matches!(problem(&at("file")), Unreadable::TooLarge(3)));
+        assert!(matches!(problem(&at("none")), Unreadable::Missing));
+        assert!(matches!(problem(folder.path()), Unreadable::Folder));
+        assert!(matches!(
+            problem(Path::new("/dev/zero")),
+            Unreadable::Special
+        ));
+        assert!(matches!(
+            problem(Path::new("/proc/self/status")),
+            Unreadable::Kernel
+        ));
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(matches!(problem(&at("pipe")), Unreadable::Special));
+        // Also when a pipe takes the name between look and open.
+        assert!(!open(&at("pipe")).unwrap().metadata().unwrap().is_file());
+    }
+
+    /// Files are read together, and come back in their order.
+    #[test]
+    fn many_files_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |n: usize| folder.path().join(n.to_string());
+        let paths: Vec<_> = (0..TOGETHER_MAX * 2 + 1).map(at).collect();
+        for (n, path) in paths.iter().enumerate().skip(1) {
+            std::fs::write(path, n.to_string()).unwrap();
+        }
+        let mut found = Vec::new();
+        read_all(&paths, 10, |path, read| {
+            found.push((path.to_owned(), read.ok()));
+        });
+        for (n, (path, read)) in found.iter().enumerate() {
+            assert_eq!(*path, at(n));
+            assert_eq!(*read, (n > 0).then(|| n.to_string().into_bytes()));
+        }
+        assert_eq!(found.len(), paths.len());
     }
 }

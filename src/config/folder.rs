@@ -49,7 +49,7 @@ fn copy_mark(name: &str) -> Option<usize> {
 }
 
 /// Whether a file of this name is read.
-fn is_server(name: &str) -> bool {
+pub(super) fn is_server(name: &str) -> bool {
     name.ends_with(".toml") && !is_own(name) && copy_mark(name).is_none()
 }
 

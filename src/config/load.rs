@@ -1,6 +1,7 @@
 //! From a folder of files to a configuration, or to everything that is wrong with it.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -85,6 +86,9 @@ pub struct Loaded {
     pub sources: Sources,
     /// The global file as it was judged; `None` when it could not be read.
     pub global: Option<GlobalText>,
+    /// Whether a file could not be read for a reason that may pass without a
+    /// change of it: no descriptor was left, or a disk did not answer.
+    pub is_incomplete: bool,
     /// Where the tables of the plugins begin.
     plugins: HashMap<String, Place>,
 }
@@ -188,6 +192,7 @@ fn finish(
     sources: Sources,
     report: Report,
 ) -> Loaded {
+    let is_incomplete = report.is_incomplete;
     let mut diagnostics = report.diagnostics;
     diagnostic::sort(&mut diagnostics, &sources);
     let refused = diagnostics.iter().any(Diagnostic::is_error);
@@ -196,6 +201,7 @@ fn finish(
         diagnostics,
         sources,
         global,
+        is_incomplete,
         plugins: meaning.plugins,
     }
 }
@@ -220,9 +226,10 @@ fn read_global(
         Err(problem) => {
             let file = sources.add(&path, "");
             let diagnostic = unreadable("the global file", &path, file, &problem);
+            report.is_incomplete |= problem.may_pass();
             report.push(match problem {
                 Unreadable::Missing => diagnostic.help(no_global(&path)),
-                Unreadable::Folder if path.join(CONFIG_FILE).is_file() => diagnostic.help(format!(
+                Unreadable::Folder if is_file(&path.join(CONFIG_FILE)) => diagnostic.help(format!(
                     "name the file in it: `--config {}`",
                     words::path(&path.join(CONFIG_FILE))
                 )),
@@ -251,7 +258,7 @@ fn no_global(path: &Path) -> String {
     let mut foreign = FOREIGN_CONFIG_FILES
         .iter()
         .map(|name| join(&folder, Path::new(name)));
-    match foreign.find(|file| file.is_file()) {
+    match foreign.find(|file| is_file(file)) {
         Some(found) => format!(
             "{write}. `{}` lies there; its format and keys are those of another program or of \
              Infrarust v1",
@@ -272,7 +279,7 @@ fn load_into(
     // the default one would only tell about the wrong files.
     let is_known = match &proxy.raw {
         Some(raw) => options.servers_dir.is_some() || !raw.servers_dir.is_broken(),
-        None => options.servers_dir.is_some() || proxy.servers_dir.is_dir(),
+        None => options.servers_dir.is_some() || is_folder(&proxy.servers_dir),
     };
     let servers = if is_known {
         read_servers(options, &proxy, sources, report)
@@ -347,7 +354,11 @@ fn read_servers(
         .raw
         .as_ref()
         .is_some_and(|raw| raw.docker.is_written());
-    let found = match folder::find(dir) {
+    let listed = files::look(dir, folder::find).unwrap_or_else(|slow| {
+        let slow = slow.to_string();
+        Err(io::Error::new(io::ErrorKind::TimedOut, slow))
+    });
+    let found = match listed {
         Ok(found) => found,
         Err(error) => {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
@@ -359,9 +370,10 @@ fn read_servers(
             }
             let what = if is_missing {
                 "does not exist".to_owned()
-            } else if dir.is_file() {
+            } else if error.kind() == io::ErrorKind::NotADirectory {
                 "is a file".to_owned()
             } else {
+                report.is_incomplete |= Unreadable::may_pass_of(&error);
                 format!("cannot be read: {}", plain(&error))
             };
             let message = format!(
@@ -384,21 +396,32 @@ fn read_servers(
     }
     found.report(dir, place, report);
     let mut servers = Vec::with_capacity(found.servers.len());
-    for path in found.servers {
-        let shown = tidy(&path);
-        match files::read(&path, FILE_BYTES_MAX) {
+    files::read_all(&found.servers, FILE_BYTES_MAX, |path, read| {
+        let shown = tidy(path);
+        match read {
             Ok(bytes) => {
                 let (file, raw) = document::read(&shown, &bytes, sources, report);
                 servers.push(ServerFile { file, raw });
             }
             Err(problem) => {
                 let file = sources.add(&shown, "");
+                report.is_incomplete |= problem.may_pass();
                 report.push(unreadable("the server file", &shown, file, &problem));
                 servers.push(ServerFile { file, raw: None });
             }
         }
-    }
+    });
     Some(servers)
+}
+
+/// Whether a path is that of a folder that can be looked at.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    files::look(path, Path::is_dir).unwrap_or(false)
+}
+
+/// Whether a path is that of a file that can be looked at.
+fn is_file(path: &Path) -> bool {
+    files::look(path, Path::is_file).unwrap_or(false)
 }
 
 fn no_servers(place: Place, dir: &Path) -> Diagnostic {
@@ -407,13 +430,18 @@ fn no_servers(place: Place, dir: &Path) -> Diagnostic {
                     `domains = [\"play.example.com\"]` and `addresses = [\"127.0.0.1:25566\"]`"
         .to_owned();
     let of_v1 = dir.with_file_name("proxies");
-    if of_v1.is_dir() {
+    if is_folder(&of_v1) {
         help.push_str(&format!(
             "; Infrarust v1 had them in YAML in `{}`",
             words::path(&of_v1)
         ));
     }
     Diagnostic::new(Code::NoServers, place, message).help(help)
+}
+
+/// Whether a file of this name in the folder of server files is read.
+pub(crate) fn is_server_file(name: &OsStr) -> bool {
+    folder::is_server(&name.to_string_lossy())
 }
 
 fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Diagnostic {

@@ -5,6 +5,7 @@
 //! the very bytes that were judged.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -17,6 +18,8 @@ use crate::manifest::{self, Manifest, Refusal};
 /// The largest plugin in bytes. A release build takes one to ten megabytes, a
 /// debug build with all its dependencies a hundred.
 const PLUGIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// How long it may take to read one: a debug build from a slow disk.
+const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A SHA-256.
 pub type Sha = [u8; 32];
@@ -134,7 +137,7 @@ pub fn judge(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
 ///
 /// See [`PluginFileError`]; never [`PluginFileError::Glibc`].
 pub fn examine(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
-    let bytes = files::read(path, PLUGIN_BYTES_MAX).map_err(|problem| {
+    let bytes = files::read_large(path, PLUGIN_BYTES_MAX, READ_TIME_MAX).map_err(|problem| {
         PluginFileError::Read(match problem {
             Unreadable::Io(error) => files::plain(&error),
             other => other.to_string(),

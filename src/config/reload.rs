@@ -1,33 +1,15 @@
-//! What a reload changes, and when to try one.
+//! What a reload changes.
 //!
 //! A reload is all or nothing: the new configuration is validated whole, and
 //! either becomes the snapshot in force or leaves the old one there. Here
-//! stands what differs between two valid configurations, and the watch over
-//! the folder of server files; putting a snapshot into force is the server's.
+//! stands what differs between two valid configurations; following the files
+//! and putting a snapshot into force is the server's.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
 
 use super::model::{Config, ProxyConfig};
-
-/// How long the folder must be quiet before it is read: editors and `cp` write
-/// a file in several steps.
-const QUIET: Duration = Duration::from_millis(250);
-/// How long a folder that never is quiet is waited for.
-const QUIET_MAX: Duration = Duration::from_secs(3);
-
-/// How often the ends of symbolic links are looked at.
-const LINKS_LOOK: Duration = Duration::from_secs(1);
-/// The most links of one folder that are looked at: a look at each costs some
-/// microseconds, and a folder with more still has `SIGHUP`.
-const LINKS_MAX: usize = 1000;
 
 /// What differs between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -180,159 +162,6 @@ impl fmt::Display for Changes {
     }
 }
 
-/// Watches the folder of server files; ends when dropped.
-pub struct FolderWatch {
-    changed: Arc<Notify>,
-    _watcher: RecommendedWatcher,
-}
-
-impl FolderWatch {
-    /// Begins to watch `folder`.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no more watches to give, or the folder is gone.
-    pub fn new(folder: &Path) -> notify::Result<Self> {
-        let changed = Arc::new(Notify::new());
-        let told = Arc::clone(&changed);
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                // An error may hide a change, so it counts as one; reading does not.
-                let concerns = event.is_ok_and(|event| {
-                    matches!(event.kind, EventKind::Access(access)
-                if access != notify::event::AccessKind::Close(notify::event::AccessMode::Write))
-                });
-                if !concerns {
-                    told.notify_one();
-                }
-            })?;
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(Self {
-            changed,
-            _watcher: watcher,
-        })
-    }
-
-    /// Counts as a change: [`settled`](Self::settled) then completes as soon as
-    /// the folder is quiet.
-    pub fn touch(&self) {
-        self.changed.notify_one();
-    }
-
-    /// Waits for a change and then until the folder is quiet. Cancel safe: a
-    /// change that was seen is seen again.
-    pub async fn settled(&self) {
-        self.changed.notified().await;
-        let latest = Instant::now() + QUIET_MAX;
-        loop {
-            let quiet = timeout(QUIET, self.changed.notified());
-            match timeout_at(latest, quiet).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
-            }
-        }
-    }
-}
-
-/// What the symbolic links of a folder lead to, itself included.
-///
-/// A watch tells of changes to a link, and to the folder that a link led to when
-/// the watch began. It tells neither that the link to the folder now leads to
-/// another one, nor that the file behind a link was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Links {
-    folder: PathBuf,
-    folder_end: Option<PathBuf>,
-    files: Vec<(PathBuf, Option<FileEnd>)>,
-}
-
-/// The file at the end of a link, as far as a change shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileEnd {
-    path: PathBuf,
-    bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl FileEnd {
-    fn of(link: &Path) -> Option<Self> {
-        let path = link.canonicalize().ok()?;
-        let metadata = path.metadata().ok()?;
-        Some(Self {
-            path,
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-        })
-    }
-}
-
-impl Links {
-    /// Looks for the links of `folder`, and where they end now.
-    #[must_use]
-    pub fn of(folder: &Path) -> Self {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let files = entries
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()))
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|end| end == "toml"))
-            .take(LINKS_MAX)
-            .map(|path| (path, None))
-            .collect();
-        let links = Self {
-            folder: folder.to_owned(),
-            folder_end: None,
-            files,
-        };
-        links.looked_at_again()
-    }
-
-    /// The same links, and where they end now.
-    #[must_use]
-    pub fn looked_at_again(&self) -> Self {
-        let again = |(link, _): &(PathBuf, _)| (link.clone(), FileEnd::of(link));
-        Self {
-            folder: self.folder.clone(),
-            folder_end: self.folder.canonicalize().ok(),
-            files: self.files.iter().map(again).collect(),
-        }
-    }
-
-    /// Waits until a link leads to something else and this has stayed the same
-    /// for a moment. Cancel safe: a change is seen again.
-    pub async fn settled(&self) {
-        let mut seen = loop {
-            tokio::time::sleep(LINKS_LOOK).await;
-            let now = self.look().await;
-            if now != *self {
-                break now;
-            }
-        };
-        let latest = Instant::now() + QUIET_MAX;
-        while Instant::now() < latest {
-            tokio::time::sleep(QUIET).await;
-            let now = self.look().await;
-            if now == seen {
-                return;
-            }
-            seen = now;
-        }
-    }
-
-    /// A look that holds up no player when the disk is slow.
-    async fn look(&self) -> Self {
-        let links = self.clone();
-        let look = tokio::task::spawn_blocking(move || links.looked_at_again());
-        // Without an answer nothing is known to have changed.
-        look.await.unwrap_or_else(|_| self.clone())
-    }
-}
-
-impl fmt::Debug for FolderWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FolderWatch").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -377,49 +206,5 @@ mod tests {
         );
         assert!(!changes.is_empty());
         assert!(Changes::between(&old, &old).is_empty());
-    }
-
-    /// A link to the folder that leads elsewhere, and a written file behind a
-    /// link, are changes; what stays the same is none.
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn the_ends_of_links_are_followed() {
-        use std::os::unix::fs::symlink;
-        let root = tempfile::tempdir().unwrap();
-        let at = |name: &str| root.path().join(name);
-        for folder in ["one", "two"] {
-            std::fs::create_dir(at(folder)).unwrap();
-        }
-        std::fs::write(at("a.toml"), "1").unwrap();
-        symlink("../a.toml", at("one/a.toml")).unwrap();
-        symlink("one", at("servers")).unwrap();
-
-        let links = Links::of(&at("servers"));
-        assert_eq!(links.files.len(), 1);
-        assert_eq!(links, links.looked_at_again());
-        std::fs::write(at("a.toml"), "22").unwrap();
-        links.settled().await;
-
-        let links = Links::of(&at("servers"));
-        let quiet = timeout(LINKS_LOOK + QUIET, links.settled()).await;
-        assert!(quiet.is_err(), "the same change was told twice");
-        symlink("two", at("next")).unwrap();
-        std::fs::rename(at("next"), at("servers")).unwrap();
-        links.settled().await;
-    }
-
-    /// Several writes in a row are one change.
-    #[tokio::test]
-    async fn a_burst_of_writes_settles_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let watch = FolderWatch::new(folder.path()).unwrap();
-        for n in 0..20 {
-            std::fs::write(folder.path().join("a.toml"), n.to_string()).unwrap();
-        }
-        watch.settled().await;
-        let more = timeout(Duration::from_millis(100), watch.settled()).await;
-        assert!(more.is_err(), "the same writes were told twice");
-        std::fs::rename(folder.path().join("a.toml"), folder.path().join("b.toml")).unwrap();
-        watch.settled().await;
     }
 }

@@ -11,6 +11,8 @@ const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 pub struct Report {
     /// All of them, in the order found.
     pub diagnostics: Vec<Diagnostic>,
+    /// Whether a file could not be read for a reason that may pass by itself.
+    pub(super) is_incomplete: bool,
     last: Option<FileId>,
     errors_of_last: usize,
     warnings_of_last: usize,

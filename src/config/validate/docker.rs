@@ -182,7 +182,8 @@ fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Option<Option<Path
         Entry::Given(given) => given,
     };
     let path = context.resolve(given.place.file, &given.value.0);
-    if let Err(problem) = files::read(&path, PEM_BYTES_MAX) {
+    if let Err(problem) = files::read_named(&path, PEM_BYTES_MAX) {
+        context.unread(&problem);
         let message = format!(
             "the file `{}` cannot be read: {problem}",
             words::path(&path)

@@ -123,7 +123,7 @@ impl<'a> Global<'a> {
             }
         }
         let default = context.resolve(self.file, Path::new(SECRET_FILE));
-        if default.exists() {
+        if files::exists(&default) {
             let place = self.place.unwrap_or(Place::whole(self.file));
             return or_bad(from_file(Path::new(SECRET_FILE), place, context));
         }
@@ -341,9 +341,10 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
     let written = path;
     let path = context.resolve(place.file, written);
     let shown = words::path(&path);
-    let bytes = match files::read(&path, SECRET_BYTES_MAX) {
+    let bytes = match files::read_named(&path, SECRET_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(problem) => {
+            context.unread(&problem);
             let message = format!("the secret file `{shown}` cannot be read: {problem}");
             let begin = context.where_paths_begin(place.file, written);
             context.push(

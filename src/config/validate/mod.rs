@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::files::Unreadable;
 use crate::config::load::join;
 use crate::config::model::Config;
 use crate::config::paths;
@@ -76,6 +77,11 @@ impl<'a> Context<'a> {
 
     fn push(&mut self, diagnostic: Diagnostic) {
         self.report.push(diagnostic);
+    }
+
+    /// Notes that a file was not read.
+    fn unread(&mut self, problem: &Unreadable) {
+        self.report.is_incomplete |= problem.may_pass();
     }
 
     /// Reports a value that cannot be used.

@@ -113,9 +113,10 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
         return None;
     } else {
         let path = context.resolve(given.place.file, text.as_ref());
-        match files::read(&path, FAVICON_FILE_BYTES_MAX) {
+        match files::read_named(&path, FAVICON_FILE_BYTES_MAX) {
             Ok(bytes) => Some(bytes),
             Err(problem) => {
+                context.unread(&problem);
                 let message = format!(
                     "the favicon `{}` cannot be read: {problem}",
                     words::path(&path)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::proxy::value_or;
 use super::{Context, ProxyFile, names};
 use crate::config::entry::{Entry, Given, List};
+use crate::config::files;
 use crate::config::model::{Document, OnFailure, PluginConfig};
 use crate::config::plugin_file::{self, Sha};
 use crate::config::raw::RawPlugin;
@@ -228,12 +229,15 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
         .iter()
         .filter_map(|(id, entry)| Some(library(file, id, entry.given()?, context)?.0))
         .collect();
-    let listed = std::fs::read_dir(&file.plugins_dir).into_iter().flatten();
-    let mut libraries: Vec<PathBuf> = listed
-        .flatten()
-        .map(|entry| file.plugins_dir.join(entry.file_name()))
-        .filter(|path| !known.contains(path) && id_of(path).is_some())
-        .collect();
+    let listed = files::look(&file.plugins_dir, |folder| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| folder.join(entry.file_name()));
+        paths
+            .filter(|path| id_of(path).is_some())
+            .collect::<Vec<_>>()
+    });
+    let mut libraries = listed.unwrap_or_default();
+    libraries.retain(|path| !known.contains(path));
     libraries.sort();
     for path in libraries.iter().take(UNUSED_TOLD_MAX) {
         let id = id_of(path).unwrap_or_default();

@@ -1,0 +1,211 @@
+//! Work that may block, on threads of its own.
+//!
+//! tokio's pool for such work is not used where the proxy has to go on without
+//! it: when the system has no thread to give, a task of that pool waits in its
+//! queue for a thread that never comes, or panics. Here the caller gets an error.
+
+use std::any::Any;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+/// Threads that wait for the next piece of work: a reload needs two at a time
+/// and a look at the folder one. They stay, so that a process that has met the
+/// limit of its threads can still reload.
+const IDLE_MAX: usize = 4;
+
+/// Pieces of work of one [`Lane`] that may be overdue at a time. Each holds a
+/// thread that nothing can end.
+const OVERDUE_MAX: usize = 6;
+
+/// Why work has no result.
+#[derive(Debug, Error)]
+pub(crate) enum NotDone {
+    /// The system gives no thread.
+    #[error("no thread can be started for it: {0}")]
+    NoThread(#[source] io::Error),
+    /// It panicked, with these words.
+    #[error("it panicked: {0}")]
+    Panic(String),
+    /// It takes longer than this.
+    #[error("it takes longer than {} s", .0.as_secs())]
+    Overdue(Duration),
+    /// Earlier work has not come back, and so much that no more is begun.
+    #[error("earlier reads do not end")]
+    Stuck,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The threads that wait for work.
+static IDLE: Mutex<Vec<mpsc::Sender<Work>>> = Mutex::new(Vec::new());
+
+fn idle() -> MutexGuard<'static, Vec<mpsc::Sender<Work>>> {
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins work on a thread that waits for some, or on a new one.
+fn begin(mut work: Work) -> io::Result<()> {
+    loop {
+        let Some(thread) = idle().pop() else { break };
+        match thread.send(work) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::SendError(back)) => work = back,
+        }
+    }
+    let (sender, receiver) = mpsc::channel::<Work>();
+    let serve = move || {
+        let mut next = work;
+        loop {
+            next();
+            {
+                let mut idle = idle();
+                if idle.len() >= IDLE_MAX {
+                    return;
+                }
+                idle.push(sender.clone());
+            }
+            match receiver.recv() {
+                Ok(work) => next = work,
+                Err(mpsc::RecvError) => return,
+            }
+        }
+    };
+    thread::Builder::new().name("apart".into()).spawn(serve)?;
+    Ok(())
+}
+
+/// The result of work, or the words of its panic.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, NotDone> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| NotDone::Panic(words_of(&*panic)))
+}
+
+/// What a panic says.
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a text").to_owned()
+}
+
+/// Begins work that may block as long as it likes. The future completes with
+/// its result; dropping it does not end the work.
+pub(crate) fn run<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> impl Future<Output = Result<T, NotDone>> + Send + 'static {
+    let (sender, receiver) = oneshot::channel();
+    let begun = begin(Box::new(move || {
+        // Whoever asked may have left.
+        let _ = sender.send(caught(work));
+    }));
+    async move {
+        begun.map_err(NotDone::NoThread)?;
+        let lost = || NotDone::Panic("its thread has ended".to_owned());
+        receiver.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// Work of one kind, of which only a few pieces may be overdue.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    overdue: AtomicUsize,
+}
+
+/// Nobody has given the work up.
+const AWAITED: usize = 0;
+/// Its result is not waited for any more.
+const GIVEN_UP: usize = 1;
+/// It has ended.
+const ENDED: usize = 2;
+
+impl Lane {
+    pub(crate) const fn new() -> Self {
+        Self {
+            overdue: AtomicUsize::new(0),
+        }
+    }
+
+    /// Waits for work as long as `limit`, and leaves it to its thread after that.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotDone`].
+    pub(crate) fn within<T: Send + 'static>(
+        &'static self,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        if self.overdue.load(Ordering::Relaxed) >= OVERDUE_MAX {
+            return Err(NotDone::Stuck);
+        }
+        let state = Arc::new(AtomicUsize::new(AWAITED));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let of_work = Arc::clone(&state);
+        begin(Box::new(move || {
+            // Whoever asked may have given up.
+            let _ = sender.send(caught(work));
+            if of_work.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
+                self.overdue.fetch_sub(1, Ordering::Relaxed);
+            }
+        }))
+        .map_err(NotDone::NoThread)?;
+        match receiver.recv_timeout(limit) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err(NotDone::Panic("its thread has ended".to_owned()))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                // Counted first, so that the work never takes back what was not yet counted.
+                self.overdue.fetch_add(1, Ordering::Relaxed);
+                if state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
+                    self.overdue.fetch_sub(1, Ordering::Relaxed);
+                }
+                Err(NotDone::Overdue(limit))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A result and a panic come back, and the thread is there for more.
+    #[tokio::test]
+    async fn results_and_panics_come_back() {
+        assert_eq!(run(|| 1).await.unwrap(), 1);
+        let panicked = run(|| -> u8 { panic!("words") }).await;
+        assert_eq!(panicked.unwrap_err().to_string(), "it panicked: words");
+        assert_eq!(run(|| 2).await.unwrap(), 2);
+    }
+
+    /// Work that does not end is left after its time; when much is overdue no
+    /// more is begun, and it is begun again when that has ended.
+    #[test]
+    fn overdue_work_is_left_and_bounded() {
+        static LANE: Lane = Lane::new();
+        let limit = Duration::from_millis(10);
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for _ in 0..OVERDUE_MAX {
+            let gate = Arc::clone(&gate);
+            let overdue = LANE.within(limit, move || {
+                let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            });
+            assert!(matches!(overdue, Err(NotDone::Overdue(_))), "{overdue:?}");
+        }
+        let refused = LANE.within(limit, || ());
+        assert!(matches!(refused, Err(NotDone::Stuck)), "{refused:?}");
+        drop(release);
+        while LANE.overdue.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
+        assert_eq!(LANE.within(Duration::from_secs(20), || 3).unwrap(), 3);
+    }
+}

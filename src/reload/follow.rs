@@ -1,0 +1,479 @@
+//! Following the folder of server files: when are they to be read again?
+//!
+//! Events of the system tell of most changes at once. They tell nothing of what
+//! another machine writes on a network share, of a folder that took the place of
+//! one above, or of the file behind a link. So the folder is looked at as well,
+//! each second or two: one watch and one look serve for the life of the proxy.
+
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::events::Events;
+use crate::apart::{self, NotDone};
+use crate::config::load::is_server_file;
+
+/// How long the folder must be quiet before it is read: editors and `cp` write
+/// a file in several steps.
+const QUIET: Duration = Duration::from_millis(250);
+/// How long a folder that never is quiet is waited for.
+const QUIET_MAX: Duration = Duration::from_secs(3);
+
+/// The shortest time between two looks.
+const LOOK_MIN: Duration = Duration::from_secs(1);
+/// The longest: a look over a network mostly waits.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+/// How many times longer than a look the pause behind it is, so that looks take
+/// at most one hundredth of a core.
+const LOOK_SHARE: u32 = 100;
+/// How long a look may take before the log tells of it.
+const LOOK_OVERDUE: Duration = Duration::from_secs(10);
+
+/// What tells a folder or a file from another one of the same name.
+#[cfg(unix)]
+pub(super) type Identity = (u64, u64);
+/// What tells a folder or a file from another one of the same name.
+#[cfg(not(unix))]
+pub(super) type Identity = Option<std::time::SystemTime>;
+
+/// The identity of a folder; `None` if there is none.
+pub(super) fn identity(folder: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(folder).ok();
+    let metadata = metadata.filter(std::fs::Metadata::is_dir)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    Some(metadata.created().ok())
+}
+
+/// What a look at the folder has found, as far as a change shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// The folder; `None` if there is none.
+    pub(super) folder: Option<Identity>,
+    /// Of all its server files together.
+    files: u64,
+}
+
+impl Look {
+    /// Looks at a folder. May block.
+    pub(super) fn at(folder: &Path) -> Self {
+        let mut files = 0_u64;
+        match std::fs::read_dir(folder) {
+            // In whatever order they are listed.
+            Ok(entries) => {
+                let names = entries.flatten().map(|entry| entry.file_name());
+                for name in names.filter(|name| is_server_file(name)) {
+                    let mut hasher = DefaultHasher::new();
+                    name.hash(&mut hasher);
+                    stamp(&folder.join(&name), &mut hasher);
+                    files = files.wrapping_add(hasher.finish());
+                }
+            }
+            Err(error) => {
+                let mut hasher = DefaultHasher::new();
+                error.raw_os_error().hash(&mut hasher);
+                files = hasher.finish();
+            }
+        }
+        Self {
+            folder: identity(folder),
+            files,
+        }
+    }
+}
+
+/// What a change of a file alters, links followed to their end. Size and time of
+/// writing alone can stay the same: tools that copy keep both.
+fn stamp(path: &Path, hasher: &mut impl Hasher) {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return;
+    };
+    metadata.len().hash(hasher);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino()).hash(hasher);
+        (metadata.mtime(), metadata.mtime_nsec()).hash(hasher);
+        (metadata.ctime(), metadata.ctime_nsec()).hash(hasher);
+    }
+    #[cfg(not(unix))]
+    metadata.modified().ok().hash(hasher);
+}
+
+/// What came of a look.
+struct Looked {
+    look: Look,
+    took: Duration,
+    /// Whether there are events of the folder, or why there are none.
+    watched: Result<(), String>,
+}
+
+type Looking = Pin<Box<dyn Future<Output = Result<Looked, NotDone>> + Send>>;
+
+/// A change that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    /// From here on it is not waited for any longer.
+    latest: Instant,
+    /// What has shown it.
+    by: Sign,
+}
+
+/// What shows a change.
+#[derive(Debug, Clone, Copy)]
+enum Sign {
+    /// Events, the last of them then.
+    Event(Instant),
+    /// A look, which has found this.
+    Look(Look),
+}
+
+/// What is wrong with the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Problem {
+    /// It is not there, or is not a folder.
+    Gone,
+    /// There are no events of it, for this reason.
+    NoEvents(String),
+}
+
+/// Follows one folder, which may be another one later.
+pub(super) struct Follow {
+    folder: PathBuf,
+    events: Events,
+    /// What was there when the files were read last; `None` before that.
+    read: Option<Look>,
+    change: Option<Change>,
+    /// When the next look is due.
+    due: Instant,
+    looking: Option<Looking>,
+    began: Instant,
+    is_overdue: bool,
+    problem: Option<Problem>,
+}
+
+impl Follow {
+    /// Begins to follow. What is there now counts as a change.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let now = Instant::now();
+        Self {
+            folder,
+            events: Events::new(),
+            read: None,
+            change: None,
+            due: now + QUIET,
+            looking: None,
+            began: now,
+            is_overdue: false,
+            problem: None,
+        }
+    }
+
+    /// The folder that is followed.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Follows this folder from now on. What is in another one counts as a change.
+    pub(super) fn turn_to(&mut self, folder: &Path) {
+        if folder != self.folder {
+            *self = Self::new(folder.to_owned());
+        }
+    }
+
+    /// The files were read, and not before this look.
+    pub(super) fn was_read(&mut self, look: Look) {
+        self.read = Some(look);
+    }
+
+    /// The files are to be read again at this time, whatever a look shows.
+    pub(super) fn again(&mut self, at: Instant) {
+        self.read = None;
+        self.due = at;
+    }
+
+    /// Completes when files have changed and this is over, as far as can be seen.
+    /// Never while the folder is gone. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        loop {
+            let overdue = self.began + LOOK_OVERDUE;
+            let looked = match &mut self.looking {
+                None => {
+                    tokio::select! {
+                        biased;
+                        () = self.events.next() => {
+                            self.stirred();
+                            continue;
+                        }
+                        () = sleep_until(self.due) => {}
+                    }
+                    self.begin_look();
+                    continue;
+                }
+                Some(looking) => tokio::select! {
+                    biased;
+                    looked = looking => looked,
+                    () = self.events.next() => {
+                        self.stirred();
+                        continue;
+                    }
+                    () = sleep_until(overdue), if !self.is_overdue => {
+                        self.is_overdue = true;
+                        warn!(
+                            folder = %self.folder.display(),
+                            seconds = LOOK_OVERDUE.as_secs(),
+                            "the folder of the server files does not answer; changes are not seen until it does"
+                        );
+                        continue;
+                    }
+                },
+            };
+            self.looking = None;
+            if std::mem::take(&mut self.is_overdue) {
+                info!(folder = %self.folder.display(), "the folder of the server files answers again");
+            }
+            match looked {
+                Ok(looked) => {
+                    if self.is_settled(looked) {
+                        return;
+                    }
+                }
+                // Without an answer nothing is known to have changed.
+                Err(_) => self.due = Instant::now() + LOOK_MAX,
+            }
+        }
+    }
+
+    /// An event has come.
+    fn stirred(&mut self) {
+        let now = Instant::now();
+        let latest = self.change.map_or(now + QUIET_MAX, |change| change.latest);
+        let by = Sign::Event(now);
+        self.change = Some(Change { latest, by });
+        self.due = latest.min(now + QUIET);
+    }
+
+    fn begin_look(&mut self) {
+        self.began = Instant::now();
+        let folder = self.folder.clone();
+        let watching = self.events.watching();
+        self.looking = Some(Box::pin(apart::run(move || {
+            // Watched first, so that no change falls between.
+            let watched = watching.keep(&folder);
+            let began = std::time::Instant::now();
+            let look = Look::at(&folder);
+            Looked {
+                look,
+                took: began.elapsed(),
+                watched,
+            }
+        })));
+    }
+
+    /// Takes what a look has found. Whether the files are to be read now.
+    fn is_settled(&mut self, looked: Looked) -> bool {
+        let Looked {
+            look,
+            took,
+            watched,
+        } = looked;
+        let now = Instant::now();
+        self.due = now + (took * LOOK_SHARE).clamp(LOOK_MIN, LOOK_MAX);
+        self.note_problem(look, watched);
+        if look.folder.is_none() {
+            self.change = None;
+            return false;
+        }
+        let is_settled = match (self.change, self.read) {
+            (None, None) => true,
+            (None, Some(read)) if read == look => return false,
+            (None, Some(_)) => false,
+            (Some(change), _) if now >= change.latest => true,
+            (Some(change), _) => match change.by {
+                // None has come while the look was made.
+                Sign::Event(last) => last <= self.began,
+                Sign::Look(before) => before == look,
+            },
+        };
+        if is_settled {
+            self.change = None;
+            return true;
+        }
+        let (latest, by) = match self.change {
+            None => (now + QUIET_MAX, Sign::Look(look)),
+            Some(Change { latest, by }) => match by {
+                Sign::Event(_) => (latest, by),
+                Sign::Look(_) => (latest, Sign::Look(look)),
+            },
+        };
+        self.change = Some(Change { latest, by });
+        self.due = latest.min(now + QUIET);
+        false
+    }
+
+    /// Says in the log what is wrong with the folder, once.
+    fn note_problem(&mut self, look: Look, watched: Result<(), String>) {
+        let problem = match (look.folder, watched) {
+            (None, _) => Some(Problem::Gone),
+            (Some(_), Err(error)) => Some(Problem::NoEvents(error)),
+            (Some(_), Ok(())) => None,
+        };
+        if self.problem == problem {
+            return;
+        }
+        let folder = self.folder.display();
+        match &problem {
+            None => {}
+            Some(Problem::Gone) => warn!(
+                %folder,
+                "the folder of the server files is not there; it is read when it comes"
+            ),
+            Some(Problem::NoEvents(error)) => warn!(
+                %folder,
+                %error,
+                "the folder of the server files cannot be watched; it is looked at every few seconds"
+            ),
+        }
+        self.problem = problem;
+    }
+}
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Follow").field(&self.folder).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use tokio::time::timeout;
+
+    /// Follows a folder that has been read as it is.
+    async fn follow(folder: &Path) -> Follow {
+        let mut follow = Follow::new(folder.to_owned());
+        settles(&mut follow).await;
+        follow
+    }
+
+    /// Completes with a change, and takes it for read.
+    async fn settles(follow: &mut Follow) {
+        let changed = timeout(Duration::from_secs(20), follow.changed()).await;
+        changed.expect("no change was seen");
+        follow.was_read(Look::at(follow.folder()));
+    }
+
+    async fn is_quiet(follow: &mut Follow) {
+        let changed = timeout(LOOK_MIN + QUIET * 2, follow.changed()).await;
+        assert!(changed.is_err(), "the same change was seen twice");
+    }
+
+    /// Several writes in a row are one change, whoever writes how.
+    #[tokio::test]
+    async fn a_burst_of_writes_settles_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut follow = follow(folder.path()).await;
+        for n in 0..20 {
+            fs::write(folder.path().join("a.toml"), n.to_string()).unwrap();
+        }
+        settles(&mut follow).await;
+        is_quiet(&mut follow).await;
+        fs::rename(folder.path().join("a.toml"), folder.path().join("b.toml")).unwrap();
+        settles(&mut follow).await;
+    }
+
+    /// A change that was seen and not read is seen again.
+    #[tokio::test]
+    async fn what_is_not_read_stays_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut follow = follow(folder.path()).await;
+        fs::write(folder.path().join("a.toml"), "1").unwrap();
+        follow.changed().await;
+        settles(&mut follow).await;
+        is_quiet(&mut follow).await;
+    }
+
+    /// Where the system tells nothing, looks find what has changed: a new file, a
+    /// file behind a link, one with the size and time of the one before, another
+    /// end of a link, and another folder above.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn looks_find_what_no_event_tells() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["conf/one", "conf/two", "next/one"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        fs::write(at("real.toml"), "1").unwrap();
+        symlink(at("real.toml"), at("conf/one/a.toml")).unwrap();
+        symlink("one", at("conf/servers")).unwrap();
+        symlink("one", at("next/servers")).unwrap();
+        let mut follow = follow(&at("conf/servers")).await;
+
+        fs::write(at("real.toml"), "22").unwrap();
+        settles(&mut follow).await;
+        is_quiet(&mut follow).await;
+        let written = fs::metadata(at("real.toml")).unwrap().modified().unwrap();
+        fs::write(at("other.toml"), "33").unwrap();
+        let other = fs::File::options().write(true).open(at("other.toml"));
+        other.unwrap().set_modified(written).unwrap();
+        fs::rename(at("other.toml"), at("real.toml")).unwrap();
+        settles(&mut follow).await;
+
+        symlink("two", at("conf/link")).unwrap();
+        fs::rename(at("conf/link"), at("conf/servers")).unwrap();
+        settles(&mut follow).await;
+
+        fs::rename(at("conf"), at("before")).unwrap();
+        fs::rename(at("next"), at("conf")).unwrap();
+        settles(&mut follow).await;
+        fs::write(at("conf/one/b.toml"), "4").unwrap();
+        settles(&mut follow).await;
+        is_quiet(&mut follow).await;
+    }
+
+    /// While the folder is gone nothing is to be read, and what comes in its
+    /// place is. The same folder that comes back unchanged is nothing new.
+    #[tokio::test]
+    async fn a_folder_that_is_gone_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, away) = (root.path().join("servers"), root.path().join("away"));
+        fs::create_dir(&folder).unwrap();
+        let mut follow = follow(&folder).await;
+        fs::rename(&folder, &away).unwrap();
+        is_quiet(&mut follow).await;
+        assert_eq!(follow.problem, Some(Problem::Gone));
+        fs::rename(&away, &folder).unwrap();
+        fs::write(folder.join("a.toml"), "1").unwrap();
+        settles(&mut follow).await;
+        assert_eq!(follow.problem, None);
+    }
+
+    /// A look at ten thousand files is cheap enough to be made all the time.
+    #[test]
+    #[ignore = "a measurement: run it with --release --nocapture"]
+    #[allow(clippy::print_stdout)]
+    fn a_look_at_ten_thousand_files_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..10_000 {
+            fs::write(folder.path().join(format!("s{n}.toml")), "x = 1\n").unwrap();
+        }
+        let began = std::time::Instant::now();
+        for _ in 0..20 {
+            std::hint::black_box(Look::at(folder.path()));
+        }
+        println!("{:?} a look", began.elapsed() / 20);
+    }
+}
