@@ -8,8 +8,9 @@ use crate::config::cure::TYPOGRAPHIC_QUOTES;
 use crate::config::elsewhere;
 use crate::config::hints;
 use crate::config::keys::{HasKeys, Table};
-use crate::config::reader::{Walk, names_a_secret};
+use crate::config::reader::Walk;
 use crate::config::report::Report;
+use crate::config::secret_names::{self, names_a_secret};
 use crate::diagnostic::words::must_not_show;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 
@@ -220,48 +221,10 @@ fn may_repeat(line: &str, table: &Table) -> bool {
     })
 }
 
-/// Hides whatever follows the name of a secret on its line, and all lines of a
-/// text that begins there: for files that cannot be parsed.
+/// Hides what looks like a secret in a file that cannot be parsed.
 fn hide_by_words(file: FileId, sources: &mut Sources) {
-    let mut spans = Vec::new();
-    let mut start = 0;
-    let mut open: Option<&str> = None;
-    for line in sources.text(file).split_inclusive('\n') {
-        let from = match open {
-            Some(quotes) => {
-                if line.contains(quotes) {
-                    open = None;
-                }
-                Some(0)
-            }
-            None => {
-                let from = after_secret_name(line);
-                let value = from.map_or("", |from| line[from..].trim());
-                open = ["\"\"\"", "'''"]
-                    .into_iter()
-                    .find(|quotes| value.starts_with(quotes) && value.matches(quotes).count() == 1);
-                from
-            }
-        };
-        let end = start + line.trim_end().len();
-        if let Some(from) = from.map(|from| start + from).filter(|from| *from < end) {
-            spans.push(Span { start: from, end });
-        }
-        start += line.len();
-    }
-    for span in spans {
+    for span in secret_names::spans(sources.text(file)) {
+        let span = span.into();
         sources.hide(Place { file, span });
     }
-}
-
-/// Where the value of a key begins that probably holds a secret.
-fn after_secret_name(line: &str) -> Option<usize> {
-    // Other formats part a key from its value by a colon.
-    let mut signs = line.match_indices(['=', ':']);
-    let (sign, _) = signs.find(|(sign, _)| {
-        let name = line[..*sign].trim_end().trim_end_matches(['"', '\'']);
-        names_a_secret(name)
-    })?;
-    let value = &line[sign + 1..];
-    Some(sign + 1 + value.len() - value.trim_start_matches([' ', '\t']).len())
 }

@@ -1,5 +1,7 @@
 //! Where a key belongs that stands in the wrong place.
 
+use std::sync::OnceLock;
+
 use crate::config::keys::{HasKeys, Shape, Table};
 use crate::config::raw::{RawProxy, RawServer};
 use crate::diagnostic::words::nearest;
@@ -14,6 +16,7 @@ const DEPTH_MAX: usize = 6;
 pub(super) struct Home {
     root: &'static Table,
     path: Vec<&'static str>,
+    is_secret: bool,
 }
 
 impl Home {
@@ -75,6 +78,15 @@ pub(super) fn near(name: &str, root: &Table) -> Option<Home> {
     exact(near, root)
 }
 
+/// The names of all keys that hold a secret.
+pub(super) fn secret_names() -> &'static [&'static str] {
+    static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let homes = homes().into_iter().filter(|home| home.is_secret);
+        homes.map(|home| home.name()).collect()
+    })
+}
+
 fn homes() -> Vec<Home> {
     let mut homes = Vec::new();
     for root in ROOTS {
@@ -94,6 +106,7 @@ fn collect(
         homes.push(Home {
             root,
             path: path.clone(),
+            is_secret: key.secret,
         });
         if path.len() < DEPTH_MAX {
             if let Shape::Table(inner) = key.shape {

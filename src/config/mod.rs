@@ -25,6 +25,7 @@ pub mod reload;
 pub mod report;
 mod retype;
 pub mod schema;
+mod secret_names;
 pub mod types;
 pub mod validate;
 

@@ -15,6 +15,7 @@ use crate::config::hints;
 use crate::config::keys::{HasKeys, Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
 use crate::config::retype::Written;
+use crate::config::secret_names::names_a_secret;
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
 
@@ -407,7 +408,13 @@ impl<'r> Walk<'r> {
         match value.get_ref() {
             DeValue::Table(table) => {
                 for (key, value) in table {
-                    self.hide_secrets(key.get_ref(), value, depth + 1);
+                    // Whatever lies under a secret is part of it.
+                    let inner = if names_a_secret(name) {
+                        name
+                    } else {
+                        key.get_ref()
+                    };
+                    self.hide_secrets(inner, value, depth + 1);
                 }
             }
             DeValue::Array(array) => {
@@ -453,26 +460,4 @@ fn keys_inside(value: &Spanned<DeValue<'_>>, table: &Table) -> Vec<&'static str>
     };
     let keys = table.keys.iter().map(|key| key.name);
     keys.filter(|key| inner.contains_key(*key)).collect()
-}
-
-/// Whether a key of this name probably holds a secret.
-#[must_use]
-pub(super) fn names_a_secret(name: &str) -> bool {
-    let ends_with = |word: &str| {
-        let start = name.len().checked_sub(word.len());
-        let end = start.and_then(|start| name.as_bytes().get(start..));
-        end.is_some_and(|end| end.eq_ignore_ascii_case(word.as_bytes()))
-    };
-    [
-        "secret",
-        "token",
-        "password",
-        "passwd",
-        "api_key",
-        "apikey",
-        "api-key",
-        "private_key",
-    ]
-    .into_iter()
-    .any(ends_with)
 }

@@ -35,6 +35,14 @@ impl Shown {
         let starts = sources.line_starts(file);
         let mut hidden = sources.hidden(file).to_vec();
         hidden.sort_unstable();
+        // One may lie in another, such as a secret in a table of secrets.
+        hidden.dedup_by(|later, earlier| {
+            let is_one = later.start < earlier.end;
+            if is_one {
+                earlier.end = earlier.end.max(later.end);
+            }
+            is_one
+        });
         let mut shown = Shown {
             text: String::new(),
             moved: Vec::new(),

@@ -17,8 +17,9 @@ use super::Container;
 use crate::config::entry::Entry;
 use crate::config::keys::{HasKeys, Shape, Table, Unsupported, keys};
 use crate::config::raw::RawServer;
-use crate::config::reader::{Walk, names_a_secret};
+use crate::config::reader::Walk;
 use crate::config::report::Report;
+use crate::config::secret_names::names_a_secret;
 use crate::config::types::{SecretSource, Whole};
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
@@ -117,6 +118,11 @@ pub(in crate::config) fn read(
             Some(found) => (&mut own, Some(found)),
             None => (&mut server, find(&RawServer::TABLE, &path)),
         };
+        // Those that are read hide their own.
+        let is_read = matches!(&found, Some(Found::Key(_)));
+        if !is_read && names_a_secret(line.label) {
+            walk.secrets.push(line.value.clone().into());
+        }
         match found {
             Some(Found::Key(Shape::List(_))) if line.text.contains(QUOTES) => {
                 walk.push(quoted_list(line.label, line.text, place(&line.value)));
@@ -125,6 +131,9 @@ pub(in crate::config) fn read(
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
+                    if names_a_secret(line.label) {
+                        walk.secrets.push(line.value.clone().into());
+                    }
                     walk.push(contradiction(line.label, &path, place(&line.key)));
                 }
             }
@@ -134,9 +143,6 @@ pub(in crate::config) fn read(
             }
             None => {
                 unknown += 1;
-                if names_a_secret(line.label) {
-                    walk.secrets.push(line.value.clone().into());
-                }
                 let help = (unknown <= NEAREST_MAX).then(|| meant(&path)).flatten();
                 let message = format!("{} is no label of infrarust", Quoted(line.label));
                 walk.push(
