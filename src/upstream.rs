@@ -112,6 +112,9 @@ pub struct Unreachable {
 }
 
 fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
+    if attempts.is_empty() {
+        return "none of its containers can be used".to_owned();
+    }
     let tries: Vec<_> = attempts
         .iter()
         .map(|(address, error)| format!("{address} ({error})"))

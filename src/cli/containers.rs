@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::config::containers::{Judge, Judged, Problems};
+use crate::config::containers::{Judge, Judged, Problems, State, Verdict};
 use crate::config::model::{Config, ServerConfig};
 use crate::config::{LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};
-use crate::diagnostic::words::count;
+use crate::diagnostic::words::{Quoted, count};
 use crate::provider::docker::{self, surroundings};
 
 /// What is to be said of containers.
@@ -19,6 +19,8 @@ pub(super) struct Checked {
     pub(super) is_unknown: bool,
     /// The servers that they are.
     servers: Vec<Arc<ServerConfig>>,
+    /// Why containers without problems are not routed to.
+    notes: Vec<String>,
     summary: Option<String>,
 }
 
@@ -45,6 +47,9 @@ impl Checked {
             let text = render::to_text(&problems.diagnostics, &problems.sources, colour);
             write!(err, "{text}")?;
         }
+        for note in &self.notes {
+            writeln!(err, "{note}")?;
+        }
         match &self.summary {
             Some(summary) => writeln!(err, "{summary}"),
             None => Ok(()),
@@ -52,7 +57,7 @@ impl Checked {
     }
 }
 
-/// Looks at the containers that run and judges them beside the files.
+/// Looks at the containers and judges them beside the files.
 pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     let (Some(config), Some(global)) = (&loaded.config, &loaded.global) else {
         return Checked::unknown("containers are looked at when the files are mended");
@@ -87,10 +92,13 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
         let (id, error) = (&one.id, &one.error);
         judge.engine_problem(format!("the container `{id}` cannot be looked at: {error}"))
     });
+    let of_labels = judged.verdicts.iter().filter_map(|v| v.problems.clone());
     let problems: Vec<_> = of_engine
-        .chain(judged.verdicts.iter().filter_map(|v| v.problems.clone()))
+        .chain(judged.network.clone())
+        .chain(of_labels)
         .collect();
     Checked {
+        notes: judged.verdicts.iter().filter_map(note).collect(),
         summary: Some(summary(&judged, unread.len())),
         problems,
         is_unknown: false,
@@ -98,11 +106,30 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     }
 }
 
+/// What else there is to say about why a container is or is not routed to.
+fn note(verdict: &Verdict) -> Option<String> {
+    let container = &verdict.container;
+    let (name, state) = (Quoted(&container.name), container.state.name());
+    match (container.state, &verdict.server) {
+        (State::Up, _) => None,
+        (State::Unhealthy, Some(server)) => Some(format!(
+            "the container {name} is {state}: it is tried where no healthy one is there for `{server}`"
+        )),
+        (State::Unhealthy, None) if verdict.problems.is_some() => None,
+        (State::Paused | State::Down, Some(server)) => Some(format!(
+            "the container {name} is {state}: no player of `{server}` is sent to it"
+        )),
+        (State::Unhealthy | State::Paused | State::Down, None) => Some(format!(
+            "the container {name} is {state}: it is not routed to"
+        )),
+    }
+}
+
 fn summary(judged: &Judged, unread: usize) -> String {
     let (routed, not): (Vec<_>, Vec<_>) = judged
         .verdicts
         .iter()
-        .partition(|verdict| verdict.server.is_some());
+        .partition(|verdict| verdict.is_routed());
     let mut text = format!(
         "{} would be routed to, as {}",
         count(routed.len(), "container"),

@@ -137,6 +137,8 @@ pub struct DockerConfig {
     pub poll_interval: Duration,
     /// The first wait before it is asked again; never zero.
     pub reconnect_delay: Duration,
+    /// The global `keepalive`, for connections to an engine over TCP.
+    pub keepalive: Keepalive,
 }
 
 /// Where an engine listens.

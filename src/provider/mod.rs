@@ -19,8 +19,8 @@ use crate::config::containers::Container;
 /// What a provider delivers.
 #[derive(Debug, Clone, Default)]
 pub struct Supply {
-    /// The containers that can be routed to; `None` until all have been looked
-    /// at once, so that nobody meets half of the servers.
+    /// The containers that there are, running or not; `None` until all have been
+    /// looked at once, so that nobody meets half of the servers.
     pub containers: Option<Vec<Arc<Container>>>,
     /// Who told of them.
     pub engine: Peer,

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,10 +26,18 @@ const CONTAINERS_SHOWN_MAX: usize = 20;
 /// that starts and ends again and again is not told of each time.
 const GONE_REMEMBERED_MAX: usize = 1000;
 
+/// How long after it was told of, a container that comes back with the same
+/// mistakes is told of again: engines restart one that fails each minute at most.
+const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The containers of the engine that the global file names.
 #[derive(Debug)]
 pub(super) struct Containers {
+    /// What was in force when `known` was supplied: another engine's
+    /// surroundings say nothing about this one's containers.
     config: DockerConfig,
+    /// What is in force with the next supply.
+    next_config: Option<DockerConfig>,
     supply: watch::Receiver<Supply>,
     /// What was supplied when [`changed`](Self::changed) completed last. A reload
     /// of files takes this and nothing newer, so that each change is told as what
@@ -36,7 +45,9 @@ pub(super) struct Containers {
     known: Supply,
     judge: Option<Judge>,
     /// What was told of each container.
-    told: HashMap<String, u64>,
+    told: HashMap<String, Told>,
+    /// What was told of the network that `[docker]` names.
+    told_of_network: Option<String>,
     /// How many servers the containers are, and how many containers are refused;
     /// `None` until all have been looked at.
     counts: Option<(usize, usize)>,
@@ -61,6 +72,8 @@ impl Containers {
         Self {
             is_of_before: true,
             told: self.told,
+            next_config: Some(config.clone()),
+            config: self.config,
             ..Self::begin(config, self.known, drain)
         }
     }
@@ -69,10 +82,12 @@ impl Containers {
         let stop = drain.child_token();
         Self {
             config: config.clone(),
+            next_config: None,
             supply: docker::start(config, stop.clone()),
             known: before,
             judge: None,
             told: HashMap::new(),
+            told_of_network: None,
             counts: None,
             is_announced: false,
             is_of_before: false,
@@ -87,6 +102,9 @@ impl Containers {
         {
             containers.known = containers.supply.borrow_and_update().clone();
             containers.is_of_before = false;
+            if let Some(config) = containers.next_config.take() {
+                containers.config = config;
+            }
             return;
         }
         // There are none, or the proxy drains.
@@ -131,18 +149,33 @@ impl Containers {
         next
     }
 
-    /// Says what is wrong, once for each container.
+    /// Says what is wrong with each container that runs: once, and again when it
+    /// was sound in between, or away for a while.
     fn tell(&mut self, judged: &Judged) {
+        self.tell_of_network(judged);
         let mut untold = 0;
         let mut shown = 0;
         for verdict in &judged.verdicts {
-            let Some(problems) = &verdict.problems else {
-                continue;
-            };
-            let hash = hash_of(verdict);
-            if self.told.insert(verdict.container.id.clone(), hash) == Some(hash) {
+            let id = &verdict.container.id;
+            if !verdict.container.state.is_usable() {
+                if let Some(told) = self.told.get_mut(id) {
+                    told.was_away = true;
+                }
                 continue;
             }
+            let Some(problems) = &verdict.problems else {
+                self.told.remove(id);
+                continue;
+            };
+            let now = Instant::now();
+            let next = Told::of(verdict, now);
+            if let Some(told) = self.told.get_mut(id)
+                && told.covers(&next)
+            {
+                told.was_away = false;
+                continue;
+            }
+            self.told.insert(id.clone(), next);
             if shown == CONTAINERS_SHOWN_MAX {
                 untold += 1;
                 continue;
@@ -165,8 +198,25 @@ impl Containers {
             let there: HashSet<_> = judged.verdicts.iter().map(|v| &v.container.id).collect();
             self.told.retain(|id, _| there.contains(id));
         }
-        let refused = judged.verdicts.iter().filter(|v| v.server.is_none());
+        let there: HashSet<_> = judged.verdicts.iter().map(|v| &v.container.id).collect();
+        let gone = self.told.iter_mut().filter(|(id, _)| !there.contains(id));
+        gone.for_each(|(_, told)| told.was_away = true);
+        let refused = judged.verdicts.iter().filter(|v| v.is_refused());
         self.counts = Some((judged.servers.len(), refused.count()));
+    }
+
+    /// Says what is wrong with the network that `[docker]` names, once.
+    fn tell_of_network(&mut self, judged: &Judged) {
+        let text = judged.network.as_ref().map(|problems| {
+            render::to_text(&problems.diagnostics, &problems.sources, Colour::Never)
+        });
+        if let Some(text) = text
+            .as_ref()
+            .filter(|text| self.told_of_network.as_ref() != Some(*text))
+        {
+            warn!("the network of `[docker]` is not used\n{}", text.trim_end());
+        }
+        self.told_of_network = text;
     }
 
     /// Says that what was judged is in force, the first time.
@@ -202,12 +252,57 @@ async fn judge_apart(
     .await
 }
 
-/// Tells what is said of a container from other words.
-fn hash_of(verdict: &Verdict) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for diagnostic in verdict.problems.iter().flat_map(|p| &p.diagnostics) {
-        diagnostic.code.hash(&mut hasher);
-        diagnostic.message.hash(&mut hasher);
+/// What was told of a container.
+#[derive(Debug)]
+struct Told {
+    /// Tells what was said from other words.
+    hash: u64,
+    at: Instant,
+    /// Whether it has not been running since.
+    was_away: bool,
+}
+
+impl Told {
+    fn of(verdict: &Verdict, at: Instant) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for diagnostic in verdict.problems.iter().flat_map(|p| &p.diagnostics) {
+            diagnostic.code.hash(&mut hasher);
+            diagnostic.message.hash(&mut hasher);
+        }
+        Self {
+            hash: hasher.finish(),
+            at,
+            was_away: false,
+        }
     }
-    hasher.finish()
+
+    /// Whether `next` need not be told, since this was.
+    fn covers(&self, next: &Self) -> bool {
+        let is_over = self.was_away && next.at.duration_since(self.at) >= TOLD_AGAIN_AFTER;
+        self.hash == next.hash && !is_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container that comes back is told of again, and one that starts and
+    /// ends all the time is not.
+    #[test]
+    fn what_comes_back_is_told_of_again() {
+        let at = |seconds, hash, was_away| Told {
+            hash,
+            at: began() + Duration::from_secs(seconds),
+            was_away,
+        };
+        fn began() -> Instant {
+            static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+            *BEGAN.get_or_init(Instant::now)
+        }
+        assert!(at(0, 1, false).covers(&at(3600, 1, false)));
+        assert!(!at(0, 1, false).covers(&at(0, 2, false)));
+        assert!(at(0, 1, true).covers(&at(59, 1, false)));
+        assert!(!at(0, 1, true).covers(&at(60, 1, false)));
+    }
 }

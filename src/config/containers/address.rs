@@ -50,13 +50,17 @@ fn is_shared(network: &Network, around: &Surroundings) -> bool {
 }
 
 fn published(container: &Container, port: u16, around: &Surroundings) -> Option<String> {
-    let anywhere = around.published_at.as_deref()?;
     let mut ports = container.published.iter().filter(|p| p.inside == port);
     ports.find_map(|published| {
         let at = published.at;
-        match at.ip() {
-            ip if ip.is_unspecified() => Some(join(anywhere, at.port())),
-            ip if ip.is_loopback() && !around.is_engine_here => None,
+        match (at.ip(), around.published_at.as_deref()) {
+            (ip, machine) if ip.is_unspecified() => Some(join(machine?, at.port())),
+            // Loopback is the machine's own, and not that of a container on it.
+            (ip, machine) if ip.is_loopback() => {
+                (around.is_engine_here && machine.is_some()).then(|| at.to_string())
+            }
+            // An address that the machine has on some network: whether it can
+            // be reached from here is seen when it is dialled.
             _ => Some(at.to_string()),
         }
     })
@@ -109,7 +113,7 @@ fn none_if_empty(words: impl Iterator<Item = String>) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Created, Published};
+    use super::super::{Created, Published, State};
     use super::*;
 
     fn network(name: &str, addresses: &[&str], gateway: &str) -> Network {
@@ -133,6 +137,7 @@ mod tests {
             ],
             published: Vec::new(),
             network_of: NetworkOf::Itself,
+            state: State::Up,
         }
     }
 
@@ -200,6 +205,27 @@ mod tests {
         assert_eq!(chosen(&container, &away).unwrap(), "[fd00::7]:4002");
         away.published_at = None;
         assert_eq!(chosen(&container, &away), None);
+    }
+
+    /// From inside a container the machine's loopback and "every address" lead
+    /// nowhere, an address that the machine has on a network does.
+    #[test]
+    fn published_addresses_are_dialled_from_inside_a_container() {
+        let mut container = container();
+        let mut inside = around(&["10.0.0.1/8"]);
+        inside.published_at = None;
+        let at = |at: &str| Published {
+            inside: 25565,
+            at: at.parse().unwrap(),
+        };
+        container.published = vec![at("127.0.0.1:4000"), at("0.0.0.0:4001")];
+        assert_eq!(choose(&container, 25565, &inside), None);
+        container.published.push(at("192.0.2.7:4002"));
+        let chosen = choose(&container, 25565, &inside).unwrap();
+        assert_eq!(chosen, "192.0.2.7:4002");
+        inside.own = vec!["172.19.0.9/16".parse().unwrap()];
+        let chosen = choose(&container, 25565, &inside).unwrap();
+        assert_eq!(chosen, "172.19.0.5:25565", "a shared network goes first");
     }
 
     /// On the network of the engine's machine it is reached at that machine.

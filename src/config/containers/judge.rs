@@ -3,14 +3,19 @@
 //! A container by itself is judged once, and again only when it, the global
 //! file or the proxy's own addresses have changed. What it claims is then held
 //! against the others each time, in a fixed order: files first, then containers
-//! from the oldest on. So whoever is refused does not depend on who spoke first.
+//! that work, then unhealthy ones, then those that cannot be used, in each case
+//! from the oldest on. So whoever is refused does not depend on who spoke first,
+//! and what cannot be used takes nothing from what can.
+//!
+//! A container that cannot be used still is a server, without an address: its
+//! players read that it cannot be reached, and not that nobody knows it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::labels;
-use super::{Container, Surroundings};
+use super::{Container, NetworkOf, Surroundings, UNUSABLE_RANK};
 use crate::config::load::{self, GlobalText, LoadOptions};
 use crate::config::model::ServerConfig;
 use crate::config::report::Report;
@@ -51,6 +56,8 @@ pub struct Judged {
     pub servers: Vec<Arc<ServerConfig>>,
     /// The containers that ask for a server, the oldest first.
     pub verdicts: Vec<Verdict>,
+    /// What is wrong with `[docker] network`.
+    pub network: Option<Arc<Problems>>,
 }
 
 /// What came of a container.
@@ -58,10 +65,26 @@ pub struct Judged {
 pub struct Verdict {
     /// The container.
     pub container: Arc<Container>,
-    /// The id of its server, unless it is refused.
+    /// The id of its server, unless it is refused or has left its place to a
+    /// container that works better.
     pub server: Option<String>,
-    /// What is wrong with it.
+    /// What is wrong with it; of one that cannot be used only what its labels
+    /// say by themselves.
     pub problems: Option<Arc<Problems>>,
+}
+
+impl Verdict {
+    /// Whether it is refused for what is wrong with it.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.server.is_none() && self.problems.is_some() && self.container.state.is_usable()
+    }
+
+    /// Whether players are sent to it.
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.server.is_some() && self.container.state.is_usable()
+    }
 }
 
 /// What is wrong with a container.
@@ -125,11 +148,15 @@ impl Judge {
         }
         let mut containers = containers.to_vec();
         containers.retain(|container| !container.is_switched_off());
-        containers.sort_by(|a, b| a.age().cmp(&b.age()));
+        let order = |c: &Arc<Container>, rank: u8| (rank, c.created.clone(), c.id.clone());
+        containers.sort_by_cached_key(|container| order(container, container.state.rank()));
         let mut known = std::mem::take(&mut self.known);
         let rules = self.rules();
         let mut claims = Claims::of(files);
-        let mut judged = Judged::default();
+        let mut judged = Judged {
+            network: self.unused_network(&containers),
+            ..Judged::default()
+        };
         let mut label_bytes = 0;
         let mut all = Vec::with_capacity(containers.len());
         for container in containers {
@@ -140,12 +167,16 @@ impl Judge {
             };
             all.push((one, label_bytes <= ALL_LABELS_BYTES_MAX));
         }
+        all.sort_by_cached_key(|(one, _)| order(&one.container, one.rank()));
         for (one, is_room) in &all {
             if let Some(verdict) = self.settle(one, *is_room, &mut claims) {
                 judged.verdicts.push(verdict);
             }
         }
         judged.servers = claims.servers();
+        judged
+            .verdicts
+            .sort_by(|a, b| a.container.age().cmp(&b.container.age()));
         let all = all.into_iter().map(|(one, _)| one);
         self.known = all.map(|one| (one.container.id.clone(), one)).collect();
         judged
@@ -172,7 +203,9 @@ impl Judge {
                 .any(|f| f == alone.file);
             touches || d.is_error() || matches!(d.code, Code::PluginInactive | Code::PluginLimited)
         });
-        if diagnostics.iter().any(Diagnostic::is_error) {
+        // One that is merely out of reach still is a server, without an address.
+        let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+        if errors > usize::from(alone.is_out_of_reach) {
             alone.config = None;
         }
         Known {
@@ -207,10 +240,51 @@ impl Judge {
             conflicts.no_room()
         };
         match conflicts.end() {
+            // It is refused, and has its server for the players' sake alone.
+            None if one.alone.is_out_of_reach => {}
             None => verdict.server = Some(config.id.clone()),
+            // What works better has its place.
+            _ if one.rank() > 0 => {}
             problems => verdict.problems = problems,
         }
         Some(verdict)
+    }
+
+    /// Whether `[docker]` names a network that no running container is in.
+    fn unused_network(&self, containers: &[Arc<Container>]) -> Option<Arc<Problems>> {
+        let name = self.around.network.as_ref()?;
+        let own = |c: &&Arc<Container>| c.state.is_usable() && c.network_of == NetworkOf::Itself;
+        let mut networks = containers.iter().filter(own).flat_map(|c| &c.networks);
+        let first = networks.clone().next()?;
+        if networks.any(|network| network.name == *name) {
+            return None;
+        }
+        let docker = self.proxy.raw.as_ref()?.docker.given()?;
+        let place = docker.value.network.given()?.place;
+        let message = format!("no container is in the network {}", Quoted(name));
+        // Compose puts the name of the project in front of those in its file.
+        let suffix = format!("_{name}");
+        let mut networks = containers.iter().flat_map(|c| &c.networks);
+        let full = networks.find(|network| network.name.ends_with(&suffix));
+        let help = match full {
+            Some(full) => format!("write {}", Quoted(&full.name)),
+            None => format!(
+                "write a name that `docker network ls` shows, such as {}, or remove the key",
+                Quoted(&first.name)
+            ),
+        };
+        let diagnostic = Diagnostic::new(Code::NoEffect, place, message).help(help);
+        Problems::new(vec![diagnostic], self.sources.clone())
+    }
+}
+
+impl Known {
+    /// Its rank among containers that want the same.
+    fn rank(&self) -> u8 {
+        match self.alone.is_out_of_reach {
+            true => UNUSABLE_RANK,
+            false => self.container.state.rank(),
+        }
     }
 }
 

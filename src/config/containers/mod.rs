@@ -23,7 +23,7 @@ pub(super) use labels::read;
 /// The label that makes a container a server.
 pub const ENABLE: &str = "infrarust.enable";
 
-/// A running container as its engine tells of it.
+/// A container as its engine tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// Tells it from all others, whatever it is called.
@@ -40,7 +40,54 @@ pub struct Container {
     pub published: Vec<Published>,
     /// Whose network it uses.
     pub network_of: NetworkOf,
+    /// What it does.
+    pub state: State,
 }
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Up,
+    /// It runs, and its own health check says that it does not work. That check
+    /// may be wrong, so it is tried where there is nothing better.
+    Unhealthy,
+    /// It is held: it takes connections and never answers.
+    Paused,
+    /// It does not run.
+    Down,
+}
+
+impl State {
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Up => "running",
+            State::Unhealthy => "unhealthy",
+            State::Paused => "paused",
+            State::Down => "stopped",
+        }
+    }
+
+    /// Whether players can be sent to it at all.
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, State::Up | State::Unhealthy)
+    }
+
+    /// Of two containers that want the same, the one with the lower rank has it.
+    const fn rank(self) -> u8 {
+        match self {
+            State::Up => 0,
+            State::Unhealthy => 1,
+            State::Paused | State::Down => UNUSABLE_RANK,
+        }
+    }
+}
+
+/// The rank of a container that cannot be used.
+const UNUSABLE_RANK: u8 = 2;
 
 /// Whose network a container uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

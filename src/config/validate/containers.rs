@@ -18,6 +18,10 @@ use crate::route::HostPattern;
 /// The port of the game.
 const PORT_DEFAULT: u16 = 25565;
 
+/// Stands for the address of a container that has none, until the server has
+/// been judged (RFC 2606: no name ends so).
+const NOWHERE: &str = "container.invalid";
+
 /// What follows the name of a container that says no domain, as in Infrarust v2.
 const DOMAIN_SUFFIX: &str = ".docker.local";
 
@@ -35,6 +39,9 @@ pub(in crate::config) struct Alone {
     pub(in crate::config) domains: Vec<Item<HostPattern>>,
     /// The server, unless something is wrong with it.
     pub(in crate::config) config: Option<ServerConfig>,
+    /// Whether no address of it can be dialled, which has been reported. Its
+    /// server then has none.
+    pub(in crate::config) is_out_of_reach: bool,
 }
 
 /// What the global file, which has been found sound, says of any container.
@@ -75,6 +82,7 @@ impl<'a> Rules<'a> {
             id: None,
             domains: Vec::new(),
             config: None,
+            is_out_of_reach: false,
         };
         // There are more than are read.
         let Some(mut raw) = labels.server else {
@@ -90,7 +98,7 @@ impl<'a> Rules<'a> {
         }
         name(&mut raw, own, labels.name, container, context);
         let facts = (labels.networks, labels.ports);
-        self.address(&mut raw, own, facts, container, context);
+        alone.is_out_of_reach = !self.address(&mut raw, own, facts, container, context);
 
         let nothing = RawProxy::default();
         let defaults = Defaults::new(self.file.raw.as_ref().unwrap_or(&nothing));
@@ -105,10 +113,16 @@ impl<'a> Rules<'a> {
         alone.id = draft.id;
         alone.domains = draft.domains;
         alone.config = draft.config.filter(|_| !own.enable.is_broken());
+        if let Some(config) = &mut alone.config
+            && (alone.is_out_of_reach || !container.state.is_usable())
+        {
+            config.addresses.clear();
+        }
         alone
     }
 
-    /// Without other words the backend is the container itself.
+    /// Without other words the backend is the container itself. Whether it has
+    /// an address that can be dialled; one that does not run needs none.
     fn address(
         &self,
         raw: &mut RawServer,
@@ -116,7 +130,7 @@ impl<'a> Rules<'a> {
         (networks, ports): (Place, Place),
         container: &Container,
         context: &mut Context<'_>,
-    ) {
+    ) -> bool {
         if raw.addresses.is_written() {
             if let Some(key) = own.port.key() {
                 let message = "`infrarust.port` does nothing beside `infrarust.addresses`";
@@ -125,27 +139,30 @@ impl<'a> Rules<'a> {
                         .help("write the port into the addresses"),
                 );
             }
-            return;
+            return true;
         }
         let port = value_or(&own.port, PORT_DEFAULT, |port| {
             u16::try_from(port.0).unwrap_or(PORT_DEFAULT)
         });
         let Some(port) = port else {
             raw.addresses = Entry::Broken(networks);
-            return;
+            return true;
         };
-        raw.addresses = match containers::choose(container, port, self.around) {
-            Some(address) => one(networks, AddressText(address)),
-            None => {
-                context.push(out_of_reach(
-                    container,
-                    port,
-                    (networks, ports),
-                    self.around,
-                ));
-                Entry::Broken(networks)
-            }
-        };
+        let nowhere = || AddressText(format!("{NOWHERE}:{port}"));
+        if !container.state.is_usable() {
+            // The address that it had may be that of another container by now.
+            raw.addresses = one(networks, nowhere());
+            return true;
+        }
+        let chosen = containers::choose(container, port, self.around);
+        if chosen.is_none() {
+            let places = (networks, ports);
+            context.push(out_of_reach(container, port, places, self.around));
+        }
+        let is_reached = chosen.is_some();
+        let address = chosen.map_or_else(nowhere, AddressText);
+        raw.addresses = one(networks, address);
+        is_reached
     }
 }
 
@@ -166,7 +183,9 @@ fn out_of_reach(
     let is_published = container.published.iter().any(|p| p.inside == port);
     let published = match (is_published, &around.published_at) {
         (false, _) => format!("port {port} is not published"),
-        (true, None) => "a proxy in a container does not reach what its machine publishes".into(),
+        (true, None) => "a proxy in a container does not reach what its machine publishes at \
+                         every address or at its loopback"
+            .into(),
         (true, Some(_)) => "only the engine's machine reaches this address".into(),
     };
     let in_none = "the proxy is in none of these networks";

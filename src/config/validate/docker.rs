@@ -9,7 +9,7 @@ use super::{Context, addresses};
 use crate::config::cure;
 use crate::config::entry::{Entry, Given};
 use crate::config::files;
-use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
+use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
 use crate::config::raw::{RawDocker, RawDockerTls};
 use crate::config::types::FilePath;
 use crate::diagnostic::words::{self, Quoted};
@@ -32,6 +32,7 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// What the table means; `None` in it where it is not written.
 pub(super) fn docker(
     entry: &Entry<RawDocker>,
+    keepalive: Keepalive,
     context: &mut Context<'_>,
 ) -> Option<Option<DockerConfig>> {
     let raw = match entry {
@@ -61,8 +62,14 @@ pub(super) fn docker(
         }
         _ => None,
     };
+    let endpoint = endpoint?;
     Some(Some(DockerConfig {
-        endpoint: endpoint?,
+        keepalive: match endpoint {
+            Endpoint::Tcp { .. } => keepalive,
+            // Nothing is lost on the way to a socket.
+            Endpoint::Unix(_) => Keepalive::DEFAULT,
+        },
+        endpoint,
         network: value_or(&raw.network, None, |name| Some(name.clone()))?,
         poll_interval: value_or(&raw.poll_interval, POLL_INTERVAL, |t| t.0)?,
         reconnect_delay: value_or(&raw.reconnect_delay, RECONNECT_DELAY, |t| t.0)?,

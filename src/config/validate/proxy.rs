@@ -68,7 +68,12 @@ pub(super) fn proxy(
         Some(Entry::Given(given)) => session_url(given, context).map(Some),
     };
     let compression_threshold = threshold(&raw.compression_threshold, Some(COMPRESSION_THRESHOLD));
-    let docker = docker::docker(&raw.docker, context);
+    let keepalive = keepalive(&raw.keepalive);
+    let docker = docker::docker(
+        &raw.docker,
+        keepalive.unwrap_or(Keepalive::DEFAULT),
+        context,
+    );
     Some(ProxyConfig {
         bind: bind?,
         servers_dir: file.servers_dir.clone(),
@@ -98,7 +103,7 @@ pub(super) fn proxy(
         default_motd: default_motd?,
         rate_limit: rate_limit(&raw.rate_limit)?,
         status_cache: status_cache(&raw.status_cache)?,
-        keepalive: keepalive(&raw.keepalive)?,
+        keepalive: keepalive?,
         ip_filter: ip_filter?,
         log_format: match &raw.log {
             Entry::Absent => LogFormat::Text,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::client::EngineError;
 use crate::config::containers::{
-    Container, Created, ENABLE, Network, NetworkOf, PREFIX, Published,
+    Container, Created, ENABLE, Network, NetworkOf, PREFIX, Published, State,
 };
 
 /// A container of a list.
@@ -28,37 +28,6 @@ pub(super) struct Listed {
     pub(super) is_enabled: bool,
     /// Whether it has any label of ours.
     pub(super) is_labelled: bool,
-}
-
-/// What a look at a container shows.
-#[derive(Debug)]
-pub(super) struct Look {
-    pub(super) container: Container,
-    pub(super) state: State,
-}
-
-/// What a container does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// It runs.
-    Up,
-    /// It runs, and its own health check says that it does not work.
-    Unhealthy,
-    /// It is held: it takes connections and never answers.
-    Paused,
-    /// It does not run.
-    Down,
-}
-
-impl State {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            State::Up => "running",
-            State::Unhealthy => "unhealthy",
-            State::Paused => "paused",
-            State::Down => "stopped",
-        }
-    }
 }
 
 /// Something that happened to a container.
@@ -123,7 +92,7 @@ fn listed(item: &Value) -> Option<Listed> {
 }
 
 /// Reads what the engine says of one container.
-pub(super) fn container(bytes: &[u8]) -> Result<Look, EngineError> {
+pub(super) fn container(bytes: &[u8]) -> Result<Container, EngineError> {
     let answer: Value = serde_json::from_slice(bytes).map_err(garbage)?;
     let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str);
     let is = |pointer: &str| answer.pointer(pointer).and_then(Value::as_bool) == Some(true);
@@ -148,7 +117,7 @@ pub(super) fn container(bytes: &[u8]) -> Result<Look, EngineError> {
         .filter(|(name, _)| name.starts_with(PREFIX))
         .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
         .collect();
-    let container = Container {
+    Ok(Container {
         id: id.to_owned(),
         name: name.trim_start_matches('/').to_owned(),
         created: Created::new(text("/Created").unwrap_or_default()),
@@ -156,8 +125,8 @@ pub(super) fn container(bytes: &[u8]) -> Result<Look, EngineError> {
         networks: networks(&answer),
         published: published(&answer),
         network_of: network_of(text("/HostConfig/NetworkMode").unwrap_or_default()),
-    };
-    Ok(Look { container, state })
+        state,
+    })
 }
 
 /// Reads `HostConfig.NetworkMode`, which names a network in all other cases.
@@ -210,10 +179,15 @@ fn published(answer: &Value) -> Vec<Published> {
             continue;
         };
         for place in places {
-            let port = place["HostPort"]
-                .as_str()
-                .and_then(|port| port.parse().ok());
-            if let (Some(ip), Some(port)) = (ip_of(&place["HostIp"]), port) {
+            let port = place["HostPort"].as_str();
+            let port = port.and_then(|port| port.parse().ok());
+            let port = port.filter(|port| *port != 0);
+            // Podman leaves the address empty where Docker writes 0.0.0.0.
+            let ip = match &place["HostIp"] {
+                Value::String(ip) if ip.is_empty() => Some(Ipv4Addr::UNSPECIFIED.into()),
+                ip => ip_of(ip),
+            };
+            if let (Some(ip), Some(port)) = (ip, port) {
                 let at = SocketAddr::new(ip, port);
                 published.push(Published { inside, at });
             }
@@ -298,13 +272,33 @@ mod tests {
             "host":{"IPAddress":""},"n":{"IPAddress":"10.0.0.2","IPPrefixLen":99},
             "m":{"IPAddress":"10.0.0.3","IPPrefixLen":8,"Gateway":"x"}},
             "Ports":{"25565/tcp":[{"HostIp":"::","HostPort":"1"},{"HostPort":"2"}],"1/udp":null}}}"#;
-        let look = container(text.as_bytes()).unwrap();
-        assert_eq!((look.state, look.container.name.as_str()), (State::Up, "b"));
-        assert_eq!(look.container.labels.len(), 1);
-        assert_eq!(look.container.networks.len(), 1);
-        assert_eq!(look.container.published.len(), 1);
+        let read = container(text.as_bytes()).unwrap();
+        assert_eq!((read.state, read.name.as_str()), (State::Up, "b"));
+        assert_eq!(read.labels.len(), 1);
+        assert_eq!(read.networks.len(), 1);
+        assert_eq!(read.published.len(), 1);
         assert!(container(b"{}").is_err());
         assert!(container(b"[").is_err());
+    }
+
+    /// Podman's empty address is every address; a port that is not a port is
+    /// none.
+    #[test]
+    fn published_ports_are_read() {
+        let read = |places: &str| {
+            let text = format!(
+                r#"{{"Id":"a","Name":"/b","NetworkSettings":{{"Ports":{{"25565/tcp":{places}}}}}}}"#
+            );
+            let published = container(text.as_bytes()).unwrap().published;
+            published
+                .iter()
+                .map(|p| p.at.to_string())
+                .collect::<Vec<_>>()
+        };
+        let two = r#"[{"HostIp":"","HostPort":"4000"},{"HostIp":"192.0.2.7","HostPort":"4001"}]"#;
+        assert_eq!(read(two), ["0.0.0.0:4000", "192.0.2.7:4001"]);
+        let odd = r#"[{"HostIp":"","HostPort":"0"},{"HostIp":"","HostPort":""},{"HostIp":"x","HostPort":"1"}]"#;
+        assert!(read(odd).is_empty());
     }
 
     /// Whose network a container uses.

@@ -26,10 +26,11 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use super::answer::{self, Event, Listed, Look};
-use crate::config::containers::ENABLE;
-use crate::config::model::{Endpoint, TlsFiles};
+use super::answer::{self, Event, Listed};
+use crate::config::containers::{Container, ENABLE};
+use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
 use crate::provider::Peer;
+use crate::socket;
 
 /// How long the engine may take to begin an answer. It waits for the lock of
 /// the container that is asked about, which a slow stop or mount may hold.
@@ -92,6 +93,8 @@ impl EngineError {
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Arc<Endpoint>,
+    /// How a stream of events is found dead whose engine vanished without a word.
+    keepalive: Keepalive,
     /// Who was connected last.
     peer: Arc<Mutex<Peer>>,
 }
@@ -104,9 +107,10 @@ struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &Endpoint) -> Self {
+    pub(super) fn new(config: &DockerConfig) -> Self {
         Self {
-            endpoint: Arc::new(endpoint.clone()),
+            endpoint: Arc::new(config.endpoint.clone()),
+            keepalive: config.keepalive,
             peer: Arc::default(),
         }
     }
@@ -137,7 +141,7 @@ impl Client {
     }
 
     /// One container; `None` when there is none.
-    pub(super) async fn container(&self, id: &str) -> Result<Option<Look>, EngineError> {
+    pub(super) async fn container(&self, id: &str) -> Result<Option<Container>, EngineError> {
         let path = format!("/containers/{}/json", percent(id));
         let answer = self.get(&path).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -176,6 +180,8 @@ impl Client {
             Endpoint::Tcp { host, port, tls } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await;
                 let stream = stream.map_err(EngineError::Connect)?;
+                let kept = socket::keep_alive(&stream, &self.keepalive);
+                kept.map_err(EngineError::Connect)?;
                 self.connected(Peer {
                     ip: stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
                     is_in_our_network: None,

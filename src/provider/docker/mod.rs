@@ -38,14 +38,14 @@ pub fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receive
     receiver
 }
 
-/// Looks once at the containers that run and have labels of ours, with or
-/// without the one that makes them servers.
+/// Looks once at the containers that have labels of ours, with or without the
+/// one that makes them servers.
 ///
 /// # Errors
 ///
 /// When the engine cannot be reached, or answers nonsense.
 pub async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
-    watch::look(client::Client::new(&config.endpoint)).await
+    watch::look(client::Client::new(config)).await
 }
 
 /// A container that the engine does not tell about.

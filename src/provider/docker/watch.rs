@@ -23,10 +23,10 @@ use tokio::sync::watch as channel;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::answer::{Event, Kind, Listed, Look, State};
-use super::client::{Client, EngineError};
+use super::answer::{Event, Kind, Listed};
+use super::client::{Client, EngineError, Events};
 use super::{Unread, sorted};
-use crate::config::containers::Container;
+use crate::config::containers::{Container, State};
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
 
@@ -64,13 +64,16 @@ pub(super) struct Watch {
     due: Option<Instant>,
     /// Whether a list is wanted.
     is_stale: bool,
+    /// Whether a list has shown what no event told, so that the stream of events
+    /// may be one that nobody writes into any more.
+    is_deaf: bool,
 }
 
 /// A container with the label that makes it a server.
 #[derive(Debug, Default)]
 struct Known {
     /// What the last look has shown, and what was told since.
-    seen: Option<(Arc<Container>, State)>,
+    seen: Option<Arc<Container>>,
     /// How a list showed it when it was looked at; `None` when it must be
     /// looked at again.
     fingerprint: Option<u64>,
@@ -80,17 +83,19 @@ struct Known {
     told: u64,
     /// Whether it stands in the queue.
     is_queued: bool,
+    /// Whether a list has asked for the look that comes next, and no event.
+    is_asked_by_list: bool,
     /// Looks that have failed since the last that has not.
     failures: u32,
 }
 
-type Looked = (String, u64, Result<Option<Look>, EngineError>);
+type Looked = (String, u64, Result<Option<Container>, EngineError>);
 type Lists = (u64, Result<Vec<Listed>, EngineError>);
 
 impl Watch {
     pub(super) fn new(config: &DockerConfig, supply: channel::Sender<Supply>) -> Self {
         Self {
-            client: Client::new(&config.endpoint),
+            client: Client::new(config),
             config: config.clone(),
             supply,
             known: HashMap::new(),
@@ -99,6 +104,7 @@ impl Watch {
             awaited: None,
             due: None,
             is_stale: false,
+            is_deaf: false,
         }
     }
 
@@ -140,9 +146,11 @@ impl Watch {
         };
         let mut looks = FuturesUnordered::new();
         let mut lists = FuturesUnordered::from_iter([self.list()]);
+        let mut reopened = FuturesUnordered::new();
         let mut next_list = Instant::now() + LIST_PAUSE;
         let mut has_list = false;
         self.is_stale = false;
+        self.is_deaf = false;
         let poll = self.config.poll_interval;
         let mut polls = interval_at(Instant::now() + poll, poll);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -154,6 +162,10 @@ impl Watch {
                     known.is_queued = false;
                     looks.push(self.look(id));
                 }
+            }
+            if std::mem::take(&mut self.is_deaf) && reopened.is_empty() {
+                debug!("a list shows what no event told: events are asked for anew");
+                reopened.push(self.reopen());
             }
             let is_busy = !looks.is_empty() || !lists.is_empty();
             let mut due = self.due.filter(|_| self.is_ready());
@@ -177,9 +189,17 @@ impl Watch {
                         return error;
                     }
                 }
+                Some(anew) = reopened.next() => match anew {
+                    Ok(anew) => {
+                        events = anew;
+                        // Before that, something may have happened unheard.
+                        self.is_stale = true;
+                    }
+                    Err(error) => return error,
+                },
                 Some((began, listed)) = lists.next() => {
                     match listed {
-                        Ok(listed) => self.compare(listed, began),
+                        Ok(listed) => self.compare(listed, began, has_list),
                         Err(error) => return error,
                     }
                     has_list = true;
@@ -198,6 +218,11 @@ impl Watch {
     fn list(&self) -> BoxFuture<'static, Lists> {
         let (client, began) = (self.client.clone(), self.clock);
         async move { (began, client.list(true).await) }.boxed()
+    }
+
+    fn reopen(&self) -> BoxFuture<'static, Result<Events, EngineError>> {
+        let client = self.client.clone();
+        async move { client.events().await }.boxed()
     }
 
     fn look(&self, id: String) -> BoxFuture<'static, Looked> {
@@ -227,17 +252,15 @@ impl Watch {
         debug!(container = id, ?kind, "event");
         match kind {
             Kind::Gone => {
-                if self.forget(&id) {
-                    self.changed_now();
-                }
+                self.gone(&id);
                 return;
             }
             Kind::Leaves(state) => {
                 let known = self.known.entry(id.clone()).or_default();
-                let left = known.seen.as_mut().filter(|(_, seen)| *seen != state);
-                if let Some((container, seen)) = left {
+                let left = known.seen.as_mut().filter(|seen| seen.state != state);
+                if let Some(container) = left {
                     info!(container = container.name, "container is {}", state.name());
-                    *seen = state;
+                    Arc::make_mut(container).state = state;
                     self.changed_now();
                 }
             }
@@ -252,13 +275,15 @@ impl Watch {
         known.told = self.clock;
         known.fingerprint = None;
         known.listed = None;
+        known.is_asked_by_list = false;
         if !std::mem::replace(&mut known.is_queued, true) {
             self.queue.push_back(id);
         }
     }
 
-    /// Takes a list: what differs from the last one is looked at.
-    fn compare(&mut self, listed: Vec<Listed>, began: u64) {
+    /// Takes a list: what differs from the last one is looked at. Events should
+    /// have told of all that differs, unless they are `told` from now on.
+    fn compare(&mut self, listed: Vec<Listed>, began: u64, told: bool) {
         let listed = listed.into_iter().filter(|one| one.is_enabled);
         let listed: HashMap<_, _> = listed.map(|one| (one.id, one.fingerprint)).collect();
         // What was told after the list was asked for, the list may not know.
@@ -269,7 +294,8 @@ impl Watch {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            if self.forget(&id) {
+            self.is_deaf |= told;
+            if self.forget(&id).is_some() {
                 self.changed();
             }
         }
@@ -278,6 +304,7 @@ impl Watch {
             known.listed = Some(*fingerprint);
             if known.fingerprint != known.listed && !known.is_queued {
                 known.is_queued = true;
+                known.is_asked_by_list = told;
                 self.queue.push_back(id.clone());
             }
         }
@@ -312,43 +339,48 @@ impl Watch {
             awaited.remove(&id);
         }
         match look {
-            Ok(Some(look)) => {
+            Ok(Some(next)) => {
                 known.failures = 0;
                 known.fingerprint = known.listed.take();
-                let next = (Arc::new(look.container), look.state);
-                if known.seen.as_ref() != Some(&next) {
-                    let name = &next.0.name;
-                    match &known.seen {
-                        Some((_, state)) if *state != next.1 => {
-                            info!(container = name, "container is {}", next.1.name());
-                        }
-                        None if matches!(next.1, State::Unhealthy | State::Paused) => {
-                            info!(container = name, "container is {}", next.1.name());
-                        }
-                        _ => {}
+                let is_asked_by_list = std::mem::take(&mut known.is_asked_by_list);
+                if known.seen.as_deref() != Some(&next) {
+                    let state = next.state;
+                    let is_news = match &known.seen {
+                        Some(seen) => seen.state != state,
+                        None => matches!(state, State::Unhealthy | State::Paused),
+                    };
+                    if is_news {
+                        info!(container = next.name, "container is {}", state.name());
                     }
-                    known.seen = Some(next);
+                    known.seen = Some(Arc::new(next));
+                    self.is_deaf |= is_asked_by_list;
                     self.changed();
                 }
             }
-            Ok(None) => {
-                if self.forget(&id) {
-                    self.changed_now();
-                }
-            }
+            Ok(None) => self.gone(&id),
             // It stays as it was known, and is looked at again with the next list.
             Err(_) => self.changed(),
         }
         Ok(())
     }
 
-    /// Forgets a container. Whether it was one that could be routed to.
-    fn forget(&mut self, id: &str) -> bool {
+    /// Forgets a container. The state in which it was seen last.
+    fn forget(&mut self, id: &str) -> Option<State> {
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(id);
         }
         let seen = self.known.remove(id).and_then(|known| known.seen);
-        seen.is_some_and(|(_, state)| state == State::Up)
+        seen.map(|seen| seen.state)
+    }
+
+    /// Forgets a container that has just gone.
+    fn gone(&mut self, id: &str) {
+        match self.forget(id) {
+            // Its address may be somebody else's at once.
+            Some(state) if state.is_usable() => self.changed_now(),
+            Some(_) => self.changed(),
+            None => {}
+        }
     }
 
     /// A change that may wait for others.
@@ -369,12 +401,9 @@ impl Watch {
     /// Delivers what is known.
     fn deliver(&mut self) {
         self.due = None;
-        let up = self.known.values().filter_map(|known| match &known.seen {
-            Some((container, State::Up)) => Some(Arc::clone(container)),
-            _ => None,
-        });
+        let seen = self.known.values().filter_map(|known| known.seen.clone());
         self.supply.send_replace(Supply {
-            containers: Some(sorted(up)),
+            containers: Some(sorted(seen)),
             engine: self.client.peer(),
         });
     }
@@ -393,7 +422,7 @@ fn shortened(wait: Duration) -> Duration {
     wait - wait / 1024 * share
 }
 
-/// Looks at every running container with a label of ours, once.
+/// Looks at every container with a label of ours, once.
 pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), EngineError> {
     let listed = client.list(false).await?;
     let mut ids = listed
@@ -408,21 +437,18 @@ pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), Engine
         }
     };
     let mut looks: FuturesUnordered<_> = ids.by_ref().take(LOOKS_MAX).map(ask).collect();
-    let (mut up, mut unread) = (Vec::new(), Vec::new());
+    let (mut seen, mut unread) = (Vec::new(), Vec::new());
     while let Some((id, look)) = looks.next().await {
         looks.extend(ids.next().map(ask));
         match look {
-            Ok(Some(Look {
-                container,
-                state: State::Up,
-            })) => up.push(Arc::new(container)),
-            Ok(_) => {}
+            Ok(Some(container)) => seen.push(Arc::new(container)),
+            Ok(None) => {}
             Err(error) if error.is_about_all() => return Err(error),
             Err(error) => unread.push(Unread { id, error }),
         }
     }
     let supply = Supply {
-        containers: Some(sorted(up.into_iter())),
+        containers: Some(sorted(seen.into_iter())),
         engine: client.peer(),
     };
     Ok((supply, unread))

@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use infrarust::config::containers::{
-    Container, Created, Judge, Network, NetworkOf, PREFIX, Surroundings,
+    Container, Created, Judge, Network, NetworkOf, PREFIX, State, Surroundings,
 };
 use infrarust::config::{GlobalText, LoadOptions, load_texts};
 use infrarust::diagnostic::render::{self, Colour};
@@ -30,6 +30,7 @@ fn container(name: &str, labels: &[(String, String)]) -> Arc<Container> {
         }],
         published: Vec::new(),
         network_of: NetworkOf::Itself,
+        state: State::Up,
     })
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::program::Program;
-use crate::support::containers::{CHANGED, change, is_unknown};
+use crate::support::containers::{CHANGED, change, is_away, is_unknown};
 use crate::support::engine::{FakeEngine, Whim, container, event, listed};
 use crate::support::{FakeBackend, FakeClient, server, within, write_config};
 
@@ -71,7 +71,6 @@ async fn routes_follow_containers() {
     assert_eq!(change(&mut program).await.0, "[\"second\"]");
     joins(proxy, "mc.example.com", &backend).await;
 
-    let health = ["health_status: healthy", "health_status: unhealthy"];
     for (pointer, [there, gone], [comes, leaves]) in [
         (
             "/State/Running",
@@ -83,21 +82,21 @@ async fn routes_follow_containers() {
             [json!(false), json!(true)],
             ["unpause", "pause"],
         ),
-        (
-            "/State/Health/Status",
-            [json!("healthy"), json!("unhealthy")],
-            health,
-        ),
     ] {
         engine.change("second", pointer, gone);
         engine.tell_of("second", leaves);
-        assert_eq!(change(&mut program).await.2, "[\"second\"]", "{leaves}");
-        is_unknown(proxy, "mc.example.com").await;
+        assert_eq!(change(&mut program).await.1, "[\"second\"]", "{leaves}");
+        is_away(proxy, "mc.example.com").await;
         engine.change("second", pointer, there);
         engine.tell_of("second", comes);
-        assert_eq!(change(&mut program).await.0, "[\"second\"]", "{comes}");
+        assert_eq!(change(&mut program).await.1, "[\"second\"]", "{comes}");
         joins(proxy, "mc.example.com", &backend).await;
     }
+    // Its health check may be wrong, and there is nothing better.
+    engine.change("second", "/State/Health/Status", "unhealthy".into());
+    engine.tell_of("second", "health_status: unhealthy");
+    program.line("container is unhealthy").await;
+    joins(proxy, "mc.example.com", &backend).await;
 
     engine.change("second", "/Name", "/other".into());
     engine.tell_of("second", "rename");
@@ -298,6 +297,23 @@ async fn a_container_that_cannot_be_looked_at_is_left_out_alone() {
     assert_eq!(count(&rest, "a container cannot"), 0, "{rest:?}");
 }
 
+/// A stream of events into which nobody writes any more is given up as soon as a
+/// list shows what it did not tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deaf_stream_is_opened_anew() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    engine.put(&container("a", backend.address, &[]));
+    let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
+    change(&mut program).await;
+    engine.asked("/events", 1).await;
+    engine.put(&container("untold", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"untold\"]");
+    engine.asked("/events", 2).await;
+    engine.run(&container("told", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"told\"]");
+}
+
 /// What was known stays while the engine is away, and what happened meanwhile
 /// is seen when it is back.
 #[tokio::test(flavor = "multi_thread")]
@@ -350,7 +366,7 @@ async fn a_list_that_lags_brings_nobody_back() {
     engine.state().listed = Some(json!([listed(&there)]));
     engine.change("a", "/State/Running", false.into());
     engine.tell_of("a", "die");
-    assert_eq!(change(&mut program).await.2, "[\"a\"]");
+    assert_eq!(change(&mut program).await.1, "[\"a\"]");
     let lists = engine
         .state()
         .asked
@@ -358,7 +374,7 @@ async fn a_list_that_lags_brings_nobody_back() {
         .filter(|p| p.starts_with("/containers/json"))
         .count();
     engine.asked("/containers/json", lists + 2).await;
-    is_unknown(proxy, "mc.example.com").await;
+    is_away(proxy, "mc.example.com").await;
     let rest = rest_of_log(program).await;
     assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
 }
@@ -598,6 +614,96 @@ async fn a_file_wins_over_a_container() {
     joins(proxy, "mc.example.com", &of_container).await;
 }
 
+/// What works better has the route: an unhealthy container leaves it to a younger
+/// one that works, and a stopped one takes nothing. Who is refused again is told
+/// of again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_works_better_has_the_route() {
+    let (old, young) = (FakeBackend::start().await, FakeBackend::start().await);
+    let engine = FakeEngine::start();
+    engine.put(&container("a", old.address, &domains("mc.example.com")));
+    let (mut program, proxy) = follow(&engine, &[]).await;
+    change(&mut program).await;
+    let refused = "the container `b` is refused";
+    engine.run(&container("b", young.address, &domains("mc.example.com")));
+    program.line_with(refused).await;
+    joins(proxy, "mc.example.com", &old).await;
+    for (pointer, [gone, there], [leaves, comes]) in [
+        (
+            "/State/Health/Status",
+            [json!("unhealthy"), json!("healthy")],
+            ["health_status: unhealthy", "health_status: healthy"],
+        ),
+        (
+            "/State/Running",
+            [json!(false), json!(true)],
+            ["die", "start"],
+        ),
+    ] {
+        engine.change("a", pointer, gone);
+        engine.tell_of("a", leaves);
+        let (added, _, removed) = change(&mut program).await;
+        assert_eq!((added, removed), (json!("[\"b\"]"), json!("[\"a\"]")));
+        joins(proxy, "mc.example.com", &young).await;
+        engine.change("a", pointer, there);
+        engine.tell_of("a", comes);
+        program.line_with(refused).await;
+        let (added, _, removed) = change(&mut program).await;
+        assert_eq!((added, removed), (json!("[\"a\"]"), json!("[\"b\"]")));
+        joins(proxy, "mc.example.com", &old).await;
+    }
+}
+
+/// A network that `[docker]` names and no container is in is reported, by the
+/// log and by `check --docker`, which also says why containers get no players.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_routed_to_is_explained() {
+    let backend = FakeBackend::start().await;
+    let engine = FakeEngine::start();
+    for (id, pointer, value) in [
+        ("works", "/State/Running", json!(true)),
+        ("held", "/State/Paused", json!(true)),
+        ("ended", "/State/Running", json!(false)),
+        ("sick", "/State/Health/Status", json!("unhealthy")),
+    ] {
+        engine.put(&container(id, backend.address, &[]));
+        engine.change(id, pointer, value);
+    }
+    let mut program = Program::start(&engine.table("network = \"nowhere\""), &[]);
+    let proxy = program.address().await;
+    let line = program
+        .line_with("the network of `[docker]` is not used")
+        .await;
+    let text = line["message"].as_str().unwrap();
+    assert!(
+        text.contains("no container is in the network `nowhere`"),
+        "{text}"
+    );
+    change(&mut program).await;
+    for id in ["works", "sick"] {
+        joins(proxy, &format!("{id}.docker.local"), &backend).await;
+    }
+    for id in ["held", "ended"] {
+        is_away(proxy, &format!("{id}.docker.local")).await;
+    }
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(program.folder.path().join("infrarust.toml"))
+        .args(["check", "--docker"])
+        .output();
+    let output = within("a command", output).await.unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "no container is in the network `nowhere`",
+        "the container `held` is paused: no player of `held` is sent to it",
+        "the container `ended` is stopped: no player of `ended` is sent to it",
+        "the container `sick` is unhealthy: it is tried",
+        "2 containers would be routed to, as 4 servers; 2 would not",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
 /// Containers of a pool are one server with several backends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_is_one_server() {
@@ -696,6 +802,10 @@ async fn the_engine_is_changed_by_a_reload() {
         assert_eq!(line["global"], "[\"docker\"]");
         line["removed"].clone()
     };
+    // An engine elsewhere, which does not answer, is not where the containers are.
+    let nobody = "[docker]\nendpoint = \"tcp://127.0.0.1:1\"\n";
+    assert_eq!(reload(&mut program, nobody).await, "[]");
+    joins(proxy, "first.docker.local", &backend).await;
     reload(&mut program, &second.table("")).await;
     joins(proxy, "first.docker.local", &backend).await;
     // The first one is not listened to any more.

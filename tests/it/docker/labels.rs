@@ -15,7 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use infrarust::config::containers::{
-    Container, Created, Judge, Judged, Network, NetworkOf, PREFIX, Published, Surroundings, names,
+    Container, Created, Judge, Judged, Network, NetworkOf, PREFIX, Published, State, Surroundings,
+    names,
 };
 use infrarust::config::model::ServerConfig;
 use infrarust::config::{LoadOptions, load};
@@ -44,6 +45,7 @@ fn container(name: &str, age: usize, text: &str) -> Container {
         networks: Vec::new(),
         published: Vec::new(),
         network_of: NetworkOf::Itself,
+        state: State::Up,
     };
     let mut has_facts = false;
     for line in text.lines().filter(|line| !line.is_empty()) {
