@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::alone::blocking_alone;
 use crate::engine::Engine;
-use infrarust_test_support::containers::{change, is_away, is_unknown, removed};
+use infrarust_test_support::containers::{await_removal, change, is_away, is_unknown};
 use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeClient, Peer, server, within};
 
@@ -156,7 +156,7 @@ async fn is_held_and_renamed(engine: &Engine, program: &mut Program, proxy: Sock
     );
     answers(proxy, "renamed.docker.local", "named").await;
     engine.docker(&["rm", "--force", "renamed"]);
-    removed(program, &["renamed"]).await;
+    await_removal(program, &["renamed"]).await;
     echoes(&mut player).await;
 }
 
@@ -182,7 +182,7 @@ async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: S
     let text = line["message"].as_str().unwrap();
     assert!(text.contains("networks: that of container "), "{text}");
     engine.docker(&["rm", "--force", "guest", "first"]);
-    removed(program, &["guest", "first"]).await;
+    await_removal(program, &["guest", "first"]).await;
 
     // On the machine's own network it is found there.
     // Nobody else is in this network, whatever the port.
@@ -191,7 +191,7 @@ async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: S
     assert_eq!(change(program).await.0, "[\"onhost\"]");
     answers(proxy, "onhost.docker.local", "onhost").await;
     engine.docker(&["rm", "--force", "onhost"]);
-    removed(program, &["onhost"]).await;
+    await_removal(program, &["onhost"]).await;
 }
 
 /// A container whose own check fails is still tried, since there is no other.
@@ -204,7 +204,7 @@ async fn is_checked_by_itself(engine: &Engine, program: &mut Program, proxy: Soc
     program.line("container is unhealthy").await;
     answers(proxy, "checked.docker.local", "checked").await;
     engine.docker(&["rm", "--force", "checked"]);
-    removed(program, &["checked"]).await;
+    await_removal(program, &["checked"]).await;
 }
 
 /// A bad label refuses its container, and `check --docker` says the same.
@@ -239,7 +239,7 @@ async fn is_refused_alone(engine: &Engine, program: &mut Program, proxy: SocketA
     assert_eq!(elements[0]["file"], "container bad", "{json}");
     answers(proxy, "good.example.com", "good").await;
     engine.docker(&["rm", "--force", "bad", "good"]);
-    removed(program, &["good"]).await;
+    await_removal(program, &["good"]).await;
 }
 
 /// A file wins over containers, the older container over the younger.
@@ -288,7 +288,7 @@ async fn conflicts_have_an_order(engine: &Engine, program: &mut Program, proxy: 
     );
     answers(proxy, "one.example.com", "younger").await;
     engine.docker(&["rm", "--force", "younger"]);
-    removed(program, &["younger"]).await;
+    await_removal(program, &["younger"]).await;
 }
 
 /// A pool goes on with the containers that are left.
@@ -303,7 +303,7 @@ async fn pools_fail_over(engine: &Engine, program: &mut Program, proxy: SocketAd
     assert_eq!(change(program).await.1, "[\"games\"]");
     answers(proxy, "pool.example.com", "two").await;
     engine.docker(&["rm", "--force", "one", "two"]);
-    removed(program, &["games"]).await;
+    await_removal(program, &["games"]).await;
 }
 
 /// New labels need a new container: compose renames the old one, makes and
@@ -319,11 +319,11 @@ async fn is_replaced_as_compose_does(engine: &Engine, program: &mut Program, pro
     engine.docker(&["start", "survival"]);
     assert_eq!(change(program).await.0, "[\"survival\"]");
     engine.docker(&["rm", "old_survival"]);
-    removed(program, &["old_survival"]).await;
+    await_removal(program, &["old_survival"]).await;
     answers(proxy, "new.example.com", "survival").await;
     is_unknown(proxy, "old.example.com").await;
     engine.docker(&["rm", "--force", "survival"]);
-    removed(program, &["survival"]).await;
+    await_removal(program, &["survival"]).await;
 }
 
 /// Routes and sessions outlive an engine whose containers do, however it ends;

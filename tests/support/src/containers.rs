@@ -25,7 +25,7 @@ pub async fn is_away(proxy: SocketAddr, host: &str) {
 }
 
 /// Waits until changes have removed all these servers.
-pub async fn removed(program: &mut Program, ids: &[&str]) {
+pub async fn await_removal(program: &mut Program, ids: &[&str]) {
     let mut left = ids.to_vec();
     while !left.is_empty() {
         let (_, _, removed) = change(program).await;
