@@ -3,6 +3,7 @@
 //
 //   node matrix.mjs --direct      every join goes straight to its backend
 //   node matrix.mjs               the joins come from standard input
+//   node matrix.mjs --only 1.8.9  the same, with the backends of one version
 //
 // The second form first prints where its backends listen:
 //
@@ -277,9 +278,9 @@ async function runBatch(batch, fleet) {
 }
 
 /** One backend for each version and kind of authentication. */
-async function startFleet() {
+async function startFleet(versions) {
   const fleet = [];
-  for (const version of VERSIONS) {
+  for (const version of versions) {
     for (const online of [false, true]) {
       const server = await startServer({
         version,
@@ -310,10 +311,14 @@ function directJobs(fleet) {
 }
 
 async function main() {
-  const { values } = parseArgs({ options: { direct: { type: "boolean", default: false } } });
+  const { values } = parseArgs({
+    options: { direct: { type: "boolean", default: false }, only: { type: "string" } },
+  });
+  const versions = VERSIONS.filter((one) => [undefined, one].includes(values.only));
+  check(versions.length > 0, `there is no version ${values.only}, only ${VERSIONS.join(", ")}`);
   const session = await startSessionServer();
   pointServersAt(session.url);
-  const fleet = await startFleet();
+  const fleet = await startFleet(versions);
   emit("ready", {
     servers: fleet.map(({ version, online, port }) => ({ version, online, port })),
   });

@@ -4,6 +4,10 @@
 //! The programs and how to install them are described in `tests/real/README.md`.
 //! Where they are missing these tests say so in one line and pass, unless the
 //! environment has `INFRARUST_REAL_CLIENTS=required`.
+//!
+//! `INFRARUST_REAL_JOB=play-1.20.4-online` runs one job of the matrix, with the
+//! log filter of `RUST_LOG`; `INFRARUST_KEEP=1` keeps the folder of each proxy,
+//! with the output of the programs in `*.log`.
 
 use std::collections::VecDeque;
 use std::env;
@@ -38,6 +42,12 @@ const STATUS_TIMEOUT_SECS: &str = "15";
 /// The last lines of a program that a failure shows.
 const TAIL_LINES: usize = 40;
 
+/// Names the jobs of the matrix that run, where not all of them do.
+const REAL_JOB: &str = "INFRARUST_REAL_JOB";
+
+/// Set to keep the folders of the tests.
+const KEEP: &str = "INFRARUST_KEEP";
+
 /// The forwarding modes as configurations name them.
 const MODES: [&str; 3] = ["passthrough", "zero_copy", "server_only"];
 
@@ -47,11 +57,17 @@ fn players_of_every_version_play_in_every_mode() {
     let Some(mut node) = node_command() else {
         return;
     };
-    let mut fleet = Program::start(node.arg("matrix.mjs"), "matrix.mjs");
-    let ready = fleet.event("ready", START);
-
+    let only = env::var(REAL_JOB).ok();
+    node.arg("matrix.mjs");
+    if let Some(name) = &only {
+        let version = name.split(['-', '/']).nth(1);
+        node.args(["--only", version.unwrap_or_default()]);
+    }
     let nobody = closed_address();
     let mut setup = Setup::new();
+    let mut fleet = Program::start(&mut node, "matrix.mjs", setup.kept_log("matrix"));
+    let ready = fleet.event("ready", START);
+
     setup.plugins();
     let mut jobs = Vec::new();
     for backend in ready["servers"].as_array().unwrap() {
@@ -75,6 +91,9 @@ fn players_of_every_version_play_in_every_mode() {
         }
     }
 
+    if let Some(name) = &only {
+        choose(name, &mut jobs);
+    }
     let mut proxy = setup.start_proxy();
     let wanted = jobs.len();
     let proxy_at = json!({ "host": "127.0.0.1", "port": proxy.address.port() });
@@ -113,7 +132,7 @@ fn mcstatus_reads_status_and_pong_through_the_proxy() {
     let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
         return;
     };
-    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs");
+    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs", None);
     let listening = backend.event("listening", START);
     let address = format!("127.0.0.1:{}", listening["port"]);
     let version = listening["version"].as_str().unwrap();
@@ -153,7 +172,7 @@ fn mcstatus_reads_a_legacy_ping_through_the_proxy() {
     let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
         return;
     };
-    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs");
+    let mut backend = Program::start(node.arg("server.mjs"), "server.mjs", None);
     let listening = backend.event("listening", START);
 
     let mut setup = Setup::new();
@@ -182,16 +201,34 @@ impl Backend<'_> {
         format!("{}-{version}-{auth}.example", name.replace('_', "-"))
     }
 
-    /// A job of the matrix; see the head of `matrix.mjs`.
+    /// A job of the matrix; see the head of `matrix.mjs`. Its id is what it
+    /// does, for whom, and after `/` the first part of its host.
     fn job(&self, what: &str, host: &str) -> Value {
+        let auth = if self.online { "online" } else { "offline" };
+        let part = host.strip_suffix(&self.host("")).unwrap_or(host);
         json!({
-            "id": format!("{what} {host}"),
+            "id": format!("{what}-{}-{auth}/{part}", self.version),
             "do": what,
             "version": self.version,
             "online": self.online,
             "host": host,
         })
     }
+}
+
+/// Leaves the jobs with this name: a whole id, or the part of it before `/`.
+fn choose(name: &str, jobs: &mut Vec<Value>) {
+    let id = |job: &Value| job["id"].as_str().unwrap().to_owned();
+    let ids: Vec<_> = jobs.iter().map(id).collect();
+    jobs.retain(|job| {
+        let id = id(job);
+        id == name || id.split('/').next() == Some(name)
+    });
+    assert!(
+        !jobs.is_empty(),
+        "{REAL_JOB}: there is no job `{name}`, only\n{}",
+        ids.join("\n")
+    );
 }
 
 /// Sessions and pings as they are, and in `server_only` the promise that a
@@ -281,7 +318,17 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let is_kept = env::var_os(KEEP).is_some();
+        let folder = tempfile::Builder::new()
+            .prefix("infrarust-real-")
+            .disable_cleanup(is_kept)
+            .tempdir()
+            .unwrap();
+        if is_kept {
+            // Past the capture of the test runner.
+            let line = format!("kept: {}\n", folder.path().display());
+            io::stderr().write_all(line.as_bytes()).unwrap();
+        }
         fs::create_dir(folder.path().join("servers")).unwrap();
         let global = "bind = \"127.0.0.1:0\"\n\
                       servers_dir = \"servers\"\n\
@@ -296,6 +343,12 @@ impl Setup {
 
     fn global(&self) -> PathBuf {
         self.folder.path().join("infrarust.toml")
+    }
+
+    /// Where the output of a program goes, where the folder is kept.
+    fn kept_log(&self, name: &str) -> Option<PathBuf> {
+        let path = self.folder.path().join(format!("{name}.log"));
+        env::var_os(KEEP).map(|_| path)
     }
 
     /// Adds the plugins that servers name.
@@ -335,11 +388,14 @@ impl Setup {
             .arg("-c")
             .arg(self.folder.path().join("infrarust.toml"))
             .current_dir(self.folder.path())
-            // The line that names the port must not be filtered away, and no
-            // socket of the test's own starter must be taken over.
-            .env_remove("RUST_LOG")
+            // No socket of the test's own starter must be taken over.
             .env_remove("LISTEN_FDS");
-        let mut program = Program::start(&mut command, "infrarust");
+        if env::var_os(REAL_JOB).is_none() {
+            // The line that names the port must not be filtered away.
+            command.env_remove("RUST_LOG");
+        }
+        let log = self.kept_log("infrarust");
+        let mut program = Program::start(&mut command, "infrarust", log);
         let deadline = Instant::now() + START;
         loop {
             let line = program.json(deadline.saturating_duration_since(Instant::now()));
@@ -372,7 +428,7 @@ fn ask(python: &Path, proxy: &Proxy, arguments: &[&str]) -> Value {
         .args(["--timeout", STATUS_TIMEOUT_SECS])
         .args(arguments)
         .current_dir(real_dir());
-    let mut program = Program::start(&mut command, "status.py");
+    let mut program = Program::start(&mut command, "status.py", None);
     let answer = program.json(START);
     let code = program.finish(START);
     assert_eq!(code, Some(0), "{answer}\n{}", proxy.program.tail());
@@ -476,7 +532,9 @@ struct Program {
 }
 
 impl Program {
-    fn start(command: &mut Command, name: &'static str) -> Self {
+    /// Starts it; `log` is a file for everything that it prints.
+    fn start(command: &mut Command, name: &'static str, log: Option<PathBuf>) -> Self {
+        let log = log.map(|path| fs::File::create(path).unwrap());
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -489,10 +547,11 @@ impl Program {
         // Both are read to their end, so that the program never waits for us.
         read_lines(
             child.stdout.take().unwrap(),
+            log.as_ref().map(|file| file.try_clone().unwrap()),
             Arc::clone(&tail),
             Some(sender),
         );
-        read_lines(child.stderr.take().unwrap(), Arc::clone(&tail), None);
+        read_lines(child.stderr.take().unwrap(), log, Arc::clone(&tail), None);
         Self {
             name,
             child,
@@ -592,6 +651,7 @@ impl Drop for Program {
 /// Reads a pipe to its end on a thread of its own.
 fn read_lines(
     pipe: impl io::Read + Send + 'static,
+    mut log: Option<fs::File>,
     tail: Arc<Mutex<VecDeque<String>>>,
     sender: Option<mpsc::Sender<String>>,
 ) {
@@ -599,6 +659,9 @@ fn read_lines(
         for line in BufReader::new(pipe).split(b'\n') {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line).into_owned();
+            if let Some(log) = &mut log {
+                writeln!(log, "{line}").unwrap();
+            }
             {
                 let mut tail = tail.lock().unwrap();
                 if tail.len() == TAIL_LINES {
