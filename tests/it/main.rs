@@ -14,6 +14,8 @@ use infrarust_test_support::{elf, program};
 
 mod abuse;
 mod config;
+mod contributing;
+mod dependencies;
 #[cfg(unix)]
 mod docker;
 mod examples;
