@@ -4,12 +4,10 @@
 //! many clients that ask at once one asks the backend and the others wait for
 //! its answer; a backend that does not answer is not asked again for a moment.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::future::Cache;
-use serde_json::Value;
 
 use crate::config::model::StatusCache;
 
@@ -51,8 +49,9 @@ pub(crate) enum Form {
 /// What a backend answered; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// The status, and the packet that carries it.
-    Json(Arc<Value>, Bytes),
+    /// The packet that carries the status. It has been read once, so that it
+    /// can be read again.
+    Json(Bytes),
     /// A packet of a protocol before 1.7.
     Legacy(Bytes),
     /// It did not answer.
@@ -63,7 +62,7 @@ impl Answer {
     /// How many places it takes in the cache; at least one.
     fn places(&self) -> u32 {
         let packet_bytes = match self {
-            Answer::Json(_, packet) | Answer::Legacy(packet) => packet.len(),
+            Answer::Json(packet) | Answer::Legacy(packet) => packet.len(),
             Answer::Failed => 0,
         };
         u32::try_from(packet_bytes.div_ceil(PLACE_BYTES)).map_or(u32::MAX, |places| places.max(1))

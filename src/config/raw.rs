@@ -104,7 +104,7 @@ keys! {
         text: String;
         /// A 64 × 64 PNG: a path relative to this file, base64, or a `data:` URI.
         favicon: String;
-        /// The name of the version that a client shows when its own does not fit.
+        /// The name of the version that a client shows in place of the players when its own does not fit. In an answer of the proxy's own, a name such as `Maintenance` fits no client and is shown to all; one with a version of the game, such as `Paper 1.21.4`, fits all.
         version_name: String;
         /// The number of slots shown.
         max_players: Whole<0, 2_147_483_647> [unit: Some("players")];

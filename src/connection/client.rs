@@ -21,10 +21,13 @@ use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 /// some 60 bytes, one with signed chat keys some 700.
 const READ_BYTES: usize = 1024;
 
-/// How long a client that has sent `FE` or `FE 01` may take to send more before
-/// it counts as a ping of that old form. The oldest clients give up after 3 s;
+/// How long a client that has sent `FE`, `FE 01` or a part of the message of 1.6 may
+/// take to send more before it counts as a ping of the form that is whole. The oldest clients give up after 3 s;
 /// what is sent in one write arrives together.
 const LEGACY_GRACE: Duration = Duration::from_millis(1000);
+
+/// The longest ping that may come without more: `FE 01 FA`.
+const SHORT_PING_BYTES_MAX: usize = 3;
 
 /// How long a refused client may take to read its text. The connection is only
 /// closed earlier when the client closes it: closing with unread bytes would
@@ -145,8 +148,22 @@ impl Client {
                 } => {
                     let grace = self.deadline.min(Instant::now() + LEGACY_GRACE);
                     match self.fill(grace).await {
+                        // The message of 1.6 was begun, and the time is up.
+                        Err(Broken::TooSlow)
+                            if grace == self.deadline
+                                && self.buffer.len() > SHORT_PING_BYTES_MAX =>
+                        {
+                            return Err(Broken::TooSlow);
+                        }
                         Err(Broken::TooSlow | Broken::Closed) => {
-                            return Ok(Opening::legacy_ping(ping, self.buffer.split().freeze()));
+                            let sent = self.buffer.split().freeze();
+                            // The rest of a longer one is malformed: a backend
+                            // gets what counts.
+                            let wire = match sent.len() {
+                                0..=SHORT_PING_BYTES_MAX => sent,
+                                _ => ping.encode().into(),
+                            };
+                            return Ok(Opening::legacy_ping(ping, wire));
                         }
                         other => other?,
                     }

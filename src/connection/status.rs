@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::warn;
 
 use super::client::Broken;
 use super::login::rewritten_host;
@@ -19,16 +20,19 @@ use crate::config::model::Motd;
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::plugin;
-use crate::protocol::frame::{self, Frame};
+use crate::protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
+use crate::protocol::read::ReadError;
 use crate::protocol::status::{
-    self, STATUS_ANSWER_FRAME_BYTES_MAX, STATUS_REQUEST_FRAME_BYTES_MAX, StatusPacket,
+    self, Response, STATUS_ANSWER_BYTES_MAX, STATUS_ANSWER_FRAME_BYTES_MAX,
+    STATUS_REQUEST_FRAME_BYTES_MAX, StatusPacket,
 };
 use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::{Answer, Form, Key};
+use crate::telemetry::Sample;
 use crate::upstream::Upstream;
 
 /// How long a connected backend may take to answer a status request.
@@ -130,17 +134,27 @@ impl Routed {
         report: &Report,
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
+        let responds = hooks.has(Hook::StatusRespond);
         let answer = self.backend_answer(Form::Json(protocol), proxy, report);
-        let (answer, is_online) = match answer.await? {
-            Answer::Json(_, packet) if !hooks.has(Hook::StatusRespond) => return Ok(packet),
-            Answer::Json(answer, _) => (answer.to_string(), true),
-            Answer::Legacy(_) | Answer::Failed => {
-                let Fallback { motd, text } = self.fallback();
-                (status::from_motd(motd, protocol, text).to_string(), false)
+        let answer = answer.await?;
+        if let Answer::Json(packet) = answer {
+            if !responds {
+                return Ok(packet);
             }
-        };
-        let changed = if hooks.has(Hook::StatusRespond) {
-            self.respond(hooks, is_online, &answer, report).await?
+            let Some((frame, json)) = reread(&packet) else {
+                return Ok(packet);
+            };
+            let changed = self.respond(hooks, true, &json.to_string(), report).await?;
+            // Unless a plugin changes it, the backend's own text passes as it is.
+            return Ok(match changed {
+                Some(changed) => status::response_with(&changed, frame.behind).into(),
+                None => packet.clone(),
+            });
+        }
+        let Fallback { motd, text } = self.fallback();
+        let answer = status::from_motd(motd, protocol, text).to_string();
+        let changed = if responds {
+            self.respond(hooks, false, &answer, report).await?
         } else {
             None
         };
@@ -183,9 +197,10 @@ impl Routed {
         // needs an answer that can be read; otherwise the backend's own words
         // pass as they are.
         if (responds || self.server.as_ref().is_some_and(has_motd))
-            && let Answer::Json(answer, _) = self
+            && let Answer::Json(packet) = self
                 .backend_answer(Form::Json(ANY_PROTOCOL), proxy, report)
                 .await?
+            && let Some((_, answer)) = reread(&packet)
         {
             let answer = self.changed(answer, true, report).await?;
             return Ok(legacy_from_json(ping, &answer));
@@ -193,9 +208,9 @@ impl Routed {
         let form = Form::Legacy(self.opening.wire.len().min(3), ping.protocol());
         match self.backend_answer(form, proxy, report).await? {
             Answer::Legacy(packet) => Ok(packet),
-            Answer::Json(..) | Answer::Failed => {
+            Answer::Json(_) | Answer::Failed => {
                 let Fallback { motd, text } = self.fallback();
-                let answer = Arc::new(status::from_motd(motd, ANY_PROTOCOL, text));
+                let answer = status::from_motd(motd, ANY_PROTOCOL, text);
                 let answer = self.changed(answer, false, report).await?;
                 Ok(legacy_from_json(ping, &answer))
             }
@@ -205,10 +220,10 @@ impl Routed {
     /// An answer as plugins leave it.
     async fn changed(
         &self,
-        answer: Arc<Value>,
+        answer: Value,
         is_online: bool,
         report: &Report,
-    ) -> Result<Arc<Value>, plugin::Refusal> {
+    ) -> Result<Value, plugin::Refusal> {
         let hooks = self.hooks();
         if !hooks.has(Hook::StatusRespond) {
             return Ok(answer);
@@ -217,7 +232,7 @@ impl Routed {
             .respond(hooks, is_online, &answer.to_string(), report)
             .await?;
         let parsed = changed.and_then(|changed| serde_json::from_str(&changed).ok());
-        Ok(parsed.map_or(answer, Arc::new))
+        Ok(parsed.unwrap_or(answer))
     }
 
     /// What the backend answers, asked now or a moment ago. Nobody answers for
@@ -251,7 +266,10 @@ impl Routed {
                 Ok(Err(error)) => error,
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
             };
-            debug!(server = config.id, %error, "no status from the backend");
+            let sampler = &server.state.status_failures;
+            if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
+                warn!(server = config.id, %error, suppressed, "no status from the backend");
+            }
             Answer::Failed
         });
         Ok(proxy.status.get(key, fetch).await)
@@ -300,22 +318,17 @@ impl Routed {
         let conversation = async {
             backend.write_all(&question).await?;
             match form {
-                Form::Json(_) => read_json(&mut backend).await,
+                Form::Json(_) => read_json(&mut backend, config.motd.online.as_ref()).await,
                 Form::Legacy(..) => read_legacy(&mut backend).await,
             }
         };
-        let answer = timeout(ANSWER_TIMEOUT, conversation)
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))??;
-        Ok(match answer {
-            Fetched::Json(mut answer) => {
-                if let Some(motd) = &config.motd.online {
-                    status::overlay(&mut answer, motd);
-                }
-                let packet = status::response(&answer.to_string()).into();
-                Answer::Json(Arc::new(answer), packet)
-            }
-            Fetched::Legacy(packet) => Answer::Legacy(packet),
+        let answer = match timeout(ANSWER_TIMEOUT, conversation).await {
+            Ok(answer) => answer,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
+        };
+        // Which of the addresses it was is a part of the reason.
+        answer.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", connected.address))
         })
     }
 }
@@ -324,37 +337,53 @@ impl Routed {
 /// by convention of server lists, -1 says that no version was decided on.
 const ANY_PROTOCOL: i32 = -1;
 
-/// What came from a backend.
-enum Fetched {
-    Json(Value),
-    Legacy(Bytes),
-}
-
-/// Reads a status response; memory grows with what arrives.
-async fn read_json(backend: &mut tokio::net::TcpStream) -> io::Result<Fetched> {
+/// Reads a status response; memory grows with what arrives. Without a MOTD that
+/// is laid over it the response passes as it is, if any client can read it.
+async fn read_json(backend: &mut TcpStream, motd: Option<&Motd>) -> io::Result<Answer> {
     let mut bytes = BytesMut::new();
     loop {
         if let Some(frame) = frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).map_err(bad)? {
-            return status::parse_response(&frame)
-                .map(Fetched::Json)
-                .map_err(bad);
+            let response = Response::read(&frame).map_err(bad)?;
+            let mut json = response.parse().map_err(bad)?;
+            let packet = match motd {
+                None => frame::write(frame.id, frame.body),
+                Some(motd) => {
+                    status::overlay(&mut json, motd);
+                    let text = json.to_string();
+                    // Raw characters that have to be escaped take up to six bytes.
+                    if text.len() > STATUS_ANSWER_BYTES_MAX {
+                        let max = STATUS_ANSWER_BYTES_MAX;
+                        return Err(bad(ReadError::TooLong { max }));
+                    }
+                    status::response_with(&text, response.behind)
+                }
+            };
+            return Ok(Answer::Json(packet.into()));
         }
         read_more(backend, &mut bytes).await?;
     }
+}
+
+/// The response in a packet that [`read_json`] has made, and what it says.
+fn reread(packet: &[u8]) -> Option<(Response<'_>, Value)> {
+    let frame = frame::split(packet, FRAME_BYTES_MAX).ok()??;
+    let response = Response::read(&frame).ok()?;
+    let json = response.parse().ok()?;
+    Some((response, json))
 }
 
 /// Reads the packet that ends a legacy ping.
-async fn read_legacy(backend: &mut tokio::net::TcpStream) -> io::Result<Fetched> {
+async fn read_legacy(backend: &mut TcpStream) -> io::Result<Answer> {
     let mut bytes = BytesMut::new();
     loop {
         if let Some(length) = legacy::answer_len(&bytes).map_err(bad)? {
-            return Ok(Fetched::Legacy(bytes.split_to(length).freeze()));
+            return Ok(Answer::Legacy(Bytes::copy_from_slice(&bytes[..length])));
         }
         read_more(backend, &mut bytes).await?;
     }
 }
 
-async fn read_more(backend: &mut tokio::net::TcpStream, bytes: &mut BytesMut) -> io::Result<()> {
+async fn read_more(backend: &mut TcpStream, bytes: &mut BytesMut) -> io::Result<()> {
     bytes.reserve(4096);
     match backend.read_buf(bytes).await? {
         0 => Err(io::Error::new(

@@ -72,11 +72,8 @@ pub enum LegacyError {
     #[error("a text is not UTF-16")]
     NotUtf16,
     /// The third part of a ping is not the message that the game sends.
-    #[error("the ping's message is not `MC|PingHost`")]
-    UnknownMessage,
-    /// The lengths in a ping contradict each other.
-    #[error("the lengths in the ping contradict each other")]
-    LengthsDiffer,
+    #[error("the ping's message is not `MC|PingHost` as the game sends it")]
+    MalformedPing,
     /// A player's name is empty or too long.
     #[error("a player's name has 1 to {NAME_CHARS_MAX} characters")]
     NameLength,
@@ -239,7 +236,13 @@ pub fn detect(buf: &[u8]) -> Detect {
         [PING, PING_SINCE_1_4] => return need_more(Some(LegacyPing::Since1_4)),
         // Some server lists send the beginning of the 1.6 form and no more.
         [PING, PING_SINCE_1_4, PLUGIN_MESSAGE] => return need_more(Some(LegacyPing::Since1_4)),
-        [PING, PING_SINCE_1_4, PLUGIN_MESSAGE, rest @ ..] => ping_1_6(rest).map(Detect::Ping),
+        // Some libraries write the rest in another way, such as the host in UTF-8:
+        // it does not count then, and neither does one that never gets complete.
+        [PING, PING_SINCE_1_4, PLUGIN_MESSAGE, rest @ ..] => match ping_1_6(rest) {
+            Ok(ping) => Ok(Detect::Ping(ping)),
+            Err(Stop::NeedMore) => return need_more(Some(LegacyPing::Since1_4)),
+            Err(Stop::Bad(_)) => Ok(Detect::Ping(LegacyPing::Since1_4)),
+        },
         [LOGIN, rest @ ..] => login(rest).map(Detect::Login),
         _ => return Detect::Modern,
     };
@@ -250,22 +253,19 @@ pub fn detect(buf: &[u8]) -> Detect {
     }
 }
 
-/// A ping of 1.6 behind its first three bytes.
+/// A ping of 1.6 behind its first three bytes. Any error means that what follows
+/// is not what the game sends.
 fn ping_1_6(rest: &[u8]) -> Result<LegacyPing, Stop> {
     let mut reader = Reader { rest };
-    let channel = match reader.string16(PING_CHANNEL.len()) {
-        Err(Stop::Bad(_)) => return Err(LegacyError::UnknownMessage.into()),
-        other => other?,
-    };
-    if channel != PING_CHANNEL {
-        return Err(LegacyError::UnknownMessage.into());
+    if reader.string16(PING_CHANNEL.len())? != PING_CHANNEL {
+        return Err(LegacyError::MalformedPing.into());
     }
     let message_bytes = usize::from(reader.u16()?);
     let protocol = reader.u8()?;
     let host_units = usize::from(reader.peek_u16()?);
     // Protocol, length of the host, host, port.
     if message_bytes != 1 + 2 + 2 * host_units + 4 {
-        return Err(LegacyError::LengthsDiffer.into());
+        return Err(LegacyError::MalformedPing.into());
     }
     Ok(LegacyPing::Since1_6 {
         protocol,
@@ -592,7 +592,8 @@ mod tests {
         assert_eq!(undecided(&[0xFE, 1, 0xFA]), Some(LegacyPing::Since1_4));
         let bytes = ping("play.example.com").encode();
         for cut in 4..bytes.len() {
-            assert_eq!(undecided(&bytes[..cut]), None, "{cut}");
+            let since_1_4 = Some(LegacyPing::Since1_4);
+            assert_eq!(undecided(&bytes[..cut]), since_1_4, "{cut}");
         }
         assert_eq!(detect(&bytes), Detect::Ping(ping("play.example.com")));
         assert_eq!(ping("play.example.com").wire_bytes(), bytes.len());
@@ -636,7 +637,7 @@ mod tests {
         }
     }
 
-    /// Wrong lengths in a ping are refused as soon as they are there.
+    /// A ping of 1.6 with wrong lengths is one without a host, as soon as they are there.
     #[test]
     fn pings_with_wrong_lengths() {
         let good = ping("host").encode();
@@ -645,24 +646,23 @@ mod tests {
             bytes[at] = byte;
             detect(&bytes)
         };
-        let message = Detect::Bad(LegacyError::UnknownMessage);
-        let lengths = Detect::Bad(LegacyError::LengthsDiffer);
-        assert_eq!(bad(3, 0xFF, 5), message);
-        assert_eq!(bad(4, 12, 5), message);
-        assert_eq!(bad(6, b'X', 27), message);
-        assert_eq!(bad(28, 14, 32), lengths);
-        assert_eq!(bad(31, 5, 32), lengths);
-        assert_eq!(bad(30, 0xFF, 32), lengths);
+        let hostless = Detect::Ping(LegacyPing::Since1_4);
+        assert_eq!(bad(3, 0xFF, 5), hostless);
+        assert_eq!(bad(4, 12, 5), hostless);
+        assert_eq!(bad(6, b'X', 27), hostless);
+        assert_eq!(bad(28, 14, 32), hostless);
+        assert_eq!(bad(31, 5, 32), hostless);
+        assert_eq!(bad(30, 0xFF, 32), hostless);
 
         let at = ping(&"h".repeat(255)).encode();
-        assert!(matches!(detect(&at), Detect::Ping(_)));
+        let expected = Detect::Ping(ping(&"h".repeat(255)));
+        assert_eq!(detect(&at), expected);
         let over = ping(&"h".repeat(256)).encode();
-        let long = Detect::Bad(LegacyError::LongText { units_max: 255 });
-        assert_eq!(detect(&over[..32]), long);
+        assert_eq!(detect(&over[..32]), hostless);
 
         let mut lone = good.clone();
         lone[32] = 0xD8;
-        assert_eq!(detect(&lone), Detect::Bad(LegacyError::NotUtf16));
+        assert_eq!(detect(&lone), hostless);
     }
 
     /// The logins of 1.3 to 1.6 and of the versions before.

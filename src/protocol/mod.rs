@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod handshake;
 pub mod legacy;
+pub mod lenient;
 pub mod login;
 pub mod read;
 pub mod status;

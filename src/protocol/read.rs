@@ -49,6 +49,12 @@ impl<'a> Cursor<'a> {
         self.rest.len()
     }
 
+    /// All bytes that are left.
+    #[must_use]
+    pub const fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next `count` bytes.
     ///
     /// # Errors

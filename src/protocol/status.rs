@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use super::frame::{self, Frame};
+use super::lenient::{self, LenientError};
 use super::read::{Cursor, ReadError, write_string};
 use super::text;
 use crate::config::model::Motd;
@@ -48,12 +49,9 @@ pub enum StatusError {
     /// A packet that the status state does not have.
     #[error("unknown status packet {0}")]
     UnknownPacket(i32),
-    /// The answer's text is not JSON, or nested too deeply.
-    #[error("the status answer is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The answer's JSON is no object.
-    #[error("the status answer is not an object")]
-    NotAnObject,
+    /// No client reads the answer's text, or it is nested too deeply.
+    #[error("the status answer is not a JSON object: {0}")]
+    Json(#[from] LenientError),
 }
 
 /// The whole frame that asks for a status.
@@ -72,9 +70,56 @@ pub fn ping(number: u64) -> Vec<u8> {
 /// [`STATUS_ANSWER_BYTES_MAX`] bytes.
 #[must_use]
 pub fn response(json: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(json.len() + 3);
+    response_with(json, &[])
+}
+
+/// As [`response`], with bytes behind the text; see [`Response::behind`].
+#[must_use]
+pub fn response_with(json: &str, behind: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(json.len() + 3 + behind.len());
     write_string(json, &mut body);
+    body.extend_from_slice(behind);
     frame::write(STATUS_ID, &body)
+}
+
+/// A backend's answer to a request, which is its text and not yet read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Response<'a> {
+    /// The text as it came; it should be JSON in UTF-8.
+    pub text: &'a [u8],
+    /// What follows the text in the packet. Mods put texts of their own there,
+    /// which their side of the client reads. The frame bounds it.
+    pub behind: &'a [u8],
+}
+
+impl<'a> Response<'a> {
+    /// Takes a status answer apart.
+    ///
+    /// # Errors
+    ///
+    /// When it is another packet, cut off, or its text is over
+    /// [`STATUS_ANSWER_BYTES_MAX`] bytes.
+    pub fn read(frame: &Frame<'a>) -> Result<Self, StatusError> {
+        if frame.id != STATUS_ID {
+            return Err(StatusError::UnknownPacket(frame.id));
+        }
+        let mut cursor = Cursor::new(frame.body);
+        let text = cursor.bytes(STATUS_ANSWER_BYTES_MAX)?;
+        let behind = cursor.rest();
+        Ok(Self { text, behind })
+    }
+
+    /// What the text says, as far as any client understands it: bytes that are
+    /// not UTF-8 become replacement characters, and [`lenient::object`] reads
+    /// the rest.
+    ///
+    /// # Errors
+    ///
+    /// When no client reads it.
+    pub fn parse(&self) -> Result<Value, StatusError> {
+        let object = lenient::object(&String::from_utf8_lossy(self.text))?;
+        Ok(Value::Object(object))
+    }
 }
 
 /// Reads what a client asks.
@@ -93,25 +138,14 @@ pub fn parse_question(frame: &Frame<'_>) -> Result<StatusPacket, StatusError> {
     Ok(packet)
 }
 
-/// Reads a backend's answer to a request: an object, whatever is in it.
+/// Reads a backend's answer to a request: an object, whatever is in it; see
+/// [`Response`].
 ///
 /// # Errors
 ///
-/// When it is another packet, malformed, over [`STATUS_ANSWER_BYTES_MAX`]
-/// bytes, or not a JSON object.
+/// As [`Response::read`] and [`Response::parse`].
 pub fn parse_response(frame: &Frame<'_>) -> Result<Value, StatusError> {
-    if frame.id != STATUS_ID {
-        return Err(StatusError::UnknownPacket(frame.id));
-    }
-    let mut cursor = Cursor::new(frame.body);
-    let bytes = cursor.bytes(STATUS_ANSWER_BYTES_MAX)?;
-    cursor.finish()?;
-    // The parser bounds the depth by itself.
-    let answer: Value = serde_json::from_slice(bytes)?;
-    if !answer.is_object() {
-        return Err(StatusError::NotAnObject);
-    }
-    Ok(answer)
+    Response::read(frame)?.parse()
 }
 
 /// Reads a backend's answer to a ping.
@@ -159,14 +193,18 @@ pub fn overlay(answer: &mut Value, motd: &Motd) {
 ///
 /// Its protocol number is the client's, so that the entry looks joinable and
 /// shows the players. Clients show the version's name only when the number is
-/// not theirs: with `version_name` set it is therefore −1, and the name stands
-/// in red where the players would. Clients can join in either case.
+/// not theirs, and then mark the entry as incompatible, those up to 1.15 as
+/// outdated. So the number is −1, and the name stands in red where the players
+/// would, for a name such as `Maintenance`, which is there to be read. A name
+/// that is a version of the game, such as `Paper 1.21.4` or `1.8 - 1.21`, must not
+/// make the clients of that version outdated: it comes with their own number.
+/// Clients can join in either case.
 /// `fallback_text` is the description when `motd` has none.
 #[must_use]
 pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
-    let protocol = match motd.version_name {
-        Some(_) => NO_PROTOCOL,
-        None => protocol,
+    let protocol = match &motd.version_name {
+        Some(name) if !has_game_version(name) => NO_PROTOCOL,
+        _ => protocol,
     };
     let mut answer = json!({
         "version": { "name": VERSION_NAME, "protocol": protocol },
@@ -175,6 +213,20 @@ pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
     });
     overlay(&mut answer, motd);
     answer
+}
+
+/// Whether a word in `name` is a version of the game: numbers and an `x` with
+/// dots between.
+fn has_game_version(name: &str) -> bool {
+    let is_part = |part: &str| {
+        part.eq_ignore_ascii_case("x")
+            || (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.split(|c: char| !c.is_ascii_alphanumeric() && c != '.')
+        .any(|word| {
+            let begins_with_digit = word.starts_with(|c: char| c.is_ascii_digit());
+            begins_with_digit && word.contains('.') && word.split('.').all(is_part)
+        })
 }
 
 /// Sets a field of an object inside `parent`, which replaces what is no object.
@@ -222,12 +274,13 @@ mod tests {
         assert!(parse_pong(&first(&request())).is_err());
     }
 
-    /// Answers must be one JSON object of bounded size and depth.
+    /// Answers must begin with one JSON object of bounded size and depth.
     #[test]
     fn responses() {
         let parse = |json: &str| parse_response(&first(&response(json)));
         assert_eq!(parse(r#"{"a":1}"#).unwrap(), json!({"a": 1}));
-        for bad in ["", "[]", "\"x\"", "{", "{} x", "null"] {
+        assert_eq!(parse("{} x").unwrap(), json!({}));
+        for bad in ["", "[]", "\"x\"", "{", "nonsense", "null"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
@@ -244,8 +297,34 @@ mod tests {
             parse_response(&frame),
             Err(StatusError::Malformed(ReadError::TooLong { .. }))
         ));
-        let trailing = frame::write(0, &[2, b'{', b'}', 0]);
-        assert!(parse_response(&first(&trailing)).is_err());
+        let wrong_id = frame::write(1, &[2, b'{', b'}']);
+        assert!(parse_response(&first(&wrong_id)).is_err());
+        let short = frame::write(0, &[3, b'{', b'}']);
+        assert!(parse_response(&first(&short)).is_err());
+    }
+
+    /// What follows the text stays, up to the limit of the frame, and bytes that
+    /// are not UTF-8 are read as clients read them.
+    #[test]
+    fn odd_responses() {
+        let bytes = response_with("{}", b"\x03mod");
+        let frame = first(&bytes);
+        let response = Response::read(&frame).unwrap();
+        assert_eq!(
+            (response.text, response.behind),
+            (&b"{}"[..], &b"\x03mod"[..])
+        );
+        assert_eq!(response.parse().unwrap(), json!({}));
+
+        let not_utf8 = frame::write(0, b"\x09{\"a\":\"\xff\"}");
+        let parsed = parse_response(&first(&not_utf8)).unwrap();
+        assert_eq!(parsed, json!({"a": "\u{fffd}"}));
+
+        let behind = vec![0; STATUS_ANSWER_BYTES_MAX];
+        let bytes = response_with("{}", &behind);
+        assert!(frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).is_ok());
+        let bytes = response_with("{}", &[&behind[..], &[0, 0]].concat());
+        assert!(frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).is_err());
     }
 
     /// Each key of a MOTD has its place, and an empty MOTD changes nothing.
@@ -304,6 +383,33 @@ mod tests {
             json!({"name": "Maintenance", "protocol": -1})
         );
         assert_eq!(answer["description"], json!({"text": "x", "bold": true}));
+    }
+
+    /// A name that is a version of the game makes no client outdated; any other
+    /// name is there to be shown.
+    #[test]
+    fn version_names() {
+        for (name, protocol) in [
+            ("1.21", 47),
+            ("Paper 1.21.4", 47),
+            ("1.8-1.20.x", 47),
+            ("Requires 1.8/1.21", 47),
+            ("Maintenance", -1),
+            ("§cOffline", -1),
+            ("back at 20:30", -1),
+            ("v2", -1),
+            ("see play.example.com", -1),
+            ("3 ...", -1),
+            ("from 1.2026 on", -1),
+        ] {
+            let motd = Motd {
+                version_name: Some(name.into()),
+                ..Motd::default()
+            };
+            let answer = from_motd(&motd, 47, "");
+            assert_eq!(answer["version"]["protocol"], protocol, "{name}");
+            assert_eq!(answer["version"]["name"], name);
+        }
     }
 
     proptest! {

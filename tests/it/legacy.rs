@@ -79,6 +79,39 @@ async fn a_ping_with_a_host_is_relayed() {
     assert_eq!(client.rest().await, answer);
 }
 
+/// A ping of 1.6 with another message than the game sends, or with one that never
+/// gets complete, is one without a host; its backend gets such a one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_ping_has_no_host() {
+    let whole = ping_1_6("play.example.com");
+    // As some libraries write it: the host in UTF-8, its length in bytes.
+    let message = [&[78, 0, 4][..], b"host", &25565_u32.to_be_bytes()].concat();
+    let (begin, message_at) = (&whole[..27], 27);
+    let with = |bytes: u16| [begin, &bytes.to_be_bytes(), &message].concat();
+    let cases = [
+        with(11),
+        // The length that UTF-16 would have: more bytes seem to follow.
+        with(15),
+        whole[..whole.len() - 1].to_vec(),
+        whole[..message_at].to_vec(),
+        [&[0xfe, 1, 0xfa][..], &string16("MC|Other"), &[0, 0]].concat(),
+        [&[0xfe, 1, 0xfa][..], &[0xff; 600]].concat(),
+    ];
+    let backend = FakeBackend::start().await;
+    let cache = "[status_cache]\nttl = \"0s\"";
+    let file = server("zero_copy", "*", backend.address, "");
+    let proxy = TestProxy::start(cache, &[("a", file)]);
+    for bytes in cases {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        client.send(&bytes).await;
+        let mut peer = backend.accept().await;
+        assert_eq!(peer.bytes(2).await, [0xfe, 1], "{bytes:?}");
+        let answer = kick(&["§1", "78", "1.6.4", "old world", "3", "20"].join("\0"));
+        peer.send(&answer).await;
+        assert_eq!(client.rest().await, answer);
+    }
+}
+
 /// A handshake whose length begins with 0xFE is no ping, however slowly its
 /// bytes come.
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::support::wire::{frame, handshake, string_in};
+use crate::program::Program;
+use crate::support::wire::{frame, handshake, string, string_in, varint};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
 const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"max":20,"online":3},"description":{"text":"hello"}}"#;
@@ -153,7 +154,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 async fn nonsense_from_a_backend_is_no_answer() {
     for nonsense in [
         frame(0, b"\x05hello"),
-        frame(0, &[crate::support::wire::string("[1,2]")].concat()),
+        frame(0, &string("[1,2]")),
         vec![0xff; 64],
         vec![0xff, 0xff, 0x7f, 0x00],
         Vec::new(),
@@ -171,6 +172,113 @@ async fn nonsense_from_a_backend_is_no_answer() {
             "§cThis server is currently unreachable."
         );
     }
+}
+
+/// The packet that a client gets for a status request.
+async fn packet(proxy: &TestProxy) -> (i32, Vec<u8>) {
+    let mut client = FakeClient::connect(proxy.address()).await;
+    let hello = handshake(47, "play.example.com", 25565, 1);
+    client.send(&[hello, frame(0, &[])].concat()).await;
+    client.frame().await
+}
+
+/// Answers that clients take and a strict parser does not, and bytes behind the
+/// text, pass unchanged, from the backend and from the cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_take_passes_unchanged() {
+    let behind = string(r#"{"name":"A Pack"}"#);
+    for (text, behind) in [
+        (&b"{\"description\":\"one\ntwo\"}"[..], &[][..]),
+        (br#"{"description":"\ud83d","description":"x"} "#, &behind),
+        (b"{\"description\":\"\xff\"}\0", b"\xff\0"),
+        (b"/**/{description:'x';players=null}", &[]),
+        (
+            br#"{"description":1E2,"n":123456789012345678901234567890}"#,
+            &[],
+        ),
+    ] {
+        let body = [&varint(i32::try_from(text.len()).unwrap()), text, behind].concat();
+        let backend = FakeBackend::start().await;
+        let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
+        let serve = async {
+            let (mut peer, _) = backend.accept_hello().await;
+            peer.frame().await;
+            peer.send(&frame(0, &body)).await;
+        };
+        let (first, ()) = tokio::join!(packet(&proxy), serve);
+        assert_eq!(first, (0, body.clone()));
+        assert_eq!(packet(&proxy).await, (0, body));
+    }
+}
+
+/// Where a MOTD is laid over an answer, it is read as clients read it, and the
+/// bytes behind the text stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_motd_is_laid_over_odd_answers() {
+    let text = "{\"a\":\"b\nc\",\"description\":'old', \"players\":{\"online\":3}}junk";
+    let behind = [3, b'm', b'o', b'd'];
+    let backend = FakeBackend::start().await;
+    let motd = "[motd.online]\ntext = \"ours\"";
+    let proxy = TestProxy::with_one_server("", "zero_copy", &backend, motd);
+    let serve = async {
+        let (mut peer, _) = backend.accept_hello().await;
+        peer.frame().await;
+        peer.send(&frame(0, &[&string(text)[..], &behind].concat()))
+            .await;
+    };
+    let ((id, body), ()) = tokio::join!(packet(&proxy), serve);
+    assert_eq!(id, 0);
+    let answer = string_in(&body);
+    assert!(body.ends_with(&behind) && body.len() == string(&answer).len() + behind.len());
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(
+        answer,
+        serde_json::json!({"a": "b\nc", "description": {"text": "ours"}, "players": {"online": 3}})
+    );
+}
+
+/// The reason why a status cannot be had is in the log at its default level,
+/// with a bound for each server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_cannot_be_had_leaves_a_line() {
+    let backend = FakeBackend::start().await;
+    let gone = FakeBackend::start().await.address;
+    let at = |domain: &str, address| server("passthrough", domain, address, "");
+    let mut program = Program::start(
+        "[status_cache]\nttl = \"0s\"",
+        &[
+            ("odd", at("odd.test", backend.address)),
+            ("gone", at("gone.test", gone)),
+        ],
+    );
+    let proxy = program.address().await;
+    let serve = async {
+        for _ in 0..5 {
+            let (mut peer, _) = backend.accept_hello().await;
+            peer.frame().await;
+            peer.send(&frame(0, &string("nonsense"))).await;
+        }
+    };
+    let ask = async {
+        for _ in 0..5 {
+            FakeClient::status(proxy, "odd.test").await;
+        }
+        FakeClient::status(proxy, "gone.test").await;
+    };
+    tokio::join!(ask, serve);
+    for _ in 0..3 {
+        let line = program.line_with("no status").await;
+        assert_eq!(line["server"], "odd");
+        let error = line["error"].as_str().unwrap();
+        let expected = format!(
+            "{}: the status answer is not a JSON object",
+            backend.address
+        );
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    let line = program.line_with("no status").await;
+    assert_eq!(line["server"], "gone");
+    assert!(line["error"].as_str().unwrap().contains(&gone.to_string()));
 }
 
 /// A ping without a request, two requests, and a close without a ping are all fine.
