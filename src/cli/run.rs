@@ -54,7 +54,9 @@ async fn start(
     signals: &mut Signals,
     hangup: Hangup,
 ) -> anyhow::Result<ExitCode> {
-    let Some(loaded) = unless_signalled(signals, load(options.load_options())).await else {
+    // From here on no plugin can lead the proxy to other files.
+    let files = options.load_options().absolute();
+    let Some(loaded) = unless_signalled(signals, load(files.clone())).await else {
         return Ok(ExitCode::SUCCESS);
     };
     let loaded = loaded?;
@@ -74,7 +76,7 @@ async fn start(
     };
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
     #[cfg(unix)]
-    crate::plugin::last_words::listen();
+    let _running = crate::plugin::last_words::listen();
     let open_files = socket::raise_open_files();
     if let Some(files) = open_files {
         info!(
@@ -100,7 +102,7 @@ async fn start(
         Some(served) => {
             match served.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
                 Ok(_running) => {
-                    follow(options, loaded, &proxy, hangup, &workers);
+                    follow(files, loaded, &proxy, hangup, &workers);
                     (serve_until_signalled(&proxy, signals).await, None)
                 }
                 Err(error) => (Ended::InOrder, Some(not_started(loaded, error))),
@@ -128,7 +130,7 @@ async fn load(options: LoadOptions) -> anyhow::Result<Loaded> {
 
 /// Keeps a proxy that serves in step with its files, and lets commands reach it.
 fn follow(
-    options: &Options,
+    files: LoadOptions,
     loaded: Loaded,
     proxy: &Arc<Proxy>,
     hangup: Hangup,
@@ -138,8 +140,7 @@ fn follow(
     let (requests, requested) = mpsc::channel(RELOADS_WAITING_MAX);
     if let Some(global) = loaded.global {
         let _inside = workers.runtime().enter();
-        let options = options.load_options();
-        let reloader = Reloader::new(options, global, Arc::clone(proxy), requested, hangup);
+        let reloader = Reloader::new(files, global, Arc::clone(proxy), requested, hangup);
         tokio::spawn(reloader.run());
     }
     #[cfg(unix)]

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document;
+use crate::config::environment;
 use crate::config::files::{self, Unreadable, plain};
 use crate::config::folder;
 use crate::config::model::Config;
@@ -52,6 +53,21 @@ pub struct LoadOptions {
     /// What the plugins that run say about themselves, beside `global`; without
     /// it their files are read.
     pub plugins: Option<Arc<Manifests>>,
+}
+
+impl LoadOptions {
+    /// The same files, wherever a plugin takes the working directory.
+    #[must_use]
+    pub fn absolute(self) -> Self {
+        // A working directory that is gone stays the business of whoever reads.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        Self {
+            config: Some(absolute(global_path(&self))),
+            servers_dir: self.servers_dir.map(absolute),
+            plugins_dir: self.plugins_dir.map(absolute),
+            ..self
+        }
+    }
 }
 
 /// The content of a global file. Its `Debug` form does not show it: secrets may
@@ -121,6 +137,8 @@ impl Loaded {
 /// nothing else. It never fails: whatever goes wrong is a diagnostic.
 #[must_use]
 pub fn load(options: &LoadOptions) -> Loaded {
+    // From now on what plugins do to the environment does not matter.
+    let _ = environment::all();
     let mut sources = Sources::default();
     let mut report = Report::default();
     let global = read_global(options, &mut sources, &mut report);

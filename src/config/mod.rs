@@ -10,6 +10,7 @@ mod cure;
 mod document;
 mod elsewhere;
 pub mod entry;
+pub(crate) mod environment;
 mod files;
 mod folder;
 mod hints;

@@ -318,7 +318,7 @@ fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
         SecretSource::Value(secret) => Some(secret.clone()),
         SecretSource::File(Item { place, value }) => from_file(value, *place, context),
         SecretSource::Env(name) => {
-            let value = std::env::var(&name.value).unwrap_or_default();
+            let value = crate::config::environment::var(&name.value).unwrap_or_default();
             let value = value.trim();
             if value.is_empty() {
                 let message = format!(
