@@ -24,7 +24,7 @@ mod linux {
     use infrarust::manifest;
     use infrarust::mode::Mode;
     use infrarust::plugin::{
-        Client, Environment, HookSet, Player, PlayerCounts, PluginHost, SessionEvent, Spec,
+        Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Session, SessionEvent, Spec,
     };
     use infrarust::protocol::handshake::Intent;
     use sha2::{Digest, Sha256};
@@ -247,9 +247,17 @@ mod linux {
         group.bench_function("event/direct", |b| {
             b.iter(|| black_box(&direct_idle).session(black_box(&eu), &STEVE, black_box(&closed)));
         });
+        let mut session = Session::new(1);
+        idle.session_observe(&eu, &STEVE, &mut session, SessionEvent::Opened);
         group.bench_function("event/plugin", |b| {
             b.iter(|| {
-                black_box(&idle).session_observe(black_box(&eu), &STEVE, 1, black_box(closed));
+                let session = black_box(&mut session);
+                black_box(&idle).session_observe(
+                    black_box(&eu),
+                    &STEVE,
+                    session,
+                    black_box(closed),
+                );
             });
         });
         group.finish();

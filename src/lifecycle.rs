@@ -146,7 +146,7 @@ pub(crate) async fn end(proxy: &Arc<Proxy>, signals: &mut Signals, mut ended: En
                 );
             }
             if timeout(PLUGINS_END_MAX, proxy.end_plugins()).await.is_err() {
-                warn!("plugins did not end");
+                warn!(plugins = ?proxy.plugins.unended(), "plugins did not end");
             }
         };
         tokio::select! {

@@ -18,6 +18,50 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::host::Link;
+
+/// The target of events that tell of a panic which no call could return. The
+/// host knows it, and counts them; one that does not writes the lines.
+const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
+
+/// Tells the host of a panic that was caught where a value was dropped.
+pub(crate) fn report_panic(link: &Link, text: &str) {
+    let Some(log) = link.log else { return };
+    let (Some(introduce), Some(event)) = (log.callsite, log.event) else {
+        return;
+    };
+    let names = [Str::new("message")];
+    let callsite = LogCallsite {
+        size: crate::shim::size_of_table::<LogCallsite>(),
+        level: level::ERROR,
+        target: Str::new(PANIC_TARGET),
+        file: Str::EMPTY,
+        line: 0,
+        reserved: 0,
+        fields: names.as_ptr(),
+        fields_len: names.len(),
+    };
+    let message = LogField {
+        index: 0,
+        kind: field::TEXT,
+        number: 0,
+        text: Str::new(text),
+    };
+    let (mut id, mut given) = (0, interest::NEVER);
+    // SAFETY: the context belongs to the host, all texts are good for the calls.
+    unsafe {
+        let status = introduce(
+            link.host.ctx,
+            &raw const callsite,
+            &raw mut id,
+            &raw mut given,
+        );
+        if status == status::OK {
+            event(link.host.ctx, id, &raw const message, 1);
+        }
+    }
+}
+
 /// Sends events of this image to the host, from now on.
 pub(crate) fn install(host: &'static HostTable, table: &'static LogTable) {
     let bridge = Bridge {
@@ -32,7 +76,8 @@ pub(crate) fn install(host: &'static HostTable, table: &'static LogTable) {
 struct Bridge {
     host: &'static HostTable,
     table: &'static LogTable,
-    sites: RwLock<HashMap<Identifier, Site>>,
+    /// `None` for a place that the host has refused.
+    sites: RwLock<HashMap<Identifier, Option<Site>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -42,9 +87,21 @@ struct Site {
 }
 
 impl Bridge {
+    /// The place of an event. A thread that meets a place while another makes it
+    /// known is asked before that other is done.
     fn site(&self, metadata: &Metadata<'_>) -> Option<Site> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-        sites.get(&metadata.callsite()).copied()
+        let site = sites.get(&metadata.callsite()).copied();
+        drop(sites);
+        site.unwrap_or_else(|| self.meet(metadata))
+    }
+
+    /// Makes a place known; the host gives one place one number, whoever asks.
+    fn meet(&self, metadata: &Metadata<'_>) -> Option<Site> {
+        let site = self.introduce(metadata);
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        sites.insert(metadata.callsite(), site);
+        site
     }
 
     fn introduce(&self, metadata: &Metadata<'_>) -> Option<Site> {
@@ -93,19 +150,18 @@ impl Subscriber for Bridge {
         if !metadata.is_event() {
             return Interest::never();
         }
-        let Some(site) = self.introduce(metadata) else {
-            return Interest::never();
-        };
-        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
-        sites.insert(metadata.callsite(), site);
-        match site.interest {
-            interest::NEVER => Interest::never(),
-            interest::ALWAYS => Interest::always(),
-            _ => Interest::sometimes(),
+        match self.meet(metadata).map(|site| site.interest) {
+            None | Some(interest::NEVER) => Interest::never(),
+            Some(interest::ALWAYS) => Interest::always(),
+            Some(_) => Interest::sometimes(),
         }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Only events cross.
+        if !metadata.is_event() {
+            return false;
+        }
         let Some(site) = self.site(metadata) else {
             return false;
         };

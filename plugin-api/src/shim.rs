@@ -53,7 +53,14 @@ thread_local! {
     /// How many guarded calls this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
     /// What the last panic of this thread said, and where.
-    static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
+    static SAID: RefCell<Option<Said>> = const { RefCell::new(None) };
+}
+
+/// What the hook has learned of a panic. The plugin may have caught that panic
+/// itself, and the next one may come without the hook.
+struct Said {
+    text: String,
+    place: String,
 }
 
 /// Makes panics quiet inside guarded calls: their text goes to the host.
@@ -70,10 +77,13 @@ fn quiet_panics() {
                 before(info);
                 return;
             }
-            let mut said = format!("`{}`", payload_text(info.payload()));
+            let mut said = Said {
+                text: payload_text(info.payload()).to_owned(),
+                place: String::new(),
+            };
             if let Some(place) = info.location() {
                 let _ = write!(
-                    said,
+                    said.place,
                     " at {}:{}:{}",
                     place.file(),
                     place.line(),
@@ -148,11 +158,28 @@ fn failed(sink: *const Sink, error: &Error) -> i32 {
 
 #[cold]
 fn panicked(sink: *const Sink, payload: Box<dyn Any + Send>) -> i32 {
-    let said = SAID.try_with(RefCell::take).ok().flatten();
-    let said = said.unwrap_or_else(|| format!("`{}`", payload_text(payload.as_ref())));
-    discard(payload);
-    fail(sink, failure::PANIC, &said, None);
+    fail(sink, failure::PANIC, &told(payload), None);
     status::PANIC
+}
+
+/// What a panic says, and where it was, if the hook has seen this one.
+fn told(payload: Box<dyn Any + Send>) -> String {
+    let text = payload_text(payload.as_ref()).to_owned();
+    let said = SAID.try_with(RefCell::take).ok().flatten();
+    let place = said.filter(|said| said.text == text).map(|said| said.place);
+    discard(payload);
+    format!("`{text}`{}", place.unwrap_or_default())
+}
+
+/// Drops a value of the author, for a call of the host that has no sink: what a
+/// panic says goes to the log.
+fn drop_guarded<T>(link: &Link, value: T) {
+    let _entered = Entered::begin();
+    let dropped = catch_unwind(AssertUnwindSafe(|| entered(link, || drop(value))));
+    if let Err(payload) = dropped {
+        let text = format!("panicked: {} while it was dropped", told(payload));
+        crate::log::report_panic(link, &text);
+    }
 }
 
 /// Drops the payload of a panic, whose own `Drop` may panic again.
@@ -271,7 +298,21 @@ struct Instance<P> {
     plugin: P,
     link: Arc<Link>,
     #[cfg(feature = "rt")]
-    runtime: tokio::runtime::Runtime,
+    runtime: OwnRuntime,
+}
+
+/// The plugin's own runtime. A start that fails drops it, and must not wait for
+/// what the plugin has begun there: the host waits for the reason.
+#[cfg(feature = "rt")]
+struct OwnRuntime(Option<tokio::runtime::Runtime>);
+
+#[cfg(feature = "rt")]
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How long the plugin's own runtime may take to end its blocking tasks.
@@ -306,12 +347,14 @@ unsafe extern "C" fn create<P: Plugin>(
             .thread_name("plugin-rt")
             .enable_all()
             .build()?;
+        #[cfg(feature = "rt")]
+        let (handle, runtime) = (runtime.handle().clone(), OwnRuntime(Some(runtime)));
         // SAFETY: the host promises that its table lives as long as the process.
         let link = unsafe {
             Link::new(
                 host,
                 #[cfg(feature = "rt")]
-                runtime.handle().clone(),
+                handle,
             )?
         };
         let link = Arc::new(link);
@@ -356,12 +399,19 @@ unsafe extern "C" fn destroy<P: Plugin>(instance: *mut c_void) {
     guard(std::ptr::null(), || {
         // SAFETY: made by `create`, and destroyed once.
         let instance = unsafe { Box::from_raw(instance.cast::<Instance<P>>()) };
-        let Instance { plugin, link, .. } = *instance;
+        #[cfg(not(feature = "rt"))]
+        let Instance { plugin, link } = *instance;
         #[cfg(feature = "rt")]
-        let runtime = instance.runtime;
-        entered(&link, || drop(plugin));
+        let Instance {
+            plugin,
+            link,
+            mut runtime,
+        } = *instance;
+        drop_guarded(&link, plugin);
         #[cfg(feature = "rt")]
-        runtime.shutdown_timeout(RUNTIME_END);
+        if let Some(runtime) = runtime.0.take() {
+            runtime.shutdown_timeout(RUNTIME_END);
+        }
         Ok(status::OK)
     });
 }
@@ -449,13 +499,10 @@ unsafe extern "C" fn poll<V: IntoAnswer + 'static>(
 }
 
 unsafe extern "C" fn drop_future<V: IntoAnswer + 'static>(data: *mut c_void) {
-    guard(std::ptr::null(), || {
-        // SAFETY: made by `Waiting::into_raw`, and dropped once.
-        let waiting = unsafe { Box::from_raw(data.cast::<Waiting<V>>()) };
-        let Waiting { future, link } = *waiting;
-        entered(&link, || drop(future));
-        Ok(status::OK)
-    });
+    // SAFETY: made by `Waiting::into_raw`, and dropped once.
+    let waiting = unsafe { Box::from_raw(data.cast::<Waiting<V>>()) };
+    let Waiting { future, link } = *waiting;
+    drop_guarded(&link, future);
 }
 
 /// A task of the plugin as a future for the host.

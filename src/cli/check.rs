@@ -44,7 +44,7 @@ fn try_plugins(loaded: &mut Loaded) {
     };
     let specs = config.plugins.iter().map(|plugin| Spec::from(&**plugin));
     let specs: Vec<Spec> = specs.collect();
-    let failed = trial::try_out(&specs, &config.proxy.plugins_dir);
+    let failed = trial::check(&specs, &config.proxy.plugins_dir);
     let problems = failed.iter().map(|failed| failed.diagnostic(loaded));
     loaded.report(problems.collect());
 }

@@ -15,7 +15,7 @@ use super::report::{Ending, Refusal, Report};
 use super::state::{FILTERED_TEXT, Opened, Player, Routed, refuse};
 use crate::config::model::{DomainRewrite, ServerConfig};
 use crate::manifest::Hook;
-use crate::plugin::{self, HookSet, SessionEvent};
+use crate::plugin::{self, HookSet, Session, SessionEvent};
 use crate::protocol::handshake::Intent;
 use crate::snapshot::Server;
 
@@ -31,7 +31,7 @@ impl Player {
 /// A session that plugins were told of.
 #[derive(Debug)]
 pub(super) struct Observed {
-    id: u64,
+    session: Session,
     opened: Instant,
 }
 
@@ -54,7 +54,7 @@ impl Report {
         let observes = |server: &Arc<Server>| server.hooks.has(Hook::SessionObserve);
         if self.server.as_ref().is_some_and(observes) {
             self.observed = Some(Observed {
-                id: SESSIONS.fetch_add(1, Ordering::Relaxed),
+                session: Session::new(SESSIONS.fetch_add(1, Ordering::Relaxed)),
                 opened: Instant::now(),
             });
             self.observe(SessionEvent::Opened);
@@ -62,7 +62,7 @@ impl Report {
     }
 
     /// Tells plugins that the backend has taken the connection.
-    pub(super) fn session_connected(&self) {
+    pub(super) fn session_connected(&mut self) {
         if let (Some(_), Some(session)) = (&self.observed, &self.session) {
             let backend = session.backend.to_string();
             self.observe(SessionEvent::Connected { backend: &backend });
@@ -70,7 +70,7 @@ impl Report {
     }
 
     /// Tells plugins that the session is over, if they were told that it began.
-    pub(super) fn session_closed(&self, reason: &str) {
+    pub(super) fn session_closed(&mut self, reason: &str) {
         use crate::forward::Direction;
         let Some(observed) = &self.observed else {
             return;
@@ -85,10 +85,12 @@ impl Report {
             clientbound_bytes: bytes(Direction::Clientbound),
             duration: observed.opened.elapsed(),
         });
+        self.observed = None;
     }
 
-    fn observe(&self, event: SessionEvent<'_>) {
-        if let (Some(observed), Some(server)) = (&self.observed, &self.server) {
+    fn observe(&mut self, event: SessionEvent<'_>) {
+        let observed = self.observed.take();
+        if let (Some(mut observed), Some(server)) = (observed, &self.server) {
             let player = plugin::Player {
                 name: self.player.as_deref().unwrap_or_default(),
                 uuid: None,
@@ -96,7 +98,8 @@ impl Report {
             let client = self.for_plugins();
             server
                 .hooks
-                .session_observe(&client, &player, observed.id, event);
+                .session_observe(&client, &player, &mut observed.session, event);
+            self.observed = Some(observed);
         }
     }
 }

@@ -183,6 +183,14 @@ impl Refusal {
     }
 }
 
+/// A connection that is cut off without an ending, with the runtime or by a panic
+/// of ours, is over for plugins all the same.
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.session_closed(Ending::Stopped.name());
+    }
+}
+
 impl Report {
     /// Begins with the address of the peer.
     pub(super) fn begin(peer: SocketAddr) -> Self {
@@ -202,7 +210,7 @@ impl Report {
     }
 
     /// Tells plugins and the log how the connection ended.
-    pub(super) fn finish(&self, ending: &Ending) {
+    pub(super) fn finish(&mut self, ending: &Ending) {
         self.session_closed(ending.name());
         self.line(ending);
     }

@@ -80,6 +80,26 @@ pub enum SessionEvent<'a> {
     },
 }
 
+/// A session, for plugins that observe it.
+#[derive(Debug)]
+pub struct Session {
+    id: u64,
+    /// Which plugins of the set were told that it opened. They are told that it
+    /// closed, whatever has become of them, and no others are.
+    told: Vec<bool>,
+}
+
+impl Session {
+    /// A session that nobody was told of; no two have the same number.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self {
+            id,
+            told: Vec::new(),
+        }
+    }
+}
+
 /// A client must not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -397,14 +417,15 @@ impl HookSet {
         Ok(None)
     }
 
-    /// Tells `session.observe`. `session` is the same number in all events of a
-    /// session.
+    /// Tells `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin
+    /// that is quarantined is not told that a session opens, nor what comes of
+    /// that one; of a session that it was told of it hears the end all the same.
     #[inline]
     pub fn session_observe(
         &self,
         client: &Client<'_>,
         player: &Player<'_>,
-        session: u64,
+        session: &mut Session,
         what: SessionEvent<'_>,
     ) {
         if !self.session.is_empty() {
@@ -416,7 +437,7 @@ impl HookSet {
         &self,
         client: &Client<'_>,
         player: &Player<'_>,
-        session: u64,
+        session: &mut Session,
         what: SessionEvent<'_>,
     ) {
         let mut input = SessionInput {
@@ -425,7 +446,7 @@ impl HookSet {
             grants: 0,
             peer: address(&client.peer),
             event: event::OPENED,
-            session,
+            session: session.id,
             host: Str::new(client.virtual_host),
             server: Str::new(client.server),
             name: Str::new(player.name),
@@ -435,7 +456,10 @@ impl HookSet {
             duration_ms: 0,
         };
         match what {
-            SessionEvent::Opened => {}
+            SessionEvent::Opened => {
+                let is_told = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
+                session.told = self.session.iter().map(is_told).collect();
+            }
             SessionEvent::Connected { backend } => {
                 input.event = event::CONNECTED;
                 input.text = Str::new(backend);
@@ -453,9 +477,13 @@ impl HookSet {
                 input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             }
         }
-        for plugin in &self.session {
+        let is_over = input.event == event::CLOSED;
+        for (plugin, is_told) in self.session.iter().zip(&session.told) {
+            if !is_told || (plugin.generation.health.is_quarantined() && !is_over) {
+                continue;
+            }
             input.grants = plugin.grants;
-            if let Err(problem) = plugin.call(SESSION, &input, 0) {
+            if let Err(problem) = plugin.call_anyway(SESSION, &input, 0) {
                 plugin.note(SESSION, &problem, OnFailure::Continue);
             }
         }
@@ -521,11 +549,16 @@ impl<H> Attached<H> {
 
     #[inline]
     fn instance(&self) -> Result<&ffi::Instance, Trouble> {
-        let health = &self.generation.health;
-        if health.is_quarantined() {
+        if self.generation.health.is_quarantined() {
             return Err(quarantined());
         }
-        health.called();
+        self.instance_anyway()
+    }
+
+    /// The instance, also in a quarantine.
+    #[inline]
+    fn instance_anyway(&self) -> Result<&ffi::Instance, Trouble> {
+        self.generation.health.called();
         self.generation.instance().ok_or_else(ended)
     }
 
@@ -585,6 +618,12 @@ impl<H> Attached<H> {
 impl<I> Attached<SyncHook<I>> {
     fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
         let instance = self.instance()?;
+        let _busy = self.generation.token.hook(rule.hook.capability());
+        Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
+    }
+
+    fn call_anyway(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
+        let instance = self.instance_anyway()?;
         let _busy = self.generation.token.hook(rule.hook.capability());
         Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
     }
@@ -798,6 +837,6 @@ mod tests {
         let asked = std::pin::pin!(hooks.login_decide(&client, &player));
         assert_eq!(asked.poll(&mut cx), std::task::Poll::Ready(Ok(())));
         assert_eq!(hooks.handshake_rewrite(&client, "a"), Ok(None));
-        hooks.session_observe(&client, &player, 1, SessionEvent::Opened);
+        hooks.session_observe(&client, &player, &mut Session::new(1), SessionEvent::Opened);
     }
 }

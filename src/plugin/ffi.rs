@@ -12,7 +12,8 @@ use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
@@ -30,7 +31,7 @@ use tracing::Level;
 
 use super::image::{ImageError, Sealed};
 use super::log;
-use super::services::{NoMetric, Services};
+use super::services::{NoMetric, Services, Supply};
 use super::watch::Token;
 use crate::manifest::{CapabilitySet, Manifest};
 
@@ -46,6 +47,11 @@ const RTLD_NODELETE: i32 = 0x1000;
 const FAILURE_BYTES_MAX: usize = 2048;
 /// The most bytes of the names and values of one event of the log.
 const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The target of events with which the SDK tells of a panic where no call could
+/// return it: in the drop of a future or of the instance.
+const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
+/// The place of such events, whatever the filter of the log says.
+const PANIC_SITE: u64 = u64::MAX;
 /// The longest time that a plugin may sleep in one piece: 100 years, which the
 /// timer can still count.
 const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -94,7 +100,7 @@ fn map(path: &std::path::Path) -> Result<Library, libloading::Error> {
 }
 
 /// Maps a sealed copy and holds its entry against its manifest.
-pub(super) fn open(sealed: Sealed, manifest: &Manifest) -> Result<Image, ImageError> {
+pub(super) fn open(sealed: Sealed, manifest: &Manifest, id: &str) -> Result<Image, ImageError> {
     let library = map(&sealed.path);
     if sealed.is_on_disk {
         // Mapped or refused, nobody needs the name any more.
@@ -112,6 +118,8 @@ pub(super) fn open(sealed: Sealed, manifest: &Manifest) -> Result<Image, ImageEr
     // SAFETY: the function only returns a constant.
     let entry = unsafe { entry() };
     let (plugin, hooks) = judge(entry, manifest)?;
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    super::code::note(id, std::ptr::from_ref(plugin).cast());
     Ok(Image {
         _library: library,
         _file: file,
@@ -575,6 +583,16 @@ impl<'a, I> HookCall<'a, I> {
     }
 }
 
+/// A call that is given up ends its future, which is code of the plugin.
+impl<I> Drop for HookCall<'_, I> {
+    fn drop(&mut self) {
+        if let State::Waiting(future) = std::mem::replace(&mut self.state, State::Done) {
+            let _busy = self.token.hook(self.capability);
+            drop(future);
+        }
+    }
+}
+
 impl<I> Future for HookCall<'_, I> {
     type Output = Result<Option<Answer>, Box<Failure>>;
 
@@ -624,22 +642,39 @@ impl<I> Future for HookCall<'_, I> {
 
 /// A task of a plugin.
 pub(super) struct TaskCall {
-    future: OwnedFuture,
+    /// `None` once it is done.
+    future: Option<OwnedFuture>,
     token: Token,
+}
+
+/// As for a hook: to end a future is to call the plugin.
+impl Drop for TaskCall {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            let _busy = self.token.task();
+            drop(future);
+        }
+    }
 }
 
 impl Future for TaskCall {
     type Output = Result<(), Box<Failure>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let _busy = self.token.task();
+        let call = &mut *self;
+        let _busy = call.token.task();
         let mut answers = Answers::new(0);
         let waker = cx.waker();
+        let Some(future) = &mut call.future else {
+            return Poll::Ready(Err(Failure::unsupported()));
+        };
         // SAFETY: made by `during` for this call.
-        let status = answers.during(|sink| self.future.poll(waker, Some(unsafe { &*sink })));
+        let status = answers.during(|sink| future.poll(waker, Some(unsafe { &*sink })));
         if status == status::PENDING {
             return Poll::Pending;
         }
+        // Ends the future here, still inside the watch.
+        call.future = None;
         Poll::Ready(answers.outcome(status).map(|_| ()))
     }
 }
@@ -762,6 +797,11 @@ unsafe extern "C" fn log_callsite(
             names,
         )
     };
+    if target == PANIC_TARGET {
+        // SAFETY: the plugin gives places to write to.
+        let written = unsafe { write(id, PANIC_SITE) && write(given, interest::ALWAYS) };
+        return if written { status::OK } else { status::ERR };
+    }
     let target = format!(
         "{}{}::{target}",
         super::TARGET_PREFIX,
@@ -774,7 +814,8 @@ unsafe extern "C" fn log_callsite(
         line: site.line,
         fields,
     };
-    let Some(introduced) = guarded(None, || log::introduce(key)) else {
+    let Some(introduced) = guarded(None, || log::introduce(key, &services.places)) else {
+        services.has_run_out_of(Supply::LogPlaces);
         return status::DENIED;
     };
     // SAFETY: the plugin gives places to write to.
@@ -787,13 +828,32 @@ unsafe extern "C" fn log_enabled(_: *const c_void, id: u64) -> u32 {
 }
 
 unsafe extern "C" fn log_event(
-    _: *const c_void,
+    ctx: *const c_void,
     id: u64,
     fields: *const LogField,
     len: usize,
 ) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
     if len > log::FIELDS_MAX || (fields.is_null() && len > 0) {
         return status::DENIED;
+    }
+    if id == PANIC_SITE {
+        // SAFETY: so many values are there, and their texts are good for the call.
+        let said = unsafe {
+            fields
+                .as_ref()
+                .map(|field| text(field.text, FAILURE_BYTES_MAX))
+        };
+        guarded((), || {
+            services.dropped_with_a_panic(&log::clean(&said.unwrap_or_default()))
+        });
+        return status::OK;
+    }
+    if !guarded(false, || log::is_enabled(id) && services.may_log()) {
+        return status::OK;
     }
     let mut values = Vec::with_capacity(len);
     for at in 0..len {
@@ -816,7 +876,38 @@ unsafe extern "C" fn log_event(
     status::OK
 }
 
-type Sleeping = Pin<Box<tokio::time::Sleep>>;
+struct Sleeping {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    token: Token,
+}
+
+/// A waker that a plugin has passed. To call or to free it is to call the
+/// plugin, on the worker that looks after the timers.
+struct PluginWaker {
+    /// `None` only while it is dropped.
+    waker: Option<Waker>,
+    token: Token,
+}
+
+impl Wake for PluginWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let _busy = self.token.task();
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for PluginWaker {
+    fn drop(&mut self) {
+        let _busy = self.token.task();
+        self.waker = None;
+    }
+}
 
 unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32 {
     // SAFETY: the plugin passes its context.
@@ -830,7 +921,10 @@ unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFutu
         // The plugin may be on a thread of its own.
         let _entered = services.runtime.enter();
         let time = Duration::from_millis(millis).min(SLEEP_MAX);
-        Some(Box::new(Box::pin(tokio::time::sleep(time))))
+        Some(Box::new(Sleeping {
+            sleep: Box::pin(tokio::time::sleep(time)),
+            token: services.token,
+        }))
     });
     let Some(sleeping): Option<Box<Sleeping>> = sleeping else {
         return status::ERR;
@@ -855,7 +949,15 @@ unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *c
         };
         // SAFETY: dropped before this call returns.
         let waker = unsafe { import_waker(waker) };
-        match sleeping.as_mut().poll(&mut Context::from_waker(&waker)) {
+        let waker = Waker::from(Arc::new(PluginWaker {
+            waker: Some((*waker).clone()),
+            token: sleeping.token,
+        }));
+        match sleeping
+            .sleep
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+        {
             Poll::Ready(()) => status::OK,
             Poll::Pending => status::PENDING,
         }
@@ -881,7 +983,7 @@ unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) 
         return status::ERR;
     };
     let call = TaskCall {
-        future,
+        future: Some(future),
         token: services.token,
     };
     let Some(number) = guarded(None, || Some(services.spawn(call))) else {
@@ -962,13 +1064,19 @@ unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut
     if id.is_null() {
         return status::ERR;
     }
-    match services.metrics.register(name, kind) {
+    match services
+        .metrics
+        .register(&services.history.metrics, name, kind)
+    {
         Ok(number) => {
             // SAFETY: the plugin gives a place to write to.
             unsafe { write(id, number) };
             status::OK
         }
-        Err(NoMetric::TooMany) => status::DENIED,
+        Err(NoMetric::TooMany) => {
+            services.has_run_out_of(Supply::Metrics);
+            status::DENIED
+        }
         Err(NoMetric::Bad) => status::ERR,
     }
 }

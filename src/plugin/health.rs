@@ -12,8 +12,8 @@ use super::watch;
 const PANICS_MAX: usize = 5;
 /// See [`PANICS_MAX`].
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
-/// How often failures of a plugin are logged: a plugin that fails at every
-/// login must not fill a disk.
+/// How often failures of one kind at one hook are logged: a plugin that fails at
+/// every login must not fill a disk, and its timeouts must not hide its panics.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// What has happened in a plugin since it was loaded.
@@ -92,6 +92,16 @@ impl Calls {
     }
 }
 
+/// When failures of one kind at one hook were logged.
+#[derive(Debug)]
+struct LastLog {
+    hook: &'static str,
+    kind: Kind,
+    at: Instant,
+    /// Those since then, which were not.
+    left_out: u64,
+}
+
 /// The state of one generation of a plugin.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -104,7 +114,8 @@ pub(super) struct Health {
     stalls: AtomicU64,
     is_quarantined: AtomicBool,
     last_panics: Mutex<VecDeque<Instant>>,
-    last_log: Mutex<(Option<Instant>, u64)>,
+    /// One for each hook and kind that has failed.
+    last_logs: Mutex<Vec<LastLog>>,
     /// Kept, because the log leaves lines out.
     last_failure: Mutex<Option<LastFailure>>,
 }
@@ -121,7 +132,7 @@ impl Health {
             stalls: AtomicU64::new(0),
             is_quarantined: AtomicBool::new(false),
             last_panics: Mutex::default(),
-            last_log: Mutex::default(),
+            last_logs: Mutex::default(),
             last_failure: Mutex::default(),
         }
     }
@@ -165,8 +176,9 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure, and logs it unless another was logged just now.
-    pub(super) fn failed(&self, hook: &str, kind: Kind, text: &str, consequence: &str) {
+    /// Counts a failure, and logs it unless another of the kind was logged just
+    /// now for this hook.
+    pub(super) fn failed(&self, hook: &'static str, kind: Kind, text: &str, consequence: &str) {
         match kind {
             Kind::Error => self.errors.fetch_add(1, Ordering::Relaxed),
             Kind::Panic => self.panics.fetch_add(1, Ordering::Relaxed),
@@ -178,7 +190,7 @@ impl Health {
             hook: hook.to_owned(),
             text: text.to_owned(),
         });
-        if let Some(left_out) = self.may_log(Instant::now()) {
+        if let Some(left_out) = self.may_log(hook, kind, Instant::now()) {
             let plugin = self.plugin.as_str();
             tracing::warn!(
                 plugin,
@@ -199,19 +211,29 @@ impl Health {
         }
     }
 
-    /// How many lines were left out since the last one, if one may be logged.
-    fn may_log(&self, now: Instant) -> Option<u64> {
-        let mut last = self.last_log.lock().unwrap_or_else(PoisonError::into_inner);
-        if last
-            .0
-            .is_some_and(|last| now.duration_since(last) < LOG_PERIOD)
-        {
-            last.1 += 1;
+    /// How many lines of this hook and kind were left out since the last one, if
+    /// one may be logged.
+    fn may_log(&self, hook: &'static str, kind: Kind, now: Instant) -> Option<u64> {
+        let mut logs = self
+            .last_logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_it = |last: &&mut LastLog| last.hook == hook && last.kind == kind;
+        let Some(last) = logs.iter_mut().find(is_it) else {
+            logs.push(LastLog {
+                hook,
+                kind,
+                at: now,
+                left_out: 0,
+            });
+            return Some(0);
+        };
+        if now.duration_since(last.at) < LOG_PERIOD {
+            last.left_out += 1;
             return None;
         }
-        let left_out = last.1;
-        *last = (Some(now), 0);
-        Some(left_out)
+        last.at = now;
+        Some(std::mem::take(&mut last.left_out))
     }
 
     /// Notes a panic; whether the quarantine begins with it.
@@ -271,14 +293,21 @@ mod tests {
         assert_eq!(health.counts().calls, 3 * (COUNTERS as u64 + 8) * 100);
     }
 
-    /// A second line within the period is counted instead.
+    /// A second line of a hook and kind within the period is counted instead, and
+    /// hides none of another.
     #[test]
     fn lines_are_sampled() {
         let health = Health::new("p");
         let start = Instant::now();
-        assert_eq!(health.may_log(start), Some(0));
-        assert_eq!(health.may_log(start), None);
-        assert_eq!(health.may_log(start), None);
-        assert_eq!(health.may_log(start + LOG_PERIOD), Some(2));
+        let overrun = |now| health.may_log("login.decide", Kind::Overrun, now);
+        assert_eq!(overrun(start), Some(0));
+        assert_eq!(overrun(start), None);
+        assert_eq!(overrun(start), None);
+        assert_eq!(health.may_log("login.decide", Kind::Panic, start), Some(0));
+        assert_eq!(
+            health.may_log("route.select", Kind::Overrun, start),
+            Some(0)
+        );
+        assert_eq!(overrun(start + LOG_PERIOD), Some(2));
     }
 }

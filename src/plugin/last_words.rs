@@ -10,11 +10,17 @@
 use std::ffi::c_int;
 use std::os::fd::BorrowedFd;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+use super::code;
 use super::watch;
+
+/// The status of a process that a plugin has ended.
+const FAILURE: c_int = 1;
 
 /// How a process ends that has broken something, or has given up (signal(7)).
 const CRASHES: [Signal; 6] = [
@@ -30,8 +36,9 @@ const CRASHES: [Signal; 6] = [
 /// of stacks that overflow.
 static BEFORE: [OnceLock<SigAction>; CRASHES.len()] = [const { OnceLock::new() }; CRASHES.len()];
 
-/// Has the process say who ended it, from now on.
-pub(crate) fn listen() {
+/// Has the process say who ended it, from now on, if it ends before the result
+/// is dropped.
+pub(crate) fn listen() -> Running {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // SAFETY: `exits` is a function of this program and does not unwind.
@@ -51,19 +58,50 @@ pub(crate) fn listen() {
             }
         }
     });
+    Running
 }
 
-/// Called by exit(3), on the thread that has called it.
+/// Whether the program itself ends the process.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// From its drop on an end of the process is one that the program wants.
+#[must_use]
+pub(crate) struct Running;
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        IS_OVER.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Called by exit(3), on the thread that has called it. Where that is not the
+/// program, players have lost their proxy, and whoever watches it must see a
+/// failure, whatever status the plugin has chosen.
 extern "C" fn exits() {
-    say("ended the process");
+    if IS_OVER.load(Ordering::Relaxed) {
+        return;
+    }
+    if say("ended the process", stack_here()) {
+        // SAFETY: ends the process; handlers of exit(3) must not call it again.
+        unsafe { libc::_exit(FAILURE) };
+    }
+}
+
+/// An address in the stack of this thread.
+#[inline(never)]
+fn stack_here() -> usize {
+    let here = 0_u8;
+    std::hint::black_box(&raw const here).addr()
 }
 
 /// Called on the thread that has crashed.
-extern "C" fn crashes(number: c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn crashes(number: c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let Ok(signal) = Signal::try_from(number) else {
         return;
     };
-    say(signal.as_str());
+    // SAFETY: the kernel passes the context of the thread.
+    let stack = unsafe { stack_of(context) };
+    say(signal.as_str(), stack.unwrap_or_else(stack_here));
     let at = CRASHES.iter().position(|crash| *crash == signal);
     let before = at.and_then(|at| BEFORE[at].get());
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -78,25 +116,69 @@ extern "C" fn crashes(number: c_int, info: *mut libc::siginfo_t, _: *mut libc::c
     }
 }
 
-/// Writes who was at work on this thread, if a plugin was.
-fn say(what: &str) {
+/// The stack pointer of an interrupted thread, where this processor is known.
+///
+/// # Safety
+///
+/// The context must be the one that a signal handler was called with.
+unsafe fn stack_of(context: *mut libc::c_void) -> Option<usize> {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    {
+        // SAFETY: the caller promises it.
+        let context = unsafe { context.cast::<libc::ucontext_t>().as_ref() }?;
+        usize::try_from(context.uc_mcontext.gregs[usize::try_from(libc::REG_RSP).ok()?]).ok()
+    }
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    {
+        // SAFETY: the caller promises it.
+        let context = unsafe { context.cast::<libc::ucontext_t>().as_ref() }?;
+        usize::try_from(context.uc_mcontext.sp).ok()
+    }
+    #[cfg(not(all(
+        target_os = "linux",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )))]
+    {
+        let _ = context;
+        None
+    }
+}
+
+/// Writes who was at work on this thread, if a plugin was: as the thread itself
+/// has noted, or else as its stack shows, where the thread belongs to a plugin
+/// or runs the destructors of its variables. Whether a plugin was.
+fn say(what: &str, stack: usize) -> bool {
+    let mut is_said = false;
     watch::with_current(|plugin, place| {
-        let mut line = Line::default();
-        for part in [
-            "plugin `",
-            plugin,
-            "` took the proxy with it in ",
-            place,
-            ": ",
-            what,
-            "\n",
-        ] {
-            line.push(part);
-        }
-        // SAFETY: whether or not it is open, it is not closed here.
-        let stderr = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
-        let _ = nix::unistd::write(stderr, line.bytes());
+        is_said = true;
+        write_line(plugin, place, what);
     });
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    if !is_said && let Some(plugin) = code::on_stack(stack) {
+        is_said = true;
+        write_line(plugin, "a thread of its own, or the end of a thread", what);
+    }
+    #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+    let _ = stack;
+    is_said
+}
+
+fn write_line(plugin: &str, place: &str, what: &str) {
+    let mut line = Line::default();
+    for part in [
+        "plugin `",
+        plugin,
+        "` took the proxy with it in ",
+        place,
+        ": ",
+        what,
+        "\n",
+    ] {
+        line.push(part);
+    }
+    // SAFETY: whether or not it is open, it is not closed here.
+    let stderr = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
+    let _ = nix::unistd::write(stderr, line.bytes());
 }
 
 /// A line without an allocation, cut where it is too long.

@@ -5,8 +5,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::interest;
 use tracing::callsite::{Callsite, Identifier};
@@ -15,9 +16,15 @@ use tracing::metadata::Kind;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, dispatcher};
 
-/// The most places of all plugins together. A large plugin with its
-/// dependencies has a thousand.
-const SITES_MAX: usize = 16_384;
+/// The most places that one generation of a plugin adds to those that are known
+/// from the generations before it. A large plugin with its dependencies has a
+/// thousand; what a place needs is never given back, as `tracing` wants it.
+pub(super) const SITES_MAX: usize = 4096;
+/// The most lines of one plugin in [`LINES_WINDOW`]. At some 200 bytes a line it
+/// writes 10 kB a second at most, and leaves room in the queue of the log.
+pub(super) const LINES_MAX: u32 = 500;
+/// See [`LINES_MAX`].
+pub(super) const LINES_WINDOW: Duration = Duration::from_secs(10);
 /// `tracing` has no room for more fields.
 pub(super) const FIELDS_MAX: usize = 32;
 
@@ -68,8 +75,13 @@ struct Sites {
 
 static SITES: RwLock<Option<Sites>> = RwLock::new(None);
 
-/// The number of a place and its interest; `None` when there are too many.
-pub(super) fn introduce(key: Key) -> Option<(u64, u32)> {
+/// The places that a generation has added.
+#[derive(Debug, Default)]
+pub(super) struct Added(AtomicUsize);
+
+/// The number of a place and its interest; `None` when a generation that has
+/// `added` so many adds no more.
+pub(super) fn introduce(key: Key, added: &Added) -> Option<(u64, u32)> {
     if key.fields.len() > FIELDS_MAX {
         return None;
     }
@@ -78,9 +90,11 @@ pub(super) fn introduce(key: Key) -> Option<(u64, u32)> {
     let id = match sites.by_key.get(&key) {
         Some(id) => *id,
         None => {
-            if sites.all.len() >= SITES_MAX {
+            // Only changed under the lock.
+            if added.0.load(Ordering::Relaxed) >= SITES_MAX {
                 return None;
             }
+            added.0.fetch_add(1, Ordering::Relaxed);
             let id = sites.all.len() as u64;
             sites.all.push(make(&key));
             sites.by_key.insert(key, id);
@@ -130,6 +144,58 @@ pub(super) fn is_enabled(id: u64) -> bool {
     })
 }
 
+/// How many lines of a plugin are written: a few hundred in a window, however
+/// many it logs. The rest is counted.
+#[derive(Debug, Default)]
+pub(super) struct LineLimit(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    lines: u32,
+    left_out: u64,
+}
+
+/// What becomes of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Written,
+    /// Left out, and the first of those that are to be reported together.
+    FirstLeftOut,
+    LeftOut,
+}
+
+impl LineLimit {
+    /// What becomes of a line that is logged at `now`.
+    pub(super) fn line(&self, now: Instant) -> Line {
+        let mut window = self.window();
+        let is_over = |began| now.saturating_duration_since(began) >= LINES_WINDOW;
+        if window.began.is_none_or(is_over) {
+            window.began = Some(now);
+            window.lines = 0;
+        }
+        if window.lines < LINES_MAX {
+            window.lines += 1;
+            return Line::Written;
+        }
+        window.left_out += 1;
+        if window.left_out == 1 {
+            Line::FirstLeftOut
+        } else {
+            Line::LeftOut
+        }
+    }
+
+    /// How many were left out since this was asked before.
+    pub(super) fn take_left_out(&self) -> u64 {
+        std::mem::take(&mut self.window().left_out)
+    }
+
+    fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A value of an event.
 pub(super) enum Given {
     Text(String),
@@ -165,12 +231,9 @@ pub(super) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
     clean.into()
 }
 
-/// Logs an event, if it is enabled. Values without a field are passed over.
+/// Logs an event that is enabled. Values without a field are passed over.
 pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     let Some(site) = site(id) else { return };
-    if !is_enabled(id) {
-        return;
-    }
     let metadata: &'static Metadata<'static> = match site.metadata.get() {
         Some(metadata) => metadata,
         None => return,
@@ -191,4 +254,53 @@ pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     }
     let all: Vec<Option<&dyn Value>> = all.iter().map(Option::as_deref).collect();
     Event::dispatch(metadata, &metadata.fields().value_set_all(&all));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(line: u32) -> Key {
+        Key {
+            level: Level::INFO,
+            target: "plugin::places::a".to_owned(),
+            file: "lib.rs".to_owned(),
+            line,
+            fields: vec!["message".to_owned()],
+        }
+    }
+
+    /// A generation that has added its places gets no more, but finds those that
+    /// are known; the next one adds its own.
+    #[test]
+    fn places_are_bounded_for_each_generation() {
+        let first = Added::default();
+        let max = u32::try_from(SITES_MAX).unwrap();
+        for line in 0..max {
+            assert!(introduce(key(line), &first).is_some(), "{line}");
+        }
+        assert_eq!(introduce(key(max), &first), None);
+        let known = introduce(key(7), &first).unwrap();
+        let next = Added::default();
+        assert_eq!(introduce(key(7), &next), Some(known));
+        for line in max..2 * max {
+            assert!(introduce(key(line), &next).is_some(), "{line}");
+        }
+        assert_eq!(introduce(key(2 * max), &next), None);
+    }
+
+    /// A flood becomes as many lines as fit, and one number.
+    #[test]
+    fn lines_are_limited_and_counted() {
+        let (limit, now) = (LineLimit::default(), Instant::now());
+        for _ in 0..LINES_MAX {
+            assert_eq!(limit.line(now), Line::Written);
+        }
+        assert_eq!(limit.line(now), Line::FirstLeftOut);
+        assert_eq!(limit.line(now), Line::LeftOut);
+        assert_eq!(limit.take_left_out(), 2);
+        assert_eq!(limit.line(now), Line::FirstLeftOut);
+        assert_eq!(limit.line(now + LINES_WINDOW), Line::Written);
+        assert_eq!(limit.take_left_out(), 1);
+    }
 }

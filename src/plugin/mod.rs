@@ -10,10 +10,14 @@
 //!
 //! Native plugins are trusted code. The checks here stop mistakes, not malice.
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod code;
 mod dispatch;
 mod ffi;
 mod health;
 mod image;
+#[cfg(target_os = "linux")]
+mod keeper;
 #[cfg(unix)]
 pub(crate) mod last_words;
 mod log;
@@ -29,7 +33,7 @@ pub(crate) mod watch;
 /// What the log targets of plugins begin with; the id and the module follow.
 pub const TARGET_PREFIX: &str = "plugin::";
 
-pub use dispatch::{Client, HookSet, Player, Refusal, Selected, SessionEvent};
+pub use dispatch::{Client, HookSet, Player, Refusal, Selected, Session, SessionEvent};
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
 pub use problem::{Problem, ProblemKind, ProblemText};

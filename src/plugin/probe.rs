@@ -28,9 +28,10 @@ use tracing_subscriber::EnvFilter;
 use super::registry::END_TIME_MAX;
 use super::{
     Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Problem, ProblemText, Refusal,
-    SessionEvent, Spec,
+    Session, SessionEvent, Spec,
 };
 use crate::config::Loaded as Configuration;
+use crate::config::environment;
 use crate::config::model::Document;
 use crate::config::plugin_file::Sha;
 use crate::diagnostic::{Code, Diagnostic};
@@ -53,6 +54,12 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often a child that has closed its output is asked whether it has ended.
 const EXIT_CHECK: Duration = Duration::from_millis(5);
+/// How long the keeper may take to end what it keeps, which is killed.
+const KEEPER_END: Duration = Duration::from_secs(2);
+/// The most bytes of a plugin's data that are copied for a trial beside them.
+const COPIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The most files and folders of them.
+const COPIED_FILES_MAX: usize = 10_000;
 /// How many characters of an answer are shown.
 const SHOWN_CHARS_MAX: usize = 160;
 
@@ -85,6 +92,8 @@ pub struct Findings {
     pub started: Option<Started>,
     /// What it answered at each hook, in the order in which they were asked.
     pub fired: Vec<Fired>,
+    /// The hooks at which it was to be asked and never was.
+    pub unasked: Vec<String>,
     /// What went wrong beside its hooks.
     pub troubles: Vec<String>,
     /// How long it took to end; `None` when it did not.
@@ -100,7 +109,10 @@ impl Findings {
     #[must_use]
     pub fn is_good(&self) -> bool {
         let answered = |fired: &Fired| matches!(fired.answer, Answer::Said(_));
-        self.ended.is_some() && self.troubles.is_empty() && self.fired.iter().all(answered)
+        self.ended.is_some()
+            && self.troubles.is_empty()
+            && self.unasked.is_empty()
+            && self.fired.iter().all(answered)
     }
 
     /// The last line that it printed, as the end of a sentence: often the reason.
@@ -121,6 +133,8 @@ pub struct Started {
     pub version: String,
     /// The mode of the server that it is asked for; `None` when it runs in none.
     pub mode: Option<String>,
+    /// The hooks at which it is to be asked.
+    pub hooks: Vec<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -350,12 +364,16 @@ fn try_out(
         serde_json::to_vec(&request).map_err(|error| child_error("its request", &error))?;
     let child = Command::new(program)
         .args(ARGUMENTS)
+        // As a start has it, whatever a plugin has done to it since.
+        .env_clear()
+        .envs(environment::all())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
         .process_group(0)
         .spawn();
+    let no_thread = |error| child_error("no thread for it", &error);
     let no_process = |error| {
         let what = format!("no process for it (`{}`)", program.display());
         child_error(&what, &error)
@@ -370,11 +388,28 @@ fn try_out(
     };
     // On a thread: a child that dies before it has read leaves a pipe that is
     // full or broken.
-    std::thread::spawn(move || stdin.write_all(&request));
-    let printed = Printed::of(stderr);
-    let outcome = follow(&mut child.0, events_of(stdout), patience, findings);
+    thread("probe-request", move || {
+        let _ = stdin.write_all(&request);
+    })
+    .map_err(no_thread)?;
+    let printed = Printed::of(stderr).map_err(no_thread)?;
+    let events = events_of(stdout).map_err(no_thread)?;
+    let outcome = follow(&mut child.0, events, patience, findings);
     drop(child);
     findings.printed = printed.text();
+    // The last one may not have come back.
+    let last = match &outcome {
+        Err(ProbeErrorKind::Crashed { step, .. } | ProbeErrorKind::TooSlow { step, .. }) => {
+            Some(step)
+        }
+        _ => None,
+    };
+    let hooks = findings.started.iter().flat_map(|started| &started.hooks);
+    let is_asked = |hook: &&String| {
+        let is_last = matches!(last, Some(Step::Hook(last)) if last == *hook);
+        is_last || findings.fired.iter().any(|fired| fired.hook == **hook)
+    };
+    findings.unasked = hooks.filter(|hook| !is_asked(hook)).cloned().collect();
     outcome
 }
 
@@ -471,15 +506,37 @@ struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
+        use nix::sys::signal::{kill, killpg};
+        let Ok(number) = i32::try_from(self.0.id()) else {
+            return;
+        };
+        let pid = nix::unistd::Pid::from_raw(number);
+        let end = Instant::now() + KEEPER_END;
         // One that has ended is only waited for.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            // The keeper ends what the plugin has started, too.
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > end {
+                let _ = killpg(pid, Signal::SIGKILL);
+                let _ = self.0.wait();
+                return;
+            }
+            std::thread::sleep(EXIT_CHECK);
+        }
     }
 }
 
-fn events_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<Event> {
+/// Starts a thread, where the system has one.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
+}
+
+fn events_of(stdout: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<Event>> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    thread("probe-events", move || {
         let mut lines = BufReader::new(stdout);
         let mut line = Vec::new();
         loop {
@@ -500,8 +557,8 @@ fn events_of(stdout: impl Read + Send + 'static) -> mpsc::Receiver<Event> {
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// What the child prints, as far as it is kept.
@@ -511,11 +568,11 @@ struct Printed {
 }
 
 impl Printed {
-    fn of(mut stderr: impl Read + Send + 'static) -> Self {
+    fn of(mut stderr: impl Read + Send + 'static) -> io::Result<Self> {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let (ended, end) = mpsc::channel::<()>();
         let kept = Arc::clone(&bytes);
-        std::thread::spawn(move || {
+        thread("probe-prints", move || {
             let _ended = ended;
             let mut chunk = [0; 4096];
             while let Ok(len @ 1..) = stderr.read(&mut chunk) {
@@ -523,8 +580,8 @@ impl Printed {
                 let room = PRINTED_BYTES_MAX.saturating_sub(kept.len());
                 kept.extend(chunk.iter().take(len.min(room)));
             }
-        });
-        Self { bytes, end }
+        })?;
+        Ok(Self { bytes, end })
     }
 
     fn text(&self) -> String {
@@ -535,10 +592,10 @@ impl Printed {
 }
 
 /// A folder that is gone when it is dropped.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("infrarust-probe-{}-{number}", std::process::id());
@@ -549,6 +606,40 @@ impl Scratch {
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(Self(folder))
     }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Copies a plugin's folder of `data_dir` into this one. Where that is not
+    /// possible, or there is too much of it, the plugin begins with nothing.
+    pub(super) fn copy_data(&self, data_dir: &Path, id: &str) {
+        let (from, to) = (data_dir.join(id), self.0.join(id));
+        let mut left = (COPIED_BYTES_MAX, COPIED_FILES_MAX);
+        if from.is_dir() && copy_folder(&from, &to, &mut left).is_err() {
+            let _ = std::fs::remove_dir_all(&to);
+        }
+    }
+}
+
+/// Copies regular files, also those that links lead to, and folders. `left` is
+/// how many bytes and files there may be.
+fn copy_folder(from: &Path, to: &Path, left: &mut (u64, usize)) -> io::Result<()> {
+    let too_much = || io::Error::from(io::ErrorKind::FileTooLarge);
+    std::fs::DirBuilder::new().mode(0o700).create(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        left.1 = left.1.checked_sub(1).ok_or_else(too_much)?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to, left)?;
+        } else if std::fs::metadata(entry.path()).is_ok_and(|file| file.is_file()) {
+            let mut file = File::open(entry.path())?.take(left.0.saturating_add(1));
+            let copied = io::copy(&mut file, &mut File::create_new(to)?)?;
+            left.0 = left.0.checked_sub(copied).ok_or_else(too_much)?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {
@@ -566,9 +657,8 @@ impl Drop for Scratch {
 ///
 /// When the request cannot be read, or the log cannot be started.
 pub fn serve() -> anyhow::Result<()> {
-    // A child whose proxy is gone would go on, for ever if the plugin hangs.
     #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    super::keeper::begin()?;
     let tell = Teller::new()?;
     let request: Request = serde_json::from_reader(io::stdin().lock())?;
     // A crash is expected here, and nobody wants its memory on the disk.
@@ -624,6 +714,11 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
         name: state.manifest.name.clone(),
         version: state.manifest.version.to_string(),
         mode: mode.map(|mode| mode.name().to_owned()),
+        hooks: Hook::ALL
+            .into_iter()
+            .filter(|hook| request.fire && state.manifest.hooks.contains(hook.capability()))
+            .map(|hook| hook.name().to_owned())
+            .collect(),
         took,
     }));
     if let Some(mode) = mode.filter(|_| request.fire) {
@@ -638,16 +733,28 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
     }
     tell.event(&Event::Begin(Step::End));
     let begin = Instant::now();
+    let health = host.health(&request.id);
+    let panics = || health.as_ref().map_or(0, |health| health.counts().panics);
+    let before = panics();
     let _ = host.reload(Vec::new(), None);
     runtime.block_on(host.ended());
     let took = begin.elapsed();
-    if took < END_TIME_MAX {
+    let trouble = |text: String| tell.event(&Event::Trouble(text));
+    if let Some(health) = health.as_ref().filter(|_| panics() > before) {
+        let last = health.last_failure();
+        let text = last.as_ref().map_or("", |failure| &failure.text);
+        trouble(format!("while it ended it {text}"));
+    }
+    if host.has_endless_tasks() {
+        let limit = END_TIME_MAX.as_secs();
+        trouble(format!("it has tasks that did not end within {limit} s"));
+    } else if took < END_TIME_MAX {
         tell.event(&Event::Ended(took));
     } else {
-        let limit = END_TIME_MAX.as_secs();
-        tell.event(&Event::Trouble(format!(
-            "it has tasks that did not end within {limit} s"
-        )));
+        let seconds = took.as_secs_f64();
+        trouble(format!(
+            "its drop took {seconds:.1} s, and its tasks had ended"
+        ));
     }
 }
 
@@ -768,9 +875,11 @@ impl Firing<'_> {
                     ("connected", connected),
                     ("closed", closed),
                 ];
+                let mut session = Session::new(1);
                 let told = events.map(|(name, event)| {
                     self.ask(hook, name, || {
-                        self.hooks.session_observe(&joining, &player, 1, event);
+                        self.hooks
+                            .session_observe(&joining, &player, &mut session, event);
                         "heard".to_owned()
                     })
                 });
@@ -783,6 +892,10 @@ impl Firing<'_> {
         self.tell
             .event(&Event::Begin(Step::Hook(hook.name().to_owned())));
         let before = failures(self.host);
+        // It is asked at each hook, also after a few panics.
+        for state in self.host.states() {
+            self.host.resume(&state.id);
+        }
         let begin = Instant::now();
         let said = run();
         let took = begin.elapsed();

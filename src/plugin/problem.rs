@@ -11,6 +11,10 @@ use super::registry::{CREATE_TIME_MAX, GENERATIONS_MAX, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::{Code, Diagnostic, Place, words};
 
+/// What glibc says when a library wants room for variables of threads in the
+/// block of the threads that run, and there is none left (`dl-reloc.c`).
+const NO_STATIC_TLS: &str = "cannot allocate memory in static TLS block";
+
 /// Why a plugin was not loaded.
 #[derive(Debug, Error)]
 #[error("plugin `{plugin}` ({}): {kind}", file.display())]
@@ -61,6 +65,13 @@ impl ProblemKind {
             ProblemKind::Image(ImageError::File(error)) => error.help(),
             ProblemKind::Image(ImageError::Lies { .. }) => {
                 "build the plugin again; somebody has changed the file".to_owned()
+            }
+            ProblemKind::Image(ImageError::Load(why)) if why.contains(NO_STATIC_TLS) => {
+                "start the proxy with `GLIBC_TUNABLES=glibc.rtld.optional_static_tls=4096` in its \
+                 environment, or build the plugin without an allocator or a library that keeps \
+                 variables of threads at fixed places (for `jemalloc`: its feature \
+                 `disable_initial_exec_tls`)"
+                    .to_owned()
             }
             ProblemKind::Image(ImageError::Load(_)) => {
                 "install the library, or build the plugin on a system as old as this one".to_owned()
@@ -173,4 +184,18 @@ fn first_line(text: &str) -> String {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no library that is installed can cure has its own way out.
+    #[test]
+    fn no_room_for_static_tls_has_its_own_cure() {
+        let load = |why: &str| ProblemKind::Image(ImageError::Load(why.to_owned())).help();
+        let tls = load("/proc/self/fd/9: cannot allocate memory in static TLS block");
+        assert!(tls.contains("glibc.rtld.optional_static_tls"), "{tls}");
+        assert!(load("libpq.so.5: cannot open shared object file").contains("install the library"));
+    }
 }

@@ -8,18 +8,21 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::dispatch::HookSet;
-use super::ffi::{self, FailureKind, Image, Instance};
+use super::ffi::{self, Failure, FailureKind, Image, Instance};
 use super::health::{Counts, Health, LastFailure};
-use super::image::{self, ImageError};
+use super::image::{self, ImageError, Sealed};
+use super::log::Added;
 use super::problem::{Problem, ProblemKind};
-use super::services::{MetricValue, Metrics, PlayerCounts, Services, Tasks};
+use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
 use super::watch::Token;
 use crate::config::model::{Document, OnFailure, PluginConfig};
 use crate::config::plugin_file::{self, Judged, Sha};
@@ -164,7 +167,7 @@ pub(super) struct Generation {
     /// Leaked: what was mapped stays mapped.
     pub(super) image: &'static Image,
     services: &'static Services,
-    ending: TaskTracker,
+    endings: Endings,
     /// `None` once it is ended.
     instance: Option<Instance>,
 }
@@ -192,23 +195,89 @@ impl Drop for Generation {
         let Some(instance) = self.instance.take() else {
             return;
         };
-        let (services, id, number) = (self.services, self.spec.id.clone(), self.number);
-        // Tasks first, then the instance that they use; neither may hold a
-        // worker, and the last reference may be dropped on one.
-        let end = self.ending.track_future(async move {
-            if tokio::time::timeout(END_TIME_MAX, services.end_tasks()).await.is_err() {
+        self.endings.end(self.services, self.number, Some(instance));
+    }
+}
+
+/// The generations that are ending.
+#[derive(Debug, Clone, Default)]
+struct Endings {
+    tracker: TaskTracker,
+    /// The id and the number of each that has not ended.
+    unended: Arc<Mutex<Vec<Unended>>>,
+}
+
+/// A generation that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unended {
+    id: String,
+    generation: u32,
+    /// Whether it was given up, because its tasks do not end.
+    has_tasks: bool,
+}
+
+impl Endings {
+    /// Ends the tasks of a generation, and then the instance that they use, if
+    /// there is one. Neither may hold a worker, and the last reference may be
+    /// dropped on one.
+    fn end(&self, services: &'static Services, number: u32, instance: Option<Instance>) {
+        services.stop_tasks();
+        let id = services.health.plugin.clone();
+        self.unended().push(Unended {
+            id: id.clone(),
+            generation: number,
+            has_tasks: false,
+        });
+        let endings = self.clone();
+        let end = self.tracker.track_future(async move {
+            let tasks = tokio::time::timeout(END_TIME_MAX, services.tasks_ended());
+            if tasks.await.is_err() {
+                endings.give_up(&id, number);
                 tracing::warn!(plugin = id, "generation {number} of plugin `{id}` has tasks that do not end: it is left as it is");
                 return;
             }
-            let ended = tokio::task::spawn_blocking(move || {
-                let _busy = services.token.end();
-                instance.destroy();
-            });
-            let ended = ended.await;
-            tracing::debug!(plugin = id, generation = number, ok = ended.is_ok(), "plugin ended");
+            if let Some(instance) = instance
+                && let Err(error) = destroy(services, instance).await
+            {
+                tracing::warn!(plugin = id, %error, "generation {number} of plugin `{id}` cannot be ended: it is left as it is");
+                return;
+            }
+            services.history.metrics.release(&services.metrics);
+            let is_this = |one: &Unended| one.id == id && one.generation == number;
+            endings.unended().retain(|one| !is_this(one));
+            tracing::debug!(plugin = id, generation = number, "plugin ended");
         });
         services.runtime.spawn(end);
     }
+
+    fn give_up(&self, id: &str, number: u32) {
+        for one in self.unended().iter_mut() {
+            one.has_tasks |= one.id == id && one.generation == number;
+        }
+    }
+
+    fn unended(&self) -> std::sync::MutexGuard<'_, Vec<Unended>> {
+        self.unended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends an instance on a thread of its own, whose end runs the destructors that
+/// the plugin has registered for it. Completes when the instance has ended.
+async fn destroy(services: &'static Services, instance: Instance) -> std::io::Result<()> {
+    let (sender, ended) = oneshot::channel();
+    let work = move || {
+        let busy = services.token.end();
+        instance.destroy();
+        drop(busy);
+        services.token.end_of_thread();
+        // Nobody may wait any more.
+        let _ = sender.send(());
+    };
+    thread::Builder::new()
+        .name("plugin-end".to_owned())
+        .spawn(work)?;
+    let silent = |_| std::io::Error::other("its thread ended without a word");
+    ended.await.map_err(silent)
 }
 
 /// All plugins of the proxy.
@@ -224,8 +293,7 @@ pub struct PluginHost {
     is_closed: AtomicBool,
     /// How often each id was loaded, and its metrics. Held for moments.
     history: Mutex<HashMap<String, History>>,
-    /// Generations that are ending.
-    ending: TaskTracker,
+    endings: Endings,
 }
 
 /// What is to be done for a plugin of a new configuration.
@@ -249,10 +317,10 @@ fn present_for<'a>(
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct History {
     loads: u32,
-    metrics: Arc<Metrics>,
+    shared: Arc<services::History>,
 }
 
 /// What a reload has changed, by the ids of plugins.
@@ -282,7 +350,7 @@ impl PluginHost {
             reloading: Mutex::default(),
             is_closed: AtomicBool::new(false),
             history: Mutex::default(),
-            ending: TaskTracker::new(),
+            endings: Endings::default(),
         }
     }
 
@@ -415,8 +483,36 @@ impl PluginHost {
         while is_reloading() {
             tokio::time::sleep(CLOSED_CHECK).await;
         }
-        self.ending.close();
-        self.ending.wait().await;
+        self.endings.tracker.close();
+        self.endings.tracker.wait().await;
+    }
+
+    /// The ids of the plugins that were to end and have not.
+    #[must_use]
+    pub fn unended(&self) -> Vec<String> {
+        let mut ids: Vec<String> = self
+            .endings
+            .unended()
+            .iter()
+            .map(|one| one.id.clone())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// How the loaded plugin of this id fares, also after it was ended.
+    #[cfg(unix)]
+    pub(super) fn health(&self, id: &str) -> Option<Arc<Health>> {
+        let present = self.current.load();
+        let found = present.iter().find(|generation| generation.spec.id == id)?;
+        Some(Arc::clone(&found.health))
+    }
+
+    /// Whether a generation was given up because its tasks do not end.
+    #[cfg(unix)]
+    pub(super) fn has_endless_tasks(&self) -> bool {
+        self.endings.unended().iter().any(|one| one.has_tasks)
     }
 
     /// How all plugins fare, in the order of the configuration.
@@ -439,7 +535,7 @@ impl PluginHost {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = history
             .iter()
-            .flat_map(|(id, history)| history.metrics.values(id))
+            .flat_map(|(id, history)| history.shared.metrics.values(id))
             .collect();
         all.sort_by(|a, b| (&a.plugin, &a.name).cmp(&(&b.plugin, &b.name)));
         all
@@ -470,8 +566,8 @@ impl PluginHost {
             Wanted::Present(old) => return Ok(old),
             Wanted::New(judged, sha256) => (*judged, sha256),
         };
-        let (number, metrics) = self.count_load(&spec.id);
-        self.make(spec.clone(), judged, sha256, number, metrics)
+        let (number, history) = self.count_load(&spec.id);
+        self.make(spec.clone(), judged, sha256, number, history)
             .map(Arc::new)
     }
 
@@ -496,16 +592,12 @@ impl PluginHost {
         Ok(Wanted::New(Box::new(judged), sha256))
     }
 
-    /// The number of the next generation of a plugin, and the metrics that
-    /// outlive all of them.
-    fn count_load(&self, id: &str) -> (u32, Arc<Metrics>) {
+    /// The number of the next generation of a plugin, and what all of them share.
+    fn count_load(&self, id: &str) -> (u32, Arc<services::History>) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let history = history.entry(id.to_owned()).or_insert_with(|| History {
-            loads: 0,
-            metrics: Arc::new(Metrics::new()),
-        });
+        let history = history.entry(id.to_owned()).or_default();
         history.loads += 1;
-        (history.loads, Arc::clone(&history.metrics))
+        (history.loads, Arc::clone(&history.shared))
     }
 
     fn make(
@@ -514,13 +606,12 @@ impl PluginHost {
         judged: Judged,
         sha256: Sha,
         number: u32,
-        metrics: Arc<Metrics>,
+        history: Arc<services::History>,
     ) -> Result<Generation, ProblemKind> {
         let Judged { bytes, manifest } = judged;
         let folder = self.environment.data_dir.join(&spec.id);
         let sealed = image::seal(&bytes, &manifest.name, &self.environment.data_dir)?;
         drop(bytes);
-        let image: &'static Image = Box::leak(Box::new(ffi::open(sealed, &manifest)?));
         let health = Arc::new(Health::new(&spec.id));
         let token = Token::new(&health, &self.environment.runtime);
         let services: &'static Services = Box::leak(Box::new(Services {
@@ -529,10 +620,21 @@ impl PluginHost {
             runtime: self.environment.runtime.clone(),
             folder,
             players: Arc::clone(&self.environment.players),
-            metrics,
+            history,
+            metrics: OwnMetrics::new(),
+            places: Added::default(),
             tasks: Tasks::default(),
+            ran_out: Default::default(),
         }));
-        let instance = create(image, services, &spec, &self.is_closed)?;
+        let (image, instance) = create(
+            sealed,
+            &manifest,
+            services,
+            &spec,
+            number,
+            &self.endings,
+            &self.is_closed,
+        )?;
         let deadline = spec.deadline.unwrap_or(DEADLINE);
         let version = &manifest.version;
         tracing::info!(plugin = spec.id, %version, generation = number, hooks = %manifest.hooks, "plugin `{}` loaded", spec.id);
@@ -546,38 +648,52 @@ impl PluginHost {
             deadline,
             image,
             services,
-            ending: self.ending.clone(),
+            endings: self.endings.clone(),
             instance: Some(instance),
         })
     }
 }
 
-/// Makes the instance on a thread of its own, so that a plugin that never
-/// returns does not hold the proxy.
+/// Loads the library and makes the instance on a thread of its own, so that a
+/// plugin that never returns does not hold the proxy.
 fn create(
-    image: &'static Image,
+    sealed: Sealed,
+    manifest: &Manifest,
     services: &'static Services,
     spec: &Spec,
+    number: u32,
+    endings: &Endings,
     is_closed: &AtomicBool,
-) -> Result<Instance, ProblemKind> {
+) -> Result<(&'static Image, Instance), ProblemKind> {
     if is_closed.load(Ordering::Relaxed) {
         return Err(closed());
     }
     let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
-    let (sender, receiver) = mpsc::sync_channel(1);
+    let (manifest, endings) = (manifest.clone(), endings.clone());
+    // Without room, so that a result is received or comes back.
+    let (sender, receiver) = mpsc::sync_channel(0);
     let token = services.token;
     let work = move || {
-        let busy = token.start();
-        let created = image.create(services, &document, &path);
+        let busy = token.load();
+        let image = ffi::open(sealed, &manifest, &services.health.plugin);
         drop(busy);
-        if let Err(mpsc::SendError(late)) = sender.send(created)
-            && let Ok(instance) = late
-        {
-            // Nobody waits any more.
-            instance.destroy();
+        let created = image.map_err(ProblemKind::from).and_then(|image| {
+            let image: &'static Image = Box::leak(Box::new(image));
+            let _busy = token.start();
+            let created = image.create(services, &document, &path);
+            let instance = created.map_err(|failure| not_created(*failure))?;
+            Ok((image, instance))
+        });
+        token.end_of_thread();
+        if created.is_err() {
+            endings.end(services, number, None);
+        }
+        // When nobody waits any more, the plugin is not wanted.
+        if let Err(mpsc::SendError(Ok((_, instance)))) = sender.send(created) {
+            endings.end(services, number, Some(instance));
         }
     };
-    let started = std::thread::Builder::new()
+    let started = thread::Builder::new()
         .name("plugin-create".to_owned())
         .spawn(work);
     started.map_err(|error| ProblemKind::Start(error.to_string()))?;
@@ -589,17 +705,16 @@ fn create(
             break created;
         }
         if is_closed.load(Ordering::Relaxed) {
+            services.stop_tasks();
             return Err(closed());
         }
     };
     match created {
-        Ok(Ok(instance)) => Ok(instance),
-        Ok(Err(failure)) if failure.kind == FailureKind::Config => Err(ProblemKind::Config {
-            text: failure.text,
-            place: failure.place,
-        }),
-        Ok(Err(failure)) => Err(ProblemKind::Start(failure.to_string())),
-        Err(mpsc::RecvTimeoutError::Timeout) => Err(ProblemKind::TooSlow),
+        Ok(created) => created,
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            services.stop_tasks();
+            Err(ProblemKind::TooSlow)
+        }
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(ProblemKind::Start(
             "its thread ended without a word".to_owned(),
         )),
@@ -608,6 +723,17 @@ fn create(
 
 fn closed() -> ProblemKind {
     ProblemKind::Start("the proxy is ending".to_owned())
+}
+
+fn not_created(failure: Failure) -> ProblemKind {
+    if failure.kind == FailureKind::Config {
+        ProblemKind::Config {
+            text: failure.text,
+            place: failure.place,
+        }
+    } else {
+        ProblemKind::Start(failure.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use infrarust_plugin_abi::metric;
 use tokio::runtime::Handle;
@@ -13,7 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use super::ffi::TaskCall;
 use super::health::{Health, Kind};
-use super::watch::Token;
+use super::log::{self, Added, Line, LineLimit};
+use super::watch::{self, Token};
 
 /// The most tasks of a plugin at a time: one per player of a large proxy would
 /// be a mistake, one per server is usual.
@@ -58,12 +60,25 @@ struct Metric {
     bits: AtomicU64,
 }
 
-/// The metrics of a plugin. They outlive its generations.
+/// The metrics that one generation of a plugin has registered.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(super) struct OwnMetrics {
     /// Filled from the front.
-    slots: [OnceLock<Metric>; METRICS_MAX],
+    slots: [OnceLock<Arc<Metric>>; METRICS_MAX],
     filling: Mutex<()>,
+}
+
+/// The metrics of a plugin, whose values outlive its generations: a reload takes
+/// no counter back to zero.
+#[derive(Debug, Default)]
+pub(super) struct Metrics(Mutex<Vec<Shared>>);
+
+/// A metric, and how many generations that have not ended use it. One that
+/// nobody uses any more keeps its value until its name or its room is wanted.
+#[derive(Debug)]
+struct Shared {
+    metric: Arc<Metric>,
+    users: u32,
 }
 
 /// Why there is no metric.
@@ -74,6 +89,76 @@ pub(super) enum NoMetric {
 }
 
 impl Metrics {
+    /// The metric of this name, for one more generation. One of another kind is
+    /// of an older generation, which keeps it for itself.
+    fn share(&self, name: &str, kind: MetricKind) -> Arc<Metric> {
+        let mut all = self.all();
+        let found = all.iter().position(|shared| shared.metric.name == name);
+        if let Some(shared) = found.and_then(|at| all.get_mut(at))
+            && shared.metric.kind == kind
+        {
+            shared.users += 1;
+            return Arc::clone(&shared.metric);
+        }
+        let metric = Arc::new(Metric {
+            name: name.to_owned(),
+            kind,
+            bits: AtomicU64::new(0),
+        });
+        let shared = Shared {
+            metric: Arc::clone(&metric),
+            users: 1,
+        };
+        let unused = || all.iter().position(|shared| shared.users == 0);
+        let instead = found.or_else(|| {
+            if all.len() < METRICS_MAX {
+                None
+            } else {
+                unused()
+            }
+        });
+        match instead.and_then(|at| all.get_mut(at)) {
+            Some(place) => *place = shared,
+            // At most so many for each generation that has not ended.
+            None => all.push(shared),
+        }
+        metric
+    }
+
+    /// Frees the names of a generation that has ended.
+    pub(super) fn release(&self, own: &OwnMetrics) {
+        let mut all = self.all();
+        for metric in own.slots.iter().map_while(OnceLock::get) {
+            let is_it = |shared: &&mut Shared| Arc::ptr_eq(&shared.metric, metric);
+            if let Some(shared) = all.iter_mut().find(is_it) {
+                shared.users = shared.users.saturating_sub(1);
+            }
+        }
+    }
+
+    pub(super) fn values(&self, plugin: &str) -> Vec<MetricValue> {
+        let read = |shared: &Shared| {
+            let metric = &shared.metric;
+            let bits = metric.bits.load(Ordering::Relaxed);
+            MetricValue {
+                plugin: plugin.to_owned(),
+                name: metric.name.clone(),
+                kind: metric.kind,
+                value: match metric.kind {
+                    MetricKind::Counter => bits.into(),
+                    MetricKind::Gauge => bits.cast_signed().into(),
+                },
+            }
+        };
+        self.all().iter().map(read).collect()
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, Vec<Shared>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OwnMetrics {
     pub(super) fn new() -> Self {
         Self {
             slots: [const { OnceLock::new() }; METRICS_MAX],
@@ -81,7 +166,7 @@ impl Metrics {
         }
     }
 
-    pub(super) fn register(&self, name: &str, kind: u32) -> Result<u64, NoMetric> {
+    pub(super) fn register(&self, all: &Metrics, name: &str, kind: u32) -> Result<u64, NoMetric> {
         let is_good = (1..=METRIC_NAME_BYTES_MAX).contains(&name.len())
             && name
                 .bytes()
@@ -96,12 +181,7 @@ impl Metrics {
         }
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, slot) in self.slots.iter().enumerate() {
-            let new = || Metric {
-                name: name.to_owned(),
-                kind,
-                bits: AtomicU64::new(0),
-            };
-            let found = slot.get_or_init(new);
+            let found = slot.get_or_init(|| all.share(name, kind));
             if found.name == name {
                 return if found.kind == kind {
                     Ok(index as u64)
@@ -117,7 +197,7 @@ impl Metrics {
         let slot = usize::try_from(id)
             .ok()
             .and_then(|index| self.slots.get(index)?.get());
-        match slot {
+        match slot.map(Arc::as_ref) {
             Some(Metric {
                 kind: MetricKind::Counter,
                 bits,
@@ -135,26 +215,21 @@ impl Metrics {
             None => {}
         }
     }
+}
 
-    pub(super) fn values(&self, plugin: &str) -> Vec<MetricValue> {
-        let read = |metric: &Metric| {
-            let bits = metric.bits.load(Ordering::Relaxed);
-            MetricValue {
-                plugin: plugin.to_owned(),
-                name: metric.name.clone(),
-                kind: metric.kind,
-                value: match metric.kind {
-                    MetricKind::Counter => bits.into(),
-                    MetricKind::Gauge => bits.cast_signed().into(),
-                },
-            }
-        };
-        self.slots
-            .iter()
-            .map_while(OnceLock::get)
-            .map(read)
-            .collect()
-    }
+/// What all generations of a plugin share.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) metrics: Metrics,
+    pub(super) lines: LineLimit,
+}
+
+/// What a plugin can run out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    Tasks,
+    Metrics,
+    LogPlaces,
 }
 
 /// What the services of one generation of a plugin work with. It lives as long
@@ -166,8 +241,12 @@ pub(super) struct Services {
     pub(super) runtime: Handle,
     pub(super) folder: PathBuf,
     pub(super) players: Arc<dyn PlayerCounts>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) history: Arc<History>,
+    pub(super) metrics: OwnMetrics,
+    pub(super) places: Added,
     pub(super) tasks: Tasks,
+    /// Whether it was reported that the plugin has run out of a [`Supply`].
+    pub(super) ran_out: [AtomicBool; 3],
 }
 
 /// The tasks of one generation.
@@ -182,7 +261,59 @@ pub(super) struct Tasks {
 impl Services {
     /// Whether another task would be taken.
     pub(super) fn has_room(&self) -> bool {
-        !self.tasks.end.is_cancelled() && self.tasks.tracker.len() < TASKS_MAX
+        let has_room = self.tasks.tracker.len() < TASKS_MAX;
+        if !has_room {
+            self.has_run_out_of(Supply::Tasks);
+        }
+        has_room && !self.tasks.end.is_cancelled()
+    }
+
+    /// Reports, once for a generation, that the plugin asked for more than it gets.
+    pub(super) fn has_run_out_of(&self, supply: Supply) {
+        if self.ran_out[supply as usize].swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (max, what) = match supply {
+            Supply::Tasks => (TASKS_MAX, "tasks at a time"),
+            Supply::Metrics => (METRICS_MAX, "metrics"),
+            Supply::LogPlaces => (
+                log::SITES_MAX,
+                "places that log, and what others log is lost",
+            ),
+        };
+        let plugin = self.health.plugin.as_str();
+        tracing::warn!(plugin, "plugin `{plugin}` gets no more than {max} {what}");
+    }
+
+    /// Whether another line of the plugin may be written. Those that may not are
+    /// counted, and their number is reported when the window is over.
+    pub(super) fn may_log(&'static self) -> bool {
+        match self.history.lines.line(Instant::now()) {
+            Line::Written => return true,
+            Line::LeftOut => return false,
+            Line::FirstLeftOut => {}
+        }
+        self.runtime.spawn(async {
+            tokio::time::sleep(log::LINES_WINDOW).await;
+            let left_out = self.history.lines.take_left_out();
+            let plugin = self.health.plugin.as_str();
+            tracing::warn!(
+                plugin,
+                left_out,
+                "plugin `{plugin}` logs too much: of more than {} lines in {} s the rest is left out",
+                log::LINES_MAX,
+                log::LINES_WINDOW.as_secs()
+            );
+        });
+        false
+    }
+
+    /// Counts a panic that the plugin has caught where it dropped something, for
+    /// the hook that this thread is in.
+    pub(super) fn dropped_with_a_panic(&self, text: &str) {
+        let hook = watch::current_place().unwrap_or("thread");
+        let consequence = "what it dropped is gone";
+        self.health.failed(hook, Kind::Panic, text, consequence);
     }
 
     /// Runs a task until it is done, aborted, or the plugin ends.
@@ -230,10 +361,14 @@ impl Services {
         }
     }
 
-    /// Ends all tasks, and waits until none is left.
-    pub(super) async fn end_tasks(&self) {
+    /// Ends all tasks at their next wait, and takes no more.
+    pub(super) fn stop_tasks(&self) {
         self.tasks.end.cancel();
         self.tasks.tracker.close();
+    }
+
+    /// Waits until no task is left; they must have been stopped.
+    pub(super) async fn tasks_ended(&self) {
         self.tasks.tracker.wait().await;
     }
 }
@@ -245,32 +380,60 @@ mod tests {
     /// Names are held against their kind, and there is an end to them.
     #[test]
     fn metrics_are_bounded() {
-        let metrics = Metrics::new();
-        let joins = metrics.register("joins", metric::COUNTER).unwrap();
-        assert_eq!(metrics.register("joins", metric::COUNTER), Ok(joins));
-        assert_eq!(metrics.register("joins", metric::GAUGE), Err(NoMetric::Bad));
-        assert_eq!(
-            metrics.register("Joins", metric::COUNTER),
-            Err(NoMetric::Bad)
-        );
-        assert_eq!(metrics.register("", metric::COUNTER), Err(NoMetric::Bad));
-        metrics.record(joins, 2);
-        metrics.record(joins, 3);
-        metrics.record(999, 1);
+        let (metrics, own) = (Metrics::default(), OwnMetrics::new());
+        let register = |name: &str, kind| own.register(&metrics, name, kind);
+        let joins = register("joins", metric::COUNTER).unwrap();
+        assert_eq!(register("joins", metric::COUNTER), Ok(joins));
+        assert_eq!(register("joins", metric::GAUGE), Err(NoMetric::Bad));
+        assert_eq!(register("Joins", metric::COUNTER), Err(NoMetric::Bad));
+        assert_eq!(register("", metric::COUNTER), Err(NoMetric::Bad));
+        own.record(joins, 2);
+        own.record(joins, 3);
+        own.record(999, 1);
         for number in 1..METRICS_MAX {
-            metrics
-                .register(&format!("m{number}"), metric::GAUGE)
-                .unwrap();
+            register(&format!("m{number}"), metric::GAUGE).unwrap();
         }
-        assert_eq!(
-            metrics.register("more", metric::GAUGE),
-            Err(NoMetric::TooMany)
-        );
-        metrics.record(1, (-5_i64).cast_unsigned());
+        assert_eq!(register("more", metric::GAUGE), Err(NoMetric::TooMany));
+        own.record(1, (-5_i64).cast_unsigned());
         let values = metrics.values("p");
         assert_eq!(
             (values.len(), values[0].value, values[1].value),
             (METRICS_MAX, 5, -5)
         );
+    }
+
+    /// A generation goes on with the values of the one before, may change the
+    /// kind of a name, and gets the room of those that have ended.
+    #[test]
+    fn ended_generations_leave_their_names() {
+        let (metrics, old, new) = (Metrics::default(), OwnMetrics::new(), OwnMetrics::new());
+        old.register(&metrics, "joins", metric::COUNTER).unwrap();
+        old.register(&metrics, "mood", metric::COUNTER).unwrap();
+        for number in 2..METRICS_MAX {
+            let name = format!("old{number}");
+            old.register(&metrics, &name, metric::COUNTER).unwrap();
+        }
+        old.record(0, 2);
+        let joins = new.register(&metrics, "joins", metric::COUNTER).unwrap();
+        let mood = new.register(&metrics, "mood", metric::GAUGE).unwrap();
+        new.record(joins, 3);
+        new.record(mood, 7);
+        old.record(1, 100);
+        let value = |name: &str| {
+            let values = metrics.values("p");
+            let found = values.iter().find(|metric| metric.name == name);
+            found.map(|metric| (metric.kind, metric.value))
+        };
+        assert_eq!(value("joins"), Some((MetricKind::Counter, 5)));
+        assert_eq!(value("mood"), Some((MetricKind::Gauge, 7)));
+        metrics.release(&old);
+        assert_eq!(value("old2"), Some((MetricKind::Counter, 0)));
+        for number in 2..METRICS_MAX {
+            let name = format!("new{number}");
+            new.register(&metrics, &name, metric::GAUGE).unwrap();
+        }
+        assert_eq!(metrics.values("p").len(), METRICS_MAX);
+        assert_eq!(value("joins"), Some((MetricKind::Counter, 5)));
+        assert_eq!(value("old2"), None);
     }
 }

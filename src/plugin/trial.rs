@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::probe::{ProbeError, ProbeErrorKind, Request, own_program, probe};
+use super::probe::{ProbeError, ProbeErrorKind, Request, Scratch, own_program, probe};
 use super::{PluginHost, Problem, Reloaded, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::Diagnostic;
@@ -42,16 +42,39 @@ impl Failed {
     }
 }
 
-/// Tries these plugins, and returns those that do not start or end, in their
-/// order. They see their own data folders in `data_dir`, since what is in there
-/// may decide. Waits for them: not for a worker.
-#[must_use]
-pub(crate) fn try_out(specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
-    try_with(&own_program(), specs, data_dir)
+/// Which data plugins see that are tried. What is in there may decide.
+#[derive(Debug, Clone, Copy)]
+enum Data<'a> {
+    /// Their own folders in this one, as when they run.
+    Live(&'a Path),
+    /// Copies of them: nothing is written there, and no folder is made that the
+    /// proxy, as another user, could not use.
+    CopyOf(&'a Path),
 }
 
-fn try_with(program: &Path, specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
-    let try_one = |spec: &Spec| {
+/// Tries these plugins, and returns those that do not start or end, in their
+/// order. They see copies of their own data folders in `data_dir`, or empty ones
+/// where those are too large to copy. Waits for them: not for a worker.
+#[must_use]
+pub(crate) fn check(specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
+    try_with(&own_program(), specs, Data::CopyOf(data_dir))
+}
+
+fn try_with(program: &Path, specs: &[Spec], data: Data<'_>) -> Vec<Failed> {
+    let try_one = &|spec: &Spec| {
+        let scratch = match data {
+            Data::Live(_) => None,
+            // Where there is no folder, the probe says so.
+            Data::CopyOf(_) => Scratch::new().ok(),
+        };
+        let data_dir = match (data, &scratch) {
+            (Data::Live(data_dir), _) => Some(data_dir.to_owned()),
+            (Data::CopyOf(data_dir), Some(scratch)) => {
+                scratch.copy_data(data_dir, &spec.id);
+                Some(scratch.path().to_owned())
+            }
+            (Data::CopyOf(_), None) => None,
+        };
         let request = Request {
             id: spec.id.clone(),
             file: spec.file.clone(),
@@ -59,7 +82,7 @@ fn try_with(program: &Path, specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
             config_path: spec.config_path.clone(),
             content: spec.content,
             fire: false,
-            data_dir: Some(data_dir.to_owned()),
+            data_dir,
             log: Some("off".to_owned()),
         };
         let error = probe(program, &request, PATIENCE).err()?;
@@ -72,14 +95,17 @@ fn try_with(program: &Path, specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
     let mut failed = Vec::new();
     for some in specs.chunks(AT_ONCE_MAX) {
         thread::scope(|scope| {
-            let trials: Vec<_> = some
-                .iter()
-                .map(|spec| scope.spawn(move || try_one(spec)))
-                .collect();
-            for trial in trials {
-                match trial.join() {
-                    Ok(one) => failed.extend(one),
-                    Err(panic) => std::panic::resume_unwind(panic),
+            let begin = |spec| {
+                let builder = thread::Builder::new().name("plugin-trial".to_owned());
+                builder.spawn_scoped(scope, move || try_one(spec))
+            };
+            let trials: Vec<_> = some.iter().map(|spec| (spec, begin(spec))).collect();
+            for (spec, trial) in trials {
+                match trial.map(thread::ScopedJoinHandle::join) {
+                    Ok(Ok(one)) => failed.extend(one),
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    // There is no thread to be had: one after the other.
+                    Err(_) => failed.extend(try_one(spec)),
                 }
             }
         });
@@ -117,7 +143,7 @@ pub(crate) fn reload(
     anew: Option<&str>,
 ) -> Result<Reloaded, Refused> {
     let (new, problems) = host.to_load(&mut specs, anew);
-    let failed = settle(try_out(&new, host.data_dir()));
+    let failed = settle(try_with(&own_program(), &new, Data::Live(host.data_dir())));
     if !failed.is_empty() || !problems.is_empty() {
         return Err(Refused { failed, problems });
     }
@@ -159,7 +185,11 @@ mod tests {
         };
         let specs: Vec<Spec> = ["a", "b", "c", "d", "e"].map(spec).into();
         for program in ["/nowhere", "/bin/false", "/bin/true"] {
-            let failed = try_with(Path::new(program), &specs, Path::new("/nowhere"));
+            let failed = try_with(
+                Path::new(program),
+                &specs,
+                Data::Live(Path::new("/nowhere")),
+            );
             let ids: Vec<&str> = failed.iter().map(|one| one.id.as_str()).collect();
             assert_eq!(ids, ["a", "b", "c", "d", "e"], "{program}");
             let failed = settle(failed);

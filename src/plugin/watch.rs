@@ -34,6 +34,13 @@ const TASK: u32 = 0xff;
 const START: u32 = 0xfe;
 /// The same while it ends.
 const END: u32 = 0xfd;
+/// The same while its library is loaded, which runs constructors.
+const LOAD: u32 = 0xfc;
+/// The same while a thread that was made for the plugin ends, which runs the
+/// destructors of the thread's own variables.
+const THREAD_END: u32 = 0xfb;
+/// The end of a plugin holds no player, but the end of the proxy waits for it.
+const END_HOLD_MAX: Duration = Duration::from_secs(5);
 
 /// What one thread does. Slots stay: a thread that ends gives its own to one
 /// that begins.
@@ -82,10 +89,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A thread that ends inside a plugin is one that calls exit(3), and is
-        // asked for its last words after this.
-        if self.0.state.load(Ordering::Relaxed) & DOING != 0 {
-            return;
+        let state = self.0.state.load(Ordering::Relaxed);
+        match noted(state) & CALL_MASK {
+            0 => {}
+            // Its destructors have run: they were registered after this one.
+            THREAD_END => self.0.state.store(state & !DOING, Ordering::Relaxed),
+            // A thread that ends inside a plugin is one that calls exit(3), and
+            // is asked for its last words after this.
+            _ => return,
         }
         SLOT.set(None);
         FREE.lock()
@@ -146,25 +157,44 @@ impl Token {
         Busy::begin(self.0 | END)
     }
 
-    /// Notes that this thread polls a task of the plugin.
+    /// Notes that this thread loads the plugin, which may hold it.
+    pub(super) fn load(self) -> Busy {
+        Busy::begin(self.0 | LOAD)
+    }
+
+    /// Notes, for the rest of its life, that this thread was the plugin's and ends.
+    pub(super) fn end_of_thread(self) {
+        std::mem::forget(Busy::begin(self.0 | THREAD_END));
+    }
+
+    /// Notes that this thread is in a task of the plugin, or in a waker of one.
     pub(super) fn task(self) -> Busy {
         Busy::begin(self.0 | TASK)
     }
 }
 
+/// What the lower half of a state says.
+fn noted(state: u64) -> u32 {
+    u32::try_from(state & DOING).unwrap_or(0)
+}
+
 /// This thread is in a plugin.
 pub(super) struct Busy {
     slot: Option<&'static Slot>,
-    call: u64,
+    /// What the slot says afterwards: the number of this call, and the call
+    /// around this one, if there is one.
+    after: u64,
 }
 
 impl Busy {
     #[inline]
     fn begin(doing: u32) -> Self {
         let slot = slot();
-        let mut call = 0;
+        let mut after = 0;
         if let Some(slot) = slot {
-            call = (slot.state.load(Ordering::Relaxed) | DOING).wrapping_add(1);
+            let before = slot.state.load(Ordering::Relaxed);
+            let call = (before | DOING).wrapping_add(1);
+            after = call | (before & DOING);
             slot.state.store(call | u64::from(doing), Ordering::Relaxed);
             // The processor may ask before others see the note, and then both
             // sides miss each other; a fence would cost each call more than the
@@ -173,7 +203,7 @@ impl Busy {
                 wake();
             }
         }
-        Self { slot, call }
+        Self { slot, after }
     }
 }
 
@@ -181,7 +211,7 @@ impl Drop for Busy {
     #[inline]
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            slot.state.store(self.call, Ordering::Relaxed);
+            slot.state.store(self.after, Ordering::Relaxed);
         }
     }
 }
@@ -261,15 +291,18 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     });
     for slot in slots {
         let state = slot.state.load(Ordering::Relaxed);
-        let doing = u32::try_from(state & DOING).unwrap_or(0);
-        if doing == 0 || matches!(doing & CALL_MASK, START | END) {
-            continue;
-        }
+        let doing = noted(state);
+        let held_max = match doing & CALL_MASK {
+            // A start has a limit of its own, at which it is given up.
+            0 | LOAD | START => continue,
+            END | THREAD_END => END_HOLD_MAX,
+            _ => HOLD_MAX,
+        };
         match seen.iter_mut().find(|seen| seen.slot.index == slot.index) {
             Some(seen) => {
                 wake_another_worker(doing);
                 let held = now.duration_since(seen.since);
-                if held >= HOLD_MAX && !seen.is_told {
+                if held >= held_max && !seen.is_told {
                     seen.is_told = true;
                     tell(state, held, false);
                 }
@@ -324,9 +357,22 @@ fn place_of(doing: u32) -> &'static str {
     };
     match number {
         TASK => "a task",
+        LOAD => "the constructors of its library",
         START => "its start",
         END => "its end",
+        THREAD_END => "the end of its thread",
         _ => hook().map_or("a hook", |capability| capability.name()),
+    }
+}
+
+/// Where in a plugin this thread is, if it is in one, as failures are counted.
+pub(super) fn current_place() -> Option<&'static str> {
+    let doing = noted(SLOT.get()?.state.load(Ordering::Relaxed));
+    match doing & CALL_MASK {
+        0 => None,
+        TASK => Some("task"),
+        END => Some("end"),
+        _ => Some(place_of(doing)),
     }
 }
 
@@ -337,7 +383,7 @@ pub(super) fn with_current(tell: impl FnOnce(&str, &str)) {
     let Some(slot) = SLOT.get() else {
         return;
     };
-    let doing = u32::try_from(slot.state.load(Ordering::Relaxed) & DOING).unwrap_or(0);
+    let doing = noted(slot.state.load(Ordering::Relaxed));
     if doing == 0 {
         return;
     }
@@ -352,7 +398,7 @@ pub(super) fn with_current(tell: impl FnOnce(&str, &str)) {
 }
 
 fn tell(state: u64, held: Duration, is_over: bool) {
-    let doing = u32::try_from(state & DOING).unwrap_or(0);
+    let doing = noted(state);
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
     let Some(health) = plugin_of(&plugins, doing) else {
         return;
@@ -360,6 +406,20 @@ fn tell(state: u64, held: Duration, is_over: bool) {
     let plugin = health.plugin.as_str();
     let hook = place_of(doing);
     let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+    if matches!(doing & CALL_MASK, END | THREAD_END) {
+        let what = if is_over {
+            "has ended at last"
+        } else {
+            "does not end"
+        };
+        tracing::warn!(
+            plugin,
+            hook,
+            held_ms,
+            "plugin `{plugin}` {what}: {hook} took {held_ms} ms"
+        );
+        return;
+    }
     if is_over {
         tracing::warn!(
             plugin,

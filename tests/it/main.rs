@@ -36,3 +36,5 @@ mod reload;
 mod routing;
 mod status;
 mod support;
+#[cfg(target_os = "linux")]
+mod unruly;

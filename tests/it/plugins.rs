@@ -528,7 +528,7 @@ async fn a_plugin_that_ends_the_proxy_is_named() {
     let backend = FakeBackend::start().await;
     let files = [("a", server("zero_copy", "*", backend.address, ""))];
     for (start, code, place) in [
-        ("exit", Some(0), "its start: ended the process"),
+        ("exit", Some(1), "its start: ended the process"),
         ("abort", None, "its start: SIGABRT"),
         ("overflow", None, "its start: SIGSEGV"),
         ("login", None, "login.decide: SIGABRT"),

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use infrarust::diagnostic::Code;
@@ -13,7 +14,7 @@ use infrarust::plugin::probe::{
 use serde_json::Value;
 
 use infrarust_test_support::elf;
-use infrarust_test_support::library::{self, sample};
+use infrarust_test_support::library::{self, build, sample};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
@@ -343,6 +344,122 @@ fn verify_shows_what_it_saw() {
         err(&no_plugin)
     );
     assert_eq!(no_plugin.status.code(), Some(1));
+}
+
+fn unruly() -> &'static Path {
+    static UNRULY: OnceLock<PathBuf> = OnceLock::new();
+    UNRULY.get_or_init(|| build("tests/plugins/unruly", "infrarust_test_unruly"))
+}
+
+fn try_unruly(way: &str) -> Result<Findings, Box<ProbeError>> {
+    let request = Request {
+        id: "unruly".to_owned(),
+        file: unruly().to_owned(),
+        document: format!("way = {way:?}"),
+        fire: true,
+        ..Request::default()
+    };
+    probe(Path::new(PROGRAM), &request, PATIENCE)
+}
+
+/// A slow end, a panic at the end and tasks that do not end are told apart.
+#[test]
+fn troubles_at_the_end_are_told_apart() {
+    for (way, said) in [
+        ("slow", "its drop took 5."),
+        ("stuck", "it has tasks that did not end within 5 s"),
+        ("panics", "while it ended it panicked: `no end` at "),
+    ] {
+        let findings = try_unruly(way).unwrap();
+        assert!(!findings.is_good(), "{way}");
+        let troubles = &findings.troubles;
+        let last = troubles.last().unwrap();
+        assert!(last.starts_with(said), "{way}: {troubles:?}");
+    }
+}
+
+/// Hooks that were never asked are counted; a quarantine does not keep `verify`
+/// from asking.
+#[test]
+fn hooks_that_were_never_asked_are_counted() {
+    let late = tried("tag = 'a'\nstart = 'login'", PATIENCE).unwrap_err();
+    assert_eq!(late.findings.unasked, ["route.select", "session.observe"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s.toml"), "tag = 'a'\nstart = 'login'").unwrap();
+    let arguments = ["plugin", "verify", text(sample()), "--config", "s.toml"];
+    let shown = out(&infrarust(folder.path(), &arguments));
+    let counted = "  FAILED  2 of 6 hooks were never asked: route.select, session.observe\n";
+    assert!(shown.contains(counted), "{shown}");
+}
+
+/// What a plugin has started ends with its trial, also in a session of its own,
+/// and nothing of the trial is left in this process.
+#[test]
+fn a_trial_leaves_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let request = Request {
+        id: "unruly".to_owned(),
+        file: unruly().to_owned(),
+        document: "way = 'children'".to_owned(),
+        data_dir: Some(data.path().to_owned()),
+        ..Request::default()
+    };
+    let begin = Instant::now();
+    probe(Path::new(PROGRAM), &request, PATIENCE).unwrap();
+    assert!(begin.elapsed() < PATIENCE);
+    let children = std::fs::read_to_string(data.path().join("unruly/children")).unwrap();
+    for pid in children.split(' ') {
+        assert!(!Path::new("/proc").join(pid).exists(), "{pid} is alive");
+    }
+    let threads = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+        let names: Vec<_> = threads.flat_map(name).collect();
+        names
+            .iter()
+            .filter(|name| name.starts_with("probe-"))
+            .count()
+    };
+    // Other tests have trials of their own meanwhile.
+    let end = Instant::now() + PATIENCE;
+    while threads() > 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(threads(), 0);
+}
+
+/// `check --deep` shows a plugin its data, and leaves them as they are.
+#[test]
+fn a_deep_check_leaves_the_data_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let plugin = |id: &str, way: &str| {
+        let file = unruly();
+        format!("[plugins.{id}]\npath = {file:?}\n[plugins.{id}.config]\nway = {way:?}\n")
+    };
+    write(
+        "infrarust.toml",
+        &(plugin("seen", "data") + &plugin("new", "")),
+    );
+    let server = "domains = ['*']\naddresses = ['127.0.0.1:1']\nproxy_mode = 'zero_copy'\n";
+    write("servers/a.toml", server);
+    write("plugins/seen/deep/seed", "as it was");
+    let checked = infrarust(folder.path(), &["check", "--deep"]);
+    assert!(checked.status.success(), "{}", err(&checked));
+    let data = folder.path().join("plugins");
+    let seed = std::fs::read_to_string(data.join("seen/deep/seed"));
+    assert_eq!(seed.unwrap(), "as it was");
+    for made in ["seen/new", "new"] {
+        assert!(!data.join(made).exists(), "{made} was made");
+    }
+    // It was the data that let it start.
+    std::fs::remove_file(data.join("seen/deep/seed")).unwrap();
+    let checked = infrarust(folder.path(), &["check", "--deep"]);
+    assert_eq!(checked.status.code(), Some(1));
 }
 
 // ----------------------------------------------------------------------- new

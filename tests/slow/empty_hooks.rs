@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use infrarust::manifest::Hook;
-use infrarust::plugin::{Client, HookSet, Player, SessionEvent};
+use infrarust::plugin::{Client, HookSet, Player, Session, SessionEvent};
 use infrarust::protocol::handshake::Intent;
 
 thread_local! {
@@ -73,7 +73,7 @@ fn an_empty_hook_point_allocates_nothing() {
         at_once(hooks.route_select(&client, &player, |_| true)),
         Ok(None)
     );
-    hooks.session_observe(&client, &player, 1, SessionEvent::Opened);
+    hooks.session_observe(&client, &player, &mut Session::new(1), SessionEvent::Opened);
     assert_eq!(ALLOCATIONS.with(Cell::get), before);
     // The counter counts.
     drop(Box::new(1));

@@ -97,6 +97,16 @@ fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
         let (took, answer) = (time(fired.took), safe(answer));
         writeln!(out, "  {mark}  {about:<36} {took:>9}  {answer}")?;
     }
+    if let Some(started) = &findings.started
+        && !findings.unasked.is_empty()
+    {
+        let (count, of) = (findings.unasked.len(), started.hooks.len());
+        let hooks = findings.unasked.join(", ");
+        writeln!(
+            out,
+            "  FAILED  {count} of {of} hooks were never asked: {hooks}"
+        )?;
+    }
     for trouble in &findings.troubles {
         writeln!(out, "  FAILED  {}", safe(trouble))?;
     }

@@ -140,8 +140,14 @@ async fn asked_everything(file: &Path) {
         metrics.iter().find(|m| m.name == name).map(|m| m.value)
     };
     let backend = "192.0.2.9:25565";
-    hooks.session_observe(&here, &player, 5, SessionEvent::Opened);
-    hooks.session_observe(&here, &player, 5, SessionEvent::Connected { backend });
+    let mut session = Session::new(5);
+    hooks.session_observe(&here, &player, &mut session, SessionEvent::Opened);
+    hooks.session_observe(
+        &here,
+        &player,
+        &mut session,
+        SessionEvent::Connected { backend },
+    );
     assert_eq!(value("open"), Some(5));
     let closed = SessionEvent::Closed {
         reason: "client left",
@@ -149,7 +155,7 @@ async fn asked_everything(file: &Path) {
         clientbound_bytes: 12,
         duration: Duration::from_secs(2),
     };
-    hooks.session_observe(&here, &player, 5, closed);
+    hooks.session_observe(&here, &player, &mut session, closed);
 
     // Metrics, player counts, timers, the data folder.
     let metrics = [

@@ -127,10 +127,12 @@ async fn futures_are_checked() {
     }
     let counts = host.states()[0].counts;
     assert_eq!((counts.bad_answers, counts.overruns), (3, 2));
-    // One line a second, and the rest is counted.
-    let first = "plugin `hostile`: it has no function for this";
-    assert_eq!(lines.text().matches("plugin `hostile`").count(), 1);
-    assert!(lines.text().contains(first), "{}", lines.text());
+    // One line a second for each kind of failure, and the rest is counted.
+    for first in ["it has no function for this", "it did not answer within"] {
+        let first = format!("plugin `hostile`: {first}");
+        assert_eq!(lines.text().matches(&first).count(), 1, "{}", lines.text());
+    }
+    assert_eq!(lines.text().matches("plugin `hostile`").count(), 2);
     for _ in 0..20 {
         assert_eq!(login(&bad, "Leak").await, Ok(()));
     }

@@ -11,7 +11,7 @@ use infrarust::config::model::{Document, OnFailure};
 use infrarust::mode::Mode;
 use infrarust::plugin::{
     Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Problem, ProblemKind, Refusal,
-    SessionEvent, Spec,
+    Session, SessionEvent, Spec,
 };
 use infrarust::protocol::handshake::Intent;
 use infrarust_test_support::library::{build, sample};
@@ -20,6 +20,7 @@ mod another;
 mod files;
 mod frozen;
 mod hostile;
+mod lives;
 
 // ------------------------------------------------------------------- loading
 
@@ -161,8 +162,9 @@ async fn hooks_are_asked_in_order() {
         name: "Steve",
         uuid: None,
     };
-    hooks.session_observe(&lobby, &player, 1, SessionEvent::Opened);
-    hooks.session_observe(&lobby, &player, 1, closed);
+    let mut session = Session::new(1);
+    hooks.session_observe(&lobby, &player, &mut session, SessionEvent::Opened);
+    hooks.session_observe(&lobby, &player, &mut session, closed);
     let metrics = host.metrics();
     let bytes = metrics
         .iter()

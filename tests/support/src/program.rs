@@ -30,6 +30,20 @@ impl Program {
         servers: &[(&str, String)],
         adjust: impl FnOnce(&mut Command),
     ) -> Self {
+        Self::start_in_its_folder(global, servers, |command| {
+            let folder = command.as_std().get_current_dir().unwrap().to_owned();
+            command.arg("-c").arg(folder.join("infrarust.toml"));
+            adjust(command);
+        })
+    }
+
+    /// With the folder of its configuration as the working directory, in which
+    /// it looks where no argument names another.
+    pub fn start_in_its_folder(
+        global: &str,
+        servers: &[(&str, String)],
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_config(
             folder.path(),
@@ -38,8 +52,7 @@ impl Program {
         );
         let mut command = Command::new(crate::infrarust());
         command
-            .arg("-c")
-            .arg(folder.path().join("infrarust.toml"))
+            .current_dir(folder.path())
             .env_remove("RUST_LOG")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -11,14 +11,22 @@ use infrarust_plugin_api::prelude::*;
 
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde")]
-struct Config {}
+struct Config {
+    /// `fails`, while something goes on that cannot be stopped.
+    #[serde(default)]
+    start: String,
+}
 
 struct Timed(Host<Self>);
 
 impl Plugin for Timed {
     type Config = Config;
 
-    fn new(_: Config, host: &Host<Self>) -> Result<Self> {
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        if config.start == "fails" {
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_secs(60)));
+            return Err(Error::msg("no database"));
+        }
         // In place of the one by which the SDK learns where a panic was.
         std::panic::set_hook(Box::new(|_| {}));
         // Threads of its own come and go, and one of them panics.
