@@ -93,7 +93,7 @@ impl Control {
         // Under another name first: from the moment it is at its path, only its
         // owner may connect.
         let own = path.with_extension(format!("{}.tmp", std::process::id()));
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if is_listened_at(path) {
             let text = "another proxy listens there";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
@@ -169,6 +169,20 @@ impl Drop for Control {
         if self.is_in_place() {
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Whether a proxy listens there, be it one that takes no more clients now.
+fn is_listened_at(path: &Path) -> bool {
+    let connected = socket2::SockAddr::unix(path).and_then(|address| {
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+        // A full queue would make it wait.
+        socket.set_nonblocking(true)?;
+        socket.connect(&address)
+    });
+    match connected {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 

@@ -62,6 +62,8 @@ impl Workers {
             .worker_threads(threads)
             .enable_all()
             .thread_name("worker")
+            .on_thread_park(workers::parked)
+            .on_thread_unpark(workers::unparked)
             .build()?;
         Ok(Self(Some(runtime)))
     }

@@ -1,9 +1,9 @@
 //! Which worker does not come back, and what it does.
 //!
-//! Each thread that runs connections has a slot, in which it notes which one it
-//! runs and how far that is, with a few relaxed stores. The main thread looks at
-//! all slots twice a second: one that still runs the same is held, be it by a
-//! plugin or by a mistake of ours.
+//! Each worker has a slot, in which it notes whether it waits for work, which
+//! connection it runs and how far that is, with a few relaxed stores. The main
+//! thread looks at all slots twice a second: one that has neither waited nor run
+//! another connection is held, be it by a plugin or by a mistake of ours.
 
 use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -70,6 +70,8 @@ impl Phase {
 struct Slot {
     /// Odd while a connection runs; another number each time.
     turn: AtomicU64,
+    /// Odd while it does not wait for work; another number each time.
+    wakes: AtomicU64,
     /// The client's address as one of IPv6, in two halves.
     ip: [AtomicU64; 2],
     port: AtomicU64,
@@ -82,6 +84,7 @@ impl Slot {
     const fn new() -> Self {
         Self {
             turn: AtomicU64::new(0),
+            wakes: AtomicU64::new(0),
             ip: [const { AtomicU64::new(0) }; 2],
             port: AtomicU64::new(0),
             phase: AtomicU64::new(0),
@@ -109,8 +112,17 @@ impl Slot {
         self.turn.store(turn, Ordering::Release);
     }
 
-    fn turn(&self) -> u64 {
-        self.turn.load(Ordering::Acquire)
+    fn mark(&self) -> Mark {
+        Mark {
+            turn: self.turn.load(Ordering::Acquire),
+            wakes: self.wakes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn note_wake(&self, is_awake: bool) {
+        // Written by this thread alone. It begins in the middle of either state.
+        let next = (self.wakes.load(Ordering::Relaxed) | 1).wrapping_add(1) | u64::from(is_awake);
+        self.wakes.store(next, Ordering::Relaxed);
     }
 
     fn phase(&self) -> Phase {
@@ -130,6 +142,23 @@ impl Slot {
 
     fn calls(&self) -> std::sync::MutexGuard<'_, Option<&'static calls::Slot>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a slot said at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    turn: u64,
+    wakes: u64,
+}
+
+impl Mark {
+    fn runs_connection(self) -> bool {
+        self.turn % 2 == 1
+    }
+
+    fn is_at_work(self) -> bool {
+        self.runs_connection() || self.wakes % 2 == 1
     }
 }
 
@@ -189,6 +218,16 @@ impl Drop for Turn {
     }
 }
 
+/// Notes that this worker begins to wait for work.
+pub(super) fn parked() {
+    let _ = LEASE.try_with(|lease| lease.get_or_init(Lease::take).0.note_wake(false));
+}
+
+/// Notes that this worker has work again.
+pub(super) fn unparked() {
+    let _ = LEASE.try_with(|lease| lease.get_or_init(Lease::take).0.note_wake(true));
+}
+
 /// Notes how far the connection is that runs on this thread.
 pub(crate) fn at(phase: Phase) {
     let note = |lease: &Lease| lease.0.phase.store(phase as u64, Ordering::Relaxed);
@@ -234,17 +273,17 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// A turn that was seen before.
+/// A worker at work that was seen before.
 struct Seen {
     slot: Arc<Slot>,
-    turn: u64,
+    mark: Mark,
     since: Instant,
     told: Option<Told>,
 }
 
 /// What was reported.
 struct Told {
-    client: SocketAddr,
+    client: Option<SocketAddr>,
     phase: &'static str,
     plugin: Option<String>,
 }
@@ -265,10 +304,10 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
         u64::try_from(held.as_millis()).unwrap_or(u64::MAX)
     };
     seen.retain(|seen| {
-        let goes_on = seen.slot.turn() == seen.turn;
+        let goes_on = seen.slot.mark() == seen.mark;
         if let (false, Some(told)) = (goes_on, &seen.told) {
             warn!(
-                connection = %told.client,
+                connection = told.client.map(tracing::field::display),
                 phase = told.phase,
                 plugin = told.plugin,
                 held_ms = held_ms(seen.since),
@@ -279,14 +318,14 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
     });
     let mut is_held = false;
     for slot in slots().iter() {
-        let turn = slot.turn();
-        if turn % 2 == 0 {
+        let mark = slot.mark();
+        if !mark.is_at_work() {
             continue;
         }
         let Some(seen) = seen.iter_mut().find(|seen| Arc::ptr_eq(&seen.slot, slot)) else {
             seen.push(Seen {
                 slot: Arc::clone(slot),
-                turn,
+                mark,
                 since: now,
                 told: None,
             });
@@ -294,7 +333,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
         };
         is_held = true;
         if seen.told.is_none() && now.saturating_duration_since(seen.since) >= HELD_MAX {
-            seen.told = Some(tell(slot, held_ms(seen.since)));
+            seen.told = Some(tell(slot, mark, held_ms(seen.since)));
         }
     }
     if is_held {
@@ -304,12 +343,16 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
     }
 }
 
-fn tell(slot: &Slot, held_ms: u64) -> Told {
-    let (client, phase) = (slot.client(), slot.phase().name());
+fn tell(slot: &Slot, mark: Mark, held_ms: u64) -> Told {
+    let (client, phase) = if mark.runs_connection() {
+        (Some(slot.client()), slot.phase().name())
+    } else {
+        (None, "no connection")
+    };
     let call = slot.calls().and_then(calls::doing);
     let (plugin, hook) = call.unzip();
     warn!(
-        connection = %client,
+        connection = client.map(tracing::field::display),
         phase,
         plugin,
         hook,
@@ -345,7 +388,7 @@ mod tests {
         assert!(mine(&seen, client).unwrap().told.is_none());
         look(&mut seen, start + HELD_MAX, &runtime);
         let told = mine(&seen, client).unwrap().told.as_ref().unwrap();
-        assert_eq!((told.client, told.phase), (client, "login"));
+        assert_eq!((told.client, told.phase), (Some(client), "login"));
         drop(step);
         let _step = Turn::begin(client, Phase::Opening);
         look(&mut seen, start + HELD_MAX, &runtime);
@@ -366,11 +409,46 @@ mod tests {
         let mut story = watched(client, Box::pin(story));
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut story).poll(&mut cx).is_pending());
-        assert_eq!(slot().turn() % 2, 0);
+        assert_eq!(slot().turn.load(Ordering::Relaxed) % 2, 0);
         during(client, Phase::Finish, || {
             assert_eq!(slot().phase(), Phase::Finish)
         });
         story.await;
-        assert_eq!(slot().turn() % 2, 0);
+        assert_eq!(slot().turn.load(Ordering::Relaxed) % 2, 0);
+    }
+
+    /// A worker that is held by anything else is seen as well, and one that waits
+    /// for work is not.
+    #[test]
+    fn a_worker_that_runs_no_connection_is_seen() {
+        let workers = crate::lifecycle::Workers::start(1).unwrap();
+        let runtime = workers.runtime().handle();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // It has waited for work before, and does so again afterwards.
+        let mine = runtime.spawn(async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            LEASE.with(|lease| Arc::clone(&lease.get().unwrap().0))
+        });
+        let mine = runtime.block_on(mine).unwrap();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        runtime.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sender.send(()).unwrap();
+            let _ = released.recv();
+        });
+        receiver.recv().unwrap();
+        assert!(mine.mark().is_at_work() && !mine.mark().runs_connection());
+        let (mut seen, start) = (Vec::new(), Instant::now());
+        look(&mut seen, start, runtime);
+        look(&mut seen, start + HELD_MAX, runtime);
+        let of_mine = seen.iter().find(|seen| Arc::ptr_eq(&seen.slot, &mine));
+        let told = of_mine.unwrap().told.as_ref().unwrap();
+        assert_eq!((told.client, told.phase), (None, "no connection"));
+        drop(release);
+        let patience = Instant::now() + Duration::from_secs(20);
+        while mine.mark().is_at_work() {
+            assert!(Instant::now() < patience, "waited too long");
+            std::thread::yield_now();
+        }
     }
 }
