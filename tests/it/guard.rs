@@ -137,7 +137,8 @@ async fn a_client_that_leaves_is_noticed() {
 async fn a_cut_answer_is_passed_on() {
     let backend = FakeBackend::start().await;
     let proxy = proxy(&backend, "");
-    let part = &encryption_request()[..5];
+    // The length of the packet, which decides nothing yet.
+    let part = &encryption_request()[..1];
     for is_reset in [false, true] {
         let mut logins = Vec::new();
         // More than there are workers.
