@@ -164,6 +164,26 @@ pub(super) fn look<T: Send + 'static>(
     OWN.within(LIST_TIME_MAX, move || looked(&path))
 }
 
+/// The path of a file without links and `..` in it, if it lies below `folder`.
+///
+/// # Errors
+///
+/// When there is no such file.
+pub(super) fn confined(path: &Path, folder: &Path) -> Result<Option<PathBuf>, Unreadable> {
+    let (path, folder) = (path.to_owned(), folder.to_owned());
+    let found = NAMED.within(READ_TIME_MAX, move || {
+        let real = path.canonicalize().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Unreadable::Missing,
+            _ => Unreadable::Io(error),
+        })?;
+        let inside = folder.canonicalize();
+        Ok(inside
+            .is_ok_and(|folder| real.starts_with(folder))
+            .then_some(real))
+    });
+    found.unwrap_or_else(|not_done| Err(Unreadable::NotDone(not_done)))
+}
+
 /// Whether there is something of this name. What cannot be looked at is: to read
 /// it then tells why.
 pub(super) fn exists(path: &Path) -> bool {

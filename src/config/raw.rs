@@ -191,6 +191,10 @@ keys! {
         poll_interval: Time = r#""30s""#;
         /// The wait before a lost engine is asked again; it doubles up to five seconds, and is shortened by up to half at random.
         reconnect_delay: Time = r#""1s""#;
+        /// The folder in which secret files lie that labels may name, relative to this file. Without it labels can name none.
+        secrets_dir: FilePath;
+        /// The folder in which favicons lie that labels may name, relative to this file. Without it labels can name none.
+        favicons_dir: FilePath;
         /// TLS towards a `tcp://` endpoint.
         tls: RawDockerTls;
     }

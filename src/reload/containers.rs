@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
+use super::RETRY;
+use crate::apart::{self, NotDone};
 use crate::config::containers::{Container, Judge, Judged, Verdict};
 use crate::config::model::{Config, DockerConfig, ServerConfig};
 use crate::config::{GlobalText, LoadOptions};
@@ -44,6 +46,10 @@ pub(super) struct Containers {
     /// it is.
     known: Supply,
     judge: Option<Judge>,
+    /// The servers that they were when they were judged last.
+    servers: Vec<Arc<ServerConfig>>,
+    /// When containers are judged again whose files could not be read.
+    again: Option<Instant>,
     /// What was told of each container.
     told: HashMap<String, Told>,
     /// What was told of the network that `[docker]` names.
@@ -74,6 +80,7 @@ impl Containers {
             told: self.told,
             next_config: Some(config.clone()),
             config: self.config,
+            servers: self.servers,
             ..Self::begin(config, self.known, drain)
         }
     }
@@ -86,6 +93,8 @@ impl Containers {
             supply: docker::start(config, stop.clone()),
             known: before,
             judge: None,
+            servers: Vec::new(),
+            again: None,
             told: HashMap::new(),
             told_of_network: None,
             counts: None,
@@ -97,18 +106,24 @@ impl Containers {
 
     /// Completes when other containers are there than before. Cancel safe.
     pub(super) async fn changed(containers: Option<&mut Self>) {
-        if let Some(containers) = containers
-            && containers.supply.changed().await.is_ok()
-        {
-            containers.known = containers.supply.borrow_and_update().clone();
-            containers.is_of_before = false;
-            if let Some(config) = containers.next_config.take() {
-                containers.config = config;
+        let Some(containers) = containers else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            changed = containers.supply.changed() => {
+                if changed.is_err() {
+                    // The proxy drains.
+                    return std::future::pending().await;
+                }
+                containers.known = containers.supply.borrow_and_update().clone();
+                containers.is_of_before = false;
+                if let Some(config) = containers.next_config.take() {
+                    containers.config = config;
+                }
             }
-            return;
+            () = due(containers.again) => {}
         }
-        // There are none, or the proxy drains.
-        std::future::pending::<()>().await;
+        containers.again = None;
     }
 
     /// The global file is another one, or its plugins are.
@@ -138,12 +153,20 @@ impl Containers {
         match judged {
             Ok((judge, judged)) => {
                 self.judge = Some(judge);
+                self.servers.clone_from(&judged.servers);
+                self.again = judged.is_incomplete.then(|| Instant::now() + RETRY);
                 self.tell(&judged);
                 next.servers.extend(judged.servers);
                 next.servers.sort_by(|a, b| a.id.cmp(&b.id));
             }
-            Err(panic) => {
-                error!(%panic, "containers cannot be judged: there are no routes to them")
+            Err(problem) => {
+                error!(%problem, "containers cannot be judged: the routes to them stay as they are");
+                self.again = Some(Instant::now() + RETRY);
+                next.servers.extend(self.servers.iter().cloned());
+                let mut ids = HashSet::new();
+                // A file wins over a container.
+                next.servers.retain(|server| ids.insert(server.id.clone()));
+                next.servers.sort_by(|a, b| a.id.cmp(&b.id));
             }
         }
         next
@@ -236,6 +259,14 @@ impl Containers {
     }
 }
 
+/// Completes then; never without a time.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Judges on a thread where no player waits.
 async fn judge_apart(
     mut judge: Judge,
@@ -243,8 +274,8 @@ async fn judge_apart(
     servers: Vec<Arc<ServerConfig>>,
     containers: Vec<Arc<Container>>,
     engine: Peer,
-) -> Result<(Judge, Judged), tokio::task::JoinError> {
-    tokio::task::spawn_blocking(move || {
+) -> Result<(Judge, Judged), NotDone> {
+    apart::run(move || {
         let around = surroundings(&config, engine);
         let judged = judge.judge(&servers, &containers, &around);
         (judge, judged)

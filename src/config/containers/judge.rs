@@ -19,7 +19,7 @@ use super::{Container, NetworkOf, Surroundings, UNUSABLE_RANK};
 use crate::config::load::{self, GlobalText, LoadOptions};
 use crate::config::model::ServerConfig;
 use crate::config::report::Report;
-use crate::config::validate::{Alone, Context, ProxyFile, Rules};
+use crate::config::validate::{Alone, Context, LabelFolders, ProxyFile, Rules};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{self, Code, Diagnostic, Place, Sources};
 
@@ -47,6 +47,8 @@ struct Known {
     container: Arc<Container>,
     alone: Alone,
     problems: Option<Arc<Problems>>,
+    /// Whether a file could not be read for a reason that may pass.
+    is_incomplete: bool,
 }
 
 /// What came of it.
@@ -58,6 +60,8 @@ pub struct Judged {
     pub verdicts: Vec<Verdict>,
     /// What is wrong with `[docker] network`.
     pub network: Option<Arc<Problems>>,
+    /// Whether a file of theirs could not be read for a reason that may pass.
+    pub is_incomplete: bool,
 }
 
 /// What came of a container.
@@ -178,6 +182,10 @@ impl Judge {
             .verdicts
             .sort_by(|a, b| a.container.age().cmp(&b.container.age()));
         let all = all.into_iter().map(|(one, _)| one);
+        // What could not be read may be readable the next time.
+        let (incomplete, all): (Vec<_>, Vec<_>) = all.partition(|one| one.is_incomplete);
+        judged.is_incomplete = !incomplete.is_empty();
+        let all = all.into_iter();
         self.known = all.map(|one| (one.container.id.clone(), one)).collect();
         judged
     }
@@ -191,9 +199,11 @@ impl Judge {
     fn alone(&self, rules: &Rules<'_>, container: Arc<Container>) -> Known {
         let mut sources = self.sources.clone();
         let mut report = Report::default();
-        let mut context = Context::new(&mut sources, &mut report);
+        let folders = LabelFolders::new(self.proxy.raw.as_ref(), &self.folder);
+        let mut context = Context::for_labels(&mut sources, &mut report, folders);
         let folder = self.folder.clone();
         let mut alone = rules.judge(&container, folder, &mut context);
+        let is_incomplete = report.is_incomplete;
         let mut diagnostics = report.diagnostics;
         // What the files say of themselves has been told when they were loaded.
         diagnostics.retain(|d| {
@@ -212,6 +222,7 @@ impl Judge {
             container,
             alone,
             problems: Problems::new(diagnostics, sources),
+            is_incomplete,
         }
     }
 

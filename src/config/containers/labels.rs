@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::{Component, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use toml::Spanned;
@@ -299,41 +299,27 @@ fn meant(path: &[&str]) -> Option<String> {
     Some(format!("did you mean `{PREFIX}{near}`?"))
 }
 
-/// A label names files below the folder of the configuration and variables that
-/// are meant for it. A secret goes to a backend: with more, whoever may label a
-/// container could send themselves any file of the proxy's machine.
+/// A label names variables that are meant for it. A secret goes to a backend: with
+/// more, whoever may label a container could send themselves what the proxy knows.
+/// Files are confined where they are read.
 ///
-/// The place of a label that names others.
+/// The place of a label that names another one.
 fn confine(raw: &RawServer, walk: &mut Walk<'_>) -> Option<Place> {
-    let (place, message, help) = match raw.forwarding_secret.value()? {
-        SecretSource::File(item) => {
-            let is_below = item
-                .value
-                .components()
-                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            if is_below {
-                return None;
-            }
-            (
-                item.place,
-                "a label can name files below the folder of `infrarust.toml` alone".to_owned(),
-                "write a relative path without `..`".to_owned(),
-            )
-        }
-        SecretSource::Env(item) if item.value.starts_with(ENV_PREFIX) => return None,
-        SecretSource::Env(item) => (
-            item.place,
-            format!("a label can name variables alone that begin with `{ENV_PREFIX}`"),
-            format!("give the proxy a variable such as `{ENV_PREFIX}SECRET`"),
-        ),
-        SecretSource::Value(_) => return None,
+    let SecretSource::Env(item) = raw.forwarding_secret.value()? else {
+        return None;
     };
+    if item.value.starts_with(ENV_PREFIX) {
+        return None;
+    }
+    let message = format!("a label can name variables alone that begin with `{ENV_PREFIX}`");
     walk.push(
-        Diagnostic::new(Code::BadValue, place, message)
+        Diagnostic::new(Code::BadValue, item.place, message)
             .because("whoever may label a container may not therefore read what the proxy can")
-            .help(help),
+            .help(format!(
+                "give the proxy a variable such as `{ENV_PREFIX}SECRET`"
+            )),
     );
-    Some(place)
+    Some(item.place)
 }
 
 /// What is too much about the labels of a container.

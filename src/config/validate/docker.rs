@@ -9,6 +9,7 @@ use super::{Context, addresses};
 use crate::config::cure;
 use crate::config::entry::{Entry, Given};
 use crate::config::files;
+use crate::config::load::is_folder;
 use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
 use crate::config::raw::{RawDocker, RawDockerTls};
 use crate::config::types::FilePath;
@@ -46,6 +47,8 @@ pub(super) fn docker(
         Entry::Broken(_) => None,
         Entry::Given(given) => endpoint(given, context),
     };
+    label_folder(&raw.secrets_dir, "secrets_dir", context);
+    label_folder(&raw.favicons_dir, "favicons_dir", context);
     let endpoint = match (endpoint, tls) {
         (Some(Endpoint::Tcp { host, port, .. }), Some(tls)) => {
             Some(Endpoint::Tcp { host, port, tls })
@@ -179,6 +182,20 @@ fn tls(entry: &Entry<RawDockerTls>, context: &mut Context<'_>) -> Option<Option<
             _ => return None,
         },
     }))
+}
+
+/// A folder that labels may name files in, which has to be there.
+fn label_folder(entry: &Entry<FilePath>, key: &str, context: &mut Context<'_>) {
+    let Entry::Given(given) = entry else { return };
+    let path = context.resolve(given.place.file, &given.value.0);
+    if !is_folder(&path) {
+        let message = format!(
+            "`docker.{key}` names `{}`, which is not a folder",
+            words::path(&path)
+        );
+        let help = context.where_paths_begin(given.place.file, &given.value.0);
+        context.push(Diagnostic::new(Code::MissingFile, given.place, message).help(help));
+    }
 }
 
 /// A file, which has to be there.

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::modes::{self, Chosen};
-use super::{Context, ProxyFile};
+use super::{Context, LabelFile, ProxyFile};
 use crate::capability::Capability;
 use crate::config::entry::{Entry, Item};
 use crate::config::files;
@@ -339,7 +339,7 @@ fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
 
 fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Secret> {
     let written = path;
-    let path = context.resolve(place.file, written);
+    let path = context.named_file(place, written, LabelFile::Secret)?;
     let shown = words::path(&path);
     let bytes = match files::read_named(&path, SECRET_BYTES_MAX) {
         Ok(bytes) => bytes,

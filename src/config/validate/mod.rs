@@ -27,13 +27,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::files::Unreadable;
+use crate::config::entry::Entry;
+use crate::config::files::{self, Unreadable};
 use crate::config::load::join;
 use crate::config::model::Config;
 use crate::config::paths;
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::report::Report;
-use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
+use crate::config::types::FilePath;
+use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, words};
 use crate::manifest::Manifest;
 
 pub(super) use containers::{Alone, Rules};
@@ -68,11 +70,53 @@ pub(super) struct ServerFile {
 pub(super) struct Context<'a> {
     sources: &'a mut Sources,
     report: &'a mut Report,
+    /// What labels may name files in.
+    folders: LabelFolders,
+}
+
+/// The folders in which files lie that a label may name. A secret goes to a
+/// backend and a favicon to everybody: with more, whoever may label a container
+/// could send themselves files of the proxy's machine.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LabelFolders {
+    secrets: Option<PathBuf>,
+    favicons: Option<PathBuf>,
+}
+
+impl LabelFolders {
+    /// What the global file says, which lies in `folder`.
+    pub(super) fn new(global: Option<&RawProxy>, folder: &Path) -> Self {
+        let docker = global.and_then(|raw| raw.docker.value());
+        let written = |entry: &Entry<FilePath>| entry.value().map(|path| join(folder, &path.0));
+        Self {
+            secrets: docker.and_then(|docker| written(&docker.secrets_dir)),
+            favicons: docker.and_then(|docker| written(&docker.favicons_dir)),
+        }
+    }
+}
+
+/// What a label may name a file for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LabelFile {
+    Secret,
+    Favicon,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(sources: &'a mut Sources, report: &'a mut Report) -> Self {
-        Self { sources, report }
+        Self::for_labels(sources, report, LabelFolders::default())
+    }
+
+    pub(super) fn for_labels(
+        sources: &'a mut Sources,
+        report: &'a mut Report,
+        folders: LabelFolders,
+    ) -> Self {
+        Self {
+            sources,
+            report,
+            folders,
+        }
     }
 
     fn push(&mut self, diagnostic: Diagnostic) {
@@ -115,6 +159,50 @@ impl<'a> Context<'a> {
             "of the file that holds them"
         };
         paths::where_they_begin(&self.sources.folder(file), written, of)
+    }
+
+    /// Where a file lies that a file or a label names: in a label it has to lie in
+    /// the folder for it, links followed. `None` when it does not, which has then
+    /// been reported.
+    fn named_file(&mut self, place: Place, path: &Path, what: LabelFile) -> Option<PathBuf> {
+        let resolved = self.resolve(place.file, path);
+        if !self.is_label(place.file) {
+            return Some(resolved);
+        }
+        let (folder, key, noun) = match what {
+            LabelFile::Secret => (&self.folders.secrets, "secrets_dir", "secret file"),
+            LabelFile::Favicon => (&self.folders.favicons, "favicons_dir", "favicon file"),
+        };
+        let (message, help) = match folder {
+            None => (
+                format!("a label can name no {noun} without `{key}` in `[docker]`"),
+                format!("write `{key} = \"…\"` into `[docker]`, and put the file into that folder"),
+            ),
+            Some(folder) => match files::confined(&resolved, folder) {
+                Ok(Some(real)) => return Some(real),
+                Err(problem) if resolved.starts_with(folder) => {
+                    self.unread(&problem);
+                    let shown = words::path(&resolved);
+                    let message = format!("the {noun} `{shown}` cannot be read: {problem}");
+                    let help = self.where_paths_begin(place.file, path);
+                    self.push(Diagnostic::new(Code::MissingFile, place, message).help(help));
+                    return None;
+                }
+                Ok(None) | Err(_) => (
+                    format!("the {noun} does not lie in the folder that `{key}` names"),
+                    format!(
+                        "put it into `{}`, without links that lead out of it",
+                        words::path(folder)
+                    ),
+                ),
+            },
+        };
+        self.push(
+            Diagnostic::new(Code::BadValue, place, message)
+                .because("whoever may label a container may not therefore read what the proxy can")
+                .help(help),
+        );
+        None
     }
 
     /// A path that is written in a file, seen from the working directory.

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::{Context, texts};
+use super::{Context, LabelFile, texts};
 use crate::config::entry::{Entry, Given};
 use crate::config::files;
 use crate::config::model::{Motd, MotdSet};
@@ -112,7 +112,7 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
         ));
         return None;
     } else {
-        let path = context.resolve(given.place.file, text.as_ref());
+        let path = context.named_file(given.place, text.as_ref(), LabelFile::Favicon)?;
         match files::read_named(&path, FAVICON_FILE_BYTES_MAX) {
             Ok(bytes) => Some(bytes),
             Err(problem) => {

@@ -99,7 +99,9 @@ fn judge(case: &str) -> String {
     };
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("servers")).unwrap();
-    fs::write(dir.path().join("infrarust.toml"), "[docker]\n").unwrap();
+    fs::create_dir(dir.path().join("secrets")).unwrap();
+    let global = "[docker]\nsecrets_dir = \"secrets\"\n";
+    fs::write(dir.path().join("infrarust.toml"), global).unwrap();
     let mut containers = Vec::new();
     let mut around = around();
     for part in case.split("#! ").skip(1) {
@@ -255,7 +257,8 @@ fn flatten(prefix: &str, table: &toml::Table, labels: &mut Vec<(String, String)>
 fn every_key_is_a_label() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("servers")).unwrap();
-    fs::write(dir.path().join("infrarust.toml"), "").unwrap();
+    let global = "[docker]\nsecrets_dir = \".\"\nfavicons_dir = \".\"\n";
+    fs::write(dir.path().join("infrarust.toml"), global).unwrap();
     for path in ["secret.txt", "servers/secret.txt"] {
         fs::write(dir.path().join(path), "s").unwrap();
     }
@@ -317,6 +320,73 @@ fn every_key_is_a_label() {
         assert_eq!(by_label, by_file, "{path}");
     }
     assert!(missing.is_empty(), "labels without a sample: {missing:?}");
+}
+
+/// A label names files in the folder for them and nowhere else: neither by `..`
+/// nor through a link, and none at all without the folder.
+#[cfg(unix)]
+#[test]
+fn files_of_labels_lie_in_their_folders() {
+    use std::os::unix::fs::symlink;
+    let dir = TempDir::new().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for folder in ["in/sub", "out", "in-other"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    let mut png = b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR".to_vec();
+    png.extend([0, 0, 0, 64, 0, 0, 0, 64]);
+    for folder in ["in", "in/sub", "out", "in-other"] {
+        fs::write(at(folder).join("secret"), "s").unwrap();
+        fs::write(at(folder).join("icon"), &png).unwrap();
+    }
+    for name in ["secret", "icon"] {
+        symlink(at("out").join(name), at("in").join(format!("{name}-link"))).unwrap();
+        symlink("sub", at("in").join(format!("{name}-sub"))).unwrap();
+    }
+    symlink(at("out"), at("in/away")).unwrap();
+    let absolute = |path: &str| at(path).display().to_string();
+    let is_taken = |label: &str, path: String| {
+        let guard = (format!("{PREFIX}forwarding_mode"), "bungeeguard".to_owned());
+        let mut labels = vec![(format!("{PREFIX}{label}"), path)];
+        labels.extend(label.starts_with("forwarding").then_some(guard));
+        let judged = judge_labels(dir.path(), &labels);
+        let text = told(&judged);
+        let is_told = text.contains("does not lie in the folder") || text.contains("without `");
+        assert_ne!(judged.servers.is_empty(), !is_told, "{text}");
+        !is_told
+    };
+    for (label, name) in [
+        ("forwarding_secret.file", "secret"),
+        ("motd.online.favicon", "icon"),
+    ] {
+        let key = if name == "secret" {
+            "secrets_dir"
+        } else {
+            "favicons_dir"
+        };
+        fs::write(at("infrarust.toml"), "[docker]\n").unwrap();
+        assert!(!is_taken(label, format!("in/{name}")));
+        fs::write(at("infrarust.toml"), format!("[docker]\n{key} = \"in\"\n")).unwrap();
+        for inside in [
+            format!("in/{name}"),
+            format!("./in/sub/../{name}"),
+            format!("in/{name}-sub/{name}"),
+            absolute(&format!("in/sub/{name}")),
+        ] {
+            assert!(is_taken(label, inside.clone()), "{inside}");
+        }
+        for outside in [
+            format!("out/{name}"),
+            format!("in/../out/{name}"),
+            format!("in-other/{name}"),
+            format!("in/{name}-link"),
+            format!("in/away/{name}"),
+            absolute(&format!("out/{name}")),
+            "/proc/kmsg".to_owned(),
+        ] {
+            assert!(!is_taken(label, outside.clone()), "{outside}");
+        }
+    }
 }
 
 /// What Infrarust v2 calls otherwise means what it meant there.

@@ -22,6 +22,8 @@ pub fn proofs() -> Proofs {
         effect("docker.network", network()),
         effect("docker.poll_interval", poll_interval()),
         effect("docker.reconnect_delay", reconnect_delay()),
+        effect("docker.secrets_dir", label_folder("secrets_dir")),
+        effect("docker.favicons_dir", label_folder("favicons_dir")),
         effect("docker.tls.ca", tls_ca()),
         effect("docker.tls.cert", tls_own("cert")),
         effect("docker.tls.key", tls_own("key")),
@@ -67,6 +69,34 @@ async fn network() {
     joins(&mut Program::start(&engine.table(""), &[]), &inner).await;
     let table = engine.table("network = \"outer\"");
     joins(&mut Program::start(&table, &[]), &outer).await;
+}
+
+/// A label that names a file makes a server with the key, and none without.
+async fn label_folder(key: &'static str) {
+    let (backend, engine) = (FakeBackend::start().await, FakeEngine::start());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let (label, content) = match key {
+        "secrets_dir" => ("infrarust.forwarding_secret.file", b"secret".to_vec()),
+        _ => {
+            let size = [0, 0, 0, 64, 0, 0, 0, 64];
+            let png = [&b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR"[..], &size].concat();
+            ("infrarust.motd.offline.favicon", png)
+        }
+    };
+    std::fs::write(&path, content).unwrap();
+    let path = path.to_str().unwrap();
+    let mut labels = vec![("infrarust.domains", HOST), (label, path)];
+    if key == "secrets_dir" {
+        labels.push(("infrarust.forwarding_mode", "bungeeguard"));
+    }
+    engine.put(&container("a", backend.address, &labels));
+    let table = engine.table(&format!("{key} = {:?}", folder.path()));
+    let mut with = Program::start(&table, &[]);
+    with.line("servers of containers changed").await;
+    let mut without = Program::start(&engine.table(""), &[]);
+    let line = without.line_with("the container `a` is refused").await;
+    assert!(line["message"].as_str().unwrap().contains(key), "{line}");
 }
 
 async fn poll_interval() {
