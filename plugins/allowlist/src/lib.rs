@@ -11,7 +11,9 @@
 //!
 //! One entry that fits is enough. `file` is relative to the plugin's data
 //! folder: one name, UUID or network a line, `#` begins a comment. It is read
-//! again when it changes; while it has a mistake, the list before stays in force.
+//! again when it has changed and stays the same for two seconds; while it has a
+//! mistake or cannot be read, the list before stays in force. It is read on a
+//! thread of its own: a disk that does not answer holds no player up.
 //!
 //! In the forwarding modes names and UUIDs are what the client *claims*: the
 //! list keeps out who does not know a name on it. Where that matters, the
@@ -19,10 +21,14 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use infrarust_plugin_api::prelude::*;
 use ipnet::IpNet;
@@ -31,6 +37,12 @@ use ipnet::IpNet;
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// The largest file in bytes: 60,000 names, and still read in a moment.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How long the file may take to be read before that is logged; at the start it
+/// is not waited for any longer.
+const READ_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long the thread that reads may take to end with the plugin: it only has to
+/// wake up, unless the disk does not answer.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
 /// The longest name of a player.
 const NAME_CHARS_MAX: usize = 16;
 
@@ -109,7 +121,7 @@ fn network(text: &str) -> Option<IpNet> {
 
 struct Allowlist {
     fixed: List,
-    file: Option<Arc<RwLock<List>>>,
+    file: Option<Followed>,
     message: String,
 }
 
@@ -138,7 +150,7 @@ impl Plugin for Allowlist {
             let bad = || Error::at(text.span(), "that is no network, such as `10.0.0.0/8`");
             fixed.networks.push(network.ok_or_else(bad)?);
         }
-        let file = config.file.map(|file| watch(&file, host)).transpose()?;
+        let file = config.file.map(|file| follow(&file, host)).transpose()?;
         Ok(Self {
             fixed,
             file,
@@ -150,10 +162,9 @@ impl Plugin for Allowlist {
 #[async_trait]
 impl LoginDecide for Allowlist {
     async fn login_decide(&self, login: Login<'_>) -> Result<Verdict> {
-        let in_file = |list: &Arc<RwLock<List>>| {
-            list.read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .has(&login)
+        let in_file = |file: &Followed| {
+            let list = file.shared.list.read();
+            list.unwrap_or_else(PoisonError::into_inner).has(&login)
         };
         if self.fixed.has(&login) || self.file.as_ref().is_some_and(in_file) {
             return Ok(Verdict::allow());
@@ -163,56 +174,189 @@ impl LoginDecide for Allowlist {
     }
 }
 
-/// Reads the file now, and again whenever it changes.
-fn watch(file: &Spanned<PathBuf>, host: &Host<Allowlist>) -> Result<Arc<RwLock<List>>> {
-    let path = host.data_folder()?.join(file.get_ref());
-    let at = |error: Error| Error::at(file.span(), format!("`{}`: {error}", path.display()));
-    let mut stamp = stamp(&path).map_err(at)?;
-    let list = Arc::new(RwLock::new(read(&path).map_err(at)?));
-    let shared = Arc::clone(&list);
-    host.every(LOOK_PERIOD, move || {
-        look(&path, &mut stamp, &shared);
-        std::future::ready(())
-    })?;
-    Ok(list)
+/// The list of a file, and the thread that reads it.
+struct Followed {
+    shared: Arc<Shared>,
+    /// Its end stops the thread.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    ended: Mutex<Receiver<()>>,
 }
 
-type Stamp = (Option<SystemTime>, u64);
+/// What the thread that reads and the others share. Each lock is held for moments.
+#[derive(Default)]
+struct Shared {
+    list: RwLock<List>,
+    /// What was read last, until it is taken.
+    news: Mutex<Option<Result<List>>>,
+    /// Since when the file is being read.
+    reading: Mutex<Option<Instant>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.stop = None;
+        // One that waits for the disk is left to it: nothing can end it.
+        let is_ended = lock(&self.ended).recv_timeout(END_TIME_MAX);
+        if let (Err(RecvTimeoutError::Disconnected), Some(thread)) = (is_ended, self.thread.take())
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Reads the file now, and again whenever it has changed.
+fn follow(file: &Spanned<PathBuf>, host: &Host<Allowlist>) -> Result<Followed> {
+    let path = host.data_folder()?.join(file.get_ref());
+    let at = |error: Error| Error::at(file.span(), format!("`{}`: {error}", path.display()));
+    let shared = Arc::new(Shared::default());
+    let (stop, stopped) = channel();
+    let (first, was_first) = channel();
+    let (alive, ended) = channel();
+    let (mut watched, of_thread) = (Watched::new(&path), Arc::clone(&shared));
+    let read = move || {
+        let _alive = alive;
+        // Whoever started the plugin may not wait any more.
+        let _ = first.send(watched.first());
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_PERIOD) {
+            *lock(&of_thread.reading) = Some(Instant::now());
+            let news = watched.look();
+            *lock(&of_thread.reading) = None;
+            if news.is_some() {
+                *lock(&of_thread.news) = news;
+            }
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("allowlist".to_owned())
+        .spawn(read);
+    let followed = Followed {
+        shared: Arc::clone(&shared),
+        stop: Some(stop),
+        thread: Some(thread.map_err(|error| at(error.into()))?),
+        ended: Mutex::new(ended),
+    };
+    let list = was_first.recv_timeout(READ_TIME_MAX).map_err(|_| {
+        let seconds = READ_TIME_MAX.as_secs();
+        at(Error::msg(format!("it is not read within {seconds} s")))
+    })?;
+    *shared.list.write().unwrap_or_else(PoisonError::into_inner) = list.map_err(at)?;
+    let mut is_overdue = false;
+    host.every(LOOK_PERIOD, move || {
+        take_news(&path, &shared, &mut is_overdue);
+        std::future::ready(())
+    })?;
+    Ok(followed)
+}
+
+/// Puts a list that was read into force, and logs what is wrong with the file.
+fn take_news(path: &Path, shared: &Shared, is_overdue: &mut bool) {
+    let file = path.display();
+    let reading = *lock(&shared.reading);
+    let was_overdue = std::mem::replace(
+        is_overdue,
+        reading.is_some_and(|since| since.elapsed() > READ_TIME_MAX),
+    );
+    match (was_overdue, *is_overdue) {
+        (false, true) => tracing::warn!(
+            %file,
+            "the file does not answer; the list before stays in force"
+        ),
+        (true, false) => tracing::info!(%file, "the file answers again"),
+        _ => {}
+    }
+    match lock(&shared.news).take() {
+        None => {}
+        Some(Ok(new)) => {
+            *shared.list.write().unwrap_or_else(PoisonError::into_inner) = new;
+            tracing::info!(%file, "the list was read again");
+        }
+        Some(Err(error)) => {
+            tracing::warn!(%file, %error, "the list before stays in force");
+        }
+    }
+}
+
+/// What a change of a file alters. Tools that copy keep its size and its time of
+/// writing; the number of the file and the time of its change they cannot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    bytes: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
 
 fn stamp(path: &Path) -> Result<Stamp> {
     let metadata = std::fs::metadata(path)?;
-    Ok((metadata.modified().ok(), metadata.len()))
+    if !metadata.is_file() {
+        return Err(Error::msg("it is not a regular file"));
+    }
+    Ok(Stamp {
+        file: (metadata.dev(), metadata.ino()),
+        bytes: metadata.len(),
+        written: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
 }
 
-fn look(path: &Path, last: &mut Stamp, list: &RwLock<List>) {
-    let Ok(now) = stamp(path) else {
-        // An editor may be putting a new one in its place.
-        return;
-    };
-    if now == *last {
-        return;
+/// A file that is looked at now and then.
+struct Watched {
+    path: PathBuf,
+    /// The file that was read last.
+    read: Option<Stamp>,
+    /// The file at the last look.
+    seen: Option<Stamp>,
+}
+
+impl Watched {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            read: None,
+            seen: None,
+        }
     }
-    *last = now;
-    match read(path) {
-        Ok(new) => {
-            tracing::info!(file = %path.display(), "the list was read again");
-            *list.write().unwrap_or_else(PoisonError::into_inner) = new;
+
+    /// Reads the file as it is.
+    fn first(&mut self) -> Result<List> {
+        self.read = Some(stamp(&self.path)?);
+        read(&self.path)
+    }
+
+    /// Reads the file if it has changed and is the same as at the last look: one
+    /// that is still being written is not a list yet.
+    fn look(&mut self) -> Option<Result<List>> {
+        // An editor may be putting a new one in its place.
+        let now = stamp(&self.path).ok();
+        let seen = std::mem::replace(&mut self.seen, now);
+        if now.is_none() || now == self.read || now != seen {
+            return None;
         }
-        Err(error) => {
-            tracing::warn!(file = %path.display(), %error, "the list before stays in force");
+        let list = read(&self.path);
+        if stamp(&self.path).ok() != now {
+            return None;
         }
+        self.read = now;
+        Some(list)
     }
 }
 
 fn read(path: &Path) -> Result<List> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > FILE_BYTES_MAX {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(Error::msg(format!(
-            "it has {bytes} bytes, and at most {FILE_BYTES_MAX} are read"
+            "it is larger than the {FILE_BYTES_MAX} bytes that are read"
         )));
     }
     let mut list = List::default();
-    for (number, line) in std::fs::read_to_string(path)?.lines().enumerate() {
+    for (number, line) in text.lines().enumerate() {
         let entry = line.split('#').next().unwrap_or_default().trim();
         if !entry.is_empty() {
             list.add(entry)
@@ -282,12 +426,19 @@ mod tests {
             Verdict::allow()
         );
 
-        let list = RwLock::new(read(&path).unwrap());
-        let mut last = stamp(&path).unwrap();
+        let mut watched = Watched::new(&path);
+        let shared = Shared::default();
+        *shared.list.write().unwrap() = watched.first().unwrap();
+        let mut look = || {
+            // The first look sees that it has changed, the next that it stays so.
+            assert!(watched.look().is_none());
+            *lock(&shared.news) = watched.look();
+            take_news(&path, &shared, &mut false);
+        };
         std::fs::write(&path, "Alex\nno name!\n").unwrap();
-        look(&path, &mut last, &list);
+        look();
         assert_eq!(
-            list.read().unwrap().networks.len(),
+            shared.list.read().unwrap().networks.len(),
             1,
             "the list before stays"
         );
@@ -296,7 +447,58 @@ mod tests {
             "line 2: `no name!` is no name, no UUID and no network"
         );
         std::fs::write(&path, "Steve\n").unwrap();
-        look(&path, &mut last, &list);
-        assert!(list.read().unwrap().names.contains("steve"));
+        look();
+        assert!(shared.list.read().unwrap().names.contains("steve"));
+
+        // Another file of the same size and time of writing is another list.
+        let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let beside = folder.path().join("beside");
+        std::fs::write(&beside, "Alice\n").unwrap();
+        let other = std::fs::File::options().write(true).open(&beside).unwrap();
+        other.set_modified(written).unwrap();
+        std::fs::rename(&beside, &path).unwrap();
+        look();
+        assert!(shared.list.read().unwrap().names.contains("alice"));
+    }
+
+    /// A file that is being written is not a list.
+    #[test]
+    fn a_file_must_stay_the_same_to_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allowed.txt");
+        std::fs::write(&path, "Alex\n").unwrap();
+        let mut watched = Watched::new(&path);
+        watched.first().unwrap();
+        for n in 1..10 {
+            std::fs::write(&path, "a\n".repeat(n)).unwrap();
+            assert!(watched.look().is_none(), "read while it was written");
+        }
+        assert!(watched.look().is_some());
+        assert!(watched.look().is_none(), "read twice");
+    }
+
+    /// What is not a file, or too large, keeps the plugin out; nobody waits for a
+    /// pipe.
+    #[test]
+    fn only_regular_files_are_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |file: &str| {
+            let config = format!("file = '{file}'");
+            let started = Setup::new()
+                .data_folder(folder.path())
+                .start::<Allowlist>(&config);
+            started
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+        };
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for name in ["pipe", ".", "/dev/zero"] {
+            assert!(start(name).contains("not a regular file"), "{name}");
+        }
+        std::fs::write(folder.path().join("large"), "#".repeat(2 * 1024 * 1024)).unwrap();
+        assert!(start("large").contains("larger than"));
     }
 }
