@@ -60,6 +60,16 @@ impl Drop for LogGuard {
     }
 }
 
+/// A filter from the words of an operator, and what of them is to be reported.
+///
+/// # Errors
+///
+/// Never for words: what cannot be used is left out.
+pub(crate) fn filter(words: &str) -> anyhow::Result<(EnvFilter, Vec<String>)> {
+    let understood = filter::understand(words);
+    Ok((EnvFilter::try_new(understood.directives)?, understood.notes))
+}
+
 /// Starts the log on standard output.
 ///
 /// `level` is what the command line says and wins; without it `RUST_LOG`
@@ -72,12 +82,10 @@ impl Drop for LogGuard {
 /// When a log has been started before.
 pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
     let from_environment = || std::env::var_os(EnvFilter::DEFAULT_ENV);
-    let filter = match level {
-        Some(level) => filter::understand(level),
-        None => filter::understand(&from_environment().unwrap_or_default().to_string_lossy()),
+    let (filter, notes) = match level {
+        Some(level) => filter(level)?,
+        None => filter(&from_environment().unwrap_or_default().to_string_lossy())?,
     };
-    let notes = filter.notes;
-    let filter = EnvFilter::try_new(filter.directives)?;
     let stdout = std::io::stdout();
     let ansi = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let (writer, worker) = NonBlockingBuilder::default()

@@ -37,6 +37,7 @@ use crate::config::plugin_file::Sha;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
+use crate::telemetry;
 
 /// What the program is called with to be the child.
 pub const ARGUMENTS: [&str; 2] = ["plugin", "probe"];
@@ -664,14 +665,19 @@ pub fn serve() -> anyhow::Result<()> {
     // A crash is expected here, and nobody wants its memory on the disk.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let lines = tell.clone();
+    let (filter, notes) = match &request.log {
+        Some(log) => telemetry::filter(log)?,
+        None => (EnvFilter::try_new(LOG_FILTER)?, Vec::new()),
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(
-            request.log.as_deref().unwrap_or(LOG_FILTER),
-        )?)
+        .with_env_filter(filter)
         .with_writer(move || Lines(lines.clone()))
         .with_ansi(false)
         .without_time()
         .init();
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
