@@ -252,3 +252,112 @@ impl Visit for Values {
         self.push(field, field::BOOL, value.into(), String::new());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+    use std::sync::{Mutex, OnceLock};
+
+    use tracing::callsite::Callsite;
+    use tracing::field::FieldSet;
+    use tracing::metadata::Kind;
+
+    use super::*;
+
+    /// Places that were made known, and events, of the host below.
+    static SEEN: Mutex<(u64, u64)> = Mutex::new((0, 0));
+
+    unsafe extern "C" fn callsite(
+        _: *const c_void,
+        site: *const LogCallsite,
+        id: *mut u64,
+        given: *mut u32,
+    ) -> i32 {
+        // SAFETY: the bridge passes good pointers.
+        let is_refused = unsafe { (*site).line } == 2;
+        let mut seen = SEEN.lock().unwrap();
+        seen.0 += 1;
+        if is_refused {
+            return status::DENIED;
+        }
+        // SAFETY: as above.
+        unsafe { (*id, *given) = (7, interest::SOMETIMES) };
+        status::OK
+    }
+
+    unsafe extern "C" fn enabled(_: *const c_void, id: u64) -> u32 {
+        u32::from(id == 7)
+    }
+
+    unsafe extern "C" fn event(_: *const c_void, id: u64, _: *const LogField, _: usize) -> i32 {
+        SEEN.lock().unwrap().1 += u64::from(id == 7);
+        status::OK
+    }
+
+    struct Place(OnceLock<Metadata<'static>>);
+
+    impl Callsite for Place {
+        fn set_interest(&self, _: Interest) {}
+
+        fn metadata(&self) -> &Metadata<'_> {
+            self.0.get().unwrap()
+        }
+    }
+
+    static PLACES: [Place; 2] = [const { Place(OnceLock::new()) }; 2];
+
+    fn metadata(place: &'static Place, line: u32) -> &'static Metadata<'static> {
+        let fields = FieldSet::new(&["message"], Identifier(place));
+        let make = || {
+            Metadata::new(
+                "event",
+                "target",
+                Level::INFO,
+                None,
+                Some(line),
+                None,
+                fields,
+                Kind::EVENT,
+            )
+        };
+        place.0.get_or_init(make)
+    }
+
+    /// A thread that meets a place while another one makes it known is asked
+    /// before the place is known here: its line is not lost. What the host refuses
+    /// is asked once.
+    #[test]
+    fn a_place_is_known_to_whoever_meets_it() {
+        static HOST: HostTable = HostTable {
+            size: 0,
+            api_major: 0,
+            api_minor: 1,
+            ctx: std::ptr::null(),
+            query: None,
+        };
+        static TABLE: LogTable = LogTable {
+            size: 0,
+            reserved: 0,
+            callsite: Some(callsite),
+            enabled: Some(enabled),
+            event: Some(event),
+        };
+        let bridge = Bridge {
+            host: &HOST,
+            table: &TABLE,
+            sites: RwLock::default(),
+        };
+        let [known, refused] = [&PLACES[0], &PLACES[1]];
+        let (known, refused) = (metadata(known, 1), metadata(refused, 2));
+        let values: [Option<&dyn tracing::Value>; 1] = [Some(&"x")];
+        for metadata in [known, refused, known, refused] {
+            let is_enabled = bridge.enabled(metadata);
+            assert_eq!(is_enabled, std::ptr::eq(metadata, known));
+            if is_enabled {
+                let values = metadata.fields().value_set_all(&values);
+                bridge.event(&Event::new(metadata, &values));
+            }
+        }
+        assert_eq!(*SEEN.lock().unwrap(), (2, 2));
+    }
+}

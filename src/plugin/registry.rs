@@ -553,6 +553,7 @@ impl PluginHost {
     /// Tells all plugins that the filter of the log has changed.
     pub fn refresh_log(&self) {
         for generation in self.current.load().iter() {
+            let _busy = generation.token.task();
             generation.image.refresh_log();
         }
     }

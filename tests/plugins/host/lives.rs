@@ -161,6 +161,18 @@ async fn generations_have_metrics_of_their_own() {
         assert_eq!(metric(&host, &format!("{name}63")), Some(1));
     }
     assert!(host.metrics().len() <= 128, "{}", host.metrics().len());
+    // It has no room for what it counts of sessions, and the log says so once.
+    let (lines, _guard) = hostile::Lines::collect("warn");
+    for number in 0..3 {
+        let mut session = Session::new(number);
+        let player = Player {
+            name: "Steve",
+            uuid: None,
+        };
+        lobby(&host).session_observe(&client("a"), &player, &mut session, SessionEvent::Opened);
+    }
+    let said = "plugin `unruly` gets no more than 64 metrics";
+    assert_eq!(lines.text().matches(said).count(), 1, "{}", lines.text());
 }
 
 /// A plugin with a runtime of its own, on which something goes on, fails with
