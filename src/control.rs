@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::plugin::PluginState;
 use crate::proxy::Proxy;
 use crate::reload::{Outcome, Request};
 
@@ -39,6 +40,8 @@ const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub enum Command {
     /// `plugins`: how the plugins fare.
     Plugins,
+    /// `plugins json`: the same as a JSON array.
+    PluginsJson,
     /// `reload [PLUGIN]`: what `SIGHUP` does; the plugin is loaded anew even if
     /// nothing about it has changed.
     Reload(Option<String>),
@@ -52,6 +55,7 @@ impl Command {
     pub fn to_line(&self) -> String {
         match self {
             Command::Plugins => "plugins\n".to_owned(),
+            Command::PluginsJson => "plugins json\n".to_owned(),
             Command::Reload(None) => "reload\n".to_owned(),
             Command::Reload(Some(id)) => format!("reload {id}\n"),
             Command::Resume(id) => format!("resume {id}\n"),
@@ -62,6 +66,7 @@ impl Command {
         let mut words = line.split_ascii_whitespace();
         let command = match (words.next()?, words.next()) {
             ("plugins", None) => Command::Plugins,
+            ("plugins", Some("json")) => Command::PluginsJson,
             ("reload", id) => Command::Reload(id.map(str::to_owned)),
             ("resume", Some(id)) => Command::Resume(id.to_owned()),
             _ => return None,
@@ -208,12 +213,13 @@ pub async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
                 control.serve(&proxy, &reloads).await;
             }
             Err(error) => {
+                let cure = cure(&error);
                 let error = error.to_string();
                 if told.as_ref() != Some(&error) {
                     warn!(
                         path = %path.display(),
                         error,
-                        "no control socket: `infrarust plugin reload` and its like cannot reach this proxy; it is tried again"
+                        "no control socket: `infrarust plugin reload` and its like cannot reach this proxy; {cure}; it is tried again"
                     );
                 }
                 told = Some(error);
@@ -222,6 +228,22 @@ pub async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
         tokio::select! {
             () = drain.cancelled() => {}
             () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+/// What to do where the control socket cannot be made.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "give each proxy a `control_socket` of its own",
+        io::ErrorKind::AlreadyExists => "remove the file, or name another `control_socket`",
+        io::ErrorKind::InvalidInput => {
+            "the path is too long for a socket: name a shorter `control_socket`, such as \
+             \"/run/infrarust/infrarust.sock\""
+        }
+        _ => {
+            "name a `control_socket` in a folder that this user may write to, such as \
+             \"/run/infrarust/infrarust.sock\""
         }
     }
 }
@@ -251,6 +273,7 @@ async fn talk(
 async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -> Answer {
     match command {
         Command::Plugins => Ok(plugins(proxy)),
+        Command::PluginsJson => Ok(format!("{}\n", plugins_as_json(proxy))),
         Command::Resume(id) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
         Command::Resume(id) if proxy.plugins.resume(&id) => {
             tracing::info!(plugin = id, "plugin `{id}` is resumed");
@@ -265,7 +288,7 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
             reloads.send(request).await.map_err(|_| gone(()))?;
             match outcome.await.map_err(|_| gone(()))? {
                 Outcome::Applied(changes) => Ok(changes.to_string()),
-                Outcome::Unchanged => Ok("nothing has changed\n".to_owned()),
+                Outcome::Unchanged => Ok(unchanged(proxy)),
                 Outcome::Refused(text) => {
                     Err(format!("refused, what runs goes on unchanged\n\n{text}\n"))
                 }
@@ -285,36 +308,102 @@ fn not_loaded(id: &str) -> String {
     )
 }
 
-/// How the plugins fare, a line each.
+/// What a reload without a change leaves as it is.
+fn unchanged(proxy: &Proxy) -> String {
+    let mut text = "nothing has changed\n".to_owned();
+    for state in proxy.plugins.states() {
+        if state.is_quarantined {
+            let id = &state.id;
+            text.push_str(&format!(
+                "plugin `{id}` is still quarantined: `infrarust plugin resume {id}` ends that, \
+                 `infrarust plugin reload {id}` loads it again\n"
+            ));
+        }
+    }
+    text
+}
+
+/// How the plugins fare, a line each: those in force, and after each those of its
+/// generations that connections still hold.
 fn plugins(proxy: &Proxy) -> String {
-    let states = proxy.plugins.states();
+    let mut replaced = proxy.plugins.replaced();
     let mut text = String::new();
-    for state in states {
-        let counts = state.counts;
+    for state in proxy.plugins.states() {
         let health = if state.is_quarantined {
             "quarantined"
         } else {
             "active"
         };
-        text.push_str(&format!(
-            "{} {}: {health}, generation {}, {} calls, {} errors, {} panics, {} overruns, {} bad answers, {} stalls\n",
-            state.id,
-            state.manifest.version,
-            state.generation,
-            counts.calls,
-            counts.errors,
-            counts.panics,
-            counts.overruns,
-            counts.bad_answers,
-            counts.stalls,
-        ));
+        text.push_str(&state_line(&state, health));
         for metric in proxy.plugins.metrics() {
             if metric.plugin == state.id {
                 text.push_str(&format!("  {} = {}\n", metric.name, metric.value));
             }
         }
+        let (own, others) = replaced.into_iter().partition(|old| old.id == state.id);
+        replaced = others;
+        let own: Vec<PluginState> = own;
+        for old in own {
+            text.push_str(&state_line(&old, REPLACED));
+        }
+    }
+    for old in replaced {
+        text.push_str(&state_line(&old, REPLACED));
     }
     text
+}
+
+/// What is said of a generation that another one has replaced.
+const REPLACED: &str = "replaced, still with players who met it";
+
+fn state_line(state: &PluginState, health: &str) -> String {
+    let counts = state.counts;
+    format!(
+        "{} {}: {health}, generation {}, {} calls, {} errors, {} panics, {} overruns, {} bad answers, {} stalls\n",
+        state.id,
+        state.manifest.version,
+        state.generation,
+        counts.calls,
+        counts.errors,
+        counts.panics,
+        counts.overruns,
+        counts.bad_answers,
+        counts.stalls,
+    )
+}
+
+/// How the plugins fare, for programs: one element for each generation.
+fn plugins_as_json(proxy: &Proxy) -> serde_json::Value {
+    let metrics = proxy.plugins.metrics();
+    let element = |state: &PluginState, is_current: bool| {
+        let of_this = metrics.iter().filter(|metric| metric.plugin == state.id);
+        let metrics: serde_json::Map<_, _> = of_this
+            .map(|metric| (metric.name.clone(), serde_json::json!(metric.value)))
+            .collect();
+        let failure = state.last_failure.as_ref();
+        let failure =
+            failure.map(|last| serde_json::json!({ "hook": last.hook, "text": last.text }));
+        let counts = state.counts;
+        serde_json::json!({
+            "id": state.id,
+            "version": state.manifest.version.to_string(),
+            "generation": state.generation,
+            "is_current": is_current,
+            "is_quarantined": state.is_quarantined,
+            "calls": counts.calls,
+            "errors": counts.errors,
+            "panics": counts.panics,
+            "overruns": counts.overruns,
+            "bad_answers": counts.bad_answers,
+            "stalls": counts.stalls,
+            "last_failure": failure,
+            "metrics": if is_current { metrics } else { serde_json::Map::new() },
+        })
+    };
+    let (current, replaced) = (proxy.plugins.states(), proxy.plugins.replaced());
+    let current = current.iter().map(|state| element(state, true));
+    let all = current.chain(replaced.iter().map(|state| element(state, false)));
+    all.collect()
 }
 
 /// Asks the proxy that listens at `path`. Blocks.
@@ -348,6 +437,7 @@ mod tests {
     fn lines_are_read_as_written() {
         for command in [
             Command::Plugins,
+            Command::PluginsJson,
             Command::Reload(None),
             Command::Reload(Some("a-b".to_owned())),
             Command::Resume("a".to_owned()),

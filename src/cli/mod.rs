@@ -100,11 +100,12 @@ enum Command {
         #[arg(long)]
         docker: bool,
     },
-    /// Print the JSON Schema of a kind of file, for editors.
+    /// Print the JSON Schema of a kind of file, for editors. Without a kind, list
+    /// the kinds.
     Schema {
         /// The kind of file.
         #[arg(value_enum)]
-        kind: schema::FileKind,
+        kind: Option<schema::FileKind>,
     },
     /// Say where a host leads: which server by which rule, and why not elsewhere.
     ///
@@ -132,8 +133,13 @@ enum Command {
 #[cfg(unix)]
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
-    /// List the plugins, their servers, and how they fare in the running proxy.
-    List,
+    /// List the plugins, their servers, and how they fare in the running proxy:
+    /// each generation that still serves somebody.
+    List {
+        /// The form of the output.
+        #[arg(long, value_enum, default_value_t)]
+        format: running::Format,
+    },
     /// Reload the running proxy's configuration and plugins, as `SIGHUP` does.
     ///
     /// All or nothing: with a problem, what runs goes on. Players who are on
@@ -220,7 +226,7 @@ fn about_plugins(options: &Options, command: PluginCommand) -> anyhow::Result<Ex
     use crate::control::Command;
     let load = options.load_options();
     let done = match command {
-        PluginCommand::List => running::list(&load, &mut std::io::stdout()),
+        PluginCommand::List { format } => running::list(&load, format, &mut std::io::stdout()),
         PluginCommand::Reload { plugin } => running::ask(&load, &Command::Reload(plugin)),
         PluginCommand::Resume { plugin } => running::ask(&load, &Command::Resume(plugin)),
         PluginCommand::Tool(tool) => return plugin::run(tool, options.log_level.as_deref()),

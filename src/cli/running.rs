@@ -6,11 +6,81 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use super::{FAILURE, check};
 use crate::config::{self, Config, LoadOptions};
 use crate::control::{self, Command};
 use crate::diagnostic::render::Colour;
 use crate::diagnostic::words;
+
+/// The form of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object for programs.
+    Json,
+}
+
+/// Lists the plugins as one JSON object: those of the configuration, and each
+/// generation of the proxy that runs. `running` is `null` where it is not known,
+/// and `problem` says why.
+fn list_json(loaded: &config::Loaded, socket: &Path, out: &mut dyn Write) -> io::Result<()> {
+    let unknown = |why: String| (Value::Null, json!(why));
+    let (running, problem) = match control::ask(socket, &Command::PluginsJson) {
+        Ok(Ok(text)) => match serde_json::from_str(&text) {
+            Ok(running) => (running, Value::Null),
+            Err(error) => unknown(format!("the running proxy's answer is not JSON: {error}")),
+        },
+        Ok(Err(text)) => unknown(format!("the running proxy says: {}", text.trim())),
+        Err(error) if says_that_none_runs(&error) => unknown(none_runs(socket)),
+        Err(error) => unknown(unanswered(&error, socket)),
+    };
+    let configured = loaded.config.as_ref().map(|config| {
+        let plugins = config.plugins.iter().map(|plugin| {
+            let manifest = &plugin.manifest;
+            let on = |list: fn(&config::model::ServerConfig) -> &[String]| -> Vec<&str> {
+                let servers = config.servers.iter();
+                let servers = servers.filter(|server| list(server).contains(&plugin.id));
+                servers.map(|server| server.id.as_str()).collect()
+            };
+            let names = |set: crate::manifest::CapabilitySet| -> Vec<&str> {
+                set.iter()
+                    .map(crate::capability::Capability::name)
+                    .collect()
+            };
+            json!({
+                "id": plugin.id,
+                "version": manifest.version.to_string(),
+                "file": plugin.file.to_string_lossy(),
+                "hooks": names(manifest.hooks),
+                "needs": names(manifest.needs),
+                "wants": names(manifest.wants),
+                "servers": on(|server| &server.plugins),
+                "left_out": on(|server| &server.plugins_left_out),
+            })
+        });
+        plugins.collect::<Vec<_>>()
+    });
+    let list = json!({
+        "configured": configured,
+        "control_socket": socket.to_string_lossy(),
+        "running": running,
+        "problem": problem,
+    });
+    writeln!(out, "{list:#}")
+}
+
+/// What is known when nothing listens at the control socket.
+fn none_runs(socket: &Path) -> String {
+    format!(
+        "no proxy answers at `{}`: none runs with this configuration, or it could not make its \
+         control socket, or was started with another `control_socket`; the log of the start says so",
+        words::path(socket)
+    )
+}
 
 /// Lists the plugins of the configuration with the servers that they are on,
 /// and how they fare in the proxy that runs, if one does.
@@ -18,22 +88,35 @@ use crate::diagnostic::words;
 /// # Errors
 ///
 /// When an output cannot be written.
-pub(super) fn list(options: &LoadOptions, out: &mut dyn Write) -> io::Result<ExitCode> {
+pub(super) fn list(
+    options: &LoadOptions,
+    format: Format,
+    out: &mut dyn Write,
+) -> io::Result<ExitCode> {
     let loaded = config::load(options);
     let why = "the plugins of a configuration with errors are not listed";
     if loaded.has_errors() {
         check::show(&loaded, why, &mut io::stderr(), Colour::for_stderr())?;
     }
+    let socket = socket(options);
+    let code = if loaded.has_errors() {
+        ExitCode::from(FAILURE)
+    } else {
+        ExitCode::SUCCESS
+    };
+    if format == Format::Json {
+        list_json(&loaded, &socket, out)?;
+        return Ok(code);
+    }
     if let Some(config) = &loaded.config {
         out.write_all(configured(config).as_bytes())?;
     }
-    let socket = socket(options);
     match control::ask(&socket, &Command::Plugins) {
         Ok(Ok(text)) if text.is_empty() => writeln!(out, "\nthe proxy runs without plugins")?,
         Ok(Ok(text)) => write!(out, "\nin the running proxy\n{}", indented(&text))?,
         Ok(Err(text)) => write!(out, "\nthe running proxy says: {text}")?,
         Err(error) if says_that_none_runs(&error) => {
-            writeln!(out, "\nno proxy runs with this configuration")?;
+            writeln!(out, "\n{}", none_runs(&socket))?;
         }
         Err(error) => writeln!(
             out,
@@ -41,11 +124,7 @@ pub(super) fn list(options: &LoadOptions, out: &mut dyn Write) -> io::Result<Exi
             unanswered(&error, &socket)
         )?,
     }
-    Ok(if loaded.has_errors() {
-        ExitCode::from(FAILURE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(code)
 }
 
 fn configured(config: &Config) -> String {

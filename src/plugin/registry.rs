@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,18 @@ impl Generation {
         self.sha256 == *sha256 && self.spec.means_the_same(spec)
     }
 
+    /// How it fares.
+    fn state(&self) -> PluginState {
+        PluginState {
+            id: self.spec.id.clone(),
+            generation: self.number,
+            manifest: self.manifest.clone(),
+            counts: self.health.counts(),
+            is_quarantined: self.health.is_quarantined(),
+            last_failure: self.health.last_failure().clone(),
+        }
+    }
+
     /// The instance; `None` only while the generation is being dropped.
     pub(super) fn instance(&self) -> Option<&Instance> {
         self.instance.as_ref()
@@ -286,6 +298,9 @@ pub struct PluginHost {
     environment: Environment,
     /// In the order of the configuration.
     current: ArcSwap<Vec<Arc<Generation>>>,
+    /// Those that were replaced, as long as connections that began with them
+    /// hold them. Each id is loaded at most [`GENERATIONS_MAX`] times.
+    replaced: Mutex<Vec<Weak<Generation>>>,
     /// Held by a reload, which may wait for plugins for half a minute.
     reloading: Mutex<()>,
     /// Whether all plugins end, and none is loaded any more. Written, and read
@@ -347,6 +362,7 @@ impl PluginHost {
         Self {
             environment,
             current: ArcSwap::default(),
+            replaced: Mutex::default(),
             reloading: Mutex::default(),
             is_closed: AtomicBool::new(false),
             history: Mutex::default(),
@@ -398,6 +414,11 @@ impl PluginHost {
         // Closed meanwhile: then those that were loaded end with the others.
         let history = self.history();
         if !self.is_closed() {
+            let gone = present.iter().filter(|one| !is_in(&next, one));
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            replaced.retain(|one| one.strong_count() > 0);
+            replaced.extend(gone.map(Arc::downgrade));
+            drop(replaced);
             self.current.store(Arc::new(next));
         }
         drop(history);
@@ -518,15 +539,17 @@ impl PluginHost {
     /// How all plugins fare, in the order of the configuration.
     #[must_use]
     pub fn states(&self) -> Vec<PluginState> {
-        let state = |generation: &Arc<Generation>| PluginState {
-            id: generation.spec.id.clone(),
-            generation: generation.number,
-            manifest: generation.manifest.clone(),
-            counts: generation.health.counts(),
-            is_quarantined: generation.health.is_quarantined(),
-            last_failure: generation.health.last_failure().clone(),
-        };
-        self.current.load().iter().map(state).collect()
+        self.current.load().iter().map(|one| one.state()).collect()
+    }
+
+    /// How those generations fare that were replaced and that connections still
+    /// hold, the oldest first.
+    #[must_use]
+    pub fn replaced(&self) -> Vec<PluginState> {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: Vec<_> = replaced.iter().filter_map(Weak::upgrade).collect();
+        drop(replaced);
+        held.iter().map(|one| one.state()).collect()
     }
 
     /// The metrics of all plugins.

@@ -189,6 +189,25 @@ async fn plugins_are_reloaded_under_players() {
     let list = live.command(&["list"]).await;
     assert!(list.contains("active, generation 2,"), "{list}");
     plays(&mut client, &mut peer).await;
+
+    // The player who stayed keeps the first generation, which is listed as long.
+    let replaced = "replaced, still with players who met it, generation 1,";
+    assert!(list.contains(replaced), "{list}");
+    let generations = async || {
+        let json = live.command(&["list", "--format", "json"]).await;
+        let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(list["configured"][0]["id"], "live", "{json}");
+        let running = list["running"].as_array().unwrap().iter();
+        let current = running.map(|one| (one["generation"].as_u64(), one["is_current"].as_bool()));
+        current.collect::<Vec<_>>()
+    };
+    let both = [(Some(2), Some(true)), (Some(1), Some(false))];
+    assert_eq!(generations().await, both);
+    drop((client, peer));
+    until("the end of the first generation", async || {
+        generations().await == both[..1]
+    })
+    .await;
 }
 
 /// A plugin that never comes back from its start hangs in a process of its own,
