@@ -25,7 +25,7 @@ use self::containers::Containers;
 use self::follow::{Follow, Look};
 use crate::apart::{self, NotDone};
 use crate::config::load::is_folder;
-use crate::config::model::{Config, DockerConfig};
+use crate::config::model::{Config, DockerConfig, ProxyConfig};
 use crate::config::reload::Changes;
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
@@ -105,6 +105,13 @@ pub struct Reloader {
     /// The last refusal that was told, so that a file that stays broken while
     /// others are written is not told again and again.
     told: Option<String>,
+    /// The warnings about the files that are in force; `None` before the first
+    /// look, since the start has shown its own.
+    warned: Option<String>,
+    /// What the process was started with, which keys that need a restart keep.
+    started: Arc<ProxyConfig>,
+    /// The keys of which the log has said that they need a restart.
+    pending: Vec<&'static str>,
 }
 
 /// A part of a reload, made on another thread.
@@ -236,6 +243,7 @@ impl Reloader {
         hangup: Hangup,
     ) -> Self {
         let files = proxy.snapshot().config();
+        let started = Arc::clone(&files.proxy);
         let docker = files.proxy.docker.as_ref();
         let drain = &proxy.shutdown.drain;
         let containers = docker.map(|docker| Containers::watch(docker, drain));
@@ -252,6 +260,9 @@ impl Reloader {
             reading: Job::idle("the files are being read"),
             loading: Job::idle("the plugins are being tried and loaded"),
             told: None,
+            warned: None,
+            started,
+            pending: Vec::new(),
         }
     }
 
@@ -516,8 +527,13 @@ impl Reloader {
     }
 
     /// Puts a configuration into force, and says what that has changed.
-    fn outcome(&mut self, next: Config, changes: Changes) -> Outcome {
-        if self.put_into_force(next, &changes) {
+    fn outcome(&mut self, next: Config, mut changes: Changes) -> Outcome {
+        let proxy = Arc::clone(&next.proxy);
+        let differs = self.put_into_force(next, &changes);
+        // A key that is back at what runs needs no restart, though it differs
+        // from the file before.
+        changes.count_restart_from(&self.started, &proxy);
+        if differs {
             Outcome::Applied(changes)
         } else {
             Outcome::Unchanged
@@ -552,15 +568,27 @@ impl Reloader {
                     plugins = ?changes.plugins,
                     "configuration reloaded"
                 );
-                if !changes.restart.is_empty() {
+                // Once for each set of keys, not with every later change of a server.
+                let is_new = self.pending != changes.restart;
+                self.pending.clone_from(&changes.restart);
+                if is_new && !changes.restart.is_empty() {
                     warn!(keys = ?changes.restart, "these keys take effect with the next start");
                 }
                 if !warnings.is_empty() {
                     warn!("the new configuration has warnings\n{warnings}");
                 }
+                self.warned = Some(warnings.to_owned());
             }
             Outcome::Unchanged => {
-                self.told = None;
+                let was_refused = self.told.take().is_some();
+                let is_new = self.warned.as_deref().is_some_and(|old| old != warnings);
+                if is_new && !warnings.is_empty() {
+                    warn!("the files say the same as before, with warnings\n{warnings}");
+                }
+                self.warned = Some(warnings.to_owned());
+                if was_refused {
+                    info!("the files are valid again, and the configuration in force is theirs");
+                }
                 match scope {
                     Scope::Everything => info!("reload: nothing has changed"),
                     Scope::Servers => debug!("reload: nothing has changed"),

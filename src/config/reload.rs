@@ -71,6 +71,14 @@ impl Changes {
         *self == Self::default()
     }
 
+    /// Names as those that need a restart the keys in which `new` differs from
+    /// what the process was started with.
+    pub fn count_restart_from(&mut self, started: &ProxyConfig, new: &ProxyConfig) {
+        let mut since = Self::default();
+        since.compare_global(started, new);
+        self.restart = since.restart;
+    }
+
     fn compare_global(&mut self, old: &ProxyConfig, new: &ProxyConfig) {
         // Taken apart by name, so that a new key cannot be forgotten here.
         let ProxyConfig {
@@ -182,6 +190,35 @@ mod tests {
             .map(|(name, text)| (Path::new(name), text.as_bytes()))
             .collect();
         load_texts(global.as_bytes(), &files).config.unwrap()
+    }
+
+    /// The keys that the documents say to need a restart are those that do.
+    #[test]
+    fn the_documents_name_what_needs_a_restart() {
+        use crate::config::keys::{Shape, Table};
+        use crate::config::schema::FileKind;
+        fn collect(table: &Table, path: &str, names: &mut Vec<String>) {
+            for key in table.keys {
+                let path = format!("{path}{}", key.name);
+                if key.restart {
+                    names.push(path.clone());
+                }
+                if let Shape::Table(inner) = key.shape {
+                    collect(inner, &format!("{path}."), names);
+                }
+            }
+        }
+        let mut documented = Vec::new();
+        collect(FileKind::Global.table(), "", &mut documented);
+        let other = "bind = \"127.0.0.1:1\"\nplugins_dir = \"p\"\ncontrol_socket = \"s\"\n\
+                     worker_threads = 3\nso_reuseport = true\nstatus_cache.ttl = \"1s\"\n\
+                     log.format = \"json\"\nmax_connections = 5\n";
+        let mut new = config(other, &[]);
+        // Texts that lie in no folder have the folder of the command line.
+        Arc::make_mut(&mut new.proxy).plugins_dir = "p".into();
+        let changes = Changes::between(&config("", &[]), &new);
+        assert_eq!(changes.restart, documented);
+        assert_eq!(changes.global, ["max_connections"]);
     }
 
     /// Servers are told apart by name; global keys by when they take effect.

@@ -108,6 +108,18 @@ async fn a_mistake_keeps_the_old_configuration() {
     joins(proxy, "a.example.com", &backend).await;
     is_unknown(proxy, "b.example.com").await;
 
+    // Mended to what was in force: the log says that all is well again.
+    fs::remove_file(program.server_file("b.toml")).unwrap();
+    program.line_with("the files are valid again").await;
+    let conflict = server(
+        "zero_copy",
+        "b.example.com",
+        backend.address,
+        "network = \"main\"",
+    );
+    fs::write(program.server_file("b.toml"), conflict).unwrap();
+    program.line_with("reload refused").await;
+
     // A second file is written while the first is still wrong: nothing of it counts.
     fs::write(
         program.server_file("c.toml"),
@@ -121,6 +133,39 @@ async fn a_mistake_keeps_the_old_configuration() {
         "[\"b\", \"c\"]"
     );
     joins(proxy, "c.example.com", &backend).await;
+}
+
+/// A copy that a program makes of a server file is left out, and named with its
+/// original; the server goes on as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_server_file_is_left_out() {
+    let backend = FakeBackend::start().await;
+    let text = server("zero_copy", "a.example.com", backend.address, "");
+    let mut program = Program::start("", &[("a", text.clone())]);
+    let proxy = program.address().await;
+    program.line("ready").await;
+    // The first look at the folder compares with the start.
+    program.signal(Signal::SIGHUP);
+    program.line("reload: nothing has changed").await;
+
+    let copy = "a.sync-conflict-20260101-120000-ABCDEFG.toml";
+    fs::write(program.server_file(copy), &text).unwrap();
+    let line = program.line_with("the files say the same as before").await;
+    let told = line["message"].as_str().unwrap();
+    assert!(
+        told.contains(copy) && told.contains("a copy of `a.toml`"),
+        "{told}"
+    );
+    joins(proxy, "a.example.com", &backend).await;
+
+    // Any other name is a second claim, which names both files.
+    fs::write(program.server_file("copy-of-a.toml"), &text).unwrap();
+    let line = program.line_with("reload refused").await;
+    let told = line["message"].as_str().unwrap();
+    for part in ["duplicate-domain", "a.toml", "copy-of-a.toml"] {
+        assert!(told.contains(part), "{told}");
+    }
+    joins(proxy, "a.example.com", &backend).await;
 }
 
 /// `SIGHUP` takes over the global file, too, and names what needs a restart.
@@ -156,6 +201,18 @@ async fn a_hangup_reloads_everything() {
     assert_eq!(line["keys"], "[\"worker_threads\"]");
     let mut client = FakeClient::login(proxy, "x.example.com", "Alice").await;
     client.expect_end().await;
+
+    // Back at what runs: nothing is left to restart for.
+    fs::write(
+        &global,
+        "bind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n",
+    )
+    .unwrap();
+    program.signal(Signal::SIGHUP);
+    program.line("configuration reloaded").await;
+    program.signal(Signal::SIGHUP);
+    let next = ["these keys take effect", "reload: nothing has changed"];
+    assert_eq!(program.line_among(&next).await, next[1]);
 
     fs::write(&global, "nonsense = 1\n").unwrap();
     program.signal(Signal::SIGHUP);
