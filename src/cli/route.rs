@@ -60,8 +60,10 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
             tell_plugins(&mut text, asked);
         }
         None => {
-            tell_plugins(&mut text, plugins.iter().filter(|plugin| plugin.names("")));
-            line(&mut text, "server", &nobody(snapshot.proxy.unknown_domain));
+            let unknown = snapshot.proxy.unknown_domain;
+            let met = plugins.iter().filter(|plugin| plugin.names(""));
+            tell_unclaimed_plugins(&mut text, met, unknown);
+            line(&mut text, "server", &nobody(unknown));
         }
     }
     let winner = match &found {
@@ -83,17 +85,50 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
     (text, found.is_some())
 }
 
+/// The plugins that a client meets whose host no server claims: at two hooks,
+/// for a ping that is answered with `default_motd`. Nobody else is asked.
+fn tell_unclaimed_plugins<'a>(
+    text: &mut String,
+    plugins: impl Iterator<Item = &'a Arc<PluginConfig>>,
+    unknown: UnknownDomain,
+) {
+    let mut title = "plugins";
+    for plugin in plugins.filter(|_| unknown == UnknownDomain::DefaultMotd) {
+        let asked = [Capability::ConnectionDecide, Capability::StatusRespond];
+        let asked = asked
+            .into_iter()
+            .filter(|hook| plugin.manifest.hooks.contains(*hook));
+        let hooks: Vec<&str> = asked.map(Capability::name).collect();
+        if !hooks.is_empty() {
+            let (id, version) = (&plugin.id, &plugin.manifest.version);
+            let met = format!("{id} {version} at {}, for pings alone", hooks.join(", "));
+            line(text, title, &met);
+            title = "then";
+        }
+    }
+    if title == "plugins" {
+        line(text, title, "none");
+    }
+}
+
 /// The plugins that take part, in the order in which they are asked, with the
 /// hooks at which they are.
 fn tell_plugins<'a>(text: &mut String, plugins: impl Iterator<Item = &'a Arc<PluginConfig>>) {
     let mut title = "plugins";
     for plugin in plugins {
         let manifest = &plugin.manifest;
-        let rewrites = manifest.hooks.contains(Capability::HandshakeRewrite);
-        let note = if rewrites {
-            ": it may choose another host for the backend"
+        let may = [
+            (Capability::RouteSelect, "another server for a login"),
+            (Capability::HandshakeRewrite, "another host for the backend"),
+        ];
+        let may = may
+            .into_iter()
+            .filter(|(hook, _)| manifest.hooks.contains(*hook));
+        let may: Vec<&str> = may.map(|(_, what)| what).collect();
+        let note = if may.is_empty() {
+            String::new()
         } else {
-            ""
+            format!(": it may choose {}", may.join(", and "))
         };
         let (id, version, hooks) = (&plugin.id, &manifest.version, manifest.hooks);
         line(text, title, &format!("{id} {version} at {hooks}{note}"));
@@ -312,8 +347,9 @@ mod tests {
             text.contains("`*.example.com` of `short` needs something before"),
             "{text}"
         );
+        // As a player types it, with the port.
         let (text, found) = route("a.eu.example.com:25565");
-        assert!(found);
+        assert!(found && text.contains("server       exact"), "{text}");
         assert!(text.contains("looked up as a.eu.example.com"), "{text}");
         let (text, _) = route("a.eu.exemple.com");
         assert!(

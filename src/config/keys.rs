@@ -40,6 +40,12 @@ pub struct Key {
     pub secret: bool,
     /// The number that means "no limit" or "never", where there is one.
     pub off: Option<i64>,
+    /// A JSON Schema pattern for its texts, where that of their type says less.
+    pub pattern: Option<&'static str>,
+    /// Whether a list has to have an entry.
+    pub is_filled: bool,
+    /// Whether a change takes effect with the next start.
+    pub restart: bool,
 }
 
 impl Key {
@@ -53,6 +59,9 @@ impl Key {
         scope: Scope::Every,
         secret: false,
         off: None,
+        pattern: None,
+        is_filled: false,
+        restart: false,
     };
 }
 

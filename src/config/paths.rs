@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::files;
 use crate::config::load::join;
 use crate::diagnostic::words;
 
@@ -20,12 +21,14 @@ pub(super) fn where_they_begin(folder: &Path, written: &Path, of: &str) -> Strin
         return format!("{begin}, and the names in a path are parted by `/`, not by a backslash");
     }
     let from_working_directory = join(Path::new(""), written);
-    if !written.exists() || folder.as_os_str().is_empty() {
+    if !files::exists(written) || folder.as_os_str().is_empty() {
         return begin;
     }
     let begin = format!("{begin}, and not at the working directory, as in other programs");
     let meant = from_working_directory.strip_prefix(join(Path::new(""), folder));
-    let meant = meant.ok().filter(|meant| folder.join(meant).exists());
+    let meant = meant
+        .ok()
+        .filter(|meant| files::exists(&folder.join(meant)));
     let meant = meant.map(Path::to_owned);
     let meant = meant.or_else(|| std::path::absolute(&from_working_directory).ok());
     let meant = meant

@@ -13,6 +13,12 @@ use crate::config::types::{
 };
 use crate::mode::Mode;
 
+/// A pattern of ids: those of servers, networks and plugins.
+const ID: &str = "^[a-z0-9_-][a-z0-9_.-]{0,63}$";
+
+/// A pattern of virtual hosts: names without scheme, port, path and separators.
+const DOMAIN: &str = "^[^ \\t:/,;|\"']+$";
+
 /// A count of packets' bytes, or -1 for never.
 type Threshold = Whole<-1, 2_097_151>;
 
@@ -20,13 +26,13 @@ keys! {
     /// The global file `infrarust.toml`.
     RawProxy, "`infrarust.toml`" {
         /// Where to listen: one address with a port, or a list of them. `[::]` takes IPv4 players as well, unless an IPv4 address with the same port stands beside it.
-        bind: Bind = r#""0.0.0.0:25565""#;
+        bind: Bind = r#""0.0.0.0:25565""# [restart: true];
         /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
         servers_dir: FilePath = r#""servers""#;
         /// The folder of the plugins, relative to this file.
-        plugins_dir: FilePath = r#""plugins""#;
+        plugins_dir: FilePath = r#""plugins""# [restart: true];
         /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it.
-        control_socket: FilePath = r#""infrarust.sock""#;
+        control_socket: FilePath = r#""infrarust.sock""# [restart: true];
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
@@ -40,9 +46,9 @@ keys! {
         /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
         proxy_protocol_trusted: List<Cidr>;
         /// Worker threads, of the runtime and of the relay alike; 0 is one per core.
-        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads")];
+        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), restart: true];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
-        so_reuseport: bool = "false";
+        so_reuseport: bool = "false" [restart: true];
         /// What a client meets whose virtual host no server claims.
         unknown_domain_behavior: UnknownDomainWord = r#""default_motd""#;
         /// The answers to status pings that no server gives.
@@ -50,7 +56,7 @@ keys! {
         /// Logins and status pings per address and time.
         rate_limit: RawRateLimit;
         /// The cache of status answers.
-        status_cache: RawStatusCache;
+        status_cache: RawStatusCache [restart: true];
         /// TCP keepalive on both sides: how dead peers are found.
         keepalive: RawKeepalive;
         /// Who may connect at all.
@@ -155,7 +161,7 @@ keys! {
     /// How the proxy authenticates players.
     RawAuth, "`auth`" {
         /// The `hasJoined` address of the session server; Mojang's where it is not written.
-        session_url: String [scope: Scope::Only(&[Mode::ClientOnly])];
+        session_url: String [scope: Scope::Only(&[Mode::ClientOnly]), pattern: Some("^https?://[^/?#]")];
         unsupported {
             "offline_uuid" => "which UUID an unauthenticated player gets";
         }
@@ -178,13 +184,13 @@ keys! {
     /// The log.
     RawLog, "`log`" {
         /// The format.
-        format: LogFormatWord = r#""text""#;
+        format: LogFormatWord = r#""text""# [restart: true];
     }
 
     /// The engine whose containers are servers.
     RawDocker, "`docker`" {
         /// Where the engine listens: `unix:///path` or `tcp://host:port`.
-        endpoint: String = r#""unix:///var/run/docker.sock""#;
+        endpoint: String = r#""unix:///var/run/docker.sock""# [pattern: Some("^(unix:///.|tcp://.+:[0-9]+/?$)")];
         /// The network whose addresses are dialled where a container is in it. Elsewhere it is a network that the proxy is in too, else a published port.
         network: String;
         /// How often all containers are looked at, beside what the engine tells by itself.
@@ -222,7 +228,7 @@ keys! {
         /// How long a hook of the plugin may take.
         deadline: Time;
         /// The SHA-256 of the file, in 64 hexadecimal digits: another file is refused.
-        sha256: String;
+        sha256: String [pattern: Some("^[0-9a-fA-F]{64}$")];
         /// What happens where a server's mode cannot give what the plugin needs.
         unsupported: UnsupportedWord = r#""error""#;
         /// The plugin's own settings.
@@ -238,13 +244,13 @@ keys! {
     /// A server file `servers/<id>.toml`.
     RawServer, "a server file" {
         /// The id of the server; the file's name without `.toml` where neither it nor `name` is written.
-        id: String;
+        id: String [pattern: Some(ID)];
         /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
-        name: String;
+        name: String [pattern: Some(ID)];
         /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
-        domains: List<String> = "[]";
+        domains: List<String> = "[]" [pattern: Some(DOMAIN)];
         /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`; without a port 25565. At least one.
-        addresses: List<AddressText>;
+        addresses: List<AddressText> [is_filled: true];
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
         /// How bytes are moved. `zero_copy` takes `splice` and `adaptive`; `passthrough` and `server_only` take `copy` and `adaptive`. The first is the default; docs/performance.md says when to choose which.
@@ -252,7 +258,7 @@ keys! {
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
         /// The network that the server belongs to: players can move between its members.
-        network: String [scope: Scope::Needs(Capability::NetworkMember)];
+        network: String [scope: Scope::Needs(Capability::NetworkMember), pattern: Some(ID)];
         /// What holds a player who has no backend, in order.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];
         /// As the global key, for this server.
@@ -282,7 +288,7 @@ keys! {
         /// Who may use this server.
         ip_filter: RawIpFilter;
         /// Exactly these plugins take part; without the key those whose `servers` match.
-        plugins: List<String>;
+        plugins: List<String> [pattern: Some(ID)];
         unsupported {
             "balance" => "how players are shared between addresses; here they are tried in turn";
             "slow_start" => "sending few players to a backend that has just come back";

@@ -144,6 +144,9 @@ fn modes(key: &Key) -> String {
 
 fn meaning(key: &Key) -> String {
     let mut text = key.doc.to_owned();
+    if key.restart {
+        text.push_str(" A change takes effect with the next start.");
+    }
     if let Shape::Choice(choices) = key.shape {
         for Choice { name, aliases, doc } in choices {
             let others: String = aliases

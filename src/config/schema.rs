@@ -74,8 +74,11 @@ fn table(table: &Table) -> Value {
 }
 
 fn key(key: &Key) -> Value {
-    let mut value = shape(&key.shape);
+    let mut value = shape(&key.shape, key.pattern);
     if let Value::Object(object) = &mut value {
+        if key.is_filled {
+            object.insert("minItems".into(), json!(1));
+        }
         object.insert("description".into(), json!(description(key)));
         if key.secret {
             object.insert("writeOnly".into(), json!(true));
@@ -94,6 +97,9 @@ pub fn description(key: &Key) -> String {
     if let Some(unit) = key.unit {
         text.push_str(&format!(" In {unit}."));
     }
+    if key.restart {
+        text.push_str(" A change takes effect with the next start.");
+    }
     match key.scope {
         Scope::Every => {}
         scope => {
@@ -110,32 +116,50 @@ fn parse(default: &str) -> Option<Value> {
     serde_json::to_value(document.get("value")?).ok()
 }
 
-fn shape(of: &Shape) -> Value {
+/// `pattern` is that of the key for its texts.
+fn shape(of: &Shape, pattern: Option<&str>) -> Value {
     match of {
-        Shape::Text { pattern: None, .. } => json!({"type": "string"}),
-        Shape::Text {
-            pattern: Some(pattern),
-            ..
-        } => json!({"type": "string", "pattern": pattern}),
+        Shape::Text { pattern: own, .. } => match pattern.or(*own) {
+            None => json!({"type": "string"}),
+            Some(pattern) => json!({"type": "string", "pattern": pattern}),
+        },
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Whole { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::Choice(choices) => {
             let words = choices
                 .iter()
-                .map(|choice| json!({"const": choice.name, "description": choice.doc}));
+                .map(|choice| (choice.name, choice.doc.to_owned()));
             let aliases = choices.iter().flat_map(|choice| {
-                choice.aliases.iter().map(|alias| {
-                    json!({"const": alias, "description": format!("As `{}`.", choice.name)})
-                })
+                let as_that = format!("As `{}`.", choice.name);
+                choice
+                    .aliases
+                    .iter()
+                    .map(move |alias| (*alias, as_that.clone()))
             });
-            json!({"type": "string", "oneOf": words.chain(aliases).collect::<Vec<_>>()})
+            let (words, docs): (Vec<_>, Vec<_>) = words.chain(aliases).unzip();
+            // What the words mean, as taplo and as editors of JSON show it.
+            json!({
+                "type": "string",
+                "enum": words,
+                "markdownEnumDescriptions": docs,
+                "x-taplo": {"docs": {"enumValues": docs}},
+            })
         }
-        Shape::List(of) => json!({"type": "array", "items": shape(of)}),
+        Shape::List(of) => json!({"type": "array", "items": shape(of, pattern)}),
         Shape::Table(keys) => table(keys),
-        Shape::Map(of) => json!({"type": "object", "additionalProperties": shape(of)}),
+        Shape::Map(of) => json!({"type": "object", "additionalProperties": shape(of, None)}),
         Shape::Free => json!({"type": "object"}),
         Shape::OneOf(shapes) => {
-            json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()})
+            let shapes = shapes.iter().map(|of| match of {
+                // A list that stands for one value has one.
+                Shape::List(_) => {
+                    let mut list = shape(of, pattern);
+                    list["minItems"] = json!(1);
+                    list
+                }
+                of => shape(of, pattern),
+            });
+            json!({"anyOf": shapes.collect::<Vec<_>>()})
         }
     }
 }

@@ -583,31 +583,44 @@ fn check_keeps_its_promises() {
     }
 }
 
+/// Whether a text has a place that fits a pattern. Without the tables of Unicode:
+/// the patterns name no class that would need them.
+fn fits(pattern: &str, text: &str) -> bool {
+    use regex_automata::dfa::{Automaton, dense};
+    let syntax = regex_automata::util::syntax::Config::new()
+        .unicode(false)
+        .utf8(false);
+    let dfa = dense::Builder::new().syntax(syntax).build(pattern).unwrap();
+    dfa.try_search_fwd(&regex_automata::Input::new(text))
+        .unwrap()
+        .is_some()
+}
+
 /// The part of JSON Schema that the generated schemas use.
 fn complies(value: &serde_json::Value, schema: &serde_json::Value) -> bool {
     let all = |key: &str| schema.get(key).and_then(|s| s.as_array());
     if let Some(any) = all("anyOf") {
         return any.iter().any(|schema| complies(value, schema));
     }
-    if let Some(one) = all("oneOf")
-        && one.iter().filter(|schema| complies(value, schema)).count() != 1
-    {
-        return false;
-    }
-    if let Some(constant) = schema.get("const") {
-        return value == constant;
+    if let Some(words) = all("enum") {
+        return words.contains(value);
     }
     match schema.get("type").and_then(|t| t.as_str()) {
         None => true,
-        Some("string") => value.is_string(),
+        Some("string") => value.as_str().is_some_and(|text| {
+            let pattern = schema.get("pattern").and_then(|p| p.as_str());
+            pattern.is_none_or(|pattern| fits(pattern, text))
+        }),
         Some("boolean") => value.is_boolean(),
         Some("integer") => value.as_i64().is_some_and(|n| {
             schema["minimum"].as_i64().is_none_or(|min| n >= min)
                 && schema["maximum"].as_i64().is_none_or(|max| n <= max)
         }),
-        Some("array") => value
-            .as_array()
-            .is_some_and(|items| items.iter().all(|item| complies(item, &schema["items"]))),
+        Some("array") => value.as_array().is_some_and(|items| {
+            let least = schema["minItems"].as_u64().unwrap_or(0);
+            u64::try_from(items.len()).unwrap() >= least
+                && items.iter().all(|item| complies(item, &schema["items"]))
+        }),
         Some("object") => value.as_object().is_some_and(|object| {
             let required = schema.get("required").and_then(|r| r.as_array());
             let has_all =
@@ -665,8 +678,62 @@ fn the_schema_agrees_with_the_loader() {
     assert!(judged > 40);
     let text = schemas[1].to_string();
     assert!(
-        text.contains("\"const\":\"zero_copy\"") && text.contains("\"default\":\"passthrough\"")
+        text.contains("\"enum\":[\"passthrough\",\"zero_copy\"")
+            && text.contains("\"default\":\"passthrough\"")
     );
+}
+
+/// What the schema refuses by a pattern, a word or a number, `check` refuses too.
+#[test]
+fn what_the_schema_refuses_is_refused() {
+    let (global, server) = (schema(FileKind::Global), schema(FileKind::Server));
+    let sound = "domains = [\"a.b\"]\naddresses = [\"x\"]\n";
+    for (is_global, text) in [
+        (true, "bind = \"localhost:25565\"\n"),
+        (true, "bind = []\n"),
+        (true, "servers_dir = \" \"\n"),
+        (true, "worker_threads = -1\n"),
+        (true, "connect_timeout = \"5\"\n"),
+        (
+            true,
+            "proxy_protocol_trusted = [\"lan\"]\nreceive_proxy_protocol = true\n",
+        ),
+        (true, "unknown_domain_behavior = \"close\"\n"),
+        (true, "[auth]\nsession_url = \"example.com\"\n"),
+        (true, "[docker]\nendpoint = \"engine\"\n"),
+        (true, "[docker]\nendpoint = \"tcp://engine\"\n"),
+        (true, "[plugins.a]\nsha256 = \"abc\"\n"),
+        (false, "domains = [\"http://a.b\"]\naddresses = [\"x\"]\n"),
+        (false, "domains = [\"a.b:25565\"]\naddresses = [\"x\"]\n"),
+        (false, "domains = [\"a.b\"]\naddresses = []\n"),
+        (false, "domains = [\"a.b\"]\naddresses = [\"::1\"]\n"),
+        (false, "domains = [\"a.b\"]\naddresses = [\"tcp://x\"]\n"),
+        (
+            false,
+            "name = \"My Lobby\"\ndomains = [\"a.b\"]\naddresses = [\"x\"]\n",
+        ),
+        (
+            false,
+            "domains = [\"a.b\"]\naddresses = [\"x\"]\nproxy_mode = \"full\"\n",
+        ),
+        (
+            false,
+            "domains = [\"a.b\"]\naddresses = [\"x\"]\nmax_players = -1\n",
+        ),
+    ] {
+        let table: toml::Table = text.parse().unwrap();
+        let schema = if is_global { &global } else { &server };
+        assert!(
+            !complies(&serde_json::to_value(table).unwrap(), schema),
+            "{text}"
+        );
+        let files = if is_global {
+            [("infrarust.toml", text), ("servers/a.toml", sound)]
+        } else {
+            [("infrarust.toml", ""), ("servers/a.toml", text)]
+        };
+        assert!(load_files(&files).1.has_errors(), "{text}");
+    }
 }
 
 /// Ten thousand server files load in a time that no operator waits for.

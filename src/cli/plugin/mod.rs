@@ -48,6 +48,11 @@ pub(super) enum Tool {
         /// `config` table, without the header [default: no settings].
         #[arg(long, value_name = "TOML_FILE")]
         config: Option<PathBuf>,
+        /// The folder that the plugin has as its own, such as `plugins/motd`: it
+        /// runs under the folder's name as its id, and may write into it
+        /// [default: an empty folder, removed afterwards].
+        #[arg(long, value_name = "DIR")]
+        data_folder: Option<PathBuf>,
         /// How long each step may take, such as `5s`.
         #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
         timeout: Duration,
@@ -60,7 +65,7 @@ pub(super) enum Tool {
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
         /// A checkout of `plugin-api` to depend on [default: the one that this
-        /// program was built from if it is still there, else crates.io].
+        /// program was built from, if it is still there].
         #[arg(long, value_name = "DIR")]
         api_path: Option<PathBuf>,
         /// The hook that it begins with.
@@ -93,11 +98,13 @@ pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCod
         Tool::Verify {
             file,
             config,
+            data_folder,
             timeout,
         } => {
             let args = verify::Args {
                 file,
                 settings: config,
+                data_folder,
                 patience: timeout,
                 log: log_level,
             };

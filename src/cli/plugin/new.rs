@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use infrarust_plugin_abi::API_VERSION;
 
 use crate::diagnostic::words;
 use crate::manifest::Hook;
@@ -219,10 +218,7 @@ fn crate_name(name: &str) -> String {
 }
 
 /// Where `infrarust-plugin-api` comes from.
-enum Api {
-    Folder(PathBuf),
-    Registry,
-}
+struct Api(PathBuf);
 
 impl Api {
     fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
@@ -235,36 +231,27 @@ impl Api {
             name.and_then(toml::Value::as_str) == Some(API_CRATE)
         };
         match folder {
-            Some(folder) if is_api(folder) => Ok(Api::Folder(std::fs::canonicalize(folder)?)),
+            Some(folder) if is_api(folder) => Ok(Api(std::fs::canonicalize(folder)?)),
             Some(folder) => bail!(
                 "`{}` is not the crate `{API_CRATE}`: name the folder `plugin-api` of a checkout",
                 words::path(folder)
             ),
-            None if is_api(Path::new(API_FOLDER)) => Ok(Api::Folder(API_FOLDER.into())),
-            None => Ok(Api::Registry),
+            None if is_api(Path::new(API_FOLDER)) => Ok(Api(API_FOLDER.into())),
+            None => bail!(
+                "the crate `{API_CRATE}` is not published, and the checkout that this program was \
+                 built from is gone: name the folder `plugin-api` of a checkout with `--api-path`"
+            ),
         }
     }
 
     fn told(&self) -> String {
-        match self {
-            Api::Folder(folder) => format!("`{}`", words::path(folder)),
-            Api::Registry => format!("`{API_CRATE}` {API_VERSION} from crates.io"),
-        }
+        format!("`{}`", words::path(&self.0))
     }
 
     /// The dependency, as TOML writes it.
     fn dependency(&self, features: &str) -> String {
-        let version = API_VERSION.to_string();
-        let source = match self {
-            Api::Folder(folder) => {
-                format!(
-                    "path = {}",
-                    toml::Value::from(folder.to_string_lossy().into_owned())
-                )
-            }
-            Api::Registry => format!("version = \"{version}\""),
-        };
-        format!("{{ {source}{features} }}")
+        let path = toml::Value::from(self.0.to_string_lossy().into_owned());
+        format!("{{ path = {path}{features} }}")
     }
 }
 
@@ -367,7 +354,7 @@ mod tests {
     fn every_hook_has_a_template() {
         for hook in Hook::ALL {
             let template = template(hook);
-            for (file, text) in files("my-gate", hook, &template, &Api::Registry) {
+            for (file, text) in files("my-gate", hook, &template, &Api("plugin-api".into())) {
                 assert!(!text.contains("template"), "{hook}: {file}: {text}");
                 if file.ends_with(".toml") {
                     text.parse::<toml::Table>().unwrap();

@@ -1,14 +1,14 @@
 //! `infrarust plugin verify`: a plugin is tried before a proxy has it.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 
 use super::{inspect, safe, time};
-use crate::config::plugin_file;
+use crate::config::{plugin_file, validate::names};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::{Code, Diagnostic, Place, Sources, words};
 use crate::plugin::probe::{self, Answer, Findings, ProbeError, ProbeErrorKind, Request};
@@ -19,6 +19,8 @@ pub(super) struct Args<'a> {
     pub(super) file: PathBuf,
     /// The file with its settings.
     pub(super) settings: Option<PathBuf>,
+    /// The folder that it has as its own; `None` is an empty one.
+    pub(super) data_folder: Option<PathBuf>,
     /// How long each step may take.
     pub(super) patience: Duration,
     /// How much it logs.
@@ -48,8 +50,13 @@ pub(super) fn run(
             .with_context(|| format!("the settings `{}` cannot be read", words::path(path)))?,
         None => String::new(),
     };
+    let (id, data_dir) = match &args.data_folder {
+        Some(folder) => own_folder(folder)?,
+        None => (id, None),
+    };
     let request = Request {
         id,
+        data_dir,
         file: std::path::absolute(&args.file)?,
         document,
         fire: true,
@@ -77,6 +84,19 @@ pub(super) fn run(
         }
     }
     Ok(ExitCode::from(crate::cli::FAILURE))
+}
+
+/// The id that a plugin with this folder has, and the folder of all plugins.
+fn own_folder(folder: &Path) -> anyhow::Result<(String, Option<PathBuf>)> {
+    let shown = words::path(folder);
+    let whole = std::fs::canonicalize(folder)
+        .with_context(|| format!("the data folder `{shown}` cannot be read"))?;
+    anyhow::ensure!(whole.is_dir(), "the data folder `{shown}` is a file");
+    let id = whole.file_name().and_then(std::ffi::OsStr::to_str);
+    let id = id.filter(|id| names::is_id(id)).with_context(|| {
+        format!("the data folder `{shown}` has no name that can be the id of a plugin")
+    })?;
+    Ok((id.to_owned(), whole.parent().map(Path::to_owned)))
 }
 
 fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {

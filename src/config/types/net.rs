@@ -19,7 +19,7 @@ pub struct Cidr(pub IpNet);
 impl FromToml for Cidr {
     const SHAPE: Shape = Shape::Text {
         what: "a network such as `\"10.0.0.0/8\"`",
-        pattern: None,
+        pattern: Some("^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"),
     };
 
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
@@ -74,7 +74,7 @@ pub struct Bind(pub List<SocketAddr>);
 impl FromToml for SocketAddr {
     const SHAPE: Shape = Shape::Text {
         what: "an address with a port such as `\"0.0.0.0:25565\"`",
-        pattern: None,
+        pattern: Some(r"^([0-9.]+|\[[0-9a-fA-F:.%]+\]):[0-9]{1,5}$"),
     };
 
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
@@ -173,6 +173,9 @@ impl FromToml for Bind {
     }
 }
 
+/// `host`, `host:port` or `[IPv6]:port`; for editors.
+const ADDRESS_PATTERN: &str = r#"^(\[[0-9a-fA-F:.]+\]|[^\[\] :/,;|"'*?]+)(:[0-9]{1,5})?$"#;
+
 /// A backend address with its place: the text is read by the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressText(pub String);
@@ -192,7 +195,7 @@ impl FromToml for AddressText {
     const SHAPE: Shape = Shape::OneOf(&[
         Shape::Text {
             what: "a text such as `\"10.0.0.5:25565\"`",
-            pattern: None,
+            pattern: Some(ADDRESS_PATTERN),
         },
         Shape::Table(&RawAddress::TABLE),
     ]);

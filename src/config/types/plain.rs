@@ -63,7 +63,7 @@ pub struct FilePath(pub PathBuf);
 impl FromToml for FilePath {
     const SHAPE: Shape = Shape::Text {
         what: "a path",
-        pattern: None,
+        pattern: Some("[^ \\t]"),
     };
 
     fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {

@@ -51,7 +51,7 @@ fn is_whole(time: Duration) -> bool {
 }
 
 /// The forms of a duration that `humantime` reads, roughly; for editors.
-const DURATION_PATTERN: &str = r"^\s*(\d+(\.\d+)?\s*[a-zA-Zµ]+\s*)+$";
+const DURATION_PATTERN: &str = r"^[ \t]*([0-9]+(\.[0-9]+)?[ \t]*([a-zA-Z]|µ)+[ \t]*)+$";
 
 fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) -> Option<Duration> {
     let text = walk.text(value, shape)?;

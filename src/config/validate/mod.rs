@@ -16,7 +16,7 @@ mod filters;
 mod forwarding;
 mod modes;
 mod motd;
-mod names;
+pub(crate) mod names;
 pub(super) mod plugins;
 mod proxy;
 mod server;

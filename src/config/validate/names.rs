@@ -31,6 +31,12 @@ pub(super) fn problem(text: &str) -> Option<String> {
     ))
 }
 
+/// Whether a text can be the id of a server, a network or a plugin.
+#[cfg(unix)]
+pub(crate) fn is_id(text: &str) -> bool {
+    problem(text).is_none()
+}
+
 /// The nearest id that is allowed, if anything is left.
 pub(super) fn cure(text: &str) -> Option<String> {
     let cured: String = text
