@@ -49,7 +49,7 @@ fn copy_mark(name: &str) -> Option<usize> {
 }
 
 /// Whether a file of this name is read.
-pub(super) fn is_server(name: &str) -> bool {
+fn is_server(name: &str) -> bool {
     name.ends_with(".toml") && !is_own(name) && copy_mark(name).is_none()
 }
 
@@ -58,6 +58,11 @@ fn is_strange(name: &str) -> bool {
     let small = name.to_ascii_lowercase();
     let ends = STRANGE_ENDS.iter().any(|end| small.ends_with(end));
     !is_own(name) && (ends || (small.ends_with(".toml") && !name.ends_with(".toml")))
+}
+
+/// Whether a file of this name is read, or named as one that is not.
+pub(super) fn matters(name: &str) -> bool {
+    is_server(name) || is_strange(name) || (name.ends_with(".toml") && !is_own(name))
 }
 
 /// Looks into the folder of the server files.

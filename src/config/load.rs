@@ -457,9 +457,10 @@ fn no_servers(place: Place, dir: &Path) -> Diagnostic {
     Diagnostic::new(Code::NoServers, place, message).help(help)
 }
 
-/// Whether a file of this name in the folder of server files is read.
+/// Whether a file of this name in the folder of server files matters: it is read,
+/// or named as one that is not.
 pub(crate) fn is_server_file(name: &OsStr) -> bool {
-    folder::is_server(&name.to_string_lossy())
+    folder::matters(&name.to_string_lossy())
 }
 
 fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Diagnostic {
