@@ -16,6 +16,7 @@ use crate::limit::Slots;
 use crate::mode::Mode;
 use crate::plugin::{HookSet, PluginHost};
 use crate::route::RouteTable;
+use crate::status_answers::Shares;
 use crate::telemetry::Sampler;
 
 /// Status requests that may be on their way to the backends of one server.
@@ -73,6 +74,8 @@ pub struct ServerState {
     pub players: Slots,
     /// Bounds the status requests on their way.
     pub status_fetches: Semaphore,
+    /// Bounds the part of them that one client has.
+    pub(crate) status_shares: Shares,
     /// Bounds the log lines about backends that cannot be reached.
     pub unreachable: Sampler,
     /// Bounds the log lines about status answers that cannot be had.
@@ -86,6 +89,7 @@ impl Default for ServerState {
         Self {
             players: Slots::default(),
             status_fetches: Semaphore::new(STATUS_FETCHES_MAX),
+            status_shares: Shares::default(),
             unreachable: Sampler::new(),
             status_failures: Sampler::with(STATUS_FAILURE_LINES_MAX, STATUS_FAILURE_WINDOW),
             tail_reported: AtomicBool::new(false),

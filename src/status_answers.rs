@@ -1,29 +1,51 @@
 //! The answers of backends to status pings, kept for a while.
 //!
-//! An answer is kept for each server, protocol version and rewritten host. Of
-//! many clients that ask at once one asks the backend and the others wait for
-//! its answer; a backend that does not answer is not asked again for a moment.
+//! An answer is kept for each server, protocol version and host. Of many clients
+//! that ask at once one asks the backend and the others wait for its answer, or
+//! get the last good one if there is one; a backend that does not answer is not
+//! asked again for a moment.
+//!
+//! What a client can invent at will must not cost a question each: versions that
+//! no game has share one answer, and of the host field only what can change an
+//! answer counts ([`Key`]). Names under a wildcard can still be invented, so each
+//! client has a share of the questions on their way ([`Shares`]).
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use moka::future::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::model::StatusCache;
+use crate::limit::ClientKey;
+use crate::protocol::version;
 
 /// How long a failure is remembered: long enough that a crowd of pings costs a
 /// dead backend one attempt, short enough that nobody notices after its start.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
+/// How long beyond its time an answer is kept for those who ask while another
+/// one is fetched, which takes some seconds at most.
+const LAST_GOOD_TTL: Duration = Duration::from_secs(30);
+/// Questions to one server that one client may have on their way. The players
+/// behind one address ask for the same few answers.
+const FETCHES_PER_CLIENT_MAX: usize = 2;
 /// An answer of so many bytes takes one of `max_entries` places, a longer one
 /// takes several. An icon has some 10 KiB; only long lists of mods, and backends
 /// that mean harm, come to more. Whoever pings with many versions of the protocol
 /// fills all places, and the memory has to be bounded then, too.
 const PLACE_BYTES: usize = 32 * 1024;
+/// Bytes of a host that do not count, as the table's own do not: those of all
+/// hosts that a client can send.
+const HOST_BYTES_FREE: usize = 1024;
 
 /// The answers of backends, kept for a while.
 #[derive(Debug)]
 pub(crate) struct StatusAnswers {
-    kept: Option<Cache<Key, Answer>>,
+    kept: Option<Cache<Key, Kept>>,
+    ttl: Duration,
 }
 
 /// What makes two askers get the same answer.
@@ -33,8 +55,11 @@ pub(crate) struct Key {
     pub(crate) revision: u64,
     /// The form of the answer.
     pub(crate) form: Form,
-    /// The host field that the backend sees.
+    /// The host that the backend is asked for, without regard to the form in
+    /// which a client writes it or to the tails that proxies put behind it.
     pub(crate) host: String,
+    /// Which mod loader the client has.
+    pub(crate) marker: Marker,
 }
 
 /// The form of an answer.
@@ -44,6 +69,111 @@ pub(crate) enum Form {
     Json(i32),
     /// Of a version before, told apart by the length and protocol of its ping.
     Legacy(usize, Option<u8>),
+}
+
+/// The protocol that a status request carries where none was decided on, by
+/// convention of server lists: for clients before 1.7 and those of a version
+/// that is not known.
+pub(crate) const ANY_PROTOCOL: i32 = -1;
+
+/// Stands for all protocols of pings before 1.7 that no game has.
+const ANY_LEGACY_PROTOCOL: u8 = 0;
+
+impl Form {
+    /// The form for a client that announces this version: one for each version
+    /// that is known, and one for all others.
+    pub(crate) fn json(protocol: i32) -> Self {
+        Self::Json(if version::is_known(protocol) {
+            protocol
+        } else {
+            ANY_PROTOCOL
+        })
+    }
+
+    /// The form for a ping of so many bytes before 1.7.
+    pub(crate) fn legacy(ping_bytes: usize, protocol: Option<u8>) -> Self {
+        let protocol = protocol.map(|protocol| match version::is_known_legacy(protocol) {
+            true => protocol,
+            false => ANY_LEGACY_PROTOCOL,
+        });
+        // `FE`, `FE 01`, and what is longer.
+        Self::Legacy(ping_bytes.min(3), protocol)
+    }
+}
+
+/// Which mod loader a client has, as far as answers may differ by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Marker {
+    /// None.
+    Vanilla,
+    /// Forge for 1.7 to 1.12.
+    Fml,
+    /// Forge for 1.13 to 1.17.
+    Fml2,
+    /// Forge for 1.18 to 1.20.1.
+    Fml3,
+    /// Forge since 1.20.2, whatever version of its network.
+    Forge,
+    /// Any other.
+    Other,
+}
+
+impl Marker {
+    /// Reads the markers of a host field.
+    pub(crate) fn of(markers: &str) -> Self {
+        match markers.trim_matches('\0') {
+            "" => Self::Vanilla,
+            "FML" => Self::Fml,
+            "FML2" => Self::Fml2,
+            "FML3" => Self::Fml3,
+            other if other.starts_with("FORGE") => Self::Forge,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An answer with its age.
+#[derive(Debug, Clone)]
+struct Kept {
+    answer: Answer,
+    fetched: Instant,
+    /// Whether somebody fetches the next one.
+    is_fetched_anew: Arc<AtomicBool>,
+}
+
+impl Kept {
+    fn new(answer: Answer) -> Self {
+        Self {
+            answer,
+            fetched: Instant::now(),
+            is_fetched_anew: Arc::default(),
+        }
+    }
+}
+
+/// What the cache has for an asker.
+pub(crate) enum Found {
+    /// An answer to be given.
+    Answer(Answer),
+    /// The last good answer, which is too old: whoever gets this fetches the next,
+    /// and everybody else is given this one until that is there.
+    Old(Refresh),
+    /// Nothing.
+    Nothing,
+}
+
+/// The right to fetch the next answer; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    /// The last good answer.
+    pub(crate) last: Answer,
+    is_fetched_anew: Arc<AtomicBool>,
+}
+
+impl Drop for Refresh {
+    fn drop(&mut self) {
+        self.is_fetched_anew.store(false, Ordering::Release);
+    }
 }
 
 /// What a backend answered; cheap to clone.
@@ -56,16 +186,20 @@ pub(crate) enum Answer {
     Legacy(Bytes),
     /// It did not answer.
     Failed,
+    /// It was not asked, since too many others wanted to.
+    NotAsked,
 }
 
 impl Answer {
     /// How many places it takes in the cache; at least one.
-    fn places(&self) -> u32 {
+    fn places(&self, key: &Key) -> u32 {
         let packet_bytes = match self {
             Answer::Json(packet) | Answer::Legacy(packet) => packet.len(),
-            Answer::Failed => 0,
+            Answer::Failed | Answer::NotAsked => 0,
         };
-        u32::try_from(packet_bytes.div_ceil(PLACE_BYTES)).map_or(u32::MAX, |places| places.max(1))
+        // A plugin may choose any host.
+        let bytes = packet_bytes + key.host.len().saturating_sub(HOST_BYTES_FREE);
+        u32::try_from(bytes.div_ceil(PLACE_BYTES)).map_or(u32::MAX, |places| places.max(1))
     }
 }
 
@@ -77,41 +211,161 @@ impl StatusAnswers {
             Cache::builder()
                 .max_capacity(places)
                 // One that is longer than all places together is kept alone.
-                .weigher(move |_: &Key, answer: &Answer| {
-                    u32::try_from(places).map_or(answer.places(), |all| answer.places().min(all))
+                .weigher(move |key: &Key, kept: &Kept| {
+                    let taken = kept.answer.places(key);
+                    u32::try_from(places).map_or(taken, |all| taken.min(all))
                 })
                 .expire_after(Expiry { ttl })
                 .build()
         });
-        Self { kept }
+        Self { kept, ttl }
     }
 
-    /// The kept answer, if there is one.
-    pub(crate) async fn kept(&self, key: &Key) -> Option<Answer> {
-        self.kept.as_ref()?.get(key).await
+    /// What is kept.
+    pub(crate) async fn find(&self, key: &Key) -> Found {
+        let Some(kept) = &self.kept else {
+            return Found::Nothing;
+        };
+        let Some(kept) = kept.get(key).await else {
+            return Found::Nothing;
+        };
+        let is_good = !matches!(kept.answer, Answer::Failed | Answer::NotAsked);
+        if !is_good || kept.fetched.elapsed() < self.ttl {
+            return Found::Answer(kept.answer);
+        }
+        if kept.is_fetched_anew.swap(true, Ordering::AcqRel) {
+            return Found::Answer(kept.answer);
+        }
+        Found::Old(Refresh {
+            last: kept.answer,
+            is_fetched_anew: kept.is_fetched_anew,
+        })
     }
 
     /// The kept answer, or that of `fetch`, which only one of many askers runs.
     pub(crate) async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
         match &self.kept {
-            Some(kept) => kept.get_with(key, fetch).await,
+            Some(kept) => {
+                let fetch = async { Kept::new(fetch.await) };
+                kept.get_with(key, fetch).await.answer
+            }
             None => fetch.await,
+        }
+    }
+
+    /// The answer of `fetch` in place of the last one, which is given once more
+    /// where the backend could not even be asked.
+    pub(crate) async fn renew(
+        &self,
+        key: Key,
+        refresh: Refresh,
+        fetch: impl Future<Output = Answer>,
+    ) -> Answer {
+        match (fetch.await, &self.kept) {
+            (Answer::NotAsked, _) => refresh.last.clone(),
+            (answer, Some(kept)) => {
+                kept.insert(key, Kept::new(answer.clone())).await;
+                answer
+            }
+            (answer, None) => answer,
         }
     }
 }
 
-/// Answers live for the configured time, failures for a moment.
+/// Answers live for the configured time and a little longer, failures for a moment.
 struct Expiry {
     ttl: Duration,
 }
 
-impl moka::Expiry<Key, Answer> for Expiry {
-    fn expire_after_create(&self, _: &Key, answer: &Answer, _: Instant) -> Option<Duration> {
-        Some(match answer {
-            Answer::Json(..) | Answer::Legacy(_) => self.ttl,
+impl Expiry {
+    fn after(&self, kept: &Kept) -> Duration {
+        match kept.answer {
+            Answer::Json(..) | Answer::Legacy(_) => self.ttl + LAST_GOOD_TTL,
             Answer::Failed => self.ttl.min(FAILURE_TTL),
-        })
+            Answer::NotAsked => Duration::ZERO,
+        }
     }
+}
+
+impl moka::Expiry<Key, Kept> for Expiry {
+    fn expire_after_create(&self, _: &Key, kept: &Kept, _: Instant) -> Option<Duration> {
+        Some(self.after(kept))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        kept: &Kept,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(self.after(kept))
+    }
+}
+
+/// How many questions each client has on their way to one server.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    clients: Arc<Mutex<HashMap<ClientKey, Share>>>,
+}
+
+#[derive(Debug)]
+struct Share {
+    places: Arc<Semaphore>,
+    /// Those who hold or want one of them.
+    askers: usize,
+}
+
+/// One question of a client's share; given back on drop.
+#[derive(Debug)]
+#[must_use = "the place is given back when this is dropped"]
+pub(crate) struct ShareGuard {
+    clients: Arc<Mutex<HashMap<ClientKey, Share>>>,
+    client: ClientKey,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Shares {
+    /// Waits for a place in the client's share, behind its own other questions
+    /// alone. Cancel safe.
+    pub(crate) async fn enter(&self, client: ClientKey) -> ShareGuard {
+        let places = {
+            let mut clients = lock(&self.clients);
+            let share = clients.entry(client).or_insert_with(|| Share {
+                places: Arc::new(Semaphore::new(FETCHES_PER_CLIENT_MAX)),
+                askers: 0,
+            });
+            share.askers += 1;
+            Arc::clone(&share.places)
+        };
+        let mut guard = ShareGuard {
+            clients: Arc::clone(&self.clients),
+            client,
+            place: None,
+        };
+        // It is never closed.
+        guard.place = places.acquire_owned().await.ok();
+        guard
+    }
+}
+
+impl Drop for ShareGuard {
+    fn drop(&mut self) {
+        drop(self.place.take());
+        let mut clients = lock(&self.clients);
+        if let Some(share) = clients.get_mut(&self.client) {
+            share.askers -= 1;
+            if share.askers == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A poisoned lock is used on: each critical section above leaves the table
+/// complete.
+fn lock(clients: &Mutex<HashMap<ClientKey, Share>>) -> MutexGuard<'_, HashMap<ClientKey, Share>> {
+    clients.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -123,7 +377,77 @@ mod tests {
             revision: 0,
             form: Form::Json(protocol),
             host: String::new(),
+            marker: Marker::Vanilla,
         }
+    }
+
+    /// Versions that the game has are told apart, and all others are one.
+    #[test]
+    fn invented_versions_share_an_answer() {
+        let known = [4, 5, 47, 340, 765, 774].map(Form::json);
+        let distinct: std::collections::HashSet<_> = known.iter().collect();
+        assert_eq!(distinct.len(), known.len());
+        for invented in [i32::MIN, -2, 0, 3, 46, 1000, 100_000, 0x4000_0100, i32::MAX] {
+            assert_eq!(Form::json(invented), Form::Json(ANY_PROTOCOL), "{invented}");
+        }
+        assert_ne!(Form::legacy(30, Some(78)), Form::legacy(30, Some(74)));
+        assert_eq!(Form::legacy(30, Some(200)), Form::legacy(99, Some(201)));
+        let markers = ["\0FMLx\0", "\0FML9\0", "\0FML2\0\0FML3\0"];
+        assert!(
+            markers
+                .iter()
+                .all(|marker| Marker::of(marker) == Marker::Other)
+        );
+        assert_eq!(Marker::of("\0FORGE1\0"), Marker::of("\0FORGE2"));
+        assert_ne!(Marker::of("\0FML2\0"), Marker::of("\0FML3\0"));
+    }
+
+    /// While one asker fetches the next answer, others get the last good one; one
+    /// who gives up leaves the right to the next; a failure takes its place.
+    #[tokio::test]
+    async fn the_last_good_answer_is_given_meanwhile() {
+        let answers = StatusAnswers::new(&StatusCache {
+            ttl: Duration::from_millis(1),
+            max_entries: 8,
+        });
+        let good = || async { Answer::Legacy(Bytes::from_static(b"good")) };
+        answers.get(key(1), good()).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let Found::Old(refresh) = answers.find(&key(1)).await else {
+            panic!("it is too old");
+        };
+        let meanwhile = answers.find(&key(1)).await;
+        assert!(matches!(meanwhile, Found::Answer(Answer::Legacy(_))));
+        drop(refresh);
+        let Found::Old(refresh) = answers.find(&key(1)).await else {
+            panic!("nobody fetches it");
+        };
+        let not_asked = answers.renew(key(1), refresh, async { Answer::NotAsked });
+        assert!(matches!(not_asked.await, Answer::Legacy(_)));
+        let Found::Old(refresh) = answers.find(&key(1)).await else {
+            panic!("it is still too old");
+        };
+        let failed = answers.renew(key(1), refresh, async { Answer::Failed });
+        assert!(matches!(failed.await, Answer::Failed));
+        let found = answers.find(&key(1)).await;
+        assert!(!matches!(found, Found::Answer(Answer::Legacy(_))));
+    }
+
+    /// A client waits behind its own questions, and behind nobody else's; and
+    /// nothing is kept of one that has none.
+    #[tokio::test]
+    async fn each_client_has_a_share() {
+        use futures_util::FutureExt;
+        let client = |n: u8| ClientKey::from(std::net::IpAddr::from([192, 0, 2, n]));
+        let shares = Shares::default();
+        let held = [shares.enter(client(1)).await, shares.enter(client(1)).await];
+        assert!(shares.enter(client(1)).now_or_never().is_none());
+        assert!(shares.enter(client(2)).now_or_never().is_some());
+        let [first, second] = held;
+        drop(first);
+        assert!(shares.enter(client(1)).now_or_never().is_some());
+        drop(second);
+        assert!(lock(&shares.clients).is_empty());
     }
 
     /// However long the answers are, `max_entries` bounds their memory; and one

@@ -134,7 +134,7 @@ keys! {
 
     /// The cache of status answers.
     RawStatusCache, "`status_cache`" {
-        /// How long an answer is good; `"0s"` switches the cache off.
+        /// How long an answer is good; `"0s"` switches the cache off. While one client fetches the next answer, the others are given the last good one, for up to 30 s more.
         ttl: TimeOrOff = r#""5s""#;
         /// How many answers are kept; one over 32 KiB counts for several.
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];

@@ -309,7 +309,7 @@ pub(super) fn take_place(server: &Server) -> Option<Slot> {
 
 impl Proxy {
     /// Whether limits that count by client apply to this one.
-    fn is_limited(&self, snapshot: &Snapshot, address: std::net::IpAddr) -> bool {
+    pub(super) fn is_limited(&self, snapshot: &Snapshot, address: std::net::IpAddr) -> bool {
         let loopback = address.to_canonical().is_loopback();
         !loopback
             || snapshot

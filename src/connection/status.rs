@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
 use super::client::Broken;
@@ -16,7 +16,7 @@ use super::login::rewritten_host;
 use super::opening::First;
 use super::report::{Ending, Refusal, Report};
 use super::state::Routed;
-use crate::config::model::Motd;
+use crate::config::model::{DomainRewrite, Motd};
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::plugin;
@@ -31,7 +31,7 @@ use crate::protocol::status::{
 use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::snapshot::{Server, Snapshot};
-use crate::status_answers::{Answer, Form, Key};
+use crate::status_answers::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
 use crate::upstream::Upstream;
 
@@ -135,7 +135,7 @@ impl Routed {
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
         let responds = hooks.has(Hook::StatusRespond);
-        let answer = self.backend_answer(Form::Json(protocol), proxy, report);
+        let answer = self.backend_answer(Form::json(protocol), proxy, report);
         let answer = answer.await?;
         if let Answer::Json(packet) = answer {
             if !responds {
@@ -205,10 +205,10 @@ impl Routed {
             let answer = self.changed(answer, true, report).await?;
             return Ok(legacy_from_json(ping, &answer));
         }
-        let form = Form::Legacy(self.opening.wire.len().min(3), ping.protocol());
+        let form = Form::legacy(self.opening.wire.len(), ping.protocol());
         match self.backend_answer(form, proxy, report).await? {
             Answer::Legacy(packet) => Ok(packet),
-            Answer::Json(_) | Answer::Failed => {
+            Answer::Json(_) | Answer::Failed | Answer::NotAsked => {
                 let Fallback { motd, text } = self.fallback();
                 let answer = status::from_motd(motd, ANY_PROTOCOL, text);
                 let answer = self.changed(answer, false, report).await?;
@@ -248,31 +248,87 @@ impl Routed {
         };
         let config = &server.config;
         let chosen = self.rewrite(server, report)?;
-        let host = rewritten_host(config, &self.opening, None, chosen.as_deref());
         let key = Key {
             revision: server.revision,
             form,
-            host,
+            host: match (&chosen, &config.domain_rewrite) {
+                (Some(chosen), _) => chosen.clone(),
+                (None, DomainRewrite::None) => self.opening.host.virtual_host(),
+                // The server's own, of which there is one.
+                (None, DomainRewrite::Explicit(_) | DomainRewrite::FromBackend) => String::new(),
+            },
+            marker: Marker::of(&self.opening.host.markers()),
         };
-        if let Some(answer) = proxy.status.kept(&key).await {
-            return Ok(answer);
-        }
+        let last = match proxy.status.find(&key).await {
+            Found::Answer(answer) => return Ok(answer),
+            Found::Old(refresh) => Some(refresh.last.clone()),
+            Found::Nothing => None,
+        };
         // To ask takes kilobytes of state, and only one of many pings asks: in
         // a box, the others do not carry the room for it about.
-        let fetch = Box::pin(async {
-            let fetched = self.fetch(server, form, chosen.as_deref(), &proxy.upstream);
-            let error = match timeout(FETCH_TIMEOUT, fetched).await {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(error)) => error,
-                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+        let asked = Box::pin(self.ask_backend(server, key, chosen.as_deref(), proxy));
+        Ok(match (asked.await, last) {
+            (Answer::NotAsked, Some(last)) => last,
+            (answer, _) => answer,
+        })
+    }
+
+    /// The answer of the backend, asked by this client or by another one at the
+    /// same time.
+    async fn ask_backend(
+        &self,
+        server: &Server,
+        key: Key,
+        chosen: Option<&str>,
+        proxy: &Proxy,
+    ) -> Answer {
+        let until = tokio::time::Instant::now() + FETCH_TIMEOUT;
+        let address = self.origin.client.ip();
+        let mut _share = None;
+        if proxy.is_limited(&self.snapshot, address) {
+            // Before the question that others wait for, so that they do not wait
+            // for this client's other ones.
+            let entered = server.state.status_shares.enter(address.into());
+            let Ok(entered) = timeout_at(until, entered).await else {
+                no_status(
+                    server,
+                    &"too many questions of one client wait for their turn",
+                );
+                return Answer::NotAsked;
             };
-            let sampler = &server.state.status_failures;
-            if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
-                warn!(server = config.id, %error, suppressed, "no status from the backend");
-            }
-            Answer::Failed
-        });
-        Ok(proxy.status.get(key, fetch).await)
+            _share = Some(entered);
+        }
+        let found = proxy.status.find(&key).await;
+        let fetch = self.fetch_until(until, server, key.form, chosen, &proxy.upstream);
+        match found {
+            Found::Answer(answer) => answer,
+            Found::Old(refresh) => proxy.status.renew(key, refresh, fetch).await,
+            Found::Nothing => proxy.status.get(key, fetch).await,
+        }
+    }
+
+    /// Asks the backend when it is this question's turn.
+    async fn fetch_until(
+        &self,
+        until: tokio::time::Instant,
+        server: &Server,
+        form: Form,
+        chosen: Option<&str>,
+        upstream: &Upstream,
+    ) -> Answer {
+        let turn = timeout_at(until, server.state.status_fetches.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            no_status(server, &"too many questions wait for their turn");
+            return Answer::NotAsked;
+        };
+        let fetched = self.fetch(server, form, chosen, upstream);
+        let error = match timeout_at(until, fetched).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
+        };
+        no_status(server, &error);
+        Answer::Failed
     }
 
     async fn fetch(
@@ -282,12 +338,6 @@ impl Routed {
         chosen: Option<&str>,
         upstream: &Upstream,
     ) -> Result<Answer, io::Error> {
-        let _place = server
-            .state
-            .status_fetches
-            .acquire()
-            .await
-            .map_err(io::Error::other)?;
         let config = &server.config;
         let connected = upstream.connect(config).await.map_err(io::Error::other)?;
         let host = rewritten_host(config, &self.opening, Some(&connected.address), chosen);
@@ -306,6 +356,16 @@ impl Routed {
                     intent: Intent::Status,
                 };
                 question.extend(handshake.encode_with_host(&host));
+                question.extend(status::request());
+            }
+            (Form::Json(protocol), First::Handshake(handshake))
+                if protocol != handshake.protocol =>
+            {
+                let anybody = Handshake {
+                    protocol,
+                    ..handshake.clone()
+                };
+                question.extend(anybody.encode_with_host(&host));
                 question.extend(status::request());
             }
             (Form::Json(_), _) => {
@@ -332,10 +392,6 @@ impl Routed {
         })
     }
 }
-
-/// The protocol that a status request carries when a client before 1.7 asked:
-/// by convention of server lists, -1 says that no version was decided on.
-const ANY_PROTOCOL: i32 = -1;
 
 /// Reads a status response; memory grows with what arrives. Without a MOTD that
 /// is laid over it the response passes as it is, if any client can read it.
@@ -396,6 +452,14 @@ async fn read_more(backend: &mut TcpStream, bytes: &mut BytesMut) -> io::Result<
 
 fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Writes to the log why no status could be had.
+fn no_status(server: &Server, error: &dyn std::fmt::Display) {
+    let sampler = &server.state.status_failures;
+    if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
+        warn!(server = server.config.id, %error, suppressed, "no status from the backend");
+    }
 }
 
 /// An answer of the proxy's own.

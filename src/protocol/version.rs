@@ -24,6 +24,30 @@ pub const NEWEST: i32 = 774;
 /// that a number says nothing about the packets without a table.
 const SNAPSHOTS_FROM: i32 = 0x4000_0000;
 
+/// The numbers of the releases from 1.7.2 to 1.18.1 (the list of protocol
+/// versions on minecraft.wiki).
+const EARLY_RELEASES: [i32; 32] = [
+    4, 5, 47, 107, 108, 109, 110, 210, 315, 316, 335, 338, 340, 393, 401, 404, 477, 480, 485, 490,
+    498, 573, 575, 578, 735, 736, 751, 753, 754, 755, 756, 757,
+];
+/// From here on, 1.18.2, each number is that of a release.
+const RELEASES_FROM: i32 = 758;
+/// Releases to come that count as known: some years of them.
+const TO_COME: i32 = 30;
+
+/// Whether a release of the game has this number, or one of the next years may.
+#[must_use]
+pub fn is_known(protocol: i32) -> bool {
+    (RELEASES_FROM..=NEWEST + TO_COME).contains(&protocol) || EARLY_RELEASES.contains(&protocol)
+}
+
+/// Whether a release between 1.4.2 and 1.6.4 has this number; the numbers before
+/// 1.7 are others than those since.
+#[must_use]
+pub const fn is_known_legacy(protocol: u8) -> bool {
+    matches!(protocol, 47 | 49 | 51 | 60 | 61 | 73 | 74 | 77 | 78)
+}
+
 /// Whether the number belongs to a snapshot, a pre-release or a release candidate.
 #[must_use]
 pub const fn is_snapshot(protocol: i32) -> bool {

@@ -45,6 +45,104 @@ async fn each_version_has_its_own_answer() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
+/// What a client can invent makes no question of its own: versions that no
+/// release has, letter case, ports, the tails of proxies, odd markers.
+#[tokio::test(flavor = "multi_thread")]
+async fn inventions_share_an_answer() {
+    let hosts = |n: u32| {
+        let shield = format!("///203.0.113.{n}:50000///1700000000///c2ln{n}==");
+        [
+            (770, format!("play.example.com{shield}")),
+            (770, "PLAY.Example.com.".to_owned()),
+            (770, "play.example.com:25565".to_owned()),
+            (100_000 + n.cast_signed(), "play.example.com".to_owned()),
+            (770, format!("play.example.com\0FML{n}x\0")),
+            (770, format!("play.example.com\0FORGE{n}")),
+        ]
+    };
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
+    let asked = backend.serve_status(ANSWER);
+    for n in 0..20 {
+        for (protocol, host) in hosts(n) {
+            let mut client = FakeClient::connect(proxy.address()).await;
+            let hello = handshake(protocol, &host, 25565, 1);
+            client.send(&[hello, frame(0, &[])].concat()).await;
+            assert!(string_in(&client.frame().await.1).contains("hello"));
+        }
+    }
+    // One for the version, one for all others, one for each kind of marker.
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+}
+
+/// A version that no release has is not passed on, since its answer is for all
+/// such versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invented_version_is_asked_for_without_a_version() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
+    for (protocol, seen) in [(123_456, -1), (47, 47)] {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        let hello = handshake(protocol, "play.example.com", 25565, 1);
+        client.send(&[hello, frame(0, &[])].concat()).await;
+        let (mut peer, hello) = backend.accept_hello().await;
+        assert_eq!(hello.protocol, seen);
+        FakeBackend::answer_status(&mut peer, ANSWER).await;
+        assert_eq!(client.frame().await.0, 0);
+    }
+}
+
+/// While one client waits for the next answer, others get the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_answer_is_given_while_the_next_is_fetched() {
+    let backend = FakeBackend::start().await;
+    let cache = "[status_cache]\nttl = \"1ms\"";
+    let proxy = TestProxy::with_one_server(cache, "passthrough", &backend, "");
+    let address = proxy.address();
+    let first = tokio::spawn(FakeClient::status(address, "play.example.com"));
+    let (mut peer, _) = backend.accept_hello().await;
+    FakeBackend::answer_status(&mut peer, ANSWER).await;
+    first.await.unwrap();
+    // The time of the answer has to pass.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let refreshing = tokio::spawn(FakeClient::status(address, "play.example.com"));
+    let (mut peer, _) = backend.accept_hello().await;
+    for _ in 0..3 {
+        let answer = FakeClient::status(address, "play.example.com").await;
+        assert_eq!(answer["players"]["online"], 3);
+    }
+    FakeBackend::answer_status(&mut peer, r#"{"players":{"max":20,"online":4}}"#).await;
+    assert_eq!(refreshing.await.unwrap()["players"]["online"], 4);
+}
+
+/// Questions of one client about names that it invents leave room for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_does_not_take_all_questions() {
+    let backend = FakeBackend::start().await;
+    let file = server("passthrough", "*.example.com", backend.address, "");
+    let global = "[rate_limit]\nlimit_loopback = true";
+    let proxy = TestProxy::start(global, &[("a", file)]);
+    let mut held = Vec::new();
+    for n in 0..40 {
+        let mut client = FakeClient::connect(proxy.address()).await;
+        let hello = handshake(47, &format!("x{n}.example.com"), 25565, 1);
+        client.send(&[hello, frame(0, &[])].concat()).await;
+        held.push(client);
+    }
+    let mut asked = vec![backend.accept_hello().await, backend.accept_hello().await];
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let other = within("a connection", socket.connect(proxy.address())).await;
+    let mut other = crate::support::Peer::new(other.unwrap());
+    let hello = handshake(47, "honest.example.com", 25565, 1);
+    other.send(&[hello, frame(0, &[])].concat()).await;
+    asked.push(backend.accept_hello().await);
+    let (mut peer, hello) = asked.pop().unwrap();
+    assert_eq!(hello.host, "honest.example.com");
+    FakeBackend::answer_status(&mut peer, ANSWER).await;
+    assert_eq!(other.frame().await.0, 0);
+}
+
 /// Without the cache every ping is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_can_be_switched_off() {
