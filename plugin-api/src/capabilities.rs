@@ -18,8 +18,8 @@ pub trait Cap: 'static {
 )]
 pub trait Declares<C: Cap> {}
 
-macro_rules! caps {
-    ($($name:ident),+ $(,)?) => {
+macro_rules! make {
+    ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal, $id:literal, $since:tt;)+) => {
         /// One type per capability, with the names of [`Capability`].
         pub mod capability {
             $(
@@ -37,12 +37,7 @@ macro_rules! caps {
     };
 }
 
-caps! {
-    ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve,
-    IdentityVerified, PacketInspect, PacketModify, PacketInject, PlayerMessage, ServerSwitch,
-    PlayerCommand, Limbo, NetworkMember, ForwardingSigned, ForwardingHost, ClientEncryption,
-    ClientCompression,
-}
+infrarust_plugin_abi::capabilities! { [make] }
 
 #[cfg(test)]
 mod tests {

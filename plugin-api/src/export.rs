@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use infrarust_plugin_abi::{Capability, HookRef, PluginTable};
+use infrarust_plugin_abi::{self as abi, Capability, HookRef, PluginTable};
 
 use crate::Plugin;
 
@@ -81,7 +81,7 @@ pub const fn is_in(capability: Capability, list: &[Capability]) -> bool {
 pub struct Implements<P>(PhantomData<P>);
 
 macro_rules! implements {
-    ($($hook:ident),+ $(,)?) => {
+    ($($(#[doc = $doc:literal])+ $hook:ident $row:tt)+) => {
         /// See [`Implements`].
         #[doc(hidden)]
         #[allow(non_upper_case_globals, missing_docs, reason = "named as the traits")]
@@ -98,9 +98,7 @@ macro_rules! implements {
     };
 }
 
-implements! {
-    ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve,
-}
+abi::hooks! { [implements] }
 
 /// Makes a plugin of the crate: its manifest, its tables and its entry.
 ///
@@ -177,7 +175,7 @@ macro_rules! export_plugin {
             const TEXT: abi::NoteText = abi::NoteText::new()
                 .value(abi::key::NAME, $name)
                 .value(abi::key::VERSION, env!("CARGO_PKG_VERSION"))
-                .requires(&[HOOKS, NEEDS])
+                .requires_for(HOOKS, NEEDS)
                 .value(abi::key::LICENSE, env!("CARGO_PKG_LICENSE"))
                 .value(abi::key::DESCRIPTION, env!("CARGO_PKG_DESCRIPTION"))
                 .names(abi::key::HOOKS, HOOKS)
@@ -190,10 +188,7 @@ macro_rules! export_plugin {
 
             $crate::__private::check_name($name);
             $crate::__private::check_hooks(HOOKS);
-            $crate::__check_listed!(
-                $plugin, HOOKS,
-                ConnectionDecide HandshakeRewrite StatusRespond LoginDecide RouteSelect SessionObserve
-            );
+            abi::hooks! { [$crate::__check_listed] $plugin, HOOKS, }
 
             // Three reasons for every linker to keep it: the kind of the section,
             // `used`, and the pointer in the entry.
@@ -260,7 +255,7 @@ macro_rules! export_plugin {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __check_listed {
-    ($plugin:ty, $listed:ident, $($hook:ident)+) => {
+    ($plugin:ty, $listed:ident, $($(#[doc = $doc:literal])+ $hook:ident $row:tt)+) => {
         $({
             // It is not used where every trait is implemented.
             #[allow(unused_imports)]

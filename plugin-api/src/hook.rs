@@ -176,3 +176,43 @@ pub trait SessionObserve: Plugin {
     /// An error is logged and counted, and has no other effect.
     fn session_observe(&self, session: &Session<'_>) -> Result<()>;
 }
+
+#[cfg(test)]
+mod tests {
+    use infrarust_plugin_abi::{Hook, OnFailure};
+
+    /// What the guide, the page of this crate and the contracts of the traits say
+    /// of waiting and failing is what the table of hooks says.
+    #[test]
+    fn documents_agree_with_the_table() {
+        let guide = include_str!("../../docs/plugins.md");
+        let page = include_str!("lib.rs");
+        let contracts = include_str!("hook.rs");
+        for hook in Hook::ALL {
+            let (name, means) = (hook.trait_name(), hook.failure_means());
+            let may_wait = if hook.may_wait() { "yes" } else { "no" };
+            let end = format!("| {may_wait} | {means} |");
+            for (document, begin) in [
+                (guide, format!("| `{name}` | `{hook}` |")),
+                (page, format!("//! | [`{name}`] |")),
+            ] {
+                let row = document.lines().find(|line| line.starts_with(&begin));
+                let row = row.unwrap_or_else(|| panic!("there is no row `{begin}`"));
+                assert!(row.ends_with(&end), "`{row}` should end with `{end}`");
+            }
+
+            let (before, _) = contracts
+                .split_once(&format!("pub trait {name}:"))
+                .unwrap_or_else(|| panic!("there is no trait `{name}`"));
+            let contract = before.rsplit("\n}\n").next().unwrap_or_default();
+            let other = match hook.on_failure() {
+                OnFailure::Deny => "continue",
+                OnFailure::Continue => "deny",
+            };
+            let unless = format!("**On failure**: {means}, unless `on_failure = \"{other}\"`.");
+            let is_said = contract.contains(&unless)
+                || means == "nothing" && contract.contains("`on_failure` changes nothing.");
+            assert!(is_said, "the contract of `{name}` should say\n{unless}");
+        }
+    }
+}

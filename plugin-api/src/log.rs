@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 use infrarust_plugin_abi::{
-    HostTable, LogCallsite, LogField, LogTable, Str, field, interest, level, status,
+    HostTable, LogCallsite, LogField, LogTable, Str, field, interest, level, size_of_table, status,
 };
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
@@ -32,7 +32,7 @@ pub(crate) fn report_panic(link: &Link, text: &str) {
     };
     let names = [Str::new("message")];
     let callsite = LogCallsite {
-        size: crate::shim::size_of_table::<LogCallsite>(),
+        size: size_of_table::<LogCallsite>(),
         level: level::ERROR,
         target: Str::new(PANIC_TARGET),
         file: Str::EMPTY,
@@ -111,7 +111,7 @@ impl Bridge {
             .map(|field| Str::new(field.name()))
             .collect();
         let callsite = LogCallsite {
-            size: crate::shim::size_of_table::<LogCallsite>(),
+            size: size_of_table::<LogCallsite>(),
             level: match *metadata.level() {
                 Level::ERROR => level::ERROR,
                 Level::WARN => level::WARN,

@@ -16,16 +16,13 @@ use std::task::{Context, Poll};
 use infrarust_plugin_abi::{
     AsyncHook, Capability, ConnectionInput, FutureTable, HandshakeInput, HookRef, HostTable,
     LoginInput, PluginTable, RawFuture, RawWaker, SessionInput, Sink, SinkTable, StatusInput, Str,
-    SyncHook, answer, failure, flag, import_waker, status,
+    SyncHook, answer, failure, flag, import_waker, size_of_table, status,
 };
 
 use crate::context::is_known;
 use crate::host::Link;
 use crate::verdict::{Answer, IntoAnswer};
-use crate::{
-    Connection, ConnectionDecide, Error, Handshake, HandshakeRewrite, Host, Login, LoginDecide,
-    Plugin, Result, RouteSelect, Session, SessionObserve, Status, StatusRespond,
-};
+use crate::{Error, Host, Plugin, Result};
 
 /// The flags of the manifest that depend on features of this crate.
 #[doc(hidden)]
@@ -37,15 +34,6 @@ pub const FLAGS: u16 = if cfg!(feature = "rt") {
 
 /// The end of the configuration's bytes when an error has no place.
 const NO_PLACE: u64 = u64::MAX;
-
-/// A table's size, for its first field.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "tables have less than a kilobyte"
-)]
-pub(crate) const fn size_of_table<T>() -> u32 {
-    size_of::<T>() as u32
-}
 
 // ---------------------------------------------------------------- the guard
 
@@ -556,7 +544,7 @@ unsafe fn start<'a, P: Plugin, I: 'a, V: IntoAnswer + 'static>(
 /// # Safety
 ///
 /// The arguments are those of [`SyncHook::call`], for an instance of `P`.
-unsafe fn call<'a, P: Plugin, I: 'a, V: IntoAnswer>(
+unsafe fn call<'a, P: Plugin, I: Input + 'a, V: IntoAnswer>(
     instance: *const c_void,
     input: *const I,
     sink: *const Sink,
@@ -567,6 +555,9 @@ unsafe fn call<'a, P: Plugin, I: 'a, V: IntoAnswer>(
         let instance = unsafe { &*instance.cast::<Instance<P>>() };
         // SAFETY: the input is good for the call.
         let input = unsafe { &*input };
+        if !input.is_known() {
+            return Ok(status::OK);
+        }
         let given = entered(&instance.link, || ask(&instance.plugin, input))?;
         Ok(give(sink, &given.into_answer()))
     })
@@ -576,99 +567,94 @@ unsafe fn call<'a, P: Plugin, I: 'a, V: IntoAnswer>(
 
 struct Hooks<P>(PhantomData<P>);
 
-macro_rules! async_hook {
-    ($trait:ident :: $method:ident, $table:ident, $start:ident, $input:ty, $context:ident) => {
-        impl<P: $trait> Hooks<P> {
-            const $table: &'static AsyncHook<$input> = &AsyncHook {
+/// An input of the host.
+trait Input {
+    /// Whether it says something that this version of the API knows.
+    fn is_known(&self) -> bool {
+        true
+    }
+}
+
+impl Input for HandshakeInput {}
+
+impl Input for SessionInput {
+    fn is_known(&self) -> bool {
+        is_known(self.event)
+    }
+}
+
+/// The table and the C function of each hook.
+macro_rules! hook_tables {
+    ($(
+        $(#[doc = $doc:literal])+
+        $hook:ident {
+            method: $method:ident,
+            call: $call:ident,
+            input: $input:ident as $view:ident,
+            $($rest:tt)*
+        }
+    )+) => {
+        $(hook_tables!(@$call $hook $method $input $view);)+
+
+        /// One function per hook, with the name of its trait.
+        #[doc(hidden)]
+        #[allow(
+            non_snake_case,
+            reason = "the macro finds them by the name of the trait"
+        )]
+        pub mod tables {
+            use super::{Capability, HookRef, Hooks, hook_ref};
+
+            $(#[must_use]
+            pub const fn $hook<P: crate::$hook>() -> HookRef {
+                hook_ref(Capability::$hook, Hooks::<P>::$hook)
+            })+
+
+            no_hooks! { @rows }
+        }
+    };
+    (@async $hook:ident $method:ident $input:ident $view:ident) => {
+        impl<P: crate::$hook> Hooks<P> {
+            #[allow(non_upper_case_globals, reason = "named as the trait")]
+            const $hook: &'static AsyncHook<$input> = &AsyncHook {
                 size: size_of_table::<AsyncHook<$input>>(),
                 reserved: 0,
-                start: Some($start::<P>),
+                start: Some($method::<P>),
             };
         }
 
-        unsafe extern "C" fn $start<P: $trait>(
+        unsafe extern "C" fn $method<P: crate::$hook>(
             instance: *const c_void,
             input: *const $input,
             waker: *const RawWaker,
             sink: *const Sink,
             future: *mut RawFuture,
         ) -> i32 {
-            let ask = |plugin, input| P::$method(plugin, $context::new(input));
+            let ask = |plugin, input| P::$method(plugin, crate::$view::new(input));
             // SAFETY: the arguments are passed on.
             unsafe { start::<P, _, _>(instance, input, waker, sink, future, ask) }
         }
     };
-}
+    (@sync $hook:ident $method:ident $input:ident $view:ident) => {
+        impl<P: crate::$hook> Hooks<P> {
+            #[allow(non_upper_case_globals, reason = "named as the trait")]
+            const $hook: &'static SyncHook<$input> = &SyncHook {
+                size: size_of_table::<SyncHook<$input>>(),
+                reserved: 0,
+                call: Some($method::<P>),
+            };
+        }
 
-async_hook!(
-    ConnectionDecide::connection_decide,
-    CONNECTION,
-    start_connection,
-    ConnectionInput,
-    Connection
-);
-async_hook!(
-    StatusRespond::status_respond,
-    STATUS,
-    start_status,
-    StatusInput,
-    Status
-);
-async_hook!(
-    LoginDecide::login_decide,
-    LOGIN,
-    start_login,
-    LoginInput,
-    Login
-);
-async_hook!(
-    RouteSelect::route_select,
-    ROUTE,
-    start_route,
-    LoginInput,
-    Login
-);
-
-impl<P: HandshakeRewrite> Hooks<P> {
-    const HANDSHAKE: &'static SyncHook<HandshakeInput> = &SyncHook {
-        size: size_of_table::<SyncHook<HandshakeInput>>(),
-        reserved: 0,
-        call: Some(call_handshake::<P>),
-    };
-}
-
-unsafe extern "C" fn call_handshake<P: HandshakeRewrite>(
-    instance: *const c_void,
-    input: *const HandshakeInput,
-    sink: *const Sink,
-) -> i32 {
-    let ask = |plugin, input| P::handshake_rewrite(plugin, &Handshake::new(input));
-    // SAFETY: the arguments are passed on.
-    unsafe { call::<P, _, _>(instance, input, sink, ask) }
-}
-
-impl<P: SessionObserve> Hooks<P> {
-    const SESSION: &'static SyncHook<SessionInput> = &SyncHook {
-        size: size_of_table::<SyncHook<SessionInput>>(),
-        reserved: 0,
-        call: Some(call_session::<P>),
-    };
-}
-
-unsafe extern "C" fn call_session<P: SessionObserve>(
-    instance: *const c_void,
-    input: *const SessionInput,
-    sink: *const Sink,
-) -> i32 {
-    let ask = |plugin, input: &SessionInput| {
-        if is_known(input.event) {
-            P::session_observe(plugin, &Session::new(input))
-        } else {
-            Ok(())
+        unsafe extern "C" fn $method<P: crate::$hook>(
+            instance: *const c_void,
+            input: *const $input,
+            sink: *const Sink,
+        ) -> i32 {
+            let ask = |plugin, input| P::$method(plugin, &crate::$view::new(input));
+            // SAFETY: the arguments are passed on.
+            unsafe { call::<P, _, _>(instance, input, sink, ask) }
         }
     };
-    // SAFETY: the arguments are passed on.
-    unsafe { call::<P, _, _>(instance, input, sink, ask) }
 }
 
 const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
@@ -679,55 +665,30 @@ const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
     }
 }
 
-/// One function per hook, with the name of its trait.
-#[doc(hidden)]
-#[allow(
-    non_snake_case,
-    reason = "the macro finds them by the name of the trait"
-)]
-pub mod tables {
-    use super::{Capability, HookRef, Hooks, hook_ref};
-
-    macro_rules! tables {
-        ($($name:ident => $table:ident),+ $(,)?) => {
-            $(#[must_use]
-            pub const fn $name<P: crate::$name>() -> HookRef {
-                hook_ref(Capability::$name, Hooks::<P>::$table)
-            })+
-        };
-    }
-
-    tables! {
-        ConnectionDecide => CONNECTION,
-        HandshakeRewrite => HANDSHAKE,
-        StatusRespond => STATUS,
-        LoginDecide => LOGIN,
-        RouteSelect => ROUTE,
-        SessionObserve => SESSION,
-    }
-
-    /// Stops the compiler at what is no hook, or none yet.
-    macro_rules! no_hooks {
-        ($($name:ident: $why:literal),+ $(,)?) => {
-            $(pub const fn $name<P>() -> HookRef {
-                panic!(concat!("`", stringify!($name), "` ", $why))
-            })+
-        };
-    }
-
-    no_hooks! {
-        PacketInspect: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
-        PacketModify: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
-        PacketInject: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        PlayerMessage: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        PlayerCommand: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        ServerSwitch: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        IdentityVerified: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        Limbo: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-        NetworkMember: "is a key of a server, no hook of a plugin",
-        ForwardingSigned: "is a key of a server, no hook of a plugin",
-        ForwardingHost: "is a key of a server, no hook of a plugin",
-        ClientEncryption: "is a key of a server, no hook of a plugin",
-        ClientCompression: "is a key of a server, no hook of a plugin",
-    }
+/// Stops the compiler at what is no hook, or none yet.
+macro_rules! no_hooks {
+    (@rows) => {
+        no_hooks! {
+            PacketInspect: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
+            PacketModify: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
+            PacketInject: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            PlayerMessage: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            PlayerCommand: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            ServerSwitch: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            IdentityVerified: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            Limbo: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            NetworkMember: "is a key of a server, no hook of a plugin",
+            ForwardingSigned: "is a key of a server, no hook of a plugin",
+            ForwardingHost: "is a key of a server, no hook of a plugin",
+            ClientEncryption: "is a key of a server, no hook of a plugin",
+            ClientCompression: "is a key of a server, no hook of a plugin",
+        }
+    };
+    ($($name:ident: $why:literal),+ $(,)?) => {
+        $(pub const fn $name<P>() -> HookRef {
+            panic!(concat!("`", stringify!($name), "` ", $why))
+        })+
+    };
 }
+
+infrarust_plugin_abi::hooks! { [hook_tables] }

@@ -51,14 +51,15 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
-    API_VERSION, Address, AsyncHook, Capability, ConnectionInput, DataTable, FutureTable,
-    HandshakeInput, HostTable, LoginInput, MetricsTable, OwnedFuture, PlayersTable, RawFuture,
-    RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, event,
-    export_waker, failure, family, import_waker, intent, metric, service, status,
+    API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
+    HandshakeInput, HostTable, LoginInput, MetricsTable, OwnedFuture, PlayersTable, Point,
+    RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable,
+    export_waker, failure, import_waker, intent, metric, points, sample, service, size_of_table,
+    status,
 };
 
 use crate::export::Exported;
-use crate::shim::{Collected, size_of_table};
+use crate::shim::Collected;
 use crate::verdict::Answer;
 use crate::{Choice, Event, Intent, Reply, Rewrite, Verdict};
 
@@ -132,12 +133,12 @@ impl Client {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
-            virtual_host: "play.example.com".to_owned(),
-            server: "lobby".to_owned(),
-            protocol: 767,
+            peer: sample::PEER,
+            virtual_host: sample::HOST.to_owned(),
+            server: sample::SERVER.to_owned(),
+            protocol: sample::PROTOCOL,
             intent: Intent::Login,
-            name: "Steve".to_owned(),
+            name: sample::NAME.to_owned(),
             uuid: None,
         }
     }
@@ -159,26 +160,6 @@ impl Client {
         uuid: Option<u128>;
     }
 
-    fn address(&self) -> Address {
-        let mut ip = [0; 16];
-        let family = match self.peer.ip().to_canonical() {
-            std::net::IpAddr::V4(v4) => {
-                ip[..4].copy_from_slice(&v4.octets());
-                family::V4
-            }
-            std::net::IpAddr::V6(v6) => {
-                ip = v6.octets();
-                family::V6
-            }
-        };
-        Address {
-            ip,
-            port: self.peer.port(),
-            family,
-            reserved: 0,
-        }
-    }
-
     const fn intent_number(&self) -> u32 {
         match self.intent {
             Intent::Status => intent::STATUS,
@@ -188,20 +169,18 @@ impl Client {
         }
     }
 
-    fn login(&self, grants: u64) -> LoginInput {
-        LoginInput {
-            size: size_of_table::<LoginInput>(),
+    fn input(&self) -> ClientInput<'_> {
+        ClientInput {
+            peer: self.peer,
             protocol: self.protocol,
-            grants,
-            peer: self.address(),
             intent: self.intent_number(),
-            host: Str::new(&self.virtual_host),
-            server: Str::new(&self.server),
-            name: Str::new(&self.name),
-            uuid: self.uuid.unwrap_or_default().to_be_bytes(),
-            has_uuid: self.uuid.is_some().into(),
-            reserved: 0,
+            host: &self.virtual_host,
+            server: &self.server,
         }
+    }
+
+    fn login(&self) -> LoginInput {
+        LoginInput::new(&self.input(), &self.name, self.uuid)
     }
 }
 
@@ -340,7 +319,8 @@ impl<P: Exported> TestHost<P> {
         P::DECLARED & !self.state.denied
     }
 
-    fn table<T>(capability: Capability) -> &'static T {
+    fn table<H: Point>() -> &'static H::Table {
+        let capability = H::HOOK.capability();
         let found = P::hook_refs()
             .iter()
             .find(|hook| hook.capability == capability as u32);
@@ -348,11 +328,14 @@ impl<P: Exported> TestHost<P> {
             panic!("the plugin does not list the hook `{capability}` in `export_plugin!`")
         };
         // SAFETY: the macro made the table for this capability.
-        unsafe { &*hook.table.cast::<T>() }
+        unsafe { &*hook.table.cast::<H::Table>() }
     }
 
-    fn ask_async<I: 'static>(&self, capability: Capability, input: &I) -> Result<Answer, Failure> {
-        let hook = Self::table::<AsyncHook<I>>(capability);
+    fn ask_async<H, I: 'static>(&self, input: &I) -> Result<Answer, Failure>
+    where
+        H: Point<Input = I, Table = AsyncHook<I>>,
+    {
+        let hook = Self::table::<H>();
         let mut future: Option<OwnedFuture> = None;
         let mut collected = Collected::default();
         let polled = block_on(HOOK_TIME_MAX, |waker| {
@@ -388,7 +371,8 @@ impl<P: Exported> TestHost<P> {
             None => Err(Failure {
                 kind: FailureKind::TooSlow,
                 text: format!(
-                    "`{capability}` did not answer in {} s",
+                    "`{}` did not answer in {} s",
+                    H::HOOK,
                     HOOK_TIME_MAX.as_secs()
                 ),
                 span: None,
@@ -396,8 +380,11 @@ impl<P: Exported> TestHost<P> {
         }
     }
 
-    fn ask_sync<I: 'static>(&self, capability: Capability, input: &I) -> Result<Answer, Failure> {
-        let hook = Self::table::<SyncHook<I>>(capability);
+    fn ask_sync<H, I: 'static>(&self, input: &I) -> Result<Answer, Failure>
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        let hook = Self::table::<H>();
         let mut collected = Collected::default();
         let sink = collected.sink();
         let Some(call) = hook.call else {
@@ -418,16 +405,9 @@ impl<P: Exported> TestHost<P> {
     ///
     /// When the plugin does not list the hook; so do the methods below.
     pub fn connection_decide(&self, client: &Client) -> Result<Verdict, Failure> {
-        let input = ConnectionInput {
-            size: size_of_table::<ConnectionInput>(),
-            protocol: client.protocol,
-            grants: self.grants(),
-            peer: client.address(),
-            intent: client.intent_number(),
-            host: Str::new(&client.virtual_host),
-            server: Str::new(&client.server),
-        };
-        self.ask_async(Capability::ConnectionDecide, &input)
+        let mut input = ConnectionInput::new(&client.input());
+        input.grants = self.grants();
+        self.ask_async::<points::ConnectionDecide, _>(&input)
             .map(Verdict)
     }
 
@@ -437,17 +417,9 @@ impl<P: Exported> TestHost<P> {
     ///
     /// When the hook fails.
     pub fn handshake_rewrite(&self, client: &Client, host: &str) -> Result<Rewrite, Failure> {
-        let input = HandshakeInput {
-            size: size_of_table::<HandshakeInput>(),
-            protocol: client.protocol,
-            grants: self.grants(),
-            peer: client.address(),
-            intent: client.intent_number(),
-            host: Str::new(&client.virtual_host),
-            current: Str::new(host),
-            server: Str::new(&client.server),
-        };
-        self.ask_sync(Capability::HandshakeRewrite, &input)
+        let mut input = HandshakeInput::new(&client.input(), host);
+        input.grants = self.grants();
+        self.ask_sync::<points::HandshakeRewrite, _>(&input)
             .map(Rewrite)
     }
 
@@ -470,17 +442,10 @@ impl<P: Exported> TestHost<P> {
     }
 
     fn status(&self, client: &Client, json: &str, online: bool) -> Result<Reply, Failure> {
-        let input = StatusInput {
-            size: size_of_table::<StatusInput>(),
-            protocol: client.protocol,
-            grants: self.grants(),
-            peer: client.address(),
-            online: online.into(),
-            host: Str::new(&client.virtual_host),
-            server: Str::new(&client.server),
-            current: Str::new(json),
-        };
-        self.ask_async(Capability::StatusRespond, &input).map(Reply)
+        let mut input = StatusInput::new(&client.input(), online, json);
+        input.grants = self.grants();
+        self.ask_async::<points::StatusRespond, _>(&input)
+            .map(Reply)
     }
 
     /// Asks `login.decide`.
@@ -489,7 +454,9 @@ impl<P: Exported> TestHost<P> {
     ///
     /// When the hook fails.
     pub fn login_decide(&self, client: &Client) -> Result<Verdict, Failure> {
-        self.ask_async(Capability::LoginDecide, &client.login(self.grants()))
+        let mut input = client.login();
+        input.grants = self.grants();
+        self.ask_async::<points::LoginDecide, _>(&input)
             .map(Verdict)
     }
 
@@ -499,8 +466,9 @@ impl<P: Exported> TestHost<P> {
     ///
     /// When the hook fails.
     pub fn route_select(&self, client: &Client) -> Result<Choice, Failure> {
-        self.ask_async(Capability::RouteSelect, &client.login(self.grants()))
-            .map(Choice)
+        let mut input = client.login();
+        input.grants = self.grants();
+        self.ask_async::<points::RouteSelect, _>(&input).map(Choice)
     }
 
     /// Tells `session.observe` of an event of the session with the number `id`.
@@ -514,42 +482,19 @@ impl<P: Exported> TestHost<P> {
         id: u64,
         what: Event<'_>,
     ) -> Result<(), Failure> {
-        let login = client.login(self.grants());
-        let mut input = SessionInput {
-            size: size_of_table::<SessionInput>(),
-            protocol: client.protocol,
-            grants: login.grants,
-            peer: login.peer,
-            event: event::OPENED,
-            session: id,
-            host: login.host,
-            server: login.server,
-            name: login.name,
-            text: Str::EMPTY,
-            serverbound_bytes: 0,
-            clientbound_bytes: 0,
-            duration_ms: 0,
-        };
-        match what {
-            Event::Opened => {}
-            Event::Connected { backend } => {
-                input.event = event::CONNECTED;
-                input.text = Str::new(backend);
-            }
+        let opened = SessionInput::opened(&client.input(), &client.name, id);
+        let mut input = match what {
+            Event::Opened => opened,
+            Event::Connected { backend } => opened.connected(backend),
             Event::Closed {
                 reason,
                 serverbound_bytes,
                 clientbound_bytes,
                 duration,
-            } => {
-                input.event = event::CLOSED;
-                input.text = Str::new(reason);
-                input.serverbound_bytes = serverbound_bytes;
-                input.clientbound_bytes = clientbound_bytes;
-                input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-            }
-        }
-        self.ask_sync(Capability::SessionObserve, &input)
+            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+        };
+        input.grants = self.grants();
+        self.ask_sync::<points::SessionObserve, _>(&input)
             .map(|_| ())
     }
 
@@ -573,6 +518,20 @@ impl<P: Exported> TestHost<P> {
             .map(|metric| metric.2)
     }
 }
+
+/// Every hook of the table can be asked here, with the same name: a row without
+/// its method does not compile.
+macro_rules! has_methods {
+    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
+        const _: () = {
+            fn _all<P: Exported>() {
+                $(let _ = TestHost::<P>::$method;)+
+            }
+        };
+    };
+}
+
+infrarust_plugin_abi::hooks! { [has_methods] }
 
 impl<P: Exported> Drop for TestHost<P> {
     fn drop(&mut self) {

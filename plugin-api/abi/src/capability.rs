@@ -2,8 +2,64 @@
 
 use crate::Version;
 
+/// Calls a macro with the table of capabilities: `capabilities! { [callback] tokens }`
+/// becomes `callback! { tokens rows }`.
+///
+/// A row has the name, the bit, the name that configurations use, and the
+/// version of the plugin API from which on it can be listed in `needs` and
+/// `wants`. A plugin that needs it requires that version.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! capabilities {
-    ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal, $id:literal;)+) => {
+    ([$($callback:tt)+] $($tokens:tt)*) => {
+        $($callback)+! { $($tokens)*
+            /// See the peer's address and the virtual host; allow, refuse or drop.
+            ConnectionDecide = 0, "connection.decide", (0, 1, 0);
+            /// Change the host that the backend sees.
+            HandshakeRewrite = 1, "handshake.rewrite", (0, 1, 0);
+            /// See and replace the status answer.
+            StatusRespond = 2, "status.respond", (0, 1, 0);
+            /// See the claimed name and UUID; allow, or refuse with a text.
+            LoginDecide = 3, "login.decide", (0, 1, 0);
+            /// Choose another server for this login.
+            RouteSelect = 4, "route.select", (0, 1, 0);
+            /// Learn that a session opened, reached its backend and closed, with byte counts.
+            SessionObserve = 5, "session.observe", (0, 1, 0);
+            /// Know a profile that the proxy itself has proved.
+            IdentityVerified = 6, "identity.verified", (0, 1, 0);
+            /// See packets.
+            PacketInspect = 7, "packet.inspect", (0, 1, 0);
+            /// Change or drop packets.
+            PacketModify = 8, "packet.modify", (0, 1, 0);
+            /// Send packets to either side.
+            PacketInject = 9, "packet.inject", (0, 1, 0);
+            /// Chat, title, action bar, and a kick with a text while the player plays.
+            PlayerMessage = 10, "player.message", (0, 1, 0);
+            /// Move a player to another server.
+            ServerSwitch = 11, "server.switch", (0, 1, 0);
+            /// Register commands that players type.
+            PlayerCommand = 12, "player.command", (0, 1, 0);
+            /// Hold a player without a backend.
+            Limbo = 13, "limbo", (0, 1, 0);
+            /// Be a member of a network whose players can move between servers.
+            NetworkMember = 14, "network.member", (0, 1, 0);
+            /// Tell the backend who the player is, with a signature.
+            ForwardingSigned = 15, "forwarding.signed", (0, 1, 0);
+            /// Tell the backend who the player is, in the host field of the handshake.
+            ForwardingHost = 16, "forwarding.host", (0, 1, 0);
+            /// Encrypt the connection between client and proxy.
+            ClientEncryption = 17, "client.encryption", (0, 1, 0);
+            /// Compress the connection between client and proxy.
+            ClientCompression = 18, "client.compression", (0, 1, 0);
+        }
+    };
+}
+
+macro_rules! make {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident = $bit:literal, $id:literal, ($major:literal, $minor:literal, $patch:literal);
+    )+) => {
         /// One thing that a mode can offer: a hook where plugins are asked, a
         /// service that they may call, or a feature that a configuration key
         /// switches on.
@@ -40,55 +96,17 @@ macro_rules! capabilities {
                 1 << self as u64
             }
 
-            /// The first version of the plugin API in which it can be listed.
+            /// The first version of the plugin API in which it can be listed in `needs`
+            /// or `wants`.
             #[must_use]
             pub const fn since(self) -> Version {
-                match self { $(Capability::$name => Version::new(0, 1, 0),)+ }
+                match self { $(Capability::$name => Version::new($major, $minor, $patch),)+ }
             }
         }
     };
 }
 
-capabilities! {
-    /// See the peer's address and the virtual host; allow, refuse or drop.
-    ConnectionDecide = 0, "connection.decide";
-    /// Change the host that the backend sees.
-    HandshakeRewrite = 1, "handshake.rewrite";
-    /// See and replace the status answer.
-    StatusRespond = 2, "status.respond";
-    /// See the claimed name and UUID; allow, or refuse with a text.
-    LoginDecide = 3, "login.decide";
-    /// Choose another server for this login.
-    RouteSelect = 4, "route.select";
-    /// Learn that a session opened, reached its backend and closed, with byte counts.
-    SessionObserve = 5, "session.observe";
-    /// Know a profile that the proxy itself has proved.
-    IdentityVerified = 6, "identity.verified";
-    /// See packets.
-    PacketInspect = 7, "packet.inspect";
-    /// Change or drop packets.
-    PacketModify = 8, "packet.modify";
-    /// Send packets to either side.
-    PacketInject = 9, "packet.inject";
-    /// Chat, title, action bar, and a kick with a text while the player plays.
-    PlayerMessage = 10, "player.message";
-    /// Move a player to another server.
-    ServerSwitch = 11, "server.switch";
-    /// Register commands that players type.
-    PlayerCommand = 12, "player.command";
-    /// Hold a player without a backend.
-    Limbo = 13, "limbo";
-    /// Be a member of a network whose players can move between servers.
-    NetworkMember = 14, "network.member";
-    /// Tell the backend who the player is, with a signature.
-    ForwardingSigned = 15, "forwarding.signed";
-    /// Tell the backend who the player is, in the host field of the handshake.
-    ForwardingHost = 16, "forwarding.host";
-    /// Encrypt the connection between client and proxy.
-    ClientEncryption = 17, "client.encryption";
-    /// Compress the connection between client and proxy.
-    ClientCompression = 18, "client.compression";
-}
+capabilities! { [make] }
 
 /// The capabilities whose bits are set in `mask`, in the order of their bits.
 /// Bits that no capability has are passed over.

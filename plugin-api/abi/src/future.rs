@@ -8,7 +8,7 @@ use core::ffi::c_void;
 use core::task::{RawWaker as StdRawWaker, RawWakerVTable, Waker};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{Sink, status};
+use crate::{Sink, size_of_table, status};
 
 /// Something that is polled until it is done. Owned by whoever holds it.
 #[derive(Debug)]
@@ -69,15 +69,6 @@ pub struct WakerTable {
     pub wake_by_ref: Option<unsafe extern "C" fn(data: *const c_void)>,
     /// Frees a clone.
     pub drop: Option<unsafe extern "C" fn(data: *const c_void)>,
-}
-
-// A table's size, for its first field. No table comes near the bound.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "tables have less than a kilobyte"
-)]
-const fn size_of_table<T>() -> u32 {
-    size_of::<T>() as u32
 }
 
 static LENT: WakerTable = WakerTable {

@@ -1,8 +1,10 @@
 //! Hooks: what the host passes in, and how a plugin answers.
 
 use core::ffi::c_void;
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 
-use crate::{RawFuture, RawWaker, Str};
+use crate::{RawFuture, RawWaker, Str, size_of_table};
 
 /// A hook that answers before it returns.
 #[derive(Debug)]
@@ -124,6 +126,56 @@ pub struct Address {
     pub reserved: u8,
 }
 
+impl From<SocketAddr> for Address {
+    /// IPv4 crosses as IPv4, however the socket writes it.
+    #[inline]
+    fn from(address: SocketAddr) -> Self {
+        // Kept as whole numbers until they are written where they belong: an
+        // address that is put together elsewhere and copied from there makes the
+        // processor wait for its small pieces.
+        let (bits, family) = match address {
+            SocketAddr::V4(v4) => v4_bits(*v4.ip()),
+            SocketAddr::V6(v6) => v6_bits(*v6.ip()),
+        };
+        Self {
+            ip: bits.to_be_bytes(),
+            port: address.port(),
+            family,
+            reserved: 0,
+        }
+    }
+}
+
+#[inline]
+fn v4_bits(v4: Ipv4Addr) -> (u128, u8) {
+    (u128::from(u32::from(v4)) << 96, family::V4)
+}
+
+#[inline(never)]
+fn v6_bits(v6: Ipv6Addr) -> (u128, u8) {
+    match v6.to_ipv4_mapped() {
+        Some(v4) => v4_bits(v4),
+        None => (v6.into(), family::V6),
+    }
+}
+
+/// What every input says about a client. The constructors of the inputs take it;
+/// an input is good as long as the texts that it was made from. They grant
+/// nothing: whoever asks several plugins sets `grants` for each.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientInput<'a> {
+    /// Its address.
+    pub peer: SocketAddr,
+    /// The protocol version that it announced; -1 before there were any.
+    pub protocol: i32,
+    /// One of [`intent`].
+    pub intent: u32,
+    /// The cleaned virtual host; may be empty.
+    pub host: &'a str,
+    /// The server it leads to; may be empty.
+    pub server: &'a str,
+}
+
 /// Input of `connection.decide`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -142,6 +194,23 @@ pub struct ConnectionInput {
     pub host: Str,
     /// The server it leads to; may be empty.
     pub server: Str,
+}
+
+impl ConnectionInput {
+    /// An input about this client.
+    #[inline]
+    #[must_use]
+    pub fn new(client: &ClientInput<'_>) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            intent: client.intent,
+            host: Str::new(client.host),
+            server: Str::new(client.server),
+        }
+    }
 }
 
 /// Input of `handshake.rewrite`.
@@ -167,6 +236,24 @@ pub struct HandshakeInput {
     pub server: Str,
 }
 
+impl HandshakeInput {
+    /// An input about this client, whose backend sees `current` as things stand.
+    #[inline]
+    #[must_use]
+    pub fn new(client: &ClientInput<'_>, current: &str) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            intent: client.intent,
+            host: Str::new(client.host),
+            current: Str::new(current),
+            server: Str::new(client.server),
+        }
+    }
+}
+
 /// Input of `status.respond`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -187,6 +274,24 @@ pub struct StatusInput {
     pub server: Str,
     /// The status answer as it stands: a JSON object.
     pub current: Str,
+}
+
+impl StatusInput {
+    /// An input about this client and this answer, a backend's or the proxy's own.
+    #[inline]
+    #[must_use]
+    pub fn new(client: &ClientInput<'_>, is_online: bool, current: &str) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            online: is_online as u32,
+            host: Str::new(client.host),
+            server: Str::new(client.server),
+            current: Str::new(current),
+        }
+    }
 }
 
 /// Input of `login.decide` and of `route.select`.
@@ -215,6 +320,27 @@ pub struct LoginInput {
     pub has_uuid: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+impl LoginInput {
+    /// An input about a client that claims this name, and this UUID if any.
+    #[inline]
+    #[must_use]
+    pub fn new(client: &ClientInput<'_>, name: &str, uuid: Option<u128>) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            intent: client.intent,
+            host: Str::new(client.host),
+            server: Str::new(client.server),
+            name: Str::new(name),
+            uuid: uuid.unwrap_or_default().to_be_bytes(),
+            has_uuid: uuid.is_some() as u32,
+            reserved: 0,
+        }
+    }
 }
 
 /// Input of `session.observe`.
@@ -251,6 +377,56 @@ pub struct SessionInput {
     pub duration_ms: u64,
 }
 
+impl SessionInput {
+    /// The event [`event::OPENED`] of the session with this number.
+    #[inline]
+    #[must_use]
+    pub fn opened(client: &ClientInput<'_>, name: &str, session: u64) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            event: event::OPENED,
+            session,
+            host: Str::new(client.host),
+            server: Str::new(client.server),
+            name: Str::new(name),
+            text: Str::EMPTY,
+            serverbound_bytes: 0,
+            clientbound_bytes: 0,
+            duration_ms: 0,
+        }
+    }
+
+    /// The same session, as the event [`event::CONNECTED`].
+    #[inline]
+    #[must_use]
+    pub const fn connected(mut self, backend: &str) -> Self {
+        self.event = event::CONNECTED;
+        self.text = Str::new(backend);
+        self
+    }
+
+    /// The same session, as the event [`event::CLOSED`].
+    #[inline]
+    #[must_use]
+    pub fn closed(
+        mut self,
+        reason: &str,
+        serverbound_bytes: u64,
+        clientbound_bytes: u64,
+        duration: Duration,
+    ) -> Self {
+        self.event = event::CLOSED;
+        self.text = Str::new(reason);
+        self.serverbound_bytes = serverbound_bytes;
+        self.clientbound_bytes = clientbound_bytes;
+        self.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+}
+
 /// What happened to a session. An unknown one is to be passed over.
 pub mod event {
     /// A player was let in and has a place on a server.
@@ -259,4 +435,26 @@ pub mod event {
     pub const CONNECTED: u32 = 2;
     /// The session is over.
     pub const CLOSED: u32 = 3;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// IPv4 crosses as IPv4, however the socket writes it.
+    #[test]
+    fn addresses_cross() {
+        let crossed = |text: &str| {
+            let Address {
+                ip, port, family, ..
+            } = text.parse::<SocketAddr>().unwrap().into();
+            (ip, port, family)
+        };
+        let v4 = [192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(crossed("192.0.2.1:7"), (v4, 7, family::V4));
+        assert_eq!(crossed("[::ffff:192.0.2.1]:7"), (v4, 7, family::V4));
+        let v6 = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!(crossed("[2001:db8::9]:7"), (v6, 7, family::V6));
+        assert_eq!(crossed("[::1]:7").2, family::V6);
+    }
 }

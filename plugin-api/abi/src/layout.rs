@@ -114,6 +114,9 @@ fn layout() -> String {
     for capability in Capability::ALL {
         writeln!(out, "{capability} = bit {}", *capability as u8).unwrap();
     }
+    for hook in Hook::ALL {
+        writeln!(out, "hook {hook} = {}", hook.shape()).unwrap();
+    }
     // Tables whose values lie side by side in memory may not even grow.
     for (name, size) in [
         ("Str", size_of::<Str>()),
@@ -153,6 +156,44 @@ fn the_layout_is_written_down() {
     );
 }
 
+/// The released versions, with what was written down about each.
+fn releases() -> Vec<(Version, String)> {
+    let files = std::fs::read_dir(released()).unwrap();
+    let releases = files.map(|file| {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let mut numbers = name.split('.').map(|number| number.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        let version = Version::new(next(), next(), next());
+        (version, std::fs::read_to_string(&path).unwrap())
+    });
+    releases.collect()
+}
+
+/// Each capability and each hook says `since` which version it is there: those
+/// of a release are not younger than it, and all others are.
+#[test]
+fn since_is_when_it_came() {
+    let capabilities = Capability::ALL.iter();
+    let capabilities = capabilities.map(|one| (format!("{one} = bit "), one.since()));
+    let hooks = Hook::ALL.into_iter();
+    let hooks = hooks.map(|hook| (format!("hook {hook} = "), hook.since()));
+    for (line, since) in capabilities.chain(hooks) {
+        assert!(
+            since <= API_VERSION,
+            "`{line}` is since {since}, and this is {API_VERSION}"
+        );
+        for (version, then) in releases() {
+            let is_in = then.lines().any(|one| one.starts_with(&line));
+            assert_eq!(
+                is_in,
+                since <= version,
+                "`{line}` is since {since}: is it in {version}?"
+            );
+        }
+    }
+}
+
 /// What has been released stays where it was, as long as the version promises
 /// it; and a version that was released has the layout that it was released with.
 #[test]
@@ -160,13 +201,7 @@ fn the_layout_is_written_down() {
 fn released_layouts_are_kept() {
     let now = layout();
     let mut count = 0;
-    for file in std::fs::read_dir(released()).unwrap() {
-        let path = file.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let mut numbers = name.split('.').map(|number| number.parse().unwrap());
-        let mut next = || numbers.next().unwrap();
-        let version = Version::new(next(), next(), next());
-        let then = std::fs::read_to_string(&path).unwrap();
+    for (version, then) in releases() {
         if version == API_VERSION {
             let new = missing(&now, &then);
             assert!(

@@ -26,8 +26,10 @@ mod capability;
 mod entry;
 mod future;
 mod hook;
+mod hooks;
 mod host;
 mod note;
+pub mod sample;
 mod text;
 mod version;
 
@@ -40,9 +42,10 @@ pub use future::{
     FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,
 };
 pub use hook::{
-    Address, AsyncHook, ConnectionInput, HandshakeInput, LoginInput, SessionInput, Sink, SinkTable,
-    StatusInput, SyncHook, answer, event, failure, family, intent,
+    Address, AsyncHook, ClientInput, ConnectionInput, HandshakeInput, LoginInput, SessionInput,
+    Sink, SinkTable, StatusInput, SyncHook, answer, event, failure, family, intent,
 };
+pub use hooks::{Hook, OnFailure, Point, points};
 pub use host::{
     DataTable, HostTable, LogCallsite, LogField, LogTable, MetricsTable, PlayersTable, TaskTable,
     TimeTable, field, interest, level, metric, service,
@@ -53,6 +56,16 @@ pub use note::{
 };
 pub use text::Str;
 pub use version::{API_VERSION, Version};
+
+/// The size of a table, for its first field.
+#[must_use]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "tables have less than a kilobyte"
+)]
+pub const fn size_of_table<T>() -> u32 {
+    size_of::<T>() as u32
+}
 
 /// What functions of the tables return.
 pub mod status {

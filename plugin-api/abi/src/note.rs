@@ -5,7 +5,7 @@
 //! length of the text `u32`, and the text: `key=value` pairs, each ended by a
 //! zero byte. Unknown keys are passed over.
 
-use crate::{API_VERSION, Capability, Version};
+use crate::{API_VERSION, Capability, Hook, Version};
 
 /// The section of the note.
 pub const NOTE_SECTION: &str = ".note.infrarust.plugin";
@@ -166,21 +166,32 @@ impl NoteText {
     /// version in which everything that it lists exists.
     #[must_use]
     pub const fn requires(self, lists: &[&[Capability]]) -> Self {
-        // The oldest version whose tables mean the same as ours.
-        let mut version = if API_VERSION.major == 0 {
-            Version::new(0, API_VERSION.minor, 0)
-        } else {
-            Version::new(API_VERSION.major, 0, 0)
-        };
+        let mut version = oldest();
         let mut list = 0;
         while list < lists.len() {
-            let mut at = 0;
-            while at < lists[list].len() {
-                version = version.max(lists[list][at].since());
-                at += 1;
-            }
+            version = latest(version, lists[list]);
             list += 1;
         }
+        self.required(version)
+    }
+
+    /// As [`requires`](Self::requires), for a plugin with these hooks and needs.
+    /// A capability can be older than the hook of its name.
+    #[must_use]
+    pub const fn requires_for(self, hooks: &[Capability], needs: &[Capability]) -> Self {
+        let mut version = oldest();
+        let mut at = 0;
+        while at < hooks.len() {
+            version = version.max(match Hook::of(hooks[at]) {
+                Some(hook) => hook.since(),
+                None => hooks[at].since(),
+            });
+            at += 1;
+        }
+        self.required(latest(version, needs))
+    }
+
+    const fn required(self, version: Version) -> Self {
         self.version(key::SDK, "", API_VERSION)
             .version(key::REQUIRES, "^", version)
     }
@@ -190,6 +201,26 @@ impl NoteText {
     pub const fn padded_bytes(&self) -> usize {
         (NOTE_FIXED_BYTES + self.len).next_multiple_of(4)
     }
+}
+
+/// The oldest version whose tables mean the same as ours.
+const fn oldest() -> Version {
+    if API_VERSION.major == 0 {
+        Version::new(0, API_VERSION.minor, 0)
+    } else {
+        Version::new(API_VERSION.major, 0, 0)
+    }
+}
+
+/// The first version that is not before `version` and has these capabilities.
+const fn latest(version: Version, capabilities: &[Capability]) -> Version {
+    let mut version = version;
+    let mut at = 0;
+    while at < capabilities.len() {
+        version = version.max(capabilities[at].since());
+        at += 1;
+    }
+    version
 }
 
 /// The mask of a list of capabilities.

@@ -1,0 +1,256 @@
+//! The table of hooks. Everything that has one entry a hook is made from it, or
+//! does not compile without its entry.
+
+use crate::{
+    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, SessionInput, StatusInput,
+    SyncHook, Version,
+};
+
+/// Calls a macro with the table of hooks: `hooks! { [callback] tokens }` becomes
+/// `callback! { tokens rows }`.
+///
+/// A row has the capability, which is also the name of the author's trait, and
+///
+/// - `method`: the method of the trait, of `TestHost` and of the proxy's set
+/// - `call`: `sync` or `async`
+/// - `input`: the table that the host passes in, and the author's view of it
+/// - `answer`: what the method returns
+/// - `answer_bytes`: the most bytes of the text of an answer
+/// - `failed`: what a failure means where the operator has not chosen: `Continue`
+///   or `Deny`, and for the reader
+/// - `since`: the version of the plugin API from which on it can be listed in
+///   `hooks`. A plugin that lists it requires that version.
+///
+/// The rows stand in the order in which a connection comes to them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! hooks {
+    ([$($callback:tt)+] $($tokens:tt)*) => {
+        $($callback)+! { $($tokens)*
+            /// Whether a client may go on at all.
+            ConnectionDecide {
+                method: connection_decide,
+                call: async,
+                input: ConnectionInput as Connection,
+                answer: Verdict,
+                answer_bytes: 4096,
+                failed: Deny "the client is refused",
+                since: (0, 1, 0),
+            }
+            /// Which host the backend sees. The most bytes are the handshake's own limit.
+            HandshakeRewrite {
+                method: handshake_rewrite,
+                call: sync,
+                input: HandshakeInput as Handshake,
+                answer: Rewrite,
+                answer_bytes: 255,
+                failed: Continue "the host stays as it was",
+                since: (0, 1, 0),
+            }
+            /// What a status ping is answered. The limit of its packet is 32,767
+            /// characters, each of which has at most four bytes.
+            StatusRespond {
+                method: status_respond,
+                call: async,
+                input: StatusInput as Status,
+                answer: Reply,
+                answer_bytes: 131_068,
+                failed: Continue "the answer stays as it was",
+                since: (0, 1, 0),
+            }
+            /// Whether a player may join.
+            LoginDecide {
+                method: login_decide,
+                call: async,
+                input: LoginInput as Login,
+                answer: Verdict,
+                answer_bytes: 4096,
+                failed: Deny "the player is refused",
+                since: (0, 1, 0),
+            }
+            /// Which server a login goes to.
+            RouteSelect {
+                method: route_select,
+                call: async,
+                input: LoginInput as Login,
+                answer: Choice,
+                answer_bytes: 64,
+                failed: Continue "the server stays as it was",
+                since: (0, 1, 0),
+            }
+            /// What happens to sessions.
+            SessionObserve {
+                method: session_observe,
+                call: sync,
+                input: SessionInput as Session,
+                answer: (),
+                answer_bytes: 0,
+                failed: Continue "nothing",
+                since: (0, 1, 0),
+            }
+        }
+    };
+}
+
+/// What happens to a connection when a plugin fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It goes on as if the plugin were not there.
+    Continue,
+    /// It is refused.
+    Deny,
+}
+
+/// A hook as a type, for what depends on the types of its tables.
+pub trait Point: 'static {
+    /// The hook.
+    const HOOK: Hook;
+    /// What the host passes in.
+    type Input: 'static;
+    /// The table of functions: a [`SyncHook`] or an [`AsyncHook`].
+    type Table: 'static;
+}
+
+macro_rules! make {
+    (@table sync $input:ident) => { SyncHook<$input> };
+    (@table async $input:ident) => { AsyncHook<$input> };
+    (@may_wait sync) => { false };
+    (@may_wait async) => { true };
+    ($(
+        $(#[doc = $doc:literal])+
+        $hook:ident {
+            method: $method:ident,
+            call: $call:ident,
+            input: $input:ident as $view:ident,
+            answer: $answer:ty,
+            answer_bytes: $bytes:literal,
+            failed: $failed:ident $means:literal,
+            since: ($major:literal, $minor:literal, $patch:literal),
+        }
+    )+) => {
+        /// A hook: a capability that a plugin has by answering.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Hook {
+            $($(#[doc = $doc])+ $hook,)+
+        }
+
+        impl Hook {
+            /// All of them, in the order in which a connection comes to them.
+            pub const ALL: [Hook; [$(stringify!($hook)),+].len()] = [$(Hook::$hook),+];
+
+            /// The hook as a capability, which has its name and its place in the matrix.
+            #[must_use]
+            pub const fn capability(self) -> Capability {
+                match self { $(Hook::$hook => Capability::$hook,)+ }
+            }
+
+            /// The hook that a capability is, if it is one.
+            #[must_use]
+            pub const fn of(capability: Capability) -> Option<Self> {
+                match capability {
+                    $(Capability::$hook => Some(Hook::$hook),)+
+                    _ => None,
+                }
+            }
+
+            /// The trait of an author's crate.
+            #[must_use]
+            pub const fn trait_name(self) -> &'static str {
+                match self { $(Hook::$hook => stringify!($hook),)+ }
+            }
+
+            /// The method of that trait.
+            #[must_use]
+            pub const fn method(self) -> &'static str {
+                match self { $(Hook::$hook => stringify!($method),)+ }
+            }
+
+            /// Whether an answer may take its time.
+            #[must_use]
+            pub const fn may_wait(self) -> bool {
+                match self { $(Hook::$hook => make!(@may_wait $call),)+ }
+            }
+
+            /// The most bytes that the text of an answer has.
+            #[must_use]
+            pub const fn answer_bytes_max(self) -> usize {
+                match self { $(Hook::$hook => $bytes,)+ }
+            }
+
+            /// What a failure means where the operator has not chosen.
+            #[must_use]
+            pub const fn on_failure(self) -> OnFailure {
+                match self { $(Hook::$hook => OnFailure::$failed,)+ }
+            }
+
+            /// The same for a reader, such as `the client is refused`.
+            #[must_use]
+            pub const fn failure_means(self) -> &'static str {
+                match self { $(Hook::$hook => $means,)+ }
+            }
+
+            /// The first version of the plugin API in which it can be listed in
+            /// `hooks`.
+            #[must_use]
+            pub const fn since(self) -> Version {
+                match self { $(Hook::$hook => Version::new($major, $minor, $patch),)+ }
+            }
+
+            /// How it crosses the border: `sync` or `async`, and the input.
+            #[cfg(test)]
+            pub(crate) const fn shape(self) -> &'static str {
+                match self {
+                    $(Hook::$hook => concat!(stringify!($call), " ", stringify!($input)),)+
+                }
+            }
+        }
+
+        /// One type for each hook, with the name of its trait.
+        pub mod points {
+            $(
+                #[doc = concat!("The hook `", stringify!($hook), "`.")]
+                #[derive(Debug, Clone, Copy)]
+                pub struct $hook;
+            )+
+        }
+
+        $(impl Point for points::$hook {
+            const HOOK: Hook = Hook::$hook;
+            type Input = $input;
+            type Table = make!(@table $call $input);
+        })+
+    };
+}
+
+hooks! { [make] }
+
+impl Hook {
+    /// Its name, such as `connection.decide`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.capability().name()
+    }
+}
+
+impl core::fmt::Display for Hook {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hook;
+
+    /// The name of the trait, of the method and of the capability are one name.
+    #[test]
+    fn names_agree() {
+        for hook in Hook::ALL {
+            assert_eq!(hook.method(), hook.name().replace('.', "_"));
+            assert_eq!(hook.trait_name(), format!("{:?}", hook.capability()));
+            assert_eq!(Hook::of(hook.capability()), Some(hook));
+            // Who cannot list the capability cannot list the hook.
+            assert!(hook.since() >= hook.capability().since());
+        }
+    }
+}
