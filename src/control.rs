@@ -2,7 +2,8 @@
 //!
 //! A unix socket that only its owner may use. A client writes one line and
 //! reads the answer until the end: a first line `ok` or `error`, then a text
-//! for people. What can be asked is the table in [`Command`].
+//! for people. Lines `wait` come before it while the answer takes its time. What
+//! can be asked is the table in [`Command`].
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -26,8 +27,12 @@ const LINE_BYTES_MAX: u64 = 256;
 const LINE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Clients at a time. Only the owner can connect at all.
 const CLIENTS_MAX: usize = 8;
-/// How long a client waits for an answer: plugins may take half a minute to start.
+/// How long a client waits for an answer, or for a sign that it is to wait on.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often a client gets that sign: a reload takes as long as its plugins do.
+const WAIT_SIGN: Duration = Duration::from_secs(10);
+/// The line that is the sign.
+const WAIT: &str = "wait\n";
 /// How often a proxy that has no control socket tries to get it.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it looks whether the file is still its own.
@@ -257,7 +262,17 @@ async fn talk(
     let mut reader = BufReader::new((&mut stream).take(LINE_BYTES_MAX));
     timeout(LINE_TIME_MAX, reader.read_line(&mut line)).await??;
     let answer = match Command::parse(&line) {
-        Some(command) => run(command, proxy, reloads).await,
+        Some(command) => {
+            let mut running = std::pin::pin!(run(command, proxy, reloads));
+            loop {
+                tokio::select! {
+                    answer = &mut running => break answer,
+                    () = tokio::time::sleep(WAIT_SIGN) => {
+                        stream.write_all(WAIT.as_bytes()).await?;
+                    }
+                }
+            }
+        }
         None => Err("this proxy does not know the command".to_owned()),
     };
     let (word, text) = match &answer {
@@ -283,7 +298,9 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
         Command::Reload(Some(id)) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
         Command::Reload(anew) => {
             let (answer, outcome) = oneshot::channel();
-            let gone = |_| "the proxy is ending\n".to_owned();
+            let gone = |_| {
+                "the reload has not ended: the proxy is ending, or its log says why\n".to_owned()
+            };
             let request = Request { anew, answer };
             reloads.send(request).await.map_err(|_| gone(()))?;
             match outcome.await.map_err(|_| gone(()))? {
@@ -418,6 +435,10 @@ pub fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     stream.write_all(command.to_line().as_bytes())?;
     let mut answer = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let mut answer = answer.as_str();
+    while let Some(rest) = answer.strip_prefix(WAIT) {
+        answer = rest;
+    }
     match answer.split_once('\n') {
         Some(("ok", text)) => Ok(Ok(text.to_owned())),
         Some(("error", text)) => Ok(Err(text.to_owned())),

@@ -254,6 +254,33 @@ async fn a_plugin_that_hangs_holds_nobody() {
     }
 }
 
+/// While a plugin hangs in its trial, server files are followed, and what they
+/// say stays in force when the plugin is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_followed_while_a_plugin_is_tried() {
+    let mut live = Live::start("tag = 'old'").await;
+    live.write("", "", "tag = 'a'\nstart = 'hang'");
+    live.hangup();
+    let hangs = live.data().join("hangs");
+    let pid = || {
+        fs::read_to_string(&hangs)
+            .unwrap_or_default()
+            .parse::<i32>()
+    };
+    until("the plugin to hang", async || pid().is_ok()).await;
+    let file = live.program.folder.path().join("servers/b.toml");
+    let text = server("zero_copy", "b.example.com", live.backend.address, "");
+    fs::write(file, text).unwrap();
+    let line = live.program.line("configuration reloaded").await;
+    assert_eq!(line["added"], "[\"b\"]");
+    let pid = nix::unistd::Pid::from_raw(pid().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    live.program.line_with("reload refused").await;
+    let _client = FakeClient::login(live.proxy, "b.example.com", "Bob").await;
+    let host = live.backend.accept_login().await.1.host;
+    assert_eq!(host, "old.b.example.com");
+}
+
 /// A plugin that passes its trial and then hangs in the proxy holds neither
 /// players nor the end.
 #[tokio::test(flavor = "multi_thread")]

@@ -572,6 +572,94 @@ async fn running_out_of_descriptors_is_survived() {
     .await;
 }
 
+/// Sets a soft limit of a process that runs. Root is not bound by all of them.
+fn limit(program: &Program, user: Option<u32>, limit: &str) {
+    let pid = program.child.id().unwrap().to_string();
+    let mut set = std::process::Command::new("prlimit");
+    set.args(["--pid", &pid, limit]);
+    if let Some(user) = user {
+        std::os::unix::process::CommandExt::uid(&mut set, user);
+    }
+    assert!(set.status().unwrap().success());
+}
+
+/// A user that has no other process, and to whom limits apply; `None` without
+/// the right to become one.
+fn user_of_its_own() -> Option<u32> {
+    let is_root = nix::unistd::geteuid().is_root();
+    is_root.then(|| 0x4000_0000 + std::process::id())
+}
+
+/// As a process that may not start a thread any more, and as one that may not
+/// open a file: reloads are refused or take effect, the process goes on, and
+/// what was edited meanwhile is in force when the limit is gone. Players are
+/// served all the time, and the end is in order.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_outlive_every_limit() {
+    for (tight, wide) in [
+        ("--nproc=1:", "--nproc=500:"),
+        ("--nofile=4:", "--nofile=500:"),
+    ] {
+        let backend = FakeBackend::start().await;
+        let of = |host: &str| server("zero_copy", host, backend.address, "");
+        let user = user_of_its_own();
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("infrarust");
+        std::fs::copy(env!("CARGO_BIN_EXE_infrarust"), &own).unwrap();
+        let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), anybody).unwrap();
+        let mut program = Program::start_with("", &[("a", of("a.example.com"))], |command| {
+            let config = command.as_std().get_args().nth(1).unwrap().to_owned();
+            let place = std::path::Path::new(&config).parent().unwrap();
+            let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(place, anybody).unwrap();
+            if let Some(user) = user {
+                let mut other = Command::new(&own);
+                other.arg("-c").arg(&config).uid(user);
+                other.stdout(Stdio::piped());
+                other.stderr(Stdio::null());
+                other.kill_on_drop(true);
+                *command = other;
+            }
+        });
+        let proxy = program.address().await;
+        program.line("ready").await;
+        program.signal(Signal::SIGHUP);
+        program.line("reload: nothing has changed").await;
+        // Threads that a reload has left behind may do the next one.
+        limit(&program, user, tight);
+        let edited = program.folder.path().join("servers/b.toml");
+        std::fs::write(&edited, of("b.example.com")).unwrap();
+        for _ in 0..3 {
+            program.signal(Signal::SIGHUP);
+            program
+                .line_among(&["reload refused", "configuration reloaded", "reload:"])
+                .await;
+        }
+        limit(&program, user, wide);
+        within("the edit to be in force", async {
+            loop {
+                let mut client = FakeClient::login(proxy, "b.example.com", "Bob").await;
+                let is_in = tokio::select! {
+                    _ = backend.accept() => true,
+                    () = client.answered() => false,
+                };
+                if is_in {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+        let later = program.folder.path().join("servers/c.toml");
+        std::fs::write(later, of("c.example.com")).unwrap();
+        program.line("configuration reloaded").await;
+        program.signal(Signal::SIGTERM);
+        assert_eq!(program.exit_code().await, Some(0), "{tight}");
+    }
+}
+
 /// A reader of the log that is stuck holds neither players nor the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_log_holds_nobody() {
