@@ -289,7 +289,10 @@ impl Reloader {
             let is_free = can_read && self.loading.is_idle();
             tokio::select! {
                 () = drain.cancelled() => return,
-                () = self.hangup.next(), if is_free => self.read(Scope::Everything, None),
+                () = self.hangup.next(), if is_free => {
+                    self.proxy.upstream.forget_names();
+                    self.read(Scope::Everything, None);
+                }
                 Some(request) = self.requests.recv(), if is_free => {
                     self.read(Scope::Everything, Some(request));
                 }

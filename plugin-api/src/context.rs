@@ -249,7 +249,8 @@ pub(crate) const fn is_known(event: u32) -> bool {
 pub enum Event<'a> {
     /// A player was let in and has a place on the server.
     Opened,
-    /// The backend has taken the connection.
+    /// The backend has taken the connection. Comes again for another backend if
+    /// this one ends the connection before it has said anything.
     Connected {
         /// Its address.
         backend: &'a str,

@@ -498,6 +498,9 @@ pub struct BackendAddress {
     pub host: BackendHost,
     /// The port; 25565 where the configuration has none. Never zero.
     pub port: u16,
+    /// Whether an SRV record of the name says where to connect instead: the
+    /// configuration has no port.
+    pub follows_srv: bool,
 }
 
 /// The host of a backend.

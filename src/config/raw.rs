@@ -249,7 +249,7 @@ keys! {
         name: String [pattern: Some(ID)];
         /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
         domains: List<String> = "[]" [pattern: Some(DOMAIN)];
-        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`; without a port 25565. At least one.
+        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. Without a port, a name with a dot follows its SRV record `_minecraft._tcp`, as in the game; all else has the port 25565. At least one.
         addresses: List<AddressText> [is_filled: true];
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
@@ -277,7 +277,7 @@ keys! {
         max_players: Count = "0" [unit: Some("players"), off: Some(0)];
         /// What a player reads when `max_players` is reached: text, or a JSON text component.
         full_message: String = r#""The server is full.""#;
-        /// What a player reads when no backend can be reached: text, or a JSON text component.
+        /// What a player reads when no backend can be reached, or all end the connection before they say anything: text, or a JSON text component.
         disconnect_message: String = r#""The server cannot be reached right now.""#;
         /// Times of connecting and relaying.
         timeouts: RawTimeouts;

@@ -105,8 +105,8 @@ impl Client {
     }
 
     /// The connection, and what the client has sent beyond the packets read.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.stream, self.buffer.freeze())
+    pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.buffer)
     }
 
     /// Reads a PROXY header.

@@ -20,7 +20,7 @@ use crate::protocol::login::{self, FirstAnswer};
 
 /// How long a backend may take to answer a login start. A vanilla client gives
 /// up after 30 s without an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Packets that may come before the decision: questions of mods and cookies.
 const QUESTIONS_MAX: usize = 64;
 /// How many bytes decide. An Encryption Request has a server id of at most 20
@@ -83,13 +83,15 @@ pub(super) async fn watch(
     // the same few bytes again and again until the rest has come.
     let peek: std::net::TcpStream = SockRef::from(&*backend).try_clone()?.into();
     let questions = questions(client, backend, &peek, dialect, counters);
-    let silent = |_| {
-        let text = format!("no answer to the login start within {ANSWER_TIMEOUT:?}");
-        Err(io::Error::new(io::ErrorKind::TimedOut, text))
-    };
     timeout(ANSWER_TIMEOUT, questions)
         .await
-        .unwrap_or_else(silent)
+        .unwrap_or_else(|_| Err(silent()))
+}
+
+/// The error of a backend that does not answer within [`ANSWER_TIMEOUT`].
+pub(super) fn silent() -> io::Error {
+    let text = format!("no answer to the login start within {ANSWER_TIMEOUT:?}");
+    io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
 async fn questions(

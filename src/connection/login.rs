@@ -1,26 +1,27 @@
 //! Logins: a place on the server, a backend, the replay, the relay.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tracing::info;
 
+use super::begin::{Begin, Failed};
 use super::client::{self, Broken, Packet};
-use super::guard::{self, Dialect, Watched};
 use super::hooks::deny;
 use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
-use super::state::{self, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed};
+use super::state::{self, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed, Sender};
 use crate::config::model::{
-    BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostForwarding, HostTail,
-    ServerConfig, ServerKind,
+    BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
 };
-use crate::forward::{Counters, Direction, End, Forwarder, Limits, Session as Relayed};
+use crate::forward::{Counters, End, Forwarder, Limits, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
+use crate::snapshot::Server;
+use crate::upstream::{DROPPED_MAX, Dropped, rounds};
 
 /// Read by a player on a server whose mode cannot run logins yet.
 const MODE_NOT_BUILT_TEXT: &str =
@@ -116,12 +117,14 @@ impl Claimed {
         } = routed;
         Ok(Admitted {
             client,
-            origin,
-            opening,
+            sender: Sender {
+                origin,
+                opening,
+                login_start,
+                player,
+                host,
+            },
             server,
-            login_start,
-            player,
-            host,
             place,
             slot,
         })
@@ -129,7 +132,9 @@ impl Claimed {
 }
 
 impl Admitted {
-    /// Connects to a backend and sends it everything that the client has sent.
+    /// Connects to a backend, sends it everything that the client has sent, and
+    /// waits until it says something. One that ends the connection before that
+    /// gives way to the next: the player has not seen anything yet.
     pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
         let config = Arc::clone(&self.server.config);
         let ServerKind::Forwarding(forwarding) = &config.kind else {
@@ -137,78 +142,99 @@ impl Admitted {
                 .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
                 .await);
         };
-        let dialled = tokio::select! {
-            dialled = proxy.upstream.connect(&config) => dialled,
-            () = client::departure(self.client.stream()) => return Err(Ending::ClientLeft),
-        };
-        let connected = match dialled {
-            Ok(connected) => connected,
-            Err(error) => {
-                // The place is free while the player reads.
-                drop(self.slot);
-                let text = self.opening.refusal(&config.disconnect_message);
-                self.client.send_off(&text).await;
-                return Err(Ending::Unreachable(error));
-            }
-        };
-        let counters = Arc::new(Counters::default());
-        report.session = Some(Session {
-            backend: connected.address.clone(),
-            relay: forwarding.relay,
-            counters: Arc::clone(&counters),
-        });
-        report.session_connected();
-
-        let header = config
-            .send_proxy_protocol
-            .map(|version| self.origin.header(version, self.client.stream()))
-            .transpose()
-            .map_err(Broken::Io)?
-            .unwrap_or_default();
-        let host_field = self.host_field_for(&config, forwarding, &connected.address);
-        self.report_dropped_tail(&config, forwarding);
-        let first = self.opening.with_host(&host_field);
+        self.sender
+            .report_dropped_tail(&self.server, &config, forwarding);
+        let key = self.round();
+        let departure = client::departure(self.client.stream());
+        if proxy.upstream.rounds.is_loop(&key, departure).await {
+            return Err(Ending::ClientLeft);
+        }
         let Self {
             client,
-            opening,
+            sender,
             server,
-            login_start,
             place,
             slot,
-            ..
         } = self;
-        let (mut client, pipelined) = client.into_parts();
-        let mut backend = connected.stream;
-
-        let replay = [&header, first.as_ref(), &login_start, &pipelined].concat();
-        let begun = async {
-            let sent = backend.write_all(&replay).await;
-            sent.map_err(Ending::BackendFailed)?;
-            counters.add(Direction::Serverbound, (replay.len() - header.len()) as u64);
-            if forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true }) {
-                // In a box: its buffers are room that other modes need not carry about.
-                Box::pin(promise_kept(
-                    &mut client,
-                    &mut backend,
-                    opening.dialect(),
-                    &counters,
-                ))
-                .await?;
+        let (mut client, mut rest) = client.into_parts();
+        let joining = async {
+            let mut dropped = Vec::new();
+            loop {
+                let dialled = tokio::select! {
+                    dialled = proxy.upstream.connect(&config, &dropped) => dialled,
+                    () = client::departure(&client) => return Err(Ending::ClientLeft),
+                };
+                let connected = match dialled {
+                    Ok(connected) => connected,
+                    Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
+                    Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
+                };
+                let mut backend = connected.stream;
+                let counters = Arc::new(Counters::default());
+                report.session = Some(Session {
+                    backend: connected.address.clone(),
+                    relay: forwarding.relay,
+                    counters: Arc::clone(&counters),
+                });
+                report.session_connected();
+                let waiting = proxy.upstream.rounds.enter(&key);
+                let mut begin = Begin {
+                    client: &mut client,
+                    rest: &mut rest,
+                    backend: &mut backend,
+                    counters: &counters,
+                    keepalive: proxy.snapshot().proxy.keepalive,
+                };
+                let begun = begin
+                    .run(&sender, &config, forwarding, &connected.address, &waiting)
+                    .await;
+                let begun = match begun {
+                    Ok(()) => return Ok((backend, counters)),
+                    Err(Failed::Doubted) => {
+                        drop(backend);
+                        if !waiting.came_back().await {
+                            // Nothing has reached the player, so nothing is lost.
+                            report.session = None;
+                            continue;
+                        }
+                        let text = "the connection leads back to the proxy";
+                        let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+                        Failed::Dropped(error)
+                    }
+                    Err(failed) => failed,
+                };
+                drop(waiting);
+                match begun {
+                    Failed::Dropped(error) if dropped.len() < DROPPED_MAX => {
+                        report.session = None;
+                        let dialled = connected.dialled;
+                        dropped.push(Dropped { dialled, error });
+                    }
+                    Failed::Dropped(error) => {
+                        report.session = None;
+                        return Err(Ending::BackendFailed(error));
+                    }
+                    Failed::Ended(ending) => return Err(ending),
+                    Failed::Doubted => {}
+                }
             }
-            Ok(())
         };
-        if let Err(ending) = begun.await {
-            // The place is free while the player reads.
-            drop((backend, slot));
-            let text = match &ending {
-                // There is nobody to read it.
-                Ending::ClientLeft => return Err(ending),
-                Ending::NotAuthenticated(_) => NOT_AUTHENTICATED_TEXT,
-                _ => &config.disconnect_message,
-            };
-            client::send_off(client, &opening.refusal(text)).await;
-            return Err(ending);
-        }
+        // Several kilobytes of state, in a box of its own until they are done.
+        let (backend, counters) = match Box::pin(joining).await {
+            Ok(joined) => joined,
+            // There is nobody to read a text, or the relay would have ended likewise.
+            Err(ending @ (Ending::ClientLeft | Ending::Relayed(_))) => return Err(ending),
+            Err(ending) => {
+                // The place is free while the player reads.
+                drop(slot);
+                let text = match &ending {
+                    Ending::NotAuthenticated(_) => NOT_AUTHENTICATED_TEXT,
+                    _ => &config.disconnect_message,
+                };
+                client::send_off(client, &sender.opening.refusal(text)).await;
+                return Err(ending);
+            }
+        };
         let relay = forwarding.relay;
         Ok(Joined {
             client,
@@ -219,6 +245,39 @@ impl Admitted {
             _place: place,
             _slot: slot,
         })
+    }
+
+    /// What a login is recognised by if it comes back to the proxy.
+    fn round(&self) -> rounds::Key {
+        rounds::Key {
+            player: self.sender.player.name.clone(),
+            protocol: self.sender.opening.protocol(),
+        }
+    }
+
+    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
+        state::refuse(self.client, &self.sender.opening, refusal, Some(text)).await
+    }
+}
+
+impl Sender {
+    /// Everything that a backend is sent first: a PROXY header, and what the
+    /// client has sent. The length of the header comes first.
+    pub(super) fn replay(
+        &self,
+        client: &TcpStream,
+        rest: &[u8],
+        config: &ServerConfig,
+        forwarding: &Forwarding,
+        address: &BackendAddress,
+    ) -> io::Result<(usize, Vec<u8>)> {
+        let header = config.send_proxy_protocol;
+        let header = header.map(|version| self.origin.header(version, client));
+        let header = header.transpose()?.unwrap_or_default();
+        let host_field = self.host_field_for(config, forwarding, address);
+        let first = self.opening.with_host(&host_field);
+        let replay = [&header, first.as_ref(), &self.login_start, rest].concat();
+        Ok((header.len(), replay))
     }
 
     /// The host field that the backend shall see.
@@ -239,7 +298,7 @@ impl Admitted {
     /// Says once for each server that a client's own tail was dropped, and
     /// which key decides that. What it says is not shown: it may be a secret
     /// between the client and the backend.
-    fn report_dropped_tail(&self, config: &ServerConfig, forwarding: &Forwarding) {
+    fn report_dropped_tail(&self, server: &Server, config: &ServerConfig, forwarding: &Forwarding) {
         let tail = self.opening.host.other_tail();
         if tail.trim_matches('\0').is_empty() {
             return;
@@ -257,7 +316,7 @@ impl Admitted {
             ),
             (None, HostTail::Keep) => return,
         };
-        let reported = &self.server.state.tail_reported;
+        let reported = &server.state.tail_reported;
         if !reported.swap(true, Ordering::Relaxed) {
             info!(
                 server = config.id,
@@ -295,25 +354,6 @@ impl Admitted {
             field.push_str(&serde_json::Value::from(properties).to_string());
         }
         field
-    }
-
-    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
-        state::refuse(self.client, &self.opening, refusal, Some(text)).await
-    }
-}
-
-/// Whether a `server_only` backend has shown that it authenticates.
-async fn promise_kept(
-    client: &mut TcpStream,
-    backend: &mut TcpStream,
-    dialect: Dialect,
-    counters: &Counters,
-) -> Result<(), Ending> {
-    match guard::watch(client, backend, dialect, counters).await {
-        Ok(Watched::Good) => Ok(()),
-        Ok(Watched::ClientLeft) => Err(Ending::ClientLeft),
-        Ok(Watched::Broken(promise)) => Err(Ending::NotAuthenticated(promise)),
-        Err(error) => Err(Ending::BackendFailed(error)),
     }
 }
 

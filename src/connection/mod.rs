@@ -5,8 +5,8 @@
 //! `handshake.rewrite`, an answer from the cache, the backend or a MOTD,
 //! `status.respond`; **login, transfer**: login start → a place on the proxy →
 //! `login.decide` → `route.select` → admission → `handshake.rewrite` →
-//! connect → PROXY header out → replay of everything the client has sent →
-//! relay → finish. The names in code font are hooks of plugins; those of
+//! connect → PROXY header out → replay of everything the client has sent → first
+//! byte of the backend → relay → finish. The names in code font are hooks of plugins; those of
 //! `session.observe` are told of admission, connect and finish.
 //!
 //! Each step takes what the one before has proved, and hands on more: a
@@ -18,6 +18,7 @@
 //! [`Joined`] one has a backend to be relayed to. Nothing is
 //! relayed that has not gone this way.
 
+mod begin;
 mod client;
 mod guard;
 mod hooks;

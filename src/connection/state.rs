@@ -102,18 +102,23 @@ pub(super) struct Claimed {
 /// A client with a place on its server.
 pub(super) struct Admitted {
     pub(super) client: Client,
+    pub(super) sender: Sender,
+    pub(super) server: Arc<Server>,
+    /// Its place among `max_connections`.
+    pub(super) place: Slot,
+    /// Its place among the server's `max_players`.
+    pub(super) slot: Slot,
+}
+
+/// What a backend gets to see of a client first.
+pub(super) struct Sender {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
-    pub(super) server: Arc<Server>,
     /// The login start as it came; empty in the protocol before 1.7.
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
     /// The host that a plugin has chosen for the backend to see.
     pub(super) host: Option<String>,
-    /// Its place among `max_connections`.
-    pub(super) place: Slot,
-    /// Its place among the server's `max_players`.
-    pub(super) slot: Slot,
 }
 
 /// Who a client claims to be.

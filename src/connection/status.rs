@@ -11,12 +11,13 @@ use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
+use super::begin::first_byte;
 use super::client::Broken;
 use super::login::rewritten_host;
 use super::opening::First;
 use super::report::{Ending, Refusal, Report};
 use super::state::Routed;
-use crate::config::model::{DomainRewrite, Motd};
+use crate::config::model::{BackendAddress, DomainRewrite, Motd, ServerConfig};
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::plugin;
@@ -33,7 +34,7 @@ use crate::proxy::Proxy;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
-use crate::upstream::Upstream;
+use crate::upstream::{DROPPED_MAX, Dropped, Upstream};
 
 /// How long a connected backend may take to answer a status request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -339,8 +340,55 @@ impl Routed {
         upstream: &Upstream,
     ) -> Result<Answer, io::Error> {
         let config = &server.config;
-        let connected = upstream.connect(config).await.map_err(io::Error::other)?;
-        let host = rewritten_host(config, &self.opening, Some(&connected.address), chosen);
+        // One that ends the connection without a byte gives way to the next.
+        let mut dropped = Vec::new();
+        loop {
+            let connected = upstream.connect(config, &dropped).await;
+            let connected = connected.map_err(io::Error::other)?;
+            let question = self.question(config, form, chosen, &connected.address)?;
+            let mut backend = connected.stream;
+            let conversation = async {
+                let begun = async {
+                    backend.write_all(&question).await?;
+                    first_byte(&backend).await
+                };
+                if let Err(error) = begun.await {
+                    return Err((error, true));
+                }
+                let answer = match form {
+                    Form::Json(_) => read_json(&mut backend, config.motd.online.as_ref()).await,
+                    Form::Legacy(..) => read_legacy(&mut backend).await,
+                };
+                answer.map_err(|error| (error, false))
+            };
+            let (error, is_dropped) = match timeout(ANSWER_TIMEOUT, conversation).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failed)) => failed,
+                Err(_) => {
+                    let error = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+                    (error, false)
+                }
+            };
+            if is_dropped && dropped.len() < DROPPED_MAX {
+                let dialled = connected.dialled;
+                dropped.push(Dropped { dialled, error });
+                continue;
+            }
+            // Which of the addresses it was is a part of the reason.
+            let text = format!("{}: {error}", connected.address);
+            return Err(io::Error::new(error.kind(), text));
+        }
+    }
+
+    /// What a backend is sent to ask for its status.
+    fn question(
+        &self,
+        config: &ServerConfig,
+        form: Form,
+        chosen: Option<&str>,
+        address: &BackendAddress,
+    ) -> io::Result<Vec<u8>> {
+        let host = rewritten_host(config, &self.opening, Some(address), chosen);
         // The header names the client that asked first; the answer is for all.
         let mut question = config
             .send_proxy_protocol
@@ -352,7 +400,7 @@ impl Routed {
                 let handshake = Handshake {
                     protocol,
                     host: HostField::parse(""),
-                    port: connected.address.port,
+                    port: address.port,
                     intent: Intent::Status,
                 };
                 question.extend(handshake.encode_with_host(&host));
@@ -374,22 +422,7 @@ impl Routed {
             }
             (Form::Legacy(..), _) => question.extend(self.opening.with_host(&host)),
         }
-        let mut backend = connected.stream;
-        let conversation = async {
-            backend.write_all(&question).await?;
-            match form {
-                Form::Json(_) => read_json(&mut backend, config.motd.online.as_ref()).await,
-                Form::Legacy(..) => read_legacy(&mut backend).await,
-            }
-        };
-        let answer = match timeout(ANSWER_TIMEOUT, conversation).await {
-            Ok(answer) => answer,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
-        };
-        // Which of the addresses it was is a part of the reason.
-        answer.map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", connected.address))
-        })
+        Ok(question)
     }
 }
 

@@ -21,6 +21,7 @@ mod adaptive;
 mod both;
 mod clock;
 mod exchange;
+mod keep;
 mod lane;
 #[cfg(target_os = "linux")]
 pub mod pipe;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
@@ -224,7 +226,7 @@ pub struct Session {
 
 /// Has the kernel find out when the backend vanishes. Where it refuses, the
 /// relay meets what is wrong with the connection.
-fn keep_alive(backend: &TcpStream, keepalive: &Keepalive) {
+pub(crate) fn keep_alive(backend: &TcpStream, keepalive: &Keepalive) {
     if let Err(error) = crate::socket::keep_alive(backend, keepalive) {
         tracing::debug!(%error, "keepalive cannot be set");
     }

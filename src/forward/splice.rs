@@ -14,8 +14,17 @@ const FLAGS: SpliceFFlags = SpliceFFlags::SPLICE_F_MOVE.union(SpliceFFlags::SPLI
 
 /// Takes bytes out of a socket into an empty pipe.
 pub(super) fn fill(source: &impl Socket, pipe: &Pipe) -> io::Result<usize> {
+    fill_at_most(source, pipe, PIPE_BYTES)
+}
+
+/// Takes so many bytes out of a socket into an empty pipe, or fewer.
+pub(super) fn fill_at_most(
+    source: &impl Socket,
+    pipe: &Pipe,
+    bytes_max: usize,
+) -> io::Result<usize> {
     source.taking(|source| {
-        nix::fcntl::splice(source, None, &pipe.write, None, PIPE_BYTES, FLAGS)
+        nix::fcntl::splice(source, None, &pipe.write, None, bytes_max, FLAGS)
             .map_err(io::Error::from)
     })
 }

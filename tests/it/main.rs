@@ -13,6 +13,7 @@ use infrarust_test_support::library;
 use infrarust_test_support::{elf, program};
 
 mod abuse;
+mod backends;
 mod config;
 mod contributing;
 mod dependencies;

@@ -142,7 +142,12 @@ fn leads_to(address: &BackendAddress, own: &SocketAddr, bind: &[SocketAddr]) -> 
             name == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified())
         }
         BackendHost::Ip(ip) => {
+            // Whoever dials "every address" reaches this machine.
+            let is_any = ip.is_unspecified()
+                && (own.ip().is_loopback() || own.ip().is_unspecified())
+                && ip.is_ipv4() == own.is_ipv4();
             *ip == own.ip()
+                || is_any
                 || (ip.is_loopback()
                     && own.ip().is_unspecified()
                     && (ip.is_ipv4() == own.is_ipv4()

@@ -150,20 +150,28 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
             None => return Err(Problem::new("only `:` and a port may follow the bracket")),
         };
         let host = BackendHost::Ip(IpAddr::V6(ip));
-        return Ok(BackendAddress { host, port });
+        return Ok(BackendAddress {
+            host,
+            port,
+            follows_srv: false,
+        });
     }
     if text.matches(':').count() > 1 {
         return Err(Problem::new(
             "an IPv6 address needs brackets, so that its end is clear",
         ));
     }
-    let (name, port) = match text.split_once(':') {
-        Some((name, digits)) => (name, port(digits)?),
-        None => (text, PORT_DEFAULT),
+    let (name, written) = match text.split_once(':') {
+        Some((name, digits)) => (name, Some(port(digits)?)),
+        None => (text, None),
     };
+    let host = host(name)?;
+    // As in the game. A name without a dot is not one of the public DNS.
+    let is_public = matches!(&host, BackendHost::Name(name) if name.contains('.'));
     Ok(BackendAddress {
-        host: host(name)?,
-        port,
+        host,
+        port: written.unwrap_or(PORT_DEFAULT),
+        follows_srv: written.is_none() && is_public,
     })
 }
 

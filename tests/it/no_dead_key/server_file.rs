@@ -135,7 +135,10 @@ async fn id(key: &'static str) {
         let backend = FakeBackend::start().await;
         let mut program = Program::start("", &one(&backend, &more));
         let client = FakeClient::login(program.address().await, HOST, "Alice").await;
-        drop((backend.accept_login().await, client));
+        let (mut peer, _, _) = backend.accept_login().await;
+        // What has said nothing would be a backend that failed.
+        peer.send(b"in").await;
+        drop((peer, client));
         assert_eq!(program.line("session ended").await["server"], id);
     }
 }

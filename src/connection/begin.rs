@@ -1,0 +1,201 @@
+//! From a connected backend to its first byte: until then nothing has reached
+//! the player, so that another backend can take this one's place.
+//!
+//! The wait is for readiness alone: what the backend sends stays in the socket for
+//! the relay. What the client sends meanwhile is passed on in the way of the relay,
+//! and a copy is kept for the next backend, within [`REST_BYTES_MAX`].
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::guard::{self, Watched};
+use super::report::Ending;
+use super::state::Sender;
+use crate::config::model::{
+    BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,
+};
+use crate::forward::{self, Counters, Direction, End};
+use crate::upstream::rounds::Waiting;
+
+/// What is kept of a client that goes on to send before its backend has said
+/// anything; the game does not. With more the relay begins, and the connection is
+/// bound to that backend.
+const REST_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a backend may be silent before the kernel has to find out whether it
+/// is still there. Most have answered by then, and five calls are saved.
+const KEEPALIVE_DELAY: Duration = Duration::from_millis(200);
+
+/// A client and a backend that has just been connected to.
+pub(super) struct Begin<'a> {
+    pub(super) client: &'a mut TcpStream,
+    /// What the client has sent behind its first packets.
+    pub(super) rest: &'a mut BytesMut,
+    pub(super) backend: &'a mut TcpStream,
+    pub(super) counters: &'a Counters,
+    pub(super) keepalive: Keepalive,
+}
+
+/// Why the relay does not begin.
+pub(super) enum Failed {
+    /// The backend ended the connection before it sent anything.
+    Dropped(io::Error),
+    /// The connection may lead back to the proxy, which shows when it is closed.
+    Doubted,
+    /// The login is over.
+    Ended(Ending),
+}
+
+impl Begin<'_> {
+    /// Sends what the client has sent, and waits until the relay may begin.
+    pub(super) async fn run(
+        &mut self,
+        sender: &Sender,
+        config: &ServerConfig,
+        forwarding: &Forwarding,
+        address: &BackendAddress,
+        waiting: &Waiting<'_>,
+    ) -> Result<(), Failed> {
+        let replay = sender.replay(self.client, self.rest, config, forwarding, address);
+        let (header_bytes, replay) =
+            replay.map_err(|error| Failed::Ended(Ending::Broken(error.into())))?;
+        let is_guarded = forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true });
+        let answered = async {
+            self.backend
+                .write_all(&replay)
+                .await
+                .map_err(Failed::Dropped)?;
+            let sent_bytes = replay.len() - header_bytes;
+            self.counters.add(Direction::Serverbound, sent_bytes as u64);
+            tokio::select! {
+                answered = self.answered(forwarding.relay) => answered,
+                () = waiting.has_to_hang_up() => Err(Failed::Doubted),
+            }
+        };
+        // The relay bounds silence in the same way, from its own begin on.
+        let (limit, silent) = match (config.timeouts.read, is_guarded) {
+            (Some(read), true) if read > guard::ANSWER_TIMEOUT => {
+                (Some(guard::ANSWER_TIMEOUT), true)
+            }
+            (None, true) => (Some(guard::ANSWER_TIMEOUT), true),
+            (read, _) => (read, false),
+        };
+        match within(limit, answered).await {
+            Some(answered) => answered?,
+            None if silent => return Err(Failed::Ended(Ending::BackendFailed(guard::silent()))),
+            None => {
+                let end = End::ReadTimeout(Direction::Clientbound);
+                return Err(Failed::Ended(Ending::Relayed(end)));
+            }
+        }
+        if is_guarded {
+            // In a box: its buffers are room that other modes need not carry about.
+            let dialect = sender.opening.dialect();
+            let watch = guard::watch(self.client, self.backend, dialect, self.counters);
+            return Box::pin(watch).await.map_or_else(
+                |error| Err(Failed::Ended(Ending::BackendFailed(error))),
+                |watched| match watched {
+                    Watched::Good => Ok(()),
+                    Watched::ClientLeft => Err(Failed::Ended(Ending::ClientLeft)),
+                    Watched::Broken(promise) => {
+                        Err(Failed::Ended(Ending::NotAuthenticated(promise)))
+                    }
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Completes when the backend has sent a byte, or when only the relay can say
+    /// what the client's bytes, or its end, mean.
+    async fn answered(&mut self, relay: Relay) -> Result<(), Failed> {
+        let mut is_kept_alive = false;
+        let delay = sleep(KEEPALIVE_DELAY);
+        tokio::pin!(delay);
+        loop {
+            let ready = tokio::select! {
+                biased;
+                answered = first_byte(self.backend) => match answered {
+                    // The backend may only have followed its client.
+                    Err(_) if has_ended(self.client) => return Ok(()),
+                    answered => return answered.map_err(Failed::Dropped),
+                },
+                ready = self.client.ready(Interest::READABLE) => ready,
+                () = &mut delay, if !is_kept_alive => {
+                    is_kept_alive = true;
+                    forward::keep_alive(self.backend, &self.keepalive);
+                    continue;
+                }
+            };
+            // The runtime never takes back that reading is over, so it must not be
+            // waited for again.
+            let is_over = ready.is_ok_and(|ready| ready.is_read_closed());
+            if is_over || self.rest.len() >= REST_BYTES_MAX {
+                return Ok(());
+            }
+            let moved = match relay {
+                Relay::Splice => {
+                    forward::splice_and_keep(self.client, self.backend, self.rest).await
+                }
+                Relay::Copy | Relay::Adaptive => {
+                    forward::copy_and_keep(self.client, self.backend, self.rest).await
+                }
+            };
+            match moved.map_err(Failed::Dropped)? {
+                Some(bytes) => self.counters.add(Direction::Serverbound, bytes as u64),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Whether a client has ended its side, or lost its connection. Asked of the
+/// system: the runtime may be about to hear of it.
+fn has_ended(client: &TcpStream) -> bool {
+    match SockRef::from(client).peek(&mut [MaybeUninit::uninit()]) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Runs a future within a limit, if there is one; `None` when it has passed.
+async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+    match limit {
+        Some(limit) => timeout(limit, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Completes when a backend has sent something, and leaves it in the socket.
+///
+/// # Errors
+///
+/// When it ends the connection without a byte. Cancel safe.
+pub(super) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
+    let ready = backend.ready(Interest::READABLE).await?;
+    if !ready.is_read_closed() {
+        return Ok(());
+    }
+    // Bytes may come before the end.
+    let look = || SockRef::from(backend).peek(&mut [MaybeUninit::uninit()]);
+    match backend.try_io(Interest::READABLE, look) {
+        Ok(0) => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it closed the connection before it sent anything",
+        )),
+        // What it is, if it is neither bytes nor an end, the relay meets as well.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("it ended the connection before it sent anything: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,285 @@
+//! The way to a backend: resolve its name, connect to the first address that
+//! answers and is not the proxy itself, and set the socket up.
+//!
+//! - `system` reads how this system resolves names;
+//! - `dns` asks name servers;
+//! - `resolve` knows what to ask, how long an answer counts, and what to dial next;
+//! - `race` runs attempts beside each other, with a head start for the first;
+//! - `rounds` recognises logins that come back to the proxy through others.
+
+mod dns;
+mod race;
+mod resolve;
+pub(crate) mod rounds;
+mod system;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use futures_util::future::Either;
+use futures_util::stream;
+use socket2::SockRef;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use self::dns::Failure;
+use self::race::race;
+use self::resolve::{Candidates, Names};
+use self::rounds::Rounds;
+use self::system::Files;
+use crate::config::model::{BackendAddress, BackendHost, ServerConfig};
+
+/// Head start of one IP address of a name before the next is tried beside it
+/// (RFC 8305, section 5: 250 ms recommended).
+const NEXT_IP_DELAY: Duration = Duration::from_millis(250);
+/// Head start of one configured address before the next is tried beside it.
+/// Longer than a retransmitted SYN takes (1 s, RFC 6298), since the next
+/// address may be another world: one lost packet must not send a player there.
+const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(1500);
+/// Backends of one client that accept a connection and end it without a byte,
+/// before the proxy gives up.
+pub(crate) const DROPPED_MAX: usize = 8;
+
+/// The way to all backends.
+#[derive(Debug)]
+pub struct Upstream {
+    names: Names,
+    /// Where the proxy listens; empty until that is known.
+    own: OnceLock<Vec<SocketAddr>>,
+    /// The logins that wait for the first byte of their backends.
+    pub(crate) rounds: Rounds,
+}
+
+/// A connection to a backend.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection, without delay for small packets. Keepalive is for those
+    /// that last.
+    pub stream: TcpStream,
+    /// Which of the server's addresses it is.
+    pub address: BackendAddress,
+    /// What was dialled.
+    pub dialled: SocketAddr,
+}
+
+/// A backend that took a connection and ended it before it sent anything.
+#[derive(Debug)]
+pub struct Dropped {
+    /// What was dialled.
+    pub dialled: SocketAddr,
+    /// How it ended.
+    pub error: io::Error,
+}
+
+/// No backend could be reached.
+#[derive(Debug, Error)]
+#[error("no backend answered: {}", tries(.attempts))]
+pub struct Unreachable {
+    /// What was tried, and what came of it.
+    pub attempts: Vec<(BackendAddress, io::Error)>,
+}
+
+fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
+    if attempts.is_empty() {
+        return "none of its containers can be used".to_owned();
+    }
+    let tries: Vec<_> = attempts
+        .iter()
+        .map(|(address, error)| format!("{address} ({error})"))
+        .collect();
+    tries.join(", ")
+}
+
+impl Upstream {
+    /// Resolves names as the system does.
+    #[must_use]
+    pub fn from_system() -> Self {
+        Self::with_files(Files::of_system())
+    }
+
+    fn with_files(files: Files) -> Self {
+        Self {
+            names: Names::new(files),
+            own: OnceLock::new(),
+            rounds: Rounds::default(),
+        }
+    }
+
+    /// Says where the proxy listens, once.
+    pub(crate) fn listens_at(&self, own: Vec<SocketAddr>) {
+        let is_first = self.own.set(own).is_ok();
+        debug_assert!(is_first, "the proxy begins to listen once");
+    }
+
+    /// Forgets what names have been resolved to.
+    pub(crate) fn forget_names(&self) {
+        self.names.forget();
+    }
+
+    /// Connects to the first address of `server` that answers.
+    ///
+    /// The addresses are tried in their order; each that fails at once gives way to
+    /// the next, and each that is silent gets company after a delay. Each single
+    /// TCP connect, and each look-up of a name, is bounded by `timeouts.connect`.
+    /// Dropping the future gives all attempts up.
+    ///
+    /// Those that have `dropped` a connection before are left out.
+    ///
+    /// # Errors
+    ///
+    /// When all of them have failed.
+    pub async fn connect(
+        &self,
+        server: &ServerConfig,
+        dropped: &[Dropped],
+    ) -> Result<Connected, Unreachable> {
+        let bound = server.timeouts.connect;
+        if let [address] = server.addresses.as_slice() {
+            // The usual case needs nobody to watch a race.
+            let attempt = self.attempt(address, bound, dropped).await;
+            return attempt.map_err(|failed| Unreachable {
+                attempts: vec![failed],
+            });
+        }
+        // Futures that have not been polled cost only their place.
+        let mut attempts = Vec::with_capacity(server.addresses.len());
+        for address in &server.addresses {
+            attempts.push(self.attempt(address, bound, dropped));
+        }
+        race(stream::iter(attempts), NEXT_ADDRESS_DELAY)
+            .await
+            .map_err(|attempts| Unreachable { attempts })
+    }
+
+    /// Connects to one configured address and sets the socket up.
+    async fn attempt(
+        &self,
+        address: &BackendAddress,
+        bound: Duration,
+        dropped: &[Dropped],
+    ) -> Result<Connected, (BackendAddress, io::Error)> {
+        let connected = self
+            .connect_address(address, bound, dropped)
+            .await
+            .and_then(|(stream, dialled)| {
+                stream.set_nodelay(true)?;
+                Ok(Connected {
+                    stream,
+                    address: address.clone(),
+                    dialled,
+                })
+            });
+        connected.map_err(|error| (address.clone(), error))
+    }
+
+    /// Connects to one configured address, whatever addresses its name has.
+    async fn connect_address(
+        &self,
+        address: &BackendAddress,
+        bound: Duration,
+        dropped: &[Dropped],
+    ) -> io::Result<(TcpStream, SocketAddr)> {
+        let name = match &address.host {
+            BackendHost::Ip(ip) => {
+                let address = (*ip, address.port).into();
+                return self.connect_ip(address, bound, dropped).await;
+            }
+            BackendHost::Name(name) => name,
+        };
+        let deadline = Instant::now() + bound;
+        let candidates = self
+            .names
+            .candidates(name, address.port, address.follows_srv, deadline)
+            .await;
+        let attempts = stream::unfold(candidates, |mut candidates: Candidates<'_>| async move {
+            let attempt = match candidates.next().await? {
+                Ok(address) => Either::Left(self.connect_ip(address, bound, dropped)),
+                Err(failure) => Either::Right(std::future::ready(Err(not_resolved(&failure)))),
+            };
+            Some((attempt, candidates))
+        });
+        race(attempts, NEXT_IP_DELAY).await.map_err(|errors| {
+            errors
+                .into_iter()
+                .next_back()
+                .unwrap_or_else(|| not_resolved(&Failure::NoRecords))
+        })
+    }
+
+    async fn connect_ip(
+        &self,
+        address: SocketAddr,
+        bound: Duration,
+        dropped: &[Dropped],
+    ) -> io::Result<(TcpStream, SocketAddr)> {
+        if let Some(before) = dropped.iter().find(|before| before.dialled == address) {
+            let error = before.error.to_string();
+            return Err(io::Error::new(before.error.kind(), error));
+        }
+        let stream = timeout(bound, TcpStream::connect(address))
+            .await
+            .map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer within {bound:?}"),
+                )
+            })??;
+        let near = stream.local_addr()?;
+        // A socket can connect to itself where nobody listens (RFC 9293, section
+        // 3.5), and what it sends comes back. It leaves its port at once, which
+        // the backend needs when it starts.
+        if near == stream.peer_addr()? {
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionRefused,
+                "nobody listens there",
+            ));
+        }
+        // It would route the player to itself again, until no descriptor is left.
+        // The address that was dialled may stand for another, as 0.0.0.0 does.
+        if self.has_port(address.port()) && self.is_own(stream.peer_addr()?, near) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the proxy itself listens there",
+            ));
+        }
+        Ok((stream, address))
+    }
+
+    fn own(&self) -> &[SocketAddr] {
+        self.own.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a listener of ours has this port.
+    fn has_port(&self, port: u16) -> bool {
+        self.own().iter().any(|own| own.port() == port)
+    }
+
+    /// Whether a connection from `near` to `far` leads to the proxy: it stays on
+    /// this machine, and a listener of ours has that address.
+    fn is_own(&self, far: SocketAddr, near: SocketAddr) -> bool {
+        let (far_ip, near_ip) = (far.ip().to_canonical(), near.ip().to_canonical());
+        let is_here = far_ip == near_ip || (far_ip.is_loopback() && near_ip.is_loopback());
+        is_here
+            && self.own().iter().any(|own| {
+                let ip = own.ip().to_canonical();
+                let is_any = ip.is_unspecified() && ip.is_ipv4() == far_ip.is_ipv4();
+                own.port() == far.port() && (is_any || ip == far_ip)
+            })
+    }
+}
+
+fn not_resolved(failure: &Failure) -> io::Error {
+    let kind = if failure.is_denial() {
+        io::ErrorKind::NotFound
+    } else {
+        io::ErrorKind::TimedOut
+    };
+    io::Error::new(kind, format!("name not resolved: {failure}"))
+}
+
+#[cfg(test)]
+mod tests;
