@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use infrarust_plugin_abi::Hook;
 use infrarust_plugin_abi::{
     API_VERSION, Capability, NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_TEXT_BYTES_MAX,
     NOTE_TYPE, Version, capabilities_in, flag, key,
@@ -36,68 +37,6 @@ const MACHINE: Option<u16> = None;
 const NAME_BYTES_MAX: usize = 64;
 /// How many characters of a value from a file an error shows.
 const SHOWN_CHARS_MAX: usize = 80;
-
-/// A hook that this proxy calls: a capability that a plugin has by answering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
-    /// Whether a client may go on at all.
-    ConnectionDecide,
-    /// Which host the backend sees.
-    HandshakeRewrite,
-    /// What a status ping is answered.
-    StatusRespond,
-    /// Whether a player may join.
-    LoginDecide,
-    /// Which server a login goes to.
-    RouteSelect,
-    /// What happens to sessions.
-    SessionObserve,
-}
-
-impl Hook {
-    /// All of them, in the order in which a connection comes to them.
-    pub const ALL: [Hook; 6] = [
-        Hook::ConnectionDecide,
-        Hook::HandshakeRewrite,
-        Hook::StatusRespond,
-        Hook::LoginDecide,
-        Hook::RouteSelect,
-        Hook::SessionObserve,
-    ];
-
-    /// The hook as a capability, which has its name and its place in the matrix.
-    #[must_use]
-    pub const fn capability(self) -> Capability {
-        match self {
-            Hook::ConnectionDecide => Capability::ConnectionDecide,
-            Hook::HandshakeRewrite => Capability::HandshakeRewrite,
-            Hook::StatusRespond => Capability::StatusRespond,
-            Hook::LoginDecide => Capability::LoginDecide,
-            Hook::RouteSelect => Capability::RouteSelect,
-            Hook::SessionObserve => Capability::SessionObserve,
-        }
-    }
-
-    /// The hook that a capability is, if it is one.
-    #[must_use]
-    pub fn of(capability: Capability) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|hook| hook.capability() == capability)
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        self.capability().name()
-    }
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What a plugin says about itself. Every value has been checked.
 #[derive(Debug, Clone, PartialEq)]

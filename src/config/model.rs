@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use infrarust_plugin_abi::OnFailure;
 use ipnet::IpNet;
 
 use super::plugin_file::Sha;
@@ -71,15 +72,6 @@ impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Document(..)")
     }
-}
-
-/// What happens to a connection when a plugin fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It goes on as if the plugin were not there.
-    Continue,
-    /// It is refused.
-    Deny,
 }
 
 /// What the global file says.

@@ -1,13 +1,13 @@
 //! The hooks of a server: who is asked, in which order, and what a failure means.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
 use infrarust_plugin_abi::{
-    Address, AsyncHook, ConnectionInput, HandshakeInput, LoginInput, SessionInput, StatusInput,
-    Str, SyncHook, answer, event, family, intent,
+    AsyncHook, ClientInput, ConnectionInput, HandshakeInput, LoginInput, Point, SessionInput,
+    StatusInput, Str, SyncHook, answer, event, intent, points,
 };
 
 use super::ffi::{self, Answer, Failure, FailureKind, HookCall};
@@ -18,16 +18,9 @@ use crate::manifest::Hook;
 use crate::mode::Mode;
 use crate::protocol::handshake::Intent;
 
-/// The longest text for a player in bytes.
-const REFUSAL_BYTES_MAX: usize = 4096;
-/// The longest host for a backend in bytes: the handshake's own limit.
-const HOST_BYTES_MAX: usize = 255;
 /// The longest status answer in characters: the limit of its packet.
 const STATUS_CHARS_MAX: usize = 32_767;
-/// The same in bytes, whatever the characters.
-const STATUS_BYTES_MAX: usize = STATUS_CHARS_MAX * 4;
-/// The longest id of a server in bytes.
-const SERVER_BYTES_MAX: usize = 64;
+const _: () = assert!(Hook::StatusRespond.answer_bytes_max() == STATUS_CHARS_MAX * 4);
 /// Read by a player when a plugin that has to agree has failed.
 const FAILED_TEXT: &str = "The proxy could not check your connection. Please try again later.";
 /// Read by a player when a plugin refuses without a reason.
@@ -46,6 +39,20 @@ pub struct Client<'a> {
     pub virtual_host: &'a str,
     /// The id of the server that it leads to; may be empty.
     pub server: &'a str,
+}
+
+impl<'a> Client<'a> {
+    /// The same for the border.
+    #[inline]
+    const fn input(&self) -> ClientInput<'a> {
+        ClientInput {
+            peer: self.peer,
+            protocol: self.protocol,
+            intent: intent_number(self.intent),
+            host: self.virtual_host,
+            server: self.server,
+        }
+    }
 }
 
 /// Who a client claims to be.
@@ -122,14 +129,14 @@ pub struct Selected {
 
 /// A plugin at one hook.
 #[derive(Debug)]
-struct Attached<H: 'static> {
+struct Attached<H: Point> {
     generation: Arc<Generation>,
     grants: u64,
-    hook: &'static H,
+    hook: &'static H::Table,
 }
 
 // Not derived: the hook is a reference, so `H` need not be cloned.
-impl<H> Clone for Attached<H> {
+impl<H: Point> Clone for Attached<H> {
     fn clone(&self) -> Self {
         Self {
             generation: Arc::clone(&self.generation),
@@ -138,124 +145,86 @@ impl<H> Clone for Attached<H> {
     }
 }
 
-type Point<H> = Box<[Attached<H>]>;
+type HookList<H> = Box<[Attached<H>]>;
 
-/// The plugins of one server at each hook, in the order of the configuration.
-///
-/// It never changes; a connection keeps the one it began with. Asking a hook
-/// without plugins is one look at a length.
-#[derive(Debug, Default)]
-pub struct HookSet {
-    connection: Point<AsyncHook<ConnectionInput>>,
-    handshake: Point<SyncHook<HandshakeInput>>,
-    status: Point<AsyncHook<StatusInput>>,
-    login: Point<AsyncHook<LoginInput>>,
-    route: Point<AsyncHook<LoginInput>>,
-    session: Point<SyncHook<SessionInput>>,
+macro_rules! hook_set {
+    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
+        /// The plugins of one server at each hook, in the order of the configuration.
+        ///
+        /// It never changes; a connection keeps the one it began with. Asking a hook
+        /// without plugins is one look at a length.
+        #[derive(Debug, Default)]
+        pub struct HookSet {
+            $($method: HookList<points::$hook>,)+
+        }
+
+        impl HookSet {
+            fn attach(plugins: &[(&Arc<Generation>, u64)]) -> Self {
+                Self {
+                    $($method: attached(plugins, |hooks| hooks.$method),)+
+                }
+            }
+
+            /// Whether a plugin has this hook here.
+            #[inline]
+            #[must_use]
+            pub const fn has(&self, hook: Hook) -> bool {
+                match hook {
+                    $(Hook::$hook => !self.$method.is_empty(),)+
+                }
+            }
+
+            /// Whether no plugin has a hook here.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                $(self.$method.is_empty())&&+
+            }
+        }
+    };
 }
 
-/// What a failure means where the operator has not said.
-#[derive(Clone, Copy)]
-struct Rule {
-    hook: Hook,
-    on_failure: OnFailure,
-}
+infrarust_plugin_abi::hooks! { [hook_set] }
 
-const CONNECTION: Rule = Rule {
-    hook: Hook::ConnectionDecide,
-    on_failure: OnFailure::Deny,
-};
-const HANDSHAKE: Rule = Rule {
-    hook: Hook::HandshakeRewrite,
-    on_failure: OnFailure::Continue,
-};
-const STATUS: Rule = Rule {
-    hook: Hook::StatusRespond,
-    on_failure: OnFailure::Continue,
-};
-const LOGIN: Rule = Rule {
-    hook: Hook::LoginDecide,
-    on_failure: OnFailure::Deny,
-};
-const ROUTE: Rule = Rule {
-    hook: Hook::RouteSelect,
-    on_failure: OnFailure::Continue,
-};
-const SESSION: Rule = Rule {
-    hook: Hook::SessionObserve,
-    on_failure: OnFailure::Continue,
-};
+/// Those of the plugins that have a hook.
+fn attached<H: Point>(
+    plugins: &[(&Arc<Generation>, u64)],
+    hook: impl Fn(&ffi::Hooks) -> Option<&'static H::Table>,
+) -> HookList<H> {
+    let attach = |(generation, grants): &(&Arc<Generation>, u64)| {
+        let hook = hook(&generation.image.hooks)?;
+        Some(Attached {
+            generation: Arc::clone(generation),
+            grants: *grants,
+            hook,
+        })
+    };
+    plugins.iter().filter_map(attach).collect()
+}
 
 impl HookSet {
     pub(super) fn new<'a>(plugins: impl Iterator<Item = &'a Arc<Generation>>, mode: Mode) -> Self {
         let plugins: Vec<(&Arc<Generation>, u64)> = plugins
             .map(|plugin| (plugin, plugin.manifest.grants(mode).bits()))
             .collect();
-        fn point<H>(
-            plugins: &[(&Arc<Generation>, u64)],
-            hook: impl Fn(&ffi::Hooks) -> Option<&'static H>,
-        ) -> Point<H> {
-            let attach = |(generation, grants): &(&Arc<Generation>, u64)| {
-                let hook = hook(&generation.image.hooks)?;
-                Some(Attached {
-                    generation: Arc::clone(generation),
-                    grants: *grants,
-                    hook,
-                })
-            };
-            plugins.iter().filter_map(attach).collect()
-        }
-        Self {
-            connection: point(&plugins, |hooks| hooks.connection),
-            handshake: point(&plugins, |hooks| hooks.handshake),
-            status: point(&plugins, |hooks| hooks.status),
-            login: point(&plugins, |hooks| hooks.login),
-            route: point(&plugins, |hooks| hooks.route),
-            session: point(&plugins, |hooks| hooks.session),
-        }
-    }
-
-    /// Whether a plugin has this hook here.
-    #[inline]
-    #[must_use]
-    pub const fn has(&self, hook: Hook) -> bool {
-        match hook {
-            Hook::ConnectionDecide => !self.connection.is_empty(),
-            Hook::HandshakeRewrite => !self.handshake.is_empty(),
-            Hook::StatusRespond => !self.status.is_empty(),
-            Hook::LoginDecide => !self.login.is_empty(),
-            Hook::RouteSelect => !self.route.is_empty(),
-            Hook::SessionObserve => !self.session.is_empty(),
-        }
+        Self::attach(&plugins)
     }
 
     /// The gates of these plugins that are not in `before`: for a client that
     /// comes here from there.
     #[must_use]
     pub fn beyond(&self, before: &HookSet) -> HookSet {
-        fn without<H>(point: &Point<H>, before: &Point<H>) -> Point<H> {
+        fn without<H: Point>(list: &HookList<H>, before: &HookList<H>) -> HookList<H> {
             let is_new = |plugin: &&Attached<H>| {
                 let same = |other: &Attached<H>| Arc::ptr_eq(&other.generation, &plugin.generation);
                 !before.iter().any(same)
             };
-            point.iter().filter(is_new).cloned().collect()
+            list.iter().filter(is_new).cloned().collect()
         }
         HookSet {
-            connection: without(&self.connection, &before.connection),
-            login: without(&self.login, &before.login),
+            connection_decide: without(&self.connection_decide, &before.connection_decide),
+            login_decide: without(&self.login_decide, &before.login_decide),
             ..HookSet::default()
         }
-    }
-
-    /// Whether no plugin has a hook here.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.connection.is_empty()
-            && self.handshake.is_empty()
-            && self.status.is_empty()
-            && self.login.is_empty()
-            && self.route.is_empty()
-            && self.session.is_empty()
     }
 
     /// Asks `connection.decide`. Dropping the future cancels the question.
@@ -264,18 +233,11 @@ impl HookSet {
     ///
     /// The first refusal; the plugins after it are not asked.
     pub async fn connection_decide(&self, client: &Client<'_>) -> Result<(), Refusal> {
-        for plugin in &self.connection {
-            let input = ConnectionInput {
-                size: size_of_table::<ConnectionInput>(),
-                protocol: client.protocol,
-                grants: plugin.grants,
-                peer: address(&client.peer),
-                intent: intent_number(client.intent),
-                host: Str::new(client.virtual_host),
-                server: Str::new(client.server),
-            };
-            let answer = plugin.ask(CONNECTION, &input, REFUSAL_BYTES_MAX).await;
-            plugin.verdict(CONNECTION, answer)?;
+        for plugin in &self.connection_decide {
+            let mut input = ConnectionInput::new(&client.input());
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
+            plugin.verdict(answer)?;
         }
         Ok(())
     }
@@ -293,7 +255,7 @@ impl HookSet {
         current: &str,
     ) -> Result<Option<String>, Refusal> {
         // Inlined into the connection: without plugins there is no call at all.
-        if self.handshake.is_empty() {
+        if self.handshake_rewrite.is_empty() {
             return Ok(None);
         }
         self.ask_handshake(client, current)
@@ -301,25 +263,16 @@ impl HookSet {
 
     fn ask_handshake(&self, client: &Client<'_>, current: &str) -> Result<Option<String>, Refusal> {
         let mut chosen: Option<String> = None;
-        let mut input = HandshakeInput {
-            size: size_of_table::<HandshakeInput>(),
-            protocol: client.protocol,
-            grants: 0,
-            peer: address(&client.peer),
-            intent: intent_number(client.intent),
-            host: Str::new(client.virtual_host),
-            current: Str::new(current),
-            server: Str::new(client.server),
-        };
-        for plugin in &self.handshake {
+        let mut input = HandshakeInput::new(&client.input(), current);
+        for plugin in &self.handshake_rewrite {
             input.grants = plugin.grants;
-            let answer = plugin.call(HANDSHAKE, &input, HOST_BYTES_MAX);
+            let answer = plugin.call(&input);
             // Most plugins change few hosts.
             if matches!(answer, Ok(None)) {
                 continue;
             }
             let answer = answer.and_then(|answer| replaced(answer, check_host));
-            if let Some(host) = plugin.settle(HANDSHAKE, answer)?.flatten() {
+            if let Some(host) = plugin.settle(answer)?.flatten() {
                 input.current = Str::new(chosen.insert(host));
             }
         }
@@ -340,25 +293,18 @@ impl HookSet {
         json: &str,
     ) -> Result<Option<String>, Refusal> {
         let mut chosen: Option<String> = None;
-        for plugin in &self.status {
+        for plugin in &self.status_respond {
             let replaced = {
-                let input = StatusInput {
-                    size: size_of_table::<StatusInput>(),
-                    protocol: client.protocol,
-                    grants: plugin.grants,
-                    peer: address(&client.peer),
-                    online: is_online.into(),
-                    host: Str::new(client.virtual_host),
-                    server: Str::new(client.server),
-                    current: Str::new(chosen.as_deref().unwrap_or(json)),
-                };
-                let answer = plugin.ask(STATUS, &input, STATUS_BYTES_MAX).await;
+                let current = chosen.as_deref().unwrap_or(json);
+                let mut input = StatusInput::new(&client.input(), is_online, current);
+                input.grants = plugin.grants;
+                let answer = plugin.ask(&input).await;
                 if matches!(&answer, Ok(Some(answer)) if answer.code == answer::DROP) {
                     return Err(plugin.refusal(None, false));
                 }
                 answer.and_then(|answer| replaced(answer, check_status))
             };
-            if let Some(json) = plugin.settle(STATUS, replaced)?.flatten() {
+            if let Some(json) = plugin.settle(replaced)?.flatten() {
                 chosen = Some(json);
             }
         }
@@ -375,10 +321,11 @@ impl HookSet {
         client: &Client<'_>,
         player: &Player<'_>,
     ) -> Result<(), Refusal> {
-        for plugin in &self.login {
-            let input = login(client, player, plugin.grants);
-            let answer = plugin.ask(LOGIN, &input, REFUSAL_BYTES_MAX).await;
-            plugin.verdict(LOGIN, answer)?;
+        for plugin in &self.login_decide {
+            let mut input = LoginInput::new(&client.input(), player.name, player.uuid);
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
+            plugin.verdict(answer)?;
         }
         Ok(())
     }
@@ -395,9 +342,10 @@ impl HookSet {
         player: &Player<'_>,
         exists: impl Fn(&str) -> bool + Send + Sync,
     ) -> Result<Option<Selected>, Refusal> {
-        for plugin in &self.route {
-            let input = login(client, player, plugin.grants);
-            let answer = plugin.ask(ROUTE, &input, SERVER_BYTES_MAX).await;
+        for plugin in &self.route_select {
+            let mut input = LoginInput::new(&client.input(), player.name, player.uuid);
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
             let answer = answer.and_then(|answer| {
                 replaced(answer, |server| {
                     if exists(server) {
@@ -407,7 +355,7 @@ impl HookSet {
                     }
                 })
             });
-            if let Some(server) = plugin.settle(ROUTE, answer)?.flatten() {
+            if let Some(server) = plugin.settle(answer)?.flatten() {
                 return Ok(Some(Selected {
                     plugin: plugin.id().to_owned(),
                     server,
@@ -428,7 +376,7 @@ impl HookSet {
         session: &mut Session,
         what: SessionEvent<'_>,
     ) {
-        if !self.session.is_empty() {
+        if !self.session_observe.is_empty() {
             self.tell_session(client, player, session, what);
         }
     }
@@ -440,51 +388,29 @@ impl HookSet {
         session: &mut Session,
         what: SessionEvent<'_>,
     ) {
-        let mut input = SessionInput {
-            size: size_of_table::<SessionInput>(),
-            protocol: client.protocol,
-            grants: 0,
-            peer: address(&client.peer),
-            event: event::OPENED,
-            session: session.id,
-            host: Str::new(client.virtual_host),
-            server: Str::new(client.server),
-            name: Str::new(player.name),
-            text: Str::EMPTY,
-            serverbound_bytes: 0,
-            clientbound_bytes: 0,
-            duration_ms: 0,
-        };
-        match what {
+        let opened = SessionInput::opened(&client.input(), player.name, session.id);
+        let mut input = match what {
             SessionEvent::Opened => {
                 let is_told = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
-                session.told = self.session.iter().map(is_told).collect();
+                session.told = self.session_observe.iter().map(is_told).collect();
+                opened
             }
-            SessionEvent::Connected { backend } => {
-                input.event = event::CONNECTED;
-                input.text = Str::new(backend);
-            }
+            SessionEvent::Connected { backend } => opened.connected(backend),
             SessionEvent::Closed {
                 reason,
                 serverbound_bytes,
                 clientbound_bytes,
                 duration,
-            } => {
-                input.event = event::CLOSED;
-                input.text = Str::new(reason);
-                input.serverbound_bytes = serverbound_bytes;
-                input.clientbound_bytes = clientbound_bytes;
-                input.duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-            }
-        }
+            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+        };
         let is_over = input.event == event::CLOSED;
-        for (plugin, is_told) in self.session.iter().zip(&session.told) {
+        for (plugin, is_told) in self.session_observe.iter().zip(&session.told) {
             if !is_told || (plugin.generation.health.is_quarantined() && !is_over) {
                 continue;
             }
             input.grants = plugin.grants;
-            if let Err(problem) = plugin.call_anyway(SESSION, &input, 0) {
-                plugin.note(SESSION, &problem, OnFailure::Continue);
+            if let Err(problem) = plugin.call_anyway(&input) {
+                plugin.note(&problem, OnFailure::Continue);
             }
         }
     }
@@ -534,7 +460,7 @@ fn bad_answer(text: String) -> Trouble {
     }
 }
 
-impl<H> Attached<H> {
+impl<H: Point> Attached<H> {
     fn id(&self) -> &str {
         &self.generation.spec.id
     }
@@ -562,24 +488,25 @@ impl<H> Attached<H> {
         self.generation.instance().ok_or_else(ended)
     }
 
-    fn note(&self, rule: Rule, trouble: &Trouble, on_failure: OnFailure) {
+    fn note(&self, trouble: &Trouble, on_failure: OnFailure) {
         let consequence = match on_failure {
             OnFailure::Continue => "the connection goes on",
             OnFailure::Deny => "the connection is refused",
         };
         self.generation
             .health
-            .failed(rule.hook.name(), trouble.kind, &trouble.text, consequence);
+            .failed(H::HOOK.name(), trouble.kind, &trouble.text, consequence);
     }
 
     /// What a failure means for the connection: nothing (`None`), or its end.
-    fn settle<T>(&self, rule: Rule, answer: Result<T, Trouble>) -> Result<Option<T>, Refusal> {
+    fn settle<T>(&self, answer: Result<T, Trouble>) -> Result<Option<T>, Refusal> {
         let trouble = match answer {
             Ok(answer) => return Ok(Some(answer)),
             Err(trouble) => trouble,
         };
-        let on_failure = self.generation.spec.on_failure.unwrap_or(rule.on_failure);
-        self.note(rule, &trouble, on_failure);
+        let on_failure = self.generation.spec.on_failure;
+        let on_failure = on_failure.unwrap_or(H::HOOK.on_failure());
+        self.note(&trouble, on_failure);
         match on_failure {
             OnFailure::Continue => Ok(None),
             OnFailure::Deny => Err(self.refusal(Some(FAILED_TEXT.to_owned()), true)),
@@ -587,14 +514,14 @@ impl<H> Attached<H> {
     }
 
     #[inline]
-    fn verdict(&self, rule: Rule, answer: Answered) -> Result<(), Refusal> {
+    fn verdict(&self, answer: Answered) -> Result<(), Refusal> {
         match answer {
             Ok(None) => Ok(()),
-            answer => self.judge(rule, answer),
+            answer => self.judge(answer),
         }
     }
 
-    fn judge(&self, rule: Rule, answer: Answered) -> Result<(), Refusal> {
+    fn judge(&self, answer: Answered) -> Result<(), Refusal> {
         let answer = answer.and_then(|answer| match answer {
             Some(Answer { code, .. })
                 if !matches!(code, answer::PASS | answer::REFUSE | answer::DROP) =>
@@ -603,7 +530,7 @@ impl<H> Attached<H> {
             }
             answer => Ok(answer),
         });
-        let Some(answer) = self.settle(rule, answer)?.flatten() else {
+        let Some(answer) = self.settle(answer)?.flatten() else {
             return Ok(());
         };
         match answer.code {
@@ -615,31 +542,43 @@ impl<H> Attached<H> {
     }
 }
 
-impl<I> Attached<SyncHook<I>> {
-    fn call(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
-        let instance = self.instance()?;
-        let _busy = self.generation.token.hook(rule.hook.capability());
-        Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
+impl<H: Point> Attached<H> {
+    fn call<I>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        self.call_instance(self.instance()?, input)
     }
 
-    fn call_anyway(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
-        let instance = self.instance_anyway()?;
-        let _busy = self.generation.token.hook(rule.hook.capability());
-        Ok(ffi::call(instance, self.hook, input, text_bytes_max)?)
+    fn call_anyway<I>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        self.call_instance(self.instance_anyway()?, input)
     }
-}
 
-impl<I: Sync> Attached<AsyncHook<I>> {
-    async fn ask(&self, rule: Rule, input: &I, text_bytes_max: usize) -> Answered {
+    fn call_instance<I>(&self, instance: &ffi::Instance, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        let _busy = self.generation.token.hook(H::HOOK.capability());
+        let bytes_max = H::HOOK.answer_bytes_max();
+        Ok(ffi::call(instance, self.hook, input, bytes_max)?)
+    }
+
+    async fn ask<I: Sync>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = AsyncHook<I>>,
+    {
         let instance = self.instance()?;
         let token = self.generation.token;
         let mut call = HookCall::new(
             instance,
             self.hook,
             input,
-            text_bytes_max,
+            H::HOOK.answer_bytes_max(),
             token,
-            rule.hook.capability(),
+            H::HOOK.capability(),
         );
         // Most hooks answer at once, and need no timer.
         if let std::task::Poll::Ready(answer) = poll!(&mut call) {
@@ -716,64 +655,12 @@ fn check_status(json: &str) -> Result<(), String> {
         .map_err(|error| format!("its status answer is no JSON object: {error}"))
 }
 
-fn login(client: &Client<'_>, player: &Player<'_>, grants: u64) -> LoginInput {
-    LoginInput {
-        size: size_of_table::<LoginInput>(),
-        protocol: client.protocol,
-        grants,
-        peer: address(&client.peer),
-        intent: intent_number(client.intent),
-        host: Str::new(client.virtual_host),
-        server: Str::new(client.server),
-        name: Str::new(player.name),
-        uuid: player.uuid.unwrap_or_default().to_be_bytes(),
-        has_uuid: player.uuid.is_some().into(),
-        reserved: 0,
-    }
-}
-
-fn address(peer: &SocketAddr) -> Address {
-    // Kept as whole numbers until they are written where they belong: an
-    // address that is put together elsewhere and copied from there makes the
-    // processor wait for its small pieces.
-    let (bits, family) = match peer {
-        SocketAddr::V4(v4) => v4_bits(*v4.ip()),
-        SocketAddr::V6(v6) => v6_bits(*v6.ip()),
-    };
-    Address {
-        ip: bits.to_be_bytes(),
-        port: peer.port(),
-        family,
-        reserved: 0,
-    }
-}
-
-fn v4_bits(v4: Ipv4Addr) -> (u128, u8) {
-    (u128::from(u32::from(v4)) << 96, family::V4)
-}
-
-#[inline(never)]
-fn v6_bits(v6: Ipv6Addr) -> (u128, u8) {
-    match v6.to_ipv4_mapped() {
-        Some(v4) => v4_bits(v4),
-        None => (v6.into(), family::V6),
-    }
-}
-
 const fn intent_number(intent: Intent) -> u32 {
     match intent {
         Intent::Status => intent::STATUS,
         Intent::Login => intent::LOGIN,
         Intent::Transfer => intent::TRANSFER,
     }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "tables have less than a kilobyte"
-)]
-const fn size_of_table<T>() -> u32 {
-    size_of::<T>() as u32
 }
 
 #[cfg(test)]
@@ -787,23 +674,6 @@ mod tests {
         for bad in ["", "a b", "a\0b", "a\n", "\u{fffd}"] {
             assert!(check_host(bad).is_err(), "{bad:?}");
         }
-    }
-
-    /// IPv4 crosses as IPv4, however the socket writes it.
-    #[test]
-    fn addresses_cross() {
-        let crossed = |text: &str| {
-            let Address {
-                ip, port, family, ..
-            } = address(&text.parse().unwrap());
-            (ip, port, family)
-        };
-        let v4 = [192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert_eq!(crossed("192.0.2.1:7"), (v4, 7, family::V4));
-        assert_eq!(crossed("[::ffff:192.0.2.1]:7"), (v4, 7, family::V4));
-        let v6 = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
-        assert_eq!(crossed("[2001:db8::9]:7"), (v6, 7, family::V6));
-        assert_eq!(crossed("[::1]:7").2, family::V6);
     }
 
     /// A status answer is an object of a size that its packet can carry.

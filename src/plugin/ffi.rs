@@ -17,11 +17,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    API_VERSION, AsyncHook, Capability, ConnectionInput, DataTable, ENTRY_MAGIC, ENTRY_SYMBOL,
-    Entry, EntryFn, FutureTable, HandshakeInput, HookRef, HostTable, LogCallsite, LogField,
-    LogTable, LoginInput, MetricsTable, OwnedFuture, PlayersTable, PluginTable, RawFuture,
-    RawWaker, SessionInput, Sink, SinkTable, StatusInput, Str, SyncHook, TaskTable, TimeTable,
-    answer, export_waker, failure, field, import_waker, interest, level, service, status,
+    API_VERSION, AsyncHook, Capability, DataTable, ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn,
+    FutureTable, Hook, HookRef, HostTable, LogCallsite, LogField, LogTable, MetricsTable,
+    OwnedFuture, PlayersTable, PluginTable, Point, RawFuture, RawWaker, Sink, SinkTable, Str,
+    SyncHook, TaskTable, TimeTable, answer, export_waker, failure, field, import_waker, interest,
+    level, points, service, size_of_table, status,
 };
 #[cfg(not(unix))]
 use libloading::Library;
@@ -56,14 +56,6 @@ const PANIC_SITE: u64 = u64::MAX;
 /// timer can still count.
 const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "tables have less than a kilobyte"
-)]
-const fn size_of_table<T>() -> u32 {
-    size_of::<T>() as u32
-}
-
 // --------------------------------------------------------------- the image
 
 /// A mapped plugin. It stays mapped, and its file open, for the life of the process.
@@ -74,16 +66,36 @@ pub(super) struct Image {
     pub(super) hooks: Hooks,
 }
 
-/// The hooks of a plugin, by their types.
-#[derive(Default)]
-pub(super) struct Hooks {
-    pub(super) connection: Option<&'static AsyncHook<ConnectionInput>>,
-    pub(super) handshake: Option<&'static SyncHook<HandshakeInput>>,
-    pub(super) status: Option<&'static AsyncHook<StatusInput>>,
-    pub(super) login: Option<&'static AsyncHook<LoginInput>>,
-    pub(super) route: Option<&'static AsyncHook<LoginInput>>,
-    pub(super) session: Option<&'static SyncHook<SessionInput>>,
+macro_rules! hooks {
+    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
+        /// The hooks of a plugin, by their types.
+        #[derive(Default)]
+        pub(super) struct Hooks {
+            $(pub(super) $method: Option<&'static <points::$hook as Point>::Table>,)+
+        }
+
+        impl Hooks {
+            /// Takes over the table of a capability, if it is a hook. `None` when the
+            /// table is missing or too small.
+            ///
+            /// # Safety
+            ///
+            /// A pointer that is not null must lead to a table of this hook, for the
+            /// life of the process.
+            unsafe fn fill(&mut self, capability: Capability, found: *const c_void) -> Option<()> {
+                match Hook::of(capability) {
+                    // SAFETY: as the caller promises.
+                    $(Some(Hook::$hook) => self.$method = Some(unsafe { table(found) }?),)+
+                    // The manifest was refused if it listed another hook.
+                    None => {}
+                }
+                Some(())
+            }
+        }
+    };
 }
+
+infrarust_plugin_abi::hooks! { [hooks] }
 
 /// Maps a file into the process, for ever.
 fn map(path: &std::path::Path) -> Result<Library, libloading::Error> {
@@ -227,30 +239,7 @@ fn hooks(entry: &Entry, said: CapabilitySet) -> Result<Hooks, ImageError> {
         let missing = || wrong(&format!("too small for `{capability}`"));
         // SAFETY: each number goes with the type of its table, which is a
         // constant of the image.
-        unsafe {
-            match capability {
-                Capability::ConnectionDecide => {
-                    hooks.connection = Some(table(found.table).ok_or_else(missing)?);
-                }
-                Capability::HandshakeRewrite => {
-                    hooks.handshake = Some(table(found.table).ok_or_else(missing)?);
-                }
-                Capability::StatusRespond => {
-                    hooks.status = Some(table(found.table).ok_or_else(missing)?);
-                }
-                Capability::LoginDecide => {
-                    hooks.login = Some(table(found.table).ok_or_else(missing)?)
-                }
-                Capability::RouteSelect => {
-                    hooks.route = Some(table(found.table).ok_or_else(missing)?)
-                }
-                Capability::SessionObserve => {
-                    hooks.session = Some(table(found.table).ok_or_else(missing)?);
-                }
-                // The manifest was refused if it listed another hook.
-                _ => {}
-            }
-        }
+        unsafe { hooks.fill(capability, found.table) }.ok_or_else(missing)?;
     }
     Ok(hooks)
 }

@@ -9,7 +9,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -19,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use infrarust_plugin_abi::sample;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -770,21 +770,10 @@ struct TwoOnLobby;
 impl PlayerCounts for TwoOnLobby {
     fn count(&self, server: Option<&str>) -> Option<u64> {
         server
-            .is_none_or(|server| server == SAMPLE_SERVER)
+            .is_none_or(|server| server == sample::SERVER)
             .then_some(2)
     }
 }
-
-// The samples are those of `TestHost` in `infrarust-plugin-api`.
-const SAMPLE_SERVER: &str = "lobby";
-const SAMPLE_HOST: &str = "play.example.com";
-const SAMPLE_NAME: &str = "Steve";
-/// What an offline server gives to that name.
-const SAMPLE_UUID: u128 = 0x5627_dd98_e6be_3c21_b8a8_e923_4418_3641;
-/// Minecraft 1.21 (<https://minecraft.wiki/w/Protocol_version>, 2026).
-const SAMPLE_PROTOCOL: i32 = 767;
-const SAMPLE_BACKEND: &str = "10.0.0.5:25565";
-const SAMPLE_STATUS: &str = r#"{"version":{"name":"1.21","protocol":767},"players":{"max":20,"online":2},"description":{"text":"A Minecraft Server"}}"#;
 
 /// A plugin that is asked at all its hooks.
 struct Firing<'a> {
@@ -817,16 +806,16 @@ impl Firing<'_> {
     /// Asks at one hook; how often it has failed.
     fn fire(&self, hook: Hook) -> u64 {
         let client = |intent| Client {
-            peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
-            protocol: SAMPLE_PROTOCOL,
+            peer: sample::PEER,
+            protocol: sample::PROTOCOL,
             intent,
-            virtual_host: SAMPLE_HOST,
-            server: SAMPLE_SERVER,
+            virtual_host: sample::HOST,
+            server: sample::SERVER,
         };
         let joining = client(Intent::Login);
         let player = Player {
-            name: SAMPLE_NAME,
-            uuid: Some(SAMPLE_UUID),
+            name: sample::NAME,
+            uuid: Some(sample::UUID),
         };
         match hook {
             Hook::ConnectionDecide => self.ask(hook, "127.0.0.1", || {
@@ -835,29 +824,29 @@ impl Firing<'_> {
                         .block_on(self.hooks.connection_decide(&joining)),
                 )
             }),
-            Hook::HandshakeRewrite => self.ask(hook, SAMPLE_HOST, || {
-                match self.hooks.handshake_rewrite(&joining, SAMPLE_HOST) {
+            Hook::HandshakeRewrite => self.ask(hook, sample::HOST, || {
+                match self.hooks.handshake_rewrite(&joining, sample::HOST) {
                     Ok(None) => "keep".to_owned(),
                     Ok(Some(host)) => format!("host {}", quoted(&host)),
                     Err(refusal) => verdict(Err(refusal)),
                 }
             }),
-            Hook::StatusRespond => self.ask(hook, SAMPLE_HOST, || {
+            Hook::StatusRespond => self.ask(hook, sample::HOST, || {
                 let client = client(Intent::Status);
-                let asked = self.hooks.status_respond(&client, true, SAMPLE_STATUS);
+                let asked = self.hooks.status_respond(&client, true, sample::STATUS);
                 match self.runtime.block_on(asked) {
                     Ok(None) => "keep".to_owned(),
                     Ok(Some(json)) => format!("json {}", quoted(&json)),
                     Err(refusal) => verdict(Err(refusal)),
                 }
             }),
-            Hook::LoginDecide => self.ask(hook, SAMPLE_NAME, || {
+            Hook::LoginDecide => self.ask(hook, sample::NAME, || {
                 verdict(
                     self.runtime
                         .block_on(self.hooks.login_decide(&joining, &player)),
                 )
             }),
-            Hook::RouteSelect => self.ask(hook, SAMPLE_NAME, || {
+            Hook::RouteSelect => self.ask(hook, sample::NAME, || {
                 // Which servers there are is not known here.
                 let asked = self.hooks.route_select(&joining, &player, |_| true);
                 match self.runtime.block_on(asked) {
@@ -874,7 +863,7 @@ impl Firing<'_> {
                     duration: Duration::from_secs(60),
                 };
                 let connected = SessionEvent::Connected {
-                    backend: SAMPLE_BACKEND,
+                    backend: sample::BACKEND,
                 };
                 let events = [
                     ("opened", SessionEvent::Opened),

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The client's address.
 pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
-/// The protocol version of 1.21.
+/// The protocol version of 1.21 (<https://minecraft.wiki/w/Protocol_version>, 2026).
 pub const PROTOCOL: i32 = 767;
 /// The virtual host.
 pub const HOST: &str = "play.example.com";
@@ -13,7 +13,7 @@ pub const HOST: &str = "play.example.com";
 pub const SERVER: &str = "lobby";
 /// The name that the player claims.
 pub const NAME: &str = "Steve";
-/// The UUID of an offline player of that name.
+/// What an offline server gives to that name.
 pub const UUID: u128 = 0x5627_dd98_e6be_3c21_b8a8_e923_4418_3641;
 /// A backend of the server.
 pub const BACKEND: &str = "10.0.0.5:25565";

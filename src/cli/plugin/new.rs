@@ -88,57 +88,43 @@ const NO_CRATE: &[&str] = &[
 struct Template {
     source: &'static str,
     settings: &'static str,
-    /// One sentence without a period.
-    description: &'static str,
-    /// More dependencies, each a line.
-    dependencies: &'static str,
 }
 
-macro_rules! template {
-    ($name:literal, $description:literal, $dependencies:literal) => {
-        Template {
-            source: include_str!(concat!("template/", $name, ".rs")),
-            settings: include_str!(concat!("template/", $name, ".toml")),
-            description: $description,
-            dependencies: $dependencies,
+macro_rules! templates {
+    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
+        /// The template of a hook, which lies in files with the name of its method.
+        fn template(hook: Hook) -> Template {
+            match hook {
+                $(Hook::$hook => Template {
+                    source: include_str!(concat!("template/", stringify!($method), ".rs")),
+                    settings: include_str!(concat!("template/", stringify!($method), ".toml")),
+                },)+
+            }
         }
     };
 }
 
-/// The template of a hook.
-fn template(hook: Hook) -> Template {
-    match hook {
-        Hook::ConnectionDecide => {
-            template!(
-                "connection_decide",
-                "Closes connections from a list of addresses",
-                ""
-            )
-        }
-        Hook::HandshakeRewrite => {
-            template!("handshake_rewrite", "Lets backends see another host", "")
-        }
-        Hook::StatusRespond => {
-            template!(
-                "status_respond",
-                "Writes a line into the server list",
-                "serde_json = \"1\"\n"
-            )
-        }
-        Hook::LoginDecide => template!("login_decide", "Refuses the players of a list", ""),
-        Hook::RouteSelect => {
-            template!(
-                "route_select",
-                "Sends players of a list to another server",
-                ""
-            )
-        }
-        Hook::SessionObserve => {
-            template!(
-                "session_observe",
-                "Logs long sessions, and counts all of them",
-                ""
-            )
+infrarust_plugin_abi::hooks! { [templates] }
+
+impl Template {
+    /// What its head says that it does, without a period and what follows a comma.
+    fn description(&self) -> String {
+        let lines = self.source.lines();
+        let head = lines.map_while(|line| line.strip_prefix("//! "));
+        let head = head.collect::<Vec<_>>().join(" ");
+        let (_, does) = head.split_once(": ").unwrap_or_default();
+        let does = does.split([',', '.']).next().unwrap_or_default();
+        let mut letters = does.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect()
+    }
+
+    /// More dependencies, each a line.
+    fn dependencies(&self) -> &'static str {
+        if self.source.contains("serde_json::") {
+            "serde_json = \"1\"\n"
+        } else {
+            ""
         }
     }
 }
@@ -259,7 +245,7 @@ fn files(name: &str, hook: Hook, template: &Template, api: &Api) -> Vec<(&'stati
     let fill = |text: &str| {
         text.replace("template-name", name)
             .replace("template_name", &crate_name(name))
-            .replace("template-description", template.description)
+            .replace("template-description", &template.description())
             .replace("template-hook", hook.name())
             .replace("template-table", &table(name, template))
             .replace("template-api", &api.dependency(""))
@@ -267,7 +253,7 @@ fn files(name: &str, hook: Hook, template: &Template, api: &Api) -> Vec<(&'stati
                 "template-testing",
                 &api.dependency(", features = [\"testing\"]"),
             )
-            .replace("template-more\n", template.dependencies)
+            .replace("template-more\n", template.dependencies())
     };
     vec![
         ("Cargo.toml", fill(MANIFEST)),
@@ -360,6 +346,8 @@ mod tests {
                     text.parse::<toml::Table>().unwrap();
                 }
             }
+            let description = template.description();
+            assert!(description.len() > 15, "{description}");
             let table: toml::Table = table("my-gate", &template).parse().unwrap();
             let settings: toml::Table = template.settings.parse().unwrap();
             assert_eq!(
