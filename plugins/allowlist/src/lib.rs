@@ -311,6 +311,8 @@ struct Watched {
     read: Option<Stamp>,
     /// The file at the last look.
     seen: Option<Stamp>,
+    /// Whether it has been reported that there is no file any more.
+    is_gone: bool,
 }
 
 impl Watched {
@@ -319,22 +321,35 @@ impl Watched {
             path: path.to_owned(),
             read: None,
             seen: None,
+            is_gone: false,
         }
     }
 
     /// Reads the file as it is.
     fn first(&mut self) -> Result<List> {
         self.read = Some(stamp(&self.path)?);
+        self.seen = self.read;
         read(&self.path)
     }
 
     /// Reads the file if it has changed and is the same as at the last look: one
     /// that is still being written is not a list yet.
     fn look(&mut self) -> Option<Result<List>> {
-        // An editor may be putting a new one in its place.
-        let now = stamp(&self.path).ok();
+        let now = match stamp(&self.path) {
+            Ok(now) => {
+                self.is_gone = false;
+                Some(now)
+            }
+            // At the first look an editor may be putting a new one in its place.
+            Err(_) if self.seen.take().is_some() || self.is_gone => return None,
+            // Said once, until it is there again.
+            Err(error) => {
+                self.is_gone = true;
+                return Some(Err(error));
+            }
+        };
         let seen = std::mem::replace(&mut self.seen, now);
-        if now.is_none() || now == self.read || now != seen {
+        if now == self.read || now != seen {
             return None;
         }
         let list = read(&self.path);
@@ -459,6 +474,27 @@ mod tests {
         std::fs::rename(&beside, &path).unwrap();
         look();
         assert!(shared.list.read().unwrap().names.contains("alice"));
+    }
+
+    /// A file that is removed is reported once, and the list stays; it is read
+    /// again when it is back.
+    #[test]
+    fn a_removed_file_is_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allowed.txt");
+        std::fs::write(&path, "Alex\n").unwrap();
+        let mut watched = Watched::new(&path);
+        watched.first().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            watched.look().is_none(),
+            "an editor may be about to write it"
+        );
+        assert!(watched.look().is_some_and(|news| news.is_err()));
+        assert!(watched.look().is_none() && watched.look().is_none());
+        std::fs::write(&path, "Steve\n").unwrap();
+        assert!(watched.look().is_none());
+        assert!(watched.look().is_some_and(|news| news.is_ok()));
     }
 
     /// A file that is being written is not a list.

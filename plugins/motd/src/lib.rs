@@ -99,6 +99,10 @@ impl Plugin for Motd {
 #[async_trait]
 impl StatusRespond for Motd {
     async fn status_respond(&self, status: Status<'_>) -> Result<Reply> {
+        // A host that no server claims: that answer is the operator's `default_motd`.
+        if status.server().is_empty() {
+            return Ok(Reply::keep());
+        }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let Some(template) = self.template(status.is_online(), since_epoch.as_secs() / 60) else {
             return Ok(Reply::keep());
@@ -222,6 +226,21 @@ mod tests {
             Reply::keep()
         );
         assert!(plugin.status_respond(&Client::new(), "[]").is_err());
+    }
+
+    /// A host that no server claims keeps the answer that the operator wrote.
+    #[test]
+    fn unclaimed_hosts_keep_their_answer() {
+        let plugin = TestHost::<Motd>::start("text = 'a'\noffline = 'b'").unwrap();
+        let stranger = Client::new().server("");
+        let reply = plugin.status_respond_offline(&stranger, "{}").unwrap();
+        assert_eq!(reply, Reply::keep());
+        assert_eq!(
+            plugin.status_respond(&stranger, "{}").unwrap(),
+            Reply::keep()
+        );
+        let known = plugin.status_respond_offline(&Client::new(), "{}").unwrap();
+        assert_ne!(known, Reply::keep());
     }
 
     /// The first slot that covers the minute decides, over midnight too.
