@@ -257,7 +257,13 @@ pub enum Event<'a> {
     },
     /// The session is over. Comes once for each `Opened`, however it ended.
     Closed {
-        /// Why, as in the log of the proxy.
+        /// Why, in one word; more may come. As in the log: `closed`, `reset`,
+        /// `failed`, `read_timeout`, `write_timeout`, `half_close_timeout`,
+        /// `stopped`, `server_full`, `mode_not_built`, `plugin`,
+        /// `plugin_failed`. Where the log has a sentence: `unreachable` and
+        /// `backend_failed` (no backend could be used), `not_authenticated`
+        /// (`auth_guard`), `broken` (bytes that are not the protocol),
+        /// `client_left` and `evicted` (before there was a backend).
         reason: &'a str,
         /// Bytes from the client to the backend.
         serverbound_bytes: u64,

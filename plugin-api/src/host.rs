@@ -238,7 +238,7 @@ impl<P> Host<P> {
         })
     }
 
-    /// A number of the plugin that only grows, among the metrics of the proxy.
+    /// A number of the plugin that only grows, shown by `infrarust plugin list`.
     /// The same name gives the same counter.
     ///
     /// # Errors
@@ -249,8 +249,8 @@ impl<P> Host<P> {
         self.metric(name, metric::COUNTER).map(Counter)
     }
 
-    /// A number of the plugin that goes up and down, among the metrics of the
-    /// proxy. The same name gives the same gauge.
+    /// A number of the plugin that goes up and down, shown by `infrarust plugin
+    /// list`. The same name gives the same gauge.
     ///
     /// # Errors
     ///

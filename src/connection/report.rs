@@ -122,6 +122,7 @@ impl Ending {
             Ending::Relayed(end) => end.name(),
             Ending::Broken(_) => "broken",
             Ending::Refused(refusal) => refusal.name(),
+            Ending::Denied(denied) if denied.is_failure => "plugin_failed",
             Ending::Denied(_) => "plugin",
             Ending::Unreachable(_) => "unreachable",
             Ending::BackendFailed(_) => "backend_failed",
@@ -211,7 +212,12 @@ impl Report {
 
     /// Tells plugins and the log how the connection ended.
     pub(super) fn finish(&mut self, ending: &Ending) {
-        self.session_closed(ending.name());
+        // As the log says it of a session that has a backend.
+        let name = match ending {
+            Ending::ClientLeft if self.session.is_some() => End::Closed(Side::Client).name(),
+            ending => ending.name(),
+        };
+        self.session_closed(name);
         self.line(ending);
     }
 
@@ -426,4 +432,50 @@ fn sampled(sampler: &Sampler, line: impl FnOnce(u64)) {
 /// Whole milliseconds; a duration beyond 584 million years is cut.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documents for operators and for authors of plugins have every word
+    /// that the log and `Closed` give as a reason.
+    #[test]
+    fn every_reason_is_documented() {
+        let operators = include_str!("../../docs/operations.md");
+        let authors = include_str!("../../plugin-api/src/context.rs");
+        let ends = [
+            End::Closed(Side::Client),
+            End::Reset(Side::Client),
+            End::ReadTimeout(Direction::Serverbound),
+            End::WriteTimeout(Direction::Serverbound),
+            End::HalfCloseTimeout(Side::Client),
+            End::Stopped,
+        ];
+        let refusals = [
+            Refusal::IpFilter,
+            Refusal::PendingPerClient,
+            Refusal::RateLimit,
+            Refusal::ProxyFull,
+            Refusal::UnknownDomain,
+            Refusal::ServerFull,
+            Refusal::ModeNotBuilt,
+        ];
+        let ends = ends.map(End::name);
+        let others = ["failed", "plugin", "plugin_failed"];
+        let names = ends.iter().chain(&others);
+        for word in names.clone().copied().chain(refusals.map(Refusal::name)) {
+            assert!(operators.contains(&format!("`{word}`")), "{word}");
+        }
+        let after_opened = [
+            "server_full",
+            "mode_not_built",
+            "unreachable",
+            "backend_failed",
+        ];
+        let rest = ["not_authenticated", "broken", "client_left", "evicted"];
+        for word in names.chain(&after_opened).chain(&rest) {
+            assert!(authors.contains(&format!("`{word}`")), "{word}");
+        }
+    }
 }

@@ -857,7 +857,7 @@ impl Firing<'_> {
             }),
             Hook::SessionObserve => {
                 let closed = SessionEvent::Closed {
-                    reason: "client left",
+                    reason: "closed",
                     serverbound_bytes: 1000,
                     clientbound_bytes: 50_000,
                     duration: Duration::from_secs(60),

@@ -272,6 +272,32 @@ fn crashes_are_told_in_words() {
     assert!(begin.elapsed() < PATIENCE, "the child was killed");
 }
 
+/// With a data folder the plugin runs as in that folder: under its name.
+#[test]
+fn verify_takes_a_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("plugins/live")).unwrap();
+    let verify = |data: &str| {
+        let file = text(sample());
+        let arguments = ["plugin", "verify", file, "--data-folder", data];
+        std::fs::write(folder.path().join("s.toml"), "tag = 'a'").unwrap();
+        let arguments = [&arguments[..], &["--config", "s.toml", "--timeout", "20s"]].concat();
+        infrarust(folder.path(), &arguments)
+    };
+    let good = verify("plugins/live");
+    assert!(good.status.success(), "{}{}", out(&good), err(&good));
+    assert!(out(&good).contains("INFO plugin::live::"), "{}", out(&good));
+    for bad in ["plugins/gone", "s.toml", "/"] {
+        let refused = verify(bad);
+        assert_eq!(refused.status.code(), Some(1), "{bad}");
+        assert!(
+            err(&refused).contains("the data folder"),
+            "{}",
+            err(&refused)
+        );
+    }
+}
+
 /// The command shows all of it, points into the file with the settings, and its
 /// exit code can be relied on.
 #[test]

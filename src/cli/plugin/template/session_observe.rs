@@ -70,7 +70,7 @@ mod tests {
         let plugin = TestHost::<Observer>::start(include_str!("../config.toml")).unwrap();
         let steve = Client::new();
         let closed = Event::Closed {
-            reason: "client left",
+            reason: "closed",
             serverbound_bytes: 1,
             clientbound_bytes: 2,
             duration: Duration::from_secs(7200),
