@@ -121,7 +121,10 @@ enum Command {
     #[cfg(unix)]
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Show the main job on an embedded backend, without any file of yours.
+    /// Show the main job on an embedded backend, without a configuration of yours.
+    ///
+    /// Runs in the source tree (`cargo run -- demo`), or with the demo's plugins
+    /// beside the program.
     Demo {
         /// End after the demonstration's own traffic.
         #[arg(long)]

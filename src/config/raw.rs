@@ -31,7 +31,7 @@ keys! {
         servers_dir: FilePath = r#""servers""#;
         /// The folder of the plugins, relative to this file.
         plugins_dir: FilePath = r#""plugins""# [restart: true];
-        /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it.
+        /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it. Until the next start the commands find the proxy only under the old name.
         control_socket: FilePath = r#""infrarust.sock""# [restart: true];
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
@@ -65,7 +65,7 @@ keys! {
         auth: RawAuth;
         /// How backends learn who a player is, where the server file says nothing.
         forwarding: RawForwarding;
-        /// Packets to the client of at least this many bytes are compressed; -1 is never. For the modes in which the proxy speaks the protocol.
+        /// Packets to the client of at least this many bytes are compressed; -1 is never. For `client_only` and `offline`.
         compression_threshold: Threshold = "256" [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
@@ -90,7 +90,7 @@ keys! {
 
     /// The answers to status pings, by state.
     RawMotdSet, "a MOTD table" {
-        /// Laid over the answer of the backend; in `default_motd` the answer for unknown virtual hosts.
+        /// In a server file: what is written here replaces that part of the backend's answer. In `default_motd`: the whole answer for hosts that no server claims.
         online: RawMotd;
         /// The answer when no backend answers.
         offline: RawMotd;
@@ -104,7 +104,7 @@ keys! {
         }
     }
 
-    /// One answer to a status ping. What is not written stays as the backend says.
+    /// One answer to a status ping. In `motd.online` the backend's own value stays where a key is not written; elsewhere there is no backend, and the key is left out.
     RawMotd, "a MOTD" {
         /// The description: legacy `§` text, or a JSON text component.
         text: String;
@@ -136,7 +136,7 @@ keys! {
     RawStatusCache, "`status_cache`" {
         /// How long an answer is good; `"0s"` switches the cache off. While one client fetches the next answer, the others are given the last good one, for up to 30 s more.
         ttl: TimeOrOff = r#""5s""#;
-        /// How many answers are kept; one over 32 KiB counts for several.
+        /// How many answers are kept; one over 32 KiB counts once for each 32 KiB.
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
     }
 
@@ -150,7 +150,7 @@ keys! {
         retries: Whole<1, 127> = "3" [unit: Some("probes")];
     }
 
-    /// Which client addresses are let in.
+    /// Which client addresses are let in. Status pings that are turned away are closed without an answer.
     RawIpFilter, "`ip_filter`" {
         /// Only these networks, unless the list is empty.
         whitelist: List<Cidr> = "[]";
@@ -247,7 +247,7 @@ keys! {
         id: String [pattern: Some(ID)];
         /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
         name: String [pattern: Some(ID)];
-        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
+        /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A name wins over a pattern; of two patterns the one with more literal characters, of equal ones the first in the alphabet. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
         domains: List<String> = "[]" [pattern: Some(DOMAIN)];
         /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. Without a port, a name with a dot follows its SRV record `_minecraft._tcp`, as in the game; all else has the port 25565. At least one.
         addresses: List<AddressText> [is_filled: true];
@@ -259,7 +259,7 @@ keys! {
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
         /// The network that the server belongs to: players can move between its members.
         network: String [scope: Scope::Needs(Capability::NetworkMember), pattern: Some(ID)];
-        /// What holds a player who has no backend, in order.
+        /// Limbo handlers, tried in this order, for players without a backend.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];
         /// As the global key, for this server.
         compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Needs(Capability::ClientCompression)];
@@ -285,7 +285,7 @@ keys! {
         half_close_timeout: Time = r#""60s""#;
         /// The answers to status pings, by state.
         motd: RawMotdSet;
-        /// Who may use this server.
+        /// Who may use this server. Others read a text; the global `ip_filter` closes without one.
         ip_filter: RawIpFilter;
         /// Exactly these plugins take part; without the key those whose `servers` match.
         plugins: List<String> [pattern: Some(ID)];

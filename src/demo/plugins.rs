@@ -33,7 +33,7 @@ impl Libraries {
             let path = folder.join(name);
             ensure!(
                 path.is_file(),
-                "the demo's plugin `{}` is not there: run `cargo run --release -- demo` in the \
+                "the demo's plugin `{}` is not there: run `cargo run -- demo` in the \
                  source tree, or copy it beside the program",
                 path.display()
             );

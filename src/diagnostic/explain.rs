@@ -99,7 +99,8 @@ pub fn page(code: Code) -> Page {
         Code::DuplicateDomain => Page {
             what: "Two entries are the same name or the same pattern. Upper case, a dot at the end \
                    and the spelling of international names make no difference. Patterns that \
-                   merely overlap are fine: the longer one wins.",
+                   merely overlap are fine: the one with more literal characters wins, of \
+                   equal ones the first in the alphabet.",
             why: "Which server a player reaches would depend on chance.",
             wrong: &[
                 (LOBBY, SOUND),

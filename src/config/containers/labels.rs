@@ -56,7 +56,7 @@ keys! {
     RawContainer, "a container" {
         /// Whether the container is a server. Without this label nothing else is read.
         enable: bool = "false";
-        /// The port of the game in the container. Nothing is read of it where `addresses` is written.
+        /// The port of the game in the container. Ignored with a warning where `addresses` is written.
         port: Whole<1, 65535> = "25565";
         /// The server that this container is one backend of. Containers with the same `pool` and the same other labels are one server with this id, the oldest first.
         pool: String;
