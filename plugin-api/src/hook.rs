@@ -9,8 +9,8 @@ use crate::{
 
 /// A plugin: made from its configuration, then asked through its hooks.
 pub trait Plugin: Sized + Send + Sync + 'static {
-    /// The type of the table `[plugins.<id>.config]`; `()` does not fit an
-    /// empty table, a struct without fields does.
+    /// The type of the table `[plugins.<id>.config]`. Without settings write
+    /// `struct Config {}`: a table cannot be read as `()`.
     ///
     /// It derives [`Deserialize`](serde::Deserialize) with
     /// `#[serde(crate = "infrarust_plugin_api::serde")]`, without which the

@@ -3,6 +3,7 @@
 //! Every proposal is read by the rules of its type before it is made: one that
 //! is refused in its turn helps nobody.
 
+use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::cure;
@@ -12,6 +13,10 @@ use crate::diagnostic::words;
 
 /// The longest text that a proposal repeats.
 const TEXT_CHARS_REPEATED_MAX: usize = 60;
+
+/// From this number on a time without a unit was hardly meant in seconds: other
+/// programs write such times in milliseconds.
+const MILLISECONDS_MIN: f64 = 1000.0;
 
 /// How deep tables are searched for the key that a value was meant for.
 const DEPTH_MAX: usize = 3;
@@ -65,7 +70,16 @@ impl Written<'_> {
             (
                 DeValue::String(text),
                 Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
-            ) => Some(list(text, key)),
+            ) => {
+                // The slash of a network belongs to it.
+                let is_network = matches!(
+                    shape,
+                    Shape::List(Shape::Text { what, .. }) if what.contains("network")
+                );
+                let bare = if is_network { str::trim } else { cure::bare };
+                Some(list(text, key, bare))
+            }
+            (DeValue::Array(array), Shape::Text { what: "a text", .. }) => self.one_text(array),
             (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
                 "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
                  `plugins = [\"motd\"]` above the first `[…]`"
@@ -109,6 +123,24 @@ impl Written<'_> {
         }
     }
 
+    /// A list that was written for one text.
+    fn one_text(self, list: &[Spanned<DeValue<'_>>]) -> Option<String> {
+        let key = self.meaning.filter(|key| !key.secret)?;
+        match list {
+            [one] => {
+                let text = one.get_ref().as_str().filter(|text| is_plain(text))?;
+                Some(format!(
+                    "leave out the brackets: `{} = \"{text}\"`",
+                    self.key
+                ))
+            }
+            _ if key.name == "text" || key.name.ends_with("_message") => {
+                Some("write one text, with `\\n` where a line ends".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// A number that was written as a text.
     fn number(self, text: &str, min: i64, max: i64) -> Option<String> {
         let text = text.trim();
@@ -137,6 +169,12 @@ fn takes_any_text(shape: &Shape) -> bool {
     }
 }
 
+/// Whether a text can stand between quotes in a help as it is.
+fn is_plain(text: &str) -> bool {
+    text.chars().count() <= TEXT_CHARS_REPEATED_MAX
+        && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'))
+}
+
 /// `true` or `false` in other words.
 pub(super) fn truth(text: &str, key: &str) -> Option<String> {
     let word = match text.trim().to_lowercase().as_str() {
@@ -154,14 +192,10 @@ pub(super) fn truth(text: &str, key: &str) -> Option<String> {
 }
 
 /// One text as a list.
-fn list(text: &str, key: &str) -> String {
-    let is_plain = |text: &&str| {
-        text.chars().count() <= TEXT_CHARS_REPEATED_MAX
-            && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'))
-    };
+fn list(text: &str, key: &str, bare: fn(&str) -> &str) -> String {
     let pieces = cure::pieces(text).unwrap_or_default();
-    let bare: Vec<&str> = pieces.into_iter().map(cure::bare).collect();
-    let shown = if bare.is_empty() || !bare.iter().all(is_plain) {
+    let bare: Vec<&str> = pieces.into_iter().map(bare).collect();
+    let shown = if bare.is_empty() || !bare.iter().all(|text| is_plain(text)) {
         "\"…\"".to_owned()
     } else {
         let quoted: Vec<String> = bare.iter().map(|piece| format!("\"{piece}\"")).collect();
@@ -172,13 +206,16 @@ fn list(text: &str, key: &str) -> String {
 
 /// A duration that was written as a number.
 fn seconds(number: f64, key: &str, fits: fn(&str) -> bool) -> String {
-    let text = if number.fract() == 0.0 {
-        format!("{number}s")
+    let milliseconds = format!("{}ms", (number * 1000.0).round());
+    let (text, others) = if number >= MILLISECONDS_MIN {
+        (format!("{}ms", number.round()), "`s`, `m`, `h`")
+    } else if number.fract() == 0.0 {
+        (format!("{number}s"), "`ms`, `m`, `h`")
     } else {
-        format!("{}ms", (number * 1000.0).round())
+        (milliseconds, "`s`, `m`, `h`")
     };
     if number > 0.0 && fits(&text) {
-        format!("write the unit: `{key} = \"{text}\"`, or `ms`, `m`, `h`")
+        format!("write the unit: `{key} = \"{text}\"`, or {others}")
     } else {
         format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key")
     }
@@ -186,11 +223,7 @@ fn seconds(number: f64, key: &str, fits: fn(&str) -> bool) -> String {
 
 /// A value in the table that has a key for it: `{ online = { text = "Hello" } }`.
 fn inside(table: &Table, value: &DeValue<'_>, depth: usize) -> Option<String> {
-    let plain = |text: &str| {
-        let is_plain = text.chars().count() <= TEXT_CHARS_REPEATED_MAX
-            && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'));
-        is_plain.then(|| format!("\"{text}\""))
-    };
+    let plain = |text: &str| is_plain(text).then(|| format!("\"{text}\""));
     table.keys.iter().find_map(|key| {
         let inner = match (value, &key.shape) {
             (DeValue::Boolean(on), Shape::Bool) => on.to_string(),

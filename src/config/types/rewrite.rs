@@ -70,6 +70,13 @@ impl FromToml for Rewrite {
                 RewriteWord::None => Some(Self::None),
                 RewriteWord::FromBackend => Some(Self::FromBackend),
             },
+            DeValue::Boolean(on) => {
+                let message = format!("{} cannot be `{on}`", walk.subject());
+                let word = if *on { "from_backend" } else { "none" };
+                let written = walk.example(format!("`\"{word}\"`"), format!("`{word}`"));
+                walk.bad_value(value, message, Some(format!("write {written}")));
+                None
+            }
             DeValue::Table(_) => {
                 let table = RawExplicit::from_toml(value, walk)?;
                 match table.explicit {
