@@ -667,6 +667,20 @@ const fn intent_number(intent: Intent) -> u32 {
 mod tests {
     use super::*;
 
+    /// Every hook of the table is asked somewhere: its method is here.
+    #[test]
+    fn every_hook_has_its_method() {
+        let source = include_str!("dispatch.rs");
+        for hook in Hook::ALL {
+            let method = format!("fn {}", hook.method());
+            let is_there = [format!("pub {method}("), format!("pub async {method}(")];
+            assert!(
+                is_there.iter().any(|begin| source.contains(begin)),
+                "`HookSet` has no method for {hook}"
+            );
+        }
+    }
+
     /// Hosts that could make a backend believe a stranger are no answers.
     #[test]
     fn hosts_are_checked() {

@@ -321,11 +321,33 @@ mod tests {
         assert_eq!(d[..8], [1, 0, 0, 0, 1, 0, 1, 0]);
         assert_eq!(d[8..16], 0b1010_u64.to_le_bytes());
         assert_eq!(d[24..32], (1_u64 << 9).to_le_bytes());
-        let text = b"name=a\0hooks=handshake.rewrite,login.decide\0sdk=0.1.0\0requires=^0.1.0\0";
+        let text = format!(
+            "name=a\0hooks=handshake.rewrite,login.decide\0sdk={API_VERSION}\0requires=^0.1.0\0"
+        );
         assert_eq!(d[32..36], u32::try_from(text.len()).unwrap().to_le_bytes());
-        assert_eq!(&d[36..36 + text.len()], text);
+        assert_eq!(&d[36..36 + text.len()], text.as_bytes());
         assert_eq!(NOTE.descriptor_bytes as usize, 36 + text.len());
         assert_eq!(d.len() % 4, 0);
         assert_eq!(NOTE.name[..10], *b"infrarust\0");
+    }
+
+    /// What a plugin requires is the version of the latest of its hooks and needs.
+    #[test]
+    fn the_latest_of_a_list_is_required() {
+        let required = |text: NoteText| {
+            let text = String::from_utf8(text.bytes[..text.len].to_vec()).unwrap();
+            text.split('\0')
+                .find_map(|value| value.strip_prefix("requires=^").map(str::to_owned))
+        };
+        for hook in Hook::ALL {
+            let text = NoteText::new().requires_for(&[hook.capability()], &[]);
+            let since = hook.since().max(oldest());
+            assert_eq!(required(text), Some(since.to_string()), "{hook}");
+        }
+        for capability in Capability::ALL {
+            let text = NoteText::new().requires_for(&[], &[*capability]);
+            let since = capability.since().max(oldest());
+            assert_eq!(required(text), Some(since.to_string()), "{capability}");
+        }
     }
 }
