@@ -40,6 +40,8 @@ pub struct Key {
     pub secret: bool,
     /// The number that means "no limit" or "never", where there is one.
     pub off: Option<i64>,
+    /// The number with which the proxy chooses by itself, where there is one.
+    pub auto: Option<i64>,
     /// A JSON Schema pattern for its texts, where that of their type says less.
     pub pattern: Option<&'static str>,
     /// Whether a list has to have an entry.
@@ -59,6 +61,7 @@ impl Key {
         scope: Scope::Every,
         secret: false,
         off: None,
+        auto: None,
         pattern: None,
         is_filled: false,
         restart: false,

@@ -46,7 +46,7 @@ keys! {
         /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
         proxy_protocol_trusted: List<Cidr>;
         /// Worker threads, of the runtime and of the relay alike; 0 is one per core.
-        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), restart: true];
+        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), restart: true, auto: Some(0)];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
         so_reuseport: bool = "false" [restart: true];
         /// What a client meets whose virtual host no server claims.
@@ -243,13 +243,13 @@ keys! {
 
     /// A server file `servers/<id>.toml`.
     RawServer, "a server file" {
-        /// The id of the server; the file's name without `.toml` where neither it nor `name` is written.
+        /// The id of the server; the file's name without `.toml` where neither it nor `name` is written, so that `Lobby.toml` needs a `name`.
         id: String [pattern: Some(ID)];
         /// The id of the server; it wins over `id`. Letters `a` to `z`, digits, `_`, `-` and `.`, at most 64.
         name: String [pattern: Some(ID)];
         /// The virtual hosts that lead here: names, or patterns in which `*` is any text, dots included, and `?` one character. A name wins over a pattern; of two patterns the one with more literal characters, of equal ones the first in the alphabet. A port behind the client's host and the labels of an SRV record in front of it do not count. Needed in `passthrough`, `zero_copy` and `server_only`.
         domains: List<String> = "[]" [pattern: Some(DOMAIN)];
-        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. Without a port, a name with a dot follows its SRV record `_minecraft._tcp`, as in the game; all else has the port 25565. At least one.
+        /// The backends, in the order in which they are tried: `host`, `host:port` or `[IPv6]:port`. Without a port, a name with a dot follows its SRV record `_minecraft._tcp`, as in the game; all else has the port 25565. At least one. `{ address = "…" }` is taken too.
         addresses: List<AddressText> [is_filled: true];
         /// How much the proxy takes part in a connection.
         proxy_mode: Mode = r#""passthrough""#;
@@ -269,7 +269,7 @@ keys! {
         forwarding_secret: SecretSource [secret: true];
         /// Whether a PROXY header with the client's address is sent to the backend: `true` and `"v2"` send the binary form, `"v1"` the text form.
         send_proxy_protocol: SendProxy = "false";
-        /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given.
+        /// The host that the backend sees in the handshake: the client's, the configured host of the address, or the one given as `{ explicit = "host" }`.
         domain_rewrite: Rewrite = r#""none""#;
         /// Whether a tail that the client puts behind the host with `\0`, as Geyser does for Floodgate, is sent to the backend; markers of mod loaders and the tails of TCPShield (`///`) and Infinity Filter (`\\\\`) always are. A backend that trusts such tails must not be reached with `keep`.
         host_tail: HostTailWord = r#""drop""#;

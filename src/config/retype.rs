@@ -147,8 +147,15 @@ impl Written<'_> {
         if OFF_WORDS.contains(&text.to_lowercase().as_str()) {
             return self.off();
         }
-        let number: i64 = text.parse().ok()?;
         let key = self.key;
+        if matches!(
+            text.to_lowercase().as_str(),
+            "auto" | "automatic" | "default"
+        ) {
+            let auto = self.meaning?.auto?;
+            return Some(format!("to let the proxy choose write `{key} = {auto}`"));
+        }
+        let number: i64 = text.parse().ok()?;
         let is_right = (min..=max).contains(&number);
         is_right.then(|| format!("leave out the quotes: `{key} = {number}`"))
     }

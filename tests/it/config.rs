@@ -506,6 +506,37 @@ fn overrides_win() {
     assert!(codes(&load(&options)).contains(&"missing-file"));
 }
 
+/// `route` names what a plugin may change, and for a host that no server claims
+/// the two hooks that a ping meets, or none.
+#[test]
+fn route_says_what_plugins_may_do() {
+    let explained = |unknown: &str, host: &str| {
+        let global = format!("unknown_domain_behavior = \"{unknown}\"\n[plugins.hub]\n");
+        let files = [
+            ("infrarust.toml", global.as_str()),
+            (
+                "plugins/libhub.so",
+                "hooks: [ConnectionDecide, HandshakeRewrite, StatusRespond, RouteSelect]",
+            ),
+            (
+                "servers/a.toml",
+                "domains = [\"a.b\"]\naddresses = [\"x\"]\n",
+            ),
+        ];
+        let (dir, loaded) = load_files(&files);
+        let text = rendered(&loaded, dir.path());
+        infrarust::cli::route::explain(loaded.config.expect(&text), host).0
+    };
+    let claimed = explained("default_motd", "a.b");
+    let may = ": it may choose another server for a login, and another host for the backend";
+    assert!(claimed.contains(may), "{claimed}");
+    let unclaimed = explained("default_motd", "x.y");
+    let met = " at connection.decide, status.respond, for pings alone";
+    assert!(unclaimed.contains(met), "{unclaimed}");
+    let kicked = explained("kick", "x.y");
+    assert!(kicked.contains("plugins      none"), "{kicked}");
+}
+
 /// Secrets are in no output, wherever they stand.
 #[test]
 fn secrets_are_never_shown() {
@@ -681,6 +712,17 @@ fn the_schema_agrees_with_the_loader() {
         text.contains("\"enum\":[\"passthrough\",\"zero_copy\"")
             && text.contains("\"default\":\"passthrough\"")
     );
+}
+
+/// Without a kind, the command lists the kinds.
+#[test]
+fn the_kinds_of_schemas_are_listed() {
+    let mut out = Vec::new();
+    infrarust::cli::schema::run(None, &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    for kind in ["schema global", "schema server"] {
+        assert!(out.contains(kind), "{out}");
+    }
 }
 
 /// What the schema refuses by a pattern, a word or a number, `check` refuses too.
