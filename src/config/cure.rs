@@ -5,7 +5,7 @@
 //! wrong. So whoever proposes one of these has read it with the rules first.
 
 /// Values in one text that are taken apart; with more of them the operator is
-/// told how a list is written, without the list.
+/// shown how a list is written, without the list.
 const PIECES_MAX: usize = 8;
 
 /// Quotation marks that a word processor or a chat program writes for `"` and `'`.

@@ -387,7 +387,7 @@ mod tests {
         }
     }
 
-    /// Colour codes are told from words with an ampersand.
+    /// Colour codes are found, and words with an ampersand are not.
     #[test]
     fn colour_codes_are_found() {
         for (text, shown) in [

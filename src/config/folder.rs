@@ -176,7 +176,7 @@ fn some_of(names: &BTreeSet<String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Copies are told from files that merely have long names.
+    /// Copies are found by their names, and other long names are not.
     #[test]
     fn copies_are_known_by_their_names() {
         for (name, of) in [
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// What looks like a server file is told from notes and backups.
+    /// What looks like a server file is found, and notes and backups are not.
     #[test]
     fn strange_names_are_known() {
         for name in [

@@ -60,7 +60,10 @@ fn domains(drafts: &[Draft<'_>], context: &mut Context<'_>) {
             let file = words::path(context.path(first.file));
             format!("the domain {name} already leads to the server of `{file}`")
         };
-        let help = if domain.value.as_str().contains("xn--") {
+        let is_copy = first.file != domain.place.file && context.is_same(first, domain.place);
+        let help = if is_copy {
+            "both files say the same: remove the copy, or rename it so that it does not end in `.toml`"
+        } else if domain.value.as_str().contains("xn--") {
             "remove one of them; upper case, a dot at the end and punycode make no difference"
         } else {
             "remove one of them; upper case and a dot at the end make no difference"

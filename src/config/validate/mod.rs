@@ -137,6 +137,11 @@ impl<'a> Context<'a> {
         self.sources.path(file)
     }
 
+    /// Whether the files of two places have the same text.
+    fn is_same(&self, one: Place, other: Place) -> bool {
+        self.sources.text(one.file) == self.sources.text(other.file)
+    }
+
     /// Whether these are labels of a container.
     fn is_label(&self, file: FileId) -> bool {
         self.sources.is_labels(file)
