@@ -55,6 +55,7 @@ pub mod diagnostic;
 pub mod escape;
 pub mod forward;
 pub mod glob;
+mod intercept;
 pub mod library;
 mod lifecycle;
 pub mod limit;

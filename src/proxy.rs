@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::config::model::Config;
 use crate::forward::Forwarders;
+use crate::intercept::{Authenticator, Roster};
 use crate::limit::{Pending, RateLimiter, Slots};
 use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
 use crate::shutdown::Shutdown;
@@ -40,6 +41,10 @@ pub struct Proxy {
     pub(crate) forwarders: Forwarders,
     pub(crate) shutdown: Shutdown,
     pub(crate) plugins: PluginHost,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) roster: Arc<Roster>,
+    /// The id of this proxy's run, which clients since 26.2 are told.
+    pub(crate) session_id: [u8; 16],
 }
 
 impl Proxy {
@@ -52,8 +57,10 @@ impl Proxy {
     /// When the threads that relay cannot be started.
     pub(crate) fn new(config: Config, open_files: Option<u64>) -> io::Result<Arc<Self>> {
         let forwarders = Forwarders::start(config.proxy.workers())?;
+        let mut session_id = [0; 16];
+        getrandom::fill(&mut session_id).map_err(io::Error::other)?;
         Ok(Arc::new_cyclic(|proxy| {
-            Self::with_players(config, open_files, forwarders, proxy.clone())
+            Self::with_players(config, open_files, forwarders, session_id, proxy.clone())
         }))
     }
 
@@ -61,6 +68,7 @@ impl Proxy {
         config: Config,
         open_files: Option<u64>,
         forwarders: Forwarders,
+        session_id: [u8; 16],
         players: Weak<Self>,
     ) -> Self {
         let environment = Environment {
@@ -82,6 +90,9 @@ impl Proxy {
             forwarders,
             shutdown: Shutdown::default(),
             plugins: PluginHost::new(environment),
+            authenticator: Arc::default(),
+            roster: Arc::default(),
+            session_id,
             snapshot: ArcSwap::from_pointee(snapshot),
             replacing: Mutex::default(),
         }

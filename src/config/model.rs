@@ -184,8 +184,23 @@ impl ProxyConfig {
 pub struct LoginConfig {
     /// The `hasJoined` address of the session server; `None` is Mojang's.
     pub session_url: Option<String>,
+    /// Whether the session server is told the player's address.
+    pub prevent_proxy_connections: bool,
+    /// Whether an unauthenticated player gets the player id that the client claims.
+    pub uuid_of_client: bool,
+    /// What a second login of a player means.
+    pub duplicate_login: DuplicateLogin,
     /// Packets of at least this many bytes are compressed; `None` is never.
     pub compression_threshold: Option<u32>,
+}
+
+/// What a second login of a player means who is logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DuplicateLogin {
+    /// It is refused.
+    Refuse,
+    /// It ends the first.
+    Replace,
 }
 
 /// Whose PROXY headers are believed.

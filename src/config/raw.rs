@@ -7,9 +7,9 @@ use crate::config::entry::{List, Map};
 use crate::config::keys::{Scope, keys};
 use crate::config::model::Relay;
 use crate::config::types::{
-    AddressText, Bind, Cidr, Count, FilePath, ForwardingWord, Free, HostTailWord, LogFormatWord,
-    OnFailureWord, Rewrite, Seconds, SecretSource, SendProxy, Time, TimeOrOff, UnknownDomainWord,
-    UnsupportedWord, Whole,
+    AddressText, Bind, Cidr, Count, DuplicateLoginWord, FilePath, ForwardingWord, Free,
+    HostTailWord, LogFormatWord, OfflineUuidWord, OnFailureWord, Rewrite, Seconds, SecretSource,
+    SendProxy, Time, TimeOrOff, UnknownDomainWord, UnsupportedWord, Whole,
 };
 use crate::mode::Mode;
 
@@ -162,9 +162,12 @@ keys! {
     RawAuth, "`auth`" {
         /// The `hasJoined` address of the session server; Mojang's where it is not written.
         session_url: String [scope: Scope::Only(&[Mode::ClientOnly]), pattern: Some("^https?://[^/?#]")];
-        unsupported {
-            "offline_uuid" => "which UUID an unauthenticated player gets";
-        }
+        /// Whether the session server is told the player's address, so that it refuses players who proved their name from another one. It breaks players who use IPv4 and IPv6 at once, or a VPN.
+        prevent_proxy_connections: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly])];
+        /// Which player id an unauthenticated player gets: the one that servers in offline mode make from the name, or the one that the client claims.
+        offline_uuid: OfflineUuidWord = r#""offline""# [scope: Scope::Only(&[Mode::Offline])];
+        /// What a second login of a player means who is logged in on the server: it is refused, or it replaces the first.
+        duplicate_login: DuplicateLoginWord = r#""refuse""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
     /// How backends learn who a player is.

@@ -11,10 +11,12 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::client::departure;
+use super::opening::Opening;
 use super::report::{Ending, Refusal, Report};
 use super::state::{FILTERED_TEXT, Opened, Player, Routed, refuse};
 use crate::config::model::{DomainRewrite, ServerConfig};
 use crate::manifest::Hook;
+use crate::mode::Mode;
 use crate::plugin::{self, HookSet, Session, SessionEvent};
 use crate::protocol::handshake::Intent;
 use crate::snapshot::Server;
@@ -88,6 +90,29 @@ impl Report {
         self.observed = None;
     }
 
+    /// Asks `login.decide` about a player whose identity the proxy has proved.
+    pub(super) async fn ask_login_decide(
+        &self,
+        hooks: &HookSet,
+        player: &Player,
+    ) -> Result<(), plugin::Refusal> {
+        hooks
+            .login_decide(&self.for_plugins(), &player.for_plugins())
+            .await
+    }
+
+    /// Asks `handshake.rewrite` for the host that the backend sees.
+    pub(super) fn ask_handshake_rewrite(
+        &self,
+        server: &Server,
+        opening: &Opening,
+    ) -> Result<Option<String>, plugin::Refusal> {
+        let current = configured_host(&server.config, opening.host.host());
+        server
+            .hooks
+            .handshake_rewrite(&self.for_plugins(), &current)
+    }
+
     fn observe(&mut self, event: SessionEvent<'_>) {
         let observed = self.observed.take();
         if let (Some(mut observed), Some(server)) = (observed, &self.server) {
@@ -156,7 +181,9 @@ impl Routed {
         let stream = self.client.stream();
         let asked = async {
             let claimed = player.for_plugins();
-            hooks.login_decide(&report.for_plugins(), &claimed).await?;
+            if decides_on_claims(&server) {
+                hooks.login_decide(&report.for_plugins(), &claimed).await?;
+            }
             let exists = |id: &str| self.snapshot.servers.contains_key(id);
             let selected = hooks
                 .route_select(&report.for_plugins(), &claimed, exists)
@@ -183,7 +210,9 @@ impl Routed {
             }
             let others = other.hooks.beyond(hooks);
             others.connection_decide(&report.for_plugins()).await?;
-            others.login_decide(&report.for_plugins(), &claimed).await?;
+            if decides_on_claims(&other) {
+                others.login_decide(&report.for_plugins(), &claimed).await?;
+            }
             Ok(Selected::Other(other))
         };
         let asked: Result<Selected, plugin::Refusal> = tokio::select! {
@@ -243,6 +272,12 @@ impl Routed {
     }
 }
 
+/// Whether `login.decide` is asked about what a client claims. Where the proxy
+/// authenticates, it is asked afterwards, about what is proved.
+fn decides_on_claims(server: &Server) -> bool {
+    server.config.mode() != Mode::ClientOnly
+}
+
 /// The host that the backend is to see by the configuration. Where that is the
 /// host of the backend itself, none is connected yet: it is the first one's.
 fn configured_host(config: &ServerConfig, own: &str) -> String {
@@ -260,7 +295,7 @@ fn configured_host(config: &ServerConfig, own: &str) -> String {
 /// Ends the connection as a plugin wants it.
 pub(super) async fn deny(
     client: super::client::Client,
-    opening: &super::opening::Opening,
+    opening: &Opening,
     denied: plugin::Refusal,
 ) -> Ending {
     if let (Intent::Login | Intent::Transfer, Some(text)) = (opening.intent(), &denied.text) {

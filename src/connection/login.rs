@@ -11,9 +11,12 @@ use tracing::info;
 use super::begin::{Begin, Failed};
 use super::client::{self, Broken, Packet};
 use super::hooks::deny;
+use super::intercepted::Applicant;
 use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
-use super::state::{self, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed, Sender};
+use super::state::{
+    self, Admission, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed, Sender,
+};
 use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
 };
@@ -23,9 +26,6 @@ use crate::proxy::Proxy;
 use crate::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped, rounds};
 
-/// Read by a player on a server whose mode cannot run logins yet.
-const MODE_NOT_BUILT_TEXT: &str =
-    "This server's proxy mode cannot be joined yet. Please tell its operator.";
 /// Read by a player whose `server_only` backend does not authenticate.
 const NOT_AUTHENTICATED_TEXT: &str =
     "This server does not verify its players, so the proxy did not let you in.";
@@ -79,7 +79,7 @@ impl Routed {
 
 impl Claimed {
     /// Asks plugins, and takes a place on the server.
-    pub(super) async fn admit(self, report: &mut Report) -> Result<Admitted, Ending> {
+    pub(super) async fn admit(self, report: &mut Report) -> Result<Admission, Ending> {
         let Self {
             routed,
             player,
@@ -92,9 +92,15 @@ impl Claimed {
         };
         let (routed, server) = routed.gates(server, &player, report).await?;
         if matches!(server.config.kind, ServerKind::Intercepted(_)) {
-            return Err(routed
-                .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
-                .await);
+            return Ok(Admission::Intercepted(Box::new(Applicant {
+                client: routed.client,
+                origin: routed.origin,
+                opening: routed.opening,
+                server,
+                login_start,
+                player,
+                place,
+            })));
         }
         let Some(slot) = state::take_place(&server) else {
             return Err(routed
@@ -115,7 +121,7 @@ impl Claimed {
             opening,
             ..
         } = routed;
-        Ok(Admitted {
+        Ok(Admission::Forwarded(Box::new(Admitted {
             client,
             sender: Sender {
                 origin,
@@ -127,7 +133,7 @@ impl Claimed {
             server,
             place,
             slot,
-        })
+        })))
     }
 }
 
@@ -138,9 +144,7 @@ impl Admitted {
     pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
         let config = Arc::clone(&self.server.config);
         let ServerKind::Forwarding(forwarding) = &config.kind else {
-            return Err(self
-                .refuse(Refusal::ModeNotBuilt, MODE_NOT_BUILT_TEXT)
-                .await);
+            return Err(Ending::Stopped);
         };
         self.sender
             .report_dropped_tail(&self.server, &config, forwarding);
@@ -253,10 +257,6 @@ impl Admitted {
             player: self.sender.player.name.clone(),
             protocol: self.sender.opening.protocol(),
         }
-    }
-
-    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
-        state::refuse(self.client, &self.sender.opening, refusal, Some(text)).await
     }
 }
 

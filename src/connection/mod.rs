@@ -22,6 +22,7 @@ mod begin;
 mod client;
 mod guard;
 mod hooks;
+mod intercepted;
 mod login;
 mod opening;
 mod report;
@@ -33,10 +34,11 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
+use self::intercepted::Bridged;
 use self::report::{Ending, Report};
+use self::state::{Admission, Claimed, Joined};
 #[cfg(doc)]
 use self::state::{Admitted, Greeted, Opened, Routed};
-use self::state::{Claimed, Joined};
 use crate::lifecycle::{self, Phase};
 use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
@@ -51,14 +53,15 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>
     let way = Box::pin(begin(stream, &proxy, &mut report));
     let way = lifecycle::watched(peer, way).await;
     let ending = match way {
-        Ok(joined) => Ending::Relayed(joined.relay(&proxy).await),
+        Ok(Way::Forwarded(joined)) => Ending::Relayed(joined.relay(&proxy).await),
+        Ok(Way::Bridged(bridged)) => bridged.play(&proxy).await,
         Err(ending) => ending,
     };
     lifecycle::during(peer, Phase::Finish, || report.finish(&ending));
 }
 
 /// The story up to the relay. Every `?` is a way for it to end before.
-async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
+async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Way, Ending> {
     let pending = proxy.pending.enter();
     let claimed = tokio::select! {
         biased;
@@ -74,11 +77,24 @@ async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<
         biased;
         () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped),
         joined = async {
-            let admitted = claimed.admit(report).await?;
+            let admission = claimed.admit(report).await?;
             lifecycle::at(Phase::Joining);
-            admitted.join(proxy, report).await
+            Ok(match admission {
+                Admission::Forwarded(admitted) => Way::Forwarded(admitted.join(proxy, report).await?),
+                Admission::Intercepted(applicant) => {
+                    Way::Bridged(Box::new(applicant.join(proxy, report).await?))
+                }
+            })
         } => joined,
     }
+}
+
+/// A session, by who speaks the protocol.
+enum Way {
+    /// The proxy moves bytes.
+    Forwarded(Joined),
+    /// The proxy speaks with both sides.
+    Bridged(Box<Bridged>),
 }
 
 /// From accept to a player with a place on the proxy. A status ping ends here,

@@ -12,6 +12,7 @@ use super::hooks::Observed;
 use crate::config::model::{BackendAddress, Relay};
 use crate::escape::Escaped;
 use crate::forward::{Counters, Direction, End, Side};
+use crate::intercept;
 use crate::plugin;
 use crate::protocol::handshake::Intent;
 use crate::proxy_protocol::HeaderError;
@@ -86,6 +87,8 @@ pub(super) enum Ending {
     BackendFailed(std::io::Error),
     /// The backend lets players in without authentication.
     NotAuthenticated(NotAuthenticated),
+    /// An intercepted session did not come to play.
+    Intercepted(intercept::Failure),
     /// The client left before the relay began.
     ClientLeft,
     /// It kept the proxy waiting, and had to make room for a newer connection or
@@ -110,8 +113,10 @@ pub(super) enum Refusal {
     UnknownDomain,
     /// `max_players`.
     ServerFull,
-    /// The server's mode cannot run logins yet.
-    ModeNotBuilt,
+    /// The player is logged in already.
+    DuplicateLogin,
+    /// The proxy does not speak the client's version.
+    UnknownVersion,
 }
 
 impl Ending {
@@ -127,6 +132,7 @@ impl Ending {
             Ending::Unreachable(_) => "unreachable",
             Ending::BackendFailed(_) => "backend_failed",
             Ending::NotAuthenticated(_) => "not_authenticated",
+            Ending::Intercepted(failure) => failure.name(),
             Ending::ClientLeft => "client_left",
             Ending::Evicted => "evicted",
             Ending::Stopped => "stopped",
@@ -156,7 +162,8 @@ impl Refusal {
             Refusal::ProxyFull => "proxy_full",
             Refusal::UnknownDomain => "unknown_domain",
             Refusal::ServerFull => "server_full",
-            Refusal::ModeNotBuilt => "mode_not_built",
+            Refusal::DuplicateLogin => "duplicate_login",
+            Refusal::UnknownVersion => "unknown_version",
         }
     }
 
@@ -169,7 +176,8 @@ impl Refusal {
             (Refusal::ProxyFull, _) => "max_connections",
             (Refusal::UnknownDomain, _) => "domains",
             (Refusal::ServerFull, _) => "max_players",
-            (Refusal::ModeNotBuilt, _) => "proxy_mode",
+            (Refusal::DuplicateLogin, _) => "auth.duplicate_login",
+            (Refusal::UnknownVersion, _) => "proxy_mode",
             // A bound of the proxy itself.
             (Refusal::PendingPerClient, _) => "",
         }
@@ -178,7 +186,7 @@ impl Refusal {
     /// Each reason has lines of its own, so that a flood of one, which any
     /// stranger can cause, does not hide the others.
     fn sampler(self) -> &'static Sampler {
-        const REASONS: usize = Refusal::ModeNotBuilt as usize + 1;
+        const REASONS: usize = Refusal::UnknownVersion as usize + 1;
         static SAMPLERS: [Sampler; REASONS] = [const { Sampler::new() }; REASONS];
         &SAMPLERS[self as usize]
     }
@@ -265,6 +273,24 @@ impl Report {
                         text = denied.text.as_deref().unwrap_or_default(),
                         suppressed,
                         "refused"
+                    );
+                });
+            }
+            Ending::Intercepted(failure) if failure.is_backends() => {
+                self.backend_line(&failure.to_string());
+            }
+            Ending::Intercepted(failure) => {
+                static FAILED: Sampler = Sampler::new();
+                sampled(&FAILED, |suppressed| {
+                    info!(
+                        client = %self.client,
+                        host = %Escaped(self.host()),
+                        player = %Escaped(self.player()),
+                        server = self.server_id(),
+                        reason = failure.name(),
+                        error = %failure,
+                        suppressed,
+                        "the login failed"
                     );
                 });
             }
@@ -459,7 +485,8 @@ mod tests {
             Refusal::ProxyFull,
             Refusal::UnknownDomain,
             Refusal::ServerFull,
-            Refusal::ModeNotBuilt,
+            Refusal::DuplicateLogin,
+            Refusal::UnknownVersion,
         ];
         let ends = ends.map(End::name);
         let others = ["failed", "plugin", "plugin_failed"];

@@ -121,6 +121,14 @@ pub(super) struct Sender {
     pub(super) host: Option<String>,
 }
 
+/// Who may go on, by the family of his server's mode.
+pub(super) enum Admission {
+    /// The proxy will move bytes.
+    Forwarded(Box<Admitted>),
+    /// The proxy will speak the protocol.
+    Intercepted(Box<super::intercepted::Applicant>),
+}
+
 /// Who a client claims to be.
 pub(super) struct Player {
     pub(super) name: String,

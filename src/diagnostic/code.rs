@@ -107,8 +107,10 @@ codes! {
     OpenProxyProtocol = "open-proxy-protocol", Warning;
     /// A backend that authenticates nobody is told nothing about the player.
     InsecureBackend = "insecure-backend", Warning;
-    /// The mode is checked, and its login is not built yet.
-    ModeNotBuilt = "mode-not-built", Warning;
+    /// Whoever reaches a backend directly can claim to be any player.
+    UnprotectedForwarding = "unprotected-forwarding", Warning;
+    /// A key is checked, and what it stands for is not built yet.
+    NotYet = "not-yet", Warning;
     /// A backend address is where the proxy itself listens.
     OwnAddress = "own-address", Warning;
     /// A network has one member, so there is nowhere to move to.

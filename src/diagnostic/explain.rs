@@ -519,14 +519,34 @@ pub fn page(code: Code) -> Page {
                 "domains = [\"play.example.com\"]\naddresses = [\"127.0.0.1:25566\"]\n",
             )],
         },
-        Code::ModeNotBuilt => Page {
-            what: "`client_only` and `offline` are read and checked like the other modes, and \
-                   status pings work. The login through them is not built yet.",
-            why: "A player who joins such a server gets a text that says so.",
+        Code::UnprotectedForwarding => Page {
+            what: "`bungeecord` writes who the player is into the first packet, without any proof \
+                   that the proxy wrote it. The backend's address can be reached from elsewhere.",
+            why: "Whoever connects to the backend directly can claim to be any player, operators \
+                  included.",
             wrong: &[(
                 LOBBY,
-                "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"offline\"\n",
+                "domains = [\"play.example.com\"]\naddresses = [\"203.0.113.9:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\n",
             )],
+            right: &[(
+                LOBBY,
+                "domains = [\"play.example.com\"]\naddresses = [\"203.0.113.9:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeeguard\"\nforwarding_secret = \"the token of the backend\"\n",
+            )],
+        },
+        Code::NotYet => Page {
+            what: "`network` names the servers between which a player can move. It is read and \
+                   checked, and moving is not built yet.",
+            why: "Players join the server of the host name that they typed, and stay there.",
+            wrong: &[
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\nnetwork = \"main\"\n",
+                ),
+                (
+                    PVP,
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\nnetwork = \"main\"\n",
+                ),
+            ],
             right: &[(LOBBY, SOUND)],
         },
         Code::LonelyNetwork => Page {

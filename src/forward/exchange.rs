@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::both::Both;
 use super::clock::{Clock, Expired};
+use super::framed::{Passages, Remains};
 use super::lane::{Lane, Method, Phase, Stop, Tools};
 use super::socket::{self, Socket};
 use super::{Counters, Direction, End, Outcome, Session, Side};
@@ -60,6 +61,7 @@ struct Farewell {
 
 #[derive(Debug)]
 pub(super) struct Exchange<S> {
+    is_framed: bool,
     sockets: Both<S>,
     /// Under the side that sends.
     lanes: Both<Lane>,
@@ -80,7 +82,25 @@ impl Exchange<tokio::net::TcpStream> {
             client: Lane::new(Direction::Serverbound, method),
             backend: Lane::new(Direction::Clientbound, method),
         };
+        Self::with_lanes(session, lanes)
+    }
+
+    /// A session whose frames are walked. The client's socket outlives it: see
+    /// [`into_remains`](Self::into_remains).
+    pub(super) fn framed(session: Session, passages: Passages) -> Self {
+        let lanes = Both {
+            client: Lane::framed(Direction::Serverbound, passages.serverbound),
+            backend: Lane::framed(Direction::Clientbound, passages.clientbound),
+        };
         Self {
+            is_framed: true,
+            ..Self::with_lanes(session, lanes)
+        }
+    }
+
+    fn with_lanes(session: Session, lanes: Both<Lane>) -> Self {
+        Self {
+            is_framed: false,
             sockets: Both {
                 client: session.client,
                 backend: session.backend,
@@ -99,9 +119,9 @@ impl Exchange<tokio::net::TcpStream> {
     }
 
     /// Takes the sockets from the runtime. Whatever state it is in goes on elsewhere.
-    #[cfg(target_os = "linux")]
     pub(super) fn into_std(self) -> io::Result<Exchange<std::net::TcpStream>> {
         Ok(Exchange {
+            is_framed: self.is_framed,
             sockets: Both {
                 client: self.sockets.client.into_std()?,
                 backend: self.sockets.backend.into_std()?,
@@ -162,6 +182,10 @@ impl<S: Socket> Exchange<S> {
     /// The direction from this side stopped: what that means for both sides.
     fn stopped(&mut self, source: Side, stop: Stop) {
         let destination = source.other();
+        if self.is_framed && source == Side::Backend && !matches!(stop, Stop::Write(_)) {
+            self.lose_backend(stop);
+            return;
+        }
         self.clock.start_half_close();
         match (stop, *self.failed.of(source)) {
             (Stop::EndOfStream, None) => {
@@ -192,6 +216,19 @@ impl<S: Socket> Exchange<S> {
         if Side::BOTH.map(|side| self.lanes.of(side).phase()) == [Phase::Done; 2] {
             self.close();
         }
+    }
+
+    /// The backend of a session whose frames are walked has ended: everything
+    /// whole that it has sent was delivered. The client is not told by the end
+    /// of its stream: whoever drove the session tells it why, or goes on.
+    fn lose_backend(&mut self, stop: Stop) {
+        match (stop, self.failed.backend) {
+            (Stop::Read(kind), _) | (_, Some(kind)) => self.fail(Side::Backend, kind),
+            (Stop::EndOfStream | Stop::Write(_), None) => {
+                self.cause.get_or_insert(End::Closed(Side::Backend));
+            }
+        }
+        self.over = self.cause;
     }
 
     fn fail(&mut self, side: Side, kind: io::ErrorKind) {
@@ -262,6 +299,26 @@ impl<S: Socket> Exchange<S> {
     /// Ends it at once.
     pub(super) fn stop(&mut self, end: End) {
         self.over.get_or_insert(end);
+    }
+
+    pub(super) fn is_framed(&self) -> bool {
+        self.is_framed
+    }
+
+    /// The client's side of a session whose frames were walked. The backend's
+    /// is closed.
+    pub(super) fn into_remains(self) -> Option<Remains<S>> {
+        let (backlog, passage) = self.lanes.backend.into_passage();
+        let passage = passage?;
+        let state = passage.state();
+        let (cipher, format) = passage.into_receiver();
+        Some(Remains {
+            client: self.sockets.client,
+            backlog,
+            cipher,
+            format,
+            state,
+        })
     }
 
     /// What it came to, once it is over.

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use tracing::debug;
+
+use super::framed::{Passage, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
@@ -9,6 +12,7 @@ use super::{COPY_BYTES, Counters, Direction, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::Appetite, splice};
 use crate::config::model::Relay;
+use crate::protocol::codec::Zlib;
 
 /// How a direction moves its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,9 @@ impl Method {
 #[derive(Debug)]
 pub(super) struct Tools {
     buffer: Box<[u8]>,
+    /// What a walk over frames has to write, where it is not a part of `buffer`.
+    output: Vec<u8>,
+    zlib: Zlib,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
 }
@@ -51,6 +58,8 @@ impl Tools {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; COPY_BYTES].into_boxed_slice(),
+            output: Vec::new(),
+            zlib: Zlib::default(),
             #[cfg(target_os = "linux")]
             pipes: Pool::default(),
         }
@@ -102,6 +111,8 @@ pub(super) struct Lane {
         expect(dead_code, reason = "with one method there is nothing to ask")
     )]
     method: Method,
+    /// In a session whose frames are walked; boxed, since others do not have it.
+    passage: Option<Box<Passage>>,
     held: Held,
     phase: Phase,
     moved_bytes: u64,
@@ -113,11 +124,32 @@ impl Lane {
         Self {
             direction,
             method,
+            passage: None,
             held: Held::Nothing,
             phase: Phase::Open,
             moved_bytes: 0,
             degraded: false,
         }
+    }
+
+    /// A direction whose frames are walked.
+    pub(super) fn framed(direction: Direction, passage: Box<Passage>) -> Self {
+        Self {
+            passage: Some(passage),
+            ..Self::new(direction, Method::Copy)
+        }
+    }
+
+    /// What is left of a direction whose frames were walked: bytes that the
+    /// receiver has not taken, and the passage.
+    pub(super) fn into_passage(self) -> (Vec<u8>, Option<Box<Passage>>) {
+        let backlog = match self.held {
+            Held::Backlog { bytes, written } => bytes.get(written..).unwrap_or_default().to_vec(),
+            #[cfg(target_os = "linux")]
+            Held::Pipe { .. } => Vec::new(),
+            Held::Nothing => Vec::new(),
+        };
+        (backlog, self.passage)
     }
 
     pub(super) fn direction(&self) -> Direction {
@@ -203,6 +235,9 @@ impl Lane {
         counters: &Counters,
         tools: &mut Tools,
     ) -> Result<(), Stop> {
+        if self.passage.is_some() {
+            return self.take_frames(source, destination, counters, tools);
+        }
         #[cfg(target_os = "linux")]
         if let Some(make) = self.wants_pipe() {
             let Some(pipe) = tools.pipes.take(make) else {
@@ -252,7 +287,64 @@ impl Lane {
         if let Method::Adaptive(_, appetite) = &mut self.method {
             appetite.after_copy(bytes);
         }
-        let mut rest = tools.buffer.get(..bytes).unwrap_or_default();
+        let Tools { buffer, .. } = tools;
+        self.write(
+            buffer.get(..bytes).unwrap_or_default(),
+            destination,
+            counters,
+        )
+    }
+
+    /// One read of frames. What is whole is written by one write.
+    fn take_frames<S: Socket>(
+        &mut self,
+        source: &S,
+        destination: &S,
+        counters: &Counters,
+        tools: &mut Tools,
+    ) -> Result<(), Stop> {
+        let Some(bytes) = taken(source.read(&mut tools.buffer))? else {
+            return Ok(());
+        };
+        let Some(mut passage) = self.passage.take() else {
+            return Ok(());
+        };
+        let Tools {
+            buffer,
+            output,
+            zlib,
+            ..
+        } = tools;
+        let read = buffer.get_mut(..bytes).unwrap_or_default();
+        output.clear();
+        let walked = passage.walk(read, output, zlib);
+        let to_write = match &walked {
+            Ok(Walked::Slice(range)) => buffer.get_mut(range.clone()).unwrap_or_default(),
+            Ok(Walked::Output) => &mut output[..],
+            Ok(Walked::Nothing) | Err(_) => &mut [],
+        };
+        passage.encrypt(to_write);
+        let written = match walked {
+            Ok(_) => self.write(to_write, destination, counters),
+            Err(error) => {
+                debug!(direction = %self.direction, %error, "a stream of frames is broken");
+                Err(Stop::Read(error.into()))
+            }
+        };
+        if output.capacity() > COPY_BYTES {
+            *output = Vec::new();
+        }
+        self.passage = Some(passage);
+        written
+    }
+
+    /// Writes what the receiver takes now, and holds the rest.
+    fn write<S: Socket>(
+        &mut self,
+        mut rest: &[u8],
+        destination: &S,
+        counters: &Counters,
+    ) -> Result<(), Stop> {
         while !rest.is_empty() {
             let Some(sent) = given(socket::write(destination, rest))? else {
                 // Only now a buffer of its own, and only for what is left.

@@ -21,6 +21,7 @@ mod adaptive;
 mod both;
 mod clock;
 mod exchange;
+pub(crate) mod framed;
 mod keep;
 mod lane;
 #[cfg(target_os = "linux")]
@@ -44,6 +45,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use self::framed::{Passages, Remains};
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
 #[cfg(target_os = "linux")]
@@ -366,6 +368,25 @@ impl Forwarders {
         #[cfg(not(target_os = "linux"))]
         let forwarder = portable::PortableForwarder(method);
         forwarder
+    }
+}
+
+impl Forwarders {
+    /// Relays a session whose frames are walked, until both directions have
+    /// ended, a limit has passed, or its backend is lost. What is left of the
+    /// client's side comes back, so that it can be told why or go on.
+    ///
+    /// Dropping the future stops the session.
+    pub(crate) fn forward_framed(
+        &self,
+        session: Session,
+        passages: Passages,
+    ) -> impl Future<Output = (Outcome, Option<Remains<std::net::TcpStream>>)> + Send + use<> {
+        #[cfg(target_os = "linux")]
+        let forwarder = self.reactor.forwarder(Method::Copy);
+        #[cfg(not(target_os = "linux"))]
+        let forwarder = portable::PortableForwarder(Method::Copy);
+        async move { forwarder.forward_framed(session, passages).await }
     }
 }
 

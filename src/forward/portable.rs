@@ -12,12 +12,14 @@ use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Exchange, Ready};
+#[cfg(not(target_os = "linux"))]
+use super::framed::{Passages, Remains};
 #[cfg(any(test, not(target_os = "linux")))]
 use super::lane::Method;
 use super::lane::Tools;
-use super::{End, Outcome, Side};
+use super::{End, Side};
 #[cfg(any(test, not(target_os = "linux")))]
-use super::{Forwarder, Session, keep_alive};
+use super::{Forwarder, Outcome, Session, keep_alive};
 
 thread_local! {
     static TOOLS: RefCell<Tools> = RefCell::new(Tools::new());
@@ -35,16 +37,34 @@ impl Forwarder for PortableForwarder {
         keep_alive(&session.backend, &session.keepalive);
         let driven = drive(Exchange::new(session, self.0), stop, None).await;
         // It is only given up at a time, and there is none.
-        driven.unwrap_or(Outcome::nothing(End::Stopped))
+        driven.outcome().unwrap_or(Outcome::nothing(End::Stopped))
     }
 }
 
-/// Drives a session to its end, or gives it up at this time.
+#[cfg(not(target_os = "linux"))]
+impl PortableForwarder {
+    /// Relays a session whose frames are walked; see
+    /// [`Forwarders::forward_framed`](super::Forwarders::forward_framed).
+    pub(super) async fn forward_framed(
+        self,
+        session: Session,
+        passages: Passages,
+    ) -> (Outcome, Option<Remains<std::net::TcpStream>>) {
+        let stop = session.stop.clone();
+        keep_alive(&session.backend, &session.keepalive);
+        let driven = drive(Exchange::framed(session, passages), stop, None).await;
+        let outcome = driven.outcome().unwrap_or(Outcome::nothing(End::Stopped));
+        let remains = driven.into_std().ok().and_then(Exchange::into_remains);
+        (outcome, remains)
+    }
+}
+
+/// Drives a session to its end, or gives it up at this time: then it is not over.
 pub(super) async fn drive(
     exchange: Exchange<TcpStream>,
     stop: CancellationToken,
     until: Option<Instant>,
-) -> Result<Outcome, Exchange<TcpStream>> {
+) -> Exchange<TcpStream> {
     let mut exchange = Some(exchange);
     let mut timer = None;
     let mut stopped = pin!(stop.cancelled());
@@ -61,11 +81,8 @@ pub(super) async fn drive(
                 Side::BOTH.map(|side| move_once(&mut driven, side, cx, tools)) != [false; 2]
             });
             let given_up = !moved && look(&mut driven, until, &mut timer, cx);
-            if let Some(outcome) = driven.outcome() {
-                return Poll::Ready(Ok(outcome));
-            }
-            if given_up {
-                return Poll::Ready(Err(driven));
+            if given_up || driven.outcome().is_some() {
+                return Poll::Ready(driven);
             }
             if !moved {
                 exchange = Some(driven);

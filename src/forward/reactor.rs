@@ -23,11 +23,14 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
+use super::framed::{Passages, Remains};
 use super::lane::{Method, Tools};
 use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
+use crate::config::model::Keepalive;
 
 /// How long a session is left to the runtime before it is handed over.
 ///
@@ -91,7 +94,7 @@ struct Relayed {
     watched: Both<Option<EpollFlags>>,
     /// Where it stands among the worker's timers.
     timer: Option<Instant>,
-    tell: oneshot::Sender<Outcome>,
+    tell: oneshot::Sender<Box<Over>>,
 }
 
 impl Reactor {
@@ -155,13 +158,35 @@ pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
 
 impl Forwarder for ReactorForwarder {
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
-        let stop = session.stop.clone();
+        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
+        self.drive(Exchange::new(session, self.method), stop, keepalive)
+            .map(|over| over.outcome)
+    }
+}
+
+impl ReactorForwarder {
+    /// Relays a session whose frames are walked. What is left of the client's
+    /// side comes back with the outcome, where there is something left.
+    pub(super) fn forward_framed(
+        &self,
+        session: Session,
+        passages: Passages,
+    ) -> impl Future<Output = (Outcome, Option<Remains<TcpStream>>)> + Send {
+        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
+        self.drive(Exchange::framed(session, passages), stop, keepalive)
+            .map(|over| (over.outcome, over.remains))
+    }
+
+    fn drive(
+        &self,
+        exchange: Exchange<tokio::net::TcpStream>,
+        stop: CancellationToken,
+        keepalive: Keepalive,
+    ) -> impl Future<Output = Box<Over>> + Send {
         let until = Instant::now().checked_add(self.youth);
-        let keepalive = session.keepalive;
-        let exchange = Exchange::new(session, self.method);
-        let youth = portable::drive(exchange, stop.clone(), until).inspect(move |driven| {
+        let youth = portable::drive(exchange, stop.clone(), until).inspect(move |exchange| {
             // Five calls, which most connections do not live to need.
-            if let Err(exchange) = driven {
+            if exchange.outcome().is_none() {
                 keep_alive(exchange.socket(Side::Backend), &keepalive);
             }
         });
@@ -169,20 +194,14 @@ impl Forwarder for ReactorForwarder {
         // and a session at rest would pay for its youth.
         let youth = Box::pin(youth);
         async move {
-            let exchange = match youth.await {
-                Ok(outcome) => return outcome,
-                Err(exchange) => exchange,
-            };
             let (tell, mut told) = oneshot::channel();
-            let mut ticket = match exchange.into_std() {
-                Ok(exchange) => self
-                    .reactor
-                    .least_busy()
-                    .hand_over(Box::new(Relayed::new(exchange, tell))),
-                Err(error) => return Outcome::nothing(End::Failed(Side::Client, error.kind())),
+            let relayed = match Relayed::take_over(youth.await, tell) {
+                Ok(relayed) => relayed,
+                Err(over) => return over,
             };
-            let outcome = match stop.run_until_cancelled(&mut told).await {
-                Some(outcome) => outcome,
+            let mut ticket = self.reactor.least_busy().hand_over(relayed);
+            let over = match stop.run_until_cancelled(&mut told).await {
+                Some(over) => over,
                 None => {
                     ticket.stop();
                     told.await
@@ -190,13 +209,53 @@ impl Forwarder for ReactorForwarder {
             };
             ticket.id = None;
             // A worker that is gone has closed the sockets and told nobody.
-            outcome.unwrap_or(Outcome::nothing(End::Stopped))
+            over.unwrap_or_else(|_| Box::new(Over::without_remains(Outcome::nothing(End::Stopped))))
+        }
+    }
+}
+
+/// A session that is over.
+#[derive(Debug)]
+struct Over {
+    outcome: Outcome,
+    remains: Option<Remains<TcpStream>>,
+}
+
+impl Over {
+    /// Closes the sockets but that of a client which outlives the session.
+    fn new(exchange: Exchange<TcpStream>, outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            remains: exchange.into_remains(),
+        }
+    }
+
+    const fn without_remains(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            remains: None,
         }
     }
 }
 
 impl Relayed {
-    fn new(exchange: Exchange<TcpStream>, tell: oneshot::Sender<Outcome>) -> Self {
+    /// Takes a session from the runtime, if it is not over.
+    fn take_over(
+        exchange: Exchange<tokio::net::TcpStream>,
+        tell: oneshot::Sender<Box<Over>>,
+    ) -> Result<Box<Self>, Box<Over>> {
+        let outcome = exchange.outcome();
+        match (exchange.into_std(), outcome) {
+            (Ok(exchange), None) => Ok(Box::new(Self::new(exchange, tell))),
+            (Ok(exchange), Some(outcome)) => Err(Box::new(Over::new(exchange, outcome))),
+            (Err(error), outcome) => {
+                let failed = Outcome::nothing(End::Failed(Side::Client, error.kind()));
+                Err(Box::new(Over::without_remains(outcome.unwrap_or(failed))))
+            }
+        }
+    }
+
+    fn new(exchange: Exchange<TcpStream>, tell: oneshot::Sender<Box<Over>>) -> Self {
         Self {
             exchange,
             watched: Both {
@@ -423,11 +482,15 @@ impl Worker {
         if let Some(outcome) = outcome
             && let Some(relayed) = self.sessions.remove(&id)
         {
+            if relayed.exchange.is_framed() && relayed.watched.client.is_some() {
+                // The client's socket outlives the session.
+                let _ = self.epoll.delete(relayed.exchange.socket(Side::Client));
+            }
             // First the sockets: whoever is told may count on them being closed.
-            drop(relayed.exchange);
+            let over = Box::new(Over::new(relayed.exchange, outcome));
             self.desk.sessions.fetch_sub(1, Ordering::Relaxed);
             // Nobody may be listening any more.
-            let _ = relayed.tell.send(outcome);
+            let _ = relayed.tell.send(over);
         }
     }
 }

@@ -23,10 +23,6 @@ const NEW_FIELDS_BYTES_MAX: usize = 1024;
 const ENCRYPTION_REQUEST_BYTES_MAX: usize = 2048;
 /// The most characters of the server id in an encryption request.
 const SERVER_ID_CHARS_MAX: usize = 20;
-/// The most characters of a disconnect's text, so that its JSON stays below the
-/// 32767 characters that clients read even when each becomes a six-byte escape.
-const DISCONNECT_CHARS_MAX: usize = 5000;
-
 /// The packet id of a clientbound login disconnect.
 const DISCONNECT_ID: i32 = 0;
 
@@ -168,14 +164,7 @@ impl LoginStart {
 /// those that use NBT elsewhere (since 1.20.3). Texts over 5000 characters are cut.
 #[must_use]
 pub fn disconnect(text: &str) -> Vec<u8> {
-    let component = match text.char_indices().nth(DISCONNECT_CHARS_MAX) {
-        None => text::component(text),
-        // A cut component is no component any more, so it goes as a plain text.
-        Some((end, _)) => {
-            let cut = text.get(..end).unwrap_or_default();
-            serde_json::json!({ "text": cut })
-        }
-    };
+    let component = text::bounded_component(text);
     let mut body = Vec::new();
     write_string(&component.to_string(), &mut body);
     frame::write(DISCONNECT_ID, &body)
@@ -422,7 +411,7 @@ mod tests {
             serde_json::json!({"text": "x", "color": "red"})
         );
         let cut = read(&"\u{1}".repeat(40_000));
-        assert_eq!(cut["text"].as_str().unwrap().len(), DISCONNECT_CHARS_MAX);
+        assert_eq!(cut["text"].as_str().unwrap().len(), text::BOUNDED_CHARS_MAX);
     }
 
     /// The well-known id of a well-known name.

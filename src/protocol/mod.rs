@@ -5,11 +5,15 @@
 //! a bound that is checked before the bytes it bounds. `Ok(None)` always means
 //! that the bytes so far are the beginning of something valid.
 
+pub mod cipher;
+pub mod codec;
 pub mod frame;
 pub mod handshake;
 pub mod legacy;
 pub mod lenient;
 pub mod login;
+pub mod nbt;
+pub mod packet;
 pub mod read;
 pub mod status;
 pub mod text;

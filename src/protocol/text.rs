@@ -60,6 +60,21 @@ pub fn component(text: &str) -> Value {
     }
 }
 
+/// The most characters of a text that ends a connection, so that its JSON stays
+/// below the 32767 characters that clients read even when each becomes a
+/// six-byte escape.
+pub(crate) const BOUNDED_CHARS_MAX: usize = 5000;
+
+/// The component that shows `text`, which is cut after 5000 characters.
+#[must_use]
+pub fn bounded_component(text: &str) -> Value {
+    match text.char_indices().nth(BOUNDED_CHARS_MAX) {
+        None => component(text),
+        // A cut component is not a component any more, so it goes as a plain text.
+        Some((end, _)) => json!({ "text": text.get(..end).unwrap_or_default() }),
+    }
+}
+
 /// Whether a client of any version reads this object or list as a component.
 fn is_component(value: &Value) -> bool {
     match value {

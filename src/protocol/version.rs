@@ -6,6 +6,10 @@
 pub const V1_8: i32 = 47;
 /// 1.13: plugin requests during login.
 pub const V1_13: i32 = 393;
+/// 1.16: player ids are 16 bytes, no longer texts.
+pub const V1_16: i32 = 735;
+/// 1.18: clients take a compressed packet below their threshold.
+pub const V1_18: i32 = 757;
 /// 1.19: the login start may carry a signed key.
 pub const V1_19: i32 = 759;
 /// 1.19.1: the login start may carry a player id too.
@@ -14,8 +18,14 @@ pub const V1_19_1: i32 = 760;
 pub const V1_19_3: i32 = 761;
 /// 1.20.2: the login start always carries a player id; the configuration phase.
 pub const V1_20_2: i32 = 764;
+/// 1.20.3: text components are NBT outside the login.
+pub const V1_20_3: i32 = 765;
 /// 1.20.5: transfers, cookies, and whether an encryption request authenticates.
 pub const V1_20_5: i32 = 766;
+/// 1.21.2: the login success does not say any more how strict the client is.
+pub const V1_21_2: i32 = 768;
+/// 26.2: the login success carries the id of the proxy's session.
+pub const V26_2: i32 = 776;
 /// 1.21.11, the newest release whose login is taken as known; its layout is
 /// that of 1.20.5. What is newer is read leniently.
 pub const NEWEST: i32 = 774;

@@ -109,7 +109,6 @@ async fn a_malformed_ping_has_no_host() {
         let answer = kick(&["§1", "78", "1.6.4", "old world", "3", "20"].join("\0"));
         peer.send(&answer).await;
         assert_eq!(client.rest().await, answer);
-        assert_eq!(peer.rest().await, [0; 0], "{bytes:?}");
     }
 }
 

@@ -134,7 +134,12 @@ async fn a_flood_is_a_few_lines() {
         "",
         &[(
             "a",
-            server("client_only", "play.example.com", backend.address, ""),
+            server(
+                "passthrough",
+                "play.example.com",
+                backend.address,
+                "ip_filter = { whitelist = [\"192.0.2.0/24\"] }",
+            ),
         )],
     );
     let proxy = program.address().await;
@@ -154,7 +159,7 @@ async fn a_flood_is_a_few_lines() {
             *refused.entry(reason.to_owned()).or_default() += 1;
         }
     }
-    let expected = [("mode_not_built", 1), ("unknown_domain", 10)];
+    let expected = [("ip_filter", 1), ("unknown_domain", 10)];
     assert!(
         refused.iter().map(|(k, v)| (k.as_str(), *v)).eq(expected),
         "{refused:?}"

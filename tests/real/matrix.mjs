@@ -7,7 +7,7 @@
 //
 // The second form first prints where its backends listen:
 //
-//   {"event":"ready","servers":[{"version":"1.8.9","online":false,"port":N},...]}
+//   {"event":"ready","session":URL,"servers":[{"version":"1.8.9","online":false,"port":N},...]}
 //
 // Each line of standard input is then one batch:
 //
@@ -22,6 +22,10 @@
 //   do          one of the keys of `jobs` below, which tell what each proves
 //   version     of the client, and of the backend it is to reach
 //   online      whether the backend authenticates (default false)
+//   proves      whether the proxy authenticates, and the backend does not
+//               (default false)
+//   uuid        the UUID that the client is to get: "profile", the one of the
+//               session server, or "offline" (default: "profile" if `online`)
 //   host        the virtual host in the handshake
 //   seenHost    what the backend is to see in its place (default `host`)
 //   text        what the disconnect text must contain (default: any words)
@@ -34,7 +38,7 @@ import mc from "minecraft-protocol";
 import { join, status, GAME_PORT } from "./client.mjs";
 import { emit, within } from "./common.mjs";
 import { motdOf, pointServersAt, startServer } from "./server.mjs";
-import { profileId, startSessionServer } from "./session_server.mjs";
+import { offlineId, profileId, startSessionServer } from "./session_server.mjs";
 
 /**
  * The game versions: one of each generation of the protocol (1.8 compression,
@@ -115,6 +119,11 @@ function playerName(prefix = "Player") {
   return `${prefix}_${players}`;
 }
 
+/** Whether the client of a job proves who the player is. */
+function authenticates(job) {
+  return job.online === true || job.proves === true;
+}
+
 /** Joins as the job says and checks what the backend saw of it. */
 async function enter(job, context, name, options = {}) {
   const expected = expectPlayer(name);
@@ -124,7 +133,7 @@ async function enter(job, context, name, options = {}) {
       host: job.host,
       version: job.version,
       name,
-      session: job.online ? context.session : undefined,
+      session: authenticates(job) ? context.session : undefined,
       bytes: ECHO_BYTES,
       ...options,
     });
@@ -152,7 +161,7 @@ async function refused(job, context) {
     host: job.host,
     version: job.version,
     name: playerName(),
-    session: job.online ? context.session : undefined,
+    session: authenticates(job) ? context.session : undefined,
   });
   const end = await player.done;
   same("the outcome", end.outcome, "kicked");
@@ -187,8 +196,10 @@ const jobs = {
     const { player, left } = await enter(job, context, name);
     const end = await player.done;
     same("the outcome", end.outcome, "played");
-    same("encryption at the client", end.encrypted, job.online === true);
-    if (job.online) same("the UUID", end.uuid.replaceAll("-", ""), profileId(name));
+    same("encryption at the client", end.encrypted, authenticates(job));
+    const uuid = job.uuid ?? (job.online ? "profile" : undefined);
+    const wanted = { profile: profileId(name), offline: offlineId(name) }[uuid];
+    if (uuid !== undefined) same("the UUID", end.uuid.replaceAll("-", ""), wanted);
     await within(JOB_MS, "the end of the session at the backend", left);
     return {};
   },
@@ -320,6 +331,7 @@ async function main() {
   pointServersAt(session.url);
   const fleet = await startFleet(versions);
   emit("ready", {
+    session: session.url,
     servers: fleet.map(({ version, online, port }) => ({ version, online, port })),
   });
   if (values.direct) {

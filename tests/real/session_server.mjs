@@ -20,6 +20,14 @@ export function profileId(name) {
   return createHash("md5").update(`session:${name}`).digest("hex");
 }
 
+/** The id that a server which authenticates nobody gives to a player. */
+export function offlineId(name) {
+  const bytes = createHash("md5").update(`OfflinePlayer:${name}`).digest();
+  bytes[6] = (bytes[6] & 0x0f) | 0x30;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return bytes.toString("hex");
+}
+
 /** The access token that this server accepts for a player. */
 export function accessToken(name) {
   return `token:${name}`;

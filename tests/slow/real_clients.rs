@@ -48,6 +48,8 @@ const REAL_JOB: &str = "INFRARUST_REAL_JOB";
 /// Set to keep the folders of the tests.
 const KEEP: &str = "INFRARUST_KEEP";
 
+/// The intercepted modes as configurations name them.
+const INTERCEPTED: [&str; 2] = ["client_only", "offline"];
 /// The forwarding modes as configurations name them.
 const MODES: [&str; 3] = ["passthrough", "zero_copy", "server_only"];
 
@@ -69,6 +71,7 @@ fn players_of_every_version_play_in_every_mode() {
     let ready = fleet.event("ready", START);
 
     setup.plugins();
+    setup.session_service(ready["session"].as_str().unwrap());
     let mut jobs = Vec::new();
     for backend in ready["servers"].as_array().unwrap() {
         let backend = Backend {
@@ -85,6 +88,9 @@ fn players_of_every_version_play_in_every_mode() {
                 with_room_for_one(mode, &backend, &mut setup, &mut jobs);
             }
             without_backend(&nobody.address, backend.version, &mut setup, &mut jobs);
+        }
+        for mode in INTERCEPTED {
+            intercepted(mode, &backend, &mut setup, &mut jobs);
         }
         for mode in MODES {
             through_plugins(mode, &backend, &mut setup, &mut jobs);
@@ -245,6 +251,37 @@ fn through_mode(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut
     }
 }
 
+/// The proxy speaks the protocol: sessions, kicks, a full server, and a backend
+/// that wants to authenticate players itself.
+fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let proves = json!(mode == "client_only");
+    let host = backend.host(mode);
+    setup.server(mode, &host, &backend.address, "");
+    let mut whats = vec![backend.job("status", &host)];
+    if backend.online {
+        let mut job = backend.job("refused", &host);
+        job["text"] = json!("authenticates players itself");
+        job["online"] = json!(false);
+        whats.push(job);
+    } else {
+        // Without forwarding the backend makes the id from the name.
+        whats.push(backend.job("play", &host));
+        whats.push(backend.job("kick", &host));
+        let full = backend.host(&format!("full-{mode}"));
+        let text = format!("no room on {full}");
+        let keys = format!("max_players = 1\nfull_message = \"{text}\"\n");
+        setup.server(mode, &full, &backend.address, &keys);
+        let mut job = backend.job("full", &full);
+        job["text"] = json!(text);
+        whats.push(job);
+    }
+    for mut job in whats {
+        job["proves"] = proves.clone();
+        job["uuid"] = json!("offline");
+        jobs.push(job);
+    }
+}
+
 /// The backend sees another host, in pings and in joins.
 fn rewritten(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let host = backend.host(&format!("rewritten-{mode}"));
@@ -349,6 +386,17 @@ impl Setup {
     fn kept_log(&self, name: &str) -> Option<PathBuf> {
         let path = self.folder.path().join(format!("{name}.log"));
         env::var_os(KEEP).map(|_| path)
+    }
+
+    /// Names the session service that stands in for Mojang's.
+    fn session_service(&self, url: &str) {
+        let mut global = fs::read_to_string(self.global()).unwrap();
+        writeln!(
+            global,
+            "[auth]\nsession_url = \"{url}/session/minecraft/hasJoined\""
+        )
+        .unwrap();
+        fs::write(self.global(), global).unwrap();
     }
 
     /// Adds the plugins that servers name.

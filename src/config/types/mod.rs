@@ -18,5 +18,6 @@ pub use secret::{RawSecret, SecretSource};
 pub(super) use time::{DURATION_EXAMPLE, is_duration, is_whole_seconds};
 pub use time::{Seconds, Time, TimeOrOff};
 pub use words::{
-    ForwardingWord, HostTailWord, LogFormatWord, OnFailureWord, UnknownDomainWord, UnsupportedWord,
+    DuplicateLoginWord, ForwardingWord, HostTailWord, LogFormatWord, OfflineUuidWord,
+    OnFailureWord, UnknownDomainWord, UnsupportedWord,
 };

@@ -115,6 +115,22 @@ choices! {
         Json = "json";
     }
 
+    /// What a second login of a player means who is logged in.
+    DuplicateLoginWord {
+        /// The second login is refused.
+        Refuse = "refuse";
+        /// The first login ends.
+        Replace = "replace";
+    }
+
+    /// Which player id an unauthenticated player gets.
+    OfflineUuidWord {
+        /// The one that servers in offline mode make from the name.
+        Offline = "offline";
+        /// The one that the client claims.
+        Client = "client";
+    }
+
     /// What happens when a plugin fails.
     OnFailureWord {
         /// The connection goes on.

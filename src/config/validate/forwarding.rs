@@ -4,6 +4,7 @@
 //! that it may believe. So a missing secret is an error and never a silent
 //! "off".
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::modes::{self, Chosen};
@@ -11,7 +12,10 @@ use super::{Context, LabelFile, ProxyFile};
 use crate::capability::Capability;
 use crate::config::entry::{Entry, Item};
 use crate::config::files;
-use crate::config::model::{HostForwarding, IdentityForwarding, Secret};
+use crate::config::model::{
+    BackendAddress, BackendHost, HostForwarding, IdentityForwarding, Secret, ServerConfig,
+    ServerKind,
+};
 use crate::config::raw::{RawForwarding, RawServer};
 use crate::config::types::{ForwardingWord, SecretSource};
 use crate::diagnostic::words::{self, Quoted};
@@ -261,6 +265,55 @@ pub(super) fn identity(
             IdentityForwarding::Velocity(server_secret(raw, mode, place, global, context)?)
         }
     }))
+}
+
+/// Warns where `bungeecord` goes to an address that others than the proxy are
+/// likely to reach. In a forwarding mode `unproven-identity` says more.
+pub(super) fn unprotected(
+    raw: &RawServer,
+    config: &ServerConfig,
+    kind: &ServerKind,
+    chosen: Chosen,
+    context: &mut Context<'_>,
+) {
+    let ServerKind::Intercepted(intercepted) = kind else {
+        return;
+    };
+    let bungeecord = IdentityForwarding::Host(HostForwarding::BungeeCord);
+    if intercepted.identity.as_ref() != Some(&bungeecord) {
+        return;
+    }
+    let is_public = |address: &&BackendAddress| match address.host {
+        BackendHost::Ip(ip) => !is_private(ip),
+        BackendHost::Name(_) => false,
+    };
+    let Some(address) = config.addresses.iter().find(is_public) else {
+        return;
+    };
+    let Some(place) = raw.forwarding_mode.key().or(chosen.place) else {
+        return;
+    };
+    let message = format!(
+        "`bungeecord` proves nothing to `{address}`, which can be reached from other networks"
+    );
+    context.push(
+        Diagnostic::new(Code::UnprotectedForwarding, place, message)
+            .because("whoever reaches the backend directly can claim to be any player")
+            .help("use `velocity` or `bungeeguard`, or let only the proxy reach the backend"),
+    );
+}
+
+/// Whether an address belongs to this machine or to a network of its own
+/// (RFC 1918, RFC 4193, RFC 6598, and the addresses of one link).
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let is_shared = first == 100 && (64..128).contains(&second);
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
 }
 
 fn insecure(chosen: Chosen, place: Place) -> Diagnostic {

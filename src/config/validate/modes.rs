@@ -170,17 +170,26 @@ pub(super) fn relay(raw: &RawServer, chosen: Chosen, context: &mut Context<'_>) 
     None
 }
 
-/// Warns that the mode's login is not there yet.
-pub(super) fn not_built(chosen: Chosen, context: &mut Context<'_>) {
-    if let (Family::Intercepted, Some(place)) = (chosen.mode.family(), chosen.place) {
-        let message = format!("players cannot log in through `{}` yet", chosen.mode);
+/// Warns of what the mode can have, and the proxy does not do yet.
+pub(super) fn not_yet(chosen: Chosen, raw: &RawServer, context: &mut Context<'_>) {
+    if chosen.mode.family() != Family::Intercepted {
+        return;
+    }
+    if let Some(key) = raw.network.key() {
         context.push(
-            Diagnostic::new(Code::ModeNotBuilt, place, message)
-                .because("status pings work, and a login gets a text that says so")
-                .help(format!(
-                    "to let players in today, use {}",
-                    any_of(FORWARDING.map(Mode::name))
-                )),
+            Diagnostic::new(Code::NotYet, key, "players cannot move between servers yet")
+                .because("`network` is checked, and a player stays on the server of his host name"),
+        );
+    }
+    if let Some(key) = raw.limbo_handlers.key() {
+        context.push(
+            Diagnostic::new(
+                Code::UnsupportedKey,
+                key,
+                "`limbo_handlers` is not supported yet",
+            )
+            .because("Infrarust v2 holds players without a backend with it")
+            .help("remove it, or ignore this warning"),
         );
     }
 }

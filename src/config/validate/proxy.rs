@@ -9,11 +9,11 @@ use super::{Context, ProxyFile, docker, filters, motd};
 use crate::config::entry::{Entry, Given};
 use crate::config::load;
 use crate::config::model::{
-    Keepalive, LogFormat, LoginConfig, ProxyConfig, ProxyProtocolIn, Quota, RateLimit, StatusCache,
-    UnknownDomain,
+    DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, ProxyProtocolIn, Quota,
+    RateLimit, StatusCache, UnknownDomain,
 };
 use crate::config::raw::{RawKeepalive, RawProxy, RawRateLimit, RawStatusCache};
-use crate::config::types::{LogFormatWord, UnknownDomainWord};
+use crate::config::types::{DuplicateLoginWord, LogFormatWord, OfflineUuidWord, UnknownDomainWord};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -62,12 +62,6 @@ pub(super) fn proxy(
     let proxy_protocol_in = proxy_protocol_in(raw, bind.as_deref(), context);
     let default_motd = motd::set(&raw.default_motd, context);
     let ip_filter = filters::ip_filter(&raw.ip_filter);
-    let session_url = match raw.auth.value().map(|auth| &auth.session_url) {
-        None | Some(Entry::Absent) => (!raw.auth.is_broken()).then_some(None),
-        Some(Entry::Broken(_)) => None,
-        Some(Entry::Given(given)) => session_url(given, context).map(Some),
-    };
-    let compression_threshold = threshold(&raw.compression_threshold, Some(COMPRESSION_THRESHOLD));
     let keepalive = keepalive(&raw.keepalive);
     let docker = docker::docker(
         &raw.docker,
@@ -113,12 +107,41 @@ pub(super) fn proxy(
                 LogFormatWord::Json => LogFormat::Json,
             })?,
         },
-        login: LoginConfig {
-            session_url: session_url?,
-            compression_threshold: compression_threshold?,
-        },
+        login: login(raw, context)?,
         docker: docker?,
     })
+}
+
+/// How the proxy lets players in, in the intercepted modes.
+fn login(raw: &RawProxy, context: &mut Context<'_>) -> Option<LoginConfig> {
+    let compression_threshold = threshold(&raw.compression_threshold, Some(COMPRESSION_THRESHOLD));
+    let mut config = LoginConfig {
+        session_url: None,
+        prevent_proxy_connections: false,
+        uuid_of_client: false,
+        duplicate_login: DuplicateLogin::Refuse,
+        compression_threshold: compression_threshold?,
+    };
+    let auth = match &raw.auth {
+        Entry::Absent => return Some(config),
+        Entry::Broken(_) => return None,
+        Entry::Given(auth) => &auth.value,
+    };
+    config.session_url = match &auth.session_url {
+        Entry::Absent => None,
+        Entry::Broken(_) => return None,
+        Entry::Given(given) => Some(session_url(given, context)?),
+    };
+    config.prevent_proxy_connections = value_or(&auth.prevent_proxy_connections, false, |on| *on)?;
+    config.uuid_of_client = value_or(&auth.offline_uuid, false, |word| {
+        *word == OfflineUuidWord::Client
+    })?;
+    let policy = |word: &DuplicateLoginWord| match word {
+        DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
+        DuplicateLoginWord::Replace => DuplicateLogin::Replace,
+    };
+    config.duplicate_login = value_or(&auth.duplicate_login, DuplicateLogin::Refuse, policy)?;
+    Some(config)
 }
 
 /// Where to listen: the command line, else the file, else the game's port.

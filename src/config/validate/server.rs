@@ -92,11 +92,14 @@ pub(super) fn draft<'a>(
             domains.is_broken || !domains.sound.is_empty(),
             context,
         );
-        modes::not_built(chosen, context);
+        modes::not_yet(chosen, raw, context);
     }
     let kind =
         chosen.and_then(|chosen| kind(raw, chosen, network.as_ref(), defaults, global, context));
     let config = config(raw, *file, defaults, context);
+    if let (Some(config), Some(kind), Some(chosen)) = (&config, &kind, chosen) {
+        forwarding::unprotected(raw, config, kind, chosen, context);
+    }
     let config = match (config, kind, &id) {
         (Some(config), Some(kind), Some(id)) if !domains.is_broken => Some(ServerConfig {
             id: id.value.clone(),

@@ -73,6 +73,17 @@ pub fn proofs() -> Proofs {
             "[auth]\nsession_url = \"https://auth.example.com/joined\"",
             "",
         ),
+        server_file::model(
+            "auth.prevent_proxy_connections",
+            "[auth]\nprevent_proxy_connections = true",
+            "",
+        ),
+        server_file::model("auth.offline_uuid", "[auth]\noffline_uuid = \"client\"", ""),
+        server_file::model(
+            "auth.duplicate_login",
+            "[auth]\nduplicate_login = \"replace\"",
+            "",
+        ),
         effect("forwarding.mode", forwarding_mode()),
         effect("forwarding.secret", forwarding_secret()),
         effect(

@@ -76,7 +76,6 @@ const GLOBAL: &[(&str, &str)] = &[
         "default_motd.stopping",
         "[default_motd.stopping]\ntext = \"closing\"",
     ),
-    ("auth.offline_uuid", "[auth]\noffline_uuid = \"client\""),
     (
         "forwarding.bungeecord_channel",
         "[forwarding]\nbungeecord_channel = true",

@@ -197,6 +197,18 @@ impl FakeClient {
         client
     }
 
+    /// Sends the handshake and the login start of a version since 1.20.2, whose
+    /// login start has a player id.
+    pub async fn login_as(proxy: SocketAddr, protocol: i32, host: &str, name: &str) -> Peer {
+        let mut client = Self::connect(proxy).await;
+        let mut bytes = handshake(protocol, host, 25565, 2);
+        let mut body = wire::string(name);
+        body.extend([7; 16]);
+        bytes.extend(frame(0, &body));
+        client.send(&bytes).await;
+        client
+    }
+
     /// Asks for the status with protocol 47 and returns the answer.
     pub async fn status(proxy: SocketAddr, host: &str) -> serde_json::Value {
         let mut client = Self::connect(proxy).await;

@@ -1,0 +1,367 @@
+//! From the backend's login success into the game, and the game itself.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use super::backend::{Dialled, LoggedIn};
+use super::failure::Failure;
+use super::login::{Proved, Refused};
+use super::wire::{Frame, Packet, Wire, WireError};
+use crate::forward::framed::{Edits, Passage, Passages, Remains};
+use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
+use crate::protocol::codec::{Format, Receiver};
+use crate::protocol::packet::disconnect::disconnect;
+use crate::protocol::packet::login::{self as packets};
+use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
+use crate::protocol::version::{V1_8, V1_18, V1_20_2};
+
+/// What the proxy appends to the name of a backend's software.
+const BRAND: Brand = Brand("infrarust");
+
+/// What the player's own server settings say about his connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientSettings {
+    /// Packets of at least so many bytes are compressed; `None` is never.
+    pub(crate) compression_threshold: Option<u32>,
+    /// Whether the proxy has authenticated the player.
+    pub(crate) is_authenticated: bool,
+    /// The id of the proxy's session (26.2).
+    pub(crate) session: [u8; 16],
+}
+
+/// A session that was lost before play, with a client that can be told why.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The client is still in the login state.
+    Login(Refused),
+    /// The client has left it.
+    Later(Failure, Later),
+}
+
+/// A client behind its login.
+#[derive(Debug)]
+pub(crate) struct Later {
+    wire: Wire,
+    version: Version,
+    /// The state in which it reads the next packet.
+    state: State,
+}
+
+impl Later {
+    /// The connection, and the bytes that show `text` and end the session.
+    pub(crate) fn refuse(mut self, text: &str) -> (TcpStream, BytesMut) {
+        // A text is cut long before it fits in no frame.
+        let _ = self.wire.put(&disconnect(self.version, self.state, text));
+        let parts = self.wire.into_parts();
+        (parts.stream, parts.output)
+    }
+}
+
+/// Logs the player in at a backend and brings him into the game.
+///
+/// # Errors
+///
+/// Whatever ends the session before.
+pub(crate) async fn join(
+    mut player: Proved,
+    dialled: Dialled,
+    settings: ClientSettings,
+    counters: Arc<Counters>,
+) -> Result<Playing, Lost> {
+    let logged_in = match dialled.log_in(&mut player).await {
+        Ok(logged_in) => logged_in,
+        Err(failure) => return Err(Lost::Login(Box::new((failure, player.leg)))),
+    };
+    let LoggedIn { wire, until } = logged_in;
+    let version = player.leg.version;
+    let state = match version.protocol() {
+        V1_20_2.. => State::Configuration,
+        _ => State::Play,
+    };
+    let mut joining = Joining {
+        backend: wire,
+        client: player.leg.wire,
+        version,
+        clientbound: state,
+        serverbound: state,
+        edits: Edits {
+            brand: Some(BRAND),
+            is_authenticated: settings.is_authenticated,
+        },
+        has_joined: false,
+        counters,
+    };
+    let joined = timeout_at(until, async {
+        joining.welcome(&player.profile, settings).await?;
+        joining.run().await
+    });
+    match joined.await.unwrap_or(Err(Failure::BackendTooSlow)) {
+        Ok(()) => Ok(joining.into_playing()),
+        Err(failure) => Err(Lost::Later(failure, joining.into_later())),
+    }
+}
+
+/// Both sides, between the login and the game.
+struct Joining {
+    client: Wire,
+    backend: Wire,
+    version: Version,
+    /// The state in which the backend writes and the client reads.
+    clientbound: State,
+    /// The state in which the client writes and the backend reads.
+    serverbound: State,
+    edits: Edits,
+    has_joined: bool,
+    counters: Arc<Counters>,
+}
+
+impl Joining {
+    /// Ends the login of the client: compression, success, and from 1.20.2 on
+    /// its acknowledgement, which the backend waits for as well.
+    async fn welcome(
+        &mut self,
+        profile: &packets::Profile,
+        settings: ClientSettings,
+    ) -> Result<(), Failure> {
+        let version = self.version;
+        let threshold = settings
+            .compression_threshold
+            .filter(|_| version.protocol() >= V1_8);
+        if let Some(threshold) = threshold {
+            let threshold = i32::try_from(threshold).unwrap_or(i32::MAX);
+            let packet = packets::set_compression(version, threshold);
+            self.client.put(&packet).map_err(Failure::client)?;
+            self.client.set_format(Format::announced(threshold));
+        }
+        let success = packets::login_success(version, profile, settings.session);
+        self.client.send(&success).await.map_err(Failure::client)?;
+        if version.protocol() < V1_20_2 {
+            return Ok(());
+        }
+        let answer = self.client.frame().await.and_then(|frame| frame.packet());
+        let answer = answer.map_err(Failure::client)?;
+        if answer.kind(version, State::Login) != Some(Serverbound::LoginAcknowledged) {
+            return Err(Failure::client(WireError::unexpected(
+                State::Login,
+                answer.id,
+            )));
+        }
+        let sent = self.backend.send(answer.bytes()).await;
+        sent.map_err(Failure::backend)
+    }
+
+    /// Passes frames until the player is in the game. What has come by then is
+    /// passed on as well.
+    async fn run(&mut self) -> Result<(), Failure> {
+        while !self.has_joined || self.serverbound != State::Play {
+            tokio::select! {
+                frame = self.backend.frame() => {
+                    self.pass_to_client(&frame.map_err(Failure::backend)?)?;
+                }
+                frame = self.client.frame() => {
+                    self.pass_to_backend(&frame.map_err(Failure::client)?)?;
+                }
+            }
+            self.pass_what_has_come()?;
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn pass_what_has_come(&mut self) -> Result<(), Failure> {
+        while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
+            self.pass_to_client(&frame)?;
+        }
+        while let Some(frame) = self.client.arrived().map_err(Failure::client)? {
+            self.pass_to_backend(&frame)?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Failure> {
+        self.client.flush().await.map_err(Failure::client)?;
+        self.backend.flush().await.map_err(Failure::backend)?;
+        self.counters
+            .add(Direction::Clientbound, self.client.take_sent_bytes());
+        self.counters
+            .add(Direction::Serverbound, self.backend.take_sent_bytes());
+        Ok(())
+    }
+
+    fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let packet = frame.packet().map_err(Failure::backend)?;
+        if let Some(changed) = self.clientbound(&packet)? {
+            return self.client.put(&changed).map_err(Failure::backend);
+        }
+        let strict = self.version.protocol() < V1_18;
+        self.client.pass(frame, strict).map_err(Failure::backend)
+    }
+
+    fn pass_to_backend(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let packet = frame.packet().map_err(Failure::client)?;
+        if self
+            .version
+            .name(
+                self.serverbound,
+                crate::protocol::packet::Direction::Serverbound,
+                packet.id,
+            )
+            .is_none()
+        {
+            return Err(Failure::client(WireError::unexpected(
+                self.serverbound,
+                packet.id,
+            )));
+        }
+        match packet.kind(self.version, self.serverbound) {
+            Some(Serverbound::FinishConfiguration) => self.serverbound = State::Play,
+            Some(Serverbound::ConfigurationAcknowledged) => self.serverbound = State::Configuration,
+            _ => {}
+        }
+        self.backend.pass(frame, true).map_err(Failure::client)
+    }
+
+    /// Takes note of what a packet of the backend means; the packet that
+    /// replaces it, if one does.
+    fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(kind) = packet.kind(self.version, self.clientbound) else {
+            return Ok(None);
+        };
+        let id = self.version.id(self.clientbound, kind).unwrap_or_default();
+        match kind {
+            Clientbound::FinishConfiguration => self.clientbound = State::Play,
+            Clientbound::StartConfiguration => self.clientbound = State::Configuration,
+            Clientbound::JoinGame => {
+                self.has_joined = true;
+                return Ok(self.edits.join_game(self.version, id, packet.fields()));
+            }
+            Clientbound::PluginMessage => {
+                let brand = self.edits.brand;
+                return Ok(brand.and_then(|brand| brand.rewrite(self.version, id, packet.fields())));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn into_later(self) -> Later {
+        Later {
+            wire: self.client,
+            version: self.version,
+            state: self.clientbound,
+        }
+    }
+
+    fn into_playing(self) -> Playing {
+        let (client, backend) = (self.client.into_parts(), self.backend.into_parts());
+        let (encrypt, decrypt) = match client.ciphers {
+            Some(ciphers) => (Some(ciphers.encrypt), Some(ciphers.decrypt)),
+            None => (None, None),
+        };
+        let to_client = Receiver {
+            format: client.format,
+            strict: self.version.protocol() < V1_18,
+        };
+        let to_backend = Receiver {
+            format: backend.format,
+            strict: true,
+        };
+        let mut clientbound = Passage::clientbound(
+            self.version,
+            backend.format,
+            to_client,
+            self.clientbound,
+            encrypt,
+            self.edits,
+        );
+        clientbound.carry(&backend.input);
+        let mut serverbound = Passage::serverbound(
+            self.version,
+            client.format,
+            to_backend,
+            self.serverbound,
+            decrypt,
+        );
+        serverbound.carry(&client.input);
+        Playing {
+            client: client.stream,
+            backend: backend.stream,
+            version: self.version,
+            passages: Passages {
+                serverbound: Box::new(serverbound),
+                clientbound: Box::new(clientbound),
+            },
+            counters: self.counters,
+        }
+    }
+}
+
+/// A player in the game.
+#[derive(Debug)]
+pub(crate) struct Playing {
+    client: TcpStream,
+    backend: TcpStream,
+    version: Version,
+    passages: Passages,
+    counters: Arc<Counters>,
+}
+
+/// The rules for a session in the game.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) keepalive: crate::config::model::Keepalive,
+    pub(crate) limits: crate::forward::Limits,
+    pub(crate) stop: tokio_util::sync::CancellationToken,
+}
+
+impl Playing {
+    /// Relays until the session ends.
+    pub(crate) async fn play(self, forwarders: &Forwarders, rules: Rules) -> Ended {
+        let session = Session {
+            client: self.client,
+            backend: self.backend,
+            keepalive: rules.keepalive,
+            limits: rules.limits,
+            counters: self.counters,
+            stop: rules.stop,
+        };
+        let version = self.version;
+        let (outcome, remains) = forwarders.forward_framed(session, self.passages).await;
+        Ended {
+            outcome,
+            remains,
+            version,
+        }
+    }
+}
+
+/// A session that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    remains: Option<Remains<std::net::TcpStream>>,
+    version: Version,
+}
+
+impl Ended {
+    /// The connection of the client, and the bytes that show `text` and end the
+    /// session; `None` where no client is left.
+    pub(crate) fn refuse(self, text: &str) -> Option<(TcpStream, Vec<u8>)> {
+        let remains = self.remains?;
+        let stream = TcpStream::from_std(remains.client).ok()?;
+        let packet = disconnect(self.version, remains.state, text);
+        let mut framed = Vec::new();
+        crate::protocol::codec::Zlib::default()
+            .write(&packet, remains.format, &mut framed)
+            .ok()?;
+        if let Some(mut cipher) = remains.cipher {
+            cipher.encrypt(&mut framed);
+        }
+        let mut bytes = remains.backlog;
+        bytes.extend(framed);
+        Some((stream, bytes))
+    }
+}

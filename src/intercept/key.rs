@@ -1,0 +1,166 @@
+//! The key pair of the proxy, and what a login makes of it.
+
+use std::fmt;
+use std::io;
+
+use rsa::PrivateKey;
+use rsa::pkcs8::EncodePublicKey;
+use sha1::{Digest, Sha1};
+
+use crate::protocol::cipher::SECRET_BYTES;
+
+/// The length of the key, in bits: clients of every version take it, and
+/// vanilla servers use no other.
+const KEY_BITS: usize = 1024;
+/// The length of the token that a client has to return, in bytes (the game).
+pub(super) const TOKEN_BYTES: usize = 4;
+
+/// The proxy's key pair: made at the start, and used for all logins.
+pub(crate) struct LoginKey {
+    private: PrivateKey,
+    public_der: Vec<u8>,
+}
+
+impl LoginKey {
+    /// Makes a key pair. It takes some milliseconds of CPU time.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub(crate) fn generate() -> io::Result<Self> {
+        let private =
+            PrivateKey::new(&mut getrandom::SysRng, KEY_BITS).map_err(io::Error::other)?;
+        let der = private.to_public_key().to_public_key_der();
+        Ok(Self {
+            public_der: der.map_err(io::Error::other)?.into_vec(),
+            private,
+        })
+    }
+
+    /// The public key as an encryption request carries it: a
+    /// `SubjectPublicKeyInfo` in DER.
+    pub(crate) fn public_der(&self) -> &[u8] {
+        &self.public_der
+    }
+
+    /// The secret that a client has chosen, if it returned the token.
+    ///
+    /// It takes about a millisecond of CPU time: not for a worker. Whatever was
+    /// not encrypted with this key decrypts to random bytes, so the token and
+    /// the length of the secret are what tells; the token is looked at first,
+    /// so that a wrong answer costs half.
+    pub(crate) fn open(
+        &self,
+        answer: &Answer,
+        token: [u8; TOKEN_BYTES],
+    ) -> Option<[u8; SECRET_BYTES]> {
+        if let Some(sealed) = &answer.token {
+            let returned = self.private.pkcs1v15_decrypt(sealed).ok()?;
+            if returned != token {
+                return None;
+            }
+        }
+        let secret = self.private.pkcs1v15_decrypt(&answer.secret).ok()?;
+        secret.try_into().ok()
+    }
+}
+
+impl fmt::Debug for LoginKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginKey").finish_non_exhaustive()
+    }
+}
+
+/// What a client has encrypted with our key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The secret of the connection.
+    pub(crate) secret: Vec<u8>,
+    /// The token; absent where the client has signed it instead.
+    pub(crate) token: Option<Vec<u8>>,
+}
+
+/// What both sides tell the session service: SHA-1 over the server id (empty),
+/// the secret and our public key, as a signed number in hexadecimal.
+pub(super) fn server_hash(secret: &[u8; SECRET_BYTES], public_der: &[u8]) -> String {
+    let mut hash = Sha1::new();
+    hash.update(secret);
+    hash.update(public_der);
+    signed_hex(hash.finalize().into())
+}
+
+/// A number of 20 bytes in two's complement, in hexadecimal without leading zeros.
+fn signed_hex(mut bytes: [u8; 20]) -> String {
+    let is_negative = bytes[0] & 0x80 != 0;
+    if is_negative {
+        let mut carry = true;
+        for byte in bytes.iter_mut().rev() {
+            let (sum, overflow) = (!*byte).overflowing_add(u8::from(carry));
+            *byte = sum;
+            carry = overflow;
+        }
+    }
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = digits.trim_start_matches('0');
+    match (is_negative, digits) {
+        (_, "") => "0".to_owned(),
+        (true, digits) => format!("-{digits}"),
+        (false, digits) => digits.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hashes of names that are known, and one of a secret and a key.
+    #[test]
+    fn hashes_are_signed() {
+        let of = |text: &str| signed_hex(Sha1::digest(text.as_bytes()).into());
+        assert_eq!(of("Notch"), "4ed1f46bbe04bc756bcb17c0c7ce3e4632f06a48");
+        assert_eq!(of("jeb_"), "-7c9d5b0044c130109a5d7b5fb5c317c02b4e28c1");
+        assert_eq!(of("simon"), "88e16a1019277b15d58faf0541e11910eb756f6");
+        assert_eq!(signed_hex([0; 20]), "0");
+        let secret: [u8; 16] = std::array::from_fn(|index| u8::try_from(index).unwrap());
+        let key = [
+            0x30, 0x81, 0x9f, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01,
+            0x01, 0x01, 0x05, 0x00, 0x03, 0x81, 0x8d, 0x00,
+        ];
+        assert_eq!(
+            server_hash(&secret, &key),
+            "-67f233379d837cbb72ad931f607342a4d9c59cb"
+        );
+    }
+
+    /// A client that uses our key and returns the token gets its secret through,
+    /// and nobody else does.
+    #[test]
+    fn secrets_come_with_their_token() {
+        let key = LoginKey::generate().unwrap();
+        assert_eq!(key.public_der().len(), 162);
+        let public = key.private.to_public_key();
+        let seal = |bytes: &[u8]| public.pkcs1v15_encrypt(bytes).unwrap();
+        let answer = |secret: &[u8], token: Option<&[u8]>| Answer {
+            secret: seal(secret),
+            token: token.map(seal),
+        };
+        for token in [None, Some(&b"tokn"[..])] {
+            let good = answer(&[7; 16], token);
+            assert_eq!(key.open(&good, *b"tokn"), Some([7; 16]));
+        }
+        let other = answer(&[7; 16], Some(b"tokm"));
+        assert_eq!(key.open(&other, *b"tokn"), None);
+        let short = answer(&[7; 15], None);
+        assert_eq!(key.open(&short, *b"tokn"), None);
+        let garbage = Answer {
+            secret: vec![9; 128],
+            token: Some(vec![9; 128]),
+        };
+        assert_eq!(key.open(&garbage, *b"tokn"), None);
+        let empty = Answer {
+            secret: Vec::new(),
+            token: Some(Vec::new()),
+        };
+        assert_eq!(key.open(&empty, *b"tokn"), None);
+    }
+}

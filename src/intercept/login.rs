@@ -1,0 +1,289 @@
+//! The client's side of a login: from the login start to a player whose name is
+//! proved, or taken as it stands.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::identity::ChatKey;
+use super::key::{Answer, LoginKey, TOKEN_BYTES, server_hash};
+use super::session_service::{DEFAULT_URL, SessionService};
+use super::wire::{Packet, Wire, WireError};
+use crate::config::model::LoginConfig;
+use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
+use crate::protocol::login::offline_uuid;
+use crate::protocol::packet::disconnect::disconnect;
+use crate::protocol::packet::login::{self as packets, EncryptionResponse, Profile, Proof};
+use crate::protocol::packet::{Serverbound, State, Version};
+use crate::protocol::read::Cursor;
+use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
+
+/// How long the client may take for its answers during the login. Clients
+/// themselves give up after 30 s.
+const CLIENT_ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// Answers that are decrypted at once, each a millisecond of CPU time. More
+/// wait, so that a flood of false answers takes one core at the most.
+const DECRYPTIONS_MAX: usize = 1;
+
+/// A client that has sent its login start.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    /// Its connection.
+    pub(crate) stream: TcpStream,
+    /// What it has sent behind the login start.
+    pub(crate) input: BytesMut,
+    /// Its protocol version.
+    pub(crate) version: Version,
+    /// The name that it claims.
+    pub(crate) name: String,
+    /// The player id that it claims.
+    pub(crate) uuid: Option<[u8; 16]>,
+    /// The fields of its login start.
+    pub(crate) login_start: bytes::Bytes,
+}
+
+/// What all logins share. Both parts are made when they are needed first, since
+/// they take some milliseconds and most proxies need neither.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    key: OnceLock<LoginKey>,
+    sessions: OnceLock<SessionService>,
+    decryptions: Semaphore,
+}
+
+impl Default for Authenticator {
+    fn default() -> Self {
+        Self {
+            key: OnceLock::new(),
+            sessions: OnceLock::new(),
+            decryptions: Semaphore::new(DECRYPTIONS_MAX),
+        }
+    }
+}
+
+impl Authenticator {
+    /// Makes what the first login would wait for. Not for a worker.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub(crate) fn prepare(&self) -> std::io::Result<()> {
+        if self.key.get().is_none() {
+            // Of two that are made at once one is kept.
+            let _ = self.key.set(LoginKey::generate()?);
+        }
+        self.sessions.get_or_init(SessionService::new);
+        Ok(())
+    }
+
+    async fn ready(self: &Arc<Self>) -> Result<(&LoginKey, &SessionService), Failure> {
+        if self.key.get().is_none() || self.sessions.get().is_none() {
+            let this = Arc::clone(self);
+            let prepared = tokio::task::spawn_blocking(move || this.prepare()).await;
+            let prepared = prepared.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            prepared.map_err(|error| Failure::Proxy(error.to_string()))?;
+        }
+        match (self.key.get(), self.sessions.get()) {
+            (Some(key), Some(sessions)) => Ok((key, sessions)),
+            _ => Err(Failure::Proxy("there is no key".to_owned())),
+        }
+    }
+}
+
+/// A client in the login state.
+#[derive(Debug)]
+pub(crate) struct LoginLeg {
+    pub(super) wire: Wire,
+    pub(super) version: Version,
+}
+
+impl LoginLeg {
+    /// The connection, and the bytes that show `text` and end the login.
+    pub(crate) fn refuse(mut self, text: &str) -> (TcpStream, BytesMut) {
+        // A text is cut long before it fits in no frame.
+        let _ = self.wire.put(&disconnect(self.version, State::Login, text));
+        let parts = self.wire.into_parts();
+        (parts.stream, parts.output)
+    }
+
+    /// The connection, to see whether the client is still there.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.wire.stream()
+    }
+}
+
+/// A login that has failed, with a client that can be told why.
+pub(crate) type Refused = Box<(Failure, LoginLeg)>;
+
+/// A player whose identity is settled.
+#[derive(Debug)]
+pub(crate) struct Proved {
+    pub(crate) leg: LoginLeg,
+    pub(crate) profile: Profile,
+    pub(super) key: Option<ChatKey>,
+}
+
+impl Newcomer {
+    fn begin(self) -> (LoginLeg, String, Option<[u8; 16]>, Option<ChatKey>) {
+        let key = chat_key(self.version, &self.login_start);
+        let leg = LoginLeg {
+            wire: Wire::new(self.stream, self.input, SERVERBOUND_PACKET_BYTES_MAX),
+            version: self.version,
+        };
+        (leg, self.name, self.uuid, key)
+    }
+
+    /// Takes the name as it stands. The player id comes from the name, or is
+    /// the one that the client claims.
+    ///
+    /// # Errors
+    ///
+    /// When the name is not one that a server takes.
+    pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<Proved, Refused> {
+        let (leg, name, claimed, _) = self.begin();
+        if let Err(error) = packets::check_name(&name, false) {
+            return Err(Box::new((Failure::Name(error), leg)));
+        }
+        let claimed = claimed.filter(|_| uuid_of_client);
+        Ok(Proved {
+            leg,
+            profile: Profile {
+                uuid: claimed.unwrap_or_else(|| offline_uuid(&name)),
+                name,
+                properties: Vec::new(),
+            },
+            key: None,
+        })
+    }
+
+    /// Encrypts the connection and has the session service say who the player is.
+    ///
+    /// # Errors
+    ///
+    /// When the client does not answer as it should, or the service does not
+    /// confirm it.
+    pub(crate) async fn prove(
+        self,
+        authenticator: &Arc<Authenticator>,
+        config: &LoginConfig,
+        address: IpAddr,
+    ) -> Result<Proved, Refused> {
+        let (mut leg, name, _, key) = self.begin();
+        match authenticate(&mut leg, &name, authenticator, config, address).await {
+            Ok(profile) => {
+                // A key of 1.19.1 names its holder: another's is left out.
+                let is_own = |key: &ChatKey| key.holder.is_none_or(|holder| holder == profile.uuid);
+                Ok(Proved {
+                    leg,
+                    key: key.filter(is_own),
+                    profile,
+                })
+            }
+            Err(failure) => Err(Box::new((failure, leg))),
+        }
+    }
+}
+
+async fn authenticate(
+    leg: &mut LoginLeg,
+    name: &str,
+    authenticator: &Arc<Authenticator>,
+    config: &LoginConfig,
+    address: IpAddr,
+) -> Result<Profile, Failure> {
+    packets::check_name(name, true).map_err(Failure::Name)?;
+    let (key, sessions) = authenticator.ready().await?;
+    let mut token = [0; TOKEN_BYTES];
+    getrandom::fill(&mut token).map_err(|error| Failure::Proxy(error.to_string()))?;
+    let request = packets::encryption_request(leg.version, key.public_der(), &token);
+    let response = timeout(CLIENT_ANSWER_WAIT, async {
+        leg.wire.send(&request).await?;
+        leg.wire.frame().await?.packet()
+    });
+    let response = response.await.map_err(|_| Failure::TooSlow)?;
+    let answer = answer(leg.version, &response.map_err(Failure::client)?)?;
+
+    // The client has encrypted what follows its answer, and expects no less.
+    let secret = {
+        let _place = authenticator.decryptions.acquire().await;
+        let authenticator = Arc::clone(authenticator);
+        let opened =
+            tokio::task::spawn_blocking(move || authenticator.key.get()?.open(&answer, token));
+        opened
+            .await
+            .map_err(|error| Failure::Proxy(error.to_string()))?
+    };
+    let secret = secret.ok_or(Failure::Encryption)?;
+    leg.wire.encrypt(&secret);
+
+    let hash = server_hash(&secret, key.public_der());
+    let url = config.session_url.as_deref().unwrap_or(DEFAULT_URL);
+    let address = config.prevent_proxy_connections.then_some(address);
+    let joined = sessions.has_joined(url, name, &hash, address);
+    tokio::select! {
+        joined = joined => joined.map_err(Failure::Session),
+        // A client sends nothing while it waits.
+        frame = leg.wire.frame() => Err(match frame {
+            Ok(frame) => Failure::client(match frame.packet() {
+                Ok(packet) => WireError::unexpected(State::Login, packet.id),
+                Err(error) => error,
+            }),
+            Err(error) => Failure::client(error),
+        }),
+    }
+}
+
+/// The fields of an encryption response.
+fn answer(version: Version, packet: &Packet) -> Result<Answer, Failure> {
+    if packet.kind(version, State::Login) != Some(Serverbound::EncryptionResponse) {
+        return Err(Failure::client(WireError::unexpected(
+            State::Login,
+            packet.id,
+        )));
+    }
+    let response = EncryptionResponse::parse(version, packet.fields());
+    let response = response.map_err(|error| Failure::client(error.into()))?;
+    Ok(Answer {
+        secret: response.secret.to_vec(),
+        token: match response.proof {
+            Proof::Token(token) => Some(token.to_vec()),
+            // The signature is made with a key that the session service knows
+            // and this proxy does not check; the secret alone decides, and only
+            // its owner can join with it at the session service.
+            Proof::Signature { .. } => None,
+        },
+    })
+}
+
+/// The key for signing chat that a client of 1.19 to 1.19.2 may send.
+fn chat_key(version: Version, login_start: &bytes::Bytes) -> Option<ChatKey> {
+    let protocol = version.protocol();
+    if !(V1_19..V1_19_3).contains(&protocol) {
+        return None;
+    }
+    let mut cursor = Cursor::new(login_start);
+    cursor.string(crate::protocol::login::NAME_CHARS_MAX).ok()?;
+    if !cursor.bool().ok()? {
+        return None;
+    }
+    let from = login_start.len() - cursor.remaining();
+    cursor.u64().ok()?;
+    // The lengths were held against their limits when the login start was read.
+    cursor.bytes(login_start.len()).ok()?;
+    cursor.bytes(login_start.len()).ok()?;
+    let to = login_start.len() - cursor.remaining();
+    let holder = match protocol {
+        V1_19_1 if cursor.bool().ok()? => Some(cursor.uuid().ok()?),
+        _ => None,
+    };
+    Some(ChatKey {
+        bytes: login_start.slice(from..to),
+        holder,
+    })
+}

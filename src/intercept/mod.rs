@@ -1,0 +1,31 @@
+//! The intercepted modes: the proxy speaks the protocol on both sides.
+//!
+//! A player comes here with a login start ([`Newcomer`]). In `client_only` the
+//! session service proves who he is, in `offline` nobody does; either way he is
+//! [`Proved`] afterwards, and can still be refused in the login state. Then the
+//! backend lets him in ([`join`]): only when it has does the client read that
+//! its login has succeeded, so that whatever the backend or the way to it has
+//! against the player can be said in the login state, in every version.
+//!
+//! From there on frames pass both ways. Until the player is in the game the
+//! task of the connection passes them one by one and keeps a deadline; in play
+//! a relay thread passes them in runs (`forward::framed`). Either way each
+//! direction knows its state, so that a text can end the session wherever it
+//! is: see [`Playing`].
+
+mod backend;
+mod failure;
+mod identity;
+mod join;
+mod key;
+mod login;
+mod roster;
+mod session_service;
+mod wire;
+
+pub(crate) use backend::{Dialled, uuid_at};
+pub(crate) use failure::{Failure, OLD_VERSION_TEXT, unknown_version_text};
+pub(crate) use identity::host_field;
+pub(crate) use join::{ClientSettings, Lost, Playing, Rules, join};
+pub(crate) use login::{Authenticator, LoginLeg, Newcomer, Proved};
+pub(crate) use roster::{Place, Roster};

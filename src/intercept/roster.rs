@@ -1,0 +1,203 @@
+//! Who is logged in: one login for each player.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::model::DuplicateLogin;
+
+/// How long a newcomer waits until the login that it replaces has closed its
+/// backend's connection.
+const REPLACE_WAIT: Duration = Duration::from_secs(10);
+
+/// Whom a login stands for, on one server or network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Uuid(Arc<str>, [u8; 16]),
+    /// In lower case: where nobody proves a name, two spellings are one player.
+    Name(Arc<str>, String),
+}
+
+/// The logins of one proxy. Bounded by the number of its sessions.
+#[derive(Debug, Default)]
+pub(crate) struct Roster {
+    logins: Mutex<HashMap<Key, Arc<Login>>>,
+}
+
+#[derive(Debug)]
+struct Login {
+    /// Ends the session of this login, so that another takes its place.
+    replaced: CancellationToken,
+    /// Cancelled when the place is free.
+    gone: CancellationToken,
+}
+
+/// The place of a login. Its drop frees it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    roster: Arc<Roster>,
+    keys: Vec<Key>,
+    login: Arc<Login>,
+}
+
+/// The player is logged in already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Duplicate;
+
+impl Roster {
+    /// Takes the place of a player in a `scope`, a server or a network. `name`
+    /// is given where nobody has proved it.
+    ///
+    /// # Errors
+    ///
+    /// When the player is there and stays.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        scope: &str,
+        uuid: [u8; 16],
+        name: Option<&str>,
+        policy: DuplicateLogin,
+    ) -> Result<Place, Duplicate> {
+        let scope: Arc<str> = scope.into();
+        let mut keys = vec![Key::Uuid(Arc::clone(&scope), uuid)];
+        keys.extend(name.map(|name| Key::Name(scope, name.to_lowercase())));
+        let replacing = async {
+            loop {
+                let other = match self.take(&keys) {
+                    Ok(place) => return Ok(place),
+                    Err(other) => other,
+                };
+                if policy == DuplicateLogin::Refuse {
+                    return Err(Duplicate);
+                }
+                other.replaced.cancel();
+                other.gone.cancelled().await;
+            }
+        };
+        timeout(REPLACE_WAIT, replacing)
+            .await
+            .unwrap_or(Err(Duplicate))
+    }
+
+    /// Takes all places or none; else whoever has one of them.
+    fn take(self: &Arc<Self>, keys: &[Key]) -> Result<Place, Arc<Login>> {
+        let mut logins = self.lock();
+        if let Some(other) = keys.iter().find_map(|key| logins.get(key)) {
+            return Err(Arc::clone(other));
+        }
+        let login = Arc::new(Login {
+            replaced: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        });
+        for key in keys {
+            logins.insert(key.clone(), Arc::clone(&login));
+        }
+        Ok(Place {
+            roster: Arc::clone(self),
+            keys: keys.to_vec(),
+            login,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Login>>> {
+        // Under the lock nothing is left half done that matters.
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many places are taken.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+impl Place {
+    /// Cancelled when another login of the player takes the place.
+    pub(crate) fn replaced(&self) -> &CancellationToken {
+        &self.login.replaced
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut logins = self.roster.lock();
+        for key in self.keys.drain(..) {
+            if let Entry::Occupied(entry) = logins.entry(key)
+                && Arc::ptr_eq(entry.get(), &self.login)
+            {
+                entry.remove();
+            }
+        }
+        drop(logins);
+        self.login.gone.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: [u8; 16] = [1; 16];
+    const BOB: [u8; 16] = [2; 16];
+
+    /// A second login is refused as long as the first is there, by its id, and
+    /// where nobody proves names by every spelling of the name.
+    #[tokio::test]
+    async fn a_second_login_is_refused() {
+        let roster = Arc::new(Roster::default());
+        let refuse = DuplicateLogin::Refuse;
+        let alice = roster
+            .enter("a", ALICE, Some("Alice"), refuse)
+            .await
+            .unwrap();
+        assert!(roster.enter("a", ALICE, None, refuse).await.is_err());
+        assert!(roster.enter("a", BOB, Some("aLICE"), refuse).await.is_err());
+        // Another server, another player.
+        let _elsewhere = roster
+            .enter("b", ALICE, Some("Alice"), refuse)
+            .await
+            .unwrap();
+        let _bob = roster.enter("a", BOB, None, refuse).await.unwrap();
+        drop(alice);
+        assert!(
+            roster
+                .enter("a", ALICE, Some("alice"), refuse)
+                .await
+                .is_ok()
+        );
+        assert_eq!(roster.len(), 3);
+    }
+
+    /// A newcomer that replaces waits until the other has gone, and of two at
+    /// one instant one gets the place at a time.
+    #[tokio::test]
+    async fn a_second_login_replaces() {
+        let roster = Arc::new(Roster::default());
+        let replace = DuplicateLogin::Replace;
+        let first = roster.enter("a", ALICE, None, replace).await.unwrap();
+        let second = tokio::spawn({
+            let roster = Arc::clone(&roster);
+            async move { roster.enter("a", ALICE, None, replace).await }
+        });
+        first.replaced().cancelled().await;
+        assert!(!second.is_finished());
+        drop(first);
+        let second = second.await.unwrap().unwrap();
+        assert!(!second.replaced().is_cancelled());
+        drop(second);
+        assert_eq!(roster.len(), 0);
+    }
+
+    /// Whoever does not go in time keeps the place.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_has_an_end() {
+        let roster = Arc::new(Roster::default());
+        let replace = DuplicateLogin::Replace;
+        let _first = roster.enter("a", ALICE, None, replace).await.unwrap();
+        assert!(roster.enter("a", ALICE, None, replace).await.is_err());
+    }
+}

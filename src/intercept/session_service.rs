@@ -1,0 +1,323 @@
+//! The session service: whether a player has proved to it that the name is his.
+//!
+//! One request for each login (`hasJoined`). The service is a stranger's: it
+//! may be slow, down, lying or tired of us, so that everything about a request
+//! is bounded, and one that says that we ask too often is left alone for a while.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::header::{RETRY_AFTER, USER_AGENT};
+use hyper::{Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::protocol::packet::login::{Profile, Property, uuid_from_text};
+
+/// Where players prove who they are, unless `[auth] session_url` says otherwise.
+pub(crate) const DEFAULT_URL: &str = "https://sessionserver.mojang.com/session/minecraft/hasJoined";
+
+/// How long a login may wait for the service, with a second attempt and with
+/// the wait for a place among [`REQUESTS_MAX`]. Clients leave after 30 s.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long one attempt may take, so that the second has its time.
+const ATTEMPT_WAIT: Duration = Duration::from_secs(6);
+/// The pause before the second attempt.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// Requests at once. The public service allows some 600 in ten minutes.
+const REQUESTS_MAX: usize = 64;
+/// Connections that are kept open between requests.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+/// How long one is kept.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// The largest answer: a profile with its skin has some 2 KiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long the service is left alone when it does not say.
+const BACK_OFF: Duration = Duration::from_secs(5);
+/// The longest time that it may ask to be left alone.
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// Why a player could not be authenticated.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum SessionError {
+    /// The service does not know that this player joins here.
+    #[error("the session service does not confirm the player")]
+    NotJoined,
+    /// The service wants fewer requests.
+    #[error("the session service refuses requests: too many were sent")]
+    TooManyRequests,
+    /// It cannot be reached, fails, or takes too long.
+    #[error("the session service cannot be used: {0}")]
+    Down(String),
+    /// Its answer is not a profile of this player.
+    #[error("the session service gave an answer that cannot be used: {0}")]
+    BadAnswer(&'static str),
+}
+
+/// The way to the session service, with its connections.
+pub(crate) struct SessionService {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    places: Semaphore,
+    /// Until when the service wants to be left alone.
+    quiet_until: Mutex<Option<Instant>>,
+}
+
+impl std::fmt::Debug for SessionService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionService").finish_non_exhaustive()
+    }
+}
+
+impl SessionService {
+    /// Reads the system's certificates. Where there are none, those of Mozilla
+    /// that this program carries stand in.
+    pub(crate) fn new() -> Self {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        if usable == 0 {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has the versions that rustls offers")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self {
+            client,
+            places: Semaphore::new(REQUESTS_MAX),
+            quiet_until: Mutex::new(None),
+        }
+    }
+
+    /// The profile of the player who claims `name`, if the service confirms it
+    /// for the login with this hash. `address` is sent where the player must
+    /// have asked the service from the same one.
+    ///
+    /// Cancel safe: a request whose player is gone is given up.
+    ///
+    /// # Errors
+    ///
+    /// See [`SessionError`]; after ten seconds at the latest.
+    pub(crate) async fn has_joined(
+        &self,
+        url: &str,
+        name: &str,
+        hash: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Profile, SessionError> {
+        let uri = request_uri(url, name, hash, address)?;
+        let until = Instant::now() + ANSWER_WAIT;
+        let down = |_| SessionError::Down(format!("no answer within {ANSWER_WAIT:?}"));
+        timeout_at(until, self.attempts(&uri, name, until))
+            .await
+            .map_err(down)?
+    }
+
+    async fn attempts(
+        &self,
+        uri: &Uri,
+        name: &str,
+        until: Instant,
+    ) -> Result<Profile, SessionError> {
+        let _place = self.places.acquire().await;
+        let first = self.attempt(uri, name).await;
+        match first {
+            Err(SessionError::Down(_)) if Instant::now() + RETRY_PAUSE < until => {
+                sleep(RETRY_PAUSE).await;
+                self.attempt(uri, name).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(&self, uri: &Uri, name: &str) -> Result<Profile, SessionError> {
+        let until = *self
+            .quiet_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() < until) {
+            return Err(SessionError::TooManyRequests);
+        }
+        let down = |_| SessionError::Down(format!("no answer within {ATTEMPT_WAIT:?}"));
+        timeout_at(Instant::now() + ATTEMPT_WAIT, self.request(uri, name))
+            .await
+            .map_err(down)?
+    }
+
+    async fn request(&self, uri: &Uri, name: &str) -> Result<Profile, SessionError> {
+        let request = Request::get(uri)
+            .header(USER_AGENT, concat!("infrarust/", env!("CARGO_PKG_VERSION")))
+            .body(Empty::new())
+            .map_err(|error| SessionError::Down(error.to_string()))?;
+        let answer = self.client.request(request).await;
+        let answer = answer.map_err(|error| SessionError::Down(chain(&error)))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            // The service says so itself, and some that stand in for it.
+            StatusCode::NO_CONTENT | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                return Err(SessionError::NotJoined);
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                let asked = answer.headers().get(RETRY_AFTER);
+                let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok());
+                self.be_quiet(asked.map_or(BACK_OFF, Duration::from_secs));
+                return Err(SessionError::TooManyRequests);
+            }
+            status => return Err(SessionError::Down(format!("it answers with {status}"))),
+        }
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await;
+        let body = body.map_err(|error| SessionError::Down(error.to_string()))?;
+        profile(&body.to_bytes(), name)
+    }
+
+    fn be_quiet(&self, time: Duration) {
+        let until = Instant::now() + time.min(BACK_OFF_MAX);
+        let mut quiet_until = self
+            .quiet_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *quiet_until = Some(quiet_until.map_or(until, |known| known.max(until)));
+    }
+}
+
+/// An error with the causes behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The whole address of a request: the configured one with the query behind it.
+fn request_uri(
+    url: &str,
+    name: &str,
+    hash: &str,
+    address: Option<IpAddr>,
+) -> Result<Uri, SessionError> {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    // Name and hash have no character that must be escaped.
+    let mut uri = format!("{url}{separator}username={name}&serverId={hash}");
+    if let Some(address) = address {
+        uri.push_str("&ip=");
+        uri.push_str(&address.to_string().replace(':', "%3A"));
+    }
+    uri.parse()
+        .map_err(|error| SessionError::Down(format!("`{url}` is not an address: {error}")))
+}
+
+/// The service's answer.
+#[derive(Deserialize)]
+struct Answer {
+    id: String,
+    name: String,
+    #[serde(default)]
+    properties: Vec<AnswerProperty>,
+}
+
+#[derive(Deserialize)]
+struct AnswerProperty {
+    name: String,
+    value: String,
+    signature: Option<String>,
+}
+
+fn profile(body: &[u8], claimed: &str) -> Result<Profile, SessionError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(SessionError::NotJoined);
+    }
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|_| SessionError::BadAnswer("it is not a profile in JSON"))?;
+    if !answer.name.eq_ignore_ascii_case(claimed) {
+        return Err(SessionError::BadAnswer("it names another player"));
+    }
+    let uuid =
+        uuid_from_text(&answer.id).ok_or(SessionError::BadAnswer("its player id is malformed"))?;
+    let properties = answer.properties.into_iter().map(|property| Property {
+        name: property.name,
+        value: property.value,
+        signature: property.signature,
+    });
+    Ok(Profile {
+        uuid,
+        name: answer.name,
+        properties: properties.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the query is added to the configured address.
+    #[test]
+    fn addresses_of_requests() {
+        let uri = |url, address: Option<&str>| {
+            let address = address.map(|address| address.parse().unwrap());
+            request_uri(url, "Notch", "-7c", address)
+                .unwrap()
+                .to_string()
+        };
+        assert_eq!(
+            uri(DEFAULT_URL, None),
+            "https://sessionserver.mojang.com/session/minecraft/hasJoined?username=Notch&serverId=-7c"
+        );
+        assert_eq!(
+            uri("http://127.0.0.1:80/a?key=1", Some("2001:db8::1")),
+            "http://127.0.0.1:80/a?key=1&username=Notch&serverId=-7c&ip=2001%3Adb8%3A%3A1"
+        );
+        assert!(request_uri("no address", "a", "b", None).is_err());
+    }
+
+    /// A profile is taken for the player who claimed the name, and for nobody else.
+    #[test]
+    fn answers() {
+        let id = "069a79f444e94726a5befca90e38aaf5";
+        let good = format!(
+            r#"{{"id":"{id}","name":"Notch","properties":[{{"name":"textures","value":"v","signature":"s"}}]}}"#
+        );
+        let read = profile(good.as_bytes(), "notch").unwrap();
+        assert_eq!(read.name, "Notch");
+        assert_eq!(read.properties.len(), 1);
+        let error = |body: &str| profile(body.as_bytes(), "Notch").unwrap_err();
+        assert_eq!(error(""), SessionError::NotJoined);
+        assert_eq!(error(" \n"), SessionError::NotJoined);
+        for bad in [
+            "{}",
+            "[]",
+            "<html>",
+            &good.replace("Notch", "jeb_"),
+            &good.replace(id, "069a79f4"),
+        ] {
+            assert!(matches!(error(bad), SessionError::BadAnswer(_)), "{bad}");
+        }
+    }
+}

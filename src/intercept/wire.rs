@@ -1,0 +1,325 @@
+//! One connection of an intercepted session until its relay: frames in, packets out.
+
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::protocol::cipher::{Cipher, SECRET_BYTES};
+use crate::protocol::codec::{self, CodecError, Format, RawFrame, Receiver, Zlib};
+use crate::protocol::packet::{Kind, State, Version};
+use crate::protocol::varint;
+
+/// What one read adds to the buffer at least. A login has some hundred bytes, a
+/// configuration some ten thousand.
+const READ_BYTES: usize = 4096;
+
+thread_local! {
+    static ZLIB: std::cell::RefCell<Zlib> = std::cell::RefCell::default();
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug, Error)]
+pub(super) enum WireError {
+    /// The peer has ended its stream.
+    #[error("the connection was closed")]
+    Closed,
+    /// The connection failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer sent something that is not a frame of its format.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The peer sent a packet that it may not send now, or a malformed one.
+    #[error("{0}")]
+    Packet(String),
+}
+
+impl WireError {
+    /// A packet with this id is not one that its state has here.
+    pub(super) fn unexpected(state: State, id: i32) -> Self {
+        Self::Packet(format!("packet {id:#04x} is not expected in {state:?}"))
+    }
+}
+
+impl From<crate::protocol::read::ReadError> for WireError {
+    fn from(error: crate::protocol::read::ReadError) -> Self {
+        Self::Packet(error.to_string())
+    }
+}
+
+/// A frame as it came.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    wire: Bytes,
+    content_at: usize,
+    data_length: Option<usize>,
+    format: Format,
+}
+
+impl Frame {
+    fn raw(&self) -> RawFrame<'_> {
+        RawFrame {
+            wire: &self.wire,
+            content: self.wire.get(self.content_at..).unwrap_or_default(),
+            data_length: self.data_length,
+        }
+    }
+
+    /// The packet in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be decompressed, or its id is malformed.
+    pub(super) fn packet(&self) -> Result<Packet, WireError> {
+        let bytes = match self.data_length {
+            None => self.wire.slice(self.content_at..),
+            Some(_) => {
+                let packet =
+                    ZLIB.with_borrow_mut(|zlib| zlib.packet(&self.raw()).map(Vec::from))?;
+                packet.into()
+            }
+        };
+        match varint::decode(&bytes) {
+            Ok(Some((id, fields_at))) => Ok(Packet {
+                id,
+                fields_at,
+                bytes,
+            }),
+            Ok(None) | Err(_) => Err(CodecError::Frame(codec_bad_id()).into()),
+        }
+    }
+}
+
+const fn codec_bad_id() -> crate::protocol::frame::FrameError {
+    crate::protocol::frame::FrameError::BadId
+}
+
+/// A packet: its id, and the fields behind it.
+#[derive(Debug, Clone)]
+pub(super) struct Packet {
+    pub(super) id: i32,
+    fields_at: usize,
+    bytes: Bytes,
+}
+
+impl Packet {
+    /// The fields.
+    pub(super) fn fields(&self) -> &[u8] {
+        self.bytes.get(self.fields_at..).unwrap_or_default()
+    }
+
+    /// Id and fields.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it is, of what the proxy knows.
+    pub(super) fn kind<K: Kind>(&self, version: Version, state: State) -> Option<K> {
+        version.kind(state, self.id)
+    }
+}
+
+/// The two directions of an encrypted connection.
+#[derive(Debug)]
+pub(super) struct Ciphers {
+    pub(super) encrypt: Box<Cipher>,
+    pub(super) decrypt: Box<Cipher>,
+}
+
+/// One connection: its socket, the format of its frames, its ciphers.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    /// Decrypted, not yet split.
+    input: BytesMut,
+    /// Encrypted, not yet written.
+    output: BytesMut,
+    format: Format,
+    ciphers: Option<Ciphers>,
+    packet_bytes_max: usize,
+    sent_bytes: u64,
+}
+
+impl Wire {
+    /// `input` was read before.
+    pub(super) fn new(stream: TcpStream, input: BytesMut, packet_bytes_max: usize) -> Self {
+        Self {
+            stream,
+            input,
+            output: BytesMut::new(),
+            format: Format::Plain,
+            ciphers: None,
+            packet_bytes_max,
+            sent_bytes: 0,
+        }
+    }
+
+    /// The bytes that have gone out since this was asked last.
+    pub(super) fn take_sent_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.sent_bytes)
+    }
+
+    /// Encrypts from the next byte on, in both directions. What has come
+    /// already is encrypted, too.
+    pub(super) fn encrypt(&mut self, secret: &[u8; SECRET_BYTES]) {
+        let cipher = Box::new(Cipher::new(secret));
+        let mut ciphers = Ciphers {
+            encrypt: cipher.clone(),
+            decrypt: cipher,
+        };
+        ciphers.decrypt.decrypt(&mut self.input);
+        self.ciphers = Some(ciphers);
+    }
+
+    /// Changes the format from the next frame on, in both directions.
+    pub(super) fn set_format(&mut self, format: Format) {
+        self.format = format;
+    }
+
+    /// The next frame. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub(super) async fn frame(&mut self) -> Result<Frame, WireError> {
+        loop {
+            if let Some(frame) = self.arrived()? {
+                return Ok(frame);
+            }
+            let before = self.input.len();
+            self.input.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(WireError::Closed);
+            }
+            if let (Some(ciphers), Some(new)) = (&mut self.ciphers, self.input.get_mut(before..)) {
+                ciphers.decrypt.decrypt(new);
+            }
+        }
+    }
+
+    /// The next frame, if it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not a frame.
+    pub(super) fn arrived(&mut self) -> Result<Option<Frame>, WireError> {
+        let Some(frame) = codec::split(&self.input, self.format, self.packet_bytes_max)? else {
+            return Ok(None);
+        };
+        let content_at = frame.wire.len() - frame.content.len();
+        let (wire_bytes, data_length) = (frame.wire.len(), frame.data_length);
+        Ok(Some(Frame {
+            content_at,
+            data_length,
+            format: self.format,
+            wire: self.input.split_to(wire_bytes).freeze(),
+        }))
+    }
+
+    /// Puts a packet into the output.
+    ///
+    /// # Errors
+    ///
+    /// When it fits in no frame.
+    pub(super) fn put(&mut self, packet: &[u8]) -> Result<(), WireError> {
+        let mut framed = Vec::with_capacity(packet.len() + READ_BYTES / 64);
+        ZLIB.with_borrow_mut(|zlib| zlib.write(packet, self.format, &mut framed))?;
+        self.put_bytes(framed);
+        Ok(())
+    }
+
+    /// Puts a frame of the other connection into the output, in this one's
+    /// format. `strict` says that the peer refuses compressed packets below its
+    /// threshold.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened where it has to be, or fits in no frame.
+    pub(super) fn pass(&mut self, frame: &Frame, strict: bool) -> Result<(), WireError> {
+        let receiver = Receiver {
+            format: self.format,
+            strict,
+        };
+        let mut framed = Vec::with_capacity(frame.wire.len());
+        ZLIB.with_borrow_mut(|zlib| {
+            codec::convert(&frame.raw(), frame.format, &receiver, zlib, &mut framed)
+        })?;
+        self.put_bytes(framed);
+        Ok(())
+    }
+
+    fn put_bytes(&mut self, mut bytes: Vec<u8>) {
+        if let Some(ciphers) = &mut self.ciphers {
+            ciphers.encrypt.encrypt(&mut bytes);
+        }
+        self.output.extend_from_slice(&bytes);
+    }
+
+    /// Puts bytes in front of everything that is framed: a PROXY header, or a
+    /// frame that was written elsewhere.
+    pub(super) fn put_raw(&mut self, bytes: &[u8]) {
+        debug_assert!(self.ciphers.is_none(), "raw bytes are not encrypted");
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// Writes the output. Cancel safe: what was not written stays.
+    ///
+    /// # Errors
+    ///
+    /// When the peer does not take it.
+    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                bytes => {
+                    self.output.advance(bytes);
+                    self.sent_bytes += bytes as u64;
+                }
+            }
+        }
+        // The buffer of a large frame is given back.
+        if self.output.capacity() > READ_BYTES {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// A packet, at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put) and [`flush`](Self::flush).
+    pub(super) async fn send(&mut self, packet: &[u8]) -> Result<(), WireError> {
+        self.put(packet)?;
+        self.flush().await
+    }
+
+    /// The socket, what has come and was not split, what was not written, and
+    /// the ciphers.
+    pub(super) fn into_parts(self) -> Parts {
+        Parts {
+            stream: self.stream,
+            input: self.input,
+            output: self.output,
+            format: self.format,
+            ciphers: self.ciphers,
+        }
+    }
+
+    pub(super) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// What a [`Wire`] consists of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) stream: TcpStream,
+    pub(super) input: BytesMut,
+    pub(super) output: BytesMut,
+    pub(super) format: Format,
+    pub(super) ciphers: Option<Ciphers>,
+}

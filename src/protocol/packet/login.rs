@@ -1,0 +1,564 @@
+//! The packets of the login state that a proxy writes and reads on both sides.
+//!
+//! A packet is its id and its fields, without the frame. The layouts by version
+//! are those of the game, 1.7.2 (protocol 4) to 26.3 (777).
+
+use thiserror::Error;
+
+use super::super::read::{Cursor, ReadError, write_string};
+use super::super::varint;
+use super::super::version::{
+    V1_8, V1_16, V1_19, V1_19_1, V1_19_3, V1_20_2, V1_20_5, V1_21_2, V26_2,
+};
+use super::{Clientbound, Kind, Serverbound, State, Version};
+use crate::protocol::login::NAME_CHARS_MAX;
+
+/// The most bytes of the secret and of the token in an encryption response:
+/// what a key of 4096 bits gives.
+const RSA_BYTES_MAX: usize = 512;
+/// The most characters of a channel's or a cookie's name.
+const IDENTIFIER_CHARS_MAX: usize = 32_767;
+/// The most bytes behind the channel of a login plugin request (1 MiB, the game).
+pub const PLUGIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+/// The most properties of a profile; the session service gives one or two.
+const PROPERTIES_MAX: usize = 64;
+/// The most characters of a property's name, value and signature (the game
+/// since 1.20.5 reads 64, 32767 and 1024 of them).
+const PROPERTY_CHARS_MAX: [usize; 3] = [64, 32_767, 1024];
+/// The most bytes of a cookie (the game since 1.20.5).
+pub const COOKIE_BYTES_MAX: usize = 5120;
+
+/// Who a player is, as the session service or a backend says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The player id.
+    pub uuid: [u8; 16],
+    /// The name: 1 to 16 characters.
+    pub name: String,
+    /// Signed values such as the skin.
+    pub properties: Vec<Property>,
+}
+
+/// A value of a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Property {
+    /// Its name, such as `textures`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+    /// The signature over the value, in base 64.
+    pub signature: Option<String>,
+}
+
+/// Appends the id of a packet, where the version has it in the login state.
+fn begin<K: Kind>(version: Version, kind: K) -> Vec<u8> {
+    let id = version.id(State::Login, kind);
+    debug_assert!(id.is_some(), "no such packet in {}", version.games());
+    vec![id.unwrap_or_default()]
+}
+
+/// Appends bytes behind their length: of 16 bits in 1.7, a VarInt since.
+fn write_array(version: Version, bytes: &[u8], out: &mut Vec<u8>) {
+    if version.protocol() < V1_8 {
+        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&length.to_be_bytes());
+    } else {
+        varint::encode_len(bytes.len(), out);
+    }
+    out.extend_from_slice(bytes);
+}
+
+fn read_array<'a>(
+    version: Version,
+    cursor: &mut Cursor<'a>,
+    bytes_max: usize,
+) -> Result<&'a [u8], ReadError> {
+    if version.protocol() >= V1_8 {
+        return cursor.bytes(bytes_max);
+    }
+    let length = usize::from(cursor.u16()?);
+    if length > bytes_max {
+        return Err(ReadError::TooLong { max: bytes_max });
+    }
+    cursor.take(length)
+}
+
+/// Asks the client to encrypt: our public key (DER of a `SubjectPublicKeyInfo`)
+/// and the token that it has to return.
+#[must_use]
+pub fn encryption_request(version: Version, key: &[u8], token: &[u8]) -> Vec<u8> {
+    let mut out = begin(version, Clientbound::EncryptionRequest);
+    // The server id: empty, as in the game since 1.7.
+    write_string("", &mut out);
+    write_array(version, key, &mut out);
+    write_array(version, token, &mut out);
+    if version.protocol() >= V1_20_5 {
+        // The client shall call the session service.
+        out.push(1);
+    }
+    out
+}
+
+/// What a client answers to an [`encryption_request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptionResponse<'a> {
+    /// The shared secret, encrypted with our key.
+    pub secret: &'a [u8],
+    /// How it proves that it answers this request.
+    pub proof: Proof<'a>,
+}
+
+/// The second part of an encryption response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// The token, encrypted with our key.
+    Token(&'a [u8]),
+    /// A signature over token and salt by the player's own key: 1.19 to 1.19.2.
+    Signature {
+        /// What was signed behind the token.
+        salt: [u8; 8],
+        /// SHA256withRSA.
+        signature: &'a [u8],
+    },
+}
+
+impl<'a> EncryptionResponse<'a> {
+    /// Reads the fields behind the packet id.
+    ///
+    /// # Errors
+    ///
+    /// When a field is malformed, or bytes follow the last.
+    pub fn parse(version: Version, fields: &'a [u8]) -> Result<Self, ReadError> {
+        let mut cursor = Cursor::new(fields);
+        let secret = read_array(version, &mut cursor, RSA_BYTES_MAX)?;
+        let signed = (V1_19..V1_19_3).contains(&version.protocol()) && !cursor.bool()?;
+        let proof = if signed {
+            Proof::Signature {
+                salt: cursor.u64()?.to_be_bytes(),
+                signature: cursor.bytes(RSA_BYTES_MAX)?,
+            }
+        } else {
+            Proof::Token(read_array(version, &mut cursor, RSA_BYTES_MAX)?)
+        };
+        cursor.finish()?;
+        Ok(Self { secret, proof })
+    }
+}
+
+/// Switches compression on, from the next frame on.
+#[must_use]
+pub fn set_compression(version: Version, threshold: i32) -> Vec<u8> {
+    let mut out = begin(version, Clientbound::SetCompression);
+    varint::encode(threshold, &mut out);
+    out
+}
+
+/// Reads the fields of a Set Compression packet.
+///
+/// # Errors
+///
+/// When the threshold is malformed, or bytes follow it.
+pub fn parse_set_compression(fields: &[u8]) -> Result<i32, ReadError> {
+    let mut cursor = Cursor::new(fields);
+    let threshold = cursor.varint()?;
+    cursor.finish()?;
+    Ok(threshold)
+}
+
+/// Lets a player in.
+///
+/// `session` is the id of the proxy's session, which versions since 26.2 carry.
+#[must_use]
+pub fn login_success(version: Version, profile: &Profile, session: [u8; 16]) -> Vec<u8> {
+    let protocol = version.protocol();
+    let mut out = begin(version, Clientbound::LoginSuccess);
+    if protocol >= V1_16 {
+        out.extend_from_slice(&profile.uuid);
+    } else {
+        // 1.7.2 to 1.7.5 read it without dashes.
+        write_string(&uuid_text(profile.uuid, protocol > 4), &mut out);
+    }
+    write_string(&profile.name, &mut out);
+    if protocol >= V1_19 {
+        write_properties(&profile.properties, &mut out);
+    }
+    if (V1_20_5..V1_21_2).contains(&protocol) {
+        // Whether the client leaves at a packet that it cannot read: the game says yes.
+        out.push(1);
+    }
+    if protocol >= V26_2 {
+        out.extend_from_slice(&session);
+    }
+    out
+}
+
+/// Reads who a backend has let in: the player id and the name. What follows
+/// them is not looked at.
+///
+/// # Errors
+///
+/// When a field is malformed.
+pub fn parse_login_success(
+    version: Version,
+    fields: &[u8],
+) -> Result<([u8; 16], String), ReadError> {
+    let mut cursor = Cursor::new(fields);
+    let uuid = if version.protocol() >= V1_16 {
+        cursor.uuid()?
+    } else {
+        uuid_from_text(cursor.string(36)?).unwrap_or_default()
+    };
+    Ok((uuid, cursor.string(NAME_CHARS_MAX)?.to_owned()))
+}
+
+/// Appends the properties of a profile, as packets since 1.19 have them.
+pub fn write_properties(properties: &[Property], out: &mut Vec<u8>) {
+    varint::encode_len(properties.len(), out);
+    for property in properties {
+        write_string(&property.name, out);
+        write_string(&property.value, out);
+        match &property.signature {
+            None => out.push(0),
+            Some(signature) => {
+                out.push(1);
+                write_string(signature, out);
+            }
+        }
+    }
+}
+
+/// Reads what [`write_properties`] has written.
+///
+/// # Errors
+///
+/// When a field is malformed, or there are more than 64 properties.
+pub fn read_properties(cursor: &mut Cursor<'_>) -> Result<Vec<Property>, ReadError> {
+    let count = usize::try_from(cursor.varint()?).map_err(|_| ReadError::NegativeLength)?;
+    if count > PROPERTIES_MAX {
+        return Err(ReadError::TooLong {
+            max: PROPERTIES_MAX,
+        });
+    }
+    let [name_max, value_max, signature_max] = PROPERTY_CHARS_MAX;
+    let mut properties = Vec::new();
+    for _ in 0..count {
+        properties.push(Property {
+            name: cursor.string(name_max)?.to_owned(),
+            value: cursor.string(value_max)?.to_owned(),
+            signature: match cursor.bool()? {
+                false => None,
+                true => Some(cursor.string(signature_max)?.to_owned()),
+            },
+        });
+    }
+    Ok(properties)
+}
+
+/// A backend's question to the proxy, or through it to the client's mods: 1.13 and later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginRequest<'a> {
+    /// What the answer has to repeat.
+    pub message_id: i32,
+    /// The channel, such as `velocity:player_info`.
+    pub channel: &'a str,
+    /// The question.
+    pub payload: &'a [u8],
+}
+
+impl<'a> PluginRequest<'a> {
+    /// Reads the fields behind the packet id.
+    ///
+    /// # Errors
+    ///
+    /// When a field is malformed, or the payload is too long.
+    pub fn parse(fields: &'a [u8]) -> Result<Self, ReadError> {
+        let mut cursor = Cursor::new(fields);
+        let message_id = cursor.varint()?;
+        let channel = cursor.string(IDENTIFIER_CHARS_MAX)?;
+        let payload = cursor.take(cursor.remaining())?;
+        if payload.len() > PLUGIN_REQUEST_BYTES_MAX {
+            return Err(ReadError::TooLong {
+                max: PLUGIN_REQUEST_BYTES_MAX,
+            });
+        }
+        Ok(Self {
+            message_id,
+            channel,
+            payload,
+        })
+    }
+}
+
+/// Answers a [`PluginRequest`]; `None` says that it was not understood.
+#[must_use]
+pub fn plugin_response(version: Version, message_id: i32, payload: Option<&[u8]>) -> Vec<u8> {
+    let mut out = begin(version, Serverbound::LoginPluginResponse);
+    varint::encode(message_id, &mut out);
+    out.push(u8::from(payload.is_some()));
+    out.extend_from_slice(payload.unwrap_or_default());
+    out
+}
+
+/// The message id that a client's plugin response repeats.
+///
+/// # Errors
+///
+/// When it is malformed.
+pub fn parse_plugin_response(fields: &[u8]) -> Result<i32, ReadError> {
+    Cursor::new(fields).varint()
+}
+
+/// The packet that tells a server that its login success was read: 1.20.2 and later.
+#[must_use]
+pub fn login_acknowledged(version: Version) -> Vec<u8> {
+    begin(version, Serverbound::LoginAcknowledged)
+}
+
+/// A login start as the proxy writes it to a backend.
+#[must_use]
+pub fn login_start(version: Version, name: &str, uuid: [u8; 16], key: Option<&[u8]>) -> Vec<u8> {
+    let protocol = version.protocol();
+    let mut out = begin(version, Serverbound::LoginStart);
+    write_string(name, &mut out);
+    if (V1_19..V1_19_3).contains(&protocol) {
+        match key {
+            None => out.push(0),
+            Some(key) => {
+                out.push(1);
+                out.extend_from_slice(key);
+            }
+        }
+    }
+    if protocol >= V1_20_2 {
+        out.extend_from_slice(&uuid);
+    } else if protocol >= V1_19_1 {
+        out.push(1);
+        out.extend_from_slice(&uuid);
+    }
+    out
+}
+
+/// A player id as a text of 32 hexadecimal digits, with or without dashes.
+#[must_use]
+pub fn uuid_text(uuid: [u8; 16], with_dashes: bool) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(36);
+    for (index, byte) in uuid.iter().enumerate() {
+        if with_dashes && matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Reads a player id of 32 hexadecimal digits, with or without dashes.
+#[must_use]
+pub fn uuid_from_text(text: &str) -> Option<[u8; 16]> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(&digits, 16)
+        .ok()
+        .map(u128::to_be_bytes)
+}
+
+/// Why a name is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// It is empty or too long.
+    #[error("a name has 1 to {NAME_CHARS_MAX} characters")]
+    Length,
+    /// It has a character that names do not have.
+    #[error("the name has a character that is not allowed")]
+    Characters,
+}
+
+/// Whether a server takes this name. One that authenticates takes what the game
+/// gives out: 1 to 16 letters, digits and underscores. Any other takes visible
+/// ASCII characters without `/` and `\\`.
+///
+/// # Errors
+///
+/// Says what is wrong with it.
+pub fn check_name(name: &str, authenticated: bool) -> Result<(), NameError> {
+    let length = name.encode_utf16().count();
+    if length == 0 || length > NAME_CHARS_MAX {
+        return Err(NameError::Length);
+    }
+    let takes = |c: char| match authenticated {
+        true => c.is_ascii_alphanumeric() || c == '_',
+        // Plugins of backends make file names of it.
+        false => c.is_ascii_graphic() && !matches!(c, '/' | '\\'),
+    };
+    match name.chars().all(takes) {
+        true => Ok(()),
+        false => Err(NameError::Characters),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [u8; 16] = [
+        0x06, 0x9a, 0x79, 0xf4, 0x44, 0xe9, 0x47, 0x26, 0xa5, 0xbe, 0xfc, 0xa9, 0x0e, 0x38, 0xaa,
+        0xf5,
+    ];
+
+    fn version(protocol: i32) -> Version {
+        Version::of(protocol).unwrap()
+    }
+
+    fn profile(properties: Vec<Property>) -> Profile {
+        Profile {
+            uuid: ID,
+            name: "Notch".to_owned(),
+            properties,
+        }
+    }
+
+    /// A login success of an offline server of 26.2, as it was seen.
+    #[test]
+    fn login_success_of_26_2() {
+        let profile = Profile {
+            uuid: u128::to_be_bytes(0xc25a_55d3_1da9_30c0_b9b6_e004_bd8f_b3c8),
+            name: "WarpCapture".to_owned(),
+            properties: Vec::new(),
+        };
+        let session = u128::to_be_bytes(0x996f_7370_c567_4490_a666_d390_0fcd_81fc);
+        let expected = [&[2][..], &profile.uuid, b"\x0bWarpCapture\0", &session].concat();
+        assert_eq!(login_success(version(776), &profile, session), expected);
+    }
+
+    /// Every layout of the login success, and what a backend says in it is read back.
+    #[test]
+    fn login_success_by_version() {
+        let dashed = b"\x24069a79f4-44e9-4726-a5be-fca90e38aaf5\x05Notch";
+        let table: &[(&[i32], Vec<u8>)] = &[
+            (
+                &[4],
+                b"\x20069a79f444e94726a5befca90e38aaf5\x05Notch".to_vec(),
+            ),
+            (&[5, 47, 340, 393, 578], dashed.to_vec()),
+            (&[735, 758], [&ID[..], b"\x05Notch"].concat()),
+            (&[759, 765], [&ID[..], b"\x05Notch\0"].concat()),
+            (&[766, 767], [&ID[..], b"\x05Notch\0\x01"].concat()),
+            (&[768, 775], [&ID[..], b"\x05Notch\0"].concat()),
+            (&[777], [&ID[..], b"\x05Notch\0", &[9; 16]].concat()),
+        ];
+        for (versions, fields) in table {
+            for protocol in *versions {
+                let version = version(*protocol);
+                let packet = login_success(version, &profile(Vec::new()), [9; 16]);
+                assert_eq!(packet[0], 2);
+                assert_eq!(packet[1..], fields[..], "{protocol}");
+                let read = parse_login_success(version, &packet[1..]);
+                assert_eq!(read, Ok((ID, "Notch".to_owned())), "{protocol}");
+            }
+        }
+    }
+
+    /// Properties come back as they were written, and their number is bounded.
+    #[test]
+    fn properties_round_trip() {
+        let property = |signature: Option<&str>| Property {
+            name: "textures".to_owned(),
+            value: "dGV4".to_owned(),
+            signature: signature.map(str::to_owned),
+        };
+        let properties = vec![property(None), property(Some("c2ln"))];
+        let mut out = Vec::new();
+        write_properties(&properties, &mut out);
+        assert_eq!(read_properties(&mut Cursor::new(&out)), Ok(properties));
+        let many = [65];
+        assert_eq!(
+            read_properties(&mut Cursor::new(&many)),
+            Err(ReadError::TooLong { max: 64 })
+        );
+    }
+
+    /// Every form of the encryption packets.
+    #[test]
+    fn encryption_by_version() {
+        let key = [7; 3];
+        let request = |protocol| encryption_request(version(protocol), &key, b"tokn");
+        assert_eq!(request(5), b"\x01\0\0\x03\x07\x07\x07\0\x04tokn");
+        assert_eq!(request(47), b"\x01\0\x03\x07\x07\x07\x04tokn");
+        assert_eq!(request(765), b"\x01\0\x03\x07\x07\x07\x04tokn");
+        assert_eq!(request(766), b"\x01\0\x03\x07\x07\x07\x04tokn\x01");
+
+        let token = |secret, token| EncryptionResponse {
+            secret,
+            proof: Proof::Token(token),
+        };
+        let parse = |protocol, fields| EncryptionResponse::parse(version(protocol), fields);
+        assert_eq!(parse(5, b"\0\x02ab\0\x01c"), Ok(token(b"ab", b"c")));
+        assert_eq!(parse(758, b"\x02ab\x01c"), Ok(token(b"ab", b"c")));
+        assert_eq!(parse(759, b"\x02ab\x01\x01c"), Ok(token(b"ab", b"c")));
+        assert_eq!(parse(761, b"\x02ab\x01c"), Ok(token(b"ab", b"c")));
+        let signed = EncryptionResponse {
+            secret: b"ab",
+            proof: Proof::Signature {
+                salt: *b"12345678",
+                signature: b"s",
+            },
+        };
+        assert_eq!(parse(760, b"\x02ab\x0012345678\x01s"), Ok(signed));
+        assert_eq!(parse(761, b"\x02ab\x01c!"), Err(ReadError::Trailing(1)));
+        assert!(parse(761, &[0xFF, 0xFF, 0x7F]).is_err());
+    }
+
+    /// A login start to a backend has the fields that its version reads.
+    #[test]
+    fn login_start_by_version() {
+        use crate::protocol::login::LoginStart;
+        for version in Version::all() {
+            let packet = login_start(version, "Notch", ID, None);
+            let read = LoginStart::parse(version.protocol(), &packet[1..]).unwrap();
+            assert_eq!(read.name, "Notch");
+            assert_eq!(read.uuid.is_some(), version.protocol() >= V1_19_1);
+            assert!(read.uuid.is_none_or(|uuid| uuid == ID));
+        }
+    }
+
+    /// Player ids in both of their spellings.
+    #[test]
+    fn uuids_as_text() {
+        for dashes in [true, false] {
+            assert_eq!(uuid_from_text(&uuid_text(ID, dashes)), Some(ID));
+        }
+        for bad in [
+            "",
+            "069a79f4",
+            "069a79f444e94726a5befca90e38aaf5a",
+            "+69a79f444e94726a5befca90e38aaf5",
+        ] {
+            assert_eq!(uuid_from_text(bad), None, "{bad}");
+        }
+    }
+
+    /// Names: what the game gives out, and what an offline server takes.
+    #[test]
+    fn names() {
+        for name in ["a", "Notch", "_x_9", "abcdefghijklmnop"] {
+            assert_eq!(check_name(name, true), Ok(()));
+            assert_eq!(check_name(name, false), Ok(()));
+        }
+        for name in ["", "abcdefghijklmnopq"] {
+            assert_eq!(check_name(name, true), Err(NameError::Length));
+            assert_eq!(check_name(name, false), Err(NameError::Length));
+        }
+        for name in ["a b", "../x", "a\\b", "\u{1b}[0m", "§a", "é", "🦀"] {
+            assert_eq!(check_name(name, true), Err(NameError::Characters), "{name}");
+            assert_eq!(
+                check_name(name, false),
+                Err(NameError::Characters),
+                "{name}"
+            );
+        }
+        assert_eq!(check_name("*bedrock", false), Ok(()));
+        assert_eq!(check_name("*bedrock", true), Err(NameError::Characters));
+    }
+}
