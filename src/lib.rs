@@ -22,6 +22,8 @@
 //!
 //! `connection::serve` is this chapter in code.
 //!
+//! The words of code, log and documents are those of `docs/words.md`.
+//!
 //! # The map
 //!
 //! | module | says in one line |
