@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::failure::Failure;
-use super::identity::{VELOCITY_CHANNEL, velocity_answer};
+use super::identity::{ChatKey, VELOCITY_CHANNEL, velocity_answer};
 use super::login::Proved;
 use super::wire::{Packet, Wire, WireError};
 use crate::config::model::{IdentityForwarding, Secret};
@@ -82,7 +82,11 @@ impl Dialled {
         let until = Instant::now() + JOIN_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_raw(&self.opening);
-        let key = player.key.as_ref().map(|key| &key.bytes[..]);
+        // A key of 1.19.1 names its holder: a backend that knows the player under
+        // another id would refuse it.
+        let uuid = player.profile.uuid;
+        let is_for = |key: &&ChatKey| key.holder.is_none_or(|holder| holder == uuid);
+        let key = player.key.as_ref().filter(is_for).map(|key| &key.bytes[..]);
         let profile = &player.profile;
         let start = packets::login_start(version, &profile.name, profile.uuid, key);
         wire.put(&start).map_err(Failure::backend)?;
