@@ -364,12 +364,13 @@ async fn no_filter_silences_the_log_by_mistake() {
     let mut program = Program::start_with("", &[], |command| {
         command.args(["-l", "warning,loud"]);
     });
-    let first = program.log.next_line().await.unwrap().unwrap();
+    let first = within("a line", program.log.next_line()).await;
+    let first = first.unwrap().unwrap();
     assert!(first.contains("loud"), "{first}");
     program.signal(Signal::SIGTERM);
     let rest = within("the end of the log", async {
         let mut rest = String::new();
-        while let Some(line) = program.log.next_line().await.unwrap() {
+        while let Some(line) = within("a line", program.log.next_line()).await.unwrap() {
             rest.push_str(&line);
         }
         rest
