@@ -6,7 +6,7 @@
 //! server gets a [`HookSet`]; a connection takes the one of its server at the
 //! beginning and keeps it, so that a reload never changes a plugin under it.
 //!
-//! `ffi` is the only file that sees raw pointers of plugins.
+//! `ffi` is the only folder that sees raw pointers of plugins.
 //!
 //! Native plugins are trusted code. The checks here stop mistakes, not malice.
 

@@ -704,7 +704,7 @@ fn create(
         let created = image.map_err(ProblemKind::from).and_then(|image| {
             let image: &'static Image = Box::leak(Box::new(image));
             let _busy = token.start();
-            let created = image.create(services, &document, &path);
+            let created = image.create(ffi::table(services), &document, &path);
             let instance = created.map_err(|failure| not_created(*failure))?;
             Ok((image, instance))
         });

@@ -1,6 +1,8 @@
 //! What plugins may call, without the pointers.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,7 +14,6 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ffi::TaskCall;
 use super::health::{Health, Kind};
 use super::log::{self, Added, Line, LineLimit};
 use super::watch::{self, Token};
@@ -317,17 +318,20 @@ impl Services {
     }
 
     /// Runs a task until it is done, aborted, or the plugin ends.
-    pub(super) fn spawn(&'static self, call: TaskCall) -> u64 {
+    pub(super) fn spawn<E: Display + Send>(
+        &'static self,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) -> u64 {
         let tasks = &self.tasks;
         let id = tasks.next.fetch_add(1, Ordering::Relaxed);
         // Held until the handle is stored, so that a task that ends at once
         // finds something to remove.
         let mut running = tasks.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = tasks.tracker.track_future(async move {
+        let tracked = tasks.tracker.track_future(async move {
             let ended = tokio::select! {
                 biased;
                 () = tasks.end.cancelled() => Ok(()),
-                ended = call => ended,
+                ended = task => ended,
             };
             if let Err(failure) = ended {
                 self.health.failed(
@@ -343,7 +347,7 @@ impl Services {
                 .unwrap_or_else(PoisonError::into_inner)
                 .remove(&id);
         });
-        running.insert(id, self.runtime.spawn(task).abort_handle());
+        running.insert(id, self.runtime.spawn(tracked).abort_handle());
         id
     }
 

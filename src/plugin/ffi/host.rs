@@ -1,0 +1,423 @@
+//! What plugins may call: the tables of the host.
+
+use std::ffi::c_void;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use infrarust_plugin_abi::{
+    API_VERSION, DataTable, FutureTable, HostTable, LogCallsite, LogField, LogTable, MetricsTable,
+    OwnedFuture, PlayersTable, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, answer,
+    failure, field, import_waker, interest, level, service, size_of_table, status,
+};
+use tracing::Level;
+
+use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
+use super::call::TaskCall;
+use crate::plugin::services::{NoMetric, Services, Supply};
+use crate::plugin::watch::Token;
+use crate::plugin::{TARGET_PREFIX, log};
+
+/// The most bytes of the names and values of one event of the log.
+const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The target of events with which the SDK tells of a panic where no call could
+/// return it: in the drop of a future or of the instance.
+const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
+/// The place of such events, whatever the filter of the log says.
+const PANIC_SITE: u64 = u64::MAX;
+/// The longest time that a plugin may sleep in one piece: 100 years, which the
+/// timer can still count.
+const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+macro_rules! service {
+    ($type:ident { $($field:ident: $function:ident),+ }) => {
+        $type { size: size_of_table::<$type>(), reserved: 0, $($field: Some($function)),+ }
+    };
+}
+
+static LOG: LogTable = service!(LogTable {
+    callsite: log_callsite,
+    enabled: log_enabled,
+    event: log_event
+});
+static TIME: TimeTable = service!(TimeTable { sleep: sleep });
+static TASK: TaskTable = service!(TaskTable {
+    spawn: spawn,
+    abort: abort
+});
+static DATA: DataTable = service!(DataTable { folder: folder });
+static PLAYERS: PlayersTable = service!(PlayersTable { count: count });
+static METRICS: MetricsTable = service!(MetricsTable {
+    register: register,
+    record: record
+});
+static SLEEP: FutureTable = service!(FutureTable {
+    poll: poll_sleep,
+    drop: drop_sleep
+});
+
+/// No service of a capability is there yet: those come with the packet stage.
+unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *const c_void {
+    match (service, version) {
+        (service::LOG, 1) => (&raw const LOG).cast(),
+        (service::TIME, 1) => (&raw const TIME).cast(),
+        (service::TASK, 1) => (&raw const TASK).cast(),
+        (service::DATA, 1) => (&raw const DATA).cast(),
+        (service::PLAYERS, 1) => (&raw const PLAYERS).cast(),
+        (service::METRICS, 1) => (&raw const METRICS).cast(),
+        _ => std::ptr::null(),
+    }
+}
+
+/// The table through which a plugin reaches these services. It lives as long as they do.
+pub(in crate::plugin) fn table(services: &'static Services) -> &'static HostTable {
+    Box::leak(Box::new(HostTable {
+        size: size_of_table::<HostTable>(),
+        api_major: API_VERSION.major,
+        api_minor: API_VERSION.minor,
+        ctx: std::ptr::from_ref(services).cast(),
+        query: Some(query),
+    }))
+}
+
+/// `None` when the plugin has passed no context.
+///
+/// # Safety
+///
+/// The context must be null, or the one that `create` has passed.
+unsafe fn services(ctx: *const c_void) -> Option<&'static Services> {
+    // SAFETY: the caller promises it, and services are leaked.
+    unsafe { ctx.cast::<Services>().as_ref() }
+}
+
+unsafe extern "C" fn log_callsite(
+    ctx: *const c_void,
+    callsite: *const LogCallsite,
+    id: *mut u64,
+    given: *mut u32,
+) -> i32 {
+    // SAFETY: the plugin passes its context and good pointers.
+    let (Some(services), Some(site)) =
+        (unsafe { (services(ctx), callsite.cast::<u32>().as_ref()) })
+    else {
+        return status::ERR;
+    };
+    if *site < size_of_table::<LogCallsite>() || id.is_null() || given.is_null() {
+        return status::ERR;
+    }
+    // SAFETY: as large as this type.
+    let site = unsafe { &*callsite };
+    if site.fields_len > log::FIELDS_MAX || (site.fields.is_null() && site.fields_len > 0) {
+        return status::DENIED;
+    }
+    let level = match site.level {
+        level::ERROR => Level::ERROR,
+        level::WARN => Level::WARN,
+        level::INFO => Level::INFO,
+        level::DEBUG => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    // SAFETY: so many names are there, and all texts are good for the call.
+    let (target, file, fields) = unsafe {
+        let names: &[Str] = match site.fields_len {
+            0 => &[],
+            len => std::slice::from_raw_parts(site.fields, len),
+        };
+        let names = names
+            .iter()
+            .map(|name| text(*name, LOG_TEXT_BYTES_MAX))
+            .collect();
+        (
+            text(site.target, LOG_TEXT_BYTES_MAX),
+            text(site.file, LOG_TEXT_BYTES_MAX),
+            names,
+        )
+    };
+    if target == PANIC_TARGET {
+        // SAFETY: the plugin gives places to write to.
+        let written = unsafe { write(id, PANIC_SITE) && write(given, interest::ALWAYS) };
+        return if written { status::OK } else { status::ERR };
+    }
+    let target = format!("{}{}::{target}", TARGET_PREFIX, services.health.plugin);
+    let key = log::Key {
+        level,
+        target,
+        file,
+        line: site.line,
+        fields,
+    };
+    let Some(introduced) = guarded(None, || log::introduce(key, &services.places)) else {
+        services.has_run_out_of(Supply::LogPlaces);
+        return status::DENIED;
+    };
+    // SAFETY: the plugin gives places to write to.
+    let written = unsafe { write(id, introduced.0) && write(given, introduced.1) };
+    if written { status::OK } else { status::ERR }
+}
+
+unsafe extern "C" fn log_enabled(_: *const c_void, id: u64) -> u32 {
+    guarded(interest::NEVER, || log::is_enabled(id).into())
+}
+
+unsafe extern "C" fn log_event(
+    ctx: *const c_void,
+    id: u64,
+    fields: *const LogField,
+    len: usize,
+) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    if len > log::FIELDS_MAX || (fields.is_null() && len > 0) {
+        return status::DENIED;
+    }
+    if id == PANIC_SITE {
+        // SAFETY: so many values are there, and their texts are good for the call.
+        let said = unsafe {
+            fields
+                .as_ref()
+                .map(|field| text(field.text, FAILURE_BYTES_MAX))
+        };
+        guarded((), || {
+            services.dropped_with_a_panic(&log::clean(&said.unwrap_or_default()))
+        });
+        return status::OK;
+    }
+    if !guarded(false, || log::is_enabled(id) && services.may_log()) {
+        return status::OK;
+    }
+    let mut values = Vec::with_capacity(len);
+    for at in 0..len {
+        // SAFETY: so many values are there.
+        let value = unsafe { &*fields.add(at) };
+        // SAFETY: the text is good for the call.
+        let text = || unsafe { text(value.text, LOG_TEXT_BYTES_MAX) };
+        let given = match value.kind {
+            field::TEXT => log::Given::Text(text()),
+            field::PRINTED => log::Given::Printed(text()),
+            field::I64 => log::Given::I64(value.number.cast_signed()),
+            field::U64 => log::Given::U64(value.number),
+            field::F64 => log::Given::F64(f64::from_bits(value.number)),
+            field::BOOL => log::Given::Bool(value.number != 0),
+            _ => continue,
+        };
+        values.push((value.index as usize, given));
+    }
+    guarded((), || log::event(id, values));
+    status::OK
+}
+
+struct Sleeping {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    token: Token,
+}
+
+/// A waker that a plugin has passed. To call or to free it is to call the
+/// plugin, on the worker that looks after the timers.
+struct PluginWaker {
+    /// `None` only while it is dropped.
+    waker: Option<Waker>,
+    token: Token,
+}
+
+impl Wake for PluginWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let _busy = self.token.task();
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for PluginWaker {
+    fn drop(&mut self) {
+        let _busy = self.token.task();
+        self.waker = None;
+    }
+}
+
+unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    if future.is_null() {
+        return status::ERR;
+    }
+    let sleeping = guarded(None, || {
+        // The plugin may be on a thread of its own.
+        let _entered = services.runtime.enter();
+        let time = Duration::from_millis(millis).min(SLEEP_MAX);
+        Some(Box::new(Sleeping {
+            sleep: Box::pin(tokio::time::sleep(time)),
+            token: services.token,
+        }))
+    });
+    let Some(sleeping): Option<Box<Sleeping>> = sleeping else {
+        return status::ERR;
+    };
+    // SAFETY: the plugin gives a place to write to.
+    unsafe {
+        *future = RawFuture {
+            data: Box::into_raw(sleeping).cast(),
+            table: &raw const SLEEP,
+        }
+    };
+    status::OK
+}
+
+unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *const Sink) -> i32 {
+    guarded(status::ERR, || {
+        // SAFETY: made by `sleep`, and one call at a time.
+        let sleeping = unsafe { &mut *data.cast::<Sleeping>() };
+        // SAFETY: the plugin lends its waker for the call.
+        let Some(waker) = (unsafe { waker.as_ref() }).filter(|waker| !waker.table.is_null()) else {
+            return status::ERR;
+        };
+        // SAFETY: dropped before this call returns.
+        let waker = unsafe { import_waker(waker) };
+        let waker = Waker::from(Arc::new(PluginWaker {
+            waker: Some((*waker).clone()),
+            token: sleeping.token,
+        }));
+        match sleeping
+            .sleep
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+        {
+            Poll::Ready(()) => status::OK,
+            Poll::Pending => status::PENDING,
+        }
+    })
+}
+
+unsafe extern "C" fn drop_sleep(data: *mut c_void) {
+    // SAFETY: made by `sleep`, and dropped once.
+    let sleeping = unsafe { Box::from_raw(data.cast::<Sleeping>()) };
+    guarded((), || drop(sleeping));
+}
+
+unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    if !services.has_room() {
+        return status::DENIED;
+    }
+    // SAFETY: the plugin gives the future away.
+    let Some(future) = (unsafe { OwnedFuture::new(future) }) else {
+        return status::ERR;
+    };
+    let call = TaskCall {
+        future: Some(future),
+        token: services.token,
+    };
+    let Some(number) = guarded(None, || Some(services.spawn(call))) else {
+        // The future is gone; the plugin must not drop it again.
+        return status::OK;
+    };
+    // SAFETY: the plugin gives a place to write to. One that gives none cannot
+    // abort the task, and it runs all the same.
+    unsafe { write(id, number) };
+    status::OK
+}
+
+unsafe extern "C" fn abort(ctx: *const c_void, id: u64) {
+    // SAFETY: the plugin passes its context.
+    let services = unsafe { services(ctx) };
+    guarded((), || {
+        if let Some(services) = services {
+            services.abort(id);
+        }
+    });
+}
+
+unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    let made = std::fs::create_dir_all(&services.folder);
+    let said = match &made {
+        Ok(()) => services.folder.to_string_lossy().into_owned(),
+        Err(error) => format!(
+            "the data folder `{}` cannot be made: {error}",
+            services.folder.display()
+        ),
+    };
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe {
+        let Some(sink) = sink.as_ref() else {
+            return status::ERR;
+        };
+        let Some(table) = sink.table.as_ref() else {
+            return status::ERR;
+        };
+        match (made, table.answer, table.fail) {
+            (Ok(()), Some(answer), _) => answer(sink.ctx, answer::PASS, Str::new(&said)),
+            (Err(_), _, Some(fail)) => {
+                fail(
+                    sink.ctx,
+                    failure::ERROR,
+                    Str::new(&said),
+                    u64::MAX,
+                    u64::MAX,
+                );
+                status::ERR
+            }
+            _ => status::UNSUPPORTED,
+        }
+    }
+}
+
+unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), server) = (unsafe { (services(ctx), server.text()) }) else {
+        return -1;
+    };
+    let server = (!server.is_empty()).then_some(server);
+    let count = guarded(None, || services.players.count(server));
+    count
+        .and_then(|count| i64::try_from(count).ok())
+        .unwrap_or(-1)
+}
+
+unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), name) = (unsafe { (services(ctx), name.text()) }) else {
+        return status::ERR;
+    };
+    if id.is_null() {
+        return status::ERR;
+    }
+    match services
+        .metrics
+        .register(&services.history.metrics, name, kind)
+    {
+        Ok(number) => {
+            // SAFETY: the plugin gives a place to write to.
+            unsafe { write(id, number) };
+            status::OK
+        }
+        Err(NoMetric::TooMany) => {
+            services.has_run_out_of(Supply::Metrics);
+            status::DENIED
+        }
+        Err(NoMetric::Bad) => status::ERR,
+    }
+}
+
+unsafe extern "C" fn record(ctx: *const c_void, id: u64, value: u64) {
+    // SAFETY: the plugin passes its context.
+    if let Some(services) = unsafe { services(ctx) } {
+        services.metrics.record(id, value);
+    }
+}
