@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tracing::warn;
 
+use crate::plugin::slot::{Slot as CallSlot, slot as call_slot};
 use crate::plugin::watch as calls;
 
 /// How often the slots are looked at. A worker that two looks find at the same
@@ -77,7 +78,7 @@ struct Slot {
     port: AtomicU64,
     phase: AtomicU64,
     /// Where the thread notes calls of plugins.
-    calls: Mutex<Option<&'static calls::Slot>>,
+    calls: Mutex<Option<&'static CallSlot>>,
 }
 
 impl Slot {
@@ -140,7 +141,7 @@ impl Slot {
         (IpAddr::from(Ipv6Addr::from(bits)).to_canonical(), port).into()
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, Option<&'static calls::Slot>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, Option<&'static CallSlot>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,7 +178,7 @@ struct Lease(Arc<Slot>);
 impl Lease {
     fn take() -> Self {
         let slot = Arc::new(Slot::new());
-        *slot.calls() = calls::slot();
+        *slot.calls() = call_slot();
         slots().push(Arc::clone(&slot));
         Self(slot)
     }

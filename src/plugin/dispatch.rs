@@ -11,8 +11,8 @@ use infrarust_plugin_abi::{
 };
 
 use super::ffi::{self, Answer, Failure, FailureKind, HookCall};
+use super::generation::Generation;
 use super::health::Kind;
-use super::registry::Generation;
 use crate::config::model::OnFailure;
 use crate::manifest::Hook;
 use crate::mode::Mode;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::watch;
+use super::slot;
 
 /// So many panics within [`PANIC_WINDOW`] are no accident any more. One player
 /// who tries again and again makes about one a second.
@@ -75,7 +75,7 @@ impl Default for Calls {
 impl Calls {
     #[inline]
     fn count(&self) {
-        match watch::slot().and_then(|slot| self.0[..COUNTERS - 1].get(slot.index)) {
+        match slot::slot().and_then(|slot| self.0[..COUNTERS - 1].get(slot.index)) {
             // Written by this thread alone, so that nothing can come between.
             Some(Counter(own)) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             None => {

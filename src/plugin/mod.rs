@@ -14,6 +14,7 @@
 mod code;
 mod dispatch;
 mod ffi;
+mod generation;
 mod health;
 mod image;
 #[cfg(target_os = "linux")]
@@ -26,6 +27,8 @@ pub mod probe;
 mod problem;
 mod registry;
 mod services;
+pub(crate) mod slot;
+mod spec;
 #[cfg(unix)]
 pub(crate) mod trial;
 pub(crate) mod watch;
@@ -34,8 +37,10 @@ pub(crate) mod watch;
 pub const TARGET_PREFIX: &str = "plugin::";
 
 pub use dispatch::{Client, HookSet, Player, Refusal, Selected, Session, SessionEvent};
+pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
 pub use problem::{Problem, ProblemKind, ProblemText};
-pub use registry::{Environment, PluginHost, PluginState, Reloaded, Spec};
+pub use registry::{Environment, PluginHost, Reloaded};
 pub use services::{MetricKind, MetricValue, PlayerCounts};
+pub use spec::Spec;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-use super::registry::END_TIME_MAX;
+use super::generation::END_TIME_MAX;
 use super::{
     Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Problem, ProblemText, Refusal,
     Session, SessionEvent, Spec,

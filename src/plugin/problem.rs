@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::image::ImageError;
-use super::registry::{CREATE_TIME_MAX, GENERATIONS_MAX, Spec};
+use super::spec::{CREATE_TIME_MAX, GENERATIONS_MAX, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::{Code, Diagnostic, Place, words};
 

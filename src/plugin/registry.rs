@@ -1,5 +1,4 @@
-//! Which plugins there are: loading, generations, reload, and the hook sets of
-//! servers.
+//! Which plugins there are: reload, state, and the hook sets of servers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,116 +6,28 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
 use super::dispatch::HookSet;
-use super::ffi::{self, Failure, FailureKind, Image, Instance};
-use super::health::{Counts, Health, LastFailure};
-use super::image::{self, ImageError, Sealed};
+use super::generation::{CLOSED_CHECK, Endings, Generation, PluginState, create};
+use super::health::Health;
+use super::image::{self, ImageError};
 use super::log::Added;
 use super::problem::{Problem, ProblemKind};
 use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
+use super::spec::{GENERATIONS_MAX, Spec};
 use super::watch::Token;
-use crate::config::model::{Document, OnFailure, PluginConfig};
 use crate::config::plugin_file::{self, Judged, Sha};
 use crate::manifest::Manifest;
 use crate::mode::Mode;
 
-/// How often one plugin can be loaded in the life of a process. What was mapped
-/// stays mapped, about 0.65 MiB for a small plugin.
-pub(super) const GENERATIONS_MAX: u32 = 32;
-/// How long a plugin may take to start. Reading a file or opening a database
-/// takes seconds at worst.
-pub(super) const CREATE_TIME_MAX: Duration = Duration::from_secs(30);
-/// How often whoever waits for a plugin's start, or for a reload, looks whether
-/// it is still to be waited for.
-const CLOSED_CHECK: Duration = Duration::from_millis(20);
-/// How long the tasks of a plugin may take to end. One that is longer in a
-/// single poll blocks a worker, and its plugin is then left as it is.
-pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a hook may wait where the configuration does not say: a fifth of
 /// the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
-
-/// A plugin as it is to be loaded.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Spec {
-    /// The id of its table, which is its name in the log.
-    pub id: String,
-    /// Its file.
-    pub file: PathBuf,
-    /// The SHA-256 that the file must have.
-    pub sha256: Option<Sha>,
-    /// What happens when it fails; `None` is the default of each hook.
-    pub on_failure: Option<OnFailure>,
-    /// How long a hook may wait; `None` is two seconds.
-    pub deadline: Option<Duration>,
-    /// The manifest that was held against the servers; the file must still
-    /// have it. `None` where none was.
-    pub judged: Option<Manifest>,
-    /// The SHA-256 of the content that was tried; the file must still have it.
-    /// `None` where none was.
-    pub content: Option<Sha>,
-    /// The TOML document with its own table. Places of its errors are bytes of
-    /// this document.
-    pub document: Document,
-    /// The keys that lead to the table, such as `plugins`, the id and `config`;
-    /// none: the document is the table. A table that is not there is empty.
-    pub config_path: Vec<String>,
-}
-
-impl From<&PluginConfig> for Spec {
-    fn from(config: &PluginConfig) -> Self {
-        Self {
-            id: config.id.clone(),
-            file: config.file.clone(),
-            sha256: config.sha256,
-            on_failure: config.on_failure,
-            deadline: config.deadline,
-            judged: Some(config.manifest.clone()),
-            content: None,
-            document: config.document.clone(),
-            config_path: vec!["plugins".to_owned(), config.id.clone(), "config".to_owned()],
-        }
-    }
-}
-
-impl Spec {
-    /// Whether a plugin that was loaded from one is what the other wants. The
-    /// document may differ wherever it is not about the plugin's own table.
-    fn means_the_same(&self, other: &Spec) -> bool {
-        let rest = |spec: &Spec| Spec {
-            document: Document::default(),
-            // They belong to the file, which is compared as a whole.
-            judged: None,
-            content: None,
-            ..spec.clone()
-        };
-        let is_equal = self.document == other.document
-            || self
-                .table()
-                .is_some_and(|table| other.table() == Some(table));
-        is_equal && rest(self) == rest(other)
-    }
-
-    /// The table of the plugin's own settings; `None` when the document cannot
-    /// be read.
-    fn table(&self) -> Option<toml::Value> {
-        let mut table = toml::Value::Table(self.document.0.parse().ok()?);
-        for key in &self.config_path {
-            let empty = || toml::Value::Table(toml::Table::new());
-            table = table.get(key).cloned().unwrap_or_else(empty);
-        }
-        Some(table)
-    }
-}
 
 /// What plugins live in.
 #[derive(Clone)]
@@ -135,161 +46,6 @@ impl fmt::Debug for Environment {
             .field("data_dir", &self.data_dir)
             .finish_non_exhaustive()
     }
-}
-
-/// How a plugin fares.
-#[derive(Debug, Clone)]
-pub struct PluginState {
-    /// The id of the plugin.
-    pub id: String,
-    /// How often it was loaded by this process: 1 for the first time.
-    pub generation: u32,
-    /// Its manifest.
-    pub manifest: Manifest,
-    /// What has happened in it.
-    pub counts: Counts,
-    /// Whether it is quarantined.
-    pub is_quarantined: bool,
-    /// What went wrong last.
-    pub last_failure: Option<LastFailure>,
-}
-
-/// One loaded instance of a plugin. Connections that began with it hold it;
-/// with the last of them it ends.
-pub(super) struct Generation {
-    pub(super) spec: Spec,
-    number: u32,
-    sha256: Sha,
-    pub(super) manifest: Manifest,
-    pub(super) health: Arc<Health>,
-    pub(super) token: Token,
-    pub(super) deadline: Duration,
-    /// Leaked: what was mapped stays mapped.
-    pub(super) image: &'static Image,
-    services: &'static Services,
-    endings: Endings,
-    /// `None` once it is ended.
-    instance: Option<Instance>,
-}
-
-impl fmt::Debug for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Generation({} {})", self.spec.id, self.number)
-    }
-}
-
-impl Generation {
-    /// Whether it was loaded from this file with these settings.
-    fn is_of(&self, sha256: &Sha, spec: &Spec) -> bool {
-        self.sha256 == *sha256 && self.spec.means_the_same(spec)
-    }
-
-    /// How it fares.
-    fn state(&self) -> PluginState {
-        PluginState {
-            id: self.spec.id.clone(),
-            generation: self.number,
-            manifest: self.manifest.clone(),
-            counts: self.health.counts(),
-            is_quarantined: self.health.is_quarantined(),
-            last_failure: self.health.last_failure().clone(),
-        }
-    }
-
-    /// The instance; `None` only while the generation is being dropped.
-    pub(super) fn instance(&self) -> Option<&Instance> {
-        self.instance.as_ref()
-    }
-}
-
-impl Drop for Generation {
-    fn drop(&mut self) {
-        let Some(instance) = self.instance.take() else {
-            return;
-        };
-        self.endings.end(self.services, self.number, Some(instance));
-    }
-}
-
-/// The generations that are ending.
-#[derive(Debug, Clone, Default)]
-struct Endings {
-    tracker: TaskTracker,
-    /// The id and the number of each that has not ended.
-    unended: Arc<Mutex<Vec<Unended>>>,
-}
-
-/// A generation that has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Unended {
-    id: String,
-    generation: u32,
-    /// Whether it was given up, because its tasks do not end.
-    has_tasks: bool,
-}
-
-impl Endings {
-    /// Ends the tasks of a generation, and then the instance that they use, if
-    /// there is one. Neither may hold a worker, and the last reference may be
-    /// dropped on one.
-    fn end(&self, services: &'static Services, number: u32, instance: Option<Instance>) {
-        services.stop_tasks();
-        let id = services.health.plugin.clone();
-        self.unended().push(Unended {
-            id: id.clone(),
-            generation: number,
-            has_tasks: false,
-        });
-        let endings = self.clone();
-        let end = self.tracker.track_future(async move {
-            let tasks = tokio::time::timeout(END_TIME_MAX, services.tasks_ended());
-            if tasks.await.is_err() {
-                endings.give_up(&id, number);
-                tracing::warn!(plugin = id, "generation {number} of plugin `{id}` has tasks that do not end: it is left as it is");
-                return;
-            }
-            if let Some(instance) = instance
-                && let Err(error) = destroy(services, instance).await
-            {
-                tracing::warn!(plugin = id, %error, "generation {number} of plugin `{id}` cannot be ended: it is left as it is");
-                return;
-            }
-            services.history.metrics.release(&services.metrics);
-            let is_this = |one: &Unended| one.id == id && one.generation == number;
-            endings.unended().retain(|one| !is_this(one));
-            tracing::debug!(plugin = id, generation = number, "plugin ended");
-        });
-        services.runtime.spawn(end);
-    }
-
-    fn give_up(&self, id: &str, number: u32) {
-        for one in self.unended().iter_mut() {
-            one.has_tasks |= one.id == id && one.generation == number;
-        }
-    }
-
-    fn unended(&self) -> std::sync::MutexGuard<'_, Vec<Unended>> {
-        self.unended.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends an instance on a thread of its own, whose end runs the destructors that
-/// the plugin has registered for it. Completes when the instance has ended.
-async fn destroy(services: &'static Services, instance: Instance) -> std::io::Result<()> {
-    let (sender, ended) = oneshot::channel();
-    let work = move || {
-        let busy = services.token.end();
-        instance.destroy();
-        drop(busy);
-        services.token.end_of_thread();
-        // Nobody may wait any more.
-        let _ = sender.send(());
-    };
-    thread::Builder::new()
-        .name("plugin-end".to_owned())
-        .spawn(work)?;
-    let silent = |_| std::io::Error::other("its thread ended without a word");
-    ended.await.map_err(silent)
 }
 
 /// All plugins of the proxy.
@@ -675,117 +431,5 @@ impl PluginHost {
             endings: self.endings.clone(),
             instance: Some(instance),
         })
-    }
-}
-
-/// Loads the library and makes the instance on a thread of its own, so that a
-/// plugin that never returns does not hold the proxy.
-fn create(
-    sealed: Sealed,
-    manifest: &Manifest,
-    services: &'static Services,
-    spec: &Spec,
-    number: u32,
-    endings: &Endings,
-    is_closed: &AtomicBool,
-) -> Result<(&'static Image, Instance), ProblemKind> {
-    if is_closed.load(Ordering::Relaxed) {
-        return Err(closed());
-    }
-    let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
-    let (manifest, endings) = (manifest.clone(), endings.clone());
-    // Without room, so that a result is received or comes back.
-    let (sender, receiver) = mpsc::sync_channel(0);
-    let token = services.token;
-    let work = move || {
-        let busy = token.load();
-        let image = ffi::open(sealed, &manifest, &services.health.plugin);
-        drop(busy);
-        let created = image.map_err(ProblemKind::from).and_then(|image| {
-            let image: &'static Image = Box::leak(Box::new(image));
-            let _busy = token.start();
-            let created = image.create(ffi::table(services), &document, &path);
-            let instance = created.map_err(|failure| not_created(*failure))?;
-            Ok((image, instance))
-        });
-        token.end_of_thread();
-        if created.is_err() {
-            endings.end(services, number, None);
-        }
-        // When nobody waits any more, the plugin is not wanted.
-        if let Err(mpsc::SendError(Ok((_, instance)))) = sender.send(created) {
-            endings.end(services, number, Some(instance));
-        }
-    };
-    let started = thread::Builder::new()
-        .name("plugin-create".to_owned())
-        .spawn(work);
-    started.map_err(|error| ProblemKind::Start(error.to_string()))?;
-    let until = Instant::now() + CREATE_TIME_MAX;
-    let created = loop {
-        let created = receiver.recv_timeout(CLOSED_CHECK);
-        let is_waiting = matches!(created, Err(mpsc::RecvTimeoutError::Timeout));
-        if !is_waiting || Instant::now() >= until {
-            break created;
-        }
-        if is_closed.load(Ordering::Relaxed) {
-            services.stop_tasks();
-            return Err(closed());
-        }
-    };
-    match created {
-        Ok(created) => created,
-        Err(mpsc::RecvTimeoutError::Timeout) => {
-            services.stop_tasks();
-            Err(ProblemKind::TooSlow)
-        }
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(ProblemKind::Start(
-            "its thread ended without a word".to_owned(),
-        )),
-    }
-}
-
-fn closed() -> ProblemKind {
-    ProblemKind::Start("the proxy is ending".to_owned())
-}
-
-fn not_created(failure: Failure) -> ProblemKind {
-    if failure.kind == FailureKind::Config {
-        ProblemKind::Config {
-            text: failure.text,
-            place: failure.place,
-        }
-    } else {
-        ProblemKind::Start(failure.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A change beside a plugin's own table is no change of the plugin.
-    #[test]
-    fn only_the_own_table_counts() {
-        let spec = |document: &str| Spec {
-            id: "a".to_owned(),
-            file: PathBuf::new(),
-            sha256: None,
-            on_failure: None,
-            deadline: None,
-            judged: None,
-            content: None,
-            document: Document(document.into()),
-            config_path: vec!["a".to_owned()],
-        };
-        let one = spec("b = 1\n[a]\nx = 1");
-        assert!(one.means_the_same(&spec("a.x = 1 # moved\nb = 2")));
-        assert!(!one.means_the_same(&spec("b = 1\n[a]\nx = 2")));
-        assert!(!one.means_the_same(&spec("b = 1")));
-        assert!(spec("b = 1").means_the_same(&spec("")));
-        assert!(!one.means_the_same(&Spec {
-            on_failure: Some(OnFailure::Deny),
-            ..one.clone()
-        }));
     }
 }

@@ -5,9 +5,8 @@
 //! plugins has a slot, in which it notes what it does with two relaxed stores;
 //! one thread looks at all slots now and then, and sleeps while nobody calls.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use infrarust_plugin_abi::Capability;
 use tokio::runtime::Handle;
 
 use super::health::Health;
+use super::slot::{CALL_BITS, CALL_MASK, DOING, SLOT, SLOTS, Slot, THREAD_END, noted, slot};
 
 /// How often the slots are looked at. A call that two looks meet holds its worker.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
@@ -25,9 +25,6 @@ const IDLE_LOOKS: u32 = 10;
 /// The longest sleep. The next call ends it, but for one whose note and question
 /// cross with the watchdog's: see [`Busy::begin`].
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// The bits of a token that tell the call; the rest is the plugin.
-const CALL_BITS: u32 = 8;
-const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
 /// What is noted when a task of the plugin is polled rather than a hook.
 const TASK: u32 = 0xff;
 /// What is noted while the plugin starts, on a thread that may be held.
@@ -36,87 +33,12 @@ const START: u32 = 0xfe;
 const END: u32 = 0xfd;
 /// The same while its library is loaded, which runs constructors.
 const LOAD: u32 = 0xfc;
-/// The same while a thread that was made for the plugin ends, which runs the
-/// destructors of the thread's own variables.
-const THREAD_END: u32 = 0xfb;
 /// The end of a plugin holds no player, but the end of the proxy waits for it.
 const END_HOLD_MAX: Duration = Duration::from_secs(5);
 
-/// What one thread does. Slots stay: a thread that ends gives its own to one
-/// that begins.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    /// No two threads that live at the same time have the same.
-    pub(super) index: usize,
-    /// In the lower half what it does, zero for nothing; in the upper half
-    /// another number for each call. Written by its thread alone.
-    state: AtomicU64,
-}
-
-/// What the lower half of a state says.
-const DOING: u64 = u32::MAX as u64;
-
-static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
-static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static PLUGINS: RwLock<Vec<Known>> = RwLock::new(Vec::new());
 static WATCHDOG: OnceLock<Thread> = OnceLock::new();
 static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
-
-thread_local! {
-    // Apart from the lease, because a variable without a destructor is one load.
-    static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
-    static LEASE: Lease = Lease::take();
-}
-
-/// A thread has a slot until it ends.
-struct Lease(&'static Slot);
-
-impl Lease {
-    fn take() -> Self {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = free.pop().unwrap_or_else(|| {
-            let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
-            let slot: &'static Slot = Box::leak(Box::new(Slot {
-                index: slots.len(),
-                state: AtomicU64::new(0),
-            }));
-            slots.push(slot);
-            slot
-        });
-        Self(slot)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let state = self.0.state.load(Ordering::Relaxed);
-        match noted(state) & CALL_MASK {
-            0 => {}
-            // Its destructors have run: they were registered after this one.
-            THREAD_END => self.0.state.store(state & !DOING, Ordering::Relaxed),
-            // A thread that ends inside a plugin is one that calls exit(3), and
-            // is asked for its last words after this.
-            _ => return,
-        }
-        SLOT.set(None);
-        FREE.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(self.0);
-    }
-}
-
-/// The slot of this thread; `None` while the thread ends.
-#[inline]
-pub(crate) fn slot() -> Option<&'static Slot> {
-    SLOT.get().or_else(first)
-}
-
-#[cold]
-fn first() -> Option<&'static Slot> {
-    let slot = LEASE.try_with(|lease| lease.0).ok();
-    SLOT.set(slot);
-    slot
-}
 
 /// A generation of a plugin, and who calls it.
 struct Known {
@@ -171,11 +93,6 @@ impl Token {
     pub(super) fn task(self) -> Busy {
         Busy::begin(self.0 | TASK)
     }
-}
-
-/// What the lower half of a state says.
-fn noted(state: u64) -> u32 {
-    u32::try_from(state & DOING).unwrap_or(0)
 }
 
 /// This thread is in a plugin.

@@ -1,0 +1,91 @@
+//! What each thread does in which plugin: a slot of its own, which the watchdog
+//! reads.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The bits of a token that tell the call; the rest is the plugin.
+pub(super) const CALL_BITS: u32 = 8;
+pub(super) const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
+/// What is noted while a thread that was made for the plugin ends, which runs the
+/// destructors of the thread's own variables.
+pub(super) const THREAD_END: u32 = 0xfb;
+
+/// What one thread does. Slots stay: a thread that ends gives its own to one
+/// that begins.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// No two threads that live at the same time have the same.
+    pub(super) index: usize,
+    /// In the lower half what it does, zero for nothing; in the upper half
+    /// another number for each call. Written by its thread alone.
+    pub(super) state: AtomicU64,
+}
+
+/// The lower half of a state.
+pub(super) const DOING: u64 = u32::MAX as u64;
+
+pub(super) static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+
+thread_local! {
+    // Apart from the lease, because a variable without a destructor is one load.
+    pub(super) static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    static LEASE: Lease = Lease::take();
+}
+
+/// A thread has a slot until it ends.
+struct Lease(&'static Slot);
+
+impl Lease {
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = free.pop().unwrap_or_else(|| {
+            let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+            let slot: &'static Slot = Box::leak(Box::new(Slot {
+                index: slots.len(),
+                state: AtomicU64::new(0),
+            }));
+            slots.push(slot);
+            slot
+        });
+        Self(slot)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let state = self.0.state.load(Ordering::Relaxed);
+        match noted(state) & CALL_MASK {
+            0 => {}
+            // Its destructors have run: they were registered after this one.
+            THREAD_END => self.0.state.store(state & !DOING, Ordering::Relaxed),
+            // A thread that ends inside a plugin is one that calls exit(3), and
+            // is asked for its last words after this.
+            _ => return,
+        }
+        SLOT.set(None);
+        FREE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(self.0);
+    }
+}
+
+/// The slot of this thread; `None` while the thread ends.
+#[inline]
+pub(crate) fn slot() -> Option<&'static Slot> {
+    SLOT.get().or_else(first)
+}
+
+#[cold]
+fn first() -> Option<&'static Slot> {
+    let slot = LEASE.try_with(|lease| lease.0).ok();
+    SLOT.set(slot);
+    slot
+}
+
+/// What the lower half of a state says.
+pub(super) fn noted(state: u64) -> u32 {
+    u32::try_from(state & DOING).unwrap_or(0)
+}
