@@ -259,11 +259,15 @@ pub enum Event<'a> {
     Closed {
         /// Why, in one word; more may come. As in the log: `closed`, `reset`,
         /// `failed`, `read_timeout`, `write_timeout`, `half_close_timeout`,
-        /// `stopped`, `server_full`, `mode_not_built`, `plugin`,
-        /// `plugin_failed`. Where the log has a sentence: `unreachable` and
-        /// `backend_failed` (no backend could be used), `not_authenticated`
-        /// (`auth_guard`), `broken` (bytes that are not the protocol),
-        /// `client_left` and `evicted` (before there was a backend).
+        /// `stopped`, `server_full`, `plugin`, `plugin_failed`, `unreachable`
+        /// and `backend_failed` (no backend could be used). Where the log has a
+        /// sentence: `not_authenticated` (`auth_guard`), `broken` (bytes that
+        /// are not the protocol), `client_left` and `evicted` (before there was
+        /// a backend). In `client_only` and `offline`, before the player is in
+        /// the game: `client_fault`, `client_too_slow`, `proxy_fault`,
+        /// `version_without_forwarding`, and of the backend `backend_online`,
+        /// `backend_never_asked`, `backend_refused`, `backend_fault`,
+        /// `backend_lost`, `backend_too_slow`.
         reason: &'a str,
         /// Bytes from the client to the backend.
         serverbound_bytes: u64,

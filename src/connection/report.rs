@@ -277,7 +277,7 @@ impl Report {
                 });
             }
             Ending::Intercepted(failure) if failure.is_backends() => {
-                self.backend_line(&failure.to_string());
+                self.backend_line(ending, failure);
             }
             Ending::Intercepted(failure) => {
                 static FAILED: Sampler = Sampler::new();
@@ -294,8 +294,8 @@ impl Report {
                     );
                 });
             }
-            Ending::Unreachable(error) => self.backend_line(&error.to_string()),
-            Ending::BackendFailed(error) => self.backend_line(&error.to_string()),
+            Ending::Unreachable(error) => self.backend_line(ending, error),
+            Ending::BackendFailed(error) => self.backend_line(ending, error),
             Ending::NotAuthenticated(error) => {
                 static UNPROVEN: Sampler = Sampler::new();
                 sampled(&UNPROVEN, |suppressed| {
@@ -372,13 +372,14 @@ impl Report {
         );
     }
 
-    fn backend_line(&self, error: &str) {
+    fn backend_line(&self, ending: &Ending, error: &dyn std::error::Error) {
         let Some(server) = &self.server else { return };
         sampled(&server.state.unreachable, |suppressed| {
             warn!(
                 server = self.server_id(),
                 player = %Escaped(self.player()),
-                error,
+                reason = ending.name(),
+                error = %error,
                 suppressed,
                 "no backend for a player"
             );
@@ -494,14 +495,18 @@ mod tests {
         for word in names.clone().copied().chain(refusals.map(Refusal::name)) {
             assert!(operators.contains(&format!("`{word}`")), "{word}");
         }
-        let after_opened = [
+        let of_backends = ["unreachable", "backend_failed"];
+        for word in of_backends {
+            assert!(operators.contains(&format!("`{word}`")), "{word}");
+        }
+        let rest = [
             "server_full",
-            "mode_not_built",
-            "unreachable",
-            "backend_failed",
+            "not_authenticated",
+            "broken",
+            "client_left",
+            "evicted",
         ];
-        let rest = ["not_authenticated", "broken", "client_left", "evicted"];
-        for word in names.chain(&after_opened).chain(&rest) {
+        for word in names.chain(&of_backends).chain(&rest) {
             assert!(authors.contains(&format!("`{word}`")), "{word}");
         }
     }

@@ -159,3 +159,45 @@ pub(crate) fn unknown_version_text() -> String {
 
 /// What a client reads whose version is before 1.7.
 pub(crate) const OLD_VERSION_TEXT: &str = "This server needs Minecraft 1.7.2 or newer.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The documents for operators and for authors of plugins have every word
+    /// that the log and `Closed` give as a reason.
+    #[test]
+    fn every_reason_is_documented() {
+        let operators = include_str!("../../docs/operations.md");
+        let authors = include_str!("../../plugin-api/src/context.rs");
+        let text = String::new;
+        // Before a session opens only the log has them.
+        let while_proving = [
+            Failure::Name(NameError::Length),
+            Failure::Encryption,
+            Failure::Session(SessionError::NotJoined),
+            Failure::Session(SessionError::TooManyRequests),
+        ];
+        let later = [
+            Failure::ClientLeft,
+            Failure::Client(text()),
+            Failure::TooSlow,
+            Failure::Proxy(text()),
+            Failure::BackendOnline,
+            Failure::BackendNeverAsked,
+            Failure::VersionWithoutForwarding,
+            Failure::BackendRefused(text()),
+            Failure::BackendFault(text()),
+            Failure::BackendLost(text()),
+            Failure::BackendTooSlow,
+        ];
+        for failure in while_proving.iter().chain(&later) {
+            let word = format!("`{}`", failure.name());
+            assert!(operators.contains(&word), "{word}");
+        }
+        for failure in &later {
+            let word = format!("`{}`", failure.name());
+            assert!(authors.contains(&word), "{word}");
+        }
+    }
+}
