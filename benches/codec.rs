@@ -1,4 +1,4 @@
-//! What reading a player's first packets costs, and writing them anew.
+//! What reading a player's first packets costs, and writing them again.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

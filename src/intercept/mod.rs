@@ -3,7 +3,7 @@
 //! A player comes here with a login start ([`Newcomer`]). In `client_only` the
 //! session service proves who he is, in `offline` nobody does; either way he is
 //! [`Proved`] afterwards, and can still be refused in the login state. Then the
-//! backend lets him in ([`join`]): only when it has does the client read that
+//! backend lets him in ([`join()`]): only when it has does the client read that
 //! its login has succeeded, so that whatever the backend or the way to it has
 //! against the player can be said in the login state, in every version.
 //!

@@ -4,7 +4,7 @@
 //! `#! path`; without such a line the whole is `servers/lobby.toml`. Beside each
 //! `plugins/*.so` are made from what the case says of their manifests. Beside each
 //! stands what an operator reads (`*.stderr`). `UPDATE_SNAPSHOTS=1` writes these
-//! anew, and `UPDATE_DOCS=1` the pages made from the tables; review both like code.
+//! again, and `UPDATE_DOCS=1` the pages made from the tables; review both like code.
 
 use std::collections::BTreeSet;
 use std::fs;

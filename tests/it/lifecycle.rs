@@ -252,7 +252,7 @@ async fn the_control_socket_changes_hands() {
     assert!(reloads(&folder).await);
     // Its file was removed by somebody: it makes another one.
     std::fs::remove_file(&socket).unwrap();
-    until("the socket to be made anew", async || {
+    until("the socket to be created again", async || {
         reloads(&folder).await
     })
     .await;

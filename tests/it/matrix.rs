@@ -106,7 +106,7 @@ async fn bytes_pass_both_ways_and_half_closes_hold() {
     .await;
 }
 
-/// A backend's last words arrive although it resets the connection after them.
+/// What a backend sent last arrives although it resets the connection right after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn last_words_before_a_reset_arrive() {
     in_each_mode("", |proxy, backend, _| async move {

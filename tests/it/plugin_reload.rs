@@ -78,7 +78,7 @@ impl Live {
         }
     }
 
-    /// Writes the global file anew.
+    /// Writes the global file again.
     pub fn write(&self, top: &str, more: &str, settings: &str) {
         let path = self.program.folder.path().join("infrarust.toml");
         fs::write(path, global(&self.file, top, more, settings)).unwrap();

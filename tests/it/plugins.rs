@@ -225,7 +225,7 @@ async fn who_leaves_is_not_held_by_a_plugin() {
     proxy.idle().await;
 }
 
-/// Clients whom no server claims meet the plugins that are for all servers.
+/// Clients that no server claims meet the plugins that are for all servers.
 #[tokio::test(flavor = "multi_thread")]
 async fn unclaimed_pings_meet_plugins_for_all() {
     let backend = FakeBackend::start().await;
@@ -556,7 +556,7 @@ async fn a_plugin_that_ends_the_proxy_is_named() {
     }
 }
 
-/// Commands reach the proxy that runs: a plugin is loaded anew, a quarantine
+/// Commands reach the proxy that runs: a plugin is loaded again, a quarantine
 /// ends, and whoever asks reads what came of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_reach_the_running_proxy() {

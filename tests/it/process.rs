@@ -589,7 +589,7 @@ fn limit(program: &Program, user: Option<u32>, limit: &str) {
     assert!(set.status().unwrap().success());
 }
 
-/// A user that has no other process, and to whom limits apply; `None` without
+/// A user that has no other process, and for which limits apply; `None` without
 /// the right to become one.
 fn user_of_its_own() -> Option<u32> {
     let is_root = nix::unistd::geteuid().is_root();

@@ -37,7 +37,7 @@ async fn end(program: &mut Program) -> (Option<i32>, String) {
     let mut stderr = program.child.stderr.take().unwrap();
     let code = program.exit_code().await;
     let mut text = String::new();
-    within("the last words", stderr.read_to_string(&mut text))
+    within("the crash report", stderr.read_to_string(&mut text))
         .await
         .unwrap();
     let named = |line: &&str| line.starts_with("plugin `");
@@ -161,7 +161,7 @@ async fn a_plugin_that_moves_the_process_is_not_followed() {
     assert_eq!(applied["added"], "[\"b\"]");
     let _client = FakeClient::login(proxy, "b.example.com", "Steve").await;
     backend.accept_login().await;
-    // A whole reload, with a trial of the plugin, reads the secret anew.
+    // A whole reload, with a trial of the plugin, reads the secret again.
     let config = program.folder.path().join("infrarust.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("300ms", "400ms")).unwrap();

@@ -271,7 +271,7 @@ fn join(port: u16, name: &str) -> String {
 }
 
 /// The first steps of the guide lead to a plugin that runs, and that can be
-/// loaded anew.
+/// loaded again.
 #[test]
 fn the_first_steps_lead_to_a_running_plugin() {
     let page = read(root("docs/plugins.md"));

@@ -1,4 +1,4 @@
-//! A real engine, with containers that are started, labelled anew, held,
+//! A real engine, with containers that are started, labelled again, held,
 //! killed and removed while players join.
 
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@
 //! and its value, as a text in JSON where it needs escapes, or a fact:
 //! `@network NAME ADDRESS/PREFIX`, `@port INSIDE ADDRESS`, `@host`, `@container
 //! ID`. Beside each stands what an operator reads and the servers that come of
-//! it; `UPDATE_SNAPSHOTS=1` writes these anew.
+//! it; `UPDATE_SNAPSHOTS=1` rewrites these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -12,9 +12,8 @@ use tokio::process::Command;
 
 use super::docker;
 use super::witness::{
-    HOST, NO_SERVER, TOO_FAST, Table, Traced, UNREACHABLE, file, gone, host_seen,
-    host_seen_with_variable, is_answered, last_words, motd_key, one, refusal, refused, shown,
-    sooner, token,
+    HOST, NO_SERVER, TOO_FAST, Table, Traced, UNREACHABLE, file, final_text, gone, host_seen,
+    host_seen_with_variable, is_answered, motd_key, one, refusal, refused, shown, sooner, token,
 };
 use super::{Proofs, effect, server_file};
 use crate::program::Program;
@@ -119,7 +118,7 @@ async fn bind() {
         let last = *addresses.last().unwrap();
         assert_eq!(last.ip().to_string(), "127.0.0.2");
         let mut client = FakeClient::login(last, HOST, "Alice").await;
-        assert!(last_words(&mut client).await.contains(NO_SERVER));
+        assert!(final_text(&mut client).await.contains(NO_SERVER));
     }
 }
 
@@ -214,7 +213,7 @@ async fn proxy_protocol_trusted() {
 
     let proxy = TestProxy::start("receive_proxy_protocol = true", &one(&backend, ""));
     let mut client = login_behind_balancer(&proxy).await;
-    assert!(last_words(&mut client).await.contains(UNREACHABLE));
+    assert!(final_text(&mut client).await.contains(UNREACHABLE));
     assert_eq!(refusal(&proxy, HOST).await, "");
 }
 

@@ -62,7 +62,7 @@ pub async fn gone() -> FakeBackend {
 }
 
 /// The text with which a login ends; empty when it ends without a word.
-pub async fn last_words(client: &mut Peer) -> String {
+pub async fn final_text(client: &mut Peer) -> String {
     let bytes = client.rest().await;
     let Some((0, body, _)) = wire::split(&bytes) else {
         return String::new();
@@ -73,7 +73,7 @@ pub async fn last_words(client: &mut Peer) -> String {
 
 /// How a login at this host ends that no backend takes.
 pub async fn refusal(proxy: &TestProxy, host: &str) -> String {
-    last_words(&mut FakeClient::login(proxy.address(), host, "Alice").await).await
+    final_text(&mut FakeClient::login(proxy.address(), host, "Alice").await).await
 }
 
 /// Asserts that a login ends with a text, and without the keys with another.

@@ -7,12 +7,12 @@
 //! ```
 //!
 //! Shows two hooks that share what they know: `session.observe` counts sessions,
-//! and `connection.decide` refuses whom the count leaves no place. Status pings
+//! and `connection.decide` refuses clients for which the count leaves no place. Status pings
 //! pass.
 //!
 //! What it does not promise: players who join in the same moment may all find a
 //! place, because a session counts only once it has opened. And after a reload
-//! the count begins anew, since sessions stay with the instance with which they
+//! the count starts at zero, since sessions stay with the instance with which they
 //! began.
 #![forbid(unsafe_code)]
 
