@@ -7,10 +7,9 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use ppp::{v1, v2};
 use thiserror::Error;
-
-use crate::config::model::{ProxyProtocolIn, ProxyVersion};
 
 /// The longest line of version 1, its CRLF included (section 2.1).
 const V1_BYTES_MAX: usize = 107;
@@ -22,6 +21,26 @@ const V2_FIXED_BYTES: usize = 16;
 const V2_BYTES_MAX: usize = 4096;
 /// Command byte of version 2: version 2, LOCAL.
 const V2_LOCAL: u8 = 0x20;
+
+/// The version of a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// The text form.
+    V1,
+    /// The binary form.
+    V2,
+}
+
+/// Whose PROXY headers are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody's: a header is a malformed handshake.
+    Off,
+    /// Everybody must send one, and everybody is believed.
+    Anyone,
+    /// Peers in these networks must send one; all others are direct clients.
+    From(Vec<IpNet>),
+}
 
 /// Who talks to whom, as the backend should see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +70,11 @@ pub enum HeaderError {
 
 /// Whether a connection from `peer` must begin with a PROXY header.
 #[must_use]
-pub fn expected_from(policy: &ProxyProtocolIn, peer: IpAddr) -> bool {
+pub fn expected_from(policy: &Trust, peer: IpAddr) -> bool {
     match policy {
-        ProxyProtocolIn::Off => false,
-        ProxyProtocolIn::Anyone => true,
-        ProxyProtocolIn::From(networks) => {
+        Trust::Off => false,
+        Trust::Anyone => true,
+        Trust::From(networks) => {
             let peer = peer.to_canonical();
             networks.iter().any(|network| network.contains(&peer))
         }
@@ -201,17 +220,17 @@ fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
 /// A socket of both families writes IPv4 addresses as IPv6 ones
 /// (`::ffff:192.0.2.1`); a backend gets them as what they are.
 #[must_use]
-pub fn build(version: ProxyVersion, endpoints: &Endpoints) -> Vec<u8> {
+pub fn build(version: Version, endpoints: &Endpoints) -> Vec<u8> {
     let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port()).into();
     let (client, destination) = one_family(
         canonical(endpoints.client),
         canonical(endpoints.destination),
     );
     match version {
-        ProxyVersion::V1 => v1::Addresses::from((client, destination))
+        Version::V1 => v1::Addresses::from((client, destination))
             .to_string()
             .into_bytes(),
-        ProxyVersion::V2 => v2::Builder::with_addresses(
+        Version::V2 => v2::Builder::with_addresses(
             v2::Version::Two | v2::Command::Proxy,
             v2::Protocol::Stream,
             (client, destination),
@@ -261,7 +280,7 @@ mod tests {
             sample("[2001:db8::7]:4711", "[2001:db8::1]:25565"),
         ];
         for endpoints in pairs {
-            for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            for version in [Version::V1, Version::V2] {
                 let mut bytes = build(version, &endpoints);
                 let length = bytes.len();
                 bytes.extend_from_slice(b"after");
@@ -281,7 +300,7 @@ mod tests {
     #[test]
     fn mixed_families_become_one() {
         let endpoints = sample("203.0.113.7:4711", "[2001:db8::1]:25565");
-        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        for version in [Version::V1, Version::V2] {
             let received = parse(&build(version, &endpoints)).unwrap().unwrap();
             assert_eq!(received.endpoints, Some(endpoints));
         }
@@ -292,10 +311,10 @@ mod tests {
     fn mapped_addresses_are_announced_as_ipv4() {
         let through_both = sample("[::ffff:203.0.113.7]:4711", "[::ffff:192.0.2.1]:25565");
         let plain = sample("203.0.113.7:4711", "192.0.2.1:25565");
-        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        for version in [Version::V1, Version::V2] {
             assert_eq!(build(version, &through_both), build(version, &plain));
         }
-        let line = build(ProxyVersion::V1, &through_both);
+        let line = build(Version::V1, &through_both);
         assert_eq!(line, b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 25565\r\n");
     }
 
@@ -334,7 +353,7 @@ mod tests {
     #[test]
     fn headers_are_recognized() {
         let endpoints = sample("203.0.113.7:4711", "192.0.2.1:25565");
-        for (version, signature_bytes) in [(ProxyVersion::V1, 6), (ProxyVersion::V2, 12)] {
+        for (version, signature_bytes) in [(Version::V1, 6), (Version::V2, 12)] {
             let bytes = build(version, &endpoints);
             for length in 0..bytes.len() {
                 let expected = match length {
@@ -353,10 +372,7 @@ mod tests {
     /// TLVs after the addresses are skipped with the header.
     #[test]
     fn tlvs_are_part_of_the_header() {
-        let mut bytes = build(
-            ProxyVersion::V2,
-            &sample("203.0.113.7:4711", "192.0.2.1:25565"),
-        );
+        let mut bytes = build(Version::V2, &sample("203.0.113.7:4711", "192.0.2.1:25565"));
         bytes.extend([0x04, 0x00, 0x02, 0xaa, 0xbb]);
         bytes[15] += 5;
         assert_eq!(parse(&bytes).unwrap().unwrap().bytes, bytes.len());

@@ -144,8 +144,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::Keepalive;
-    use crate::socket::{Families, listen};
+    use crate::socket::{Families, Keepalive, listen};
 
     /// Where `[::]` takes IPv4 as well, an IPv4 address may be the proxy's own.
     #[tokio::test]

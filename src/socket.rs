@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 #[cfg(unix)]
 use std::os::fd::AsFd as AsSystem;
@@ -10,11 +11,36 @@ use std::os::windows::io::AsSocket as AsSystem;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::model::Keepalive;
-
 /// Connections that the kernel keeps ready for us to accept. The kernel cuts
 /// it to `net.core.somaxconn` (4096 by default, `listen(2)`).
 const LISTEN_BACKLOG: i32 = 4096;
+
+/// TCP keepalive, and the `TCP_USER_TIMEOUT` that follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe; whole seconds, at least one.
+    pub time: Duration,
+    /// Time between probes; whole seconds, at least one.
+    pub interval: Duration,
+    /// Unanswered probes before the peer counts as dead; at least one.
+    pub retries: u32,
+}
+
+impl Keepalive {
+    /// Where the key is not written; as in Infrarust v2, a dead peer is found
+    /// within a minute.
+    pub const DEFAULT: Self = Self {
+        time: Duration::from_secs(30),
+        interval: Duration::from_secs(10),
+        retries: 3,
+    };
+
+    /// How long a peer may leave data unacknowledged before it counts as dead.
+    #[must_use]
+    pub fn user_timeout(&self) -> Duration {
+        self.time + self.interval * self.retries
+    }
+}
 
 /// Whether a listener of an IPv6 address takes IPv4 connections as well. Only
 /// `[::]` can.
@@ -180,8 +206,6 @@ pub fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const KEEPALIVE: Keepalive = Keepalive {

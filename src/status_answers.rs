@@ -19,9 +19,17 @@ use bytes::Bytes;
 use moka::future::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::model::StatusCache;
 use crate::limit::ClientKey;
 use crate::protocol::version;
+
+/// The bounds of the cache of status answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusCache {
+    /// How long an answer is good; zero switches the cache off.
+    pub ttl: Duration,
+    /// How many answers are kept, of at most 32 KiB each; longer ones count for several.
+    pub max_entries: u64,
+}
 
 /// How long a failure is remembered: long enough that a crowd of pings costs a
 /// dead backend one attempt, short enough that nobody notices after its start.

@@ -13,7 +13,6 @@ use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::model::LogFormat;
 use crate::plugin::TARGET_PREFIX;
 
 /// Lines that may wait for a slow reader of the log. At some 200 bytes a line
@@ -22,6 +21,15 @@ const WAITING_LINES_MAX: usize = 8192;
 /// How long the end of the process waits for the last lines. A reader that
 /// lives takes them at once, one that is stuck may never do.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
+
+/// The format of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Keeps the log's thread alive; waiting lines are written when it is dropped,
 /// as far as their reader takes them within two seconds.

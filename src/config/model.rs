@@ -2,6 +2,8 @@
 //!
 //! A value of these types is legal: combinations that a mode cannot give have
 //! no representation here. Only [`validate`](super::validate) makes them.
+//! What a part of the proxy needs to be given is defined there and re-exported
+//! here, so that none of them knows the configuration.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,15 +12,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 pub use infrarust_plugin_abi::OnFailure;
 use ipnet::IpNet;
 
 use super::plugin_file::Sha;
+pub use crate::forward::{Limits, Relay};
 use crate::glob;
+pub use crate::intercept::{
+    DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
+};
+pub use crate::limit::Quota;
 use crate::manifest::Manifest;
 use crate::mode::Mode;
+pub use crate::protocol::status::Motd;
+pub use crate::proxy_protocol::{Trust, Version as ProxyVersion};
 use crate::route::HostPattern;
+pub use crate::socket::Keepalive;
+pub use crate::status_answers::StatusCache;
+pub use crate::telemetry::LogFormat;
+pub use crate::upstream::{BackendAddress, BackendHost};
 
 /// The global file and every server file, as one snapshot.
 #[derive(Debug, Clone)]
@@ -93,7 +105,7 @@ pub struct ProxyConfig {
     /// How long sessions may go on after the first signal to stop.
     pub drain_timeout: Duration,
     /// Whose PROXY headers are believed.
-    pub proxy_protocol_in: ProxyProtocolIn,
+    pub proxy_protocol_in: Trust,
     /// Worker threads, of the runtime and of the relay alike; `None` is one per core.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether `SO_REUSEPORT` is set on the listeners.
@@ -179,41 +191,6 @@ impl ProxyConfig {
     }
 }
 
-/// Settings of the proxy's own login, which the intercepted modes use.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LoginConfig {
-    /// The `hasJoined` address of the session server; `None` is Mojang's.
-    pub session_url: Option<String>,
-    /// Whether the session server is told the player's address.
-    pub prevent_proxy_connections: bool,
-    /// Whether an unauthenticated player gets the player id that the client claims.
-    pub uuid_of_client: bool,
-    /// What a second login of a player means.
-    pub duplicate_login: DuplicateLogin,
-    /// Packets of at least this many bytes are compressed; `None` is never.
-    pub compression_threshold: Option<u32>,
-}
-
-/// What a second login of a player means who is logged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DuplicateLogin {
-    /// It is refused.
-    Refuse,
-    /// It ends the first.
-    Replace,
-}
-
-/// Whose PROXY headers are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProxyProtocolIn {
-    /// Nobody's: a header is a malformed handshake.
-    Off,
-    /// Everybody must send one, and everybody is believed.
-    Anyone,
-    /// Peers in these networks must send one; all others are direct clients.
-    From(Vec<IpNet>),
-}
-
 /// What a client meets whose virtual host no server claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownDomain {
@@ -236,52 +213,6 @@ pub struct RateLimit {
     pub limit_loopback: bool,
 }
 
-/// A burst of `count` events that refills evenly within `window`: at most twice
-/// `count` in one `window`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
-    /// The number of events.
-    pub count: NonZeroU32,
-    /// The time in which a used up burst is full again; never zero.
-    pub window: Duration,
-}
-
-/// The bounds of the cache of status answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusCache {
-    /// How long an answer is good; zero switches the cache off.
-    pub ttl: Duration,
-    /// How many answers are kept, of at most 32 KiB each; longer ones count for several.
-    pub max_entries: u64,
-}
-
-/// TCP keepalive, and the `TCP_USER_TIMEOUT` that follows from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Silence before the first probe; whole seconds, at least one.
-    pub time: Duration,
-    /// Time between probes; whole seconds, at least one.
-    pub interval: Duration,
-    /// Unanswered probes before the peer counts as dead; at least one.
-    pub retries: u32,
-}
-
-impl Keepalive {
-    /// Where the key is not written; as in Infrarust v2, a dead peer is found
-    /// within a minute.
-    pub const DEFAULT: Self = Self {
-        time: Duration::from_secs(30),
-        interval: Duration::from_secs(10),
-        retries: 3,
-    };
-
-    /// How long a peer may leave data unacknowledged before it counts as dead.
-    #[must_use]
-    pub fn user_timeout(&self) -> Duration {
-        self.time + self.interval * self.retries
-    }
-}
-
 /// Which client addresses are let in: the deny list wins, and an empty allow
 /// list allows everybody.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -301,15 +232,6 @@ impl IpFilter {
         let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
         !within(&self.deny) && (self.allow.is_empty() || within(&self.allow))
     }
-}
-
-/// The format of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// One server: a configured entry with its mode.
@@ -403,35 +325,6 @@ pub enum ForwardingMode {
     },
 }
 
-/// How a forwarder moves bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relay {
-    /// Read into user space and write out again.
-    Copy,
-    /// `splice(2)` through a pipe: bytes stay in the kernel.
-    Splice,
-    /// Copy short reads, splice while they are long.
-    Adaptive,
-}
-
-impl Relay {
-    /// The name in configurations and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Relay::Copy => "copy",
-            Relay::Splice => "splice",
-            Relay::Adaptive => "adaptive",
-        }
-    }
-}
-
-impl fmt::Display for Relay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// Settings of the intercepted modes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Intercepted {
@@ -454,96 +347,6 @@ pub enum InterceptedMode {
     ClientOnly,
     /// Nobody does.
     Offline,
-}
-
-/// Player forwarding in the host field of the handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostForwarding {
-    /// BungeeCord's form, without any proof of its origin.
-    BungeeCord,
-    /// BungeeCord's form with a token that the backend checks.
-    BungeeGuard(Secret),
-}
-
-/// Player forwarding of the intercepted modes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IdentityForwarding {
-    /// In the host field.
-    Host(HostForwarding),
-    /// Velocity's signed answer to a login plugin request.
-    Velocity(Secret),
-}
-
-/// A secret: it has no `Display`, and its `Debug` form does not show it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes a secret.
-    #[must_use]
-    pub fn new(secret: String) -> Self {
-        Self(secret)
-    }
-
-    /// The secret itself, for the one place that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// A backend's address as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BackendAddress {
-    /// A host name or an address.
-    pub host: BackendHost,
-    /// The port; 25565 where the configuration has none. Never zero.
-    pub port: u16,
-    /// Whether an SRV record of the name says where to connect instead: the
-    /// configuration has no port.
-    pub follows_srv: bool,
-}
-
-/// The host of a backend.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum BackendHost {
-    /// Resolved when a player joins. Lower case, without a trailing dot.
-    Name(String),
-    /// Used as it is.
-    Ip(std::net::IpAddr),
-}
-
-impl fmt::Display for BackendHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BackendHost::Name(name) => f.write_str(name),
-            BackendHost::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for BackendAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            BackendHost::Ip(std::net::IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            host => write!(f, "{host}:{}", self.port),
-        }
-    }
-}
-
-/// The version of a PROXY header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// The text form.
-    V1,
-    /// The binary form.
-    V2,
 }
 
 /// What becomes of the host in the handshake.
@@ -571,12 +374,8 @@ pub enum HostTail {
 pub struct Timeouts {
     /// The bound of one TCP connect; never zero.
     pub connect: Duration,
-    /// How long one direction may stay silent; `None` is no limit.
-    pub read: Option<Duration>,
-    /// How long accepted bytes may wait for a peer that does not read; `None` is no limit.
-    pub write: Option<Duration>,
-    /// How long the other direction may go on after one has ended; never zero.
-    pub half_close: Duration,
+    /// How long a session may wait.
+    pub session: Limits,
 }
 
 /// Answers to status pings, by state.
@@ -586,19 +385,6 @@ pub struct MotdSet {
     pub online: Option<Motd>,
     /// Given when no backend answers.
     pub offline: Option<Motd>,
-}
-
-/// One answer to a status ping.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Motd {
-    /// The description: legacy `§` text, or a JSON text component.
-    pub text: Option<String>,
-    /// A checked 64 × 64 PNG as a `data:image/png;base64,` URI.
-    pub favicon: Option<Bytes>,
-    /// The version's name that the client shows when its own version does not fit.
-    pub version_name: Option<String>,
-    /// The number of slots shown.
-    pub max_players: Option<u32>,
 }
 
 /// Whether a text for players is a JSON text component; any other is shown as

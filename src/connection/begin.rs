@@ -80,7 +80,7 @@ impl Begin<'_> {
             }
         };
         // The relay bounds silence in the same way, from its own begin on.
-        let (limit, silent) = match (config.timeouts.read, is_guarded) {
+        let (limit, silent) = match (config.timeouts.session.read, is_guarded) {
             (Some(read), true) if read > guard::ANSWER_TIMEOUT => {
                 (Some(guard::ANSWER_TIMEOUT), true)
             }

@@ -12,7 +12,7 @@ use super::opening::{First, Opening};
 use super::report::{Ending, Refusal, Report, Session};
 use super::state::{Origin, Player};
 use crate::config::model::{IdentityForwarding, Intercepted, InterceptedMode, Relay, ServerKind};
-use crate::forward::{Counters, Limits};
+use crate::forward::Counters;
 use crate::intercept::{
     self, ClientSettings, Dialled, Failure, Lost, Newcomer, Playing, Proved, Rules,
 };
@@ -140,7 +140,7 @@ impl Applicant {
         };
 
         let dialled = tokio::select! {
-            dialled = proxy.upstream.connect(&config, &[]) => dialled,
+            dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &[]) => dialled,
             () = client::departure(proved.leg.stream()) => return Err(Ending::ClientLeft),
         };
         let connected = match dialled {
@@ -308,7 +308,7 @@ impl Bridged {
             slot,
             connection,
         } = self;
-        let mut limits = Limits::from(&server.config.timeouts);
+        let mut limits = server.config.timeouts.session;
         limits.write.get_or_insert(WRITE_WAIT);
         let stop = proxy.shutdown.stop.child_token();
         let replaced = place.replaced().clone();

@@ -20,7 +20,7 @@ use super::state::{
 use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
 };
-use crate::forward::{Counters, End, Forwarder, Limits, Session as Relayed};
+use crate::forward::{Counters, End, Forwarder, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
 use crate::snapshot::Server;
@@ -165,7 +165,7 @@ impl Admitted {
             let mut dropped = Vec::new();
             loop {
                 let dialled = tokio::select! {
-                    dialled = proxy.upstream.connect(&config, &dropped) => dialled,
+                    dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &dropped) => dialled,
                     () = client::departure(&client) => return Err(Ending::ClientLeft),
                 };
                 let connected = match dialled {
@@ -407,7 +407,7 @@ impl Joined {
             client: self.client,
             backend: self.backend,
             keepalive: proxy.snapshot().proxy.keepalive,
-            limits: Limits::from(&self.server.config.timeouts),
+            limits: self.server.config.timeouts.session,
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),
         };

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::client::{Broken, Client};
 use super::opening::Opening;
 use super::report::{Ending, Header, Refusal, Report};
-use crate::config::model::{ProxyProtocolIn, ProxyVersion, Relay, UnknownDomain};
+use crate::config::model::{ProxyVersion, Relay, Trust, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::protocol::handshake::Intent;
@@ -174,7 +174,7 @@ pub(super) async fn greet(
         }
         report.client = origin.client;
         report.header = Header::Read;
-    } else if config.proxy_protocol_in != ProxyProtocolIn::Off {
+    } else if config.proxy_protocol_in != Trust::Off {
         report.header = Header::Untrusted;
     }
     let address = origin.client.ip();

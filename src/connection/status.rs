@@ -343,7 +343,9 @@ impl Routed {
         // One that ends the connection without a byte gives way to the next.
         let mut dropped = Vec::new();
         loop {
-            let connected = upstream.connect(config, &dropped).await;
+            let connected = upstream
+                .connect(&config.addresses, config.timeouts.connect, &dropped)
+                .await;
             let connected = connected.map_err(io::Error::other)?;
             let question = self.question(config, form, chosen, &connected.address)?;
             let mut backend = connected.stream;

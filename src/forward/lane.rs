@@ -8,10 +8,9 @@ use super::framed::{Passage, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
-use super::{COPY_BYTES, Counters, Direction, SPLICE_AVAILABLE, resolve};
+use super::{COPY_BYTES, Counters, Direction, Relay, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::Appetite, splice};
-use crate::config::model::Relay;
 use crate::protocol::codec::Zlib;
 
 /// How a direction moves its bytes.

@@ -50,7 +50,7 @@ pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
-use crate::config::model::{Keepalive, Relay, Timeouts};
+use crate::socket::Keepalive;
 
 /// The most that one read takes from a socket, in bytes.
 ///
@@ -64,6 +64,35 @@ pub const SPLICE_AVAILABLE: bool = cfg!(target_os = "linux");
 /// What to tell the operator, once at load, where splicing was asked for and cannot be had.
 pub const SPLICE_FALLBACK_WARNING: &str =
     "ZeroCopy mode requested but splice is only available on Linux, falling back to CopyForwarder";
+
+/// How a forwarder moves bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// Read into user space and write out again.
+    Copy,
+    /// `splice(2)` through a pipe: bytes stay in the kernel.
+    Splice,
+    /// Copy short reads, splice while they are long.
+    Adaptive,
+}
+
+impl Relay {
+    /// The name in configurations and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Relay::Copy => "copy",
+            Relay::Splice => "splice",
+            Relay::Adaptive => "adaptive",
+        }
+    }
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// One end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,16 +191,6 @@ pub struct Limits {
     /// It is absolute: counted from that end, and not prolonged by bytes that
     /// still move.
     pub half_close: Duration,
-}
-
-impl From<&Timeouts> for Limits {
-    fn from(timeouts: &Timeouts) -> Self {
-        Self {
-            read: timeouts.read,
-            write: timeouts.write,
-            half_close: timeouts.half_close,
-        }
-    }
 }
 
 /// Live byte counts of one session: what the kernel of the receiving side has accepted.

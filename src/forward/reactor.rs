@@ -30,7 +30,7 @@ use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{Passages, Remains};
 use super::lane::{Method, Tools};
 use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
-use crate::config::model::Keepalive;
+use crate::socket::Keepalive;
 
 /// How long a session is left to the runtime before it is handed over.
 ///

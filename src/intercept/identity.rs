@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::config::model::{HostForwarding, Secret};
+use super::settings::{HostForwarding, Secret};
 use crate::protocol::packet::login::{Profile, Property, uuid_text, write_properties};
 use crate::protocol::read::write_string;
 use crate::protocol::varint;

@@ -312,7 +312,7 @@ pub(crate) struct Playing {
 /// The rules for a session in the game.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
-    pub(crate) keepalive: crate::config::model::Keepalive,
+    pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
     pub(crate) stop: tokio_util::sync::CancellationToken,
 }

@@ -21,6 +21,7 @@ mod key;
 mod login;
 mod roster;
 mod session_service;
+mod settings;
 mod wire;
 
 pub(crate) use backend::{Dialled, uuid_at};
@@ -29,3 +30,4 @@ pub(crate) use identity::host_field;
 pub(crate) use join::{ClientSettings, Lost, Playing, Rules, join};
 pub(crate) use login::{Authenticator, LoginLeg, Newcomer, Proved};
 pub(crate) use roster::{Place, Roster};
+pub use settings::{DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret};

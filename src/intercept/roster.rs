@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::model::DuplicateLogin;
+use super::settings::DuplicateLogin;
 
 /// How long a newcomer waits until the login that it replaces has closed its
 /// backend's connection.

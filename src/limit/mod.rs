@@ -8,7 +8,7 @@ mod rate;
 mod slots;
 
 pub use pending::{Busy, Pending, PendingGuard, Refused};
-pub use rate::RateLimiter;
+pub use rate::{Quota, RateLimiter};
 pub use slots::{Slot, Slots};
 
 use std::net::IpAddr;

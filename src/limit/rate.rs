@@ -1,13 +1,12 @@
 //! How often one client may come.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
 use super::ClientKey;
-use crate::config::model::Quota;
 
 /// Clients remembered at a time. When more come, the ones that were silent
 /// longest are forgotten, which only gives them a fresh quota. At some 60
@@ -17,6 +16,16 @@ const CLIENTS_MAX: usize = 65_536;
 const SHARDS: usize = 16;
 /// Clients of one part of the table.
 const SHARD_CLIENTS_MAX: NonZeroUsize = NonZeroUsize::new(CLIENTS_MAX / SHARDS).unwrap();
+
+/// A burst of `count` events that refills evenly within `window`: at most twice
+/// `count` in one `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// The number of events.
+    pub count: NonZeroU32,
+    /// The time in which a used up burst is full again; never zero.
+    pub window: Duration,
+}
 
 /// Lets each client come `count` times at once, and once more after each
 /// `count`th part of the `window`: a burst that refills, so at most twice `count`
@@ -76,7 +85,6 @@ impl RateLimiter {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::num::NonZeroU32;
 
     use super::*;
 

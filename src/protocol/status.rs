@@ -1,5 +1,6 @@
 //! Entries of the server list: questions, answers, and answers of our own.
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -7,7 +8,6 @@ use super::frame::{self, Frame};
 use super::lenient::{self, LenientError};
 use super::read::{Cursor, ReadError, write_string};
 use super::text;
-use crate::config::model::Motd;
 
 /// The most bytes of a status answer's text, and of its JSON. Clients read
 /// 32767 characters, which are at most 98301 bytes; more than double that leaves
@@ -160,6 +160,19 @@ pub fn parse_pong(frame: &Frame<'_>) -> Result<u64, StatusError> {
     }
 }
 
+/// One answer to a status ping.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Motd {
+    /// The description: legacy `§` text, or a JSON text component.
+    pub text: Option<String>,
+    /// A checked 64 × 64 PNG as a `data:image/png;base64,` URI.
+    pub favicon: Option<Bytes>,
+    /// The version's name that the client shows when its own version does not fit.
+    pub version_name: Option<String>,
+    /// The number of slots shown.
+    pub max_players: Option<u32>,
+}
+
 /// Lays what the operator has set over a backend's answer. What is not set
 /// stays the backend's.
 ///
@@ -241,7 +254,6 @@ fn set_within(parent: &mut Map<String, Value>, key: &str, field: &str, value: Va
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;

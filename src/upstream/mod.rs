@@ -1,12 +1,14 @@
 //! The way to a backend: resolve its name, connect to the first address that
 //! answers and is not the proxy itself, and set the socket up.
 //!
+//! - `address` is what a backend's address can be;
 //! - `system` reads how this system resolves names;
 //! - `dns` asks name servers;
 //! - `resolve` knows what to ask, how long an answer counts, and what to dial next;
 //! - `race` runs attempts beside each other, with a head start for the first;
 //! - `rounds` recognises logins that come back to the proxy through others.
 
+mod address;
 mod dns;
 mod race;
 mod resolve;
@@ -25,12 +27,12 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+pub use self::address::{BackendAddress, BackendHost};
 use self::dns::Failure;
 use self::race::race;
 use self::resolve::{Candidates, Names};
 use self::rounds::Rounds;
 use self::system::Files;
-use crate::config::model::{BackendAddress, BackendHost, ServerConfig};
 
 /// Head start of one IP address of a name before the next is tried beside it
 /// (RFC 8305, section 5: 250 ms recommended).
@@ -119,11 +121,11 @@ impl Upstream {
         self.names.forget();
     }
 
-    /// Connects to the first address of `server` that answers.
+    /// Connects to the first of `addresses` that answers.
     ///
     /// The addresses are tried in their order; each that fails at once gives way to
     /// the next, and each that is silent gets company after a delay. Each single
-    /// TCP connect, and each look-up of a name, is bounded by `timeouts.connect`.
+    /// TCP connect, and each look-up of a name, takes at most `bound`.
     /// Dropping the future gives all attempts up.
     ///
     /// Those that have `dropped` a connection before are left out.
@@ -133,11 +135,11 @@ impl Upstream {
     /// When all of them have failed.
     pub async fn connect(
         &self,
-        server: &ServerConfig,
+        addresses: &[BackendAddress],
+        bound: Duration,
         dropped: &[Dropped],
     ) -> Result<Connected, Unreachable> {
-        let bound = server.timeouts.connect;
-        if let [address] = server.addresses.as_slice() {
+        if let [address] = addresses {
             // The usual case needs nobody to watch a race.
             let attempt = self.attempt(address, bound, dropped).await;
             return attempt.map_err(|failed| Unreachable {
@@ -145,8 +147,8 @@ impl Upstream {
             });
         }
         // Futures that have not been polled cost only their place.
-        let mut attempts = Vec::with_capacity(server.addresses.len());
-        for address in &server.addresses {
+        let mut attempts = Vec::with_capacity(addresses.len());
+        for address in addresses {
             attempts.push(self.attempt(address, bound, dropped));
         }
         race(stream::iter(attempts), NEXT_ADDRESS_DELAY)

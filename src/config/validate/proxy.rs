@@ -9,8 +9,8 @@ use super::{Context, ProxyFile, docker, filters, motd};
 use crate::config::entry::{Entry, Given};
 use crate::config::load;
 use crate::config::model::{
-    DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, ProxyProtocolIn, Quota,
-    RateLimit, StatusCache, UnknownDomain,
+    DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache,
+    Trust, UnknownDomain,
 };
 use crate::config::raw::{RawKeepalive, RawProxy, RawRateLimit, RawStatusCache};
 use crate::config::types::{DuplicateLoginWord, LogFormatWord, OfflineUuidWord, UnknownDomainWord};
@@ -180,7 +180,7 @@ fn proxy_protocol_in(
     raw: &RawProxy,
     bind: Option<&[SocketAddr]>,
     context: &mut Context<'_>,
-) -> Option<ProxyProtocolIn> {
+) -> Option<Trust> {
     let receive = value_or(&raw.receive_proxy_protocol, false, |on| *on)?;
     let trusted = filters::networks(&raw.proxy_protocol_trusted)?;
     let key = raw.proxy_protocol_trusted.key();
@@ -197,7 +197,7 @@ fn proxy_protocol_in(
         context.push(diagnostic.help("write `receive_proxy_protocol = true`, or remove the list"));
     }
     if !receive {
-        return Some(ProxyProtocolIn::Off);
+        return Some(Trust::Off);
     }
     if key.is_some() {
         if let (true, Some(given)) = (trusted.is_empty(), raw.receive_proxy_protocol.given()) {
@@ -214,7 +214,7 @@ fn proxy_protocol_in(
                 .help("name the addresses of the load balancer in the list"),
             );
         }
-        return Some(ProxyProtocolIn::From(trusted));
+        return Some(Trust::From(trusted));
     }
     let is_open = bind.is_some_and(|bind| bind.iter().any(|address| !address.ip().is_loopback()));
     if let (true, Some(given)) = (is_open, raw.receive_proxy_protocol.given()) {
@@ -230,7 +230,7 @@ fn proxy_protocol_in(
             None => diagnostic,
         });
     }
-    Some(ProxyProtocolIn::Anyone)
+    Some(Trust::Anyone)
 }
 
 fn rate_limit(entry: &Entry<RawRateLimit>) -> Option<Option<RateLimit>> {

@@ -10,7 +10,7 @@ use super::{Context, ServerFile, addresses, domains, filters, motd, names, texts
 use crate::capability::Capability;
 use crate::config::entry::{Entry, Item, List};
 use crate::config::model::{
-    Forwarding, ForwardingMode, HostTail, IdentityForwarding, Intercepted, InterceptedMode,
+    Forwarding, ForwardingMode, HostTail, IdentityForwarding, Intercepted, InterceptedMode, Limits,
     ServerConfig, ServerKind, Timeouts,
 };
 use crate::config::raw::{RawProxy, RawServer};
@@ -184,18 +184,22 @@ fn timeouts(raw: &RawServer, defaults: &Defaults) -> Option<Timeouts> {
         Entry::Broken(_) => None,
         Entry::Absent => Some(Timeouts {
             connect: defaults.connect_timeout?,
-            read: None,
-            write: None,
-            half_close,
+            session: Limits {
+                read: None,
+                write: None,
+                half_close,
+            },
         }),
         Entry::Given(table) => Some(Timeouts {
             connect: match &table.value.connect {
                 Entry::Absent => defaults.connect_timeout?,
                 entry => entry.value()?.0,
             },
-            read: value_or(&table.value.read, None, |t| Some(t.0))?,
-            write: value_or(&table.value.write, None, |t| Some(t.0))?,
-            half_close,
+            session: Limits {
+                read: value_or(&table.value.read, None, |t| Some(t.0))?,
+                write: value_or(&table.value.write, None, |t| Some(t.0))?,
+                half_close,
+            },
         }),
     }
 }

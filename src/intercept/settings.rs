@@ -1,0 +1,69 @@
+//! What an operator can choose about logins.
+
+use std::fmt;
+
+/// Settings of the proxy's own login, which the intercepted modes use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoginConfig {
+    /// The `hasJoined` address of the session server; `None` is Mojang's.
+    pub session_url: Option<String>,
+    /// Whether the session server is told the player's address.
+    pub prevent_proxy_connections: bool,
+    /// Whether an unauthenticated player gets the player id that the client claims.
+    pub uuid_of_client: bool,
+    /// What a second login of a player means.
+    pub duplicate_login: DuplicateLogin,
+    /// Packets of at least this many bytes are compressed; `None` is never.
+    pub compression_threshold: Option<u32>,
+}
+
+/// What a second login of a player means who is logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DuplicateLogin {
+    /// It is refused.
+    Refuse,
+    /// It ends the first.
+    Replace,
+}
+
+/// Player forwarding in the host field of the handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostForwarding {
+    /// BungeeCord's form, without any proof of its origin.
+    BungeeCord,
+    /// BungeeCord's form with a token that the backend checks.
+    BungeeGuard(Secret),
+}
+
+/// Player forwarding of the intercepted modes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityForwarding {
+    /// In the host field.
+    Host(HostForwarding),
+    /// Velocity's signed answer to a login plugin request.
+    Velocity(Secret),
+}
+
+/// A secret: it has no `Display`, and its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// The secret itself, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
