@@ -29,8 +29,7 @@
 //! | module | says in one line |
 //! |---|---|
 //! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
-//! | [`manifest`] | what a plugin's file says about itself, read without running it |
-//! | [`library`] | where a library runs, as its file tells |
+//! | [`manifest`] | what a plugin's file says about itself, and where it runs, read without running it |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
 //! | [`route`], [`glob`] | virtual host to server |
@@ -58,7 +57,6 @@ pub mod escape;
 pub mod forward;
 pub mod glob;
 mod intercept;
-pub mod library;
 mod lifecycle;
 pub mod limit;
 pub mod listener;

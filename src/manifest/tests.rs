@@ -1,5 +1,8 @@
+use infrarust_plugin_abi::NOTE_TYPE;
+use object::elf::{ET_DYN, PT_LOAD};
 use proptest::prelude::*;
 
+use super::elf::MACHINE;
 use super::*;
 
 /// What a test writes into a descriptor.

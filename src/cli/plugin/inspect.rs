@@ -12,7 +12,7 @@ use super::safe;
 use crate::capability::Capability;
 use crate::config::plugin_file::{self, Judged, PluginFileError};
 use crate::diagnostic::words;
-use crate::library::{self, Glibc, Library};
+use crate::manifest::library::{self, Glibc, Library};
 use crate::manifest::{Ask, CapabilitySet, Lack, Manifest};
 use crate::mode::Mode;
 

@@ -2,7 +2,7 @@
 //! the plugin, what is wrong, both values and the cure, and none takes the proxy
 //! with it.
 
-use infrarust::{library, manifest};
+use infrarust::manifest::{self, library};
 use infrarust_test_support::library::{build_with, cargo, target};
 
 use super::*;

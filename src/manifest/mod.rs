@@ -3,35 +3,25 @@
 //! Nothing here runs code of the plugin. It is apart from the plugin host, so
 //! that a configuration can be checked against plugins that are never loaded.
 
+mod elf;
+pub mod file;
+pub mod library;
+mod refusal;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use infrarust_plugin_abi::Hook;
 use infrarust_plugin_abi::{
-    API_VERSION, Capability, NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_TEXT_BYTES_MAX,
-    NOTE_TYPE, Version, capabilities_in, flag, key,
-};
-use object::Endianness;
-use object::elf::{DF_1_PIE, DT_FLAGS_1, ET_DYN, FileHeader64, PT_LOAD};
-use object::read::elf::{
-    Dyn as _, FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _,
+    API_VERSION, Capability, NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_TEXT_BYTES_MAX, Version,
+    capabilities_in, flag, key,
 };
 use semver::VersionReq;
-use thiserror::Error;
 
+pub use self::elf::descriptor;
+pub use self::refusal::Refusal;
 use crate::capability::{Offer, Reason, offer};
 use crate::mode::Mode;
-
-/// The ELF machine that this program is built for, and its name (`elf(5)`,
-/// `e_machine`).
-#[cfg(target_arch = "x86_64")]
-const MACHINE: Option<u16> = Some(object::elf::EM_X86_64);
-/// As above.
-#[cfg(target_arch = "aarch64")]
-const MACHINE: Option<u16> = Some(object::elf::EM_AARCH64);
-/// Elsewhere the loader has to find out.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const MACHINE: Option<u16> = None;
 
 /// The longest name of a plugin in bytes, as for servers.
 const NAME_BYTES_MAX: usize = 64;
@@ -184,185 +174,6 @@ impl Manifest {
     }
 }
 
-/// Why a file is not loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The file is no ELF file of this kind of machine.
-    #[error("it is not a 64-bit ELF shared library (it starts with {starts_with})")]
-    NotElf {
-        /// The first bytes, in hexadecimal.
-        starts_with: String,
-    },
-    /// An ELF file that is no library.
-    #[error("it is an ELF file of type {found}, and a plugin has type {ET_DYN} (shared library)")]
-    NotLibrary {
-        /// `e_type`.
-        found: u16,
-    },
-    /// An ELF file that is run, not loaded.
-    #[error("it is a program, and a plugin is a shared library")]
-    Program,
-    /// Another machine.
-    #[error("it is built for {}, and this proxy runs on {}", machine(*found), machine(*host))]
-    Machine {
-        /// `e_machine` of the file.
-        found: u16,
-        /// `e_machine` of this program.
-        host: u16,
-    },
-    /// The file is shorter than its headers say.
-    #[error("it is truncated: its headers lead to byte {end}, but the file has {file_bytes}")]
-    Truncated {
-        /// Where a segment, or a table of headers, would end.
-        end: u64,
-        /// The length of the file.
-        file_bytes: u64,
-    },
-    /// Headers that cannot be read.
-    #[error("its ELF headers are broken: {0}")]
-    Headers(String),
-    /// A library, but none of this proxy's.
-    #[error("it has no plugin manifest")]
-    NoManifest,
-    /// More than one manifest.
-    #[error("it has {0} plugin manifests, and a plugin has one")]
-    ManyManifests(usize),
-    /// A manifest of another layout.
-    #[error("its manifest has format {found}, and this proxy knows format {known}")]
-    Format {
-        /// In the file.
-        found: u16,
-        /// Here.
-        known: u16,
-    },
-    /// A manifest whose bytes contradict themselves.
-    #[error("its manifest is broken: {0}")]
-    Broken(String),
-    /// A value that must be there.
-    #[error("its manifest has no `{0}`")]
-    Missing(&'static str),
-    /// A value that cannot be used.
-    #[error("its manifest says `{key} = {value}`: {why}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// The value, as far as it is shown.
-        value: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Tables of another meaning.
-    #[error("it is built with plugin API {}.{}, and this proxy offers {host}", found.0, found.1)]
-    Api {
-        /// In the file.
-        found: (u16, u16),
-        /// Here.
-        host: Version,
-    },
-    /// A newer plugin API.
-    #[error("it requires plugin API {requires}, and this proxy offers {host}")]
-    Requires {
-        /// In the file.
-        requires: String,
-        /// Here.
-        host: Version,
-    },
-    /// Capabilities that this proxy has never heard of.
-    #[error(
-        "it lists {} in `{list}`, which this proxy does not know",
-        names(named)
-    )]
-    Unknown {
-        /// `hooks` or `needs`.
-        list: &'static str,
-        /// Their names, or their bits where they have none.
-        named: Vec<String>,
-    },
-    /// Capabilities that this proxy knows, but cannot give to plugins.
-    #[error("it lists `{capability}` in `hooks`, which this proxy does not call")]
-    NoHook {
-        /// Which.
-        capability: Capability,
-    },
-    /// Bits and names tell different things.
-    #[error("its manifest lists {named} in `{list}`, but its bits say {bits}")]
-    Disagree {
-        /// The list.
-        list: &'static str,
-        /// What the names say.
-        named: String,
-        /// What the bits say.
-        bits: String,
-    },
-    /// A panic would end the proxy.
-    #[error("it is built with `panic = \"abort\"`: a panic in it would end the proxy")]
-    PanicAbort,
-}
-
-impl Refusal {
-    /// The way out: a clause in the imperative.
-    #[must_use]
-    pub fn help(&self) -> String {
-        match self {
-            Refusal::NotElf { .. } | Refusal::NotLibrary { .. } | Refusal::Program => {
-                "build the plugin with `crate-type = [\"cdylib\"]` on Linux".to_owned()
-            }
-            Refusal::Machine { host, .. } => {
-                format!("build the plugin for {}", machine(*host))
-            }
-            Refusal::Truncated { .. } => {
-                "copy the file again; the copy was perhaps not finished".to_owned()
-            }
-            Refusal::Headers(_) | Refusal::Broken(_) | Refusal::Disagree { .. } => {
-                "build the plugin again, and copy it as it is".to_owned()
-            }
-            Refusal::NoManifest => {
-                "write `export_plugin!` in the plugin's crate; a library that is no plugin does \
-                 not belong here"
-                    .to_owned()
-            }
-            Refusal::ManyManifests(_) => "write `export_plugin!` once per library".to_owned(),
-            Refusal::Missing(_) | Refusal::Value { .. } => {
-                "correct `Cargo.toml` or `export_plugin!`, and build the plugin again".to_owned()
-            }
-            Refusal::Format { found, known } if found < known => {
-                "build the plugin with a newer `infrarust-plugin-api`".to_owned()
-            }
-            Refusal::Format { .. } => "use a newer proxy, or an older plugin".to_owned(),
-            Refusal::Api { host, .. } => format!(
-                "build the plugin with `infrarust-plugin-api = \"{}.{}\"`, or use the proxy that \
-                 it was made for",
-                host.major, host.minor
-            ),
-            Refusal::Requires { .. } | Refusal::Unknown { .. } | Refusal::NoHook { .. } => {
-                "use a newer proxy, or an older version of the plugin".to_owned()
-            }
-            Refusal::PanicAbort => {
-                "write `panic = \"unwind\"` in the profile of the plugin's workspace".to_owned()
-            }
-        }
-    }
-}
-
-fn machine(number: u16) -> String {
-    match number {
-        object::elf::EM_X86_64 => "x86_64".to_owned(),
-        object::elf::EM_AARCH64 => "aarch64".to_owned(),
-        object::elf::EM_RISCV => "riscv".to_owned(),
-        object::elf::EM_386 => "x86".to_owned(),
-        object::elf::EM_ARM => "arm".to_owned(),
-        number => format!("ELF machine {number}"),
-    }
-}
-
-fn names(names: &[String]) -> String {
-    names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
 /// A text from the file, safe to show.
 fn shown(text: &str) -> String {
     let mut shown: String = text
@@ -384,111 +195,6 @@ fn shown(text: &str) -> String {
 /// for another machine or API, or would end the proxy when it panics.
 pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
     descriptor(file).and_then(parse)
-}
-
-/// Finds the descriptor of the note, and checks that the file is whole.
-///
-/// # Errors
-///
-/// As [`read`].
-pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
-    let headers = |error: object::Error| Refusal::Headers(error.to_string());
-    let header = FileHeader64::<Endianness>::parse(file).map_err(|_| Refusal::NotElf {
-        starts_with: file
-            .iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .join(" "),
-    })?;
-    let endian = header.endian().map_err(headers)?;
-    let found = header.e_machine(endian);
-    if let Some(host) = MACHINE
-        && found != host
-    {
-        return Err(Refusal::Machine { found, host });
-    }
-    let kind = header.e_type(endian);
-    if kind != ET_DYN {
-        return Err(Refusal::NotLibrary { found: kind });
-    }
-    let file_bytes = file.len() as u64;
-    let table_end = |offset: u64, entries: u16, entry_bytes: u16| {
-        offset.saturating_add(u64::from(entries) * u64::from(entry_bytes))
-    };
-    let segments = header.program_headers(endian, file).map_err(|_| {
-        let (entries, bytes) = (header.e_phnum(endian), header.e_phentsize(endian));
-        let end = table_end(header.e_phoff(endian), entries, bytes);
-        Refusal::Truncated { end, file_bytes }
-    })?;
-    // The loader maps what the headers say and is killed by the first touch
-    // behind the end of the file. The table of sections stands at the end: with
-    // it gone, the rest is not to be trusted either.
-    let load = segments
-        .iter()
-        .filter(|segment| segment.p_type(endian) == PT_LOAD);
-    let ends = load.map(|segment| {
-        segment
-            .p_offset(endian)
-            .saturating_add(segment.p_filesz(endian))
-    });
-    let (entries, bytes) = (header.e_shnum(endian), header.e_shentsize(endian));
-    let sections_end = table_end(header.e_shoff(endian), entries, bytes);
-    if let Some(end) = ends.chain([sections_end]).find(|end| *end > file_bytes) {
-        return Err(Refusal::Truncated { end, file_bytes });
-    }
-
-    // A program that can lie anywhere looks like a library; the loader refuses it.
-    let is_program = segments.iter().any(|segment| {
-        let entries = segment.dynamic(endian, file).ok().flatten();
-        let mut entries = entries.unwrap_or_default().iter();
-        entries.any(|entry| {
-            entry.d_tag(endian) == u64::from(DT_FLAGS_1)
-                && entry.d_val(endian) & u64::from(DF_1_PIE) != 0
-        })
-    });
-    if is_program {
-        return Err(Refusal::Program);
-    }
-
-    // Segments first: they stay when a library is stripped of its headers.
-    let mut found = Vec::new();
-    for segment in segments {
-        if let Ok(Some(notes)) = segment.notes(endian, file) {
-            ours(notes, endian, &mut found);
-        }
-    }
-    // Then sections: tools that grow a library may move a note out of its segment.
-    if found.is_empty()
-        && let Ok(sections) = header.section_headers(endian, file)
-    {
-        for section in sections {
-            if let Ok(Some(notes)) = section.notes(endian, file) {
-                ours(notes, endian, &mut found);
-            }
-        }
-    }
-    match found[..] {
-        [] => Err(Refusal::NoManifest),
-        [one] => Ok(one),
-        _ => Err(Refusal::ManyManifests(found.len())),
-    }
-}
-
-fn ours<'a>(
-    mut notes: NoteIterator<'a, FileHeader64<Endianness>>,
-    endian: Endianness,
-    found: &mut Vec<&'a [u8]>,
-) {
-    while let Ok(Some(note)) = notes.next() {
-        if note.name() == NOTE_NAME.as_bytes()
-            && note.n_type(endian) == NOTE_TYPE
-            // One note may lie in two segments.
-            && !found.iter().any(|other| other.as_ptr() == note.desc().as_ptr())
-        {
-            found.push(note.desc());
-        }
-    }
 }
 
 /// The fixed part, in the order of its bytes.

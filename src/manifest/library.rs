@@ -1,7 +1,7 @@
 //! Where a library runs, as its file tells: the libraries it needs, the C
 //! library it was linked with, the compilers that made it. Runs nothing of it.
 //!
-//! It is apart from [`manifest`](crate::manifest), which is about the plugin and
+//! It is apart from [`manifest`](super), which is about the plugin and
 //! not about the system. But for the glibc, which is held against the one that
 //! is here before the loader is asked, what stands here only helps people; and a
 //! file that lies about it harms nobody: the loader has the last word.
