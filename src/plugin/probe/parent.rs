@@ -1,0 +1,363 @@
+//! The parent: starts the child, reads its lines, and ends it.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::event::Event;
+use super::findings::{Findings, ProbeError, ProbeErrorKind, Request, Step};
+use super::scratch::Scratch;
+use crate::config::environment;
+use crate::diagnostic::Code;
+use crate::plugin::ProblemText;
+
+/// What the program is called with to be the child.
+pub const ARGUMENTS: [&str; 2] = ["plugin", "probe"];
+/// The most lines of a plugin's log that are kept: a screen or ten.
+const LOG_LINES_MAX: usize = 500;
+/// The most bytes that are kept of what a plugin prints.
+const PRINTED_BYTES_MAX: usize = 64 * 1024;
+/// The longest line that the child is believed to send: a status answer, each
+/// of its bytes escaped.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// How long the last printed words are waited for. A process that the plugin
+/// has started may hold the pipe open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often a child that has closed its output is asked whether it has ended.
+const EXIT_CHECK: Duration = Duration::from_millis(5);
+/// How long the keeper may take to end what it keeps, which is killed.
+const KEEPER_END: Duration = Duration::from_secs(2);
+
+/// The file of this very program, also where an upgrade has put another in its
+/// place. It is not looked for under its name, where another may lie: without
+/// `/proc` there is none.
+#[must_use]
+pub fn own_program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return "/proc/self/exe".into();
+    }
+    std::env::current_exe().unwrap_or_default()
+}
+
+/// Tries a plugin in a child of `program`, which is this program's own file.
+///
+/// Each step, which is the start, one hook, or the end, may take `patience`;
+/// then the child is killed. The start has a limit of 30 s of its own, as in
+/// the proxy. Waits for the child: not for a worker.
+///
+/// # Errors
+///
+/// When the plugin is refused, refuses, crashes or takes too long. A hook that
+/// fails is no error, but one of the [`Findings`].
+pub fn probe(
+    program: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<Findings, Box<ProbeError>> {
+    let mut findings = Findings::default();
+    match try_out(program, request, patience, &mut findings) {
+        Ok(()) => Ok(findings),
+        Err(kind) => Err(Box::new(ProbeError { kind, findings })),
+    }
+}
+
+fn try_out(
+    program: &Path,
+    request: &Request,
+    patience: Duration,
+    findings: &mut Findings,
+) -> Result<(), ProbeErrorKind> {
+    let child_error =
+        |what: &str, error: &dyn fmt::Display| ProbeErrorKind::Child(format!("{what}: {error}"));
+    // Removed by the parent, because a child that crashes removes nothing.
+    let scratch = match &request.data_dir {
+        Some(_) => None,
+        None => {
+            Some(Scratch::new().map_err(|error| child_error("no folder for its data", &error))?)
+        }
+    };
+    let request = Request {
+        data_dir: request
+            .data_dir
+            .clone()
+            .or(scratch.as_ref().map(|scratch| scratch.path().to_owned())),
+        ..request.clone()
+    };
+    let request =
+        serde_json::to_vec(&request).map_err(|error| child_error("its request", &error))?;
+    let child = Command::new(program)
+        .args(ARGUMENTS)
+        // As a start has it, whatever a plugin has done to it since.
+        .env_clear()
+        .envs(environment::all())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
+        .process_group(0)
+        .spawn();
+    let no_thread = |error| child_error("no thread for it", &error);
+    let no_process = |error| {
+        let what = format!("no process for it (`{}`)", program.display());
+        child_error(&what, &error)
+    };
+    let mut child = Killed(child.map_err(no_process)?);
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (
+        child.0.stdin.take(),
+        child.0.stdout.take(),
+        child.0.stderr.take(),
+    ) else {
+        return Err(ProbeErrorKind::Child("its pipes are missing".to_owned()));
+    };
+    // On a thread: a child that dies before it has read leaves a pipe that is
+    // full or broken.
+    thread("probe-request", move || {
+        let _ = stdin.write_all(&request);
+    })
+    .map_err(no_thread)?;
+    let printed = Printed::of(stderr).map_err(no_thread)?;
+    let events = events_of(stdout).map_err(no_thread)?;
+    let outcome = follow(&mut child.0, events, patience, findings);
+    drop(child);
+    findings.printed = printed.text();
+    // The last one may not have come back.
+    let last = match &outcome {
+        Err(ProbeErrorKind::Crashed { step, .. } | ProbeErrorKind::TooSlow { step, .. }) => {
+            Some(step)
+        }
+        _ => None,
+    };
+    let hooks = findings.started.iter().flat_map(|started| &started.hooks);
+    let is_asked = |hook: &&String| {
+        let is_last = matches!(last, Some(Step::Hook(last)) if last == *hook);
+        is_last || findings.fired.iter().any(|fired| fired.hook == **hook)
+    };
+    findings.unasked = hooks.filter(|hook| !is_asked(hook)).cloned().collect();
+    outcome
+}
+
+/// Follows the child until it has ended.
+fn follow(
+    child: &mut Child,
+    events: mpsc::Receiver<Event>,
+    patience: Duration,
+    findings: &mut Findings,
+) -> Result<(), ProbeErrorKind> {
+    // `None` until the child has said that it comes to the plugin.
+    let mut step = None;
+    let mut refused = None;
+    let mut deadline = Instant::now() + patience;
+    let too_slow = |step: Option<Step>| match step {
+        Some(step) => ProbeErrorKind::TooSlow { patience, step },
+        None => ProbeErrorKind::Child("its process does not come to it".to_owned()),
+    };
+    loop {
+        let event = events.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        match event {
+            Ok(Event::Begin(next)) => {
+                step = Some(next);
+                deadline = Instant::now() + patience;
+            }
+            Ok(Event::Log(line)) if findings.log.len() < LOG_LINES_MAX => findings.log.push(line),
+            Ok(Event::Log(_)) => {}
+            Ok(Event::Refused {
+                code,
+                text,
+                help,
+                place,
+            }) => {
+                let code = code.parse().unwrap_or(Code::PluginStart);
+                let place = place.map(|(start, end)| start..end);
+                refused = Some(ProblemText {
+                    code,
+                    text,
+                    help,
+                    place,
+                });
+            }
+            Ok(Event::Started(started)) => findings.started = Some(started),
+            Ok(Event::Fired(fired)) => findings.fired.push(fired),
+            Ok(Event::Trouble(trouble)) => findings.troubles.push(trouble),
+            Ok(Event::Ended(took)) => findings.ended = Some(took),
+            Err(mpsc::RecvTimeoutError::Timeout) => return Err(too_slow(step)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(EXIT_CHECK),
+            Ok(None) => return Err(too_slow(step)),
+            Err(error) => return Err(ProbeErrorKind::Child(error.to_string())),
+        }
+    };
+    match (refused, step) {
+        (Some(problem), _) => Err(ProbeErrorKind::Refused(problem)),
+        (None, Some(Step::Exit)) if status.success() => Ok(()),
+        (None, Some(step)) => Err(ProbeErrorKind::Crashed {
+            how: how_it_ended(status),
+            step,
+        }),
+        (None, None) => {
+            let why = format!("its process ended before it came to it ({status})");
+            Err(ProbeErrorKind::Child(why))
+        }
+    }
+}
+
+/// How a process ended, in words.
+fn how_it_ended(status: ExitStatus) -> String {
+    if let Some(code) = status.code() {
+        return format!("ended the process with exit code {code}");
+    }
+    let number = status.signal().unwrap_or_default();
+    let Ok(signal) = Signal::try_from(number) else {
+        return format!("was killed by signal {number}");
+    };
+    let hint = match signal {
+        Signal::SIGABRT => " (an abort, as after a panic that cannot be caught)",
+        Signal::SIGSEGV | Signal::SIGBUS => " (memory that is not its own, or no stack left)",
+        Signal::SIGILL | Signal::SIGTRAP => " (an instruction that this machine does not have)",
+        Signal::SIGKILL => " (by the system, perhaps for want of memory)",
+        _ => "",
+    };
+    format!("was killed by {signal}{hint}")
+}
+
+/// A child that does not outlive its parent's interest.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        use nix::sys::signal::{kill, killpg};
+        let Ok(number) = i32::try_from(self.0.id()) else {
+            return;
+        };
+        let pid = nix::unistd::Pid::from_raw(number);
+        let end = Instant::now() + KEEPER_END;
+        // One that has ended is only waited for.
+        if !matches!(self.0.try_wait(), Ok(Some(_))) {
+            // The keeper ends what the plugin has started, too.
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+        while matches!(self.0.try_wait(), Ok(None)) {
+            if Instant::now() > end {
+                let _ = killpg(pid, Signal::SIGKILL);
+                let _ = self.0.wait();
+                return;
+            }
+            std::thread::sleep(EXIT_CHECK);
+        }
+    }
+}
+
+/// Starts a thread, where the system has one.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop)
+}
+
+fn events_of(stdout: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<Event>> {
+    let (sender, receiver) = mpsc::channel();
+    thread("probe-events", move || {
+        let mut lines = BufReader::new(stdout);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match lines
+                .by_ref()
+                .take(LINE_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+            {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+            // Not ours: somebody else has written to the pipe.
+            let Ok(event) = serde_json::from_slice(&line) else {
+                continue;
+            };
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// What the child prints, as far as it is kept.
+struct Printed {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: mpsc::Receiver<()>,
+}
+
+impl Printed {
+    fn of(mut stderr: impl Read + Send + 'static) -> io::Result<Self> {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let (ended, end) = mpsc::channel::<()>();
+        let kept = Arc::clone(&bytes);
+        thread("probe-prints", move || {
+            let _ended = ended;
+            let mut chunk = [0; 4096];
+            while let Ok(len @ 1..) = stderr.read(&mut chunk) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = PRINTED_BYTES_MAX.saturating_sub(kept.len());
+                kept.extend(chunk.iter().take(len.min(room)));
+            }
+        })?;
+        Ok(Self { bytes, end })
+    }
+
+    fn text(&self) -> String {
+        let _ = self.end.recv_timeout(LAST_WORDS);
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child that dies at once, says nothing, or is not there, is told in words.
+    #[test]
+    fn children_that_are_no_probe_are_told() {
+        let try_program = |program: &str| {
+            let patience = Duration::from_secs(20);
+            let error = probe(Path::new(program), &Request::default(), patience).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(
+            try_program("/bin/false"),
+            "it could not be tried: its process ended before it came to it (exit status: 1)"
+        );
+        assert_eq!(
+            try_program("/bin/true"),
+            "it could not be tried: its process ended before it came to it (exit status: 0)"
+        );
+        // It takes the arguments for names of files, and complains.
+        let patience = Duration::from_secs(20);
+        let listing = probe(Path::new("/bin/ls"), &Request::default(), patience).unwrap_err();
+        assert!(listing.findings.printed.contains("probe"), "{listing:?}");
+        let missing = try_program("/nowhere");
+        assert!(
+            missing.starts_with("it could not be tried: no process for it (`/nowhere`): "),
+            "{missing}"
+        );
+    }
+
+    /// Each signal that plugins die of has its name.
+    #[test]
+    fn signals_have_names() {
+        let how = |raw| how_it_ended(ExitStatus::from_raw(raw));
+        assert!(how(11).starts_with("was killed by SIGSEGV ("));
+        assert!(how(6).starts_with("was killed by SIGABRT ("));
+        assert_eq!(how(15), "was killed by SIGTERM");
+        assert_eq!(how(3 << 8), "ended the process with exit code 3");
+    }
+}
