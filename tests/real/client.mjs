@@ -49,7 +49,7 @@ export async function status({ address, host, version, port = GAME_PORT, ms = 10
  *
  * - `playing` resolves when `bytes` random bytes came back as they were sent;
  * - `done` resolves after the connection ended, to `{ outcome: "played", uuid,
- *   encrypted }` or `{ outcome: "kicked", state, text, burst }`, and rejects
+ *   encrypted, threshold }` or `{ outcome: "kicked", state, text, form, burst }`, and rejects
  *   when it ended in another way;
  * - `leave()` ends it; with `stay: false` that happens by itself.
  *
@@ -125,7 +125,11 @@ export function join({
     if (!Buffer.concat(received).equals(sent)) {
       return fail(new Error("the bytes that came back are not the bytes that were sent"));
     }
-    played = { uuid: client.uuid, encrypted: client.cipher !== null };
+    played = {
+      uuid: client.uuid,
+      encrypted: client.cipher !== null,
+      threshold: client.compressionThreshold,
+    };
     resolvePlaying(played);
     if (!stay) leave();
   }
@@ -146,7 +150,8 @@ export function join({
   // One name in login and configuration, another one in the play state.
   for (const packetName of ["disconnect", "kick_disconnect"]) {
     client.once(packetName, (packet, metadata) => {
-      kicked = { state: metadata.state, text: plainText(packet.reason) };
+      const form = typeof packet.reason === "string" ? "json" : "nbt";
+      kicked = { state: metadata.state, text: plainText(packet.reason), form };
       settle();
     });
   }

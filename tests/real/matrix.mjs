@@ -7,7 +7,7 @@
 //
 // The second form first prints where its backends listen:
 //
-//   {"event":"ready","session":URL,"servers":[{"version":"1.8.9","online":false,"port":N},...]}
+//   {"event":"ready","session":URL,"servers":[{"version":"1.8.9","protocol":47,"online":false,"port":N,"between":false},...]}
 //
 // Each line of standard input is then one batch:
 //
@@ -29,6 +29,11 @@
 //   host        the virtual host in the handshake
 //   seenHost    what the backend is to see in its place (default `host`)
 //   text        what the disconnect text must contain (default: any words)
+//   reset       whether a backend that is lost resets the connection (default:
+//               false, an orderly end)
+//   backendThreshold, clientThreshold
+//               the compression of both sides, negative for none (default: 256,
+//               and whatever the proxy announces)
 //   proxy       where to connect, if not to the proxy of the batch
 
 import process from "node:process";
@@ -59,11 +64,32 @@ const VERSIONS = [
   ]),
 ];
 
+/**
+ * Versions between those, with a backend that does not authenticate, for the
+ * modes in which the proxy speaks the protocol: each has other packet ids or
+ * layouts in login, configuration or join game.
+ */
+const BETWEEN = [
+  "1.9.4",
+  "1.13.2",
+  "1.15.2",
+  "1.16.1",
+  "1.19",
+  "1.19.2",
+  "1.19.4",
+  "1.20.1",
+  "1.20.2",
+  "1.21.11",
+].filter((version) => !VERSIONS.includes(version));
+
 /** Jobs at work at a time: enough to overlap waits, few for a small machine. */
 const PARALLEL = 4;
 
 /** How long one job may take, in milliseconds; most take less than 500. */
 const JOB_MS = 20_000;
+
+/** The protocol version since which texts are NBT behind the login (1.20.3). */
+const NBT_TEXTS = 765;
 
 /** A batch ends after so many failures: each may have waited for its deadline. */
 const FAILURES_MAX = 12;
@@ -80,14 +106,12 @@ const RETRY_MS = 25;
 /** What a backend tells a player whom it kicks. */
 const kickText = (version) => `kicked by the backend of ${version}`;
 
-/** Players with this in their name are kicked when they come in. */
-const KICKED = "Kicked";
-
 /** The stories of the players who are expected, by name. */
 const ledger = new Map();
 
-function expectPlayer(name) {
-  const story = { login: undefined, left: undefined };
+/** Expects a player with whom the backend does as `plan` says. */
+function expectPlayer(name, plan) {
+  const story = { login: undefined, left: undefined, plan };
   const login = new Promise((resolve) => (story.login = resolve));
   const left = new Promise((resolve) => (story.left = resolve));
   ledger.set(name, story);
@@ -124,9 +148,14 @@ function authenticates(job) {
   return job.online === true || job.proves === true;
 }
 
+/** The form of the text that ends a connection in `state`. */
+function formOf(state, protocol) {
+  return state !== "login" && protocol >= NBT_TEXTS ? "nbt" : "json";
+}
+
 /** Joins as the job says and checks what the backend saw of it. */
-async function enter(job, context, name, options = {}) {
-  const expected = expectPlayer(name);
+async function enter(job, context, name, options = {}, plan = {}) {
+  const expected = expectPlayer(name, { threshold: job.backendThreshold, ...plan });
   try {
     const player = join({
       address: context.address,
@@ -155,22 +184,41 @@ async function enter(job, context, name, options = {}) {
 }
 
 /** Tries to join where no player is let in; resolves to the disconnect text. */
-async function refused(job, context) {
+async function refused(job, context, plan = {}) {
+  const name = playerName();
+  expectPlayer(name, plan);
   const player = join({
     address: context.address,
     host: job.host,
     version: job.version,
-    name: playerName(),
+    name,
     session: authenticates(job) ? context.session : undefined,
   });
   const end = await player.done;
+  ledger.delete(name);
   same("the outcome", end.outcome, "kicked");
   same("the state of the refusal", end.state, "login");
+  same("the form of the refusal", end.form, "json");
   check(end.text.trim() !== "", "the refusal has no words");
   check(
     end.text.includes(job.text ?? ""),
     `the refusal says ${JSON.stringify(end.text)}, not ${JSON.stringify(job.text)}`,
   );
+  return { text: end.text };
+}
+
+/** A connection that the backend ends in a state: the player reads `text` in it. */
+async function endIn(state, text, plan, job, context) {
+  // In play a byte says that the player is there, before the connection ends.
+  const stays = { bytes: 1, stay: true };
+  const name = playerName();
+  const { player, left } = await enter(job, context, name, stays, { ...plan, at: state });
+  const end = await player.done;
+  same("the outcome", end.outcome, "kicked");
+  same("the state", end.state, state);
+  same("the form of the text", end.form, formOf(state, context.protocol));
+  same("the text", end.text, text);
+  await within(JOB_MS, "the end of the session at the backend", left);
   return { text: end.text };
 }
 
@@ -196,7 +244,12 @@ const jobs = {
     const { player, left } = await enter(job, context, name);
     const end = await player.done;
     same("the outcome", end.outcome, "played");
-    same("encryption at the client", end.encrypted, authenticates(job));
+    same("encryption at the client", end.encrypted, job.online === true || job.proves === true);
+    if (job.clientThreshold !== undefined) {
+      // The library has no compressor until it reads a threshold.
+      const wanted = job.clientThreshold < 0 ? -2 : job.clientThreshold;
+      same("the threshold at the client", end.threshold, wanted);
+    }
     const uuid = job.uuid ?? (job.online ? "profile" : undefined);
     const wanted = { profile: profileId(name), offline: offlineId(name) }[uuid];
     if (uuid !== undefined) same("the UUID", end.uuid.replaceAll("-", ""), wanted);
@@ -206,20 +259,51 @@ const jobs = {
 
   /** A kick while playing: every byte before it and its text arrive. */
   async kick(job, context) {
-    const { player, left } = await enter(job, context, playerName(KICKED), {
-      bytes: 0,
-      stay: true,
-    });
+    const stays = { bytes: 0, stay: true };
+    const plan = { at: "play", text: kickText(job.version), burst: BURST_BYTES };
+    const { player, left } = await enter(job, context, playerName(), stays, plan);
     const end = await player.done;
     same("the outcome", end.outcome, "kicked");
+    same("the state of the kick", end.state, "play");
+    same("the form of the text", end.form, formOf("play", context.protocol));
     same("the text", end.text, kickText(job.version));
     same("the bytes before the kick", end.burst, BURST_BYTES);
     await within(JOB_MS, "the end of the session at the backend", left);
     return { text: end.text };
   },
 
+  /**
+   * The backend sends the player away in the configuration state: its text
+   * arrives there.
+   */
+  async kickedEarly(job, context) {
+    const text = kickText(job.version);
+    return await endIn("configuration", text, { text }, job, context);
+  },
+
+  /** The backend is lost in the configuration state: the proxy's text arrives there. */
+  async lostEarly(job, context) {
+    return await endIn("configuration", job.text, { reset: job.reset }, job, context);
+  },
+
+  /** The backend is lost while the player plays: the proxy's text arrives. */
+  async lost(job, context) {
+    return await endIn("play", job.text, { reset: job.reset }, job, context);
+  },
+
   /** A join that must end with a disconnect text in the login state. */
   refused,
+
+  /** The backend sends the player away in the login state with its own text. */
+  async turnedAway(job, context) {
+    const text = kickText(job.version);
+    return await refused({ ...job, text }, context, { at: "login", text });
+  },
+
+  /** A client that encrypts, but has not joined at the session server. */
+  async unproved(job, context) {
+    return await refused({ ...job, online: false, proves: false }, context);
+  },
 
   /**
    * A server with room for one: the second player is refused with the text, a
@@ -292,13 +376,12 @@ async function runBatch(batch, fleet) {
 async function startFleet(versions) {
   const fleet = [];
   for (const version of versions) {
-    for (const online of [false, true]) {
+    for (const online of BETWEEN.includes(version) ? [false] : [false, true]) {
       const server = await startServer({
         version,
         online,
         key: fleet.find((one) => one.online)?.key(),
-        farewell: (name) =>
-          name.startsWith(KICKED) ? { text: kickText(version), burst: BURST_BYTES } : null,
+        plan: (name) => ledger.get(name)?.plan ?? {},
         onEvent: backendEvent,
       });
       fleet.push(server);
@@ -325,14 +408,21 @@ async function main() {
   const { values } = parseArgs({
     options: { direct: { type: "boolean", default: false }, only: { type: "string" } },
   });
-  const versions = VERSIONS.filter((one) => [undefined, one].includes(values.only));
-  check(versions.length > 0, `there is no version ${values.only}, only ${VERSIONS.join(", ")}`);
+  const all = [...VERSIONS, ...BETWEEN];
+  const versions = all.filter((one) => [undefined, one].includes(values.only));
+  check(versions.length > 0, `there is no version ${values.only}, only ${all.join(", ")}`);
   const session = await startSessionServer();
   pointServersAt(session.url);
   const fleet = await startFleet(versions);
   emit("ready", {
     session: session.url,
-    servers: fleet.map(({ version, online, port }) => ({ version, online, port })),
+    servers: fleet.map(({ version, online, port, protocol }) => ({
+      version,
+      online,
+      port,
+      protocol,
+      between: BETWEEN.includes(version),
+    })),
   });
   if (values.direct) {
     return await runBatch({ session: session.url, jobs: directJobs(fleet) }, fleet);

@@ -10,6 +10,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
 import minecraftData from "minecraft-data";
+import nbt from "prismarine-nbt";
 import { BURST_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
 
 /** The text of a server's status: it names the host that the handshake carried. */
@@ -45,11 +46,49 @@ function loginPacket(data, client) {
 }
 
 /**
+ * Ends the connection of a player as a plan says: with a text, or without one.
+ * The library writes texts in login and play, and this adds configuration.
+ */
+function sendAway(client, { text, reset = false }) {
+  if (text === undefined) return reset ? client.socket.resetAndDestroy() : client.socket.end();
+  if (client.state === mc.states.CONFIGURATION) {
+    const isNbt = client.supportFeature("chatPacketsUseNbtComponents");
+    const reason = isNbt ? nbt.comp({ text: nbt.string(text) }) : JSON.stringify({ text });
+    client.write("disconnect", { reason });
+  }
+  client.end(text);
+}
+
+/**
+ * Makes the server announce `threshold` where the library always takes 256; a
+ * negative one announces nothing.
+ */
+function compressFrom(client, threshold) {
+  const { write } = client;
+  client.write = (name, params) => {
+    if (name !== "compress") return write.call(client, name, params);
+    if (threshold < 0) return;
+    write.call(client, name, { threshold });
+    client.setCompressionThreshold(threshold);
+  };
+  // The library sets its own value after that packet.
+  Object.defineProperty(client, "compressionThreshold", { get: () => threshold, set() {} });
+}
+
+/**
  * Starts a server on loopback and resolves, once it listens, to
  * `{ version, online, port, protocol, close }`.
  *
- * `farewell(name)` says what happens to a player who has come in: `null` to let
- * the player stay, or `{ text, burst }` for a kick with `burst` bytes before it.
+ * `plan(name)` says what happens to a player, with these keys, all optional:
+ *
+ *   at         the state in which the connection ends: "login",
+ *              "configuration" or "play"; without it the player stays
+ *   text       the words of that end; without them the connection just ends,
+ *              in play when the player has sent the first payload
+ *   reset      whether that is a reset (default: an orderly end)
+ *   burst      bytes that are sent before an end in the play state
+ *   threshold  of the compression (default 256), negative for none
+ *
  * `onEvent(name, fields)` hears of `login`, `play`, `message`, `leave`, `error`.
  */
 export async function startServer({
@@ -57,7 +96,7 @@ export async function startServer({
   online = false,
   port = 0,
   key = undefined,
-  farewell = () => null,
+  plan = () => ({}),
   onEvent = () => {},
 }) {
   const data = minecraftData(version);
@@ -70,6 +109,13 @@ export async function startServer({
     // What clients older than 1.7 are told, whose ping names no host.
     motd: motdOf(version, online, "nobody"),
     hideErrors: true,
+    beforeLogin: (client) => {
+      const end = plan(client.username);
+      if (end.at !== "login") return;
+      sendAway(client, end);
+      // Nothing that the library writes from here on may follow.
+      client.write = () => {};
+    },
     beforePing: (response, client) => {
       response.description = { text: motdOf(version, online, client.serverHost) };
       return response;
@@ -82,6 +128,14 @@ export async function startServer({
   // A key takes a good part of a second to make; servers of one process share it.
   if (online && key !== undefined) server.serverKey = key;
 
+  server.on("connection", (client) => {
+    // Before the library handles the login start.
+    client.prependOnceListener("login_start", (packet) => {
+      const { threshold } = plan(packet.username);
+      if (threshold !== undefined) compressFrom(client, threshold);
+    });
+  });
+
   server.on("login", (client) => {
     const name = client.username;
     onEvent("login", {
@@ -93,23 +147,31 @@ export async function startServer({
       encrypted: client.cipher !== null,
     });
     client.once("end", () => onEvent("leave", { name }));
+    const end = plan(name);
+    if (end.at !== "configuration") return;
+    client.removeAllListeners("login_acknowledged");
+    client.once("login_acknowledged", () => {
+      client.state = mc.states.CONFIGURATION;
+      sendAway(client, end);
+    });
   });
 
   server.on("playerJoin", (client) => {
     const name = client.username;
     onEvent("play", { name });
+    const end = plan(name);
     client.on("custom_payload", (packet) => {
       if (packet.channel !== ECHO_CHANNEL) return;
       onEvent("message", { name, bytes: packet.data.length });
+      if (end.at === "play") return sendAway(client, end);
       client.write("custom_payload", packet);
     });
     client.write("login", loginPacket(data, client));
-    const end = farewell(name);
-    if (end === null) return;
+    if (end.at !== "play" || end.text === undefined) return;
     for (const piece of pieces(randomBytes(end.burst ?? 0))) {
       client.write("custom_payload", { channel: BURST_CHANNEL, data: piece });
     }
-    if (end.text !== undefined) client.end(end.text);
+    sendAway(client, end);
   });
 
   await new Promise((resolve, reject) => {
@@ -144,12 +206,13 @@ if (isMain(import.meta.url)) {
     if (values["session-url"] === undefined) throw new Error("--online needs --session-url");
     pointServersAt(values["session-url"]);
   }
-  const end = { text: values.kick, burst: Number(values.burst) };
+  const burst = Number(values.burst);
+  const plan = values.kick === undefined ? {} : { at: "play", text: values.kick, burst };
   const server = await startServer({
     version: values.version,
     online: values.online,
     port: Number(values.port),
-    farewell: () => end,
+    plan: () => plan,
     onEvent: emit,
   });
   emit("listening", { port: server.port, version: server.version, protocol: server.protocol });

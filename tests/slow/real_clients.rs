@@ -32,8 +32,9 @@ use crate::alone::shared;
 /// all versions before that, which took 1.5 s on two cores.
 const START: Duration = Duration::from_secs(60);
 
-/// How long the whole matrix may take; it took 20 s on two cores.
-const MATRIX: Duration = Duration::from_secs(240);
+/// How long one batch of the matrix may take, of which there are two; each took
+/// about 20 s on two cores.
+const BATCH: Duration = Duration::from_secs(240);
 
 /// How long `status.py` waits for each answer, in seconds: more than the 10 s
 /// that the proxy gives a client whose bytes may not be complete.
@@ -50,6 +51,13 @@ const KEEP: &str = "INFRARUST_KEEP";
 
 /// The intercepted modes as configurations name them.
 const INTERCEPTED: [&str; 2] = ["client_only", "offline"];
+
+/// The version with which all pairs of compression thresholds are tried.
+const COMPRESSED: &str = "1.20.4";
+
+/// The protocol version since which there is a configuration state (1.20.2).
+const CONFIGURATION_SINCE: u64 = 764;
+
 /// The forwarding modes as configurations name them.
 const MODES: [&str; 3] = ["passthrough", "zero_copy", "server_only"];
 
@@ -74,11 +82,22 @@ fn players_of_every_version_play_in_every_mode() {
     setup.session_service(ready["session"].as_str().unwrap());
     let mut jobs = Vec::new();
     for backend in ready["servers"].as_array().unwrap() {
+        let is_between = backend["between"].as_bool().unwrap();
         let backend = Backend {
             version: backend["version"].as_str().unwrap(),
+            protocol: backend["protocol"].as_u64().unwrap(),
             online: backend["online"].as_bool().unwrap(),
             address: format!("127.0.0.1:{}", backend["port"]),
         };
+        for mode in INTERCEPTED {
+            intercepted(mode, &backend, &mut setup, &mut jobs);
+        }
+        if backend.version == COMPRESSED {
+            compressed(&backend, &mut setup, &mut jobs);
+        }
+        if is_between {
+            continue;
+        }
         for mode in MODES {
             through_mode(mode, &backend, &mut setup, &mut jobs);
         }
@@ -89,9 +108,6 @@ fn players_of_every_version_play_in_every_mode() {
             }
             without_backend(&nobody.address, backend.version, &mut setup, &mut jobs);
         }
-        for mode in INTERCEPTED {
-            intercepted(mode, &backend, &mut setup, &mut jobs);
-        }
         for mode in MODES {
             through_plugins(mode, &backend, &mut setup, &mut jobs);
         }
@@ -101,11 +117,20 @@ fn players_of_every_version_play_in_every_mode() {
         choose(name, &mut jobs);
     }
     let mut proxy = setup.start_proxy();
-    let wanted = jobs.len();
+    let is_intercepted = |job: &Value| !job["intercepted"].is_null();
+    let (intercepted, forwarded): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_intercepted);
+    for batch in [forwarded, intercepted] {
+        run(&batch, &mut fleet, &proxy);
+    }
+    proxy.program.assert_running();
+    assert_eq!(fleet.finish(START), Some(0), "the exit code of matrix.mjs");
+}
+
+/// Has `matrix.mjs` do the jobs and fails with everything that went wrong.
+fn run(jobs: &[Value], fleet: &mut Program, proxy: &Proxy) {
     let proxy_at = json!({ "host": "127.0.0.1", "port": proxy.address.port() });
     fleet.send(&json!({ "proxy": proxy_at, "jobs": jobs }));
-
-    let deadline = Instant::now() + MATRIX;
+    let deadline = Instant::now() + BATCH;
     let mut passed = 0;
     let mut report = String::new();
     loop {
@@ -124,12 +149,11 @@ fn players_of_every_version_play_in_every_mode() {
         }
     }
     assert!(
-        report.is_empty() && passed == wanted,
-        "{passed} of {wanted} passed\n{report}{}",
+        report.is_empty() && passed == jobs.len(),
+        "{passed} of {} passed\n{report}{}",
+        jobs.len(),
         proxy.program.tail()
     );
-    proxy.program.assert_running();
-    assert_eq!(fleet.finish(START), Some(0), "the exit code of matrix.mjs");
 }
 
 #[test]
@@ -195,6 +219,7 @@ fn mcstatus_reads_a_legacy_ping_through_the_proxy() {
 /// A backend of the matrix.
 struct Backend<'a> {
     version: &'a str,
+    protocol: u64,
     online: bool,
     address: String,
 }
@@ -251,12 +276,15 @@ fn through_mode(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut
     }
 }
 
-/// The proxy speaks the protocol: sessions, kicks, a full server, and a backend
-/// that wants to authenticate players itself.
+/// The proxy speaks the protocol: sessions, kicks and losses of the backend in
+/// every state, a full server, and a backend that wants to authenticate players
+/// itself.
 fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let proves = json!(mode == "client_only");
     let host = backend.host(mode);
-    setup.server(mode, &host, &backend.address, "");
+    let lost = format!("{host} has gone");
+    let keys = format!("disconnect_message = \"{lost}\"\n");
+    setup.server(mode, &host, &backend.address, &keys);
     let mut whats = vec![backend.job("status", &host)];
     if backend.online {
         let mut job = backend.job("refused", &host);
@@ -265,8 +293,26 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
         whats.push(job);
     } else {
         // Without forwarding the backend makes the id from the name.
-        whats.push(backend.job("play", &host));
-        whats.push(backend.job("kick", &host));
+        for what in ["play", "kick", "turnedAway"] {
+            whats.push(backend.job(what, &host));
+        }
+        let mut losses = vec!["lost"];
+        if backend.protocol >= CONFIGURATION_SINCE {
+            whats.push(backend.job("kickedEarly", &host));
+            losses.push("lostEarly");
+        }
+        for what in losses {
+            let mut job = backend.job(what, &host);
+            job["text"] = json!(lost);
+            // One mode sees a reset, the other one an orderly end.
+            job["reset"] = proves.clone();
+            whats.push(job);
+        }
+        if mode == "client_only" {
+            let mut job = backend.job("unproved", &host);
+            job["text"] = json!("not authenticated with your Minecraft account");
+            whats.push(job);
+        }
         let full = backend.host(&format!("full-{mode}"));
         let text = format!("no room on {full}");
         let keys = format!("max_players = 1\nfull_message = \"{text}\"\n");
@@ -276,9 +322,33 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
         whats.push(job);
     }
     for mut job in whats {
+        job["intercepted"] = json!(true);
         job["proves"] = proves.clone();
         job["uuid"] = json!("offline");
         jobs.push(job);
+    }
+}
+
+/// Every pair of compression thresholds of the two sides.
+fn compressed(backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    if backend.online {
+        return;
+    }
+    for client in [-1, 0, 256, 1024] {
+        let host = backend.host(&format!("compressed-{client}").replace("--1", "-off"));
+        let keys = format!("compression_threshold = {client}\n");
+        setup.server("offline", &host, &backend.address, &keys);
+        for at_backend in [-1, 0, 256, 1024] {
+            for what in ["play", "kick"] {
+                let mut job = backend.job(what, &host);
+                let id = format!("{}-behind-{at_backend}", job["id"].as_str().unwrap());
+                job["id"] = json!(id);
+                job["intercepted"] = json!(true);
+                job["clientThreshold"] = json!(client);
+                job["backendThreshold"] = json!(at_backend);
+                jobs.push(job);
+            }
+        }
     }
 }
 
@@ -336,6 +406,7 @@ fn with_room_for_one(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs:
 fn without_backend(nobody: &str, version: &str, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let backend = Backend {
         version,
+        protocol: 0,
         online: false,
         address: nobody.to_owned(),
     };
