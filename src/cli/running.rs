@@ -214,7 +214,5 @@ fn socket(options: &LoadOptions) -> PathBuf {
     if let Some(config) = config::load(options).config {
         return config.proxy.control_socket.clone();
     }
-    let file = options.config.as_deref();
-    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    folder.join(config::load::CONTROL_SOCKET)
+    config::load::default_control_socket(options)
 }

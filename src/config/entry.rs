@@ -2,6 +2,10 @@
 
 use crate::diagnostic::Place;
 
+/// The mistake has already been reported, so nobody reports it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported;
+
 /// What became of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Entry<T> {
@@ -32,6 +36,37 @@ impl<T> Entry<T> {
             Entry::Given(given) => Some(given),
             Entry::Absent | Entry::Broken(_) => None,
         }
+    }
+
+    /// Key and value, if the key is written.
+    ///
+    /// # Errors
+    ///
+    /// When it is written badly.
+    pub fn written(&self) -> Result<Option<&Given<T>>, Reported> {
+        match self {
+            Entry::Absent => Ok(None),
+            Entry::Broken(_) => Err(Reported),
+            Entry::Given(given) => Ok(Some(given)),
+        }
+    }
+
+    /// The value, if the key is written.
+    ///
+    /// # Errors
+    ///
+    /// When it is written badly.
+    pub fn get(&self) -> Result<Option<&T>, Reported> {
+        Ok(self.written()?.map(|given| &given.value))
+    }
+
+    /// The value, or `default` where the key is not written.
+    ///
+    /// # Errors
+    ///
+    /// When it is written badly.
+    pub fn or<'a>(&'a self, default: &'a T) -> Result<&'a T, Reported> {
+        Ok(self.get()?.unwrap_or(default))
     }
 
     /// The value, if sound.
@@ -82,6 +117,32 @@ pub struct List<T> {
     pub items: Vec<Item<T>>,
     /// Whether there were others, whose mistakes have been reported.
     pub is_broken: bool,
+}
+
+impl<T> List<T> {
+    /// The entries.
+    ///
+    /// # Errors
+    ///
+    /// When there were others.
+    pub fn all(&self) -> Result<&[Item<T>], Reported> {
+        if self.is_broken {
+            return Err(Reported);
+        }
+        Ok(&self.items)
+    }
+}
+
+impl<T: Clone> List<T> {
+    /// The values of the entries.
+    ///
+    /// # Errors
+    ///
+    /// When there were others.
+    pub fn values(&self) -> Result<Vec<T>, Reported> {
+        let items = self.all()?.iter();
+        Ok(items.map(|item| item.value.clone()).collect())
+    }
 }
 
 /// The entries of a table whose names are the operator's own.

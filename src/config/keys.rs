@@ -230,6 +230,32 @@ macro_rules! keys {
             $( $(#[doc = $doc])+ pub $name: $crate::config::entry::Entry<$type>, )*
         }
 
+        impl $table {
+            $( $(
+                #[doc = concat!("The value of `", stringify!($name), "`, or its default.")]
+                pub(in $crate::config) fn $name(
+                    &self,
+                ) -> Result<&$type, $crate::config::entry::Reported> {
+                    static DEFAULT: std::sync::LazyLock<$type> =
+                        std::sync::LazyLock::new(|| {
+                            $crate::config::reader::default_value::<$table, _>($default)
+                        });
+                    self.$name.or(&DEFAULT)
+                }
+            )? )*
+
+            /// Reads every default, and panics where one is not sound.
+            #[cfg(test)]
+            fn read_defaults() {
+                let nothing = Self::default();
+                let _ = &nothing;
+                $( $(
+                    let _: &str = $default;
+                    assert!(nothing.$name().is_ok());
+                )? )*
+            }
+        }
+
         impl $crate::config::keys::HasKeys for $table {
             const TABLE: $crate::config::keys::Table = $crate::config::keys::Table {
                 title: $title,
@@ -289,7 +315,15 @@ macro_rules! keys {
                 walk.table_value(value)
             }
         }
-    )+};
+    )+
+
+    /// Every default of these tables can be read as its key's type.
+    #[cfg(test)]
+    #[test]
+    fn defaults_are_sound() {
+        $( $table::read_defaults(); )+
+    }
+    };
 }
 pub(super) use keys;
 

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document;
+use crate::config::entry::Reported;
 use crate::config::environment;
 use crate::config::files::{self, Unreadable, plain};
 use crate::config::folder;
@@ -16,22 +17,12 @@ use crate::config::model::Config;
 use crate::config::paths;
 use crate::config::raw::RawProxy;
 use crate::config::report::Report;
+use crate::config::types::FilePath;
 use crate::config::validate::{self, Context, Manifests, ProxyFile, ServerFile};
 use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
 
 /// The global file, where the command line names no other.
 pub const CONFIG_FILE: &str = "infrarust.toml";
-
-/// The folder of the server files, where neither the global file nor the
-/// command line names another.
-pub const SERVERS_DIR: &str = "servers";
-
-/// The folder of the plugins, where neither the global file nor the command
-/// line names another.
-pub const PLUGINS_DIR: &str = "plugins";
-
-/// The control socket, beside the global file, where that names no other.
-pub const CONTROL_SOCKET: &str = "infrarust.sock";
 
 /// The largest file that is read: the longest sensible one, with favicons in
 /// base64 in it, has a tenth of that.
@@ -178,8 +169,8 @@ fn load_texts_into(
     let proxy = ProxyFile {
         file,
         raw,
-        servers_dir: PathBuf::from(SERVERS_DIR),
-        plugins_dir: PathBuf::from(PLUGINS_DIR),
+        servers_dir: path_or_default(None, RawProxy::servers_dir, Path::new("")),
+        plugins_dir: path_or_default(None, RawProxy::plugins_dir, Path::new("")),
         bind: Vec::new(),
         running: None,
     };
@@ -188,7 +179,7 @@ fn load_texts_into(
         let (file, raw) = document::read(path, bytes, sources, report);
         files.push(ServerFile { file, raw });
     }
-    let config = validate::config(&proxy, &files, &mut Context::new(sources, report));
+    let config = validate::config(&proxy, &files, &mut Context::new(sources, report)).ok();
     let plugins = plugin_places(&proxy);
     Meaning { config, plugins }
 }
@@ -308,7 +299,7 @@ fn load_into(
     let config = validate::config(&proxy, servers.as_deref().unwrap_or(&[]), &mut context);
     validate::plugins::unused(&proxy, &mut context);
     Meaning {
-        config: config.filter(|_| servers.is_some()),
+        config: config.ok().filter(|_| servers.is_some()),
         plugins: plugin_places(&proxy),
     }
 }
@@ -324,19 +315,12 @@ pub(super) fn proxy_file(
     let (file, raw) = document::read::<RawProxy>(&path, &global.0, sources, report);
 
     let folder = folder_of(&path);
-    let written = |entry: &crate::config::entry::Entry<crate::config::types::FilePath>| {
-        entry.value().map(|path| join(&folder, &path.0))
+    let folder_or = |option: &Option<PathBuf>, key: PathKey| {
+        let option = option.clone();
+        option.unwrap_or_else(|| path_or_default(raw.as_ref(), key, &folder))
     };
-    let servers_dir = options
-        .servers_dir
-        .clone()
-        .or_else(|| raw.as_ref().and_then(|raw| written(&raw.servers_dir)))
-        .unwrap_or_else(|| folder.join(SERVERS_DIR));
-    let plugins_dir = options
-        .plugins_dir
-        .clone()
-        .or_else(|| raw.as_ref().and_then(|raw| written(&raw.plugins_dir)))
-        .unwrap_or_else(|| folder.join(PLUGINS_DIR));
+    let servers_dir = folder_or(&options.servers_dir, RawProxy::servers_dir);
+    let plugins_dir = folder_or(&options.plugins_dir, RawProxy::plugins_dir);
 
     ProxyFile {
         file,
@@ -350,6 +334,26 @@ pub(super) fn proxy_file(
             .then(|| options.plugins.clone())
             .flatten(),
     }
+}
+
+/// A key of the global file whose value is a path.
+type PathKey = fn(&RawProxy) -> Result<&FilePath, Reported>;
+
+/// The path that a key of the global file names, which lies in `folder`; its
+/// default where the file, or this key of it, cannot be read.
+fn path_or_default(raw: Option<&RawProxy>, key: PathKey, folder: &Path) -> PathBuf {
+    let nothing = RawProxy::default();
+    let written = raw.and_then(|raw| key(raw).ok());
+    let path = written.or(key(&nothing).ok());
+    path.map_or_else(|| folder.to_owned(), |path| join(folder, &path.0))
+}
+
+/// Where the control socket is while the configuration has errors: beside the
+/// global file, with the default name.
+#[must_use]
+pub fn default_control_socket(options: &LoadOptions) -> PathBuf {
+    let folder = folder_of(&global_path(options));
+    path_or_default(None, RawProxy::control_socket, &folder)
 }
 
 /// The server files of the folder, in the order of their names. `None` when

@@ -26,6 +26,7 @@ keys! {
     /// The global file `infrarust.toml`.
     RawProxy, "`infrarust.toml`" {
         /// Where to listen: one address with a port, or a list of them. `[::]` takes IPv4 players as well, unless an IPv4 address with the same port stands beside it.
+        // Where the game looks for a server.
         bind: Bind = r#""0.0.0.0:25565""# [restart: true];
         /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
         servers_dir: FilePath = r#""servers""#;
@@ -36,10 +37,13 @@ keys! {
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
+        // As in Infrarust v2: a lost SYN is sent again after 1 s and after 3 s, so two losses still pass.
         connect_timeout: Time = r#""5s""#;
         /// How long a client may take until its login start or last status packet has arrived, as one deadline.
+        // A client on a slow line finishes its handshake in a second; the rest is for lost packets.
         handshake_timeout: Time = r#""10s""#;
         /// How long sessions may go on after the first signal to stop; `"0s"` ends them at once.
+        // As in Infrarust v2: time for players to read a notice and leave.
         drain_timeout: TimeOrOff = r#""30s""#;
         /// Whether clients come through a load balancer that sends a PROXY header. Name the balancer in `proxy_protocol_trusted`.
         receive_proxy_protocol: bool = "false";
@@ -66,6 +70,7 @@ keys! {
         /// How backends learn who a player is, where the server file says nothing.
         forwarding: RawForwarding;
         /// Packets to the client of at least this many bytes are compressed; -1 is never. For `client_only` and `offline`.
+        // The default of the game: from here on compression costs less than it saves.
         compression_threshold: Threshold = "256" [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
@@ -121,10 +126,12 @@ keys! {
         /// Whether there is a limit.
         enabled: bool = "true";
         /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 is no limit.
+        // As in Infrarust v2: a household behind one address passes.
         max_connections: Count = "20" [unit: Some("logins"), off: Some(0)];
         /// The time in which a used up number of logins is full again.
         window: Time = r#""10s""#;
         /// Status pings of one address, counted as logins are; 0 is no limit.
+        // The server list of one client refreshes often.
         status_max: Count = "100" [unit: Some("pings"), off: Some(0)];
         /// The time in which a used up number of status pings is full again.
         status_window: Time = r#""10s""#;
@@ -135,14 +142,17 @@ keys! {
     /// The cache of status answers.
     RawStatusCache, "`status_cache`" {
         /// How long an answer is good; `"0s"` switches the cache off. While one client fetches the next answer, the others are given the last good one, for up to 30 s more.
+        // As in Infrarust v2.
         ttl: TimeOrOff = r#""5s""#;
         /// How many answers are kept; one over 32 KiB counts once for each 32 KiB.
+        // As in Infrarust v2: at most 32 MiB of packets.
         max_entries: Whole<1, 1_000_000> = "1000" [unit: Some("answers")];
     }
 
     /// TCP keepalive. A peer that leaves `time` + `retries` × `interval` without an answer counts as dead. On Linux the same time bounds how long sent bytes may wait: a peer that is alive but does not read, so that its receive window stays full for that long, is disconnected as well.
     RawKeepalive, "`keepalive`" {
         /// Silence before the first probe, in whole seconds.
+        // With the next two, as in Infrarust v2: a dead peer is found within a minute.
         time: Seconds = r#""30s""#;
         /// Time between probes, in whole seconds.
         interval: Seconds = r#""10s""#;
@@ -197,8 +207,10 @@ keys! {
         /// The network whose addresses are dialled where a container is in it. Elsewhere it is a network that the proxy is in too, else a published port.
         network: String;
         /// How often all containers are looked at, beside what the engine tells by itself.
+        // As in Infrarust v2; events report nearly every change at once.
         poll_interval: Time = r#""30s""#;
         /// The wait before a lost engine is asked again; it doubles up to five seconds, and is shortened by up to half at random.
+        // An engine that restarts is back within a second or two.
         reconnect_delay: Time = r#""1s""#;
         /// The folder in which secret files lie that labels may name, relative to this file. Without it labels can name none.
         secrets_dir: FilePath;
@@ -285,6 +297,7 @@ keys! {
         /// Times of connecting and relaying.
         timeouts: RawTimeouts;
         /// How long the other direction may go on after one has ended.
+        // Nothing that a game sends after its other side has ended takes longer.
         half_close_timeout: Time = r#""60s""#;
         /// The answers to status pings, by state.
         motd: RawMotdSet;

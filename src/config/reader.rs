@@ -432,6 +432,23 @@ impl<'r> Walk<'r> {
     }
 }
 
+/// The default of a key of `T`, which the table of keys holds as TOML.
+///
+/// # Panics
+///
+/// Panics if it is not a value of the key's type; a test reads each.
+pub(super) fn default_value<T: HasKeys, V: FromToml>(default: &str) -> V {
+    let text = format!("default = {default}");
+    let mut report = Report::default();
+    let mut walk = Walk::new(FileId::GLOBAL, &T::TABLE, &mut report);
+    let document = DeTable::parse(&text).ok();
+    let value = document.as_ref().and_then(|document| {
+        let value = document.get_ref().get("default")?;
+        V::from_toml(value, &mut walk)
+    });
+    value.unwrap_or_else(|| panic!("the default `{default}` is not sound"))
+}
+
 /// A value that a help may repeat: a short host name, a number, or a truth value.
 fn repeated<'v>(value: &'v Spanned<DeValue<'_>>) -> Option<&'v str> {
     match value.get_ref() {

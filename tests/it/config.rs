@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use infrarust::cli::{capabilities, check, explain};
-use infrarust::config::keys::{Shape, Table};
 use infrarust::config::schema::{FileKind, schema};
 use infrarust::config::{LoadOptions, Loaded, load, load_texts, reference};
 use infrarust::diagnostic::render::Colour;
@@ -270,59 +269,6 @@ fn documents_are_not_stale() {
             "{name} is stale: run the tests with UPDATE_DOCS=1"
         );
     }
-}
-
-/// Writes a table's defaults as TOML, tables inside after it.
-fn defaults(table: &Table, path: &str, text: &mut String) {
-    for key in table.keys {
-        if let Some(default) = key.default {
-            text.push_str(&format!("{} = {default}\n", key.name));
-        }
-    }
-    for key in table.keys {
-        if let Shape::Table(inner) = key.shape {
-            let path = if path.is_empty() {
-                key.name.to_owned()
-            } else {
-                format!("{path}.{}", key.name)
-            };
-            let mut inside = String::new();
-            defaults(inner, &path, &mut inside);
-            if !inside.is_empty() {
-                text.push_str(&format!("[{path}]\n{inside}"));
-            }
-        }
-    }
-}
-
-/// The defaults that the documents name are those in force: written out they
-/// change nothing.
-#[test]
-fn defaults_are_true() {
-    let mut global = String::new();
-    defaults(FileKind::Global.table(), "", &mut global);
-    // Being there says something by itself.
-    let at = global.find("[docker]").unwrap();
-    global.truncate(at);
-    // Only read when some server asks for it, and refused when it is missing.
-    let global = global.replace("secret_file = \"forwarding.secret\"\n", "");
-    let mut server = String::new();
-    defaults(FileKind::Server.table(), "", &mut server);
-    let needed = "domains = [\"a.example\"]\naddresses = [\"10.0.0.5\"]\n";
-    let server = server
-        .replace("domains = []\n", needed)
-        // Each belongs to certain modes only, and each is off or on by default there.
-        .replace("auth_guard = true\n", "")
-        .replace("limbo_handlers = []\n", "")
-        .replace("full_message = \"The server is full.\"\n", "");
-    let (dir, written) = load_files(&[("infrarust.toml", &global), ("servers/a.toml", &server)]);
-    assert_eq!(rendered(&written, dir.path()), "");
-    let (plain_dir, plain) = load_files(&[("servers/a.toml", needed)]);
-    let (written, plain) = (written.config.unwrap(), plain.config.unwrap());
-    let shown = |config: &infrarust::config::Config, dir: &Path| {
-        format!("{config:#?}").replace(&dir.display().to_string(), "")
-    };
-    assert_eq!(shown(&written, dir.path()), shown(&plain, plain_dir.path()));
 }
 
 /// What is no text, no file or no TOML is told, and the other files are judged

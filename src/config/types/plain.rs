@@ -53,6 +53,14 @@ impl<const MAX: i64> Whole<0, MAX> {
     }
 }
 
+impl Whole<1, 65535> {
+    /// The number as a port.
+    #[must_use]
+    pub fn get(self) -> u16 {
+        u16::try_from(self.0).unwrap_or(u16::MAX)
+    }
+}
+
 /// A count: `0` to 4,294,967,295.
 pub type Count = Whole<0, 4_294_967_295>;
 

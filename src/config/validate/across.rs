@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::server::Draft;
 use super::{Context, ProxyFile};
+use crate::config::entry::Item;
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, Place};
@@ -20,7 +21,7 @@ pub(super) fn rules(drafts: &[Draft<'_>], context: &mut Context<'_>) {
 
 fn ids(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     let mut taken: HashMap<&str, Place> = HashMap::new();
-    for id in drafts.iter().filter_map(|draft| draft.id.as_ref()) {
+    for id in drafts.iter().filter_map(|draft| draft.id.as_ref().ok()) {
         match taken.entry(&id.value) {
             Entry::Vacant(free) => {
                 free.insert(id.place);
@@ -83,12 +84,12 @@ fn networks(drafts: &[Draft<'_>], context: &mut Context<'_>) {
         return;
     }
     let mut members: HashMap<&str, usize> = HashMap::new();
-    for network in drafts.iter().filter_map(|draft| draft.network.as_ref()) {
+    for network in drafts.iter().filter_map(network_of) {
         *members.entry(&network.value).or_default() += 1;
     }
     // A network in a mode that cannot have one has been refused already.
-    for draft in drafts.iter().filter(|draft| draft.config.is_some()) {
-        let Some(network) = &draft.network else {
+    for draft in drafts.iter().filter(|draft| draft.config.is_ok()) {
+        let Some(network) = network_of(draft) else {
             continue;
         };
         let name = network.value.as_str();
@@ -108,6 +109,10 @@ fn networks(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     }
 }
 
+fn network_of<'d>(draft: &'d Draft<'_>) -> Option<&'d Item<String>> {
+    draft.network.as_ref().ok()?.as_ref()
+}
+
 /// A server must not lead to the proxy itself, as far as the files tell.
 pub(super) fn own_addresses(
     file: &ProxyFile,
@@ -118,7 +123,7 @@ pub(super) fn own_addresses(
     let written = file.raw.as_ref().and_then(|raw| raw.bind.given());
     let written = written.filter(|_| file.bind.is_empty());
     for draft in drafts {
-        let (Some(raw), Some(config)) = (draft.raw, &draft.config) else {
+        let (Some(raw), Ok(config)) = (draft.raw, &draft.config) else {
             continue;
         };
         let items = raw.addresses.value().map_or(&[][..], |list| &list.items);

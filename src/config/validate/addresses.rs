@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Context;
 use crate::config::cure;
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::{Item, Reported};
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::config::raw::RawServer;
 use crate::config::types::AddressText;
@@ -29,27 +29,23 @@ impl Problem {
     }
 }
 
-/// Reads the addresses of a server; `None` when any of them, or all, are missing.
+/// Reads the addresses of a server: at least one.
 pub(super) fn addresses(
     raw: &RawServer,
     file: FileId,
     context: &mut Context<'_>,
-) -> Option<Vec<BackendAddress>> {
+) -> Result<Vec<BackendAddress>, Reported> {
     let missing = |place: Place| {
         Diagnostic::new(Code::NoAddress, place, "the server has no backend address")
             .help("write where the Minecraft server is: `addresses = [\"127.0.0.1:25566\"]`")
     };
-    let list = match &raw.addresses {
-        Entry::Absent => {
-            context.push(missing(Place::whole(file)));
-            return None;
-        }
-        Entry::Broken(_) => return None,
-        Entry::Given(list) => list,
+    let Some(list) = raw.addresses.written()? else {
+        context.push(missing(Place::whole(file)));
+        return Err(Reported);
     };
     if list.value.items.is_empty() && !list.value.is_broken {
         context.push(missing(list.place));
-        return None;
+        return Err(Reported);
     }
     let mut sound = Vec::with_capacity(list.value.items.len());
     for item in &list.value.items {
@@ -65,7 +61,8 @@ pub(super) fn addresses(
             }
         }
     }
-    (sound.len() == list.value.items.len() && !list.value.is_broken).then_some(sound)
+    let are_all = sound.len() == list.value.all()?.len();
+    are_all.then_some(sound).ok_or(Reported)
 }
 
 fn bad_address(item: &Item<AddressText>, problem: Problem, help: Option<String>) -> Diagnostic {

@@ -29,10 +29,10 @@ pub(super) fn rules(
     context: &mut Context<'_>,
 ) {
     let Some(plugins) = plugins else { return };
-    let all_known = are_all && drafts.iter().all(|draft| draft.id.is_some());
+    let all_known = are_all && drafts.iter().all(|draft| draft.id.is_ok());
     let ids: HashSet<&str> = drafts
         .iter()
-        .filter_map(|draft| draft.id.as_ref())
+        .filter_map(|draft| draft.id.as_ref().ok())
         .map(|id| id.value.as_str())
         .collect();
     // While not all servers are known, nobody can say that one is not there.
@@ -45,14 +45,14 @@ pub(super) fn rules(
         .collect();
     for draft in drafts.iter_mut() {
         let attached = attached(draft, plugins, context);
-        let chosen = draft.raw.and_then(modes::chosen);
+        let chosen = draft.raw.and_then(|raw| modes::chosen(raw).ok());
         let (mut active, mut left_out) = (Vec::new(), Vec::new());
         for Attached { index, place } in attached {
             notes[index].is_attached = true;
             let State::Sound(config) = &plugins[index].state else {
                 continue;
             };
-            let (Some(chosen), Some(server)) = (chosen, &draft.id) else {
+            let (Some(chosen), Ok(server)) = (chosen, &draft.id) else {
                 continue;
             };
             let pair = Pair {
@@ -69,7 +69,7 @@ pub(super) fn rules(
             };
             list.push(config.id.clone());
         }
-        if let Some(config) = &mut draft.config {
+        if let Ok(config) = &mut draft.config {
             config.plugins = active;
             config.plugins_left_out = left_out;
         }
@@ -88,7 +88,7 @@ struct Attached {
 /// The plugins of a server: those that its file names, or else those that
 /// name it.
 fn attached(draft: &Draft<'_>, plugins: &[Plugin<'_>], context: &mut Context<'_>) -> Vec<Attached> {
-    let (Some(raw), Some(id)) = (draft.raw, &draft.id) else {
+    let (Some(raw), Ok(id)) = (draft.raw, &draft.id) else {
         return Vec::new();
     };
     if raw.plugins.is_written() {

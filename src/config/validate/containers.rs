@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::forwarding::Global;
-use super::proxy::value_or;
 use super::server::{self, Defaults};
 use super::{Context, ProxyFile, ServerFile, attach, names, plugins};
 use crate::config::containers::{self, Container, ENABLE, NetworkOf, RawContainer, Surroundings};
@@ -14,9 +13,6 @@ use crate::config::types::AddressText;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::route::HostPattern;
-
-/// The port of the game.
-const PORT_DEFAULT: u16 = 25565;
 
 /// Stands for the address of a container that has none, until the server has
 /// been judged (RFC 2606: no name ends so).
@@ -110,9 +106,9 @@ impl<'a> Rules<'a> {
         let mut drafts = [server::draft(&file, &defaults, &mut forwarding, context)];
         attach::rules(Some(&self.plugins), &mut drafts, false, context);
         let [draft] = drafts;
-        alone.id = draft.id;
+        alone.id = draft.id.ok();
         alone.domains = draft.domains;
-        alone.config = draft.config.filter(|_| !own.enable.is_broken());
+        alone.config = own.enable().and(draft.config).ok();
         if let Some(config) = &mut alone.config
             && (alone.is_out_of_reach || !container.state.is_usable())
         {
@@ -141,10 +137,7 @@ impl<'a> Rules<'a> {
             }
             return true;
         }
-        let port = value_or(&own.port, PORT_DEFAULT, |port| {
-            u16::try_from(port.0).unwrap_or(PORT_DEFAULT)
-        });
-        let Some(port) = port else {
+        let Ok(port) = own.port().map(|port| port.get()) else {
             raw.addresses = Entry::Broken(networks);
             return true;
         };

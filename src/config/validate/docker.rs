@@ -2,26 +2,18 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use super::proxy::value_or;
 use super::{Context, addresses};
 use crate::config::cure;
-use crate::config::entry::{Entry, Given};
+use crate::config::entry::{Entry, Reported};
 use crate::config::files;
 use crate::config::load::is_folder;
 use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
 use crate::config::raw::{RawDocker, RawDockerTls};
 use crate::config::types::FilePath;
 use crate::diagnostic::words::{self, Quoted};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Place};
 
-/// Where an engine listens on its own machine.
-const SOCKET: &str = "/var/run/docker.sock";
-/// As Infrarust v2. Events tell of nearly every change at once.
-const POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// An engine that restarts is back within a second or two.
-const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The longest endpoint that a help repeats, in bytes.
 const ENDPOINT_BYTES_REPEATED_MAX: usize = 100;
 /// Where engines mostly listen without TLS.
@@ -30,30 +22,23 @@ const PORT_USUAL: u16 = 2375;
 /// authorities has a quarter of that.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What the table means; `None` in it where it is not written.
+/// What the table means, where it is written.
 pub(super) fn docker(
     entry: &Entry<RawDocker>,
-    keepalive: Keepalive,
+    keepalive: Result<Keepalive, Reported>,
     context: &mut Context<'_>,
-) -> Option<Option<DockerConfig>> {
-    let raw = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
+) -> Result<Option<DockerConfig>, Reported> {
+    let Some(given) = entry.written()? else {
+        return Ok(None);
     };
+    let raw = &given.value;
     let tls = tls(&raw.tls, context);
-    let endpoint = match &raw.endpoint {
-        Entry::Absent => Some(Endpoint::Unix(PathBuf::from(SOCKET))),
-        Entry::Broken(_) => None,
-        Entry::Given(given) => endpoint(given, context),
-    };
+    let endpoint = endpoint(raw, given.key, context);
     label_folder(&raw.secrets_dir, "secrets_dir", context);
     label_folder(&raw.favicons_dir, "favicons_dir", context);
     let endpoint = match (endpoint, tls) {
-        (Some(Endpoint::Tcp { host, port, .. }), Some(tls)) => {
-            Some(Endpoint::Tcp { host, port, tls })
-        }
-        (Some(endpoint @ Endpoint::Unix(_)), Some(_)) => {
+        (Ok(Endpoint::Tcp { host, port, .. }), Ok(tls)) => Endpoint::Tcp { host, port, tls },
+        (Ok(endpoint @ Endpoint::Unix(_)), Ok(_)) => {
             if let Some(key) = raw.tls.key() {
                 let message = "`docker.tls` does nothing with a socket in the file system";
                 context.push(
@@ -61,26 +46,30 @@ pub(super) fn docker(
                         .help("write `endpoint = \"tcp://host:2376\"`, or remove the table"),
                 );
             }
-            Some(endpoint)
+            endpoint
         }
-        _ => None,
+        (Err(Reported), _) | (_, Err(Reported)) => return Err(Reported),
     };
-    let endpoint = endpoint?;
-    Some(Some(DockerConfig {
+    Ok(Some(DockerConfig {
         keepalive: match endpoint {
-            Endpoint::Tcp { .. } => keepalive,
+            Endpoint::Tcp { .. } => keepalive?,
             // Nothing is lost on the way to a socket.
             Endpoint::Unix(_) => Keepalive::DEFAULT,
         },
         endpoint,
-        network: value_or(&raw.network, None, |name| Some(name.clone()))?,
-        poll_interval: value_or(&raw.poll_interval, POLL_INTERVAL, |t| t.0)?,
-        reconnect_delay: value_or(&raw.reconnect_delay, RECONNECT_DELAY, |t| t.0)?,
+        network: raw.network.get()?.cloned(),
+        poll_interval: raw.poll_interval()?.0,
+        reconnect_delay: raw.reconnect_delay()?.0,
     }))
 }
 
-fn endpoint(given: &Given<String>, context: &mut Context<'_>) -> Option<Endpoint> {
-    let text = given.value.as_str();
+/// Where the engine listens; `table` is the key of the whole.
+fn endpoint(
+    raw: &RawDocker,
+    table: Place,
+    context: &mut Context<'_>,
+) -> Result<Endpoint, Reported> {
+    let text = raw.endpoint()?.as_str();
     let found = if let Some(path) = text.strip_prefix("unix://") {
         let is_path = path.starts_with('/') && !path.contains('\0');
         (cfg!(unix) && is_path).then(|| Endpoint::Unix(PathBuf::from(path)))
@@ -98,12 +87,12 @@ fn endpoint(given: &Given<String>, context: &mut Context<'_>) -> Option<Endpoint
             }
         };
         context.bad_value(
-            given.place,
+            raw.endpoint.given().map_or(table, |given| given.place),
             format!("{} is not the endpoint of an engine", Quoted(text)),
             help,
         );
     }
-    found
+    found.ok_or(Reported)
 }
 
 /// The endpoint that a text was meant for: a path, or an address without the
@@ -145,12 +134,13 @@ fn tcp(address: &str) -> Option<Endpoint> {
     })
 }
 
-/// The files for TLS, which have to be there; `None` in it without the table.
-fn tls(entry: &Entry<RawDockerTls>, context: &mut Context<'_>) -> Option<Option<TlsFiles>> {
-    let given = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => given,
+/// The files for TLS, which have to be there, where the table is written.
+fn tls(
+    entry: &Entry<RawDockerTls>,
+    context: &mut Context<'_>,
+) -> Result<Option<TlsFiles>, Reported> {
+    let Some(given) = entry.written()? else {
+        return Ok(None);
     };
     let RawDockerTls { ca, cert, key } = &given.value;
     if let Entry::Absent = ca {
@@ -174,12 +164,14 @@ fn tls(entry: &Entry<RawDockerTls>, context: &mut Context<'_>) -> Option<Option<
         );
     }
     let (ca, cert, key) = (pem(ca, context), pem(cert, context), pem(key, context));
-    Some(Some(TlsFiles {
-        ca: ca??,
+    Ok(Some(TlsFiles {
+        // Reported above where it is missing.
+        ca: ca?.ok_or(Reported)?,
         own: match (cert?, key?) {
             (Some(cert), Some(key)) => Some((cert, key)),
             (None, None) => None,
-            _ => return None,
+            // Reported above: one without the other.
+            (Some(_), None) | (None, Some(_)) => return Err(Reported),
         },
     }))
 }
@@ -198,12 +190,10 @@ fn label_folder(entry: &Entry<FilePath>, key: &str, context: &mut Context<'_>) {
     }
 }
 
-/// A file, which has to be there.
-fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Option<Option<PathBuf>> {
-    let given = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => given,
+/// A file, which has to be there, if one is named.
+fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Result<Option<PathBuf>, Reported> {
+    let Some(given) = entry.written()? else {
+        return Ok(None);
     };
     let path = context.resolve(given.place.file, &given.value.0);
     if let Err(problem) = files::read_named(&path, PEM_BYTES_MAX) {
@@ -216,9 +206,9 @@ fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Option<Option<Path
             Diagnostic::new(Code::MissingFile, given.place, message)
                 .help(context.where_paths_begin(given.place.file, &given.value.0)),
         );
-        return None;
+        return Err(Reported);
     }
-    Some(Some(path))
+    Ok(Some(path))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::config::cure;
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::Item;
 use crate::config::raw::RawServer;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
@@ -22,9 +22,9 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
         sound: Vec::new(),
         is_broken: raw.domains.is_broken(),
     };
-    if let Entry::Given(list) = &raw.domains {
-        domains.is_broken |= list.value.is_broken;
-        for item in &list.value.items {
+    if let Ok(list) = raw.domains() {
+        domains.is_broken |= list.is_broken;
+        for item in &list.items {
             match HostPattern::parse(&item.value) {
                 Ok(pattern) => domains.sound.push(Item {
                     place: item.place,
@@ -38,7 +38,7 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
                         "write commas between them: `infrarust.domains: a.example.com, b.example.com`",
                     );
                     let is_label = context.is_label(item.place.file);
-                    let entries = list.value.items.len();
+                    let entries = list.items.len();
                     context.push(bad_domain(item, &problem, help, entries, is_label));
                 }
             }

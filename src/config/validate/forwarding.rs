@@ -10,14 +10,13 @@ use std::path::Path;
 use super::modes::{self, Chosen};
 use super::{Context, LabelFile, ProxyFile};
 use crate::capability::Capability;
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::{Entry, Item, Reported};
 use crate::config::files;
 use crate::config::model::{
-    BackendAddress, BackendHost, HostForwarding, IdentityForwarding, Secret, ServerConfig,
-    ServerKind,
+    BackendAddress, BackendHost, HostForwarding, IdentityForwarding, Secret, ServerKind,
 };
 use crate::config::raw::{RawForwarding, RawServer};
-use crate::config::types::{ForwardingWord, SecretSource};
+use crate::config::types::{FilePath, ForwardingWord, SecretSource};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::Family;
@@ -25,16 +24,13 @@ use crate::mode::Family;
 /// The largest file that may hold a secret.
 const SECRET_BYTES_MAX: u64 = 4096;
 
-/// Where the secret is looked for when the global file does not say.
-const SECRET_FILE: &str = "forwarding.secret";
-
 /// What the global file says about forwarding.
 #[derive(Debug)]
 pub(super) struct Global<'a> {
     raw: Option<&'a RawForwarding>,
     file: FileId,
-    /// The mode; `None` when it is not known.
-    mode: Option<ForwardingWord>,
+    /// The mode.
+    mode: Result<ForwardingWord, Reported>,
     /// Where the mode is written.
     place: Option<Place>,
     secret: GlobalSecret,
@@ -59,15 +55,13 @@ enum GlobalSecret {
 
 impl<'a> Global<'a> {
     pub(super) fn new(file: &'a ProxyFile, context: &mut Context<'_>) -> Self {
-        let (raw, is_known) = match &file.raw {
-            None => (None, false),
-            Some(raw) => (raw.forwarding.value(), !raw.forwarding.is_broken()),
+        let table = match &file.raw {
+            None => Err(Reported),
+            Some(raw) => raw.forwarding.get(),
         };
-        let mode = match raw.map(|raw| &raw.mode) {
-            Some(Entry::Given(given)) => Some(given.value),
-            Some(Entry::Broken(_)) => None,
-            Some(Entry::Absent) | None => is_known.then_some(ForwardingWord::None),
-        };
+        let nothing = RawForwarding::default();
+        let mode = table.and_then(|table| table.unwrap_or(&nothing).mode().copied());
+        let raw = table.ok().flatten();
         let mut global = Self {
             raw,
             file: file.file,
@@ -75,7 +69,7 @@ impl<'a> Global<'a> {
             place: raw
                 .and_then(|raw| raw.mode.given())
                 .map(|given| given.place),
-            secret: if is_known {
+            secret: if table.is_ok() {
                 GlobalSecret::Unread
             } else {
                 GlobalSecret::Bad
@@ -84,7 +78,7 @@ impl<'a> Global<'a> {
             passed_over: 0,
             taken: 0,
         };
-        if let (Some(mode), Some(place)) = (mode, global.place)
+        if let (Ok(mode), Some(place)) = (mode, global.place)
             && mode.needs_secret()
             && matches!(global.secret(context), GlobalSecret::None)
         {
@@ -103,7 +97,9 @@ impl<'a> Global<'a> {
     }
 
     fn read_secret(&self, context: &mut Context<'_>) -> GlobalSecret {
-        let or_bad = |secret: Option<Secret>| secret.map_or(GlobalSecret::Bad, GlobalSecret::Known);
+        let or_bad = |secret: Result<Secret, Reported>| {
+            secret.map_or(GlobalSecret::Bad, GlobalSecret::Known)
+        };
         if let Some(raw) = self.raw {
             if let (Some(secret), Some(file)) = (raw.secret.key(), raw.secret_file.key()) {
                 context.push(
@@ -126,10 +122,13 @@ impl<'a> Global<'a> {
                 (Entry::Absent, Entry::Absent) => {}
             }
         }
-        let default = context.resolve(self.file, Path::new(SECRET_FILE));
-        if files::exists(&default) {
+        let nothing = RawForwarding::default();
+        let Ok(FilePath(default)) = nothing.secret_file() else {
+            return GlobalSecret::None;
+        };
+        if files::exists(&context.resolve(self.file, default)) {
             let place = self.place.unwrap_or(Place::whole(self.file));
-            return or_bad(from_file(Path::new(SECRET_FILE), place, context));
+            return or_bad(from_file(default, place, context));
         }
         GlobalSecret::None
     }
@@ -152,7 +151,7 @@ impl<'a> Global<'a> {
                     ),
             );
         }
-        if let (Some(mode), Some(place), true) = (self.mode, self.place, self.unproven > 0) {
+        if let (Ok(mode), Some(place), true) = (self.mode, self.place, self.unproven > 0) {
             let servers = words::count(self.unproven, "server");
             let message = format!(
                 "`{}` tells {servers} in forwarding modes a name and a UUID that nobody has proved",
@@ -178,18 +177,14 @@ fn unproven(place: Place, message: String) -> Diagnostic {
         .help("let nobody but the proxy reach the backend, and let the backend authenticate; or use `client_only`")
 }
 
-/// Who the player is, told to one server's backend; `None` when it is not known.
+/// How one server's backend learns who the player is, if it does.
 pub(super) fn identity(
     raw: &RawServer,
     chosen: Chosen,
     global: &mut Global<'_>,
     context: &mut Context<'_>,
-) -> Option<Option<IdentityForwarding>> {
-    let own = match &raw.forwarding_mode {
-        Entry::Broken(_) => return None,
-        Entry::Absent => None,
-        Entry::Given(given) => Some(given),
-    };
+) -> Result<Option<IdentityForwarding>, Reported> {
+    let own = raw.forwarding_mode.written()?;
     let mode = match own {
         Some(given) => given.value,
         None => global.mode?,
@@ -205,7 +200,7 @@ pub(super) fn identity(
                     "the inherited `velocity` does not apply to this mode",
                     context,
                 );
-                return Some(None);
+                return Ok(None);
             }
             Some(given) => given,
         };
@@ -217,7 +212,7 @@ pub(super) fn identity(
             given.place,
             context,
         );
-        return None;
+        return Err(Reported);
     }
     if own.is_none() && !is_forwarding {
         global.taken += 1;
@@ -231,7 +226,7 @@ pub(super) fn identity(
                     context.push(insecure(chosen, place));
                 }
             }
-            return Some(None);
+            return Ok(None);
         }
         ForwardingWord::BungeeCord => unused_secret(raw, "`bungeecord` has no secret", context),
         ForwardingWord::BungeeGuard | ForwardingWord::Velocity => {}
@@ -253,7 +248,7 @@ pub(super) fn identity(
         }
     }
     let place = own.map_or(Place::whole(global.file), |given| given.place);
-    Some(Some(match mode {
+    Ok(Some(match mode {
         ForwardingWord::BungeeCord | ForwardingWord::None => {
             IdentityForwarding::Host(HostForwarding::BungeeCord)
         }
@@ -271,7 +266,7 @@ pub(super) fn identity(
 /// likely to reach. In a forwarding mode `unproven-identity` says more.
 pub(super) fn unprotected(
     raw: &RawServer,
-    config: &ServerConfig,
+    addresses: &[BackendAddress],
     kind: &ServerKind,
     chosen: Chosen,
     context: &mut Context<'_>,
@@ -287,7 +282,7 @@ pub(super) fn unprotected(
         BackendHost::Ip(ip) => !is_private(ip),
         BackendHost::Name(_) => false,
     };
-    let Some(address) = config.addresses.iter().find(is_public) else {
+    let Some(address) = addresses.iter().find(is_public) else {
         return;
     };
     let Some(place) = raw.forwarding_mode.key().or(chosen.place) else {
@@ -343,12 +338,11 @@ fn server_secret(
     place: Place,
     global: &mut Global<'_>,
     context: &mut Context<'_>,
-) -> Option<Secret> {
-    match &raw.forwarding_secret {
-        Entry::Broken(_) => None,
-        Entry::Given(given) => resolve(&given.value, context),
-        Entry::Absent => match global.secret(context) {
-            GlobalSecret::Known(secret) => Some(secret),
+) -> Result<Secret, Reported> {
+    match raw.forwarding_secret.get()? {
+        Some(source) => resolve(source, context),
+        None => match global.secret(context) {
+            GlobalSecret::Known(secret) => Ok(secret),
             GlobalSecret::None => {
                 let key = context.example(
                     place.file,
@@ -359,16 +353,16 @@ fn server_secret(
                 let place_of_it =
                     format!("{here}, or `secret_file` in `[forwarding]` of `infrarust.toml`");
                 context.push(missing(mode, place, key, &place_of_it));
-                None
+                Err(Reported)
             }
-            GlobalSecret::Bad | GlobalSecret::Unread => None,
+            GlobalSecret::Bad | GlobalSecret::Unread => Err(Reported),
         },
     }
 }
 
-fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
+fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Result<Secret, Reported> {
     match source {
-        SecretSource::Value(secret) => Some(secret.clone()),
+        SecretSource::Value(secret) => Ok(secret.clone()),
         SecretSource::File(Item { place, value }) => from_file(value, *place, context),
         SecretSource::Env(name) => {
             let value = crate::config::environment::var(&name.value).unwrap_or_default();
@@ -383,14 +377,14 @@ fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Option<Secret> {
                         .because("it is not set, empty, or not text")
                         .help("set it where the proxy is started"),
                 );
-                return None;
+                return Err(Reported);
             }
-            Some(Secret::new(value.to_owned()))
+            Ok(Secret::new(value.to_owned()))
         }
     }
 }
 
-fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Secret> {
+fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Result<Secret, Reported> {
     let written = path;
     let path = context.named_file(place, written, LabelFile::Secret)?;
     let shown = words::path(&path);
@@ -404,7 +398,7 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
                 Diagnostic::new(Code::MissingFile, place, message)
                     .help(format!("write the secret of the backend into it; {begin}")),
             );
-            return None;
+            return Err(Reported);
         }
     };
     match String::from_utf8(bytes) {
@@ -416,9 +410,9 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
                     .because("a secret is one line")
                     .help("write the secret of the backend into a file of its own"),
             );
-            None
+            Err(Reported)
         }
-        Ok(text) if !text.trim().is_empty() => Some(Secret::new(text.trim().to_owned())),
+        Ok(text) if !text.trim().is_empty() => Ok(Secret::new(text.trim().to_owned())),
         Ok(_) => {
             context.push(
                 Diagnostic::new(
@@ -428,12 +422,12 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Option<Sec
                 )
                 .help("write the secret of the backend into it"),
             );
-            None
+            Err(Reported)
         }
         Err(_) => {
             let message = format!("the secret file `{shown}` is not UTF-8 text");
             context.bad_value(place, message, "write the secret as plain text");
-            None
+            Err(Reported)
         }
     }
 }

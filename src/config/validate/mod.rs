@@ -1,10 +1,10 @@
 //! From what was typed to what it means, with every mistake on the way.
 //!
 //! One file per family of rules. A rule that finds a mistake reports it and
-//! answers `None`; its caller goes on with the other keys, and a configuration
-//! comes out only when nobody answered `None`. What was reported once is not
-//! reported again: a rule that needs a value that is already known to be bad
-//! stays silent.
+//! returns [`Reported`]; its caller goes on with the other keys, and a
+//! configuration comes out only when no rule returned it. What was reported once
+//! is not reported again: a rule that needs a value that is already known to be
+//! bad stays silent.
 
 mod across;
 mod addresses;
@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::entry::Entry;
+use crate::config::entry::{Entry, Reported};
 use crate::config::files::{self, Unreadable};
 use crate::config::load::join;
 use crate::config::model::Config;
@@ -167,12 +167,16 @@ impl<'a> Context<'a> {
     }
 
     /// Where a file lies that a file or a label names: in a label it has to lie in
-    /// the folder for it, links followed. `None` when it does not, which has then
-    /// been reported.
-    fn named_file(&mut self, place: Place, path: &Path, what: LabelFile) -> Option<PathBuf> {
+    /// the folder for it, links followed.
+    fn named_file(
+        &mut self,
+        place: Place,
+        path: &Path,
+        what: LabelFile,
+    ) -> Result<PathBuf, Reported> {
         let resolved = self.resolve(place.file, path);
         if !self.is_label(place.file) {
-            return Some(resolved);
+            return Ok(resolved);
         }
         let (folder, key, noun) = match what {
             LabelFile::Secret => (&self.folders.secrets, "secrets_dir", "secret file"),
@@ -184,14 +188,14 @@ impl<'a> Context<'a> {
                 format!("write `{key} = \"…\"` into `[docker]`, and put the file into that folder"),
             ),
             Some(folder) => match files::confined(&resolved, folder) {
-                Ok(Some(real)) => return Some(real),
+                Ok(Some(real)) => return Ok(real),
                 Err(problem) if resolved.starts_with(folder) => {
                     self.unread(&problem);
                     let shown = words::path(&resolved);
                     let message = format!("the {noun} `{shown}` cannot be read: {problem}");
                     let help = self.where_paths_begin(place.file, path);
                     self.push(Diagnostic::new(Code::MissingFile, place, message).help(help));
-                    return None;
+                    return Err(Reported);
                 }
                 Ok(None) | Err(_) => (
                     format!("the {noun} does not lie in the folder that `{key}` names"),
@@ -207,7 +211,7 @@ impl<'a> Context<'a> {
                 .because("whoever may label a container may not therefore read what the proxy can")
                 .help(help),
         );
-        None
+        Err(Reported)
     }
 
     /// A path that is written in a file, seen from the working directory.
@@ -216,12 +220,12 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What all files together mean; `None` when an error was found.
+/// What all files together mean.
 pub(super) fn config(
     proxy_file: &ProxyFile,
     server_files: &[ServerFile],
     context: &mut Context<'_>,
-) -> Option<Config> {
+) -> Result<Config, Reported> {
     let nothing = RawProxy::default();
     let raw = proxy_file.raw.as_ref().unwrap_or(&nothing);
     let proxy = proxy::proxy(proxy_file, raw, context);
@@ -232,10 +236,10 @@ pub(super) fn config(
         .iter()
         .map(|file| server::draft(file, &defaults, &mut forwarding, context))
         .collect();
-    let all_sound = drafts.iter().all(|draft| draft.config.is_some());
+    let all_sound = drafts.iter().all(|draft| draft.config.is_ok());
     forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
-    if let Some(proxy) = &proxy {
+    if let Ok(proxy) = &proxy {
         across::own_addresses(proxy_file, &proxy.bind, &drafts, context);
     }
     // Without the global file nobody knows which plugins there are.
@@ -246,7 +250,7 @@ pub(super) fn config(
     let are_all = !raw.docker.is_written();
     attach::rules(plugins_known, &mut drafts, are_all, context);
 
-    let servers: Option<Vec<_>> = drafts
+    let servers: Result<Vec<_>, Reported> = drafts
         .into_iter()
         .map(|draft| draft.config.map(Arc::new))
         .collect();
@@ -256,7 +260,7 @@ pub(super) fn config(
         plugins::State::Sound(config) => Some(Arc::clone(config)),
         plugins::State::Disabled | plugins::State::Bad => None,
     });
-    Some(Config {
+    Ok(Config {
         proxy: Arc::new(proxy?),
         servers,
         plugins: plugins.collect(),

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::capability::{Capability, Offer, modes_with, offer};
-use crate::config::entry::Entry;
+use crate::config::entry::Reported;
 use crate::config::model::Relay;
 use crate::config::raw::RawServer;
 use crate::diagnostic::words::any_of;
@@ -17,19 +17,12 @@ pub(super) struct Chosen {
     pub(super) place: Option<Place>,
 }
 
-/// The mode of a server; `None` when it is written badly.
-pub(super) fn chosen(raw: &RawServer) -> Option<Chosen> {
-    match &raw.proxy_mode {
-        Entry::Absent => Some(Chosen {
-            mode: Mode::Passthrough,
-            place: None,
-        }),
-        Entry::Broken(_) => None,
-        Entry::Given(given) => Some(Chosen {
-            mode: given.value,
-            place: Some(given.place),
-        }),
-    }
+/// The mode of a server.
+pub(super) fn chosen(raw: &RawServer) -> Result<Chosen, Reported> {
+    Ok(Chosen {
+        mode: *raw.proxy_mode()?,
+        place: raw.proxy_mode.given().map(|given| given.place),
+    })
 }
 
 impl Chosen {
@@ -129,21 +122,23 @@ pub(super) const fn relays(mode: Mode) -> &'static [Relay] {
     }
 }
 
-/// The relay of a forwarding server; `None` when it is bad.
-pub(super) fn relay(raw: &RawServer, chosen: Chosen, context: &mut Context<'_>) -> Option<Relay> {
+/// The relay of a forwarding server.
+pub(super) fn relay(
+    raw: &RawServer,
+    chosen: Chosen,
+    context: &mut Context<'_>,
+) -> Result<Relay, Reported> {
     let allowed = relays(chosen.mode);
     let default = allowed.first().copied().unwrap_or(Relay::Copy);
-    let given = match &raw.relay {
-        Entry::Absent => return Some(default),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => given,
+    let Some(given) = raw.relay.written()? else {
+        return Ok(default);
     };
     if allowed.is_empty() {
         no_effect(chosen, "relay", given.key, &FORWARDING, context);
-        return Some(default);
+        return Ok(default);
     }
     if allowed.contains(&given.value) {
-        return Some(given.value);
+        return Ok(given.value);
     }
     let message = format!(
         "`relay = \"{}\"` does not go with `{}`{}",
@@ -167,7 +162,7 @@ pub(super) fn relay(raw: &RawServer, chosen: Chosen, context: &mut Context<'_>) 
             any_of(fitting)
         ));
     context.push(chosen.label(diagnostic));
-    None
+    Err(Reported)
 }
 
 /// Warns of what the mode can have, and the proxy does not do yet.

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::{Context, LabelFile, texts};
-use crate::config::entry::{Entry, Given};
+use crate::config::entry::{Entry, Given, Reported};
 use crate::config::files;
 use crate::config::model::{Motd, MotdSet};
 use crate::config::raw::{RawMotd, RawMotdSet};
@@ -32,12 +32,13 @@ const PNG_START: &[u8] = b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR";
 /// Texts longer than this are taken for base64 rather than for a path.
 const PATH_CHARS_MAX: usize = 1024;
 
-/// Reads a table of answers; `None` when any is bad.
-pub(super) fn set(entry: &Entry<RawMotdSet>, context: &mut Context<'_>) -> Option<MotdSet> {
-    let raw = match entry {
-        Entry::Absent => return Some(MotdSet::default()),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
+/// Reads a table of answers.
+pub(super) fn set(
+    entry: &Entry<RawMotdSet>,
+    context: &mut Context<'_>,
+) -> Result<MotdSet, Reported> {
+    let Some(raw) = entry.get()? else {
+        return Ok(MotdSet::default());
     };
     if let (Some(_), Some(unreachable)) = (raw.offline.key(), raw.unreachable.key()) {
         context.push(
@@ -53,39 +54,33 @@ pub(super) fn set(entry: &Entry<RawMotdSet>, context: &mut Context<'_>) -> Optio
     let online = motd(&raw.online, context);
     let offline = motd(&raw.offline, context);
     let unreachable = motd(&raw.unreachable, context);
-    Some(MotdSet {
+    Ok(MotdSet {
         online: online?,
         offline: offline?.or(unreachable?),
     })
 }
 
-fn motd(entry: &Entry<RawMotd>, context: &mut Context<'_>) -> Option<Option<Motd>> {
-    let raw = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
+fn motd(entry: &Entry<RawMotd>, context: &mut Context<'_>) -> Result<Option<Motd>, Reported> {
+    let Some(raw) = entry.get()? else {
+        return Ok(None);
     };
     let text = texts::for_players(&raw.text, context);
     let version_name = texts::plain(&raw.version_name, context);
-    let favicon = match &raw.favicon {
-        Entry::Absent => Some(None),
-        Entry::Broken(_) => None,
-        Entry::Given(given) => favicon(given, context).map(Some),
+    let favicon = match raw.favicon.written() {
+        Ok(Some(given)) => favicon(given, context).map(Some),
+        Ok(None) => Ok(None),
+        Err(Reported) => Err(Reported),
     };
-    let max_players = match &raw.max_players {
-        Entry::Broken(_) => None,
-        entry => Some(entry.value().map(|count| count.get())),
-    };
-    Some(Some(Motd {
+    Ok(Some(Motd {
         text: text?,
         favicon: favicon?,
         version_name: version_name?,
-        max_players: max_players?,
+        max_players: raw.max_players.get()?.map(|count| count.get()),
     }))
 }
 
 /// A favicon as a data URI, from any of the three ways to write it.
-fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
+fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Result<Bytes, Reported> {
     let text = given.value.trim();
     let bad = |message: String| {
         Diagnostic::new(Code::BadValue, given.place, message)
@@ -97,20 +92,20 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
         context.push(bad(format!(
             "the favicon's URI does not begin with `{DATA_URI}`"
         )));
-        return None;
+        return Err(Reported);
     } else if text.len() > PATH_CHARS_MAX || text.starts_with("iVBORw0KGgo") {
         // Every PNG begins with these letters in base64.
         decode(text)
     } else if text.is_empty() {
         context.push(bad("the favicon is empty".to_owned()));
-        return None;
+        return Err(Reported);
     } else if text.contains(char::is_control) {
         let message = "no path of a favicon has a control character in it";
         context.push(Diagnostic::new(Code::BadValue, given.place, message).help(
             "between `\"` a backslash begins an escape: write the path in single quotes, or `/` \
              for each backslash",
         ));
-        return None;
+        return Err(Reported);
     } else {
         let path = context.named_file(given.place, text.as_ref(), LabelFile::Favicon)?;
         match files::read_named(&path, FAVICON_FILE_BYTES_MAX) {
@@ -124,7 +119,7 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
                 let help = context.where_paths_begin(given.place.file, text.as_ref());
                 let diagnostic = Diagnostic::new(Code::MissingFile, given.place, message);
                 context.push(diagnostic.help(help));
-                return None;
+                return Err(Reported);
             }
         }
     };
@@ -133,7 +128,7 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
         Some(png) => png_problem(png),
     };
     match (png, problem) {
-        (Some(png), None) => Some(Bytes::from(format!("{DATA_URI}{}", STANDARD.encode(png)))),
+        (Some(png), None) => Ok(Bytes::from(format!("{DATA_URI}{}", STANDARD.encode(png)))),
         (_, problem) => {
             let name = if text.len() > 40 {
                 "the favicon".to_owned()
@@ -141,7 +136,7 @@ fn favicon(given: &Given<String>, context: &mut Context<'_>) -> Option<Bytes> {
                 format!("the favicon {}", Quoted(text))
             };
             context.push(bad(format!("{name} {}", problem.unwrap_or_default())));
-            None
+            Err(Reported)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Ids of servers, networks and plugins.
 
 use super::Context;
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::{Item, Reported};
 use crate::config::raw::RawServer;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
@@ -56,9 +56,9 @@ pub(super) fn written(
     item: &Item<String>,
     what: &str,
     context: &mut Context<'_>,
-) -> Option<String> {
+) -> Result<String, Reported> {
     let Some(problem) = problem(&item.value) else {
-        return Some(item.value.clone());
+        return Ok(item.value.clone());
     };
     let mut help = "use letters `a` to `z`, digits, `_`, `-` and `.`".to_owned();
     if let Some(cure) = cure(&item.value) {
@@ -66,7 +66,7 @@ pub(super) fn written(
     }
     let message = format!("{} cannot be {what}: {problem}", Quoted(&item.value));
     context.bad_value(item.place, message, help);
-    None
+    Err(Reported)
 }
 
 /// The id of a server: `name`, else `id`, else the file's name.
@@ -74,33 +74,29 @@ pub(super) fn server(
     raw: &RawServer,
     file: FileId,
     context: &mut Context<'_>,
-) -> Option<Item<String>> {
+) -> Result<Item<String>, Reported> {
     // Files of Infrarust v2 often say the same twice.
     let is_same = raw.id.value() == raw.name.value();
-    if let (Entry::Given(id), true) = (&raw.id, raw.name.is_written() && !is_same) {
+    if let (Some(id), true) = (raw.id.given(), raw.name.is_written() && !is_same) {
         context.push(
             Diagnostic::new(Code::NoEffect, id.key, "`id` does nothing beside `name`")
                 .help("remove one of them"),
         );
     }
     for entry in [&raw.name, &raw.id] {
-        match entry {
-            Entry::Absent => {}
-            Entry::Broken(_) => return None,
-            Entry::Given(given) => {
-                let item = Item {
-                    place: given.place,
-                    value: given.value.clone(),
-                };
-                let value = written(&item, "the id of a server", context)?;
-                return Some(Item { value, ..item });
-            }
+        if let Some(given) = entry.written()? {
+            let item = Item {
+                place: given.place,
+                value: given.value.clone(),
+            };
+            let value = written(&item, "the id of a server", context)?;
+            return Ok(Item { value, ..item });
         }
     }
     let stem = stem(file, context);
     let place = Place::whole(file);
     match problem(&stem) {
-        None => Some(Item { place, value: stem }),
+        None => Ok(Item { place, value: stem }),
         Some(problem) => {
             let name = cure(&stem).unwrap_or_else(|| "lobby".to_owned());
             context.bad_value(
@@ -111,7 +107,7 @@ pub(super) fn server(
                 ),
                 format!("rename the file to `{name}.toml`, or write `name = \"{name}\"` into it"),
             );
-            None
+            Err(Reported)
         }
     }
 }

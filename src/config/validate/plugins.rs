@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::proxy::value_or;
 use super::{Context, ProxyFile, names};
-use crate::config::entry::{Entry, Given, List};
+use crate::config::entry::{Entry, Given, Reported};
 use crate::config::files;
 use crate::config::model::{Document, OnFailure, PluginConfig};
 use crate::config::plugin_file::{self, Sha};
@@ -41,7 +40,7 @@ pub(super) enum State {
 impl Plugin<'_> {
     /// Whether it is left out where a mode cannot give what it needs.
     pub(super) fn skips(&self) -> bool {
-        self.raw.unsupported.value() == Some(&UnsupportedWord::Skip)
+        self.raw.unsupported() == Ok(&UnsupportedWord::Skip)
     }
 }
 
@@ -86,43 +85,38 @@ fn state(
     }
     let raw = &given.value;
     let pin = pin(&raw.sha256, context);
-    match raw.enabled {
-        Entry::Broken(_) => return State::Bad,
-        Entry::Given(Given { value: false, .. }) => return State::Disabled,
-        Entry::Given(_) | Entry::Absent => {}
+    match raw.enabled() {
+        Err(Reported) => return State::Bad,
+        Ok(false) => return State::Disabled,
+        Ok(true) => {}
     }
     // A file that is not pinned rightly is still read: it may have more wrong.
     let manifest = manifest(file, id, given, pin.unwrap_or_default(), context);
     let config = || {
-        Some(PluginConfig {
+        Ok(PluginConfig {
             id: id.to_owned(),
             file: library(file, id, given, context)?.0,
             sha256: pin?,
-            servers: value_or(&raw.servers, Some(vec!["*".to_owned()]), texts)??,
-            on_failure: value_or(&raw.on_failure, None, |word| {
-                Some(match word {
-                    OnFailureWord::Continue => OnFailure::Continue,
-                    OnFailureWord::Deny => OnFailure::Deny,
-                })
-            })?,
-            deadline: value_or(&raw.deadline, None, |time| Some(time.0))?,
+            servers: raw.servers()?.values()?,
+            on_failure: raw.on_failure.get()?.map(|word| match word {
+                OnFailureWord::Continue => OnFailure::Continue,
+                OnFailureWord::Deny => OnFailure::Deny,
+            }),
+            deadline: raw.deadline.get()?.map(|time| time.0),
             manifest: manifest?,
             document: document.clone(),
         })
     };
-    config().map_or(State::Bad, |config| State::Sound(Arc::new(config)))
+    match config() {
+        Ok(config) => State::Sound(Arc::new(config)),
+        Err(Reported) => State::Bad,
+    }
 }
 
-fn texts(list: &List<String>) -> Option<Vec<String>> {
-    (!list.is_broken).then(|| list.items.iter().map(|item| item.value.clone()).collect())
-}
-
-/// The pin, `None` in it where there is none; `None` when it is bad.
-fn pin(entry: &Entry<String>, context: &mut Context<'_>) -> Option<Option<Sha>> {
-    let given = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => given,
+/// The pin, if there is one.
+fn pin(entry: &Entry<String>, context: &mut Context<'_>) -> Result<Option<Sha>, Reported> {
+    let Some(given) = entry.written()? else {
+        return Ok(None);
     };
     let pin = plugin_file::parse_hex(&given.value);
     if pin.is_none() {
@@ -133,7 +127,7 @@ fn pin(entry: &Entry<String>, context: &mut Context<'_>) -> Option<Option<Sha>> 
             "write the 64 digits that `sha256sum` prints",
         );
     }
-    pin.map(Some)
+    pin.map(Some).ok_or(Reported)
 }
 
 /// The plugin's file, and where it is named.
@@ -142,36 +136,35 @@ fn library(
     id: &str,
     given: &Given<RawPlugin>,
     context: &Context<'_>,
-) -> Option<(PathBuf, Place)> {
-    match &given.value.path {
-        Entry::Broken(_) => None,
-        Entry::Given(path) => {
+) -> Result<(PathBuf, Place), Reported> {
+    Ok(match given.value.path.written()? {
+        Some(path) => {
             let place = path.place;
-            Some((context.resolve(place.file, &path.value.0), place))
+            (context.resolve(place.file, &path.value.0), place)
         }
-        Entry::Absent => {
+        None => {
             let name = format!("lib{}.so", id.replace('-', "_"));
-            Some((file.plugins_dir.join(name), given.key))
+            (file.plugins_dir.join(name), given.key)
         }
-    }
+    })
 }
 
-/// What the plugin's file says; `None` when that has been reported as bad.
+/// What the plugin's file says.
 fn manifest(
     file: &ProxyFile,
     id: &str,
     given: &Given<RawPlugin>,
     pin: Option<Sha>,
     context: &mut Context<'_>,
-) -> Option<Manifest> {
+) -> Result<Manifest, Reported> {
     // What runs counts while the global file is the one in force: a file that
     // is copied at this moment must not hold up the servers.
     if let Some(running) = file.running.as_ref().and_then(|running| running.get(id)) {
-        return Some(running.clone());
+        return Ok(running.clone());
     }
     let (path, place) = library(file, id, given, context)?;
     let error = match plugin_file::judge(&path, pin) {
-        Ok(judged) => return Some(judged.manifest),
+        Ok(judged) => return Ok(judged.manifest),
         Err(error) => error,
     };
     let place = match error {
@@ -184,7 +177,7 @@ fn manifest(
         words::path(&path)
     );
     context.push(Diagnostic::new(error.code(), place, message).help(error.help()));
-    None
+    Err(Reported)
 }
 
 /// Every name in the `servers` of a plugin has to be one of a server. Whether
@@ -227,7 +220,7 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     let entries = raw.plugins.value().map_or(&[][..], |map| &map.entries[..]);
     let known: HashSet<PathBuf> = entries
         .iter()
-        .filter_map(|(id, entry)| Some(library(file, id, entry.given()?, context)?.0))
+        .filter_map(|(id, entry)| Some(library(file, id, entry.given()?, context).ok()?.0))
         .collect();
     let listed = files::look(&file.plugins_dir, |folder| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,111 +1,63 @@
 //! The global file.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
-use std::time::Duration;
 
 use super::{Context, ProxyFile, docker, filters, motd};
-use crate::config::entry::{Entry, Given};
-use crate::config::load;
+use crate::config::entry::{Entry, Given, Reported};
 use crate::config::model::{
     DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache,
     Trust, UnknownDomain,
 };
-use crate::config::raw::{RawKeepalive, RawProxy, RawRateLimit, RawStatusCache};
-use crate::config::types::{DuplicateLoginWord, LogFormatWord, OfflineUuidWord, UnknownDomainWord};
+use crate::config::raw::{RawAuth, RawKeepalive, RawLog, RawProxy, RawRateLimit, RawStatusCache};
+use crate::config::types::{
+    DuplicateLoginWord, LogFormatWord, OfflineUuidWord, UnknownDomainWord, Whole,
+};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Where the game looks for a server.
-const BIND_DEFAULT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 25565);
-/// A client on a slow line finishes its handshake in a second; the rest is for lost packets.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// As Infrarust v2: time for players to read a notice and leave.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes from which compression costs less than it saves: the game's own default.
-const COMPRESSION_THRESHOLD: u32 = 256;
-/// Logins of one address in [`RATE_WINDOW`]: a household behind one address passes.
-const RATE_LOGINS: u32 = 20;
-/// Status pings of one address in [`RATE_WINDOW`]: a client's list refreshes often.
-const RATE_STATUS: u32 = 100;
 /// The longest address of a session server that a help repeats, in bytes.
 const SESSION_URL_BYTES_REPEATED_MAX: usize = 100;
-/// The window of both limits, as Infrarust v2.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// How long a status answer is good, as Infrarust v2.
-const STATUS_TTL: Duration = Duration::from_secs(5);
-/// How many answers are kept, as Infrarust v2: at most 32 MiB of packets.
-const STATUS_ENTRIES: u64 = 1000;
-
-/// The value of a key or its default; `None` when it is written badly.
-pub(super) fn value_or<T, U>(
-    entry: &Entry<T>,
-    default: U,
-    read: impl FnOnce(&T) -> U,
-) -> Option<U> {
-    match entry {
-        Entry::Absent => Some(default),
-        Entry::Broken(_) => None,
-        Entry::Given(given) => Some(read(&given.value)),
-    }
-}
 
 /// What the global file means.
 pub(super) fn proxy(
     file: &ProxyFile,
     raw: &RawProxy,
     context: &mut Context<'_>,
-) -> Option<ProxyConfig> {
+) -> Result<ProxyConfig, Reported> {
     let bind = bind(file, raw, context);
-    let proxy_protocol_in = proxy_protocol_in(raw, bind.as_deref(), context);
+    let proxy_protocol_in = proxy_protocol_in(raw, bind.as_deref().ok(), context);
     let default_motd = motd::set(&raw.default_motd, context);
     let ip_filter = filters::ip_filter(&raw.ip_filter);
     let keepalive = keepalive(&raw.keepalive);
-    let docker = docker::docker(
-        &raw.docker,
-        keepalive.unwrap_or(Keepalive::DEFAULT),
-        context,
-    );
-    Some(ProxyConfig {
+    let docker = docker::docker(&raw.docker, keepalive, context);
+    Ok(ProxyConfig {
         bind: bind?,
         servers_dir: file.servers_dir.clone(),
         plugins_dir: file.plugins_dir.clone(),
-        control_socket: {
-            let default = PathBuf::from(load::CONTROL_SOCKET);
-            let path = value_or(&raw.control_socket, default, |path| path.0.clone())?;
-            context.resolve(file.file, &path)
-        },
-        max_connections: value_or(&raw.max_connections, None, |n| NonZeroU32::new(n.get()))?,
-        handshake_timeout: value_or(&raw.handshake_timeout, HANDSHAKE_TIMEOUT, |t| t.0)?,
-        drain_timeout: value_or(&raw.drain_timeout, DRAIN_TIMEOUT, |t| t.0)?,
+        control_socket: context.resolve(file.file, &raw.control_socket()?.0),
+        max_connections: NonZeroU32::new(raw.max_connections()?.get()),
+        handshake_timeout: raw.handshake_timeout()?.0,
+        drain_timeout: raw.drain_timeout()?.0,
         proxy_protocol_in: proxy_protocol_in?,
-        worker_threads: value_or(&raw.worker_threads, None, |n| {
-            usize::try_from(n.get()).ok().and_then(NonZeroUsize::new)
-        })?,
-        so_reuseport: value_or(&raw.so_reuseport, false, |on| *on)?,
-        unknown_domain: value_or(
-            &raw.unknown_domain_behavior,
-            UnknownDomain::DefaultMotd,
-            |word| match word {
-                UnknownDomainWord::DefaultMotd => UnknownDomain::DefaultMotd,
-                UnknownDomainWord::Kick => UnknownDomain::Kick,
-                UnknownDomainWord::Drop => UnknownDomain::Drop,
-            },
-        )?,
+        worker_threads: {
+            let threads = usize::try_from(raw.worker_threads()?.get());
+            threads.ok().and_then(NonZeroUsize::new)
+        },
+        so_reuseport: *raw.so_reuseport()?,
+        unknown_domain: match raw.unknown_domain_behavior()? {
+            UnknownDomainWord::DefaultMotd => UnknownDomain::DefaultMotd,
+            UnknownDomainWord::Kick => UnknownDomain::Kick,
+            UnknownDomainWord::Drop => UnknownDomain::Drop,
+        },
         default_motd: default_motd?,
         rate_limit: rate_limit(&raw.rate_limit)?,
         status_cache: status_cache(&raw.status_cache)?,
         keepalive: keepalive?,
         ip_filter: ip_filter?,
-        log_format: match &raw.log {
-            Entry::Absent => LogFormat::Text,
-            Entry::Broken(_) => return None,
-            Entry::Given(log) => value_or(&log.value.format, LogFormat::Text, |word| match word {
-                LogFormatWord::Text => LogFormat::Text,
-                LogFormatWord::Json => LogFormat::Json,
-            })?,
+        log_format: match raw.log.or(&RawLog::default())?.format()? {
+            LogFormatWord::Text => LogFormat::Text,
+            LogFormatWord::Json => LogFormat::Json,
         },
         login: login(raw, context)?,
         docker: docker?,
@@ -113,65 +65,51 @@ pub(super) fn proxy(
 }
 
 /// How the proxy lets players in, in the intercepted modes.
-fn login(raw: &RawProxy, context: &mut Context<'_>) -> Option<LoginConfig> {
-    let compression_threshold = threshold(&raw.compression_threshold, Some(COMPRESSION_THRESHOLD));
-    let mut config = LoginConfig {
-        session_url: None,
-        prevent_proxy_connections: false,
-        uuid_of_client: false,
-        duplicate_login: DuplicateLogin::Refuse,
-        compression_threshold: compression_threshold?,
+fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Reported> {
+    let nothing = RawAuth::default();
+    let auth = raw.auth.or(&nothing)?;
+    let session_url = match auth.session_url.written()? {
+        Some(given) => Some(session_url(given, context)?),
+        None => None,
     };
-    let auth = match &raw.auth {
-        Entry::Absent => return Some(config),
-        Entry::Broken(_) => return None,
-        Entry::Given(auth) => &auth.value,
-    };
-    config.session_url = match &auth.session_url {
-        Entry::Absent => None,
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => Some(session_url(given, context)?),
-    };
-    config.prevent_proxy_connections = value_or(&auth.prevent_proxy_connections, false, |on| *on)?;
-    config.uuid_of_client = value_or(&auth.offline_uuid, false, |word| {
-        *word == OfflineUuidWord::Client
-    })?;
-    let policy = |word: &DuplicateLoginWord| match word {
-        DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
-        DuplicateLoginWord::Replace => DuplicateLogin::Replace,
-    };
-    config.duplicate_login = value_or(&auth.duplicate_login, DuplicateLogin::Refuse, policy)?;
-    Some(config)
+    Ok(LoginConfig {
+        session_url,
+        prevent_proxy_connections: *auth.prevent_proxy_connections()?,
+        uuid_of_client: *auth.offline_uuid()? == OfflineUuidWord::Client,
+        duplicate_login: match auth.duplicate_login()? {
+            DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
+            DuplicateLoginWord::Replace => DuplicateLogin::Replace,
+        },
+        compression_threshold: threshold(*raw.compression_threshold()?),
+    })
 }
 
-/// Where to listen: the command line, else the file, else the game's port.
-fn bind(file: &ProxyFile, raw: &RawProxy, context: &mut Context<'_>) -> Option<Vec<SocketAddr>> {
-    let written = match &raw.bind {
-        Entry::Absent => vec![BIND_DEFAULT],
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => {
-            let items = &given.value.0.items;
-            let mut is_broken = given.value.0.is_broken;
-            let mut addresses = Vec::with_capacity(items.len());
-            for item in items {
-                // Port 0 asks the system for any free port, each time another.
-                if item.value.port() != 0 && addresses.contains(&item.value) {
-                    let message = format!("`{}` is already in the list", item.value);
-                    context.bad_value(item.place, message, "remove one of them");
-                    is_broken = true;
-                }
-                addresses.push(item.value);
-            }
-            if is_broken {
-                return None;
-            }
-            addresses
+/// Where to listen: the command line, else the file, else the default.
+fn bind(
+    file: &ProxyFile,
+    raw: &RawProxy,
+    context: &mut Context<'_>,
+) -> Result<Vec<SocketAddr>, Reported> {
+    let list = &raw.bind()?.0;
+    let mut is_twice = false;
+    let mut addresses = Vec::with_capacity(list.items.len());
+    for item in &list.items {
+        // Port 0 asks the system for any free port, each time another.
+        if item.value.port() != 0 && addresses.contains(&item.value) {
+            let message = format!("`{}` is already in the list", item.value);
+            context.bad_value(item.place, message, "remove one of them");
+            is_twice = true;
         }
-    };
+        addresses.push(item.value);
+    }
+    list.all()?;
+    if is_twice {
+        return Err(Reported);
+    }
     if file.bind.is_empty() {
-        Some(written)
+        Ok(addresses)
     } else {
-        Some(file.bind.clone())
+        Ok(file.bind.clone())
     }
 }
 
@@ -180,9 +118,12 @@ fn proxy_protocol_in(
     raw: &RawProxy,
     bind: Option<&[SocketAddr]>,
     context: &mut Context<'_>,
-) -> Option<Trust> {
-    let receive = value_or(&raw.receive_proxy_protocol, false, |on| *on)?;
-    let trusted = filters::networks(&raw.proxy_protocol_trusted)?;
+) -> Result<Trust, Reported> {
+    let receive = *raw.receive_proxy_protocol()?;
+    let trusted = match raw.proxy_protocol_trusted.get()? {
+        Some(list) => filters::networks(list)?,
+        None => Vec::new(),
+    };
     let key = raw.proxy_protocol_trusted.key();
     if let (false, Some(key)) = (receive, key) {
         let diagnostic = Diagnostic::new(
@@ -197,7 +138,7 @@ fn proxy_protocol_in(
         context.push(diagnostic.help("write `receive_proxy_protocol = true`, or remove the list"));
     }
     if !receive {
-        return Some(Trust::Off);
+        return Ok(Trust::Off);
     }
     if key.is_some() {
         if let (true, Some(given)) = (trusted.is_empty(), raw.receive_proxy_protocol.given()) {
@@ -214,7 +155,7 @@ fn proxy_protocol_in(
                 .help("name the addresses of the load balancer in the list"),
             );
         }
-        return Some(Trust::From(trusted));
+        return Ok(Trust::From(trusted));
     }
     let is_open = bind.is_some_and(|bind| bind.iter().any(|address| !address.ip().is_loopback()));
     if let (true, Some(given)) = (is_open, raw.receive_proxy_protocol.given()) {
@@ -230,67 +171,46 @@ fn proxy_protocol_in(
             None => diagnostic,
         });
     }
-    Some(Trust::Anyone)
+    Ok(Trust::Anyone)
 }
 
-fn rate_limit(entry: &Entry<RawRateLimit>) -> Option<Option<RateLimit>> {
-    let plain = RawRateLimit::default();
-    let raw = match entry {
-        Entry::Absent => &plain,
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
-    };
+fn rate_limit(entry: &Entry<RawRateLimit>) -> Result<Option<RateLimit>, Reported> {
+    let nothing = RawRateLimit::default();
+    let raw = entry.or(&nothing)?;
     let quota = |count: u32, window| NonZeroU32::new(count).map(|count| Quota { count, window });
-    let logins = value_or(&raw.max_connections, RATE_LOGINS, |n| n.get())?;
-    let window = value_or(&raw.window, RATE_WINDOW, |t| t.0)?;
-    let status = value_or(&raw.status_max, RATE_STATUS, |n| n.get())?;
-    let status_window = value_or(&raw.status_window, RATE_WINDOW, |t| t.0)?;
     let limit = RateLimit {
-        logins: quota(logins, window),
-        status: quota(status, status_window),
-        limit_loopback: value_or(&raw.limit_loopback, false, |on| *on)?,
+        logins: quota(raw.max_connections()?.get(), raw.window()?.0),
+        status: quota(raw.status_max()?.get(), raw.status_window()?.0),
+        limit_loopback: *raw.limit_loopback()?,
     };
-    Some(value_or(&raw.enabled, true, |on| *on)?.then_some(limit))
+    Ok(raw.enabled()?.then_some(limit))
 }
 
-fn status_cache(entry: &Entry<RawStatusCache>) -> Option<StatusCache> {
-    let plain = RawStatusCache::default();
-    let raw = match entry {
-        Entry::Absent => &plain,
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
-    };
-    Some(StatusCache {
-        ttl: value_or(&raw.ttl, STATUS_TTL, |t| t.0)?,
-        max_entries: value_or(&raw.max_entries, STATUS_ENTRIES, |n| n.0.unsigned_abs())?,
+fn status_cache(entry: &Entry<RawStatusCache>) -> Result<StatusCache, Reported> {
+    let nothing = RawStatusCache::default();
+    let raw = entry.or(&nothing)?;
+    Ok(StatusCache {
+        ttl: raw.ttl()?.0,
+        max_entries: raw.max_entries()?.0.unsigned_abs(),
     })
 }
 
-fn keepalive(entry: &Entry<RawKeepalive>) -> Option<Keepalive> {
-    let plain = RawKeepalive::default();
-    let raw = match entry {
-        Entry::Absent => &plain,
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => &given.value,
-    };
-    Some(Keepalive {
-        time: value_or(&raw.time, Keepalive::DEFAULT.time, |t| t.0)?,
-        interval: value_or(&raw.interval, Keepalive::DEFAULT.interval, |t| t.0)?,
-        retries: value_or(&raw.retries, Keepalive::DEFAULT.retries, |n| {
-            u32::try_from(n.0).unwrap_or(Keepalive::DEFAULT.retries)
-        })?,
+fn keepalive(entry: &Entry<RawKeepalive>) -> Result<Keepalive, Reported> {
+    let nothing = RawKeepalive::default();
+    let raw = entry.or(&nothing)?;
+    Ok(Keepalive {
+        time: raw.time()?.0,
+        interval: raw.interval()?.0,
+        retries: u32::try_from(raw.retries()?.0).unwrap_or(u32::MAX),
     })
 }
 
 /// Packets from which size are compressed; -1 is none.
-pub(super) fn threshold<const MAX: i64>(
-    entry: &Entry<crate::config::types::Whole<-1, MAX>>,
-    default: Option<u32>,
-) -> Option<Option<u32>> {
-    value_or(entry, default, |n| u32::try_from(n.0).ok())
+pub(super) fn threshold<const MAX: i64>(number: Whole<-1, MAX>) -> Option<u32> {
+    u32::try_from(number.0).ok()
 }
 
-fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Option<String> {
+fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Result<String, Reported> {
     let url = &given.value;
     let rest = url
         .strip_prefix("https://")
@@ -317,7 +237,7 @@ fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Option<Strin
             format!("{} is not the address of a session server", Quoted(url)),
             help,
         );
-        return None;
+        return Err(Reported);
     }
-    Some(url.clone())
+    Ok(url.clone())
 }

@@ -1,53 +1,38 @@
 //! One server file: its keys by themselves and with its mode.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::forwarding::{self, Global};
 use super::modes::{self, Chosen};
-use super::proxy::{threshold, value_or};
+use super::proxy::threshold;
 use super::{Context, ServerFile, addresses, domains, filters, motd, names, texts};
 use crate::capability::Capability;
-use crate::config::entry::{Entry, Item, List};
+use crate::config::entry::{Item, Reported};
 use crate::config::model::{
-    Forwarding, ForwardingMode, HostTail, IdentityForwarding, Intercepted, InterceptedMode, Limits,
-    ServerConfig, ServerKind, Timeouts,
+    BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostTail, IdentityForwarding,
+    Intercepted, InterceptedMode, IpFilter, Limits, MotdSet, ProxyVersion, ServerConfig,
+    ServerKind, Timeouts,
 };
-use crate::config::raw::{RawProxy, RawServer};
+use crate::config::raw::{RawProxy, RawServer, RawTimeouts};
 use crate::config::types::HostTailWord;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::{Family, Mode};
 use crate::route::HostPattern;
 
-/// The bound of one TCP connect, as Infrarust v2: a lost SYN is sent again
-/// after 1 s and after 3 s, so two losses still pass.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one direction may outlive the other: nothing that a game sends
-/// after its other side has ended takes longer.
-const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a player reads when a server is full.
-const FULL_MESSAGE: &str = "The server is full.";
-/// What a player reads when no backend can be reached.
-const DISCONNECT_MESSAGE: &str = "The server cannot be reached right now.";
-/// As the global default.
-const COMPRESSION_THRESHOLD: u32 = 256;
-
-/// What the global file sets for servers that do not say it themselves;
-/// `None` where it is written badly.
+/// What the global file sets for servers that do not say it themselves.
 #[derive(Debug)]
 pub(super) struct Defaults {
-    connect_timeout: Option<Duration>,
-    compression_threshold: Option<Option<u32>>,
+    connect_timeout: Result<Duration, Reported>,
+    compression_threshold: Result<Option<u32>, Reported>,
 }
 
 impl Defaults {
     pub(super) fn new(raw: &RawProxy) -> Self {
         Self {
-            connect_timeout: value_or(&raw.connect_timeout, CONNECT_TIMEOUT, |t| t.0),
-            compression_threshold: threshold(
-                &raw.compression_threshold,
-                Some(COMPRESSION_THRESHOLD),
-            ),
+            connect_timeout: raw.connect_timeout().map(|time| time.0),
+            compression_threshold: raw.compression_threshold().copied().map(threshold),
         }
     }
 }
@@ -56,10 +41,10 @@ impl Defaults {
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) raw: Option<&'a RawServer>,
-    pub(super) id: Option<Item<String>>,
+    pub(super) id: Result<Item<String>, Reported>,
     pub(super) domains: Vec<Item<HostPattern>>,
-    pub(super) network: Option<Item<String>>,
-    pub(super) config: Option<ServerConfig>,
+    pub(super) network: Result<Option<Item<String>>, Reported>,
+    pub(super) config: Result<ServerConfig, Reported>,
 }
 
 /// Judges one server file.
@@ -74,17 +59,17 @@ pub(super) fn draft<'a>(
         // Its name is its id unless it says otherwise, which nobody can know.
         return Draft {
             raw: None,
-            id: None,
+            id: Err(Reported),
             domains: Vec::new(),
-            network: None,
-            config: None,
+            network: Err(Reported),
+            config: Err(Reported),
         };
     };
     let id = names::server(raw, *file, context);
     let domains = domains::domains(raw, context);
     let network = network(raw, context);
     let chosen = modes::chosen(raw);
-    if let Some(chosen) = chosen {
+    if let Ok(chosen) = chosen {
         reachable(
             raw,
             *file,
@@ -94,24 +79,17 @@ pub(super) fn draft<'a>(
         );
         modes::not_yet(chosen, raw, context);
     }
-    let kind =
-        chosen.and_then(|chosen| kind(raw, chosen, network.as_ref(), defaults, global, context));
-    let config = config(raw, *file, defaults, context);
-    if let (Some(config), Some(kind), Some(chosen)) = (&config, &kind, chosen) {
-        forwarding::unprotected(raw, config, kind, chosen, context);
+    let kind = chosen.and_then(|chosen| kind(raw, chosen, &network, defaults, global, context));
+    let common = common(raw, *file, defaults, context);
+    if let (Ok(common), Ok(kind), Ok(chosen)) = (&common, &kind, chosen) {
+        forwarding::unprotected(raw, &common.addresses, kind, chosen, context);
     }
-    let config = match (config, kind, &id) {
-        (Some(config), Some(kind), Some(id)) if !domains.is_broken => Some(ServerConfig {
-            id: id.value.clone(),
-            domains: domains
-                .sound
-                .iter()
-                .map(|item| item.value.clone())
-                .collect(),
-            kind,
-            ..config
-        }),
-        _ => None,
+    let config = match (common, kind, &id) {
+        (Ok(common), Ok(kind), Ok(id)) if !domains.is_broken => {
+            let domains = domains.sound.iter().map(|item| item.value.clone());
+            Ok(common.join(id.value.clone(), domains.collect(), kind))
+        }
+        _ => Err(Reported),
     };
     Draft {
         raw: Some(raw),
@@ -122,21 +100,63 @@ pub(super) fn draft<'a>(
     }
 }
 
-/// The keys that mean the same in every mode. Id, domains, kind and plugins
-/// are filled in later.
-fn config(
+/// What means the same in every mode.
+#[derive(Debug)]
+struct Common {
+    file: PathBuf,
+    addresses: Vec<BackendAddress>,
+    send_proxy_protocol: Option<ProxyVersion>,
+    domain_rewrite: DomainRewrite,
+    host_tail: HostTail,
+    max_players: Option<NonZeroU32>,
+    full_message: String,
+    disconnect_message: String,
+    timeouts: Timeouts,
+    motd: MotdSet,
+    ip_filter: IpFilter,
+}
+
+impl Common {
+    /// The whole server, as yet without plugins.
+    fn join(self, id: String, domains: Vec<HostPattern>, kind: ServerKind) -> ServerConfig {
+        ServerConfig {
+            id,
+            file: self.file,
+            domains,
+            addresses: self.addresses,
+            kind,
+            send_proxy_protocol: self.send_proxy_protocol,
+            domain_rewrite: self.domain_rewrite,
+            host_tail: self.host_tail,
+            max_players: self.max_players,
+            full_message: self.full_message,
+            disconnect_message: self.disconnect_message,
+            timeouts: self.timeouts,
+            motd: self.motd,
+            ip_filter: self.ip_filter,
+            plugins: Vec::new(),
+            plugins_left_out: Vec::new(),
+        }
+    }
+}
+
+/// The keys that mean the same in every mode.
+fn common(
     raw: &RawServer,
     file: FileId,
     defaults: &Defaults,
     context: &mut Context<'_>,
-) -> Option<ServerConfig> {
+) -> Result<Common, Reported> {
     let addresses = addresses::addresses(raw, file, context);
-    let domain_rewrite = texts::rewrite(&raw.domain_rewrite, context);
-    let full_message = texts::for_players(&raw.full_message, context);
-    let disconnect_message = texts::for_players(&raw.disconnect_message, context);
+    let domain_rewrite = raw
+        .domain_rewrite()
+        .and_then(|rewrite| texts::rewrite(rewrite, context));
+    let full_message = texts::or_default(&raw.full_message, raw.full_message(), context);
+    let disconnect_message =
+        texts::or_default(&raw.disconnect_message, raw.disconnect_message(), context);
     let motd = motd::set(&raw.motd, context);
-    let max_players = value_or(&raw.max_players, None, |n| NonZeroU32::new(n.get()));
-    if let (Some(None), Some(key)) = (max_players, raw.full_message.key()) {
+    let max_players = raw.max_players().map(|max| NonZeroU32::new(max.get()));
+    if let (Ok(None), Some(key)) = (max_players, raw.full_message.key()) {
         let diagnostic = Diagnostic::new(
             Code::NoEffect,
             key,
@@ -149,69 +169,50 @@ fn config(
             None => diagnostic,
         });
     }
-    Some(ServerConfig {
-        id: String::new(),
+    Ok(Common {
         file: context.path(file).to_owned(),
-        domains: Vec::new(),
         addresses: addresses?,
-        kind: ServerKind::Intercepted(Intercepted {
-            mode: InterceptedMode::Offline,
-            network: None,
-            limbo_handlers: Vec::new(),
-            identity: None,
-            compression_threshold: None,
-        }),
-        send_proxy_protocol: value_or(&raw.send_proxy_protocol, None, |send| send.0)?,
+        send_proxy_protocol: raw.send_proxy_protocol()?.0,
         domain_rewrite: domain_rewrite?,
-        host_tail: value_or(&raw.host_tail, HostTail::Drop, |word| match word {
+        host_tail: match raw.host_tail()? {
             HostTailWord::Drop => HostTail::Drop,
             HostTailWord::Keep => HostTail::Keep,
-        })?,
+        },
         max_players: max_players?,
-        full_message: full_message?.unwrap_or_else(|| FULL_MESSAGE.to_owned()),
-        disconnect_message: disconnect_message?.unwrap_or_else(|| DISCONNECT_MESSAGE.to_owned()),
+        full_message: full_message?,
+        disconnect_message: disconnect_message?,
         timeouts: timeouts(raw, defaults)?,
         motd: motd?,
         ip_filter: filters::ip_filter(&raw.ip_filter)?,
-        plugins: Vec::new(),
-        plugins_left_out: Vec::new(),
     })
 }
 
-fn timeouts(raw: &RawServer, defaults: &Defaults) -> Option<Timeouts> {
-    let half_close = value_or(&raw.half_close_timeout, HALF_CLOSE_TIMEOUT, |t| t.0)?;
-    match &raw.timeouts {
-        Entry::Broken(_) => None,
-        Entry::Absent => Some(Timeouts {
-            connect: defaults.connect_timeout?,
-            session: Limits {
-                read: None,
-                write: None,
-                half_close,
-            },
-        }),
-        Entry::Given(table) => Some(Timeouts {
-            connect: match &table.value.connect {
-                Entry::Absent => defaults.connect_timeout?,
-                entry => entry.value()?.0,
-            },
-            session: Limits {
-                read: value_or(&table.value.read, None, |t| Some(t.0))?,
-                write: value_or(&table.value.write, None, |t| Some(t.0))?,
-                half_close,
-            },
-        }),
-    }
+fn timeouts(raw: &RawServer, defaults: &Defaults) -> Result<Timeouts, Reported> {
+    let nothing = RawTimeouts::default();
+    let table = raw.timeouts.or(&nothing)?;
+    Ok(Timeouts {
+        connect: match table.connect.get()? {
+            Some(time) => time.0,
+            None => defaults.connect_timeout?,
+        },
+        session: Limits {
+            read: table.read.get()?.map(|time| time.0),
+            write: table.write.get()?.map(|time| time.0),
+            half_close: raw.half_close_timeout()?.0,
+        },
+    })
 }
 
-fn network(raw: &RawServer, context: &mut Context<'_>) -> Option<Item<String>> {
-    let given = raw.network.given()?;
+fn network(raw: &RawServer, context: &mut Context<'_>) -> Result<Option<Item<String>>, Reported> {
+    let Some(given) = raw.network.written()? else {
+        return Ok(None);
+    };
     let item = Item {
         place: given.place,
         value: given.value.clone(),
     };
     let value = names::written(&item, "the name of a network", context)?;
-    Some(Item { value, ..item })
+    Ok(Some(Item { value, ..item }))
 }
 
 /// A player has to find the server: by a domain, or by a switch from another.
@@ -263,11 +264,11 @@ fn reachable(
 fn kind(
     raw: &RawServer,
     chosen: Chosen,
-    network: Option<&Item<String>>,
+    network: &Result<Option<Item<String>>, Reported>,
     defaults: &Defaults,
     global: &mut Global<'_>,
     context: &mut Context<'_>,
-) -> Option<ServerKind> {
+) -> Result<ServerKind, Reported> {
     let mut is_sound = true;
     let mut need = |entry: Option<Place>, key: &str, capability| {
         if let Some(place) = entry {
@@ -294,9 +295,8 @@ fn kind(
     if let (Some(key), true) = (raw.auth_guard.key(), chosen.mode != Mode::ServerOnly) {
         modes::no_effect(chosen, "auth_guard", key, &[Mode::ServerOnly], context);
     }
-    let auth_guard = value_or(&raw.auth_guard, true, |on| *on);
     if !is_sound {
-        return None;
+        return Err(Reported);
     }
     let (identity, relay) = (identity?, relay?);
     let forwarding = |mode| {
@@ -304,26 +304,24 @@ fn kind(
             None => None,
             Some(IdentityForwarding::Host(host)) => Some(host),
             // Refused before: the proxy has no login to answer in.
-            Some(IdentityForwarding::Velocity(_)) => return None,
+            Some(IdentityForwarding::Velocity(_)) => return Err(Reported),
         };
-        Some(ServerKind::Forwarding(Forwarding {
+        Ok(ServerKind::Forwarding(Forwarding {
             mode,
             relay,
             identity,
         }))
     };
     let intercepted = |mode| {
-        if raw.network.is_written() && network.is_none() {
-            return None;
-        }
-        Some(ServerKind::Intercepted(Intercepted {
+        let network = network.as_ref().map_err(|reported| *reported)?;
+        Ok(ServerKind::Intercepted(Intercepted {
             mode,
-            network: network.map(|item| item.value.clone()),
-            limbo_handlers: value_or(&raw.limbo_handlers, Some(Vec::new()), texts_of)??,
+            network: network.as_ref().map(|item| item.value.clone()),
+            limbo_handlers: raw.limbo_handlers()?.values()?,
             identity: identity.clone(),
-            compression_threshold: match &raw.compression_threshold {
-                Entry::Absent => defaults.compression_threshold?,
-                entry => threshold(entry, None)?,
+            compression_threshold: match raw.compression_threshold.get()? {
+                Some(number) => threshold(*number),
+                None => defaults.compression_threshold?,
             },
         }))
     };
@@ -331,13 +329,9 @@ fn kind(
         Mode::Passthrough => forwarding(ForwardingMode::Passthrough),
         Mode::ZeroCopy => forwarding(ForwardingMode::ZeroCopy),
         Mode::ServerOnly => forwarding(ForwardingMode::ServerOnly {
-            auth_guard: auth_guard?,
+            auth_guard: *raw.auth_guard()?,
         }),
         Mode::ClientOnly => intercepted(InterceptedMode::ClientOnly),
         Mode::Offline => intercepted(InterceptedMode::Offline),
     }
-}
-
-fn texts_of(list: &List<String>) -> Option<Vec<String>> {
-    (!list.is_broken).then(|| list.items.iter().map(|item| item.value.clone()).collect())
 }

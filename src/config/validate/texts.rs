@@ -2,7 +2,7 @@
 
 use super::{Context, domains};
 use crate::config::elsewhere;
-use crate::config::entry::{Entry, Given, Item};
+use crate::config::entry::{Entry, Given, Item, Reported};
 use crate::config::model::{DomainRewrite, is_text_component};
 use crate::config::types::Rewrite;
 use crate::diagnostic::words::{Quoted, must_not_show};
@@ -14,11 +14,12 @@ use crate::route::{BadHost, HostPattern};
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
 /// Checks a text that is shown as it is.
-pub(super) fn plain(entry: &Entry<String>, context: &mut Context<'_>) -> Option<Option<String>> {
-    let given = match entry {
-        Entry::Absent => return Some(None),
-        Entry::Broken(_) => return None,
-        Entry::Given(given) => given,
+pub(super) fn plain(
+    entry: &Entry<String>,
+    context: &mut Context<'_>,
+) -> Result<Option<String>, Reported> {
+    let Some(given) = entry.written()? else {
+        return Ok(None);
     };
     let text = &given.value;
     if text.len() > TEXT_BYTES_MAX {
@@ -30,10 +31,10 @@ pub(super) fn plain(entry: &Entry<String>, context: &mut Context<'_>) -> Option<
             ),
             "write a shorter text",
         );
-        return None;
+        return Err(Reported);
     }
     warn_of_colours(given, context);
-    Some(Some(text.clone()))
+    Ok(Some(text.clone()))
 }
 
 /// The longest text that a help repeats with other colour codes.
@@ -66,10 +67,10 @@ fn warn_of_colours(given: &Given<String>, context: &mut Context<'_>) {
 pub(super) fn for_players(
     entry: &Entry<String>,
     context: &mut Context<'_>,
-) -> Option<Option<String>> {
+) -> Result<Option<String>, Reported> {
     let text = plain(entry, context)?;
     let (Some(text), Some(given)) = (text, entry.given()) else {
-        return Some(None);
+        return Ok(None);
     };
     if is_text_component(&text)
         && let Err(error) = serde_json::from_str::<serde_json::Value>(&text)
@@ -79,9 +80,20 @@ pub(super) fn for_players(
             format!("the text begins like a JSON text component and is not JSON: {}", json_problem(&error)),
             "write JSON such as `{\"text\":\"Hello\"}`, or a text that begins with another character",
         );
-        return None;
+        return Err(Reported);
     }
-    Some(Some(text))
+    Ok(Some(text))
+}
+
+/// Checks a text for players whose key has a default; `value` is the text or
+/// that default.
+pub(super) fn or_default(
+    entry: &Entry<String>,
+    value: Result<&String, Reported>,
+    context: &mut Context<'_>,
+) -> Result<String, Reported> {
+    for_players(entry, context)?;
+    value.cloned()
 }
 
 /// What the parser says, without its own line and column, which count within
@@ -95,22 +107,21 @@ fn json_problem(error: &serde_json::Error) -> String {
 }
 
 /// Checks what the backend shall see as host.
-pub(super) fn rewrite(entry: &Entry<Rewrite>, context: &mut Context<'_>) -> Option<DomainRewrite> {
-    match entry {
-        Entry::Absent => Some(DomainRewrite::None),
-        Entry::Broken(_) => None,
-        Entry::Given(given) => match &given.value {
-            Rewrite::None => Some(DomainRewrite::None),
-            Rewrite::FromBackend => Some(DomainRewrite::FromBackend),
-            Rewrite::Explicit(host) => explicit(host, context).map(DomainRewrite::Explicit),
-        },
+pub(super) fn rewrite(
+    value: &Rewrite,
+    context: &mut Context<'_>,
+) -> Result<DomainRewrite, Reported> {
+    match value {
+        Rewrite::None => Ok(DomainRewrite::None),
+        Rewrite::FromBackend => Ok(DomainRewrite::FromBackend),
+        Rewrite::Explicit(host) => explicit(host, context).map(DomainRewrite::Explicit),
     }
 }
 
-fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Option<String> {
+fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Result<String, Reported> {
     let problem = match HostPattern::parse(&host.value) {
         Ok(pattern) if pattern.is_wildcard() => "a pattern is not one host".to_owned(),
-        Ok(_) => return Some(host.value.clone()),
+        Ok(_) => return Ok(host.value.clone()),
         Err(BadHost::Empty) => "a host has at least one letter".to_owned(),
         Err(problem) => problem.to_string(),
     };
@@ -132,5 +143,5 @@ fn explicit(host: &Item<String>, context: &mut Context<'_>) -> Option<String> {
         format!("{text} cannot be sent as a host: {problem}"),
         help,
     );
-    None
+    Err(Reported)
 }
