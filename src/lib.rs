@@ -41,16 +41,16 @@
 //! | [`proxy`], [`snapshot`], `status_answers` | what connections share |
 //! | [`server`], [`reload`], [`shutdown`] | its begin, its changes and its end |
 //! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
-//! | `control` | commands to the proxy that runs |
+//! | `admin` | commands to the proxy that runs |
 //! | [`cli`], [`demo`] | the program |
 
+#[cfg(unix)]
+mod admin;
 mod apart;
 pub mod capability;
 pub mod cli;
 pub mod config;
 mod connection;
-#[cfg(unix)]
-pub mod control;
 pub mod demo;
 pub mod diagnostic;
 pub mod escape;

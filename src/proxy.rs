@@ -110,7 +110,7 @@ impl Proxy {
         self.plugins.metrics()
     }
 
-    /// Loads the plugins of a configuration, all or none; `anew` is one that is
+    /// Loads the plugins of a configuration, all or none; `force` is one that is
     /// to be loaded even if nothing about it has changed. Connections meet them
     /// after [`replace`](Self::replace). Waits for the plugins: not for a worker.
     ///
@@ -120,10 +120,10 @@ impl Proxy {
     pub(crate) fn load_plugins(
         &self,
         config: &Config,
-        anew: Option<&str>,
+        force: Option<&str>,
     ) -> Result<Reloaded, Vec<Problem>> {
         let specs = config.plugins.iter().map(|plugin| Spec::from(&**plugin));
-        self.plugins.reload(specs.collect(), anew)
+        self.plugins.reload(specs.collect(), force)
     }
 
     /// Lets the plugins end, and waits until they have. Connections that still

@@ -3,7 +3,7 @@
 //!
 //! A change in the folder of server files reloads the servers, and judges them
 //! together with the global file as it was taken over: an edit of that file
-//! waits for `SIGHUP`, which reads everything anew, as a start does. Sessions
+//! waits for `SIGHUP`, which reads everything again, as a start does. Sessions
 //! keep the snapshot that they began with.
 
 mod containers;
@@ -79,7 +79,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Request {
     /// A plugin that is to be loaded even if nothing about it has changed.
-    pub anew: Option<String>,
+    pub force: Option<String>,
     /// Gets what came of it.
     pub answer: oneshot::Sender<Outcome>,
 }
@@ -449,7 +449,7 @@ impl Reloader {
 
     /// Begins to load the plugins of files that were read.
     fn load_plugins(&mut self, read: Read, request: Option<Request>) {
-        let anew = request.as_ref().and_then(|request| request.anew.clone());
+        let force = request.as_ref().and_then(|request| request.force.clone());
         let proxy = Arc::clone(&self.proxy);
         let options = self.options.clone();
         let scope = Scope::Everything;
@@ -460,7 +460,7 @@ impl Reloader {
             apart::run(move || {
                 let plugins = read.loaded.config.iter().flat_map(|next| &next.plugins);
                 let specs: Vec<Spec> = plugins.map(|plugin| Spec::from(&**plugin)).collect();
-                let reloaded = trial::reload(&proxy.plugins, specs, anew.as_deref());
+                let reloaded = trial::reload(&proxy.plugins, specs, force.as_deref());
                 let reloaded = reloaded.map_err(|refused| refused.diagnostics(&read.loaded));
                 read.with_plugins(reloaded, &proxy, &options)
             }),
@@ -470,7 +470,7 @@ impl Reloader {
             let Some(next) = read.loaded.config.clone() else {
                 return Ok(read.with_plugins(Err(Vec::new()), &proxy, &options));
             };
-            let reloaded = server::load_plugins(&proxy, &next, anew).await;
+            let reloaded = server::load_plugins(&proxy, &next, force).await;
             let reloaded = reloaded.map_err(|problems| {
                 let problems = problems.iter();
                 problems.map(|one| one.diagnostic(&read.loaded)).collect()

@@ -102,10 +102,10 @@ fn own_addresses(listeners: &[(TcpListener, SocketAddr)]) -> Vec<SocketAddr> {
 pub(crate) async fn load_plugins(
     proxy: &Arc<Proxy>,
     config: &Config,
-    anew: Option<String>,
+    force: Option<String>,
 ) -> Result<Reloaded, Vec<Problem>> {
     let (proxy, config) = (Arc::clone(proxy), config.clone());
-    let load = move || proxy.load_plugins(&config, anew.as_deref());
+    let load = move || proxy.load_plugins(&config, force.as_deref());
     match tokio::task::spawn_blocking(load).await {
         Ok(loaded) => loaded,
         // A plugin's own panics are caught: this is one of ours.

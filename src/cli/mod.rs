@@ -226,7 +226,7 @@ pub fn main() -> ExitCode {
 
 #[cfg(unix)]
 fn about_plugins(options: &Options, command: PluginCommand) -> anyhow::Result<ExitCode> {
-    use crate::control::Command;
+    use crate::admin::socket::Command;
     let load = options.load_options();
     let done = match command {
         PluginCommand::List { format } => running::list(&load, format, &mut std::io::stdout()),

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use super::{FAILURE, Options, check};
+#[cfg(unix)]
+use crate::admin;
 use crate::config::model::{Config, ServerKind};
 use crate::config::{self, LoadOptions, Loaded};
-#[cfg(unix)]
-use crate::control;
 use crate::diagnostic::render::Colour;
 use crate::lifecycle::{
     self, Ended, Signals, Workers, serve_until_signalled, unless_signalled, watch_lost_lines,
@@ -144,7 +144,7 @@ fn follow(
         tokio::spawn(reloader.run());
     }
     #[cfg(unix)]
-    tokio::spawn(control::serve(Arc::clone(proxy), requests));
+    tokio::spawn(admin::socket::serve(Arc::clone(proxy), requests));
     #[cfg(not(unix))]
     drop(requests);
     let servers = config.servers.len();

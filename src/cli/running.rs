@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::{FAILURE, check};
+use crate::admin::socket::{self as control, Command};
 use crate::config::{self, Config, LoadOptions};
-use crate::control::{self, Command};
 use crate::diagnostic::render::Colour;
 use crate::diagnostic::words;
 

@@ -75,13 +75,13 @@ enum Wanted {
     New(Box<Judged>, Sha),
 }
 
-/// Those generations that may go on for `spec`: none when it is to be loaded anew.
+/// Running generations that can be reused for `spec`; empty on a forced reload.
 fn present_for<'a>(
     present: &'a [Arc<Generation>],
     spec: &Spec,
-    anew: Option<&str>,
+    force: Option<&str>,
 ) -> &'a [Arc<Generation>] {
-    if anew == Some(spec.id.as_str()) {
+    if force == Some(spec.id.as_str()) {
         &[]
     } else {
         present
@@ -97,7 +97,7 @@ struct History {
 /// What a reload has changed, by the ids of plugins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reloaded {
-    /// Loaded for the first time, or anew.
+    /// Loaded for the first time, or again.
     pub loaded: Vec<String>,
     /// No longer there.
     pub ended: Vec<String>,
@@ -129,7 +129,7 @@ impl PluginHost {
     /// Puts plugins in place of the present ones, all or none.
     ///
     /// A plugin whose settings and file are the same goes on, unless it is the
-    /// one to load `anew`; any other is loaded while the one before serves.
+    /// plugin `force`; any other is loaded while the one before serves.
     /// With a problem, everything stays as it was. Connections keep the hook
     /// sets they have; new ones come from [`PluginHost::hooks`].
     ///
@@ -138,7 +138,7 @@ impl PluginHost {
     /// # Errors
     ///
     /// Every plugin that could not be loaded.
-    pub fn reload(&self, specs: Vec<Spec>, anew: Option<&str>) -> Result<Reloaded, Vec<Problem>> {
+    pub fn reload(&self, specs: Vec<Spec>, force: Option<&str>) -> Result<Reloaded, Vec<Problem>> {
         let _reloading = self
             .reloading
             .lock()
@@ -147,7 +147,7 @@ impl PluginHost {
         let mut next = Vec::new();
         let mut problems = Vec::new();
         for spec in specs {
-            match self.generation(&spec, present_for(&present, &spec, anew)) {
+            match self.generation(&spec, present_for(&present, &spec, force)) {
                 Ok(generation) => next.push(generation),
                 Err(kind) => problems.push(Problem::of(&spec, kind)),
             }
@@ -205,12 +205,12 @@ impl PluginHost {
     pub(crate) fn to_load(
         &self,
         specs: &mut [Spec],
-        anew: Option<&str>,
+        force: Option<&str>,
     ) -> (Vec<Spec>, Vec<Problem>) {
         let present = self.current.load_full();
         let (mut new, mut problems) = (Vec::new(), Vec::new());
         for spec in specs {
-            match self.wanted(spec, present_for(&present, spec, anew)) {
+            match self.wanted(spec, present_for(&present, spec, force)) {
                 Ok(Wanted::Present(old)) => spec.content = Some(old.sha256),
                 Ok(Wanted::New(_, sha256)) => {
                     spec.content = Some(sha256);

@@ -140,14 +140,14 @@ impl Refused {
 pub(crate) fn reload(
     host: &PluginHost,
     mut specs: Vec<Spec>,
-    anew: Option<&str>,
+    force: Option<&str>,
 ) -> Result<Reloaded, Refused> {
-    let (new, problems) = host.to_load(&mut specs, anew);
+    let (new, problems) = host.to_load(&mut specs, force);
     let failed = settle(try_with(&own_program(), &new, Data::Live(host.data_dir())));
     if !failed.is_empty() || !problems.is_empty() {
         return Err(Refused { failed, problems });
     }
-    host.reload(specs, anew).map_err(|problems| Refused {
+    host.reload(specs, force).map_err(|problems| Refused {
         problems,
         ..Refused::default()
     })

@@ -2,8 +2,8 @@
 //!
 //! A unix socket that only its owner may use. A client writes one line and
 //! reads the answer until the end: a first line `ok` or `error`, then a text
-//! for people. Lines `wait` come before it while the answer takes its time. What
-//! can be asked is the table in [`Command`].
+//! for people. Lines `wait` come before it while the answer takes its time. The
+//! commands are the table in [`Command`]; [`ops`] carries them out.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::plugin::PluginState;
+use super::ops::{self, CurrentPlugin, Plugins, Refused, Reloaded};
+use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
-use crate::reload::{Outcome, Request};
+use crate::reload::Request;
 
 /// The longest line of a client in bytes: a command and the id of a plugin.
 const LINE_BYTES_MAX: u64 = 256;
@@ -42,12 +43,12 @@ const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What a running proxy can be asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// `plugins`: how the plugins fare.
+pub(crate) enum Command {
+    /// `plugins`: the state of the plugins.
     Plugins,
     /// `plugins json`: the same as a JSON array.
     PluginsJson,
-    /// `reload [PLUGIN]`: what `SIGHUP` does; the plugin is loaded anew even if
+    /// `reload [PLUGIN]`: what `SIGHUP` does; the plugin is loaded again even if
     /// nothing about it has changed.
     Reload(Option<String>),
     /// `resume PLUGIN`: ends the quarantine of a plugin.
@@ -57,7 +58,7 @@ pub enum Command {
 impl Command {
     /// The line that asks for it.
     #[must_use]
-    pub fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         match self {
             Command::Plugins => "plugins\n".to_owned(),
             Command::PluginsJson => "plugins json\n".to_owned(),
@@ -80,13 +81,13 @@ impl Command {
     }
 }
 
-/// What came of a command: a text for people either way.
-pub type Answer = Result<String, String>;
+/// The answer to a command: a text for people either way.
+pub(crate) type Answer = Result<String, String>;
 
 /// The control socket of a proxy; its file goes with it, unless another proxy
 /// has put its own there.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     listener: UnixListener,
     path: PathBuf,
     /// What the file is: device and inode.
@@ -99,7 +100,7 @@ impl Control {
     /// # Errors
     ///
     /// When another proxy listens there, or no socket can be made.
-    pub fn listen(path: &Path) -> io::Result<Self> {
+    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
         // Under another name first: from the moment it is at its path, only its
         // owner may connect.
         let own = path.with_extension(format!("{}.tmp", std::process::id()));
@@ -113,7 +114,7 @@ impl Control {
                 .is_ok_and(|found| !found.file_type().is_socket())
         };
         if is_other(path) {
-            let text = "there is a file that is no socket";
+            let text = "there is a file that is not a socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let _ = std::fs::remove_file(&own);
@@ -196,7 +197,7 @@ fn is_listened_at(path: &Path) -> bool {
     }
 }
 
-/// What tells one file from another at the same path.
+/// What distinguishes two files at the same path.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = path.symlink_metadata().ok()?;
     Some((found.dev(), found.ino()))
@@ -205,14 +206,14 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// Lets commands reach a proxy until it drains. Then the socket is given up, so
 /// that another proxy that starts meanwhile is the one that they reach. A proxy
 /// that cannot have it, because another still does, tries again and serves.
-pub async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
+pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
     let drain = &proxy.shutdown.drain;
     let path = proxy.snapshot().proxy.control_socket.clone();
-    let mut told = None;
+    let mut reported = None;
     while !drain.is_cancelled() {
         match Control::listen(&path) {
             Ok(control) => {
-                if told.take().is_some() {
+                if reported.take().is_some() {
                     info!(path = %path.display(), "commands reach this proxy now");
                 }
                 control.serve(&proxy, &reloads).await;
@@ -220,14 +221,14 @@ pub async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
             Err(error) => {
                 let cure = cure(&error);
                 let error = error.to_string();
-                if told.as_ref() != Some(&error) {
+                if reported.as_ref() != Some(&error) {
                     warn!(
                         path = %path.display(),
                         error,
                         "no control socket: `infrarust plugin reload` and its like cannot reach this proxy; {cure}; it is tried again"
                     );
                 }
-                told = Some(error);
+                reported = Some(error);
             }
         }
         tokio::select! {
@@ -285,92 +286,69 @@ async fn talk(
     stream.shutdown().await
 }
 
+/// Carries a command out and puts its answer into words.
 async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -> Answer {
-    match command {
-        Command::Plugins => Ok(plugins(proxy)),
-        Command::PluginsJson => Ok(format!("{}\n", plugins_as_json(proxy))),
-        Command::Resume(id) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
-        Command::Resume(id) if proxy.plugins.resume(&id) => {
-            tracing::info!(plugin = id, "plugin `{id}` is resumed");
-            Ok(format!("plugin `{id}` is resumed\n"))
+    let done = match command {
+        Command::Plugins => Ok(plugins_as_text(&ops::plugins(proxy))),
+        Command::PluginsJson => Ok(format!("{}\n", plugins_as_json(&ops::plugins(proxy)))),
+        Command::Resume(id) => {
+            ops::resume(proxy, &id).map(|()| format!("plugin `{id}` is resumed\n"))
         }
-        Command::Resume(id) => Err(format!("plugin `{id}` is not quarantined\n")),
-        Command::Reload(Some(id)) if !is_loaded(proxy, &id) => Err(not_loaded(&id)),
-        Command::Reload(anew) => {
-            let (answer, outcome) = oneshot::channel();
-            let gone = |_| {
-                "the reload has not ended: the proxy is ending, or its log says why\n".to_owned()
-            };
-            let request = Request { anew, answer };
-            reloads.send(request).await.map_err(|_| gone(()))?;
-            match outcome.await.map_err(|_| gone(()))? {
-                Outcome::Applied(changes) => Ok(changes.to_string()),
-                Outcome::Unchanged => Ok(unchanged(proxy)),
-                Outcome::Refused(text) => {
-                    Err(format!("refused, what runs goes on unchanged\n\n{text}\n"))
-                }
-            }
+        Command::Reload(force) => {
+            let reloaded = ops::reload(proxy, reloads, force).await;
+            reloaded.map(|reloaded| reloaded_as_text(&reloaded))
         }
-    }
+    };
+    done.map_err(|refused| match refused {
+        Refused::Configuration(errors) => {
+            format!("refused, what runs goes on unchanged\n\n{errors}\n")
+        }
+        Refused::NotLoaded(_) => format!("{refused}; see `infrarust plugin list`\n"),
+        Refused::NotQuarantined(_) | Refused::NotEnded => format!("{refused}\n"),
+    })
 }
 
-fn is_loaded(proxy: &Proxy, id: &str) -> bool {
-    proxy.plugins.states().iter().any(|state| state.id == id)
-}
-
-fn not_loaded(id: &str) -> String {
-    format!(
-        "no plugin `{}` is loaded; see `infrarust plugin list`\n",
-        id.escape_debug()
-    )
-}
-
-/// What a reload without a change leaves as it is.
-fn unchanged(proxy: &Proxy) -> String {
+fn reloaded_as_text(reloaded: &Reloaded) -> String {
+    let quarantined = match reloaded {
+        Reloaded::Applied(changes) => return changes.to_string(),
+        Reloaded::Unchanged { quarantined } => quarantined,
+    };
     let mut text = "nothing has changed\n".to_owned();
-    for state in proxy.plugins.states() {
-        if state.is_quarantined {
-            let id = &state.id;
-            text.push_str(&format!(
-                "plugin `{id}` is still quarantined: `infrarust plugin resume {id}` ends that, \
-                 `infrarust plugin reload {id}` loads it again\n"
-            ));
-        }
+    for id in quarantined {
+        text.push_str(&format!(
+            "plugin `{id}` is still quarantined: `infrarust plugin resume {id}` ends that, \
+             `infrarust plugin reload {id}` loads it again\n"
+        ));
     }
     text
 }
 
-/// How the plugins fare, a line each: those in force, and after each those of its
+/// A line for each plugin in force, and after it one for each of its older
 /// generations that connections still hold.
-fn plugins(proxy: &Proxy) -> String {
-    let mut replaced = proxy.plugins.replaced();
+fn plugins_as_text(plugins: &Plugins) -> String {
     let mut text = String::new();
-    for state in proxy.plugins.states() {
+    for CurrentPlugin { state, metrics } in &plugins.current {
         let health = if state.is_quarantined {
             "quarantined"
         } else {
             "active"
         };
-        text.push_str(&state_line(&state, health));
-        for metric in proxy.plugins.metrics() {
-            if metric.plugin == state.id {
-                text.push_str(&format!("  {} = {}\n", metric.name, metric.value));
-            }
+        text.push_str(&state_line(state, health));
+        for metric in metrics {
+            text.push_str(&format!("  {} = {}\n", metric.name, metric.value));
         }
-        let (own, others) = replaced.into_iter().partition(|old| old.id == state.id);
-        replaced = others;
-        let own: Vec<PluginState> = own;
-        for old in own {
-            text.push_str(&state_line(&old, REPLACED));
+        for old in plugins.replaced.iter().filter(|old| old.id == state.id) {
+            text.push_str(&state_line(old, REPLACED));
         }
     }
-    for old in replaced {
-        text.push_str(&state_line(&old, REPLACED));
+    let is_current = |id: &str| plugins.current.iter().any(|plugin| plugin.state.id == id);
+    for old in plugins.replaced.iter().filter(|old| !is_current(&old.id)) {
+        text.push_str(&state_line(old, REPLACED));
     }
     text
 }
 
-/// What is said of a generation that another one has replaced.
+/// The word for a generation that another one has replaced.
 const REPLACED: &str = "replaced, still with players who met it";
 
 fn state_line(state: &PluginState, health: &str) -> String {
@@ -389,12 +367,12 @@ fn state_line(state: &PluginState, health: &str) -> String {
     )
 }
 
-/// How the plugins fare, for programs: one element for each generation.
-fn plugins_as_json(proxy: &Proxy) -> serde_json::Value {
-    let metrics = proxy.plugins.metrics();
-    let element = |state: &PluginState, is_current: bool| {
-        let of_this = metrics.iter().filter(|metric| metric.plugin == state.id);
-        let metrics: serde_json::Map<_, _> = of_this
+/// The plugins for programs: one element for each generation.
+fn plugins_as_json(plugins: &Plugins) -> serde_json::Value {
+    let element = |state: &PluginState, metrics: Option<&[MetricValue]>| {
+        let values: serde_json::Map<_, _> = metrics
+            .unwrap_or_default()
+            .iter()
             .map(|metric| (metric.name.clone(), serde_json::json!(metric.value)))
             .collect();
         let failure = state.last_failure.as_ref();
@@ -405,7 +383,7 @@ fn plugins_as_json(proxy: &Proxy) -> serde_json::Value {
             "id": state.id,
             "version": state.manifest.version.to_string(),
             "generation": state.generation,
-            "is_current": is_current,
+            "is_current": metrics.is_some(),
             "is_quarantined": state.is_quarantined,
             "calls": counts.calls,
             "errors": counts.errors,
@@ -414,13 +392,13 @@ fn plugins_as_json(proxy: &Proxy) -> serde_json::Value {
             "bad_answers": counts.bad_answers,
             "stalls": counts.stalls,
             "last_failure": failure,
-            "metrics": if is_current { metrics } else { serde_json::Map::new() },
+            "metrics": values,
         })
     };
-    let (current, replaced) = (proxy.plugins.states(), proxy.plugins.replaced());
-    let current = current.iter().map(|state| element(state, true));
-    let all = current.chain(replaced.iter().map(|state| element(state, false)));
-    all.collect()
+    let current = plugins.current.iter();
+    let current = current.map(|plugin| element(&plugin.state, Some(&plugin.metrics)));
+    let replaced = plugins.replaced.iter().map(|state| element(state, None));
+    current.chain(replaced).collect()
 }
 
 /// Asks the proxy that listens at `path`. Blocks.
@@ -428,7 +406,7 @@ fn plugins_as_json(proxy: &Proxy) -> serde_json::Value {
 /// # Errors
 ///
 /// When none listens there, or it does not answer.
-pub fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
+pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
@@ -478,8 +456,8 @@ mod tests {
         }
     }
 
-    /// A socket that was left behind is replaced, one that is in use and a file
-    /// that is none are not; only the owner may connect.
+    /// A socket that was left behind is replaced; one in use, and a file that is
+    /// not a socket, are not. Only the owner may connect.
     #[tokio::test]
     async fn the_socket_takes_its_place() {
         let folder = tempfile::tempdir().unwrap();

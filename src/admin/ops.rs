@@ -1,0 +1,128 @@
+//! What a running proxy can be asked to do, as functions that return values.
+//! How a request arrives, and in which form the answer leaves, is known to the
+//! callers: the control socket today.
+
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::reload::Changes;
+use crate::plugin::{MetricValue, PluginState};
+use crate::proxy::Proxy;
+use crate::reload::{Outcome, Request};
+
+/// The plugins of a running proxy.
+#[derive(Debug, Clone)]
+pub(crate) struct Plugins {
+    /// Those in force, in the order of the configuration.
+    pub(crate) current: Vec<CurrentPlugin>,
+    /// Older generations that connections still hold, the oldest first.
+    pub(crate) replaced: Vec<PluginState>,
+}
+
+/// A plugin in force.
+#[derive(Debug, Clone)]
+pub(crate) struct CurrentPlugin {
+    /// How it fares.
+    pub(crate) state: PluginState,
+    /// Its metrics, by their names.
+    pub(crate) metrics: Vec<MetricValue>,
+}
+
+/// What a reload that was not refused has done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reloaded {
+    /// The new configuration is in force.
+    Applied(Changes),
+    /// Nothing differs.
+    Unchanged {
+        /// The ids of the plugins that stay quarantined.
+        quarantined: Vec<String>,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum Refused {
+    /// No plugin of this id is loaded.
+    #[error("no plugin `{}` is loaded", .0.escape_debug())]
+    NotLoaded(String),
+    /// The plugin of this id is not quarantined.
+    #[error("plugin `{0}` is not quarantined")]
+    NotQuarantined(String),
+    /// The new configuration has errors, or a plugin does not start: these.
+    #[error("the new configuration is refused")]
+    Configuration(String),
+    /// The reload was given up.
+    #[error("the reload has not ended: the proxy is ending, or its log says why")]
+    NotEnded,
+}
+
+/// The state of all plugins.
+pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
+    let metrics = proxy.plugins.metrics();
+    let current = proxy.plugins.states().into_iter().map(|state| {
+        let own = metrics.iter().filter(|metric| metric.plugin == state.id);
+        CurrentPlugin {
+            metrics: own.cloned().collect(),
+            state,
+        }
+    });
+    Plugins {
+        current: current.collect(),
+        replaced: proxy.plugins.replaced(),
+    }
+}
+
+/// Ends the quarantine of a plugin.
+///
+/// # Errors
+///
+/// When it is not loaded, or not quarantined.
+pub(crate) fn resume(proxy: &Proxy, id: &str) -> Result<(), Refused> {
+    check_loaded(proxy, id)?;
+    if !proxy.plugins.resume(id) {
+        return Err(Refused::NotQuarantined(id.to_owned()));
+    }
+    tracing::info!(plugin = id, "plugin `{id}` is resumed");
+    Ok(())
+}
+
+/// Reads the configuration again, as `SIGHUP` does. The plugin `force` is loaded
+/// again even if nothing about it has changed.
+///
+/// # Errors
+///
+/// When that plugin is not loaded, the new configuration is refused, or the proxy
+/// ends meanwhile. What runs then goes on unchanged.
+pub(crate) async fn reload(
+    proxy: &Proxy,
+    reloads: &mpsc::Sender<Request>,
+    force: Option<String>,
+) -> Result<Reloaded, Refused> {
+    if let Some(id) = &force {
+        check_loaded(proxy, id)?;
+    }
+    let (answer, outcome) = oneshot::channel();
+    let request = Request { force, answer };
+    reloads.send(request).await.map_err(|_| Refused::NotEnded)?;
+    match outcome.await.map_err(|_| Refused::NotEnded)? {
+        Outcome::Applied(changes) => Ok(Reloaded::Applied(changes)),
+        Outcome::Unchanged => {
+            let states = proxy.plugins.states().into_iter();
+            let quarantined = states.filter(|state| state.is_quarantined);
+            Ok(Reloaded::Unchanged {
+                quarantined: quarantined.map(|state| state.id).collect(),
+            })
+        }
+        Outcome::Refused(errors) => Err(Refused::Configuration(errors)),
+    }
+}
+
+fn check_loaded(proxy: &Proxy, id: &str) -> Result<(), Refused> {
+    let is_loaded = proxy.plugins.states().iter().any(|state| state.id == id);
+    if is_loaded {
+        Ok(())
+    } else {
+        Err(Refused::NotLoaded(id.to_owned()))
+    }
+}
