@@ -1,0 +1,247 @@
+//! One plugin at one hook: asked within its deadline, and what its failure means.
+
+use std::sync::Arc;
+
+use futures_util::poll;
+use infrarust_plugin_abi::{AsyncHook, Point, SyncHook, answer};
+
+use super::subject::Refusal;
+use crate::config::model::OnFailure;
+use crate::plugin::ffi::{self, Answer, Failure, FailureKind, HookCall};
+use crate::plugin::generation::Generation;
+use crate::plugin::health::Kind;
+
+/// Read by a player when a plugin that has to agree has failed.
+const FAILED_TEXT: &str = "The proxy could not check your connection. Please try again later.";
+/// Read by a player when a plugin refuses without a reason.
+const REFUSED_TEXT: &str = "You may not join this server.";
+
+/// A plugin at one hook.
+#[derive(Debug)]
+pub(super) struct Attached<H: Point> {
+    pub(super) generation: Arc<Generation>,
+    pub(super) grants: u64,
+    pub(super) hook: &'static H::Table,
+}
+
+// Not derived: the hook is a reference, so `H` need not be cloned.
+impl<H: Point> Clone for Attached<H> {
+    fn clone(&self) -> Self {
+        Self {
+            generation: Arc::clone(&self.generation),
+            ..*self
+        }
+    }
+}
+
+pub(super) type HookList<H> = Box<[Attached<H>]>;
+
+/// What a hook has answered; nothing means to go on.
+pub(super) type Answered = Result<Option<Answer>, Trouble>;
+
+/// A failure of a hook, counted as what.
+pub(super) struct Trouble {
+    kind: Kind,
+    text: String,
+}
+
+impl From<Box<Failure>> for Trouble {
+    #[cold]
+    fn from(failure: Box<Failure>) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Panic => Kind::Panic,
+            FailureKind::BadAnswer => Kind::BadAnswer,
+            FailureKind::Error | FailureKind::Config => Kind::Error,
+        };
+        Self {
+            kind,
+            text: failure.to_string(),
+        }
+    }
+}
+
+#[cold]
+fn quarantined() -> Trouble {
+    Trouble {
+        kind: Kind::Quarantined,
+        text: "it is quarantined and was not asked".to_owned(),
+    }
+}
+
+#[cold]
+fn ended() -> Trouble {
+    bad_answer("it has ended".to_owned())
+}
+
+fn bad_answer(text: String) -> Trouble {
+    Trouble {
+        kind: Kind::BadAnswer,
+        text,
+    }
+}
+
+impl<H: Point> Attached<H> {
+    pub(super) fn id(&self) -> &str {
+        &self.generation.spec.id
+    }
+
+    pub(super) fn refusal(&self, text: Option<String>, is_failure: bool) -> Refusal {
+        Refusal {
+            plugin: self.id().to_owned(),
+            text,
+            is_failure,
+        }
+    }
+
+    #[inline]
+    fn instance(&self) -> Result<&ffi::Instance, Trouble> {
+        if self.generation.health.is_quarantined() {
+            return Err(quarantined());
+        }
+        self.instance_anyway()
+    }
+
+    /// The instance, also in a quarantine.
+    #[inline]
+    fn instance_anyway(&self) -> Result<&ffi::Instance, Trouble> {
+        self.generation.health.called();
+        self.generation.instance().ok_or_else(ended)
+    }
+
+    pub(super) fn note(&self, trouble: &Trouble, on_failure: OnFailure) {
+        let consequence = match on_failure {
+            OnFailure::Continue => "the connection goes on",
+            OnFailure::Deny => "the connection is refused",
+        };
+        self.generation
+            .health
+            .failed(H::HOOK.name(), trouble.kind, &trouble.text, consequence);
+    }
+
+    /// What a failure means for the connection: nothing (`None`), or its end.
+    pub(super) fn settle<T>(&self, answer: Result<T, Trouble>) -> Result<Option<T>, Refusal> {
+        let trouble = match answer {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(trouble) => trouble,
+        };
+        let on_failure = self.generation.spec.on_failure;
+        let on_failure = on_failure.unwrap_or(H::HOOK.on_failure());
+        self.note(&trouble, on_failure);
+        match on_failure {
+            OnFailure::Continue => Ok(None),
+            OnFailure::Deny => Err(self.refusal(Some(FAILED_TEXT.to_owned()), true)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn verdict(&self, answer: Answered) -> Result<(), Refusal> {
+        match answer {
+            Ok(None) => Ok(()),
+            answer => self.judge(answer),
+        }
+    }
+
+    fn judge(&self, answer: Answered) -> Result<(), Refusal> {
+        let answer = answer.and_then(|answer| match answer {
+            Some(Answer { code, .. })
+                if !matches!(code, answer::PASS | answer::REFUSE | answer::DROP) =>
+            {
+                Err(unknown_code(code))
+            }
+            answer => Ok(answer),
+        });
+        let Some(answer) = self.settle(answer)?.flatten() else {
+            return Ok(());
+        };
+        match answer.code {
+            answer::PASS => Ok(()),
+            answer::DROP => Err(self.refusal(None, false)),
+            _ if answer.text.is_empty() => Err(self.refusal(Some(REFUSED_TEXT.to_owned()), false)),
+            _ => Err(self.refusal(Some(answer.text), false)),
+        }
+    }
+}
+
+impl<H: Point> Attached<H> {
+    pub(super) fn call<I>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        self.call_instance(self.instance()?, input)
+    }
+
+    pub(super) fn call_anyway<I>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        self.call_instance(self.instance_anyway()?, input)
+    }
+
+    fn call_instance<I>(&self, instance: &ffi::Instance, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = SyncHook<I>>,
+    {
+        let _busy = self.generation.token.hook(H::HOOK.capability());
+        let bytes_max = H::HOOK.answer_bytes_max();
+        Ok(ffi::call(instance, self.hook, input, bytes_max)?)
+    }
+
+    pub(super) async fn ask<I: Sync>(&self, input: &I) -> Answered
+    where
+        H: Point<Input = I, Table = AsyncHook<I>>,
+    {
+        let instance = self.instance()?;
+        let token = self.generation.token;
+        let mut call = HookCall::new(
+            instance,
+            self.hook,
+            input,
+            H::HOOK.answer_bytes_max(),
+            token,
+            H::HOOK.capability(),
+        );
+        // Most hooks answer at once, and need no timer.
+        if let std::task::Poll::Ready(answer) = poll!(&mut call) {
+            return Ok(answer?);
+        }
+        let deadline = self.generation.deadline;
+        match tokio::time::timeout(deadline, call).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => {
+                let text = format!(
+                    "it did not answer within its deadline of {} ms",
+                    deadline.as_millis()
+                );
+                Err(Trouble {
+                    kind: Kind::Overrun,
+                    text,
+                })
+            }
+        }
+    }
+}
+
+fn unknown_code(code: u32) -> Trouble {
+    bad_answer(format!(
+        "it gave the answer {code}, which this hook does not know"
+    ))
+}
+
+/// The text that takes the place of another, if the answer says so and the
+/// text can.
+pub(super) fn replaced(
+    answer: Option<Answer>,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<Option<String>, Trouble> {
+    let Some(Answer { code, text }) = answer else {
+        return Ok(None);
+    };
+    match code {
+        answer::PASS => Ok(None),
+        answer::REPLACE => {
+            check(&text).map_err(bad_answer)?;
+            Ok(Some(text))
+        }
+        code => Err(unknown_code(code)),
+    }
+}

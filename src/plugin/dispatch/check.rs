@@ -1,0 +1,61 @@
+//! Whether a text of a plugin can take the place of another.
+
+use crate::manifest::Hook;
+
+/// The longest status answer in characters: the limit of its packet.
+const STATUS_CHARS_MAX: usize = 32_767;
+const _: () = assert!(Hook::StatusRespond.answer_bytes_max() == STATUS_CHARS_MAX * 4);
+
+pub(super) fn check_host(host: &str) -> Result<(), String> {
+    if host.is_empty() {
+        return Err("it chose an empty host".to_owned());
+    }
+    // Most hosts are plain, and a look at the bytes is all they need.
+    if host.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    // A zero byte would begin a tail that a backend may trust.
+    match host
+        .chars()
+        .find(|c| c.is_control() || c.is_whitespace() || *c == char::REPLACEMENT_CHARACTER)
+    {
+        Some(c) => Err(format!("it chose a host with `{}`", c.escape_default())),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn check_status(json: &str) -> Result<(), String> {
+    if json.chars().count() > STATUS_CHARS_MAX {
+        return Err(format!(
+            "its status answer has more than {STATUS_CHARS_MAX} characters"
+        ));
+    }
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json)
+        .map(|_| ())
+        .map_err(|error| format!("its status answer is no JSON object: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hosts that could make a backend believe a stranger are no answers.
+    #[test]
+    fn hosts_are_checked() {
+        assert!(check_host("a.internal").is_ok());
+        for bad in ["", "a b", "a\0b", "a\n", "\u{fffd}"] {
+            assert!(check_host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A status answer is an object of a size that its packet can carry.
+    #[test]
+    fn status_answers_are_checked() {
+        assert!(check_status("{\"description\":\"x\"}").is_ok());
+        for bad in ["", "[]", "{", "null", "{} x"] {
+            assert!(check_status(bad).is_err(), "{bad:?}");
+        }
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(STATUS_CHARS_MAX));
+        assert!(check_status(&long).unwrap_err().contains("32767"));
+    }
+}

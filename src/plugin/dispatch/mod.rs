@@ -1,0 +1,335 @@
+//! The hooks of a server: who is asked, in which order, and what a failure means.
+
+mod attached;
+mod check;
+mod subject;
+
+use std::sync::Arc;
+
+use infrarust_plugin_abi::{
+    ConnectionInput, HandshakeInput, LoginInput, Point, SessionInput, StatusInput, Str, answer,
+    event, points,
+};
+
+use self::attached::{Attached, HookList, replaced};
+use self::check::{check_host, check_status};
+pub use self::subject::{Client, Player, Refusal, Selected, Session, SessionEvent};
+use super::ffi;
+use super::generation::Generation;
+use crate::config::model::OnFailure;
+use crate::manifest::Hook;
+use crate::mode::Mode;
+
+macro_rules! hook_set {
+    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
+        /// The plugins of one server at each hook, in the order of the configuration.
+        ///
+        /// It never changes; a connection keeps the one it began with. Asking a hook
+        /// without plugins is one look at a length.
+        #[derive(Debug, Default)]
+        pub struct HookSet {
+            $($method: HookList<points::$hook>,)+
+        }
+
+        impl HookSet {
+            fn attach(plugins: &[(&Arc<Generation>, u64)]) -> Self {
+                Self {
+                    $($method: attached(plugins, |hooks| hooks.$method),)+
+                }
+            }
+
+            /// Whether a plugin has this hook here.
+            #[inline]
+            #[must_use]
+            pub const fn has(&self, hook: Hook) -> bool {
+                match hook {
+                    $(Hook::$hook => !self.$method.is_empty(),)+
+                }
+            }
+
+            /// Whether no plugin has a hook here.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                $(self.$method.is_empty())&&+
+            }
+        }
+    };
+}
+
+infrarust_plugin_abi::hooks! { [hook_set] }
+
+/// Those of the plugins that have a hook.
+fn attached<H: Point>(
+    plugins: &[(&Arc<Generation>, u64)],
+    hook: impl Fn(&ffi::Hooks) -> Option<&'static H::Table>,
+) -> HookList<H> {
+    let attach = |(generation, grants): &(&Arc<Generation>, u64)| {
+        let hook = hook(&generation.image.hooks)?;
+        Some(Attached {
+            generation: Arc::clone(generation),
+            grants: *grants,
+            hook,
+        })
+    };
+    plugins.iter().filter_map(attach).collect()
+}
+
+impl HookSet {
+    pub(super) fn new<'a>(plugins: impl Iterator<Item = &'a Arc<Generation>>, mode: Mode) -> Self {
+        let plugins: Vec<(&Arc<Generation>, u64)> = plugins
+            .map(|plugin| (plugin, plugin.manifest.grants(mode).bits()))
+            .collect();
+        Self::attach(&plugins)
+    }
+
+    /// The gates of these plugins that are not in `before`: for a client that
+    /// comes here from there.
+    #[must_use]
+    pub fn beyond(&self, before: &HookSet) -> HookSet {
+        fn without<H: Point>(list: &HookList<H>, before: &HookList<H>) -> HookList<H> {
+            let is_new = |plugin: &&Attached<H>| {
+                let same = |other: &Attached<H>| Arc::ptr_eq(&other.generation, &plugin.generation);
+                !before.iter().any(same)
+            };
+            list.iter().filter(is_new).cloned().collect()
+        }
+        HookSet {
+            connection_decide: without(&self.connection_decide, &before.connection_decide),
+            login_decide: without(&self.login_decide, &before.login_decide),
+            ..HookSet::default()
+        }
+    }
+
+    /// Asks `connection.decide`. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal; the plugins after it are not asked.
+    pub async fn connection_decide(&self, client: &Client<'_>) -> Result<(), Refusal> {
+        for plugin in &self.connection_decide {
+            let mut input = ConnectionInput::new(&client.input());
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
+            plugin.verdict(answer)?;
+        }
+        Ok(())
+    }
+
+    /// Asks `handshake.rewrite`: the host that the backend sees, if it is
+    /// another than `current`.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed whose failure the operator wants to count.
+    #[inline]
+    pub fn handshake_rewrite(
+        &self,
+        client: &Client<'_>,
+        current: &str,
+    ) -> Result<Option<String>, Refusal> {
+        // Inlined into the connection: without plugins there is no call at all.
+        if self.handshake_rewrite.is_empty() {
+            return Ok(None);
+        }
+        self.ask_handshake(client, current)
+    }
+
+    fn ask_handshake(&self, client: &Client<'_>, current: &str) -> Result<Option<String>, Refusal> {
+        let mut chosen: Option<String> = None;
+        let mut input = HandshakeInput::new(&client.input(), current);
+        for plugin in &self.handshake_rewrite {
+            input.grants = plugin.grants;
+            let answer = plugin.call(&input);
+            // Most plugins change few hosts.
+            if matches!(answer, Ok(None)) {
+                continue;
+            }
+            let answer = answer.and_then(|answer| replaced(answer, check_host));
+            if let Some(host) = plugin.settle(answer)?.flatten() {
+                input.current = Str::new(chosen.insert(host));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Asks `status.respond`: the answer, if it is another than `json`.
+    /// Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin wants the connection closed without an answer, or has
+    /// failed and the operator wants that to count.
+    pub async fn status_respond(
+        &self,
+        client: &Client<'_>,
+        is_online: bool,
+        json: &str,
+    ) -> Result<Option<String>, Refusal> {
+        let mut chosen: Option<String> = None;
+        for plugin in &self.status_respond {
+            let replaced = {
+                let current = chosen.as_deref().unwrap_or(json);
+                let mut input = StatusInput::new(&client.input(), is_online, current);
+                input.grants = plugin.grants;
+                let answer = plugin.ask(&input).await;
+                if matches!(&answer, Ok(Some(answer)) if answer.code == answer::DROP) {
+                    return Err(plugin.refusal(None, false));
+                }
+                answer.and_then(|answer| replaced(answer, check_status))
+            };
+            if let Some(json) = plugin.settle(replaced)?.flatten() {
+                chosen = Some(json);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Asks `login.decide`. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal; the plugins after it are not asked.
+    pub async fn login_decide(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+    ) -> Result<(), Refusal> {
+        for plugin in &self.login_decide {
+            let mut input = LoginInput::new(&client.input(), player.name, player.uuid);
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
+            plugin.verdict(answer)?;
+        }
+        Ok(())
+    }
+
+    /// Asks `route.select`: another server, if a plugin has chosen one of
+    /// those that `exists` knows. Dropping the future cancels the question.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed whose failure the operator wants to count.
+    pub async fn route_select(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        exists: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<Option<Selected>, Refusal> {
+        for plugin in &self.route_select {
+            let mut input = LoginInput::new(&client.input(), player.name, player.uuid);
+            input.grants = plugin.grants;
+            let answer = plugin.ask(&input).await;
+            let answer = answer.and_then(|answer| {
+                replaced(answer, |server| {
+                    if exists(server) {
+                        Ok(())
+                    } else {
+                        Err(format!("there is no server `{}`", server.escape_debug()))
+                    }
+                })
+            });
+            if let Some(server) = plugin.settle(answer)?.flatten() {
+                return Ok(Some(Selected {
+                    plugin: plugin.id().to_owned(),
+                    server,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin
+    /// that is quarantined is not told that a session opens, nor what comes of
+    /// that one; of a session that it was told of it hears the end all the same.
+    #[inline]
+    pub fn session_observe(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        session: &mut Session,
+        what: SessionEvent<'_>,
+    ) {
+        if !self.session_observe.is_empty() {
+            self.tell_session(client, player, session, what);
+        }
+    }
+
+    fn tell_session(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        session: &mut Session,
+        what: SessionEvent<'_>,
+    ) {
+        let opened = SessionInput::opened(&client.input(), player.name, session.id);
+        let mut input = match what {
+            SessionEvent::Opened => {
+                let is_told = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
+                session.told = self.session_observe.iter().map(is_told).collect();
+                opened
+            }
+            SessionEvent::Connected { backend } => opened.connected(backend),
+            SessionEvent::Closed {
+                reason,
+                serverbound_bytes,
+                clientbound_bytes,
+                duration,
+            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+        };
+        let is_over = input.event == event::CLOSED;
+        for (plugin, is_told) in self.session_observe.iter().zip(&session.told) {
+            if !is_told || (plugin.generation.health.is_quarantined() && !is_over) {
+                continue;
+            }
+            input.grants = plugin.grants;
+            if let Err(problem) = plugin.call_anyway(&input) {
+                plugin.note(&problem, OnFailure::Continue);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::protocol::handshake::Intent;
+
+    /// Every hook of the table is asked somewhere: its method is here.
+    #[test]
+    fn every_hook_has_its_method() {
+        let source = include_str!("mod.rs");
+        for hook in Hook::ALL {
+            let method = format!("fn {}", hook.method());
+            let is_there = [format!("pub {method}("), format!("pub async {method}(")];
+            assert!(
+                is_there.iter().any(|begin| source.contains(begin)),
+                "`HookSet` has no method for {hook}"
+            );
+        }
+    }
+
+    /// Without plugins nobody is asked, and nothing is allocated or awaited.
+    #[test]
+    fn an_empty_set_answers_at_once() {
+        let hooks = HookSet::default();
+        let client = Client {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            protocol: 767,
+            intent: Intent::Login,
+            virtual_host: "a",
+            server: "a",
+        };
+        let player = Player {
+            name: "Steve",
+            uuid: None,
+        };
+        assert!(hooks.is_empty());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let asked = std::pin::pin!(hooks.login_decide(&client, &player));
+        assert_eq!(asked.poll(&mut cx), std::task::Poll::Ready(Ok(())));
+        assert_eq!(hooks.handshake_rewrite(&client, "a"), Ok(None));
+        hooks.session_observe(&client, &player, &mut Session::new(1), SessionEvent::Opened);
+    }
+}

@@ -1,0 +1,117 @@
+//! What hooks are asked about, and what comes of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use infrarust_plugin_abi::{ClientInput, intent};
+
+use crate::protocol::handshake::Intent;
+
+/// What every hook is told about a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Its true address.
+    pub peer: SocketAddr,
+    /// The protocol version it has announced; -1 before there were any.
+    pub protocol: i32,
+    /// What it wants.
+    pub intent: Intent,
+    /// The cleaned virtual host; may be empty.
+    pub virtual_host: &'a str,
+    /// The id of the server that it leads to; may be empty.
+    pub server: &'a str,
+}
+
+impl<'a> Client<'a> {
+    /// The same for the border.
+    #[inline]
+    pub(super) const fn input(&self) -> ClientInput<'a> {
+        ClientInput {
+            peer: self.peer,
+            protocol: self.protocol,
+            intent: intent_number(self.intent),
+            host: self.virtual_host,
+            server: self.server,
+        }
+    }
+}
+
+/// Who a client claims to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Player<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The UUID, where it claims one.
+    pub uuid: Option<u128>,
+}
+
+/// What has happened to a session.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionEvent<'a> {
+    /// A player has a place on a server.
+    Opened,
+    /// The backend has taken the connection.
+    Connected {
+        /// Its address.
+        backend: &'a str,
+    },
+    /// The session is over.
+    Closed {
+        /// Why, as in the log.
+        reason: &'a str,
+        /// Bytes from the client to the backend.
+        serverbound_bytes: u64,
+        /// Bytes from the backend to the client.
+        clientbound_bytes: u64,
+        /// Time since it opened.
+        duration: Duration,
+    },
+}
+
+/// A session, for plugins that observe it.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) id: u64,
+    /// Which plugins of the set were told that it opened. They are told that it
+    /// closed, whatever has become of them, and no others are.
+    pub(super) told: Vec<bool>,
+}
+
+impl Session {
+    /// A session that nobody was told of; no two have the same number.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self {
+            id,
+            told: Vec::new(),
+        }
+    }
+}
+
+/// A client must not go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The plugin that has decided.
+    pub plugin: String,
+    /// What the player reads; `None`: the connection is closed without a word.
+    pub text: Option<String>,
+    /// Whether the plugin has failed rather than decided.
+    pub is_failure: bool,
+}
+
+/// A plugin has chosen another server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// The plugin.
+    pub plugin: String,
+    /// The server.
+    pub server: String,
+}
+
+const fn intent_number(intent: Intent) -> u32 {
+    match intent {
+        Intent::Status => intent::STATUS,
+        Intent::Login => intent::LOGIN,
+        Intent::Transfer => intent::TRANSFER,
+    }
+}
