@@ -2,8 +2,10 @@
 //! and for those who were given one. They ask neither a configuration nor a
 //! proxy that runs.
 
+mod api;
 mod inspect;
 mod new;
+mod template;
 mod verify;
 
 use std::path::PathBuf;

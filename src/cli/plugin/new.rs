@@ -9,18 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use super::api::{API_CRATE, Api};
+use super::template::{crate_name, files, table, template};
 use crate::diagnostic::words;
 use crate::manifest::Hook;
 
-/// The name of the crate that plugins depend on.
-const API_CRATE: &str = "infrarust-plugin-api";
-/// Where it was when this program was built.
-const API_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/plugin-api");
 /// The longest name in bytes, as in manifests.
 const NAME_BYTES_MAX: usize = 64;
-
-const MANIFEST: &str = include_str!("template/Cargo.toml.template");
-const README: &str = include_str!("template/README.md.template");
 
 /// Words that Rust keeps, or that name crates of its own: no crate can be
 /// called so (<https://doc.rust-lang.org/reference/keywords.html>, 2026).
@@ -84,51 +79,6 @@ const NO_CRATE: &[&str] = &[
     "yield",
 ];
 
-/// What differs from hook to hook.
-struct Template {
-    source: &'static str,
-    settings: &'static str,
-}
-
-macro_rules! templates {
-    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
-        /// The template of a hook, which lies in files with the name of its method.
-        fn template(hook: Hook) -> Template {
-            match hook {
-                $(Hook::$hook => Template {
-                    source: include_str!(concat!("template/", stringify!($method), ".rs")),
-                    settings: include_str!(concat!("template/", stringify!($method), ".toml")),
-                },)+
-            }
-        }
-    };
-}
-
-infrarust_plugin_abi::hooks! { [templates] }
-
-impl Template {
-    /// What its head says that it does, without a period and what follows a comma.
-    fn description(&self) -> String {
-        let lines = self.source.lines();
-        let head = lines.map_while(|line| line.strip_prefix("//! "));
-        let head = head.collect::<Vec<_>>().join(" ");
-        let (_, does) = head.split_once(": ").unwrap_or_default();
-        let does = does.split([',', '.']).next().unwrap_or_default();
-        let mut letters = does.chars();
-        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect()
-    }
-
-    /// More dependencies, each a line.
-    fn dependencies(&self) -> &'static str {
-        if self.source.contains("serde_json::") {
-            "serde_json = \"1\"\n"
-        } else {
-            ""
-        }
-    }
-}
-
 /// Writes the crate to `folder`, all of it or nothing, and says what comes next.
 ///
 /// # Errors
@@ -155,7 +105,7 @@ pub(super) fn run(
         "made the plugin `{name}` with the hook `{hook}` in `{}`",
         words::path(folder)
     )?;
-    writeln!(out, "it depends on {}\n", api.told())?;
+    writeln!(out, "it depends on {}\n", api.shown())?;
     writeln!(out, "next:")?;
     writeln!(out, "  cd {}", words::path(folder))?;
     writeln!(out, "  cargo test")?;
@@ -197,79 +147,6 @@ fn check_name(name: &str) -> Result<(), String> {
 fn shown(name: &str) -> String {
     let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
     shown.escape_debug().to_string()
-}
-
-fn crate_name(name: &str) -> String {
-    name.replace('-', "_")
-}
-
-/// Where `infrarust-plugin-api` comes from.
-struct Api(PathBuf);
-
-impl Api {
-    fn find(folder: Option<&Path>) -> anyhow::Result<Self> {
-        let is_api = |folder: &Path| {
-            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).ok();
-            let manifest: Option<toml::Table> = manifest.and_then(|text| text.parse().ok());
-            let name = manifest
-                .as_ref()
-                .and_then(|manifest| manifest.get("package")?.get("name"));
-            name.and_then(toml::Value::as_str) == Some(API_CRATE)
-        };
-        match folder {
-            Some(folder) if is_api(folder) => Ok(Api(std::fs::canonicalize(folder)?)),
-            Some(folder) => bail!(
-                "`{}` is not the crate `{API_CRATE}`: name the folder `plugin-api` of a checkout",
-                words::path(folder)
-            ),
-            None if is_api(Path::new(API_FOLDER)) => Ok(Api(API_FOLDER.into())),
-            None => bail!(
-                "the crate `{API_CRATE}` is not published, and the checkout that this program was \
-                 built from is gone: name the folder `plugin-api` of a checkout with `--api-path`"
-            ),
-        }
-    }
-
-    fn told(&self) -> String {
-        format!("`{}`", words::path(&self.0))
-    }
-
-    /// The dependency, as TOML writes it.
-    fn dependency(&self, features: &str) -> String {
-        let path = toml::Value::from(self.0.to_string_lossy().into_owned());
-        format!("{{ path = {path}{features} }}")
-    }
-}
-
-fn files(name: &str, hook: Hook, template: &Template, api: &Api) -> Vec<(&'static str, String)> {
-    let fill = |text: &str| {
-        text.replace("template-name", name)
-            .replace("template_name", &crate_name(name))
-            .replace("template-description", &template.description())
-            .replace("template-hook", hook.name())
-            .replace("template-table", &table(name, template))
-            .replace("template-api", &api.dependency(""))
-            .replace(
-                "template-testing",
-                &api.dependency(", features = [\"testing\"]"),
-            )
-            .replace("template-more\n", template.dependencies())
-    };
-    vec![
-        ("Cargo.toml", fill(MANIFEST)),
-        ("README.md", fill(README)),
-        (".gitignore", "/target\n".to_owned()),
-        ("config.toml", template.settings.to_owned()),
-        ("src/lib.rs", fill(template.source)),
-    ]
-}
-
-/// The table of the plugin, as it stands in `infrarust.toml`.
-fn table(name: &str, template: &Template) -> String {
-    format!(
-        "[plugins.{name}]\n[plugins.{name}.config]\n{}",
-        template.settings
-    )
 }
 
 /// Writes all files beside `folder`, and gives them its name at the end: half a
@@ -332,28 +209,6 @@ mod tests {
             &long,
         ] {
             assert!(check_name(name).is_err(), "{name}");
-        }
-    }
-
-    /// Every hook has a template, and no placeholder is left in it.
-    #[test]
-    fn every_hook_has_a_template() {
-        for hook in Hook::ALL {
-            let template = template(hook);
-            for (file, text) in files("my-gate", hook, &template, &Api("plugin-api".into())) {
-                assert!(!text.contains("template"), "{hook}: {file}: {text}");
-                if file.ends_with(".toml") {
-                    text.parse::<toml::Table>().unwrap();
-                }
-            }
-            let description = template.description();
-            assert!(description.len() > 15, "{description}");
-            let table: toml::Table = table("my-gate", &template).parse().unwrap();
-            let settings: toml::Table = template.settings.parse().unwrap();
-            assert_eq!(
-                table["plugins"]["my-gate"]["config"],
-                toml::Value::Table(settings)
-            );
         }
     }
 
