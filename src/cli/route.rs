@@ -12,14 +12,9 @@ use crate::config::model::{
 };
 use crate::escape::Escaped;
 use crate::protocol::handshake::HostField;
-use crate::route::{HostPattern, Rule};
+use crate::route::Rule;
+use crate::route::explain::{Winner, near_misses};
 use crate::snapshot::Snapshot;
-
-/// How alike a configured name must be to be named as a near miss: the share
-/// of Jaro-Winkler, 1 is equal.
-const NEAR_MIN: f64 = 0.85;
-/// Near misses that are named.
-const NEAR_MAX: usize = 5;
 
 /// The story of one host, for people, and whether a server claims it.
 #[must_use]
@@ -79,7 +74,15 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
             );
         }
     }
-    for near in near_misses(&snapshot, &host) {
+    let servers = snapshot.servers.values();
+    let entries = servers.flat_map(|server| {
+        let config = &server.config;
+        config
+            .domains
+            .iter()
+            .map(|domain| (domain, config.id.as_str()))
+    });
+    for near in near_misses(entries, &host) {
         line(&mut text, "near", &near);
     }
     (text, found.is_some())
@@ -218,70 +221,6 @@ fn host_forwarding(forwarding: &HostForwarding) -> &'static str {
         HostForwarding::BungeeCord => "bungeecord forwarding",
         HostForwarding::BungeeGuard(_) => "bungeeguard forwarding",
     }
-}
-
-/// Which entry won, to say why the others did not.
-enum Winner {
-    Exact,
-    Pattern(HostPattern),
-    Nobody,
-}
-
-impl Winner {
-    fn of(rule: &Rule) -> Self {
-        match rule {
-            Rule::Exact => Winner::Exact,
-            Rule::Wildcard(pattern) => Winner::Pattern(pattern.clone()),
-        }
-    }
-
-    /// Why this one lost; `None` if it did not lose.
-    fn beats(&self, pattern: &HostPattern) -> Option<String> {
-        match self {
-            Winner::Nobody => None,
-            Winner::Exact => Some("a name wins over a pattern".to_owned()),
-            Winner::Pattern(winner) if winner == pattern => None,
-            Winner::Pattern(winner) if winner.literal_len() > pattern.literal_len() => {
-                Some(format!(
-                    "it spells out {} characters, `{winner}` {}",
-                    pattern.literal_len(),
-                    winner.literal_len()
-                ))
-            }
-            Winner::Pattern(winner) => Some(format!(
-                "it spells out as many characters as `{winner}`, which comes first in the alphabet"
-            )),
-        }
-    }
-}
-
-/// Entries that do not match and look as if they should.
-fn near_misses(snapshot: &Snapshot, host: &str) -> Vec<String> {
-    let mut near: Vec<(f64, String)> = Vec::new();
-    for server in snapshot.servers.values() {
-        for domain in &server.config.domains {
-            if domain.matches(host) {
-                continue;
-            }
-            let id = &server.config.id;
-            if let Some(base) = domain.as_str().strip_prefix("*.")
-                && base == host
-            {
-                let text = format!("`{domain}` of `{id}` needs something before `.{base}`");
-                near.push((1.0, text));
-                continue;
-            }
-            let likeness = strsim::jaro_winkler(domain.as_str(), host);
-            if likeness >= NEAR_MIN {
-                near.push((likeness, format!("`{domain}` of `{id}` is another name")));
-            }
-        }
-    }
-    near.sort_by(|(a, x), (b, y)| b.total_cmp(a).then_with(|| x.cmp(y)));
-    near.into_iter()
-        .take(NEAR_MAX)
-        .map(|(_, text)| text)
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! and what the operator wrote, so that the two can only be compared in the
 //! same form.
 
+pub mod explain;
 mod host;
 mod pattern;
 mod table;
