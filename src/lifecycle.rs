@@ -21,7 +21,7 @@ use crate::service_manager;
 use crate::telemetry::LogGuard;
 
 /// How long connections may take to write their last line after they were cut.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_LINE_WAIT: Duration = Duration::from_secs(2);
 /// How long plugins may take to end: five seconds for their tasks, and at least
 /// ten for what they do when they are dropped.
 const PLUGINS_END_MAX: Duration = Duration::from_secs(15);
@@ -141,7 +141,7 @@ pub(crate) async fn end(proxy: &Arc<Proxy>, signals: &mut Signals, mut ended: En
     shutdown.stop_now();
     if let Ended::InOrder = ended {
         let in_order = async {
-            if timeout(LAST_WORDS, shutdown.finished()).await.is_err() {
+            if timeout(LAST_LINE_WAIT, shutdown.finished()).await.is_err() {
                 warn!(
                     connections = shutdown.connections.len(),
                     "connections did not finish"

@@ -76,7 +76,7 @@ async fn start(
     };
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
     #[cfg(unix)]
-    let _running = crate::plugin::last_words::listen();
+    let _running = crate::plugin::crash_report::listen();
     let open_files = socket::raise_open_files();
     if let Some(files) = open_files {
         info!(

@@ -208,7 +208,7 @@ impl Routed {
             if !other.config.ip_filter.permits(self.address()) {
                 return Ok(Selected::Filtered);
             }
-            let others = other.hooks.beyond(hooks);
+            let others = other.hooks.not_in(hooks);
             others.connection_decide(&report.for_plugins()).await?;
             if decides_on_claims(&other) {
                 others.login_decide(&report.for_plugins(), &claimed).await?;

@@ -15,7 +15,7 @@ use super::image::Sealed;
 use super::problem::ProblemKind;
 use super::services::Services;
 use super::spec::{CREATE_TIME_MAX, Spec};
-use super::watch::Token;
+use super::watch::PluginId;
 use crate::config::plugin_file::Sha;
 use crate::manifest::Manifest;
 
@@ -51,7 +51,7 @@ pub(super) struct Generation {
     pub(super) sha256: Sha,
     pub(super) manifest: Manifest,
     pub(super) health: Arc<Health>,
-    pub(super) token: Token,
+    pub(super) plugin_id: PluginId,
     pub(super) deadline: Duration,
     /// Leaked: what was mapped stays mapped.
     pub(super) image: &'static Image,
@@ -167,10 +167,10 @@ impl Endings {
 async fn destroy(services: &'static Services, instance: Instance) -> std::io::Result<()> {
     let (sender, ended) = oneshot::channel();
     let work = move || {
-        let busy = services.token.end();
+        let mark = services.plugin_id.end();
         instance.destroy();
-        drop(busy);
-        services.token.end_of_thread();
+        drop(mark);
+        services.plugin_id.end_of_thread();
         // Nobody may wait any more.
         let _ = sender.send(());
     };
@@ -199,19 +199,19 @@ pub(super) fn create(
     let (manifest, endings) = (manifest.clone(), endings.clone());
     // Without room, so that a result is received or comes back.
     let (sender, receiver) = mpsc::sync_channel(0);
-    let token = services.token;
+    let plugin_id = services.plugin_id;
     let work = move || {
-        let busy = token.load();
+        let mark = plugin_id.load();
         let image = ffi::open(sealed, &manifest, &services.health.plugin);
-        drop(busy);
+        drop(mark);
         let created = image.map_err(ProblemKind::from).and_then(|image| {
             let image: &'static Image = Box::leak(Box::new(image));
-            let _busy = token.start();
+            let _mark = plugin_id.start();
             let created = image.create(ffi::table(services), &document, &path);
             let instance = created.map_err(|failure| not_created(*failure))?;
             Ok((image, instance))
         });
-        token.end_of_thread();
+        plugin_id.end_of_thread();
         if created.is_err() {
             endings.end(services, number, None);
         }

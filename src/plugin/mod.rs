@@ -12,6 +12,8 @@
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod code;
+#[cfg(unix)]
+pub(crate) mod crash_report;
 mod dispatch;
 mod ffi;
 mod generation;
@@ -19,8 +21,6 @@ mod health;
 mod image;
 #[cfg(target_os = "linux")]
 mod keeper;
-#[cfg(unix)]
-pub(crate) mod last_words;
 mod log;
 #[cfg(unix)]
 pub mod probe;

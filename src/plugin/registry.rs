@@ -20,7 +20,7 @@ use super::log::Added;
 use super::problem::{Problem, ProblemKind};
 use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
 use super::spec::{GENERATIONS_MAX, Spec};
-use super::watch::Token;
+use super::watch::PluginId;
 use crate::config::plugin_file::{self, Judged, Sha};
 use crate::manifest::Manifest;
 use crate::mode::Mode;
@@ -332,7 +332,7 @@ impl PluginHost {
     /// Tells all plugins that the filter of the log has changed.
     pub fn refresh_log(&self) {
         for generation in self.current.load().iter() {
-            let _busy = generation.token.task();
+            let _mark = generation.plugin_id.task();
             generation.image.refresh_log();
         }
     }
@@ -393,10 +393,10 @@ impl PluginHost {
         let sealed = image::seal(&bytes, &manifest.name, &self.environment.data_dir)?;
         drop(bytes);
         let health = Arc::new(Health::new(&spec.id));
-        let token = Token::new(&health, &self.environment.runtime);
+        let plugin_id = PluginId::new(&health, &self.environment.runtime);
         let services: &'static Services = Box::leak(Box::new(Services {
             health: Arc::clone(&health),
-            token,
+            plugin_id,
             runtime: self.environment.runtime.clone(),
             folder,
             players: Arc::clone(&self.environment.players),
@@ -424,7 +424,7 @@ impl PluginHost {
             sha256,
             manifest,
             health,
-            token,
+            plugin_id,
             deadline,
             image,
             services,

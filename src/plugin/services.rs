@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::health::{Health, Kind};
 use super::log::{self, Added, Line, LineLimit};
-use super::watch::{self, Token};
+use super::watch::{self, PluginId};
 
 /// The most tasks of a plugin at a time: one per player of a large proxy would
 /// be a mistake, one per server is usual.
@@ -238,7 +238,7 @@ pub(super) enum Supply {
 /// its address.
 pub(super) struct Services {
     pub(super) health: Arc<Health>,
-    pub(super) token: Token,
+    pub(super) plugin_id: PluginId,
     pub(super) runtime: Handle,
     pub(super) folder: PathBuf,
     pub(super) players: Arc<dyn PlayerCounts>,

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The bits of a token that tell the call; the rest is the plugin.
+/// How many bits of a note are the call; the rest is the plugin.
 pub(super) const CALL_BITS: u32 = 8;
 pub(super) const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
 /// What is noted while a thread that was made for the plugin ends, which runs the
@@ -30,15 +30,15 @@ pub(super) static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 
 thread_local! {
-    // Apart from the lease, because a variable without a destructor is one load.
+    // Apart from the guard, because a variable without a destructor is one load.
     pub(super) static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
-    static LEASE: Lease = Lease::take();
+    static SLOT_GUARD: SlotGuard = SlotGuard::take();
 }
 
 /// A thread has a slot until it ends.
-struct Lease(&'static Slot);
+struct SlotGuard(&'static Slot);
 
-impl Lease {
+impl SlotGuard {
     fn take() -> Self {
         let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = free.pop().unwrap_or_else(|| {
@@ -54,7 +54,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         let state = self.0.state.load(Ordering::Relaxed);
         match noted(state) & CALL_MASK {
@@ -80,7 +80,7 @@ pub(crate) fn slot() -> Option<&'static Slot> {
 
 #[cold]
 fn first() -> Option<&'static Slot> {
-    let slot = LEASE.try_with(|lease| lease.0).ok();
+    let slot = SLOT_GUARD.try_with(|guard| guard.0).ok();
     SLOT.set(slot);
     slot
 }

@@ -22,8 +22,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(50);
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
 /// Looks without a call, half a second of them, after which the watchdog sleeps.
 const IDLE_LOOKS: u32 = 10;
-/// The longest sleep. The next call ends it, but for one whose note and question
-/// cross with the watchdog's: see [`Busy::begin`].
+/// The longest sleep. The next call wakes the watchdog, except in one race: see [`CallMark::begin`].
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// What is noted when a task of the plugin is polled rather than a hook.
 const TASK: u32 = 0xff;
@@ -48,9 +47,9 @@ struct Known {
 
 /// A plugin as slots know it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Token(u32);
+pub(super) struct PluginId(u32);
 
-impl Token {
+impl PluginId {
     /// Introduces a generation of a plugin that workers of `runtime` call, and
     /// starts the watchdog.
     pub(super) fn new(health: &Arc<Health>, runtime: &Handle) -> Self {
@@ -65,45 +64,45 @@ impl Token {
     }
 
     /// Notes that this thread is in a hook of the plugin, until the result is dropped.
-    pub(super) fn hook(self, hook: Capability) -> Busy {
-        Busy::begin(self.0 | u32::from(hook as u8))
+    pub(super) fn hook(self, hook: Capability) -> CallMark {
+        CallMark::begin(self.0 | u32::from(hook as u8))
     }
 
     /// Notes that this thread starts the plugin, which may hold it.
-    pub(super) fn start(self) -> Busy {
-        Busy::begin(self.0 | START)
+    pub(super) fn start(self) -> CallMark {
+        CallMark::begin(self.0 | START)
     }
 
     /// Notes that this thread ends the plugin, which may hold it.
-    pub(super) fn end(self) -> Busy {
-        Busy::begin(self.0 | END)
+    pub(super) fn end(self) -> CallMark {
+        CallMark::begin(self.0 | END)
     }
 
     /// Notes that this thread loads the plugin, which may hold it.
-    pub(super) fn load(self) -> Busy {
-        Busy::begin(self.0 | LOAD)
+    pub(super) fn load(self) -> CallMark {
+        CallMark::begin(self.0 | LOAD)
     }
 
     /// Notes, for the rest of its life, that this thread was the plugin's and ends.
     pub(super) fn end_of_thread(self) {
-        std::mem::forget(Busy::begin(self.0 | THREAD_END));
+        std::mem::forget(CallMark::begin(self.0 | THREAD_END));
     }
 
     /// Notes that this thread is in a task of the plugin, or in a waker of one.
-    pub(super) fn task(self) -> Busy {
-        Busy::begin(self.0 | TASK)
+    pub(super) fn task(self) -> CallMark {
+        CallMark::begin(self.0 | TASK)
     }
 }
 
 /// This thread is in a plugin.
-pub(super) struct Busy {
+pub(super) struct CallMark {
     slot: Option<&'static Slot>,
     /// What the slot says afterwards: the number of this call, and the call
     /// around this one, if there is one.
     after: u64,
 }
 
-impl Busy {
+impl CallMark {
     #[inline]
     fn begin(doing: u32) -> Self {
         let slot = slot();
@@ -124,7 +123,7 @@ impl Busy {
     }
 }
 
-impl Drop for Busy {
+impl Drop for CallMark {
     #[inline]
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
@@ -164,7 +163,7 @@ struct Seen {
     slot: &'static Slot,
     state: u64,
     since: Instant,
-    is_told: bool,
+    is_reported: bool,
 }
 
 fn watch() {
@@ -201,8 +200,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
     seen.retain(|seen| {
         let goes_on = seen.slot.state.load(Ordering::Relaxed) == seen.state;
-        if !goes_on && seen.is_told {
-            tell(seen.state, now.duration_since(seen.since), true);
+        if !goes_on && seen.is_reported {
+            report(seen.state, now.duration_since(seen.since), true);
         }
         goes_on
     });
@@ -219,16 +218,16 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
             Some(seen) => {
                 wake_another_worker(doing);
                 let held = now.duration_since(seen.since);
-                if held >= held_max && !seen.is_told {
-                    seen.is_told = true;
-                    tell(state, held, false);
+                if held >= held_max && !seen.is_reported {
+                    seen.is_reported = true;
+                    report(state, held, false);
                 }
             }
             None => seen.push(Seen {
                 slot,
                 state,
                 since: now,
-                is_told: false,
+                is_reported: false,
             }),
         }
     }
@@ -293,10 +292,10 @@ pub(super) fn current_place() -> Option<&'static str> {
     }
 }
 
-/// Tells which plugin this thread is in, and where, if it is in one. Neither
+/// Shows which plugin this thread is in, and where, if it is in one. Neither
 /// allocates nor waits.
 #[cfg(unix)]
-pub(super) fn with_current(tell: impl FnOnce(&str, &str)) {
+pub(super) fn with_current(show: impl FnOnce(&str, &str)) {
     let Some(slot) = SLOT.get() else {
         return;
     };
@@ -309,12 +308,12 @@ pub(super) fn with_current(tell: impl FnOnce(&str, &str)) {
         .ok()
         .and_then(|plugins| plugin_of(&plugins, doing));
     let plugin = health.as_ref().map_or("?", |health| health.plugin.as_str());
-    tell(plugin, place_of(doing));
+    show(plugin, place_of(doing));
     // Its memory is not given back here.
     std::mem::forget(health);
 }
 
-fn tell(state: u64, held: Duration, is_over: bool) {
+fn report(state: u64, held: Duration, is_over: bool) {
     let doing = noted(state);
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
     let Some(health) = plugin_of(&plugins, doing) else {
@@ -369,25 +368,25 @@ mod tests {
 
     /// A call that goes on is counted once; a new call on the same thread is another.
     #[test]
-    fn a_held_worker_is_told_once() {
+    fn a_held_worker_is_reported_once() {
         let runtime = runtime();
         let health = Arc::new(Health::new("slow"));
-        let token = Token::new(&health, runtime.handle());
+        let plugin_id = PluginId::new(&health, runtime.handle());
         let mut seen = Vec::new();
         let start = Instant::now();
-        let busy = token.hook(Capability::LoginDecide);
+        let mark = plugin_id.hook(Capability::LoginDecide);
         look(&mut seen, start);
         look(&mut seen, start + HOLD_MAX / 2);
-        assert!(!seen.iter().any(|seen| seen.is_told));
-        let told = |seen: &[Seen]| seen.iter().filter(|seen| seen.is_told).count();
+        assert!(!seen.iter().any(|seen| seen.is_reported));
+        let reported = |seen: &[Seen]| seen.iter().filter(|seen| seen.is_reported).count();
         look(&mut seen, start + HOLD_MAX);
         look(&mut seen, start + HOLD_MAX * 2);
-        assert_eq!(told(&seen), 1);
+        assert_eq!(reported(&seen), 1);
         assert!(health.counts().stalls >= 1);
-        drop(busy);
-        let _busy = token.hook(Capability::LoginDecide);
+        drop(mark);
+        let _mark = plugin_id.hook(Capability::LoginDecide);
         look(&mut seen, start + HOLD_MAX * 3);
-        assert_eq!(told(&seen), 0);
+        assert_eq!(reported(&seen), 0);
     }
 
     /// A watchdog that has nothing to look at sleeps, and a call wakes it.
@@ -395,7 +394,7 @@ mod tests {
     fn a_call_wakes_the_watchdog() {
         let runtime = runtime();
         let health = Arc::new(Health::new("seldom"));
-        let token = Token::new(&health, runtime.handle());
+        let plugin_id = PluginId::new(&health, runtime.handle());
         let patience = Instant::now() + Duration::from_secs(20);
         let until = |is_so: &dyn Fn() -> bool| {
             while !is_so() {
@@ -404,7 +403,7 @@ mod tests {
             }
         };
         until(&|| IS_ASLEEP.load(Ordering::Relaxed));
-        let _busy = token.hook(Capability::LoginDecide);
+        let _mark = plugin_id.hook(Capability::LoginDecide);
         assert!(!IS_ASLEEP.load(Ordering::Relaxed));
         until(&|| health.counts().stalls == 1);
     }

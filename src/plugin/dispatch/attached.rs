@@ -37,15 +37,15 @@ impl<H: Point> Clone for Attached<H> {
 pub(super) type HookList<H> = Box<[Attached<H>]>;
 
 /// What a hook has answered; nothing means to go on.
-pub(super) type Answered = Result<Option<Answer>, Trouble>;
+pub(super) type Answered = Result<Option<Answer>, HookFailure>;
 
 /// A failure of a hook, counted as what.
-pub(super) struct Trouble {
+pub(super) struct HookFailure {
     kind: Kind,
     text: String,
 }
 
-impl From<Box<Failure>> for Trouble {
+impl From<Box<Failure>> for HookFailure {
     #[cold]
     fn from(failure: Box<Failure>) -> Self {
         let kind = match failure.kind {
@@ -61,20 +61,20 @@ impl From<Box<Failure>> for Trouble {
 }
 
 #[cold]
-fn quarantined() -> Trouble {
-    Trouble {
+fn quarantined() -> HookFailure {
+    HookFailure {
         kind: Kind::Quarantined,
         text: "it is quarantined and was not asked".to_owned(),
     }
 }
 
 #[cold]
-fn ended() -> Trouble {
+fn ended() -> HookFailure {
     bad_answer("it has ended".to_owned())
 }
 
-fn bad_answer(text: String) -> Trouble {
-    Trouble {
+fn bad_answer(text: String) -> HookFailure {
+    HookFailure {
         kind: Kind::BadAnswer,
         text,
     }
@@ -94,7 +94,7 @@ impl<H: Point> Attached<H> {
     }
 
     #[inline]
-    fn instance(&self) -> Result<&ffi::Instance, Trouble> {
+    fn instance(&self) -> Result<&ffi::Instance, HookFailure> {
         if self.generation.health.is_quarantined() {
             return Err(quarantined());
         }
@@ -103,30 +103,30 @@ impl<H: Point> Attached<H> {
 
     /// The instance, also in a quarantine.
     #[inline]
-    fn instance_anyway(&self) -> Result<&ffi::Instance, Trouble> {
+    fn instance_anyway(&self) -> Result<&ffi::Instance, HookFailure> {
         self.generation.health.called();
         self.generation.instance().ok_or_else(ended)
     }
 
-    pub(super) fn note(&self, trouble: &Trouble, on_failure: OnFailure) {
+    pub(super) fn note(&self, failure: &HookFailure, on_failure: OnFailure) {
         let consequence = match on_failure {
             OnFailure::Continue => "the connection goes on",
             OnFailure::Deny => "the connection is refused",
         };
         self.generation
             .health
-            .failed(H::HOOK.name(), trouble.kind, &trouble.text, consequence);
+            .failed(H::HOOK.name(), failure.kind, &failure.text, consequence);
     }
 
     /// What a failure means for the connection: nothing (`None`), or its end.
-    pub(super) fn settle<T>(&self, answer: Result<T, Trouble>) -> Result<Option<T>, Refusal> {
-        let trouble = match answer {
+    pub(super) fn settle<T>(&self, answer: Result<T, HookFailure>) -> Result<Option<T>, Refusal> {
+        let failure = match answer {
             Ok(answer) => return Ok(Some(answer)),
-            Err(trouble) => trouble,
+            Err(failure) => failure,
         };
         let on_failure = self.generation.spec.on_failure;
         let on_failure = on_failure.unwrap_or(H::HOOK.on_failure());
-        self.note(&trouble, on_failure);
+        self.note(&failure, on_failure);
         match on_failure {
             OnFailure::Continue => Ok(None),
             OnFailure::Deny => Err(self.refusal(Some(FAILED_TEXT.to_owned()), true)),
@@ -181,7 +181,7 @@ impl<H: Point> Attached<H> {
     where
         H: Point<Input = I, Table = SyncHook<I>>,
     {
-        let _busy = self.generation.token.hook(H::HOOK.capability());
+        let _mark = self.generation.plugin_id.hook(H::HOOK.capability());
         let bytes_max = H::HOOK.answer_bytes_max();
         Ok(ffi::call(instance, self.hook, input, bytes_max)?)
     }
@@ -191,13 +191,13 @@ impl<H: Point> Attached<H> {
         H: Point<Input = I, Table = AsyncHook<I>>,
     {
         let instance = self.instance()?;
-        let token = self.generation.token;
+        let plugin_id = self.generation.plugin_id;
         let mut call = HookCall::new(
             instance,
             self.hook,
             input,
             H::HOOK.answer_bytes_max(),
-            token,
+            plugin_id,
             H::HOOK.capability(),
         );
         // Most hooks answer at once, and need no timer.
@@ -212,7 +212,7 @@ impl<H: Point> Attached<H> {
                     "it did not answer within its deadline of {} ms",
                     deadline.as_millis()
                 );
-                Err(Trouble {
+                Err(HookFailure {
                     kind: Kind::Overrun,
                     text,
                 })
@@ -221,7 +221,7 @@ impl<H: Point> Attached<H> {
     }
 }
 
-fn unknown_code(code: u32) -> Trouble {
+fn unknown_code(code: u32) -> HookFailure {
     bad_answer(format!(
         "it gave the answer {code}, which this hook does not know"
     ))
@@ -232,7 +232,7 @@ fn unknown_code(code: u32) -> Trouble {
 pub(super) fn replaced(
     answer: Option<Answer>,
     check: impl Fn(&str) -> Result<(), String>,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<String>, HookFailure> {
     let Some(Answer { code, text }) = answer else {
         return Ok(None);
     };

@@ -85,7 +85,7 @@ impl HookSet {
     /// The gates of these plugins that are not in `before`: for a client that
     /// comes here from there.
     #[must_use]
-    pub fn beyond(&self, before: &HookSet) -> HookSet {
+    pub fn not_in(&self, before: &HookSet) -> HookSet {
         fn without<H: Point>(list: &HookList<H>, before: &HookList<H>) -> HookList<H> {
             let is_new = |plugin: &&Attached<H>| {
                 let same = |other: &Attached<H>| Arc::ptr_eq(&other.generation, &plugin.generation);

@@ -10,7 +10,7 @@ use infrarust_plugin_abi::{
 
 use super::border::{Answer, Answers, Failure};
 use super::image::Instance;
-use crate::plugin::watch::Token;
+use crate::plugin::watch::PluginId;
 
 /// Asks a hook that answers at once.
 #[inline]
@@ -35,7 +35,7 @@ pub(in crate::plugin) struct HookCall<'a, I> {
     hook: &'a AsyncHook<I>,
     input: &'a I,
     text_bytes_max: usize,
-    token: Token,
+    plugin_id: PluginId,
     capability: Capability,
     state: State,
 }
@@ -52,7 +52,7 @@ impl<'a, I> HookCall<'a, I> {
         hook: &'a AsyncHook<I>,
         input: &'a I,
         text_bytes_max: usize,
-        token: Token,
+        plugin_id: PluginId,
         capability: Capability,
     ) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl<'a, I> HookCall<'a, I> {
             hook,
             input,
             text_bytes_max,
-            token,
+            plugin_id,
             capability,
             state: State::New,
         }
@@ -71,7 +71,7 @@ impl<'a, I> HookCall<'a, I> {
 impl<I> Drop for HookCall<'_, I> {
     fn drop(&mut self) {
         if let State::Waiting(future) = std::mem::replace(&mut self.state, State::Done) {
-            let _busy = self.token.hook(self.capability);
+            let _mark = self.plugin_id.hook(self.capability);
             drop(future);
         }
     }
@@ -82,7 +82,7 @@ impl<I> Future for HookCall<'_, I> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
-        let _busy = call.token.hook(call.capability);
+        let _mark = call.plugin_id.hook(call.capability);
         let mut answers = Answers::new(call.text_bytes_max);
         let status = match &mut call.state {
             State::New => {
@@ -128,14 +128,14 @@ impl<I> Future for HookCall<'_, I> {
 pub(super) struct TaskCall {
     /// `None` once it is done.
     pub(super) future: Option<OwnedFuture>,
-    pub(super) token: Token,
+    pub(super) plugin_id: PluginId,
 }
 
 /// As for a hook: to end a future is to call the plugin.
 impl Drop for TaskCall {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            let _busy = self.token.task();
+            let _mark = self.plugin_id.task();
             drop(future);
         }
     }
@@ -146,7 +146,7 @@ impl Future for TaskCall {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = &mut *self;
-        let _busy = call.token.task();
+        let _mark = call.plugin_id.task();
         let mut answers = Answers::new(0);
         let waker = cx.waker();
         let Some(future) = &mut call.future else {

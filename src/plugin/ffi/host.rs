@@ -17,7 +17,7 @@ use tracing::Level;
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
 use crate::plugin::services::{NoMetric, Services, Supply};
-use crate::plugin::watch::Token;
+use crate::plugin::watch::PluginId;
 use crate::plugin::{TARGET_PREFIX, log};
 
 /// The most bytes of the names and values of one event of the log.
@@ -212,7 +212,7 @@ unsafe extern "C" fn log_event(
 
 struct Sleeping {
     sleep: Pin<Box<tokio::time::Sleep>>,
-    token: Token,
+    plugin_id: PluginId,
 }
 
 /// A waker that a plugin has passed. To call or to free it is to call the
@@ -220,7 +220,7 @@ struct Sleeping {
 struct PluginWaker {
     /// `None` only while it is dropped.
     waker: Option<Waker>,
-    token: Token,
+    plugin_id: PluginId,
 }
 
 impl Wake for PluginWaker {
@@ -229,7 +229,7 @@ impl Wake for PluginWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let _busy = self.token.task();
+        let _mark = self.plugin_id.task();
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
@@ -238,7 +238,7 @@ impl Wake for PluginWaker {
 
 impl Drop for PluginWaker {
     fn drop(&mut self) {
-        let _busy = self.token.task();
+        let _mark = self.plugin_id.task();
         self.waker = None;
     }
 }
@@ -257,7 +257,7 @@ unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFutu
         let time = Duration::from_millis(millis).min(SLEEP_MAX);
         Some(Box::new(Sleeping {
             sleep: Box::pin(tokio::time::sleep(time)),
-            token: services.token,
+            plugin_id: services.plugin_id,
         }))
     });
     let Some(sleeping): Option<Box<Sleeping>> = sleeping else {
@@ -285,7 +285,7 @@ unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *c
         let waker = unsafe { import_waker(waker) };
         let waker = Waker::from(Arc::new(PluginWaker {
             waker: Some((*waker).clone()),
-            token: sleeping.token,
+            plugin_id: sleeping.plugin_id,
         }));
         match sleeping
             .sleep
@@ -318,7 +318,7 @@ unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) 
     };
     let call = TaskCall {
         future: Some(future),
-        token: services.token,
+        plugin_id: services.plugin_id,
     };
     let Some(number) = guarded(None, || Some(services.spawn(call))) else {
         // The future is gone; the plugin must not drop it again.

@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 use infrarust_plugin_abi::sample;
 use tokio::runtime::Runtime;
 
-use super::event::{Event, Teller};
+use super::event::{Event, EventWriter};
 use super::findings::{Answer, Fired, Step, quoted};
 use crate::manifest::Hook;
 use crate::plugin::{Client, HookSet, Player, PluginHost, Refusal, Session, SessionEvent};
 use crate::protocol::handshake::Intent;
 
 /// A plugin that is asked at all its hooks.
-pub(super) struct Firing<'a> {
+pub(super) struct HookRun<'a> {
     pub(super) hooks: &'a HookSet,
     pub(super) host: &'a PluginHost,
     pub(super) runtime: &'a Runtime,
-    pub(super) tell: &'a Teller,
+    pub(super) events: &'a EventWriter,
 }
 
-impl Firing<'_> {
+impl HookRun<'_> {
     pub(super) fn all(&self) {
         let mut failed = 0;
         for hook in Hook::ALL.into_iter().filter(|hook| self.hooks.has(*hook)) {
-            failed += self.fire(hook);
+            failed += self.call_hooks(hook);
         }
         let Some(state) = self.host.states().pop() else {
             return;
@@ -31,16 +31,16 @@ impl Firing<'_> {
         let elsewhere = failures(self.host).saturating_sub(failed);
         if let Some(failure) = state.last_failure.filter(|_| elsewhere > 0) {
             let text = format!("a {} of it failed: {}", failure.hook, failure.text);
-            self.tell.event(&Event::Trouble(text));
+            self.events.event(&Event::Trouble(text));
         }
         if state.counts.stalls > 0 {
             let text = "it held a worker, and other players would have waited: see the log";
-            self.tell.event(&Event::Trouble(text.to_owned()));
+            self.events.event(&Event::Trouble(text.to_owned()));
         }
     }
 
     /// Asks at one hook; how often it has failed.
-    fn fire(&self, hook: Hook) -> u64 {
+    fn call_hooks(&self, hook: Hook) -> u64 {
         let client = |intent| Client {
             peer: sample::PEER,
             protocol: sample::PROTOCOL,
@@ -120,7 +120,7 @@ impl Firing<'_> {
     }
 
     fn ask(&self, hook: Hook, about: &str, run: impl FnOnce() -> String) -> u64 {
-        self.tell
+        self.events
             .event(&Event::Begin(Step::Hook(hook.name().to_owned())));
         let before = failures(self.host);
         // It is asked at each hook, also after a few panics.
@@ -139,7 +139,7 @@ impl Firing<'_> {
         let failure =
             failure.filter(|failure| failures(self.host) > before && failure.hook == hook.name());
         let has_failed = failure.is_some();
-        self.tell.event(&Event::Fired(Fired {
+        self.events.event(&Event::Fired(Fired {
             hook: hook.name().to_owned(),
             about: about.to_owned(),
             answer: failure.map_or(Answer::Said(said), |failure| Answer::Failed(failure.text)),

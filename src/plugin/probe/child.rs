@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-use super::ask::Firing;
-use super::event::{Event, Lines, Teller};
+use super::ask::HookRun;
+use super::event::{Event, EventWriter, Lines};
 use super::findings::{Request, Started, Step};
 use crate::config::model::Document;
 use crate::manifest::Hook;
@@ -22,7 +22,7 @@ use crate::telemetry;
 const LOG_FILTER: &str = "infrarust=warn,plugin=info";
 
 /// Is the child: reads a [`Request`] from standard input, tries the plugin, and
-/// tells all on standard output. What the plugin prints goes to standard error.
+/// writes events to standard output. What the plugin prints goes to standard error.
 ///
 /// # Errors
 ///
@@ -30,11 +30,11 @@ const LOG_FILTER: &str = "infrarust=warn,plugin=info";
 pub fn serve() -> anyhow::Result<()> {
     #[cfg(target_os = "linux")]
     crate::plugin::keeper::begin()?;
-    let tell = Teller::new()?;
+    let events = EventWriter::new()?;
     let request: Request = serde_json::from_reader(io::stdin().lock())?;
     // A crash is expected here, and nobody wants its memory on the disk.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    let lines = tell.clone();
+    let lines = events.clone();
     let (filter, notes) = match &request.log {
         Some(log) => telemetry::filter(log)?,
         None => (EnvFilter::try_new(LOG_FILTER)?, Vec::new()),
@@ -52,13 +52,13 @@ pub fn serve() -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    run(&request, &runtime, &tell);
+    run(&request, &runtime, &events);
     runtime.shutdown_background();
-    tell.event(&Event::Begin(Step::Exit));
+    events.event(&Event::Begin(Step::Exit));
     Ok(())
 }
 
-fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
+fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
     let host = PluginHost::new(Environment {
         runtime: runtime.handle().clone(),
         data_dir: request.data_dir.clone().unwrap_or_default(),
@@ -75,10 +75,10 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
         document: Document(request.document.as_str().into()),
         config_path: request.config_path.clone(),
     };
-    tell.event(&Event::Begin(Step::Start));
+    events.event(&Event::Begin(Step::Start));
     let begin = Instant::now();
     if let Err(problems) = host.reload(vec![spec], None) {
-        problems.iter().for_each(|problem| tell.refused(problem));
+        problems.iter().for_each(|problem| events.refused(problem));
         return;
     }
     let took = begin.elapsed();
@@ -86,7 +86,7 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
         return;
     };
     let mode = state.manifest.modes().next();
-    tell.event(&Event::Started(Started {
+    events.event(&Event::Started(Started {
         name: state.manifest.name.clone(),
         version: state.manifest.version.to_string(),
         mode: mode.map(|mode| mode.name().to_owned()),
@@ -99,15 +99,15 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
     }));
     if let Some(mode) = mode.filter(|_| request.fire) {
         let hooks = host.hooks([request.id.as_str()], mode);
-        Firing {
+        HookRun {
             hooks: &hooks,
             host: &host,
             runtime,
-            tell,
+            events,
         }
         .all();
     }
-    tell.event(&Event::Begin(Step::End));
+    events.event(&Event::Begin(Step::End));
     let begin = Instant::now();
     let health = host.health(&request.id);
     let panics = || health.as_ref().map_or(0, |health| health.counts().panics);
@@ -115,7 +115,7 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
     let _ = host.reload(Vec::new(), None);
     runtime.block_on(host.ended());
     let took = begin.elapsed();
-    let trouble = |text: String| tell.event(&Event::Trouble(text));
+    let trouble = |text: String| events.event(&Event::Trouble(text));
     if let Some(health) = health.as_ref().filter(|_| panics() > before) {
         let last = health.last_failure();
         let text = last.as_ref().map_or("", |failure| &failure.text);
@@ -125,7 +125,7 @@ fn run(request: &Request, runtime: &Runtime, tell: &Teller) {
         let limit = END_TIME_MAX.as_secs();
         trouble(format!("it has tasks that did not end within {limit} s"));
     } else if took < END_TIME_MAX {
-        tell.event(&Event::Ended(took));
+        events.event(&Event::Ended(took));
     } else {
         let seconds = took.as_secs_f64();
         trouble(format!(

@@ -30,11 +30,12 @@ pub(super) enum Event {
     Ended(Duration),
 }
 
-/// Tells the parent, on a descriptor of its own: the plugin has the usual one.
+/// Writes events for the parent, on a descriptor of its own: the plugin has the
+/// usual one.
 #[derive(Clone)]
-pub(super) struct Teller(Arc<Mutex<File>>);
+pub(super) struct EventWriter(Arc<Mutex<File>>);
 
-impl Teller {
+impl EventWriter {
     pub(super) fn new() -> io::Result<Self> {
         // Closed in processes that the plugin starts, or their life would be ours.
         let own = io::stdout().as_fd().try_clone_to_owned()?;
@@ -48,7 +49,7 @@ impl Teller {
         };
         line.push(b'\n');
         let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A parent that is gone does not want to know.
+        // The parent may be gone.
         let _ = pipe.write_all(&line);
     }
 
@@ -69,7 +70,7 @@ impl Teller {
 }
 
 /// Lines of the log, which come one in each write.
-pub(super) struct Lines(pub(super) Teller);
+pub(super) struct Lines(pub(super) EventWriter);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

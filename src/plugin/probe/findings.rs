@@ -67,7 +67,7 @@ impl Findings {
     }
 
     /// The last line that it printed, as the end of a sentence: often the reason.
-    fn last_words(&self) -> String {
+    fn last_line(&self) -> String {
         let mut lines = self.printed.lines().rev();
         let last = lines.find(|line| !line.trim().is_empty());
         let line = last.map(|line| format!("; it printed last: {}", quoted(line.trim())));
@@ -226,7 +226,7 @@ impl ProbeError {
             ProbeErrorKind::Refused(problem) => problem.clone(),
             kind => ProblemText {
                 code: Code::PluginStart,
-                text: format!("{kind}{}", self.findings.last_words()),
+                text: format!("{kind}{}", self.findings.last_line()),
                 help: kind.help(),
                 place: None,
             },

@@ -26,9 +26,9 @@ const PRINTED_BYTES_MAX: usize = 64 * 1024;
 /// The longest line that the child is believed to send: a status answer, each
 /// of its bytes escaped.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
-/// How long the last printed words are waited for. A process that the plugin
+/// How long the end of the output is waited for. A process that the plugin
 /// has started may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(500);
 /// How often a child that has closed its output is asked whether it has ended.
 const EXIT_CHECK: Duration = Duration::from_millis(5);
 /// How long the keeper may take to end what it keeps, which is killed.
@@ -107,7 +107,7 @@ fn try_out(
         let what = format!("no process for it (`{}`)", program.display());
         child_error(&what, &error)
     };
-    let mut child = Killed(child.map_err(no_process)?);
+    let mut child = KillOnDrop(child.map_err(no_process)?);
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (
         child.0.stdin.take(),
         child.0.stdout.take(),
@@ -231,9 +231,9 @@ fn how_it_ended(status: ExitStatus) -> String {
 }
 
 /// A child that does not outlive its parent's interest.
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         use nix::sys::signal::{kill, killpg};
         let Ok(number) = i32::try_from(self.0.id()) else {
@@ -314,7 +314,7 @@ impl Printed {
     }
 
     fn text(&self) -> String {
-        let _ = self.end.recv_timeout(LAST_WORDS);
+        let _ = self.end.recv_timeout(LAST_OUTPUT_WAIT);
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
     }
