@@ -1,4 +1,4 @@
-//! Where a library runs, as its file tells: the libraries it needs, the C
+//! Where a library runs, according to its file: the libraries it needs, the C
 //! library it was linked with, the compilers that made it. Runs nothing of it.
 //!
 //! It is apart from [`manifest`](super), which is about the plugin and
@@ -17,7 +17,7 @@ use object::read::elf::{Dyn as _, FileHeader as _, SectionHeader as _, SectionTa
 /// The most entries of a table that are read. The largest libraries need some
 /// fifty others, and know some hundred versions.
 const ENTRIES_MAX: usize = 1024;
-/// The longest text in bytes: a compiler tells its version in fifty.
+/// The longest text in bytes: a compiler's version takes fifty.
 const TEXT_BYTES_MAX: usize = 256;
 /// What the versions of glibc begin with.
 const GLIBC: &[u8] = b"GLIBC_";
@@ -216,7 +216,7 @@ mod tests {
         for word in [1, u64::from(string_at(b"liba.so\0")), 0, 0] {
             dynamic.extend(word.to_le_bytes());
         }
-        // Elf64_Verneed, then its Elf64_Vernaux (`elf(5)` does not tell them:
+        // Elf64_Verneed, then its Elf64_Vernaux (not in `elf(5)`:
         // Linux Standard Base 5.0, "Symbol Versioning").
         let mut needs = Vec::new();
         needs.extend([1_u16, 3].into_iter().flat_map(u16::to_le_bytes));

@@ -191,7 +191,7 @@ fn shown(text: &str) -> String {
 ///
 /// # Errors
 ///
-/// A [`Refusal`] when the file must not be loaded: it is no plugin, damaged,
+/// A [`Refusal`] when the file must not be loaded: it is not a plugin, damaged,
 /// for another machine or API, or would end the proxy when it panics.
 pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
     descriptor(file).and_then(parse)

@@ -13,7 +13,7 @@ pub enum Refusal {
         /// The first bytes, in hexadecimal.
         starts_with: String,
     },
-    /// An ELF file that is no library.
+    /// An ELF file that is not a library.
     #[error("it is an ELF file of type {found}, and a plugin has type {ET_DYN} (shared library)")]
     NotLibrary {
         /// `e_type`.
@@ -55,7 +55,7 @@ pub enum Refusal {
         /// Here.
         known: u16,
     },
-    /// A manifest whose bytes contradict themselves.
+    /// A manifest that contradicts itself.
     #[error("its manifest is broken: {0}")]
     Broken(String),
     /// A value that must be there.
@@ -104,7 +104,7 @@ pub enum Refusal {
         /// Which.
         capability: Capability,
     },
-    /// Bits and names tell different things.
+    /// Bits and names contradict each other.
     #[error("its manifest lists {named} in `{list}`, but its bits say {bits}")]
     Disagree {
         /// The list.

@@ -1,9 +1,8 @@
-//! The last words of a process that a plugin takes with it: which plugin it was,
-//! and where. Nothing can save the process then; but whoever starts it again
-//! should know whom to leave out.
+//! Reports which plugin has ended the process, and where it was. The process
+//! cannot go on then, but the operator learns which plugin to disable.
 //!
-//! They go to standard error with one write(2), because the log's own thread
-//! gets no turn any more.
+//! The report goes to standard error with one write(2), because the thread of
+//! the log does not run any more.
 
 #![allow(unsafe_code, reason = "handlers of signals, and of exit(3)")]
 
@@ -32,12 +31,12 @@ const CRASHES: [Signal; 6] = [
     Signal::SIGABRT,
 ];
 
-/// What was there before us, which still has its say: the standard library tells
-/// of stacks that overflow.
+/// The handlers that were there before, which are called too: that of the
+/// standard library reports stacks that overflow.
 static BEFORE: [OnceLock<SigAction>; CRASHES.len()] = [const { OnceLock::new() }; CRASHES.len()];
 
-/// Has the process say who ended it, from now on, if it ends before the result
-/// is dropped.
+/// Installs the report: it is written if the process ends before the result is
+/// dropped.
 pub(crate) fn listen() -> Running {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {

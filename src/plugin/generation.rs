@@ -26,7 +26,7 @@ pub(super) const CLOSED_CHECK: Duration = Duration::from_millis(20);
 /// single poll blocks a worker, and its plugin is then left as it is.
 pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How a plugin fares.
+/// The state of a plugin.
 #[derive(Debug, Clone)]
 pub struct PluginState {
     /// The id of the plugin.
@@ -73,7 +73,7 @@ impl Generation {
         self.sha256 == *sha256 && self.spec.means_the_same(spec)
     }
 
-    /// How it fares.
+    /// Its state, counts included.
     pub(super) fn state(&self) -> PluginState {
         PluginState {
             id: self.spec.id.clone(),
@@ -162,8 +162,8 @@ impl Endings {
     }
 }
 
-/// Ends an instance on a thread of its own, whose end runs the destructors that
-/// the plugin has registered for it. Completes when the instance has ended.
+/// Ends an instance on a thread of its own: the end of that thread runs the
+/// destructors that the plugin has registered for it. Completes when the instance has ended.
 async fn destroy(services: &'static Services, instance: Instance) -> std::io::Result<()> {
     let (sender, ended) = oneshot::channel();
     let work = move || {

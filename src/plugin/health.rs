@@ -1,4 +1,4 @@
-//! How a plugin fares: counts, and the quarantine for one that keeps panicking.
+//! The health of a plugin: counts, and the quarantine for one that keeps panicking.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::slot;
 
-/// So many panics within [`PANIC_WINDOW`] are no accident any more. One player
+/// Panics within [`PANIC_WINDOW`] after which a plugin is quarantined. One player
 /// who tries again and again makes about one a second.
 const PANICS_MAX: usize = 5;
 /// See [`PANICS_MAX`].

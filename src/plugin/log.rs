@@ -1,4 +1,4 @@
-//! Places of plugins' sources that log, as places of our own log.
+//! Maps log call sites of plugins to `tracing` call sites.
 //!
 //! The host's `tracing` wants places that live for ever. A plugin's places are
 //! copied here once; a reloaded plugin finds those of the generation before.

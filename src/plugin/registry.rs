@@ -69,9 +69,9 @@ pub struct PluginHost {
 
 /// What is to be done for a plugin of a new configuration.
 enum Wanted {
-    /// Nothing: this one goes on.
+    /// Nothing: this generation is kept.
     Present(Arc<Generation>),
-    /// These bytes are to be loaded, whose SHA-256 this is.
+    /// To load these bytes, which have this SHA-256.
     New(Box<Judged>, Sha),
 }
 
@@ -181,8 +181,9 @@ impl PluginHost {
         Ok(reloaded)
     }
 
-    /// Ends all plugins, and lets no other begin. Those that connections still
-    /// hold end with them. A reload that waits for a plugin gives up.
+    /// Ends all plugins, and prevents any other from starting. A plugin that
+    /// connections still hold ends with the last of them. A reload that waits for a
+    /// plugin gives up.
     pub(crate) fn close(&self) {
         let _history = self.history();
         self.is_closed.store(true, Ordering::Relaxed);
@@ -197,9 +198,9 @@ impl PluginHost {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of `specs` that a [`reload`](Self::reload) would load, and what
-    /// keeps others from that already now. From here on each of `specs` is tied
-    /// to the content that its file has.
+    /// The specs that a [`reload`](Self::reload) would load, and problems already
+    /// known for the rest. From here on each of `specs` is tied to the content that
+    /// its file has.
     #[cfg(unix)]
     #[must_use]
     pub(crate) fn to_load(
@@ -329,7 +330,7 @@ impl PluginHost {
             .is_some_and(|generation| generation.health.resume())
     }
 
-    /// Tells all plugins that the filter of the log has changed.
+    /// Notifies all plugins that the filter of the log has changed.
     pub fn refresh_log(&self) {
         for generation in self.current.load().iter() {
             let _mark = generation.plugin_id.task();
@@ -351,7 +352,7 @@ impl PluginHost {
             .map(Arc::new)
     }
 
-    /// What is to be done for a plugin, as far as can be told without running it.
+    /// What is to be done for a plugin, as far as is known without running it.
     fn wanted(&self, spec: &Spec, present: &[Arc<Generation>]) -> Result<Wanted, ProblemKind> {
         let judged = plugin_file::judge(&spec.file, spec.sha256).map_err(ImageError::from)?;
         let sha256 = plugin_file::sha256(&judged.bytes);

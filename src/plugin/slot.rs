@@ -1,11 +1,11 @@
-//! What each thread does in which plugin: a slot of its own, which the watchdog
-//! reads.
+//! A slot for each thread, which says in which plugin the thread is. The watchdog
+//! and the crash report read it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How many bits of a note are the call; the rest is the plugin.
+/// The bits of a note that identify the call; the bits above are the plugin.
 pub(super) const CALL_BITS: u32 = 8;
 pub(super) const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
 /// What is noted while a thread that was made for the plugin ends, which runs the
@@ -61,8 +61,8 @@ impl Drop for SlotGuard {
             0 => {}
             // Its destructors have run: they were registered after this one.
             THREAD_END => self.0.state.store(state & !DOING, Ordering::Relaxed),
-            // A thread that ends inside a plugin is one that calls exit(3), and
-            // is asked for its last words after this.
+            // A thread that ends inside a plugin is one that calls exit(3); the
+            // crash report reads its slot after this.
             _ => return,
         }
         SLOT.set(None);

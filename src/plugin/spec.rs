@@ -91,7 +91,7 @@ impl Spec {
 mod tests {
     use super::*;
 
-    /// A change beside a plugin's own table is no change of the plugin.
+    /// A change outside a plugin's own table is not a change of the plugin.
     #[test]
     fn only_the_own_table_counts() {
         let spec = |document: &str| Spec {

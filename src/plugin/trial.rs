@@ -153,7 +153,7 @@ pub(crate) fn reload(
     })
 }
 
-/// Those that have failed; of those that could not be tried the log tells.
+/// Those that have failed; those that could not be tried are logged.
 fn settle(failed: Vec<Failed>) -> Vec<Failed> {
     let (untried, failed): (Vec<_>, Vec<_>) = failed.into_iter().partition(Failed::is_untried);
     for one in untried {

@@ -1,5 +1,5 @@
-//! The watchdog: it names a plugin that holds a worker, and sees to it that the
-//! other workers go on.
+//! The watchdog: it reports a plugin that blocks a worker, and keeps the other
+//! workers running.
 //!
 //! A call that blocks cannot be stopped, only seen. Each thread that calls
 //! plugins has a slot, in which it notes what it does with two relaxed stores;
@@ -22,7 +22,8 @@ const LOOK_PERIOD: Duration = Duration::from_millis(50);
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
 /// Looks without a call, half a second of them, after which the watchdog sleeps.
 const IDLE_LOOKS: u32 = 10;
-/// The longest sleep. The next call wakes the watchdog, except in one race: see [`CallMark::begin`].
+/// The longest sleep. The next call wakes the watchdog, except in one race: see
+/// [`CallMark::begin`].
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// What is noted when a task of the plugin is polled rather than a hook.
 const TASK: u32 = 0xff;
@@ -45,12 +46,12 @@ struct Known {
     runtime: Handle,
 }
 
-/// A plugin as slots know it.
+/// Identifies a generation of a plugin in the slots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PluginId(u32);
 
 impl PluginId {
-    /// Introduces a generation of a plugin that workers of `runtime` call, and
+    /// Registers a generation of a plugin that workers of `runtime` call, and
     /// starts the watchdog.
     pub(super) fn new(health: &Arc<Health>, runtime: &Handle) -> Self {
         start();
@@ -94,7 +95,7 @@ impl PluginId {
     }
 }
 
-/// This thread is in a plugin.
+/// Marks that this thread is in a plugin, until it is dropped.
 pub(super) struct CallMark {
     slot: Option<&'static Slot>,
     /// What the slot says afterwards: the number of this call, and the call
@@ -112,9 +113,9 @@ impl CallMark {
             let call = (before | DOING).wrapping_add(1);
             after = call | (before & DOING);
             slot.state.store(call | u64::from(doing), Ordering::Relaxed);
-            // The processor may ask before others see the note, and then both
-            // sides miss each other; a fence would cost each call more than the
-            // watchdog's own look a second later.
+            // This load may be ordered before the store above, and then the
+            // watchdog stays asleep until its time is over. A fence would cost
+            // each call more than that second.
             if IS_ASLEEP.load(Ordering::Relaxed) {
                 wake();
             }
@@ -158,7 +159,7 @@ fn start() {
     });
 }
 
-/// A call that was seen before.
+/// A call that an earlier look has found.
 struct Seen {
     slot: &'static Slot,
     state: u64,
@@ -389,7 +390,7 @@ mod tests {
         assert_eq!(reported(&seen), 0);
     }
 
-    /// A watchdog that has nothing to look at sleeps, and a call wakes it.
+    /// A watchdog without calls sleeps, and a call wakes it.
     #[test]
     fn a_call_wakes_the_watchdog() {
         let runtime = runtime();

@@ -39,7 +39,7 @@ pub(super) type HookList<H> = Box<[Attached<H>]>;
 /// What a hook has answered; nothing means to go on.
 pub(super) type Answered = Result<Option<Answer>, HookFailure>;
 
-/// A failure of a hook, counted as what.
+/// A failure of a hook, and how it is counted.
 pub(super) struct HookFailure {
     kind: Kind,
     text: String,

@@ -14,7 +14,7 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
     if host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
-    // A zero byte would begin a tail that a backend may trust.
+    // Data after a zero byte is what a backend may trust.
     match host
         .chars()
         .find(|c| c.is_control() || c.is_whitespace() || *c == char::REPLACEMENT_CHARACTER)
@@ -39,7 +39,8 @@ pub(super) fn check_status(json: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// Hosts that could make a backend believe a stranger are no answers.
+    /// Rejects hosts with NUL or control characters: they could forge forwarding
+    /// data.
     #[test]
     fn hosts_are_checked() {
         assert!(check_host("a.internal").is_ok());

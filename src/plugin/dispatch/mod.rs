@@ -82,8 +82,8 @@ impl HookSet {
         Self::attach(&plugins)
     }
 
-    /// The gates of these plugins that are not in `before`: for a client that
-    /// comes here from there.
+    /// The deciding hooks of the plugins that are not in `before`: for a client
+    /// that moves here from there.
     #[must_use]
     pub fn not_in(&self, before: &HookSet) -> HookSet {
         fn without<H: Point>(list: &HookList<H>, before: &HookList<H>) -> HookList<H> {
@@ -120,7 +120,7 @@ impl HookSet {
     ///
     /// # Errors
     ///
-    /// When a plugin has failed whose failure the operator wants to count.
+    /// When a plugin has failed and its failure refuses the connection.
     #[inline]
     pub fn handshake_rewrite(
         &self,
@@ -158,7 +158,7 @@ impl HookSet {
     /// # Errors
     ///
     /// When a plugin wants the connection closed without an answer, or has
-    /// failed and the operator wants that to count.
+    /// failed and its failure refuses the connection.
     pub async fn status_respond(
         &self,
         client: &Client<'_>,
@@ -208,7 +208,7 @@ impl HookSet {
     ///
     /// # Errors
     ///
-    /// When a plugin has failed whose failure the operator wants to count.
+    /// When a plugin has failed and its failure refuses the connection.
     pub async fn route_select(
         &self,
         client: &Client<'_>,
@@ -238,9 +238,9 @@ impl HookSet {
         Ok(None)
     }
 
-    /// Tells `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin
-    /// that is quarantined is not told that a session opens, nor what comes of
-    /// that one; of a session that it was told of it hears the end all the same.
+    /// Calls `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin
+    /// that is quarantined does not observe sessions that open meanwhile; of a
+    /// session that it has observed it also receives the end.
     #[inline]
     pub fn session_observe(
         &self,
@@ -250,11 +250,11 @@ impl HookSet {
         what: SessionEvent<'_>,
     ) {
         if !self.session_observe.is_empty() {
-            self.tell_session(client, player, session, what);
+            self.observe_session(client, player, session, what);
         }
     }
 
-    fn tell_session(
+    fn observe_session(
         &self,
         client: &Client<'_>,
         player: &Player<'_>,
@@ -264,8 +264,8 @@ impl HookSet {
         let opened = SessionInput::opened(&client.input(), player.name, session.id);
         let mut input = match what {
             SessionEvent::Opened => {
-                let is_told = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
-                session.told = self.session_observe.iter().map(is_told).collect();
+                let may_observe = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
+                session.observers = self.session_observe.iter().map(may_observe).collect();
                 opened
             }
             SessionEvent::Connected { backend } => opened.connected(backend),
@@ -277,8 +277,8 @@ impl HookSet {
             } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
         };
         let is_over = input.event == event::CLOSED;
-        for (plugin, is_told) in self.session_observe.iter().zip(&session.told) {
-            if !is_told || (plugin.generation.health.is_quarantined() && !is_over) {
+        for (plugin, observes) in self.session_observe.iter().zip(&session.observers) {
+            if !observes || (plugin.generation.health.is_quarantined() && !is_over) {
                 continue;
             }
             input.grants = plugin.grants;

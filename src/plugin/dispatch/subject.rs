@@ -7,7 +7,7 @@ use infrarust_plugin_abi::{ClientInput, intent};
 
 use crate::protocol::handshake::Intent;
 
-/// What every hook is told about a client.
+/// The facts about a client that every hook receives.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
     /// Its true address.
@@ -72,18 +72,18 @@ pub enum SessionEvent<'a> {
 #[derive(Debug)]
 pub struct Session {
     pub(super) id: u64,
-    /// Which plugins of the set were told that it opened. They are told that it
-    /// closed, whatever has become of them, and no others are.
-    pub(super) told: Vec<bool>,
+    /// Which plugins of the set have observed that it opened. Exactly these also
+    /// observe that it closed, even when quarantined meanwhile.
+    pub(super) observers: Vec<bool>,
 }
 
 impl Session {
-    /// A session that nobody was told of; no two have the same number.
+    /// A session that no plugin has observed yet. Each needs another number.
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self {
             id,
-            told: Vec::new(),
+            observers: Vec::new(),
         }
     }
 }

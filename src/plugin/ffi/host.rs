@@ -22,7 +22,7 @@ use crate::plugin::{TARGET_PREFIX, log};
 
 /// The most bytes of the names and values of one event of the log.
 const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
-/// The target of events with which the SDK tells of a panic where no call could
+/// The target of events with which the SDK reports a panic where no call could
 /// return it: in the drop of a future or of the instance.
 const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
 /// The place of such events, whatever the filter of the log says.

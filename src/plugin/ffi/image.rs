@@ -137,13 +137,13 @@ fn judge(
     manifest: &Manifest,
 ) -> Result<(&'static PluginTable, Hooks), ImageError> {
     if entry.is_null() || !entry.is_aligned() {
-        return Err(ImageError::Load("its entry is no address".to_owned()));
+        return Err(ImageError::Load("its entry is not an address".to_owned()));
     }
     // SAFETY: not null; the first two fields are there in every version.
     let (magic, size) = unsafe { ((*entry).magic, (*entry).size) };
     if magic != ENTRY_MAGIC || size < size_of_table::<Entry>() {
         return Err(ImageError::Load(
-            "its entry is no table of this plugin API".to_owned(),
+            "its entry is not a table of this plugin API".to_owned(),
         ));
     }
     // SAFETY: as large as this type.
@@ -267,7 +267,7 @@ impl Image {
         })
     }
 
-    /// Tells the plugin that the filter of the log has changed.
+    /// Notifies the plugin that the filter of the log has changed.
     pub(in crate::plugin) fn refresh_log(&self) {
         if let Some(refresh) = self.plugin.refresh_log {
             // SAFETY: the function catches its own panics.

@@ -107,14 +107,14 @@ impl HookRun<'_> {
                     ("closed", closed),
                 ];
                 let mut session = Session::new(1);
-                let told = events.map(|(name, event)| {
+                let failures = events.map(|(name, event)| {
                     self.ask(hook, name, || {
                         self.hooks
                             .session_observe(&joining, &player, &mut session, event);
                         "heard".to_owned()
                     })
                 });
-                told.iter().sum()
+                failures.iter().sum()
             }
         }
     }

@@ -54,7 +54,7 @@ pub fn own_program() -> PathBuf {
 /// # Errors
 ///
 /// When the plugin is refused, refuses, crashes or takes too long. A hook that
-/// fails is no error, but one of the [`Findings`].
+/// fails is not an error, but one of the [`Findings`].
 pub fn probe(
     program: &Path,
     request: &Request,
@@ -230,7 +230,7 @@ fn how_it_ended(status: ExitStatus) -> String {
     format!("was killed by {signal}{hint}")
 }
 
-/// A child that does not outlive its parent's interest.
+/// A child process that is killed when this is dropped.
 struct KillOnDrop(Child);
 
 impl Drop for KillOnDrop {
@@ -324,9 +324,9 @@ impl Printed {
 mod tests {
     use super::*;
 
-    /// A child that dies at once, says nothing, or is not there, is told in words.
+    /// A child that dies at once, is silent, or does not exist, is reported.
     #[test]
-    fn children_that_are_no_probe_are_told() {
+    fn programs_that_are_not_a_probe_are_reported() {
         let try_program = |program: &str| {
             let patience = Duration::from_secs(20);
             let error = probe(Path::new(program), &Request::default(), patience).unwrap_err();

@@ -20,8 +20,8 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("infrarust-probe-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        // What a process with our number left behind is no empty folder. One
-        // of somebody else's cannot be removed, and the next line fails.
+        // A process with our number may have left a folder behind. One of another
+        // user cannot be removed, and the next line fails.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         Ok(Self(folder))

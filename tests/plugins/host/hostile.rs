@@ -181,10 +181,10 @@ async fn entries_are_checked() {
     let at = good.windows(key.len()).position(|w| w == key).unwrap() + key.len();
     let folder = tempfile::tempdir().unwrap();
     let cases = [
-        (b'1', "its entry is no address"),
-        (b'2', "its entry is no address"),
-        (b'3', "its entry is no table of this plugin API"),
-        (b'4', "its entry is no table of this plugin API"),
+        (b'1', "its entry is not an address"),
+        (b'2', "its entry is not an address"),
+        (b'3', "its entry is not a table of this plugin API"),
+        (b'4', "its entry is not a table of this plugin API"),
         (b'7', "its plugin table is too small"),
         (b'8', "its plugin table is too small"),
         (
