@@ -21,7 +21,7 @@ use super::state::Sender;
 use crate::config::model::{
     BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,
 };
-use crate::forward::{self, Counters, Direction, End};
+use crate::forward::{self, Counters, Direction, End, Outcome};
 use crate::upstream::rounds::Waiting;
 
 /// What is kept of a client that goes on to send before its backend has said
@@ -92,7 +92,7 @@ impl Begin<'_> {
             None if silent => return Err(Failed::Ended(Ending::BackendFailed(guard::silent()))),
             None => {
                 let end = End::ReadTimeout(Direction::Clientbound);
-                return Err(Failed::Ended(Ending::Relayed(end)));
+                return Err(Failed::Ended(Ending::Relayed(Outcome::nothing(end))));
             }
         }
         if is_guarded {

@@ -326,7 +326,8 @@ impl Bridged {
                 play.await
             }
         };
-        let end = ended.outcome.end;
+        let outcome = ended.outcome;
+        let end = outcome.end;
         debug!(end = %end, "an intercepted session has ended");
         // The places are free while the player reads.
         drop((place, slot));
@@ -340,6 +341,6 @@ impl Bridged {
             client::send_off(stream, &bytes).await;
         }
         drop(connection);
-        Ending::Relayed(end)
+        Ending::Relayed(outcome)
     }
 }

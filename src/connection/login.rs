@@ -20,7 +20,7 @@ use super::state::{
 use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
 };
-use crate::forward::{Counters, End, Forwarder, Session as Relayed};
+use crate::forward::{Counters, Forwarder, Outcome, Session as Relayed};
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
 use crate::proxy::Proxy;
 use crate::snapshot::Server;
@@ -401,7 +401,7 @@ impl Joined {
     ///
     /// A forwarding session begins its relay here; this is also the place where
     /// an intercepted one begins its bridge.
-    pub(super) async fn relay(self, proxy: &Proxy) -> End {
+    pub(super) async fn relay(self, proxy: &Proxy) -> Outcome {
         let forwarder = proxy.forwarders.select(self.relay);
         let session = Relayed {
             client: self.client,
@@ -411,6 +411,6 @@ impl Joined {
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),
         };
-        forwarder.forward(session).await.end
+        forwarder.forward(session).await
     }
 }

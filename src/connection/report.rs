@@ -11,7 +11,7 @@ use super::guard::NotAuthenticated;
 use super::hooks::Observed;
 use crate::config::model::{BackendAddress, Relay};
 use crate::escape::Escaped;
-use crate::forward::{Counters, Direction, End, Side};
+use crate::forward::{Counters, Direction, End, Outcome, Side};
 use crate::intercept;
 use crate::plugin;
 use crate::protocol::handshake::Intent;
@@ -74,7 +74,7 @@ pub(super) enum Ending {
     /// A status ping got its answer.
     StatusAnswered,
     /// A session was relayed to its end.
-    Relayed(End),
+    Relayed(Outcome),
     /// The client failed to say what it wants.
     Broken(Broken),
     /// The proxy refused it.
@@ -124,7 +124,7 @@ impl Ending {
     fn name(&self) -> &'static str {
         match self {
             Ending::StatusAnswered => "status_answered",
-            Ending::Relayed(end) => end.name(),
+            Ending::Relayed(outcome) => outcome.end.name(),
             Ending::Broken(_) => "broken",
             Ending::Refused(refusal) => refusal.name(),
             Ending::Denied(denied) if denied.is_failure => "plugin_failed",
@@ -235,10 +235,12 @@ impl Report {
     /// that is dead is a warning. What anybody can cause at will is sampled.
     fn line(&self, ending: &Ending) {
         match ending {
-            Ending::Relayed(end) => self.session_line(*end),
-            Ending::Stopped if self.session.is_some() => self.session_line(End::Stopped),
+            Ending::Relayed(outcome) => self.session_line(outcome),
+            Ending::Stopped if self.session.is_some() => {
+                self.session_line(&Outcome::nothing(End::Stopped));
+            }
             Ending::ClientLeft if self.session.is_some() => {
-                self.session_line(End::Closed(Side::Client));
+                self.session_line(&Outcome::nothing(End::Closed(Side::Client)));
             }
             Ending::StatusAnswered | Ending::Stopped | Ending::Evicted | Ending::ClientLeft => {
                 self.debug_line(ending);
@@ -353,7 +355,8 @@ impl Report {
         });
     }
 
-    fn session_line(&self, end: End) {
+    fn session_line(&self, outcome: &Outcome) {
+        let end = outcome.end;
         let Some(session) = &self.session else { return };
         info!(
             server = self.server_id(),
@@ -368,6 +371,8 @@ impl Report {
             player = %Escaped(self.player()),
             backend = %session.backend,
             relay = session.relay.name(),
+            // Written only where it holds.
+            degraded = outcome.degraded.then_some(true),
             "session ended"
         );
     }

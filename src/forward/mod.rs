@@ -267,7 +267,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    const fn nothing(end: End) -> Self {
+    /// Of a session that ends before anything is relayed.
+    pub(crate) const fn nothing(end: End) -> Self {
         Self {
             serverbound_bytes: 0,
             clientbound_bytes: 0,

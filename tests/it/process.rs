@@ -52,6 +52,38 @@ async fn a_session_leaves_one_true_line() {
     }
 }
 
+/// A session that had to copy although it should splice says so in its line: an
+/// urgent byte of TCP cannot be spliced. One that spliced says nothing.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_had_to_copy_says_so() {
+    for is_urgent in [false, true] {
+        let backend = FakeBackend::start().await;
+        let mut program =
+            Program::start("", &[("a", server("zero_copy", "*", backend.address, ""))]);
+        let mut client = FakeClient::login(program.address().await, "x", "Alice").await;
+        let (mut peer, _, _) = backend.accept_login().await;
+        // The relay has begun when this has come.
+        peer.send(b"hello").await;
+        client.bytes(5).await;
+        if is_urgent {
+            let socket = socket2::SockRef::from(&client.stream);
+            socket.send_out_of_band(b"!").unwrap();
+        }
+        client.send(b"after").await;
+        peer.bytes(5).await;
+        drop(client);
+        peer.expect_end().await;
+        let line = program.line("session ended").await;
+        let expected = if is_urgent {
+            true.into()
+        } else {
+            serde_json::Value::Null
+        };
+        assert_eq!(line["degraded"], expected, "{line}");
+    }
+}
+
 /// A rate limit that turns a network behind one address away names its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_names_its_key() {
