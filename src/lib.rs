@@ -47,8 +47,10 @@
 #[cfg(unix)]
 mod admin;
 mod apart;
+mod blame;
 pub mod capability;
 pub mod cli;
+mod close;
 pub mod config;
 mod connection;
 pub mod demo;
@@ -62,6 +64,7 @@ pub mod limit;
 pub mod listener;
 pub mod manifest;
 pub mod mode;
+mod player_text;
 pub mod plugin;
 pub mod protocol;
 pub mod provider;

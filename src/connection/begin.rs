@@ -15,8 +15,8 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::ending::Ending;
 use super::guard::{self, Watched};
-use super::report::Ending;
 use super::state::Sender;
 use crate::config::model::{
     BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,

@@ -8,11 +8,15 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::opening::Opening;
+use super::opening::{Dialect, Opening};
+use crate::close;
+use crate::intercept;
 use crate::protocol::frame::{self, FrameError};
-use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, HANDSHAKE_ID, Handshake, HandshakeError};
+use crate::protocol::handshake::{
+    HANDSHAKE_BYTES_MAX, HANDSHAKE_ID, Handshake, HandshakeError, Intent,
+};
 use crate::protocol::legacy::{self, Detect};
 use crate::protocol::varint;
 use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
@@ -28,13 +32,6 @@ const LEGACY_GRACE: Duration = Duration::from_millis(1000);
 
 /// The longest ping that may come without more: `FE 01 FA`.
 const SHORT_PING_BYTES_MAX: usize = 3;
-
-/// How long a refused client may take to read its text. The connection is only
-/// closed earlier when the client closes it: closing with unread bytes would
-/// reset it, and the text would be lost (RFC 1122, section 4.2.2.13).
-const LINGER: Duration = Duration::from_secs(2);
-/// What a refused client may still send before it is cut off.
-const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// The client failed to say what it wants.
 #[derive(Debug, Error)]
@@ -104,7 +101,9 @@ impl Client {
         self.deadline += spent;
     }
 
-    /// The connection, and what the client has sent beyond the packets read.
+    /// The connection, and what the client has sent beyond the packets read. All
+    /// of it is plain: an encrypted client has a type of its own, which keeps its
+    /// connection.
     pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.buffer)
     }
@@ -245,47 +244,53 @@ impl Client {
         }
     }
 
-    /// Sends last words and closes, in a way that lets the client read them.
-    pub(super) async fn send_off(self, last_words: &[u8]) {
-        send_off(self.stream, last_words).await;
+    /// Sends the final packet and closes, in a way that lets the client read it.
+    pub(super) async fn close_with(self, final_packet: &[u8]) {
+        close::close_with(self.stream, final_packet).await;
     }
 
-    /// Waits for a client that has all it wants to close, and closes then: the
-    /// port of a connection waits for a minute at the side that ends it first.
-    pub(super) async fn see_off(mut self) {
-        // Whoever stays longer is closed all the same.
-        let _ = timeout(LINGER, hear_out(&mut self.stream)).await;
+    /// Lets the client close first, within bounds.
+    pub(super) async fn wait_for_close(self) {
+        close::wait_for_close(self.stream).await;
     }
-}
 
-/// Sends last words and closes, in a way that lets the client read them.
-pub(super) async fn send_off(mut stream: TcpStream, last_words: &[u8]) {
-    let conversation = async {
-        stream.write_all(last_words).await?;
-        stream.shutdown().await?;
-        hear_out(&mut stream).await
-    };
-    // Whoever does not read in time has had the chance.
-    let _ = timeout(LINGER, conversation).await;
-}
-
-/// Reads to the end what a client still sends, within bounds: a close that
-/// leaves bytes unread would be a reset.
-async fn hear_out(stream: &mut TcpStream) -> io::Result<()> {
-    let mut heard = vec![0; READ_BYTES];
-    let mut left = LINGER_BYTES_MAX;
-    while left > 0 {
-        match stream.read(&mut heard).await? {
-            0 => break,
-            n => left = left.saturating_sub(n),
+    /// The client, to be shown why it is refused. A status ping reads no text.
+    pub(super) fn into_reader(self, opening: &Opening) -> Option<Reader> {
+        match opening.intent() {
+            Intent::Status => None,
+            Intent::Login | Intent::Transfer => Some(Reader::Plain {
+                stream: self.stream,
+                dialect: opening.dialect(),
+            }),
         }
     }
-    Ok(())
+}
+
+/// A client that is to be shown a text and closed. It knows the state of its
+/// protocol, and writes the text in the form of that state.
+#[derive(Debug)]
+pub(super) enum Reader {
+    /// In the login state, and neither compressed nor encrypted.
+    Plain { stream: TcpStream, dialect: Dialect },
+    /// Of an intercepted mode, in any state.
+    Intercepted(intercept::Reader),
+}
+
+impl Reader {
+    /// Shows `text` and closes, in a way that lets the client read it.
+    pub(super) async fn show(self, text: &str) {
+        match self {
+            Self::Plain { stream, dialect } => {
+                close::close_with(stream, &dialect.disconnect(text)).await;
+            }
+            Self::Intercepted(reader) => reader.show(text).await,
+        }
+    }
 }
 
 /// Completes when the client has closed its connection or lost it. Bytes that
 /// it sends are left where they are, and end the watch. Cancel safe.
-pub(super) async fn departure(stream: &TcpStream) {
+pub(super) async fn closed_by_client(stream: &TcpStream) {
     if let Ok(1..) = stream.peek(&mut [0]).await {
         std::future::pending::<()>().await;
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::opening::Dialect;
 use crate::forward::{Counters, Direction};
 use crate::protocol::legacy::{self, LegacyAnswer};
 use crate::protocol::login::{self, FirstAnswer};
@@ -55,15 +56,6 @@ pub(super) enum Watched {
     ClientLeft,
     /// The promise is broken, or cannot be judged.
     Broken(NotAuthenticated),
-}
-
-/// Which login packets are spoken.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Dialect {
-    /// 1.7 and newer.
-    Modern(i32),
-    /// Up to 1.6.
-    Legacy,
 }
 
 /// Watches the login until the backend has shown whether it authenticates.

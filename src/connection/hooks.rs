@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use super::client::departure;
+use super::client::closed_by_client;
+use super::ending::{Ended, Ending, Refusal};
 use super::opening::Opening;
-use super::report::{Ending, Refusal, Report};
-use super::state::{FILTERED_TEXT, Opened, Player, Routed, refuse};
+use super::report::Report;
+use super::state::{Opened, Player, Routed};
 use crate::config::model::{DomainRewrite, ServerConfig};
 use crate::manifest::Hook;
 use crate::mode::Mode;
@@ -131,7 +132,11 @@ impl Report {
 
 impl Opened {
     /// Asks `connection.decide`.
-    pub(super) async fn ask(mut self, hooks: &HookSet, report: &Report) -> Result<Self, Ending> {
+    pub(super) async fn run_connection_hooks(
+        mut self,
+        hooks: &HookSet,
+        report: &Report,
+    ) -> Result<Self, Ended> {
         let asked = Instant::now();
         let client = report.for_plugins();
         let stream = self.client.stream();
@@ -141,7 +146,7 @@ impl Opened {
             Intent::Login | Intent::Transfer => tokio::select! {
                 biased;
                 decided = hooks.connection_decide(&client) => decided,
-                () = departure(stream) => return Err(Ending::ClientLeft),
+                () = closed_by_client(stream) => return Err(Ending::ClientLeft.into()),
             },
         };
         match decided {
@@ -150,7 +155,7 @@ impl Opened {
                 self.client.prolong(asked.elapsed());
                 Ok(self)
             }
-            Err(denied) => Err(deny(self.client, &self.opening, denied).await),
+            Err(denied) => Err(self.end(denied)),
         }
     }
 }
@@ -168,15 +173,15 @@ enum Selected {
 impl Routed {
     /// Asks `login.decide` and `route.select`; the server that the player goes
     /// to.
-    pub(super) async fn gates(
-        self,
+    pub(super) async fn run_login_hooks(
+        &self,
         server: Arc<Server>,
         player: &Player,
         report: &mut Report,
-    ) -> Result<(Self, Arc<Server>), Ending> {
+    ) -> Result<Arc<Server>, Ending> {
         let hooks = &server.hooks;
         if !hooks.has(Hook::LoginDecide) && !hooks.has(Hook::RouteSelect) {
-            return Ok((self, server));
+            return Ok(server);
         }
         let stream = self.client.stream();
         let asked = async {
@@ -218,16 +223,13 @@ impl Routed {
         let asked: Result<Selected, plugin::Refusal> = tokio::select! {
             biased;
             asked = asked => asked,
-            () = departure(stream) => return Err(Ending::ClientLeft),
+            () = closed_by_client(stream) => return Err(Ending::ClientLeft),
         };
         match asked {
-            Ok(Selected::Same) => Ok((self, server)),
-            Ok(Selected::Other(other)) => Ok((self, other)),
-            Ok(Selected::Filtered) => {
-                let refusal = Refusal::IpFilter;
-                Err(refuse(self.client, &self.opening, refusal, Some(FILTERED_TEXT)).await)
-            }
-            Err(denied) => Err(deny(self.client, &self.opening, denied).await),
+            Ok(Selected::Same) => Ok(server),
+            Ok(Selected::Other(other)) => Ok(other),
+            Ok(Selected::Filtered) => Err(Refusal::IpFilter.into()),
+            Err(denied) => Err(denied.into()),
         }
     }
 
@@ -290,16 +292,4 @@ fn configured_host(config: &ServerConfig, own: &str) -> String {
             .map(|address| address.host.to_string())
             .unwrap_or_default(),
     }
-}
-
-/// Ends the connection as a plugin wants it.
-pub(super) async fn deny(
-    client: super::client::Client,
-    opening: &Opening,
-    denied: plugin::Refusal,
-) -> Ending {
-    if let (Intent::Login | Intent::Transfer, Some(text)) = (opening.intent(), &denied.text) {
-        client.send_off(&opening.refusal(text)).await;
-    }
-    Ending::Denied(denied)
 }

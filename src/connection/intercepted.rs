@@ -3,31 +3,22 @@
 
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::client;
+use super::client::{self, Reader};
+use super::ending::{Ended, Ending, Refusal};
 use super::login::rewritten_host;
-use super::opening::{First, Opening};
-use super::report::{Ending, Refusal, Report, Session};
+use super::opening::{Dialect, Opening};
+use super::report::{Report, Session};
 use super::state::{Origin, Player};
 use crate::config::model::{IdentityForwarding, Intercepted, InterceptedMode, Relay, ServerKind};
-use crate::forward::Counters;
-use crate::intercept::{
-    self, ClientSettings, Dialled, Failure, Lost, Newcomer, Playing, Proved, Rules,
-};
+use crate::forward::{Counters, End};
+use crate::intercept::{self, ClientSettings, Dialled, Lost, Newcomer, Playing, Proved, Rules};
 use crate::limit::Slot;
 use crate::manifest::Hook;
 use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
 use crate::snapshot::Server;
-
-/// Read by a player who is logged in already.
-const DUPLICATE_TEXT: &str = "You are logged in to this server already.";
-/// Read by a player whose place another login takes.
-const REPLACED_TEXT: &str = "You logged in from another place.";
-/// Read by players when the proxy ends.
-const STOPPED_TEXT: &str = "The proxy is closing.";
 
 /// How long bytes may wait for a client or backend that does not read, where
 /// the server file does not say: without an end a session would hold what it
@@ -56,21 +47,24 @@ pub(super) struct Bridged {
 
 impl Applicant {
     /// Brings the player into the game.
-    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Bridged, Ending> {
+    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Bridged, Ended> {
         let config = Arc::clone(&self.server.config);
         let ServerKind::Intercepted(intercepted) = &config.kind else {
-            return Err(Ending::Stopped);
+            return Err(Ending::Stopped.into());
         };
         let Some(version) = Version::of(self.opening.protocol()) else {
-            return Err(self.refuse_version().await);
+            let refusal = match self.opening.dialect() {
+                Dialect::Modern(_) => Refusal::UnknownVersion,
+                Dialect::Legacy => Refusal::OldVersion,
+            };
+            return Err(self.end(refusal));
         };
         let is_full = config
             .max_players
             .is_some_and(|max| self.server.state.players.taken() >= max.get());
         if is_full {
             // Nobody has to prove anything to a server without a place.
-            let text = config.full_message.clone();
-            return Err(self.refuse(Refusal::ServerFull, &text).await);
+            return Err(self.end(Refusal::ServerFull));
         }
 
         let Self {
@@ -102,13 +96,13 @@ impl Applicant {
         };
         let mut proved = match proved {
             Ok(proved) => proved,
-            Err(refused) => return Err(end(refused.0, refused.1, &config.disconnect_message).await),
+            Err(lost) => return Err(lose(*lost, connection)),
         };
         report.player = Some(proved.profile.name.clone());
         if intercepted.mode == InterceptedMode::ClientOnly
             && let Err(denied) = ask_login_decide(&server, &proved, report).await
         {
-            return Err(deny(proved, denied).await);
+            return Err(end(proved, denied, connection));
         }
 
         let unproved_name = match intercepted.mode {
@@ -123,33 +117,25 @@ impl Applicant {
             login.duplicate_login,
         );
         let Ok(place) = entered.await else {
-            return Err(refuse(proved, Refusal::DuplicateLogin, DUPLICATE_TEXT).await);
+            return Err(end(proved, Refusal::DuplicateLogin, connection));
         };
         let Some(slot) = super::state::take_place(&server) else {
-            drop(place);
-            return Err(refuse(proved, Refusal::ServerFull, &config.full_message).await);
+            return Err(end(proved, Refusal::ServerFull, connection));
         };
         report.session_opened();
         let rewritten = rewrite(&server, &opening, report);
         let host = match rewritten {
             Ok(host) => host,
-            Err(denied) => {
-                drop((slot, place));
-                return Err(deny(proved, denied).await);
-            }
+            Err(denied) => return Err(end(proved, denied, connection)),
         };
 
         let dialled = tokio::select! {
             dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &[]) => dialled,
-            () = client::departure(proved.leg.stream()) => return Err(Ending::ClientLeft),
+            () = client::closed_by_client(proved.leg.stream()) => return Err(Ending::ClientLeft.into()),
         };
         let connected = match dialled {
             Ok(connected) => connected,
-            Err(error) => {
-                drop((slot, place));
-                say(proved.leg.refuse(&config.disconnect_message)).await;
-                return Err(Ending::Unreachable(error));
-            }
+            Err(error) => return Err(end(proved, Ending::Unreachable(error), connection)),
         };
         let counters = Arc::new(Counters::default());
         report.session = Some(Session {
@@ -193,7 +179,7 @@ impl Applicant {
         let settings = settings(intercepted, proxy);
         let joined = tokio::select! {
             joined = intercept::join(proved, dialled, settings, counters) => joined,
-            () = place.replaced().cancelled() => return Err(Ending::Stopped),
+            () = place.replaced().cancelled() => return Err(Ending::Stopped.into()),
         };
         match joined {
             Ok(playing) => Ok(Bridged {
@@ -203,27 +189,15 @@ impl Applicant {
                 slot,
                 connection,
             }),
-            Err(lost) => {
-                // The places are free while the player reads.
-                drop((slot, place));
-                Err(lose(lost, &config.disconnect_message).await)
-            }
+            // The places on the server are free before the player reads.
+            Err(lost) => Err(lose(*lost, connection)),
         }
     }
 
-    async fn refuse_version(self) -> Ending {
-        let (refusal, text) = match &self.opening.first {
-            First::Handshake(_) => (Refusal::UnknownVersion, intercept::unknown_version_text()),
-            First::LegacyPing(_) | First::LegacyLogin(_) => (
-                Refusal::UnknownVersion,
-                intercept::OLD_VERSION_TEXT.to_owned(),
-            ),
-        };
-        self.refuse(refusal, &text).await
-    }
-
-    async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
-        super::state::refuse(self.client, &self.opening, refusal, Some(text)).await
+    /// Ends the connection before the login; the client may read why.
+    fn end(self, ending: impl Into<Ending>) -> Ended {
+        let reader = self.client.into_reader(&self.opening);
+        Ended::new(ending, reader).holding_connection(self.place)
     }
 }
 
@@ -262,45 +236,21 @@ fn rewrite(
     report.ask_handshake_rewrite(server, opening)
 }
 
-async fn say((stream, bytes): (TcpStream, bytes::BytesMut)) {
-    client::send_off(stream, &bytes).await;
+/// Ends the connection during the login; the client may read why.
+fn end(proved: Proved, ending: impl Into<Ending>, connection: Slot) -> Ended {
+    let reader = Reader::Intercepted(proved.leg.into_reader());
+    Ended::new(ending, Some(reader)).holding_connection(connection)
 }
 
-async fn refuse(proved: Proved, refusal: Refusal, text: &str) -> Ending {
-    say(proved.leg.refuse(text)).await;
-    Ending::Refused(refusal)
-}
-
-async fn deny(proved: Proved, denied: crate::plugin::Refusal) -> Ending {
-    if let Some(text) = &denied.text {
-        say(proved.leg.refuse(text)).await;
-    }
-    Ending::Denied(denied)
-}
-
-/// Ends a login with the text of its failure.
-async fn end(failure: Failure, leg: intercept::LoginLeg, otherwise: &str) -> Ending {
-    if !matches!(failure, Failure::ClientLeft) {
-        say(leg.refuse(failure.text().unwrap_or(otherwise))).await;
-    }
-    Ending::Intercepted(failure)
-}
-
-async fn lose(lost: Lost, otherwise: &str) -> Ending {
-    match lost {
-        Lost::Login(refused) => end(refused.0, refused.1, otherwise).await,
-        Lost::Later(failure, later) => {
-            if !matches!(failure, Failure::ClientLeft) {
-                say(later.refuse(failure.text().unwrap_or(otherwise))).await;
-            }
-            Ending::Intercepted(failure)
-        }
-    }
+/// Ends a session that has not come to play.
+fn lose(lost: Lost, connection: Slot) -> Ended {
+    let reader = Reader::Intercepted(lost.client);
+    Ended::new(Ending::Intercepted(lost.failure), Some(reader)).holding_connection(connection)
 }
 
 impl Bridged {
-    /// Relays until the session ends, and tells a client that is left why.
-    pub(super) async fn play(self, proxy: &Proxy) -> Ending {
+    /// Relays until the session ends. A client that is left may read why.
+    pub(super) async fn play(self, proxy: &Proxy) -> Ended {
         let Self {
             playing,
             server,
@@ -329,18 +279,13 @@ impl Bridged {
         let outcome = ended.outcome;
         let end = outcome.end;
         debug!(end = %end, "an intercepted session has ended");
-        // The places are free while the player reads.
-        drop((place, slot));
-        let text = match end {
-            crate::forward::End::Stopped if replaced.is_cancelled() => REPLACED_TEXT,
-            crate::forward::End::Stopped => STOPPED_TEXT,
-            _ => &server.config.disconnect_message,
+        let ending = match end {
+            End::Stopped if replaced.is_cancelled() => Ending::Replaced(outcome),
+            _ => Ending::Relayed(outcome),
         };
-        let is_client_left = end.side() == Some(crate::forward::Side::Client);
-        if !is_client_left && let Some((stream, bytes)) = ended.refuse(text) {
-            client::send_off(stream, &bytes).await;
-        }
-        drop(connection);
-        Ending::Relayed(outcome)
+        // The places on the server are free before the player reads.
+        drop((place, slot));
+        let reader = ended.into_reader().map(Reader::Intercepted);
+        Ended::new(ending, reader).holding_connection(connection)
     }
 }

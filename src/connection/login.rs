@@ -9,14 +9,12 @@ use tokio::net::TcpStream;
 use tracing::info;
 
 use super::begin::{Begin, Failed};
-use super::client::{self, Broken, Packet};
-use super::hooks::deny;
+use super::client::{self, Broken, Packet, Reader};
+use super::ending::{Ended, Ending, Refusal};
 use super::intercepted::Applicant;
 use super::opening::{First, Opening};
-use super::report::{Ending, Refusal, Report, Session};
-use super::state::{
-    self, Admission, Admitted, Claimed, Joined, PROXY_FULL_TEXT, Player, Routed, Sender,
-};
+use super::report::{Report, Session};
+use super::state::{self, Admission, Admitted, Claimed, Joined, Player, Routed, Sender};
 use crate::config::model::{
     BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
 };
@@ -26,23 +24,19 @@ use crate::proxy::Proxy;
 use crate::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped, rounds};
 
-/// Read by a player whose `server_only` backend does not authenticate.
-const NOT_AUTHENTICATED_TEXT: &str =
-    "This server does not verify its players, so the proxy did not let you in.";
-
 impl Routed {
     /// Reads who the client claims to be, and takes a place on the proxy.
     pub(super) async fn claim(
         mut self,
         proxy: &Proxy,
         report: &mut Report,
-    ) -> Result<Claimed, Ending> {
+    ) -> Result<Claimed, Ended> {
         let (player, login_start) = match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
                 let packet = self.client.packet(login_start_bytes_max(protocol)).await;
-                let packet = packet.map_err(Ending::Broken)?;
-                let login = login_start(protocol, &packet).map_err(Ending::Broken)?;
+                let packet = packet?;
+                let login = login_start(protocol, &packet)?;
                 (
                     Player {
                         name: login.name,
@@ -59,14 +53,12 @@ impl Routed {
                 Bytes::new(),
             ),
             First::LegacyPing(_) => {
-                return Err(Ending::Broken(Broken::Packet(
-                    "a ping is no login".to_owned(),
-                )));
+                return Err(Broken::Packet("a ping is not a login".to_owned()).into());
             }
         };
         report.player = Some(player.name.clone());
         let Some(place) = self.take_connection(proxy) else {
-            return Err(self.refuse(Refusal::ProxyFull, PROXY_FULL_TEXT).await);
+            return Err(self.end(Refusal::ProxyFull));
         };
         Ok(Claimed {
             routed: self,
@@ -79,7 +71,7 @@ impl Routed {
 
 impl Claimed {
     /// Asks plugins, and takes a place on the server.
-    pub(super) async fn admit(self, report: &mut Report) -> Result<Admission, Ending> {
+    pub(super) async fn admit(self, report: &mut Report) -> Result<Admission, Ended> {
         let Self {
             routed,
             player,
@@ -88,9 +80,13 @@ impl Claimed {
         } = self;
         // An unknown domain has been refused while routing.
         let Some(server) = routed.server.clone() else {
-            return Err(Ending::Refused(Refusal::UnknownDomain));
+            return Err(Refusal::UnknownDomain.into());
         };
-        let (routed, server) = routed.gates(server, &player, report).await?;
+        let hooked = routed.run_login_hooks(server, &player, report).await;
+        let server = match hooked {
+            Ok(server) => server,
+            Err(ending) => return Err(routed.end(ending).holding_connection(place)),
+        };
         if matches!(server.config.kind, ServerKind::Intercepted(_)) {
             return Ok(Admission::Intercepted(Box::new(Applicant {
                 client: routed.client,
@@ -103,17 +99,12 @@ impl Claimed {
             })));
         }
         let Some(slot) = state::take_place(&server) else {
-            return Err(routed
-                .refuse(Refusal::ServerFull, &server.config.full_message)
-                .await);
+            return Err(routed.end(Refusal::ServerFull).holding_connection(place));
         };
         report.session_opened();
         let host = match routed.rewrite(&server, report) {
             Ok(host) => host,
-            Err(denied) => {
-                drop(slot);
-                return Err(deny(routed.client, &routed.opening, denied).await);
-            }
+            Err(denied) => return Err(routed.end(denied).holding_connection(place)),
         };
         let Routed {
             client,
@@ -141,17 +132,17 @@ impl Admitted {
     /// Connects to a backend, sends it everything that the client has sent, and
     /// waits until it says something. One that ends the connection before that
     /// gives way to the next: the player has not seen anything yet.
-    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ending> {
+    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ended> {
         let config = Arc::clone(&self.server.config);
         let ServerKind::Forwarding(forwarding) = &config.kind else {
-            return Err(Ending::Stopped);
+            return Err(Ending::Stopped.into());
         };
         self.sender
             .report_dropped_tail(&self.server, &config, forwarding);
         let key = self.round();
-        let departure = client::departure(self.client.stream());
-        if proxy.upstream.rounds.is_loop(&key, departure).await {
-            return Err(Ending::ClientLeft);
+        let left = client::closed_by_client(self.client.stream());
+        if proxy.upstream.rounds.is_loop(&key, left).await {
+            return Err(Ending::ClientLeft.into());
         }
         let Self {
             client,
@@ -166,7 +157,7 @@ impl Admitted {
             loop {
                 let dialled = tokio::select! {
                     dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &dropped) => dialled,
-                    () = client::departure(&client) => return Err(Ending::ClientLeft),
+                    () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
                 };
                 let connected = match dialled {
                     Ok(connected) => connected,
@@ -226,17 +217,14 @@ impl Admitted {
         // Several kilobytes of state, in a box of its own until they are done.
         let (backend, counters) = match Box::pin(joining).await {
             Ok(joined) => joined,
-            // There is nobody to read a text, or the relay would have ended likewise.
-            Err(ending @ (Ending::ClientLeft | Ending::Relayed(_))) => return Err(ending),
+            // The relay would have ended likewise, without a text.
+            Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
             Err(ending) => {
-                // The place is free while the player reads.
-                drop(slot);
-                let text = match &ending {
-                    Ending::NotAuthenticated(_) => NOT_AUTHENTICATED_TEXT,
-                    _ => &config.disconnect_message,
+                let reader = Reader::Plain {
+                    stream: client,
+                    dialect: sender.opening.dialect(),
                 };
-                client::send_off(client, &sender.opening.refusal(text)).await;
-                return Err(ending);
+                return Err(Ended::new(ending, Some(reader)).holding_connection(place));
             }
         };
         let relay = forwarding.relay;

@@ -20,6 +20,7 @@
 
 mod begin;
 mod client;
+mod ending;
 mod guard;
 mod hooks;
 mod intercepted;
@@ -34,8 +35,9 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
+use self::ending::{Ended, Ending};
 use self::intercepted::Bridged;
-use self::report::{Ending, Report};
+use self::report::Report;
 use self::state::{Admission, Claimed, Joined};
 #[cfg(doc)]
 use self::state::{Admitted, Greeted, Opened, Routed};
@@ -52,22 +54,28 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>
     // before the second begins, and an idle player does not pay for it.
     let way = Box::pin(begin(stream, &proxy, &mut report));
     let way = lifecycle::watched(peer, way).await;
-    let ending = match way {
-        Ok(Way::Forwarded(joined)) => Ending::Relayed(joined.relay(&proxy).await),
-        Ok(Way::Bridged(bridged)) => bridged.play(&proxy).await,
-        Err(ending) => ending,
+    let ended = match way {
+        Ok(Way::Forwarded(joined)) => Ending::Relayed(joined.relay(&proxy).await).into(),
+        Ok(Way::Bridged(bridged)) => Box::pin(bridged.play(&proxy)).await,
+        Err(ended) => ended,
     };
-    lifecycle::during(peer, Phase::Finish, || report.finish(&ending));
+    let server = report.server.as_ref().map(|server| &*server.config);
+    let ending = ended.show(server, &proxy.shutdown.stop).await;
+    lifecycle::during(peer, Phase::Finish, || report.finish(ending));
 }
 
 /// The story up to the relay. Every `?` is a way for it to end before.
-async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Way, Ending> {
+async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<Way, Ended> {
     let pending = proxy.pending.enter();
     let claimed = tokio::select! {
         biased;
-        () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped),
-        () = pending.evicted() => return Err(Ending::Evicted),
-        claimed = claim(stream, &pending, proxy, report) => claimed?,
+        () = proxy.shutdown.stop.cancelled() => return Err(Ending::Stopped.into()),
+        () = pending.evicted() => return Err(Ending::Evicted.into()),
+        claimed = claim(stream, &pending, proxy, report) => claimed,
+    };
+    let claimed = match claimed {
+        Ok(claimed) => claimed,
+        Err(ended) => return Err(ended.holding_pending(pending)),
     };
     // From here on the place among `max_connections` is the bound, and nobody
     // is evicted who waits for a plugin or a backend.
@@ -75,7 +83,7 @@ async fn begin(stream: TcpStream, proxy: &Proxy, report: &mut Report) -> Result<
 
     tokio::select! {
         biased;
-        () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped),
+        () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped.into()),
         joined = async {
             let admission = claimed.admit(report).await?;
             lifecycle::at(Phase::Joining);
@@ -104,7 +112,7 @@ async fn claim(
     pending: &PendingGuard,
     proxy: &Proxy,
     report: &mut Report,
-) -> Result<Claimed, Ending> {
+) -> Result<Claimed, Ended> {
     let greeted = state::greet(stream, pending, proxy, report).await?;
     let opened = greeted.open().await?;
     lifecycle::at(Phase::Routing);
@@ -113,7 +121,7 @@ async fn claim(
         Intent::Status => {
             lifecycle::at(Phase::Status);
             routed.answer_status(pending, proxy, report).await?;
-            Err(Ending::StatusAnswered)
+            Err(Ending::StatusAnswered.into())
         }
         Intent::Login | Intent::Transfer => {
             lifecycle::at(Phase::Login);

@@ -1,9 +1,8 @@
 //! What a client sends first, in the current protocol or in one before 1.7,
-//! seen as one thing: a host, an intent, and a way to refuse.
+//! seen as one thing: a host, an intent, and a dialect.
 
 use bytes::Bytes;
 
-use super::guard::Dialect;
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyLogin, LegacyPing};
 use crate::protocol::login;
@@ -28,6 +27,25 @@ pub(super) enum First {
     LegacyPing(LegacyPing),
     /// A login of a client up to 1.6.
     LegacyLogin(LegacyLogin),
+}
+
+/// Which login packets are spoken.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Dialect {
+    /// 1.7 and newer.
+    Modern(i32),
+    /// Up to 1.6.
+    Legacy,
+}
+
+impl Dialect {
+    /// The packet that ends a login with a text.
+    pub(super) fn disconnect(self, text: &str) -> Vec<u8> {
+        match self {
+            Dialect::Modern(_) => login::disconnect(text),
+            Dialect::Legacy => legacy::kick(text),
+        }
+    }
 }
 
 impl Opening {
@@ -88,15 +106,7 @@ impl Opening {
         .into()
     }
 
-    /// The packet that ends a login with a text.
-    pub(super) fn refusal(&self, text: &str) -> Vec<u8> {
-        match &self.first {
-            First::Handshake(_) => login::disconnect(text),
-            First::LegacyPing(_) | First::LegacyLogin(_) => legacy::kick(text),
-        }
-    }
-
-    /// Which login packets the backend will answer with.
+    /// Which login packets the client and its backend speak.
     pub(super) fn dialect(&self) -> Dialect {
         match &self.first {
             First::Handshake(handshake) => Dialect::Modern(handshake.protocol),

@@ -7,18 +7,16 @@ use std::time::{Duration, Instant};
 use tracing::{Level, debug, info, warn};
 
 use super::client::Broken;
-use super::guard::NotAuthenticated;
+use super::ending::Ending;
 use super::hooks::Observed;
+use crate::blame::Blame;
 use crate::config::model::{BackendAddress, Relay};
 use crate::escape::Escaped;
 use crate::forward::{Counters, Direction, End, Outcome, Side};
-use crate::intercept;
-use crate::plugin;
 use crate::protocol::handshake::Intent;
 use crate::proxy_protocol::HeaderError;
 use crate::snapshot::Server;
 use crate::telemetry::{Sample, Sampler};
-use crate::upstream::Unreachable;
 
 /// Collects what is known about a connection while it runs.
 #[derive(Debug)]
@@ -68,130 +66,6 @@ pub(super) struct Session {
     pub(super) counters: Arc<Counters>,
 }
 
-/// How a connection ended.
-#[derive(Debug)]
-pub(super) enum Ending {
-    /// A status ping got its answer.
-    StatusAnswered,
-    /// A session was relayed to its end.
-    Relayed(Outcome),
-    /// The client failed to say what it wants.
-    Broken(Broken),
-    /// The proxy refused it.
-    Refused(Refusal),
-    /// A plugin refused it.
-    Denied(plugin::Refusal),
-    /// No backend could be reached.
-    Unreachable(Unreachable),
-    /// The backend could not be spoken to.
-    BackendFailed(std::io::Error),
-    /// The backend lets players in without authentication.
-    NotAuthenticated(NotAuthenticated),
-    /// An intercepted session did not come to play.
-    Intercepted(intercept::Failure),
-    /// The client left before the relay began.
-    ClientLeft,
-    /// It kept the proxy waiting, and had to make room for a newer connection or
-    /// was all that the drain waited for.
-    Evicted,
-    /// The proxy was stopped.
-    Stopped,
-}
-
-/// Why the proxy refused a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The global or the server's `ip_filter`.
-    IpFilter,
-    /// Too many pending connections of one client.
-    PendingPerClient,
-    /// `rate_limit`.
-    RateLimit,
-    /// `max_connections`.
-    ProxyFull,
-    /// No server claims the virtual host.
-    UnknownDomain,
-    /// `max_players`.
-    ServerFull,
-    /// The player is logged in already.
-    DuplicateLogin,
-    /// The proxy does not speak the client's version.
-    UnknownVersion,
-}
-
-impl Ending {
-    /// The word for plugins that observe sessions.
-    fn name(&self) -> &'static str {
-        match self {
-            Ending::StatusAnswered => "status_answered",
-            Ending::Relayed(outcome) => outcome.end.name(),
-            Ending::Broken(_) => "broken",
-            Ending::Refused(refusal) => refusal.name(),
-            Ending::Denied(denied) if denied.is_failure => "plugin_failed",
-            Ending::Denied(_) => "plugin",
-            Ending::Unreachable(_) => "unreachable",
-            Ending::BackendFailed(_) => "backend_failed",
-            Ending::NotAuthenticated(_) => "not_authenticated",
-            Ending::Intercepted(failure) => failure.name(),
-            Ending::ClientLeft => "client_left",
-            Ending::Evicted => "evicted",
-            Ending::Stopped => "stopped",
-        }
-    }
-}
-
-impl From<Broken> for Ending {
-    fn from(broken: Broken) -> Self {
-        Ending::Broken(broken)
-    }
-}
-
-impl From<plugin::Refusal> for Ending {
-    fn from(denied: plugin::Refusal) -> Self {
-        Ending::Denied(denied)
-    }
-}
-
-impl Refusal {
-    /// The word in logs.
-    const fn name(self) -> &'static str {
-        match self {
-            Refusal::IpFilter => "ip_filter",
-            Refusal::PendingPerClient => "pending_per_client",
-            Refusal::RateLimit => "rate_limit",
-            Refusal::ProxyFull => "proxy_full",
-            Refusal::UnknownDomain => "unknown_domain",
-            Refusal::ServerFull => "server_full",
-            Refusal::DuplicateLogin => "duplicate_login",
-            Refusal::UnknownVersion => "unknown_version",
-        }
-    }
-
-    /// The key that decides about it, for the operator who wants to change that.
-    const fn key(self, intent: Intent) -> &'static str {
-        match (self, intent) {
-            (Refusal::IpFilter, _) => "ip_filter",
-            (Refusal::RateLimit, Intent::Status) => "rate_limit.status_max",
-            (Refusal::RateLimit, Intent::Login | Intent::Transfer) => "rate_limit.max_connections",
-            (Refusal::ProxyFull, _) => "max_connections",
-            (Refusal::UnknownDomain, _) => "domains",
-            (Refusal::ServerFull, _) => "max_players",
-            (Refusal::DuplicateLogin, _) => "auth.duplicate_login",
-            (Refusal::UnknownVersion, _) => "proxy_mode",
-            // A bound of the proxy itself.
-            (Refusal::PendingPerClient, _) => "",
-        }
-    }
-
-    /// Each reason has lines of its own, so that a flood of one, which any
-    /// stranger can cause, does not hide the others.
-    fn sampler(self) -> &'static Sampler {
-        const REASONS: usize = Refusal::UnknownVersion as usize + 1;
-        static SAMPLERS: [Sampler; REASONS] = [const { Sampler::new() }; REASONS];
-        &SAMPLERS[self as usize]
-    }
-}
-
 /// A connection that is cut off without an ending, with the runtime or by a panic
 /// of ours, is over for plugins all the same.
 impl Drop for Report {
@@ -219,14 +93,23 @@ impl Report {
     }
 
     /// Tells plugins and the log how the connection ended.
-    pub(super) fn finish(&mut self, ending: &Ending) {
-        // As the log says it of a session that has a backend.
-        let name = match ending {
-            Ending::ClientLeft if self.session.is_some() => End::Closed(Side::Client).name(),
-            ending => ending.name(),
+    pub(super) fn finish(&mut self, ending: Ending) {
+        let ending = self.of_session(ending);
+        self.session_closed(ending.name());
+        self.line(&ending);
+    }
+
+    /// What ends a connection that has a backend already ends a session.
+    fn of_session(&self, ending: Ending) -> Ending {
+        let end = match ending {
+            Ending::Stopped => End::Stopped,
+            Ending::ClientLeft => End::Closed(Side::Client),
+            ending => return ending,
         };
-        self.session_closed(name);
-        self.line(ending);
+        match self.session {
+            Some(_) => Ending::Relayed(Outcome::nothing(end)),
+            None => ending,
+        }
     }
 
     /// Writes the one line about how the connection ended.
@@ -235,19 +118,16 @@ impl Report {
     /// that is dead is a warning. What anybody can cause at will is sampled.
     fn line(&self, ending: &Ending) {
         match ending {
-            Ending::Relayed(outcome) => self.session_line(outcome),
-            Ending::Stopped if self.session.is_some() => {
-                self.session_line(&Outcome::nothing(End::Stopped));
-            }
-            Ending::ClientLeft if self.session.is_some() => {
-                self.session_line(&Outcome::nothing(End::Closed(Side::Client)));
-            }
-            Ending::StatusAnswered | Ending::Stopped | Ending::Evicted | Ending::ClientLeft => {
-                self.debug_line(ending);
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) => {
+                self.session_line(ending, outcome);
             }
             Ending::Broken(Broken::ProxyHeader(error)) => self.missing_header_line(error),
             Ending::Broken(Broken::UnexpectedProxyHeader) => self.unexpected_header_line(),
-            Ending::Broken(_) => self.debug_line(ending),
+            Ending::StatusAnswered
+            | Ending::Broken(_)
+            | Ending::Stopped
+            | Ending::Evicted
+            | Ending::ClientLeft => self.debug_line(ending),
             Ending::Refused(refusal) => {
                 sampled(refusal.sampler(), |suppressed| {
                     info!(
@@ -255,7 +135,7 @@ impl Report {
                         host = %Escaped(self.host()),
                         player = %Escaped(self.player()),
                         server = self.server_id(),
-                        reason = refusal.name(),
+                        reason = ending.name(),
                         key = refusal.key(self.intent),
                         suppressed,
                         "refused"
@@ -270,7 +150,7 @@ impl Report {
                         host = %Escaped(self.host()),
                         player = %Escaped(self.player()),
                         server = self.server_id(),
-                        reason = if denied.is_failure { "plugin_failed" } else { "plugin" },
+                        reason = ending.name(),
                         plugin = denied.plugin,
                         text = denied.text.as_deref().unwrap_or_default(),
                         suppressed,
@@ -278,10 +158,21 @@ impl Report {
                     );
                 });
             }
-            Ending::Intercepted(failure) if failure.is_backends() => {
-                self.backend_line(ending, failure);
+            Ending::NotAuthenticated(_) => {
+                static UNPROVEN: Sampler = Sampler::new();
+                sampled(&UNPROVEN, |suppressed| {
+                    tracing::error!(
+                        server = self.server_id(),
+                        backend = %self.backend(),
+                        player = %Escaped(self.player()),
+                        reason = %ending,
+                        suppressed,
+                        "the backend of a server_only server does not authenticate its players; \
+                         set online-mode=true there, or auth_guard = false here"
+                    );
+                });
             }
-            Ending::Intercepted(failure) => {
+            Ending::Intercepted(_) if ending.blame() != Blame::Backend => {
                 static FAILED: Sampler = Sampler::new();
                 sampled(&FAILED, |suppressed| {
                     info!(
@@ -289,28 +180,15 @@ impl Report {
                         host = %Escaped(self.host()),
                         player = %Escaped(self.player()),
                         server = self.server_id(),
-                        reason = failure.name(),
-                        error = %failure,
+                        reason = ending.name(),
+                        error = %ending,
                         suppressed,
                         "the login failed"
                     );
                 });
             }
-            Ending::Unreachable(error) => self.backend_line(ending, error),
-            Ending::BackendFailed(error) => self.backend_line(ending, error),
-            Ending::NotAuthenticated(error) => {
-                static UNPROVEN: Sampler = Sampler::new();
-                sampled(&UNPROVEN, |suppressed| {
-                    tracing::error!(
-                        server = self.server_id(),
-                        backend = %self.backend(),
-                        player = %Escaped(self.player()),
-                        reason = %error,
-                        suppressed,
-                        "the backend of a server_only server does not authenticate its players; \
-                         set online-mode=true there, or auth_guard = false here"
-                    );
-                });
+            Ending::Intercepted(_) | Ending::Unreachable(_) | Ending::BackendFailed(_) => {
+                self.backend_line(ending);
             }
         }
     }
@@ -355,14 +233,13 @@ impl Report {
         });
     }
 
-    fn session_line(&self, outcome: &Outcome) {
-        let end = outcome.end;
+    fn session_line(&self, ending: &Ending, outcome: &Outcome) {
         let Some(session) = &self.session else { return };
         info!(
             server = self.server_id(),
             mode = self.mode(),
-            reason = end.name(),
-            by = end.side().map_or("proxy", Side::name),
+            reason = ending.name(),
+            by = ending.blame().name(),
             duration_ms = millis(self.began.elapsed()),
             serverbound_bytes = session.counters.get(Direction::Serverbound),
             clientbound_bytes = session.counters.get(Direction::Clientbound),
@@ -377,14 +254,14 @@ impl Report {
         );
     }
 
-    fn backend_line(&self, ending: &Ending, error: &dyn std::error::Error) {
+    fn backend_line(&self, ending: &Ending) {
         let Some(server) = &self.server else { return };
         sampled(&server.state.unreachable, |suppressed| {
             warn!(
                 server = self.server_id(),
                 player = %Escaped(self.player()),
                 reason = ending.name(),
-                error = %error,
+                error = %ending,
                 suppressed,
                 "no backend for a player"
             );
@@ -395,18 +272,11 @@ impl Report {
         if !tracing::enabled!(Level::DEBUG) {
             return;
         }
-        let reason = match ending {
-            Ending::Broken(error) => error.to_string(),
-            Ending::StatusAnswered => "status answered".to_owned(),
-            Ending::Evicted => "kept the proxy waiting for too long".to_owned(),
-            Ending::ClientLeft => "the client left before it was let in".to_owned(),
-            _ => "stopped".to_owned(),
-        };
         debug!(
             client = %self.client,
             host = %Escaped(self.host()),
             server = self.server_id(),
-            reason,
+            reason = ending.to_string(),
             "connection ended"
         );
     }
@@ -464,55 +334,4 @@ fn sampled(sampler: &Sampler, line: impl FnOnce(u64)) {
 /// Whole milliseconds; a duration beyond 584 million years is cut.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The documents for operators and for authors of plugins have every word
-    /// that the log and `Closed` give as a reason.
-    #[test]
-    fn every_reason_is_documented() {
-        let operators = include_str!("../../docs/operations.md");
-        let authors = include_str!("../../plugin-api/src/context.rs");
-        let ends = [
-            End::Closed(Side::Client),
-            End::Reset(Side::Client),
-            End::ReadTimeout(Direction::Serverbound),
-            End::WriteTimeout(Direction::Serverbound),
-            End::HalfCloseTimeout(Side::Client),
-            End::Stopped,
-        ];
-        let refusals = [
-            Refusal::IpFilter,
-            Refusal::PendingPerClient,
-            Refusal::RateLimit,
-            Refusal::ProxyFull,
-            Refusal::UnknownDomain,
-            Refusal::ServerFull,
-            Refusal::DuplicateLogin,
-            Refusal::UnknownVersion,
-        ];
-        let ends = ends.map(End::name);
-        let others = ["failed", "plugin", "plugin_failed"];
-        let names = ends.iter().chain(&others);
-        for word in names.clone().copied().chain(refusals.map(Refusal::name)) {
-            assert!(operators.contains(&format!("`{word}`")), "{word}");
-        }
-        let of_backends = ["unreachable", "backend_failed"];
-        for word in of_backends {
-            assert!(operators.contains(&format!("`{word}`")), "{word}");
-        }
-        let rest = [
-            "server_full",
-            "not_authenticated",
-            "broken",
-            "client_left",
-            "evicted",
-        ];
-        for word in names.chain(&of_backends).chain(&rest) {
-            assert!(authors.contains(&format!("`{word}`")), "{word}");
-        }
-    }
 }

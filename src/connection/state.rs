@@ -9,8 +9,9 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 
 use super::client::{Broken, Client};
+use super::ending::{Ended, Ending, Refusal};
 use super::opening::Opening;
-use super::report::{Ending, Header, Refusal, Report};
+use super::report::{Header, Report};
 use crate::config::model::{ProxyVersion, Relay, Trust, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
@@ -19,15 +20,6 @@ use crate::proxy::Proxy;
 use crate::proxy_protocol::{self, Endpoints};
 use crate::snapshot::{Server, Snapshot};
 use crate::socket;
-
-/// Read by a player whose address a filter keeps out.
-pub(super) const FILTERED_TEXT: &str = "Your address is not allowed on this server.";
-/// Read by a player who comes too often.
-const RATE_LIMIT_TEXT: &str = "You are connecting too fast. Wait a moment and try again.";
-/// Read by a player when `max_connections` is reached.
-pub(super) const PROXY_FULL_TEXT: &str = "The proxy is full. Try again in a moment.";
-/// Read by a player whose virtual host no server claims.
-const UNKNOWN_DOMAIN_TEXT: &str = "No server is known under this address.";
 
 /// Where a connection comes from, and where it went to.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +144,7 @@ pub(super) async fn greet(
     pending: &PendingGuard,
     proxy: &Proxy,
     report: &mut Report,
-) -> Result<Greeted, Ending> {
+) -> Result<Greeted, Ended> {
     let snapshot = proxy.snapshot();
     let config = &snapshot.proxy;
     let deadline = tokio::time::Instant::now() + config.handshake_timeout;
@@ -166,7 +158,7 @@ pub(super) async fn greet(
 
     let mut client = Client::new(stream, deadline);
     if proxy_protocol::expected_from(&config.proxy_protocol_in, report.client.ip()) {
-        if let Some(told) = client.proxy_header().await.map_err(Ending::Broken)? {
+        if let Some(told) = client.proxy_header().await? {
             origin = Origin {
                 client: told.client,
                 destination: Some(told.destination),
@@ -179,10 +171,10 @@ pub(super) async fn greet(
     }
     let address = origin.client.ip();
     if !config.ip_filter.permits(address) {
-        return Err(Ending::Refused(Refusal::IpFilter));
+        return Err(Refusal::IpFilter.into());
     }
     if proxy.is_limited(&snapshot, address) && pending.attribute(address.into()).is_err() {
-        return Err(Ending::Refused(Refusal::PendingPerClient));
+        return Err(Refusal::PendingPerClient.into());
     }
     Ok(Greeted {
         client,
@@ -193,8 +185,8 @@ pub(super) async fn greet(
 
 impl Greeted {
     /// Reads what the client wants.
-    pub(super) async fn open(mut self) -> Result<Opened, Ending> {
-        let opening = self.client.opening().await.map_err(Ending::Broken)?;
+    pub(super) async fn open(mut self) -> Result<Opened, Ended> {
+        let opening = self.client.opening().await?;
         let Self {
             client,
             origin,
@@ -219,7 +211,7 @@ impl Opened {
         pending: &PendingGuard,
         proxy: &Proxy,
         report: &mut Report,
-    ) -> Result<Routed, Ending> {
+    ) -> Result<Routed, Ended> {
         let host = self.opening.host.virtual_host();
         let found = self
             .snapshot
@@ -233,14 +225,14 @@ impl Opened {
 
         let address = self.origin.client.ip();
         if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
-            return Err(self.refuse(Refusal::RateLimit, Some(RATE_LIMIT_TEXT)).await);
+            return Err(self.end(Refusal::RateLimit));
         }
         match &found {
             Some(server) if !server.config.ip_filter.permits(address) => {
-                return Err(self.refuse(Refusal::IpFilter, Some(FILTERED_TEXT)).await);
+                return Err(self.end(Refusal::IpFilter));
             }
             Some(_) => {}
-            None => self = self.meet_unknown_domain().await?,
+            None => self = self.check_unknown_domain()?,
         }
         let hooks = match &found {
             Some(server) => &server.hooks,
@@ -249,7 +241,7 @@ impl Opened {
         if hooks.has(Hook::ConnectionDecide) {
             let hooks = Arc::clone(hooks);
             let _busy = pending.busy();
-            self = self.ask(&hooks, report).await?;
+            self = self.run_connection_hooks(&hooks, report).await?;
         }
         let Self {
             client,
@@ -267,32 +259,21 @@ impl Opened {
     }
 
     /// Only a status ping that gets the default MOTD goes on without a server.
-    async fn meet_unknown_domain(self) -> Result<Self, Ending> {
-        let text = match (self.snapshot.proxy.unknown_domain, self.opening.intent()) {
-            (UnknownDomain::DefaultMotd, Intent::Status) => return Ok(self),
-            (UnknownDomain::Drop, _) => None,
-            (UnknownDomain::DefaultMotd | UnknownDomain::Kick, _) => Some(UNKNOWN_DOMAIN_TEXT),
-        };
-        Err(self.refuse(Refusal::UnknownDomain, text).await)
+    fn check_unknown_domain(self) -> Result<Self, Ended> {
+        match (self.snapshot.proxy.unknown_domain, self.opening.intent()) {
+            (UnknownDomain::DefaultMotd, Intent::Status) => Ok(self),
+            // Closed without a text.
+            (UnknownDomain::Drop, _) => Err(Refusal::UnknownDomain.into()),
+            (UnknownDomain::DefaultMotd | UnknownDomain::Kick, _) => {
+                Err(self.end(Refusal::UnknownDomain))
+            }
+        }
     }
 
-    /// Ends the connection; a player, but not a status ping, reads the text.
-    async fn refuse(self, refusal: Refusal, text: Option<&str>) -> Ending {
-        refuse(self.client, &self.opening, refusal, text).await
+    /// Ends the connection; the client may read why.
+    pub(super) fn end(self, ending: impl Into<Ending>) -> Ended {
+        Ended::new(ending, self.client.into_reader(&self.opening))
     }
-}
-
-/// Ends the connection; a player, but not a status ping, reads the text.
-pub(super) async fn refuse(
-    client: Client,
-    opening: &Opening,
-    refusal: Refusal,
-    text: Option<&str>,
-) -> Ending {
-    if let (Intent::Login | Intent::Transfer, Some(text)) = (opening.intent(), text) {
-        client.send_off(&opening.refusal(text)).await;
-    }
-    Ending::Refused(refusal)
 }
 
 impl Routed {
@@ -308,9 +289,9 @@ impl Routed {
         proxy.connections.take(max)
     }
 
-    /// Ends the connection; a player, but not a status ping, reads the text.
-    pub(super) async fn refuse(self, refusal: Refusal, text: &str) -> Ending {
-        refuse(self.client, &self.opening, refusal, Some(text)).await
+    /// Ends the connection; the client may read why.
+    pub(super) fn end(self, ending: impl Into<Ending>) -> Ended {
+        Ended::new(ending, self.client.into_reader(&self.opening))
     }
 }
 

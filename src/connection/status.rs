@@ -13,13 +13,15 @@ use tracing::warn;
 
 use super::begin::first_byte;
 use super::client::Broken;
+use super::ending::{Ending, Refusal};
 use super::login::rewritten_host;
 use super::opening::First;
-use super::report::{Ending, Refusal, Report};
+use super::report::Report;
 use super::state::Routed;
 use crate::config::model::{BackendAddress, DomainRewrite, Motd, ServerConfig};
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
+use crate::player_text;
 use crate::plugin;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
@@ -44,11 +46,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
 /// Packets that a client may send in the status state. Vanilla sends two.
 const SERVERBOUND_PACKETS_MAX: usize = 4;
-
-/// Shown when no backend answers and no MOTD is configured for that.
-const OFFLINE_TEXT: &str = "§cThis server is currently unreachable.";
-/// Shown for an unknown domain when no default MOTD is configured.
-const UNKNOWN_DOMAIN_TEXT: &str = "§cNo server is known under this address.";
 
 impl Routed {
     /// Answers a status ping.
@@ -107,7 +104,7 @@ impl Routed {
                 }
                 StatusPacket::Ping(payload) => {
                     self.client.send(&status::ping(payload)).await?;
-                    self.client.see_off().await;
+                    self.client.wait_for_close().await;
                     return Ok(());
                 }
             }
@@ -181,7 +178,7 @@ impl Routed {
         let turn = self.take_turn(pending, proxy)?;
         let packet = self.legacy_answer(ping, proxy, report).await?;
         drop(turn);
-        self.client.send_off(&packet).await;
+        self.client.close_with(&packet).await;
         Ok(())
     }
 
@@ -516,7 +513,7 @@ fn offline<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Fallback<'a> {
     let motd = motd.or(snapshot.proxy.default_motd.offline.as_ref());
     Fallback {
         motd: motd.unwrap_or(&NO_MOTD),
-        text: OFFLINE_TEXT,
+        text: player_text::STATUS_OFFLINE,
     }
 }
 
@@ -525,7 +522,7 @@ fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
     let motd = snapshot.proxy.default_motd.online.as_ref();
     Fallback {
         motd: motd.unwrap_or(&NO_MOTD),
-        text: UNKNOWN_DOMAIN_TEXT,
+        text: player_text::STATUS_UNKNOWN_DOMAIN,
     }
 }
 

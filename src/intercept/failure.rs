@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use super::session_service::SessionError;
 use super::wire::WireError;
-use crate::protocol::packet::Version;
+use crate::blame::Blame;
+use crate::player_text;
 use crate::protocol::packet::login::NameError;
 
 /// Why an intercepted session cannot go on.
@@ -98,67 +99,51 @@ impl Failure {
         }
     }
 
-    /// Whether the operator has to do something about a backend.
-    pub(crate) fn is_backends(&self) -> bool {
-        matches!(
-            self,
+    /// Who is to blame.
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            Self::ClientLeft
+            | Self::Client(_)
+            | Self::TooSlow
+            | Self::Name(_)
+            | Self::Encryption
+            | Self::Session(SessionError::NotJoined)
+            | Self::VersionWithoutForwarding => Blame::Client,
+            Self::Session(_) | Self::BackendRefused(_) => Blame::Nobody,
+            Self::Proxy(_) => Blame::Proxy,
             Self::BackendOnline
-                | Self::BackendNeverAsked
-                | Self::BackendFault(_)
-                | Self::BackendLost(_)
-                | Self::BackendTooSlow
-        )
+            | Self::BackendNeverAsked
+            | Self::BackendFault(_)
+            | Self::BackendLost(_)
+            | Self::BackendTooSlow => Blame::Backend,
+        }
     }
 
     /// What the player reads; `None` where nobody is there to read, and where
     /// the server's own `disconnect_message` fits.
     pub(crate) fn text(&self) -> Option<&str> {
         Some(match self {
-            Self::ClientLeft => return None,
-            Self::Client(_) => "Your client sent something that the proxy does not understand.",
-            Self::TooSlow => "Your client took too long to log in.",
-            Self::Name(NameError::Length) => "A player's name has 1 to 16 characters.",
-            Self::Name(NameError::Characters) => {
-                "Your name has a character that this server does not allow."
-            }
-            Self::Encryption => "Your client could not encrypt the connection. Try again.",
-            Self::Session(SessionError::NotJoined) => {
-                "You are not authenticated with your Minecraft account. Restart the game and try again."
-            }
-            Self::Session(SessionError::TooManyRequests) => {
-                "The authentication servers are busy. Try again in a minute."
-            }
+            Self::ClientLeft | Self::BackendLost(_) => return None,
+            Self::Client(_) => player_text::CLIENT_FAULT,
+            Self::TooSlow => player_text::CLIENT_TOO_SLOW,
+            Self::Name(NameError::Length) => player_text::NAME_LENGTH,
+            Self::Name(NameError::Characters) => player_text::NAME_CHARACTERS,
+            Self::Encryption => player_text::ENCRYPTION,
+            Self::Session(SessionError::NotJoined) => player_text::NOT_JOINED,
+            Self::Session(SessionError::TooManyRequests) => player_text::SESSION_SERVICE_BUSY,
             Self::Session(SessionError::Down(_) | SessionError::BadAnswer(_)) => {
-                "The authentication servers cannot be reached. Try again later."
+                player_text::SESSION_SERVICE_DOWN
             }
-            Self::Proxy(_) => "The proxy has a problem. Please tell its operator.",
-            Self::BackendOnline => {
-                "This server authenticates players itself, behind a proxy that has done so. Please tell its operator."
-            }
-            Self::BackendNeverAsked => {
-                "This server is not set up for the player forwarding of its proxy. Please tell its operator."
-            }
-            Self::VersionWithoutForwarding => "This server needs Minecraft 1.13 or newer.",
+            Self::Proxy(_) => player_text::PROXY_FAULT,
+            Self::BackendOnline => player_text::BACKEND_ONLINE,
+            Self::BackendNeverAsked => player_text::BACKEND_NEVER_ASKED,
+            Self::VersionWithoutForwarding => player_text::VERSION_WITHOUT_FORWARDING,
             Self::BackendRefused(text) => text,
-            Self::BackendFault(_) => {
-                "This server sent something that the proxy does not understand."
-            }
-            Self::BackendTooSlow => "This server took too long to let you in.",
-            Self::BackendLost(_) => return None,
+            Self::BackendFault(_) => player_text::BACKEND_FAULT,
+            Self::BackendTooSlow => player_text::BACKEND_TOO_SLOW,
         })
     }
 }
-
-/// What a client reads whose version the proxy does not know.
-pub(crate) fn unknown_version_text() -> String {
-    format!(
-        "Your game is newer than this proxy. The newest version that it knows is {}.",
-        Version::newest().games()
-    )
-}
-
-/// What a client reads whose version is before 1.7.
-pub(crate) const OLD_VERSION_TEXT: &str = "This server needs Minecraft 1.7.2 or newer.";
 
 #[cfg(test)]
 mod tests {

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
 use super::backend::{Dialled, LoggedIn};
 use super::failure::Failure;
-use super::login::{Proved, Refused};
+use super::login::Proved;
+use super::reader::{Lost, Reader};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::framed::{Edits, Passage, Passages, Remains};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
-use crate::protocol::packet::disconnect::disconnect;
 use crate::protocol::packet::login::{self as packets};
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 use crate::protocol::version::{V1_8, V1_18, V1_20_2};
@@ -32,34 +31,6 @@ pub(crate) struct ClientSettings {
     pub(crate) session: [u8; 16],
 }
 
-/// A session that was lost before play, with a client that can be told why.
-#[derive(Debug)]
-pub(crate) enum Lost {
-    /// The client is still in the login state.
-    Login(Refused),
-    /// The client has left it.
-    Later(Failure, Later),
-}
-
-/// A client behind its login.
-#[derive(Debug)]
-pub(crate) struct Later {
-    wire: Wire,
-    version: Version,
-    /// The state in which it reads the next packet.
-    state: State,
-}
-
-impl Later {
-    /// The connection, and the bytes that show `text` and end the session.
-    pub(crate) fn refuse(mut self, text: &str) -> (TcpStream, BytesMut) {
-        // A text is cut long before it fits in no frame.
-        let _ = self.wire.put(&disconnect(self.version, self.state, text));
-        let parts = self.wire.into_parts();
-        (parts.stream, parts.output)
-    }
-}
-
 /// Logs the player in at a backend and brings him into the game.
 ///
 /// # Errors
@@ -70,10 +41,10 @@ pub(crate) async fn join(
     dialled: Dialled,
     settings: ClientSettings,
     counters: Arc<Counters>,
-) -> Result<Playing, Lost> {
+) -> Result<Playing, Box<Lost>> {
     let logged_in = match dialled.log_in(&mut player).await {
         Ok(logged_in) => logged_in,
-        Err(failure) => return Err(Lost::Login(Box::new((failure, player.leg)))),
+        Err(failure) => return Err(player.leg.lose(failure)),
     };
     let LoggedIn { wire, until } = logged_in;
     let version = player.leg.version;
@@ -100,7 +71,10 @@ pub(crate) async fn join(
     });
     match joined.await.unwrap_or(Err(Failure::BackendTooSlow)) {
         Ok(()) => Ok(joining.into_playing()),
-        Err(failure) => Err(Lost::Later(failure, joining.into_later())),
+        Err(failure) => Err(Box::new(Lost {
+            failure,
+            client: joining.into_reader(),
+        })),
     }
 }
 
@@ -247,12 +221,8 @@ impl Joining {
         Ok(None)
     }
 
-    fn into_later(self) -> Later {
-        Later {
-            wire: self.client,
-            version: self.version,
-            state: self.clientbound,
-        }
+    fn into_reader(self) -> Reader {
+        Reader::new(self.client, self.version, self.clientbound)
     }
 
     fn into_playing(self) -> Playing {
@@ -338,7 +308,7 @@ impl Playing {
     }
 }
 
-/// A session that has ended.
+/// A relay that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
@@ -347,21 +317,8 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// The connection of the client, and the bytes that show `text` and end the
-    /// session; `None` where no client is left.
-    pub(crate) fn refuse(self, text: &str) -> Option<(TcpStream, Vec<u8>)> {
-        let remains = self.remains?;
-        let stream = TcpStream::from_std(remains.client).ok()?;
-        let packet = disconnect(self.version, remains.state, text);
-        let mut framed = Vec::new();
-        crate::protocol::codec::Zlib::default()
-            .write(&packet, remains.format, &mut framed)
-            .ok()?;
-        if let Some(mut cipher) = remains.cipher {
-            cipher.encrypt(&mut framed);
-        }
-        let mut bytes = remains.backlog;
-        bytes.extend(framed);
-        Some((stream, bytes))
+    /// The client, if it is left.
+    pub(crate) fn into_reader(self) -> Option<Reader> {
+        Reader::of_relay(self.remains?, self.version)
     }
 }

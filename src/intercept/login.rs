@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::identity::ChatKey;
 use super::key::{Answer, LoginKey, TOKEN_BYTES, server_hash};
+use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::login::offline_uuid;
-use crate::protocol::packet::disconnect::disconnect;
 use crate::protocol::packet::login::{self as packets, EncryptionResponse, Profile, Proof};
 use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::read::Cursor;
@@ -104,12 +104,17 @@ pub(crate) struct LoginLeg {
 }
 
 impl LoginLeg {
-    /// The connection, and the bytes that show `text` and end the login.
-    pub(crate) fn refuse(mut self, text: &str) -> (TcpStream, BytesMut) {
-        // A text is cut long before it fits in no frame.
-        let _ = self.wire.put(&disconnect(self.version, State::Login, text));
-        let parts = self.wire.into_parts();
-        (parts.stream, parts.output)
+    /// The client, to be shown a text.
+    pub(crate) fn into_reader(self) -> Reader {
+        Reader::new(self.wire, self.version, State::Login)
+    }
+
+    /// The login has failed.
+    pub(super) fn lose(self, failure: Failure) -> Box<Lost> {
+        Box::new(Lost {
+            failure,
+            client: self.into_reader(),
+        })
     }
 
     /// The connection, to see whether the client is still there.
@@ -117,9 +122,6 @@ impl LoginLeg {
         self.wire.stream()
     }
 }
-
-/// A login that has failed, with a client that can be told why.
-pub(crate) type Refused = Box<(Failure, LoginLeg)>;
 
 /// A player whose identity is settled.
 #[derive(Debug)]
@@ -145,10 +147,10 @@ impl Newcomer {
     /// # Errors
     ///
     /// When the name is not one that a server takes.
-    pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<Proved, Refused> {
+    pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<Proved, Box<Lost>> {
         let (leg, name, claimed, _) = self.begin();
         if let Err(error) = packets::check_name(&name, false) {
-            return Err(Box::new((Failure::Name(error), leg)));
+            return Err(leg.lose(Failure::Name(error)));
         }
         let claimed = claimed.filter(|_| uuid_of_client);
         Ok(Proved {
@@ -173,7 +175,7 @@ impl Newcomer {
         authenticator: &Arc<Authenticator>,
         config: &LoginConfig,
         address: IpAddr,
-    ) -> Result<Proved, Refused> {
+    ) -> Result<Proved, Box<Lost>> {
         let (mut leg, name, _, key) = self.begin();
         match authenticate(&mut leg, &name, authenticator, config, address).await {
             Ok(profile) => {
@@ -185,7 +187,7 @@ impl Newcomer {
                     profile,
                 })
             }
-            Err(failure) => Err(Box::new((failure, leg))),
+            Err(failure) => Err(leg.lose(failure)),
         }
     }
 }

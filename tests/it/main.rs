@@ -19,6 +19,7 @@ mod contributing;
 mod dependencies;
 #[cfg(unix)]
 mod docker;
+mod endings;
 mod engines;
 mod examples;
 mod guard;

@@ -74,6 +74,7 @@ async fn a_session_that_had_to_copy_says_so() {
         peer.bytes(5).await;
         drop(client);
         peer.expect_end().await;
+        drop(peer);
         let line = program.line("session ended").await;
         let expected = if is_urgent {
             true.into()

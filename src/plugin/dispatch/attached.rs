@@ -7,14 +7,10 @@ use infrarust_plugin_abi::{AsyncHook, Point, SyncHook, answer};
 
 use super::subject::Refusal;
 use crate::config::model::OnFailure;
+use crate::player_text;
 use crate::plugin::ffi::{self, Answer, Failure, FailureKind, HookCall};
 use crate::plugin::generation::Generation;
 use crate::plugin::health::Kind;
-
-/// Read by a player when a plugin that has to agree has failed.
-const FAILED_TEXT: &str = "The proxy could not check your connection. Please try again later.";
-/// Read by a player when a plugin refuses without a reason.
-const REFUSED_TEXT: &str = "You may not join this server.";
 
 /// A plugin at one hook.
 #[derive(Debug)]
@@ -129,7 +125,7 @@ impl<H: Point> Attached<H> {
         self.note(&failure, on_failure);
         match on_failure {
             OnFailure::Continue => Ok(None),
-            OnFailure::Deny => Err(self.refusal(Some(FAILED_TEXT.to_owned()), true)),
+            OnFailure::Deny => Err(self.refusal(Some(player_text::PLUGIN_FAILED.to_owned()), true)),
         }
     }
 
@@ -156,7 +152,9 @@ impl<H: Point> Attached<H> {
         match answer.code {
             answer::PASS => Ok(()),
             answer::DROP => Err(self.refusal(None, false)),
-            _ if answer.text.is_empty() => Err(self.refusal(Some(REFUSED_TEXT.to_owned()), false)),
+            _ if answer.text.is_empty() => {
+                Err(self.refusal(Some(player_text::PLUGIN_REFUSED.to_owned()), false))
+            }
             _ => Err(self.refusal(Some(answer.text), false)),
         }
     }

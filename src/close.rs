@@ -1,0 +1,48 @@
+//! Closing a client's connection so that the client can read what it was sent last.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a client may take to read its last packet. The connection is only
+/// closed earlier when the client closes it: closing with unread bytes would
+/// reset it, and the packet would be lost (RFC 1122, section 4.2.2.13).
+const LINGER: Duration = Duration::from_secs(2);
+/// What the client may still send before it is cut off.
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// What one read takes of that.
+const READ_BYTES: usize = 1024;
+
+/// Sends the final packet and closes, in a way that lets the client read it.
+pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
+    let conversation = async {
+        stream.write_all(final_packet).await?;
+        stream.shutdown().await?;
+        drain_input(&mut stream).await
+    };
+    // Whoever does not read in time has had the chance.
+    let _ = timeout(LINGER, conversation).await;
+}
+
+/// Lets the client close first, so that TIME_WAIT stays on its side.
+pub(crate) async fn wait_for_close(mut stream: TcpStream) {
+    // Whoever stays longer is closed all the same.
+    let _ = timeout(LINGER, drain_input(&mut stream)).await;
+}
+
+/// Reads to the end what a client still sends, within bounds: a close that
+/// leaves bytes unread would be a reset.
+async fn drain_input(stream: &mut TcpStream) -> io::Result<()> {
+    let mut read = vec![0; READ_BYTES];
+    let mut left = LINGER_BYTES_MAX;
+    while left > 0 {
+        match stream.read(&mut read).await? {
+            0 => break,
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
+}

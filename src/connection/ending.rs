@@ -1,0 +1,384 @@
+//! How a connection ends. An [`Ending`] answers four questions: its name, who is
+//! to blame, what the player reads, and what the operator reads.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use tokio_util::sync::CancellationToken;
+
+use super::client::{Broken, Reader};
+use super::guard::NotAuthenticated;
+use crate::blame::Blame;
+use crate::config::model::ServerConfig;
+use crate::forward::{End, Outcome, Side};
+use crate::intercept;
+use crate::limit::{PendingGuard, Slot};
+use crate::player_text;
+use crate::plugin;
+use crate::protocol::handshake::Intent;
+use crate::telemetry::Sampler;
+use crate::upstream::Unreachable;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// A status ping got its answer.
+    StatusAnswered,
+    /// A session was relayed to its end.
+    Relayed(Outcome),
+    /// Another login of the player took the place of this session.
+    Replaced(Outcome),
+    /// The client failed to say what it wants.
+    Broken(Broken),
+    /// The proxy refused it.
+    Refused(Refusal),
+    /// A plugin refused it.
+    Denied(plugin::Refusal),
+    /// No backend could be reached.
+    Unreachable(Unreachable),
+    /// The backend could not be spoken to.
+    BackendFailed(std::io::Error),
+    /// The backend lets players in without authentication.
+    NotAuthenticated(NotAuthenticated),
+    /// An intercepted session did not come to play.
+    Intercepted(intercept::Failure),
+    /// The client left before the relay began.
+    ClientLeft,
+    /// It kept the proxy waiting, and had to make room for a newer connection or
+    /// was all that the drain waited for.
+    Evicted,
+    /// The proxy was stopped.
+    Stopped,
+}
+
+/// Why the proxy refused a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The global or the server's `ip_filter`.
+    IpFilter,
+    /// Too many pending connections of one client.
+    PendingPerClient,
+    /// `rate_limit`.
+    RateLimit,
+    /// `max_connections`.
+    ProxyFull,
+    /// No server claims the virtual host.
+    UnknownDomain,
+    /// `max_players`.
+    ServerFull,
+    /// The player is logged in already.
+    DuplicateLogin,
+    /// The client's version is before 1.7, and the proxy would have to speak it.
+    OldVersion,
+    /// The proxy does not speak the client's version.
+    UnknownVersion,
+}
+
+impl Ending {
+    /// The word in logs and for plugins that observe sessions.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Ending::StatusAnswered => "status_answered",
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.name(),
+            Ending::Broken(_) => "broken",
+            Ending::Refused(refusal) => refusal.name(),
+            Ending::Denied(denied) if denied.is_failure => "plugin_failed",
+            Ending::Denied(_) => "plugin",
+            Ending::Unreachable(_) => "unreachable",
+            Ending::BackendFailed(_) => "backend_failed",
+            Ending::NotAuthenticated(_) => "not_authenticated",
+            Ending::Intercepted(failure) => failure.name(),
+            Ending::ClientLeft => "client_left",
+            Ending::Evicted => "evicted",
+            Ending::Stopped => "stopped",
+        }
+    }
+
+    /// Who is to blame.
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Ending::StatusAnswered => Blame::Nobody,
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) => match outcome.end.side() {
+                Some(Side::Client) => Blame::Client,
+                Some(Side::Backend) => Blame::Backend,
+                None => Blame::Proxy,
+            },
+            Ending::Broken(_) | Ending::ClientLeft | Ending::Evicted => Blame::Client,
+            Ending::Refused(_) | Ending::Stopped => Blame::Proxy,
+            Ending::Denied(_) => Blame::Plugin,
+            Ending::Unreachable(_) | Ending::BackendFailed(_) | Ending::NotAuthenticated(_) => {
+                Blame::Backend
+            }
+            Ending::Intercepted(failure) => failure.blame(),
+        }
+    }
+
+    /// What the player reads, on the server with this configuration; `None` where
+    /// the connection is closed without a text.
+    fn player_text<'a>(&'a self, server: Option<&'a ServerConfig>) -> Option<Cow<'a, str>> {
+        let of_server = |text: fn(&ServerConfig) -> &str| server.map(text).map(Cow::from);
+        let disconnect_message = || of_server(|server| &server.disconnect_message);
+        match self {
+            Ending::StatusAnswered
+            | Ending::Broken(_)
+            | Ending::ClientLeft
+            | Ending::Evicted
+            | Ending::Stopped => None,
+            Ending::Relayed(outcome) => match outcome.end {
+                End::Stopped => Some(player_text::STOPPED.into()),
+                end if end.side() == Some(Side::Client) => None,
+                _ => disconnect_message(),
+            },
+            Ending::Replaced(_) => Some(player_text::REPLACED.into()),
+            Ending::Refused(refusal) => match refusal {
+                Refusal::IpFilter => Some(player_text::FILTERED.into()),
+                // It has not said yet which form of a text it can read.
+                Refusal::PendingPerClient => None,
+                Refusal::RateLimit => Some(player_text::RATE_LIMIT.into()),
+                Refusal::ProxyFull => Some(player_text::PROXY_FULL.into()),
+                Refusal::UnknownDomain => Some(player_text::UNKNOWN_DOMAIN.into()),
+                Refusal::ServerFull => of_server(|server| &server.full_message),
+                Refusal::DuplicateLogin => Some(player_text::DUPLICATE.into()),
+                Refusal::OldVersion => Some(player_text::OLD_VERSION.into()),
+                Refusal::UnknownVersion => Some(player_text::unknown_version().into()),
+            },
+            Ending::Denied(denied) => denied.text.as_deref().map(Cow::from),
+            Ending::Unreachable(_) | Ending::BackendFailed(_) => disconnect_message(),
+            Ending::NotAuthenticated(_) => Some(player_text::NOT_AUTHENTICATED.into()),
+            Ending::Intercepted(intercept::Failure::ClientLeft) => None,
+            Ending::Intercepted(failure) => match failure.text() {
+                Some(text) => Some(text.into()),
+                None => disconnect_message(),
+            },
+        }
+    }
+}
+
+/// What the operator reads.
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::StatusAnswered => f.write_str("status answered"),
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.fmt(f),
+            Ending::Broken(error) => error.fmt(f),
+            Ending::Refused(_) | Ending::Denied(_) => f.write_str(self.name()),
+            Ending::Unreachable(error) => error.fmt(f),
+            Ending::BackendFailed(error) => error.fmt(f),
+            Ending::NotAuthenticated(error) => error.fmt(f),
+            Ending::Intercepted(failure) => failure.fmt(f),
+            Ending::ClientLeft => f.write_str("the client left before it was let in"),
+            Ending::Evicted => f.write_str("kept the proxy waiting for too long"),
+            Ending::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl From<Broken> for Ending {
+    fn from(broken: Broken) -> Self {
+        Ending::Broken(broken)
+    }
+}
+
+impl From<Refusal> for Ending {
+    fn from(refusal: Refusal) -> Self {
+        Ending::Refused(refusal)
+    }
+}
+
+impl From<plugin::Refusal> for Ending {
+    fn from(denied: plugin::Refusal) -> Self {
+        Ending::Denied(denied)
+    }
+}
+
+impl Refusal {
+    /// The word in logs.
+    const fn name(self) -> &'static str {
+        match self {
+            Refusal::IpFilter => "ip_filter",
+            Refusal::PendingPerClient => "pending_per_client",
+            Refusal::RateLimit => "rate_limit",
+            Refusal::ProxyFull => "proxy_full",
+            Refusal::UnknownDomain => "unknown_domain",
+            Refusal::ServerFull => "server_full",
+            Refusal::DuplicateLogin => "duplicate_login",
+            Refusal::OldVersion | Refusal::UnknownVersion => "unknown_version",
+        }
+    }
+
+    /// The key that decides about it, for the operator who wants to change that.
+    pub(super) const fn key(self, intent: Intent) -> &'static str {
+        match (self, intent) {
+            (Refusal::IpFilter, _) => "ip_filter",
+            (Refusal::RateLimit, Intent::Status) => "rate_limit.status_max",
+            (Refusal::RateLimit, Intent::Login | Intent::Transfer) => "rate_limit.max_connections",
+            (Refusal::ProxyFull, _) => "max_connections",
+            (Refusal::UnknownDomain, _) => "domains",
+            (Refusal::ServerFull, _) => "max_players",
+            (Refusal::DuplicateLogin, _) => "auth.duplicate_login",
+            (Refusal::OldVersion | Refusal::UnknownVersion, _) => "proxy_mode",
+            // A bound of the proxy itself.
+            (Refusal::PendingPerClient, _) => "",
+        }
+    }
+
+    /// Each reason has lines of its own, so that a flood of one, which any
+    /// stranger can cause, does not hide the others.
+    pub(super) fn sampler(self) -> &'static Sampler {
+        const REASONS: usize = Refusal::UnknownVersion as usize + 1;
+        static SAMPLERS: [Sampler; REASONS] = [const { Sampler::new() }; REASONS];
+        &SAMPLERS[self as usize]
+    }
+}
+
+/// A connection that has ended, and the client if it may still read why.
+#[derive(Debug)]
+pub(super) struct Ended {
+    ending: Ending,
+    client: Option<Box<Audience>>,
+}
+
+/// A client that may still read a text, and the place that it holds meanwhile.
+#[derive(Debug)]
+struct Audience {
+    reader: Reader,
+    place: Place,
+}
+
+/// What bounds the number of the clients that read a text.
+#[derive(Debug)]
+enum Place {
+    None,
+    Pending(PendingGuard),
+    Connection { _place: Slot },
+}
+
+impl Ended {
+    /// The end of a connection whose client may read why.
+    pub(super) fn new(ending: impl Into<Ending>, reader: Option<Reader>) -> Self {
+        let audience = |reader| {
+            Box::new(Audience {
+                reader,
+                place: Place::None,
+            })
+        };
+        Self {
+            ending: ending.into(),
+            client: reader.map(audience),
+        }
+    }
+
+    /// Keeps the place among the pending connections while the client reads.
+    pub(super) fn holding_pending(self, guard: PendingGuard) -> Self {
+        self.holding(Place::Pending(guard))
+    }
+
+    /// Keeps the place among `max_connections` while the client reads.
+    pub(super) fn holding_connection(self, slot: Slot) -> Self {
+        self.holding(Place::Connection { _place: slot })
+    }
+
+    fn holding(mut self, place: Place) -> Self {
+        if let Some(audience) = &mut self.client {
+            audience.place = place;
+        }
+        self
+    }
+
+    /// Shows the player why the connection ends, if there is somebody to read it,
+    /// and closes. What is returned is how the connection ended in the end: what
+    /// ends a client before a session also ends it while it reads.
+    pub(super) async fn show(
+        self,
+        server: Option<&ServerConfig>,
+        stop: &CancellationToken,
+    ) -> Ending {
+        let Self { ending, client } = self;
+        let (Some(audience), Some(text)) = (client, ending.player_text(server)) else {
+            return ending;
+        };
+        let text = text.into_owned();
+        let is_session = matches!(ending, Ending::Relayed(_) | Ending::Replaced(_));
+        // Boxed: only a client that reads pays for the future.
+        let cut = Box::pin(async {
+            let Audience { reader, place } = *audience;
+            tokio::select! {
+                biased;
+                // What ends a session is what the text is about.
+                () = stop.cancelled(), if !is_session => Some(Ending::Stopped),
+                () = place.evicted() => Some(Ending::Evicted),
+                () = reader.show(&text) => None,
+            }
+        });
+        cut.await.unwrap_or(ending)
+    }
+}
+
+impl Place {
+    /// Completes when the place has to be given up. Cancel safe.
+    async fn evicted(&self) {
+        match self {
+            Place::Pending(guard) => guard.evicted().await,
+            Place::None | Place::Connection { .. } => std::future::pending().await,
+        }
+    }
+}
+
+impl<E: Into<Ending>> From<E> for Ended {
+    fn from(ending: E) -> Self {
+        Self::new(ending, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::Direction;
+
+    /// The documents for operators and for authors of plugins have every word
+    /// that the log and `Closed` give as a reason.
+    #[test]
+    fn every_reason_is_documented() {
+        let operators = include_str!("../../docs/operations.md");
+        let authors = include_str!("../../plugin-api/src/context.rs");
+        let ends = [
+            End::Closed(Side::Client),
+            End::Reset(Side::Client),
+            End::ReadTimeout(Direction::Serverbound),
+            End::WriteTimeout(Direction::Serverbound),
+            End::HalfCloseTimeout(Side::Client),
+            End::Stopped,
+        ];
+        let refusals = [
+            Refusal::IpFilter,
+            Refusal::PendingPerClient,
+            Refusal::RateLimit,
+            Refusal::ProxyFull,
+            Refusal::UnknownDomain,
+            Refusal::ServerFull,
+            Refusal::DuplicateLogin,
+            Refusal::OldVersion,
+            Refusal::UnknownVersion,
+        ];
+        let ends = ends.map(End::name);
+        let others = ["failed", "plugin", "plugin_failed"];
+        let names = ends.iter().chain(&others);
+        for word in names.clone().copied().chain(refusals.map(Refusal::name)) {
+            assert!(operators.contains(&format!("`{word}`")), "{word}");
+        }
+        let of_backends = ["unreachable", "backend_failed"];
+        for word in of_backends {
+            assert!(operators.contains(&format!("`{word}`")), "{word}");
+        }
+        let rest = [
+            "server_full",
+            "not_authenticated",
+            "broken",
+            "client_left",
+            "evicted",
+        ];
+        for word in names.chain(&of_backends).chain(&rest) {
+            assert!(authors.contains(&format!("`{word}`")), "{word}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Every text of the proxy's own that a player reads, apart from the defaults of
+//! keys. They stay as they are: operators and sites about errors search for them.
+
+use crate::protocol::packet::Version;
+
+/// The address is kept out by a filter.
+pub(crate) const FILTERED: &str = "Your address is not allowed on this server.";
+/// The client connects too often.
+pub(crate) const RATE_LIMIT: &str = "You are connecting too fast. Wait a moment and try again.";
+/// `max_connections` is reached.
+pub(crate) const PROXY_FULL: &str = "The proxy is full. Try again in a moment.";
+/// No server claims the virtual host.
+pub(crate) const UNKNOWN_DOMAIN: &str = "No server is known under this address.";
+/// The backend of a `server_only` server does not authenticate.
+pub(crate) const NOT_AUTHENTICATED: &str =
+    "This server does not verify its players, so the proxy did not let you in.";
+
+/// A plugin that has to agree has failed.
+pub(crate) const PLUGIN_FAILED: &str =
+    "The proxy could not check your connection. Please try again later.";
+/// A plugin refuses without a reason.
+pub(crate) const PLUGIN_REFUSED: &str = "You may not join this server.";
+
+/// The player is logged in already.
+pub(crate) const DUPLICATE: &str = "You are logged in to this server already.";
+/// Another login takes the player's place.
+pub(crate) const REPLACED: &str = "You logged in from another place.";
+/// The proxy ends while the player is in the game.
+pub(crate) const STOPPED: &str = "The proxy is closing.";
+
+/// The client speaks a version before 1.7 to a server of an intercepted mode.
+pub(crate) const OLD_VERSION: &str = "This server needs Minecraft 1.7.2 or newer.";
+/// Velocity's forwarding cannot be answered by a version before 1.13.
+pub(crate) const VERSION_WITHOUT_FORWARDING: &str = "This server needs Minecraft 1.13 or newer.";
+/// The client sent something that it may not send.
+pub(crate) const CLIENT_FAULT: &str =
+    "Your client sent something that the proxy does not understand.";
+/// The client did not answer in time.
+pub(crate) const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
+/// The name is too short or too long.
+pub(crate) const NAME_LENGTH: &str = "A player's name has 1 to 16 characters.";
+/// The name has a character that servers do not take.
+pub(crate) const NAME_CHARACTERS: &str =
+    "Your name has a character that this server does not allow.";
+/// The answer to the encryption request is wrong.
+pub(crate) const ENCRYPTION: &str = "Your client could not encrypt the connection. Try again.";
+/// The session service does not confirm the player.
+pub(crate) const NOT_JOINED: &str =
+    "You are not authenticated with your Minecraft account. Restart the game and try again.";
+/// The session service refuses requests.
+pub(crate) const SESSION_SERVICE_BUSY: &str =
+    "The authentication servers are busy. Try again in a minute.";
+/// The session service cannot be used.
+pub(crate) const SESSION_SERVICE_DOWN: &str =
+    "The authentication servers cannot be reached. Try again later.";
+/// The proxy cannot do its part.
+pub(crate) const PROXY_FAULT: &str = "The proxy has a problem. Please tell its operator.";
+/// The backend wants to authenticate the player itself.
+pub(crate) const BACKEND_ONLINE: &str = "This server authenticates players itself, behind a proxy that has done so. Please tell its operator.";
+/// The backend does not ask for the signed identity.
+pub(crate) const BACKEND_NEVER_ASKED: &str =
+    "This server is not set up for the player forwarding of its proxy. Please tell its operator.";
+/// The backend sent something that it may not send.
+pub(crate) const BACKEND_FAULT: &str =
+    "This server sent something that the proxy does not understand.";
+/// The backend did not bring the player into the game in time.
+pub(crate) const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
+
+/// In the server list: no backend answers, and no MOTD is configured for that.
+pub(crate) const STATUS_OFFLINE: &str = "§cThis server is currently unreachable.";
+/// In the server list: an unknown domain, and no default MOTD is configured.
+pub(crate) const STATUS_UNKNOWN_DOMAIN: &str = "§cNo server is known under this address.";
+
+/// The proxy does not know the client's version.
+pub(crate) fn unknown_version() -> String {
+    format!(
+        "Your game is newer than this proxy. The newest version that it knows is {}.",
+        Version::newest().games()
+    )
+}
