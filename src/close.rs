@@ -23,13 +23,13 @@ pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
         stream.shutdown().await?;
         drain_input(&mut stream).await
     };
-    // Whoever does not read in time has had the chance.
+    // A client that does not read in time is closed all the same.
     let _ = timeout(LINGER, conversation).await;
 }
 
 /// Lets the client close first, so that TIME_WAIT stays on its side.
 pub(crate) async fn wait_for_close(mut stream: TcpStream) {
-    // Whoever stays longer is closed all the same.
+    // A client that stays longer is closed all the same.
     let _ = timeout(LINGER, drain_input(&mut stream)).await;
 }
 

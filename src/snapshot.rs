@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::config::model::{Config, PluginConfig, ProxyConfig, ServerConfig};
-use crate::limit::Slots;
+use crate::limit::{Slot, Slots};
 use crate::mode::Mode;
 use crate::plugin::{HookSet, PluginHost};
 use crate::route::RouteTable;
@@ -65,6 +65,13 @@ pub struct Server {
     pub state: Arc<ServerState>,
     /// The plugins that take part.
     pub hooks: Arc<HookSet>,
+}
+
+impl Server {
+    /// Takes one of its `max_players` places.
+    pub(crate) fn take_place(&self) -> Option<Slot> {
+        self.state.players.take(self.config.max_players)
+    }
 }
 
 /// What a server keeps when its configuration changes.

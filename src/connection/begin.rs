@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ending::Ending;
 use super::guard::{self, Watched};
-use super::state::Sender;
+use super::sender::Sender;
 use crate::config::model::{
     BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,
 };
@@ -96,7 +96,7 @@ impl Begin<'_> {
             }
         }
         if is_guarded {
-            // In a box: its buffers are room that other modes need not carry about.
+            // Boxed so that its buffers do not enlarge the future of the other modes.
             let dialect = sender.opening.dialect();
             let watch = guard::watch(self.client, self.backend, dialect, self.counters);
             return Box::pin(watch).await.map_or_else(

@@ -177,7 +177,7 @@ impl Client {
         ))
     }
 
-    /// Ends the wait for a frame that is no handshake as soon as its id has
+    /// Ends the wait for a frame that is not a handshake as soon as its id has
     /// come: what speaks another protocol often announces more than it sends.
     async fn expect_handshake(&mut self) -> Result<(), Broken> {
         loop {

@@ -94,6 +94,15 @@ impl Ending {
         }
     }
 
+    /// What this is for a connection that has a backend: the end of its session.
+    pub(super) fn of_session(self) -> Self {
+        match self {
+            Ending::Stopped => Ending::Relayed(Outcome::nothing(End::Stopped)),
+            Ending::ClientLeft => Ending::Relayed(Outcome::nothing(End::Closed(Side::Client))),
+            ending => ending,
+        }
+    }
+
     /// Who is to blame.
     pub(super) fn blame(&self) -> Blame {
         match self {

@@ -39,7 +39,7 @@ pub(super) enum NotAuthenticated {
     /// It encrypts, but says that it will not ask the session server.
     #[error("its Encryption Request says that it does not authenticate")]
     OnlyEncrypts,
-    /// What it sent is no login packet that could be judged.
+    /// What it sent is not a login packet that can be judged.
     #[error("its answer to the login start is not a login packet: {0}")]
     Unreadable(String),
     /// It asked the client one thing after another and never decided.
@@ -71,7 +71,7 @@ pub(super) async fn watch(
     counters: &Counters,
 ) -> io::Result<Watched> {
     // The standard library can look at bytes without taking them inside the
-    // closure that tells tokio what was found; tokio's own `peek` would report
+    // closure that reports to tokio what was found; tokio's own `peek` would report
     // the same few bytes again and again until the rest has come.
     let peek: std::net::TcpStream = SockRef::from(&*backend).try_clone()?.into();
     let questions = questions(client, backend, &peek, dialect, counters);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     /// A connection that fails before the decision is not relayed: the error is
-    /// told once, and the relay would take it for an orderly end.
+    /// reported once, and the relay would take it for an orderly end.
     #[tokio::test]
     async fn a_failed_connection_is_no_promise_kept() {
         let (mut client, _player) = connection().await;

@@ -7,11 +7,10 @@ use tracing::debug;
 
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
-use super::login::rewritten_host;
+use super::facts::{Facts, Origin, Player, SessionFacts};
 use super::opening::{Dialect, Opening};
-use super::report::{Report, Session};
-use super::state::{Origin, Player};
-use crate::config::model::{IdentityForwarding, Intercepted, InterceptedMode, Relay, ServerKind};
+use super::sender::rewritten_host;
+use crate::config::model::{IdentityForwarding, Intercepted, InterceptedMode, Relay};
 use crate::forward::{Counters, End};
 use crate::intercept::{self, ClientSettings, Dialled, Lost, Newcomer, Playing, Proved, Rules};
 use crate::limit::Slot;
@@ -31,13 +30,14 @@ pub(super) struct Applicant {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     pub(super) server: Arc<Server>,
+    pub(super) intercepted: Intercepted,
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
     pub(super) place: Slot,
 }
 
 /// A player in the game, with everything that his session holds.
-pub(super) struct Bridged {
+pub(super) struct BridgeSession {
     playing: Playing,
     server: Arc<Server>,
     place: intercept::Place,
@@ -47,11 +47,12 @@ pub(super) struct Bridged {
 
 impl Applicant {
     /// Brings the player into the game.
-    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Bridged, Ended> {
+    pub(super) async fn join(
+        self,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<BridgeSession, Ended> {
         let config = Arc::clone(&self.server.config);
-        let ServerKind::Intercepted(intercepted) = &config.kind else {
-            return Err(Ending::Stopped.into());
-        };
         let Some(version) = Version::of(self.opening.protocol()) else {
             let refusal = match self.opening.dialect() {
                 Dialect::Modern(_) => Refusal::UnknownVersion,
@@ -72,6 +73,7 @@ impl Applicant {
             origin,
             opening,
             server,
+            intercepted,
             login_start,
             player,
             place: connection,
@@ -98,9 +100,9 @@ impl Applicant {
             Ok(proved) => proved,
             Err(lost) => return Err(lose(*lost, connection)),
         };
-        report.player = Some(proved.profile.name.clone());
+        facts.player = Some(proved.profile.name.clone());
         if intercepted.mode == InterceptedMode::ClientOnly
-            && let Err(denied) = ask_login_decide(&server, &proved, report).await
+            && let Err(denied) = ask_login_decide(&server, &proved, facts).await
         {
             return Err(end(proved, denied, connection));
         }
@@ -119,12 +121,11 @@ impl Applicant {
         let Ok(place) = entered.await else {
             return Err(end(proved, Refusal::DuplicateLogin, connection));
         };
-        let Some(slot) = super::state::take_place(&server) else {
+        let Some(slot) = server.take_place() else {
             return Err(end(proved, Refusal::ServerFull, connection));
         };
-        report.session_opened();
-        let rewritten = rewrite(&server, &opening, report);
-        let host = match rewritten {
+        facts.session_opened();
+        let host = match facts.chosen_host(&server, &opening) {
             Ok(host) => host,
             Err(denied) => return Err(end(proved, denied, connection)),
         };
@@ -138,12 +139,12 @@ impl Applicant {
             Err(error) => return Err(end(proved, Ending::Unreachable(error), connection)),
         };
         let counters = Arc::new(Counters::default());
-        report.session = Some(Session {
+        facts.session = Some(SessionFacts {
             backend: connected.address.clone(),
             relay: Relay::Copy,
             counters: Arc::clone(&counters),
         });
-        report.session_connected();
+        facts.session_connected();
 
         proved.profile.uuid = intercept::uuid_at(
             intercepted.identity.as_ref(),
@@ -176,13 +177,13 @@ impl Applicant {
             address: origin.client.ip(),
             server: config.id.clone(),
         };
-        let settings = settings(intercepted, proxy);
+        let settings = settings(&intercepted, proxy);
         let joined = tokio::select! {
             joined = intercept::join(proved, dialled, settings, counters) => joined,
             () = place.replaced().cancelled() => return Err(Ending::Stopped.into()),
         };
         match joined {
-            Ok(playing) => Ok(Bridged {
+            Ok(playing) => Ok(BridgeSession {
                 playing,
                 server,
                 place,
@@ -213,7 +214,7 @@ fn settings(intercepted: &Intercepted, proxy: &Proxy) -> ClientSettings {
 async fn ask_login_decide(
     server: &Server,
     proved: &Proved,
-    report: &Report,
+    facts: &Facts,
 ) -> Result<(), crate::plugin::Refusal> {
     if !server.hooks.has(Hook::LoginDecide) {
         return Ok(());
@@ -222,18 +223,10 @@ async fn ask_login_decide(
         name: proved.profile.name.clone(),
         uuid: Some(proved.profile.uuid),
     };
-    report.ask_login_decide(&server.hooks, &player).await
-}
-
-fn rewrite(
-    server: &Server,
-    opening: &Opening,
-    report: &Report,
-) -> Result<Option<String>, crate::plugin::Refusal> {
-    if !server.hooks.has(Hook::HandshakeRewrite) {
-        return Ok(None);
-    }
-    report.ask_handshake_rewrite(server, opening)
+    let hooks = &server.hooks;
+    hooks
+        .login_decide(&facts.for_plugins(), &player.for_plugins())
+        .await
 }
 
 /// Ends the connection during the login; the client may read why.
@@ -248,9 +241,9 @@ fn lose(lost: Lost, connection: Slot) -> Ended {
     Ended::new(Ending::Intercepted(lost.failure), Some(reader)).holding_connection(connection)
 }
 
-impl Bridged {
+impl BridgeSession {
     /// Relays until the session ends. A client that is left may read why.
-    pub(super) async fn play(self, proxy: &Proxy) -> Ended {
+    pub(super) async fn run(self, proxy: &Proxy) -> Ended {
         let Self {
             playing,
             server,

@@ -1,35 +1,52 @@
-//! Logins: a place on the server, a backend, the replay, the relay.
+//! Logins: who the client claims to be, a place on the proxy, `login.decide`
+//! and `route.select`, and the family of the server's mode.
 
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
-use tracing::info;
+use tracing::debug;
 
-use super::begin::{Begin, Failed};
-use super::client::{self, Broken, Packet, Reader};
+use super::client::{Broken, Packet, closed_by_client};
 use super::ending::{Ended, Ending, Refusal};
+use super::facts::{Facts, Player};
 use super::intercepted::Applicant;
-use super::opening::{First, Opening};
-use super::report::{Report, Session};
-use super::state::{self, Admission, Admitted, Claimed, Joined, Player, Routed, Sender};
-use crate::config::model::{
-    BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig, ServerKind,
-};
-use crate::forward::{Counters, Forwarder, Outcome, Session as Relayed};
-use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max, offline_uuid};
+use super::join::Admitted;
+use super::opening::First;
+use super::route::Routed;
+use super::sender::Sender;
+use crate::config::model::ServerKind;
+use crate::limit::Slot;
+use crate::manifest::Hook;
+use crate::mode::Mode;
+use crate::plugin;
+use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max};
 use crate::proxy::Proxy;
 use crate::snapshot::Server;
-use crate::upstream::{DROPPED_MAX, Dropped, rounds};
+
+/// A player who has said everything that a decision about him needs.
+pub(super) struct Claimed {
+    pub(super) routed: Routed,
+    pub(super) player: Player,
+    /// The login start as it came; empty in the protocol before 1.7.
+    pub(super) login_start: Bytes,
+    /// His place among `max_connections`.
+    pub(super) place: Slot,
+}
+
+/// Who may go on, by the family of his server's mode.
+pub(super) enum Admission {
+    /// The proxy will move bytes.
+    Forwarded(Box<Admitted>),
+    /// The proxy will speak the protocol.
+    Intercepted(Box<Applicant>),
+}
 
 impl Routed {
     /// Reads who the client claims to be, and takes a place on the proxy.
     pub(super) async fn claim(
         mut self,
         proxy: &Proxy,
-        report: &mut Report,
+        facts: &mut Facts,
     ) -> Result<Claimed, Ended> {
         let (player, login_start) = match &self.opening.first {
             First::Handshake(handshake) => {
@@ -56,7 +73,7 @@ impl Routed {
                 return Err(Broken::Packet("a ping is not a login".to_owned()).into());
             }
         };
-        report.player = Some(player.name.clone());
+        facts.player = Some(player.name.clone());
         let Some(place) = self.take_connection(proxy) else {
             return Err(self.end(Refusal::ProxyFull));
         };
@@ -71,7 +88,7 @@ impl Routed {
 
 impl Claimed {
     /// Asks plugins, and takes a place on the server.
-    pub(super) async fn admit(self, report: &mut Report) -> Result<Admission, Ended> {
+    pub(super) async fn admit(self, facts: &mut Facts) -> Result<Admission, Ended> {
         let Self {
             routed,
             player,
@@ -82,27 +99,32 @@ impl Claimed {
         let Some(server) = routed.server.clone() else {
             return Err(Refusal::UnknownDomain.into());
         };
-        let hooked = routed.run_login_hooks(server, &player, report).await;
+        let hooked = routed.run_login_hooks(server, &player, facts).await;
         let server = match hooked {
             Ok(server) => server,
             Err(ending) => return Err(routed.end(ending).holding_connection(place)),
         };
-        if matches!(server.config.kind, ServerKind::Intercepted(_)) {
-            return Ok(Admission::Intercepted(Box::new(Applicant {
-                client: routed.client,
-                origin: routed.origin,
-                opening: routed.opening,
-                server,
-                login_start,
-                player,
-                place,
-            })));
-        }
-        let Some(slot) = state::take_place(&server) else {
+        let forwarding = match &server.config.kind {
+            ServerKind::Forwarding(forwarding) => forwarding.clone(),
+            ServerKind::Intercepted(intercepted) => {
+                let intercepted = intercepted.clone();
+                return Ok(Admission::Intercepted(Box::new(Applicant {
+                    client: routed.client,
+                    origin: routed.origin,
+                    opening: routed.opening,
+                    server,
+                    intercepted,
+                    login_start,
+                    player,
+                    place,
+                })));
+            }
+        };
+        let Some(slot) = server.take_place() else {
             return Err(routed.end(Refusal::ServerFull).holding_connection(place));
         };
-        report.session_opened();
-        let host = match routed.rewrite(&server, report) {
+        facts.session_opened();
+        let host = match facts.chosen_host(&server, &routed.opening) {
             Ok(host) => host,
             Err(denied) => return Err(routed.end(denied).holding_connection(place)),
         };
@@ -122,255 +144,91 @@ impl Claimed {
                 host,
             },
             server,
+            forwarding,
             place,
             slot,
         })))
     }
 }
 
-impl Admitted {
-    /// Connects to a backend, sends it everything that the client has sent, and
-    /// waits until it says something. One that ends the connection before that
-    /// gives way to the next: the player has not seen anything yet.
-    pub(super) async fn join(self, proxy: &Proxy, report: &mut Report) -> Result<Joined, Ended> {
-        let config = Arc::clone(&self.server.config);
-        let ServerKind::Forwarding(forwarding) = &config.kind else {
-            return Err(Ending::Stopped.into());
-        };
-        self.sender
-            .report_dropped_tail(&self.server, &config, forwarding);
-        let key = self.round();
-        let left = client::closed_by_client(self.client.stream());
-        if proxy.upstream.rounds.is_loop(&key, left).await {
-            return Err(Ending::ClientLeft.into());
-        }
-        let Self {
-            client,
-            sender,
-            server,
-            place,
-            slot,
-        } = self;
-        let (mut client, mut rest) = client.into_parts();
-        let joining = async {
-            let mut dropped = Vec::new();
-            loop {
-                let dialled = tokio::select! {
-                    dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &dropped) => dialled,
-                    () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
-                };
-                let connected = match dialled {
-                    Ok(connected) => connected,
-                    Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
-                    Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
-                };
-                let mut backend = connected.stream;
-                let counters = Arc::new(Counters::default());
-                report.session = Some(Session {
-                    backend: connected.address.clone(),
-                    relay: forwarding.relay,
-                    counters: Arc::clone(&counters),
-                });
-                report.session_connected();
-                let waiting = proxy.upstream.rounds.enter(&key);
-                let mut begin = Begin {
-                    client: &mut client,
-                    rest: &mut rest,
-                    backend: &mut backend,
-                    counters: &counters,
-                    keepalive: proxy.snapshot().proxy.keepalive,
-                };
-                let begun = begin
-                    .run(&sender, &config, forwarding, &connected.address, &waiting)
-                    .await;
-                let begun = match begun {
-                    Ok(()) => return Ok((backend, counters)),
-                    Err(Failed::Doubted) => {
-                        drop(backend);
-                        if !waiting.came_back().await {
-                            // Nothing has reached the player, so nothing is lost.
-                            report.session = None;
-                            continue;
-                        }
-                        let text = "the connection leads back to the proxy";
-                        let error = io::Error::new(io::ErrorKind::InvalidInput, text);
-                        Failed::Dropped(error)
-                    }
-                    Err(failed) => failed,
-                };
-                drop(waiting);
-                match begun {
-                    Failed::Dropped(error) if dropped.len() < DROPPED_MAX => {
-                        report.session = None;
-                        let dialled = connected.dialled;
-                        dropped.push(Dropped { dialled, error });
-                    }
-                    Failed::Dropped(error) => {
-                        report.session = None;
-                        return Err(Ending::BackendFailed(error));
-                    }
-                    Failed::Ended(ending) => return Err(ending),
-                    Failed::Doubted => {}
-                }
-            }
-        };
-        // Several kilobytes of state, in a box of its own until they are done.
-        let (backend, counters) = match Box::pin(joining).await {
-            Ok(joined) => joined,
-            // The relay would have ended likewise, without a text.
-            Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
-            Err(ending) => {
-                let reader = Reader::Plain {
-                    stream: client,
-                    dialect: sender.opening.dialect(),
-                };
-                return Err(Ended::new(ending, Some(reader)).holding_connection(place));
-            }
-        };
-        let relay = forwarding.relay;
-        Ok(Joined {
-            client,
-            backend,
-            server,
-            counters,
-            relay,
-            _place: place,
-            _slot: slot,
-        })
-    }
-
-    /// What a login is recognised by if it comes back to the proxy.
-    fn round(&self) -> rounds::Key {
-        rounds::Key {
-            player: self.sender.player.name.clone(),
-            protocol: self.sender.opening.protocol(),
-        }
-    }
-}
-
-impl Sender {
-    /// Everything that a backend is sent first: a PROXY header, and what the
-    /// client has sent. The length of the header comes first.
-    pub(super) fn replay(
+impl Routed {
+    /// Asks `login.decide` and `route.select`; the server that the player goes
+    /// to.
+    pub(super) async fn run_login_hooks(
         &self,
-        client: &TcpStream,
-        rest: &[u8],
-        config: &ServerConfig,
-        forwarding: &Forwarding,
-        address: &BackendAddress,
-    ) -> io::Result<(usize, Vec<u8>)> {
-        let header = config.send_proxy_protocol;
-        let header = header.map(|version| self.origin.header(version, client));
-        let header = header.transpose()?.unwrap_or_default();
-        let host_field = self.host_field_for(config, forwarding, address);
-        let first = self.opening.with_host(&host_field);
-        let replay = [&header, first.as_ref(), &self.login_start, rest].concat();
-        Ok((header.len(), replay))
-    }
-
-    /// The host field that the backend shall see.
-    fn host_field_for(
-        &self,
-        config: &ServerConfig,
-        forwarding: &Forwarding,
-        address: &BackendAddress,
-    ) -> String {
-        let chosen = self.host.as_deref();
-        let rewritten = rewritten_host(config, &self.opening, Some(address), chosen);
-        match &forwarding.identity {
-            None => rewritten,
-            Some(identity) => self.identify(identity, &rewritten),
+        server: Arc<Server>,
+        player: &Player,
+        facts: &mut Facts,
+    ) -> Result<Arc<Server>, Ending> {
+        let hooks = &server.hooks;
+        if !hooks.has(Hook::LoginDecide) && !hooks.has(Hook::RouteSelect) {
+            return Ok(server);
         }
-    }
-
-    /// Says once for each server that a client's own tail was dropped, and
-    /// which key decides that. What it says is not shown: it may be a secret
-    /// between the client and the backend.
-    fn report_dropped_tail(&self, server: &Server, config: &ServerConfig, forwarding: &Forwarding) {
-        let tail = self.opening.host.other_tail();
-        if tail.trim_matches('\0').is_empty() {
-            return;
-        }
-        let (key, advice) = match (&forwarding.identity, config.host_tail) {
-            (Some(_), _) => (
-                "forwarding_mode",
-                "the client's tail of the host field (as Geyser and other proxies send it) was \
-                 dropped: `forwarding_mode` puts the proxy's own in its place",
-            ),
-            (None, HostTail::Drop) => (
-                "host_tail",
-                "the client's tail of the host field (as Geyser and other proxies send it) was \
-                 dropped; `host_tail = \"keep\"` forwards it, from every client",
-            ),
-            (None, HostTail::Keep) => return,
-        };
-        let reported = &server.state.tail_reported;
-        if !reported.swap(true, Ordering::Relaxed) {
-            info!(
-                server = config.id,
-                client = %self.origin.client,
-                key,
-                bytes = tail.len(),
-                "{advice}"
+        let stream = self.client.stream();
+        let asked = async {
+            let claimed = player.for_plugins();
+            if decides_on_claims(&server) {
+                hooks.login_decide(&facts.for_plugins(), &claimed).await?;
+            }
+            let exists = |id: &str| self.snapshot.servers.contains_key(id);
+            let selected = hooks
+                .route_select(&facts.for_plugins(), &claimed, exists)
+                .await?;
+            let Some(selected) = selected else {
+                return Ok(Selected::Same);
+            };
+            let other = self.snapshot.servers.get(&selected.server).cloned();
+            let Some(other) = other.filter(|other| !Arc::ptr_eq(other, &server)) else {
+                return Ok(Selected::Same);
+            };
+            debug!(
+                plugin = selected.plugin,
+                from = server.config.id,
+                to = other.config.id,
+                "another server was selected"
             );
+            facts.server = Some(Arc::clone(&other));
+            // Its own rules apply as well, in the order in which they apply to a
+            // client that asks for it: the filter, then the plugins that have
+            // not been asked yet.
+            if !other.config.ip_filter.permits(self.address()) {
+                return Ok(Selected::Filtered);
+            }
+            let others = other.hooks.not_in(hooks);
+            others.connection_decide(&facts.for_plugins()).await?;
+            if decides_on_claims(&other) {
+                others.login_decide(&facts.for_plugins(), &claimed).await?;
+            }
+            Ok(Selected::Other(other))
+        };
+        let asked: Result<Selected, plugin::Refusal> = tokio::select! {
+            biased;
+            asked = asked => asked,
+            () = closed_by_client(stream) => return Err(Ending::ClientLeft),
+        };
+        match asked {
+            Ok(Selected::Same) => Ok(server),
+            Ok(Selected::Other(other)) => Ok(other),
+            Ok(Selected::Filtered) => Err(Refusal::IpFilter.into()),
+            Err(denied) => Err(denied.into()),
         }
-    }
-
-    /// BungeeCord's host field: host, client address, UUID and properties,
-    /// with NUL between. The UUID is what the client claims; nobody has proved it.
-    fn identify(&self, identity: &HostForwarding, host_field: &str) -> String {
-        // The backend splits at NUL, so a mod loader's marker travels as a
-        // property instead, with \u{1} for NUL (BungeeCord's `extraData`).
-        let markers = self.opening.host.markers().replace('\0', "\u{1}");
-        let host = host_field.split('\0').next().unwrap_or_default();
-        let uuid = self
-            .player
-            .uuid
-            .unwrap_or_else(|| offline_uuid(&self.player.name));
-        let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-
-        let mut properties = Vec::new();
-        if !markers.is_empty() {
-            properties.push(property("extraData", &markers));
-        }
-        if let HostForwarding::BungeeGuard(token) = identity {
-            properties.push(property("bungeeguard-token", token.reveal()));
-        }
-        let mut field = format!("{host}\0{}\0{uuid}", self.origin.client.ip());
-        if !properties.is_empty() {
-            field.push('\0');
-            field.push_str(&serde_json::Value::from(properties).to_string());
-        }
-        field
     }
 }
 
-fn property(name: &str, value: &str) -> serde_json::Value {
-    serde_json::json!({ "name": name, "value": value, "signature": "" })
+/// What `route.select` came to.
+enum Selected {
+    /// The player stays on the server of the virtual host.
+    Same,
+    /// The player goes to this server.
+    Other(Arc<Server>),
+    /// The other server's `ip_filter` keeps the player out.
+    Filtered,
 }
 
-/// The host field that the backend of `config` at `address` shall see, unless a
-/// plugin has `chosen` another. Status pings and logins both come here.
-pub(super) fn rewritten_host(
-    config: &ServerConfig,
-    opening: &Opening,
-    address: Option<&BackendAddress>,
-    chosen: Option<&str>,
-) -> String {
-    let keep_tail = config.host_tail == HostTail::Keep;
-    if chosen.is_some() {
-        return opening.host.rebuild(chosen, keep_tail);
-    }
-    match &config.domain_rewrite {
-        DomainRewrite::None => opening.host.rebuild(None, keep_tail),
-        DomainRewrite::Explicit(host) => opening.host.rebuild(Some(host), keep_tail),
-        DomainRewrite::FromBackend => {
-            let host = address
-                .map(|address| address.host.to_string())
-                .unwrap_or_default();
-            opening.host.rebuild(Some(&host), keep_tail)
-        }
-    }
+/// Whether `login.decide` is asked about what a client claims. Where the proxy
+/// authenticates, it is asked afterwards, about what is proved.
+fn decides_on_claims(server: &Server) -> bool {
+    server.config.mode() != Mode::ClientOnly
 }
 
 /// Reads the packet that follows the handshake of a login.
@@ -382,23 +240,4 @@ fn login_start(protocol: i32, packet: &Packet) -> Result<LoginStart, Broken> {
         )));
     }
     LoginStart::parse(protocol, &packet.body).map_err(|error| Broken::Packet(error.to_string()))
-}
-
-impl Joined {
-    /// Moves bytes until the session has ended.
-    ///
-    /// A forwarding session begins its relay here; this is also the place where
-    /// an intercepted one begins its bridge.
-    pub(super) async fn relay(self, proxy: &Proxy) -> Outcome {
-        let forwarder = proxy.forwarders.select(self.relay);
-        let session = Relayed {
-            client: self.client,
-            backend: self.backend,
-            keepalive: proxy.snapshot().proxy.keepalive,
-            limits: self.server.config.timeouts.session,
-            counters: self.counters,
-            stop: proxy.shutdown.stop.child_token(),
-        };
-        forwarder.forward(session).await
-    }
 }

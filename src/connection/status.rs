@@ -14,15 +14,15 @@ use tracing::warn;
 use super::begin::first_byte;
 use super::client::Broken;
 use super::ending::{Ending, Refusal};
-use super::login::rewritten_host;
+use super::facts::Facts;
 use super::opening::First;
-use super::report::Report;
-use super::state::Routed;
+use super::route::Routed;
+use super::sender::rewritten_host;
 use crate::config::model::{BackendAddress, DomainRewrite, Motd, ServerConfig};
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::player_text;
-use crate::plugin;
+use crate::plugin::{self, HookSet};
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
@@ -53,18 +53,18 @@ impl Routed {
         self,
         pending: &PendingGuard,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<(), Ending> {
         match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
-                self.converse(protocol, pending, proxy, report).await
+                self.converse(protocol, pending, proxy, facts).await
             }
             First::LegacyPing(ping) => {
                 let ping = ping.clone();
-                self.answer_legacy(&ping, pending, proxy, report).await
+                self.answer_legacy(&ping, pending, proxy, facts).await
             }
-            First::LegacyLogin(_) => Err(Broken::Packet("a login is no ping".to_owned()).into()),
+            First::LegacyLogin(_) => Err(Broken::Packet("a login is not a ping".to_owned()).into()),
         }
     }
 
@@ -74,7 +74,7 @@ impl Routed {
         protocol: i32,
         pending: &PendingGuard,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<(), Ending> {
         let mut answered = false;
         for _ in 0..SERVERBOUND_PACKETS_MAX {
@@ -95,7 +95,7 @@ impl Routed {
                 StatusPacket::Request => {
                     let asked = Instant::now();
                     let turn = self.take_turn(pending, proxy)?;
-                    let answer = self.answer_json(protocol, proxy, report).await?;
+                    let answer = self.answer_json(protocol, proxy, facts).await?;
                     drop(turn);
                     // The rest of the conversation has its whole time.
                     self.client.prolong(asked.elapsed());
@@ -129,11 +129,11 @@ impl Routed {
         &self,
         protocol: i32,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
         let responds = hooks.has(Hook::StatusRespond);
-        let answer = self.backend_answer(Form::json(protocol), proxy, report);
+        let answer = self.backend_answer(Form::json(protocol), proxy, facts);
         let answer = answer.await?;
         if let Answer::Json(packet) = answer {
             if !responds {
@@ -142,7 +142,7 @@ impl Routed {
             let Some((frame, json)) = reread(&packet) else {
                 return Ok(packet);
             };
-            let changed = self.respond(hooks, true, &json.to_string(), report).await?;
+            let changed = self.respond(hooks, true, &json.to_string(), facts).await?;
             // Unless a plugin changes it, the backend's own text passes as it is.
             return Ok(match changed {
                 Some(changed) => status::response_with(&changed, frame.behind).into(),
@@ -152,7 +152,7 @@ impl Routed {
         let Fallback { motd, text } = self.fallback();
         let answer = status::from_motd(motd, protocol, text).to_string();
         let changed = if responds {
-            self.respond(hooks, false, &answer, report).await?
+            self.respond(hooks, false, &answer, facts).await?
         } else {
             None
         };
@@ -173,10 +173,10 @@ impl Routed {
         ping: &LegacyPing,
         pending: &PendingGuard,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<(), Ending> {
         let turn = self.take_turn(pending, proxy)?;
-        let packet = self.legacy_answer(ping, proxy, report).await?;
+        let packet = self.legacy_answer(ping, proxy, facts).await?;
         drop(turn);
         self.client.close_with(&packet).await;
         Ok(())
@@ -186,7 +186,7 @@ impl Routed {
         &self,
         ping: &LegacyPing,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
         let responds = hooks.has(Hook::StatusRespond);
@@ -196,23 +196,35 @@ impl Routed {
         // pass as they are.
         if (responds || self.server.as_ref().is_some_and(has_motd))
             && let Answer::Json(packet) = self
-                .backend_answer(Form::Json(ANY_PROTOCOL), proxy, report)
+                .backend_answer(Form::Json(ANY_PROTOCOL), proxy, facts)
                 .await?
             && let Some((_, answer)) = reread(&packet)
         {
-            let answer = self.changed(answer, true, report).await?;
+            let answer = self.changed(answer, true, facts).await?;
             return Ok(legacy_from_json(ping, &answer));
         }
         let form = Form::legacy(self.opening.wire.len(), ping.protocol());
-        match self.backend_answer(form, proxy, report).await? {
+        match self.backend_answer(form, proxy, facts).await? {
             Answer::Legacy(packet) => Ok(packet),
             Answer::Json(_) | Answer::Failed | Answer::NotAsked => {
                 let Fallback { motd, text } = self.fallback();
                 let answer = status::from_motd(motd, ANY_PROTOCOL, text);
-                let answer = self.changed(answer, false, report).await?;
+                let answer = self.changed(answer, false, facts).await?;
                 Ok(legacy_from_json(ping, &answer))
             }
         }
+    }
+
+    /// Asks `status.respond` about an answer, a JSON object.
+    async fn respond(
+        &self,
+        hooks: &HookSet,
+        is_online: bool,
+        json: &str,
+        facts: &Facts,
+    ) -> Result<Option<String>, plugin::Refusal> {
+        let client = facts.for_plugins();
+        hooks.status_respond(&client, is_online, json).await
     }
 
     /// An answer as plugins leave it.
@@ -220,14 +232,14 @@ impl Routed {
         &self,
         answer: Value,
         is_online: bool,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<Value, plugin::Refusal> {
         let hooks = self.hooks();
         if !hooks.has(Hook::StatusRespond) {
             return Ok(answer);
         }
         let changed = self
-            .respond(hooks, is_online, &answer.to_string(), report)
+            .respond(hooks, is_online, &answer.to_string(), facts)
             .await?;
         let parsed = changed.and_then(|changed| serde_json::from_str(&changed).ok());
         Ok(parsed.unwrap_or(answer))
@@ -239,13 +251,13 @@ impl Routed {
         &self,
         form: Form,
         proxy: &Proxy,
-        report: &Report,
+        facts: &Facts,
     ) -> Result<Answer, plugin::Refusal> {
         let Some(server) = &self.server else {
             return Ok(Answer::Failed);
         };
         let config = &server.config;
-        let chosen = self.rewrite(server, report)?;
+        let chosen = facts.chosen_host(server, &self.opening)?;
         let key = Key {
             revision: server.revision,
             form,
@@ -262,8 +274,7 @@ impl Routed {
             Found::Old(refresh) => Some(refresh.last.clone()),
             Found::Nothing => None,
         };
-        // To ask takes kilobytes of state, and only one of many pings asks: in
-        // a box, the others do not carry the room for it about.
+        // Boxed: only the ping that fetches pays for the large future.
         let asked = Box::pin(self.ask_backend(server, key, chosen.as_deref(), proxy));
         Ok(match (asked.await, last) {
             (Answer::NotAsked, Some(last)) => last,
@@ -553,6 +564,6 @@ fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
     .into()
 }
 
-/// The protocol told to clients of 1.4 and 1.5, which do not say their own: no
+/// The protocol sent to clients of 1.4 and 1.5, which do not send their own: no
 /// version has it, so that they show the version's name.
 const NO_LEGACY_PROTOCOL: i32 = 127;

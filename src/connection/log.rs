@@ -1,122 +1,24 @@
-//! What there is to tell about a connection, and how it ended.
+//! The one line about how a connection ended.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{Level, debug, info, warn};
 
 use super::client::Broken;
 use super::ending::Ending;
-use super::hooks::Observed;
+use super::facts::{Facts, Header};
 use crate::blame::Blame;
-use crate::config::model::{BackendAddress, Relay};
 use crate::escape::Escaped;
-use crate::forward::{Counters, Direction, End, Outcome, Side};
-use crate::protocol::handshake::Intent;
+use crate::forward::{Direction, Outcome};
 use crate::proxy_protocol::HeaderError;
-use crate::snapshot::Server;
 use crate::telemetry::{Sample, Sampler};
 
-/// Collects what is known about a connection while it runs.
-#[derive(Debug)]
-pub(super) struct Report {
-    began: Instant,
-    /// Who has connected: the client, or a balancer.
-    peer: SocketAddr,
-    /// Whether a PROXY header was expected from it.
-    pub(super) header: Header,
-    /// The client: the peer, or whom a PROXY header names.
-    pub(super) client: SocketAddr,
-    /// The cleaned host name that the client asked for.
-    pub(super) virtual_host: Option<String>,
-    /// The name that the client claims.
-    pub(super) player: Option<String>,
-    /// The server that it was routed to.
-    pub(super) server: Option<Arc<Server>>,
-    /// The session that was opened.
-    pub(super) session: Option<Session>,
-    /// What the client wants, once it has said it.
-    pub(super) intent: Intent,
-    /// The protocol version that it announced; -1 where it has none.
-    pub(super) protocol: i32,
-    /// What plugins were told of the session.
-    pub(super) observed: Option<Observed>,
-}
-
-/// What the configuration says of a PROXY header of this peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Header {
-    /// None is expected from anybody.
-    Off,
-    /// None is expected from this peer.
-    Untrusted,
-    /// One was expected and has been read.
-    Read,
-}
-
-/// What is known of a session: a login that reached a backend.
-#[derive(Debug)]
-pub(super) struct Session {
-    /// Which address it reached.
-    pub(super) backend: BackendAddress,
-    /// How its bytes are moved.
-    pub(super) relay: Relay,
-    /// The bytes moved so far; live.
-    pub(super) counters: Arc<Counters>,
-}
-
-/// A connection that is cut off without an ending, with the runtime or by a panic
-/// of ours, is over for plugins all the same.
-impl Drop for Report {
-    fn drop(&mut self) {
-        self.session_closed(Ending::Stopped.name());
-    }
-}
-
-impl Report {
-    /// Begins with the address of the peer.
-    pub(super) fn begin(peer: SocketAddr) -> Self {
-        Self {
-            began: Instant::now(),
-            peer,
-            header: Header::Off,
-            client: peer,
-            virtual_host: None,
-            player: None,
-            server: None,
-            session: None,
-            intent: Intent::Status,
-            protocol: -1,
-            observed: None,
-        }
-    }
-
-    /// Tells plugins and the log how the connection ended.
-    pub(super) fn finish(&mut self, ending: Ending) {
-        let ending = self.of_session(ending);
-        self.session_closed(ending.name());
-        self.line(&ending);
-    }
-
-    /// What ends a connection that has a backend already ends a session.
-    fn of_session(&self, ending: Ending) -> Ending {
-        let end = match ending {
-            Ending::Stopped => End::Stopped,
-            Ending::ClientLeft => End::Closed(Side::Client),
-            ending => return ending,
-        };
-        match self.session {
-            Some(_) => Ending::Relayed(Outcome::nothing(end)),
-            None => ending,
-        }
-    }
-
+impl Facts {
     /// Writes the one line about how the connection ended.
     ///
     /// Blame sets the level: a client's nonsense is for debugging, a backend
     /// that is dead is a warning. What anybody can cause at will is sampled.
-    fn line(&self, ending: &Ending) {
+    pub(super) fn write_line(&self, ending: &Ending) {
         match ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => {
                 self.session_line(ending, outcome);
@@ -279,33 +181,6 @@ impl Report {
             reason = ending.to_string(),
             "connection ended"
         );
-    }
-
-    fn host(&self) -> &str {
-        self.virtual_host.as_deref().unwrap_or_default()
-    }
-
-    fn player(&self) -> &str {
-        self.player.as_deref().unwrap_or_default()
-    }
-
-    fn server_id(&self) -> &str {
-        self.server
-            .as_ref()
-            .map_or("", |server| server.config.id.as_str())
-    }
-
-    fn mode(&self) -> &str {
-        self.server
-            .as_ref()
-            .map_or("", |server| server.config.mode().name())
-    }
-
-    fn backend(&self) -> String {
-        self.session
-            .as_ref()
-            .map(|session| session.backend.to_string())
-            .unwrap_or_default()
     }
 }
 

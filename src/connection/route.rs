@@ -1,60 +1,25 @@
-//! The evidence: what a connection has proved so far, one type a step.
+//! From accept to a server: the true address, the handshake, the route, the
+//! limits, and `connection.decide`. Each step returns what it has proved.
 
-use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpStream;
 
-use super::client::{Broken, Client};
+use super::client::{Broken, Client, closed_by_client};
 use super::ending::{Ended, Ending, Refusal};
+use super::facts::{Facts, Header, Origin};
 use super::opening::Opening;
-use super::report::{Header, Report};
-use crate::config::model::{ProxyVersion, Relay, Trust, UnknownDomain};
+use crate::config::model::{Trust, UnknownDomain};
 use crate::limit::{ClientKey, PendingGuard, Slot};
 use crate::manifest::Hook;
+use crate::plugin::HookSet;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
-use crate::proxy_protocol::{self, Endpoints};
+use crate::proxy_protocol;
 use crate::snapshot::{Server, Snapshot};
 use crate::socket;
-
-/// Where a connection comes from, and where it went to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
-    /// The client's address.
-    pub(super) client: SocketAddr,
-    /// Where the client has connected to, if a balancer has told.
-    destination: Option<SocketAddr>,
-}
-
-impl Origin {
-    /// The PROXY header that tells a backend about this `connection`.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not say which address of ours it is.
-    pub(super) fn header(
-        &self,
-        version: ProxyVersion,
-        connection: &TcpStream,
-    ) -> io::Result<Vec<u8>> {
-        let destination = match self.destination {
-            Some(told) => told,
-            None => connection.local_addr()?,
-        };
-        let client = self.client;
-        Ok(proxy_protocol::build(
-            version,
-            &Endpoints {
-                client,
-                destination,
-            },
-        ))
-    }
-}
 
 /// A client whose true address is known and let in.
 pub(super) struct Greeted {
@@ -81,69 +46,12 @@ pub(super) struct Routed {
     pub(super) server: Option<Arc<Server>>,
 }
 
-/// A player who has said everything that a decision about him needs.
-pub(super) struct Claimed {
-    pub(super) routed: Routed,
-    pub(super) player: Player,
-    /// The login start as it came; empty in the protocol before 1.7.
-    pub(super) login_start: bytes::Bytes,
-    /// His place among `max_connections`.
-    pub(super) place: Slot,
-}
-
-/// A client with a place on its server.
-pub(super) struct Admitted {
-    pub(super) client: Client,
-    pub(super) sender: Sender,
-    pub(super) server: Arc<Server>,
-    /// Its place among `max_connections`.
-    pub(super) place: Slot,
-    /// Its place among the server's `max_players`.
-    pub(super) slot: Slot,
-}
-
-/// What a backend gets to see of a client first.
-pub(super) struct Sender {
-    pub(super) origin: Origin,
-    pub(super) opening: Opening,
-    /// The login start as it came; empty in the protocol before 1.7.
-    pub(super) login_start: bytes::Bytes,
-    pub(super) player: Player,
-    /// The host that a plugin has chosen for the backend to see.
-    pub(super) host: Option<String>,
-}
-
-/// Who may go on, by the family of his server's mode.
-pub(super) enum Admission {
-    /// The proxy will move bytes.
-    Forwarded(Box<Admitted>),
-    /// The proxy will speak the protocol.
-    Intercepted(Box<super::intercepted::Applicant>),
-}
-
-/// Who a client claims to be.
-pub(super) struct Player {
-    pub(super) name: String,
-    pub(super) uuid: Option<[u8; 16]>,
-}
-
-/// A client with a backend: everything that it has sent is on its way.
-pub(super) struct Joined {
-    pub(super) client: TcpStream,
-    pub(super) backend: TcpStream,
-    pub(super) server: Arc<Server>,
-    pub(super) counters: Arc<crate::forward::Counters>,
-    pub(super) relay: Relay,
-    pub(super) _place: Slot,
-    pub(super) _slot: Slot,
-}
-
 /// Finds out who is there, and whether the address may connect at all.
 pub(super) async fn greet(
     stream: TcpStream,
     pending: &PendingGuard,
     proxy: &Proxy,
-    report: &mut Report,
+    facts: &mut Facts,
 ) -> Result<Greeted, Ended> {
     let snapshot = proxy.snapshot();
     let config = &snapshot.proxy;
@@ -152,22 +60,22 @@ pub(super) async fn greet(
         socket::tune(&stream, &config.keepalive).map_err(Broken::Io)?;
     }
     let mut origin = Origin {
-        client: report.client,
+        client: facts.client,
         destination: None,
     };
 
     let mut client = Client::new(stream, deadline);
-    if proxy_protocol::expected_from(&config.proxy_protocol_in, report.client.ip()) {
-        if let Some(told) = client.proxy_header().await? {
+    if proxy_protocol::expected_from(&config.proxy_protocol_in, facts.client.ip()) {
+        if let Some(endpoints) = client.proxy_header().await? {
             origin = Origin {
-                client: told.client,
-                destination: Some(told.destination),
+                client: endpoints.client,
+                destination: Some(endpoints.destination),
             };
         }
-        report.client = origin.client;
-        report.header = Header::Read;
+        facts.client = origin.client;
+        facts.header = Header::Read;
     } else if config.proxy_protocol_in != Trust::Off {
-        report.header = Header::Untrusted;
+        facts.header = Header::Untrusted;
     }
     let address = origin.client.ip();
     if !config.ip_filter.permits(address) {
@@ -210,7 +118,7 @@ impl Opened {
         mut self,
         pending: &PendingGuard,
         proxy: &Proxy,
-        report: &mut Report,
+        facts: &mut Facts,
     ) -> Result<Routed, Ended> {
         let host = self.opening.host.virtual_host();
         let found = self
@@ -218,10 +126,10 @@ impl Opened {
             .routes
             .find(&host)
             .map(|found| Arc::clone(found.target));
-        report.virtual_host = Some(host);
-        report.server.clone_from(&found);
-        report.intent = self.opening.intent();
-        report.protocol = self.opening.protocol();
+        facts.virtual_host = Some(host);
+        facts.server.clone_from(&found);
+        facts.intent = self.opening.intent();
+        facts.protocol = self.opening.protocol();
 
         let address = self.origin.client.ip();
         if !proxy.may_come(&self.snapshot, address, self.opening.intent()) {
@@ -241,7 +149,7 @@ impl Opened {
         if hooks.has(Hook::ConnectionDecide) {
             let hooks = Arc::clone(hooks);
             let _busy = pending.busy();
-            self = self.run_connection_hooks(&hooks, report).await?;
+            self = self.run_connection_hooks(&hooks, facts).await?;
         }
         let Self {
             client,
@@ -256,6 +164,34 @@ impl Opened {
             opening,
             server: found,
         })
+    }
+
+    /// Asks `connection.decide`.
+    pub(super) async fn run_connection_hooks(
+        mut self,
+        hooks: &HookSet,
+        facts: &Facts,
+    ) -> Result<Self, Ended> {
+        let asked = Instant::now();
+        let client = facts.for_plugins();
+        let stream = self.client.stream();
+        let decided = match facts.intent {
+            // A ping may have closed its side already and still waits.
+            Intent::Status => hooks.connection_decide(&client).await,
+            Intent::Login | Intent::Transfer => tokio::select! {
+                biased;
+                decided = hooks.connection_decide(&client) => decided,
+                () = closed_by_client(stream) => return Err(Ending::ClientLeft.into()),
+            },
+        };
+        match decided {
+            Ok(()) => {
+                // The rest of the handshake has its whole time.
+                self.client.prolong(asked.elapsed());
+                Ok(self)
+            }
+            Err(denied) => Err(self.end(denied)),
+        }
     }
 
     /// Only a status ping that gets the default MOTD goes on without a server.
@@ -282,6 +218,19 @@ impl Routed {
         self.opening.intent()
     }
 
+    /// The hooks of the client's server, or those for clients that none claims.
+    pub(super) fn hooks(&self) -> &HookSet {
+        match &self.server {
+            Some(server) => &server.hooks,
+            None => &self.snapshot.unclaimed,
+        }
+    }
+
+    /// The client's address.
+    pub(super) fn address(&self) -> IpAddr {
+        self.origin.client.ip()
+    }
+
     /// Takes a place among `max_connections`, now that the whole question of
     /// the client is there.
     pub(super) fn take_connection(&self, proxy: &Proxy) -> Option<Slot> {
@@ -295,15 +244,9 @@ impl Routed {
     }
 }
 
-/// The limit of players, for those who take a place.
-pub(super) fn take_place(server: &Server) -> Option<Slot> {
-    let max: Option<NonZeroU32> = server.config.max_players;
-    server.state.players.take(max)
-}
-
 impl Proxy {
     /// Whether limits that count by client apply to this one.
-    pub(super) fn is_limited(&self, snapshot: &Snapshot, address: std::net::IpAddr) -> bool {
+    pub(super) fn is_limited(&self, snapshot: &Snapshot, address: IpAddr) -> bool {
         let loopback = address.to_canonical().is_loopback();
         !loopback
             || snapshot
@@ -314,7 +257,7 @@ impl Proxy {
     }
 
     /// Whether the rate limit lets this client come with this intent.
-    fn may_come(&self, snapshot: &Snapshot, address: std::net::IpAddr, intent: Intent) -> bool {
+    fn may_come(&self, snapshot: &Snapshot, address: IpAddr, intent: Intent) -> bool {
         let Some(limit) = &snapshot.proxy.rate_limit else {
             return true;
         };

@@ -1,0 +1,178 @@
+//! What is known about a connection while it runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use crate::config::model::{BackendAddress, ProxyVersion, Relay};
+use crate::forward::Counters;
+use crate::plugin;
+use crate::protocol::handshake::Intent;
+use crate::proxy_protocol::{self, Endpoints};
+use crate::snapshot::Server;
+
+/// Collects what is known about a connection while it runs.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) began: Instant,
+    /// Who has connected: the client, or a balancer.
+    pub(super) peer: SocketAddr,
+    /// Whether a PROXY header was expected from it.
+    pub(super) header: Header,
+    /// The client: the peer, or the address in a PROXY header.
+    pub(super) client: SocketAddr,
+    /// The cleaned host name that the client asked for.
+    pub(super) virtual_host: Option<String>,
+    /// The name that the client claims.
+    pub(super) player: Option<String>,
+    /// The server that it was routed to.
+    pub(super) server: Option<Arc<Server>>,
+    /// The session that was opened.
+    pub(super) session: Option<SessionFacts>,
+    /// What the client wants, once it has said it.
+    pub(super) intent: Intent,
+    /// The protocol version that it announced; -1 where it has none.
+    pub(super) protocol: i32,
+    /// The session, as plugins observe it.
+    pub(super) observed: Option<Observed>,
+}
+
+/// What the configuration says of a PROXY header of this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Header {
+    /// None is expected from anybody.
+    Off,
+    /// None is expected from this peer.
+    Untrusted,
+    /// One was expected and has been read.
+    Read,
+}
+
+/// What is known of a session: a login that reached a backend.
+#[derive(Debug)]
+pub(super) struct SessionFacts {
+    /// Which address it reached.
+    pub(super) backend: BackendAddress,
+    /// How its bytes are moved.
+    pub(super) relay: Relay,
+    /// The bytes moved so far; live.
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A session that plugins observe.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) session: plugin::Session,
+    pub(super) opened: Instant,
+}
+
+impl Facts {
+    /// Begins with the address of the peer.
+    pub(super) fn begin(peer: SocketAddr) -> Self {
+        Self {
+            began: Instant::now(),
+            peer,
+            header: Header::Off,
+            client: peer,
+            virtual_host: None,
+            player: None,
+            server: None,
+            session: None,
+            intent: Intent::Status,
+            protocol: -1,
+            observed: None,
+        }
+    }
+
+    /// The client, as plugins see it.
+    pub(super) fn for_plugins(&self) -> plugin::Client<'_> {
+        plugin::Client {
+            peer: self.client,
+            protocol: self.protocol,
+            intent: self.intent,
+            virtual_host: self.virtual_host.as_deref().unwrap_or_default(),
+            server: self.server.as_ref().map_or("", |server| &server.config.id),
+        }
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.virtual_host.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn player(&self) -> &str {
+        self.player.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn server_id(&self) -> &str {
+        self.server
+            .as_ref()
+            .map_or("", |server| server.config.id.as_str())
+    }
+
+    pub(super) fn mode(&self) -> &str {
+        self.server
+            .as_ref()
+            .map_or("", |server| server.config.mode().name())
+    }
+
+    pub(super) fn backend(&self) -> String {
+        self.session
+            .as_ref()
+            .map(|session| session.backend.to_string())
+            .unwrap_or_default()
+    }
+}
+
+/// Where a connection comes from, and where it went to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The client's address.
+    pub(super) client: SocketAddr,
+    /// Where the client has connected to, if a balancer says so.
+    pub(super) destination: Option<SocketAddr>,
+}
+
+impl Origin {
+    /// The PROXY header for a backend of this `connection`.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not say which address of ours it is.
+    pub(super) fn header(
+        &self,
+        version: ProxyVersion,
+        connection: &TcpStream,
+    ) -> io::Result<Vec<u8>> {
+        let destination = match self.destination {
+            Some(destination) => destination,
+            None => connection.local_addr()?,
+        };
+        let client = self.client;
+        Ok(proxy_protocol::build(
+            version,
+            &Endpoints {
+                client,
+                destination,
+            },
+        ))
+    }
+}
+
+/// Who a client claims to be.
+pub(super) struct Player {
+    pub(super) name: String,
+    pub(super) uuid: Option<[u8; 16]>,
+}
+
+impl Player {
+    /// The player, as plugins see him.
+    pub(super) fn for_plugins(&self) -> plugin::Player<'_> {
+        plugin::Player {
+            name: &self.name,
+            uuid: self.uuid.map(u128::from_be_bytes),
+        }
+    }
+}

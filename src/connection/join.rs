@@ -1,0 +1,172 @@
+//! Logins on servers of the forwarding modes: a backend, the replay, the relay.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::begin::{Begin, Failed};
+use super::client::{self, Client, Reader};
+use super::ending::{Ended, Ending};
+use super::facts::{Facts, SessionFacts};
+use super::sender::Sender;
+use crate::config::model::{Forwarding, Relay};
+use crate::forward::{self, Counters, Forwarder, Outcome};
+use crate::limit::Slot;
+use crate::proxy::Proxy;
+use crate::snapshot::Server;
+use crate::upstream::{DROPPED_MAX, Dropped, rounds};
+
+/// A client with a place on its server.
+pub(super) struct Admitted {
+    pub(super) client: Client,
+    pub(super) sender: Sender,
+    pub(super) server: Arc<Server>,
+    /// How its bytes are forwarded.
+    pub(super) forwarding: Forwarding,
+    /// Its place among `max_connections`.
+    pub(super) place: Slot,
+    /// Its place among the server's `max_players`.
+    pub(super) slot: Slot,
+}
+
+/// A client with a backend: everything that it has sent is on its way.
+pub(super) struct RelaySession {
+    client: TcpStream,
+    backend: TcpStream,
+    server: Arc<Server>,
+    counters: Arc<Counters>,
+    relay: Relay,
+    _place: Slot,
+    _slot: Slot,
+}
+
+impl Admitted {
+    /// Connects to a backend, sends it everything that the client has sent, and
+    /// waits until it says something. One that ends the connection before that
+    /// gives way to the next: the player has not seen anything yet.
+    pub(super) async fn join(
+        self,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<RelaySession, Ended> {
+        let config = Arc::clone(&self.server.config);
+        self.sender
+            .report_dropped_tail(&self.server, &config, &self.forwarding);
+        let key = self.round();
+        let left = client::closed_by_client(self.client.stream());
+        if proxy.upstream.rounds.is_loop(&key, left).await {
+            return Err(Ending::ClientLeft.into());
+        }
+        let Self {
+            client,
+            sender,
+            server,
+            forwarding,
+            place,
+            slot,
+        } = self;
+        let (mut client, mut rest) = client.into_parts();
+        let joining = async {
+            let mut dropped = Vec::new();
+            loop {
+                let dialled = tokio::select! {
+                    dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &dropped) => dialled,
+                    () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
+                };
+                let connected = match dialled {
+                    Ok(connected) => connected,
+                    Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
+                    Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
+                };
+                let mut backend = connected.stream;
+                let counters = Arc::new(Counters::default());
+                facts.session = Some(SessionFacts {
+                    backend: connected.address.clone(),
+                    relay: forwarding.relay,
+                    counters: Arc::clone(&counters),
+                });
+                facts.session_connected();
+                let waiting = proxy.upstream.rounds.enter(&key);
+                let mut begin = Begin {
+                    client: &mut client,
+                    rest: &mut rest,
+                    backend: &mut backend,
+                    counters: &counters,
+                    keepalive: proxy.snapshot().proxy.keepalive,
+                };
+                let begun = begin
+                    .run(&sender, &config, &forwarding, &connected.address, &waiting)
+                    .await;
+                let error = match begun {
+                    Ok(()) => return Ok((backend, counters)),
+                    Err(Failed::Ended(ending)) => return Err(ending),
+                    Err(Failed::Dropped(error)) => error,
+                    Err(Failed::Doubted) => {
+                        drop(backend);
+                        if !waiting.came_back().await {
+                            // Nothing has reached the player, so nothing is lost.
+                            facts.session = None;
+                            continue;
+                        }
+                        let text = "the connection leads back to the proxy";
+                        io::Error::new(io::ErrorKind::InvalidInput, text)
+                    }
+                };
+                facts.session = None;
+                if dropped.len() == DROPPED_MAX {
+                    return Err(Ending::BackendFailed(error));
+                }
+                let dialled = connected.dialled;
+                dropped.push(Dropped { dialled, error });
+            }
+        };
+        // Several kilobytes of state, in a box of its own until they are done.
+        let (backend, counters) = match Box::pin(joining).await {
+            Ok(joined) => joined,
+            // The relay would have ended likewise, without a text.
+            Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
+            Err(ending) => {
+                let reader = Reader::Plain {
+                    stream: client,
+                    dialect: sender.opening.dialect(),
+                };
+                return Err(Ended::new(ending, Some(reader)).holding_connection(place));
+            }
+        };
+        let relay = forwarding.relay;
+        Ok(RelaySession {
+            client,
+            backend,
+            server,
+            counters,
+            relay,
+            _place: place,
+            _slot: slot,
+        })
+    }
+
+    /// What a login is recognised by if it comes back to the proxy.
+    fn round(&self) -> rounds::Key {
+        rounds::Key {
+            player: self.sender.player.name.clone(),
+            protocol: self.sender.opening.protocol(),
+        }
+    }
+}
+
+impl RelaySession {
+    /// Moves bytes until the session has ended.
+    pub(super) async fn run(self, proxy: &Proxy) -> Outcome {
+        let forwarder = proxy.forwarders.select(self.relay);
+        let session = forward::Session {
+            client: self.client,
+            backend: self.backend,
+            keepalive: proxy.snapshot().proxy.keepalive,
+            limits: self.server.config.timeouts.session,
+            counters: self.counters,
+            stop: proxy.shutdown.stop.child_token(),
+        };
+        forwarder.forward(session).await
+    }
+}

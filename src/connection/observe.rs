@@ -1,0 +1,77 @@
+//! `session.observe`: plugins learn what becomes of a session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::ending::Ending;
+use super::facts::{Facts, Observed};
+use crate::forward::Direction;
+use crate::manifest::Hook;
+use crate::plugin::{self, SessionEvent};
+use crate::snapshot::Server;
+
+/// A connection that is cut off without an ending, with the runtime or by a panic
+/// of ours, is over for plugins all the same.
+impl Drop for Facts {
+    fn drop(&mut self) {
+        self.session_closed(Ending::Stopped.name());
+    }
+}
+
+impl Facts {
+    /// Reports to plugins that a player has a place; from now on they observe
+    /// the session.
+    pub(super) fn session_opened(&mut self) {
+        static SESSIONS: AtomicU64 = AtomicU64::new(1);
+        let observes = |server: &Arc<Server>| server.hooks.has(Hook::SessionObserve);
+        if self.server.as_ref().is_some_and(observes) {
+            self.observed = Some(Observed {
+                session: plugin::Session::new(SESSIONS.fetch_add(1, Ordering::Relaxed)),
+                opened: Instant::now(),
+            });
+            self.observe(SessionEvent::Opened);
+        }
+    }
+
+    /// Reports to plugins that the backend has taken the connection.
+    pub(super) fn session_connected(&mut self) {
+        if let (Some(_), Some(session)) = (&self.observed, &self.session) {
+            let backend = session.backend.to_string();
+            self.observe(SessionEvent::Connected { backend: &backend });
+        }
+    }
+
+    /// Reports to plugins that the session is over, if they observe it.
+    pub(super) fn session_closed(&mut self, reason: &str) {
+        let Some(observed) = &self.observed else {
+            return;
+        };
+        let bytes = |direction| {
+            let session = self.session.as_ref();
+            session.map_or(0, |session| session.counters.get(direction))
+        };
+        self.observe(SessionEvent::Closed {
+            reason,
+            serverbound_bytes: bytes(Direction::Serverbound),
+            clientbound_bytes: bytes(Direction::Clientbound),
+            duration: observed.opened.elapsed(),
+        });
+        self.observed = None;
+    }
+
+    fn observe(&mut self, event: SessionEvent<'_>) {
+        let observed = self.observed.take();
+        if let (Some(mut observed), Some(server)) = (observed, &self.server) {
+            let player = plugin::Player {
+                name: self.player.as_deref().unwrap_or_default(),
+                uuid: None,
+            };
+            let client = self.for_plugins();
+            server
+                .hooks
+                .session_observe(&client, &player, &mut observed.session, event);
+            self.observed = Some(observed);
+        }
+    }
+}
