@@ -26,7 +26,7 @@ const AFTERMATH_MS = 1000;
 
 // The library would dial the host of its handshake; its `connect` option dials
 // for it. Both a status ping and a login then name the same virtual host.
-function dialling(address) {
+export function dialling(address) {
   return (client) => client.setSocket(net.connect(address.port, address.host));
 }
 
@@ -170,7 +170,7 @@ export function join({
 }
 
 /** Options of a player whom the session server at `session` knows. */
-function authenticated(name, session) {
+export function authenticated(name, session) {
   return {
     sessionServer: session,
     auth: (client, options) => {

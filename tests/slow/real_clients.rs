@@ -1,5 +1,6 @@
 //! Clients and servers that other people wrote meet each other through the
-//! proxy: `minecraft-protocol` for Node plays, `mcstatus` for Python asks.
+//! proxy: `minecraft-protocol` for Node plays, bots of `mineflayer` walk into
+//! worlds of `flying-squid`, `mcstatus` for Python asks.
 //!
 //! The programs and how to install them are described in `tests/real/README.md`.
 //! Where they are missing these tests say so in one line and pass, unless the
@@ -126,7 +127,41 @@ fn players_of_every_version_play_in_every_mode() {
     assert_eq!(fleet.finish(START), Some(0), "the exit code of matrix.mjs");
 }
 
-/// Has `matrix.mjs` do the jobs and fails with everything that went wrong.
+/// Bots load worlds and chat; every packet in play but the plugin messages is the
+/// one that the server wrote.
+#[test]
+fn bots_load_worlds_byte_for_byte_and_chat() {
+    let _machine = shared();
+    let Some(mut node) = node_command() else {
+        return;
+    };
+    let mut setup = Setup::new();
+    let mut worlds = Program::start(node.arg("world.mjs"), "world.mjs", setup.kept_log("worlds"));
+    let ready = worlds.event("ready", START);
+    setup.session_service(ready["session"].as_str().unwrap());
+    let mut jobs = Vec::new();
+    for world in ready["servers"].as_array().unwrap() {
+        let version = world["version"].as_str().unwrap();
+        let address = format!("127.0.0.1:{}", world["port"]);
+        for mode in INTERCEPTED {
+            let id = format!("world-{version}-{mode}").replace(['.', '_'], "-");
+            let host = format!("{id}.example");
+            setup.server(mode, &host, &address, "");
+            jobs.push(json!({
+                "id": id,
+                "version": version,
+                "host": host,
+                "proves": mode == "client_only",
+            }));
+        }
+    }
+    let mut proxy = setup.start_proxy();
+    run(&jobs, &mut worlds, &proxy);
+    proxy.program.assert_running();
+    assert_eq!(worlds.finish(START), Some(0), "the exit code of world.mjs");
+}
+
+/// Has the program do the jobs and fails with everything that went wrong.
 fn run(jobs: &[Value], fleet: &mut Program, proxy: &Proxy) {
     let proxy_at = json!({ "host": "127.0.0.1", "port": proxy.address.port() });
     fleet.send(&json!({ "proxy": proxy_at, "jobs": jobs }));
@@ -145,7 +180,7 @@ fn run(jobs: &[Value], fleet: &mut Program, proxy: &Proxy) {
             Some("result") if line["ok"] == true => passed += 1,
             Some("result") => writeln!(report, "{}: {}", line["id"], line["error"]).unwrap(),
             Some("summary") => break,
-            _ => writeln!(report, "matrix.mjs: {line}").unwrap(),
+            _ => writeln!(report, "{}: {line}", fleet.name).unwrap(),
         }
     }
     assert!(
@@ -599,9 +634,11 @@ fn find_node() -> Result<PathBuf, String> {
     if !runs(&node, &["--version"]) {
         return Err("`node` cannot be started".into());
     }
-    let package = real_dir().join("node_modules/minecraft-protocol/package.json");
-    if !package.is_file() {
-        return Err("`minecraft-protocol` is not installed in tests/real".into());
+    for package in ["minecraft-protocol", "mineflayer", "flying-squid"] {
+        let description = real_dir().join("node_modules").join(package);
+        if !description.join("package.json").is_file() {
+            return Err(format!("`{package}` is not installed in tests/real"));
+        }
     }
     Ok(node)
 }
