@@ -16,7 +16,7 @@ const ENGINES: [&str; 21] = [
     "forward",
     "glob.rs",
     "intercept",
-    "library.rs",
+    "manifest/library.rs",
     "limit",
     "mode.rs",
     "player_text.rs",
