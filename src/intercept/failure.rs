@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     /// The documents for operators and for authors of plugins have every word
-    /// that the log and `Closed` give as a reason.
+    /// that the log and `Closed` give as a reason, and every text.
     #[test]
     fn every_reason_is_documented() {
         let operators = include_str!("../../docs/operations.md");
@@ -162,6 +162,9 @@ mod tests {
             Failure::Encryption,
             Failure::Session(SessionError::NotJoined),
             Failure::Session(SessionError::TooManyRequests),
+            Failure::Session(SessionError::Down(text())),
+            Failure::Session(SessionError::BadAnswer("")),
+            Failure::Name(NameError::Characters),
         ];
         let later = [
             Failure::ClientLeft,
@@ -176,9 +179,21 @@ mod tests {
             Failure::BackendLost(text()),
             Failure::BackendTooSlow,
         ];
+        let modes = include_str!("../../docs/modes.md");
+        let shows = |text: &str| text.is_empty() || modes.contains(&format!("| {text} |"));
         for failure in while_proving.iter().chain(&later) {
             let word = format!("`{}`", failure.name());
             assert!(operators.contains(&word), "{word}");
+            assert!(shows(failure.text().unwrap_or_default()), "{word}");
+        }
+        assert!(shows(&player_text::unknown_version()));
+        for text in [
+            player_text::OLD_VERSION,
+            player_text::DUPLICATE,
+            player_text::REPLACED,
+            player_text::STOPPED,
+        ] {
+            assert!(shows(text), "{text}");
         }
         for failure in &later {
             let word = format!("`{}`", failure.name());

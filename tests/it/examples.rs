@@ -156,6 +156,35 @@ fn configurations_of_the_plugin_pages_are_sound() {
     assert_eq!(seen, 5);
 }
 
+/// What the page about modes lets operators write is sound: all its files
+/// together, without a remark.
+#[test]
+fn the_configuration_of_the_page_of_modes_is_sound() {
+    let page = fs::read_to_string(root("docs/modes.md")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("servers")).unwrap();
+    let secret = folder.path().join("forwarding.secret");
+    fs::write(&secret, "a secret of the test\n").unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let mut files = 0;
+    for block in page.split("```toml\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        let first = block.lines().next().unwrap().trim();
+        let path = first.strip_prefix("# ").expect("a block names its file");
+        fs::write(folder.path().join(path), block).unwrap();
+        files += 1;
+    }
+    assert_eq!(files, 5);
+    let loaded = in_folder(folder.path());
+    let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
+    assert!(text.is_empty(), "{text}");
+    assert_eq!(loaded.config.unwrap().servers.len(), 4);
+}
+
 /// The refusal that the guide shows is the one that is printed.
 #[test]
 fn the_guide_shows_what_is_printed() {
