@@ -2,6 +2,8 @@
 //!
 //! The game version that brought each number is its source.
 
+use super::packet::Version;
+
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub const V1_8: i32 = 47;
 /// 1.13: plugin requests during login.
@@ -26,9 +28,9 @@ pub const V1_20_5: i32 = 766;
 pub const V1_21_2: i32 = 768;
 /// 26.2: the login success carries the id of the proxy's session.
 pub const V26_2: i32 = 776;
-/// 1.21.11, the newest release whose login is taken as known; its layout is
-/// that of 1.20.5. What is newer is read leniently.
-pub const NEWEST: i32 = 774;
+/// The newest release that the table of packets has. What is newer is read
+/// leniently.
+pub const NEWEST: i32 = Version::newest().protocol();
 
 /// Snapshots since 1.16.4-pre1 count from here, in an order of their own, so
 /// that a number says nothing about the packets without a table.

@@ -148,7 +148,7 @@ impl Version {
 
     /// The protocol number.
     #[must_use]
-    pub fn protocol(self) -> i32 {
+    pub const fn protocol(self) -> i32 {
         ids::RELEASES[self.index].0
     }
 
