@@ -14,6 +14,9 @@ use tokio::time::timeout;
 
 use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Intent};
 use crate::protocol::login::{self, LoginStart, login_start_bytes_max};
+use crate::protocol::packet::disconnect::disconnect;
+use crate::protocol::packet::login::{Profile, login_success};
+use crate::protocol::packet::{Clientbound, Kind, State, Version};
 use crate::protocol::status::{self, StatusPacket};
 use crate::protocol::{frame, varint, version};
 
@@ -27,6 +30,8 @@ const PLUGIN_REQUEST_ID: i32 = 4;
 pub(super) const PLUGIN_RESPONSE_ID: i32 = 2;
 /// The answer to the payload, its few fields included.
 const ANSWER_BYTES_MAX: usize = PAYLOAD_BYTES + 64;
+/// The answers on the way into the game have no fields.
+const EMPTY_BYTES_MAX: usize = 16;
 /// How long one conversation may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Conversations whose reports nobody has read.
@@ -37,6 +42,8 @@ const REPORTS_MAX: usize = 64;
 pub(super) struct Seen {
     pub(super) intent: Intent,
     pub(super) host: String,
+    /// Who logged in, as the login start says it.
+    pub(super) uuid: Option<[u8; 16]>,
     pub(super) heard_bytes: usize,
     pub(super) said_bytes: usize,
 }
@@ -133,13 +140,17 @@ impl Conversation {
     async fn hold(mut self) -> io::Result<Seen> {
         let (_, body) = self.hear(HANDSHAKE_BYTES_MAX).await?;
         let handshake = Handshake::parse(&body).map_err(bad)?;
-        match handshake.intent {
-            Intent::Status => self.answer_status(handshake.protocol).await?,
+        let uuid = match handshake.intent {
+            Intent::Status => {
+                self.answer_status(handshake.protocol).await?;
+                None
+            }
             Intent::Login | Intent::Transfer => self.answer_login(&handshake).await?,
-        }
+        };
         Ok(Seen {
             intent: handshake.intent,
-            host: handshake.host.as_str().to_owned(),
+            host: handshake.host.host().to_owned(),
+            uuid,
             heard_bytes: self.heard_bytes,
             said_bytes: self.said_bytes,
         })
@@ -170,24 +181,50 @@ impl Conversation {
     }
 
     /// Sends a payload to clients that can answer, and in the end a text that
-    /// every version of the game shows.
-    async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<()> {
+    /// every version of the game shows. The demo's own client, which returns the
+    /// payload, gets the text in the game.
+    async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<Option<[u8; 16]>> {
         let (_, body) = self.hear(login_start_bytes_max(handshake.protocol)).await?;
-        let player = LoginStart::parse(handshake.protocol, &body)
-            .map_err(bad)?
-            .name;
+        let player = LoginStart::parse(handshake.protocol, &body).map_err(bad)?;
         let mut returned = 0;
         if handshake.protocol >= version::V1_13 {
             self.say(&payload()).await?;
             returned = self.hear(ANSWER_BYTES_MAX).await?.1.len();
         }
         let text = format!(
-            "§aHello {player}!§r You came through infrarust.\nThe backend saw the host §e{}§r \
+            "§aHello {}!§r You came through infrarust.\nThe backend saw the host §e{}§r \
              and got {returned} bytes back.",
+            player.name,
             handshake.host.host(),
         );
-        self.say(&login::disconnect(&text)).await?;
-        self.end().await
+        if returned < PAYLOAD_BYTES {
+            self.say(&login::disconnect(&text)).await?;
+        } else {
+            self.let_in(&player).await?;
+            let goodbye = disconnect(Version::newest(), State::Play, &text);
+            self.say(&framed(&goodbye)).await?;
+        }
+        self.end().await?;
+        Ok(player.uuid)
+    }
+
+    /// Brings the demo's client into the game, which it takes for joined.
+    async fn let_in(&mut self, player: &LoginStart) -> io::Result<()> {
+        let version = Version::newest();
+        let profile = Profile {
+            uuid: player.uuid.unwrap_or_default(),
+            name: player.name.clone(),
+            properties: Vec::new(),
+        };
+        self.say(&framed(&login_success(version, &profile, [0; 16])))
+            .await?;
+        self.hear(EMPTY_BYTES_MAX).await?;
+        let finish = Clientbound::FinishConfiguration;
+        self.say(&packet(State::Configuration, finish, &[])).await?;
+        self.hear(EMPTY_BYTES_MAX).await?;
+        // Nobody reads the fields.
+        self.say(&packet(State::Play, Clientbound::JoinGame, &[0; 8]))
+            .await
     }
 }
 
@@ -200,6 +237,20 @@ fn payload() -> Vec<u8> {
     body.extend_from_slice(CHANNEL.as_bytes());
     body.extend((0..=u8::MAX).cycle().take(PAYLOAD_BYTES));
     frame::write(PLUGIN_REQUEST_ID, &body)
+}
+
+/// A frame with a packet of the newest version.
+pub(super) fn packet<K: Kind>(state: State, kind: K, fields: &[u8]) -> Vec<u8> {
+    let id = Version::newest().id(state, kind).unwrap_or_default();
+    frame::write(i32::from(id), fields)
+}
+
+/// A frame around a packet that has its id.
+pub(super) fn framed(packet: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(packet.len() + varint::VARINT_BYTES_MAX);
+    varint::encode_len(packet.len(), &mut out);
+    out.extend_from_slice(packet);
+    out
 }
 
 pub(super) fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

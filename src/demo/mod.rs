@@ -1,8 +1,8 @@
 //! The demo: the main job on an embedded default, told stage by stage.
 //!
-//! A backend and a proxy in this process, two servers with two modes, a plugin
+//! A backend and a proxy in this process, three servers with three modes, a plugin
 //! that is loaded as a dynamic library, real status pings and real logins
-//! through both, the checker that refuses a plugin, and then a proxy that stays
+//! through each, the checker that refuses a plugin, and then a proxy that stays
 //! up for a game client of yours.
 
 mod backend;
@@ -17,14 +17,18 @@ use anyhow::{Context, bail, ensure};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::backend::{Backend, Conversation, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen};
+use self::backend::{
+    Backend, Conversation, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen, framed, packet,
+};
 use self::plugins::Libraries;
 use crate::config::load::CONFIG_FILE;
 use crate::config::model::Config;
 use crate::config::{self, LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
-use crate::protocol::login::LoginStart;
+use crate::protocol::login::{LoginStart, offline_uuid};
+use crate::protocol::packet::login::{login_acknowledged, uuid_text};
+use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::{frame, status, text, version};
 use crate::server::{self, Running};
 use crate::{listener, socket};
@@ -36,12 +40,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that one packet of the demo's traffic has.
 const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES + 1024;
 
-/// The demo's two servers: id, mode, virtual host, and the host that the
-/// backend must see.
-const SERVERS: [(&str, &str, &str, &str); 2] = [
+/// The demo's servers: id, mode, virtual host, and the host that the backend
+/// must see.
+const SERVERS: [(&str, &str, &str, &str); 3] = [
     ("survival", "passthrough", "survival.demo", "survival.demo"),
     ("lobby", "zero_copy", "lobby.demo", "lobby.internal"),
+    ("creative", OFFLINE, "creative.demo", "creative.demo"),
 ];
+/// The mode of the server where the proxy speaks the protocol.
+const OFFLINE: &str = "offline";
+/// What the server in that mode has beside. The demo's client does not read
+/// compressed packets.
+const OFFLINE_KEYS: &str = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1\n";
+
+/// The player, and the id that his client claims.
+const PLAYER: (&str, [u8; 16]) = ("Demo", [7; 16]);
 
 /// The rewriting plugin on the server with the rewritten host.
 const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]"#;
@@ -75,7 +88,7 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
         "  backend  {}  an embedded Minecraft backend",
         backend.address
     )?;
-    writeln!(out, "  proxy    {address}  one port, two servers:\n")?;
+    writeln!(out, "  proxy    {address}  one port, three servers:\n")?;
     for (id, mode, host, seen) in SERVERS {
         writeln!(
             out,
@@ -97,7 +110,7 @@ pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()
         stage(
             out,
             "login ",
-            join(address, host, &mut backend),
+            join(address, host, mode, &mut backend),
             host,
             expected,
         )
@@ -240,11 +253,16 @@ async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Resul
     ))
 }
 
-async fn join(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Result<(Traffic, Seen)> {
+async fn join(
+    proxy: SocketAddr,
+    host: &str,
+    mode: &str,
+    backend: &mut Backend,
+) -> io::Result<(Traffic, Seen)> {
     let mut client = open(proxy, host, Intent::Login).await?;
     let login = LoginStart {
-        name: "Demo".to_owned(),
-        uuid: Some([7; 16]),
+        name: PLAYER.0.to_owned(),
+        uuid: Some(PLAYER.1),
     };
     client.say(&login.encode(version::NEWEST)).await?;
     let (_, payload) = client.hear(PACKET_BYTES_MAX).await?;
@@ -252,24 +270,47 @@ async fn join(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Resul
     client
         .say(&frame::write(PLUGIN_RESPONSE_ID, &[&[1, 1], data].concat()))
         .await?;
+    // The login success, the end of the configuration, and the game.
+    client.hear(PACKET_BYTES_MAX).await?;
+    let acknowledged = login_acknowledged(Version::newest());
+    client.say(&framed(&acknowledged)).await?;
+    client.hear(PACKET_BYTES_MAX).await?;
+    let finished = Serverbound::FinishConfiguration;
+    client
+        .say(&packet(State::Configuration, finished, &[]))
+        .await?;
+    client.hear(PACKET_BYTES_MAX).await?;
     let (_, goodbye) = client.hear(PACKET_BYTES_MAX).await?;
     client.end().await?;
     let text = String::from_utf8_lossy(&goodbye);
-    let result = if text.contains("You came through infrarust") {
-        "answered"
+    if !text.contains("You came through infrarust") {
+        return Err(wrong("the login was not answered"));
+    }
+    let seen = seen(backend).await?;
+    let (told, result, relayed) = if mode == OFFLINE {
+        let told = offline_uuid(PLAYER.0);
+        let result = format!(
+            "joined, with the id {} made from the name",
+            uuid_text(told, true)
+        );
+        (told, result, None)
     } else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the login was not answered",
-        ));
+        let relayed = Some((client.said_bytes, client.heard_bytes));
+        (PLAYER.1, "joined".to_owned(), relayed)
     };
-    let relayed = Some((client.said_bytes, client.heard_bytes));
+    if seen.uuid != Some(told) {
+        return Err(wrong("the backend was told another player id"));
+    }
     let traffic = Traffic {
         intent: Intent::Login,
-        result: result.to_owned(),
+        result,
         relayed,
     };
-    Ok((traffic, seen(backend).await?))
+    Ok((traffic, seen))
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 async fn seen(backend: &mut Backend) -> io::Result<Seen> {
@@ -387,6 +428,9 @@ impl Folder {
             let mut text = format!(
                 "domains = [\"{host}\"{more}]\naddresses = [\"{backend}\"]\nproxy_mode = \"{mode}\"\n"
             );
+            if mode == OFFLINE {
+                text.push_str(OFFLINE_KEYS);
+            }
             if plugins.is_none() && seen != host {
                 text.push_str(&format!("domain_rewrite = {{ explicit = \"{seen}\" }}\n"));
             }
