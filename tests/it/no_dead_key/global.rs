@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use super::docker;
+use super::intercepted;
 use super::witness::{
     HOST, NO_SERVER, TOO_FAST, Table, Traced, UNREACHABLE, file, final_text, gone, host_seen,
     host_seen_with_variable, is_answered, motd_key, one, refusal, refused, shown, sooner, token,
@@ -67,22 +68,13 @@ pub fn proofs() -> Proofs {
                 ("", "", UNREACHABLE),
             ),
         ),
-        server_file::model(
-            "auth.session_url",
-            "[auth]\nsession_url = \"https://auth.example.com/joined\"",
-            "",
-        ),
-        server_file::model(
+        effect("auth.session_url", intercepted::session_url()),
+        effect(
             "auth.prevent_proxy_connections",
-            "[auth]\nprevent_proxy_connections = true",
-            "",
+            intercepted::prevent_proxy_connections(),
         ),
-        server_file::model("auth.offline_uuid", "[auth]\noffline_uuid = \"client\"", ""),
-        server_file::model(
-            "auth.duplicate_login",
-            "[auth]\nduplicate_login = \"replace\"",
-            "",
-        ),
+        effect("auth.offline_uuid", intercepted::offline_uuid()),
+        effect("auth.duplicate_login", intercepted::duplicate_login()),
         effect("forwarding.mode", forwarding_mode()),
         effect("forwarding.secret", forwarding_secret()),
         effect(
@@ -94,7 +86,10 @@ pub fn proofs() -> Proofs {
             "forwarding.secret_file",
             forwarding_secret_file("secret_file = \"PATH\""),
         ),
-        server_file::model("compression_threshold", "compression_threshold = 77", ""),
+        effect(
+            "compression_threshold",
+            intercepted::compression_threshold(true),
+        ),
         effect("log.format", log_format()),
     ];
     for state in ["online", "offline", "unreachable"] {

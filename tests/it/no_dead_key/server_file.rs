@@ -39,9 +39,12 @@ pub fn proofs() -> Proofs {
                 "proxy_mode = \"server_only\"\nauth_guard = false",
             ),
         ),
-        model("network", "", "network = \"main\""),
-        model("limbo_handlers", "", "limbo_handlers = [\"queue\"]"),
-        model("compression_threshold", "", "compression_threshold = 77"),
+        model("network", "network = \"main\""),
+        model("limbo_handlers", "limbo_handlers = [\"queue\"]"),
+        effect(
+            "compression_threshold",
+            super::intercepted::compression_threshold(false),
+        ),
         effect("forwarding_mode", forwarding_mode()),
         effect("forwarding_secret", forwarding_secret()),
         effect("forwarding_secret.file", forwarding_secret_file()),
@@ -103,15 +106,14 @@ pub fn proofs() -> Proofs {
     proofs
 }
 
-/// A proof for a key that only `client_only` and `offline` use, which cannot be
-/// joined yet.
-pub fn model(path: &str, global: &str, more: &str) -> (String, Proof) {
+/// A proof for a key that is checked and says what comes with networks.
+fn model(path: &str, more: &str) -> (String, Proof) {
     let server = format!(
         "domains = [\"{HOST}\"]\naddresses = [\"10.0.0.5\"]\nproxy_mode = \"client_only\"\n\
          forwarding_mode = \"bungeecord\"\n"
     );
     let proof = Proof::Model {
-        with: Files::new(global, &format!("{server}{more}")),
+        with: Files::new("", &format!("{server}{more}")),
         without: Files::new("", &server),
     };
     (path.to_owned(), proof)

@@ -1,0 +1,160 @@
+//! Proofs for the keys of `client_only` and `offline`.
+
+use rsa::PublicKey;
+use rsa::pkcs8::DecodePublicKey;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+use super::witness::{HOST, final_text};
+use crate::support::wire::{
+    frame, handshake, login_start, login_success, read_varint, string, varint,
+};
+use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server, within};
+
+/// The protocol of 1.21, of which the login start has a player id.
+const WITH_UUID: i32 = 767;
+/// What [`FakeClient::login_as`] claims.
+const CLAIMED: [u8; 16] = [7; 16];
+
+/// A proxy with one `offline` server.
+fn offline(global: &str, backend: &FakeBackend, more: &str) -> TestProxy {
+    TestProxy::start(
+        global,
+        &[("a", server("offline", HOST, backend.address, more))],
+    )
+}
+
+/// The threshold that the client reads before it is let in; `None` where it
+/// reads none.
+async fn threshold(global: &str, more: &str) -> Option<i32> {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(global, &backend, more);
+    let mut client = FakeClient::login(proxy.address(), HOST, "Alice").await;
+    let (mut peer, ..) = backend.accept_login().await;
+    peer.send(&login_success("Alice")).await;
+    match client.frame().await {
+        (3, body) => Some(read_varint(&body).unwrap().0),
+        (2, _) => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn compression_threshold(is_global: bool) {
+    for (key, expected) in [
+        ("compression_threshold = 77", Some(77)),
+        ("compression_threshold = -1", None),
+        ("", Some(256)),
+    ] {
+        let (global, more) = if is_global { (key, "") } else { ("", key) };
+        assert_eq!(threshold(global, more).await, expected, "{key}");
+    }
+}
+
+/// The backend and the client get the id that the key says.
+pub async fn offline_uuid() {
+    let more = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1";
+    for (global, is_claimed) in [
+        ("[auth]\noffline_uuid = \"client\"", true),
+        ("[auth]\noffline_uuid = \"offline\"", false),
+        ("", false),
+    ] {
+        let backend = FakeBackend::start().await;
+        let proxy = offline(global, &backend, more);
+        let mut client = FakeClient::login_as(proxy.address(), WITH_UUID, HOST, "Notch").await;
+        let (mut peer, _, login) = backend.accept_login().await;
+        let made = 0xb50a_d385_829d_3141_a216_7e7d_7539_ba7f_u128.to_be_bytes();
+        let expected = if is_claimed { CLAIMED } else { made };
+        assert_eq!(login, [string("Notch"), expected.to_vec()].concat());
+        let success = [&expected[..], &string("Notch"), &[0, 1]].concat();
+        peer.send(&frame(2, &success)).await;
+        assert_eq!(client.frame().await, (2, success));
+    }
+}
+
+/// The second login ends, or the first.
+pub async fn duplicate_login() {
+    for (global, is_replaced) in [
+        ("[auth]\nduplicate_login = \"replace\"", true),
+        ("[auth]\nduplicate_login = \"refuse\"", false),
+        ("", false),
+    ] {
+        let backend = FakeBackend::start().await;
+        let proxy = offline(global, &backend, "");
+        let first = FakeClient::login(proxy.address(), HOST, "Alice").await;
+        let (mut held, ..) = backend.accept_login().await;
+        let mut second = FakeClient::login(proxy.address(), HOST, "alice").await;
+        if is_replaced {
+            held.expect_end().await;
+            assert_eq!(backend.accept_login().await.2, string("alice"));
+        } else {
+            let words = final_text(&mut second).await;
+            assert_eq!(words, "You are logged in to this server already.");
+        }
+        drop(first);
+    }
+}
+
+/// Takes part in the encryption until the proxy asks the session service.
+async fn encrypt(proxy: &TestProxy) -> Peer {
+    let mut client = FakeClient::connect(proxy.address()).await;
+    client
+        .send(&[handshake(47, HOST, 25565, 2), login_start("Alice")].concat())
+        .await;
+    let (id, body) = client.frame().await;
+    assert_eq!(id, 1, "not an encryption request");
+    // The server id is empty; key and token follow, each behind its length.
+    let array = |at: usize| {
+        let (length, used) = read_varint(&body[at..]).unwrap();
+        let begin = at + used;
+        &body[begin..begin + usize::try_from(length).unwrap()]
+    };
+    let key = array(1);
+    let token = array(1 + varint(i32::try_from(key.len()).unwrap()).len() + key.len());
+    let key = PublicKey::from_public_key_der(key).unwrap();
+    let sealed = [&[9; 16][..], token].map(|bytes| {
+        let sealed = key.pkcs1v15_encrypt(bytes).unwrap();
+        [varint(i32::try_from(sealed.len()).unwrap()), sealed].concat()
+    });
+    client.send(&frame(1, &sealed.concat())).await;
+    client
+}
+
+/// The first line of what the proxy asks the session service that the key
+/// `session_url` names, with these further keys of `[auth]`.
+async fn question(more: &str) -> String {
+    let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = service.local_addr().unwrap();
+    let backend = FakeBackend::start().await;
+    let global = format!("[auth]\nsession_url = \"http://{address}/joined\"\n{more}");
+    let server = server("client_only", HOST, backend.address, "");
+    let proxy = TestProxy::start(&global, &[("a", server)]);
+    let _client = encrypt(&proxy).await;
+    let (mut stream, _) = within("a question", service.accept()).await.unwrap();
+    let mut line = String::new();
+    within(
+        "the question",
+        BufReader::new(&mut stream).read_line(&mut line),
+    )
+    .await
+    .unwrap();
+    stream
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .await
+        .unwrap();
+    line
+}
+
+pub async fn session_url() {
+    let line = question("").await;
+    assert!(
+        line.starts_with("GET /joined?username=Alice&serverId="),
+        "{line}"
+    );
+}
+
+pub async fn prevent_proxy_connections() {
+    for (more, is_sent) in [("prevent_proxy_connections = true", true), ("", false)] {
+        let line = question(more).await;
+        assert_eq!(line.contains("&ip=127.0.0.1 "), is_sent, "{line}");
+    }
+}
