@@ -5,9 +5,9 @@
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::reload::Changes;
 use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
+use crate::reload::changes::Changes;
 use crate::reload::{Outcome, Request};
 
 /// The plugins of a running proxy.

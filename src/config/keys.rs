@@ -29,8 +29,8 @@ pub struct Key {
     pub doc: &'static str,
     /// What values it takes.
     pub shape: Shape,
-    /// The value that counts where the key is not written, as TOML; `None`
-    /// where the key's absence is told in its meaning.
+    /// The default value, as TOML; `None` where the meaning explains the
+    /// absence of the key.
     pub default: Option<&'static str>,
     /// What a bare number counts.
     pub unit: Option<&'static str>,
@@ -46,12 +46,13 @@ pub struct Key {
     pub pattern: Option<&'static str>,
     /// Whether a list has to have an entry.
     pub is_filled: bool,
-    /// Whether a change takes effect with the next start.
-    pub restart: bool,
+    /// When a change takes effect; `None` is as for the table that the key
+    /// stands in, and [`Effect::NewConnections`] at the top of a file.
+    pub effect: Option<Effect>,
 }
 
 impl Key {
-    /// A key without any speciality; the declarations start from it.
+    /// Base value for struct update in the `keys!` macro.
     pub(super) const PLAIN: Key = Key {
         name: "",
         doc: "",
@@ -64,8 +65,39 @@ impl Key {
         auto: None,
         pattern: None,
         is_filled: false,
-        restart: false,
+        effect: None,
     };
+}
+
+impl Key {
+    /// When a change takes effect; `outer` is that of the table around the key.
+    #[must_use]
+    pub fn effect_in(&self, outer: Effect) -> Effect {
+        self.effect.unwrap_or(outer)
+    }
+}
+
+/// When a change of a key takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// With the reload.
+    AtOnce,
+    /// With the reload, for connections that are accepted after it.
+    NewConnections,
+    /// At the next start.
+    NextStart,
+}
+
+impl Effect {
+    /// In words, as it follows "takes effect".
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Effect::AtOnce => "at once",
+            Effect::NewConnections => "for new connections",
+            Effect::NextStart => "at the next start",
+        }
+    }
 }
 
 /// In which modes a key has an effect.

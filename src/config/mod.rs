@@ -22,7 +22,6 @@ pub mod plugin_file;
 pub mod raw;
 pub mod reader;
 pub mod reference;
-pub mod reload;
 pub mod report;
 mod retype;
 pub mod schema;

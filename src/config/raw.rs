@@ -4,7 +4,7 @@
 
 use crate::capability::Capability;
 use crate::config::entry::{List, Map};
-use crate::config::keys::{Scope, keys};
+use crate::config::keys::{Effect, Scope, keys};
 use crate::config::model::Relay;
 use crate::config::types::{
     AddressText, Bind, Cidr, Count, DuplicateLoginWord, FilePath, ForwardingWord, Free,
@@ -27,13 +27,13 @@ keys! {
     RawProxy, "`infrarust.toml`" {
         /// Where to listen: one address with a port, or a list of them. `[::]` takes IPv4 players as well, unless an IPv4 address with the same port stands beside it.
         // Where the game looks for a server.
-        bind: Bind = r#""0.0.0.0:25565""# [restart: true];
+        bind: Bind = r#""0.0.0.0:25565""# [effect: Some(Effect::NextStart)];
         /// The folder of the server files, relative to this file. It may be missing as long as this key is not written.
-        servers_dir: FilePath = r#""servers""#;
+        servers_dir: FilePath = r#""servers""# [effect: Some(Effect::AtOnce)];
         /// The folder of the plugins, relative to this file.
-        plugins_dir: FilePath = r#""plugins""# [restart: true];
+        plugins_dir: FilePath = r#""plugins""# [effect: Some(Effect::NextStart)];
         /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it. Until the next start the commands find the proxy only under the old name.
-        control_socket: FilePath = r#""infrarust.sock""# [restart: true];
+        control_socket: FilePath = r#""infrarust.sock""# [effect: Some(Effect::NextStart)];
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
@@ -44,15 +44,15 @@ keys! {
         handshake_timeout: Time = r#""10s""#;
         /// How long sessions may go on after the first signal to stop; `"0s"` ends them at once.
         // As in Infrarust v2: time for players to read a notice and leave.
-        drain_timeout: TimeOrOff = r#""30s""#;
+        drain_timeout: TimeOrOff = r#""30s""# [effect: Some(Effect::AtOnce)];
         /// Whether clients come through a load balancer that sends a PROXY header. Name the balancer in `proxy_protocol_trusted`.
         receive_proxy_protocol: bool = "false";
         /// The networks that must send a PROXY header and are believed; all others are direct clients. Without this list everybody must send one, and is believed.
         proxy_protocol_trusted: List<Cidr>;
         /// Worker threads, of the runtime and of the relay alike; 0 is one per core.
-        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), restart: true, auto: Some(0)];
+        worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), effect: Some(Effect::NextStart), auto: Some(0)];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
-        so_reuseport: bool = "false" [restart: true];
+        so_reuseport: bool = "false" [effect: Some(Effect::NextStart)];
         /// What a client meets whose virtual host no server claims.
         unknown_domain_behavior: UnknownDomainWord = r#""default_motd""#;
         /// The answers to status pings that no server gives.
@@ -60,7 +60,7 @@ keys! {
         /// Logins and status pings per address and time.
         rate_limit: RawRateLimit;
         /// The cache of status answers.
-        status_cache: RawStatusCache [restart: true];
+        status_cache: RawStatusCache [effect: Some(Effect::NextStart)];
         /// TCP keepalive on both sides: how dead peers are found.
         keepalive: RawKeepalive;
         /// Who may connect at all.
@@ -77,7 +77,7 @@ keys! {
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
         /// Servers from the labels of containers; there are none where this table is not written.
-        docker: RawDocker;
+        docker: RawDocker [effect: Some(Effect::AtOnce)];
         unsupported {
             "connect_max_attempts" => "how many addresses are tried for a join; here all are";
             "announce_proxy_commands" => "commands of the proxy in the client's completion";
@@ -172,7 +172,7 @@ keys! {
     RawAuth, "`auth`" {
         /// The `hasJoined` address of the session server; Mojang's where it is not written.
         session_url: String [scope: Scope::Only(&[Mode::ClientOnly]), pattern: Some("^https?://[^/?#]")];
-        /// Whether the session server is told the player's address, so that it refuses players who proved their name from another one. It breaks players who use IPv4 and IPv6 at once, or a VPN.
+        /// Whether the player's address is sent to the session server, so that it refuses players who proved their name from another one. It breaks players who use IPv4 and IPv6 at once, or a VPN.
         prevent_proxy_connections: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly])];
         /// Which player id an unauthenticated player gets: the one that servers in offline mode make from the name, or the one that the client claims.
         offline_uuid: OfflineUuidWord = r#""offline""# [scope: Scope::Only(&[Mode::Offline])];
@@ -197,7 +197,7 @@ keys! {
     /// The log.
     RawLog, "`log`" {
         /// The format.
-        format: LogFormatWord = r#""text""# [restart: true];
+        format: LogFormatWord = r#""text""# [effect: Some(Effect::NextStart)];
     }
 
     /// The engine whose containers are servers.
@@ -206,7 +206,7 @@ keys! {
         endpoint: String = r#""unix:///var/run/docker.sock""# [pattern: Some("^(unix:///.|tcp://.+:[0-9]+/?$)")];
         /// The network whose addresses are dialled where a container is in it. Elsewhere it is a network that the proxy is in too, else a published port.
         network: String;
-        /// How often all containers are looked at, beside what the engine tells by itself.
+        /// How often all containers are looked at, in addition to the events that the engine sends.
         // As in Infrarust v2; events report nearly every change at once.
         poll_interval: Time = r#""30s""#;
         /// The wait before a lost engine is asked again; it doubles up to five seconds, and is shortened by up to half at random.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::containers::{self, RawContainer};
-use crate::config::keys::{Choice, HasKeys, Key, Shape, Table};
+use crate::config::keys::{Choice, Effect, HasKeys, Key, Shape, Table};
 use crate::config::schema::FileKind;
 use crate::mode::Mode;
 
@@ -22,14 +22,20 @@ pub fn to_markdown() -> String {
          out with a warning (`unread-file`) that names the copy and its original: names that contain\n\
          `.sync-conflict-` (Syncthing), `conflicted copy` (Nextcloud, Dropbox), ` (copy` or ` - copy`\n\
          (desktops), in any case. A copy with another name claims the domains of its original a second\n\
-         time, and is refused with both names (`duplicate-domain`).\n",
+         time, and is refused with both names (`duplicate-domain`).\n\n\
+         A reload takes changes over as the column \"takes effect\" says. Connections that are open keep\n\
+         the configuration that they began with; an edit of the global file waits for `SIGHUP`.\n",
     );
     for (kind, title) in [
         (FileKind::Global, "The global file `infrarust.toml`"),
         (FileKind::Server, "A server file `servers/<id>.toml`"),
     ] {
-        let _ = write!(page, "\n## {title}\n\n{}\n", keys(kind.table()));
-        inner_tables(kind.table(), "", &mut page);
+        let _ = write!(
+            page,
+            "\n## {title}\n\n{}\n",
+            keys(kind.table(), Effect::NewConnections)
+        );
+        inner_tables(kind.table(), "", Effect::NewConnections, &mut page);
     }
     let names = containers::names().iter();
     let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
@@ -40,16 +46,18 @@ pub fn to_markdown() -> String {
          here without the `infrarust.` in front:\n\n{}\n\n\
          Every key of a server file is a label too; `infrarust.motd.text`, as Infrarust v2 calls it,\n\
          is `infrarust.motd.online.text`. All labels: {}.\n",
-        keys(&RawContainer::TABLE),
+        keys(&RawContainer::TABLE, Effect::NewConnections),
         names.join(", "),
     );
     page
 }
 
-/// The tables inside a table, each under its path.
-fn inner_tables(table: &Table, prefix: &str, page: &mut String) {
+/// The tables inside a table, each under its path; `outer` is when changes of
+/// the table take effect.
+fn inner_tables(table: &Table, prefix: &str, outer: Effect, page: &mut String) {
     for key in table.keys {
         let path = format!("{prefix}{}", key.name);
+        let effect = key.effect_in(outer);
         let (inner, path) = match key.shape {
             Shape::Table(inner) => (inner, path),
             Shape::Map(Shape::Table(inner)) => (*inner, format!("{path}.<id>")),
@@ -59,7 +67,7 @@ fn inner_tables(table: &Table, prefix: &str, page: &mut String) {
             page,
             "\n### `[{path}]`\n\n{}\n\n{}\n",
             inner.doc,
-            keys(inner)
+            keys(inner, effect)
         );
         match same_inside(inner) {
             Some(state) => {
@@ -67,10 +75,10 @@ fn inner_tables(table: &Table, prefix: &str, page: &mut String) {
                     page,
                     "\n### `[{path}.<state>]`\n\n{}\n\n{}\n",
                     state.doc,
-                    keys(state)
+                    keys(state, effect)
                 );
             }
-            None => inner_tables(inner, &format!("{path}."), page),
+            None => inner_tables(inner, &format!("{path}."), effect, page),
         }
     }
 }
@@ -90,18 +98,20 @@ fn same_inside(table: &Table) -> Option<&'static Table> {
         .then_some(first)
 }
 
-fn keys(table: &Table) -> String {
-    let mut text =
-        String::from("| key | type | default | modes | meaning |\n|---|---|---|---|---|\n");
+fn keys(table: &Table, outer: Effect) -> String {
+    let mut text = String::from(
+        "| key | type | default | modes | takes effect | meaning |\n|---|---|---|---|---|---|\n",
+    );
     for key in table.keys {
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | {} |",
             key.name,
             kind(key),
             key.default
                 .map_or_else(|| "–".to_owned(), |default| format!("`{default}`")),
             modes(key),
+            key.effect_in(outer).words(),
             meaning(key),
         );
     }
@@ -144,9 +154,6 @@ fn modes(key: &Key) -> String {
 
 fn meaning(key: &Key) -> String {
     let mut text = key.doc.to_owned();
-    if key.restart {
-        text.push_str(" A change takes effect with the next start.");
-    }
     if let Shape::Choice(choices) = key.shape {
         for Choice { name, aliases, doc } in choices {
             let others: String = aliases

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::keys::{HasKeys, Key, Scope, Shape, Table};
+use crate::config::keys::{Effect, HasKeys, Key, Scope, Shape, Table};
 use crate::config::raw::{RawProxy, RawServer};
 use crate::mode::Mode;
 
@@ -33,7 +33,7 @@ impl FileKind {
 /// The JSON Schema of a kind of file.
 #[must_use]
 pub fn schema(kind: FileKind) -> Value {
-    let mut schema = table(kind.table());
+    let mut schema = table(kind.table(), Effect::NewConnections);
     if let Value::Object(object) = &mut schema {
         let title = match kind {
             FileKind::Global => "infrarust.toml",
@@ -51,10 +51,11 @@ pub fn schema(kind: FileKind) -> Value {
     schema
 }
 
-fn table(table: &Table) -> Value {
+/// `outer` is when changes of the table take effect.
+fn table(table: &Table, outer: Effect) -> Value {
     let mut properties = Map::new();
     for entry in table.keys {
-        properties.insert(entry.name.into(), key(entry));
+        properties.insert(entry.name.into(), key(entry, outer));
     }
     for old in table.unsupported {
         // A name may be a key here and have another meaning there.
@@ -73,13 +74,14 @@ fn table(table: &Table) -> Value {
     })
 }
 
-fn key(key: &Key) -> Value {
-    let mut value = shape(&key.shape, key.pattern);
+fn key(key: &Key, outer: Effect) -> Value {
+    let effect = key.effect_in(outer);
+    let mut value = shape(&key.shape, key.pattern, effect);
     if let Value::Object(object) = &mut value {
         if key.is_filled {
             object.insert("minItems".into(), json!(1));
         }
-        object.insert("description".into(), json!(description(key)));
+        object.insert("description".into(), json!(description(key, effect)));
         if key.secret {
             object.insert("writeOnly".into(), json!(true));
         }
@@ -90,15 +92,13 @@ fn key(key: &Key) -> Value {
     value
 }
 
-/// The meaning of a key with its unit and the modes that it works in.
+/// The meaning of a key with its unit, the modes that it works in, and when a
+/// change takes effect.
 #[must_use]
-pub fn description(key: &Key) -> String {
+pub fn description(key: &Key, effect: Effect) -> String {
     let mut text = key.doc.to_owned();
     if let Some(unit) = key.unit {
         text.push_str(&format!(" In {unit}."));
-    }
-    if key.restart {
-        text.push_str(" A change takes effect with the next start.");
     }
     match key.scope {
         Scope::Every => {}
@@ -107,6 +107,7 @@ pub fn description(key: &Key) -> String {
             text.push_str(&format!(" Only in {}.", modes.join(", ")));
         }
     }
+    text.push_str(&format!(" A change takes effect {}.", effect.words()));
     text
 }
 
@@ -116,8 +117,9 @@ fn parse(default: &str) -> Option<Value> {
     serde_json::to_value(document.get("value")?).ok()
 }
 
-/// `pattern` is that of the key for its texts.
-fn shape(of: &Shape, pattern: Option<&str>) -> Value {
+/// `pattern` is that of the key for its texts, `effect` when a change of the key
+/// takes effect.
+fn shape(of: &Shape, pattern: Option<&str>, effect: Effect) -> Value {
     match of {
         Shape::Text { pattern: own, .. } => match pattern.or(*own) {
             None => json!({"type": "string"}),
@@ -145,19 +147,21 @@ fn shape(of: &Shape, pattern: Option<&str>) -> Value {
                 "x-taplo": {"docs": {"enumValues": docs}},
             })
         }
-        Shape::List(of) => json!({"type": "array", "items": shape(of, pattern)}),
-        Shape::Table(keys) => table(keys),
-        Shape::Map(of) => json!({"type": "object", "additionalProperties": shape(of, None)}),
+        Shape::List(of) => json!({"type": "array", "items": shape(of, pattern, effect)}),
+        Shape::Table(keys) => table(keys, effect),
+        Shape::Map(of) => {
+            json!({"type": "object", "additionalProperties": shape(of, None, effect)})
+        }
         Shape::Free => json!({"type": "object"}),
         Shape::OneOf(shapes) => {
             let shapes = shapes.iter().map(|of| match of {
                 // A list that stands for one value has one.
                 Shape::List(_) => {
-                    let mut list = shape(of, pattern);
+                    let mut list = shape(of, pattern, effect);
                     list["minItems"] = json!(1);
                     list
                 }
-                of => shape(of, pattern),
+                of => shape(of, pattern, effect),
             });
             json!({"anyOf": shapes.collect::<Vec<_>>()})
         }

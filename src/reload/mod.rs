@@ -6,9 +6,10 @@
 //! waits for `SIGHUP`, which reads everything again, as a start does. Sessions
 //! keep the snapshot that they began with.
 
+pub mod changes;
 mod containers;
 mod events;
-mod follow;
+mod watch;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -21,12 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use self::changes::Changes;
 use self::containers::Containers;
-use self::follow::{Follow, Look};
+use self::watch::{Follow, Look};
 use crate::apart::{self, NotDone};
 use crate::config::load::is_folder;
 use crate::config::model::{Config, DockerConfig, ProxyConfig};
-use crate::config::reload::Changes;
 use crate::config::{GlobalText, LoadOptions, Loaded, load};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::{Diagnostic, words};
@@ -111,7 +112,7 @@ pub struct Reloader {
     /// What the process was started with, which keys that need a restart keep.
     started: Arc<ProxyConfig>,
     /// The keys of which the log has said that they need a restart.
-    pending: Vec<&'static str>,
+    pending: Vec<String>,
 }
 
 /// A part of a reload, made on another thread.
@@ -370,7 +371,7 @@ impl Reloader {
             Read {
                 text: text_of(&loaded),
                 is_edited: options.global.is_some() && !global.is_current(&options),
-                is_replaced: look.folder != follow::identity(&folder),
+                is_replaced: look.folder != watch::identity(&folder),
                 has_folder: is_folder(&named),
                 look: if named == folder {
                     look
@@ -567,7 +568,7 @@ impl Reloader {
                     added = ?some_of(&changes.added),
                     changed = ?some_of(&changes.changed),
                     removed = ?some_of(&changes.removed),
-                    global = ?changes.global,
+                    global = ?changes.global(),
                     plugins = ?changes.plugins,
                     "configuration reloaded"
                 );
