@@ -6,11 +6,12 @@ use toml::de::DeTable;
 
 use crate::config::cure::TYPOGRAPHIC_QUOTES;
 use crate::config::elsewhere;
-use crate::config::hints;
-use crate::config::keys::{HasKeys, Table};
-use crate::config::reader::Walk;
+use crate::config::keys::Table;
+use crate::config::known::HINTS;
+use crate::config::reader::{HasKeys, Walk};
 use crate::config::report::Report;
 use crate::config::secret_names::{self, names_a_secret};
+use crate::config::syntax::{self, Fault, Said};
 use crate::diagnostic::words::must_not_show;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 
@@ -70,7 +71,7 @@ fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (File
 fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
     let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
     if errors.is_empty() {
-        let mut walk = Walk::new(file, &T::TABLE, report);
+        let mut walk = Walk::new(file, &T::TABLE, &HINTS, report);
         let raw = walk.document(document.get_ref());
         for span in walk.secrets {
             sources.hide(Place { file, span });
@@ -107,10 +108,9 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
         if last_line.replace(line) == Some(line) {
             continue;
         }
-        let diagnostic = syntax_error(error.message(), place, &T::TABLE, sources);
-        report.push(diagnostic);
-        // A list or a table that is not closed swallows the rest of the file.
-        if error.message().starts_with(MISSING_COMMA) {
+        let said = syntax::read(error.message());
+        report.push(syntax_error(said, place, &T::TABLE, sources));
+        if said.fault.is_open() {
             break;
         }
     }
@@ -118,45 +118,38 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
     None
 }
 
-/// How the parser calls what it finds where a list or a table goes on.
-const MISSING_COMMA: &str = "missing comma between";
-
-fn syntax_error(message: &str, place: Place, table: &Table, sources: &Sources) -> Diagnostic {
-    let (problem, expected) = match message.split_once(", expected ") {
-        Some((problem, expected)) => (problem, Some(expected)),
-        None => (message, None),
-    };
+fn syntax_error(said: Said<'_>, place: Place, table: &Table, sources: &Sources) -> Diagnostic {
     let diagnostic = Diagnostic::new(
         Code::TomlSyntax,
         place,
-        format!("this is not TOML: {problem}"),
+        format!("this is not TOML: {}", said.problem),
     );
-    let diagnostic = match expected {
-        Some("literal string" | "nothing") | None => diagnostic,
+    let diagnostic = match said.expected {
         Some(expected) => diagnostic.because(format!("expected {expected}")),
+        None => diagnostic,
     };
     let text = sources.text(place.file);
     let before = text.get(..place.span.start).unwrap_or(text);
     let is_line_start = before.trim_end_matches([' ', '\t']).ends_with('\n');
     let at = text.get(place.span.start..).unwrap_or_default();
-    let help = if let Some(help) = quotes(at, before, problem, table) {
+    let help = if let Some(help) = quotes(at, before, said.fault, table) {
         Some(help)
-    } else if problem == "missing escaped value" {
+    } else if said.fault == Fault::Escape {
         Some(backslash(before, at, table))
-    } else if message.starts_with(MISSING_COMMA) && is_line_start {
-        let (what, bracket) = if message.contains("array") {
+    } else if said.fault.is_open() && is_line_start {
+        let (what, bracket) = if said.fault == Fault::OpenList {
             ("list", ']')
         } else {
             ("table", '}')
         };
         Some(format!("is the {what} above closed with `{bracket}`?"))
-    } else if problem.starts_with("duplicate key") {
+    } else if said.fault == Fault::DuplicateKey {
         Some("a key can be written once: join both values, or remove one".to_owned())
-    } else if problem.starts_with("invalid boolean") {
+    } else if said.fault == Fault::Boolean {
         Some("a truth value is `true` or `false`, in small letters".to_owned())
-    } else if problem.starts_with("invalid float") || problem.starts_with("invalid integer") {
+    } else if said.fault == Fault::Number {
         Some("a text needs quotes around it".to_owned())
-    } else if problem == "unexpected key or value" && at.starts_with([',', ';']) {
+    } else if said.fault == Fault::Trailing && at.starts_with([',', ';']) {
         Some("leave it out: a line of TOML ends without a sign".to_owned())
     } else if before.ends_with(": ") || before.ends_with(':') || at.starts_with(':') {
         Some("TOML writes `key = value`".to_owned())
@@ -167,8 +160,8 @@ fn syntax_error(message: &str, place: Place, table: &Table, sources: &Sources) -
 }
 
 /// What to do about a value that has typographic quotes, or none.
-fn quotes(at: &str, before: &str, problem: &str, table: &Table) -> Option<String> {
-    let is_text = problem == "string values must be quoted" || problem.contains("unquoted key");
+fn quotes(at: &str, before: &str, fault: Fault, table: &Table) -> Option<String> {
+    let is_text = matches!(fault, Fault::UnquotedText | Fault::UnquotedKey);
     let line = before.rsplit('\n').next().unwrap_or_default();
     let near = at.chars().next().into_iter().chain(line.chars());
     if is_text && near.into_iter().any(|c| TYPOGRAPHIC_QUOTES.contains(&c)) {
@@ -178,7 +171,7 @@ fn quotes(at: &str, before: &str, problem: &str, table: &Table) -> Option<String
                 .to_owned(),
         );
     }
-    if problem != "string values must be quoted" || !may_repeat(line, table) {
+    if fault != Fault::UnquotedText || !may_repeat(line, table) {
         return None;
     }
     let end = at.find([',', ']', '}', '#', '\n', '\r', '"', '\\']);
@@ -217,13 +210,13 @@ fn backslash(before: &str, at: &str, table: &Table) -> String {
 fn may_repeat(line: &str, table: &Table) -> bool {
     line.split_once('=').is_some_and(|(key, _)| {
         let key = key.trim();
-        !names_a_secret(key) && hints::exact(key, table).is_some()
+        !names_a_secret(key, &HINTS) && HINTS.exact(key, table).is_some()
     })
 }
 
 /// Hides what looks like a secret in a file that cannot be parsed.
 fn hide_by_words(file: FileId, sources: &mut Sources) {
-    for span in secret_names::spans(sources.text(file)) {
+    for span in secret_names::spans(sources.text(file), &HINTS) {
         let span = span.into();
         sources.hide(Place { file, span });
     }

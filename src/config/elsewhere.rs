@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::config::hints::Renamed;
 use crate::config::keys::Table;
 use crate::config::schema::FileKind;
 use crate::diagnostic::Span;
@@ -155,7 +156,7 @@ fn snake_case(name: &str) -> String {
 
 /// A key of another program, and the key that does it here.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Successor {
+struct Successor {
     /// The names elsewhere, in snake case.
     names: &'static [&'static str],
     /// The kind of file in which it stood.
@@ -163,7 +164,7 @@ pub(super) struct Successor {
     /// The kind of file in which ours stands.
     to: FileKind,
     /// Our key, with the tables that it stands in.
-    pub(super) path: &'static str,
+    path: &'static str,
     /// How it is written; `VALUE` stands for the value that was written.
     write: Option<&'static str>,
     /// The values for which it is written so; empty is any.
@@ -214,7 +215,7 @@ impl Successor {
     }
 
     /// What to write instead of this key with this value.
-    pub(super) fn advice(&self, value: Option<&str>) -> String {
+    fn advice(&self, value: Option<&str>) -> String {
         let place = if self.from == self.to {
             "here it is".to_owned()
         } else {
@@ -299,10 +300,19 @@ const SUCCESSORS: &[Successor] = &[
 
 /// The key that does here what `name` does elsewhere, in a file whose keys are
 /// those of `root`.
-pub(super) fn successor(name: &str, root: &Table) -> Option<&'static Successor> {
+fn successor(name: &str, root: &Table) -> Option<&'static Successor> {
     let name = snake_case(name);
     SUCCESSORS.iter().find(|successor| {
         successor.from.table().title == root.title && successor.names.contains(&name.as_str())
+    })
+}
+
+/// The key that does here what `name` does elsewhere, and how it is written.
+pub(super) fn renamed(name: &str, root: &Table, value: Option<&str>) -> Option<Renamed> {
+    let successor = successor(name, root)?;
+    Some(Renamed {
+        path: successor.path,
+        advice: successor.advice(value),
     })
 }
 

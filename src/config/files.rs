@@ -190,6 +190,16 @@ pub(super) fn exists(path: &Path) -> bool {
     look(path, Path::exists).unwrap_or(true)
 }
 
+/// Whether a path is that of a folder that can be looked at.
+pub(crate) fn is_folder(path: &Path) -> bool {
+    look(path, Path::is_dir).unwrap_or(false)
+}
+
+/// Whether a path is that of a file that can be looked at.
+pub(super) fn is_file(path: &Path) -> bool {
+    look(path, Path::is_file).unwrap_or(false)
+}
+
 fn read_now(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.symlink_metadata().is_ok() => Unreadable::BrokenLink,

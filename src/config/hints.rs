@@ -1,16 +1,102 @@
-//! Where a key belongs that stands in the wrong place.
+//! Suggests where a misplaced key belongs.
+//!
+//! Whoever reads a file gives the reader the tables of all files: the reader
+//! itself knows none of them.
 
 use std::sync::OnceLock;
 
-use crate::config::keys::{HasKeys, Shape, Table};
-use crate::config::raw::{RawProxy, RawServer};
+use crate::config::keys::{Shape, Table};
 use crate::diagnostic::words::nearest;
-
-/// The tables that a file begins with.
-const ROOTS: [&Table; 2] = [&RawProxy::TABLE, &RawServer::TABLE];
 
 /// How deep tables of the key table are followed; none is deeper.
 const DEPTH_MAX: usize = 6;
+
+/// What is known of the keys of all files.
+#[derive(Debug)]
+pub(super) struct Hints {
+    /// The tables that files begin with.
+    roots: &'static [&'static Table],
+    /// Finds the key that does here what a key of another program does.
+    renamed: FindRenamed,
+    secret_names: OnceLock<Vec<&'static str>>,
+}
+
+/// Knows no key: a default has no mistakes to explain.
+pub(super) static NO_HINTS: Hints = Hints::new(&[], |_, _, _| None);
+
+/// Finds the key that does here what a key `name` does in another program, in a
+/// file whose keys are those of `root`; a proposal repeats `value`.
+pub(super) type FindRenamed = fn(name: &str, root: &Table, value: Option<&str>) -> Option<Renamed>;
+
+/// A key that has another name here.
+#[derive(Debug)]
+pub(super) struct Renamed {
+    /// The key, with the tables that it stands in.
+    pub(super) path: &'static str,
+    /// What to write.
+    pub(super) advice: String,
+}
+
+impl Hints {
+    /// Knows the keys of `roots`, and those of other programs that `renamed` finds.
+    pub(super) const fn new(roots: &'static [&'static Table], renamed: FindRenamed) -> Self {
+        Self {
+            roots,
+            renamed,
+            secret_names: OnceLock::new(),
+        }
+    }
+
+    /// The key that does here what `name` does in another program.
+    pub(super) fn renamed(&self, name: &str, root: &Table, value: Option<&str>) -> Option<Renamed> {
+        (self.renamed)(name, root, value)
+    }
+
+    /// The place of a key of exactly this name that stands in a table inside the one
+    /// named `table`: `max_players` of `motd` is `motd.online.max_players`, whatever
+    /// else has that name.
+    pub(super) fn below(&self, name: &str, table: &str, root: &Table) -> Option<Home> {
+        let mut homes = self.homes();
+        homes.retain(|home| {
+            home.name() == name && home.root.title == root.title && home.is_below(table)
+        });
+        homes.into_iter().min_by_key(|home| home.path.len())
+    }
+
+    /// The place of a key of exactly this name.
+    pub(super) fn exact(&self, name: &str, root: &Table) -> Option<Home> {
+        let mut homes = self.homes();
+        homes.retain(|home| home.name() == name);
+        homes
+            .into_iter()
+            .min_by_key(|home| (home.path.len(), home.root.title != root.title))
+    }
+
+    /// The place of a key of nearly this name.
+    pub(super) fn near(&self, name: &str, root: &Table) -> Option<Home> {
+        let mut homes = self.homes();
+        // Nothing else speaks for a plugin's table.
+        homes.retain(|home| !home.path.contains(&"<id>"));
+        let near = nearest(name, homes.iter().map(Home::name))?;
+        self.exact(near, root)
+    }
+
+    /// The names of all keys that hold a secret.
+    pub(super) fn secret_names(&self) -> &[&'static str] {
+        self.secret_names.get_or_init(|| {
+            let homes = self.homes().into_iter().filter(|home| home.is_secret);
+            homes.map(|home| home.name()).collect()
+        })
+    }
+
+    fn homes(&self) -> Vec<Home> {
+        let mut homes = Vec::new();
+        for root in self.roots {
+            collect(root, root, &mut Vec::new(), &mut homes);
+        }
+        homes
+    }
+}
 
 /// A key somewhere in one of the files.
 pub(super) struct Home {
@@ -36,7 +122,7 @@ impl Home {
         self.path[..above].contains(&table)
     }
 
-    /// Where the key belongs, told to somebody in a file that `root` describes.
+    /// Where the key belongs, for a file whose keys are those of `root`.
     pub(super) fn advice(&self, root: &Table) -> String {
         let path = self.path.join(".");
         if self.is_top_of(root) {
@@ -47,52 +133,6 @@ impl Home {
             format!("`{path}` is a key of {}", self.root.title)
         }
     }
-}
-
-/// The place of a key of exactly this name that stands in a table inside the one
-/// named `table`: `max_players` of `motd` is `motd.online.max_players`, whatever
-/// else has that name.
-pub(super) fn below(name: &str, table: &str, root: &Table) -> Option<Home> {
-    let mut homes = homes();
-    homes.retain(|home| {
-        home.name() == name && home.root.title == root.title && home.is_below(table)
-    });
-    homes.into_iter().min_by_key(|home| home.path.len())
-}
-
-/// The place of a key of exactly this name.
-pub(super) fn exact(name: &str, root: &Table) -> Option<Home> {
-    let mut homes = homes();
-    homes.retain(|home| home.name() == name);
-    homes
-        .into_iter()
-        .min_by_key(|home| (home.path.len(), home.root.title != root.title))
-}
-
-/// The place of a key of nearly this name.
-pub(super) fn near(name: &str, root: &Table) -> Option<Home> {
-    let mut homes = homes();
-    // Nothing else speaks for a plugin's table.
-    homes.retain(|home| !home.path.contains(&"<id>"));
-    let near = nearest(name, homes.iter().map(Home::name))?;
-    exact(near, root)
-}
-
-/// The names of all keys that hold a secret.
-pub(super) fn secret_names() -> &'static [&'static str] {
-    static NAMES: OnceLock<Vec<&'static str>> = OnceLock::new();
-    NAMES.get_or_init(|| {
-        let homes = homes().into_iter().filter(|home| home.is_secret);
-        homes.map(|home| home.name()).collect()
-    })
-}
-
-fn homes() -> Vec<Home> {
-    let mut homes = Vec::new();
-    for root in ROOTS {
-        collect(root, root, &mut Vec::new(), &mut homes);
-    }
-    homes
 }
 
 fn collect(

@@ -1,8 +1,5 @@
-//! The table of keys: what may stand in a file, told once.
-//!
-//! `keys!` turns one declaration into the raw struct that the reader fills and
-//! into the [`Table`] that the documents, the JSON Schema, the hints for
-//! misspelt names and the tests read.
+//! What a table of keys says: the names, meanings, defaults and types of what
+//! may stand in a file. [`declare`](super::declare) makes such tables.
 
 use crate::capability::{Capability, modes_with};
 use crate::mode::Mode;
@@ -151,10 +148,10 @@ impl Unsupported {
 /// What values a key takes.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
-    /// A text of a certain kind.
+    /// A text.
     Text {
-        /// With its article: `a duration such as "5s"`.
-        what: &'static str,
+        /// What it stands for.
+        kind: TextKind,
         /// A JSON Schema pattern, where one helps while typing.
         pattern: Option<&'static str>,
     },
@@ -181,6 +178,53 @@ pub enum Shape {
     OneOf(&'static [Shape]),
 }
 
+/// What a text stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextKind {
+    /// Any text.
+    Plain,
+    /// The path of a file or folder.
+    Path,
+    /// A duration longer than zero.
+    Duration,
+    /// A duration that may be zero.
+    DurationOrZero,
+    /// A duration of whole seconds, at least one.
+    WholeSeconds,
+    /// An IP address with a port.
+    AddressWithPort,
+    /// A host, with or without a port.
+    Address,
+    /// A network of IP addresses.
+    Network,
+}
+
+impl TextKind {
+    /// In words, with an article.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            TextKind::Plain => "a text",
+            TextKind::Path => "a path",
+            TextKind::Duration => "a duration such as `\"5s\"`",
+            TextKind::DurationOrZero => "a duration such as `\"5s\"`, or `\"0s\"`",
+            TextKind::WholeSeconds => "a duration of whole seconds such as `\"30s\"`",
+            TextKind::AddressWithPort => "an address with a port such as `\"0.0.0.0:25565\"`",
+            TextKind::Address => "a text such as `\"10.0.0.5:25565\"`",
+            TextKind::Network => "a network such as `\"10.0.0.0/8\"`",
+        }
+    }
+
+    /// Whether it is a duration of any kind.
+    #[must_use]
+    pub const fn is_duration(self) -> bool {
+        matches!(
+            self,
+            TextKind::Duration | TextKind::DurationOrZero | TextKind::WholeSeconds
+        )
+    }
+}
+
 /// A word that a key takes.
 #[derive(Debug, Clone, Copy)]
 pub struct Choice {
@@ -197,7 +241,7 @@ impl Shape {
     #[must_use]
     pub fn words(&self) -> String {
         match self {
-            Shape::Text { what, .. } => (*what).to_owned(),
+            Shape::Text { kind, .. } => kind.words().to_owned(),
             Shape::Bool => "`true` or `false`".to_owned(),
             Shape::Whole { .. } => "a whole number".to_owned(),
             Shape::Choice(choices) => {
@@ -210,7 +254,10 @@ impl Shape {
                     _ => words.concat(),
                 }
             }
-            Shape::List(Shape::Text { what: "a text", .. }) => "a list of texts".to_owned(),
+            Shape::List(Shape::Text {
+                kind: TextKind::Plain,
+                ..
+            }) => "a list of texts".to_owned(),
             Shape::List(_) => "a list".to_owned(),
             Shape::Table(_) | Shape::Map(_) | Shape::Free => "a table".to_owned(),
             Shape::OneOf(shapes) => {
@@ -225,176 +272,3 @@ impl Shape {
         }
     }
 }
-
-/// A raw struct that a table of a file fills.
-pub(super) trait HasKeys: Default {
-    /// Its keys.
-    const TABLE: Table;
-
-    /// Reads a value into the field of that name; `false` when there is none.
-    fn fill(
-        &mut self,
-        name: &str,
-        entry: super::reader::Found<'_, '_>,
-        walk: &mut super::reader::Walk<'_>,
-    ) -> bool;
-
-    /// Takes an absent key for one that is written badly.
-    fn spoil(&mut self, name: &str, place: crate::diagnostic::Place);
-}
-
-macro_rules! keys {
-    ($(
-        $(#[doc = $table_doc:literal])+
-        $table:ident, $title:literal {
-            $(
-                $(#[doc = $doc:literal])+
-                $name:ident : $type:ty $(= $default:literal)? $([ $($attr:ident : $value:expr),+ ])? ;
-            )*
-            $( unsupported { $(
-                $old:literal $(instead_of $key:ident unless $ours:ident)? => $purpose:literal;
-            )* } )?
-        }
-    )+) => {$(
-        $(#[doc = $table_doc])+
-        #[derive(Debug, Default)]
-        pub struct $table {
-            $( $(#[doc = $doc])+ pub $name: $crate::config::entry::Entry<$type>, )*
-        }
-
-        impl $table {
-            $( $(
-                #[doc = concat!("The value of `", stringify!($name), "`, or its default.")]
-                pub(in $crate::config) fn $name(
-                    &self,
-                ) -> Result<&$type, $crate::config::entry::Reported> {
-                    static DEFAULT: std::sync::LazyLock<$type> =
-                        std::sync::LazyLock::new(|| {
-                            $crate::config::reader::default_value::<$table, _>($default)
-                        });
-                    self.$name.or(&DEFAULT)
-                }
-            )? )*
-
-            /// Reads every default, and panics where one is not sound.
-            #[cfg(test)]
-            fn read_defaults() {
-                let nothing = Self::default();
-                let _ = &nothing;
-                $( $(
-                    let _: &str = $default;
-                    assert!(nothing.$name().is_ok());
-                )? )*
-            }
-        }
-
-        impl $crate::config::keys::HasKeys for $table {
-            const TABLE: $crate::config::keys::Table = $crate::config::keys::Table {
-                title: $title,
-                doc: concat!($($table_doc),+).trim_ascii(),
-                keys: &[$(
-                    $crate::config::keys::Key {
-                        name: stringify!($name),
-                        doc: concat!($($doc),+).trim_ascii(),
-                        shape: <$type as $crate::config::reader::FromToml>::SHAPE,
-                        $( default: Some($default), )?
-                        $( $($attr: $value,)+ )?
-                        ..$crate::config::keys::Key::PLAIN
-                    },
-                )*],
-                unsupported: &[$($(
-                    $crate::config::keys::Unsupported {
-                        $(
-                            instead_of: Some(stringify!($key)),
-                            unless: Some(stringify!($ours)),
-                        )?
-                        ..$crate::config::keys::Unsupported::plain($old, $purpose)
-                    },
-                )*)?],
-            };
-
-            fn fill(
-                &mut self,
-                name: &str,
-                entry: $crate::config::reader::Found<'_, '_>,
-                walk: &mut $crate::config::reader::Walk<'_>,
-            ) -> bool {
-                match name {
-                    $( stringify!($name) => {
-                        self.$name = walk.entry(entry);
-                        true
-                    } )*
-                    _ => false,
-                }
-            }
-
-            fn spoil(&mut self, name: &str, place: $crate::diagnostic::Place) {
-                match name {
-                    $( stringify!($name) => self.$name.spoil(place), )*
-                    _ => {}
-                }
-            }
-        }
-
-        impl $crate::config::reader::FromToml for $table {
-            const SHAPE: $crate::config::keys::Shape =
-                $crate::config::keys::Shape::Table(&<$table as $crate::config::keys::HasKeys>::TABLE);
-
-            fn from_toml(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
-                walk: &mut $crate::config::reader::Walk<'_>,
-            ) -> Option<Self> {
-                walk.table_value(value)
-            }
-        }
-    )+
-
-    /// Every default of these tables can be read as its key's type.
-    #[cfg(test)]
-    #[test]
-    fn defaults_are_sound() {
-        $( $table::read_defaults(); )+
-    }
-    };
-}
-pub(super) use keys;
-
-macro_rules! choices {
-    ($(
-        $(#[doc = $enum_doc:literal])+
-        $enum:ident {
-            $( $(#[doc = $doc:literal])+ $name:ident = $text:literal $(| $alias:literal)* ; )+
-        }
-    )+) => {$(
-        $(#[doc = $enum_doc])+
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $enum {
-            $( $(#[doc = $doc])+ $name, )+
-        }
-
-        impl $crate::config::reader::FromToml for $enum {
-            const SHAPE: $crate::config::keys::Shape = $crate::config::keys::Shape::Choice(&[$(
-                $crate::config::keys::Choice {
-                    name: $text,
-                    aliases: &[$($alias),*],
-                    doc: concat!($($doc),+).trim_ascii(),
-                },
-            )+]);
-
-            fn from_toml(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
-                walk: &mut $crate::config::reader::Walk<'_>,
-            ) -> Option<Self> {
-                let text = walk.text(value, &Self::SHAPE)?;
-                match text {
-                    $( $text $(| $alias)* => Some(Self::$name), )+
-                    _ => {
-                        walk.unknown_choice(value, text, &Self::SHAPE);
-                        None
-                    }
-                }
-            }
-        }
-    )+};
-}
-pub(super) use choices;

@@ -5,21 +5,23 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::document;
 use crate::config::entry::Reported;
 use crate::config::environment;
-use crate::config::files::{self, Unreadable, plain};
+use crate::config::files::{self, Unreadable, is_file, plain};
 use crate::config::folder;
 use crate::config::model::Config;
-use crate::config::paths;
+use crate::config::paths::{self, folder_of, join, tidy};
 use crate::config::raw::RawProxy;
 use crate::config::report::Report;
 use crate::config::types::FilePath;
 use crate::config::validate::{self, Context, Manifests, ProxyFile, ServerFile};
 use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
+
+pub(crate) use crate::config::files::is_folder;
 
 /// The global file, where the command line names no other.
 pub const CONFIG_FILE: &str = "infrarust.toml";
@@ -436,16 +438,6 @@ fn read_servers(
     Some(servers)
 }
 
-/// Whether a path is that of a folder that can be looked at.
-pub(crate) fn is_folder(path: &Path) -> bool {
-    files::look(path, Path::is_dir).unwrap_or(false)
-}
-
-/// Whether a path is that of a file that can be looked at.
-fn is_file(path: &Path) -> bool {
-    files::look(path, Path::is_file).unwrap_or(false)
-}
-
 fn no_servers(place: Place, dir: &Path) -> Diagnostic {
     let message = format!("there is no server file in `{}`", words::path(dir));
     let mut help = "write a file such as `servers/lobby.toml` with \
@@ -480,28 +472,5 @@ fn unreadable(what: &str, path: &Path, file: FileId, problem: &Unreadable) -> Di
              remove the folder, write the file, and mount it again",
         ),
         _ => diagnostic,
-    }
-}
-
-/// The folder that a file lies in.
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("")).to_owned()
-}
-
-/// A path as written in a file of `folder`.
-pub(super) fn join(folder: &Path, path: &Path) -> PathBuf {
-    tidy(&folder.join(path))
-}
-
-/// A path without `.` in it.
-fn tidy(path: &Path) -> PathBuf {
-    let tidy: PathBuf = path
-        .components()
-        .filter(|component| !matches!(component, Component::CurDir))
-        .collect();
-    if tidy.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        tidy
     }
 }

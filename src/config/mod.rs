@@ -7,7 +7,9 @@
 
 pub mod containers;
 mod cure;
+mod declare;
 mod document;
+mod duration;
 mod elsewhere;
 pub mod entry;
 pub(crate) mod environment;
@@ -15,6 +17,7 @@ mod files;
 mod folder;
 mod hints;
 pub mod keys;
+mod known;
 pub mod load;
 pub mod model;
 mod paths;
@@ -26,6 +29,7 @@ pub mod report;
 mod retype;
 pub mod schema;
 mod secret_names;
+mod syntax;
 pub mod types;
 pub mod validate;
 

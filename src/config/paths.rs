@@ -1,10 +1,33 @@
-//! What to say of a path that leads to nothing.
+//! Paths in files: where they begin, and what to say of one that leads to
+//! nothing.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use crate::config::files;
-use crate::config::load::join;
 use crate::diagnostic::words;
+
+/// The folder that a file lies in.
+pub(super) fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
+}
+
+/// A path as written in a file of `folder`.
+pub(super) fn join(folder: &Path, path: &Path) -> PathBuf {
+    tidy(&folder.join(path))
+}
+
+/// A path without `.` in it.
+pub(super) fn tidy(path: &Path) -> PathBuf {
+    let tidy: PathBuf = path
+        .components()
+        .filter(|component| !matches!(component, Component::CurDir))
+        .collect();
+    if tidy.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        tidy
+    }
+}
 
 /// Where a relative path begins, for a file in `folder` that holds `written`;
 /// `of` says which file that is.

@@ -3,8 +3,9 @@
 //! The first line of each key's comment is what the documents and editors show.
 
 use crate::capability::Capability;
+use crate::config::declare::keys;
 use crate::config::entry::{List, Map};
-use crate::config::keys::{Effect, Scope, keys};
+use crate::config::keys::{Effect, Scope};
 use crate::config::model::Relay;
 use crate::config::types::{
     AddressText, Bind, Cidr, Count, DuplicateLoginWord, FilePath, ForwardingWord, Free,

@@ -9,10 +9,9 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::elsewhere;
 use crate::config::entry::{Entry, Given};
-use crate::config::hints;
-use crate::config::keys::{HasKeys, Key, Shape, Table, Unsupported};
+use crate::config::hints::{Hints, Home, NO_HINTS};
+use crate::config::keys::{Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
 use crate::config::retype::Written;
 use crate::config::secret_names::names_a_secret;
@@ -37,6 +36,18 @@ pub(super) struct Found<'v, 'i> {
     pub(super) value: &'v Spanned<DeValue<'i>>,
 }
 
+/// A raw struct that a table of a file fills.
+pub(super) trait HasKeys: Default {
+    /// Its keys.
+    const TABLE: Table;
+
+    /// Reads a value into the field of that name; `false` when there is none.
+    fn fill(&mut self, name: &str, entry: Found<'_, '_>, walk: &mut Walk<'_>) -> bool;
+
+    /// Takes an absent key for one that is written badly.
+    fn spoil(&mut self, name: &str, place: Place);
+}
+
 /// A type that a value of a file can be read as.
 pub(super) trait FromToml: Sized {
     /// What it takes, for messages, documents and the schema.
@@ -59,6 +70,8 @@ pub(super) struct Walk<'r> {
     in_list: bool,
     /// The keys of the document.
     root: &'static Table,
+    /// Where keys belong that stand in the wrong place.
+    hints: &'static Hints,
     /// The keys of the table that is being read.
     table: &'static Table,
     /// Keys of the document's own table that stand in another by mistake.
@@ -70,7 +83,12 @@ pub(super) struct Walk<'r> {
 
 impl<'r> Walk<'r> {
     /// Begins a walk through a document whose keys are those of `root`.
-    pub(super) fn new(file: FileId, root: &'static Table, report: &'r mut Report) -> Self {
+    pub(super) fn new(
+        file: FileId,
+        root: &'static Table,
+        hints: &'static Hints,
+        report: &'r mut Report,
+    ) -> Self {
         Self {
             file,
             report,
@@ -78,6 +96,7 @@ impl<'r> Walk<'r> {
             key: String::new(),
             in_list: false,
             root,
+            hints,
             table: root,
             misplaced: Vec::new(),
             is_labels: false,
@@ -88,13 +107,14 @@ impl<'r> Walk<'r> {
     pub(super) fn labels(
         file: FileId,
         root: &'static Table,
+        hints: &'static Hints,
         prefix: &str,
         report: &'r mut Report,
     ) -> Self {
         Self {
             key: prefix.to_owned(),
             is_labels: true,
-            ..Self::new(file, root, report)
+            ..Self::new(file, root, hints, report)
         }
     }
 
@@ -323,7 +343,7 @@ impl<'r> Walk<'r> {
         let own = self.settings_of_its_own(table);
         // A plugin may call its settings as we call ours; a key of the top that
         // stands below a header is the mistake of TOML itself.
-        let is_home = |home: &hints::Home| own.is_none() || home.is_top_of(self.root);
+        let is_home = |home: &Home| own.is_none() || home.is_top_of(self.root);
         let help = if !inner.is_empty() {
             meant.extend(inner.iter().map(|key| (*key, place)));
             Some(format!(
@@ -334,13 +354,13 @@ impl<'r> Walk<'r> {
             Some("each server has a file of its own, such as `servers/lobby.toml`".to_owned())
         } else if let Some(home) = self.below(name, table) {
             Some(home.advice(self.root))
-        } else if let (Some(successor), true) = (
-            elsewhere::successor(name, table),
-            own.is_none() && hints::exact(name, self.root).is_none(),
+        } else if let (Some(renamed), true) = (
+            self.hints.renamed(name, table, repeated(found.value)),
+            own.is_none() && self.hints.exact(name, self.root).is_none(),
         ) {
-            meant.push((successor.path, place));
-            Some(successor.advice(repeated(found.value)))
-        } else if let Some(home) = hints::exact(name, self.root).filter(is_home) {
+            meant.push((renamed.path, place));
+            Some(renamed.advice)
+        } else if let Some(home) = self.hints.exact(name, self.root).filter(is_home) {
             if home.is_top_of(self.root) {
                 self.misplaced.push((home.name(), place));
             }
@@ -352,7 +372,7 @@ impl<'r> Walk<'r> {
             Some(format!("did you mean `{near}`?"))
         } else if own.is_some() {
             own
-        } else if let Some(home) = hints::near(name, self.root) {
+        } else if let Some(home) = self.hints.near(name, self.root) {
             Some(home.advice(self.root))
         } else if let [key] = table.keys {
             Some(format!("the only key of {} is `{}`", table.title, key.name))
@@ -366,12 +386,12 @@ impl<'r> Walk<'r> {
     }
 
     /// The place of a key in a table inside this one, if this is not the document.
-    fn below(&self, name: &str, table: &Table) -> Option<hints::Home> {
+    fn below(&self, name: &str, table: &Table) -> Option<Home> {
         if table.title == self.root.title {
             return None;
         }
         let this = self.key.rsplit('.').next().unwrap_or(&self.key);
-        hints::below(name, this, self.root)
+        self.hints.below(name, this, self.root)
     }
 
     /// Where a key belongs that may be a setting of what the table is about,
@@ -409,7 +429,7 @@ impl<'r> Walk<'r> {
             DeValue::Table(table) => {
                 for (key, value) in table {
                     // Whatever lies under a secret is part of it.
-                    let inner = if names_a_secret(name) {
+                    let inner = if names_a_secret(name, self.hints) {
                         name
                     } else {
                         key.get_ref()
@@ -423,7 +443,7 @@ impl<'r> Walk<'r> {
                 }
             }
             DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) => {
-                if names_a_secret(name) {
+                if names_a_secret(name, self.hints) {
                     self.secrets.push(value.span().into());
                 }
             }
@@ -440,7 +460,7 @@ impl<'r> Walk<'r> {
 pub(super) fn default_value<T: HasKeys, V: FromToml>(default: &str) -> V {
     let text = format!("default = {default}");
     let mut report = Report::default();
-    let mut walk = Walk::new(FileId::GLOBAL, &T::TABLE, &mut report);
+    let mut walk = Walk::new(FileId::GLOBAL, &T::TABLE, &NO_HINTS, &mut report);
     let document = DeTable::parse(&text).ok();
     let value = document.as_ref().and_then(|document| {
         let value = document.get_ref().get("default")?;

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::config::containers::{self, RawContainer};
-use crate::config::keys::{Choice, Effect, HasKeys, Key, Shape, Table};
+use crate::config::keys::{Choice, Effect, Key, Shape, Table, TextKind};
+use crate::config::reader::HasKeys;
 use crate::config::schema::FileKind;
 use crate::mode::Mode;
 
@@ -136,7 +137,10 @@ fn kind(key: &Key) -> String {
             format!("a whole number from {min} to {max}{unit}")
         }
         Shape::List(of) => match of {
-            Shape::Text { what: "a text", .. } => "a list of texts".to_owned(),
+            Shape::Text {
+                kind: TextKind::Plain,
+                ..
+            } => "a list of texts".to_owned(),
             of => format!("a list; each entry is {}", of.words()),
         },
         shape => shape.words(),

@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::cure;
-use crate::config::keys::{Key, Shape, Table};
-use crate::config::types::{self, DURATION_EXAMPLE};
+use crate::config::duration::{self, DURATION_EXAMPLE};
+use crate::config::keys::{Key, Shape, Table, TextKind};
 use crate::diagnostic::words;
 
 /// The longest text that a proposal repeats.
@@ -74,33 +74,48 @@ impl Written<'_> {
                 // The slash of a network belongs to it.
                 let is_network = matches!(
                     shape,
-                    Shape::List(Shape::Text { what, .. }) if what.contains("network")
+                    Shape::List(Shape::Text {
+                        kind: TextKind::Network,
+                        ..
+                    })
                 );
                 let bare = if is_network { str::trim } else { cure::bare };
                 Some(list(text, key, bare))
             }
-            (DeValue::Array(array), Shape::Text { what: "a text", .. }) => self.one_text(array),
+            (
+                DeValue::Array(array),
+                Shape::Text {
+                    kind: TextKind::Plain,
+                    ..
+                },
+            ) => self.one_text(array),
             (DeValue::Table(_), Shape::List(_)) if key == "plugins" => Some(
                 "their tables stand in `infrarust.toml`; here it is a list of ids, such as \
                  `plugins = [\"motd\"]` above the first `[…]`"
                     .to_owned(),
             ),
-            (DeValue::Integer(port), Shape::Text { what, .. }) if what.contains("with a port") => {
+            (
+                DeValue::Integer(port),
+                Shape::Text {
+                    kind: TextKind::AddressWithPort,
+                    ..
+                },
+            ) => {
                 let is_port = port.as_str().parse::<u16>().is_ok();
                 is_port.then(|| format!("write the address, too: `{key} = \"0.0.0.0:{port}\"`"))
             }
-            (DeValue::Integer(_) | DeValue::Float(_), Shape::Text { what, .. })
-                if what.contains("duration") =>
+            (DeValue::Integer(_) | DeValue::Float(_), Shape::Text { kind, .. })
+                if kind.is_duration() =>
             {
                 let number = match value {
                     DeValue::Integer(number) => number.as_str().parse::<f64>().ok()?,
                     DeValue::Float(number) => number.as_str().parse::<f64>().ok()?,
                     _ => return None,
                 };
-                let fits = if what.contains("whole seconds") {
-                    types::is_whole_seconds
+                let fits = if *kind == TextKind::WholeSeconds {
+                    duration::is_whole_seconds
                 } else {
-                    types::is_duration
+                    duration::is_duration
                 };
                 Some(seconds(number, key, fits))
             }
@@ -171,7 +186,7 @@ impl Written<'_> {
 /// Whether every text is taken, so that quotes are all that a value lacks.
 fn takes_any_text(shape: &Shape) -> bool {
     match shape {
-        Shape::Text { what, .. } => matches!(*what, "a text" | "a path"),
+        Shape::Text { kind, .. } => matches!(kind, TextKind::Plain | TextKind::Path),
         _ => false,
     }
 }
@@ -240,8 +255,8 @@ fn inside(table: &Table, value: &DeValue<'_>, depth: usize) -> Option<String> {
                     .any(|name| name == text.as_ref())
                     .then(|| format!("\"{text}\""))?
             }
-            (DeValue::String(text), Shape::Text { what, .. })
-                if what.contains("duration") && types::is_duration(text) =>
+            (DeValue::String(text), Shape::Text { kind, .. })
+                if kind.is_duration() && duration::is_duration(text) =>
             {
                 plain(text)?
             }

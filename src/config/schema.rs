@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::keys::{Effect, HasKeys, Key, Scope, Shape, Table};
+use crate::config::keys::{Effect, Key, Scope, Shape, Table};
 use crate::config::raw::{RawProxy, RawServer};
+use crate::config::reader::HasKeys;
 use crate::mode::Mode;
 
 /// The kinds of file.

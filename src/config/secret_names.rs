@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::config::hints;
+use crate::config::hints::Hints;
 
 /// A name that contains one of these holds a secret.
 const WORDS: [&str; 8] = [
@@ -30,12 +30,12 @@ const COMPARED_BYTES_MAX: usize = 40;
 /// Whether a key of this name, or a path of keys with dots between, probably
 /// holds a secret: one of [`WORDS`] is in it, or it is nearly the name of a key
 /// that is a secret.
-pub(super) fn names_a_secret(name: &str) -> bool {
+pub(super) fn names_a_secret(name: &str, hints: &Hints) -> bool {
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
         || parts(&name, |c| !c.is_alphanumeric()).any(|part| is_nearly(part, NEARLY, 3))
         || parts(&name, |c| !c.is_alphanumeric() && c != '_' && c != '-')
-            .any(|key| is_nearly(key, hints::secret_names().iter().copied(), 4))
+            .any(|key| is_nearly(key, hints.secret_names().iter().copied(), 4))
 }
 
 fn parts(name: &str, is_between: fn(char) -> bool) -> impl Iterator<Item = &str> {
@@ -55,7 +55,7 @@ fn is_nearly<'a>(part: &str, words: impl IntoIterator<Item = &'a str>, nth: usiz
 /// The parts of a text that cannot be parsed in which a secret may stand:
 /// whatever follows a name of one on its line, and the lines below that belong
 /// to it, by their quotes, their brackets, their indentation or their header.
-pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
+pub(super) fn spans(text: &str, hints: &Hints) -> Vec<Range<usize>> {
     let mut spans = Vec::new();
     let mut start = 0;
     let mut below = Below::Nothing;
@@ -64,8 +64,8 @@ pub(super) fn spans(text: &str) -> Vec<Range<usize>> {
         let from = match below.covers(line) {
             true => Some(0),
             false => {
-                let from = value_of_a_secret(line);
-                below = Below::line(line, from);
+                let from = value_of_a_secret(line, hints);
+                below = Below::line(line, from, hints);
                 from
             }
         };
@@ -90,9 +90,9 @@ enum Below {
 
 impl Below {
     /// What follows a line whose secret begins at `from`.
-    fn line(line: &str, from: Option<usize>) -> Self {
+    fn line(line: &str, from: Option<usize>, hints: &Hints) -> Self {
         let line = line.trim_end();
-        if is_header(line) && names_a_secret(line) {
+        if is_header(line) && names_a_secret(line, hints) {
             return Self::Table;
         }
         let Some(value) = from.and_then(|from| line.get(from..)) else {
@@ -146,7 +146,7 @@ fn is_header(line: &str) -> bool {
 }
 
 /// Where the value of a key begins that probably holds a secret.
-fn value_of_a_secret(line: &str) -> Option<usize> {
+fn value_of_a_secret(line: &str, hints: &Hints) -> Option<usize> {
     if is_header(line) {
         return None;
     }
@@ -154,14 +154,14 @@ fn value_of_a_secret(line: &str) -> Option<usize> {
     let mut has_sign = false;
     for (sign, _) in line.match_indices(['=', ':']) {
         has_sign = true;
-        if names_a_secret(&line[name_start..sign]) {
+        if names_a_secret(&line[name_start..sign], hints) {
             return Some(value_after(line, sign + 1));
         }
         name_start = sign + 1;
     }
     // `secret "value"`: the sign is what was forgotten.
     let name_end = line.trim_start().find([' ', '\t'])? + line.len() - line.trim_start().len();
-    (!has_sign && names_a_secret(&line[..name_end])).then(|| value_after(line, name_end))
+    (!has_sign && names_a_secret(&line[..name_end], hints)).then(|| value_after(line, name_end))
 }
 
 fn value_after(line: &str, at: usize) -> usize {
@@ -172,6 +172,7 @@ fn value_after(line: &str, at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::known::HINTS;
 
     /// Names of secrets, however they are written, and names of other keys that
     /// come near.
@@ -196,7 +197,7 @@ mod tests {
             "rcon.passwrod",
             "db_password_old",
         ] {
-            assert!(names_a_secret(name), "{name}");
+            assert!(names_a_secret(name, &HINTS), "{name}");
         }
         for name in [
             "",
@@ -211,9 +212,9 @@ mod tests {
             "address",
             "infrarust.domains",
         ] {
-            assert!(!names_a_secret(name), "{name}");
+            assert!(!names_a_secret(name, &HINTS), "{name}");
         }
-        assert!(!names_a_secret(&"x".repeat(1 << 20)));
+        assert!(!names_a_secret(&"x".repeat(1 << 20), &HINTS));
     }
 
     /// In a text that cannot be parsed nothing of a secret is left, in whatever
@@ -234,7 +235,7 @@ mod tests {
         ] {
             let text = format!("before = 1\n{text}\nafter = 2\n[table]\nlast = 3\n");
             let mut shown = text.clone();
-            for span in spans(&text).into_iter().rev() {
+            for span in spans(&text, &HINTS).into_iter().rev() {
                 shown.replace_range(span, "*");
             }
             assert!(!shown.contains("HIDE"), "{shown}");

@@ -14,10 +14,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Container;
+use crate::config::declare::keys;
 use crate::config::entry::Entry;
-use crate::config::keys::{HasKeys, Shape, Table, Unsupported, keys};
+use crate::config::keys::{Shape, Table, TextKind, Unsupported};
+use crate::config::known::HINTS;
 use crate::config::raw::RawServer;
-use crate::config::reader::Walk;
+use crate::config::reader::{HasKeys, Walk};
 use crate::config::report::Report;
 use crate::config::secret_names::names_a_secret;
 use crate::config::types::{SecretSource, Whole};
@@ -108,7 +110,7 @@ pub(in crate::config) fn read(
         );
         return labels;
     }
-    let mut walk = Walk::labels(file, &RawServer::TABLE, ROOT, report);
+    let mut walk = Walk::labels(file, &RawServer::TABLE, &HINTS, ROOT, report);
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
     let mut spoilt = Vec::new();
@@ -120,7 +122,7 @@ pub(in crate::config) fn read(
         };
         // Those that are read hide their own.
         let is_read = matches!(&found, Some(Found::Key(_)));
-        if !is_read && names_a_secret(line.label) {
+        if !is_read && names_a_secret(line.label, &HINTS) {
             walk.secrets.push(line.value.clone().into());
         }
         match found {
@@ -131,7 +133,7 @@ pub(in crate::config) fn read(
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
-                    if names_a_secret(line.label) {
+                    if names_a_secret(line.label, &HINTS) {
                         walk.secrets.push(line.value.clone().into());
                     }
                     walk.push(contradiction(line.label, &path, place(&line.key)));
@@ -473,7 +475,10 @@ fn scalar<'c>(shape: &Shape, text: &'c str) -> DeValue<'c> {
             let first = typed.find(|value| !matches!(value, DeValue::String(_)));
             first.unwrap_or(plain(text))
         }
-        Shape::Text { what: "a text", .. } => plain(text),
+        Shape::Text {
+            kind: TextKind::Plain,
+            ..
+        } => plain(text),
         Shape::Text { .. }
         | Shape::Choice(_)
         | Shape::List(_)

@@ -15,7 +15,6 @@ pub use net::{AddressText, Bind, Cidr, RawAddress};
 pub use plain::{Count, FilePath, Free, Whole};
 pub use rewrite::{ProxyVersionWord, RawExplicit, Rewrite, RewriteWord, SendProxy};
 pub use secret::{RawSecret, SecretSource};
-pub(super) use time::{DURATION_EXAMPLE, is_duration, is_whole_seconds};
 pub use time::{Seconds, Time, TimeOrOff};
 pub use words::{
     DuplicateLoginWord, ForwardingWord, HostTailWord, LogFormatWord, OfflineUuidWord,

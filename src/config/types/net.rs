@@ -7,9 +7,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::cure;
+use crate::config::declare::keys;
 use crate::config::entry::{Entry, Item, List};
-use crate::config::keys::{HasKeys, Shape, keys};
-use crate::config::reader::{FromToml, Walk};
+use crate::config::keys::{Shape, TextKind};
+use crate::config::reader::{FromToml, HasKeys, Walk};
 use crate::diagnostic::words::Quoted;
 
 /// A network in CIDR form; a bare address is the network of this one address.
@@ -18,7 +19,7 @@ pub struct Cidr(pub IpNet);
 
 impl FromToml for Cidr {
     const SHAPE: Shape = Shape::Text {
-        what: "a network such as `\"10.0.0.0/8\"`",
+        kind: TextKind::Network,
         pattern: Some("^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"),
     };
 
@@ -73,7 +74,7 @@ pub struct Bind(pub List<SocketAddr>);
 
 impl FromToml for SocketAddr {
     const SHAPE: Shape = Shape::Text {
-        what: "an address with a port such as `\"0.0.0.0:25565\"`",
+        kind: TextKind::AddressWithPort,
         pattern: Some(r"^([0-9.]+|\[[0-9a-fA-F:.%]+\]):[0-9]{1,5}$"),
     };
 
@@ -194,7 +195,7 @@ keys! {
 impl FromToml for AddressText {
     const SHAPE: Shape = Shape::OneOf(&[
         Shape::Text {
-            what: "a text such as `\"10.0.0.5:25565\"`",
+            kind: TextKind::Address,
             pattern: Some(ADDRESS_PATTERN),
         },
         Shape::Table(&RawAddress::TABLE),

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeValue};
 
 use crate::config::entry::{Item, List, Map};
-use crate::config::keys::Shape;
+use crate::config::keys::{Shape, TextKind};
 use crate::config::reader::{Found, FromToml, Walk};
 
 /// The longest path; Linux has the same limit (`PATH_MAX`).
@@ -70,7 +70,7 @@ pub struct FilePath(pub PathBuf);
 
 impl FromToml for FilePath {
     const SHAPE: Shape = Shape::Text {
-        what: "a path",
+        kind: TextKind::Path,
         pattern: Some("[^ \\t]"),
     };
 
@@ -100,7 +100,7 @@ impl FromToml for FilePath {
 
 impl FromToml for String {
     const SHAPE: Shape = Shape::Text {
-        what: "a text",
+        kind: TextKind::Plain,
         pattern: None,
     };
 

@@ -3,10 +3,11 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::config::declare::{choices, keys};
 use crate::config::entry::{Entry, Item};
-use crate::config::keys::{HasKeys, Shape, choices, keys};
+use crate::config::keys::Shape;
 use crate::config::model::ProxyVersion;
-use crate::config::reader::{FromToml, Walk};
+use crate::config::reader::{FromToml, HasKeys, Walk};
 use crate::config::retype;
 use crate::diagnostic::words::Quoted;
 

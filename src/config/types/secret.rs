@@ -6,10 +6,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::FilePath;
+use crate::config::declare::keys;
 use crate::config::entry::{Entry, Item};
-use crate::config::keys::{HasKeys, Shape, keys};
+use crate::config::keys::{Shape, TextKind};
 use crate::config::model::Secret;
-use crate::config::reader::{FromToml, Walk};
+use crate::config::reader::{FromToml, HasKeys, Walk};
 
 /// Where a secret comes from. The `Debug` form does not show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ keys! {
 impl FromToml for SecretSource {
     const SHAPE: Shape = Shape::OneOf(&[
         Shape::Text {
-            what: "a text",
+            kind: TextKind::Plain,
             pattern: None,
         },
         Shape::Table(&RawSecret::TABLE),

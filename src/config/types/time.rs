@@ -5,17 +5,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::config::keys::Shape;
+use crate::config::duration::{
+    DURATION_EXAMPLE, KEEPALIVE_SECONDS_MAX, TIME_MAX, is_duration, is_whole,
+};
+use crate::config::keys::{Shape, TextKind};
 use crate::config::reader::{FromToml, Walk};
 use crate::diagnostic::words::Quoted;
-
-/// The longest time that a key takes. Deadlines are sums of a clock and such a
-/// time, and no sum may overflow; a year is more than any session lasts.
-const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// The longest keepalive time that Linux takes, in seconds (`MAX_TCP_KEEPIDLE`
-/// and `MAX_TCP_KEEPINTVL` in its `include/net/tcp.h`).
-const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
 
 /// A duration longer than nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +24,8 @@ pub struct TimeOrOff(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seconds(pub Duration);
 
-/// A duration that every key takes.
-pub(in crate::config) const DURATION_EXAMPLE: &str = "5s";
-
 /// Words with which other programs switch a time limit off.
 const OFF_WORDS: [&str; 5] = ["off", "never", "none", "unlimited", "infinite"];
-
-/// Whether a text is a duration that every key takes, but for those of whole
-/// seconds.
-pub(in crate::config) fn is_duration(text: &str) -> bool {
-    humantime::parse_duration(text).is_ok_and(|time| !time.is_zero() && time <= TIME_MAX)
-}
-
-/// Whether a text is a duration that keys of whole seconds take.
-pub(in crate::config) fn is_whole_seconds(text: &str) -> bool {
-    humantime::parse_duration(text).is_ok_and(is_whole)
-}
-
-fn is_whole(time: Duration) -> bool {
-    time.subsec_nanos() == 0 && (1..=KEEPALIVE_SECONDS_MAX).contains(&time.as_secs())
-}
 
 /// The forms of a duration that `humantime` reads, roughly; for editors.
 const DURATION_PATTERN: &str = r"^[ \t]*([0-9]+(\.[0-9]+)?[ \t]*([a-zA-Z]|µ)+[ \t]*)+$";
@@ -69,8 +46,8 @@ fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) ->
             let help = if is_number && is_duration(&with_unit) {
                 format!("add the unit: `\"{with_unit}\"`, or `ms`, `m`, `h`")
             } else if OFF_WORDS.contains(&text.to_lowercase().as_str()) {
-                let may_be_off = matches!(shape, Shape::Text { what, .. } if what.contains("0s"));
-                if may_be_off {
+                let zero = TextKind::DurationOrZero;
+                if matches!(shape, Shape::Text { kind, .. } if *kind == zero) {
                     "write `\"0s\"`".to_owned()
                 } else {
                     format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key")
@@ -87,7 +64,7 @@ fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) ->
 
 impl FromToml for Time {
     const SHAPE: Shape = Shape::Text {
-        what: "a duration such as `\"5s\"`",
+        kind: TextKind::Duration,
         pattern: Some(DURATION_PATTERN),
     };
 
@@ -106,7 +83,7 @@ impl FromToml for Time {
 
 impl FromToml for TimeOrOff {
     const SHAPE: Shape = Shape::Text {
-        what: "a duration such as `\"5s\"`, or `\"0s\"`",
+        kind: TextKind::DurationOrZero,
         pattern: Some(DURATION_PATTERN),
     };
 
@@ -117,7 +94,7 @@ impl FromToml for TimeOrOff {
 
 impl FromToml for Seconds {
     const SHAPE: Shape = Shape::Text {
-        what: "a duration of whole seconds such as `\"30s\"`",
+        kind: TextKind::WholeSeconds,
         pattern: Some(DURATION_PATTERN),
     };
 

@@ -3,7 +3,8 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::config::keys::{Choice, Shape, choices};
+use crate::config::declare::choices;
+use crate::config::keys::{Choice, Shape};
 use crate::config::model::Relay;
 use crate::config::reader::{FromToml, Walk};
 use crate::mode::Mode;

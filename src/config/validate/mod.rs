@@ -29,9 +29,8 @@ use std::sync::Arc;
 
 use crate::config::entry::{Entry, Reported};
 use crate::config::files::{self, Unreadable};
-use crate::config::load::join;
 use crate::config::model::Config;
-use crate::config::paths;
+use crate::config::paths::{self, join};
 use crate::config::raw::{RawProxy, RawServer};
 use crate::config::report::Report;
 use crate::config::types::FilePath;

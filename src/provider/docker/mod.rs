@@ -10,17 +10,15 @@ mod client;
 mod surroundings;
 mod watch;
 
-use std::sync::Arc;
-
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::containers::Container;
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
 
 pub use client::EngineError;
 pub use surroundings::surroundings;
+pub use watch::Unread;
 
 /// Watches the containers of an engine until `stop` is cancelled.
 ///
@@ -46,20 +44,4 @@ pub fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receive
 /// When the engine cannot be reached, or answers nonsense.
 pub async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
     watch::look(client::Client::new(config)).await
-}
-
-/// A container that the engine does not tell about.
-#[derive(Debug)]
-pub struct Unread {
-    /// Its id.
-    pub id: String,
-    /// Why.
-    pub error: EngineError,
-}
-
-/// Containers in an order that depends on them alone.
-fn sorted(containers: impl Iterator<Item = Arc<Container>>) -> Vec<Arc<Container>> {
-    let mut containers: Vec<_> = containers.collect();
-    containers.sort_by(|a, b| a.age().cmp(&b.age()));
-    containers
 }

@@ -25,7 +25,6 @@ use tracing::{debug, info, warn};
 
 use super::answer::{Event, Kind, Listed};
 use super::client::{Client, EngineError, Events};
-use super::{Unread, sorted};
 use crate::config::containers::{Container, State};
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
@@ -452,6 +451,22 @@ pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), Engine
         engine: client.peer(),
     };
     Ok((supply, unread))
+}
+
+/// A container that the engine could not show.
+#[derive(Debug)]
+pub struct Unread {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub error: EngineError,
+}
+
+/// Containers in an order that depends on them alone.
+fn sorted(containers: impl Iterator<Item = Arc<Container>>) -> Vec<Arc<Container>> {
+    let mut containers: Vec<_> = containers.collect();
+    containers.sort_by(|a, b| a.age().cmp(&b.age()));
+    containers
 }
 
 #[cfg(test)]
