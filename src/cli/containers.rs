@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::config::containers::{Judge, Judged, Problems, State, Verdict};
+use crate::config::containers::{CheckResult, ContainerChecker, ContainerStatus, Problems, State};
 use crate::config::model::{Config, ServerConfig};
 use crate::config::{LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};
@@ -65,7 +65,7 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     let Some(docker) = &config.proxy.docker else {
         return Checked::unknown("`--docker` needs a table `[docker]` in the global file");
     };
-    let mut judge = Judge::new(options, global);
+    let mut checker = ContainerChecker::new(options, global);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -80,42 +80,42 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
         Err(error) => {
             let message = format!("the engine `{}` cannot be read: {error}", docker.endpoint);
             return Checked {
-                problems: vec![judge.engine_problem(message)],
+                problems: vec![checker.engine_problem(message)],
                 ..Checked::unknown("the containers are not known")
             };
         }
     };
     let around = surroundings(docker, supply.engine);
     let containers = supply.containers.unwrap_or_default();
-    let judged = judge.judge(&config.servers, &containers, &around);
+    let result = checker.check(&config.servers, &containers, &around);
     let of_engine = unread.iter().map(|one| {
         let (id, error) = (&one.id, &one.error);
-        judge.engine_problem(format!("the container `{id}` cannot be looked at: {error}"))
+        checker.engine_problem(format!("the container `{id}` cannot be looked at: {error}"))
     });
-    let of_labels = judged.verdicts.iter().filter_map(|v| v.problems.clone());
+    let of_labels = result.containers.iter().filter_map(|v| v.problems.clone());
     let problems: Vec<_> = of_engine
-        .chain(judged.network.clone())
+        .chain(result.network.clone())
         .chain(of_labels)
         .collect();
     Checked {
-        notes: judged.verdicts.iter().filter_map(note).collect(),
-        summary: Some(summary(&judged, unread.len())),
+        notes: result.containers.iter().filter_map(note).collect(),
+        summary: Some(summary(&result, unread.len())),
         problems,
         is_unknown: false,
-        servers: judged.servers,
+        servers: result.servers,
     }
 }
 
 /// What else there is to say about why a container is or is not routed to.
-fn note(verdict: &Verdict) -> Option<String> {
-    let container = &verdict.container;
+fn note(status: &ContainerStatus) -> Option<String> {
+    let container = &status.container;
     let (name, state) = (Quoted(&container.name), container.state.name());
-    match (container.state, &verdict.server) {
+    match (container.state, &status.server) {
         (State::Up, _) => None,
         (State::Unhealthy, Some(server)) => Some(format!(
             "the container {name} is {state}: it is tried where no healthy one is there for `{server}`"
         )),
-        (State::Unhealthy, None) if verdict.problems.is_some() => None,
+        (State::Unhealthy, None) if status.problems.is_some() => None,
         (State::Paused | State::Down, Some(server)) => Some(format!(
             "the container {name} is {state}: no player of `{server}` is sent to it"
         )),
@@ -125,15 +125,15 @@ fn note(verdict: &Verdict) -> Option<String> {
     }
 }
 
-fn summary(judged: &Judged, unread: usize) -> String {
-    let (routed, not): (Vec<_>, Vec<_>) = judged
-        .verdicts
+fn summary(result: &CheckResult, unread: usize) -> String {
+    let (routed, not): (Vec<_>, Vec<_>) = result
+        .containers
         .iter()
-        .partition(|verdict| verdict.is_routed());
+        .partition(|status| status.is_routed());
     let mut text = format!(
         "{} would be routed to, as {}",
         count(routed.len(), "container"),
-        count(judged.servers.len(), "server")
+        count(result.servers.len(), "server")
     );
     if !not.is_empty() {
         text.push_str(&format!("; {} would not", not.len()));

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::RETRY;
 use crate::apart::{self, NotDone};
-use crate::config::containers::{Container, Judge, Judged, Verdict};
+use crate::config::containers::{CheckResult, Container, ContainerChecker, ContainerStatus};
 use crate::config::model::{Config, DockerConfig, ServerConfig};
 use crate::config::{GlobalText, LoadOptions};
 use crate::diagnostic::render::{self, Colour};
@@ -45,10 +45,10 @@ pub(super) struct Containers {
     /// of files takes this and nothing newer, so that each change is told as what
     /// it is.
     known: Supply,
-    judge: Option<Judge>,
-    /// The servers that they were when they were judged last.
+    checker: Option<ContainerChecker>,
+    /// The servers that they were when they were result last.
     servers: Vec<Arc<ServerConfig>>,
-    /// When containers are judged again whose files could not be read.
+    /// When containers are result again whose files could not be read.
     again: Option<Instant>,
     /// What was told of each container.
     told: HashMap<String, Told>,
@@ -92,7 +92,7 @@ impl Containers {
             next_config: None,
             supply: docker::start(config, stop.clone()),
             known: before,
-            judge: None,
+            checker: None,
             servers: Vec::new(),
             again: None,
             told: HashMap::new(),
@@ -127,8 +127,8 @@ impl Containers {
     }
 
     /// The global file is another one, or its plugins are.
-    pub(super) fn judge_anew(&mut self) {
-        self.judge = None;
+    pub(super) fn check_again(&mut self) {
+        self.checker = None;
     }
 
     /// The configuration of the files with the servers of containers in it.
@@ -142,25 +142,25 @@ impl Containers {
         let Some(containers) = containers else {
             return files.clone();
         };
-        let judge = self.judge.take().unwrap_or_else(|| {
+        let checker = self.checker.take().unwrap_or_else(|| {
             let (options, global) = options();
-            Judge::new(&options, &global)
+            ContainerChecker::new(&options, &global)
         });
         let config = self.config.clone();
         let servers = files.servers.clone();
-        let judged = judge_apart(judge, config, servers, containers, engine).await;
+        let result = check_apart(checker, config, servers, containers, engine).await;
         let mut next = files.clone();
-        match judged {
-            Ok((judge, judged)) => {
-                self.judge = Some(judge);
-                self.servers.clone_from(&judged.servers);
-                self.again = judged.is_incomplete.then(|| Instant::now() + RETRY);
-                self.tell(&judged);
-                next.servers.extend(judged.servers);
+        match result {
+            Ok((checker, result)) => {
+                self.checker = Some(checker);
+                self.servers.clone_from(&result.servers);
+                self.again = result.is_incomplete.then(|| Instant::now() + RETRY);
+                self.tell(&result);
+                next.servers.extend(result.servers);
                 next.servers.sort_by(|a, b| a.id.cmp(&b.id));
             }
             Err(problem) => {
-                error!(%problem, "containers cannot be judged: the routes to them stay as they are");
+                error!(%problem, "containers cannot be result: the routes to them stay as they are");
                 self.again = Some(Instant::now() + RETRY);
                 next.servers.extend(self.servers.iter().cloned());
                 let mut ids = HashSet::new();
@@ -174,24 +174,24 @@ impl Containers {
 
     /// Says what is wrong with each container that runs: once, and again when it
     /// was sound in between, or away for a while.
-    fn tell(&mut self, judged: &Judged) {
-        self.tell_of_network(judged);
+    fn tell(&mut self, result: &CheckResult) {
+        self.tell_of_network(result);
         let mut untold = 0;
         let mut shown = 0;
-        for verdict in &judged.verdicts {
-            let id = &verdict.container.id;
-            if !verdict.container.state.is_usable() {
+        for status in &result.containers {
+            let id = &status.container.id;
+            if !status.container.state.is_usable() {
                 if let Some(told) = self.told.get_mut(id) {
                     told.was_away = true;
                 }
                 continue;
             }
-            let Some(problems) = &verdict.problems else {
+            let Some(problems) = &status.problems else {
                 self.told.remove(id);
                 continue;
             };
             let now = Instant::now();
-            let next = Told::of(verdict, now);
+            let next = Told::of(status, now);
             if let Some(told) = self.told.get_mut(id)
                 && told.covers(&next)
             {
@@ -205,8 +205,8 @@ impl Containers {
             }
             shown += 1;
             let text = render::to_text(&problems.diagnostics, &problems.sources, Colour::Never);
-            let (name, text) = (Quoted(&verdict.container.name), text.trim_end());
-            match verdict.server {
+            let (name, text) = (Quoted(&status.container.name), text.trim_end());
+            match status.server {
                 None => error!("the container {name} is refused\n{text}"),
                 Some(_) => warn!("the labels of the container {name} have warnings\n{text}"),
             }
@@ -217,20 +217,20 @@ impl Containers {
                 "more containers have problems; `infrarust check --docker` shows all"
             );
         }
-        if self.told.len() > judged.verdicts.len() + GONE_REMEMBERED_MAX {
-            let there: HashSet<_> = judged.verdicts.iter().map(|v| &v.container.id).collect();
+        if self.told.len() > result.containers.len() + GONE_REMEMBERED_MAX {
+            let there: HashSet<_> = result.containers.iter().map(|v| &v.container.id).collect();
             self.told.retain(|id, _| there.contains(id));
         }
-        let there: HashSet<_> = judged.verdicts.iter().map(|v| &v.container.id).collect();
+        let there: HashSet<_> = result.containers.iter().map(|v| &v.container.id).collect();
         let gone = self.told.iter_mut().filter(|(id, _)| !there.contains(id));
         gone.for_each(|(_, told)| told.was_away = true);
-        let refused = judged.verdicts.iter().filter(|v| v.is_refused());
-        self.counts = Some((judged.servers.len(), refused.count()));
+        let refused = result.containers.iter().filter(|v| v.is_refused());
+        self.counts = Some((result.servers.len(), refused.count()));
     }
 
     /// Says what is wrong with the network that `[docker]` names, once.
-    fn tell_of_network(&mut self, judged: &Judged) {
-        let text = judged.network.as_ref().map(|problems| {
+    fn tell_of_network(&mut self, result: &CheckResult) {
+        let text = result.network.as_ref().map(|problems| {
             render::to_text(&problems.diagnostics, &problems.sources, Colour::Never)
         });
         if let Some(text) = text
@@ -242,7 +242,7 @@ impl Containers {
         self.told_of_network = text;
     }
 
-    /// Says that what was judged is in force, the first time.
+    /// Says that what was result is in force, the first time.
     pub(super) fn in_force(&mut self) {
         let Some((servers, refused)) = self.counts else {
             return;
@@ -268,17 +268,17 @@ async fn due(at: Option<Instant>) {
 }
 
 /// Judges on a thread where no player waits.
-async fn judge_apart(
-    mut judge: Judge,
+async fn check_apart(
+    mut checker: ContainerChecker,
     config: DockerConfig,
     servers: Vec<Arc<ServerConfig>>,
     containers: Vec<Arc<Container>>,
     engine: Peer,
-) -> Result<(Judge, Judged), NotDone> {
+) -> Result<(ContainerChecker, CheckResult), NotDone> {
     apart::run(move || {
         let around = surroundings(&config, engine);
-        let judged = judge.judge(&servers, &containers, &around);
-        (judge, judged)
+        let result = checker.check(&servers, &containers, &around);
+        (checker, result)
     })
     .await
 }
@@ -294,9 +294,9 @@ struct Told {
 }
 
 impl Told {
-    fn of(verdict: &Verdict, at: Instant) -> Self {
+    fn of(status: &ContainerStatus, at: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
-        for diagnostic in verdict.problems.iter().flat_map(|p| &p.diagnostics) {
+        for diagnostic in status.problems.iter().flat_map(|p| &p.diagnostics) {
             diagnostic.code.hash(&mut hasher);
             diagnostic.message.hash(&mut hasher);
         }

@@ -500,7 +500,7 @@ impl Reloader {
         };
         let before: Config = self.proxy.snapshot().config();
         if let Some(containers) = &mut self.containers {
-            containers.judge_anew();
+            containers.check_again();
         }
         let Next {
             config,

@@ -89,8 +89,8 @@ pub(in crate::config) fn read(
     sources: &mut Sources,
     report: &mut Report,
 ) -> Labels {
-    let sheet = Sheet::new(container);
-    let file = sources.add_labels(container.title(), folder, sheet.text.as_str());
+    let label_text = LabelText::new(container);
+    let file = sources.add_labels(container.title(), folder, label_text.text.as_str());
     let place = |range: &Range<usize>| Place {
         file,
         span: range.clone().into(),
@@ -99,9 +99,9 @@ pub(in crate::config) fn read(
         file,
         own: RawContainer::default(),
         server: None,
-        name: place(&sheet.name),
-        networks: place(&sheet.networks),
-        ports: place(&sheet.ports),
+        name: place(&label_text.name),
+        networks: place(&label_text.networks),
+        ports: place(&label_text.ports),
     };
     if let Some(excess) = excess(container) {
         report.push(
@@ -114,7 +114,7 @@ pub(in crate::config) fn read(
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
     let mut spoilt = Vec::new();
-    for line in &sheet.lines {
+    for line in &label_text.lines {
         let path: Vec<&str> = key_of(line.label).split('.').collect();
         let (tree, found) = match find(&RawContainer::TABLE, &path) {
             Some(found) => (&mut own, Some(found)),
@@ -348,7 +348,7 @@ pub(super) fn bytes(container: &Container) -> usize {
 }
 
 /// What is known of a container as a text, a line for each fact and label.
-struct Sheet<'c> {
+struct LabelText<'c> {
     text: String,
     name: Range<usize>,
     networks: Range<usize>,
@@ -366,29 +366,29 @@ struct Line<'c> {
     items: Vec<(&'c str, Range<usize>)>,
 }
 
-impl<'c> Sheet<'c> {
+impl<'c> LabelText<'c> {
     fn new(container: &'c Container) -> Self {
-        let mut sheet = Self {
+        let mut label_text = Self {
             text: String::new(),
             name: 0..0,
             networks: 0..0,
             ports: 0..0,
             lines: Vec::new(),
         };
-        sheet.text.push_str("name: ");
-        sheet.name = sheet.push(&container.name);
-        sheet.text.push_str("\nnetworks: ");
-        sheet.networks = sheet.push(&super::address::networks(container));
-        sheet.text.push_str("\nports: ");
-        sheet.ports = sheet.push(&super::address::ports(container));
-        sheet.text.push('\n');
+        label_text.text.push_str("name: ");
+        label_text.name = label_text.push(&container.name);
+        label_text.text.push_str("\nnetworks: ");
+        label_text.networks = label_text.push(&super::address::networks(container));
+        label_text.text.push_str("\nports: ");
+        label_text.ports = label_text.push(&super::address::ports(container));
+        label_text.text.push('\n');
         // What is too much is told without being shown.
         if excess(container).is_none() {
             for (label, text) in &container.labels {
-                sheet.line(label, text);
+                label_text.line(label, text);
             }
         }
-        sheet
+        label_text
     }
 
     fn line(&mut self, label: &'c str, text: &'c str) {

@@ -5,7 +5,7 @@
 //! Nothing here asks an engine: a provider delivers [`Container`]s.
 
 mod address;
-mod judge;
+mod checker;
 mod labels;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use judge::{Judge, Judged, Problems, Verdict};
+pub use checker::{CheckResult, ContainerChecker, ContainerStatus, Problems};
 pub use labels::{PREFIX, RawContainer, names};
 
 pub(super) use address::choose;

@@ -23,7 +23,7 @@ const DOMAIN_SUFFIX: &str = ".docker.local";
 
 /// A container by itself.
 #[derive(Debug)]
-pub(in crate::config) struct Alone {
+pub(in crate::config) struct Evaluated {
     /// The text of its labels.
     pub(in crate::config) file: FileId,
     /// Whether its labels ask for a server.
@@ -64,14 +64,14 @@ impl<'a> Rules<'a> {
 
     /// Judges a container as if there were no other server. Relative paths in
     /// its labels begin at `folder`.
-    pub(in crate::config) fn judge(
+    pub(in crate::config) fn evaluate(
         &self,
         container: &Container,
         folder: PathBuf,
         context: &mut Context<'_>,
-    ) -> Alone {
+    ) -> Evaluated {
         let labels = containers::read(container, folder, context.sources, context.report);
-        let mut alone = Alone {
+        let mut evaluated = Evaluated {
             file: labels.file,
             is_enabled: true,
             pool: labels.own.pool.given().map(|pool| pool.place),
@@ -82,19 +82,19 @@ impl<'a> Rules<'a> {
         };
         // There are more than are read.
         let Some(mut raw) = labels.server else {
-            return alone;
+            return evaluated;
         };
         let own = &labels.own;
         if !own.enable.is_written() {
             if let Some(label) = container.labels.keys().next() {
                 context.push(not_enabled(label, labels.name));
             }
-            alone.is_enabled = false;
-            return alone;
+            evaluated.is_enabled = false;
+            return evaluated;
         }
         name(&mut raw, own, labels.name, container, context);
         let facts = (labels.networks, labels.ports);
-        alone.is_out_of_reach = !self.address(&mut raw, own, facts, container, context);
+        evaluated.is_out_of_reach = !self.address(&mut raw, own, facts, container, context);
 
         let nothing = RawProxy::default();
         let defaults = Defaults::new(self.file.raw.as_ref().unwrap_or(&nothing));
@@ -106,15 +106,15 @@ impl<'a> Rules<'a> {
         let mut drafts = [server::draft(&file, &defaults, &mut forwarding, context)];
         attach::rules(Some(&self.plugins), &mut drafts, false, context);
         let [draft] = drafts;
-        alone.id = draft.id.ok();
-        alone.domains = draft.domains;
-        alone.config = own.enable().and(draft.config).ok();
-        if let Some(config) = &mut alone.config
-            && (alone.is_out_of_reach || !container.state.is_usable())
+        evaluated.id = draft.id.ok();
+        evaluated.domains = draft.domains;
+        evaluated.config = own.enable().and(draft.config).ok();
+        if let Some(config) = &mut evaluated.config
+            && (evaluated.is_out_of_reach || !container.state.is_usable())
         {
             config.addresses.clear();
         }
-        alone
+        evaluated
     }
 
     /// Without other words the backend is the container itself. Whether it has

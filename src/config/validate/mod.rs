@@ -37,7 +37,7 @@ use crate::config::types::FilePath;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, words};
 use crate::manifest::Manifest;
 
-pub(super) use containers::{Alone, Rules};
+pub(super) use containers::{Evaluated, Rules};
 
 /// The global file with what the command line says instead of it.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ pub(super) struct Watch {
     client: Client,
     config: DockerConfig,
     supply: channel::Sender<Supply>,
-    known: HashMap<String, Known>,
+    known: HashMap<String, Cached>,
     /// Containers that are to be looked at.
     queue: VecDeque<String>,
     /// Counts events, so that a look can be told from a later one.
@@ -70,7 +70,7 @@ pub(super) struct Watch {
 
 /// A container with the label that makes it a server.
 #[derive(Debug, Default)]
-struct Known {
+struct Cached {
     /// What the last look has shown, and what was told since.
     seen: Option<Arc<Container>>,
     /// How a list showed it when it was looked at; `None` when it must be

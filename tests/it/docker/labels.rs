@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use infrarust::config::containers::{
-    Container, Created, Judge, Judged, Network, NetworkOf, PREFIX, Published, State, Surroundings,
-    names,
+    CheckResult, Container, ContainerChecker, Created, Network, NetworkOf, PREFIX, Published,
+    State, Surroundings, names,
 };
 use infrarust::config::model::ServerConfig;
 use infrarust::config::{LoadOptions, load};
@@ -129,18 +129,18 @@ fn judge(case: &str) -> String {
         _ => panic!("{problems}"),
     };
     around.network = config.proxy.docker.as_ref().unwrap().network.clone();
-    let mut judge = Judge::new(&options, &global);
-    let first = told(&judge.judge(&config.servers, &containers, &around));
+    let mut checker = ContainerChecker::new(&options, &global);
+    let first = told(&checker.check(&config.servers, &containers, &around));
     // The order in which a provider names them makes no difference, nor does
     // what is remembered.
     containers.reverse();
-    let again = told(&judge.judge(&config.servers, &containers, &around));
+    let again = told(&checker.check(&config.servers, &containers, &around));
     assert_eq!(first, again);
     format!("{problems}{first}").replace(&format!("{}/", dir.path().display()), "")
 }
 
 /// Judges labels without any file.
-fn judge_labels(dir: &Path, labels: &[(String, String)]) -> Judged {
+fn judge_labels(dir: &Path, labels: &[(String, String)]) -> CheckResult {
     let options = LoadOptions {
         config: Some(dir.join("infrarust.toml")),
         ..LoadOptions::default()
@@ -148,15 +148,15 @@ fn judge_labels(dir: &Path, labels: &[(String, String)]) -> Judged {
     let global = load(&options).global.unwrap();
     let mut container = container("lobby", 0, "");
     container.labels.extend(labels.iter().cloned());
-    Judge::new(&options, &global).judge(&[], &[Arc::new(container)], &around())
+    ContainerChecker::new(&options, &global).check(&[], &[Arc::new(container)], &around())
 }
 
-fn told(judged: &Judged) -> String {
+fn told(result: &CheckResult) -> String {
     let mut text = String::new();
-    for problems in judged.verdicts.iter().filter_map(|v| v.problems.as_ref()) {
+    for problems in result.containers.iter().filter_map(|v| v.problems.as_ref()) {
         text += &render::to_text(&problems.diagnostics, &problems.sources, Colour::Never);
     }
-    for server in &judged.servers {
+    for server in &result.servers {
         let domains: Vec<_> = server.domains.iter().map(ToString::to_string).collect();
         let addresses: Vec<_> = server.addresses.iter().map(ToString::to_string).collect();
         let (id, mode) = (&server.id, server.mode());
@@ -298,8 +298,8 @@ fn every_key_is_a_label() {
         });
         let mut labels = Vec::new();
         flatten(PREFIX, &text.parse().unwrap(), &mut labels);
-        let judged = judge_labels(dir.path(), &labels);
-        let problems = judged.verdicts[0].problems.as_ref();
+        let result = judge_labels(dir.path(), &labels);
+        let problems = result.containers[0].problems.as_ref();
         let codes = |of: &[Diagnostic]| {
             let codes = of.iter().map(|diagnostic| diagnostic.code);
             // Others of a network may come as files or as containers.
@@ -309,11 +309,11 @@ fn every_key_is_a_label() {
         };
         let said = codes(problems.map_or(&[], |problems| &problems.diagnostics));
         let of_file = codes(&loaded.diagnostics);
-        assert_eq!(said, of_file, "{path}: {}", told(&judged));
+        assert_eq!(said, of_file, "{path}: {}", told(&result));
         let by_file = loaded
             .config
             .map(|config| config.servers[0].as_ref().clone());
-        let by_label = judged.servers.first().map(|server| ServerConfig {
+        let by_label = result.servers.first().map(|server| ServerConfig {
             file: by_file.as_ref().unwrap().file.clone(),
             ..server.as_ref().clone()
         });
@@ -349,10 +349,10 @@ fn files_of_labels_lie_in_their_folders() {
         let guard = (format!("{PREFIX}forwarding_mode"), "bungeeguard".to_owned());
         let mut labels = vec![(format!("{PREFIX}{label}"), path)];
         labels.extend(label.starts_with("forwarding").then_some(guard));
-        let judged = judge_labels(dir.path(), &labels);
-        let text = told(&judged);
+        let result = judge_labels(dir.path(), &labels);
+        let text = told(&result);
         let is_told = text.contains("does not lie in the folder") || text.contains("without `");
-        assert_ne!(judged.servers.is_empty(), !is_told, "{text}");
+        assert_ne!(result.servers.is_empty(), !is_told, "{text}");
         !is_told
     };
     for (label, name) in [
@@ -396,8 +396,8 @@ fn labels_of_v2_are_known() {
     fs::write(dir.path().join("infrarust.toml"), "").unwrap();
     let read = |label: &str| {
         let labels = [(format!("{PREFIX}{label}"), "a, b".to_owned())];
-        let judged = judge_labels(dir.path(), &labels);
-        judged.servers[0].as_ref().clone()
+        let result = judge_labels(dir.path(), &labels);
+        result.servers[0].as_ref().clone()
     };
     assert_eq!(read("motd.text"), read("motd.online.text"));
 }

@@ -1,6 +1,6 @@
 //! Containers among servers of files and among each other.
 //!
-//! A container by itself is judged once, and again only when it, the global
+//! A container by itself is result once, and again only when it, the global
 //! file or the proxy's own addresses have changed. What it claims is then held
 //! against the others each time, in a fixed order: files first, then containers
 //! that work, then unhealthy ones, then those that cannot be used, in each case
@@ -19,7 +19,7 @@ use super::{Container, NetworkOf, Surroundings, UNUSABLE_RANK};
 use crate::config::load::{self, GlobalText, LoadOptions};
 use crate::config::model::ServerConfig;
 use crate::config::report::Report;
-use crate::config::validate::{Alone, Context, LabelFolders, ProxyFile, Rules};
+use crate::config::validate::{Context, Evaluated, LabelFolders, ProxyFile, Rules};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{self, Code, Diagnostic, Place, Sources};
 
@@ -32,20 +32,20 @@ const OWN_LABELS: [&str; 3] = ["infrarust.port", "infrarust.addresses", "infraru
 
 /// Judges containers with one global file.
 #[derive(Debug)]
-pub struct Judge {
+pub struct ContainerChecker {
     proxy: ProxyFile,
     /// The global file alone.
     sources: Sources,
     folder: PathBuf,
     around: Surroundings,
     /// What is known of containers by themselves, by their ids.
-    known: HashMap<String, Known>,
+    known: HashMap<String, Cached>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Cached {
     container: Arc<Container>,
-    alone: Alone,
+    evaluated: Evaluated,
     problems: Option<Arc<Problems>>,
     /// Whether a file could not be read for a reason that may pass.
     is_incomplete: bool,
@@ -53,11 +53,11 @@ struct Known {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Judged {
+pub struct CheckResult {
     /// The servers, in the order of their ids.
     pub servers: Vec<Arc<ServerConfig>>,
     /// The containers that ask for a server, the oldest first.
-    pub verdicts: Vec<Verdict>,
+    pub containers: Vec<ContainerStatus>,
     /// What is wrong with `[docker] network`.
     pub network: Option<Arc<Problems>>,
     /// Whether a file of theirs could not be read for a reason that may pass.
@@ -66,7 +66,7 @@ pub struct Judged {
 
 /// What came of a container.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct ContainerStatus {
     /// The container.
     pub container: Arc<Container>,
     /// The id of its server, unless it is refused or has left its place to a
@@ -77,7 +77,7 @@ pub struct Verdict {
     pub problems: Option<Arc<Problems>>,
 }
 
-impl Verdict {
+impl ContainerStatus {
     /// Whether it is refused for what is wrong with it.
     #[must_use]
     pub fn is_refused(&self) -> bool {
@@ -107,7 +107,7 @@ enum Owner<'a> {
     Container(&'a Container, Place),
 }
 
-impl Judge {
+impl ContainerChecker {
     /// Judges containers beside this global file, which has been found sound with
     /// these options.
     #[must_use]
@@ -140,12 +140,12 @@ impl Judge {
     }
 
     /// Judges all containers that there are, beside the servers of files.
-    pub fn judge(
+    pub fn check(
         &mut self,
         files: &[Arc<ServerConfig>],
         containers: &[Arc<Container>],
         around: &Surroundings,
-    ) -> Judged {
+    ) -> CheckResult {
         if self.around != *around {
             self.around = around.clone();
             self.known.clear();
@@ -157,9 +157,9 @@ impl Judge {
         let mut known = std::mem::take(&mut self.known);
         let rules = self.rules();
         let mut claims = Claims::of(files);
-        let mut judged = Judged {
+        let mut result = CheckResult {
             network: self.unused_network(&containers),
-            ..Judged::default()
+            ..CheckResult::default()
         };
         let mut label_bytes = 0;
         let mut all = Vec::with_capacity(containers.len());
@@ -167,27 +167,27 @@ impl Judge {
             label_bytes += labels::bytes(&container);
             let one = match known.remove(&container.id) {
                 Some(one) if one.container == container => one,
-                _ => self.alone(&rules, container),
+                _ => self.evaluate(&rules, container),
             };
             all.push((one, label_bytes <= ALL_LABELS_BYTES_MAX));
         }
         all.sort_by_cached_key(|(one, _)| order(&one.container, one.rank()));
         for (one, is_room) in &all {
-            if let Some(verdict) = self.settle(one, *is_room, &mut claims) {
-                judged.verdicts.push(verdict);
+            if let Some(status) = self.settle(one, *is_room, &mut claims) {
+                result.containers.push(status);
             }
         }
-        judged.servers = claims.servers();
-        judged
-            .verdicts
+        result.servers = claims.servers();
+        result
+            .containers
             .sort_by(|a, b| a.container.age().cmp(&b.container.age()));
         let all = all.into_iter().map(|(one, _)| one);
         // What could not be read may be readable the next time.
         let (incomplete, all): (Vec<_>, Vec<_>) = all.partition(|one| one.is_incomplete);
-        judged.is_incomplete = !incomplete.is_empty();
+        result.is_incomplete = !incomplete.is_empty();
         let all = all.into_iter();
         self.known = all.map(|one| (one.container.id.clone(), one)).collect();
-        judged
+        result
     }
 
     fn rules(&self) -> Rules<'_> {
@@ -196,13 +196,13 @@ impl Judge {
         Rules::new(&self.proxy, &self.around, &mut context)
     }
 
-    fn alone(&self, rules: &Rules<'_>, container: Arc<Container>) -> Known {
+    fn evaluate(&self, rules: &Rules<'_>, container: Arc<Container>) -> Cached {
         let mut sources = self.sources.clone();
         let mut report = Report::default();
         let folders = LabelFolders::new(self.proxy.raw.as_ref(), &self.folder);
         let mut context = Context::for_labels(&mut sources, &mut report, folders);
         let folder = self.folder.clone();
-        let mut alone = rules.judge(&container, folder, &mut context);
+        let mut evaluated = rules.evaluate(&container, folder, &mut context);
         let is_incomplete = report.is_incomplete;
         let mut diagnostics = report.diagnostics;
         // What the files say of themselves has been told when they were loaded.
@@ -210,17 +210,17 @@ impl Judge {
             let labels = d.labels.iter().map(|label| label.place.file);
             let touches = std::iter::once(d.place.file)
                 .chain(labels)
-                .any(|f| f == alone.file);
+                .any(|f| f == evaluated.file);
             touches || d.is_error() || matches!(d.code, Code::PluginInactive | Code::PluginLimited)
         });
         // One that is merely out of reach still is a server, without an address.
         let errors = diagnostics.iter().filter(|d| d.is_error()).count();
-        if errors > usize::from(alone.is_out_of_reach) {
-            alone.config = None;
+        if errors > usize::from(evaluated.is_out_of_reach) {
+            evaluated.config = None;
         }
-        Known {
+        Cached {
             container,
-            alone,
+            evaluated,
             problems: Problems::new(diagnostics, sources),
             is_incomplete,
         }
@@ -229,20 +229,20 @@ impl Judge {
     /// Holds a container against those before it; `None` when it asks for nothing.
     fn settle<'a>(
         &self,
-        one: &'a Known,
+        one: &'a Cached,
         is_room: bool,
         claims: &mut Claims<'a>,
-    ) -> Option<Verdict> {
-        if !one.alone.is_enabled && one.problems.is_none() {
+    ) -> Option<ContainerStatus> {
+        if !one.evaluated.is_enabled && one.problems.is_none() {
             return None;
         }
-        let mut verdict = Verdict {
+        let mut status = ContainerStatus {
             container: Arc::clone(&one.container),
             server: None,
             problems: one.problems.clone(),
         };
-        let Some(config) = &one.alone.config else {
-            return Some(verdict);
+        let Some(config) = &one.evaluated.config else {
+            return Some(status);
         };
         let conflicts = Conflicts::new(self, one);
         let conflicts = if is_room {
@@ -252,13 +252,13 @@ impl Judge {
         };
         match conflicts.end() {
             // It is refused, and has its server for the players' sake alone.
-            None if one.alone.is_out_of_reach => {}
-            None => verdict.server = Some(config.id.clone()),
+            None if one.evaluated.is_out_of_reach => {}
+            None => status.server = Some(config.id.clone()),
             // What works better has its place.
             _ if one.rank() > 0 => {}
-            problems => verdict.problems = problems,
+            problems => status.problems = problems,
         }
-        Some(verdict)
+        Some(status)
     }
 
     /// Whether `[docker]` names a network that no running container is in.
@@ -289,10 +289,10 @@ impl Judge {
     }
 }
 
-impl Known {
+impl Cached {
     /// Its rank among containers that want the same.
     fn rank(&self) -> u8 {
-        match self.alone.is_out_of_reach {
+        match self.evaluated.is_out_of_reach {
             true => UNUSABLE_RANK,
             false => self.container.state.rank(),
         }
@@ -340,11 +340,12 @@ impl<'a> Claims<'a> {
     /// Takes what a container asks for, all or nothing.
     fn take<'j>(
         &mut self,
-        one: &'a Known,
+        one: &'a Cached,
         config: &'a ServerConfig,
         mut conflicts: Conflicts<'j>,
     ) -> Conflicts<'j> {
-        if let (Some(place), Some(index)) = (one.alone.pool, self.pools.get(config.id.as_str())) {
+        if let (Some(place), Some(index)) = (one.evaluated.pool, self.pools.get(config.id.as_str()))
+        {
             let (oldest, server) = &mut self.servers[*index];
             match differing(&one.container, oldest) {
                 labels if labels.is_empty() => {
@@ -354,20 +355,20 @@ impl<'a> Claims<'a> {
             }
             return conflicts;
         }
-        let Some(id) = &one.alone.id else {
+        let Some(id) = &one.evaluated.id else {
             return conflicts;
         };
         if let Some(owner) = self.ids.get(config.id.as_str()) {
             conflicts.id(id.place, &config.id, *owner);
             return conflicts;
         }
-        for domain in &one.alone.domains {
+        for domain in &one.evaluated.domains {
             if let Some(owner) = self.domains.get(domain.value.as_str()) {
                 conflicts.domain(domain.place, domain.value.as_str(), *owner);
             }
         }
         let mut own = HashMap::new();
-        for domain in &one.alone.domains {
+        for domain in &one.evaluated.domains {
             let owner = Owner::Container(&one.container, domain.place);
             if own.insert(domain.value.as_str(), owner).is_some() {
                 conflicts.twice(domain.place, domain.value.as_str());
@@ -377,7 +378,7 @@ impl<'a> Claims<'a> {
             self.domains.extend(own);
             let owner = Owner::Container(&one.container, id.place);
             self.ids.insert(&config.id, owner);
-            if one.alone.pool.is_some() {
+            if one.evaluated.pool.is_some() {
                 self.pools.insert(&config.id, self.servers.len());
             }
             self.servers.push((&one.container, config.clone()));
@@ -410,7 +411,7 @@ const NAMES_SHOWN_MAX: usize = 5;
 
 /// What keeps a container, which is sound by itself, from its server.
 struct Conflicts<'j> {
-    judge: &'j Judge,
+    checker: &'j ContainerChecker,
     container: &'j Container,
     name: Place,
     problems: Option<Arc<Problems>>,
@@ -420,12 +421,12 @@ struct Conflicts<'j> {
 }
 
 impl<'j> Conflicts<'j> {
-    fn new(judge: &'j Judge, one: &'j Known) -> Self {
-        let name = Place::whole(one.alone.file);
+    fn new(checker: &'j ContainerChecker, one: &'j Cached) -> Self {
+        let name = Place::whole(one.evaluated.file);
         Self {
-            judge,
+            checker,
             container: &one.container,
-            name: one.alone.id.as_ref().map_or(name, |id| id.place),
+            name: one.evaluated.id.as_ref().map_or(name, |id| id.place),
             problems: one.problems.clone(),
             found: Vec::new(),
             sources: None,
@@ -437,8 +438,8 @@ impl<'j> Conflicts<'j> {
         self.sources.get_or_insert_with(|| match &self.problems {
             Some(problems) => problems.sources.clone(),
             None => {
-                let mut sources = self.judge.sources.clone();
-                let folder = self.judge.folder.clone();
+                let mut sources = self.checker.sources.clone();
+                let folder = self.checker.folder.clone();
                 labels::read(self.container, folder, &mut sources, &mut Report::default());
                 sources
             }
@@ -447,7 +448,7 @@ impl<'j> Conflicts<'j> {
 
     /// Adds what somebody else has taken before.
     fn taken(&mut self, diagnostic: Diagnostic, owner: Owner<'_>) {
-        let folder = self.judge.folder.clone();
+        let folder = self.checker.folder.clone();
         let sources = self.sources();
         let diagnostic = match owner {
             Owner::File(path) => {
