@@ -77,21 +77,21 @@ macro_rules! keys {
             fn fill(
                 &mut self,
                 name: &str,
-                entry: $crate::config::reader::Found<'_, '_>,
-                walk: &mut $crate::config::reader::Walk<'_>,
+                entry: $crate::config::reader::KeyValue<'_, '_>,
+                reader: &mut $crate::config::reader::Reader<'_>,
             ) -> bool {
                 match name {
                     $( stringify!($name) => {
-                        self.$name = walk.entry(entry);
+                        self.$name = reader.entry(entry);
                         true
                     } )*
                     _ => false,
                 }
             }
 
-            fn spoil(&mut self, name: &str, place: $crate::diagnostic::Place) {
+            fn mark_broken(&mut self, name: &str, place: $crate::diagnostic::Place) {
                 match name {
-                    $( stringify!($name) => self.$name.spoil(place), )*
+                    $( stringify!($name) => self.$name.mark_broken(place), )*
                     _ => {}
                 }
             }
@@ -103,9 +103,9 @@ macro_rules! keys {
 
             fn from_toml(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
-                walk: &mut $crate::config::reader::Walk<'_>,
+                reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Option<Self> {
-                walk.table_value(value)
+                reader.table_value(value)
             }
         }
     )+
@@ -144,13 +144,13 @@ macro_rules! choices {
 
             fn from_toml(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
-                walk: &mut $crate::config::reader::Walk<'_>,
+                reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Option<Self> {
-                let text = walk.text(value, &Self::SHAPE)?;
+                let text = reader.text(value, &Self::SHAPE)?;
                 match text {
                     $( $text $(| $alias)* => Some(Self::$name), )+
                     _ => {
-                        walk.unknown_choice(value, text, &Self::SHAPE);
+                        reader.unknown_choice(value, text, &Self::SHAPE);
                         None
                     }
                 }

@@ -8,7 +8,7 @@ use crate::config::cure::TYPOGRAPHIC_QUOTES;
 use crate::config::elsewhere;
 use crate::config::keys::Table;
 use crate::config::known::HINTS;
-use crate::config::reader::{HasKeys, Walk};
+use crate::config::reader::{HasKeys, Reader};
 use crate::config::report::Report;
 use crate::config::secret_names::{self, names_a_secret};
 use crate::config::syntax::{self, Fault, Said};
@@ -71,9 +71,9 @@ fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (File
 fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
     let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
     if errors.is_empty() {
-        let mut walk = Walk::new(file, &T::TABLE, &HINTS, report);
-        let raw = walk.document(document.get_ref());
-        for span in walk.secrets {
+        let mut reader = Reader::new(file, &T::TABLE, &HINTS, report);
+        let raw = reader.document(document.get_ref());
+        for span in reader.secrets {
             sources.hide(Place { file, span });
         }
         return Some(raw);

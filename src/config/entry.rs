@@ -84,7 +84,7 @@ impl<T> Entry<T> {
     }
 
     /// Takes an absent key for one that is written badly at `place`.
-    pub(super) fn spoil(&mut self, place: Place) {
+    pub(super) fn mark_broken(&mut self, place: Place) {
         if matches!(self, Entry::Absent) {
             *self = Entry::Broken(place);
         }

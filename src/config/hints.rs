@@ -55,57 +55,62 @@ impl Hints {
     /// The place of a key of exactly this name that stands in a table inside the one
     /// named `table`: `max_players` of `motd` is `motd.online.max_players`, whatever
     /// else has that name.
-    pub(super) fn below(&self, name: &str, table: &str, root: &Table) -> Option<Home> {
-        let mut homes = self.homes();
-        homes.retain(|home| {
-            home.name() == name && home.root.title == root.title && home.is_below(table)
+    pub(super) fn below(&self, name: &str, table: &str, root: &Table) -> Option<KeyLocation> {
+        let mut locations = self.locations();
+        locations.retain(|location| {
+            location.name() == name && location.root.title == root.title && location.is_below(table)
         });
-        homes.into_iter().min_by_key(|home| home.path.len())
+        locations
+            .into_iter()
+            .min_by_key(|location| location.path.len())
     }
 
     /// The place of a key of exactly this name.
-    pub(super) fn exact(&self, name: &str, root: &Table) -> Option<Home> {
-        let mut homes = self.homes();
-        homes.retain(|home| home.name() == name);
-        homes
+    pub(super) fn exact(&self, name: &str, root: &Table) -> Option<KeyLocation> {
+        let mut locations = self.locations();
+        locations.retain(|location| location.name() == name);
+        locations
             .into_iter()
-            .min_by_key(|home| (home.path.len(), home.root.title != root.title))
+            .min_by_key(|location| (location.path.len(), location.root.title != root.title))
     }
 
     /// The place of a key of nearly this name.
-    pub(super) fn near(&self, name: &str, root: &Table) -> Option<Home> {
-        let mut homes = self.homes();
+    pub(super) fn near(&self, name: &str, root: &Table) -> Option<KeyLocation> {
+        let mut locations = self.locations();
         // Nothing else speaks for a plugin's table.
-        homes.retain(|home| !home.path.contains(&"<id>"));
-        let near = nearest(name, homes.iter().map(Home::name))?;
+        locations.retain(|location| !location.path.contains(&"<id>"));
+        let near = nearest(name, locations.iter().map(KeyLocation::name))?;
         self.exact(near, root)
     }
 
     /// The names of all keys that hold a secret.
     pub(super) fn secret_names(&self) -> &[&'static str] {
         self.secret_names.get_or_init(|| {
-            let homes = self.homes().into_iter().filter(|home| home.is_secret);
-            homes.map(|home| home.name()).collect()
+            let locations = self
+                .locations()
+                .into_iter()
+                .filter(|location| location.is_secret);
+            locations.map(|location| location.name()).collect()
         })
     }
 
-    fn homes(&self) -> Vec<Home> {
-        let mut homes = Vec::new();
+    fn locations(&self) -> Vec<KeyLocation> {
+        let mut locations = Vec::new();
         for root in self.roots {
-            collect(root, root, &mut Vec::new(), &mut homes);
+            collect(root, root, &mut Vec::new(), &mut locations);
         }
-        homes
+        locations
     }
 }
 
 /// A key somewhere in one of the files.
-pub(super) struct Home {
+pub(super) struct KeyLocation {
     root: &'static Table,
     path: Vec<&'static str>,
     is_secret: bool,
 }
 
-impl Home {
+impl KeyLocation {
     /// The name of the key.
     pub(super) fn name(&self) -> &'static str {
         self.path.last().copied().unwrap_or_default()
@@ -139,21 +144,21 @@ fn collect(
     root: &'static Table,
     table: &'static Table,
     path: &mut Vec<&'static str>,
-    homes: &mut Vec<Home>,
+    locations: &mut Vec<KeyLocation>,
 ) {
     for key in table.keys {
         path.push(key.name);
-        homes.push(Home {
+        locations.push(KeyLocation {
             root,
             path: path.clone(),
             is_secret: key.secret,
         });
         if path.len() < DEPTH_MAX {
             if let Shape::Table(inner) = key.shape {
-                collect(root, inner, path, homes);
+                collect(root, inner, path, locations);
             } else if let Shape::Map(Shape::Table(inner)) = key.shape {
                 path.push("<id>");
-                collect(root, inner, path, homes);
+                collect(root, inner, path, locations);
                 path.pop();
             }
         }

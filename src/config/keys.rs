@@ -104,7 +104,7 @@ pub enum Scope {
     Every,
     /// In those that offer a capability; elsewhere the key is refused.
     Needs(Capability),
-    /// In these; elsewhere a warning tells that the key does nothing.
+    /// In these; elsewhere a warning says that the key does nothing.
     Only(&'static [Mode]),
 }
 

@@ -1,16 +1,16 @@
 //! From TOML to raw structs, with every mistake and its place.
 //!
 //! serde stops at the first mistake of a file, and an operator wants to know
-//! them all at once. So the walk through the parsed document is our own: each
+//! them all at once. So the parsed document is read by code of our own: each
 //! key is read by itself, a bad one leaves [`Entry::Broken`] behind, and the
-//! walk goes on. `Broken` is not `Absent`: what was written badly must not be
+//! reader goes on. `Broken` is not `Absent`: what was written badly must not be
 //! reported a second time as missing.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::entry::{Entry, Given};
-use crate::config::hints::{Hints, Home, NO_HINTS};
+use crate::config::hints::{Hints, KeyLocation, NO_HINTS};
 use crate::config::keys::{Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
 use crate::config::retype::Written;
@@ -30,7 +30,7 @@ const DEPTH_MAX: usize = 100;
 
 /// A key and its value in the document.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'v, 'i> {
+pub(super) struct KeyValue<'v, 'i> {
     pub(super) key: Span,
     pub(super) name: &'v str,
     pub(super) value: &'v Spanned<DeValue<'i>>,
@@ -42,10 +42,10 @@ pub(super) trait HasKeys: Default {
     const TABLE: Table;
 
     /// Reads a value into the field of that name; `false` when there is none.
-    fn fill(&mut self, name: &str, entry: Found<'_, '_>, walk: &mut Walk<'_>) -> bool;
+    fn fill(&mut self, name: &str, entry: KeyValue<'_, '_>, reader: &mut Reader<'_>) -> bool;
 
     /// Takes an absent key for one that is written badly.
-    fn spoil(&mut self, name: &str, place: Place);
+    fn mark_broken(&mut self, name: &str, place: Place);
 }
 
 /// A type that a value of a file can be read as.
@@ -54,12 +54,12 @@ pub(super) trait FromToml: Sized {
     const SHAPE: Shape;
 
     /// Reads a value. `None` means that the mistake has been reported.
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self>;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self>;
 }
 
-/// A walk through one document.
+/// Reads one document.
 #[derive(Debug)]
-pub(super) struct Walk<'r> {
+pub(super) struct Reader<'r> {
     file: FileId,
     report: &'r mut Report,
     /// What must not be shown.
@@ -81,8 +81,8 @@ pub(super) struct Walk<'r> {
     is_labels: bool,
 }
 
-impl<'r> Walk<'r> {
-    /// Begins a walk through a document whose keys are those of `root`.
+impl<'r> Reader<'r> {
+    /// A reader of a document whose keys are those of `root`.
     pub(super) fn new(
         file: FileId,
         root: &'static Table,
@@ -103,7 +103,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// Begins a walk through what labels say whose names begin with `prefix`.
+    /// A reader of labels, whose names begin with `prefix`.
     pub(super) fn labels(
         file: FileId,
         root: &'static Table,
@@ -148,32 +148,32 @@ impl<'r> Walk<'r> {
 
     fn table<T: HasKeys>(&mut self, table: &DeTable<'_>) -> T {
         let mut filled = T::default();
-        let mut meant = Vec::new();
+        let mut likely_keys = Vec::new();
         let outer = std::mem::replace(&mut self.table, &T::TABLE);
         for (key, value) in table {
-            let found = Found {
+            let found = KeyValue {
                 key: key.span().into(),
                 name: key.get_ref().as_ref(),
                 value,
             };
             if !filled.fill(found.name, found, self) {
-                self.strange_key(found, table, &T::TABLE, &mut meant);
+                self.unknown_key(found, table, &T::TABLE, &mut likely_keys);
             }
         }
         self.table = outer;
-        for (name, place) in meant {
-            filled.spoil(name, place);
+        for (name, place) in likely_keys {
+            filled.mark_broken(name, place);
         }
         if T::TABLE.title == self.root.title {
             for (name, place) in std::mem::take(&mut self.misplaced) {
-                filled.spoil(name, place);
+                filled.mark_broken(name, place);
             }
         }
         filled
     }
 
     /// Reads the value of a key.
-    pub(super) fn entry<T: FromToml>(&mut self, found: Found<'_, '_>) -> Entry<T> {
+    pub(super) fn entry<T: FromToml>(&mut self, found: KeyValue<'_, '_>) -> Entry<T> {
         let name = if self.is_labels {
             format!("{}.{}", self.key, found.name)
         } else {
@@ -314,20 +314,20 @@ impl<'r> Walk<'r> {
     }
 
     /// Reports a key that the table does not have, which stands `beside` others. The keys that were probably
-    /// meant go to `meant`, so that nobody calls them missing as well.
-    fn strange_key(
+    /// meant go to `likely_keys`, so that nobody calls them missing as well.
+    fn unknown_key(
         &mut self,
-        found: Found<'_, '_>,
+        found: KeyValue<'_, '_>,
         beside: &DeTable<'_>,
         table: &Table,
-        meant: &mut Vec<(&'static str, Place)>,
+        likely_keys: &mut Vec<(&'static str, Place)>,
     ) {
         self.hide_secrets(found.name, found.value, 0);
         let has = |name: &str| beside.keys().any(|key| key.get_ref() == name);
         let is_of_v2 = |old: &&Unsupported| old.name == found.name && !old.unless.is_some_and(has);
         if let Some(old) = table.unsupported.iter().find(is_of_v2) {
             let place = self.place(found.key);
-            meant.extend(old.instead_of.map(|key| (key, place)));
+            likely_keys.extend(old.instead_of.map(|key| (key, place)));
             self.unsupported(found.key, old.name, old.purpose);
             return;
         }
@@ -343,37 +343,37 @@ impl<'r> Walk<'r> {
         let own = self.settings_of_its_own(table);
         // A plugin may call its settings as we call ours; a key of the top that
         // stands below a header is the mistake of TOML itself.
-        let is_home = |home: &Home| own.is_none() || home.is_top_of(self.root);
+        let is_likely = |location: &KeyLocation| own.is_none() || location.is_top_of(self.root);
         let help = if !inner.is_empty() {
-            meant.extend(inner.iter().map(|key| (*key, place)));
+            likely_keys.extend(inner.iter().map(|key| (*key, place)));
             Some(format!(
                 "write {} without a table around, above the first `[…]`",
                 words::all_of(inner)
             ))
         } else if name == "servers" && matches!(found.value.get_ref(), DeValue::Table(_)) {
             Some("each server has a file of its own, such as `servers/lobby.toml`".to_owned())
-        } else if let Some(home) = self.below(name, table) {
-            Some(home.advice(self.root))
+        } else if let Some(location) = self.below(name, table) {
+            Some(location.advice(self.root))
         } else if let (Some(renamed), true) = (
             self.hints.renamed(name, table, repeated(found.value)),
             own.is_none() && self.hints.exact(name, self.root).is_none(),
         ) {
-            meant.push((renamed.path, place));
+            likely_keys.push((renamed.path, place));
             Some(renamed.advice)
-        } else if let Some(home) = self.hints.exact(name, self.root).filter(is_home) {
-            if home.is_top_of(self.root) {
-                self.misplaced.push((home.name(), place));
+        } else if let Some(location) = self.hints.exact(name, self.root).filter(is_likely) {
+            if location.is_top_of(self.root) {
+                self.misplaced.push((location.name(), place));
             }
-            Some(home.advice(self.root))
+            Some(location.advice(self.root))
         } else if let Some(near) = nearest(name, names_of(table)).filter(|near| *near != name) {
             if let Some(key) = table.keys.iter().find(|key| key.name == near) {
-                meant.push((key.name, place));
+                likely_keys.push((key.name, place));
             }
             Some(format!("did you mean `{near}`?"))
         } else if own.is_some() {
             own
-        } else if let Some(home) = self.hints.near(name, self.root) {
-            Some(home.advice(self.root))
+        } else if let Some(location) = self.hints.near(name, self.root) {
+            Some(location.advice(self.root))
         } else if let [key] = table.keys {
             Some(format!("the only key of {} is `{}`", table.title, key.name))
         } else if table.keys.len() <= KEYS_LISTED_MAX {
@@ -386,7 +386,7 @@ impl<'r> Walk<'r> {
     }
 
     /// The place of a key in a table inside this one, if this is not the document.
-    fn below(&self, name: &str, table: &Table) -> Option<Home> {
+    fn below(&self, name: &str, table: &Table) -> Option<KeyLocation> {
         if table.title == self.root.title {
             return None;
         }
@@ -460,11 +460,11 @@ impl<'r> Walk<'r> {
 pub(super) fn default_value<T: HasKeys, V: FromToml>(default: &str) -> V {
     let text = format!("default = {default}");
     let mut report = Report::default();
-    let mut walk = Walk::new(FileId::GLOBAL, &T::TABLE, &NO_HINTS, &mut report);
+    let mut reader = Reader::new(FileId::GLOBAL, &T::TABLE, &NO_HINTS, &mut report);
     let document = DeTable::parse(&text).ok();
     let value = document.as_ref().and_then(|document| {
         let value = document.get_ref().get("default")?;
-        V::from_toml(value, &mut walk)
+        V::from_toml(value, &mut reader)
     });
     value.unwrap_or_else(|| panic!("the default `{default}` is not sound"))
 }

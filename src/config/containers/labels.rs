@@ -19,7 +19,7 @@ use crate::config::entry::Entry;
 use crate::config::keys::{Shape, Table, TextKind, Unsupported};
 use crate::config::known::HINTS;
 use crate::config::raw::RawServer;
-use crate::config::reader::{HasKeys, Walk};
+use crate::config::reader::{HasKeys, Reader};
 use crate::config::report::Report;
 use crate::config::secret_names::names_a_secret;
 use crate::config::types::{SecretSource, Whole};
@@ -110,7 +110,7 @@ pub(in crate::config) fn read(
         );
         return labels;
     }
-    let mut walk = Walk::labels(file, &RawServer::TABLE, &HINTS, ROOT, report);
+    let mut reader = Reader::labels(file, &RawServer::TABLE, &HINTS, ROOT, report);
     let (mut own, mut server) = (DeTable::new(), DeTable::new());
     let mut unknown = 0;
     let mut spoilt = Vec::new();
@@ -123,45 +123,45 @@ pub(in crate::config) fn read(
         // Those that are read hide their own.
         let is_read = matches!(&found, Some(Found::Key(_)));
         if !is_read && names_a_secret(line.label, &HINTS) {
-            walk.secrets.push(line.value.clone().into());
+            reader.secrets.push(line.value.clone().into());
         }
         match found {
             Some(Found::Key(Shape::List(_))) if line.text.contains(QUOTES) => {
-                walk.push(quoted_list(line.label, line.text, place(&line.value)));
+                reader.push(quoted_list(line.label, line.text, place(&line.value)));
                 spoilt.extend(path.first().map(|name| (*name, place(&line.value))));
             }
             Some(Found::Key(shape)) => {
                 let value = Spanned::new(line.value.clone(), line.typed(shape));
                 if !insert(tree, &path, &line.key, value) {
                     if names_a_secret(line.label, &HINTS) {
-                        walk.secrets.push(line.value.clone().into());
+                        reader.secrets.push(line.value.clone().into());
                     }
-                    walk.push(contradiction(line.label, &path, place(&line.key)));
+                    reader.push(contradiction(line.label, &path, place(&line.key)));
                 }
             }
-            Some(Found::Table(table)) => walk.push(group(line.label, place(&line.key), table)),
+            Some(Found::Table(table)) => reader.push(group(line.label, place(&line.key), table)),
             Some(Found::Unsupported(old)) => {
-                walk.unsupported(line.key.clone().into(), line.label, old.purpose);
+                reader.unsupported(line.key.clone().into(), line.label, old.purpose);
             }
             None => {
                 unknown += 1;
                 let help = (unknown <= NEAREST_MAX).then(|| meant(&path)).flatten();
                 let message = format!("{} is no label of infrarust", Quoted(line.label));
-                walk.push(
+                reader.push(
                     Diagnostic::new(Code::UnknownKey, place(&line.key), message).help_if(help),
                 );
             }
         }
     }
-    let mut raw: RawServer = walk.document(&server);
+    let mut raw: RawServer = reader.document(&server);
     for (name, place) in spoilt {
-        raw.spoil(name, place);
+        raw.mark_broken(name, place);
     }
-    labels.own = walk.document(&own);
-    if let Some(place) = confine(&raw, &mut walk) {
+    labels.own = reader.document(&own);
+    if let Some(place) = confine(&raw, &mut reader) {
         raw.forwarding_secret = Entry::Broken(place);
     }
-    for span in walk.secrets {
+    for span in reader.secrets {
         sources.hide(Place { file, span });
     }
     labels.server = Some(raw);
@@ -306,7 +306,7 @@ fn meant(path: &[&str]) -> Option<String> {
 /// Files are confined where they are read.
 ///
 /// The place of a label that names another one.
-fn confine(raw: &RawServer, walk: &mut Walk<'_>) -> Option<Place> {
+fn confine(raw: &RawServer, reader: &mut Reader<'_>) -> Option<Place> {
     let SecretSource::Env(item) = raw.forwarding_secret.value()? else {
         return None;
     };
@@ -314,7 +314,7 @@ fn confine(raw: &RawServer, walk: &mut Walk<'_>) -> Option<Place> {
         return None;
     }
     let message = format!("a label can name variables alone that begin with `{ENV_PREFIX}`");
-    walk.push(
+    reader.push(
         Diagnostic::new(Code::BadValue, item.place, message)
             .because("whoever may label a container may not therefore read what the proxy can")
             .help(format!(

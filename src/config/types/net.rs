@@ -10,7 +10,7 @@ use crate::config::cure;
 use crate::config::declare::keys;
 use crate::config::entry::{Entry, Item, List};
 use crate::config::keys::{Shape, TextKind};
-use crate::config::reader::{FromToml, HasKeys, Walk};
+use crate::config::reader::{FromToml, HasKeys, Reader};
 use crate::diagnostic::words::Quoted;
 
 /// A network in CIDR form; a bare address is the network of this one address.
@@ -23,8 +23,8 @@ impl FromToml for Cidr {
         pattern: Some("^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let text = walk.text(value, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(value, &Self::SHAPE)?;
         match network(text) {
             Some(net) => Some(Self(net)),
             None => {
@@ -35,12 +35,12 @@ impl FromToml for Cidr {
                         format!("{} is not a number of bits from 0 to {bits}", Quoted(prefix))
                     }
                     (_, Some(meant)) => {
-                        cure::write(&meant, walk.key(), walk.is_in_list()).unwrap_or_default()
+                        cure::write(&meant, reader.key(), reader.is_in_list()).unwrap_or_default()
                     }
                     (_, None) => "write an address or a network, such as `\"192.0.2.7\"` or `\"10.0.0.0/8\"`; names are not looked up".to_owned(),
                 };
                 let message = format!("{} is not a network", Quoted(text));
-                walk.bad_value(value, message, Some(help));
+                reader.bad_value(value, message, Some(help));
                 None
             }
         }
@@ -78,8 +78,8 @@ impl FromToml for SocketAddr {
         pattern: Some(r"^([0-9.]+|\[[0-9a-fA-F:.%]+\]):[0-9]{1,5}$"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let text = walk.text(value, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(value, &Self::SHAPE)?;
         if let Ok(address) = text.parse() {
             return Some(address);
         }
@@ -99,12 +99,12 @@ impl FromToml for SocketAddr {
         {
             format!("add the address: `\"0.0.0.0{text}\"` listens on all")
         } else if let Some(meant) = listen_addresses(text) {
-            cure::write(&meant, walk.key(), walk.is_in_list()).unwrap_or_default()
+            cure::write(&meant, reader.key(), reader.is_in_list()).unwrap_or_default()
         } else {
             "write an IP address and a port from 0 to 65535, such as `\"0.0.0.0:25565\"` or `\"[::]:25565\"`; names are not looked up here".to_owned()
         };
         let message = format!("{} is not an address to listen on", Quoted(text));
-        walk.bad_value(value, message, Some(help));
+        reader.bad_value(value, message, Some(help));
         None
     }
 }
@@ -146,11 +146,11 @@ impl FromToml for Bind {
         Shape::List(&<SocketAddr as FromToml>::SHAPE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::String(_) => {
-                let address = SocketAddr::from_toml(value, walk)?;
-                let place = walk.place(value.span());
+                let address = SocketAddr::from_toml(value, reader)?;
+                let place = reader.place(value.span());
                 let items = vec![Item {
                     place,
                     value: address,
@@ -162,12 +162,12 @@ impl FromToml for Bind {
             }
             DeValue::Array(array) if array.is_empty() => {
                 let help = "leave the key out to listen on `0.0.0.0:25565`".to_owned();
-                walk.bad_value(value, "`bind` is an empty list".to_owned(), Some(help));
+                reader.bad_value(value, "`bind` is an empty list".to_owned(), Some(help));
                 None
             }
-            DeValue::Array(_) => List::from_toml(value, walk).map(Self),
+            DeValue::Array(_) => List::from_toml(value, reader).map(Self),
             _ => {
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }
@@ -201,22 +201,22 @@ impl FromToml for AddressText {
         Shape::Table(&RawAddress::TABLE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::String(text) => Some(Self(text.to_string())),
             DeValue::Table(_) => {
-                let long = RawAddress::from_toml(value, walk)?;
+                let long = RawAddress::from_toml(value, reader)?;
                 match long.address {
                     Entry::Given(given) => Some(Self(given.value)),
                     Entry::Broken(_) => None,
                     Entry::Absent => {
-                        walk.bad_value(value, "the entry has no `address`".to_owned(), None);
+                        reader.bad_value(value, "the entry has no `address`".to_owned(), None);
                         None
                     }
                 }
             }
             _ => {
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }

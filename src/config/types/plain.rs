@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeString, DeValue};
 
 use crate::config::entry::{Item, List, Map};
 use crate::config::keys::{Shape, TextKind};
-use crate::config::reader::{Found, FromToml, Walk};
+use crate::config::reader::{FromToml, KeyValue, Reader};
 
 /// The longest path; Linux has the same limit (`PATH_MAX`).
 const PATH_BYTES_MAX: usize = 4096;
@@ -19,9 +19,9 @@ pub struct Whole<const MIN: i64, const MAX: i64>(pub i64);
 impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
     const SHAPE: Shape = Shape::Whole { min: MIN, max: MAX };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let DeValue::Integer(integer) = value.get_ref() else {
-            walk.wrong_type(value, &Self::SHAPE);
+            reader.wrong_type(value, &Self::SHAPE);
             return None;
         };
         match whole(integer) {
@@ -29,11 +29,11 @@ impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
             _ => {
                 let message = format!(
                     "{} must be from {MIN} to {MAX}, not {integer}",
-                    walk.subject()
+                    reader.subject()
                 );
                 let help = whole(integer).filter(|number| *number < MIN);
-                let help = help.and_then(|_| walk.no_limit());
-                walk.bad_value(value, message, help);
+                let help = help.and_then(|_| reader.no_limit());
+                reader.bad_value(value, message, help);
                 None
             }
         }
@@ -74,8 +74,8 @@ impl FromToml for FilePath {
         pattern: Some("[^ \\t]"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let text = walk.text(value, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(value, &Self::SHAPE)?;
         let problem = if text.trim().is_empty() {
             "cannot be empty"
         } else if text.contains('\0') {
@@ -84,16 +84,16 @@ impl FromToml for FilePath {
             "is too long for a path"
         } else if text.contains(char::is_control) {
             // `"C:\new"` has a line feed in it.
-            let message = format!("{} cannot hold a control character", walk.subject());
+            let message = format!("{} cannot hold a control character", reader.subject());
             let help = "between `\"` a backslash begins an escape: write the path in single \
                         quotes, or `/` for each backslash";
-            walk.bad_value(value, message, Some(help.to_owned()));
+            reader.bad_value(value, message, Some(help.to_owned()));
             return None;
         } else {
             return Some(Self(PathBuf::from(text)));
         };
-        let message = format!("{} {problem}", walk.subject());
-        walk.bad_value(value, message, None);
+        let message = format!("{} {problem}", reader.subject());
+        reader.bad_value(value, message, None);
         None
     }
 }
@@ -104,19 +104,19 @@ impl FromToml for String {
         pattern: None,
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        walk.text(value, &Self::SHAPE).map(str::to_owned)
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        reader.text(value, &Self::SHAPE).map(str::to_owned)
     }
 }
 
 impl FromToml for bool {
     const SHAPE: Shape = Shape::Bool;
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(value) => Some(*value),
             _ => {
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }
@@ -126,20 +126,20 @@ impl FromToml for bool {
 impl<T: FromToml> FromToml for List<T> {
     const SHAPE: Shape = Shape::List(&T::SHAPE);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let DeValue::Array(array) = value.get_ref() else {
-            walk.wrong_type(value, &Self::SHAPE);
+            reader.wrong_type(value, &Self::SHAPE);
             return None;
         };
         let mut list = List {
             items: Vec::with_capacity(array.len()),
             is_broken: false,
         };
-        walk.entries_of_list(|walk| {
+        reader.entries_of_list(|reader| {
             for value in array.iter() {
-                match T::from_toml(value, walk) {
+                match T::from_toml(value, reader) {
                     Some(read) => list.items.push(Item {
-                        place: walk.place(value.span()),
+                        place: reader.place(value.span()),
                         value: read,
                     }),
                     None => list.is_broken = true,
@@ -153,19 +153,19 @@ impl<T: FromToml> FromToml for List<T> {
 impl<T: FromToml> FromToml for Map<T> {
     const SHAPE: Shape = Shape::Map(&T::SHAPE);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let DeValue::Table(table) = value.get_ref() else {
-            walk.wrong_type(value, &Self::SHAPE);
+            reader.wrong_type(value, &Self::SHAPE);
             return None;
         };
         let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
             let name = key.get_ref().to_string();
-            let found = Found {
+            let found = KeyValue {
                 key: key.span().into(),
                 name: &name,
                 value,
             };
-            let entry = walk.entry(found);
+            let entry = reader.entry(found);
             (name, entry)
         };
         Some(Map {
@@ -181,12 +181,12 @@ pub struct Free;
 impl FromToml for Free {
     const SHAPE: Shape = Shape::Free;
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         if matches!(value.get_ref(), DeValue::Table(_)) {
-            walk.hide_secrets("", value, 0);
+            reader.hide_secrets("", value, 0);
             return Some(Self);
         }
-        walk.wrong_type(value, &Self::SHAPE);
+        reader.wrong_type(value, &Self::SHAPE);
         None
     }
 }

@@ -7,7 +7,7 @@ use crate::config::declare::{choices, keys};
 use crate::config::entry::{Entry, Item};
 use crate::config::keys::Shape;
 use crate::config::model::ProxyVersion;
-use crate::config::reader::{FromToml, HasKeys, Walk};
+use crate::config::reader::{FromToml, HasKeys, Reader};
 use crate::config::retype;
 use crate::diagnostic::words::Quoted;
 
@@ -43,43 +43,43 @@ choices! {
 impl FromToml for Rewrite {
     const SHAPE: Shape = Shape::OneOf(&[RewriteWord::SHAPE, Shape::Table(&RawExplicit::TABLE)]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::String(text)
                 if crate::route::normalize(text).is_ok() && text.contains('.') =>
             {
-                let message = format!("{} cannot be {}", walk.subject(), Quoted(text));
-                let written = walk.example(
+                let message = format!("{} cannot be {}", reader.subject(), Quoted(text));
+                let written = reader.example(
                     format!("`domain_rewrite = {{ explicit = \"{text}\" }}`"),
                     format!("the label `infrarust.domain_rewrite.explicit: {text}`"),
                 );
                 let help = format!("to send this host write {written}");
-                walk.bad_value(value, message, Some(help));
+                reader.bad_value(value, message, Some(help));
                 None
             }
             DeValue::String(text) if text == "explicit" => {
-                let message = format!("{} has no host to send", walk.subject());
-                let written = walk.example(
+                let message = format!("{} has no host to send", reader.subject());
+                let written = reader.example(
                     "`domain_rewrite = { explicit = \"lobby.internal\" }`".to_owned(),
                     "the label `infrarust.domain_rewrite.explicit: lobby.internal`".to_owned(),
                 );
                 let help = format!("write {written}");
-                walk.bad_value(value, message, Some(help));
+                reader.bad_value(value, message, Some(help));
                 None
             }
-            DeValue::String(_) => match RewriteWord::from_toml(value, walk)? {
+            DeValue::String(_) => match RewriteWord::from_toml(value, reader)? {
                 RewriteWord::None => Some(Self::None),
                 RewriteWord::FromBackend => Some(Self::FromBackend),
             },
             DeValue::Boolean(on) => {
-                let message = format!("{} cannot be `{on}`", walk.subject());
+                let message = format!("{} cannot be `{on}`", reader.subject());
                 let word = if *on { "from_backend" } else { "none" };
-                let written = walk.example(format!("`\"{word}\"`"), format!("`{word}`"));
-                walk.bad_value(value, message, Some(format!("write {written}")));
+                let written = reader.example(format!("`\"{word}\"`"), format!("`{word}`"));
+                reader.bad_value(value, message, Some(format!("write {written}")));
                 None
             }
             DeValue::Table(_) => {
-                let table = RawExplicit::from_toml(value, walk)?;
+                let table = RawExplicit::from_toml(value, reader)?;
                 match table.explicit {
                     Entry::Given(host) => Some(Self::Explicit(Item {
                         place: host.place,
@@ -90,14 +90,14 @@ impl FromToml for Rewrite {
                         // An unknown key in the table has been told already.
                         if matches!(value.get_ref(), DeValue::Table(table) if table.is_empty()) {
                             let message = "`domain_rewrite` has no `explicit`".to_owned();
-                            walk.bad_value(value, message, None);
+                            reader.bad_value(value, message, None);
                         }
                         None
                     }
                 }
             }
             _ => {
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }
@@ -121,23 +121,23 @@ choices! {
 impl FromToml for SendProxy {
     const SHAPE: Shape = Shape::OneOf(&[Shape::Bool, ProxyVersionWord::SHAPE]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(on) => Some(Self(on.then_some(ProxyVersion::V2))),
             DeValue::String(text) if retype::truth(text, "").is_none() => Some(Self(Some(
-                match ProxyVersionWord::from_toml(value, walk)? {
+                match ProxyVersionWord::from_toml(value, reader)? {
                     ProxyVersionWord::V1 => ProxyVersion::V1,
                     ProxyVersionWord::V2 => ProxyVersion::V2,
                 },
             ))),
             DeValue::Integer(number) if matches!(number.as_str(), "1" | "2") => {
-                let message = format!("{} cannot be `{number}`", walk.subject());
+                let message = format!("{} cannot be `{number}`", reader.subject());
                 let help = format!("write the version as `\"v{number}\"`");
-                walk.bad_value(value, message, Some(help));
+                reader.bad_value(value, message, Some(help));
                 None
             }
             _ => {
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }

@@ -10,7 +10,7 @@ use crate::config::declare::keys;
 use crate::config::entry::{Entry, Item};
 use crate::config::keys::{Shape, TextKind};
 use crate::config::model::Secret;
-use crate::config::reader::{FromToml, HasKeys, Walk};
+use crate::config::reader::{FromToml, HasKeys, Reader};
 
 /// Where a secret comes from. The `Debug` form does not show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl FromToml for SecretSource {
         Shape::Table(&RawSecret::TABLE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
         let help =
             || Some("write the secret itself, `{ file = \"…\" }` or `{ env = \"…\" }`".to_owned());
         match value.get_ref() {
@@ -50,10 +50,10 @@ impl FromToml for SecretSource {
                 // Under any other key there may stand the secret itself.
                 for (key, value) in table {
                     if !matches!(key.get_ref().as_ref(), "file" | "env") {
-                        walk.hide_secrets("secret", value, 0);
+                        reader.hide_secrets("secret", value, 0);
                     }
                 }
-                let from = RawSecret::from_toml(value, walk)?;
+                let from = RawSecret::from_toml(value, reader)?;
                 match (from.file, from.env) {
                     (Entry::Given(file), Entry::Absent) => Some(Self::File(Item {
                         place: file.place,
@@ -68,24 +68,24 @@ impl FromToml for SecretSource {
                     (Entry::Absent, Entry::Absent) if !table.is_empty() => None,
                     (Entry::Absent, Entry::Absent) | (Entry::Given(_), Entry::Given(_)) => {
                         let message =
-                            format!("{} takes exactly one of `file` and `env`", walk.subject());
-                        walk.bad_value(value, message, help());
+                            format!("{} takes exactly one of `file` and `env`", reader.subject());
+                        reader.bad_value(value, message, help());
                         None
                     }
                 }
             }
             DeValue::String(text) => {
-                walk.secrets.push(value.span().into());
+                reader.secrets.push(value.span().into());
                 if text.trim().is_empty() {
-                    let message = format!("{} is empty", walk.subject());
-                    walk.bad_value(value, message, help());
+                    let message = format!("{} is empty", reader.subject());
+                    reader.bad_value(value, message, help());
                     return None;
                 }
                 Some(Self::Value(Secret::new(text.to_string())))
             }
             _ => {
-                walk.secrets.push(value.span().into());
-                walk.wrong_type(value, &Self::SHAPE);
+                reader.secrets.push(value.span().into());
+                reader.wrong_type(value, &Self::SHAPE);
                 None
             }
         }

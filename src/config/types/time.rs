@@ -9,7 +9,7 @@ use crate::config::duration::{
     DURATION_EXAMPLE, KEEPALIVE_SECONDS_MAX, TIME_MAX, is_duration, is_whole,
 };
 use crate::config::keys::{Shape, TextKind};
-use crate::config::reader::{FromToml, Walk};
+use crate::config::reader::{FromToml, Reader};
 use crate::diagnostic::words::Quoted;
 
 /// A duration longer than nothing.
@@ -30,13 +30,17 @@ const OFF_WORDS: [&str; 5] = ["off", "never", "none", "unlimited", "infinite"];
 /// The forms of a duration that `humantime` reads, roughly; for editors.
 const DURATION_PATTERN: &str = r"^[ \t]*([0-9]+(\.[0-9]+)?[ \t]*([a-zA-Z]|µ)+[ \t]*)+$";
 
-fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) -> Option<Duration> {
-    let text = walk.text(value, shape)?;
+fn duration(
+    value: &Spanned<DeValue<'_>>,
+    reader: &mut Reader<'_>,
+    shape: &Shape,
+) -> Option<Duration> {
+    let text = reader.text(value, shape)?;
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= TIME_MAX => Some(duration),
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
-            let message = format!("{} cannot be longer than a year", walk.subject());
-            walk.bad_value(value, message, None);
+            let message = format!("{} cannot be longer than a year", reader.subject());
+            reader.bad_value(value, message, None);
             None
         }
         Err(_) => {
@@ -56,7 +60,7 @@ fn duration(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>, shape: &Shape) ->
                 "write a number with a unit, such as `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`"
                     .to_owned()
             };
-            walk.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help));
             None
         }
     }
@@ -68,13 +72,13 @@ impl FromToml for Time {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let duration = duration(value, walk, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let duration = duration(value, reader, &Self::SHAPE)?;
         if duration.is_zero() {
-            let message = format!("{} must be longer than zero", walk.subject());
+            let message = format!("{} must be longer than zero", reader.subject());
             let help =
                 format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key");
-            walk.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help));
             return None;
         }
         Some(Self(duration))
@@ -87,8 +91,8 @@ impl FromToml for TimeOrOff {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        duration(value, walk, &Self::SHAPE).map(Self)
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        duration(value, reader, &Self::SHAPE).map(Self)
     }
 }
 
@@ -98,14 +102,14 @@ impl FromToml for Seconds {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let duration = duration(value, walk, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let duration = duration(value, reader, &Self::SHAPE)?;
         if !is_whole(duration) {
             let message = format!(
                 "{} must be whole seconds, from `1s` to `{KEEPALIVE_SECONDS_MAX}s`",
-                walk.subject()
+                reader.subject()
             );
-            walk.bad_value(value, message, None);
+            reader.bad_value(value, message, None);
             return None;
         }
         Some(Self(duration))

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use crate::config::declare::choices;
 use crate::config::keys::{Choice, Shape};
 use crate::config::model::Relay;
-use crate::config::reader::{FromToml, Walk};
+use crate::config::reader::{FromToml, Reader};
 use crate::mode::Mode;
 
 const fn mode_choice(mode: Mode) -> Choice {
@@ -26,8 +26,8 @@ impl FromToml for Mode {
         mode_choice(Mode::Offline),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let text = walk.text(value, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(value, &Self::SHAPE)?;
         if let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.name() == text) {
             return Some(mode);
         }
@@ -35,14 +35,14 @@ impl FromToml for Mode {
             // Infrarust keeps the name without ever having given it a meaning.
             let message = "the mode `full` does not exist".to_owned();
             let help = "use `client_only` if the proxy shall authenticate the players, or `server_only` if the backend does".to_owned();
-            walk.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help));
         } else if text == "zerocopy_passthrough" {
             // The name that Infrarust v1 has for it.
-            let message = format!("{} cannot be `{text}`", walk.subject());
+            let message = format!("{} cannot be `{text}`", reader.subject());
             let help = format!("here it is `\"{}\"`", Mode::ZeroCopy.name());
-            walk.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help));
         } else {
-            walk.unknown_choice(value, text, &Self::SHAPE);
+            reader.unknown_choice(value, text, &Self::SHAPE);
         }
         None
     }
@@ -66,12 +66,12 @@ impl FromToml for Relay {
         ),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, walk: &mut Walk<'_>) -> Option<Self> {
-        let text = walk.text(value, &Self::SHAPE)?;
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.text(value, &Self::SHAPE)?;
         let all = [Relay::Copy, Relay::Splice, Relay::Adaptive];
         let found = all.into_iter().find(|relay| relay.name() == text);
         if found.is_none() {
-            walk.unknown_choice(value, text, &Self::SHAPE);
+            reader.unknown_choice(value, text, &Self::SHAPE);
         }
         found
     }
