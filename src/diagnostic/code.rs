@@ -105,7 +105,7 @@ codes! {
     UnprovenIdentity = "unproven-identity", Warning;
     /// Everybody may claim any address with a PROXY header.
     OpenProxyProtocol = "open-proxy-protocol", Warning;
-    /// A backend that authenticates nobody is told nothing about the player.
+    /// A backend that authenticates nobody receives nothing about the player.
     InsecureBackend = "insecure-backend", Warning;
     /// Whoever reaches a backend directly can claim to be any player.
     UnprotectedForwarding = "unprotected-forwarding", Warning;

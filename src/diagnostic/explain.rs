@@ -71,7 +71,7 @@ pub fn page(code: Code) -> Page {
         Code::BadValue => Page {
             what: "The value has the right type and cannot be used: a word that the key does not \
                    know, a number out of its range, a duration of zero, a text that begins like \
-                   JSON and is none, a favicon that is no PNG of 64 × 64 pixels.",
+                   JSON and is not, a favicon that is not a PNG of 64 × 64 pixels.",
             why: "Such a value would fail later, when a player joins, or switch off what it was \
                   meant to set.",
             wrong: &[(GLOBAL, "[rate_limit]\nwindow = \"0s\"\n"), (LOBBY, SOUND)],
@@ -120,7 +120,7 @@ pub fn page(code: Code) -> Page {
         Code::DuplicateServer => Page {
             what: "The id of a server is its `name`, or the name of its file without `.toml`. Two \
                    files have the same one.",
-            why: "Logs, metrics and plugins could not tell the two servers apart.",
+            why: "Logs, metrics and plugins could not distinguish the two servers.",
             wrong: &[
                 (LOBBY, SOUND),
                 (
@@ -249,7 +249,7 @@ pub fn page(code: Code) -> Page {
             what: "The file of a plugin is missing, cannot be read, is not the one that `sha256` \
                    pins, or is no shared library that this system could load. It is looked for as \
                    `lib<id>.so`, with `_` for each `-`, in `plugins_dir`, unless `path` says \
-                   otherwise. `infrarust plugin inspect FILE` tells more about a file.",
+                   otherwise. `infrarust plugin inspect FILE` prints more about a file.",
             why: "The servers would run without a plugin that may guard them.",
             wrong: &[(GLOBAL, "[plugins.hub]\n"), (LOBBY, SOUND)],
             right: &[
@@ -261,7 +261,7 @@ pub fn page(code: Code) -> Page {
         Code::PluginManifest => Page {
             what: "The file is a shared library, and the note in it that says what the plugin is, \
                    is missing, damaged or contradicts itself. `export_plugin!` writes the note; a \
-                   library without it is no plugin.",
+                   library without it is not a plugin.",
             why: "What a plugin needs is held against the modes before any of its code runs. \
                   Without a note nobody knows what to hold.",
             wrong: &[

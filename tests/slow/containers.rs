@@ -225,7 +225,7 @@ async fn is_refused_alone(engine: &Engine, program: &mut Program, proxy: SocketA
     let line = program.line_with("the container `bad` is refused").await;
     let (text, is_content) = check(program, "text");
     for part in [
-        "error[unknown-key]: `infrarust.proxy_mod` is no label of infrarust",
+        "error[unknown-key]: `infrarust.proxy_mod` is not a label of infrarust",
         "did you mean `infrarust.proxy_mode`?",
         "error[bad-domain]",
         "container bad:",

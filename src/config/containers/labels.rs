@@ -146,7 +146,7 @@ pub(in crate::config) fn read(
             None => {
                 unknown += 1;
                 let help = (unknown <= NEAREST_MAX).then(|| meant(&path)).flatten();
-                let message = format!("{} is no label of infrarust", Quoted(line.label));
+                let message = format!("{} is not a label of infrarust", Quoted(line.label));
                 reader.push(
                     Diagnostic::new(Code::UnknownKey, place(&line.key), message).help_if(help),
                 );

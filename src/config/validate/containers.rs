@@ -170,7 +170,7 @@ fn out_of_reach(
     let diagnostic = Diagnostic::new(Code::NoAddress, networks, message);
     if let NetworkOf::Another(_) = container.network_of {
         return diagnostic
-            .because("its network is that of another container, whose address it has")
+            .because("it uses the network of another container, and has the address of that one")
             .help("give the labels to that container, with `infrarust.port`");
     }
     let is_published = container.published.iter().any(|p| p.inside == port);

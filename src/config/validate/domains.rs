@@ -89,7 +89,8 @@ fn bad_domain(
     } else if text.matches(':').count() == 1 {
         "the port does not belong to the name; all names share the port of `bind`"
     } else if text.contains(':') {
-        return diagnostic.because("clients that connect to an IPv6 address cannot be told by it");
+        return diagnostic
+            .because("clients that connect to an IPv6 address cannot be recognized by it");
     } else {
         return diagnostic.because(problem.to_string()).help_if(help);
     };

@@ -154,7 +154,7 @@ impl<'a> Global<'a> {
         if let (Ok(mode), Some(place), true) = (self.mode, self.place, self.unproven > 0) {
             let servers = words::count(self.unproven, "server");
             let message = format!(
-                "`{}` tells {servers} in forwarding modes a name and a UUID that nobody has proved",
+                "`{}` sends {servers} in forwarding modes a name and a UUID that nobody has proved",
                 mode.name()
             );
             context.push(unproven(place, message));
@@ -165,7 +165,7 @@ impl<'a> Global<'a> {
 fn missing(mode: ForwardingWord, place: Place, key: &str, table: &str) -> Diagnostic {
     let message = format!("`{}` needs a secret, and none is configured", mode.name());
     Diagnostic::new(Code::MissingSecret, place, message)
-        .because("without it the backend cannot tell the proxy from a stranger")
+        .because("without it the backend cannot distinguish the proxy from a stranger")
         .help(format!(
             "write `{key} = …` in {table}, with the same secret as in the backend's configuration"
         ))
@@ -235,7 +235,7 @@ pub(super) fn identity(
         match own {
             Some(given) => {
                 let message = format!(
-                    "`{}` tells the backend a name and a UUID that nobody has proved",
+                    "`{}` sends the backend a name and a UUID that nobody has proved",
                     mode.name()
                 );
                 let mut diagnostic = unproven(given.place, message);
@@ -313,7 +313,7 @@ fn is_private(ip: IpAddr) -> bool {
 
 fn insecure(chosen: Chosen, place: Place) -> Diagnostic {
     let message = format!(
-        "the backend of this `{}` server is told nothing about the player",
+        "the backend of this `{}` server receives nothing about the player",
         chosen.mode
     );
     Diagnostic::new(Code::InsecureBackend, place, message)

@@ -240,7 +240,7 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
             // It has a table, which names no file rightly: that has been
             // reported, unless it passed for a table of Infrarust v2.
             if let Some((place, key)) = word_of_v2(&given.value, context) {
-                let message = format!("`{shown}` is not loaded: {key} is no key of its table");
+                let message = format!("`{shown}` is not loaded: {key} is not a key of its table");
                 let help =
                     format!("a setting of the plugin itself stands below `[plugins.{id}.config]`");
                 context.push(Diagnostic::new(Code::UnknownKey, place, message).help(help));

@@ -162,7 +162,7 @@ fn proxy_protocol_in(
         let diagnostic = Diagnostic::new(
             Code::OpenProxyProtocol,
             given.key,
-            "every client may claim any address: no list says whose PROXY headers are believed",
+            "every client may claim any address: no list limits who may send a PROXY header",
         )
         .because("bans, limits and filters then see what the client made up")
         .help("name the load balancer: `proxy_protocol_trusted = [\"192.0.2.10\"]`");
