@@ -31,7 +31,7 @@
 //! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
 //! | [`manifest`] | what a plugin's file says about itself, and where it runs, read without running it |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
-//! | [`protocol`], [`proxy_protocol`], [`escape`] | bytes to meaning and back, without any I/O |
+//! | [`protocol`], [`proxy_protocol`], [`show`] | bytes to meaning and back, without any I/O |
 //! | [`route`], [`glob`] | virtual host to server |
 //! | [`provider`] | who tells of servers beside the files: the containers of an engine |
 //! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
@@ -55,7 +55,6 @@ pub mod config;
 mod connection;
 pub mod demo;
 pub mod diagnostic;
-pub mod escape;
 pub mod forward;
 pub mod glob;
 mod intercept;
@@ -74,6 +73,7 @@ pub mod reload;
 pub mod route;
 pub mod server;
 mod service_manager;
+pub mod show;
 pub mod shutdown;
 pub mod snapshot;
 pub mod socket;

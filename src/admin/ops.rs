@@ -9,6 +9,7 @@ use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
 use crate::reload::changes::Changes;
 use crate::reload::{Outcome, Request};
+use crate::show::Quoted;
 
 /// The plugins of a running proxy.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ pub(crate) enum Reloaded {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Refused {
     /// No plugin of this id is loaded.
-    #[error("no plugin `{}` is loaded", .0.escape_debug())]
+    #[error("no plugin {} is loaded", Quoted(.0))]
     NotLoaded(String),
     /// The plugin of this id is not quarantined.
     #[error("plugin `{0}` is not quarantined")]

@@ -10,10 +10,10 @@ use crate::config::model::{
     Config, DomainRewrite, ForwardingMode, HostForwarding, IdentityForwarding, PluginConfig,
     ProxyVersion, ServerConfig, ServerKind, UnknownDomain,
 };
-use crate::escape::Escaped;
 use crate::protocol::handshake::HostField;
 use crate::route::Rule;
 use crate::route::explain::{Winner, near_misses};
+use crate::show::Escaped;
 use crate::snapshot::Snapshot;
 
 /// The story of one host, for people, and whether a server claims it.

@@ -8,9 +8,9 @@ use super::client::Broken;
 use super::ending::Ending;
 use super::facts::{Facts, Header};
 use crate::blame::Blame;
-use crate::escape::Escaped;
 use crate::forward::{Direction, Outcome};
 use crate::proxy_protocol::HeaderError;
+use crate::show::Escaped;
 use crate::telemetry::{Sample, Sampler};
 
 impl Facts {

@@ -1,63 +1,10 @@
 //! Words of messages: what a file says, made fit to be shown, and the nearest name.
 
-use std::fmt;
-
-/// The most characters of an operator's value that a message repeats; longer
-/// ones are cut, since the snippet shows the place anyway.
-const SHOWN_CHARS_MAX: usize = 60;
+pub use crate::show::{Quoted, must_not_show, path};
 
 /// The longest name for which a near one is looked up: no key or name is
 /// longer, and the comparison costs the product of both lengths.
 const NEAREST_CHARS_MAX: usize = 64;
-
-/// A value from outside in a message: in backticks, escaped, cut when long.
-#[derive(Debug, Clone, Copy)]
-pub struct Quoted<'a>(pub &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A pair of backticks alone would look like a slip of ours.
-        if self.0.is_empty() {
-            return f.write_str("`\"\"`");
-        }
-        f.write_str("`")?;
-        for (n, c) in self.0.chars().enumerate() {
-            if n == SHOWN_CHARS_MAX {
-                f.write_str("…")?;
-                break;
-            }
-            if must_not_show(c) {
-                write!(f, "{}", c.escape_unicode())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        f.write_str("`")
-    }
-}
-
-/// Whether a character could steer a terminal or turn the order of a line.
-#[must_use]
-pub fn must_not_show(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}'
-        )
-}
-
-/// A path for a message: as it is, with everything escaped that must not be shown.
-#[must_use]
-pub fn path(path: &std::path::Path) -> String {
-    let mut shown = String::new();
-    for c in path.to_string_lossy().chars() {
-        if must_not_show(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
 
 /// The name that was probably meant, when one is near enough: at most a third
 /// of its letters differ.

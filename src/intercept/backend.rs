@@ -230,7 +230,7 @@ impl Login {
                 if uuid != player.profile.uuid {
                     warn!(
                         server = self.server,
-                        player = %crate::escape::Escaped(&player.profile.name),
+                        player = %crate::show::Escaped(&player.profile.name),
                         told = packets::uuid_text(player.profile.uuid, true),
                         used = packets::uuid_text(uuid, true),
                         "the backend uses another player id than it was told: check its forwarding"

@@ -183,7 +183,7 @@ fn compilers(file: &[u8], endian: Endianness, sections: &Sections<'_>) -> Vec<St
 fn text(bytes: &[u8]) -> String {
     let bytes = bytes.get(..TEXT_BYTES_MAX).unwrap_or(bytes);
     let text = String::from_utf8_lossy(bytes);
-    text.chars().flat_map(char::escape_debug).collect()
+    crate::show::Line(&text).to_string()
 }
 
 #[cfg(test)]

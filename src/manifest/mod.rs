@@ -22,6 +22,7 @@ pub use self::elf::descriptor;
 pub use self::refusal::Refusal;
 use crate::capability::{Offer, Reason, offer};
 use crate::mode::Mode;
+use crate::show;
 
 /// The longest name of a plugin in bytes, as for servers.
 const NAME_BYTES_MAX: usize = 64;
@@ -176,15 +177,7 @@ impl Manifest {
 
 /// A text from the file, safe to show.
 fn shown(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_CHARS_MAX)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
+    show::start_of_line(text, SHOWN_CHARS_MAX)
 }
 
 /// Reads the manifest of a plugin from the bytes of its file.

@@ -4,7 +4,6 @@
 //! copied here once; a reloaded plugin finds those of the generation before.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -15,6 +14,8 @@ use tracing::field::{FieldSet, Value};
 use tracing::metadata::Kind;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, dispatcher};
+
+use crate::show;
 
 /// The most places that one generation of a plugin adds to those that are known
 /// from the generations before it. A large plugin with its dependencies has a
@@ -206,31 +207,6 @@ pub(super) enum Given {
     Bool(bool),
 }
 
-/// Text of a plugin, without what could forge a line or drive a terminal.
-struct Clean<'a>(&'a str);
-
-impl fmt::Display for Clean<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        clean(self.0).fmt(f)
-    }
-}
-
-/// As it is, with control characters written as escapes.
-pub(super) fn clean(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
-        return text.into();
-    }
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            clean.extend(c.escape_default())
-        } else {
-            clean.push(c)
-        }
-    }
-    clean.into()
-}
-
 /// Logs an event that is enabled. Values without a field are passed over.
 pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     let Some(site) = site(id) else { return };
@@ -243,8 +219,10 @@ pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     for (index, value) in values {
         if let Some(place) = all.get_mut(index) {
             *place = Some(match value {
-                Given::Text(text) => Box::new(clean(&text).into_owned()),
-                Given::Printed(text) => Box::new(tracing::field::display(Clean(&text).to_string())),
+                Given::Text(text) => Box::new(show::Line(&text).to_string()),
+                Given::Printed(text) => {
+                    Box::new(tracing::field::display(show::Line(&text).to_string()))
+                }
                 Given::I64(number) => Box::new(number),
                 Given::U64(number) => Box::new(number),
                 Given::F64(number) => Box::new(number),

@@ -10,6 +10,7 @@ use super::image::ImageError;
 use super::spec::{CREATE_TIME_MAX, GENERATIONS_MAX, Spec};
 use crate::config::Loaded;
 use crate::diagnostic::{Code, Diagnostic, Place, words};
+use crate::show::Line;
 
 /// What glibc says when a library wants room for variables of threads in the
 /// block of the threads that run, and there is none left (`dl-reloc.c`).
@@ -175,15 +176,7 @@ impl ProblemText {
 /// The first line of a text that somebody else wrote, safe to show.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    line.chars()
-        .map(|c| {
-            if words::must_not_show(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    Line(line).to_string()
 }
 
 #[cfg(test)]

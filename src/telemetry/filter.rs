@@ -9,8 +9,8 @@
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Directive;
 
-use crate::escape::Escaped;
 use crate::plugin::TARGET_PREFIX;
+use crate::show::Escaped;
 
 /// The target of all lines of the proxy itself.
 const OWN_TARGET: &str = "infrarust";

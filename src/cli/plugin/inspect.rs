@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use infrarust_plugin_abi::API_VERSION;
 use serde_json::{Value, json};
 
-use super::safe;
 use crate::capability::Capability;
 use crate::config::plugin_file::{self, Judged, PluginFileError};
 use crate::diagnostic::words;
 use crate::manifest::library::{self, Glibc, Library};
 use crate::manifest::{Ask, CapabilitySet, Lack, Manifest};
 use crate::mode::Mode;
+use crate::show::Line;
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -109,13 +109,16 @@ impl<'a> Inspected<'a> {
         let manifest = self.manifest;
         let mut text = format!("{} {}\n", manifest.name, manifest.version);
         if let Some(description) = &manifest.description {
-            let _ = writeln!(text, "{}", safe(description));
+            let _ = writeln!(text, "{}", Line(description));
         }
         text.push('\n');
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "{name:<12}{value}");
         };
-        let license = manifest.license.as_deref().map(safe);
+        let license = manifest
+            .license
+            .as_deref()
+            .map(|text| Line(text).to_string());
         line(
             "file",
             &format!("{}, {}", words::path(self.file), size(self.bytes)),

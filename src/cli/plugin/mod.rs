@@ -15,7 +15,6 @@ use std::time::Duration;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::diagnostic::words;
 use crate::manifest::Hook;
 use crate::plugin::probe;
 
@@ -126,19 +125,6 @@ pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCod
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// A text of a plugin, with nothing that could steer a terminal. Line breaks go
-/// too, so that it cannot look like words of ours.
-fn safe(text: &str) -> String {
-    let shown = |c| {
-        if words::must_not_show(c) {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    text.chars().map(shown).collect()
 }
 
 /// A time in the unit that fits it.

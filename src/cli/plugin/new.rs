@@ -13,6 +13,7 @@ use super::api::{API_CRATE, Api};
 use super::template::{crate_name, files, table, template};
 use crate::diagnostic::words;
 use crate::manifest::Hook;
+use crate::show::Quoted;
 
 /// The longest name in bytes, as in manifests.
 const NAME_BYTES_MAX: usize = 64;
@@ -93,7 +94,7 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     check_name(name)
-        .map_err(|why| anyhow::anyhow!("`{}` cannot be its name: {why}", shown(name)))?;
+        .map_err(|why| anyhow::anyhow!("{} cannot be its name: {why}", Quoted(name)))?;
     let template = template(hook);
     let api = Api::find(api)?;
     let files = files(name, hook, &template, &api);
@@ -142,11 +143,6 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err("no crate can be called so: take two words, such as `my-gate`".to_owned());
     }
     Ok(())
-}
-
-fn shown(name: &str) -> String {
-    let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
-    shown.escape_debug().to_string()
 }
 
 /// Writes all files beside `folder`, and gives them its name at the end: half a

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{inspect, safe, time};
+use super::{inspect, time};
 use crate::config::{plugin_file, validate::names};
 use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::{Code, Diagnostic, Place, Sources, words};
 use crate::plugin::probe::{self, Answer, Findings, ProbeError, ProbeErrorKind, Request};
+use crate::show::Line;
 
 /// What `verify` is asked for.
 pub(super) struct Args<'a> {
@@ -114,7 +115,7 @@ fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
             Answer::Failed(why) => ("FAILED", why),
         };
         let about = format!("{} ({})", fired.hook, fired.about);
-        let (took, answer) = (time(fired.took), safe(answer));
+        let (took, answer) = (time(fired.took), Line(answer));
         writeln!(out, "  {mark}  {about:<36} {took:>9}  {answer}")?;
     }
     if let Some(started) = &findings.started
@@ -128,7 +129,7 @@ fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
         )?;
     }
     for trouble in &findings.troubles {
-        writeln!(out, "  FAILED  {}", safe(trouble))?;
+        writeln!(out, "  FAILED  {}", Line(trouble))?;
     }
     if let Some(took) = findings.ended {
         writeln!(out, "ended cleanly in {}", time(took))?;
@@ -136,13 +137,13 @@ fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
     if !findings.log.is_empty() {
         writeln!(out, "\nits log")?;
         for line in &findings.log {
-            writeln!(out, "  {}", safe(line))?;
+            writeln!(out, "  {}", Line(line))?;
         }
     }
     if !findings.printed.trim().is_empty() {
         writeln!(out, "\nit printed")?;
         for line in findings.printed.trim_end().lines() {
-            writeln!(out, "  {}", safe(line))?;
+            writeln!(out, "  {}", Line(line))?;
         }
     }
     Ok(())
@@ -168,7 +169,7 @@ fn show_error(
             file,
             span: place.into(),
         };
-        let message = format!("the plugin refuses its settings: {}", safe(&problem.text));
+        let message = format!("the plugin refuses its settings: {}", Line(&problem.text));
         let diagnostic = Diagnostic::new(problem.code, place, message)
             .help("correct the settings; the plugin's documentation tells which it knows");
         return writeln!(
@@ -177,7 +178,7 @@ fn show_error(
             render::one(&diagnostic, &sources, Colour::for_stderr())
         );
     }
-    let (file, why) = (words::path(&args.file), safe(&error.to_string()));
+    let (file, why) = (words::path(&args.file), Line(&error.to_string()));
     writeln!(err, "error: the plugin `{file}` does not work: {why}")?;
     writeln!(err, "  = help: {}", help(&error.kind))
 }

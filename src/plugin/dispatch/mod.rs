@@ -19,6 +19,7 @@ use super::generation::Generation;
 use crate::config::model::OnFailure;
 use crate::manifest::Hook;
 use crate::mode::Mode;
+use crate::show::Quoted;
 
 macro_rules! hook_set {
     ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
@@ -224,7 +225,7 @@ impl HookSet {
                     if exists(server) {
                         Ok(())
                     } else {
-                        Err(format!("there is no server `{}`", server.escape_debug()))
+                        Err(format!("there is no server {}", Quoted(server)))
                     }
                 })
             });

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use infrarust_plugin_abi::{Sink, SinkTable, Str, failure, size_of_table, status};
 
-use crate::plugin::log;
+use crate::show::Line;
 
 /// The most bytes of an error text of a plugin that are kept.
 pub(super) const FAILURE_BYTES_MAX: usize = 2048;
@@ -183,7 +183,7 @@ unsafe extern "C" fn take_failure(
         _ => None,
     };
     // SAFETY: good for the call.
-    let text = log::clean(&unsafe { text(said, FAILURE_BYTES_MAX) }).into_owned();
+    let text = Line(&unsafe { text(said, FAILURE_BYTES_MAX) }).to_string();
     answers.failure = Some(Failure { kind, text, place });
     status::OK
 }

@@ -19,6 +19,7 @@ use super::call::TaskCall;
 use crate::plugin::services::{NoMetric, Services, Supply};
 use crate::plugin::watch::PluginId;
 use crate::plugin::{TARGET_PREFIX, log};
+use crate::show::Line;
 
 /// The most bytes of the names and values of one event of the log.
 const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -182,7 +183,7 @@ unsafe extern "C" fn log_event(
                 .map(|field| text(field.text, FAILURE_BYTES_MAX))
         };
         guarded((), || {
-            services.dropped_with_a_panic(&log::clean(&said.unwrap_or_default()))
+            services.dropped_with_a_panic(&Line(&said.unwrap_or_default()).to_string())
         });
         return status::OK;
     }

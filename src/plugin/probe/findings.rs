@@ -10,6 +10,7 @@ use crate::config::Loaded as Configuration;
 use crate::config::plugin_file::Sha;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::plugin::ProblemText;
+use crate::show;
 
 /// How many characters of an answer are shown.
 const SHOWN_CHARS_MAX: usize = 160;
@@ -237,11 +238,7 @@ impl ProbeError {
 
 /// A text of the plugin, safe to show.
 pub(super) fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    let more = if shown.len() < text.len() { "…" } else { "" };
-    // A quotation mark cannot do harm, and a status answer has many.
-    let shown = shown.escape_debug().to_string().replace("\\\"", "\"");
-    format!("`{shown}{more}`")
+    format!("`{}`", show::start_of_line(text, SHOWN_CHARS_MAX))
 }
 
 #[cfg(test)]

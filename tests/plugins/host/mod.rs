@@ -239,7 +239,7 @@ async fn events_arrive_in_the_log() {
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(
         text,
-        "DEBUG plugin::logged::infrarust_test_sample: let in\\nnow name=\"Steve\" may=false\n"
+        "DEBUG plugin::logged::infrarust_test_sample: let in\\nnow\\u{202e}\\u{2028} name=\"Steve\" may=false\n"
     );
 }
 

@@ -184,7 +184,7 @@ impl LoginDecide for Sample {
                 tracing::debug!(
                     name,
                     may = login.may(Capability::PacketInject),
-                    "let in\nnow"
+                    "let in\nnow\u{202e}\u{2028}"
                 );
                 Ok(Verdict::allow())
             }
