@@ -82,6 +82,40 @@ fn begin(mut work: Work) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the system has as many threads to give at the same time. They have
+/// ended when this returns.
+///
+/// # Errors
+///
+/// When it has not.
+pub(crate) fn can_start(threads: usize) -> io::Result<()> {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let receiver = Arc::new(Mutex::new(receiver));
+    let mut started = Vec::with_capacity(threads);
+    let mut result = Ok(());
+    for _ in 0..threads {
+        let receiver = Arc::clone(&receiver);
+        // Each waits until all have been started, or one cannot be.
+        let wait = move || {
+            let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = receiver.recv();
+        };
+        match thread::Builder::new().name("apart".into()).spawn(wait) {
+            Ok(thread) => started.push(thread),
+            Err(error) => {
+                result = Err(error);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    for thread in started {
+        // It does nothing that could panic.
+        let _ = thread.join();
+    }
+    result
+}
+
 /// The result of work, or the words of its panic.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, NotDone> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| NotDone::Panic(words_of(&*panic)))
@@ -161,20 +195,80 @@ impl Lane {
                 Err(NotDone::Panic("its thread has ended".to_owned()))
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Counted first, so that the work never takes back what was not yet counted.
-                self.overdue.fetch_add(1, Ordering::Relaxed);
-                if state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
-                    self.overdue.fetch_sub(1, Ordering::Relaxed);
-                }
+                self.give_up(&state);
                 Err(NotDone::Overdue(limit))
             }
         }
+    }
+
+    /// As [`within`](Self::within), for a task. Work whose future is dropped
+    /// counts as overdue until it ends.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotDone`].
+    pub(crate) async fn run_within<T: Send + 'static>(
+        &'static self,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotDone> {
+        if self.overdue.load(Ordering::Relaxed) >= OVERDUE_MAX {
+            return Err(NotDone::Stuck);
+        }
+        let awaited = Awaited {
+            lane: self,
+            state: Arc::new(AtomicUsize::new(AWAITED)),
+        };
+        let of_work = Arc::clone(&awaited.state);
+        let done = run(move || {
+            let result = caught(work);
+            if of_work.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
+                self.overdue.fetch_sub(1, Ordering::Relaxed);
+            }
+            result
+        });
+        match tokio::time::timeout(limit, done).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(not_begun)) => {
+                awaited.state.store(ENDED, Ordering::Release);
+                Err(not_begun)
+            }
+            Err(_) => Err(NotDone::Overdue(limit)),
+        }
+    }
+
+    /// Nobody waits for this work any more.
+    fn give_up(&self, state: &AtomicUsize) {
+        // Counted first, so that the work never takes back what was not yet counted.
+        self.overdue.fetch_add(1, Ordering::Relaxed);
+        if state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
+            self.overdue.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Work that a task waits for, which is given up with it.
+struct Awaited {
+    lane: &'static Lane,
+    state: Arc<AtomicUsize>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.lane.give_up(&self.state);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Threads that are tried are gone afterwards, whether or not all are there.
+    #[test]
+    fn threads_are_tried_and_given_back() {
+        can_start(0).unwrap();
+        can_start(3).unwrap();
+    }
 
     /// A result and a panic come back, and the thread is there for more.
     #[tokio::test]
@@ -207,5 +301,36 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!(LANE.within(Duration::from_secs(20), || 3).unwrap(), 3);
+    }
+
+    /// The same for tasks, be it that their time is over or that they are dropped.
+    #[tokio::test]
+    async fn overdue_work_of_tasks_is_left_and_bounded() {
+        static LANE: Lane = Lane::new();
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for n in 0..OVERDUE_MAX {
+            let gate = Arc::clone(&gate);
+            let work = move || {
+                let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            };
+            if n % 2 == 0 {
+                let overdue = LANE.run_within(Duration::from_millis(10), work).await;
+                assert!(matches!(overdue, Err(NotDone::Overdue(_))), "{overdue:?}");
+            } else {
+                let dropped = LANE.run_within(Duration::from_secs(20), work);
+                let dropped = tokio::time::timeout(Duration::from_millis(10), dropped);
+                assert!(dropped.await.is_err());
+            }
+        }
+        let refused = LANE.run_within(Duration::from_secs(20), || ()).await;
+        assert!(matches!(refused, Err(NotDone::Stuck)), "{refused:?}");
+        drop(release);
+        while LANE.overdue.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let done = LANE.run_within(Duration::from_secs(20), || 3).await;
+        assert_eq!(done.unwrap(), 3);
+        assert_eq!(LANE.overdue.load(Ordering::Relaxed), 0);
     }
 }

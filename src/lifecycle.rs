@@ -11,11 +11,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 pub(crate) use self::workers::{Phase, at, during, watched};
+use crate::apart;
 use crate::proxy::Proxy;
 use crate::service_manager;
 use crate::telemetry::LogGuard;
@@ -45,6 +47,27 @@ pub(crate) fn main_runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
+}
+
+/// Threads beside those of players: the log's, those that load plugins and read
+/// files, and some that end only when others have begun.
+const OTHER_THREADS: usize = 4;
+
+/// Whether there are threads for as many workers and relays, and for the rest.
+/// What begins them later panics, or waits for ever, where there are none.
+///
+/// # Errors
+///
+/// When the system has not so many to give.
+pub(crate) fn check_threads(workers: usize) -> anyhow::Result<()> {
+    let threads = 2 * workers + OTHER_THREADS;
+    apart::can_start(threads).with_context(|| {
+        format!(
+            "the proxy needs {threads} threads, and the system does not give as many: allow more \
+             (`TasksMax` of systemd, `pids_limit` of a container, `ulimit -u`), or set \
+             `worker_threads`"
+        )
+    })
 }
 
 /// The runtime of players and plugins. Its drop waits for nobody.

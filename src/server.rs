@@ -7,9 +7,10 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use crate::apart;
 use crate::config::model::Config;
 use crate::listener;
-use crate::plugin::{Problem, Reloaded};
+use crate::plugin::Problem;
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
 use crate::socket;
@@ -30,6 +31,9 @@ pub enum StartError {
     /// The threads that relay cannot be started.
     #[error("the threads that relay cannot be started: {0}")]
     Relay(#[source] std::io::Error),
+    /// The system has no thread to load plugins with, or that is our own failure.
+    #[error("the plugins were not loaded: {0}")]
+    NotLoaded(String),
     /// Plugins cannot be loaded.
     #[error("{}", list(.0))]
     Plugins(Vec<Problem>),
@@ -66,9 +70,7 @@ pub(crate) async fn serve(
     listeners: Vec<StdListener>,
 ) -> Result<Running, StartError> {
     if !config.plugins.is_empty() {
-        load_plugins(&proxy, &config, None)
-            .await
-            .map_err(StartError::Plugins)?;
+        load_plugins(&proxy, &config).await?;
         proxy.replace(config);
     }
     let listeners: Vec<_> = listeners
@@ -99,18 +101,11 @@ fn own_addresses(listeners: &[(TcpListener, SocketAddr)]) -> Vec<SocketAddr> {
 }
 
 /// Loads plugins without holding a worker; see [`Proxy::load_plugins`].
-pub(crate) async fn load_plugins(
-    proxy: &Arc<Proxy>,
-    config: &Config,
-    force: Option<String>,
-) -> Result<Reloaded, Vec<Problem>> {
+async fn load_plugins(proxy: &Arc<Proxy>, config: &Config) -> Result<(), StartError> {
     let (proxy, config) = (Arc::clone(proxy), config.clone());
-    let load = move || proxy.load_plugins(&config, force.as_deref());
-    match tokio::task::spawn_blocking(load).await {
-        Ok(loaded) => loaded,
-        // A plugin's own panics are caught: this is one of ours.
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    let loaded = apart::run(move || proxy.load_plugins(&config, None)).await;
+    let loaded = loaded.map_err(|problem| StartError::NotLoaded(problem.to_string()))?;
+    loaded.map(drop).map_err(StartError::Plugins)
 }
 
 impl Running {

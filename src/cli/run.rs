@@ -74,6 +74,8 @@ async fn start(
     let Some(config) = loaded.config.clone() else {
         return Ok(ExitCode::from(FAILURE));
     };
+    let workers = config.proxy.workers().get();
+    lifecycle::check_threads(workers)?;
     let log = telemetry::init(config.proxy.log_format, options.log_level.as_deref())?;
     #[cfg(unix)]
     let _running = crate::plugin::crash_report::listen();
@@ -87,8 +89,8 @@ async fn start(
     }
     warn_of_fallbacks(&config);
     let listeners = listener::open(&config.proxy)?;
-    let workers = Workers::start(config.proxy.workers().get())
-        .context("the threads that serve players cannot be started")?;
+    let workers =
+        Workers::start(workers).context("the threads that serve players cannot be started")?;
     let proxy = {
         let _inside = workers.runtime().enter();
         Proxy::new(config.clone(), open_files).map_err(StartError::Relay)?

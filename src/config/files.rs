@@ -18,19 +18,27 @@ use crate::apart::{Lane, NotDone};
 const READ_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a folder may take to be listed: ten thousand names over a network.
 const LIST_TIME_MAX: Duration = Duration::from_secs(20);
+/// The largest file with certificates or a key: a bundle of all public
+/// authorities has a quarter of that.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Files that one thread reads in a row: handing each over by itself would
 /// double the time of ten thousand.
 const TOGETHER_MAX: usize = 64;
 
-/// The files of the configuration itself.
+/// The global file, which may lie on another disk than the rest: an edit of it
+/// must be able to lead away from one that does not answer.
+static GLOBAL: Lane = Lane::new();
+/// The server files.
 static OWN: Lane = Lane::new();
+/// Folders, and what is asked of files without reading them.
+static LOOKS: Lane = Lane::new();
 /// Files that a text of the configuration or a label names. They have a lane of
 /// their own, so that none of them can hold up the files of the configuration.
 static NAMED: Lane = Lane::new();
 
 /// Why a file was not read.
 #[derive(Debug, Error)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     /// There is nothing of this name.
     #[error("there is no such file")]
     Missing,
@@ -84,13 +92,13 @@ impl Unreadable {
     }
 }
 
-/// Reads a file of the configuration, of at most `bytes_max` bytes.
+/// Reads the global file, of at most `bytes_max` bytes.
 ///
 /// # Errors
 ///
 /// See [`Unreadable`].
-pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
-    read_in(&OWN, path, bytes_max, READ_TIME_MAX)
+pub(super) fn read_global(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
+    read_in(&GLOBAL, path, bytes_max, READ_TIME_MAX)
 }
 
 /// Reads a file that the configuration or a label names.
@@ -100,6 +108,15 @@ pub(super) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
 /// See [`Unreadable`].
 pub(super) fn read_named(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     read_in(&NAMED, path, bytes_max, READ_TIME_MAX)
+}
+
+/// Reads certificates or a key, which the configuration names.
+///
+/// # Errors
+///
+/// See [`Unreadable`].
+pub(crate) fn pem(path: &Path) -> Result<Vec<u8>, Unreadable> {
+    read_named(path, PEM_BYTES_MAX)
 }
 
 /// As [`read_named`], for a large file that may take `time_max`.
@@ -126,7 +143,7 @@ fn read_in(
     read.unwrap_or_else(|not_done| Err(Unreadable::NotDone(not_done)))
 }
 
-/// Reads files of the configuration and gives each to `take`, in their order.
+/// Reads server files and gives each to `take`, in their order.
 pub(super) fn read_all(
     paths: &[PathBuf],
     bytes_max: u64,
@@ -146,7 +163,7 @@ pub(super) fn read_all(
             // One of them takes too long, or all together do.
             Err(_) => some
                 .iter()
-                .for_each(|path| take(path, read(path, bytes_max))),
+                .for_each(|path| take(path, read_in(&OWN, path, bytes_max, READ_TIME_MAX))),
         }
     }
 }
@@ -161,7 +178,7 @@ pub(super) fn look<T: Send + 'static>(
     looked: impl FnOnce(&Path) -> T + Send + 'static,
 ) -> Result<T, NotDone> {
     let path = path.to_owned();
-    OWN.within(LIST_TIME_MAX, move || looked(&path))
+    LOOKS.within(LIST_TIME_MAX, move || looked(&path))
 }
 
 /// The path of a file without links and `..` in it, if it lies below `folder`.

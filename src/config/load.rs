@@ -74,7 +74,8 @@ impl GlobalText {
     /// Reads the file.
     #[must_use]
     pub fn is_current(&self, options: &LoadOptions) -> bool {
-        files::read(&global_path(options), FILE_BYTES_MAX).is_ok_and(|bytes| *bytes == *self.0)
+        files::read_global(&global_path(options), FILE_BYTES_MAX)
+            .is_ok_and(|bytes| *bytes == *self.0)
     }
 }
 
@@ -232,7 +233,7 @@ fn read_global(
         return options.global.clone();
     }
     let path = global_path(options);
-    match files::read(&path, FILE_BYTES_MAX) {
+    match files::read_global(&path, FILE_BYTES_MAX) {
         Ok(bytes) => Some(GlobalText(bytes.into())),
         Err(problem) => {
             let file = sources.add(&path, "");

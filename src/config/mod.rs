@@ -13,7 +13,7 @@ mod duration;
 mod elsewhere;
 pub mod entry;
 pub(crate) mod environment;
-mod files;
+pub(crate) mod files;
 mod folder;
 mod hints;
 pub mod keys;

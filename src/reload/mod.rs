@@ -35,8 +35,6 @@ use crate::plugin::Reloaded;
 #[cfg(unix)]
 use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
-#[cfg(not(unix))]
-use crate::server;
 use crate::service_manager;
 
 /// How long after a reload for which a thread, a descriptor or an answer of the
@@ -207,8 +205,8 @@ struct Read {
     loaded: Loaded,
     /// What is wrong with them.
     text: String,
-    /// The folder of server files before they were read.
-    look: Look,
+    /// The folder of server files before they were read, where it could be looked at.
+    look: Option<Look>,
     /// Whether another folder took its place meanwhile.
     is_replaced: bool,
     /// Whether the folder that they name is there.
@@ -229,7 +227,7 @@ struct Next {
     config: Config,
     global: Option<GlobalText>,
     plugins: Reloaded,
-    look: Look,
+    look: Option<Look>,
 }
 
 impl Reloader {
@@ -364,19 +362,19 @@ impl Reloader {
         }
         let global = self.global.clone();
         let read = move || {
-            let look = Look::at(&folder);
+            let before = watch::look(&folder);
             let loaded = load(&options);
             let folder_of = |config: &Config| config.proxy.servers_dir.clone();
             let named = loaded.config.as_ref().map_or(folder.clone(), folder_of);
             Read {
                 text: text_of(&loaded),
                 is_edited: options.global.is_some() && !global.is_current(&options),
-                is_replaced: look.folder != watch::identity(&folder),
+                is_replaced: before.is_some_and(|before| watch::is_replaced(&folder, before)),
                 has_folder: is_folder(&named),
                 look: if named == folder {
-                    look
+                    before
                 } else {
-                    Look::at(&named)
+                    watch::look(&named)
                 },
                 loaded,
             }
@@ -420,9 +418,9 @@ impl Reloader {
         };
         let is_incomplete = read.loaded.is_incomplete;
         if scope == Scope::Servers {
-            match refused.is_some() && is_incomplete {
-                true => self.follow.again(Instant::now() + RETRY),
-                false => self.follow.was_read(read.look),
+            match read.look {
+                Some(look) if !(refused.is_some() && is_incomplete) => self.follow.was_read(look),
+                Some(_) | None => self.follow.again(Instant::now() + RETRY),
             }
         }
         match (refused, scope) {
@@ -467,17 +465,20 @@ impl Reloader {
             }),
         );
         #[cfg(not(unix))]
-        self.loading.begin(scope, request, async move {
-            let Some(next) = read.loaded.config.clone() else {
-                return Ok(read.with_plugins(Err(Vec::new()), &proxy, &options));
-            };
-            let reloaded = server::load_plugins(&proxy, &next, force).await;
-            let reloaded = reloaded.map_err(|problems| {
-                let problems = problems.iter();
-                problems.map(|one| one.diagnostic(&read.loaded)).collect()
-            });
-            apart::run(move || read.with_plugins(reloaded, &proxy, &options)).await
-        });
+        self.loading.begin(
+            scope,
+            request,
+            apart::run(move || {
+                let reloaded = match &read.loaded.config {
+                    None => Err(Vec::new()),
+                    Some(next) => proxy.load_plugins(next, force.as_deref()).map_err(|all| {
+                        let problems = all.iter();
+                        problems.map(|one| one.diagnostic(&read.loaded)).collect()
+                    }),
+                };
+                read.with_plugins(reloaded, &proxy, &options)
+            }),
+        );
     }
 
     /// Puts a configuration into force whose plugins are loaded.
@@ -515,7 +516,10 @@ impl Reloader {
             self.global = global;
         }
         self.follow.turn_to(&config.proxy.servers_dir);
-        self.follow.was_read(look);
+        match look {
+            Some(look) => self.follow.was_read(look),
+            None => self.follow.again(Instant::now() + RETRY),
+        }
         if !self.reading.is_idle() {
             // These files are judged with the global file of before.
             self.reading.running = None;
@@ -647,8 +651,8 @@ impl Read {
         // meanwhile is in force already and stays so, where it is sound.
         let folder = self.loaded.config.as_ref();
         let folder = folder.map(|config| config.proxy.servers_dir.clone());
-        let now = folder.map(|folder| Look::at(&folder));
-        if let Some(look) = now.filter(|now| *now != self.look) {
+        let now = folder.and_then(|folder| watch::look(&folder));
+        if let Some(look) = now.filter(|now| Some(*now) != self.look) {
             let again = load(&LoadOptions {
                 global: self.loaded.global.clone(),
                 plugins: Some(Arc::new(proxy.plugins.manifests())),
@@ -657,7 +661,7 @@ impl Read {
             if again.config.is_some() && is_folder_of(&again) {
                 self.text = text_of(&again);
                 self.loaded = again;
-                self.look = look;
+                self.look = Some(look);
             }
         }
         let Loaded { config, global, .. } = self.loaded;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::events::Events;
-use crate::apart::{self, NotDone};
+use crate::apart::{self, Lane, NotDone};
 use crate::config::load::is_server_file;
 
 /// How long the folder must be quiet before it is read: editors and `cp` write
@@ -33,6 +33,12 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 const LOOK_SHARE: u32 = 100;
 /// How long a look may take before the log tells of it.
 const LOOK_OVERDUE: Duration = Duration::from_secs(10);
+
+/// How long a look of a reload may take, which is as long as a list of the folder
+/// may. A disk that does not answer must not keep a reload from another folder.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(20);
+/// The looks of reloads.
+static LOOKS: Lane = Lane::new();
 
 /// What tells a folder or a file from another one of the same name.
 #[cfg(unix)]
@@ -89,6 +95,19 @@ impl Look {
             files,
         }
     }
+}
+
+/// What a look at a folder finds, where the disk answers in time.
+pub(super) fn look(folder: &Path) -> Option<Look> {
+    let folder = folder.to_owned();
+    LOOKS.within(LOOK_TIME_MAX, move || Look::at(&folder)).ok()
+}
+
+/// Whether another folder is there than a look has found, as far as is known.
+pub(super) fn is_replaced(folder: &Path, before: Look) -> bool {
+    let folder = folder.to_owned();
+    let now = LOOKS.within(LOOK_TIME_MAX, move || identity(&folder));
+    now.is_ok_and(|now| now != before.folder)
 }
 
 /// What a change of a file alters, links followed to their end. Size and time of

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dns::{Failure, Found, Target};
 use super::system::{Config, Files, Stamps, System, absolute};
+use crate::apart::{self, Lane};
 
 /// Addresses of one name that are tried. A name with more is a pool whose
 /// further members would only be reached after a player has given up.
@@ -49,6 +50,8 @@ const RENEW_MIN: Duration = Duration::from_secs(1);
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a look at these files may take before the look-up goes on without.
 const FILES_TIMEOUT: Duration = Duration::from_millis(500);
+/// Reads of the hosts file: on a file system that hangs there are a few threads.
+static HOSTS: Lane = Lane::new();
 /// Names that are remembered. Those of the configuration are few; targets of
 /// SRV records are chosen by others.
 const NAMES_MAX: usize = 4096;
@@ -413,7 +416,7 @@ impl Shared {
             return;
         };
         let this = Arc::clone(self);
-        let look = tokio::task::spawn_blocking(move || {
+        let look = apart::run(move || {
             this.look_at_files();
             drop(looking);
         });
@@ -475,8 +478,8 @@ impl Shared {
             return LIFE;
         }
         let (this, wanted) = (Arc::clone(self), name.to_owned());
-        let hosts = tokio::task::spawn_blocking(move || this.files.hosts(&wanted));
-        if let Ok(Ok(found)) = timeout(FILES_TIMEOUT, hosts).await
+        let hosts = HOSTS.run_within(FILES_TIMEOUT, move || this.files.hosts(&wanted));
+        if let Ok(found) = hosts.await
             && !found.is_empty()
         {
             publish.send_modify(|answers| answers.found(found));

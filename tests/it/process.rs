@@ -629,6 +629,38 @@ fn user_of_its_own() -> Option<u32> {
     is_root.then(|| 0x4000_0000 + std::process::id())
 }
 
+/// Where the system has too few threads the start is refused with a cure: it does
+/// not panic, and waits for none.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_threads_is_refused() {
+    // Another user than that of other tests, whose processes count.
+    let Some(user) = user_of_its_own().map(|user| user + 0x1000_0000) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("infrarust");
+    std::fs::copy(env!("CARGO_BIN_EXE_infrarust"), &own).unwrap();
+    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), anybody).unwrap();
+    let config = folder.path().join("infrarust.toml");
+    std::fs::write(&config, "bind = [\"127.0.0.1:0\"]\nworker_threads = 2\n").unwrap();
+    std::fs::create_dir(folder.path().join("servers")).unwrap();
+    let one = "domains = [\"*\"]\naddresses = [\"127.0.0.1:1\"]\n";
+    std::fs::write(folder.path().join("servers/a.toml"), one).unwrap();
+    for threads in [1, 2, 3, 4, 6, 8] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={threads}")).arg(&own);
+        command.arg("-c").arg(&config).uid(user).kill_on_drop(true);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let refused = within("the refusal", command.output()).await.unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{threads}: {text}");
+        let is_told = text.contains("thread") && !text.contains("panicked");
+        assert!(is_told, "{threads}: {text}");
+    }
+}
+
 /// As a process that may not start a thread any more, and as one that may not
 /// open a file: reloads are refused or take effect, the process goes on, and
 /// what was edited meanwhile is in force when the limit is gone. Players are

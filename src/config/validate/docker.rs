@@ -17,9 +17,6 @@ use crate::diagnostic::{Code, Diagnostic, Place};
 const ENDPOINT_BYTES_REPEATED_MAX: usize = 100;
 /// Where engines mostly listen without TLS.
 const PORT_USUAL: u16 = 2375;
-/// The largest file with certificates or a key: a bundle of all public
-/// authorities has a quarter of that.
-const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What the table means, where it is written.
 pub(super) fn docker(
@@ -195,7 +192,7 @@ fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Result<Option<Path
         return Ok(None);
     };
     let path = context.resolve(given.place.file, &given.value.0);
-    if let Err(problem) = files::read_named(&path, PEM_BYTES_MAX) {
+    if let Err(problem) = files::pem(&path) {
         context.unread(&problem);
         let message = format!(
             "the file `{}` cannot be read: {problem}",

@@ -27,7 +27,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::answer::{self, Event, Listed};
+use crate::apart;
 use crate::config::containers::{Container, ENABLE};
+use crate::config::files::pem;
 use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
 use crate::provider::Peer;
 use crate::socket;
@@ -135,9 +137,8 @@ impl Client {
         let answer = self.get(&path).await?;
         let bytes = answer.found(&path)?.whole(LIST_BYTES_MAX).await?;
         // Thousands of entries take a while: not on a worker of players.
-        let read = tokio::task::spawn_blocking(move || answer::list(&bytes));
-        read.await
-            .unwrap_or_else(|panic| Err(EngineError::Garbage(panic.to_string())))
+        let read = apart::run(move || answer::list(&bytes)).await;
+        read.unwrap_or_else(|not_read| Err(EngineError::Garbage(not_read.to_string())))
     }
 
     /// One container; `None` when there is none.
@@ -223,8 +224,8 @@ async fn secured(
     files: &TlsFiles,
 ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, EngineError> {
     let files = files.clone();
-    let config = tokio::task::spawn_blocking(move || tls_config(&files)).await;
-    let config = config.unwrap_or_else(|panic| Err(panic.to_string()));
+    let config = apart::run(move || tls_config(&files)).await;
+    let config = config.unwrap_or_else(|not_read| Err(not_read.to_string()));
     let config = config.map_err(EngineError::Tls)?;
     let name = ServerName::try_from(host.to_owned());
     let name = name.map_err(|error| EngineError::Tls(error.to_string()))?;
@@ -236,8 +237,8 @@ async fn secured(
 fn tls_config(files: &TlsFiles) -> Result<ClientConfig, String> {
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
         let told = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-        let read = CertificateDer::pem_file_iter(path).map_err(|error| told(&error))?;
-        let read: Result<Vec<_>, _> = read.collect();
+        let bytes = pem(path).map_err(|error| told(&error))?;
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
         let read = read.map_err(|error| told(&error))?;
         if read.is_empty() {
             return Err(told(&"no certificate is in it"));
@@ -256,7 +257,9 @@ fn tls_config(files: &TlsFiles) -> Result<ClientConfig, String> {
     let Some((cert, key)) = &files.own else {
         return Ok(config.with_no_client_auth());
     };
-    let key = PrivateKeyDer::from_pem_file(key)
+    let key = pem(key)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| PrivateKeyDer::from_pem_slice(&bytes).map_err(|e| e.to_string()))
         .map_err(|error| format!("`{}`: {error}", key.display()))?;
     config
         .with_client_auth_cert(certificates(cert)?, key)
@@ -377,4 +380,25 @@ fn percent(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Files for TLS are read at each connection: one that has become a pipe holds
+    /// no thread.
+    #[test]
+    fn files_for_tls_are_regular_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("ca.pem");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let files = TlsFiles {
+            ca: pipe,
+            own: None,
+        };
+        let problem = tls_config(&files).unwrap_err();
+        assert!(problem.contains("not a regular file"), "{problem}");
+    }
 }
