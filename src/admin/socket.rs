@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::ops::{self, CurrentPlugin, Plugins, Refused, Reloaded};
+use crate::apart::{self, Lane, NotDone};
 use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
 use crate::reload::Request;
@@ -38,6 +39,8 @@ const WAIT: &str = "wait\n";
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it looks whether the file is still its own.
 const PLACE_CHECK: Duration = Duration::from_secs(5);
+/// How long the end of a proxy may wait for its file to be removed.
+const REMOVE_TIME_MAX: Duration = Duration::from_millis(300);
 /// The longest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -104,7 +107,9 @@ impl Control {
         // Under another name first: from the moment it is at its path, only its
         // owner may connect.
         let own = path.with_extension(format!("{}.tmp", std::process::id()));
-        if is_listened_at(path) {
+        // One address for both: the other name is the longer one.
+        let short = Short::of(&own)?;
+        if is_listened_at(&short.beside(path)) {
             let text = "another proxy listens there";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
@@ -118,7 +123,7 @@ impl Control {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         let _ = std::fs::remove_file(&own);
-        let listener = UnixListener::bind(&own)?;
+        let listener = UnixListener::bind(&short.path)?;
         let file = identity(&own);
         let placed = std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))
             .and_then(|()| std::fs::rename(&own, path));
@@ -133,27 +138,34 @@ impl Control {
         })
     }
 
-    /// Whether commands still come here: nobody has removed or replaced the file.
-    fn is_in_place(&self) -> bool {
-        self.file.is_some() && identity(&self.path) == self.file
+    /// Completes when commands do not come here any more. Cancel safe.
+    async fn replaced(&self) {
+        loop {
+            tokio::time::sleep(PLACE_CHECK).await;
+            let (path, file) = (self.path.clone(), self.file);
+            let is_here = apart::run(move || is_in_place(&path, file));
+            // Without an answer nothing is known to have changed.
+            if let Ok(false) = is_here.await {
+                return;
+            }
+        }
     }
 
     /// Serves commands until the proxy drains or the file is no longer its own.
     async fn serve(&self, proxy: &Arc<Proxy>, reloads: &mpsc::Sender<Request>) {
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
-        let mut check = tokio::time::interval(PLACE_CHECK);
+        let mut replaced = std::pin::pin!(self.replaced());
         let drain = &proxy.shutdown.drain;
         loop {
             let place = tokio::select! {
                 () = drain.cancelled() => return,
+                () = &mut replaced => return,
                 place = Arc::clone(&clients).acquire_owned() => place,
             };
             let stream = loop {
                 tokio::select! {
                     () = drain.cancelled() => return,
-                    _ = check.tick() => if !self.is_in_place() {
-                        return;
-                    },
+                    () = &mut replaced => return,
                     accepted = self.listener.accept() => match accepted {
                         Ok((stream, _)) => break stream,
                         Err(error) => {
@@ -176,10 +188,73 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
+        static REMOVALS: Lane = Lane::new();
+        let (path, file) = (self.path.clone(), self.file);
         // While this one still listens, no other proxy takes its place.
-        if self.is_in_place() {
-            let _ = std::fs::remove_file(&self.path);
+        let remove = move || {
+            if is_in_place(&path, file) {
+                let _ = std::fs::remove_file(&path);
+            }
+        };
+        let removed = REMOVALS.within(REMOVE_TIME_MAX, remove.clone());
+        // Otherwise a file that is left is replaced by the next proxy.
+        if let Err(NotDone::NoThread(_)) = removed {
+            remove();
         }
+    }
+}
+
+/// The most bytes of the path in an address of a unix socket: 108 on Linux and 104
+/// elsewhere, with a zero byte (unix(7)).
+const ADDRESS_BYTES_MAX: usize = 103;
+
+/// A path that is short enough for an address. Where it is not, it leads through
+/// a descriptor of its folder, as long as that is open.
+struct Short {
+    path: PathBuf,
+    /// The descriptor.
+    #[cfg(target_os = "linux")]
+    _folder: Option<std::os::fd::OwnedFd>,
+}
+
+impl Short {
+    #[cfg(target_os = "linux")]
+    fn of(path: &Path) -> io::Result<Self> {
+        use std::os::fd::AsRawFd;
+
+        use nix::fcntl::{OFlag, open};
+        use nix::sys::stat::Mode;
+        let (folder, name) = match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) if path.as_os_str().len() > ADDRESS_BYTES_MAX => {
+                (folder, name)
+            }
+            _ => {
+                let path = path.to_owned();
+                return Ok(Self {
+                    path,
+                    _folder: None,
+                });
+            }
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let folder = open(folder, flags, Mode::empty())?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+        Ok(Self {
+            path,
+            _folder: Some(folder),
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(path: &Path) -> io::Result<Self> {
+        let path = path.to_owned();
+        Ok(Self { path })
+    }
+
+    /// Another file of the same folder.
+    fn beside(&self, other: &Path) -> PathBuf {
+        self.path
+            .with_file_name(other.file_name().unwrap_or_default())
     }
 }
 
@@ -197,6 +272,12 @@ fn is_listened_at(path: &Path) -> bool {
     }
 }
 
+/// Whether commands still come here: nobody has removed or replaced the file. May
+/// block.
+fn is_in_place(path: &Path, file: Option<(u64, u64)>) -> bool {
+    file.is_some() && identity(path) == file
+}
+
 /// What distinguishes two files at the same path.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = path.symlink_metadata().ok()?;
@@ -211,7 +292,17 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
     let path = proxy.snapshot().proxy.control_socket.clone();
     let mut reported = None;
     while !drain.is_cancelled() {
-        match Control::listen(&path) {
+        let (place, inside) = (path.clone(), tokio::runtime::Handle::current());
+        // A disk that does not answer must not hold signals up.
+        let listening = apart::run(move || {
+            let _inside = inside.enter();
+            Control::listen(&place)
+        });
+        let listening = tokio::select! {
+            () = drain.cancelled() => return,
+            listening = listening => listening,
+        };
+        match listening.unwrap_or_else(|not_done| Err(io::Error::other(not_done))) {
             Ok(control) => {
                 if reported.take().is_some() {
                     info!(path = %path.display(), "commands reach this proxy now");
@@ -408,7 +499,7 @@ fn plugins_as_json(plugins: &Plugins) -> serde_json::Value {
 /// When none listens there, or it does not answer.
 pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     use std::io::{Read, Write};
-    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    let mut stream = std::os::unix::net::UnixStream::connect(Short::of(path)?.path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.write_all(command.to_line().as_bytes())?;
     let mut answer = String::new();
@@ -453,6 +544,38 @@ mod tests {
             "reload a b",
         ] {
             assert_eq!(Command::parse(bad), None, "{bad}");
+        }
+    }
+
+    /// A path that is too long for an address is reached through its folder, by
+    /// the proxy and by clients.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_long_path_is_reached() {
+        let root = tempfile::tempdir().unwrap();
+        // At the bound: the path fits, and the other name beside it does not.
+        let begin = root.path().join("d").as_os_str().len();
+        for length in [ADDRESS_BYTES_MAX - begin - 3, 150] {
+            let folder = root.path().join(format!("d{}", "x".repeat(length)));
+            std::fs::create_dir(&folder).unwrap();
+            let path = folder.join("s");
+            let control = Control::listen(&path).unwrap();
+            assert!(control.file.is_some() && is_in_place(&path, control.file));
+            let second = Control::listen(&path).unwrap_err();
+            assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+            // It has looked whether anybody listens.
+            drop(control.listener.accept().await.unwrap());
+            let asked = tokio::task::spawn_blocking(move || ask(&path, &Command::Plugins));
+            let (mut stream, _) = control.listener.accept().await.unwrap();
+            let mut line = String::new();
+            let mut reader = BufReader::new(&mut stream);
+            reader.read_line(&mut line).await.unwrap();
+            assert_eq!(line, Command::Plugins.to_line());
+            stream.write_all(b"ok\nfine").await.unwrap();
+            drop(stream);
+            assert_eq!(asked.await.unwrap().unwrap(), Ok("fine".to_owned()));
+            drop(control);
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         }
     }
 
