@@ -4,6 +4,8 @@
 //! control socket. Players and plugins run on the threads of another runtime, so
 //! whatever a plugin does to those, a signal counts and commands are answered.
 
+#[cfg(unix)]
+pub(crate) mod inherited;
 mod workers;
 
 use std::io;

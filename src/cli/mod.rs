@@ -176,6 +176,8 @@ impl Options {
 /// Does what the command line says. Wrong usage exits with 2, by itself.
 #[must_use]
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
+    crate::lifecycle::inherited::reset_signals();
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&cli.options),

@@ -272,6 +272,20 @@ fn crashes_are_told_in_words() {
     assert!(begin.elapsed() < PATIENCE, "the child was killed");
 }
 
+/// A parent that ignores `SIGCHLD`, as some supervisors do, hands that on: plugins
+/// are tried all the same.
+#[test]
+fn an_ignored_signal_of_the_parent_hides_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", PROGRAM]);
+    command.args(["plugin", "verify", text(sample())]);
+    let asked = Instant::now();
+    let output = command.current_dir(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", err(&output));
+    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+}
+
 /// With a data folder the plugin runs as in that folder: under its name.
 #[test]
 fn verify_takes_a_data_folder() {
