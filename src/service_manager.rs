@@ -1,5 +1,6 @@
 //! Messages to systemd, or to another service manager that sets
-//! `NOTIFY_SOCKET` (`sd_notify(3)`). Without that variable nothing is sent.
+//! `NOTIFY_SOCKET` (`sd_notify(3)`). Without that variable nothing is sent. It
+//! counts as it was when the process began: plugins may change the environment.
 
 #[cfg(unix)]
 use std::ffi::OsStr;
@@ -9,6 +10,9 @@ use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 #[cfg(unix)]
 use std::time::Duration;
+
+#[cfg(unix)]
+use crate::config::environment;
 
 /// How long one message may wait for a manager that does not read. The kernel
 /// queues ten of them (`net.unix.max_dgram_qlen`), so that only a stuck manager
@@ -43,8 +47,9 @@ pub(crate) fn status(line: &str) {
 
 fn send(message: &str) {
     #[cfg(unix)]
-    if let Some(address) = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty())
-        && let Err(error) = send_to(&address, message)
+    if let Some(address) = environment::all().get(OsStr::new("NOTIFY_SOCKET"))
+        && !address.is_empty()
+        && let Err(error) = send_to(address, message)
     {
         tracing::warn!(%error, "the service manager cannot be notified");
     }
