@@ -204,7 +204,7 @@ fn without_port(host: &str) -> &str {
 /// The name behind the labels of an SRV record: `NAME` of
 /// `_minecraft._tcp.NAME` and `_dc-srv.HASH._minecraft._tcp.NAME`. Clients send
 /// such names where a record points to another, or its target is proxied.
-fn without_srv(host: &str) -> Option<&str> {
+pub(crate) fn without_srv(host: &str) -> Option<&str> {
     let name = match host.rfind(SRV_PREFIX) {
         Some(at) if at == 0 || host[..at].ends_with('.') => &host[at + SRV_PREFIX.len()..],
         _ => host.strip_prefix(CLOUDFLARE_LABEL)?.split_once('.')?.1,

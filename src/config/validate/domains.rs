@@ -6,6 +6,7 @@ use crate::config::entry::Item;
 use crate::config::raw::RawServer;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::protocol::handshake::without_srv;
 use crate::route::{BadHost, HostPattern};
 
 /// The domains of a server that can be used.
@@ -25,6 +26,12 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
     if let Ok(list) = raw.domains() {
         domains.is_broken |= list.is_broken;
         for item in &list.items {
+            let entries = list.items.len();
+            if let Some(name) = without_srv(&item.value.to_lowercase()) {
+                domains.is_broken = true;
+                context.push(srv_labels(item, name, entries));
+                continue;
+            }
             match HostPattern::parse(&item.value) {
                 Ok(pattern) => domains.sound.push(Item {
                     place: item.place,
@@ -38,13 +45,26 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
                         "write commas between them: `infrarust.domains: a.example.com, b.example.com`",
                     );
                     let is_label = context.is_label(item.place.file);
-                    let entries = list.items.len();
                     context.push(bad_domain(item, &problem, help, entries, is_label));
                 }
             }
         }
     }
     domains
+}
+
+/// A domain with the labels of an SRV record in front of `name`: no host equals
+/// it, since these are taken off.
+fn srv_labels(item: &Item<String>, name: &str, entries: usize) -> Diagnostic {
+    let message = format!("{} cannot be a domain", Quoted(&item.value));
+    let meant = HostPattern::parse(name).is_ok().then(|| name.to_owned());
+    let help = meant.and_then(|name| cure::write(&[name], "domains", entries > 1));
+    Diagnostic::new(Code::BadDomain, item.place, message)
+        .because(
+            "the labels of an SRV record do not belong to the name; they are taken off before \
+             names are compared",
+        )
+        .help_if(help)
 }
 
 /// `several` says how several domains are written, `entries` how many the list has,
@@ -134,4 +154,36 @@ pub(super) fn meant_host(text: &str) -> Option<String> {
     let mut meant = meant(text)?;
     let host = meant.pop().filter(|_| meant.is_empty())?;
     (!host.contains(['*', '?'])).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::load_texts;
+
+    /// A domain that no host could equal is refused, and the name in it proposed.
+    #[test]
+    fn labels_of_an_srv_record_are_not_a_domain() {
+        for (domain, name) in [
+            ("_minecraft._tcp.play.example.com", "play.example.com"),
+            ("_Minecraft._TCP.Play.example.com", "play.example.com"),
+            (
+                "_dc-srv.0a1b._minecraft._tcp.a.example.com",
+                "a.example.com",
+            ),
+        ] {
+            let text = format!("domains = [{domain:?}]\naddresses = [\"127.0.0.1\"]");
+            let loaded = load_texts(b"", &[(Path::new("a.toml"), text.as_bytes())]);
+            assert!(loaded.has_errors(), "{domain}");
+            let shown = format!("{:?}", loaded.diagnostics);
+            assert!(
+                shown.contains("SRV record") && shown.contains(name),
+                "{shown}"
+            );
+        }
+        let sound = "domains = [\"x_minecraft._tcp.a.b\"]\naddresses = [\"127.0.0.1\"]";
+        let loaded = load_texts(b"", &[(Path::new("a.toml"), sound.as_bytes())]);
+        assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    }
 }
