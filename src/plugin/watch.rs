@@ -6,7 +6,7 @@
 //! one thread looks at all slots now and then, and sleeps while nobody calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -142,21 +142,25 @@ fn wake() {
     }
 }
 
+/// Starts the watchdog, once. Where there is no thread for it now, the next
+/// generation of a plugin tries again.
 fn start() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let started = thread::Builder::new()
-            .name("plugin-watch".to_owned())
-            .spawn(watch);
-        match started {
-            Ok(watchdog) => {
-                let _ = WATCHDOG.set(watchdog.thread().clone());
-            }
-            Err(error) => {
-                tracing::warn!(%error, "plugins are not watched: the thread could not be started");
-            }
+    static STARTING: Mutex<()> = Mutex::new(());
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    if WATCHDOG.get().is_some() {
+        return;
+    }
+    let started = thread::Builder::new()
+        .name("plugin-watch".to_owned())
+        .spawn(watch);
+    match started {
+        Ok(watchdog) => {
+            let _ = WATCHDOG.set(watchdog.thread().clone());
         }
-    });
+        Err(error) => {
+            tracing::warn!(%error, "plugins are not watched: the thread could not be started");
+        }
+    }
 }
 
 /// A call that an earlier look has found.
