@@ -16,12 +16,12 @@ const SHORT_SPLICES_MAX: u8 = 4;
 
 /// What one direction does with its next read.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Appetite {
+pub(super) struct CopyOrSplice {
     splices: bool,
     short_splices: u8,
 }
 
-impl Appetite {
+impl CopyOrSplice {
     pub(super) fn splices(self) -> bool {
         self.splices
     }
@@ -55,7 +55,7 @@ mod tests {
     /// A filled buffer begins splicing, and only short splices in a row end it.
     #[test]
     fn switches_on_a_full_read_and_back_after_short_splices() {
-        let mut appetite = Appetite::default();
+        let mut appetite = CopyOrSplice::default();
         appetite.after_copy(COPY_BYTES - 1);
         assert!(!appetite.splices());
         appetite.after_copy(COPY_BYTES);
@@ -75,7 +75,7 @@ mod tests {
     /// A full small pipe is no sign of little traffic.
     #[test]
     fn a_small_pipe_filled_is_not_short() {
-        let mut appetite = Appetite::default();
+        let mut appetite = CopyOrSplice::default();
         appetite.after_copy(COPY_BYTES);
         for _ in 0..100 {
             appetite.after_splice(8192, 8192);

@@ -10,7 +10,7 @@ use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
 use super::{COPY_BYTES, Counters, Direction, Relay, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
-use super::{adaptive::Appetite, splice};
+use super::{adaptive::CopyOrSplice, splice};
 use crate::protocol::codec::Zlib;
 
 /// How a direction moves its bytes.
@@ -23,7 +23,7 @@ pub(super) enum Method {
     Splice(MakePipe),
     /// Whichever is cheaper now.
     #[cfg(target_os = "linux")]
-    Adaptive(MakePipe, Appetite),
+    Adaptive(MakePipe, CopyOrSplice),
 }
 
 impl Method {
@@ -33,7 +33,7 @@ impl Method {
             #[cfg(target_os = "linux")]
             Relay::Splice => Self::Splice(pipe::make),
             #[cfg(target_os = "linux")]
-            Relay::Adaptive => Self::Adaptive(pipe::make, Appetite::default()),
+            Relay::Adaptive => Self::Adaptive(pipe::make, CopyOrSplice::default()),
             #[cfg(not(target_os = "linux"))]
             Relay::Splice | Relay::Adaptive => Self::Copy,
             Relay::Copy => Self::Copy,

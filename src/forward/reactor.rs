@@ -37,51 +37,51 @@ use crate::socket::Keepalive;
 /// Most connections that do not last end at once: a refusal, a kick, a bot.
 /// Taking their sockets out of one epoll into another would be a tenth of all
 /// that they cost.
-const YOUTH: Duration = Duration::from_millis(200);
+const HANDOVER_DELAY: Duration = Duration::from_millis(200);
 
 /// Ready sockets that one call tells of. More wait for the next call, behind
 /// those that become ready meanwhile, so it bounds how unfair that can be.
 const EVENTS_MAX: usize = 256;
 
-/// What epoll says for the worker's own event, where sockets have their session and side.
-const ORDERS: u64 = u64::MAX;
+/// The epoll token of the wake-up event; other tokens hold session id and side.
+const WAKEUP_TOKEN: u64 = u64::MAX;
 
-/// The number of sessions of a worker that is gone: more than any other's.
-const GONE: usize = usize::MAX / 2;
+/// The load of a worker that has ended: more than that of any other.
+const DEAD_WORKER_LOAD: usize = usize::MAX / 2;
 
-/// Told whether or not anybody asked.
+/// Reported by epoll even when not requested.
 const ENDED: EpollFlags = EpollFlags::EPOLLHUP.union(EpollFlags::EPOLLERR);
 
 /// The workers. Clones share them; they end with the last clone, each when its
 /// last session has.
 #[derive(Debug, Clone)]
 pub(super) struct Reactor {
-    workers: Arc<[Employer]>,
+    workers: Arc<[WorkerHandle]>,
 }
 
-/// A worker as others see it. Its drop lets the worker go.
+/// A handle of a worker; dropping it lets the worker end.
 #[derive(Debug)]
-struct Employer(Arc<Desk>);
+struct WorkerHandle(Arc<Inbox>);
 
-/// Where a worker is told what to do.
+/// The commands for a worker.
 #[derive(Debug)]
-struct Desk {
-    bell: EventFd,
-    orders: Mutex<Orders>,
+struct Inbox {
+    wakeup: EventFd,
+    commands: Mutex<Commands>,
     /// Sessions that it has or will have.
     sessions: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct Orders {
-    waiting: Vec<Order>,
+struct Commands {
+    waiting: Vec<Command>,
     next_id: u64,
     /// No more will come, or nobody would carry them out.
     closed: bool,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     Relay(u64, Box<Relayed>),
     Stop(u64),
 }
@@ -115,14 +115,14 @@ impl Reactor {
         ReactorForwarder {
             reactor: self.clone(),
             method,
-            youth: YOUTH,
+            youth: HANDOVER_DELAY,
         }
     }
 
-    fn least_busy(&self) -> &Desk {
-        let desks = self.workers.iter().map(|worker| &*worker.0);
-        desks
-            .min_by_key(|desk| desk.sessions.load(Ordering::Relaxed))
+    fn least_busy(&self) -> &Inbox {
+        let inboxes = self.workers.iter().map(|worker| &*worker.0);
+        inboxes
+            .min_by_key(|inbox| inbox.sessions.load(Ordering::Relaxed))
             .expect("there is at least one worker")
     }
 }
@@ -199,15 +199,15 @@ impl ReactorForwarder {
                 Ok(relayed) => relayed,
                 Err(over) => return over,
             };
-            let mut ticket = self.reactor.least_busy().hand_over(relayed);
+            let mut handle = self.reactor.least_busy().hand_over(relayed);
             let over = match stop.run_until_cancelled(&mut told).await {
                 Some(over) => over,
                 None => {
-                    ticket.stop();
+                    handle.stop();
                     told.await
                 }
             };
-            ticket.id = None;
+            handle.id = None;
             // A worker that is gone has closed the sockets and told nobody.
             over.unwrap_or_else(|_| Box::new(Over::without_remains(Outcome::nothing(End::Stopped))))
         }
@@ -269,100 +269,100 @@ impl Relayed {
 }
 
 /// A session that was handed over; its drop stops what has not ended.
-struct Ticket<'a> {
-    desk: &'a Desk,
+struct SessionHandle<'a> {
+    inbox: &'a Inbox,
     id: Option<u64>,
 }
 
-impl Ticket<'_> {
+impl SessionHandle<'_> {
     fn stop(&mut self) {
         if let Some(id) = self.id.take() {
-            let mut orders = self.desk.lock();
-            self.desk.put(&mut orders, Order::Stop(id));
+            let mut commands = self.inbox.lock();
+            self.inbox.put(&mut commands, Command::Stop(id));
         }
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for SessionHandle<'_> {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl Desk {
-    fn hand_over(&self, relayed: Box<Relayed>) -> Ticket<'_> {
+impl Inbox {
+    fn hand_over(&self, relayed: Box<Relayed>) -> SessionHandle<'_> {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-        let mut orders = self.lock();
-        let id = orders.next_id;
-        orders.next_id += 1;
-        self.put(&mut orders, Order::Relay(id, relayed));
-        Ticket {
-            desk: self,
+        let mut commands = self.lock();
+        let id = commands.next_id;
+        commands.next_id += 1;
+        self.put(&mut commands, Command::Relay(id, relayed));
+        SessionHandle {
+            inbox: self,
             id: Some(id),
         }
     }
 
-    fn put(&self, orders: &mut Orders, order: Order) {
-        if orders.closed {
+    fn put(&self, commands: &mut Commands, command: Command) {
+        if commands.closed {
             return;
         }
-        orders.waiting.push(order);
-        if orders.waiting.len() == 1 {
-            self.ring();
+        commands.waiting.push(command);
+        if commands.waiting.len() == 1 {
+            self.wake();
         }
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         // It fails only when it has been rung 2^64 times.
-        let _ = self.bell.write(1);
+        let _ = self.wakeup.write(1);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Orders> {
-        // Between any two statements under the lock the orders are whole.
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Commands> {
+        // Between any two statements under the lock the commands are complete.
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Employer {
+impl Drop for WorkerHandle {
     fn drop(&mut self) {
         self.0.lock().closed = true;
-        self.0.ring();
+        self.0.wake();
     }
 }
 
 /// The thread that relays.
 struct Worker {
-    desk: Arc<Desk>,
+    inbox: Arc<Inbox>,
     epoll: Epoll,
     sessions: HashMap<u64, Box<Relayed>>,
     timers: BTreeSet<(Instant, u64)>,
     tools: Tools,
-    orders: Vec<Order>,
+    commands: Vec<Command>,
 }
 
 impl Worker {
-    fn start(index: usize) -> io::Result<Employer> {
+    fn start(index: usize) -> io::Result<WorkerHandle> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let desk = Arc::new(Desk {
-            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
-            orders: Mutex::default(),
+        let inbox = Arc::new(Inbox {
+            wakeup: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+            commands: Mutex::default(),
             sessions: AtomicUsize::new(0),
         });
-        // Each ring is an edge, so that nobody has to read the bell.
+        // Each wake-up is an edge, so that nobody has to read the event.
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        epoll.add(&desk.bell, EpollEvent::new(edge, ORDERS))?;
+        epoll.add(&inbox.wakeup, EpollEvent::new(edge, WAKEUP_TOKEN))?;
         let worker = Self {
-            desk: Arc::clone(&desk),
+            inbox: Arc::clone(&inbox),
             epoll,
             sessions: HashMap::new(),
             timers: BTreeSet::new(),
             tools: Tools::new(),
-            orders: Vec::new(),
+            commands: Vec::new(),
         };
         thread::Builder::new()
             .name(format!("relay-{index}"))
             .spawn(move || worker.run())?;
-        Ok(Employer(desk))
+        Ok(WorkerHandle(inbox))
     }
 
     fn run(mut self) {
@@ -377,18 +377,18 @@ impl Worker {
                     return;
                 }
             };
-            let mut ordered = false;
+            let mut has_commands = false;
             for event in events.iter().take(found) {
                 match event.data() {
-                    ORDERS => ordered = true,
+                    WAKEUP_TOKEN => has_commands = true,
                     data => self.serve(data, event.events()),
                 }
             }
             // After the events: none of them means a session that came only now.
-            if ordered {
-                closed = self.carry_out_orders();
+            if has_commands {
+                closed = self.run_commands();
             }
-            self.look_at_what_is_due();
+            self.run_timers();
         }
     }
 
@@ -417,38 +417,38 @@ impl Worker {
             && relayed.exchange.outcome().is_none()
             && relayed.exchange.wants(side) == Wants::NOTHING
         {
-            relayed.mute(&self.epoll, side);
+            relayed.unregister(&self.epoll, side);
         }
-        self.settle(id);
+        self.update(id);
     }
 
-    /// Carries out what was ordered; true when there will be nothing more.
-    fn carry_out_orders(&mut self) -> bool {
-        let mut orders = std::mem::take(&mut self.orders);
+    /// Runs the commands that have come; true when no more will.
+    fn run_commands(&mut self) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
         let closed = {
-            let mut desk = self.desk.lock();
-            std::mem::swap(&mut orders, &mut desk.waiting);
-            desk.closed
+            let mut inbox = self.inbox.lock();
+            std::mem::swap(&mut commands, &mut inbox.waiting);
+            inbox.closed
         };
-        for order in orders.drain(..) {
-            match order {
-                Order::Relay(id, relayed) => {
+        for command in commands.drain(..) {
+            match command {
+                Command::Relay(id, relayed) => {
                     self.sessions.insert(id, relayed);
-                    self.settle(id);
+                    self.update(id);
                 }
-                Order::Stop(id) => {
+                Command::Stop(id) => {
                     if let Some(relayed) = self.sessions.get_mut(&id) {
                         relayed.exchange.stop(End::Stopped);
-                        self.settle(id);
+                        self.update(id);
                     }
                 }
             }
         }
-        self.orders = orders;
+        self.commands = commands;
         closed
     }
 
-    fn look_at_what_is_due(&mut self) {
+    fn run_timers(&mut self) {
         if self.timers.is_empty() {
             return;
         }
@@ -459,12 +459,12 @@ impl Worker {
                 relayed.timer = None;
                 relayed.exchange.look(now);
             }
-            self.settle(id);
+            self.update(id);
         }
     }
 
     /// After anything happened to a session: ends it, or watches and times it anew.
-    fn settle(&mut self, id: u64) {
+    fn update(&mut self, id: u64) {
         let Some(relayed) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -488,7 +488,7 @@ impl Worker {
             }
             // First the sockets: whoever is told may count on them being closed.
             let over = Box::new(Over::new(relayed.exchange, outcome));
-            self.desk.sessions.fetch_sub(1, Ordering::Relaxed);
+            self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
             // Nobody may be listening any more.
             let _ = relayed.tell.send(over);
         }
@@ -499,10 +499,12 @@ impl Drop for Worker {
     /// Usually nothing is left. After a panic nobody waits for this worker, and
     /// nobody is sent to it.
     fn drop(&mut self) {
-        self.desk.sessions.store(GONE, Ordering::Relaxed);
-        let mut orders = self.desk.lock();
-        orders.closed = true;
-        orders.waiting.clear();
+        self.inbox
+            .sessions
+            .store(DEAD_WORKER_LOAD, Ordering::Relaxed);
+        let mut commands = self.inbox.lock();
+        commands.closed = true;
+        commands.waiting.clear();
     }
 }
 
@@ -534,7 +536,7 @@ impl Relayed {
     }
 
     /// Has a socket watched no more, which would be told of again and again.
-    fn mute(&mut self, epoll: &Epoll, side: Side) {
+    fn unregister(&mut self, epoll: &Epoll, side: Side) {
         *self.watched.of_mut(side) = None;
         if let Err(error) = epoll.delete(self.exchange.socket(side)) {
             self.exchange.stop(failed(side, error));

@@ -15,10 +15,10 @@ use tokio::io::Interest;
 /// hears that a call would have.
 pub(super) trait Socket: AsSystem + Sized {
     /// Runs a call that takes bytes from this socket.
-    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
+    fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
 
     /// Runs a call that gives bytes to this socket.
-    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
+    fn try_write_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
 
     /// Whether a byte that TCP marks as urgent is what comes next. splice(2)
     /// never gets past one: it finds nothing, or an end, where there is more.
@@ -28,17 +28,17 @@ pub(super) trait Socket: AsSystem + Sized {
 
     /// Reads into a buffer; zero is the end of the stream.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.taking(|socket| (&*SockRef::from(socket)).read(buffer))
+        self.try_read_io(|socket| (&*SockRef::from(socket)).read(buffer))
     }
 }
 
 /// Under a level-triggered poll nobody needs to hear.
 impl Socket for std::net::TcpStream {
-    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+    fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         call(self)
     }
 
-    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+    fn try_write_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         call(self)
     }
 
@@ -52,11 +52,11 @@ impl Socket for std::net::TcpStream {
 
 /// The runtime has to hear, or it takes the socket for ready for ever.
 impl Socket for tokio::net::TcpStream {
-    fn taking<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+    fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         self.try_io(Interest::READABLE, || call(self))
     }
 
-    fn giving<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
+    fn try_write_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         self.try_io(Interest::WRITABLE, || call(self))
     }
 
@@ -73,7 +73,7 @@ impl Socket for tokio::net::TcpStream {
     /// same in its own reads.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut short = None;
-        let read = self.taking(|socket| {
+        let read = self.try_read_io(|socket| {
             let bytes = (&*SockRef::from(socket)).read(buffer)?;
             if (1..buffer.len()).contains(&bytes) {
                 short = Some(bytes);
@@ -95,7 +95,7 @@ fn has_urgent_byte(socket: &impl std::os::fd::AsRawFd) -> bool {
 
 /// Writes what the socket takes of `bytes`.
 pub(super) fn write(socket: &impl Socket, bytes: &[u8]) -> io::Result<usize> {
-    socket.giving(|socket| (&*SockRef::from(socket)).write(bytes))
+    socket.try_write_io(|socket| (&*SockRef::from(socket)).write(bytes))
 }
 
 /// Tells the peer that nothing more will come.

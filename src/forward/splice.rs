@@ -23,7 +23,7 @@ pub(super) fn fill_at_most(
     pipe: &Pipe,
     bytes_max: usize,
 ) -> io::Result<usize> {
-    source.taking(|source| {
+    source.try_read_io(|source| {
         nix::fcntl::splice(source, None, &pipe.write, None, bytes_max, FLAGS)
             .map_err(io::Error::from)
     })
@@ -31,7 +31,7 @@ pub(super) fn fill_at_most(
 
 /// Passes the bytes of a pipe on into a socket.
 pub(super) fn empty(pipe: &Pipe, bytes: usize, destination: &impl Socket) -> io::Result<usize> {
-    destination.giving(|destination| {
+    destination.try_write_io(|destination| {
         nix::fcntl::splice(&pipe.read, None, destination, None, bytes, FLAGS)
             .map_err(io::Error::from)
     })

@@ -834,7 +834,7 @@ mod pipes {
 
     use nix::errno::Errno;
 
-    use super::adaptive::Appetite;
+    use super::adaptive::CopyOrSplice;
     use super::*;
 
     async fn relay_four_mib(forwarder: &AnyForwarder) -> Outcome {
@@ -859,7 +859,7 @@ mod pipes {
         let before = pipe::degraded_directions();
         let methods = [
             Method::Splice(none),
-            Method::Adaptive(none, Appetite::default()),
+            Method::Adaptive(none, CopyOrSplice::default()),
         ];
         for forwarder in methods.into_iter().flat_map(drivers) {
             let outcome = relay_four_mib(&forwarder).await;
