@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{FAILURE, Options, check};
 #[cfg(unix)]
 use crate::admin;
+use crate::apart;
 use crate::config::model::{Config, ServerKind};
 use crate::config::{self, LoadOptions, Loaded};
 use crate::diagnostic::render::Colour;
@@ -65,12 +66,10 @@ async fn start(
     } else {
         "starting"
     };
-    check::show(
-        &loaded,
-        outcome,
-        &mut std::io::stderr(),
-        Colour::for_stderr(),
-    )?;
+    let Some(loaded) = unless_signalled(signals, show(loaded, outcome)).await else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let loaded = loaded?;
     let Some(config) = loaded.config.clone() else {
         return Ok(ExitCode::from(FAILURE));
     };
@@ -107,7 +106,11 @@ async fn start(
                     follow(files, loaded, &proxy, hangup, &workers);
                     (serve_until_signalled(&proxy, signals).await, None)
                 }
-                Err(error) => (Ended::InOrder, Some(not_started(loaded, error))),
+                Err(error) => {
+                    let shown = unless_signalled(signals, not_started(loaded, error)).await;
+                    let failure = || Ok(ExitCode::from(FAILURE));
+                    (Ended::InOrder, Some(shown.unwrap_or_else(failure)))
+                }
             }
         }
     };
@@ -128,6 +131,16 @@ async fn load(options: LoadOptions) -> anyhow::Result<Loaded> {
         .spawn(load)
         .context("there is no thread to load the configuration with")?;
     loaded.await.context("the configuration cannot be loaded")
+}
+
+/// Shows what is wrong with the files, on a thread of its own: a reader of standard
+/// error that is stuck must not hold signals up.
+async fn show(loaded: Loaded, outcome: &'static str) -> anyhow::Result<Loaded> {
+    let show = move || {
+        let (err, colour) = (&mut std::io::stderr(), Colour::for_stderr());
+        check::show(&loaded, outcome, err, colour).map(|()| loaded)
+    };
+    Ok(apart::run(show).await??)
 }
 
 /// Keeps a proxy that serves in step with its files, and lets commands reach it.
@@ -158,7 +171,7 @@ fn follow(
 }
 
 /// Says why the proxy did not start.
-fn not_started(mut loaded: Loaded, error: StartError) -> anyhow::Result<ExitCode> {
+async fn not_started(mut loaded: Loaded, error: StartError) -> anyhow::Result<ExitCode> {
     let StartError::Plugins(problems) = error else {
         return Err(error.into());
     };
@@ -169,12 +182,7 @@ fn not_started(mut loaded: Loaded, error: StartError) -> anyhow::Result<ExitCode
     // The warnings have been shown.
     loaded.diagnostics.clear();
     loaded.report(problems);
-    check::show(
-        &loaded,
-        NOT_STARTED,
-        &mut std::io::stderr(),
-        Colour::for_stderr(),
-    )?;
+    show(loaded, NOT_STARTED).await?;
     Ok(ExitCode::from(FAILURE))
 }
 

@@ -661,6 +661,39 @@ async fn a_start_without_threads_is_refused() {
     }
 }
 
+/// A reader of standard error that is stuck does not keep signals from a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_reader_of_errors_holds_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    // Far more than a pipe takes.
+    let odd = "domains = [\"*\"]\naddresses = [\"127.0.0.1:1\"]\nodd = 1\n".to_owned();
+    let servers: Vec<_> = (0..2000).map(|n| (format!("s{n}"), odd.clone())).collect();
+    let servers: Vec<_> = servers
+        .iter()
+        .map(|(n, text)| (&n[..], text.clone()))
+        .collect();
+    write_config(folder.path(), "", &servers);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_infrarust"));
+    command.arg("-c").arg(folder.path().join("infrarust.toml"));
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let stderr = child.stderr.as_mut().unwrap();
+    let mut byte = [0];
+    within(
+        "an error",
+        tokio::io::AsyncReadExt::read_exact(stderr, &mut byte),
+    )
+    .await
+    .unwrap();
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    let ended = within("the end", child.wait()).await.unwrap();
+    assert!(ended.code().is_some(), "{ended:?}");
+}
+
 /// As a process that may not start a thread any more, and as one that may not
 /// open a file: reloads are refused or take effect, the process goes on, and
 /// what was edited meanwhile is in force when the limit is gone. Players are
