@@ -264,7 +264,7 @@ pub enum Event<'a> {
         /// sentence: `not_authenticated` (`auth_guard`), `broken` (bytes that
         /// are not the protocol), `client_left` and `evicted` (before there was
         /// a backend). In `client_only` and `offline`, before the player is in
-        /// the game: `client_fault`, `client_too_slow`, `proxy_fault`,
+        /// the game: `client_fault`, `client_too_slow`, `proxy_fault`, `replaced`,
         /// `version_without_forwarding`, and of the backend `backend_online`,
         /// `backend_never_asked`, `backend_refused`, `backend_fault`,
         /// `backend_lost`, `backend_too_slow`.

@@ -322,7 +322,7 @@ keys! {
         connect: Time;
         /// How long one direction may stay silent; no limit where it is not written.
         read: Time;
-        /// How long accepted bytes may wait for a peer that does not read; no limit of its own where it is not written. On Linux `[keepalive]` disconnects a peer whose receive window stays full, even if it is alive.
+        /// How long accepted bytes may wait for a peer that does not read; no limit of its own where it is not written, but never more than 30 s in `client_only` and `offline`. On Linux `[keepalive]` disconnects a peer whose receive window stays full, even if it is alive.
         write: Time;
     }
 }

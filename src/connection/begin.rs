@@ -22,6 +22,7 @@ use crate::config::model::{
     BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,
 };
 use crate::forward::{self, Counters, Direction, End, Outcome};
+use crate::upstream::first_byte;
 use crate::upstream::rounds::Waiting;
 
 /// What is kept of a client that goes on to send before its backend has said
@@ -170,32 +171,5 @@ async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Outp
     match limit {
         Some(limit) => timeout(limit, future).await.ok(),
         None => Some(future.await),
-    }
-}
-
-/// Completes when a backend has sent something, and leaves it in the socket.
-///
-/// # Errors
-///
-/// When it ends the connection without a byte. Cancel safe.
-pub(super) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
-    let ready = backend.ready(Interest::READABLE).await?;
-    if !ready.is_read_closed() {
-        return Ok(());
-    }
-    // Bytes may come before the end.
-    let look = || SockRef::from(backend).peek(&mut [MaybeUninit::uninit()]);
-    match backend.try_io(Interest::READABLE, look) {
-        Ok(0) => Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "it closed the connection before it sent anything",
-        )),
-        // What it is, if it is neither bytes nor an end, the relay meets as well.
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(io::Error::new(
-            error.kind(),
-            format!("it ended the connection before it sent anything: {error}"),
-        )),
     }
 }

@@ -135,6 +135,7 @@ impl Ending {
             | Ending::Stopped => None,
             Ending::Relayed(outcome) => match outcome.end {
                 End::Stopped => Some(player_text::STOPPED.into()),
+                intercept::CLIENT_FAULT => Some(player_text::CLIENT_FAULT.into()),
                 end if end.side() == Some(Side::Client) => None,
                 _ => disconnect_message(),
             },

@@ -10,18 +10,23 @@ use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player, SessionFacts};
 use super::opening::{Dialect, Opening};
 use super::sender::rewritten_host;
-use crate::config::model::{IdentityForwarding, Intercepted, InterceptedMode, Relay};
+use crate::config::model::{
+    BackendAddress, IdentityForwarding, Intercepted, InterceptedMode, Relay, ServerConfig,
+};
 use crate::forward::{Counters, End};
-use crate::intercept::{self, ClientSettings, Dialled, Lost, Newcomer, Playing, Proved, Rules};
+use crate::intercept::{
+    self, Answering, ClientSettings, Dialled, Failure, Lost, Newcomer, Playing, Proved, Rules,
+};
 use crate::limit::Slot;
 use crate::manifest::Hook;
 use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
 use crate::snapshot::Server;
+use crate::upstream::{DROPPED_MAX, Dropped};
 
-/// How long bytes may wait for a client or backend that does not read, where
-/// the server file does not say: without an end a session would hold what it
-/// has read for ever.
+/// How long bytes may wait at most for a client or backend that does not read;
+/// `timeouts.write` can only shorten it. Without an end a session would hold
+/// what it has read for ever.
 const WRITE_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A client that wants to log in on an intercepted server.
@@ -130,58 +135,34 @@ impl Applicant {
             Err(denied) => return Err(end(proved, denied, connection)),
         };
 
-        let dialled = tokio::select! {
-            dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &[]) => dialled,
-            () = client::closed_by_client(proved.leg.stream()) => return Err(Ending::ClientLeft.into()),
-        };
-        let connected = match dialled {
-            Ok(connected) => connected,
-            Err(error) => return Err(end(proved, Ending::Unreachable(error), connection)),
-        };
-        let counters = Arc::new(Counters::default());
-        facts.session = Some(SessionFacts {
-            backend: connected.address.clone(),
-            relay: Relay::Copy,
-            counters: Arc::clone(&counters),
-        });
-        facts.session_connected();
-
+        if let Err(failure) = intercept::check_version(intercepted.identity.as_ref(), version) {
+            return Err(end(proved, Ending::Intercepted(failure), connection));
+        }
         proved.profile.uuid = intercept::uuid_at(
             intercepted.identity.as_ref(),
             proved.profile.uuid,
             &proved.profile.name,
         );
-        let header = config
-            .send_proxy_protocol
-            .map(|version| origin.header(version, proved.leg.stream()))
-            .transpose()
-            .map_err(client::Broken::Io)?;
-        let host = rewritten_host(&config, &opening, Some(&connected.address), host.as_deref());
-        let host_field = match &intercepted.identity {
-            Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
-                &host,
-                &opening.host.markers(),
-                origin.client.ip(),
-                proved.profile.uuid,
-                &proved.profile.properties,
-                forwarding,
-            ),
-            Some(IdentityForwarding::Velocity(_)) | None => host,
+        let asker = Asker {
+            config: &config,
+            intercepted: &intercepted,
+            origin: &origin,
+            opening: &opening,
+            host: host.as_deref(),
         };
-        let mut first = header.unwrap_or_default();
-        first.extend_from_slice(&opening.with_host(&host_field));
-        let dialled = Dialled {
-            stream: connected.stream,
-            opening: first,
-            identity: intercepted.identity.clone(),
-            address: origin.client.ip(),
-            server: config.id.clone(),
+        let replaced = place.replaced().clone();
+        let answered = tokio::select! {
+            answered = asker.reach(&proved, proxy, facts) => answered,
+            () = client::closed_by_client(proved.leg.stream()) => Err(Ending::ClientLeft),
+            () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
+        };
+        let (backend, counters) = match answered {
+            Ok(answered) => answered,
+            Err(Ending::ClientLeft) => return Err(Ending::ClientLeft.into()),
+            Err(ending) => return Err(end(proved, ending, connection)),
         };
         let settings = settings(&intercepted, proxy);
-        let joined = tokio::select! {
-            joined = intercept::join(proved, dialled, settings, counters) => joined,
-            () = place.replaced().cancelled() => return Err(Ending::Stopped.into()),
-        };
+        let joined = intercept::join(proved, backend, settings, counters, &replaced).await;
         match joined {
             Ok(playing) => Ok(BridgeSession {
                 playing,
@@ -199,6 +180,85 @@ impl Applicant {
     fn end(self, ending: impl Into<Ending>) -> Ended {
         let reader = self.client.into_reader(&self.opening);
         Ended::new(ending, reader).holding_connection(self.place)
+    }
+}
+
+/// A login that looks for a backend.
+struct Asker<'a> {
+    config: &'a ServerConfig,
+    intercepted: &'a Intercepted,
+    origin: &'a Origin,
+    opening: &'a Opening,
+    /// The host that a plugin has chosen for the backend to see.
+    host: Option<&'a str>,
+}
+
+impl Asker<'_> {
+    /// Connects to the first backend that says something once it has read who
+    /// comes: until then another can take its place.
+    async fn reach(
+        &self,
+        proved: &Proved,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<(Answering, Arc<Counters>), Ending> {
+        let mut dropped = Vec::new();
+        loop {
+            let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
+            let connected = proxy.upstream.connect(addresses, bound, &dropped).await;
+            let connected = connected.map_err(Ending::Unreachable)?;
+            let counters = Arc::new(Counters::default());
+            facts.session = Some(SessionFacts {
+                backend: connected.address.clone(),
+                relay: Relay::Copy,
+                counters: Arc::clone(&counters),
+            });
+            facts.session_connected();
+            let dialled = Dialled {
+                opening: self.first_bytes(proved, &connected.address)?,
+                stream: connected.stream,
+                identity: self.intercepted.identity.clone(),
+                address: self.origin.client.ip(),
+                server: self.config.id.clone(),
+            };
+            match dialled.greet(proved).await {
+                Ok(answering) => return Ok((answering, counters)),
+                Err(error) if dropped.len() < DROPPED_MAX => {
+                    facts.session = None;
+                    let dialled = connected.dialled;
+                    dropped.push(Dropped { dialled, error });
+                }
+                Err(error) => {
+                    facts.session = None;
+                    return Err(Ending::BackendFailed(error));
+                }
+            }
+        }
+    }
+
+    /// A PROXY header, and the handshake.
+    fn first_bytes(&self, proved: &Proved, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
+        let header = self
+            .config
+            .send_proxy_protocol
+            .map(|version| self.origin.header(version, proved.leg.stream()))
+            .transpose()
+            .map_err(client::Broken::Io)?;
+        let host = rewritten_host(self.config, self.opening, Some(address), self.host);
+        let host_field = match &self.intercepted.identity {
+            Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
+                &host,
+                &self.opening.host.markers(),
+                self.origin.client.ip(),
+                proved.profile.uuid,
+                &proved.profile.properties,
+                forwarding,
+            ),
+            Some(IdentityForwarding::Velocity(_)) | None => host,
+        };
+        let mut first = header.unwrap_or_default();
+        first.extend_from_slice(&self.opening.with_host(&host_field));
+        Ok(first)
     }
 }
 
@@ -252,7 +312,7 @@ impl BridgeSession {
             connection,
         } = self;
         let mut limits = server.config.timeouts.session;
-        limits.write.get_or_insert(WRITE_WAIT);
+        limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
         let replaced = place.replaced().clone();
         let rules = Rules {

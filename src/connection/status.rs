@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tracing::warn;
 
-use super::begin::first_byte;
 use super::client::Broken;
 use super::ending::{Ending, Refusal};
 use super::facts::Facts;
@@ -36,7 +35,7 @@ use crate::proxy::Proxy;
 use crate::snapshot::{Server, Snapshot};
 use crate::status_answers::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
-use crate::upstream::{DROPPED_MAX, Dropped, Upstream};
+use crate::upstream::{DROPPED_MAX, Dropped, Upstream, first_byte};
 
 /// How long a connected backend may take to answer a status request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -182,9 +182,17 @@ impl<S: Socket> Exchange<S> {
     /// The direction from this side stopped: what that means for both sides.
     fn stopped(&mut self, source: Side, stop: Stop) {
         let destination = source.other();
-        if self.is_framed && source == Side::Backend && !matches!(stop, Stop::Write(_)) {
-            self.lose_backend(stop);
-            return;
+        match (source, stop) {
+            (_, Stop::Fault(kind)) => {
+                self.fail(source, kind);
+                self.over = self.cause;
+                return;
+            }
+            (Side::Backend, Stop::EndOfStream | Stop::Read(_)) if self.is_framed => {
+                self.lose_backend(stop);
+                return;
+            }
+            _ => {}
         }
         self.clock.start_half_close();
         match (stop, *self.failed.of(source)) {
@@ -196,7 +204,7 @@ impl<S: Socket> Exchange<S> {
                     socket::end_stream(self.sockets.of(destination));
                 }
             }
-            (Stop::Read(kind), _) | (Stop::EndOfStream, Some(kind)) => {
+            (Stop::Read(kind) | Stop::Fault(kind), _) | (Stop::EndOfStream, Some(kind)) => {
                 self.fail(source, kind);
                 // All that it sent was delivered, and it takes nothing more.
                 self.lanes.of_mut(source).finish();
@@ -223,7 +231,9 @@ impl<S: Socket> Exchange<S> {
     /// of its stream: whoever drove the session tells it why, or goes on.
     fn lose_backend(&mut self, stop: Stop) {
         match (stop, self.failed.backend) {
-            (Stop::Read(kind), _) | (_, Some(kind)) => self.fail(Side::Backend, kind),
+            (Stop::Read(kind) | Stop::Fault(kind), _) | (_, Some(kind)) => {
+                self.fail(Side::Backend, kind);
+            }
             (Stop::EndOfStream | Stop::Write(_), None) => {
                 self.cause.get_or_insert(End::Closed(Side::Backend));
             }
@@ -310,7 +320,7 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn into_remains(self) -> Option<Remains<S>> {
         let (backlog, passage) = self.lanes.backend.into_passage();
         let passage = passage?;
-        let state = passage.state();
+        let (state, has_kicked) = (passage.state(), passage.has_kicked());
         let (cipher, format) = passage.into_receiver();
         Some(Remains {
             client: self.sockets.client,
@@ -318,6 +328,7 @@ impl<S: Socket> Exchange<S> {
             cipher,
             format,
             state,
+            has_kicked,
         })
     }
 

@@ -19,8 +19,8 @@ use crate::protocol::codec::{
     self, CLIENTBOUND_PACKET_BYTES_MAX, CodecError, Format, RawFrame, Receiver,
     SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
-use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX};
-use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
+use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX, FrameError};
+use crate::protocol::packet::{self, Brand, Clientbound, Serverbound, State, Version};
 use crate::protocol::varint;
 use crate::protocol::version::V26_2;
 
@@ -48,6 +48,14 @@ pub(crate) enum FramedError {
     /// The client sends more than a client does.
     #[error("the client sends too many packets")]
     TooMany,
+    /// The client sends a packet that its version does not have in this state.
+    #[error("packet {id:#04x} is not expected in {state:?}")]
+    Unexpected {
+        /// The packet's id.
+        id: i32,
+        /// The state in which the client writes.
+        state: State,
+    },
 }
 
 impl From<FramedError> for io::ErrorKind {
@@ -59,9 +67,34 @@ impl From<FramedError> for io::ErrorKind {
 /// What a client may still send: packets and bytes before compression. Both
 /// refill with time.
 #[derive(Debug)]
-struct Rate {
+pub(crate) struct Rate {
     packets: Bucket,
     bytes: Bucket,
+}
+
+impl Rate {
+    /// Everything may be sent that may come at once.
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            packets: Bucket::new(PACKETS_PER_SECOND_MAX, now),
+            bytes: Bucket::new(BYTES_PER_SECOND_MAX, now),
+        }
+    }
+
+    /// Counts a packet of so many bytes before compression.
+    ///
+    /// # Errors
+    ///
+    /// When the client has sent too much.
+    pub(crate) fn count(&mut self, packet_bytes: usize) -> Result<(), FramedError> {
+        let now = Instant::now();
+        let bytes = u64::try_from(packet_bytes).unwrap_or(u64::MAX);
+        match self.packets.take(1, now) && self.bytes.take(bytes, now) {
+            true => Ok(()),
+            false => Err(FramedError::TooMany),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -128,7 +161,11 @@ pub(crate) struct Passage {
     /// The client has read the end of a configuration, and the join game that
     /// follows is to be changed: frames of any size are looked into until then.
     awaits_join_game: bool,
+    /// The backend has sent the client the text that ends its session.
+    has_kicked: bool,
     rate: Option<Box<Rate>>,
+    /// What was found behind the frames of the last walk.
+    fault: Option<FramedError>,
 }
 
 /// What the proxy changes in packets for a client.
@@ -177,6 +214,8 @@ pub(crate) struct Remains<S> {
     pub(crate) format: Format,
     /// The state in which the client reads the next frame.
     pub(crate) state: State,
+    /// The backend has sent the client the text that ends its session.
+    pub(crate) has_kicked: bool,
 }
 
 /// What the walk over one read has to write.
@@ -198,12 +237,8 @@ impl Passage {
         to: Receiver,
         state: State,
         cipher: Option<Box<Cipher>>,
+        rate: Box<Rate>,
     ) -> Self {
-        let now = Instant::now();
-        let rate = Rate {
-            packets: Bucket::new(PACKETS_PER_SECOND_MAX, now),
-            bytes: Bucket::new(BYTES_PER_SECOND_MAX, now),
-        };
         Self {
             direction: Direction::Serverbound,
             version,
@@ -214,7 +249,9 @@ impl Passage {
             carried: Vec::new(),
             edits: Edits::default(),
             awaits_join_game: false,
-            rate: Some(Box::new(rate)),
+            has_kicked: false,
+            rate: Some(rate),
+            fault: None,
         }
     }
 
@@ -237,8 +274,21 @@ impl Passage {
             carried: Vec::new(),
             edits,
             awaits_join_game: false,
+            has_kicked: false,
             rate: None,
+            fault: None,
         }
+    }
+
+    /// Whether the backend has sent the client the text that ends its session:
+    /// no other is to follow.
+    pub(crate) fn has_kicked(&self) -> bool {
+        self.has_kicked
+    }
+
+    /// What ends the direction behind the frames of the last walk, once.
+    pub(crate) fn take_fault(&mut self) -> Option<FramedError> {
+        self.fault.take()
     }
 
     /// Takes bytes that were read before, decrypted: the beginning of a frame.
@@ -274,80 +324,117 @@ impl Passage {
     /// Walks what one read has brought. `output` is empty before, and holds
     /// what is to be written where that is not a part of `buffer`.
     ///
-    /// # Errors
-    ///
-    /// When the sender is at fault. Frames before the fault stand in the
-    /// result of no call: nothing more is written.
+    /// Frames before a fault of the sender are written; then
+    /// [`take_fault`](Self::take_fault) says what it is. So the receiver's
+    /// stream depends on the sender's alone, and not on how it was read.
     pub(crate) fn walk(
         &mut self,
         buffer: &mut [u8],
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
-    ) -> Result<Walked, FramedError> {
+    ) -> Walked {
         if let (Direction::Serverbound, Some(cipher)) = (self.direction, &mut self.cipher) {
             cipher.decrypt(buffer);
         }
+        let buffer = &*buffer;
+        let mut run = 0..0;
+        let end = self
+            .finish_carried(buffer, output, zlib)
+            .and_then(|at| match at {
+                Some(at) => {
+                    run = at..at;
+                    self.walk_frames(buffer, &mut run, output, zlib)
+                }
+                None => Ok(()),
+            });
+        if let Err(fault) = end {
+            self.carried = Vec::new();
+            self.fault = Some(fault);
+        }
+        let last_run = buffer.get(run.clone()).unwrap_or_default();
+        match (output.is_empty(), last_run) {
+            (true, []) => Walked::Nothing,
+            (true, _) => Walked::Slice(run),
+            (false, _) => {
+                output.extend_from_slice(last_run);
+                Walked::Output
+            }
+        }
+    }
+
+    /// Completes the carried frame from the beginning of the buffer. How much
+    /// that took; `None` when it was everything, and not enough.
+    fn finish_carried(
+        &mut self,
+        buffer: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+    ) -> Result<Option<usize>, FramedError> {
         let mut at = 0;
         while !self.carried.is_empty() {
             let missing = self.missing()?;
-            if missing == 0 {
-                let carried = std::mem::take(&mut self.carried);
-                let Some(frame) = codec::split(&carried, self.from, self.packet_bytes_max())?
-                else {
-                    // Its length is known and there.
-                    self.carried = carried;
-                    break;
-                };
-                let fate = match self.is_to_be_met(&frame)? {
-                    true => self.meet(&frame, output, zlib)?,
-                    false => Fate::Pass,
-                };
-                if let Fate::Pass = fate {
-                    debug_assert!(output.is_empty());
-                    // A large frame need not be copied once more.
-                    *output = carried;
+            if missing > 0 {
+                let more = buffer.get(at..).unwrap_or_default();
+                let more = more.get(..missing).unwrap_or(more);
+                if more.is_empty() {
+                    return Ok(None);
                 }
-                break;
+                self.carried.extend_from_slice(more);
+                at += more.len();
+                continue;
             }
-            let more = buffer.get(at..).unwrap_or_default();
-            if more.is_empty() {
-                return Ok(Walked::Nothing);
-            }
-            let more = more.get(..missing).unwrap_or(more);
-            self.carried.extend_from_slice(more);
-            at += more.len();
-        }
-        let buffer = &*buffer;
-        let mut run = at;
-        loop {
-            let rest = buffer.get(at..).unwrap_or_default();
-            let Some(frame) = codec::split(rest, self.from, self.packet_bytes_max())? else {
-                break;
+            let mut carried = std::mem::take(&mut self.carried);
+            let Some(frame) = codec::split(&carried, self.from, self.packet_bytes_max())? else {
+                // Nothing is missing, so that a frame is there.
+                return Err(CodecError::BadDataLength.into());
             };
-            let end = at + frame.wire.len();
-            if self.is_to_be_met(&frame)? {
-                let before = output.len();
-                let passed = buffer.get(run..at).unwrap_or_default();
-                output.extend_from_slice(passed);
-                match self.meet(&frame, output, zlib)? {
-                    // Nothing has changed: the run goes on.
-                    Fate::Pass => output.truncate(before),
-                    Fate::Written => run = end,
+            let wire_bytes = frame.wire.len();
+            match self.meet(&frame, zlib)? {
+                Fate::Pass => {
+                    // More than one frame may have been carried.
+                    self.carried = carried.split_off(wire_bytes);
+                    if output.is_empty() {
+                        // A large frame need not be copied once more.
+                        *output = carried;
+                    } else {
+                        output.extend_from_slice(&carried);
+                    }
+                }
+                fate => {
+                    self.write(&fate, &frame, output, zlib)?;
+                    self.carried = carried.split_off(wire_bytes);
                 }
             }
-            at = end;
         }
-        let rest = buffer.get(at..).unwrap_or_default();
-        self.carried.extend_from_slice(rest);
-        let last_run = buffer.get(run..at).unwrap_or_default();
-        if output.is_empty() {
-            return Ok(match last_run {
-                [] => Walked::Nothing,
-                _ => Walked::Slice(run..at),
-            });
+        Ok(Some(at))
+    }
+
+    /// Walks whole frames. `run` is what passes of those that were walked last,
+    /// and is not yet in the output. What is left is carried.
+    fn walk_frames(
+        &mut self,
+        buffer: &[u8],
+        run: &mut std::ops::Range<usize>,
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+    ) -> Result<(), FramedError> {
+        loop {
+            let rest = buffer.get(run.end..).unwrap_or_default();
+            let Some(frame) = codec::split(rest, self.from, self.packet_bytes_max())? else {
+                self.carried.extend_from_slice(rest);
+                return Ok(());
+            };
+            let end = run.end + frame.wire.len();
+            match self.meet(&frame, zlib)? {
+                Fate::Pass => run.end = end,
+                fate => {
+                    output.extend_from_slice(buffer.get(run.clone()).unwrap_or_default());
+                    *run = run.end..run.end;
+                    self.write(&fate, &frame, output, zlib)?;
+                    *run = end..end;
+                }
+            }
         }
-        output.extend_from_slice(last_run);
-        Ok(Walked::Output)
     }
 
     /// How many bytes the carried frame lacks; as long as its length is not
@@ -364,37 +451,15 @@ impl Passage {
         Ok(head.wire_bytes().saturating_sub(self.carried.len()))
     }
 
-    /// Counts a frame, and says whether it may have to be changed or understood.
-    fn is_to_be_met(&mut self, frame: &RawFrame<'_>) -> Result<bool, FramedError> {
-        self.count(frame)?;
-        if !self.to.takes(frame, self.from) {
-            return Ok(true);
-        }
-        let id = match frame.data_length {
-            None => varint::decode(frame.content),
-            Some(length) => return Ok(self.looks_into(length)),
-        };
-        Ok(id.is_ok_and(|id| id.is_some_and(|(id, _)| self.concerns(id))))
-    }
-
-    fn count(&mut self, frame: &RawFrame<'_>) -> Result<(), FramedError> {
-        let Some(rate) = &mut self.rate else {
-            return Ok(());
-        };
-        let now = Instant::now();
-        let bytes = frame.data_length.unwrap_or(frame.content.len());
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        match rate.packets.take(1, now) && rate.bytes.take(bytes, now) {
-            true => Ok(()),
-            false => Err(FramedError::TooMany),
-        }
-    }
-
     /// Whether the proxy has to see the packet with this id.
     fn concerns(&self, id: i32) -> bool {
         match self.direction {
             Direction::Clientbound => match self.version.kind(self.state, id) {
-                Some(Clientbound::StartConfiguration | Clientbound::FinishConfiguration) => true,
+                Some(
+                    Clientbound::StartConfiguration
+                    | Clientbound::FinishConfiguration
+                    | Clientbound::Disconnect,
+                ) => true,
                 Some(Clientbound::PluginMessage) => self.edits.brand.is_some(),
                 Some(Clientbound::JoinGame) => self.edits.is_authenticated,
                 _ => false,
@@ -408,34 +473,66 @@ impl Passage {
 
     /// Whether a compressed packet of this length is opened to see what it is.
     fn looks_into(&self, length: usize) -> bool {
-        length <= LOOK_BYTES_MAX || self.awaits_join_game
+        length <= LOOK_BYTES_MAX
+            || self.awaits_join_game
+            || (self.direction, self.state) == (Direction::Serverbound, State::Configuration)
     }
 
-    /// Looks into a frame, and writes it if it does not pass as it came.
-    fn meet(
-        &mut self,
+    /// Counts a frame, takes note of what it means, and says what becomes of it.
+    fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
+        if let Some(rate) = &mut self.rate {
+            rate.count(frame.data_length.unwrap_or(frame.content.len()))?;
+        }
+        let passes = match self.to.takes(frame, self.from) {
+            true => Fate::Pass,
+            false => Fate::Convert,
+        };
+        if frame
+            .data_length
+            .is_some_and(|length| !self.looks_into(length))
+        {
+            return Ok(passes);
+        }
+        let packet = zlib.packet(frame)?;
+        let Ok(Some((id, id_bytes))) = varint::decode(&packet) else {
+            return Err(CodecError::Frame(FrameError::BadId).into());
+        };
+        self.check(id)?;
+        if !self.concerns(id) {
+            return Ok(passes);
+        }
+        let fields = packet.get(id_bytes..).unwrap_or_default();
+        Ok(self.understand(id, fields).map_or(passes, Fate::Change))
+    }
+
+    /// Writes a frame that does not pass as it came.
+    fn write(
+        &self,
+        fate: &Fate,
         frame: &RawFrame<'_>,
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
-    ) -> Result<Fate, FramedError> {
-        if frame
-            .data_length
-            .is_none_or(|length| self.looks_into(length))
-        {
-            let packet = zlib.packet(frame)?;
-            if let Ok(Some((id, id_bytes))) = varint::decode(&packet) {
-                let fields = packet.get(id_bytes..).unwrap_or_default();
-                if let Some(changed) = self.understand(id, fields) {
-                    zlib.write(&changed, self.to.format, output)?;
-                    return Ok(Fate::Written);
-                }
-            }
+    ) -> Result<(), CodecError> {
+        match fate {
+            Fate::Change(packet) => zlib.write(packet, self.to.format, output),
+            Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output),
         }
-        if self.to.takes(frame, self.from) {
-            return Ok(Fate::Pass);
+    }
+
+    /// Whether a client may send a packet with this id. In play a backend says
+    /// so itself; in a configuration the proxy does, since a packet of another
+    /// state shows that the client is not where it should be.
+    fn check(&self, id: i32) -> Result<(), FramedError> {
+        let is_checked =
+            (self.direction, self.state) == (Direction::Serverbound, State::Configuration);
+        let serverbound = packet::Direction::Serverbound;
+        if is_checked && self.version.name(self.state, serverbound, id).is_none() {
+            return Err(FramedError::Unexpected {
+                id,
+                state: self.state,
+            });
         }
-        codec::convert(frame, self.from, &self.to, zlib, output)?;
-        Ok(Fate::Written)
+        Ok(())
     }
 
     /// Takes note of what a packet means; the packet that replaces it, if one does.
@@ -447,6 +544,7 @@ impl Passage {
                     self.state = State::Play;
                     self.awaits_join_game = self.edits.is_authenticated;
                 }
+                Clientbound::Disconnect => self.has_kicked = true,
                 Clientbound::PluginMessage => {
                     let id = self.version.id(self.state, Clientbound::PluginMessage)?;
                     return self.edits.brand?.rewrite(self.version, id, fields);
@@ -468,10 +566,216 @@ impl Passage {
     }
 }
 
-/// What becomes of a frame that was looked into.
+/// What becomes of a frame.
 enum Fate {
     /// It passes as it came.
     Pass,
-    /// It, or what replaces it, was written.
-    Written,
+    /// The receiver takes the packet, in another form.
+    Convert,
+    /// This packet replaces it.
+    Change(Vec<u8>),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: [u8; 16] = [9; 16];
+    /// 26.2, which has all packets that are met.
+    const PROTOCOL: i32 = 776;
+
+    fn formats() -> [Format; 4] {
+        let compressed = |threshold| Format::Compressed { threshold };
+        [
+            Format::Plain,
+            compressed(0),
+            compressed(64),
+            compressed(1024),
+        ]
+    }
+
+    fn id_of(kind: Clientbound, state: State) -> u8 {
+        Version::of(PROTOCOL).unwrap().id(state, kind).unwrap()
+    }
+
+    /// Packets of a backend in play and in a configuration between.
+    fn packets(sizes: &[u16]) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        for (index, size) in sizes.iter().enumerate() {
+            let bytes = vec![u8::try_from(index % 7).unwrap(); usize::from(*size)];
+            packets.push([&[0x7C], &bytes[..]].concat());
+            if index % 3 == 1 {
+                let brand = id_of(Clientbound::PluginMessage, State::Play);
+                packets.push([&[brand], &b"\x0fminecraft:brand\x05Paper"[..]].concat());
+            }
+            if index % 4 == 2 {
+                let start = id_of(Clientbound::StartConfiguration, State::Play);
+                let finish = id_of(Clientbound::FinishConfiguration, State::Configuration);
+                let join = id_of(Clientbound::JoinGame, State::Play);
+                packets.push(vec![start]);
+                packets.push(vec![0x07, 1, 2, 3]);
+                packets.push(vec![finish]);
+                packets.push([&[join], &bytes[..], &[0; 4]].concat());
+            }
+        }
+        packets
+    }
+
+    fn passage(direction: Direction, from: Format, to: Format, is_encrypted: bool) -> Passage {
+        let version = Version::of(PROTOCOL).unwrap();
+        let cipher = is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
+        let to = Receiver {
+            format: to,
+            strict: true,
+        };
+        match direction {
+            Direction::Clientbound => {
+                let edits = Edits {
+                    brand: Some(Brand("test")),
+                    is_authenticated: true,
+                };
+                Passage::clientbound(version, from, to, State::Play, cipher, edits)
+            }
+            Direction::Serverbound => {
+                let rate = Box::new(Rate::new());
+                Passage::serverbound(version, from, to, State::Play, cipher, rate)
+            }
+        }
+    }
+
+    /// What the receiver gets of a stream that is read in pieces of these lengths.
+    fn walked(
+        mut passage: Passage,
+        stream: &[u8],
+        cuts: &[usize],
+    ) -> (Vec<u8>, Option<FramedError>) {
+        let (mut zlib, mut written) = (Zlib::default(), Vec::new());
+        let mut cuts = cuts.iter().copied().cycle();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let length = cuts.next().unwrap().clamp(1, rest.len());
+            let (piece, more) = rest.split_at(length);
+            rest = more;
+            let (mut buffer, mut output) = (piece.to_vec(), Vec::new());
+            let mut to_write = match passage.walk(&mut buffer, &mut output, &mut zlib) {
+                Walked::Nothing => Vec::new(),
+                Walked::Slice(range) => buffer[range].to_vec(),
+                Walked::Output => output,
+            };
+            passage.encrypt(&mut to_write);
+            written.extend(to_write);
+            if let Some(fault) = passage.take_fault() {
+                return (written, Some(fault));
+            }
+        }
+        (written, None)
+    }
+
+    proptest! {
+        /// However a stream is cut by reads, its receiver gets the same bytes: in
+        /// all formats, with and without encryption, and in front of a fault.
+        #[test]
+        fn cuts_change_nothing(
+            sizes in proptest::collection::vec(0_u16..3000, 1..12),
+            cuts in proptest::collection::vec(1_usize..600, 1..12),
+            from in 0_usize..4,
+            to in 0_usize..4,
+            is_encrypted: bool,
+            is_serverbound: bool,
+            tail: Vec<u8>,
+        ) {
+            let (from, to) = (formats()[from], formats()[to]);
+            let direction = match is_serverbound {
+                true => Direction::Serverbound,
+                false => Direction::Clientbound,
+            };
+            let (mut zlib, mut stream) = (Zlib::default(), Vec::new());
+            for packet in packets(&sizes) {
+                zlib.write(&packet, from, &mut stream).unwrap();
+            }
+            stream.extend(tail);
+            if is_encrypted && is_serverbound {
+                Cipher::new(&SECRET).encrypt(&mut stream);
+            }
+            let passage = || passage(direction, from, to, is_encrypted);
+            let whole = walked(passage(), &stream, &[stream.len()]);
+            prop_assert_eq!(&walked(passage(), &stream, &cuts), &whole);
+            prop_assert_eq!(&walked(passage(), &stream, &[1]), &whole);
+        }
+
+        /// Bytes that mean nothing end in a fault or wait for more, and memory is
+        /// bounded by what came.
+        #[test]
+        fn nonsense_is_survived(
+            stream in proptest::collection::vec(any::<u8>(), 0..4000),
+            cuts in proptest::collection::vec(1_usize..900, 1..5),
+            from in 0_usize..4,
+            to in 0_usize..4,
+            is_serverbound: bool,
+        ) {
+            let direction = match is_serverbound {
+                true => Direction::Serverbound,
+                false => Direction::Clientbound,
+            };
+            let passage = passage(direction, formats()[from], formats()[to], false);
+            walked(passage, &stream, &cuts);
+        }
+    }
+
+    /// The frames before a fault reach the client, and the state is theirs: a
+    /// text that follows is read.
+    #[test]
+    fn frames_before_a_fault_pass() {
+        let start = id_of(Clientbound::StartConfiguration, State::Play);
+        let stream = [1, start, 0];
+        let mut passage = passage(Direction::Clientbound, Format::Plain, Format::Plain, false);
+        let mut output = Vec::new();
+        let walked = passage.walk(&mut stream.clone(), &mut output, &mut Zlib::default());
+        assert_eq!(walked, Walked::Slice(0..2));
+        assert_eq!(passage.state(), State::Configuration);
+        let empty = CodecError::Frame(FrameError::Empty);
+        assert_eq!(passage.take_fault(), Some(FramedError::Codec(empty)));
+    }
+
+    /// What is carried into a passage may be more than one frame.
+    #[test]
+    fn carried_frames_pass_one_by_one() {
+        let mut passage = passage(Direction::Clientbound, Format::Plain, Format::Plain, false);
+        passage.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
+        let mut output = Vec::new();
+        let mut buffer = [3, 4, 1, 0x7C];
+        let walked = passage.walk(&mut buffer, &mut output, &mut Zlib::default());
+        assert_eq!(walked, Walked::Output);
+        assert_eq!(output, [2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C, 3, 4, 1, 0x7C]);
+        assert!(passage.carried.is_empty());
+    }
+
+    /// In a configuration a client sends what its version has there, and a
+    /// client that sends too much is ended.
+    #[test]
+    fn clients_are_held_to_their_state_and_rate() {
+        let version = Version::of(PROTOCOL).unwrap();
+        let acknowledged = version
+            .id(State::Play, Serverbound::ConfigurationAcknowledged)
+            .unwrap();
+        let new = || passage(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        let (written, fault) = walked(new(), &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
+        assert_eq!(written, [1, acknowledged, 1, 0x00]);
+        let unexpected = FramedError::Unexpected {
+            id: 0x70,
+            state: State::Configuration,
+        };
+        assert_eq!(fault, Some(unexpected));
+        let flood = [1, 0x70].repeat(10_000);
+        let (written, fault) = walked(new(), &flood, &[4096]);
+        assert_eq!(fault, Some(FramedError::TooMany));
+        // What a client may send in seven seconds, and what refills meanwhile.
+        assert!(
+            (14_000..17_000).contains(&written.len()),
+            "{}",
+            written.len()
+        );
+    }
 }

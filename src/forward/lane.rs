@@ -100,6 +100,8 @@ pub(super) enum Stop {
     Read(io::ErrorKind),
     /// The receiver's socket failed.
     Write(io::ErrorKind),
+    /// What the sender has sent is not frames. Those before were delivered, or are held.
+    Fault(io::ErrorKind),
 }
 
 #[derive(Debug)]
@@ -317,19 +319,17 @@ impl Lane {
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
         let walked = passage.walk(read, output, zlib);
-        let to_write = match &walked {
-            Ok(Walked::Slice(range)) => buffer.get_mut(range.clone()).unwrap_or_default(),
-            Ok(Walked::Output) => &mut output[..],
-            Ok(Walked::Nothing) | Err(_) => &mut [],
+        let to_write = match walked {
+            Walked::Slice(range) => buffer.get_mut(range).unwrap_or_default(),
+            Walked::Output => &mut output[..],
+            Walked::Nothing => &mut [],
         };
         passage.encrypt(to_write);
-        let written = match walked {
-            Ok(_) => self.write(to_write, destination, counters),
-            Err(error) => {
-                debug!(direction = %self.direction, %error, "a stream of frames is broken");
-                Err(Stop::Read(error.into()))
-            }
-        };
+        let mut written = self.write(to_write, destination, counters);
+        if let (Ok(()), Some(error)) = (&written, passage.take_fault()) {
+            debug!(direction = %self.direction, %error, "a stream of frames is broken");
+            written = Err(Stop::Fault(error.into()));
+        }
         if output.capacity() > COPY_BYTES {
             *output = Vec::new();
         }

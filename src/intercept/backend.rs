@@ -1,7 +1,7 @@
 //! The login at a backend: the player's identity, and the questions that the
 //! backend has for the client.
 
-use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,16 +18,19 @@ use super::wire::{Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
 use crate::protocol::login::offline_uuid;
 use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
-use crate::protocol::packet::{Clientbound, Serverbound, State};
+use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::Cursor;
-use crate::protocol::version::V1_13;
+use crate::protocol::version::{V1_13, V1_20_2};
+use crate::upstream::first_byte;
 
-/// How long a backend may take from the dial to the join game.
-pub(super) const JOIN_WAIT: Duration = Duration::from_secs(30);
+/// How long a backend may take from the first byte that it is sent to the join game.
+const JOIN_WAIT: Duration = Duration::from_secs(30);
 /// Questions of a backend that the client has not answered.
 const QUESTIONS_MAX: usize = 1024;
-/// The bytes that they may have together (4 MiB).
+/// The bytes that they and the names of cookies may have together (4 MiB).
 const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most characters of a text that ends a login (the game).
+const DISCONNECT_CHARS_MAX: usize = 262_144;
 /// The most characters of a cookie's name (the game).
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 
@@ -42,6 +45,15 @@ pub(crate) struct Dialled {
     pub(crate) address: IpAddr,
     /// Its server, for the log.
     pub(crate) server: String,
+}
+
+/// A backend that has read who comes, and has said something.
+pub(crate) struct Answering {
+    wire: Wire,
+    until: Instant,
+    identity: Option<IdentityForwarding>,
+    address: IpAddr,
+    server: String,
 }
 
 /// A backend that has let the player in.
@@ -65,20 +77,31 @@ pub(crate) fn uuid_at(
     }
 }
 
+/// Whether a player of this version can be made known to the backend.
+///
+/// # Errors
+///
+/// When the version has no way for it.
+pub(crate) fn check_version(
+    identity: Option<&IdentityForwarding>,
+    version: Version,
+) -> Result<(), Failure> {
+    match identity {
+        Some(IdentityForwarding::Velocity(_)) if version.protocol() < V1_13 => {
+            Err(Failure::VersionWithoutForwarding)
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Dialled {
-    /// Logs the player in. What the backend asks meanwhile is answered, or
-    /// passed on to the client, which is still in the login state.
+    /// Sends everything that a backend is sent first, and waits until it says
+    /// something.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the player out. The client can be told in its login state.
-    pub(super) async fn log_in(self, player: &mut Proved) -> Result<LoggedIn, Failure> {
-        let version = player.leg.version;
-        if matches!(self.identity, Some(IdentityForwarding::Velocity(_)))
-            && version.protocol() < V1_13
-        {
-            return Err(Failure::VersionWithoutForwarding);
-        }
+    /// When it ends the connection before: another backend can take its place.
+    pub(crate) async fn greet(self, player: &Proved) -> io::Result<Answering> {
         let until = Instant::now() + JOIN_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_raw(&self.opening);
@@ -88,19 +111,47 @@ impl Dialled {
         let is_for = |key: &&ChatKey| key.holder.is_none_or(|holder| holder == uuid);
         let key = player.key.as_ref().filter(is_for).map(|key| &key.bytes[..]);
         let profile = &player.profile;
-        let start = packets::login_start(version, &profile.name, profile.uuid, key);
-        wire.put(&start).map_err(Failure::backend)?;
+        let start = packets::login_start(player.leg.version, &profile.name, profile.uuid, key);
+        let greeting = async {
+            wire.send(&start).await.map_err(|error| match error {
+                WireError::Io(error) => error,
+                error => io::Error::other(error.to_string()),
+            })?;
+            first_byte(wire.stream()).await
+        };
+        // A backend that is silent is so in the login as well, which ends then.
+        timeout_at(until, greeting).await.unwrap_or(Ok(()))?;
+        Ok(Answering {
+            wire,
+            until,
+            identity: self.identity,
+            address: self.address,
+            server: self.server,
+        })
+    }
+}
+
+impl Answering {
+    /// Logs the player in. What the backend asks meanwhile is answered, or
+    /// passed on to the client, which is still in the login state.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the player out. The client can be told in its login state.
+    pub(super) async fn log_in(self, player: &mut Proved) -> Result<LoggedIn, Failure> {
+        let until = self.until;
         let velocity = match &self.identity {
             Some(IdentityForwarding::Velocity(secret)) => Some(secret.clone()),
             _ => None,
         };
         let login = Login {
-            wire,
+            wire: self.wire,
             velocity,
             was_asked: false,
             address: self.address,
             server: self.server,
             questions: Questions::default(),
+            has_let_in: false,
         };
         timeout_at(until, login.run(player))
             .await
@@ -118,22 +169,35 @@ struct Login {
     address: IpAddr,
     server: String,
     questions: Questions,
+    /// Whether the backend has let the player in.
+    has_let_in: bool,
 }
 
 /// What the backend has asked the client.
 #[derive(Default)]
 struct Questions {
-    /// By message id: the length of the question.
-    plugin: HashMap<i32, usize>,
-    bytes: usize,
+    /// Message id and length of each; an id may be asked twice.
+    plugin: Vec<(i32, usize)>,
     cookies: Vec<String>,
+    bytes: usize,
 }
 
 impl Questions {
     fn ask(&mut self, message_id: i32, bytes: usize) -> Result<(), Failure> {
-        self.bytes += bytes;
-        self.plugin.insert(message_id, bytes);
-        if self.plugin.len() > QUESTIONS_MAX || self.bytes > QUESTIONS_BYTES_MAX {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.plugin.push((message_id, bytes));
+        self.check()
+    }
+
+    fn ask_cookie(&mut self, name: &str) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(name.len());
+        self.cookies.push(name.to_owned());
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let count = self.plugin.len() + self.cookies.len();
+        if count > QUESTIONS_MAX || self.bytes > QUESTIONS_BYTES_MAX {
             return Err(Failure::BackendFault(
                 "it asks the client too much at once".to_owned(),
             ));
@@ -141,38 +205,38 @@ impl Questions {
         Ok(())
     }
 
-    fn ask_cookie(&mut self, name: &str) -> Result<(), Failure> {
-        self.cookies.push(name.to_owned());
-        if self.cookies.len() > QUESTIONS_MAX {
-            return Err(Failure::BackendFault(
-                "it asks for too many cookies at once".to_owned(),
-            ));
-        }
-        Ok(())
+    fn are_answered(&self) -> bool {
+        self.plugin.is_empty() && self.cookies.is_empty()
     }
 
     /// Whether a client's answer is one to an open question.
     fn answer(&mut self, message_id: i32) -> bool {
-        let bytes = self.plugin.remove(&message_id);
-        self.bytes -= bytes.unwrap_or_default();
-        bytes.is_some()
+        let at = self.plugin.iter().position(|(id, _)| *id == message_id);
+        let asked = at.map(|at| self.plugin.swap_remove(at));
+        let bytes = asked.map_or(0, |(_, bytes)| bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        asked.is_some()
     }
 
     fn answer_cookie(&mut self, name: &str) -> bool {
         let at = self.cookies.iter().position(|known| known == name);
-        at.map(|at| self.cookies.swap_remove(at)).is_some()
+        let asked = at.map(|at| self.cookies.swap_remove(at));
+        let bytes = asked.as_ref().map_or(0, String::len);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        asked.is_some()
     }
 }
 
 impl Login {
     async fn run(mut self, player: &mut Proved) -> Result<Wire, Failure> {
+        // What could not be sent in time, if anything.
         self.wire.flush().await.map_err(Failure::backend)?;
         loop {
             tokio::select! {
                 frame = self.wire.frame() => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::backend)?;
                     if self.meet_backend(&packet, player).await? {
-                        return Ok(self.wire);
+                        break;
                     }
                 }
                 frame = player.leg.wire.frame() => {
@@ -181,6 +245,15 @@ impl Login {
                 }
             }
         }
+        // The client answers in the login state, which its success ends.
+        self.has_let_in = true;
+        while !self.questions.are_answered() {
+            let frame = player.leg.wire.frame().await;
+            let packet = frame.and_then(|frame| frame.packet());
+            self.meet_client(&packet.map_err(Failure::client)?, player)
+                .await?;
+        }
+        Ok(self.wire)
     }
 
     /// A packet of the backend; true when it has let the player in.
@@ -195,7 +268,7 @@ impl Login {
         match packet.kind(version, State::Login) {
             Some(Clientbound::Disconnect) => {
                 let mut cursor = Cursor::new(packet.fields());
-                let text = cursor.string(262_144).map_err(fault)?;
+                let text = cursor.string(DISCONNECT_CHARS_MAX).map_err(fault)?;
                 Err(Failure::BackendRefused(text.to_owned()))
             }
             Some(Clientbound::EncryptionRequest) => Err(Failure::BackendOnline),
@@ -301,6 +374,10 @@ impl Login {
                 State::Login,
                 packet.id,
             )));
+        }
+        // Before 1.20.2 a backend leaves the login state with its own success.
+        if self.has_let_in && player.leg.version.protocol() < V1_20_2 {
+            return Ok(());
         }
         self.wire
             .send(packet.bytes())

@@ -33,6 +33,9 @@ pub(crate) enum Failure {
     /// The proxy cannot do its part.
     #[error("the proxy failed: {0}")]
     Proxy(String),
+    /// Another login of the same player takes the place.
+    #[error("another login of the player has taken the place")]
+    Replaced,
     /// The backend wants to authenticate the player itself.
     #[error("the backend is in online mode: it asks for encryption")]
     BackendOnline,
@@ -89,6 +92,7 @@ impl Failure {
             Self::Session(SessionError::NotJoined) => "not_authenticated",
             Self::Session(_) => "session_service",
             Self::Proxy(_) => "proxy_fault",
+            Self::Replaced => "replaced",
             Self::BackendOnline => "backend_online",
             Self::BackendNeverAsked => "backend_never_asked",
             Self::VersionWithoutForwarding => "version_without_forwarding",
@@ -110,7 +114,7 @@ impl Failure {
             | Self::Session(SessionError::NotJoined)
             | Self::VersionWithoutForwarding => Blame::Client,
             Self::Session(_) | Self::BackendRefused(_) => Blame::Nobody,
-            Self::Proxy(_) => Blame::Proxy,
+            Self::Proxy(_) | Self::Replaced => Blame::Proxy,
             Self::BackendOnline
             | Self::BackendNeverAsked
             | Self::BackendFault(_)
@@ -135,6 +139,7 @@ impl Failure {
                 player_text::SESSION_SERVICE_DOWN
             }
             Self::Proxy(_) => player_text::PROXY_FAULT,
+            Self::Replaced => player_text::REPLACED,
             Self::BackendOnline => player_text::BACKEND_ONLINE,
             Self::BackendNeverAsked => player_text::BACKEND_NEVER_ASKED,
             Self::VersionWithoutForwarding => player_text::VERSION_WITHOUT_FORWARDING,
@@ -171,6 +176,7 @@ mod tests {
             Failure::Client(text()),
             Failure::TooSlow,
             Failure::Proxy(text()),
+            Failure::Replaced,
             Failure::BackendOnline,
             Failure::BackendNeverAsked,
             Failure::VersionWithoutForwarding,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
 
-use super::backend::{Dialled, LoggedIn};
+use super::backend::{Answering, LoggedIn};
 use super::failure::Failure;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::wire::{Frame, Packet, Wire, WireError};
-use crate::forward::framed::{Edits, Passage, Passages, Remains};
+use crate::forward::framed::{Edits, Passage, Passages, Rate, Remains};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
@@ -31,18 +32,24 @@ pub(crate) struct ClientSettings {
     pub(crate) session: [u8; 16],
 }
 
-/// Logs the player in at a backend and brings him into the game.
+/// Logs the player in at a backend and brings him into the game, unless another
+/// login has `replaced` this one.
 ///
 /// # Errors
 ///
 /// Whatever ends the session before.
 pub(crate) async fn join(
     mut player: Proved,
-    dialled: Dialled,
+    backend: Answering,
     settings: ClientSettings,
     counters: Arc<Counters>,
+    replaced: &CancellationToken,
 ) -> Result<Playing, Box<Lost>> {
-    let logged_in = match dialled.log_in(&mut player).await {
+    let logged_in = tokio::select! {
+        logged_in = backend.log_in(&mut player) => logged_in,
+        () = replaced.cancelled() => Err(Failure::Replaced),
+    };
+    let logged_in = match logged_in {
         Ok(logged_in) => logged_in,
         Err(failure) => return Err(player.leg.lose(failure)),
     };
@@ -63,13 +70,24 @@ pub(crate) async fn join(
             is_authenticated: settings.is_authenticated,
         },
         has_joined: false,
+        has_kicked: false,
+        rate: Box::new(Rate::new()),
         counters,
     };
-    let joined = timeout_at(until, async {
-        joining.welcome(&player.profile, settings).await?;
-        joining.run().await
-    });
-    match joined.await.unwrap_or(Err(Failure::BackendTooSlow)) {
+    let joined = async {
+        let welcome = joining.welcome(&player.profile, settings);
+        timeout_at(until, welcome)
+            .await
+            .unwrap_or(Err(Failure::TooSlow))?;
+        timeout_at(until, joining.run())
+            .await
+            .unwrap_or(Err(Failure::BackendTooSlow))
+    };
+    let joined = tokio::select! {
+        joined = joined => joined,
+        () = replaced.cancelled() => Err(Failure::Replaced),
+    };
+    match joined {
         Ok(()) => Ok(joining.into_playing()),
         Err(failure) => Err(Box::new(Lost {
             failure,
@@ -89,6 +107,10 @@ struct Joining {
     serverbound: State,
     edits: Edits,
     has_joined: bool,
+    /// The backend has sent the client the text that ends its session.
+    has_kicked: bool,
+    /// What the client may still send.
+    rate: Box<Rate>,
     counters: Arc<Counters>,
 }
 
@@ -175,6 +197,8 @@ impl Joining {
     }
 
     fn pass_to_backend(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let counted = self.rate.count(frame.packet_bytes());
+        counted.map_err(|error| Failure::Client(error.to_string()))?;
         let packet = frame.packet().map_err(Failure::client)?;
         if self
             .version
@@ -208,6 +232,7 @@ impl Joining {
         match kind {
             Clientbound::FinishConfiguration => self.clientbound = State::Play,
             Clientbound::StartConfiguration => self.clientbound = State::Configuration,
+            Clientbound::Disconnect => self.has_kicked = true,
             Clientbound::JoinGame => {
                 self.has_joined = true;
                 return Ok(self.edits.join_game(self.version, id, packet.fields()));
@@ -222,7 +247,7 @@ impl Joining {
     }
 
     fn into_reader(self) -> Reader {
-        Reader::new(self.client, self.version, self.clientbound)
+        Reader::new(self.client, self.version, self.clientbound, self.has_kicked)
     }
 
     fn into_playing(self) -> Playing {
@@ -254,6 +279,7 @@ impl Joining {
             to_backend,
             self.serverbound,
             decrypt,
+            self.rate,
         );
         serverbound.carry(&client.input);
         Playing {
@@ -284,7 +310,7 @@ pub(crate) struct Playing {
 pub(crate) struct Rules {
     pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
-    pub(crate) stop: tokio_util::sync::CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Playing {

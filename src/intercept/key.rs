@@ -43,25 +43,22 @@ impl LoginKey {
         &self.public_der
     }
 
-    /// The secret that a client has chosen, if it returned the token.
+    /// The secret that a client has chosen, and whether it returned the token;
+    /// `None` when there is no secret in the answer.
     ///
     /// It takes about a millisecond of CPU time: not for a worker. Whatever was
-    /// not encrypted with this key decrypts to random bytes, so the token and
-    /// the length of the secret are what tells; the token is looked at first,
-    /// so that a wrong answer costs half.
-    pub(crate) fn open(
-        &self,
-        answer: &Answer,
-        token: [u8; TOKEN_BYTES],
-    ) -> Option<[u8; SECRET_BYTES]> {
-        if let Some(sealed) = &answer.token {
-            let returned = self.private.pkcs1v15_decrypt(sealed).ok()?;
-            if returned != token {
-                return None;
-            }
-        }
+    /// not encrypted with this key does not decrypt, or to another length, and
+    /// then the token is not looked at, so that a wrong answer costs half.
+    pub(crate) fn open(&self, answer: &Answer, token: [u8; TOKEN_BYTES]) -> Option<Opened> {
         let secret = self.private.pkcs1v15_decrypt(&answer.secret).ok()?;
-        secret.try_into().ok()
+        let returned = |sealed: &Vec<u8>| {
+            let returned = self.private.pkcs1v15_decrypt(sealed);
+            returned.is_ok_and(|returned| returned == token)
+        };
+        Some(Opened {
+            secret: secret.try_into().ok()?,
+            has_token: answer.token.as_ref().is_none_or(returned),
+        })
     }
 }
 
@@ -78,6 +75,14 @@ pub(crate) struct Answer {
     pub(crate) secret: Vec<u8>,
     /// The token; absent where the client has signed it instead.
     pub(crate) token: Option<Vec<u8>>,
+}
+
+/// What an [`Answer`] holds.
+pub(crate) struct Opened {
+    /// The secret of the connection. The client encrypts with it from here on.
+    pub(crate) secret: [u8; SECRET_BYTES],
+    /// Whether it answers this request.
+    pub(crate) has_token: bool,
 }
 
 /// What both sides tell the session service: SHA-1 over the server id (empty),
@@ -144,23 +149,28 @@ mod tests {
             secret: seal(secret),
             token: token.map(seal),
         };
+        let open = |answer: &Answer| {
+            let opened = key.open(answer, *b"tokn");
+            opened.map(|opened| (opened.secret, opened.has_token))
+        };
         for token in [None, Some(&b"tokn"[..])] {
             let good = answer(&[7; 16], token);
-            assert_eq!(key.open(&good, *b"tokn"), Some([7; 16]));
+            assert_eq!(open(&good), Some(([7; 16], true)));
         }
+        // Its refusal is encrypted all the same.
         let other = answer(&[7; 16], Some(b"tokm"));
-        assert_eq!(key.open(&other, *b"tokn"), None);
+        assert_eq!(open(&other), Some(([7; 16], false)));
         let short = answer(&[7; 15], None);
-        assert_eq!(key.open(&short, *b"tokn"), None);
+        assert_eq!(open(&short), None);
         let garbage = Answer {
             secret: vec![9; 128],
             token: Some(vec![9; 128]),
         };
-        assert_eq!(key.open(&garbage, *b"tokn"), None);
+        assert_eq!(open(&garbage), None);
         let empty = Answer {
             secret: Vec::new(),
             token: Some(Vec::new()),
         };
-        assert_eq!(key.open(&empty, *b"tokn"), None);
+        assert_eq!(open(&empty), None);
     }
 }

@@ -18,7 +18,9 @@ use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
+use crate::protocol::frame::{self, FRAME_BYTES_MAX};
 use crate::protocol::login::offline_uuid;
+use crate::protocol::packet::disconnect::login_disconnect;
 use crate::protocol::packet::login::{self as packets, EncryptionResponse, Profile, Proof};
 use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::read::Cursor;
@@ -44,7 +46,7 @@ pub(crate) struct Newcomer {
     pub(crate) name: String,
     /// The player id that it claims.
     pub(crate) uuid: Option<[u8; 16]>,
-    /// The fields of its login start.
+    /// Its login start, as a frame.
     pub(crate) login_start: bytes::Bytes,
 }
 
@@ -106,15 +108,20 @@ pub(crate) struct LoginLeg {
 impl LoginLeg {
     /// The client, to be shown a text.
     pub(crate) fn into_reader(self) -> Reader {
-        Reader::new(self.wire, self.version, State::Login)
+        Reader::new(self.wire, self.version, State::Login, false)
     }
 
     /// The login has failed.
     pub(super) fn lose(self, failure: Failure) -> Box<Lost> {
-        Box::new(Lost {
-            failure,
-            client: self.into_reader(),
-        })
+        let Self { mut wire, version } = self;
+        let is_told = if let Failure::BackendRefused(json) = &failure {
+            // The backend's own text passes as it came. It came in a frame.
+            wire.put(&login_disconnect(version, json)).is_ok()
+        } else {
+            false
+        };
+        let client = Reader::new(wire, version, State::Login, is_told);
+        Box::new(Lost { failure, client })
     }
 
     /// The connection, to see whether the client is still there.
@@ -211,8 +218,7 @@ async fn authenticate(
     let response = response.await.map_err(|_| Failure::TooSlow)?;
     let answer = answer(leg.version, &response.map_err(Failure::client)?)?;
 
-    // The client has encrypted what follows its answer, and expects no less.
-    let secret = {
+    let opened = {
         let _place = authenticator.decryptions.acquire().await;
         let authenticator = Arc::clone(authenticator);
         let opened =
@@ -221,10 +227,15 @@ async fn authenticate(
             .await
             .map_err(|error| Failure::Proxy(error.to_string()))?
     };
-    let secret = secret.ok_or(Failure::Encryption)?;
-    leg.wire.encrypt(&secret);
+    let opened = opened.ok_or(Failure::Encryption)?;
+    // The client has encrypted what follows its answer, and expects no less,
+    // also of a refusal.
+    leg.wire.encrypt(&opened.secret);
+    if !opened.has_token {
+        return Err(Failure::Encryption);
+    }
 
-    let hash = server_hash(&secret, key.public_der());
+    let hash = server_hash(&opened.secret, key.public_der());
     let url = config.session_url.as_deref().unwrap_or(DEFAULT_URL);
     let address = config.prevent_proxy_connections.then_some(address);
     let joined = sessions.has_joined(url, name, &hash, address);
@@ -269,7 +280,9 @@ fn chat_key(version: Version, login_start: &bytes::Bytes) -> Option<ChatKey> {
     if !(V1_19..V1_19_3).contains(&protocol) {
         return None;
     }
-    let mut cursor = Cursor::new(login_start);
+    let frame = frame::split(login_start, FRAME_BYTES_MAX).ok()??;
+    let login_start = login_start.slice_ref(frame.body);
+    let mut cursor = Cursor::new(&login_start);
     cursor.string(crate::protocol::login::NAME_CHARS_MAX).ok()?;
     if !cursor.bool().ok()? {
         return None;

@@ -25,11 +25,14 @@ pub(crate) struct Reader {
     version: Version,
     /// The state in which the client reads the next packet.
     state: State,
+    /// The client was sent a text of the backend that ends its session: no
+    /// other follows it.
+    is_told: bool,
 }
 
 impl Reader {
     /// A client before its relay.
-    pub(super) fn new(wire: Wire, version: Version, state: State) -> Self {
+    pub(super) fn new(wire: Wire, version: Version, state: State, is_told: bool) -> Self {
         let parts = wire.into_parts();
         Self {
             stream: parts.stream,
@@ -38,6 +41,7 @@ impl Reader {
             format: parts.format,
             version,
             state,
+            is_told,
         }
     }
 
@@ -54,11 +58,16 @@ impl Reader {
             format: remains.format,
             version,
             state: remains.state,
+            is_told: remains.has_kicked,
         })
     }
 
     /// Shows `text` in the form of the client's state, and closes.
     pub(crate) async fn show(self, text: &str) {
+        if self.is_told {
+            close_with(self.stream, &self.backlog).await;
+            return;
+        }
         let packet = disconnect(self.version, self.state, text);
         let mut framed = Vec::new();
         // A text is cut long before it fits in no frame.

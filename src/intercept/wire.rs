@@ -68,6 +68,12 @@ impl Frame {
         }
     }
 
+    /// The length of the packet, before compression.
+    pub(super) fn packet_bytes(&self) -> usize {
+        let content_bytes = self.wire.len().saturating_sub(self.content_at);
+        self.data_length.unwrap_or(content_bytes)
+    }
+
     /// The packet in it.
     ///
     /// # Errors

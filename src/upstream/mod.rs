@@ -16,6 +16,7 @@ pub(crate) mod rounds;
 mod system;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use futures_util::future::Either;
 use futures_util::stream;
 use socket2::SockRef;
 use thiserror::Error;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -281,6 +283,33 @@ fn not_resolved(failure: &Failure) -> io::Error {
         io::ErrorKind::TimedOut
     };
     io::Error::new(kind, format!("name not resolved: {failure}"))
+}
+
+/// Completes when a backend has sent something, and leaves it in the socket.
+///
+/// # Errors
+///
+/// When it ends the connection without a byte. Cancel safe.
+pub(crate) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
+    let ready = backend.ready(Interest::READABLE).await?;
+    if !ready.is_read_closed() {
+        return Ok(());
+    }
+    // Bytes may come before the end.
+    let look = || SockRef::from(backend).peek(&mut [MaybeUninit::uninit()]);
+    match backend.try_io(Interest::READABLE, look) {
+        Ok(0) => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "it closed the connection before it sent anything",
+        )),
+        // What it is, if it is neither bytes nor an end, the relay meets as well.
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("it ended the connection before it sent anything: {error}"),
+        )),
+    }
 }
 
 #[cfg(test)]

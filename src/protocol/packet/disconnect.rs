@@ -16,6 +16,15 @@ pub fn disconnect(version: Version, state: State, text: &str) -> Vec<u8> {
     with_component(version, state, &text::bounded_component(text))
 }
 
+/// The packet that ends a login with this JSON component.
+#[must_use]
+pub fn login_disconnect(version: Version, json: &str) -> Vec<u8> {
+    let id = version.id(State::Login, Clientbound::Disconnect);
+    let mut packet = vec![id.unwrap_or_default()];
+    write_string(json, &mut packet);
+    packet
+}
+
 fn with_component(version: Version, state: State, component: &Value) -> Vec<u8> {
     let id = version.id(state, Clientbound::Disconnect);
     debug_assert!(
