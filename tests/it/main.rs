@@ -23,6 +23,7 @@ mod endings;
 mod engines;
 mod examples;
 mod guard;
+mod intercept;
 mod legacy;
 #[cfg(target_os = "linux")]
 mod lifecycle;

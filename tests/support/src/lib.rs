@@ -17,6 +17,7 @@ pub mod containers;
 pub mod elf;
 #[cfg(unix)]
 pub mod engine;
+pub mod game;
 #[cfg(target_os = "linux")]
 pub mod library;
 #[cfg(unix)]

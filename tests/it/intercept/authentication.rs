@@ -1,0 +1,367 @@
+//! `client_only`: who the session service says a player is, and every way for
+//! that to fail, with a text that an encrypted client can read.
+
+use infrarust_test_support::game::{
+    self, Request, SECRET, Say, Sessions, Speaker, dashed, encrypt, refusal, response, who,
+};
+
+use super::{NOTCH, uuid};
+use crate::support::{FakeBackend, TestProxy, wire, within};
+
+/// Every form of the request and the response.
+const FORMS: [i32; 10] = [5, 47, 340, 758, 759, 760, 765, 767, 774, 776];
+
+fn proxy(sessions: &Sessions, backend: &FakeBackend) -> TestProxy {
+    TestProxy::with_one_server(
+        &sessions.global(),
+        "client_only",
+        backend,
+        "compression_threshold = -1\nforwarding_mode = \"bungeecord\"\n",
+    )
+}
+
+/// A player of every form is encrypted, proved with one request, and gets in
+/// under the name and the id of the service, with its properties.
+#[tokio::test]
+async fn players_of_every_form_are_proved() {
+    let mut sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for protocol in FORMS {
+        // The service's spelling of the name wins.
+        let mut client = game::begin(proxy.address(), protocol, "nOTCH").await;
+        encrypt(&mut client, protocol).await;
+        let path = sessions.asked().await;
+        let query = path.strip_prefix("/hasJoined?username=nOTCH&serverId=");
+        let hash = query.unwrap_or_else(|| panic!("{path}"));
+        let digits = hash.strip_prefix('-').unwrap_or(hash);
+        assert!(!digits.starts_with('0') && digits.len() <= 40, "{hash}");
+        assert!(digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let (mut server, host, start) = game::accept(&backend).await;
+        let properties = r#"[{"name":"textures","signature":"c2ln","value":"dGV4"}]"#;
+        let parts: Vec<&str> = host.split('\0').collect();
+        let id = NOTCH.replace('-', "");
+        assert_eq!(parts[..3], ["play.example.com", "127.0.0.1", &id]);
+        let told: serde_json::Value = serde_json::from_str(parts[3]).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(properties).unwrap();
+        assert_eq!(told, expected);
+        assert_eq!(start, game::login_start(protocol, "Notch", uuid(NOTCH)));
+
+        let success = game::login_success(protocol, uuid(NOTCH), "Notch");
+        server.send(2, &success).await;
+        let body = client.expect(2).await;
+        assert_eq!(who(protocol, &body), (NOTCH.into(), "Notch".into()));
+        let has_properties = body.windows(8).any(|part| part == b"textures");
+        assert_eq!(has_properties, protocol >= 759, "{protocol}");
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
+/// What ends a login after its encryption is encrypted, also where the client
+/// has returned a wrong token.
+#[tokio::test]
+async fn a_wrong_token_is_refused_encrypted() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for protocol in FORMS {
+        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+        let request = Request::parse(protocol, &client.expect(1).await);
+        let (secret, token) = (request.seal(&SECRET), request.seal(b"toke"));
+        client.send(1, &response(protocol, &secret, &token)).await;
+        client.encrypt(SECRET);
+        let text = refusal(&mut client).await;
+        assert!(text.contains("could not encrypt"), "{text}");
+    }
+    proxy.idle().await;
+}
+
+/// An answer without a secret leaves nothing to encrypt with: its text comes in clear.
+#[tokio::test]
+async fn a_wrong_secret_is_refused() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for answer in 0..4 {
+        let mut client = game::begin(proxy.address(), 767, "Notch").await;
+        let request = Request::parse(767, &client.expect(1).await);
+        let token = request.seal(&request.token);
+        let secret = match answer {
+            0 => request.seal(&SECRET[..15]),
+            1 => request.seal(&[1; 32]),
+            2 => vec![0xA5; 128],
+            _ => Vec::new(),
+        };
+        client.send(1, &response(767, &secret, &token)).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("could not encrypt"), "{answer}: {text}");
+    }
+}
+
+/// Bytes that are not an encryption response, in front of it or instead.
+#[tokio::test]
+async fn garbage_is_refused() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let garbage: [(i32, &[u8]); 5] = [
+        (1, &[]),
+        (1, &[0xFF; 10]),
+        (1, &[0xFF, 0xFF, 0xFF, 0xFF, 0x0F]),
+        (2, &[0, 0]),
+        (0x70, &[1, 2, 3]),
+    ];
+    for (id, body) in garbage {
+        let mut client = game::begin(proxy.address(), 767, "Notch").await;
+        client.expect(1).await;
+        client.send(id, body).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("does not understand"), "{text}");
+    }
+    proxy.idle().await;
+}
+
+/// Whatever the service says or does not say, the player reads what to do, and
+/// nobody reaches the backend.
+#[tokio::test]
+async fn failures_of_the_session_service() {
+    let other = r#"{"id":"069a79f444e94726a5befca90e38aaf5","name":"jeb_","properties":[]}"#;
+    let answer = |status, body: &str| Say::Answer(status, body.to_owned());
+    let not_joined = "not authenticated with your Minecraft account";
+    let down = "cannot be reached";
+    let table = [
+        (answer(204, ""), not_joined),
+        (answer(403, "{}"), not_joined),
+        (answer(200, ""), not_joined),
+        (answer(429, ""), "busy"),
+        (answer(500, "oh"), down),
+        (answer(503, ""), down),
+        (answer(302, ""), down),
+        (answer(200, other), down),
+        (answer(200, "<html>"), down),
+        (Say::Huge, down),
+        (Say::Close, down),
+    ];
+    for (say, expected) in table {
+        let sessions = Sessions::start(say.clone()).await;
+        let backend = FakeBackend::start().await;
+        let proxy = proxy(&sessions, &backend);
+        for protocol in [47, 776] {
+            let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+            encrypt(&mut client, protocol).await;
+            let text = refusal(&mut client).await;
+            assert!(text.contains(expected), "{say:?}: {text}");
+        }
+        proxy.idle().await;
+        let accepted = futures_util::FutureExt::now_or_never(backend.listener.accept());
+        assert!(accepted.is_none(), "{say:?}");
+    }
+}
+
+/// A service that asks for quiet is left alone: the next player costs no request.
+#[tokio::test]
+async fn a_service_that_has_too_many_requests_is_left_alone() {
+    let mut sessions = Sessions::start(Say::Answer(429, String::new())).await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for name in ["Notch", "jeb_"] {
+        let mut client = game::begin(proxy.address(), 767, name).await;
+        encrypt(&mut client, 767).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("busy"), "{text}");
+    }
+    assert!(sessions.asked().await.contains("Notch"));
+    let second = futures_util::FutureExt::now_or_never(sessions.asked());
+    assert!(second.is_none());
+}
+
+/// A service that is silent ends the login in its time; the first attempt and
+/// the second were made.
+#[tokio::test]
+async fn a_silent_service() {
+    let mut sessions = Sessions::start(Say::Nothing).await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    let text = refusal(&mut client).await;
+    assert!(text.contains("cannot be reached"), "{text}");
+    sessions.asked().await;
+    sessions.asked().await;
+    proxy.idle().await;
+}
+
+/// A player who leaves while the service is asked leaves nothing behind, and
+/// one who sends something meanwhile is ended.
+#[tokio::test]
+async fn the_client_is_watched_while_the_service_is_asked() {
+    let mut sessions = Sessions::start(Say::Nothing).await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    sessions.asked().await;
+    drop(client);
+    proxy.idle().await;
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    sessions.asked().await;
+    client.send(3, &[]).await;
+    assert!(refusal(&mut client).await.contains("does not understand"));
+    proxy.idle().await;
+}
+
+/// Names that no account has are refused before anything is asked.
+#[tokio::test]
+async fn names_without_an_account() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for name in ["with space", "../x", "\u{a7}4red", "\u{1b}[31m"] {
+        let mut client = game::begin(proxy.address(), 767, name).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("character"), "{name:?}: {text}");
+    }
+}
+
+/// With `prevent_proxy_connections` the service is told the player's address.
+#[tokio::test]
+async fn the_address_is_sent_where_it_counts() {
+    let mut sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let global = format!("{}prevent_proxy_connections = true\n", sessions.global());
+    let proxy = TestProxy::with_one_server(&global, "client_only", &backend, "");
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    assert!(sessions.asked().await.ends_with("&ip=127.0.0.1"));
+}
+
+/// The key with which a player of 1.19 to 1.19.2 signs chat reaches a backend
+/// that knows him under the id that the key names: in the login start, and in a
+/// signed identity.
+#[tokio::test]
+async fn chat_keys_reach_the_backend() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let more = "compression_threshold = -1\nforwarding_mode = \"velocity\"\nforwarding_secret = \"0123456789abcdef\"";
+    let proxy = TestProxy::with_one_server(&sessions.global(), "client_only", &backend, more);
+    let key = [
+        &[0, 0, 1, 0x8B, 0xCF, 0xE5, 0x68, 0, 3][..],
+        b"key",
+        &[4],
+        b"sign",
+    ]
+    .concat();
+    let with_key = |holder: &[u8]| {
+        let name = wire::string("Notch");
+        [&name, &[1][..], &key, holder].concat()
+    };
+    let own = uuid(NOTCH);
+    let named = [&[1][..], &own].concat();
+    let other = [&[1][..], &[7; 16]].concat();
+    for (protocol, holder, version) in [(759, &[][..], 2), (760, &named, 3), (760, &other, 1)] {
+        let stream = within(
+            "a connection",
+            tokio::net::TcpStream::connect(proxy.address()),
+        )
+        .await;
+        let mut client = Speaker::new(stream.unwrap());
+        let hello = wire::handshake(protocol, "play.example.com", 25565, 2);
+        client.send_raw(&hello).await;
+        client.send(0, &with_key(holder)).await;
+        encrypt(&mut client, protocol).await;
+        let (mut server, _, start) = game::accept(&backend).await;
+        let expected = match version {
+            1 => game::login_start(protocol, "Notch", own),
+            _ => with_key(holder),
+        };
+        assert_eq!(start, expected, "{protocol}");
+        let question = [&[1][..], &wire::string("velocity:player_info"), &[4]].concat();
+        server.send(4, &question).await;
+        let answer = server.expect(2).await;
+        let told = answer.strip_prefix(&[1, 1]).unwrap();
+        assert_eq!(told[32], version, "{protocol}");
+        let tail = [&key, holder].concat();
+        assert_eq!(told.ends_with(&tail), version > 1, "{protocol}");
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
+/// Where the backend does not learn the player id, the client gets the one that
+/// the backend makes of the name; and since 26.2 reads that it is online.
+#[tokio::test]
+async fn without_forwarding_the_id_is_the_backends() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let more = "compression_threshold = -1";
+    let proxy = TestProxy::with_one_server(&sessions.global(), "client_only", &backend, more);
+    let mut client = game::begin(proxy.address(), 776, "Notch").await;
+    encrypt(&mut client, 776).await;
+    let (mut server, host, start) = game::accept(&backend).await;
+    assert_eq!(host, "play.example.com");
+    let offline = uuid(super::NOTCH_OFFLINE);
+    assert_eq!(start, game::login_start(776, "Notch", offline));
+    server
+        .send(2, &game::login_success(776, offline, "Notch"))
+        .await;
+    let body = client.expect(2).await;
+    assert_eq!(who(776, &body).0, dashed(offline));
+    into_play(&mut client, &mut server).await;
+    // Again after a configuration in between.
+    server.send(0x76, &[]).await;
+    client.expect(0x76).await;
+    client.send(0x10, &[]).await;
+    server.expect(0x10).await;
+    into_configured_play(&mut client, &mut server).await;
+    // An encrypted stream of other packets is what it was.
+    for size in [1, 1000, 70_000, 500_000] {
+        let bytes: Vec<u8> = (0..251_u8).cycle().take(size).collect();
+        server.send(0x7C, &bytes).await;
+        assert_eq!(client.expect(0x7C).await, bytes);
+        client.send(0x3C, &bytes[..size.min(30_000)]).await;
+        assert_eq!(server.expect(0x3C).await.len(), size.min(30_000));
+    }
+    drop(server);
+    let text = super::text(776, &client.expect(0x20).await);
+    assert!(!text.is_empty());
+    client.expect_end().await;
+}
+
+async fn into_play(client: &mut Speaker, server: &mut Speaker) {
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    into_configured_play(client, server).await;
+}
+
+async fn into_configured_play(client: &mut Speaker, server: &mut Speaker) {
+    server.send(3, &[]).await;
+    client.expect(3).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    let join = [[5; 40].as_slice(), &[0, 0]].concat();
+    server.send(0x31, &join).await;
+    let told = [[5; 40].as_slice(), &[1, 0]].concat();
+    assert_eq!(client.expect(0x31).await, told);
+}
+
+/// A version that is newer than the table reads which one is the newest.
+#[tokio::test]
+async fn an_unknown_version_is_refused_in_login() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let stream = within(
+        "a connection",
+        tokio::net::TcpStream::connect(proxy.address()),
+    )
+    .await;
+    let mut client = Speaker::new(stream.unwrap());
+    let hello = wire::handshake(778, "play.example.com", 25565, 2);
+    client.send_raw(&hello).await;
+    client
+        .send(0, &game::login_start(777, "Notch", [7; 16]))
+        .await;
+    assert!(refusal(&mut client).await.contains("26.3"));
+}

@@ -1,0 +1,123 @@
+//! A player who is logged in already.
+
+use infrarust_test_support::game::{self, Ids, refusal, who};
+
+use super::{begin, offline, play, uuid};
+use crate::support::{FakeBackend, TestProxy, server};
+
+/// The second login reads a text, whatever the case of its name; the first
+/// plays on, and its place is free once it has left.
+#[tokio::test]
+async fn a_second_login_is_refused() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, super::NO_COMPRESSION);
+    let (mut client, mut server) = play(&proxy, &backend, 754).await;
+    for name in ["Notch", "nOTCH"] {
+        let mut second = game::begin(proxy.address(), 776, name).await;
+        let text = refusal(&mut second).await;
+        assert!(text.contains("logged in to this server already"), "{text}");
+    }
+    server.send(0x22, b"still here").await;
+    assert_eq!(client.expect(0x22).await, b"still here");
+    drop((client, server));
+    proxy.idle().await;
+    play(&proxy, &backend, 754).await;
+}
+
+/// The second login replaces the first, which reads a text; the backend of the
+/// first is closed before the second is dialled.
+#[tokio::test]
+async fn a_second_login_replaces() {
+    let backend = FakeBackend::start().await;
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        super::NO_COMPRESSION,
+    );
+    let global = "[auth]\nduplicate_login = \"replace\"\n";
+    let proxy = TestProxy::start(global, &[("a", file)]);
+    let (mut client, mut server) = play(&proxy, &backend, 767).await;
+    let mut second = game::begin(proxy.address(), 767, "notch").await;
+    let text = super::text(767, &client.expect(Ids::of(767).disconnect).await);
+    assert!(text.contains("another place"), "{text}");
+    client.expect_end().await;
+    server.expect_end().await;
+    let (mut server, _, _) = game::accept(&backend).await;
+    // And one that is not in play yet is replaced as well.
+    let mut third = game::begin(proxy.address(), 767, "Notch").await;
+    assert!(refusal(&mut second).await.contains("another place"));
+    server.expect_end().await;
+    let (mut server, _, _) = game::accept(&backend).await;
+    super::welcome(&mut third, &mut server, 767).await;
+}
+
+/// Of two at one instant one gets in, and their packets do not mix.
+#[tokio::test]
+async fn two_at_one_instant() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, super::NO_COMPRESSION);
+    for _ in 0..10 {
+        let address = proxy.address();
+        let (one, two) = tokio::join!(
+            game::begin(address, 754, "Alice"),
+            game::begin(address, 754, "alice"),
+        );
+        let (mut server, _, start) = game::accept(&backend).await;
+        let name = crate::support::wire::string_in(&start);
+        let (mut winner, mut loser) = match name.as_str() {
+            "Alice" => (one, two),
+            _ => (two, one),
+        };
+        assert!(refusal(&mut loser).await.contains("already"));
+        server
+            .send(2, &game::login_success(754, [1; 16], &name))
+            .await;
+        assert_eq!(who(754, &winner.expect(2).await).1, name);
+        drop((winner, server));
+        proxy.idle().await;
+    }
+}
+
+/// Names of `offline`, and the id that each gives; the client's own where the
+/// file says so.
+#[tokio::test]
+async fn names_and_ids() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, super::NO_COMPRESSION);
+    for (name, id) in [
+        ("Notch", "b50ad385-829d-3141-a216-7e7d7539ba7f"),
+        ("Steve", "5627dd98-e6be-3c21-b8a8-e92344183641"),
+        ("notch", "42653081-a90e-3475-b3d6-3550cdb43f8e"),
+    ] {
+        let (mut client, mut server) = begin(&proxy, &backend, 767, name).await;
+        server
+            .send(2, &game::login_success(767, uuid(id), name))
+            .await;
+        assert_eq!(who(767, &client.expect(2).await), (id.into(), name.into()));
+        drop((client, server));
+        proxy.idle().await;
+    }
+    for name in [
+        "with space",
+        "a/b",
+        "a\\b",
+        "\u{a7}4",
+        "\u{1b}[1m",
+        "\u{1F980}",
+    ] {
+        let mut client = game::begin(proxy.address(), 767, name).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("character"), "{name:?}: {text}");
+    }
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        "forwarding_mode = \"bungeecord\"",
+    );
+    let own = TestProxy::start("[auth]\noffline_uuid = \"client\"\n", &[("a", file)]);
+    let _client = game::begin(own.address(), 767, "Notch").await;
+    let (_server, host, _) = game::accept(&backend).await;
+    assert!(host.contains(&"07".repeat(16)), "{host:?}");
+}

@@ -1,0 +1,120 @@
+//! Clients that do not keep to the protocol: they end, and nobody else does.
+
+use infrarust_test_support::game::{Ids, Speaker, deflated};
+
+use super::{NO_COMPRESSION, begin, enter, offline, play, text, uuid, welcome};
+use crate::support::{FakeBackend, TestProxy, wire};
+
+/// A player in the game with compression on both sides.
+async fn compressed(proxy: &TestProxy, backend: &FakeBackend, name: &str) -> (Speaker, Speaker) {
+    let (mut client, mut server) = begin(proxy, backend, 767, name).await;
+    server.send(3, &wire::varint(256)).await;
+    server.compress(256);
+    let success = infrarust_test_support::game::login_success(767, uuid(super::NOTCH), name);
+    server.send(2, &success).await;
+    client.expect(3).await;
+    client.compress(256);
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    enter(&mut client, &mut server, 767).await;
+    (client, server)
+}
+
+/// A frame with this length before compression, and this content.
+fn raw(length: i32, content: &[u8]) -> Vec<u8> {
+    let body = [wire::varint(length), content.to_vec()].concat();
+    let body_bytes = i32::try_from(body.len()).unwrap();
+    [wire::varint(body_bytes), body].concat()
+}
+
+/// Bombs, lengths that lie, nonsense and floods end the client that sends them,
+/// with a text; its backend sees the end, and others play on.
+#[tokio::test]
+async fn in_play() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, "compression_threshold = 256");
+    let (mut other, mut of_other) = compressed(&proxy, &backend, "Other").await;
+    let zeros = deflated(&vec![0; 3 * 1024 * 1024]);
+    let small = deflated(&[0; 300]);
+    let big = raw(1_900_000, &deflated(&vec![0; 1_900_000]));
+    let table: [(&str, Vec<u8>); 8] = [
+        ("a bomb", raw(3 * 1024 * 1024, &zeros)),
+        ("a length that is negative", raw(-1, &small)),
+        ("a length that lies", raw(299, &small)),
+        ("no zlib", raw(300, b"no zlib at all")),
+        ("an empty frame", vec![0]),
+        ("a length of four bytes", vec![0x80, 0x80, 0x80, 1]),
+        ("a flood of packets", [2, 0, 0x70].repeat(20_000)),
+        ("a flood of bytes", big.repeat(40)),
+    ];
+    for (what, bytes) in table {
+        let (mut client, mut server) = compressed(&proxy, &backend, "Notch").await;
+        client.send_raw(&bytes).await;
+        let drained = async { while server.next().await.is_some() {} };
+        let told = async {
+            let body = client.expect(Ids::of(767).disconnect).await;
+            text(767, &body)
+        };
+        let (told, ()) = tokio::join!(told, drained);
+        assert!(told.contains("does not understand"), "{what}: {told}");
+        client.expect_end().await;
+        of_other.send(0x22, what.as_bytes()).await;
+        assert_eq!(other.expect(0x22).await, what.as_bytes());
+    }
+    drop((other, of_other));
+    proxy.idle().await;
+}
+
+/// A packet that the version does not have in a configuration ends the client,
+/// in the first one and in a later one.
+#[tokio::test]
+async fn in_configuration() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, NO_COMPRESSION);
+    let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+    welcome(&mut client, &mut server, 767).await;
+    // Those that 1.21 has pass: settings, a plugin message, known packs.
+    for id in [0, 2, 7] {
+        client.send(id, b"abc").await;
+        assert_eq!(server.expect(id).await, b"abc");
+    }
+    // Its table ends there; 8 is one of 1.21.6.
+    client.send(8, b"abc").await;
+    let body = client.expect(2).await;
+    assert!(text(767, &body).contains("does not understand"));
+    server.expect_end().await;
+    client.expect_end().await;
+    proxy.idle().await;
+
+    let (mut client, mut server) = play(&proxy, &backend, 767).await;
+    server.send(0x69, &[]).await;
+    client.expect(0x69).await;
+    // What is on its way is still of the game.
+    client.send(0x1A, b"position").await;
+    assert_eq!(server.expect(0x1A).await, b"position");
+    client.send(0x0C, &[]).await;
+    server.expect(0x0C).await;
+    client.send(0x1A, b"position").await;
+    let body = client.expect(2).await;
+    assert!(text(767, &body).contains("does not understand"));
+    server.expect_end().await;
+    client.expect_end().await;
+    proxy.idle().await;
+}
+
+/// A flood in a configuration ends like one in play.
+#[tokio::test]
+async fn a_flood_in_configuration() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, NO_COMPRESSION);
+    let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+    welcome(&mut client, &mut server, 767).await;
+    let flood = client.framed(2, b"a:b").repeat(20_000);
+    let sending = client.send_raw(&flood);
+    let drained = async { while server.next().await.is_some() {} };
+    tokio::join!(sending, drained);
+    let body = client.expect(2).await;
+    assert!(text(767, &body).contains("does not understand"));
+    proxy.idle().await;
+}

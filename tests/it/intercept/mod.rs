@@ -1,0 +1,92 @@
+//! The intercepted modes over the wire: a client and a backend that speak the
+//! protocol with bytes of their own, and a session service of their own.
+
+mod authentication;
+mod compression;
+mod duplicate;
+mod forwarding;
+mod hostile;
+mod loss;
+mod questions;
+
+use infrarust_test_support::game::{self, Ids, Speaker};
+
+use crate::support::{FakeBackend, TestProxy, wire};
+
+/// The player id that a name gives without forwarding.
+const NOTCH_OFFLINE: &str = "b50ad385-829d-3141-a216-7e7d7539ba7f";
+/// The player id that the session service gives.
+const NOTCH: &str = "069a79f4-44e9-4726-a5be-fca90e38aaf5";
+
+/// A proxy with one `offline` server, whose file has `more` lines.
+fn offline(backend: &FakeBackend, more: &str) -> TestProxy {
+    TestProxy::with_one_server("", "offline", backend, more)
+}
+
+/// Without compression towards the client.
+const NO_COMPRESSION: &str = "compression_threshold = -1";
+
+/// A player id as bytes.
+fn uuid(text: &str) -> [u8; 16] {
+    let digits = text.replace('-', "");
+    u128::from_str_radix(&digits, 16).unwrap().to_be_bytes()
+}
+
+/// A client that has said who it is, and the backend that has read it.
+async fn begin(
+    proxy: &TestProxy,
+    backend: &FakeBackend,
+    protocol: i32,
+    name: &str,
+) -> (Speaker, Speaker) {
+    let client = game::begin(proxy.address(), protocol, name).await;
+    let (backend, _, _) = game::accept(backend).await;
+    (client, backend)
+}
+
+/// The backend lets the player in, and the client reads it: `offline`, Notch.
+async fn welcome(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
+    let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
+    backend.send(2, &success).await;
+    client.expect(2).await;
+    if protocol >= 764 {
+        client.send(3, &[]).await;
+        assert!(backend.expect(3).await.is_empty());
+    }
+}
+
+/// Through a configuration, where there is one, into the game.
+async fn enter(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
+    let ids = Ids::of(protocol);
+    if protocol >= 764 {
+        backend.send(ids.finish, &[]).await;
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        backend.expect(ids.finish).await;
+    }
+    backend.send(ids.join, &[0, 0, 0, 1, 9, 0, 0]).await;
+    client.expect(ids.join).await;
+}
+
+/// A player in the game, without compression.
+async fn play(proxy: &TestProxy, backend: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
+    let (mut client, mut backend) = begin(proxy, backend, protocol, "Notch").await;
+    welcome(&mut client, &mut backend, protocol).await;
+    enter(&mut client, &mut backend, protocol).await;
+    (client, backend)
+}
+
+/// The text of a disconnect in configuration or play: JSON, or NBT with the
+/// text as its only string besides the key.
+fn text(protocol: i32, body: &[u8]) -> String {
+    if protocol <= 764 {
+        let json: serde_json::Value = serde_json::from_str(&wire::string_in(body)).unwrap();
+        return json["text"].as_str().unwrap().to_owned();
+    }
+    let head = b"\x0a\x08\0\x04text";
+    assert!(body.starts_with(head), "{body:02x?}");
+    let rest = &body[head.len()..];
+    let length = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
+    assert_eq!(rest[2 + length..], [0]);
+    String::from_utf8(rest[2..2 + length].to_vec()).unwrap()
+}

@@ -1,0 +1,439 @@
+//! A peer that speaks the protocol beyond the handshake: compression,
+//! encryption and the packets of a login, written down a second time.
+
+use std::net::SocketAddr;
+
+use aes::Aes128Enc;
+use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
+use rsa::PublicKey;
+use rsa::pkcs8::DecodePublicKey;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::wire::{handshake, read_varint, string, string_in, varint};
+use crate::{FakeBackend, within};
+
+/// AES-128 in CFB mode with 8 bits of feedback: one direction.
+struct Cfb8 {
+    aes: Aes128Enc,
+    register: Vec<u8>,
+}
+
+impl Cfb8 {
+    fn new(secret: [u8; 16]) -> Self {
+        Self {
+            aes: Aes128Enc::new(&Array::from(secret)),
+            register: secret.to_vec(),
+        }
+    }
+
+    fn apply(&mut self, bytes: &mut [u8], encrypt: bool) {
+        for byte in bytes {
+            let mut block = Array::try_from(&self.register[..]).unwrap();
+            self.aes.encrypt_block(&mut block);
+            let before = *byte;
+            *byte ^= block[0];
+            self.register.remove(0);
+            self.register.push(if encrypt { *byte } else { before });
+        }
+    }
+}
+
+/// One end of a connection, from the handshake on.
+pub struct Speaker {
+    stream: TcpStream,
+    /// Decrypted.
+    input: Vec<u8>,
+    threshold: Option<usize>,
+    ciphers: Option<(Cfb8, Cfb8)>,
+}
+
+impl Speaker {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            input: Vec::new(),
+            threshold: None,
+            ciphers: None,
+        }
+    }
+
+    /// Encrypts both directions from the next byte on.
+    pub fn encrypt(&mut self, secret: [u8; 16]) {
+        self.ciphers = Some((Cfb8::new(secret), Cfb8::new(secret)));
+    }
+
+    /// Frames with compression from the next frame on, in both directions.
+    pub fn compress(&mut self, threshold: i32) {
+        self.threshold = usize::try_from(threshold).ok();
+    }
+
+    /// A packet as it goes out, before encryption.
+    pub fn framed(&self, id: i32, body: &[u8]) -> Vec<u8> {
+        let packet = [varint(id), body.to_vec()].concat();
+        let content = match self.threshold {
+            None => packet,
+            Some(threshold) if packet.len() < threshold => [vec![0], packet].concat(),
+            Some(_) => [varint(packet.len() as i32), deflated(&packet)].concat(),
+        };
+        [varint(content.len() as i32), content].concat()
+    }
+
+    pub async fn send(&mut self, id: i32, body: &[u8]) {
+        let bytes = self.framed(id, body);
+        self.send_raw(&bytes).await;
+    }
+
+    /// Bytes that may not be a frame. The peer may have gone.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        if let Some((encrypt, _)) = &mut self.ciphers {
+            encrypt.apply(&mut bytes, true);
+        }
+        let _ = within("a write", self.stream.write_all(&bytes)).await;
+    }
+
+    /// The next packet; `None` at the end of the stream, between two frames.
+    ///
+    /// A compressed packet below the threshold is an error, as for servers and
+    /// old clients.
+    pub async fn next(&mut self) -> Option<(i32, Vec<u8>)> {
+        loop {
+            if let Some((length, at)) = read_varint(&self.input)
+                && self.input.len() >= at + length as usize
+            {
+                assert!(at <= 3, "a length of {at} bytes");
+                let frame: Vec<u8> = self.input.drain(..at + length as usize).skip(at).collect();
+                let packet = self.opened(frame);
+                let (id, used) = read_varint(&packet).unwrap();
+                return Some((id, packet[used..].to_vec()));
+            }
+            if !self.fill().await {
+                assert!(self.input.is_empty(), "cut in a frame: {:?}", self.input);
+                return None;
+            }
+        }
+    }
+
+    fn opened(&self, frame: Vec<u8>) -> Vec<u8> {
+        let Some(threshold) = self.threshold else {
+            return frame;
+        };
+        let (length, used) = read_varint(&frame).unwrap();
+        let content = &frame[used..];
+        if length == 0 {
+            return content.to_vec();
+        }
+        assert!(
+            length as usize >= threshold,
+            "compressed below the threshold"
+        );
+        let mut packet = vec![0; length as usize];
+        let bytes = Decompressor::new().zlib_decompress(content, &mut packet);
+        assert_eq!(bytes, Ok(packet.len()));
+        packet
+    }
+
+    /// The next packet, which has this id: its fields.
+    pub async fn expect(&mut self, id: i32) -> Vec<u8> {
+        let packet = self.next().await;
+        let (came, body) = packet.unwrap_or_else(|| panic!("the end came instead of {id:#04x}"));
+        assert_eq!(
+            came, id,
+            "{came:#04x} came instead of {id:#04x}: {body:02x?}"
+        );
+        body
+    }
+
+    /// Asserts that nothing more comes than the end.
+    pub async fn expect_end(&mut self) {
+        let packet = self.next().await;
+        assert_eq!(packet, None, "unexpected before the end");
+    }
+
+    async fn fill(&mut self) -> bool {
+        let before = self.input.len();
+        let read = within("a read", self.stream.read_buf(&mut self.input)).await;
+        if let Some((_, decrypt)) = &mut self.ciphers {
+            decrypt.apply(&mut self.input[before..], false);
+        }
+        read.is_ok_and(|bytes| bytes > 0)
+    }
+}
+
+pub fn deflated(packet: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::default());
+    let mut out = vec![0; compressor.zlib_compress_bound(packet.len())];
+    let bytes = compressor.zlib_compress(packet, &mut out).unwrap();
+    out.truncate(bytes);
+    out
+}
+
+/// Ids of the packets that the tests use, by protocol.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    pub join: i32,
+    pub disconnect: i32,
+    pub plugin: i32,
+    /// Configuration: disconnect, finish from either side.
+    pub config_disconnect: i32,
+    pub finish: i32,
+}
+
+impl Ids {
+    pub fn of(protocol: i32) -> Self {
+        let (join, disconnect, plugin) = match protocol {
+            5 | 47 => (0x01, 0x40, 0x3F),
+            340 => (0x23, 0x1A, 0x18),
+            754 => (0x24, 0x19, 0x17),
+            758 => (0x26, 0x1A, 0x18),
+            759 => (0x23, 0x17, 0x15),
+            760 => (0x25, 0x19, 0x16),
+            764 => (0x29, 0x1B, 0x18),
+            765 => (0x29, 0x1B, 0x18),
+            767 => (0x2B, 0x1D, 0x19),
+            774 => (0x30, 0x20, 0x18),
+            776 => (0x31, 0x20, 0x18),
+            other => panic!("no ids for {other}"),
+        };
+        let (config_disconnect, finish) = match protocol {
+            ..=765 => (1, 2),
+            _ => (2, 3),
+        };
+        Self {
+            join,
+            disconnect,
+            plugin,
+            config_disconnect,
+            finish,
+        }
+    }
+}
+
+/// The fields of a login start.
+pub fn login_start(protocol: i32, name: &str, uuid: [u8; 16]) -> Vec<u8> {
+    let mut body = string(name);
+    match protocol {
+        ..=758 => {}
+        759 => body.push(0),
+        760 => body.extend([&[0, 1][..], &uuid].concat()),
+        761..=763 => body.extend([&[1][..], &uuid].concat()),
+        _ => body.extend(uuid),
+    }
+    body
+}
+
+/// The fields of a login success as a backend writes it.
+pub fn login_success(protocol: i32, uuid: [u8; 16], name: &str) -> Vec<u8> {
+    let mut body = match protocol {
+        ..=578 => string(&dashed(uuid)),
+        _ => uuid.to_vec(),
+    };
+    body.extend(string(name));
+    if protocol >= 759 {
+        body.push(0);
+    }
+    if (766..768).contains(&protocol) {
+        body.push(1);
+    }
+    if protocol >= 776 {
+        body.extend([3; 16]);
+    }
+    body
+}
+
+/// Player id and name of a login success.
+pub fn who(protocol: i32, body: &[u8]) -> (String, String) {
+    if protocol <= 578 {
+        let uuid = string_in(body);
+        let name = string_in(&body[string(&uuid).len()..]);
+        return (uuid, name);
+    }
+    let uuid = dashed(body[..16].try_into().unwrap());
+    (uuid, string_in(&body[16..]))
+}
+
+pub fn dashed(uuid: [u8; 16]) -> String {
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    parts.join("-")
+}
+
+/// An encryption request: server id, key and token.
+pub struct Request {
+    pub key: Vec<u8>,
+    pub token: Vec<u8>,
+}
+
+impl Request {
+    pub fn parse(protocol: i32, body: &[u8]) -> Self {
+        assert_eq!(body[0], 0, "the server id is empty");
+        let mut at = 1;
+        let mut array = || {
+            let (length, used) = match protocol {
+                ..=5 => (usize::from(u16::from_be_bytes([body[at], body[at + 1]])), 2),
+                _ => read_varint(&body[at..])
+                    .map(|(n, used)| (n as usize, used))
+                    .unwrap(),
+            };
+            let bytes = body[at + used..at + used + length].to_vec();
+            at += used + length;
+            bytes
+        };
+        let (key, token) = (array(), array());
+        let rest: &[u8] = if protocol >= 766 { &[1] } else { &[] };
+        assert_eq!(
+            &body[at..],
+            rest,
+            "whether the client shall call the service"
+        );
+        Self { key, token }
+    }
+
+    pub fn seal(&self, bytes: &[u8]) -> Vec<u8> {
+        let key = PublicKey::from_public_key_der(&self.key).unwrap();
+        key.pkcs1v15_encrypt(bytes).unwrap()
+    }
+}
+
+/// The fields of an encryption response with a token.
+pub fn response(protocol: i32, secret: &[u8], token: &[u8]) -> Vec<u8> {
+    let array = |bytes: &[u8]| match protocol {
+        ..=5 => [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat(),
+        _ => [varint(bytes.len() as i32), bytes.to_vec()].concat(),
+    };
+    let has_token: &[u8] = match protocol {
+        759 | 760 => &[1],
+        _ => &[],
+    };
+    [&array(secret), has_token, &array(token)].concat()
+}
+
+pub const SECRET: [u8; 16] = *b"0123456789abcdef";
+
+/// A client that has sent its handshake and login start.
+pub async fn begin(proxy: SocketAddr, protocol: i32, name: &str) -> Speaker {
+    let stream = within("a connection", TcpStream::connect(proxy)).await;
+    let mut client = Speaker::new(stream.unwrap());
+    let hello = handshake(protocol, "play.example.com", 25565, 2);
+    client.send_raw(&hello).await;
+    let start = login_start(protocol, name, [7; 16]);
+    client.send(0, &start).await;
+    client
+}
+
+/// Answers the encryption request as a client does, and encrypts.
+pub async fn encrypt(client: &mut Speaker, protocol: i32) {
+    let body = client.expect(1).await;
+    let request = Request::parse(protocol, &body);
+    let (secret, token) = (request.seal(&SECRET), request.seal(&request.token));
+    client.send(1, &response(protocol, &secret, &token)).await;
+    client.encrypt(SECRET);
+}
+
+/// The text of the login disconnect that comes next, behind which comes the end.
+pub async fn refusal(client: &mut Speaker) -> String {
+    let body = client.expect(0).await;
+    let json = string_in(&body);
+    assert_eq!(string(&json), body, "bytes behind the text");
+    let text: serde_json::Value = serde_json::from_str(&json).unwrap();
+    client.expect_end().await;
+    text["text"].as_str().unwrap().to_owned()
+}
+
+/// The next connection of a backend: its host field and login start were read.
+pub async fn accept(backend: &FakeBackend) -> (Speaker, String, Vec<u8>) {
+    let accepted = within("a backend connection", backend.listener.accept()).await;
+    let mut peer = Speaker::new(accepted.unwrap().0);
+    let hello = crate::wire::parse_handshake(&peer.expect(0).await);
+    let start = peer.expect(0).await;
+    (peer, hello.host, start)
+}
+
+/// What the session service is to say of the next request.
+#[derive(Debug, Clone)]
+pub enum Say {
+    /// A status and a body.
+    Answer(u16, String),
+    /// Headers, and more of a body than anybody wants.
+    Huge,
+    /// Nothing, and the connection stays open.
+    Nothing,
+    /// The connection is closed.
+    Close,
+}
+
+/// A session service: says this of every request, and keeps what was asked.
+pub struct Sessions {
+    pub url: String,
+    asked: tokio::sync::mpsc::UnboundedReceiver<String>,
+}
+
+impl Sessions {
+    pub async fn start(say: Say) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());
+        let (tell, asked) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, say.clone(), tell.clone()));
+            }
+        });
+        Self { url, asked }
+    }
+
+    /// Confirms `name`.
+    pub async fn confirming(name: &str) -> Self {
+        let profile = format!(
+            r#"{{"id":"069a79f444e94726a5befca90e38aaf5","name":"{name}","properties":[{{"name":"textures","value":"dGV4","signature":"c2ln"}}]}}"#
+        );
+        Self::start(Say::Answer(200, profile)).await
+    }
+
+    /// The lines of the global file that make the proxy use it.
+    pub fn global(&self) -> String {
+        format!("[auth]\nsession_url = \"{}\"\n", self.url)
+    }
+
+    /// The path of the next request.
+    pub async fn asked(&mut self) -> String {
+        within("a request", self.asked.recv()).await.unwrap()
+    }
+}
+
+async fn answer(mut stream: TcpStream, say: Say, tell: tokio::sync::mpsc::UnboundedSender<String>) {
+    let mut request = Vec::new();
+    loop {
+        while !request.ends_with(b"\r\n\r\n") {
+            if !matches!(stream.read_buf(&mut request).await, Ok(1..)) {
+                return;
+            }
+        }
+        let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
+        let path = text.split(' ').nth(1).unwrap().to_owned();
+        let _ = tell.send(path);
+        let written = match &say {
+            Say::Answer(status, body) => format!(
+                "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+            Say::Huge => format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n{}",
+                " ".repeat(200_000)
+            ),
+            Say::Nothing => String::new(),
+            Say::Close => return,
+        };
+        if stream.write_all(written.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
