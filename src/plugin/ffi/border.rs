@@ -14,7 +14,7 @@ pub(super) const FAILURE_BYTES_MAX: usize = 2048;
 /// What a plugin has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::plugin) struct Answer {
-    /// One of [`answer`], or an unknown one.
+    /// One of [`infrarust_plugin_abi::answer`], or an unknown one.
     pub(in crate::plugin) code: u32,
     pub(in crate::plugin) text: String,
 }
