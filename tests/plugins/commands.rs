@@ -277,9 +277,10 @@ fn crashes_are_told_in_words() {
 #[test]
 fn an_ignored_signal_of_the_parent_hides_no_end() {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s.toml"), "tag = 'a'").unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", PROGRAM]);
-    command.args(["plugin", "verify", text(sample())]);
+    command.args(["plugin", "verify", text(sample()), "--config", "s.toml"]);
     let asked = Instant::now();
     let output = command.current_dir(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", err(&output));
@@ -406,7 +407,8 @@ fn try_unruly(way: &str) -> Result<Findings, Box<ProbeError>> {
 #[test]
 fn troubles_at_the_end_are_told_apart() {
     for (way, said) in [
-        ("slow", "its drop took 5."),
+        // Five seconds, and more on a busy machine.
+        ("slow", "its drop took "),
         ("stuck", "it has tasks that did not end within 5 s"),
         ("panics", "while it ended it panicked: `no end` at "),
     ] {
