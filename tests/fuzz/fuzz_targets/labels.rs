@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use infrarust::config::containers::{
-    Container, Created, Judge, Network, NetworkOf, PREFIX, State, Surroundings,
+    Container, ContainerChecker, Created, Network, NetworkOf, PREFIX, State, Surroundings,
 };
 use infrarust::config::{GlobalText, LoadOptions, load_texts};
 use infrarust::diagnostic::render::{self, Colour};
@@ -40,14 +40,14 @@ fuzz_target!(|labels: Vec<(String, String)>| {
         is_engine_here: true,
         ..Surroundings::default()
     };
-    let mut judge = Judge::new(&LoadOptions::default(), &GLOBAL);
+    let mut checker = ContainerChecker::new(&LoadOptions::default(), &GLOBAL);
     // The older one, which is good, keeps what it claims.
     let containers = [container("1-good", &[]), container("2", &labels)];
-    let judged = judge.judge(&[], &containers, &around);
-    assert!(judged.servers.iter().any(|server| server.id == "1-good"));
-    for verdict in &judged.verdicts {
-        let Some(problems) = &verdict.problems else {
-            assert!(verdict.server.is_some());
+    let result = checker.check(&[], &containers, &around);
+    assert!(result.servers.iter().any(|server| server.id == "1-good"));
+    for status in &result.containers {
+        let Some(problems) = &status.problems else {
+            assert!(status.server.is_some());
             continue;
         };
         let text = render::to_text(&problems.diagnostics, &problems.sources, Colour::Never);
