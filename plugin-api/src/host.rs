@@ -10,77 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use infrarust_plugin_abi::{
-    DataTable, HostTable, LogTable, MetricsTable, OwnedFuture, PlayersTable, RawFuture, Str,
-    TaskTable, TimeTable, metric, service, status,
-};
+use infrarust_plugin_abi::{OwnedFuture, RawFuture, Str, metric, service, status};
 
-use crate::shim::{self, Collected};
+use crate::future;
+use crate::guard::Collected;
+use crate::link::{Link, lacks};
 use crate::{Cap, Declares, Error, Result};
-
-/// The host's tables. They live as long as the process.
-pub(crate) struct Link {
-    pub(crate) host: &'static HostTable,
-    pub(crate) log: Option<&'static LogTable>,
-    time: &'static TimeTable,
-    task: &'static TaskTable,
-    data: &'static DataTable,
-    players: &'static PlayersTable,
-    metrics: &'static MetricsTable,
-    #[cfg(feature = "rt")]
-    pub(crate) runtime: tokio::runtime::Handle,
-}
-
-impl Link {
-    /// Finds the services; an error names the one that the host lacks.
-    ///
-    /// # Safety
-    ///
-    /// `host` must be good for the life of the process.
-    pub(crate) unsafe fn new(
-        host: *const HostTable,
-        #[cfg(feature = "rt")] runtime: tokio::runtime::Handle,
-    ) -> Result<Self> {
-        // SAFETY: the caller promises it.
-        let host = unsafe { host.as_ref() }.ok_or_else(|| Error::msg("the host gave no table"))?;
-        // SAFETY: each number goes with the type of its table.
-        unsafe {
-            Ok(Self {
-                host,
-                log: find(host, service::LOG),
-                time: find(host, service::TIME).ok_or_else(|| lacks("clock"))?,
-                task: find(host, service::TASK).ok_or_else(|| lacks("tasks"))?,
-                data: find(host, service::DATA).ok_or_else(|| lacks("data folder"))?,
-                players: find(host, service::PLAYERS).ok_or_else(|| lacks("player counts"))?,
-                metrics: find(host, service::METRICS).ok_or_else(|| lacks("metrics"))?,
-                #[cfg(feature = "rt")]
-                runtime,
-            })
-        }
-    }
-}
-
-fn lacks(service: &str) -> Error {
-    Error::msg(format!("the host does not offer the service `{service}`"))
-}
-
-/// The first version of a service, as far as the host has it.
-///
-/// # Safety
-///
-/// `T` must be the table of `service`, whose first field is its size.
-unsafe fn find<T>(host: &HostTable, service: u32) -> Option<&'static T> {
-    let query = host.query?;
-    // SAFETY: the context belongs to the table.
-    let table = unsafe { query(host.ctx, service, 1) };
-    if table.is_null() {
-        return None;
-    }
-    // SAFETY: every table begins with its size and lives as long as the process.
-    let size = unsafe { *table.cast::<u32>() };
-    // SAFETY: it is as large as this type, which the number goes with.
-    (size as usize >= size_of::<T>()).then(|| unsafe { &*table.cast::<T>() })
-}
 
 /// The proxy, as a plugin of the type `P` sees it. Clones are cheap.
 ///
@@ -202,7 +137,7 @@ impl<P> Host<P> {
         F: Future<Output = ()> + Send + 'static,
     {
         let spawn = self.link.task.spawn.ok_or_else(|| lacks("tasks"))?;
-        let raw = shim::task(Arc::clone(&self.link), Box::pin(future));
+        let raw = future::task(Arc::clone(&self.link), Box::pin(future));
         let mut id = 0;
         // SAFETY: the context belongs to the host, which takes the future on `OK`.
         let status = unsafe { spawn(self.link.host.ctx, RawFuture { ..raw }, &raw mut id) };

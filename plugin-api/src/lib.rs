@@ -101,8 +101,11 @@ mod config;
 mod context;
 mod error;
 mod export;
+mod future;
+mod guard;
 mod hook;
 mod host;
+mod link;
 mod log;
 mod shim;
 #[cfg(feature = "testing")]

@@ -18,7 +18,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::host::Link;
+use crate::link::Link;
 
 /// The target of events that tell of a panic which no call could return. The
 /// host knows it, and counts them; one that does not writes the lines.

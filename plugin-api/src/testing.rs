@@ -59,7 +59,7 @@ use infrarust_plugin_abi::{
 };
 
 use crate::export::Exported;
-use crate::shim::Collected;
+use crate::guard::Collected;
 use crate::verdict::Answer;
 use crate::{Choice, Event, Intent, Reply, Rewrite, Verdict};
 
