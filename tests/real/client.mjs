@@ -12,7 +12,7 @@ import net from "node:net";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
-import { BURST_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, plainText, within } from "./common.mjs";
+import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, plainText, within } from "./common.mjs";
 import { accessToken, profileId } from "./session_server.mjs";
 
 /** The port that the handshake names unless a test wants another one. */
@@ -45,12 +45,13 @@ export async function status({ address, host, version, port = GAME_PORT, ms = 10
 }
 
 /**
- * Joins a server. The answer has two promises and a function:
+ * Joins a server. The answer has two promises and two functions:
  *
  * - `playing` resolves when `bytes` random bytes came back as they were sent;
  * - `done` resolves after the connection ended, to `{ outcome: "played", uuid,
  *   encrypted, threshold }` or `{ outcome: "kicked", state, text, form, burst }`, and rejects
  *   when it ended in another way;
+ * - `say(text)` sends a line to everybody; `onLine` hears those of everybody;
  * - `leave()` ends it; with `stay: false` that happens by itself.
  *
  * `session`, the address of a session server, makes the player authenticate.
@@ -64,6 +65,7 @@ export function join({
   port = GAME_PORT,
   bytes = 0,
   stay = false,
+  onLine = () => {},
 }) {
   const client = mc.createClient({
     host,
@@ -141,6 +143,7 @@ export function join({
     if (sent.length === 0) cameBack();
   });
   client.on("custom_payload", (packet) => {
+    if (packet.channel === CROWD_CHANNEL) onLine(packet.data.toString("utf8"));
     if (packet.channel === BURST_CHANNEL) burst += packet.data.length;
     if (packet.channel !== ECHO_CHANNEL) return;
     received.push(packet.data);
@@ -166,7 +169,11 @@ export function join({
     setTimeout(fail, AFTERMATH_MS, new Error(what)).unref();
   });
 
-  return { playing, done, leave };
+  function say(text) {
+    client.write("custom_payload", { channel: CROWD_CHANNEL, data: Buffer.from(text) });
+  }
+
+  return { playing, done, say, leave };
 }
 
 /** Options of a player whom the session server at `session` knows. */

@@ -11,6 +11,9 @@ export const ECHO_CHANNEL = "infrarust:echo";
 /** The plugin channel on which the server sends bytes nobody asked for. */
 export const BURST_CHANNEL = "infrarust:burst";
 
+/** The plugin channel whose payloads the server sends to everybody in play. */
+export const CROWD_CHANNEL = "infrarust:crowd";
+
 /**
  * The largest payload in one packet, in bytes. Minecraft 1.7 counts payloads in
  * a signed 16-bit number, and 16 KiB leaves room to be compressed badly.

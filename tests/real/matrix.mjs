@@ -34,6 +34,8 @@
 //   backendThreshold, clientThreshold
 //               the compression of both sides, negative for none (default: 256,
 //               and whatever the proxy announces)
+//   forwarding  how the proxy says who the player is: "bungeecord", or
+//               {"secret":TEXT} for velocity (default: not at all)
 //   proxy       where to connect, if not to the proxy of the batch
 
 import process from "node:process";
@@ -103,6 +105,14 @@ const BURST_BYTES = 300_000;
 /** How long to wait, in milliseconds, between tries for a slot that another player left. */
 const RETRY_MS = 25;
 
+/** Players of a crowd, the lines that each says, and the pause between two, in ms. */
+const CROWD = 50;
+const CROWD_LINES = 10;
+const CROWD_PAUSE_MS = 1000;
+
+/** How long a crowd may take, in milliseconds. */
+const CROWD_MS = 90_000;
+
 /** What a backend tells a player whom it kicks. */
 const kickText = (version) => `kicked by the backend of ${version}`;
 
@@ -155,7 +165,11 @@ function formOf(state, protocol) {
 
 /** Joins as the job says and checks what the backend saw of it. */
 async function enter(job, context, name, options = {}, plan = {}) {
-  const expected = expectPlayer(name, { threshold: job.backendThreshold, ...plan });
+  const expected = expectPlayer(name, {
+    threshold: job.backendThreshold,
+    forwarding: job.forwarding,
+    ...plan,
+  });
   try {
     const player = join({
       address: context.address,
@@ -176,6 +190,11 @@ async function enter(job, context, name, options = {}, plan = {}) {
     same("the host that the backend saw", login.host, job.seenHost ?? job.host);
     same("the port that the backend saw", login.port, GAME_PORT);
     same("encryption at the backend", login.encrypted, job.online === true);
+    if (job.forwarding !== undefined) {
+      same("the forwarded address", login.forwarded?.address, "127.0.0.1");
+      const uuid = job.uuid === "profile" ? profileId(name) : offlineId(name);
+      same("the forwarded UUID", login.forwarded?.uuid, uuid);
+    }
     return { player, left: expected.left };
   } catch (error) {
     ledger.delete(name);
@@ -331,6 +350,40 @@ const jobs = {
   },
 };
 
+/** Ten seconds of talk on one server: everybody hears every line, in order. */
+jobs.crowd = async (job, context) => {
+  const heard = [];
+  const members = await Promise.all(
+    Array.from({ length: CROWD }, async (_, at) => {
+      heard[at] = [];
+      // Crowds of other jobs may talk at the same backend.
+      const onLine = (line) => line.startsWith(job.id) && heard[at].push(line);
+      const options = { bytes: 1, stay: true, onLine };
+      const { player } = await enter(job, context, playerName(), options);
+      await player.playing;
+      return player;
+    }),
+  );
+  const said = [];
+  const everybodyHeard = () => heard.every((lines) => lines.length >= said.length);
+  for (let line = 0; line < CROWD_LINES; line += 1) {
+    members.forEach((player, at) => {
+      said.push(`${job.id}: line ${line} of ${at}`);
+      player.say(said.at(-1));
+    });
+    await new Promise((resolve) => setTimeout(resolve, CROWD_PAUSE_MS));
+  }
+  while (!everybodyHeard()) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  const wanted = said.toSorted().join();
+  for (const lines of heard) {
+    check(lines.join() === heard[0].join(), "two players heard the lines in another order");
+    check(lines.toSorted().join() === wanted, "the lines that were heard are not those said");
+  }
+  for (const player of members) player.leave();
+  await Promise.all(members.map((player) => player.done));
+  return { lines: CROWD * said.length };
+};
+
 async function runJob(job, batch, fleet) {
   const started = performance.now();
   const facts = { id: job.id, do: job.do, version: job.version, online: job.online === true };
@@ -342,7 +395,8 @@ async function runJob(job, batch, fleet) {
     check(backend !== undefined, `there is no backend of version ${job.version}`);
     const address = job.proxy ?? batch.proxy;
     const context = { address, session: batch.session, protocol: backend.protocol };
-    const found = await within(JOB_MS, job.do, work(job, context));
+    const ms = job.do === "crowd" ? CROWD_MS : JOB_MS;
+    const found = await within(ms, job.do, work(job, context));
     emit("result", { ...facts, ok: true, ms: took(), ...found });
     return true;
   } catch (error) {

@@ -4,14 +4,14 @@
 //   node server.mjs --version 1.8.9 [--online --session-url URL] [--port 0]
 //                   [--kick TEXT] [--burst BYTES]
 
-import { randomBytes } from "node:crypto";
+import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { createRequire } from "node:module";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
 import minecraftData from "minecraft-data";
 import nbt from "prismarine-nbt";
-import { BURST_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
+import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
 
 /** The text of a server's status: it names the host that the handshake carried. */
 export function motdOf(version, online, host) {
@@ -75,6 +75,53 @@ function compressFrom(client, threshold) {
   Object.defineProperty(client, "compressionThreshold", { get: () => threshold, set() {} });
 }
 
+/** The question for a player's identity, and the layout that it asks for. */
+const VELOCITY_CHANNEL = "velocity:player_info";
+const VELOCITY_VERSION = 1;
+
+/**
+ * Who the player is by the answer of a proxy that knows `secret`: the code is
+ * over version, address, UUID, name and properties, in that order.
+ */
+function identityOf(answer, secret) {
+  const code = answer.subarray(0, 32);
+  const payload = answer.subarray(32);
+  const own = createHmac("sha256", secret).update(payload).digest();
+  if (code.length !== own.length || !timingSafeEqual(code, own)) throw new Error("a false code");
+  let at = 0;
+  const take = (count) => payload.subarray(at, (at += count));
+  // Versions, lengths and counts here are below 128, so that they take one byte.
+  const text = () => take(take(1)[0]).toString("utf8");
+  if (take(1)[0] !== VELOCITY_VERSION) throw new Error("another layout than was asked for");
+  const found = { address: text(), uuid: take(16).toString("hex"), name: text() };
+  if (take(1)[0] !== 0 || at !== payload.length) throw new Error("properties of nobody");
+  return found;
+}
+
+/** Asks the proxy who the player is, and has the library go on after that. */
+function askForIdentity(client, secret, packet, goOn) {
+  client.once("login_plugin_response", ({ messageId, data }) => {
+    try {
+      if (messageId !== 1 || data === undefined) throw new Error("no answer");
+      client.forwarded = identityOf(data, secret);
+      if (client.forwarded.name !== packet.username) throw new Error("another name");
+    } catch (error) {
+      return client.end(`the identity was not taken: ${error.message}`);
+    }
+    goOn(packet);
+  });
+  const data = Buffer.from([VELOCITY_VERSION]);
+  client.write("login_plugin_request", { messageId: 1, channel: VELOCITY_CHANNEL, data });
+}
+
+/** What `bungeecord` writes behind the host: address, UUID and properties. */
+function identityBehind(client) {
+  const [host, address, uuid, properties] = client.serverHost.split("\0");
+  if (properties !== "[]") return undefined;
+  client.serverHost = host;
+  return { address, uuid };
+}
+
 /**
  * Starts a server on loopback and resolves, once it listens, to
  * `{ version, online, port, protocol, close }`.
@@ -88,6 +135,8 @@ function compressFrom(client, threshold) {
  *   reset      whether that is a reset (default: an orderly end)
  *   burst      bytes that are sent before an end in the play state
  *   threshold  of the compression (default 256), negative for none
+ *   forwarding how a proxy says who the player is: "bungeecord", or `{ secret }`
+ *              for the signed answer of velocity (default: not at all)
  *
  * `onEvent(name, fields)` hears of `login`, `play`, `message`, `leave`, `error`.
  */
@@ -110,6 +159,10 @@ export async function startServer({
     motd: motdOf(version, online, "nobody"),
     hideErrors: true,
     beforeLogin: (client) => {
+      const uuid = client.forwarded?.uuid;
+      if (uuid !== undefined) {
+        client.uuid = uuid.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+      }
       const end = plan(client.username);
       if (end.at !== "login") return;
       sendAway(client, end);
@@ -130,9 +183,14 @@ export async function startServer({
 
   server.on("connection", (client) => {
     // Before the library handles the login start.
-    client.prependOnceListener("login_start", (packet) => {
-      const { threshold } = plan(packet.username);
+    const [goOn] = client.listeners("login_start");
+    client.removeAllListeners("login_start");
+    client.once("login_start", (packet) => {
+      const { threshold, forwarding } = plan(packet.username);
       if (threshold !== undefined) compressFrom(client, threshold);
+      if (forwarding === "bungeecord") client.forwarded = identityBehind(client);
+      if (forwarding?.secret === undefined) return goOn(packet);
+      askForIdentity(client, forwarding.secret, packet, goOn);
     });
   });
 
@@ -145,6 +203,7 @@ export async function startServer({
       port: client.serverPort,
       address: client.socket.remoteAddress,
       encrypted: client.cipher !== null,
+      forwarded: client.forwarded,
     });
     client.once("end", () => onEvent("leave", { name }));
     const end = plan(name);
@@ -161,6 +220,11 @@ export async function startServer({
     onEvent("play", { name });
     const end = plan(name);
     client.on("custom_payload", (packet) => {
+      if (packet.channel === CROWD_CHANNEL) {
+        for (const other of Object.values(server.clients)) {
+          if (other.state === mc.states.PLAY) other.write("custom_payload", packet);
+        }
+      }
       if (packet.channel !== ECHO_CHANNEL) return;
       onEvent("message", { name, bytes: packet.data.length });
       if (end.at === "play") return sendAway(client, end);

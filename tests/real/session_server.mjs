@@ -51,7 +51,7 @@ export async function startSessionServer({ port = 0 } = {}) {
   function hasJoined(query) {
     const name = joins.get(query.get("serverId"));
     if (name === undefined || name !== query.get("username")) return null;
-    joins.delete(query.get("serverId"));
+    // It stays known: whoever gets no answer in time asks again.
     return { id: profileId(name), name, properties: [] };
   }
 

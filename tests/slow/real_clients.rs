@@ -33,7 +33,7 @@ use crate::alone::shared;
 /// all versions before that, which took 1.5 s on two cores.
 const START: Duration = Duration::from_secs(60);
 
-/// How long one batch of the matrix may take, of which there are two; each took
+/// How long one batch of the matrix may take, of which there are three; each took
 /// about 20 s on two cores.
 const BATCH: Duration = Duration::from_secs(240);
 
@@ -55,6 +55,15 @@ const INTERCEPTED: [&str; 2] = ["client_only", "offline"];
 
 /// The version with which all pairs of compression thresholds are tried.
 const COMPRESSED: &str = "1.20.4";
+
+/// The version with which a crowd talks.
+const CROWDED: &str = "1.21.4";
+
+/// The secret of the signed forwarding.
+const SECRET: &str = "the secret of the real backends";
+
+/// The protocol version since which logins have plugin messages (1.13).
+const VELOCITY_SINCE: u64 = 393;
 
 /// The protocol version since which there is a configuration state (1.20.2).
 const CONFIGURATION_SINCE: u64 = 764;
@@ -120,7 +129,9 @@ fn players_of_every_version_play_in_every_mode() {
     let mut proxy = setup.start_proxy();
     let is_intercepted = |job: &Value| !job["intercepted"].is_null();
     let (intercepted, forwarded): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_intercepted);
-    for batch in [forwarded, intercepted] {
+    let is_crowd = |job: &Value| job["do"] == "crowd";
+    let (crowds, intercepted): (Vec<_>, Vec<_>) = intercepted.into_iter().partition(is_crowd);
+    for batch in [forwarded, intercepted, crowds] {
         run(&batch, &mut fleet, &proxy);
     }
     proxy.program.assert_running();
@@ -355,11 +366,41 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
         let mut job = backend.job("full", &full);
         job["text"] = json!(text);
         whats.push(job);
+        if backend.version == CROWDED {
+            whats.push(backend.job("crowd", &host));
+        }
+        forwarded(mode, backend, setup, jobs);
     }
     for mut job in whats {
         job["intercepted"] = json!(true);
         job["proves"] = proves.clone();
         job["uuid"] = json!("offline");
+        jobs.push(job);
+    }
+}
+
+/// The backend learns who the player is, and the client gets that id too.
+fn forwarded(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
+    let velocity = format!("forwarding_mode = \"velocity\"\nforwarding_secret = \"{SECRET}\"\n");
+    let bungeecord = "forwarding_mode = \"bungeecord\"\n".to_owned();
+    let ways = [
+        ("bungeecord", bungeecord, json!("bungeecord")),
+        ("velocity", velocity, json!({ "secret": SECRET })),
+    ];
+    for (name, keys, forwarding) in ways {
+        let host = backend.host(&format!("{name}-{mode}"));
+        setup.server(mode, &host, &backend.address, &keys);
+        let is_old = name == "velocity" && backend.protocol < VELOCITY_SINCE;
+        let mut job = backend.job(if is_old { "refused" } else { "play" }, &host);
+        if is_old {
+            job["text"] = json!("needs Minecraft 1.13 or newer");
+        } else {
+            job["forwarding"] = forwarding;
+        }
+        let proves = mode == "client_only";
+        job["intercepted"] = json!(true);
+        job["proves"] = json!(proves);
+        job["uuid"] = json!(if proves { "profile" } else { "offline" });
         jobs.push(job);
     }
 }
