@@ -38,9 +38,10 @@
 //! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | [`limit`] | how many, how often, how long undecided |
-//! | [`proxy`], [`snapshot`], `status_answers` | what connections share |
-//! | [`server`], [`reload`], [`shutdown`] | its begin, its changes and its end |
-//! | [`telemetry`], [`socket`] | the log; options of sockets and limits of the process |
+//! | [`proxy`] | what connections share; the start and the end of the process |
+//! | [`reload`] | changes while it runs |
+//! | [`telemetry`] | the log, and messages to the service manager |
+//! | [`socket`] | options of sockets, and limits of the process |
 //! | `admin` | commands to the proxy that runs |
 //! | [`cli`], [`demo`] | the program |
 
@@ -55,10 +56,10 @@ pub mod config;
 mod connection;
 pub mod demo;
 pub mod diagnostic;
+mod environment;
 pub mod forward;
 pub mod glob;
 mod intercept;
-mod lifecycle;
 pub mod limit;
 pub mod listener;
 pub mod manifest;
@@ -71,12 +72,7 @@ pub mod proxy;
 pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
-pub mod server;
-mod service_manager;
 pub mod show;
-pub mod shutdown;
-pub mod snapshot;
 pub mod socket;
-mod status_answers;
 pub mod telemetry;
 pub mod upstream;

@@ -177,7 +177,7 @@ impl Options {
 #[must_use]
 pub fn main() -> ExitCode {
     #[cfg(unix)]
-    crate::lifecycle::inherited::reset_signals();
+    crate::proxy::lifecycle::inherited::reset_signals();
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&cli.options),

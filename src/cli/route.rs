@@ -11,10 +11,10 @@ use crate::config::model::{
     ProxyVersion, ServerConfig, ServerKind, UnknownDomain,
 };
 use crate::protocol::handshake::HostField;
+use crate::proxy::snapshot::Snapshot;
 use crate::route::Rule;
 use crate::route::explain::{Winner, near_misses};
 use crate::show::Escaped;
-use crate::snapshot::Snapshot;
 
 /// The story of one host, for people, and whether a server claims it.
 #[must_use]

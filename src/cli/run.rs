@@ -14,13 +14,14 @@ use crate::apart;
 use crate::config::model::{Config, ServerKind};
 use crate::config::{self, LoadOptions, Loaded};
 use crate::diagnostic::render::Colour;
-use crate::lifecycle::{
+use crate::proxy::Proxy;
+use crate::proxy::lifecycle::{
     self, Ended, Signals, Workers, serve_until_signalled, unless_signalled, watch_lost_lines,
 };
-use crate::proxy::Proxy;
+use crate::proxy::start::{self, StartError};
 use crate::reload::{Hangup, Reloader};
-use crate::server::{self, StartError};
-use crate::{forward, listener, service_manager, socket, telemetry};
+use crate::telemetry::{self, service_manager};
+use crate::{forward, listener, socket};
 
 /// Reloads that may wait for the one that runs.
 const RELOADS_WAITING_MAX: usize = 4;
@@ -96,7 +97,7 @@ async fn start(
     };
     watch_lost_lines(&log);
     lifecycle::watch_workers(&workers);
-    let serving = server::serve(Arc::clone(&proxy), config, listeners);
+    let serving = start::serve(Arc::clone(&proxy), config, listeners);
     let serving = workers.runtime().spawn(serving);
     let (ended, code) = match unless_signalled(signals, serving).await {
         None => (Ended::InOrder, None),

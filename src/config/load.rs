@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::config::document;
 use crate::config::entry::Reported;
-use crate::config::environment;
 use crate::config::files::{self, Unreadable, is_file, plain};
 use crate::config::folder;
 use crate::config::model::Config;
@@ -20,6 +19,7 @@ use crate::config::report::Report;
 use crate::config::types::FilePath;
 use crate::config::validate::{self, Context, Manifests, ProxyFile, ServerFile};
 use crate::diagnostic::{self, Code, Diagnostic, FileId, Place, Sources, words};
+use crate::environment;
 
 pub(crate) use crate::config::files::is_folder;
 

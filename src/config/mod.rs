@@ -12,7 +12,6 @@ mod document;
 mod duration;
 mod elsewhere;
 pub mod entry;
-pub(crate) mod environment;
 pub(crate) mod files;
 mod folder;
 mod hints;

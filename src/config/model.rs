@@ -25,10 +25,10 @@ pub use crate::limit::Quota;
 use crate::manifest::Manifest;
 use crate::mode::Mode;
 pub use crate::protocol::status::Motd;
+pub use crate::proxy::status_cache::StatusCache;
 pub use crate::proxy_protocol::{Trust, Version as ProxyVersion};
 use crate::route::HostPattern;
 pub use crate::socket::Keepalive;
-pub use crate::status_answers::StatusCache;
 pub use crate::telemetry::LogFormat;
 pub use crate::upstream::{BackendAddress, BackendHost};
 

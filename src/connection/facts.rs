@@ -11,8 +11,8 @@ use crate::config::model::{BackendAddress, ProxyVersion, Relay};
 use crate::forward::Counters;
 use crate::plugin;
 use crate::protocol::handshake::Intent;
+use crate::proxy::snapshot::Server;
 use crate::proxy_protocol::{self, Endpoints};
-use crate::snapshot::Server;
 
 /// Collects what is known about a connection while it runs.
 #[derive(Debug)]

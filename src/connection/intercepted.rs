@@ -21,7 +21,7 @@ use crate::limit::Slot;
 use crate::manifest::Hook;
 use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
-use crate::snapshot::Server;
+use crate::proxy::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped};
 
 /// How long bytes may wait at most for a client or backend that does not read;

@@ -14,7 +14,7 @@ use crate::config::model::{Forwarding, Relay};
 use crate::forward::{self, Counters, Forwarder, Outcome};
 use crate::limit::Slot;
 use crate::proxy::Proxy;
-use crate::snapshot::Server;
+use crate::proxy::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped, rounds};
 
 /// A client with a place on its server.

@@ -21,7 +21,7 @@ use crate::mode::Mode;
 use crate::plugin;
 use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max};
 use crate::proxy::Proxy;
-use crate::snapshot::Server;
+use crate::proxy::snapshot::Server;
 
 /// A player who has said everything that a decision about him needs.
 pub(super) struct Claimed {

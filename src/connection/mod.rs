@@ -51,10 +51,10 @@ use self::{
     join::Admitted,
     route::{Greeted, Opened, Routed},
 };
-use crate::lifecycle::{self, Phase};
 use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
+use crate::proxy::lifecycle::{self, Phase};
 
 /// Serves one connection from accept to finish.
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>) {

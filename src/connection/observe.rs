@@ -9,7 +9,7 @@ use super::facts::{Facts, Observed};
 use crate::forward::Direction;
 use crate::manifest::Hook;
 use crate::plugin::{self, SessionEvent};
-use crate::snapshot::Server;
+use crate::proxy::snapshot::Server;
 
 /// A connection that is cut off without an ending, with the runtime or by a panic
 /// of ours, is over for plugins all the same.

@@ -17,8 +17,8 @@ use crate::manifest::Hook;
 use crate::plugin::HookSet;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
+use crate::proxy::snapshot::{Server, Snapshot};
 use crate::proxy_protocol;
-use crate::snapshot::{Server, Snapshot};
 use crate::socket;
 
 /// A client whose true address is known and let in.

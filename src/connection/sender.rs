@@ -14,7 +14,7 @@ use crate::config::model::{
 use crate::manifest::Hook;
 use crate::plugin;
 use crate::protocol::login::offline_uuid;
-use crate::snapshot::Server;
+use crate::proxy::snapshot::Server;
 
 /// What a backend gets to see of a client first.
 pub(super) struct Sender {

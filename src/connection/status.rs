@@ -32,8 +32,8 @@ use crate::protocol::status::{
 };
 use crate::protocol::text;
 use crate::proxy::Proxy;
-use crate::snapshot::{Server, Snapshot};
-use crate::status_answers::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
+use crate::proxy::snapshot::{Server, Snapshot};
+use crate::proxy::status_cache::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
 use crate::upstream::{DROPPED_MAX, Dropped, Upstream, first_byte};
 

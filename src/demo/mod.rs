@@ -30,7 +30,7 @@ use crate::protocol::login::{LoginStart, offline_uuid};
 use crate::protocol::packet::login::{login_acknowledged, uuid_text};
 use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::{frame, status, text, version};
-use crate::server::{self, Running};
+use crate::proxy::start::{self, Running};
 use crate::{listener, socket};
 
 /// The port that game clients try when an address names none.
@@ -349,7 +349,7 @@ async fn start_proxy(
 
 async fn listen(config: Config) -> anyhow::Result<Running> {
     let listeners = listener::open(&config.proxy)?;
-    Ok(server::start(config, listeners, socket::raise_open_files()).await?)
+    Ok(start::start(config, listeners, socket::raise_open_files()).await?)
 }
 
 fn config_for(

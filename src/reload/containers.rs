@@ -19,7 +19,7 @@ use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::words::Quoted;
 use crate::provider::docker::surroundings;
 use crate::provider::{Peer, Supply, docker};
-use crate::service_manager;
+use crate::telemetry::service_manager;
 
 /// The most containers whose problems one change shows; `check --docker` shows all.
 const CONTAINERS_SHOWN_MAX: usize = 20;

@@ -35,7 +35,7 @@ use crate::plugin::Reloaded;
 #[cfg(unix)]
 use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
-use crate::service_manager;
+use crate::telemetry::service_manager;
 
 /// How long after a reload for which a thread, a descriptor or an answer of the
 /// disk was missing the next one is tried.

@@ -12,6 +12,7 @@ const ENGINES: [&str; 21] = [
     "capability.rs",
     "close.rs",
     "diagnostic",
+    "environment.rs",
     "forward",
     "glob.rs",
     "intercept",
@@ -20,13 +21,12 @@ const ENGINES: [&str; 21] = [
     "mode.rs",
     "player_text.rs",
     "protocol",
+    "proxy/status_cache.rs",
     "proxy_protocol.rs",
     "route",
     "show.rs",
     "socket.rs",
-    "status_answers.rs",
     "telemetry",
-    "telemetry.rs",
     "upstream",
 ];
 
@@ -80,8 +80,8 @@ fn a_use_of_the_configuration_is_found() {
     ] {
         assert!(!names_config(line), "{line}");
     }
-    let user = mentions(&root("src/proxy.rs"));
-    assert!(!user.is_empty(), "`proxy.rs` uses the configuration");
+    let user = mentions(&root("src/proxy/mod.rs"));
+    assert!(!user.is_empty(), "`proxy/mod.rs` uses the configuration");
 }
 
 /// The files of `connection` depend on each other in one direction only.

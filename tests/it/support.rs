@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use infrarust::config::{self, LoadOptions};
 use infrarust::diagnostic::render::{self, Colour};
-use infrarust::server::{self, Running};
+use infrarust::proxy::start::{self, Running};
 use infrarust::{listener, socket};
 pub use infrarust_test_support::*;
 use tempfile::TempDir;
@@ -43,7 +43,7 @@ impl TestProxy {
         let config = loaded.config.unwrap_or_else(|| panic!("{problems}"));
         let files = socket::raise_open_files();
         let listeners = listener::open(&config.proxy).unwrap();
-        let running = server::start(config, listeners, files).await;
+        let running = start::start(config, listeners, files).await;
         let running = running.unwrap_or_else(|error| panic!("{error}"));
         Self {
             running,

@@ -365,7 +365,7 @@ fn resolve(source: &SecretSource, context: &mut Context<'_>) -> Result<Secret, R
         SecretSource::Value(secret) => Ok(secret.clone()),
         SecretSource::File(Item { place, value }) => from_file(value, *place, context),
         SecretSource::Env(name) => {
-            let value = crate::config::environment::var(&name.value).unwrap_or_default();
+            let value = crate::environment::var(&name.value).unwrap_or_default();
             let value = value.trim();
             if value.is_empty() {
                 let message = format!(

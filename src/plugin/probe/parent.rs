@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use super::event::Event;
 use super::findings::{Findings, ProbeError, ProbeErrorKind, Request, Step};
 use super::scratch::Scratch;
-use crate::config::environment;
 use crate::diagnostic::Code;
+use crate::environment;
 use crate::plugin::ProblemText;
 
 /// What the program is called with to be the child.

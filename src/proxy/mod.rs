@@ -1,4 +1,10 @@
-//! What all connections share.
+//! What all connections share, its start, and the life of the process.
+
+pub(crate) mod lifecycle;
+pub mod shutdown;
+pub mod snapshot;
+pub mod start;
+pub(crate) mod status_cache;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,14 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
+use self::shutdown::Shutdown;
+use self::snapshot::{Server, Snapshot};
+use self::status_cache::StatusAnswers;
 use crate::config::model::Config;
 use crate::forward::Forwarders;
 use crate::intercept::{Authenticator, Roster};
 use crate::limit::{Pending, RateLimiter, Slots};
 use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
-use crate::shutdown::Shutdown;
-use crate::snapshot::{Server, Snapshot};
-use crate::status_answers::StatusAnswers;
 use crate::upstream::Upstream;
 
 /// Connections whose handshake has not arrived. Each holds one descriptor and

@@ -1,4 +1,4 @@
-//! The running proxy: its begin, and the way to its end.
+//! The running proxy: how it is started, and how it is ended.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tracing::info;
 
+use super::Proxy;
+use super::shutdown::Shutdown;
 use crate::apart;
 use crate::config::model::Config;
 use crate::listener;
 use crate::plugin::Problem;
-use crate::proxy::Proxy;
-use crate::shutdown::Shutdown;
 use crate::socket;
 
 /// A proxy that accepts connections.

@@ -12,7 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 #[cfg(unix)]
-use crate::config::environment;
+use crate::environment;
 
 /// How long one message may wait for a manager that does not read. The kernel
 /// queues ten of them (`net.unix.max_dgram_qlen`), so that only a stuck manager

@@ -19,10 +19,9 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 pub(crate) use self::workers::{Phase, at, during, watched};
+use super::Proxy;
 use crate::apart;
-use crate::proxy::Proxy;
-use crate::service_manager;
-use crate::telemetry::LogGuard;
+use crate::telemetry::{LogGuard, service_manager};
 
 /// How long connections may take to write their last line after they were cut.
 const LAST_LINE_WAIT: Duration = Duration::from_secs(2);

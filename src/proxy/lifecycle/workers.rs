@@ -422,7 +422,7 @@ mod tests {
     /// for work is not.
     #[test]
     fn a_worker_that_runs_no_connection_is_seen() {
-        let workers = crate::lifecycle::Workers::start(1).unwrap();
+        let workers = crate::proxy::lifecycle::Workers::start(1).unwrap();
         let runtime = workers.runtime().handle();
         let (sender, receiver) = std::sync::mpsc::channel();
         // It has waited for work before, and does so again afterwards.

@@ -1,0 +1,11 @@
+//! What operators see of a proxy that runs: the log, and messages to the service
+//! manager.
+
+mod filter;
+mod log;
+mod sample;
+pub(crate) mod service_manager;
+
+pub(crate) use self::log::filter;
+pub use self::log::{LogFormat, LogGuard, init};
+pub use self::sample::{Sample, Sampler};
