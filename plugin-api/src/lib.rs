@@ -110,6 +110,7 @@ mod log;
 mod shim;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text;
 mod verdict;
 
 pub use async_trait::async_trait;
@@ -126,6 +127,7 @@ pub use hook::{
     StatusRespond,
 };
 pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
+pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
 
 /// Everything that a plugin usually needs.
@@ -133,8 +135,8 @@ pub mod prelude {
     pub use crate::{
         Capability, Choice, Connection, ConnectionDecide, Error, Event, Handshake,
         HandshakeRewrite, Host, Intent, Login, LoginDecide, Plugin, Reply, Result, Rewrite,
-        RouteSelect, Session, SessionObserve, Spanned, Status, StatusRespond, Verdict, async_trait,
-        capability, export_plugin, tracing,
+        RouteSelect, Session, SessionObserve, Spanned, Status, StatusRespond, Text, Verdict,
+        async_trait, capability, export_plugin, tracing,
     };
     pub use serde::Deserialize;
 }

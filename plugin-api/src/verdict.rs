@@ -51,8 +51,8 @@ impl Verdict {
         Self(Answer::word(answer::PASS))
     }
 
-    /// Refuse with a text that the player reads: plain, or with `§` codes; at
-    /// most 4096 bytes. No other plugin is asked.
+    /// Refuse with a text that the player reads: plain, with `§` codes, or a
+    /// [`Text`](crate::Text); at most 4096 bytes. No other plugin is asked.
     #[must_use]
     pub fn refuse(text: impl Into<Cow<'static, str>>) -> Self {
         Self(Answer::text(answer::REFUSE, text))
