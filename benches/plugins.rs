@@ -98,6 +98,7 @@ mod linux {
     const STEVE: Player<'_> = Player {
         name: "Steve",
         uuid: Some(0x0123_4567_89ab_cdef),
+        is_proved: false,
     };
 
     const RULES: &str = "rules = [{ from = '*.example.com', to = '$1.internal' }]";

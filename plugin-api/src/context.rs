@@ -2,6 +2,8 @@
 #![allow(unsafe_code, reason = "texts of the host are pointers")]
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ impl Intent {
 }
 
 /// The address; `0.0.0.0:0` where there is none.
-fn address(address: &abi::Address) -> SocketAddr {
+fn address(address: abi::Address) -> SocketAddr {
     let ip = match address.family {
         abi::family::V4 => {
             let [a, b, c, d, ..] = address.ip;
@@ -47,58 +49,109 @@ fn address(address: &abi::Address) -> SocketAddr {
     SocketAddr::new(ip, address.port)
 }
 
-/// A text of an input, read when somebody asks for it: most hooks look at one
-/// or two, and each costs a look at all its bytes.
-const fn text(text: &abi::Str) -> &str {
-    // SAFETY: the host keeps the texts of an input as long as the input, which
-    // they are borrowed from.
-    unsafe { text.text() }
+/// An input that the host lends.
+///
+/// A host that is older than this crate lends a shorter one, so that there is no
+/// reference to the whole: fields are read one by one.
+struct Lent<'a, I> {
+    input: *const I,
+    lent: PhantomData<&'a I>,
+}
+
+impl<I> Clone for Lent<'_, I> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<I> Copy for Lent<'_, I> {}
+
+// SAFETY: as a reference to the input.
+unsafe impl<I: Sync> Send for Lent<'_, I> {}
+// SAFETY: as a reference to the input.
+unsafe impl<I: Sync> Sync for Lent<'_, I> {}
+
+/// A field of an input that every host has.
+macro_rules! field {
+    ($view:ident.$field:ident) => {
+        // SAFETY: the input is lent, and no host lends one without this field.
+        unsafe { (&raw const (*$view.0.input).$field).read() }
+    };
+}
+
+/// A text of an input that every host has, read when somebody asks for it: most
+/// hooks look at one or two, and each costs a look at all its bytes.
+macro_rules! text {
+    ($view:ident.$field:ident) => {{
+        let text: abi::Str = field!($view.$field);
+        // SAFETY: the host keeps the texts of an input as long as the input.
+        unsafe { text.text() }
+    }};
+}
+
+/// A field that a later version has appended; `None` where the host is older.
+macro_rules! appended {
+    ($view:ident.$field:ident: $type:ty, of $input:ident) => {
+        if field!($view.size) as usize >= offset_of!(abi::$input, $field) + size_of::<$type>() {
+            // SAFETY: the input is lent, and as long as it says.
+            let value: $type = unsafe { (&raw const (*$view.0.input).$field).read() };
+            Some(value)
+        } else {
+            None
+        }
+    };
 }
 
 macro_rules! context {
     ($(#[doc = $doc:literal])+ $context:ident reads $input:ident, and says $($said:ident),+) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy)]
-        pub struct $context<'a>(&'a abi::$input);
+        pub struct $context<'a>(Lent<'a, abi::$input>);
 
         impl<'a> $context<'a> {
-            pub(crate) const fn new(input: &'a abi::$input) -> Self {
-                Self(input)
+            /// # Safety
+            ///
+            /// The input must be good for `'a`, as far as its size says.
+            pub(crate) const unsafe fn new(input: *const abi::$input) -> Self {
+                Self(Lent {
+                    input,
+                    lent: PhantomData,
+                })
             }
 
             /// The client's address: behind a trusted load balancer, the one
             /// that its PROXY header tells. IPv4 is never written as IPv6.
             #[must_use]
             pub fn peer(&self) -> SocketAddr {
-                address(&self.0.peer)
+                address(field!(self.peer))
             }
 
             /// The virtual host that the client sent: lower case, without a
             /// trailing dot, without markers. Empty when there was none.
             #[must_use]
             pub const fn virtual_host(&self) -> &'a str {
-                text(&self.0.host)
+                text!(self.host)
             }
 
             /// The id of the server that the virtual host leads to, or that a
             /// plugin has selected; empty when there is none.
             #[must_use]
             pub const fn server(&self) -> &'a str {
-                text(&self.0.server)
+                text!(self.server)
             }
 
             /// The protocol version that the client announced, such as 767 for
             /// 1.21; -1 where it was too old to have one.
             #[must_use]
             pub const fn protocol(&self) -> i32 {
-                self.0.protocol
+                field!(self.protocol)
             }
 
             /// Whether the plugin may use a capability on this connection: it
             /// has declared it, and the server's mode offers it.
             #[must_use]
             pub const fn may(&self, capability: Capability) -> bool {
-                self.0.grants & capability.bit() != 0
+                field!(self.grants) & capability.bit() != 0
             }
         }
 
@@ -125,7 +178,7 @@ impl Connection<'_> {
     /// What it wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        Intent::from_number(self.0.intent)
+        Intent::from_number(field!(self.intent))
     }
 }
 
@@ -138,14 +191,14 @@ impl<'a> Handshake<'a> {
     /// What the client wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        Intent::from_number(self.0.intent)
+        Intent::from_number(field!(self.intent))
     }
 
     /// The host that the backend will see as things stand: the client's, the
     /// one of the configuration, or what a plugin before this one has chosen.
     #[must_use]
     pub const fn host(&self) -> &'a str {
-        text(&self.0.current)
+        text!(self.current)
     }
 }
 
@@ -158,42 +211,56 @@ impl<'a> Status<'a> {
     /// Whether a backend has answered, or the proxy answers for it.
     #[must_use]
     pub const fn is_online(&self) -> bool {
-        self.0.online != 0
+        field!(self.online) != 0
     }
 
     /// The answer as it stands: a JSON object, perhaps changed by a plugin
     /// before this one.
     #[must_use]
     pub const fn json(&self) -> &'a str {
-        text(&self.0.current)
+        text!(self.current)
     }
 }
 
 context! {
     /// A player who asks to join.
-    Login reads LoginInput, and says intent, name, uuid
+    Login reads LoginInput, and says intent, name, uuid, is_proved
 }
 
 impl<'a> Login<'a> {
     /// What the client wants.
     #[must_use]
     pub const fn intent(&self) -> Intent {
-        Intent::from_number(self.0.intent)
+        Intent::from_number(field!(self.intent))
     }
 
-    /// The name that the client *claims*. Nobody has proved it yet.
+    /// The name of the player: *claimed* by the client, unless it
+    /// [is proved](Self::is_proved).
     #[must_use]
     pub const fn name(&self) -> &'a str {
-        text(&self.0.name)
+        text!(self.name)
     }
 
-    /// The UUID that the client *claims*; old clients claim none.
+    /// The UUID of the player: *claimed* by the client, unless it
+    /// [is proved](Self::is_proved). Old clients claim none; a proved player has one.
     #[must_use]
     pub const fn uuid(&self) -> Option<u128> {
-        if self.0.has_uuid == 0 {
+        if field!(self.has_uuid) == 0 {
             return None;
         }
-        Some(u128::from_be_bytes(self.0.uuid))
+        Some(u128::from_be_bytes(field!(self.uuid)))
+    }
+
+    /// Whether the proxy itself has proved name and UUID, at the session service.
+    ///
+    /// True in `login.decide` on a `client_only` server: the hook is asked there
+    /// once the player is authenticated. False everywhere else: in the other
+    /// modes, in `route.select`, which comes before, and in a proxy whose plugin
+    /// API is older than 0.1.1, which does not say. Costs one comparison; may be
+    /// called on any thread, as long as the hook runs.
+    #[must_use]
+    pub const fn is_proved(&self) -> bool {
+        matches!(appended!(self.proved: u32, of LoginInput), Some(proved) if proved != 0)
     }
 }
 
@@ -207,27 +274,27 @@ impl<'a> Session<'a> {
     /// until the proxy starts again.
     #[must_use]
     pub const fn id(&self) -> u64 {
-        self.0.session
+        field!(self.session)
     }
 
     /// The name that the player claims.
     #[must_use]
     pub const fn name(&self) -> &'a str {
-        text(&self.0.name)
+        text!(self.name)
     }
 
     /// What has happened.
     #[must_use]
     pub const fn event(&self) -> Event<'a> {
-        match self.0.event {
+        match field!(self.event) {
             abi::event::CONNECTED => Event::Connected {
-                backend: text(&self.0.text),
+                backend: text!(self.text),
             },
             abi::event::CLOSED => Event::Closed {
-                reason: text(&self.0.text),
-                serverbound_bytes: self.0.serverbound_bytes,
-                clientbound_bytes: self.0.clientbound_bytes,
-                duration: Duration::from_millis(self.0.duration_ms),
+                reason: text!(self.text),
+                serverbound_bytes: field!(self.serverbound_bytes),
+                clientbound_bytes: field!(self.clientbound_bytes),
+                duration: Duration::from_millis(field!(self.duration_ms)),
             },
             // The hook is asked about known events only.
             _ => Event::Opened,
@@ -235,12 +302,23 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether this version knows what has happened.
-pub(crate) const fn is_known(event: u32) -> bool {
-    matches!(
-        event,
-        abi::event::OPENED | abi::event::CONNECTED | abi::event::CLOSED
-    )
+/// What a hook that does not wait is asked about.
+pub(crate) trait Known {
+    /// Whether this version of the API knows what has happened.
+    fn is_known(&self) -> bool {
+        true
+    }
+}
+
+impl Known for Handshake<'_> {}
+
+impl Known for Session<'_> {
+    fn is_known(&self) -> bool {
+        matches!(
+            field!(self.event),
+            abi::event::OPENED | abi::event::CONNECTED | abi::event::CLOSED
+        )
+    }
 }
 
 /// What has happened to a session.
@@ -276,4 +354,34 @@ pub enum Event<'a> {
         /// Time since `Opened`.
         duration: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use infrarust_plugin_abi::{ClientInput, LoginInput, sample};
+
+    use super::*;
+
+    /// A host from before a field was appended lends a shorter input: what lies
+    /// behind its end is not read.
+    #[test]
+    fn an_older_host_lends_less() {
+        let client = ClientInput {
+            peer: sample::PEER,
+            protocol: sample::PROTOCOL,
+            intent: abi::intent::LOGIN,
+            host: sample::HOST,
+            server: sample::SERVER,
+        };
+        let mut input = LoginInput::new(&client, sample::NAME, None).proved(true);
+        let is_proved = |input: &LoginInput| {
+            // SAFETY: the input is there as long as the view.
+            let login = unsafe { Login::new(input) };
+            assert_eq!(login.name(), sample::NAME);
+            login.is_proved()
+        };
+        assert!(is_proved(&input));
+        input.size = u32::try_from(offset_of!(LoginInput, proved)).unwrap();
+        assert!(!is_proved(&input));
+    }
 }

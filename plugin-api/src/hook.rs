@@ -107,9 +107,12 @@ pub trait StatusRespond: Plugin {
 
 /// `login.decide`: whether a player may join.
 ///
-/// - **When**: the login start was read; name and UUID are *claims*. In every
-///   mode. Once more for the server that `route.select` has chosen, unless the
-///   plugin was asked for the one before.
+/// - **When**: the name is known. In `client_only` the proxy has authenticated the
+///   player: the hook comes after `route.select`, and name and UUID are
+///   [proved](crate::Login::is_proved). In every other mode the login start was
+///   read, the hook comes before `route.select`, and both are *claims*. Once more
+///   for the server that `route.select` has chosen, unless the plugin was asked
+///   for the one before, and in any case where they are proved only now.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first refusal wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
@@ -131,8 +134,9 @@ pub trait LoginDecide: Plugin {
 
 /// `route.select`: another server for this login.
 ///
-/// - **When**: every `login.decide` has let the player in; no place was taken
-///   and no backend connected yet. In every mode. The chosen server's own gates
+/// - **When**: every `login.decide` has let the player in, except in `client_only`,
+///   where that comes later; name and UUID are *claims*. No place was taken and
+///   no backend connected yet. In every mode. The chosen server's own gates
 ///   hold afterwards; nobody is asked to select a second time. The player
 ///   counts on no server yet, so that logins of one moment see the same counts.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.

@@ -14,7 +14,7 @@ use infrarust_plugin_abi::{
     flag, size_of_table, status,
 };
 
-use crate::context::is_known;
+use crate::context::Known as _;
 use crate::future::{Boxed, Waiting, poll_once};
 use crate::guard::{drop_guarded, entered, fail, give, guard, quiet_panics};
 use crate::link::Link;
@@ -166,21 +166,18 @@ unsafe extern "C" fn refresh_log() {
 /// # Safety
 ///
 /// The arguments are those of [`AsyncHook::start`], for an instance of `P`.
-unsafe fn start<'a, P: Plugin, I: 'a, V: IntoAnswer + 'static>(
+unsafe fn start<'a, P: Plugin, V: IntoAnswer + 'static>(
     instance: *const c_void,
-    input: *const I,
     waker: *const RawWaker,
     sink: *const Sink,
     out: *mut RawFuture,
-    ask: impl FnOnce(&'a P, &'a I) -> Pin<Box<dyn Future<Output = Result<V>> + Send + 'a>>,
+    ask: impl FnOnce(&'a P) -> Pin<Box<dyn Future<Output = Result<V>> + Send + 'a>>,
 ) -> i32 {
     guard(sink, || {
         // SAFETY: the host asks hooks of living instances only, and ends all
         // their futures before it destroys them.
         let instance = unsafe { &*instance.cast::<Instance<P>>() };
-        // SAFETY: the host keeps the input until the future is dropped.
-        let input = unsafe { &*input };
-        let future = entered(&instance.link, || ask(&instance.plugin, input));
+        let future = entered(&instance.link, || ask(&instance.plugin));
         // SAFETY: instance and input outlive the future, as said above.
         let mut future: Boxed<Result<V>> = unsafe { mem::transmute(future) };
         if let Some(status) = poll_once(future.as_mut(), &instance.link, waker, sink)? {
@@ -202,21 +199,15 @@ unsafe fn start<'a, P: Plugin, I: 'a, V: IntoAnswer + 'static>(
 /// # Safety
 ///
 /// The arguments are those of [`SyncHook::call`], for an instance of `P`.
-unsafe fn call<'a, P: Plugin, I: Input + 'a, V: IntoAnswer>(
+unsafe fn call<'a, P: Plugin, V: IntoAnswer>(
     instance: *const c_void,
-    input: *const I,
     sink: *const Sink,
-    ask: impl FnOnce(&'a P, &'a I) -> Result<V>,
+    ask: impl FnOnce(&'a P) -> Result<V>,
 ) -> i32 {
     guard(sink, || {
         // SAFETY: the host asks hooks of living instances only.
         let instance = unsafe { &*instance.cast::<Instance<P>>() };
-        // SAFETY: the input is good for the call.
-        let input = unsafe { &*input };
-        if !input.is_known() {
-            return Ok(status::OK);
-        }
-        let given = entered(&instance.link, || ask(&instance.plugin, input))?;
+        let given = entered(&instance.link, || ask(&instance.plugin))?;
         Ok(give(sink, &given.into_answer()))
     })
 }
@@ -224,22 +215,6 @@ unsafe fn call<'a, P: Plugin, I: Input + 'a, V: IntoAnswer>(
 // -------------------------------------------------------------------- tables
 
 struct Hooks<P>(PhantomData<P>);
-
-/// An input of the host.
-trait Input {
-    /// Whether it says something that this version of the API knows.
-    fn is_known(&self) -> bool {
-        true
-    }
-}
-
-impl Input for HandshakeInput {}
-
-impl Input for SessionInput {
-    fn is_known(&self) -> bool {
-        is_known(self.event)
-    }
-}
 
 /// The table and the C function of each hook.
 macro_rules! hook_tables {
@@ -288,9 +263,10 @@ macro_rules! hook_tables {
             sink: *const Sink,
             future: *mut RawFuture,
         ) -> i32 {
-            let ask = |plugin, input| P::$method(plugin, crate::$view::new(input));
+            // SAFETY: the host keeps the input until the future is dropped.
+            let view = unsafe { crate::$view::new(input) };
             // SAFETY: the arguments are passed on.
-            unsafe { start::<P, _, _>(instance, input, waker, sink, future, ask) }
+            unsafe { start(instance, waker, sink, future, |plugin| P::$method(plugin, view)) }
         }
     };
     (@sync $hook:ident $method:ident $input:ident $view:ident) => {
@@ -308,9 +284,13 @@ macro_rules! hook_tables {
             input: *const $input,
             sink: *const Sink,
         ) -> i32 {
-            let ask = |plugin, input| P::$method(plugin, &crate::$view::new(input));
+            // SAFETY: the input is good for the call.
+            let view = unsafe { crate::$view::new(input) };
+            if !view.is_known() {
+                return status::OK;
+            }
             // SAFETY: the arguments are passed on.
-            unsafe { call::<P, _, _>(instance, input, sink, ask) }
+            unsafe { call(instance, sink, |plugin| P::$method(plugin, &view)) }
         }
     };
 }

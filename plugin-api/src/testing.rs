@@ -109,6 +109,7 @@ pub struct Client {
     intent: Intent,
     name: String,
     uuid: Option<u128>,
+    is_proved: bool,
 }
 
 impl Default for Client {
@@ -140,6 +141,7 @@ impl Client {
             intent: Intent::Login,
             name: sample::NAME.to_owned(),
             uuid: None,
+            is_proved: false,
         }
     }
 
@@ -158,6 +160,15 @@ impl Client {
         name: String;
         /// With a UUID.
         uuid: Option<u128>;
+    }
+
+    /// Authenticated by the proxy with this UUID, as on a `client_only` server:
+    /// for [`TestHost::login_decide`].
+    #[must_use]
+    pub fn proved(mut self, uuid: u128) -> Self {
+        self.uuid = Some(uuid);
+        self.is_proved = true;
+        self
     }
 
     const fn intent_number(&self) -> u32 {
@@ -454,7 +465,7 @@ impl<P: Exported> TestHost<P> {
     ///
     /// When the hook fails.
     pub fn login_decide(&self, client: &Client) -> Result<Verdict, Failure> {
-        let mut input = client.login();
+        let mut input = client.login().proved(client.is_proved);
         input.grants = self.grants();
         self.ask_async::<points::LoginDecide, _>(&input)
             .map(Verdict)

@@ -104,6 +104,13 @@ impl LoginDecide for All {
             let waited = self.host.timeout(Duration::from_millis(5), never).await;
             return Ok(Verdict::refuse(waited.unwrap_err().to_string()));
         }
+        if login.name() == "Who" {
+            return Ok(Verdict::refuse(format!(
+                "{:?} {}",
+                login.uuid(),
+                login.is_proved()
+            )));
+        }
         if self.config.deny.iter().any(|name| name == login.name()) {
             return Ok(Verdict::refuse("not on the list"));
         }
@@ -154,6 +161,18 @@ fn start() -> TestHost<All> {
         .players("empty", 0)
         .start("deny = ['Eve']")
         .unwrap()
+}
+
+/// Only `login.decide` is asked about what is proved, and only where it is.
+#[test]
+fn proofs_are_for_login_decide() {
+    let host = start();
+    let who = Client::new().name("Who");
+    let said = |client: &Client| host.login_decide(client).unwrap();
+    assert_eq!(said(&who), Verdict::refuse("None false"));
+    let claimed = who.clone().uuid(7);
+    assert_eq!(said(&claimed), Verdict::refuse("Some(7) false"));
+    assert_eq!(said(&who.proved(7)), Verdict::refuse("Some(7) true"));
 }
 
 /// Each hook gets its input and gives its answer.

@@ -173,6 +173,7 @@ impl Player {
         plugin::Player {
             name: &self.name,
             uuid: self.uuid.map(u128::from_be_bytes),
+            is_proved: false,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::intercept::{
 };
 use crate::limit::Slot;
 use crate::manifest::Hook;
+use crate::plugin;
 use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
@@ -107,9 +108,9 @@ impl Applicant {
         };
         facts.player = Some(proved.profile.name.clone());
         if intercepted.mode == InterceptedMode::ClientOnly
-            && let Err(denied) = ask_login_decide(&server, &proved, facts).await
+            && let Err(ending) = ask_login_decide(&server, &proved, facts).await
         {
-            return Err(end(proved, denied, connection));
+            return Err(end(proved, ending, connection));
         }
 
         let unproved_name = match intercepted.mode {
@@ -271,22 +272,21 @@ fn settings(intercepted: &Intercepted, proxy: &Proxy) -> ClientSettings {
 }
 
 /// Asks `login.decide` about a player whose name and id are proved.
-async fn ask_login_decide(
-    server: &Server,
-    proved: &Proved,
-    facts: &Facts,
-) -> Result<(), crate::plugin::Refusal> {
+async fn ask_login_decide(server: &Server, proved: &Proved, facts: &Facts) -> Result<(), Ending> {
     if !server.hooks.has(Hook::LoginDecide) {
         return Ok(());
     }
-    let player = Player {
-        name: proved.profile.name.clone(),
-        uuid: Some(proved.profile.uuid),
+    let player = plugin::Player {
+        name: &proved.profile.name,
+        uuid: Some(u128::from_be_bytes(proved.profile.uuid)),
+        is_proved: true,
     };
-    let hooks = &server.hooks;
-    hooks
-        .login_decide(&facts.for_plugins(), &player.for_plugins())
-        .await
+    let client = facts.for_plugins();
+    tokio::select! {
+        biased;
+        decided = server.hooks.login_decide(&client, &player) => Ok(decided?),
+        () = client::closed_by_client(proved.leg.stream()) => Err(Ending::ClientLeft),
+    }
 }
 
 /// Ends the connection during the login; the client may read why.

@@ -197,7 +197,12 @@ impl Routed {
             let others = other.hooks.not_in(hooks);
             others.connection_decide(&facts.for_plugins()).await?;
             if decides_on_claims(&other) {
-                others.login_decide(&facts.for_plugins(), &claimed).await?;
+                // Where the proxy would have authenticated, nobody was asked yet.
+                let unasked = match decides_on_claims(&server) {
+                    true => &others,
+                    false => &other.hooks,
+                };
+                unasked.login_decide(&facts.for_plugins(), &claimed).await?;
             }
             Ok(Selected::Other(other))
         };

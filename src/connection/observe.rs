@@ -66,6 +66,7 @@ impl Facts {
             let player = plugin::Player {
                 name: self.player.as_deref().unwrap_or_default(),
                 uuid: None,
+                is_proved: false,
             };
             let client = self.for_plugins();
             server

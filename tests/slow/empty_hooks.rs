@@ -60,6 +60,7 @@ fn an_empty_hook_point_allocates_nothing() {
     let player = Player {
         name: "Steve",
         uuid: None,
+        is_proved: false,
     };
     let before = ALLOCATIONS.with(Cell::get);
     for hook in Hook::ALL {

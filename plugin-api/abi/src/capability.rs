@@ -19,7 +19,7 @@ macro_rules! capabilities {
             HandshakeRewrite = 1, "handshake.rewrite", (0, 1, 0);
             /// See and replace the status answer.
             StatusRespond = 2, "status.respond", (0, 1, 0);
-            /// See the claimed name and UUID; allow, or refuse with a text.
+            /// See the name and UUID, claimed or proved; allow, or refuse with a text.
             LoginDecide = 3, "login.decide", (0, 1, 0);
             /// Choose another server for this login.
             RouteSelect = 4, "route.select", (0, 1, 0);

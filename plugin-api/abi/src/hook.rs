@@ -312,14 +312,19 @@ pub struct LoginInput {
     pub host: Str,
     /// The server that the login goes to as things stand.
     pub server: Str,
-    /// The name that the client claims.
+    /// The name of the player.
     pub name: Str,
-    /// The UUID that the client claims, in network order.
+    /// The UUID of the player, in network order.
     pub uuid: [u8; 16],
-    /// Whether it claims one (1) or not (0).
+    /// Whether there is one (1) or not (0).
     pub has_uuid: u32,
     /// Zero.
     pub reserved: u32,
+    /// Whether the proxy has proved name and UUID (1) or the client claims them
+    /// (0). Since 0.1.1.
+    pub proved: u32,
+    /// Zero.
+    pub reserved_2: u32,
 }
 
 impl LoginInput {
@@ -339,7 +344,17 @@ impl LoginInput {
             uuid: uuid.unwrap_or_default().to_be_bytes(),
             has_uuid: uuid.is_some() as u32,
             reserved: 0,
+            proved: 0,
+            reserved_2: 0,
         }
+    }
+
+    /// The same, where the proxy has proved name and UUID, or has not.
+    #[inline]
+    #[must_use]
+    pub const fn proved(mut self, is_proved: bool) -> Self {
+        self.proved = is_proved as u32;
+        self
     }
 }
 

@@ -68,7 +68,7 @@ fn layout() -> String {
         ConnectionInput as ConnectionInput { size, protocol, grants, peer, intent, host, server }
         HandshakeInput as HandshakeInput { size, protocol, grants, peer, intent, host, current, server }
         StatusInput as StatusInput { size, protocol, grants, peer, online, host, server, current }
-        LoginInput as LoginInput { size, protocol, grants, peer, intent, host, server, name, uuid, has_uuid, reserved }
+        LoginInput as LoginInput { size, protocol, grants, peer, intent, host, server, name, uuid, has_uuid, reserved, proved, reserved_2 }
         SessionInput as SessionInput { size, protocol, grants, peer, event, session, host, server, name, text, serverbound_bytes, clientbound_bytes, duration_ms }
         RawFuture as RawFuture { data, table }
         FutureTable as FutureTable { size, reserved, poll, drop }

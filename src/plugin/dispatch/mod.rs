@@ -196,7 +196,8 @@ impl HookSet {
         player: &Player<'_>,
     ) -> Result<(), Refusal> {
         for plugin in &self.login_decide {
-            let mut input = LoginInput::new(&client.input(), player.name, player.uuid);
+            let mut input =
+                LoginInput::new(&client.input(), player.name, player.uuid).proved(player.is_proved);
             input.grants = plugin.grants;
             let answer = plugin.ask(&input).await;
             plugin.verdict(answer)?;
@@ -325,6 +326,7 @@ mod tests {
         let player = Player {
             name: "Steve",
             uuid: None,
+            is_proved: false,
         };
         assert!(hooks.is_empty());
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

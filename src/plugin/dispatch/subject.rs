@@ -36,13 +36,15 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Who a client claims to be.
+/// Who a client is, or claims to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Player<'a> {
     /// The name.
     pub name: &'a str,
-    /// The UUID, where it claims one.
+    /// The UUID, where there is one.
     pub uuid: Option<u128>,
+    /// Whether the proxy has proved both.
+    pub is_proved: bool,
 }
 
 /// What has happened to a session.

@@ -52,6 +52,7 @@ impl HookRun<'_> {
         let player = Player {
             name: sample::NAME,
             uuid: Some(sample::UUID),
+            is_proved: false,
         };
         match hook {
             Hook::ConnectionDecide => self.ask(hook, "127.0.0.1", || {

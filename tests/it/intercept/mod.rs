@@ -7,6 +7,8 @@ mod duplicate;
 mod forwarding;
 mod hostile;
 mod loss;
+#[cfg(target_os = "linux")]
+mod plugins;
 mod questions;
 
 use infrarust_test_support::game::{self, Ids, Speaker};

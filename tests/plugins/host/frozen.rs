@@ -128,6 +128,7 @@ async fn asked_everything(version: &str, file: &Path) {
             let player = Player {
                 name: "Steve",
                 uuid,
+                is_proved: false,
             };
             let client = client("a");
             let chosen = hooks.route_select(&client, &player, |name| name == "s7");
@@ -142,6 +143,7 @@ async fn asked_everything(version: &str, file: &Path) {
     let player = Player {
         name: "Steve",
         uuid: None,
+        is_proved: false,
     };
     let value = |name: &str| {
         let metrics = host.metrics();

@@ -124,6 +124,7 @@ async fn every_session_that_opened_is_closed() {
     let player = Player {
         name: "Steve",
         uuid: None,
+        is_proved: false,
     };
     let tell = |session: &mut Session, event| {
         hooks.session_observe(&lobby, &player, session, event);
@@ -169,6 +170,7 @@ async fn generations_have_metrics_of_their_own() {
         let player = Player {
             name: "Steve",
             uuid: None,
+            is_proved: false,
         };
         lobby(&host).session_observe(&client("a"), &player, &mut session, SessionEvent::Opened);
     }

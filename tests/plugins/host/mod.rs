@@ -88,7 +88,14 @@ fn client(virtual_host: &str) -> Client<'_> {
 
 async fn login(hooks: &HookSet, name: &str) -> Result<(), Refusal> {
     hooks
-        .login_decide(&client("a"), &Player { name, uuid: None })
+        .login_decide(
+            &client("a"),
+            &Player {
+                name,
+                uuid: None,
+                is_proved: false,
+            },
+        )
         .await
 }
 
@@ -136,6 +143,7 @@ async fn hooks_are_asked_in_order() {
             let player = Player {
                 name: "Steve",
                 uuid,
+                is_proved: false,
             };
             let exists = |server: &str| server == "other";
             hooks
@@ -161,6 +169,7 @@ async fn hooks_are_asked_in_order() {
     let player = Player {
         name: "Steve",
         uuid: None,
+        is_proved: false,
     };
     let mut session = Session::new(1);
     hooks.session_observe(&lobby, &player, &mut session, SessionEvent::Opened);
@@ -203,6 +212,7 @@ fn hook_futures_are_send() {
     let player = Player {
         name: "a",
         uuid: None,
+        is_proved: false,
     };
     is_send(hooks.connection_decide(&client));
     is_send(hooks.status_respond(&client, true, "{}"));
