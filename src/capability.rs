@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-pub use infrarust_plugin_abi::Capability;
+pub(crate) use infrarust_plugin_abi::Capability;
 
 use crate::mode::Mode;
 
 /// What a mode answers to a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub(crate) enum Offer {
     /// The mode offers it.
     Yes,
     /// The mode cannot honestly offer it, for this reason.
@@ -64,7 +64,7 @@ impl fmt::Display for Reason {
 
 /// Whether `mode` offers `capability`.
 #[must_use]
-pub const fn offer(mode: Mode, capability: Capability) -> Offer {
+pub(crate) const fn offer(mode: Mode, capability: Capability) -> Offer {
     match capability {
         Capability::ConnectionDecide
         | Capability::HandshakeRewrite
@@ -107,7 +107,7 @@ pub const fn offer(mode: Mode, capability: Capability) -> Offer {
 }
 
 /// The modes that offer `capability`, in the order of [`Mode::ALL`].
-pub fn modes_with(capability: Capability) -> impl Iterator<Item = Mode> {
+pub(crate) fn modes_with(capability: Capability) -> impl Iterator<Item = Mode> {
     Mode::ALL
         .into_iter()
         .filter(move |mode| offer(*mode, capability) == Offer::Yes)

@@ -8,7 +8,7 @@
 /// is taken by the later one as well. So the cost is at most the product of
 /// both lengths, and no pattern can make it exponential.
 #[must_use]
-pub fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut p, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -37,7 +37,7 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 
 /// Whether a text is a pattern rather than a name.
 #[must_use]
-pub fn is_pattern(text: &str) -> bool {
+pub(crate) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 

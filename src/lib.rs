@@ -28,51 +28,51 @@
 //!
 //! | module | says in one line |
 //! |---|---|
-//! | [`mode`], [`capability`] | the modes, and the matrix of what each can offer |
+//! | [`mode`], `capability` | the modes, and the matrix of what each can offer |
 //! | [`manifest`] | what a plugin's file says about itself, and where it runs, read without running it |
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
-//! | [`protocol`], [`proxy_protocol`], [`show`] | bytes to meaning and back, without any I/O |
-//! | [`route`], [`glob`] | virtual host to server |
-//! | [`provider`] | who tells of servers beside the files: the containers of an engine |
-//! | [`listener`], `connection`, [`upstream`] | from accept to a connected backend |
+//! | [`protocol`], [`proxy_protocol`], `show` | bytes to meaning and back, without any I/O |
+//! | [`route`], `glob` | virtual host to server |
+//! | `provider` | who tells of servers beside the files: the containers of an engine |
+//! | [`listener`], `connection`, `upstream` | from accept to a connected backend |
 //! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
-//! | [`limit`] | how many, how often, how long undecided |
+//! | `limit` | how many, how often, how long undecided |
 //! | [`proxy`] | what connections share; the start and the end of the process |
-//! | [`reload`] | changes while it runs |
-//! | [`telemetry`] | the log, and messages to the service manager |
+//! | `reload` | changes while it runs |
+//! | `telemetry` | the log, and messages to the service manager |
 //! | [`socket`] | options of sockets, and limits of the process |
 //! | `admin` | commands to the proxy that runs |
-//! | [`cli`], [`demo`] | the program |
+//! | [`cli`], `demo` | the program |
 
 #[cfg(unix)]
 mod admin;
 mod apart;
 mod blame;
-pub mod capability;
+mod capability;
 pub mod cli;
 mod close;
 pub mod config;
 mod connection;
-pub mod demo;
+mod demo;
 pub mod diagnostic;
 mod environment;
 pub mod forward;
-pub mod glob;
+mod glob;
 mod intercept;
-pub mod limit;
+mod limit;
 pub mod listener;
 pub mod manifest;
 pub mod mode;
 mod player_text;
 pub mod plugin;
 pub mod protocol;
-pub mod provider;
+mod provider;
 pub mod proxy;
 pub mod proxy_protocol;
-pub mod reload;
+mod reload;
 pub mod route;
-pub mod show;
+mod show;
 pub mod socket;
-pub mod telemetry;
-pub mod upstream;
+mod telemetry;
+mod upstream;

@@ -11,19 +11,19 @@ use std::path::Path;
 
 /// The most characters of a word that are shown. A virtual host or a player name
 /// that is longer is an attack or a mistake, and 64 show which.
-pub const ESCAPED_CHARS_MAX: usize = 64;
+pub(crate) const ESCAPED_CHARS_MAX: usize = 64;
 /// The most characters of a quoted value that are shown; a message that quotes
 /// a value shows its place as well.
-pub const QUOTED_CHARS_MAX: usize = 60;
+pub(crate) const QUOTED_CHARS_MAX: usize = 60;
 /// The most characters of a line that are shown. A path has at most 4096 bytes
 /// (`PATH_MAX`), and what a plugin writes has seldom more.
-pub const LINE_CHARS_MAX: usize = 65_536;
+pub(crate) const LINE_CHARS_MAX: usize = 65_536;
 
 /// Whether a character does not print as itself: control characters, line
 /// separators, direction marks and other format characters, spaces other than
 /// the plain one, unassigned code points.
 #[must_use]
-pub fn must_not_show(c: char) -> bool {
+pub(crate) fn must_not_show(c: char) -> bool {
     if matches!(c, '\\' | '\'' | '"') {
         return false;
     }
@@ -45,7 +45,7 @@ pub fn must_not_show(c: char) -> bool {
 /// quotes are escaped, so that an escape cannot be faked and the result can stand
 /// between double quotes. After [`ESCAPED_CHARS_MAX`] characters comes `…`.
 #[derive(Debug, Clone, Copy)]
-pub struct Escaped<'a>(pub &'a str);
+pub(crate) struct Escaped<'a>(pub &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,7 +65,7 @@ impl fmt::Display for Escaped<'_> {
 /// A value in a message: between backticks, after [`QUOTED_CHARS_MAX`] characters
 /// with `…`.
 #[derive(Debug, Clone, Copy)]
-pub struct Quoted<'a>(pub &'a str);
+pub(crate) struct Quoted<'a>(pub &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,7 +90,7 @@ impl fmt::Display for Quoted<'_> {
 /// A text that stays on its line, and is otherwise shown as it is; after
 /// [`LINE_CHARS_MAX`] characters with `…`.
 #[derive(Debug, Clone, Copy)]
-pub struct Line<'a>(pub &'a str);
+pub(crate) struct Line<'a>(pub &'a str);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,14 +108,14 @@ impl fmt::Display for Line<'_> {
 
 /// The [`Line`] of the first `chars_max` characters of a text.
 #[must_use]
-pub fn start_of_line(text: &str, chars_max: usize) -> String {
+pub(crate) fn start_of_line(text: &str, chars_max: usize) -> String {
     let (shown, is_cut) = cut(text, chars_max);
     format!("{}{}", Line(shown), if is_cut { "…" } else { "" })
 }
 
 /// The [`Line`] of a path.
 #[must_use]
-pub fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     Line(&path.to_string_lossy()).to_string()
 }
 

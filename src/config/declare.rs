@@ -19,7 +19,7 @@ macro_rules! keys {
     )+) => {$(
         $(#[doc = $table_doc])+
         #[derive(Debug, Default)]
-        pub struct $table {
+        pub(crate) struct $table {
             $( $(#[doc = $doc])+ pub $name: $crate::config::entry::Entry<$type>, )*
         }
 
@@ -129,7 +129,7 @@ macro_rules! choices {
     )+) => {$(
         $(#[doc = $enum_doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $enum {
+        pub(crate) enum $enum {
             $( $(#[doc = $doc])+ $name, )+
         }
 

@@ -4,11 +4,11 @@ use crate::diagnostic::Place;
 
 /// The mistake has already been reported, so nobody reports it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reported;
+pub(crate) struct Reported;
 
 /// What became of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Entry<T> {
+pub(crate) enum Entry<T> {
     /// It is not written.
     #[default]
     Absent,
@@ -20,7 +20,7 @@ pub enum Entry<T> {
 
 /// A key with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given<T> {
+pub(crate) struct Given<T> {
     /// Where the key stands.
     pub key: Place,
     /// Where the value stands.
@@ -31,7 +31,7 @@ pub struct Given<T> {
 
 impl<T> Entry<T> {
     /// The key and value, if sound.
-    pub fn given(&self) -> Option<&Given<T>> {
+    pub(crate) fn given(&self) -> Option<&Given<T>> {
         match self {
             Entry::Given(given) => Some(given),
             Entry::Absent | Entry::Broken(_) => None,
@@ -43,7 +43,7 @@ impl<T> Entry<T> {
     /// # Errors
     ///
     /// When it is written badly.
-    pub fn written(&self) -> Result<Option<&Given<T>>, Reported> {
+    pub(crate) fn written(&self) -> Result<Option<&Given<T>>, Reported> {
         match self {
             Entry::Absent => Ok(None),
             Entry::Broken(_) => Err(Reported),
@@ -56,7 +56,7 @@ impl<T> Entry<T> {
     /// # Errors
     ///
     /// When it is written badly.
-    pub fn get(&self) -> Result<Option<&T>, Reported> {
+    pub(crate) fn get(&self) -> Result<Option<&T>, Reported> {
         Ok(self.written()?.map(|given| &given.value))
     }
 
@@ -65,17 +65,17 @@ impl<T> Entry<T> {
     /// # Errors
     ///
     /// When it is written badly.
-    pub fn or<'a>(&'a self, default: &'a T) -> Result<&'a T, Reported> {
+    pub(crate) fn or<'a>(&'a self, default: &'a T) -> Result<&'a T, Reported> {
         Ok(self.get()?.unwrap_or(default))
     }
 
     /// The value, if sound.
-    pub fn value(&self) -> Option<&T> {
+    pub(crate) fn value(&self) -> Option<&T> {
         self.given().map(|given| &given.value)
     }
 
     /// Where the key stands, if it is written.
-    pub fn key(&self) -> Option<Place> {
+    pub(crate) fn key(&self) -> Option<Place> {
         match self {
             Entry::Absent => None,
             Entry::Broken(place) => Some(*place),
@@ -91,19 +91,19 @@ impl<T> Entry<T> {
     }
 
     /// Whether it is written.
-    pub fn is_written(&self) -> bool {
+    pub(crate) fn is_written(&self) -> bool {
         !matches!(self, Entry::Absent)
     }
 
     /// Whether it is written badly.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         matches!(self, Entry::Broken(_))
     }
 }
 
 /// A value in a list or a map, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Item<T> {
+pub(super) struct Item<T> {
     /// Where it stands.
     pub place: Place,
     /// The value.
@@ -112,7 +112,7 @@ pub struct Item<T> {
 
 /// The sound entries of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List<T> {
+pub(super) struct List<T> {
     /// In the order written.
     pub items: Vec<Item<T>>,
     /// Whether there were others, whose mistakes have been reported.
@@ -125,7 +125,7 @@ impl<T> List<T> {
     /// # Errors
     ///
     /// When there were others.
-    pub fn all(&self) -> Result<&[Item<T>], Reported> {
+    pub(super) fn all(&self) -> Result<&[Item<T>], Reported> {
         if self.is_broken {
             return Err(Reported);
         }
@@ -139,7 +139,7 @@ impl<T: Clone> List<T> {
     /// # Errors
     ///
     /// When there were others.
-    pub fn values(&self) -> Result<Vec<T>, Reported> {
+    pub(super) fn values(&self) -> Result<Vec<T>, Reported> {
         let items = self.all()?.iter();
         Ok(items.map(|item| item.value.clone()).collect())
     }
@@ -147,7 +147,7 @@ impl<T: Clone> List<T> {
 
 /// The entries of a table whose names are the operator's own.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Map<T> {
+pub(super) struct Map<T> {
     /// Name and entry, in the order of the names.
     pub entries: Vec<(String, Entry<T>)>,
 }

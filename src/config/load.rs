@@ -24,11 +24,11 @@ use crate::environment;
 pub(crate) use crate::config::files::is_folder;
 
 /// The global file, where the command line names no other.
-pub const CONFIG_FILE: &str = "infrarust.toml";
+pub(crate) const CONFIG_FILE: &str = "infrarust.toml";
 
 /// The largest file that is read: the longest sensible one, with favicons in
 /// base64 in it, has a tenth of that.
-pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What to load.
 #[derive(Debug, Clone, Default)]
@@ -354,7 +354,7 @@ fn path_or_default(raw: Option<&RawProxy>, key: PathKey, folder: &Path) -> PathB
 /// Where the control socket is while the configuration has errors: beside the
 /// global file, with the default name.
 #[must_use]
-pub fn default_control_socket(options: &LoadOptions) -> PathBuf {
+pub(crate) fn default_control_socket(options: &LoadOptions) -> PathBuf {
     let folder = folder_of(&global_path(options));
     path_or_default(None, RawProxy::control_socket, &folder)
 }

@@ -21,7 +21,7 @@ use crate::glob;
 pub use crate::intercept::{
     DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
 };
-pub use crate::limit::Quota;
+pub(crate) use crate::limit::Quota;
 use crate::manifest::Manifest;
 use crate::mode::Mode;
 pub use crate::protocol::status::Motd;
@@ -29,7 +29,7 @@ pub use crate::proxy::status_cache::StatusCache;
 pub use crate::proxy_protocol::{Trust, Version as ProxyVersion};
 use crate::route::HostPattern;
 pub use crate::socket::Keepalive;
-pub use crate::telemetry::LogFormat;
+pub(crate) use crate::telemetry::LogFormat;
 pub use crate::upstream::{BackendAddress, BackendHost};
 
 /// The global file and every server file, as one snapshot.

@@ -8,7 +8,7 @@ const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 
 /// The diagnostics found so far.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     /// All of them, in the order found.
     pub diagnostics: Vec<Diagnostic>,
     /// Whether a file could not be read for a reason that may pass by itself.
@@ -20,7 +20,7 @@ pub struct Report {
 
 impl Report {
     /// Takes one more, unless its file already has more than anybody reads.
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         let file = Some(diagnostic.place.file);
         if self.last != file {
             self.last = file;
@@ -42,11 +42,5 @@ impl Report {
     /// Whether no further error of this file would be kept.
     pub(super) fn is_full(&self, file: FileId) -> bool {
         self.last == Some(file) && self.errors_of_last >= DIAGNOSTICS_PER_FILE_MAX
-    }
-
-    /// Whether any of them refuses the configuration.
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(Diagnostic::is_error)
     }
 }

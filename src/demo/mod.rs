@@ -65,7 +65,7 @@ const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]
 /// # Errors
 ///
 /// When any stage did not do what it says.
-pub async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+pub(crate) async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     let mut backend = Backend::start()
         .await
         .context("the embedded backend cannot be started")?;

@@ -10,7 +10,7 @@ mod explain;
 pub mod json;
 pub mod render;
 mod source;
-pub mod words;
+pub(crate) mod words;
 
 pub use code::{Code, UnknownCode};
 pub use explain::{Example, Page, page};

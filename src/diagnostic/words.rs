@@ -1,6 +1,6 @@
 //! Words of messages: what a file says, made fit to be shown, and the nearest name.
 
-pub use crate::show::{Quoted, must_not_show, path};
+pub(crate) use crate::show::{Quoted, must_not_show, path};
 
 /// The longest name for which a near one is looked up: no key or name is
 /// longer, and the comparison costs the product of both lengths.
@@ -8,7 +8,10 @@ const NEAREST_CHARS_MAX: usize = 64;
 
 /// The name that was probably meant, when one is near enough: at most a third
 /// of its letters differ.
-pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    typed: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let letters = typed.chars().count();
     if letters > NEAREST_CHARS_MAX {
         return None;
@@ -26,12 +29,12 @@ pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Opt
 }
 
 /// `a`, `b` or `c`, each in backticks.
-pub fn any_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn any_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     joined(names, "or")
 }
 
 /// `a`, `b` and `c`, each in backticks.
-pub fn all_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn all_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     joined(names, "and")
 }
 
@@ -46,7 +49,7 @@ fn joined<'a>(names: impl IntoIterator<Item = &'a str>, last: &str) -> String {
 
 /// `1 error`, `2 errors`.
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }

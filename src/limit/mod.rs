@@ -7,16 +7,16 @@ mod pending;
 mod rate;
 mod slots;
 
-pub use pending::{Busy, Pending, PendingGuard, Refused};
-pub use rate::{Quota, RateLimiter};
-pub use slots::{Slot, Slots};
+pub(crate) use pending::{Busy, Pending, PendingGuard};
+pub(crate) use rate::{Quota, RateLimiter};
+pub(crate) use slots::{Slot, Slots};
 
 use std::net::IpAddr;
 
 /// What limits count as one client: an IPv4 address, or the /64 network of an
 /// IPv6 address, since one customer usually has a whole /64 to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientKey(u64);
+pub(crate) struct ClientKey(u64);
 
 impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {

@@ -19,7 +19,7 @@ use super::ClientKey;
 
 /// The connections that are pending now.
 #[derive(Debug, Clone)]
-pub struct Pending {
+pub(crate) struct Pending {
     inner: Arc<Mutex<Inner>>,
     max: usize,
     per_client_max: u32,
@@ -50,7 +50,7 @@ impl Inner {
 /// A pending connection's place; given back on drop.
 #[derive(Debug)]
 #[must_use = "the place is given back when this is dropped"]
-pub struct PendingGuard {
+pub(crate) struct PendingGuard {
     inner: Arc<Mutex<Inner>>,
     /// Its age; written under the lock of `inner` alone.
     id: AtomicU64,
@@ -63,19 +63,19 @@ pub struct PendingGuard {
 /// long as there is one that keeps the proxy waiting.
 #[derive(Debug)]
 #[must_use = "the connection counts as silent again when this is dropped"]
-pub struct Busy<'a> {
+pub(crate) struct Busy<'a> {
     guard: &'a PendingGuard,
 }
 
 /// Too many connections of this client are pending already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("too many connections of one client wait for their handshake")]
-pub struct Refused;
+pub(crate) struct Refused;
 
 impl Pending {
     /// Room for `max` connections, of which one client may have `per_client_max`.
     #[must_use]
-    pub fn new(max: usize, per_client_max: u32) -> Self {
+    pub(crate) fn new(max: usize, per_client_max: u32) -> Self {
         Self {
             inner: Arc::default(),
             max: max.max(1),
@@ -84,7 +84,7 @@ impl Pending {
     }
 
     /// Takes a place, at the cost of the oldest connection if there is none.
-    pub fn enter(&self) -> PendingGuard {
+    pub(crate) fn enter(&self) -> PendingGuard {
         let evicted = Arc::new(Notify::new());
         let mut inner = lock(&self.inner);
         if inner.len() >= self.max {
@@ -105,22 +105,10 @@ impl Pending {
     }
 
     /// Evicts all connections that keep the proxy waiting.
-    pub fn evict_silent(&self) {
+    pub(crate) fn evict_silent(&self) {
         for silent in std::mem::take(&mut lock(&self.inner).silent).values() {
             silent.notify_one();
         }
-    }
-
-    /// How many connections are pending now.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        lock(&self.inner).len()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -131,7 +119,7 @@ impl PendingGuard {
     /// # Errors
     ///
     /// When the client has its share of pending connections already.
-    pub fn attribute(&self, client: ClientKey) -> Result<(), Refused> {
+    pub(crate) fn attribute(&self, client: ClientKey) -> Result<(), Refused> {
         let mut inner = lock(&self.inner);
         let count = inner.by_client.get(&client).copied().unwrap_or_default();
         if count >= self.per_client_max {
@@ -145,7 +133,7 @@ impl PendingGuard {
 
     /// Marks the connection as one that waits for the proxy. When that is over
     /// it counts as one that has just come.
-    pub fn busy(&self) -> Busy<'_> {
+    pub(crate) fn busy(&self) -> Busy<'_> {
         let mut inner = lock(&self.inner);
         let id = self.id.load(Ordering::Relaxed);
         // It is in neither table once it is evicted.
@@ -156,7 +144,7 @@ impl PendingGuard {
     }
 
     /// Completes when this connection must make room. Cancel safe.
-    pub async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 }
@@ -215,15 +203,15 @@ mod tests {
         let (first, second) = (pending.enter(), pending.enter());
         let third = pending.enter();
         first.evicted().await;
-        assert_eq!(pending.len(), 2);
+        assert_eq!(lock(&pending.inner).len(), 2);
         drop(first);
         assert_eq!(
-            pending.len(),
+            lock(&pending.inner).len(),
             2,
             "an evicted connection gives nothing back twice"
         );
         drop((second, third));
-        assert!(pending.is_empty());
+        assert!(lock(&pending.inner).len() == 0);
     }
 
     /// A connection that waits for the proxy outlives silent ones, however many
@@ -238,7 +226,7 @@ mod tests {
         let silent: Vec<_> = (0..5).map(|_| pending.enter()).collect();
         assert!(!is_evicted(&thinking));
         assert!(silent[..4].iter().all(is_evicted));
-        assert_eq!(pending.len(), 2);
+        assert_eq!(lock(&pending.inner).len(), 2);
 
         drop(busy);
         let newer = pending.enter();
@@ -248,10 +236,10 @@ mod tests {
         let _busy = (thinking.busy(), newer.busy());
         let newest = pending.enter();
         assert!(is_evicted(&thinking) && !is_evicted(&newer));
-        assert_eq!(pending.len(), 2);
+        assert_eq!(lock(&pending.inner).len(), 2);
         drop(_busy);
         drop((silent, thinking, newer, newest));
-        assert!(pending.is_empty());
+        assert!(lock(&pending.inner).len() == 0);
     }
 
     /// One client gets its share and no more, and gets it back.

@@ -32,7 +32,7 @@ pub struct Quota {
 /// in one `window`. By the generic cell rate algorithm, which needs one time
 /// stamp per client (ITU-T I.371, annex A).
 #[derive(Debug)]
-pub struct RateLimiter {
+pub(crate) struct RateLimiter {
     began: Instant,
     shards: [Mutex<LruCache<ClientKey, Duration>>; SHARDS],
 }
@@ -51,7 +51,7 @@ impl Default for RateLimiter {
 impl RateLimiter {
     /// Whether `client` may come at `now`; a refusal does not count against it.
     #[must_use]
-    pub fn allows(&self, client: ClientKey, quota: Quota, now: Instant) -> bool {
+    pub(crate) fn allows(&self, client: ClientKey, quota: Quota, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.began);
         let step = quota.window / quota.count.get();
         // A poisoned lock only means that another thread panicked between two

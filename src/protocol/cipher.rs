@@ -11,13 +11,13 @@ use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 /// The length of the shared secret, in bytes.
-pub const SECRET_BYTES: usize = 16;
+pub(crate) const SECRET_BYTES: usize = 16;
 
 /// One direction of an encrypted connection.
 ///
 /// Both directions use the forward cipher alone, as CFB does.
 #[derive(Clone)]
-pub struct Cipher {
+pub(crate) struct Cipher {
     aes: Aes128Enc,
     /// The last 16 bytes of cipher text; before them the initial vector.
     register: [u8; SECRET_BYTES],
@@ -26,7 +26,7 @@ pub struct Cipher {
 impl Cipher {
     /// The state at the first byte of the stream.
     #[must_use]
-    pub fn new(secret: &[u8; SECRET_BYTES]) -> Self {
+    pub(crate) fn new(secret: &[u8; SECRET_BYTES]) -> Self {
         Self {
             aes: Aes128Enc::new(&Array::from(*secret)),
             register: *secret,
@@ -34,7 +34,7 @@ impl Cipher {
     }
 
     /// Encrypts the next bytes of the stream, in place.
-    pub fn encrypt(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn encrypt(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             *byte ^= self.key_byte();
             self.shift(*byte);
@@ -42,7 +42,7 @@ impl Cipher {
     }
 
     /// Decrypts the next bytes of the stream, in place.
-    pub fn decrypt(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn decrypt(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             let cipher_byte = *byte;
             *byte ^= self.key_byte();

@@ -52,7 +52,7 @@ pub enum LenientError {
 /// # Errors
 ///
 /// See [`LenientError`].
-pub fn object(text: &str) -> Result<Map<String, Value>, LenientError> {
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, LenientError> {
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
         all: text,

@@ -5,17 +5,17 @@
 //! a bound that is checked before the bytes it bounds. `Ok(None)` always means
 //! that the bytes so far are the beginning of something valid.
 
-pub mod cipher;
+pub(crate) mod cipher;
 pub mod codec;
 pub mod frame;
 pub mod handshake;
 pub mod legacy;
-pub mod lenient;
+mod lenient;
 pub mod login;
-pub mod nbt;
+mod nbt;
 pub mod packet;
 pub mod read;
 pub mod status;
 pub mod text;
 pub mod varint;
-pub mod version;
+pub(crate) mod version;

@@ -16,12 +16,12 @@ const TAG_LIST: u8 = 9;
 const TAG_COMPOUND: u8 = 10;
 
 /// The most bytes of a string: its length has two bytes.
-pub const STRING_BYTES_MAX: usize = 65_535;
+pub(super) const STRING_BYTES_MAX: usize = 65_535;
 
 /// Appends a text component as a root tag without a name.
 ///
 /// `component` is the JSON form; see [`super::text::component`].
-pub fn write_component(component: &Value, out: &mut Vec<u8>) {
+pub(super) fn write_component(component: &Value, out: &mut Vec<u8>) {
     let component = match component {
         Value::Array(items) => list_as_object(items),
         other => other.clone(),
@@ -143,7 +143,7 @@ fn write_list(items: &[Value], out: &mut Vec<u8>) {
 /// Appends a string: its length in two bytes, then modified UTF-8, where NUL
 /// takes two bytes and a character above U+FFFF six (Java's `DataOutput`).
 /// What exceeds [`STRING_BYTES_MAX`] is cut.
-pub fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
     for unit in text.encode_utf16() {

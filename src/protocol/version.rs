@@ -5,32 +5,32 @@
 use super::packet::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
-pub const V1_8: i32 = 47;
+pub(crate) const V1_8: i32 = 47;
 /// 1.13: plugin requests during login.
-pub const V1_13: i32 = 393;
+pub(crate) const V1_13: i32 = 393;
 /// 1.16: player ids are 16 bytes, no longer texts.
-pub const V1_16: i32 = 735;
+pub(crate) const V1_16: i32 = 735;
 /// 1.18: clients take a compressed packet below their threshold.
-pub const V1_18: i32 = 757;
+pub(crate) const V1_18: i32 = 757;
 /// 1.19: the login start may carry a signed key.
-pub const V1_19: i32 = 759;
+pub(crate) const V1_19: i32 = 759;
 /// 1.19.1: the login start may carry a player id too.
-pub const V1_19_1: i32 = 760;
+pub(crate) const V1_19_1: i32 = 760;
 /// 1.19.3: the login start carries no key any more.
-pub const V1_19_3: i32 = 761;
+pub(crate) const V1_19_3: i32 = 761;
 /// 1.20.2: the login start always carries a player id; the configuration phase.
-pub const V1_20_2: i32 = 764;
+pub(crate) const V1_20_2: i32 = 764;
 /// 1.20.3: text components are NBT outside the login.
-pub const V1_20_3: i32 = 765;
+pub(crate) const V1_20_3: i32 = 765;
 /// 1.20.5: transfers, cookies, and whether an encryption request authenticates.
-pub const V1_20_5: i32 = 766;
+pub(crate) const V1_20_5: i32 = 766;
 /// 1.21.2: the login success does not say any more how strict the client is.
-pub const V1_21_2: i32 = 768;
+pub(crate) const V1_21_2: i32 = 768;
 /// 26.2: the login success carries the id of the proxy's session.
-pub const V26_2: i32 = 776;
+pub(crate) const V26_2: i32 = 776;
 /// The newest release that the table of packets has. What is newer is read
 /// leniently.
-pub const NEWEST: i32 = Version::newest().protocol();
+pub(crate) const NEWEST: i32 = Version::newest().protocol();
 
 /// Snapshots since 1.16.4-pre1 count from here, in an order of their own, so
 /// that a number says nothing about the packets without a table.
@@ -49,19 +49,19 @@ const TO_COME: i32 = 30;
 
 /// Whether a release of the game has this number, or one of the next years may.
 #[must_use]
-pub fn is_known(protocol: i32) -> bool {
+pub(crate) fn is_known(protocol: i32) -> bool {
     (RELEASES_FROM..=NEWEST + TO_COME).contains(&protocol) || EARLY_RELEASES.contains(&protocol)
 }
 
 /// Whether a release between 1.4.2 and 1.6.4 has this number; the numbers before
 /// 1.7 are others than those since.
 #[must_use]
-pub const fn is_known_legacy(protocol: u8) -> bool {
+pub(crate) const fn is_known_legacy(protocol: u8) -> bool {
     matches!(protocol, 47 | 49 | 51 | 60 | 61 | 73 | 74 | 77 | 78)
 }
 
 /// Whether the number belongs to a snapshot, a pre-release or a release candidate.
 #[must_use]
-pub const fn is_snapshot(protocol: i32) -> bool {
+pub(crate) const fn is_snapshot(protocol: i32) -> bool {
     protocol >= SNAPSHOTS_FROM
 }

@@ -9,7 +9,7 @@
 //! The folder of server files is a provider too; it is watched where it is
 //! judged, since files are taken over all together or not at all.
 
-pub mod docker;
+pub(crate) mod docker;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::config::containers::Container;
 
 /// What a provider delivers.
 #[derive(Debug, Clone, Default)]
-pub struct Supply {
+pub(crate) struct Supply {
     /// The containers that there are, running or not; `None` until all have been
     /// looked at once, so that nobody meets half of the servers.
     pub containers: Option<Vec<Arc<Container>>>,
@@ -28,7 +28,7 @@ pub struct Supply {
 
 /// What a connection to an engine shows of where it runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its address, where it has one.
     pub ip: Option<IpAddr>,
     /// Whether it uses the same interfaces as the proxy, where that can be seen.

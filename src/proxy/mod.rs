@@ -1,8 +1,8 @@
 //! What all connections share, its start, and the life of the process.
 
 pub(crate) mod lifecycle;
-pub mod shutdown;
-pub mod snapshot;
+mod shutdown;
+pub(crate) mod snapshot;
 pub mod start;
 pub(crate) mod status_cache;
 

@@ -15,7 +15,7 @@ use crate::config::schema::FileKind;
 
 /// What differs between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// Servers that only the new one has.
     pub added: Vec<String>,
     /// Servers that both have, differently.
@@ -35,7 +35,7 @@ pub struct Changes {
 impl Changes {
     /// Compares the configuration in force with its successor.
     #[must_use]
-    pub fn between(old: &Config, new: &Config) -> Self {
+    pub(crate) fn between(old: &Config, new: &Config) -> Self {
         let mut changes = Self::default();
         let by_id = |config: &Config| -> BTreeMap<String, _> {
             config
@@ -71,20 +71,20 @@ impl Changes {
 
     /// Whether nothing differs.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Global keys that differ and take effect without a restart.
     #[must_use]
-    pub fn global(&self) -> Vec<&str> {
+    pub(crate) fn global(&self) -> Vec<&str> {
         let keys = self.at_once.iter().chain(&self.new_connections);
         keys.map(String::as_str).collect()
     }
 
     /// Names as those that need a restart the keys in which `new` differs from
     /// what the process was started with.
-    pub fn count_restart_from(&mut self, started: &ProxyConfig, new: &ProxyConfig) {
+    pub(crate) fn count_restart_from(&mut self, started: &ProxyConfig, new: &ProxyConfig) {
         let mut since = Self::default();
         since.compare_global(started, new);
         self.restart = since.restart;

@@ -6,7 +6,7 @@
 //! waits for `SIGHUP`, which reads everything again, as a start does. Sessions
 //! keep the snapshot that they began with.
 
-pub mod changes;
+pub(crate) mod changes;
 mod containers;
 mod events;
 mod watch;
@@ -65,7 +65,7 @@ enum Scope {
 
 /// What came of a reload.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The new configuration is in force.
     Applied(Changes),
     /// Nothing differs.
@@ -76,7 +76,7 @@ pub enum Outcome {
 
 /// A reload of everything that somebody waits for.
 #[derive(Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// A plugin that is to be loaded even if nothing about it has changed.
     pub force: Option<String>,
     /// Gets what came of it.
@@ -85,7 +85,7 @@ pub struct Request {
 
 /// Keeps a running proxy in step with its files.
 #[derive(Debug)]
-pub struct Reloader {
+pub(crate) struct Reloader {
     options: LoadOptions,
     /// The global file in force.
     global: GlobalText,
@@ -234,7 +234,7 @@ impl Reloader {
     /// Reloads what `options` name into `proxy`, which began with `global`,
     /// also when it is requested.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         options: LoadOptions,
         global: GlobalText,
         proxy: Arc<Proxy>,
@@ -267,7 +267,7 @@ impl Reloader {
 
     /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains. A
     /// failure of its own is told, and does not end it.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             let words = apart::words_of(&*panic);
             error!("following the configuration failed and begins anew: {words}");
@@ -727,7 +727,7 @@ fn some_of(names: &[String]) -> Vec<String> {
 /// `SIGHUP`, where there is such a thing. It counts from the moment that this is
 /// made.
 #[derive(Debug)]
-pub struct Hangup {
+pub(crate) struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }
@@ -739,7 +739,7 @@ impl Hangup {
     /// # Errors
     ///
     /// When the signal cannot be awaited.
-    pub fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         #[cfg(unix)]
         {
             use tokio::signal::unix::{SignalKind, signal};

@@ -34,7 +34,7 @@ pub enum LogFormat {
 /// as far as their reader takes them within two seconds.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
-pub struct LogGuard {
+pub(crate) struct LogGuard {
     /// `None` only while it is dropped.
     worker: Option<WorkerGuard>,
     lost: ErrorCounter,
@@ -43,7 +43,7 @@ pub struct LogGuard {
 impl LogGuard {
     /// Counts lines that were lost because the reader of the log was too slow.
     #[must_use]
-    pub fn lost_lines(&self) -> ErrorCounter {
+    pub(crate) fn lost_lines(&self) -> ErrorCounter {
         self.lost.clone()
     }
 }
@@ -87,7 +87,7 @@ pub(crate) fn filter(words: &str) -> anyhow::Result<(EnvFilter, Vec<String>)> {
 /// # Errors
 ///
 /// When a log has been started before.
-pub fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
+pub(crate) fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<LogGuard> {
     let from_environment = || std::env::var_os(EnvFilter::DEFAULT_ENV);
     let (filter, notes) = match level {
         Some(level) => filter(level)?,

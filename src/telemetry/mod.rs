@@ -7,5 +7,5 @@ mod sample;
 pub(crate) mod service_manager;
 
 pub(crate) use self::log::filter;
-pub use self::log::{LogFormat, LogGuard, init};
-pub use self::sample::{Sample, Sampler};
+pub(crate) use self::log::{LogFormat, LogGuard, init};
+pub(crate) use self::sample::{Sample, Sampler};

@@ -49,7 +49,7 @@ pub(crate) const DROPPED_MAX: usize = 8;
 
 /// The way to all backends.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     names: Names,
     /// Where the proxy listens; empty until that is known.
     own: OnceLock<Vec<SocketAddr>>,
@@ -59,7 +59,7 @@ pub struct Upstream {
 
 /// A connection to a backend.
 #[derive(Debug)]
-pub struct Connected {
+pub(crate) struct Connected {
     /// The connection, without delay for small packets. Keepalive is for those
     /// that last.
     pub stream: TcpStream,
@@ -71,7 +71,7 @@ pub struct Connected {
 
 /// A backend that took a connection and ended it before it sent anything.
 #[derive(Debug)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     /// What was dialled.
     pub dialled: SocketAddr,
     /// How it ended.
@@ -81,7 +81,7 @@ pub struct Dropped {
 /// No backend could be reached.
 #[derive(Debug, Error)]
 #[error("no backend answered: {}", tries(.attempts))]
-pub struct Unreachable {
+pub(crate) struct Unreachable {
     /// What was tried, and what came of it.
     pub attempts: Vec<(BackendAddress, io::Error)>,
 }
@@ -100,7 +100,7 @@ fn tries(attempts: &[(BackendAddress, io::Error)]) -> String {
 impl Upstream {
     /// Resolves names as the system does.
     #[must_use]
-    pub fn from_system() -> Self {
+    pub(crate) fn from_system() -> Self {
         Self::with_files(Files::of_system())
     }
 
@@ -135,7 +135,7 @@ impl Upstream {
     /// # Errors
     ///
     /// When all of them have failed.
-    pub async fn connect(
+    pub(crate) async fn connect(
         &self,
         addresses: &[BackendAddress],
         bound: Duration,

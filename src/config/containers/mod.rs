@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 pub use checker::{CheckResult, ContainerChecker, ContainerStatus, Problems};
-pub use labels::{PREFIX, RawContainer, names};
+pub(crate) use labels::RawContainer;
+pub use labels::{PREFIX, names};
 
 pub(super) use address::choose;
 pub(super) use labels::read;

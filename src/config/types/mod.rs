@@ -11,12 +11,12 @@ mod secret;
 mod time;
 mod words;
 
-pub use net::{AddressText, Bind, Cidr, RawAddress};
-pub use plain::{Count, FilePath, Free, Whole};
-pub use rewrite::{ProxyVersionWord, RawExplicit, Rewrite, RewriteWord, SendProxy};
-pub use secret::{RawSecret, SecretSource};
-pub use time::{Seconds, Time, TimeOrOff};
-pub use words::{
+pub(crate) use net::{AddressText, Bind, Cidr};
+pub(crate) use plain::{Count, FilePath, Free, Whole};
+pub(crate) use rewrite::{Rewrite, SendProxy};
+pub(crate) use secret::SecretSource;
+pub(crate) use time::{Seconds, Time, TimeOrOff};
+pub(crate) use words::{
     DuplicateLoginWord, ForwardingWord, HostTailWord, LogFormatWord, OfflineUuidWord,
     OnFailureWord, UnknownDomainWord, UnsupportedWord,
 };

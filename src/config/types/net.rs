@@ -15,7 +15,7 @@ use crate::diagnostic::words::Quoted;
 
 /// A network in CIDR form; a bare address is the network of this one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr(pub IpNet);
+pub(crate) struct Cidr(pub IpNet);
 
 impl FromToml for Cidr {
     const SHAPE: Shape = Shape::Text {
@@ -70,7 +70,7 @@ fn networks(text: &str) -> Option<Vec<String>> {
 
 /// Where to listen: one `ip:port`, or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind(pub List<SocketAddr>);
+pub(crate) struct Bind(pub List<SocketAddr>);
 
 impl FromToml for SocketAddr {
     const SHAPE: Shape = Shape::Text {
@@ -179,7 +179,7 @@ const ADDRESS_PATTERN: &str = r#"^(\[[0-9a-fA-F:.]+\]|[^\[\] :/,;|"'*?]+)(:[0-9]
 
 /// A backend address with its place: the text is read by the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressText(pub String);
+pub(crate) struct AddressText(pub String);
 
 keys! {
     /// A backend address in the long form of Infrarust v2.

@@ -14,7 +14,7 @@ const PATH_BYTES_MAX: usize = 4096;
 
 /// A whole number from `MIN` to `MAX`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whole<const MIN: i64, const MAX: i64>(pub i64);
+pub(crate) struct Whole<const MIN: i64, const MAX: i64>(pub i64);
 
 impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
     const SHAPE: Shape = Shape::Whole { min: MIN, max: MAX };
@@ -47,7 +47,7 @@ fn whole(integer: &DeInteger<'_>) -> Option<i64> {
 impl<const MAX: i64> Whole<0, MAX> {
     /// The number without a sign.
     #[must_use]
-    pub fn get(self) -> u32 {
+    pub(crate) fn get(self) -> u32 {
         const { assert!(MAX <= 4_294_967_295, "the number must fit into 32 bits") };
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
@@ -56,17 +56,17 @@ impl<const MAX: i64> Whole<0, MAX> {
 impl Whole<1, 65535> {
     /// The number as a port.
     #[must_use]
-    pub fn get(self) -> u16 {
+    pub(crate) fn get(self) -> u16 {
         u16::try_from(self.0).unwrap_or(u16::MAX)
     }
 }
 
 /// A count: `0` to 4,294,967,295.
-pub type Count = Whole<0, 4_294_967_295>;
+pub(crate) type Count = Whole<0, 4_294_967_295>;
 
 /// The path of a file or folder, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FilePath(pub PathBuf);
+pub(crate) struct FilePath(pub PathBuf);
 
 impl FromToml for FilePath {
     const SHAPE: Shape = Shape::Text {
@@ -176,7 +176,7 @@ impl<T: FromToml> FromToml for Map<T> {
 
 /// A table whose keys somebody else knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Free;
+pub(crate) struct Free;
 
 impl FromToml for Free {
     const SHAPE: Shape = Shape::Free;

@@ -13,7 +13,7 @@ use crate::diagnostic::words::Quoted;
 
 /// What becomes of the host in the handshake, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rewrite {
+pub(crate) enum Rewrite {
     /// Nothing.
     None,
     /// The address's own host is sent.
@@ -106,7 +106,7 @@ impl FromToml for Rewrite {
 
 /// Whether a PROXY header is sent, and which version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SendProxy(pub Option<ProxyVersion>);
+pub(crate) struct SendProxy(pub Option<ProxyVersion>);
 
 choices! {
     /// The version of a PROXY header.

@@ -14,7 +14,7 @@ use crate::config::reader::{FromToml, HasKeys, Reader};
 
 /// Where a secret comes from. The `Debug` form does not show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
+pub(crate) enum SecretSource {
     /// It stands in the file.
     Value(Secret),
     /// It is the content of this file.

@@ -14,15 +14,15 @@ use crate::diagnostic::words::Quoted;
 
 /// A duration longer than nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(pub Duration);
+pub(crate) struct Time(pub Duration);
 
 /// A duration that may be nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeOrOff(pub Duration);
+pub(crate) struct TimeOrOff(pub Duration);
 
 /// A duration of whole seconds, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seconds(pub Duration);
+pub(crate) struct Seconds(pub Duration);
 
 /// Words with which other programs switch a time limit off.
 const OFF_WORDS: [&str; 5] = ["off", "never", "none", "unlimited", "infinite"];

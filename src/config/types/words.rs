@@ -152,7 +152,7 @@ choices! {
 impl ForwardingWord {
     /// The name in configurations.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             ForwardingWord::None => "none",
             ForwardingWord::BungeeCord => "bungeecord",
@@ -163,7 +163,7 @@ impl ForwardingWord {
 
     /// Whether it works with a secret that proxy and backend share.
     #[must_use]
-    pub const fn needs_secret(self) -> bool {
+    pub(crate) const fn needs_secret(self) -> bool {
         matches!(self, ForwardingWord::BungeeGuard | ForwardingWord::Velocity)
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct ProxyFile {
 }
 
 /// Manifests by the ids of their plugins.
-pub type Manifests = HashMap<String, Manifest>;
+pub(crate) type Manifests = HashMap<String, Manifest>;
 
 /// A server file.
 #[derive(Debug)]

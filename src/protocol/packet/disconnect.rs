@@ -12,13 +12,13 @@ use super::{Clientbound, State, Version};
 /// In the login state the text is JSON in every version; in the others it is
 /// NBT since 1.20.3. `text` is cut after 5000 characters.
 #[must_use]
-pub fn disconnect(version: Version, state: State, text: &str) -> Vec<u8> {
+pub(crate) fn disconnect(version: Version, state: State, text: &str) -> Vec<u8> {
     with_component(version, state, &text::bounded_component(text))
 }
 
 /// The packet that ends a login with this JSON component.
 #[must_use]
-pub fn login_disconnect(version: Version, json: &str) -> Vec<u8> {
+pub(crate) fn login_disconnect(version: Version, json: &str) -> Vec<u8> {
     let id = version.id(State::Login, Clientbound::Disconnect);
     let mut packet = vec![id.unwrap_or_default()];
     write_string(json, &mut packet);

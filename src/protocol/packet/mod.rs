@@ -5,8 +5,8 @@
 //! [`Serverbound`], which is the same in every version and in every state that
 //! has the packet.
 
-pub mod brand;
-pub mod disconnect;
+mod brand;
+pub(crate) mod disconnect;
 #[cfg(test)]
 mod generate;
 mod ids;

@@ -52,7 +52,7 @@ const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","
 
 /// Why the engine could not be asked, or not be understood.
 #[derive(Debug, Error)]
-pub enum EngineError {
+pub(crate) enum EngineError {
     /// There is no connection.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),

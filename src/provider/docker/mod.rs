@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
 
-pub use client::EngineError;
-pub use surroundings::surroundings;
-pub use watch::Unread;
+pub(crate) use client::EngineError;
+pub(crate) use surroundings::surroundings;
+pub(crate) use watch::Unread;
 
 /// Watches the containers of an engine until `stop` is cancelled.
 ///
 /// Never fails: an engine that cannot be reached is asked again and again.
 #[must_use]
-pub fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receiver<Supply> {
+pub(crate) fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receiver<Supply> {
     let (supply, receiver) = channel::channel(Supply::default());
     let watch = watch::Watch::new(config, supply);
     tokio::spawn(async move {
@@ -42,6 +42,6 @@ pub fn start(config: &DockerConfig, stop: CancellationToken) -> channel::Receive
 /// # Errors
 ///
 /// When the engine cannot be reached, or answers nonsense.
-pub async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
+pub(crate) async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
     watch::look(client::Client::new(config)).await
 }

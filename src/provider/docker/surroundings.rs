@@ -14,7 +14,7 @@ const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// Looks at the proxy's own addresses, and at where the engine is.
 #[must_use]
-pub fn surroundings(config: &DockerConfig, engine: Peer) -> Surroundings {
+pub(crate) fn surroundings(config: &DockerConfig, engine: Peer) -> Surroundings {
     let own = addresses();
     let is_own = |ip: IpAddr| ip.is_loopback() || own.iter().any(|net| net.addr() == ip);
     let is_neighbour = |ip: IpAddr| own.iter().any(|net| net.contains(&ip));

@@ -455,7 +455,7 @@ pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), Engine
 
 /// A container that the engine could not show.
 #[derive(Debug)]
-pub struct Unread {
+pub(crate) struct Unread {
     /// Its id.
     pub id: String,
     /// Why.
