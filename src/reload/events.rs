@@ -18,7 +18,7 @@ mod linux {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
     use tokio::io::unix::AsyncFd;
 
-    use crate::reload::watch::{Identity, identity};
+    use crate::reload::look::{Identity, identity};
 
     struct Shared(Arc<Inotify>);
 

@@ -9,6 +9,7 @@
 pub(crate) mod changes;
 mod containers;
 mod events;
+mod look;
 mod watch;
 
 use std::future::Future;
@@ -24,7 +25,8 @@ use tracing::{debug, error, info, warn};
 
 use self::changes::Changes;
 use self::containers::Containers;
-use self::watch::{Follow, Look};
+use self::look::Look;
+use self::watch::Follow;
 use crate::apart::{self, NotDone};
 use crate::config::load::is_folder;
 use crate::config::model::{Config, DockerConfig, ProxyConfig};
@@ -362,19 +364,19 @@ impl Reloader {
         }
         let global = self.global.clone();
         let read = move || {
-            let before = watch::look(&folder);
+            let before = Look::in_time(&folder);
             let loaded = load(&options);
             let folder_of = |config: &Config| config.proxy.servers_dir.clone();
             let named = loaded.config.as_ref().map_or(folder.clone(), folder_of);
             Read {
                 text: text_of(&loaded),
                 is_edited: options.global.is_some() && !global.is_current(&options),
-                is_replaced: before.is_some_and(|before| watch::is_replaced(&folder, before)),
+                is_replaced: before.is_some_and(|before| before.is_of_another(&folder)),
                 has_folder: is_folder(&named),
                 look: if named == folder {
                     before
                 } else {
-                    watch::look(&named)
+                    Look::in_time(&named)
                 },
                 loaded,
             }
@@ -651,7 +653,7 @@ impl Read {
         // meanwhile is in force already and stays so, where it is sound.
         let folder = self.loaded.config.as_ref();
         let folder = folder.map(|config| config.proxy.servers_dir.clone());
-        let now = folder.and_then(|folder| watch::look(&folder));
+        let now = folder.and_then(|folder| Look::in_time(&folder));
         if let Some(look) = now.filter(|now| Some(*now) != self.look) {
             let again = load(&LoadOptions {
                 global: self.loaded.global.clone(),

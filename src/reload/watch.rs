@@ -6,7 +6,6 @@
 //! each second or two: one watch and one look serve for the life of the proxy.
 
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,8 +14,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::events::Events;
-use crate::apart::{self, Lane, NotDone};
-use crate::config::load::is_server_file;
+use super::look::Look;
+use crate::apart::{self, NotDone};
 
 /// How long the folder must be quiet before it is read: editors and `cp` write
 /// a file in several steps.
@@ -33,100 +32,6 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 const LOOK_SHARE: u32 = 100;
 /// How long a look may take before the log tells of it.
 const LOOK_OVERDUE: Duration = Duration::from_secs(10);
-
-/// How long a look of a reload may take, which is as long as a list of the folder
-/// may. A disk that does not answer must not keep a reload from another folder.
-const LOOK_TIME_MAX: Duration = Duration::from_secs(20);
-/// The looks of reloads.
-static LOOKS: Lane = Lane::new();
-
-/// What tells a folder or a file from another one of the same name.
-#[cfg(unix)]
-pub(super) type Identity = (u64, u64);
-/// What tells a folder or a file from another one of the same name.
-#[cfg(not(unix))]
-pub(super) type Identity = Option<std::time::SystemTime>;
-
-/// The identity of a folder; `None` if there is none.
-pub(super) fn identity(folder: &Path) -> Option<Identity> {
-    let metadata = std::fs::metadata(folder).ok();
-    let metadata = metadata.filter(std::fs::Metadata::is_dir)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        Some((metadata.dev(), metadata.ino()))
-    }
-    #[cfg(not(unix))]
-    Some(metadata.created().ok())
-}
-
-/// What a look at the folder has found, as far as a change shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    /// The folder; `None` if there is none.
-    pub(super) folder: Option<Identity>,
-    /// Of all its server files together.
-    files: u64,
-}
-
-impl Look {
-    /// Looks at a folder. May block.
-    pub(super) fn at(folder: &Path) -> Self {
-        let mut files = 0_u64;
-        match std::fs::read_dir(folder) {
-            // In whatever order they are listed.
-            Ok(entries) => {
-                let names = entries.flatten().map(|entry| entry.file_name());
-                for name in names.filter(|name| is_server_file(name)) {
-                    let mut hasher = DefaultHasher::new();
-                    name.hash(&mut hasher);
-                    stamp(&folder.join(&name), &mut hasher);
-                    files = files.wrapping_add(hasher.finish());
-                }
-            }
-            Err(error) => {
-                let mut hasher = DefaultHasher::new();
-                error.raw_os_error().hash(&mut hasher);
-                files = hasher.finish();
-            }
-        }
-        Self {
-            folder: identity(folder),
-            files,
-        }
-    }
-}
-
-/// What a look at a folder finds, where the disk answers in time.
-pub(super) fn look(folder: &Path) -> Option<Look> {
-    let folder = folder.to_owned();
-    LOOKS.within(LOOK_TIME_MAX, move || Look::at(&folder)).ok()
-}
-
-/// Whether another folder is there than a look has found, as far as is known.
-pub(super) fn is_replaced(folder: &Path, before: Look) -> bool {
-    let folder = folder.to_owned();
-    let now = LOOKS.within(LOOK_TIME_MAX, move || identity(&folder));
-    now.is_ok_and(|now| now != before.folder)
-}
-
-/// What a change of a file alters, links followed to their end. Size and time of
-/// writing alone can stay the same: tools that copy keep both.
-fn stamp(path: &Path, hasher: &mut impl Hasher) {
-    let Ok(metadata) = std::fs::metadata(path) else {
-        return;
-    };
-    metadata.len().hash(hasher);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        (metadata.dev(), metadata.ino()).hash(hasher);
-        (metadata.mtime(), metadata.mtime_nsec()).hash(hasher);
-        (metadata.ctime(), metadata.ctime_nsec()).hash(hasher);
-    }
-    #[cfg(not(unix))]
-    metadata.modified().ok().hash(hasher);
-}
 
 /// What came of a look.
 struct Looked {

@@ -1,7 +1,7 @@
 //! The parts of the proxy that know no configuration stay so: what they need to
 //! be given is defined with them, and the configuration takes it from there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::support::root;
 
@@ -84,33 +84,142 @@ fn a_use_of_the_configuration_is_found() {
     assert!(!user.is_empty(), "`proxy/mod.rs` uses the configuration");
 }
 
-/// The files of `connection` depend on each other in one direction only.
+/// The files of one folder depend on each other in one direction only. A folder's
+/// `mod.rs` is its face, and its subfolders are rooms of their own.
 #[test]
-fn connection_has_no_circle_of_files() {
-    let room = root("src/connection");
-    let mut uses: Vec<(String, Vec<String>)> = Vec::new();
-    for entry in std::fs::read_dir(&room).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if name == "mod" {
-            continue;
+fn no_room_has_a_circle_of_files() {
+    let mut rooms = Vec::new();
+    collect_rooms(&root("src"), "crate", &mut rooms);
+    assert!(rooms.len() > 20, "{rooms:?}");
+    let found: Vec<_> = rooms
+        .iter()
+        .filter_map(|(room, path)| circle(&uses_in(room, path)).map(|left| (path, left)))
+        .collect();
+    assert!(
+        found.is_empty(),
+        "a circle, or files that use one: {found:?}"
+    );
+}
+
+/// All folders from `folder` down with files of modules, and the path in the crate.
+fn collect_rooms(folder: &Path, path: &str, rooms: &mut Vec<(PathBuf, String)>) {
+    rooms.push((folder.to_owned(), path.to_owned()));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap().path();
+        if entry.join("mod.rs").is_file() {
+            let name = entry.file_name().unwrap().to_str().unwrap();
+            collect_rooms(&entry, &format!("{path}::{name}"), rooms);
         }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let used = text.split("super::").skip(1).map(|rest| {
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-            rest[..end.unwrap_or(rest.len())].to_owned()
-        });
-        uses.push((name, used.collect()));
     }
-    assert!(uses.len() > 10, "{uses:?}");
-    // Takes away files that use none of those left, until nothing changes.
+}
+
+/// The files of a room but its `mod.rs`, and which of the others each names.
+fn uses_in(room: &Path, path: &str) -> Vec<(String, Vec<String>)> {
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(room).unwrap() {
+        let file = entry.unwrap().path();
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        let is_face = ["mod", "lib", "main"].contains(&name.as_str());
+        if !is_face && file.extension().is_some_and(|extension| extension == "rs") {
+            texts.push((name, std::fs::read_to_string(&file).unwrap()));
+        }
+    }
+    let names: Vec<_> = texts.iter().map(|(name, _)| name.clone()).collect();
+    let used = |text: &str, own: &str| {
+        let words = siblings_named(text, path);
+        let is_used = |name: &&String| *name != own && words.contains(*name);
+        names.iter().filter(is_used).cloned().collect()
+    };
+    texts
+        .iter()
+        .map(|(name, text)| (name.clone(), used(text, name)))
+        .collect()
+}
+
+/// The first names behind `super::` and behind the room's own path, in the code
+/// of one of its files, without its unit tests.
+fn siblings_named(text: &str, path: &str) -> Vec<String> {
+    let (code, _tests) = text.split_once("\nmod tests {").unwrap_or((text, ""));
+    let code: String = code
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let mut named = Vec::new();
+    for prefix in ["super::".to_owned(), format!("{path}::")] {
+        for rest in code.split(&prefix).skip(1) {
+            let is_name = |c: char| c.is_alphanumeric() || c == '_';
+            let first = |text: &str| text.split(|c| !is_name(c)).next().unwrap().to_owned();
+            match rest.strip_prefix('{') {
+                // A group: names on its outer level.
+                Some(group) => {
+                    let mut depth = 0;
+                    let mut outer = String::new();
+                    for c in group.chars() {
+                        match c {
+                            '}' if depth == 0 => break,
+                            '{' => depth += 1,
+                            '}' => depth -= 1,
+                            c if depth == 0 => outer.push(c),
+                            _ => {}
+                        }
+                    }
+                    named.extend(outer.split(',').map(|part| first(part.trim())));
+                }
+                None => named.push(first(rest)),
+            }
+        }
+    }
+    named
+}
+
+/// Files that are left when those are taken away, one after the other, that use
+/// none of those left: a circle, and files that use it.
+fn circle(uses: &[(String, Vec<String>)]) -> Option<Vec<String>> {
+    let mut uses = uses.to_vec();
     loop {
         let left: Vec<_> = uses.iter().map(|(name, _)| name.clone()).collect();
         uses.retain(|(_, used)| used.iter().any(|name| left.contains(name)));
         if uses.len() == left.len() {
-            break;
+            return (!left.is_empty()).then_some(left);
         }
     }
-    let left: Vec<_> = uses.iter().map(|(name, _)| name).collect();
-    assert!(left.is_empty(), "a circle, or files that use one: {left:?}");
+}
+
+/// The check sees the ways in which a file can name another one of its room.
+#[test]
+fn a_use_of_a_sibling_is_found() {
+    for code in [
+        "use super::watch::{Identity, identity};",
+        "use super::{look, watch};",
+        "use super::{\n    look::{Look, look},\n    watch,\n};",
+        "    use crate::reload::watch::Follow;",
+        "let now = super::watch::look(&folder);",
+    ] {
+        let named = siblings_named(code, "crate::reload");
+        assert!(
+            named.iter().any(|name| name == "watch"),
+            "{code}: {named:?}"
+        );
+    }
+    for code in [
+        "//! See [`watch`](super::watch).",
+        "use super::look::{watch};",
+        "use crate::plugin::watch;",
+    ] {
+        let named = siblings_named(code, "crate::reload");
+        assert!(
+            !named.iter().any(|name| name == "watch"),
+            "{code}: {named:?}"
+        );
+    }
+    let [a, b, c] = ["a", "b", "c"].map(str::to_owned);
+    let line = [(a.clone(), vec![b.clone()]), (b.clone(), vec![])];
+    assert_eq!(circle(&line), None);
+    let ring = [
+        (a.clone(), vec![b.clone()]),
+        (b.clone(), vec![a.clone()]),
+        (c, vec![]),
+    ];
+    assert_eq!(circle(&ring), Some(vec![a, b]));
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::client::EngineError;
+use super::error::EngineError;
 use crate::config::containers::{
     Container, Created, ENABLE, Network, NetworkOf, PREFIX, Published, State,
 };

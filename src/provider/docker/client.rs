@@ -4,7 +4,6 @@
 //! An engine is trusted with routes and with nothing else: it may hang, end in
 //! the middle of an answer, or never end one.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +15,6 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -27,6 +25,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::answer::{self, Event, Listed};
+use super::error::EngineError;
 use crate::apart;
 use crate::config::containers::{Container, ENABLE};
 use crate::config::files::pem;
@@ -49,47 +48,6 @@ const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// The events that can change a route. Engines send others too, such as three
 /// for every health check; and some do not heed filters.
 const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","destroy","pause","unpause","rename","health_status","update","connect","disconnect"]}"#;
-
-/// Why the engine could not be asked, or not be understood.
-#[derive(Debug, Error)]
-pub(crate) enum EngineError {
-    /// There is no connection.
-    #[error("no connection: {0}")]
-    Connect(#[source] io::Error),
-    /// The files for TLS are not what they should be.
-    #[error("the files of `docker.tls` cannot be used: {0}")]
-    Tls(String),
-    /// It ended the connection, or spoke no HTTP.
-    #[error("the connection ended: {0}")]
-    Lost(#[source] hyper::Error),
-    /// It did not answer in time.
-    #[error("no answer within {} s", .0.as_secs())]
-    Silent(Duration),
-    /// It refused.
-    #[error("`{path}` was answered with {status}")]
-    Refused {
-        /// What was asked.
-        path: String,
-        /// The status of HTTP.
-        status: StatusCode,
-    },
-    /// Its answer is larger than any that makes sense.
-    #[error("an answer has more than {0} bytes")]
-    TooLarge(usize),
-    /// Its answer is not what the engine's documents say.
-    #[error("an answer cannot be read: {0}")]
-    Garbage(String),
-    /// It ended the stream of events.
-    #[error("the stream of events ended")]
-    Ended,
-}
-
-impl EngineError {
-    /// Whether there is no way to the engine, whatever it is asked.
-    pub(super) fn is_about_all(&self) -> bool {
-        matches!(self, EngineError::Connect(_) | EngineError::Tls(_))
-    }
-}
 
 /// A way to ask an engine.
 #[derive(Debug, Clone)]
@@ -214,7 +172,7 @@ async fn unix(path: &Path) -> Result<(tokio::net::UnixStream, Option<bool>), Eng
 
 #[cfg(not(unix))]
 async fn unix(_: &Path) -> Result<(TcpStream, Option<bool>), EngineError> {
-    Err(EngineError::Connect(io::ErrorKind::Unsupported.into()))
+    Err(EngineError::Connect(std::io::ErrorKind::Unsupported.into()))
 }
 
 /// Speaks TLS. The files are read each time, since certificates are renewed.

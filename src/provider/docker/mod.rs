@@ -7,6 +7,7 @@
 
 mod answer;
 mod client;
+mod error;
 mod surroundings;
 mod watch;
 
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
 
-pub(crate) use client::EngineError;
+pub(crate) use error::EngineError;
 pub(crate) use surroundings::surroundings;
 pub(crate) use watch::Unread;
 

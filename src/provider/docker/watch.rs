@@ -24,7 +24,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::answer::{Event, Kind, Listed};
-use super::client::{Client, EngineError, Events};
+use super::client::{Client, Events};
+use super::error::EngineError;
 use crate::config::containers::{Container, State};
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;

@@ -1,0 +1,102 @@
+//! A look at the folder of server files: what shows that something has changed.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::apart::Lane;
+use crate::config::load::is_server_file;
+
+/// How long a look of a reload may take, which is as long as a list of the folder
+/// may. A disk that does not answer must not keep a reload from another folder.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(20);
+/// The looks of reloads.
+static LOOKS: Lane = Lane::new();
+
+/// What tells a folder or a file from another one of the same name.
+#[cfg(unix)]
+pub(super) type Identity = (u64, u64);
+/// What tells a folder or a file from another one of the same name.
+#[cfg(not(unix))]
+pub(super) type Identity = Option<std::time::SystemTime>;
+
+/// The identity of a folder; `None` if there is none.
+pub(super) fn identity(folder: &Path) -> Option<Identity> {
+    let metadata = std::fs::metadata(folder).ok();
+    let metadata = metadata.filter(std::fs::Metadata::is_dir)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((metadata.dev(), metadata.ino()))
+    }
+    #[cfg(not(unix))]
+    Some(metadata.created().ok())
+}
+
+/// What a look at the folder has found, as far as a change shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// The folder; `None` if there is none.
+    pub(super) folder: Option<Identity>,
+    /// Of all its server files together.
+    files: u64,
+}
+
+impl Look {
+    /// Looks at a folder. May block.
+    pub(super) fn at(folder: &Path) -> Self {
+        let mut files = 0_u64;
+        match std::fs::read_dir(folder) {
+            // In whatever order they are listed.
+            Ok(entries) => {
+                let names = entries.flatten().map(|entry| entry.file_name());
+                for name in names.filter(|name| is_server_file(name)) {
+                    let mut hasher = DefaultHasher::new();
+                    name.hash(&mut hasher);
+                    stamp(&folder.join(&name), &mut hasher);
+                    files = files.wrapping_add(hasher.finish());
+                }
+            }
+            Err(error) => {
+                let mut hasher = DefaultHasher::new();
+                error.raw_os_error().hash(&mut hasher);
+                files = hasher.finish();
+            }
+        }
+        Self {
+            folder: identity(folder),
+            files,
+        }
+    }
+
+    /// Looks at a folder; `None` where the disk does not answer in time.
+    pub(super) fn in_time(folder: &Path) -> Option<Self> {
+        let folder = folder.to_owned();
+        LOOKS.within(LOOK_TIME_MAX, move || Self::at(&folder)).ok()
+    }
+
+    /// Whether another folder is there than this look has found, as far as is known.
+    pub(super) fn is_of_another(self, folder: &Path) -> bool {
+        let folder = folder.to_owned();
+        let now = LOOKS.within(LOOK_TIME_MAX, move || identity(&folder));
+        now.is_ok_and(|now| now != self.folder)
+    }
+}
+
+/// What a change of a file alters, links followed to their end. Size and time of
+/// writing alone can stay the same: tools that copy keep both.
+fn stamp(path: &Path, hasher: &mut impl Hasher) {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return;
+    };
+    metadata.len().hash(hasher);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino()).hash(hasher);
+        (metadata.mtime(), metadata.mtime_nsec()).hash(hasher);
+        (metadata.ctime(), metadata.ctime_nsec()).hash(hasher);
+    }
+    #[cfg(not(unix))]
+    metadata.modified().ok().hash(hasher);
+}
