@@ -18,6 +18,7 @@ use crate::protocol::handshake::{
     HANDSHAKE_BYTES_MAX, HANDSHAKE_ID, Handshake, HandshakeError, Intent,
 };
 use crate::protocol::legacy::{self, Detect};
+use crate::protocol::login::LoginError;
 use crate::protocol::varint;
 use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 
@@ -57,6 +58,9 @@ pub(super) enum Broken {
     /// The handshake is malformed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// The login start is malformed.
+    #[error(transparent)]
+    LoginStart(#[from] LoginError),
     /// Another packet is malformed or stands in a wrong place.
     #[error("{0}")]
     Packet(String),

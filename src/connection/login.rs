@@ -15,13 +15,20 @@ use super::opening::First;
 use super::route::Routed;
 use super::sender::Sender;
 use crate::config::model::ServerKind;
+use crate::intercept::Failure;
 use crate::limit::Slot;
 use crate::manifest::Hook;
 use crate::mode::Mode;
 use crate::plugin;
-use crate::protocol::login::{LOGIN_START_ID, LoginStart, login_start_bytes_max};
+use crate::protocol::login::{LOGIN_START_ID, LoginError, LoginStart, login_start_bytes_max};
+use crate::protocol::packet::Version;
+use crate::protocol::packet::login::NameError;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
+
+/// How much longer than names are one may be that is read to be refused with a
+/// text, in bytes: far more than anybody types.
+const NAME_EXCESS_BYTES: usize = 1024;
 
 /// A player who has said everything that a decision about him needs.
 pub(super) struct Claimed {
@@ -51,16 +58,22 @@ impl Routed {
         let (player, login_start) = match &self.opening.first {
             First::Handshake(handshake) => {
                 let protocol = handshake.protocol;
-                let packet = self.client.packet(login_start_bytes_max(protocol)).await;
-                let packet = packet?;
-                let login = login_start(protocol, &packet)?;
-                (
-                    Player {
-                        name: login.name,
-                        uuid: login.uuid,
-                    },
-                    packet.wire,
-                )
+                let bytes_max = login_start_bytes_max(protocol) + self.name_excess_bytes();
+                let packet = self.client.packet(bytes_max).await;
+                let read = packet.and_then(|packet| {
+                    let login = login_start(protocol, &packet)?;
+                    Ok((login, packet.wire))
+                });
+                match read {
+                    Ok((login, wire)) => (
+                        Player {
+                            name: login.name,
+                            uuid: login.uuid,
+                        },
+                        wire,
+                    ),
+                    Err(broken) => return Err(self.end_unreadable(broken)),
+                }
             }
             First::LegacyLogin(login) => (
                 Player {
@@ -83,6 +96,40 @@ impl Routed {
             login_start,
             place,
         })
+    }
+
+    fn is_intercepted(&self) -> bool {
+        let server = self.server.as_ref();
+        server.is_some_and(|server| matches!(server.config.kind, ServerKind::Intercepted(_)))
+    }
+
+    /// Where the proxy speaks the protocol itself, a name that is too long is read,
+    /// so that its player can read what is wrong with it.
+    fn name_excess_bytes(&self) -> usize {
+        match self.is_intercepted() {
+            true => NAME_EXCESS_BYTES,
+            false => 0,
+        }
+    }
+
+    /// Ends a login whose start cannot be read. On a server where the proxy
+    /// speaks the protocol itself, the player reads why.
+    fn end_unreadable(self, broken: Broken) -> Ended {
+        if !self.is_intercepted() {
+            return broken.into();
+        }
+        let failure = match broken {
+            Broken::LoginStart(LoginError::NameLength) => Failure::Name(NameError::Length),
+            Broken::LoginStart(_) | Broken::Frame(_) | Broken::Packet(_) => {
+                Failure::Client(broken.to_string())
+            }
+            broken => return broken.into(),
+        };
+        match Version::of(self.opening.protocol()) {
+            Some(_) => self.end(Ending::Intercepted(failure)),
+            // Nobody knows what a login start of this version looks like.
+            None => self.end(Refusal::UnknownVersion),
+        }
     }
 }
 
@@ -244,5 +291,5 @@ fn login_start(protocol: i32, packet: &Packet) -> Result<LoginStart, Broken> {
             packet.id
         )));
     }
-    LoginStart::parse(protocol, &packet.body).map_err(|error| Broken::Packet(error.to_string()))
+    Ok(LoginStart::parse(protocol, &packet.body)?)
 }

@@ -21,14 +21,11 @@ use crate::protocol::codec::{
 };
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX, FrameError};
 use crate::protocol::packet::{self, Brand, Clientbound, Serverbound, State, Version};
+use crate::protocol::peek;
 use crate::protocol::varint;
 use crate::protocol::version::V26_2;
 
 use super::Direction;
-
-/// The largest compressed packet that is opened to see what it is, in bytes
-/// before compression. The packets that the proxy has to see are smaller.
-const LOOK_BYTES_MAX: usize = 1024;
 
 /// Packets a second that a client may send, on average over [`RATE_WINDOW`].
 /// Real clients stay below 100; mods send bursts of some hundred when they join.
@@ -158,9 +155,6 @@ pub(crate) struct Passage {
     carried: Vec<u8>,
     /// What is changed in packets for the client; clientbound.
     edits: Edits,
-    /// The client has read the end of a configuration, and the join game that
-    /// follows is to be changed: frames of any size are looked into until then.
-    awaits_join_game: bool,
     /// The backend has sent the client the text that ends its session.
     has_kicked: bool,
     rate: Option<Box<Rate>>,
@@ -248,7 +242,6 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             edits: Edits::default(),
-            awaits_join_game: false,
             has_kicked: false,
             rate: Some(rate),
             fault: None,
@@ -273,7 +266,6 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             edits,
-            awaits_join_game: false,
             has_kicked: false,
             rate: None,
             fault: None,
@@ -471,11 +463,16 @@ impl Passage {
         }
     }
 
-    /// Whether a compressed packet of this length is opened to see what it is.
-    fn looks_into(&self, length: usize) -> bool {
-        length <= LOOK_BYTES_MAX
-            || self.awaits_join_game
-            || (self.direction, self.state) == (Direction::Serverbound, State::Configuration)
+    /// The id of a compressed packet, where the frame shows it unopened. A
+    /// client's packets are opened: they are few, and held to their length.
+    fn shown_id(&self, frame: &RawFrame<'_>) -> Option<i32> {
+        match self.direction {
+            Direction::Serverbound => None,
+            Direction::Clientbound => {
+                frame.data_length?;
+                peek::packet_id(frame.content)
+            }
+        }
     }
 
     /// Counts a frame, takes note of what it means, and says what becomes of it.
@@ -487,10 +484,7 @@ impl Passage {
             true => Fate::Pass,
             false => Fate::Convert,
         };
-        if frame
-            .data_length
-            .is_some_and(|length| !self.looks_into(length))
-        {
+        if self.shown_id(frame).is_some_and(|id| !self.concerns(id)) {
             return Ok(passes);
         }
         let packet = zlib.packet(frame)?;
@@ -540,17 +534,13 @@ impl Passage {
         match self.direction {
             Direction::Clientbound => match self.version.kind(self.state, id)? {
                 Clientbound::StartConfiguration => self.state = State::Configuration,
-                Clientbound::FinishConfiguration => {
-                    self.state = State::Play;
-                    self.awaits_join_game = self.edits.is_authenticated;
-                }
+                Clientbound::FinishConfiguration => self.state = State::Play,
                 Clientbound::Disconnect => self.has_kicked = true,
                 Clientbound::PluginMessage => {
                     let id = self.version.id(self.state, Clientbound::PluginMessage)?;
                     return self.edits.brand?.rewrite(self.version, id, fields);
                 }
                 Clientbound::JoinGame => {
-                    self.awaits_join_game = false;
                     let id = self.version.id(self.state, Clientbound::JoinGame)?;
                     return self.edits.join_game(self.version, id, fields);
                 }

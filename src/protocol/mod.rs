@@ -14,6 +14,7 @@ mod lenient;
 pub mod login;
 mod nbt;
 pub mod packet;
+pub mod peek;
 pub mod read;
 pub mod status;
 pub mod text;

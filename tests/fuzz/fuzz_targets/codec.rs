@@ -1,10 +1,11 @@
-//! A frame with compression lies inside its bytes, and its packet survives the
-//! way to a receiver of another format.
+//! A frame with compression lies inside its bytes, its packet survives the way
+//! to a receiver of another format, and its id is the same unopened.
 #![no_main]
 
 use infrarust::protocol::codec::{
     Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX, Zlib, convert, split,
 };
+use infrarust::protocol::{peek, varint};
 use libfuzzer_sys::fuzz_target;
 
 const MAX: usize = SERVERBOUND_PACKET_BYTES_MAX;
@@ -27,6 +28,11 @@ fuzz_target!(|input: (Option<u16>, Option<u16>, bool, &[u8])| {
         Ok(None)
     );
     let (mut zlib, mut out) = (Zlib::default(), Vec::new());
+    if frame.data_length.is_some()
+        && let (Some(id), Ok(packet)) = (peek::packet_id(frame.content), zlib.packet(&frame))
+    {
+        assert_eq!(varint::decode(&packet).unwrap().unwrap().0, id);
+    }
     let receiver = Receiver { format: to, strict };
     if convert(&frame, from, &receiver, &mut zlib, &mut out).is_err() {
         assert!(out.is_empty());

@@ -10,6 +10,7 @@ mod loss;
 #[cfg(target_os = "linux")]
 mod plugins;
 mod questions;
+mod texts;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
