@@ -14,7 +14,7 @@ const SHORT_SPLICE_BYTES: usize = 16 * 1024;
 /// only the end of a long message, after which another long one comes.
 const SHORT_SPLICES_MAX: u8 = 4;
 
-/// What one direction does with its next read.
+/// Whether one direction copies or splices with its next read.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CopyOrSplice {
     splices: bool,
@@ -26,7 +26,7 @@ impl CopyOrSplice {
         self.splices
     }
 
-    /// A copying read took that many bytes.
+    /// Records a copying read of that many bytes.
     pub(super) fn after_copy(&mut self, bytes: usize) {
         *self = Self {
             splices: bytes >= COPY_BYTES,
@@ -34,9 +34,9 @@ impl CopyOrSplice {
         };
     }
 
-    /// A splice took that many bytes into a pipe of that capacity.
+    /// Records a splice of that many bytes into a pipe of that capacity.
     pub(super) fn after_splice(&mut self, bytes: usize, capacity_bytes: usize) {
-        // A pipe that the kernel kept small is filled by less.
+        // The kernel may have granted a small pipe, which less fills.
         if bytes >= SHORT_SPLICE_BYTES.min(capacity_bytes) {
             self.short_splices = 0;
             return;
@@ -52,34 +52,34 @@ impl CopyOrSplice {
 mod tests {
     use super::*;
 
-    /// A filled buffer begins splicing, and only short splices in a row end it.
+    /// A full buffer starts splicing, and only several short splices in a row end it.
     #[test]
     fn switches_on_a_full_read_and_back_after_short_splices() {
-        let mut appetite = CopyOrSplice::default();
-        appetite.after_copy(COPY_BYTES - 1);
-        assert!(!appetite.splices());
-        appetite.after_copy(COPY_BYTES);
-        assert!(appetite.splices());
+        let mut choice = CopyOrSplice::default();
+        choice.after_copy(COPY_BYTES - 1);
+        assert!(!choice.splices());
+        choice.after_copy(COPY_BYTES);
+        assert!(choice.splices());
         for _ in 1..SHORT_SPLICES_MAX {
-            appetite.after_splice(SHORT_SPLICE_BYTES - 1, COPY_BYTES);
+            choice.after_splice(SHORT_SPLICE_BYTES - 1, COPY_BYTES);
         }
-        appetite.after_splice(SHORT_SPLICE_BYTES, COPY_BYTES);
-        assert!(appetite.splices());
+        choice.after_splice(SHORT_SPLICE_BYTES, COPY_BYTES);
+        assert!(choice.splices());
         for _ in 0..SHORT_SPLICES_MAX {
-            assert!(appetite.splices());
-            appetite.after_splice(1, COPY_BYTES);
+            assert!(choice.splices());
+            choice.after_splice(1, COPY_BYTES);
         }
-        assert!(!appetite.splices());
+        assert!(!choice.splices());
     }
 
-    /// A full small pipe is no sign of little traffic.
+    /// A full small pipe does not mean little traffic.
     #[test]
     fn a_small_pipe_filled_is_not_short() {
-        let mut appetite = CopyOrSplice::default();
-        appetite.after_copy(COPY_BYTES);
+        let mut choice = CopyOrSplice::default();
+        choice.after_copy(COPY_BYTES);
         for _ in 0..100 {
-            appetite.after_splice(8192, 8192);
+            choice.after_splice(8192, 8192);
         }
-        assert!(appetite.splices());
+        assert!(choice.splices());
     }
 }

@@ -1,7 +1,7 @@
-//! Both directions of a session, and what an end of one means for the other.
+//! Both directions of a session, and how the end of one affects the other.
 //!
 //! A driver owns an [`Exchange`], waits until the sockets are as the exchange
-//! [wants](Exchange::wants) them, says so by [`ready`](Exchange::ready), and
+//! [wants](Exchange::wants) them, reports that to [`ready`](Exchange::ready), and
 //! closes everything by dropping it once it is [over](Exchange::outcome).
 
 use std::io;
@@ -11,21 +11,22 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::both::Both;
-use super::clock::{Clock, Expired};
 use super::framed::{Passages, Remains};
-use super::lane::{Lane, Method, Phase, Stop, Tools};
+use super::lane::{Buffers, Lane, Method, Phase, Stop};
 use super::socket::{self, Socket};
+use super::timeouts::{Expired, Timeouts};
 use super::{Counters, Direction, End, Outcome, Session, Side};
 
-/// How long a side may take to acknowledge what it was sent before a reset
-/// that is passed on to it. A peer that does not read would hold it for ever.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
+/// How long we wait for a peer to acknowledge data before we forward the other
+/// side's reset. A peer that does not read would delay it for ever.
+const RESET_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// The pauses between two questions whether it has: they double from one to the other.
-const FAREWELL_PAUSES: (Duration, Duration) =
-    (Duration::from_millis(1), Duration::from_millis(100));
+/// Polling interval for that: it starts at this value and doubles up to [`ACK_POLL_MAX`].
+const ACK_POLL_MIN: Duration = Duration::from_millis(1);
+/// See [`ACK_POLL_MIN`].
+const ACK_POLL_MAX: Duration = Duration::from_millis(100);
 
-/// What there is use for at one socket.
+/// Which readiness of one socket the session can use now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wants {
     pub(super) read: bool,
@@ -39,40 +40,42 @@ impl Wants {
     };
 }
 
-/// What a driver has found at one socket.
+/// The readiness that a driver has observed at one socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ready {
-    /// Bytes, an end or an error can be read.
+    /// A read returns bytes, the end of the stream, or an error.
     pub(super) readable: bool,
-    /// It takes bytes, or refuses them.
+    /// A write makes progress or returns an error.
     pub(super) writable: bool,
     /// It has failed.
     pub(super) failed: bool,
 }
 
-/// A reset that is to be passed on to this side.
+/// A reset of one side that is forwarded to the other side once that has
+/// acknowledged all data.
 #[derive(Debug)]
-struct Farewell {
+struct PendingReset {
     to: Side,
-    until: Instant,
-    ask_at: Instant,
-    pause: Duration,
+    deadline: Instant,
+    next_poll: Instant,
+    interval: Duration,
 }
 
+/// A session: two sockets, the two directions between them, and its timeouts.
 #[derive(Debug)]
 pub(super) struct Exchange<S> {
     is_framed: bool,
     sockets: Both<S>,
     /// Under the side that sends.
     lanes: Both<Lane>,
-    /// A socket tells its error once, to whoever calls first, and after that
-    /// only an end: so it is kept.
+    /// A socket reports its error to the first call only, and to later calls
+    /// the end of the stream: so the error is kept.
     failed: Both<Option<io::ErrorKind>>,
     counters: Arc<Counters>,
-    clock: Clock,
+    timeouts: Timeouts,
     /// What ended the first direction.
     cause: Option<End>,
-    farewell: Option<Farewell>,
+    pending_reset: Option<PendingReset>,
     over: Option<End>,
 }
 
@@ -85,7 +88,7 @@ impl Exchange<tokio::net::TcpStream> {
         Self::with_lanes(session, lanes)
     }
 
-    /// A session whose frames are walked. The client's socket outlives it: see
+    /// A framed session. The client's socket outlives it: see
     /// [`into_remains`](Self::into_remains).
     pub(super) fn framed(session: Session, passages: Passages) -> Self {
         let lanes = Both {
@@ -105,7 +108,7 @@ impl Exchange<tokio::net::TcpStream> {
                 client: session.client,
                 backend: session.backend,
             },
-            clock: Clock::new(session.limits, &lanes),
+            timeouts: Timeouts::new(session.limits, &lanes),
             lanes,
             failed: Both {
                 client: None,
@@ -113,12 +116,12 @@ impl Exchange<tokio::net::TcpStream> {
             },
             counters: session.counters,
             cause: None,
-            farewell: None,
+            pending_reset: None,
             over: None,
         }
     }
 
-    /// Takes the sockets from the runtime. Whatever state it is in goes on elsewhere.
+    /// Takes the sockets from the runtime, so that another driver can continue the session.
     pub(super) fn into_std(self) -> io::Result<Exchange<std::net::TcpStream>> {
         Ok(Exchange {
             is_framed: self.is_framed,
@@ -129,9 +132,9 @@ impl Exchange<tokio::net::TcpStream> {
             lanes: self.lanes,
             failed: self.failed,
             counters: self.counters,
-            clock: self.clock,
+            timeouts: self.timeouts,
             cause: self.cause,
-            farewell: self.farewell,
+            pending_reset: self.pending_reset,
             over: self.over,
         })
     }
@@ -149,16 +152,16 @@ impl<S: Socket> Exchange<S> {
         }
     }
 
-    /// Moves what can be moved now that this socket is so.
-    pub(super) fn ready(&mut self, side: Side, ready: Ready, tools: &mut Tools) {
+    /// Handles a readiness event of one socket.
+    pub(super) fn ready(&mut self, side: Side, ready: Ready, buffers: &mut Buffers) {
         if ready.writable && self.lanes.of(side.other()).is_waiting() {
-            self.step(side.other(), tools);
+            self.step(side.other(), buffers);
         }
         if ready.readable && self.lanes.of(side).reads() {
-            self.step(side, tools);
+            self.step(side, buffers);
         } else if ready.failed && self.lanes.of(side.other()).phase() == Phase::Open {
-            // What it sent before is read, and its failure met again, when its
-            // own bytes get on; what is on its way to it never arrives.
+            // Bytes that it sent before the failure can still be read later,
+            // and that read reports the failure again. Bytes for it are lost.
             let error = SockRef::from(self.sockets.of(side)).take_error();
             let kind = error
                 .ok()
@@ -168,18 +171,18 @@ impl<S: Socket> Exchange<S> {
         }
     }
 
-    fn step(&mut self, source: Side, tools: &mut Tools) {
+    fn step(&mut self, source: Side, buffers: &mut Buffers) {
         let (from, to) = (self.sockets.of(source), self.sockets.of(source.other()));
         let step = self
             .lanes
             .of_mut(source)
-            .step(from, to, &self.counters, tools);
+            .step(from, to, &self.counters, buffers);
         if let Err(stop) = step {
             self.stopped(source, stop);
         }
     }
 
-    /// The direction from this side stopped: what that means for both sides.
+    /// The direction from this side stopped: updates the state of both directions.
     fn stopped(&mut self, source: Side, stop: Stop) {
         let destination = source.other();
         match (source, stop) {
@@ -194,26 +197,26 @@ impl<S: Socket> Exchange<S> {
             }
             _ => {}
         }
-        self.clock.start_half_close();
+        self.timeouts.start_half_close();
         match (stop, *self.failed.of(source)) {
             (Stop::EndOfStream, None) => {
                 self.cause.get_or_insert(End::Closed(source));
                 self.lanes.of_mut(source).finish();
-                // The close of a session that is over says it as well.
+                // If the session is over, closing the sockets ends the stream as well.
                 if self.lanes.of(destination).phase() != Phase::Done {
                     socket::end_stream(self.sockets.of(destination));
                 }
             }
             (Stop::Read(kind) | Stop::Fault(kind), _) | (Stop::EndOfStream, Some(kind)) => {
                 self.fail(source, kind);
-                // All that it sent was delivered, and it takes nothing more.
+                // All that it sent was delivered, and it accepts nothing more.
                 self.lanes.of_mut(source).finish();
                 self.lanes.of_mut(destination).finish();
             }
             (Stop::Write(kind), _) => {
                 self.fail(destination, kind);
-                // What the receiver sent before it failed is still delivered
-                // by the other direction, which then meets its end.
+                // The other direction still delivers what the receiver sent
+                // before it failed, and then reads its end.
                 if self.lanes.of(destination).phase() == Phase::Done {
                     self.lanes.of_mut(source).finish();
                 } else {
@@ -226,9 +229,9 @@ impl<S: Socket> Exchange<S> {
         }
     }
 
-    /// The backend of a session whose frames are walked has ended: everything
-    /// whole that it has sent was delivered. The client is not told by the end
-    /// of its stream: whoever drove the session tells it why, or goes on.
+    /// The backend of a framed session has ended; all whole frames that it
+    /// sent were delivered. The client's stream stays open: the caller of the
+    /// relay sends it a text, or connects it to another backend.
     fn lose_backend(&mut self, stop: Stop) {
         match (stop, self.failed.backend) {
             (Stop::Read(kind) | Stop::Fault(kind), _) | (_, Some(kind)) => {
@@ -246,7 +249,7 @@ impl<S: Socket> Exchange<S> {
         self.failed.of_mut(side).get_or_insert(kind);
     }
 
-    /// Nothing more will move. If one side was cut off, so will be the other.
+    /// Nothing more will move. If one side was reset, the other is reset too.
     fn close(&mut self) {
         let to = match (self.failed.client, self.failed.backend) {
             (Some(_), None) => Side::Backend,
@@ -257,47 +260,50 @@ impl<S: Socket> Exchange<S> {
             }
         };
         let now = Instant::now();
-        self.farewell = Some(Farewell {
+        self.pending_reset = Some(PendingReset {
             to,
-            until: now + FAREWELL_MAX,
-            ask_at: now,
-            pause: FAREWELL_PAUSES.0,
+            deadline: now + RESET_DELAY_MAX,
+            next_poll: now,
+            interval: ACK_POLL_MIN,
         });
-        self.look(now);
+        self.check_deadlines(now);
     }
 
-    /// When to [`look`](Self::look) next; `None` is never.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        match &self.farewell {
-            Some(farewell) => Some(farewell.ask_at),
-            None => self.clock.look_at(),
+    /// When to call [`check_deadlines`](Self::check_deadlines) next; `None` is never.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match &self.pending_reset {
+            Some(reset) => Some(reset.next_poll),
+            None => self.timeouts.next_deadline(),
         }
     }
 
-    /// Sees to what is due.
-    pub(super) fn look(&mut self, now: Instant) {
+    /// Handles the deadlines that have passed at `now`.
+    pub(super) fn check_deadlines(&mut self, now: Instant) {
         if self.over.is_some() {
             return;
         }
-        let Some(farewell) = &mut self.farewell else {
-            self.over = self.clock.look(now, &self.lanes).map(|expired| {
-                match (expired, self.cause.and_then(End::side)) {
-                    (Expired::Read(direction), _) => End::ReadTimeout(direction),
-                    (Expired::Write(direction), _) => End::WriteTimeout(direction),
-                    (Expired::HalfClose, Some(side)) => End::HalfCloseTimeout(side),
-                    // It was started by an end of a side.
-                    (Expired::HalfClose, None) => End::Stopped,
-                }
-            });
+        let Some(reset) = &mut self.pending_reset else {
+            self.over = self
+                .timeouts
+                .check_deadlines(now, &self.lanes)
+                .map(|expired| {
+                    match (expired, self.cause.and_then(End::side)) {
+                        (Expired::Read(direction), _) => End::ReadTimeout(direction),
+                        (Expired::Write(direction), _) => End::WriteTimeout(direction),
+                        (Expired::HalfClose, Some(side)) => End::HalfCloseTimeout(side),
+                        // Not reached: only the end of a side starts this timeout.
+                        (Expired::HalfClose, None) => End::Stopped,
+                    }
+                });
             return;
         };
-        let socket = self.sockets.of(farewell.to);
-        // A reset throws away what is not yet delivered. Where nobody can tell
-        // whether something is, the side sees an orderly end.
+        let socket = self.sockets.of(reset.to);
+        // A reset discards data that was not delivered yet. Where the system
+        // does not report that, the side gets an orderly end instead.
         match socket::is_acknowledged(socket) {
-            Some(false) if now < farewell.until => {
-                farewell.ask_at = now + farewell.pause;
-                farewell.pause = (farewell.pause * 2).min(FAREWELL_PAUSES.1);
+            Some(false) if now < reset.deadline => {
+                reset.next_poll = now + reset.interval;
+                reset.interval = (reset.interval * 2).min(ACK_POLL_MAX);
                 return;
             }
             Some(_) => socket::reset_on_close(socket),
@@ -315,8 +321,7 @@ impl<S: Socket> Exchange<S> {
         self.is_framed
     }
 
-    /// The client's side of a session whose frames were walked. The backend's
-    /// is closed.
+    /// The client's side of a framed session. The backend's socket is closed.
     pub(super) fn into_remains(self) -> Option<Remains<S>> {
         let (backlog, passage) = self.lanes.backend.into_passage();
         let passage = passage?;
@@ -332,7 +337,7 @@ impl<S: Socket> Exchange<S> {
         })
     }
 
-    /// What it came to, once it is over.
+    /// The outcome of the session, once it is over.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         let lanes = &self.lanes;
         self.over.map(|end| Outcome {

@@ -1,5 +1,5 @@
-//! Moving bytes before the relay begins, with a copy of them: should the receiver
-//! end without an answer, another one is sent the same.
+//! Forwards bytes before the relay begins and keeps a copy of them: if the
+//! backend ends without an answer, the next backend is sent the same bytes.
 
 use std::io;
 
@@ -7,12 +7,13 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// What is moved at a time. A client sends little before it has been answered.
+/// The most that one call moves. A client sends little before it is answered.
 const STEP_BYTES: usize = 1024;
 
-/// Moves what a sender has through user space, and adds it to `kept`.
+/// Copies the available bytes of `from` to `to` and appends them to `kept`.
 ///
-/// How many bytes; `None` is an end of the sender, which the relay meets again.
+/// Returns the number of bytes; `None` at the end of the sender, which the relay
+/// reads again.
 ///
 /// # Errors
 ///
@@ -34,7 +35,8 @@ pub(crate) async fn copy_and_keep(
     }
 }
 
-/// The same through a pipe. Where that cannot be had, the bytes are copied.
+/// Like [`copy_and_keep`], but moves the bytes through a pipe. Copies where it
+/// cannot splice.
 ///
 /// # Errors
 ///
@@ -53,20 +55,20 @@ pub(crate) async fn splice_and_keep(
     use super::{pipe, splice};
 
     let mut bytes = [0; STEP_BYTES];
-    let look = || Ok(recv(from.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?);
-    let seen = match from.try_io(Interest::READABLE, look) {
+    let peek = || Ok(recv(from.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK)?);
+    let available = match from.try_io(Interest::READABLE, peek) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Some(0)),
         Ok(0) | Err(_) => return Ok(None),
-        Ok(seen) => seen,
+        Ok(available) => available,
     };
     let Ok(pipe) = pipe::make() else {
         return copy_and_keep(from, to, kept).await;
     };
-    let Ok(taken @ 1..) = splice::fill_at_most(from, &pipe, seen) else {
+    let Ok(filled @ 1..) = splice::fill_at_most(from, &pipe, available) else {
         return copy_and_keep(from, to, kept).await;
     };
-    kept.extend_from_slice(bytes.get(..taken).unwrap_or_default());
-    let mut left = taken;
+    kept.extend_from_slice(bytes.get(..filled).unwrap_or_default());
+    let mut left = filled;
     while left > 0 {
         to.writable().await?;
         match splice::empty(&pipe, left, to) {
@@ -80,10 +82,10 @@ pub(crate) async fn splice_and_keep(
             Err(error) => return Err(error),
         }
     }
-    Ok(Some(taken))
+    Ok(Some(filled))
 }
 
-/// The same where there is no `splice(2)`.
+/// Like [`copy_and_keep`]: this system does not have `splice(2)`.
 ///
 /// # Errors
 ///

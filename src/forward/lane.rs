@@ -18,16 +18,16 @@ use crate::protocol::codec::Zlib;
 pub(super) enum Method {
     /// Through user space.
     Copy,
-    /// Through a pipe from this source.
+    /// Through a pipe that this function makes.
     #[cfg(target_os = "linux")]
     Splice(MakePipe),
-    /// Whichever is cheaper now.
+    /// Whichever of both is cheaper for the recent reads.
     #[cfg(target_os = "linux")]
     Adaptive(MakePipe, CopyOrSplice),
 }
 
 impl Method {
-    /// What a `relay` key comes to on this system.
+    /// The method for a `relay` key on this system.
     pub(super) fn of(relay: Relay) -> Self {
         match resolve(relay, SPLICE_AVAILABLE).0 {
             #[cfg(target_os = "linux")]
@@ -41,19 +41,19 @@ impl Method {
     }
 }
 
-/// What all sessions of one worker move their bytes with. No session holds
-/// any of it between two steps, but for a pipe with bytes in it.
+/// Buffers and pipes that all sessions of one worker share. Between two steps
+/// a session holds none of them, except a pipe with bytes in it.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(super) struct Buffers {
     buffer: Box<[u8]>,
-    /// What a walk over frames has to write, where it is not a part of `buffer`.
+    /// Output of a walk over frames, where it is not a slice of `buffer`.
     output: Vec<u8>,
     zlib: Zlib,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
 }
 
-impl Tools {
+impl Buffers {
     pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; COPY_BYTES].into_boxed_slice(),
@@ -67,7 +67,7 @@ impl Tools {
 
 /// Bytes that were read and not yet written.
 #[derive(Debug)]
-enum Held {
+enum InFlight {
     Nothing,
     Backlog {
         bytes: Box<[u8]>,
@@ -80,14 +80,15 @@ enum Held {
     },
 }
 
+/// How far a direction has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Reads and delivers.
     Open,
-    /// The receiver is gone. What the sender still sends is read and dropped,
-    /// so that one that only writes gets on to read its peer's last words.
+    /// The receiver is gone. What the sender still sends is read and dropped:
+    /// a sender that is blocked in a write can then read the last bytes of its peer.
     Discarding,
-    /// Nothing more will come, and everything was delivered.
+    /// The sender has ended, and everything was delivered.
     Done,
 }
 
@@ -100,21 +101,22 @@ pub(super) enum Stop {
     Read(io::ErrorKind),
     /// The receiver's socket failed.
     Write(io::ErrorKind),
-    /// What the sender has sent is not frames. Those before were delivered, or are held.
+    /// The sender's bytes are not frames. The frames before were delivered or are in flight.
     Fault(io::ErrorKind),
 }
 
+/// One direction of a session.
 #[derive(Debug)]
 pub(super) struct Lane {
     direction: Direction,
     #[cfg_attr(
         not(target_os = "linux"),
-        expect(dead_code, reason = "with one method there is nothing to ask")
+        expect(dead_code, reason = "there is only one method")
     )]
     method: Method,
-    /// In a session whose frames are walked; boxed, since others do not have it.
+    /// In a framed session; boxed, since other sessions do not have it.
     passage: Option<Box<Passage>>,
-    held: Held,
+    in_flight: InFlight,
     phase: Phase,
     moved_bytes: u64,
     degraded: bool,
@@ -126,14 +128,14 @@ impl Lane {
             direction,
             method,
             passage: None,
-            held: Held::Nothing,
+            in_flight: InFlight::Nothing,
             phase: Phase::Open,
             moved_bytes: 0,
             degraded: false,
         }
     }
 
-    /// A direction whose frames are walked.
+    /// A direction of a framed session.
     pub(super) fn framed(direction: Direction, passage: Box<Passage>) -> Self {
         Self {
             passage: Some(passage),
@@ -141,14 +143,16 @@ impl Lane {
         }
     }
 
-    /// What is left of a direction whose frames were walked: bytes that the
-    /// receiver has not taken, and the passage.
+    /// What is left of a direction of a framed session: bytes that the receiver
+    /// has not accepted, and the passage.
     pub(super) fn into_passage(self) -> (Vec<u8>, Option<Box<Passage>>) {
-        let backlog = match self.held {
-            Held::Backlog { bytes, written } => bytes.get(written..).unwrap_or_default().to_vec(),
+        let backlog = match self.in_flight {
+            InFlight::Backlog { bytes, written } => {
+                bytes.get(written..).unwrap_or_default().to_vec()
+            }
             #[cfg(target_os = "linux")]
-            Held::Pipe { .. } => Vec::new(),
-            Held::Nothing => Vec::new(),
+            InFlight::Pipe { .. } => Vec::new(),
+            InFlight::Nothing => Vec::new(),
         };
         (backlog, self.passage)
     }
@@ -166,7 +170,7 @@ impl Lane {
         self.moved_bytes
     }
 
-    /// Whether it has use for bytes of its sender now.
+    /// Whether it can read from its sender now.
     pub(super) fn reads(&self) -> bool {
         match self.phase {
             Phase::Open => !self.is_waiting(),
@@ -175,120 +179,121 @@ impl Lane {
         }
     }
 
-    /// Whether bytes wait for a receiver that is behind.
+    /// Whether bytes wait for a slow receiver.
     pub(super) fn is_waiting(&self) -> bool {
-        !matches!(self.held, Held::Nothing)
+        !matches!(self.in_flight, InFlight::Nothing)
     }
 
     pub(super) fn degraded(&self) -> bool {
         self.degraded
     }
 
-    /// Ends it: everything was delivered, or nothing more can be.
+    /// Ends the direction: everything was delivered, or nothing more can be.
     pub(super) fn finish(&mut self) {
-        self.held = Held::Nothing;
+        self.in_flight = InFlight::Nothing;
         self.phase = Phase::Done;
     }
 
-    /// Drops what it holds and what still comes, unless it has ended already.
+    /// Drops the bytes in flight and all later ones, unless it has ended already.
     pub(super) fn discard(&mut self) {
         if self.phase == Phase::Open {
-            self.held = Held::Nothing;
+            self.in_flight = InFlight::Nothing;
             self.phase = Phase::Discarding;
         }
     }
 
-    /// One step: delivers what is held, then reads once and delivers that.
+    /// One step: delivers the bytes in flight, then reads once and delivers that.
     ///
-    /// One step for each time that the driver found the sender readable is all
-    /// there is to it. A message that was read whole costs no call that would
-    /// only meet `EAGAIN`, and nobody gets two turns while others wait.
+    /// A driver calls this once each time the sender is readable. So a message
+    /// that one read returns whole costs no second read that would only return
+    /// `EAGAIN`, and no session gets two turns while others wait.
     ///
     /// # Errors
     ///
-    /// What stops the direction. The caller then says what that means, by
+    /// What stops the direction. The caller then calls
     /// [`finish`](Self::finish) or [`discard`](Self::discard).
     pub(super) fn step<S: Socket>(
         &mut self,
         source: &S,
         destination: &S,
         counters: &Counters,
-        tools: &mut Tools,
+        buffers: &mut Buffers,
     ) -> Result<(), Stop> {
         match self.phase {
             Phase::Done => Ok(()),
-            Phase::Discarding => taken(source.read(&mut tools.buffer)).map(drop),
+            Phase::Discarding => read_result(source.read(&mut buffers.buffer)).map(drop),
             Phase::Open => {
-                self.deliver(destination, counters, tools)?;
+                self.deliver(destination, counters, buffers)?;
                 if self.is_waiting() {
                     return Ok(());
                 }
-                self.take(source, destination, counters, tools)
+                self.read(source, destination, counters, buffers)
             }
         }
     }
 
-    /// One read. What it brought is delivered, or held. Only with nothing held.
-    fn take<S: Socket>(
+    /// Reads once and delivers what it read, or keeps it in flight. Must be called
+    /// with no bytes in flight.
+    fn read<S: Socket>(
         &mut self,
         source: &S,
         destination: &S,
         counters: &Counters,
-        tools: &mut Tools,
+        buffers: &mut Buffers,
     ) -> Result<(), Stop> {
         if self.passage.is_some() {
-            return self.take_frames(source, destination, counters, tools);
+            return self.read_frames(source, destination, counters, buffers);
         }
         #[cfg(target_os = "linux")]
         if let Some(make) = self.wants_pipe() {
-            let Some(pipe) = tools.pipes.take(make) else {
+            let Some(pipe) = buffers.pipes.take(make) else {
                 self.degrade();
-                return self.take_by_copy(source, destination, counters, tools);
+                return self.read_by_copy(source, destination, counters, buffers);
             };
             let filled = splice::fill(source, &pipe);
             if let Ok(bytes @ 1..) = filled {
-                if let Method::Adaptive(_, appetite) = &mut self.method {
-                    appetite.after_splice(bytes, pipe.capacity_bytes);
+                if let Method::Adaptive(_, choice) = &mut self.method {
+                    choice.after_splice(bytes, pipe.capacity_bytes);
                 }
-                self.held = Held::Pipe { pipe, bytes };
-                return self.deliver(destination, counters, tools);
+                self.in_flight = InFlight::Pipe { pipe, bytes };
+                return self.deliver(destination, counters, buffers);
             }
             let is_refused = filled
                 .as_ref()
                 .is_err_and(|error| splice::is_refused(error, &pipe));
-            tools.pipes.put(pipe);
+            buffers.pipes.put(pipe);
             if is_refused {
                 self.method = Method::Copy;
                 pipe::note_refusal(filled.as_ref().err());
             } else {
-                let taken = taken(filled);
-                let at_end = matches!(taken, Err(Stop::EndOfStream));
-                let found_nothing = at_end || matches!(taken, Ok(None));
-                // A read leaves that byte out, and gets on.
+                let read = read_result(filled);
+                let at_end = matches!(read, Err(Stop::EndOfStream));
+                let found_nothing = at_end || matches!(read, Ok(None));
+                // A read skips that byte and returns those behind it.
                 if !(found_nothing && source.is_at_urgent_byte(at_end)) {
-                    return taken.map(drop);
+                    return read.map(drop);
                 }
             }
             self.degrade();
         }
-        self.take_by_copy(source, destination, counters, tools)
+        self.read_by_copy(source, destination, counters, buffers)
     }
 
-    fn take_by_copy<S: Socket>(
+    fn read_by_copy<S: Socket>(
         &mut self,
         source: &S,
         destination: &S,
         counters: &Counters,
-        tools: &mut Tools,
+        buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        let Some(bytes) = taken(source.read(&mut tools.buffer))? else {
+        let Some(bytes) = read_result(source.read(&mut buffers.buffer))? else {
             return Ok(());
         };
         #[cfg(target_os = "linux")]
-        if let Method::Adaptive(_, appetite) = &mut self.method {
-            appetite.after_copy(bytes);
+        if let Method::Adaptive(_, choice) = &mut self.method {
+            choice.after_copy(bytes);
         }
-        let Tools { buffer, .. } = tools;
+        let Buffers { buffer, .. } = buffers;
         self.write(
             buffer.get(..bytes).unwrap_or_default(),
             destination,
@@ -296,26 +301,26 @@ impl Lane {
         )
     }
 
-    /// One read of frames. What is whole is written by one write.
-    fn take_frames<S: Socket>(
+    /// Reads once from a framed sender, and writes all whole frames with one write.
+    fn read_frames<S: Socket>(
         &mut self,
         source: &S,
         destination: &S,
         counters: &Counters,
-        tools: &mut Tools,
+        buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        let Some(bytes) = taken(source.read(&mut tools.buffer))? else {
+        let Some(bytes) = read_result(source.read(&mut buffers.buffer))? else {
             return Ok(());
         };
         let Some(mut passage) = self.passage.take() else {
             return Ok(());
         };
-        let Tools {
+        let Buffers {
             buffer,
             output,
             zlib,
             ..
-        } = tools;
+        } = buffers;
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
         let walked = passage.walk(read, output, zlib);
@@ -337,7 +342,7 @@ impl Lane {
         written
     }
 
-    /// Writes what the receiver takes now, and holds the rest.
+    /// Writes what the receiver accepts now, and keeps the rest in flight.
     fn write<S: Socket>(
         &mut self,
         mut rest: &[u8],
@@ -345,9 +350,9 @@ impl Lane {
         counters: &Counters,
     ) -> Result<(), Stop> {
         while !rest.is_empty() {
-            let Some(sent) = given(socket::write(destination, rest))? else {
-                // Only now a buffer of its own, and only for what is left.
-                self.held = Held::Backlog {
+            let Some(sent) = write_result(socket::write(destination, rest))? else {
+                // Allocates only here, and only for what is left.
+                self.in_flight = InFlight::Backlog {
                     bytes: rest.into(),
                     written: 0,
                 };
@@ -359,29 +364,29 @@ impl Lane {
         Ok(())
     }
 
-    /// Delivers what is held, as far as the receiver takes it.
+    /// Delivers the bytes in flight, as far as the receiver accepts them.
     fn deliver<S: Socket>(
         &mut self,
         destination: &S,
         counters: &Counters,
-        tools: &mut Tools,
+        buffers: &mut Buffers,
     ) -> Result<(), Stop> {
         loop {
-            let sent = match &mut self.held {
-                Held::Nothing => return Ok(()),
-                Held::Backlog { bytes, written } => {
+            let sent = match &mut self.in_flight {
+                InFlight::Nothing => return Ok(()),
+                InFlight::Backlog { bytes, written } => {
                     let rest = bytes.get(*written..).unwrap_or_default();
-                    let Some(sent) = given(socket::write(destination, rest))? else {
+                    let Some(sent) = write_result(socket::write(destination, rest))? else {
                         return Ok(());
                     };
                     *written += sent;
                     if *written >= bytes.len() {
-                        self.held = Held::Nothing;
+                        self.in_flight = InFlight::Nothing;
                     }
                     sent
                 }
                 #[cfg(target_os = "linux")]
-                Held::Pipe { pipe, bytes } => {
+                InFlight::Pipe { pipe, bytes } => {
                     let emptied = splice::empty(pipe, *bytes, destination);
                     if let Err(error) = &emptied
                         && splice::is_refused(error, pipe)
@@ -390,20 +395,20 @@ impl Lane {
                         let bytes = splice::drain(pipe, *bytes)
                             .map_err(|error| Stop::Write(error.kind()))?;
                         self.method = Method::Copy;
-                        self.held = Held::Backlog { bytes, written: 0 };
+                        self.in_flight = InFlight::Backlog { bytes, written: 0 };
                         self.degrade();
                         continue;
                     }
-                    let Some(sent) = given(emptied)? else {
+                    let Some(sent) = write_result(emptied)? else {
                         return Ok(());
                     };
-                    debug_assert!(sent <= *bytes, "more out of a pipe than in");
+                    debug_assert!(sent <= *bytes, "a pipe returned more bytes than it held");
                     *bytes = bytes.saturating_sub(sent);
                     if *bytes == 0
-                        && let Held::Pipe { pipe, .. } =
-                            std::mem::replace(&mut self.held, Held::Nothing)
+                        && let InFlight::Pipe { pipe, .. } =
+                            std::mem::replace(&mut self.in_flight, InFlight::Nothing)
                     {
-                        tools.pipes.put(pipe);
+                        buffers.pipes.put(pipe);
                     }
                     sent
                 }
@@ -417,7 +422,7 @@ impl Lane {
         match &self.method {
             Method::Copy => None,
             Method::Splice(make) => Some(*make),
-            Method::Adaptive(make, appetite) => appetite.splices().then_some(*make),
+            Method::Adaptive(make, choice) => choice.splices().then_some(*make),
         }
     }
 
@@ -437,8 +442,8 @@ impl Lane {
     }
 }
 
-/// How many bytes a sender had, `None` when it has none now.
-fn taken(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
+/// The result of a read: `None` when the sender has no bytes now.
+fn read_result(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
     match result {
         Ok(0) => Err(Stop::EndOfStream),
         Ok(bytes) => Ok(Some(bytes)),
@@ -447,8 +452,8 @@ fn taken(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
     }
 }
 
-/// How many bytes a receiver took, `None` when it takes none now.
-fn given(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
+/// The result of a write: `None` when the receiver accepts no bytes now.
+fn write_result(result: io::Result<usize>) -> Result<Option<usize>, Stop> {
     match result {
         Ok(0) => Err(Stop::Write(io::ErrorKind::WriteZero)),
         Ok(bytes) => Ok(Some(bytes)),

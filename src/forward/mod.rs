@@ -1,25 +1,25 @@
 //! The relay of a session: bytes between a client and its backend until one of them ends.
 //!
-//! A [`Session`] goes in, an [`Outcome`] with true counts comes out. What lies
-//! between has two parts that do not know each other: what happens to bytes,
-//! and who waits for them.
+//! A forwarder takes a [`Session`] and returns its [`Outcome`] with exact counts.
+//! There are two independent parts: moving the bytes, and waiting for sockets
+//! (the drivers).
 //!
-//! - `exchange` holds both sockets and decides what an end of one means for the other;
-//! - `lane` is one direction: where its bytes are, and whether it still runs;
-//!   it copies, splices through a `pipe`, or does what is `adaptive`;
-//! - `clock` knows when a session has to be looked at though nothing happens;
+//! - `exchange` owns both sockets and decides how the end of one affects the other;
+//! - `lane` is one direction: its bytes in flight, and whether it still runs;
+//!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
+//! - `framed` is a direction in which the proxy reads the frames;
+//! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
-//! - `reactor` takes over those that last, on Linux, in threads of its own.
+//! - `reactor` takes over those that last, on Linux, in separate threads.
 //!
-//! A session at rest holds two sockets and nothing else. Bytes that a slow
-//! receiver has not taken are at most one read of [`COPY_BYTES`] or one splice of
-//! [`pipe::PIPE_BYTES`] in each direction, and while they wait nothing more is
-//! read from their sender.
+//! A session at rest holds two sockets and no buffer. The bytes in flight, which a
+//! slow receiver has not accepted yet, are at most one read of [`COPY_BYTES`] or
+//! one splice of [`pipe::PIPE_BYTES`] in each direction, and while they wait
+//! nothing more is read from their sender.
 
 #[cfg(target_os = "linux")]
 mod adaptive;
 mod both;
-mod clock;
 mod exchange;
 pub(crate) mod framed;
 mod keep;
@@ -34,6 +34,7 @@ mod socket;
 mod splice;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 use std::fmt;
 use std::io;
@@ -52,7 +53,7 @@ use self::lane::Method;
 use self::reactor::Reactor;
 use crate::socket::Keepalive;
 
-/// The most that one read takes from a socket, in bytes.
+/// The size of the buffer for one read, in bytes.
 ///
 /// Measured: copying with 64 KiB costs a fifth less than with 16 KiB and about
 /// half of what 8 KiB cost; more gains nothing.
@@ -61,7 +62,7 @@ pub const COPY_BYTES: usize = 64 * 1024;
 /// Whether this build can splice.
 pub const SPLICE_AVAILABLE: bool = cfg!(target_os = "linux");
 
-/// What to tell the operator, once at load, where splicing was asked for and cannot be had.
+/// The warning, once at load, where splicing is configured and not available.
 pub const SPLICE_FALLBACK_WARNING: &str =
     "ZeroCopy mode requested but splice is only available on Linux, falling back to CopyForwarder";
 
@@ -129,7 +130,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// A way of bytes.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the client to the backend.
@@ -175,28 +176,27 @@ impl fmt::Display for Direction {
 
 /// How long a session may wait, and for what.
 ///
-/// `read` and `write` are looked at by a coarse timer, so that they cost
-/// nothing per message: they fire between 1 and 1.25 times the given length,
-/// plus the millisecond to which timers of the runtime are exact.
+/// A coarse timer checks `read` and `write`, so that they cost nothing per
+/// message: they fire between 1 and 1.25 times the given length, plus the
+/// resolution of the runtime's timers, a millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How long an open direction may bring no byte; `None` is no limit.
+    /// How long an open direction may receive no byte; `None` is no limit.
     ///
-    /// A direction whose receiver is behind is not silent: that is `write`.
+    /// It does not run while bytes wait for the receiver: `write` does then.
     pub read: Option<Duration>,
-    /// How long bytes that were read may wait while the receiver takes none; `None` is no limit.
+    /// How long bytes may wait while the receiver accepts none; `None` is no limit.
     pub write: Option<Duration>,
     /// How long the other direction may go on after one has ended.
     ///
-    /// It is absolute: counted from that end, and not prolonged by bytes that
-    /// still move.
+    /// It counts from that end; bytes that still move do not prolong it.
     pub half_close: Duration,
 }
 
-/// Live byte counts of one session: what the kernel of the receiving side has accepted.
+/// Live byte counts of one session: bytes that the receiver's socket has accepted.
 ///
-/// The forwarder adds as it moves; anybody may read at any time. The counts
-/// are true in every ending, also when the future of the session is dropped.
+/// The forwarder adds to them as it moves bytes; they may be read at any time.
+/// They are exact after every ending, also when the session's future is dropped.
 /// What was sent before the relay (a replayed handshake) may be added first.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -211,7 +211,7 @@ impl Counters {
         self.of(direction).load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that somebody moved in one direction.
+    /// Adds bytes that were moved in one direction.
     pub fn add(&self, direction: Direction, bytes: u64) {
         self.of(direction).fetch_add(bytes, Ordering::Relaxed);
     }
@@ -226,7 +226,7 @@ impl Counters {
 
 /// Two connected sockets and the rules for the relay between them.
 ///
-/// Other options of the sockets than those named here are the caller's. Both
+/// The caller sets all other options of the sockets. Both
 /// sockets are closed when the relay ends, and soon after its future is dropped.
 #[derive(Debug)]
 pub struct Session {
@@ -234,40 +234,40 @@ pub struct Session {
     pub client: TcpStream,
     /// The connection to the backend.
     pub backend: TcpStream,
-    /// Set at the backend's connection, in a session that lasts.
+    /// Set on the backend's connection, in a session that lasts.
     pub keepalive: Keepalive,
     /// How long it may wait.
     pub limits: Limits,
     /// Where moved bytes are counted.
     pub counters: Arc<Counters>,
-    /// Ends the session at once. Best a child token of each session, so that
-    /// sessions do not share the lock of one token.
+    /// Ends the session at once. Should be a child token for each session, so
+    /// that sessions do not share the lock of one token.
     pub stop: CancellationToken,
 }
 
-/// Has the kernel find out when the backend vanishes. Where it refuses, the
-/// relay meets what is wrong with the connection.
+/// Lets the kernel detect that the backend has vanished. Where that cannot be
+/// set, the relay finds out what is wrong with the connection.
 pub(crate) fn keep_alive(backend: &TcpStream, keepalive: &Keepalive) {
     if let Err(error) = crate::socket::keep_alive(backend, keepalive) {
         tracing::debug!(%error, "keepalive cannot be set");
     }
 }
 
-/// What a session came to.
+/// The result of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// Bytes that the relay gave to the backend's socket.
+    /// Bytes that the relay wrote to the backend's socket.
     pub serverbound_bytes: u64,
-    /// Bytes that the relay gave to the client's socket.
+    /// Bytes that the relay wrote to the client's socket.
     pub clientbound_bytes: u64,
-    /// Why it ended: the first cause, unless a limit or the stop cut it short.
+    /// Why it ended: the first cause, unless a limit or a stop ended it first.
     pub end: End,
     /// Whether some bytes were copied because splicing was asked for and not possible.
     pub degraded: bool,
 }
 
 impl Outcome {
-    /// Of a session that ends before anything is relayed.
+    /// The outcome of a session that ends before anything is relayed.
     pub(crate) const fn nothing(end: End) -> Self {
         Self {
             serverbound_bytes: 0,
@@ -289,7 +289,7 @@ pub enum End {
     Failed(Side, io::ErrorKind),
     /// This direction was silent longer than [`Limits::read`].
     ReadTimeout(Direction),
-    /// The receiver of this direction took nothing for longer than [`Limits::write`].
+    /// The receiver of this direction accepted nothing for longer than [`Limits::write`].
     WriteTimeout(Direction),
     /// After this side had ended, the other went on longer than [`Limits::half_close`].
     HalfCloseTimeout(Side),
@@ -298,7 +298,7 @@ pub enum End {
 }
 
 impl End {
-    /// The side that began the end; none where the proxy did.
+    /// The side that caused the end; `None` where the proxy did.
     #[must_use]
     pub const fn side(self) -> Option<Side> {
         match self {
@@ -351,7 +351,7 @@ pub trait Forwarder: Send + Sync {
     /// session is stopped.
     ///
     /// It needs a tokio runtime with I/O and time. Dropping the future stops
-    /// the session; the counters keep the truth.
+    /// the session; the counters stay exact.
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -363,13 +363,13 @@ pub struct Forwarders {
 }
 
 impl Forwarders {
-    /// Starts as many threads to relay with, where the system has them do it.
+    /// Starts this many relay threads; none on systems where the runtime relays.
     ///
     /// They end with the last clone and the last session.
     ///
     /// # Errors
     ///
-    /// When there is no descriptor or no thread for one of them.
+    /// When a thread or its epoll descriptor cannot be created.
     pub fn start(threads: NonZeroUsize) -> io::Result<Self> {
         #[cfg(not(target_os = "linux"))]
         let _ = threads;
@@ -379,7 +379,7 @@ impl Forwarders {
         })
     }
 
-    /// The forwarder for a `relay` key, or what stands in for it on this system.
+    /// The forwarder for a `relay` key, or its replacement on this system.
     #[must_use]
     pub fn select(&self, relay: Relay) -> impl Forwarder + use<> {
         let method = Method::of(relay);
@@ -392,9 +392,9 @@ impl Forwarders {
 }
 
 impl Forwarders {
-    /// Relays a session whose frames are walked, until both directions have
-    /// ended, a limit has passed, or its backend is lost. What is left of the
-    /// client's side comes back, so that it can be told why or go on.
+    /// Relays a session and reads its frames, until both directions have ended,
+    /// a limit has passed, or its backend is lost. Returns what is left of the
+    /// client's side, so that it can be sent a text or another backend's packets.
     ///
     /// Dropping the future stops the session.
     pub(crate) fn forward_framed(
@@ -410,8 +410,8 @@ impl Forwarders {
     }
 }
 
-/// What a `relay` key comes to on a machine with or without `splice(2)`, and
-/// what to tell the operator where it is not what was asked for.
+/// The relay that a `relay` key selects on a machine with or without
+/// `splice(2)`, and a warning where that is not the configured one.
 #[must_use]
 pub const fn resolve(relay: Relay, splice_available: bool) -> (Relay, Option<&'static str>) {
     match (relay, splice_available) {

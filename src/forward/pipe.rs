@@ -22,7 +22,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 /// the splice keeps 2 MiB from lying in a pipe of this size.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
-/// What a pipe holds when nobody has asked for more, in bytes (pipe(7)).
+/// The default capacity of a pipe in bytes (pipe(7)).
 const DEFAULT_BYTES: usize = 64 * 1024;
 
 /// Empty pipes that a worker keeps: more directions of one worker rarely have
@@ -34,7 +34,7 @@ pub const POOL_MAX: usize = 8;
 /// again: a failed attempt for each message would cost more than the copying.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Makes a pipe, or tells why there is none; [`make`] everywhere but in tests.
+/// Makes a pipe, or returns why it cannot; [`make`] everywhere except in tests.
 pub type MakePipe = fn() -> io::Result<Pipe>;
 
 static FAILURES: AtomicU64 = AtomicU64::new(0);
@@ -89,12 +89,12 @@ pub(super) fn count_degraded() {
 ///
 /// # Errors
 ///
-/// What pipe2(2) says, usually that there is no descriptor left.
+/// The error of pipe2(2), usually that there is no descriptor left.
 pub fn make() -> io::Result<Pipe> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let wish = FcntlArg::F_SETPIPE_SZ(i32::try_from(PIPE_BYTES).unwrap_or(i32::MAX));
     let granted = fcntl(&write, wish).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ));
-    // A sandbox may forbid both questions. The pipe is good all the same.
+    // A sandbox may forbid both calls. The pipe works all the same.
     let capacity_bytes = granted
         .ok()
         .and_then(|bytes| usize::try_from(bytes).ok())
@@ -110,7 +110,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pipe, a used one if there is one. `None` when none can be had now.
+    /// A pipe, from the pool if it has one. `None` when none can be made now.
     pub fn take(&mut self, make: MakePipe) -> Option<Pipe> {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
@@ -150,14 +150,14 @@ pub(super) fn note_refusal(error: Option<&io::Error>) {
     if let Some(error) = error
         && !WARNED_OF_REFUSAL.swap(true, Ordering::Relaxed)
     {
-        tracing::warn!(%error, "the system refuses to splice: sessions copy instead; told once");
+        tracing::warn!(%error, "the system refuses to splice: sessions copy instead; logged once");
     }
 }
 
 fn note_failure(error: &io::Error) {
     FAILURES.fetch_add(1, Ordering::Relaxed);
     if !WARNED.swap(true, Ordering::Relaxed) {
-        tracing::warn!(%error, "no pipe can be made for splicing: sessions copy until one can; told once");
+        tracing::warn!(%error, "no pipe can be made for splicing: sessions copy until one can; logged once");
     }
 }
 

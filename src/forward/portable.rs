@@ -1,5 +1,5 @@
-//! Sessions driven by the runtime, in the tasks of their connections: all of
-//! them where there is no epoll(7), and on Linux those that are young.
+//! Sessions driven by the runtime, in the tasks of their connections: all
+//! sessions where there is no epoll(7), and on Linux new ones.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -14,18 +14,18 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::{Exchange, Ready};
 #[cfg(not(target_os = "linux"))]
 use super::framed::{Passages, Remains};
+use super::lane::Buffers;
 #[cfg(any(test, not(target_os = "linux")))]
 use super::lane::Method;
-use super::lane::Tools;
 use super::{End, Side};
 #[cfg(any(test, not(target_os = "linux")))]
 use super::{Forwarder, Outcome, Session, keep_alive};
 
 thread_local! {
-    static TOOLS: RefCell<Tools> = RefCell::new(Tools::new());
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
 }
 
-/// Has the runtime drive sessions.
+/// Drives sessions in the runtime.
 #[cfg(any(test, not(target_os = "linux")))]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PortableForwarder(pub(super) Method);
@@ -36,14 +36,14 @@ impl Forwarder for PortableForwarder {
         let stop = session.stop.clone();
         keep_alive(&session.backend, &session.keepalive);
         let driven = drive(Exchange::new(session, self.0), stop, None).await;
-        // It is only given up at a time, and there is none.
+        // Without a time to give it up at, it is always over here.
         driven.outcome().unwrap_or(Outcome::nothing(End::Stopped))
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 impl PortableForwarder {
-    /// Relays a session whose frames are walked; see
+    /// Relays a framed session; see
     /// [`Forwarders::forward_framed`](super::Forwarders::forward_framed).
     pub(super) async fn forward_framed(
         self,
@@ -59,7 +59,7 @@ impl PortableForwarder {
     }
 }
 
-/// Drives a session to its end, or gives it up at this time: then it is not over.
+/// Drives a session to its end, or until this time: then it is returned unfinished.
 pub(super) async fn drive(
     exchange: Exchange<TcpStream>,
     stop: CancellationToken,
@@ -76,11 +76,11 @@ pub(super) async fn drive(
             driven.stop(End::Stopped);
         }
         loop {
-            let moved = TOOLS.with_borrow_mut(|tools| {
-                // Not `||`: each socket has its turn.
-                Side::BOTH.map(|side| move_once(&mut driven, side, cx, tools)) != [false; 2]
+            let moved = BUFFERS.with_borrow_mut(|buffers| {
+                // Not `||`, which would skip the second socket.
+                Side::BOTH.map(|side| move_once(&mut driven, side, cx, buffers)) != [false; 2]
             });
-            let given_up = !moved && look(&mut driven, until, &mut timer, cx);
+            let given_up = !moved && check_deadlines(&mut driven, until, &mut timer, cx);
             if given_up || driven.outcome().is_some() {
                 return Poll::Ready(driven);
             }
@@ -93,37 +93,37 @@ pub(super) async fn drive(
     .await
 }
 
-/// Moves what this socket lets move; false when it is not ready.
+/// Moves the bytes that this socket is ready for; false when it is not ready.
 ///
-/// The readiness of the runtime's sockets is given out against the budget of
-/// the task, so that a busy session lets others run.
+/// Each poll of readiness counts against the runtime's budget of the task, so
+/// that a busy session lets others run.
 fn move_once(
     exchange: &mut Exchange<TcpStream>,
     side: Side,
     cx: &mut Context<'_>,
-    tools: &mut Tools,
+    buffers: &mut Buffers,
 ) -> bool {
     let (wants, socket) = (exchange.wants(side), exchange.socket(side));
-    // A failure to be ready is met by the call that follows.
+    // An error of the poll is reported by the call that follows.
     let ready = Ready {
         readable: wants.read && socket.poll_read_ready(cx).is_ready(),
         writable: wants.write && socket.poll_write_ready(cx).is_ready(),
         failed: false,
     };
-    exchange.ready(side, ready, tools);
+    exchange.ready(side, ready, buffers);
     ready.readable || ready.writable
 }
 
-/// Sees to what is due, and sets the timer for what will be; true when it is
-/// time to give the session up.
-fn look(
+/// Handles the deadlines that have passed and sets the timer for the next one;
+/// true at `until`, when the session is given up.
+fn check_deadlines(
     exchange: &mut Exchange<TcpStream>,
     until: Option<Instant>,
     timer: &mut Option<Pin<Box<Sleep>>>,
     cx: &mut Context<'_>,
 ) -> bool {
     while exchange.outcome().is_none()
-        && let Some(at) = exchange.look_at().into_iter().chain(until).min()
+        && let Some(at) = exchange.next_deadline().into_iter().chain(until).min()
     {
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
         if timer.deadline() != at.into() {
@@ -136,7 +136,7 @@ fn look(
             return true;
         }
         // A paused clock of the runtime may be ahead.
-        exchange.look(Instant::now().max(at));
+        exchange.check_deadlines(Instant::now().max(at));
     }
     false
 }

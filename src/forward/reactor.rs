@@ -1,11 +1,11 @@
-//! Sessions driven by threads of their own, one for each core: on Linux.
+//! Sessions driven by separate threads, one for each core; Linux only.
 //!
 //! The runtime's scheduler is made for tasks that do much with few sockets; a
-//! relay does little with many. So a session that lasts leaves it: both sockets
-//! go to one of a few workers, each a thread with a level-triggered
-//! epoll(7) and nothing else. A worker serves one ready socket to the end -
-//! read, write - before it looks at the next, and asks the kernel for nothing
-//! twice. What the runtime keeps is one small task that waits for the outcome.
+//! relay does little with many. So a session that lasts leaves the runtime: both sockets
+//! go to one of a few workers, each a thread with a level-triggered epoll(7)
+//! and nothing else. A worker reads from one ready socket and writes what it
+//! read before it handles the next, without repeated system calls. The runtime
+//! keeps one small task that waits for the outcome.
 //!
 //! `docs/decisions.md` has the measurements behind this.
 
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{Passages, Remains};
-use super::lane::{Method, Tools};
+use super::lane::{Buffers, Method};
 use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
 use crate::socket::Keepalive;
 
@@ -39,8 +39,8 @@ use crate::socket::Keepalive;
 /// that they cost.
 const HANDOVER_DELAY: Duration = Duration::from_millis(200);
 
-/// Ready sockets that one call tells of. More wait for the next call, behind
-/// those that become ready meanwhile, so it bounds how unfair that can be.
+/// The most ready sockets that one call reports. The others wait for the next
+/// call, behind sockets that become ready meanwhile, so this bounds the unfairness.
 const EVENTS_MAX: usize = 256;
 
 /// The epoll token of the wake-up event; other tokens hold session id and side.
@@ -76,7 +76,7 @@ struct Inbox {
 struct Commands {
     waiting: Vec<Command>,
     next_id: u64,
-    /// No more will come, or nobody would carry them out.
+    /// No more will come, or the worker has ended.
     closed: bool,
 }
 
@@ -90,11 +90,11 @@ enum Command {
 #[derive(Debug)]
 struct Relayed {
     exchange: Exchange<TcpStream>,
-    /// What epoll watches at each socket; `None` where it does not know it.
+    /// The events that epoll watches at each socket; `None` for one that is not registered.
     watched: Both<Option<EpollFlags>>,
-    /// Where it stands among the worker's timers.
+    /// Its entry among the worker's timers.
     timer: Option<Instant>,
-    tell: oneshot::Sender<Box<Over>>,
+    result_tx: oneshot::Sender<Box<Finished>>,
 }
 
 impl Reactor {
@@ -110,12 +110,12 @@ impl Reactor {
         })
     }
 
-    /// Has the workers drive sessions by one method.
+    /// A forwarder that lets the workers drive sessions with one method.
     pub(super) fn forwarder(&self, method: Method) -> ReactorForwarder {
         ReactorForwarder {
             reactor: self.clone(),
             method,
-            youth: HANDOVER_DELAY,
+            handover_delay: HANDOVER_DELAY,
         }
     }
 
@@ -127,13 +127,13 @@ impl Reactor {
     }
 }
 
-/// Has the workers of a [`Reactor`] drive sessions.
+/// Lets the workers of a [`Reactor`] drive sessions.
 #[derive(Debug, Clone)]
 pub(super) struct ReactorForwarder {
     reactor: Reactor,
     method: Method,
-    /// How long the runtime has a session first.
-    youth: Duration,
+    /// How long the runtime drives a session first.
+    handover_delay: Duration,
 }
 
 #[cfg(test)]
@@ -147,12 +147,15 @@ impl ReactorForwarder {
             .sum()
     }
 
-    pub(super) fn with_youth(self, youth: Duration) -> Self {
-        Self { youth, ..self }
+    pub(super) fn with_handover_delay(self, handover_delay: Duration) -> Self {
+        Self {
+            handover_delay,
+            ..self
+        }
     }
 }
 
-/// What the worker keeps for each session.
+/// The bytes that a worker needs for each session.
 #[cfg(test)]
 pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
 
@@ -160,13 +163,13 @@ impl Forwarder for ReactorForwarder {
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
         let (stop, keepalive) = (session.stop.clone(), session.keepalive);
         self.drive(Exchange::new(session, self.method), stop, keepalive)
-            .map(|over| over.outcome)
+            .map(|finished| finished.outcome)
     }
 }
 
 impl ReactorForwarder {
-    /// Relays a session whose frames are walked. What is left of the client's
-    /// side comes back with the outcome, where there is something left.
+    /// Relays a framed session. Returns the outcome, and what is left of the
+    /// client's side if its socket still works.
     pub(super) fn forward_framed(
         &self,
         session: Session,
@@ -174,7 +177,7 @@ impl ReactorForwarder {
     ) -> impl Future<Output = (Outcome, Option<Remains<TcpStream>>)> + Send {
         let (stop, keepalive) = (session.stop.clone(), session.keepalive);
         self.drive(Exchange::framed(session, passages), stop, keepalive)
-            .map(|over| (over.outcome, over.remains))
+            .map(|finished| (finished.outcome, finished.remains))
     }
 
     fn drive(
@@ -182,47 +185,49 @@ impl ReactorForwarder {
         exchange: Exchange<tokio::net::TcpStream>,
         stop: CancellationToken,
         keepalive: Keepalive,
-    ) -> impl Future<Output = Box<Over>> + Send {
-        let until = Instant::now().checked_add(self.youth);
-        let youth = portable::drive(exchange, stop.clone(), until).inspect(move |exchange| {
-            // Five calls, which most connections do not live to need.
+    ) -> impl Future<Output = Box<Finished>> + Send {
+        let until = Instant::now().checked_add(self.handover_delay);
+        let in_runtime = portable::drive(exchange, stop.clone(), until).inspect(move |exchange| {
+            // Five system calls that most connections end too early to need.
             if exchange.outcome().is_none() {
                 keep_alive(exchange.socket(Side::Backend), &keepalive);
             }
         });
-        // In a box of its own: what an `async fn` is given it keeps to its end,
-        // and a session at rest would pay for its youth.
-        let youth = Box::pin(youth);
+        // Boxed, so that it is freed at the handover: a future holds what it
+        // was given until it ends.
+        let in_runtime = Box::pin(in_runtime);
         async move {
-            let (tell, mut told) = oneshot::channel();
-            let relayed = match Relayed::take_over(youth.await, tell) {
+            let (result_tx, mut result_rx) = oneshot::channel();
+            let relayed = match Relayed::take_over(in_runtime.await, result_tx) {
                 Ok(relayed) => relayed,
-                Err(over) => return over,
+                Err(finished) => return finished,
             };
             let mut handle = self.reactor.least_busy().hand_over(relayed);
-            let over = match stop.run_until_cancelled(&mut told).await {
-                Some(over) => over,
+            let result = match stop.run_until_cancelled(&mut result_rx).await {
+                Some(result) => result,
                 None => {
                     handle.stop();
-                    told.await
+                    result_rx.await
                 }
             };
             handle.id = None;
-            // A worker that is gone has closed the sockets and told nobody.
-            over.unwrap_or_else(|_| Box::new(Over::without_remains(Outcome::nothing(End::Stopped))))
+            // A worker that has panicked has closed the sockets without a result.
+            result.unwrap_or_else(|_| {
+                Box::new(Finished::without_remains(Outcome::nothing(End::Stopped)))
+            })
         }
     }
 }
 
 /// A session that is over.
 #[derive(Debug)]
-struct Over {
+struct Finished {
     outcome: Outcome,
     remains: Option<Remains<TcpStream>>,
 }
 
-impl Over {
-    /// Closes the sockets but that of a client which outlives the session.
+impl Finished {
+    /// Closes the sockets, except that of a client that outlives the session.
     fn new(exchange: Exchange<TcpStream>, outcome: Outcome) -> Self {
         Self {
             outcome,
@@ -242,20 +247,22 @@ impl Relayed {
     /// Takes a session from the runtime, if it is not over.
     fn take_over(
         exchange: Exchange<tokio::net::TcpStream>,
-        tell: oneshot::Sender<Box<Over>>,
-    ) -> Result<Box<Self>, Box<Over>> {
+        result_tx: oneshot::Sender<Box<Finished>>,
+    ) -> Result<Box<Self>, Box<Finished>> {
         let outcome = exchange.outcome();
         match (exchange.into_std(), outcome) {
-            (Ok(exchange), None) => Ok(Box::new(Self::new(exchange, tell))),
-            (Ok(exchange), Some(outcome)) => Err(Box::new(Over::new(exchange, outcome))),
+            (Ok(exchange), None) => Ok(Box::new(Self::new(exchange, result_tx))),
+            (Ok(exchange), Some(outcome)) => Err(Box::new(Finished::new(exchange, outcome))),
             (Err(error), outcome) => {
                 let failed = Outcome::nothing(End::Failed(Side::Client, error.kind()));
-                Err(Box::new(Over::without_remains(outcome.unwrap_or(failed))))
+                Err(Box::new(Finished::without_remains(
+                    outcome.unwrap_or(failed),
+                )))
             }
         }
     }
 
-    fn new(exchange: Exchange<TcpStream>, tell: oneshot::Sender<Box<Over>>) -> Self {
+    fn new(exchange: Exchange<TcpStream>, result_tx: oneshot::Sender<Box<Finished>>) -> Self {
         Self {
             exchange,
             watched: Both {
@@ -263,7 +270,7 @@ impl Relayed {
                 backend: None,
             },
             timer: None,
-            tell,
+            result_tx,
         }
     }
 }
@@ -313,12 +320,12 @@ impl Inbox {
     }
 
     fn wake(&self) {
-        // It fails only when it has been rung 2^64 times.
+        // It fails only when its counter would overflow, after 2^64 calls.
         let _ = self.wakeup.write(1);
     }
 
     fn lock(&self) -> MutexGuard<'_, Commands> {
-        // Between any two statements under the lock the commands are complete.
+        // A panic under the lock cannot leave the commands half changed.
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -336,7 +343,7 @@ struct Worker {
     epoll: Epoll,
     sessions: HashMap<u64, Box<Relayed>>,
     timers: BTreeSet<(Instant, u64)>,
-    tools: Tools,
+    buffers: Buffers,
     commands: Vec<Command>,
 }
 
@@ -348,7 +355,7 @@ impl Worker {
             commands: Mutex::default(),
             sessions: AtomicUsize::new(0),
         });
-        // Each wake-up is an edge, so that nobody has to read the event.
+        // Edge-triggered, so that the event does not have to be read.
         let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
         epoll.add(&inbox.wakeup, EpollEvent::new(edge, WAKEUP_TOKEN))?;
         let worker = Self {
@@ -356,7 +363,7 @@ impl Worker {
             epoll,
             sessions: HashMap::new(),
             timers: BTreeSet::new(),
-            tools: Tools::new(),
+            buffers: Buffers::new(),
             commands: Vec::new(),
         };
         thread::Builder::new()
@@ -384,7 +391,7 @@ impl Worker {
                     data => self.serve(data, event.events()),
                 }
             }
-            // After the events: none of them means a session that came only now.
+            // After the events: none of them can belong to a session that is added now.
             if has_commands {
                 closed = self.run_commands();
             }
@@ -392,7 +399,7 @@ impl Worker {
         }
     }
 
-    /// How long nothing may happen before a timer is due; one more millisecond, since it is cut.
+    /// The time until the next timer is due, plus a millisecond, since epoll rounds down.
     fn wait_max(&self) -> EpollTimeout {
         let Some((at, _)) = self.timers.first() else {
             return EpollTimeout::NONE;
@@ -401,9 +408,9 @@ impl Worker {
         EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
     }
 
-    /// Something happened at a socket.
+    /// Handles an event of one socket.
     fn serve(&mut self, data: u64, found: EpollFlags) {
-        let (id, side) = from_data(data);
+        let (id, side) = from_token(data);
         let Some(relayed) = self.sessions.get_mut(&id) else {
             return;
         };
@@ -412,7 +419,7 @@ impl Worker {
             writable: found.intersects(EpollFlags::EPOLLOUT | ENDED),
             failed: found.contains(EpollFlags::EPOLLERR),
         };
-        relayed.exchange.ready(side, ready, &mut self.tools);
+        relayed.exchange.ready(side, ready, &mut self.buffers);
         if found.intersects(ENDED)
             && relayed.exchange.outcome().is_none()
             && relayed.exchange.wants(side) == Wants::NOTHING
@@ -457,13 +464,14 @@ impl Worker {
             self.timers.pop_first();
             if let Some(relayed) = self.sessions.get_mut(&id) {
                 relayed.timer = None;
-                relayed.exchange.look(now);
+                relayed.exchange.check_deadlines(now);
             }
             self.update(id);
         }
     }
 
-    /// After anything happened to a session: ends it, or watches and times it anew.
+    /// Must follow each change of a session: removes it if it is over, otherwise
+    /// updates what epoll watches and its timer.
     fn update(&mut self, id: u64) {
         let Some(relayed) = self.sessions.get_mut(&id) else {
             return;
@@ -471,7 +479,7 @@ impl Worker {
         relayed.watch(&self.epoll, id);
         let outcome = relayed.exchange.outcome();
         let timer = match outcome {
-            None => relayed.exchange.look_at(),
+            None => relayed.exchange.next_deadline(),
             Some(_) => None,
         };
         if timer != relayed.timer {
@@ -486,18 +494,18 @@ impl Worker {
                 // The client's socket outlives the session.
                 let _ = self.epoll.delete(relayed.exchange.socket(Side::Client));
             }
-            // First the sockets: whoever is told may count on them being closed.
-            let over = Box::new(Over::new(relayed.exchange, outcome));
+            // Closes the sockets first: the receiver of the result may rely on that.
+            let finished = Box::new(Finished::new(relayed.exchange, outcome));
             self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
-            // Nobody may be listening any more.
-            let _ = relayed.tell.send(over);
+            // The receiver may have been dropped.
+            let _ = relayed.result_tx.send(finished);
         }
     }
 }
 
 impl Drop for Worker {
-    /// Usually nothing is left. After a panic nobody waits for this worker, and
-    /// nobody is sent to it.
+    /// Usually nothing is left. After a panic this drops the senders of all
+    /// results, and keeps new sessions away from this worker.
     fn drop(&mut self) {
         self.inbox
             .sessions
@@ -509,7 +517,7 @@ impl Drop for Worker {
 }
 
 impl Relayed {
-    /// Has both sockets watched for what there is use for, while it lasts.
+    /// Registers both sockets for the events that the session can use now.
     fn watch(&mut self, epoll: &Epoll, id: u64) {
         for side in Side::BOTH {
             if self.exchange.outcome().is_some() {
@@ -524,7 +532,7 @@ impl Relayed {
                 continue;
             }
             let socket = self.exchange.socket(side);
-            let mut event = EpollEvent::new(flags, to_data(id, side));
+            let mut event = EpollEvent::new(flags, to_token(id, side));
             let result = match watched.replace(flags) {
                 None => epoll.add(socket, event),
                 Some(_) => epoll.modify(socket, &mut event),
@@ -535,7 +543,7 @@ impl Relayed {
         }
     }
 
-    /// Has a socket watched no more, which would be told of again and again.
+    /// Removes a socket from epoll, which would report its end again and again.
     fn unregister(&mut self, epoll: &Epoll, side: Side) {
         *self.watched.of_mut(side) = None;
         if let Err(error) = epoll.delete(self.exchange.socket(side)) {
@@ -544,12 +552,12 @@ impl Relayed {
     }
 }
 
-/// What epoll keeps for a socket: its session's number and its side.
-fn to_data(id: u64, side: Side) -> u64 {
+/// The epoll token of a socket: session id and side.
+fn to_token(id: u64, side: Side) -> u64 {
     id << 1 | u64::from(side == Side::Backend)
 }
 
-fn from_data(data: u64) -> (u64, Side) {
+fn from_token(data: u64) -> (u64, Side) {
     let side = match data & 1 {
         0 => Side::Client,
         _ => Side::Backend,

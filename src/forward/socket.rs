@@ -11,8 +11,8 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::Interest;
 
-/// A connected socket that does not block, and the way in which its driver
-/// hears that a call would have.
+/// A connected socket that does not block, and how its driver learns that a
+/// call would have blocked.
 pub(super) trait Socket: AsSystem + Sized {
     /// Runs a call that takes bytes from this socket.
     fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
@@ -20,9 +20,9 @@ pub(super) trait Socket: AsSystem + Sized {
     /// Runs a call that gives bytes to this socket.
     fn try_write_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T>;
 
-    /// Whether a byte that TCP marks as urgent is what comes next. splice(2)
-    /// never gets past one: it finds nothing, or an end, where there is more.
-    /// `at_end` says that it found an end.
+    /// Whether the next byte is one that TCP marks as urgent. splice(2) never
+    /// moves past such a byte: it reports no data, or the end of the stream,
+    /// although there is more. `at_end` says that it reported the end.
     #[cfg(target_os = "linux")]
     fn is_at_urgent_byte(&self, at_end: bool) -> bool;
 
@@ -32,7 +32,7 @@ pub(super) trait Socket: AsSystem + Sized {
     }
 }
 
-/// Under a level-triggered poll nobody needs to hear.
+/// A level-triggered poll needs no notice of `EAGAIN`.
 impl Socket for std::net::TcpStream {
     fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         call(self)
@@ -42,15 +42,16 @@ impl Socket for std::net::TcpStream {
         call(self)
     }
 
-    /// Asked only when a socket that was told to be readable was not. Otherwise
-    /// it would be told of again and again, and a worker spin.
+    /// Only called when epoll reported a socket as readable and it was not.
+    /// Without this check epoll would report it again and again, and the worker
+    /// would spin.
     #[cfg(target_os = "linux")]
     fn is_at_urgent_byte(&self, _at_end: bool) -> bool {
         has_urgent_byte(self)
     }
 }
 
-/// The runtime has to hear, or it takes the socket for ready for ever.
+/// The runtime needs to see `EAGAIN`, or it considers the socket ready for ever.
 impl Socket for tokio::net::TcpStream {
     fn try_read_io<T>(&self, call: impl FnOnce(&Self) -> io::Result<T>) -> io::Result<T> {
         self.try_io(Interest::READABLE, || call(self))
@@ -60,17 +61,17 @@ impl Socket for tokio::net::TcpStream {
         self.try_io(Interest::WRITABLE, || call(self))
     }
 
-    /// Asked only at an end, after which the session would be over. An empty
-    /// socket is met after each message here: nobody spins, and what is behind
-    /// such a byte waits until a worker has the session.
+    /// Only checked at an end of the stream, which would end the session. An
+    /// empty socket is normal here after each message and does not make the
+    /// task spin: bytes behind an urgent one wait until a worker drives the session.
     #[cfg(target_os = "linux")]
     fn is_at_urgent_byte(&self, at_end: bool) -> bool {
         at_end && has_urgent_byte(self)
     }
 
-    /// A short read proves that nothing more is there: the runtime is told so
-    /// at once, which saves the call that would only meet `EAGAIN`. It does the
-    /// same in its own reads.
+    /// A short read proves that nothing more is there: this reports it to the
+    /// runtime at once, which saves a read that would only return `EAGAIN`. The
+    /// runtime's own reads do the same.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut short = None;
         let read = self.try_read_io(|socket| {
@@ -85,33 +86,33 @@ impl Socket for tokio::net::TcpStream {
     }
 }
 
-/// Whether a byte that TCP marks as urgent waits to be read or passed over.
+/// Whether a byte that TCP marks as urgent waits to be read or skipped.
 #[cfg(target_os = "linux")]
 fn has_urgent_byte(socket: &impl std::os::fd::AsRawFd) -> bool {
     use nix::sys::socket::{MsgFlags, recv};
-    let look = MsgFlags::MSG_OOB | MsgFlags::MSG_PEEK;
-    recv(socket.as_raw_fd(), &mut [0], look).is_ok()
+    let flags = MsgFlags::MSG_OOB | MsgFlags::MSG_PEEK;
+    recv(socket.as_raw_fd(), &mut [0], flags).is_ok()
 }
 
-/// Writes what the socket takes of `bytes`.
+/// Writes as many of `bytes` as the socket accepts.
 pub(super) fn write(socket: &impl Socket, bytes: &[u8]) -> io::Result<usize> {
     socket.try_write_io(|socket| (&*SockRef::from(socket)).write(bytes))
 }
 
-/// Tells the peer that nothing more will come.
+/// Ends the stream to the peer.
 pub(super) fn end_stream(socket: &impl Socket) {
-    // It fails only where the connection is gone, which reading from it tells.
+    // It fails only where the connection is gone, which the next read reports.
     let _ = SockRef::from(socket).shutdown(Shutdown::Write);
 }
 
-/// Makes the close that follows a reset.
+/// Makes the following close send a reset.
 pub(super) fn reset_on_close(socket: &impl Socket) {
-    // A socket that refuses is closed in order.
+    // If the option cannot be set, the socket is closed in order.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Whether the peer's system has acknowledged everything that it was sent;
-/// `None` where the system does not tell.
+/// `None` where the system does not report it.
 #[cfg(target_os = "linux")]
 pub(super) fn is_acknowledged(socket: &impl Socket) -> Option<bool> {
     use nix::sys::socket::getsockopt;
@@ -131,7 +132,7 @@ pub(super) fn is_acknowledged(socket: &impl Socket) -> Option<bool> {
 }
 
 /// Whether the peer's system has acknowledged everything that it was sent;
-/// `None` where the system does not tell.
+/// `None` where the system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn is_acknowledged(_: &impl Socket) -> Option<bool> {
     None

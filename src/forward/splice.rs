@@ -8,16 +8,16 @@ use nix::fcntl::SpliceFFlags;
 use super::pipe::{PIPE_BYTES, Pipe};
 use super::socket::Socket;
 
-/// Never `SPLICE_F_MORE`: it corks, and a message whose follower is not there
-/// yet would wait for tens of milliseconds.
+/// Never `SPLICE_F_MORE`: it corks, so the last message of a burst would wait
+/// for tens of milliseconds.
 const FLAGS: SpliceFFlags = SpliceFFlags::SPLICE_F_MOVE.union(SpliceFFlags::SPLICE_F_NONBLOCK);
 
-/// Takes bytes out of a socket into an empty pipe.
+/// Moves bytes from a socket into an empty pipe.
 pub(super) fn fill(source: &impl Socket, pipe: &Pipe) -> io::Result<usize> {
     fill_at_most(source, pipe, PIPE_BYTES)
 }
 
-/// Takes so many bytes out of a socket into an empty pipe, or fewer.
+/// Moves at most this many bytes from a socket into an empty pipe.
 pub(super) fn fill_at_most(
     source: &impl Socket,
     pipe: &Pipe,
@@ -29,7 +29,7 @@ pub(super) fn fill_at_most(
     })
 }
 
-/// Passes the bytes of a pipe on into a socket.
+/// Moves the bytes of a pipe into a socket.
 pub(super) fn empty(pipe: &Pipe, bytes: usize, destination: &impl Socket) -> io::Result<usize> {
     destination.try_write_io(|destination| {
         nix::fcntl::splice(&pipe.read, None, destination, None, bytes, FLAGS)
@@ -57,7 +57,7 @@ pub(super) fn is_refused(error: &io::Error, pipe: &Pipe) -> bool {
     }
 }
 
-/// Takes the bytes of a pipe out of it, where they cannot be spliced further.
+/// Reads the bytes of a pipe into memory, where they cannot be spliced further.
 pub(super) fn drain(pipe: &Pipe, bytes: usize) -> io::Result<Box<[u8]>> {
     let mut drained = vec![0; bytes];
     let mut read = 0;
@@ -82,12 +82,13 @@ mod tests {
         errno.into()
     }
 
-    /// Errors that sockets have, too, mean a refusal only where the system does
-    /// not run the call: then a pipe is not refused to be spliced into itself.
+    /// An error that sockets also return means a refusal only where the system
+    /// does not run the call at all: then splicing a pipe into itself does not
+    /// return `EINVAL` either.
     #[test]
-    fn a_sandbox_is_told_from_a_socket() {
+    fn a_sandbox_is_distinguished_from_a_socket() {
         let allowed = pipe::make().unwrap();
-        // Not the two ends of one pipe, so that the system answers something else.
+        // The ends of two different pipes, so that the call does not return `EINVAL`.
         let other = pipe::make().unwrap();
         let forbidden = Pipe::new(pipe::make().unwrap().read, other.write, 0);
         for errno in [Errno::EPERM, Errno::EACCES, Errno::ECONNRESET, Errno::EPIPE] {

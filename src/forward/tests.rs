@@ -31,7 +31,7 @@ const HELD_BYTES_MAX: usize = pipe::PIPE_BYTES;
 const HELD_BYTES_MAX: usize = COPY_BYTES;
 
 /// Text that a backend says before it goes away.
-const LAST_WORDS: &[u8] = b"you are not whitelisted on this server";
+const FINAL_TEXT: &[u8] = b"you are not whitelisted on this server";
 
 /// A driver and a way of moving bytes.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ fn drivers(method: Method) -> Vec<AnyForwarder> {
         #[cfg(target_os = "linux")]
         AnyForwarder::Reactor(reactor.clone()),
         #[cfg(target_os = "linux")]
-        AnyForwarder::Reactor(reactor.with_youth(Duration::ZERO)),
+        AnyForwarder::Reactor(reactor.with_handover_delay(Duration::ZERO)),
         AnyForwarder::Portable(portable::PortableForwarder(method)),
     ]
 }
@@ -410,9 +410,9 @@ async fn half_close_lets_the_other_side_go_on() {
                 Side::Client => (running.player, running.server),
                 Side::Backend => (running.server, running.player),
             };
-            ends.write_all(LAST_WORDS).await.unwrap();
+            ends.write_all(FINAL_TEXT).await.unwrap();
             ends.shutdown().await.unwrap();
-            assert_eq!(read_all(&mut goes_on).await, LAST_WORDS);
+            assert_eq!(read_all(&mut goes_on).await, FINAL_TEXT);
             let received = {
                 let sending = async {
                     send(&mut goes_on, &pattern, TOTAL, Random(11)).await;
@@ -429,7 +429,7 @@ async fn half_close_lets_the_other_side_go_on() {
                 Side::Client => (outcome.serverbound_bytes, outcome.clientbound_bytes),
                 Side::Backend => (outcome.clientbound_bytes, outcome.serverbound_bytes),
             };
-            assert_eq!((few, many), (LAST_WORDS.len() as u64, TOTAL as u64));
+            assert_eq!((few, many), (FINAL_TEXT.len() as u64, TOTAL as u64));
         }
     }
 }
@@ -474,19 +474,19 @@ async fn a_reset_is_passed_on_after_the_last_words() {
                 stays.write_all(&[1; 1000]).await.unwrap();
             }
             // Both are in the proxy's kernel before the relay looks.
-            goes.write_all(LAST_WORDS).await.unwrap();
+            goes.write_all(FINAL_TEXT).await.unwrap();
             reset(goes);
             let session = rig.session;
             let relaying = forwarder.clone();
             let relay = tokio::spawn(async move { relaying.forward(session).await });
-            assert_reset_after(stays, LAST_WORDS, &forwarder).await;
+            assert_reset_after(stays, FINAL_TEXT, &forwarder).await;
             let outcome = outcome(relay, &rig.counters).await;
             assert_eq!(outcome.end, End::Reset(gone), "{forwarder:?}");
             let (to_gone, from_gone) = match gone {
                 Side::Client => (outcome.clientbound_bytes, outcome.serverbound_bytes),
                 Side::Backend => (outcome.serverbound_bytes, outcome.clientbound_bytes),
             };
-            assert_eq!((to_gone, from_gone), (0, LAST_WORDS.len() as u64));
+            assert_eq!((to_gone, from_gone), (0, FINAL_TEXT.len() as u64));
         }
     }
 }
@@ -560,8 +560,8 @@ async fn a_write_error_lets_the_other_direction_drain() {
             server
         });
         player.readable().await.unwrap();
-        player.write_all(LAST_WORDS).await.unwrap();
-        let words = LAST_WORDS.len() as u64;
+        player.write_all(FINAL_TEXT).await.unwrap();
+        let words = FINAL_TEXT.len() as u64;
         while running.counters.get(Direction::Serverbound) < words {
             tokio::task::yield_now().await;
         }
@@ -571,10 +571,10 @@ async fn a_write_error_lets_the_other_direction_drain() {
         assert_eq!(outcome.end.side(), Some(Side::Client));
         assert_eq!(outcome.serverbound_bytes, words);
         let mut server = timeout(PATIENCE, sending).await.unwrap().unwrap();
-        let mut heard = vec![0; LAST_WORDS.len()];
+        let mut heard = vec![0; FINAL_TEXT.len()];
         // The reset of the connection may have come by now; what was received is still there.
         server.read_exact(&mut heard).await.unwrap();
-        assert_eq!(heard, LAST_WORDS);
+        assert_eq!(heard, FINAL_TEXT);
     }
 }
 
@@ -760,7 +760,7 @@ async fn stop_is_immediate_and_counts_are_true() {
         for busy in [false, true] {
             let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(&forwarder);
             let (mut player, mut server) = (running.player, running.server);
-            server.write_all(LAST_WORDS).await.unwrap();
+            server.write_all(FINAL_TEXT).await.unwrap();
             player.readable().await.unwrap();
             let flood = tokio::spawn(async move {
                 while busy && server.write_all(&[7; 65_536]).await.is_ok() {}
@@ -769,7 +769,7 @@ async fn stop_is_immediate_and_counts_are_true() {
             running.stop.cancel();
             let outcome = outcome(running.relay, &running.counters).await;
             assert_eq!(outcome.end, End::Stopped);
-            assert!(outcome.clientbound_bytes >= LAST_WORDS.len() as u64);
+            assert!(outcome.clientbound_bytes >= FINAL_TEXT.len() as u64);
             let received = read_all(&mut player).await;
             assert_eq!(received.len() as u64, outcome.clientbound_bytes);
             flood.await.unwrap();
@@ -783,7 +783,7 @@ async fn a_dropped_relay_leaves_true_counts() {
     for forwarder in all() {
         let running = rig(NO_LIMITS, None).await.run(&forwarder);
         let (mut player, mut server) = (running.player, running.server);
-        server.write_all(LAST_WORDS).await.unwrap();
+        server.write_all(FINAL_TEXT).await.unwrap();
         player.readable().await.unwrap();
         running.relay.abort();
         assert!(running.relay.await.unwrap_err().is_cancelled());
@@ -928,7 +928,7 @@ mod pipes {
         let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
         let forwarder = reactor
             .forwarder(Method::of(Relay::Splice))
-            .with_youth(Duration::ZERO);
+            .with_handover_delay(Duration::ZERO);
         for is_end in [false, true] {
             let mut running = rig(NO_LIMITS, None)
                 .await
@@ -940,17 +940,17 @@ mod pipes {
             SockRef::from(&running.player)
                 .send_out_of_band(b"!")
                 .unwrap();
-            running.player.write_all(LAST_WORDS).await.unwrap();
+            running.player.write_all(FINAL_TEXT).await.unwrap();
             if is_end {
                 running.player.shutdown().await.unwrap();
-                assert_eq!(read_all(&mut running.server).await, LAST_WORDS);
+                assert_eq!(read_all(&mut running.server).await, FINAL_TEXT);
             } else {
-                let mut heard = vec![0; LAST_WORDS.len()];
+                let mut heard = vec![0; FINAL_TEXT.len()];
                 timeout(PATIENCE, running.server.read_exact(&mut heard))
                     .await
                     .unwrap()
                     .unwrap();
-                assert_eq!(heard, LAST_WORDS);
+                assert_eq!(heard, FINAL_TEXT);
                 greet(&mut running).await;
             }
             drop((running.player, running.server));
@@ -970,9 +970,9 @@ mod pipes {
         SockRef::from(&running.player)
             .send_out_of_band(b"!")
             .unwrap();
-        running.player.write_all(LAST_WORDS).await.unwrap();
+        running.player.write_all(FINAL_TEXT).await.unwrap();
         running.player.shutdown().await.unwrap();
-        assert_eq!(read_all(&mut running.server).await, LAST_WORDS);
+        assert_eq!(read_all(&mut running.server).await, FINAL_TEXT);
         drop((running.player, running.server));
         assert!(outcome(running.relay, &running.counters).await.degraded);
     }

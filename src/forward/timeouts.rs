@@ -1,7 +1,7 @@
-//! When a session has to be looked at though nothing happens to it.
+//! Timeouts of a session.
 //!
-//! Nothing here runs per message: limits are held against what has moved
-//! since the last look, and a session without limits is never looked at.
+//! Nothing here runs per message: a coarse timer compares the byte counts with
+//! those of its last run. A session without timeouts has no timer.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use super::both::Both;
 use super::lane::{Lane, Phase};
 use super::{Direction, Limits, Side};
 
-/// Looks in each limit: one that passes right after a look is seen a quarter of the limit later.
-const LOOKS_PER_LIMIT: u32 = 5;
+/// How many times a timeout is checked while it runs: one that passes right
+/// after a check is noticed a quarter of the timeout later.
+const CHECKS_PER_TIMEOUT: u32 = 5;
 
-/// The least time between two looks: what epoll_wait(2) and timers of the runtime resolve.
-const LOOK_MIN: Duration = Duration::from_millis(1);
+/// The least time between two checks: what epoll_wait(2) and timers of the runtime resolve.
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
-/// A limit that has passed.
+/// A timeout that has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expired {
     Read(Direction),
@@ -23,7 +24,7 @@ pub(super) enum Expired {
     HalfClose,
 }
 
-/// What a direction looked like, and since when.
+/// The state of a direction at a check, and since when it is unchanged.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     moved_bytes: u64,
@@ -41,49 +42,55 @@ impl Mark {
     }
 }
 
+/// The timeouts of one session.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct Timeouts {
     limits: Limits,
-    /// Boxed, and absent without need: a session at rest is to be small.
+    /// Boxed, and `None` without timeouts, to keep a session at rest small.
     marks: Option<Box<Both<Mark>>>,
     half_close_at: Option<Instant>,
-    look_at: Option<Instant>,
+    next_deadline: Option<Instant>,
 }
 
-impl Clock {
+impl Timeouts {
     pub(super) fn new(limits: Limits, lanes: &Both<Lane>) -> Self {
-        let mut clock = Self {
+        let mut timeouts = Self {
             limits,
             marks: None,
             half_close_at: None,
-            look_at: None,
+            next_deadline: None,
         };
         if limits.read.is_some() || limits.write.is_some() {
             let now = Instant::now();
-            clock.marks = Some(Box::new(Both {
+            timeouts.marks = Some(Box::new(Both {
                 client: Mark::new(&lanes.client, now),
                 backend: Mark::new(&lanes.backend, now),
             }));
-            clock.look_at = clock.next_look(now);
+            timeouts.next_deadline = timeouts.deadline_after(now);
         }
-        clock
+        timeouts
     }
 
-    /// When to [`look`](Self::look) next; `None` is never.
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.look_at
+    /// When to call [`check_deadlines`](Self::check_deadlines) next; `None` is never.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.next_deadline
     }
 
-    /// One direction has ended; only the first time counts.
+    /// One direction has ended. Only the first call has an effect.
     pub(super) fn start_half_close(&mut self) {
         if self.half_close_at.is_none() {
             self.half_close_at = Instant::now().checked_add(self.limits.half_close);
-            self.look_at = self.look_at.into_iter().chain(self.half_close_at).min();
+            self.next_deadline = self
+                .next_deadline
+                .into_iter()
+                .chain(self.half_close_at)
+                .min();
         }
     }
 
-    /// What has passed. Lanes stand under the side that sends.
-    pub(super) fn look(&mut self, now: Instant, lanes: &Both<Lane>) -> Option<Expired> {
+    /// The timeout that has passed at `now`, if any. `lanes` are indexed by the
+    /// side that sends.
+    pub(super) fn check_deadlines(&mut self, now: Instant, lanes: &Both<Lane>) -> Option<Expired> {
         if self.half_close_at.is_some_and(|at| at <= now) {
             return Some(Expired::HalfClose);
         }
@@ -107,14 +114,14 @@ impl Clock {
                 }
             }
         }
-        self.look_at = self.next_look(now);
+        self.next_deadline = self.deadline_after(now);
         None
     }
 
-    fn next_look(&self, now: Instant) -> Option<Instant> {
+    fn deadline_after(&self, now: Instant) -> Option<Instant> {
         let shortest = self.limits.read.into_iter().chain(self.limits.write).min();
         let regular = shortest
-            .map(|limit| (limit / LOOKS_PER_LIMIT).max(LOOK_MIN))
+            .map(|limit| (limit / CHECKS_PER_TIMEOUT).max(CHECK_INTERVAL_MIN))
             .and_then(|period| now.checked_add(period));
         regular.into_iter().chain(self.half_close_at).min()
     }
