@@ -42,7 +42,7 @@ impl Dialect {
     /// The packet that ends a login with a text.
     pub(super) fn disconnect(self, text: &str) -> Vec<u8> {
         match self {
-            Dialect::Modern(_) => login::disconnect(text),
+            Dialect::Modern(protocol) => login::disconnect(protocol, text),
             Dialect::Legacy => legacy::kick(text),
         }
     }

@@ -198,7 +198,8 @@ impl Conversation {
             handshake.host.host(),
         );
         if returned < PAYLOAD_BYTES {
-            self.say(&login::disconnect(&text)).await?;
+            let goodbye = login::disconnect(handshake.protocol, &text);
+            self.say(&goodbye).await?;
         } else {
             self.let_in(&player).await?;
             let goodbye = disconnect(Version::newest(), State::Play, &text);

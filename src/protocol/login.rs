@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::frame::{self, FRAME_BYTES_MAX, FrameError};
 use super::read::{Cursor, ReadError, write_string};
-use super::{text, version};
+use super::{component, text, version};
 
 /// The packet id of the login start.
 pub const LOGIN_START_ID: i32 = 0;
@@ -161,10 +161,11 @@ impl LoginStart {
 /// The whole frame that ends a login and shows `text` to the player.
 ///
 /// In the login state the text is a JSON component in every version, also in
-/// those that use NBT elsewhere (since 1.20.3). Texts over 5000 characters are cut.
+/// those that use NBT elsewhere (since 1.20.3); its keys are those that the
+/// version reads. Texts over 5000 characters are cut.
 #[must_use]
-pub fn disconnect(text: &str) -> Vec<u8> {
-    let component = text::bounded_component(text);
+pub fn disconnect(protocol: i32, text: &str) -> Vec<u8> {
+    let component = component::for_version(&text::bounded_component(text), protocol);
     let mut body = Vec::new();
     write_string(&component.to_string(), &mut body);
     frame::write(DISCONNECT_ID, &body)
@@ -393,7 +394,7 @@ mod tests {
     #[test]
     fn disconnects_are_json() {
         let read = |text: &str| {
-            let bytes = disconnect(text);
+            let bytes = disconnect(47, text);
             let frame = frame::split(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
             assert_eq!(frame.id, 0);
             let mut cursor = Cursor::new(frame.body);
@@ -409,6 +410,17 @@ mod tests {
         assert_eq!(
             read(r#"{"text":"x","color":"red"}"#),
             serde_json::json!({"text": "x", "color": "red"})
+        );
+        // 1.8 has other keys, and no such colour.
+        assert_eq!(
+            read(
+                r##"{"text":"x","color":"#fe0000","click_event":{"action":"open_url","url":"u"}}"##
+            ),
+            serde_json::json!({
+                "text": "x",
+                "color": "dark_red",
+                "clickEvent": {"action": "open_url", "value": "u"},
+            })
         );
         let cut = read(&"\u{1}".repeat(40_000));
         assert_eq!(cut["text"].as_str().unwrap().len(), text::BOUNDED_CHARS_MAX);

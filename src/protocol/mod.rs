@@ -7,6 +7,7 @@
 
 pub(crate) mod cipher;
 pub mod codec;
+pub mod component;
 pub mod frame;
 pub mod handshake;
 pub mod legacy;

@@ -6,14 +6,30 @@
 
 use serde_json::{Map, Value};
 
+use super::read::{Cursor, ReadError};
+
 const TAG_END: u8 = 0;
 const TAG_BYTE: u8 = 1;
+const TAG_SHORT: u8 = 2;
 const TAG_INT: u8 = 3;
 const TAG_LONG: u8 = 4;
+const TAG_FLOAT: u8 = 5;
 const TAG_DOUBLE: u8 = 6;
+const TAG_BYTE_ARRAY: u8 = 7;
 const TAG_STRING: u8 = 8;
 const TAG_LIST: u8 = 9;
 const TAG_COMPOUND: u8 = 10;
+const TAG_INT_ARRAY: u8 = 11;
+const TAG_LONG_ARRAY: u8 = 12;
+
+/// How deep tags are nested at most (the game).
+const DEPTH_MAX: usize = 512;
+/// How deep the tags of a text are nested at most. Texts that are shown are some
+/// ten deep; reading them uses the stack.
+const TEXT_DEPTH_MAX: usize = 96;
+/// The longest text that is read, in bytes: each may become a value of some 32.
+/// The game reads as many characters of a text in its JSON form.
+pub(super) const TEXT_BYTES_MAX: usize = 262_144;
 
 /// The most bytes of a string: its length has two bytes.
 pub(super) const STRING_BYTES_MAX: usize = 65_535;
@@ -170,8 +186,213 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// A list or a compound that [`skip`] is in.
+enum Open {
+    Compound,
+    /// The tag of the elements, and how many are left.
+    List(u8, usize),
+}
+
+/// Moves behind a root tag: one with a name before 1.20.2, one without since.
+///
+/// # Errors
+///
+/// When it is malformed, or nested more than 512 deep.
+pub(super) fn skip(cursor: &mut Cursor<'_>, has_name: bool) -> Result<(), ReadError> {
+    let tag = cursor.u8()?;
+    if tag == TAG_END {
+        return Ok(());
+    }
+    if has_name {
+        skip_string(cursor)?;
+    }
+    let mut open = Vec::new();
+    skip_payload(cursor, tag, &mut open)?;
+    while let Some(last) = open.last_mut() {
+        let tag = match last {
+            Open::Compound => {
+                let tag = cursor.u8()?;
+                if tag != TAG_END {
+                    skip_string(cursor)?;
+                }
+                tag
+            }
+            Open::List(_, 0) => TAG_END,
+            Open::List(tag, left) => {
+                *left -= 1;
+                *tag
+            }
+        };
+        if tag == TAG_END {
+            open.pop();
+        } else {
+            skip_payload(cursor, tag, &mut open)?;
+        }
+    }
+    Ok(())
+}
+
+fn skip_string(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {
+    let bytes = usize::from(cursor.u16()?);
+    cursor.take(bytes).map(drop)
+}
+
+/// Moves behind a payload, or into it when it has tags of its own.
+fn skip_payload(cursor: &mut Cursor<'_>, tag: u8, open: &mut Vec<Open>) -> Result<(), ReadError> {
+    let bytes = match tag {
+        TAG_BYTE => 1,
+        TAG_SHORT => 2,
+        TAG_INT | TAG_FLOAT => 4,
+        TAG_LONG | TAG_DOUBLE => 8,
+        TAG_BYTE_ARRAY => count(cursor)?,
+        TAG_INT_ARRAY => count(cursor)?.saturating_mul(4),
+        TAG_LONG_ARRAY => count(cursor)?.saturating_mul(8),
+        TAG_STRING => usize::from(cursor.u16()?),
+        TAG_LIST | TAG_COMPOUND if open.len() >= DEPTH_MAX => return Err(ReadError::TooDeep),
+        TAG_LIST => {
+            let (tag, count) = list_head(cursor)?;
+            open.push(Open::List(tag, count));
+            0
+        }
+        TAG_COMPOUND => {
+            open.push(Open::Compound);
+            0
+        }
+        _ => return Err(ReadError::BadTag(tag)),
+    };
+    cursor.take(bytes).map(drop)
+}
+
+fn count(cursor: &mut Cursor<'_>) -> Result<usize, ReadError> {
+    usize::try_from(cursor.i32()?).map_err(|_| ReadError::NegativeLength)
+}
+
+/// The tag of a list's elements, and how many there are.
+fn list_head(cursor: &mut Cursor<'_>) -> Result<(u8, usize), ReadError> {
+    let tag = cursor.u8()?;
+    // As in the game, a negative number of elements stands for none.
+    let count = usize::try_from(cursor.i32()?).unwrap_or(0);
+    // Elements without bytes would be any number of elements.
+    match tag {
+        TAG_END if count > 0 => Err(ReadError::BadTag(tag)),
+        _ => Ok((tag, count)),
+    }
+}
+
+/// Reads a text component: a root tag without a name. Gives its JSON form.
+///
+/// # Errors
+///
+/// When it is malformed, longer than [`TEXT_BYTES_MAX`] or nested more than 96 deep.
+pub(super) fn read_component(cursor: &mut Cursor<'_>) -> Result<Value, ReadError> {
+    let start = cursor.clone();
+    skip(cursor, false)?;
+    let bytes = start.remaining() - cursor.remaining();
+    if bytes > TEXT_BYTES_MAX {
+        return Err(ReadError::TooLong {
+            max: TEXT_BYTES_MAX,
+        });
+    }
+    let mut text = Cursor::new(start.rest());
+    match text.u8()? {
+        TAG_END => Err(ReadError::BadTag(TAG_END)),
+        tag => read_payload(&mut text, tag, 0),
+    }
+}
+
+fn read_payload(cursor: &mut Cursor<'_>, tag: u8, depth: usize) -> Result<Value, ReadError> {
+    if depth >= TEXT_DEPTH_MAX {
+        return Err(ReadError::TooDeep);
+    }
+    Ok(match tag {
+        TAG_BYTE => Value::from(cursor.u8()?.cast_signed()),
+        TAG_SHORT => Value::from(cursor.u16()?.cast_signed()),
+        TAG_INT => Value::from(cursor.i32()?),
+        TAG_LONG => Value::from(cursor.i64()?),
+        TAG_FLOAT => Value::from(cursor.f32()?),
+        TAG_DOUBLE => Value::from(f64::from_bits(cursor.u64()?)),
+        TAG_BYTE_ARRAY => array(cursor, |cursor| Ok(cursor.u8()?.cast_signed().into()))?,
+        TAG_INT_ARRAY => array(cursor, |cursor| Ok(cursor.i32()?.into()))?,
+        TAG_LONG_ARRAY => array(cursor, |cursor| Ok(cursor.i64()?.into()))?,
+        TAG_STRING => Value::from(read_string(cursor)?),
+        TAG_LIST => {
+            let (tag, count) = list_head(cursor)?;
+            let mut items = Vec::new();
+            for _ in 0..count {
+                items.push(unwrapped(read_payload(cursor, tag, depth + 1)?));
+            }
+            Value::Array(items)
+        }
+        TAG_COMPOUND => {
+            let mut map = Map::new();
+            loop {
+                let tag = cursor.u8()?;
+                if tag == TAG_END {
+                    break Value::Object(map);
+                }
+                let name = read_string(cursor)?;
+                let value = read_payload(cursor, tag, depth + 1)?;
+                map.insert(name, value);
+            }
+        }
+        _ => return Err(ReadError::BadTag(tag)),
+    })
+}
+
+fn array(
+    cursor: &mut Cursor<'_>,
+    read: fn(&mut Cursor<'_>) -> Result<Value, ReadError>,
+) -> Result<Value, ReadError> {
+    let mut items = Vec::new();
+    for _ in 0..count(cursor)? {
+        items.push(read(cursor)?);
+    }
+    Ok(Value::Array(items))
+}
+
+/// Where elements of a list differ in type, the game puts each that is not a
+/// compound into one of its own, under an empty name.
+fn unwrapped(value: Value) -> Value {
+    match value {
+        Value::Object(mut map) if map.len() == 1 => match map.remove("") {
+            Some(inner) => inner,
+            None => Value::Object(map),
+        },
+        other => other,
+    }
+}
+
+/// Reads a string of modified UTF-8. What is not Unicode, such as half a
+/// character, becomes U+FFFD.
+fn read_string(cursor: &mut Cursor<'_>) -> Result<String, ReadError> {
+    let length = usize::from(cursor.u16()?);
+    let bytes = cursor.take(length)?;
+    if bytes.is_ascii() {
+        return Ok(String::from_utf8_lossy(bytes).into_owned());
+    }
+    let mut units = Vec::with_capacity(length);
+    let mut rest = bytes.iter().map(|byte| u16::from(*byte));
+    let next = |rest: &mut dyn Iterator<Item = u16>| match rest.next() {
+        Some(byte) if byte & 0xC0 == 0x80 => Ok(byte & 0x3F),
+        _ => Err(ReadError::NotUtf8),
+    };
+    while let Some(byte) = rest.next() {
+        units.push(match byte {
+            0x00..=0x7F => byte,
+            0xC0..=0xDF => (byte & 0x1F) << 6 | next(&mut rest)?,
+            0xE0..=0xEF => {
+                let middle = next(&mut rest)?;
+                (byte & 0x0F) << 12 | middle << 6 | next(&mut rest)?
+            }
+            _ => return Err(ReadError::NotUtf8),
+        });
+    }
+    Ok(String::from_utf16_lossy(&units))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -240,5 +461,93 @@ mod tests {
         write_string(&"€".repeat(30_000), &mut out);
         assert_eq!(out.len(), 2 + 65_535);
         assert_eq!(out[..2], [0xFF, 0xFF]);
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Value, usize), ReadError> {
+        let mut cursor = Cursor::new(bytes);
+        read_component(&mut cursor).map(|value| (value, cursor.remaining()))
+    }
+
+    /// What was written is read, and what follows it stays.
+    #[test]
+    fn components_come_back() {
+        for value in [
+            json!("a\u{0}é€🦀"),
+            json!({"text": "a", "extra": ["b", "c"], "n": [1, 2], "big": 1_i64 << 40, "half": 0.5}),
+            json!({"text": "", "extra": [{"text": "b", "extra": [{"text": "c"}]}]}),
+            json!({}),
+        ] {
+            let mut bytes = written(&value);
+            bytes.push(7);
+            assert_eq!(read(&bytes), Ok((value, 1)));
+        }
+        // Truth values are numbers in NBT.
+        assert_eq!(
+            read(&written(&json!({"bold": true}))),
+            Ok((json!({"bold": 1}), 0))
+        );
+    }
+
+    /// Every kind of tag, those that we do not write too.
+    #[test]
+    fn every_tag_is_read() {
+        let bytes = b"\x0a\x02\0\x01s\xff\xfe\x05\0\x01f\x3f\0\0\0\x07\0\x01b\0\0\0\x01\xff\
+            \x0b\0\x01i\0\0\0\x01\0\0\0\x05\x0c\0\x01l\0\0\0\x01\0\0\0\0\0\0\0\x06\
+            \x09\0\x01m\x0a\0\0\0\x02\x08\0\0\0\x01x\0\x0a\0\0\0\0\x09\0\x01e\0\0\0\0\0\0";
+        let value = json!({
+            "s": -2, "f": 0.5, "b": [-1], "i": [5], "l": [6], "m": ["x", {}], "e": [],
+        });
+        assert_eq!(read(bytes), Ok((value, 0)));
+    }
+
+    /// What lies about its size or nests without end is refused before it costs
+    /// anything.
+    #[test]
+    fn hostile_tags() {
+        let many = b"\x09\0\x7f\xff\xff\xff";
+        assert_eq!(read(many), Err(ReadError::BadTag(0)));
+        assert_eq!(read(b"\x0b\x7f\xff\xff\xff"), Err(ReadError::Short));
+        assert_eq!(
+            read(b"\x07\xff\xff\xff\xff"),
+            Err(ReadError::NegativeLength)
+        );
+        assert_eq!(read(b"\x0d"), Err(ReadError::BadTag(13)));
+        assert_eq!(read(b"\0"), Err(ReadError::BadTag(0)));
+        assert_eq!(read(b"\x08\0\x01\xff"), Err(ReadError::NotUtf8));
+        let lists = |levels: usize| {
+            let mut bytes = vec![TAG_LIST];
+            for _ in 1..levels {
+                bytes.extend([TAG_LIST, 0, 0, 0, 1]);
+            }
+            bytes.extend([TAG_END, 0, 0, 0, 0]);
+            bytes
+        };
+        let skipped = |levels| skip(&mut Cursor::new(&lists(levels)), false);
+        assert_eq!(skipped(DEPTH_MAX), Ok(()));
+        assert_eq!(skipped(DEPTH_MAX + 1), Err(ReadError::TooDeep));
+        assert_eq!(skipped(1_000_000), Err(ReadError::TooDeep));
+        assert!(read(&lists(TEXT_DEPTH_MAX)).is_ok());
+        assert_eq!(read(&lists(TEXT_DEPTH_MAX + 1)), Err(ReadError::TooDeep));
+        let long = [&b"\x07\0\x04\0\0"[..], &[0; TEXT_BYTES_MAX]].concat();
+        let max = TEXT_BYTES_MAX;
+        assert_eq!(read(&long), Err(ReadError::TooLong { max }));
+    }
+
+    proptest! {
+        /// Any bytes are skipped, read or refused, with a name and without.
+        #[test]
+        fn any_bytes(bytes in proptest::collection::vec(0_u8..14, 0..200), has_name: bool) {
+            let _ = skip(&mut Cursor::new(&bytes), has_name);
+            let _ = read(&bytes);
+        }
+
+        /// A part of a component is not one.
+        #[test]
+        fn cut_bytes(text: String, number: i64) {
+            let bytes = written(&json!({"text": text, "extra": [{"n": number}, "x"]}));
+            for end in 0..bytes.len() {
+                prop_assert_eq!(read(&bytes[..end]), Err(ReadError::Short));
+            }
+        }
     }
 }

@@ -25,6 +25,18 @@ pub enum ReadError {
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     NotUtf8,
+    /// Tags of NBT or values of JSON are nested too deep.
+    #[error("tags are nested too deep")]
+    TooDeep,
+    /// A tag of NBT that does not exist, or not here.
+    #[error("there is no tag {0} here")]
+    BadTag(u8),
+    /// A text component is not one.
+    #[error("a text component is malformed")]
+    BadComponent,
+    /// A field has a value that it cannot have.
+    #[error("a field has a value that it cannot have")]
+    BadValue,
     /// Bytes are left behind the last field.
     #[error("{0} bytes are left behind the last field")]
     Trailing(usize),
@@ -90,6 +102,42 @@ impl<'a> Cursor<'a> {
     /// [`ReadError::Short`].
     pub fn bool(&mut self) -> Result<bool, ReadError> {
         Ok(self.array::<1>()? != [0])
+    }
+
+    /// An unsigned number of one byte.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Short`].
+    pub fn u8(&mut self) -> Result<u8, ReadError> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    /// A signed number of four bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Short`].
+    pub fn i32(&mut self) -> Result<i32, ReadError> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    /// A signed number of eight bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Short`].
+    pub fn i64(&mut self) -> Result<i64, ReadError> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    /// A floating point number of four bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Short`].
+    pub fn f32(&mut self) -> Result<f32, ReadError> {
+        self.array().map(f32::from_be_bytes)
     }
 
     /// An unsigned number of two bytes.

@@ -19,7 +19,7 @@ const CONTENT_KEYS: [&str; 8] = [
 ];
 
 /// The colours by name, in the order of their codes `§0` to `§f`.
-const COLOURS: [&str; 16] = [
+pub(crate) const COLOURS: [&str; 16] = [
     "black",
     "dark_blue",
     "dark_green",

@@ -6,8 +6,14 @@ use super::packet::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub(crate) const V1_8: i32 = 47;
+/// 1.12: texts of key bindings.
+pub(crate) const V1_12: i32 = 335;
 /// 1.13: plugin requests during login.
 pub(crate) const V1_13: i32 = 393;
+/// 1.14: texts of NBT.
+pub(crate) const V1_14: i32 = 477;
+/// 1.15: clicks that copy.
+pub(crate) const V1_15: i32 = 573;
 /// 1.16: player ids are 16 bytes, no longer texts.
 pub(crate) const V1_16: i32 = 735;
 /// 1.18: clients take a compressed packet below their threshold.
@@ -26,6 +32,12 @@ pub(crate) const V1_20_3: i32 = 765;
 pub(crate) const V1_20_5: i32 = 766;
 /// 1.21.2: the login success does not say any more how strict the client is.
 pub(crate) const V1_21_2: i32 = 768;
+/// 1.21.5: other keys for clicks and hovers in texts.
+pub(crate) const V1_21_5: i32 = 770;
+/// 1.21.6: dialogs.
+pub(crate) const V1_21_6: i32 = 771;
+/// 1.21.9: texts of sprites and heads.
+pub(crate) const V1_21_9: i32 = 773;
 /// 26.2: the login success carries the id of the proxy's session.
 pub(crate) const V26_2: i32 = 776;
 /// The newest release that the table of packets has. What is newer is read

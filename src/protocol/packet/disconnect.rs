@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::super::read::write_string;
-use super::super::version::V1_20_3;
-use super::super::{nbt, text};
+use super::super::{component, text};
 use super::{Clientbound, State, Version};
 
 /// The packet that shows `text` and ends the connection.
@@ -33,11 +32,9 @@ fn with_component(version: Version, state: State, component: &Value) -> Vec<u8> 
         version.games()
     );
     let mut packet = vec![id.unwrap_or_default()];
-    if state != State::Login && version.protocol() >= V1_20_3 {
-        nbt::write_component(component, &mut packet);
-    } else {
-        write_string(&component.to_string(), &mut packet);
-    }
+    // The form of a version is at most six times as long as 5000 characters.
+    let written = component::write(component, version, state, &mut packet);
+    debug_assert_eq!(written, Ok(()));
     packet
 }
 
