@@ -16,6 +16,9 @@
 )]
 
 #[cfg(target_os = "linux")]
+#[path = "relay/framed.rs"]
+mod framed;
+#[cfg(target_os = "linux")]
 #[path = "relay/load.rs"]
 mod load;
 #[cfg(target_os = "linux")]
@@ -52,7 +55,7 @@ fn main() {
     println!("relays on cores {relay:?}, players and backends on {others:?}");
     let _limit = infrarust::socket::raise_open_files();
 
-    let relays = relays::all(relay);
+    let (all, framed) = (relays::all(relay), relays::framed(relay));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -61,6 +64,7 @@ fn main() {
         if !wanted.is_empty() && !wanted.split(',').any(|name| name == scenario.name) {
             continue;
         }
+        let relays = if scenario.is_framed() { &framed } else { &all };
         let mut measured = vec![Vec::new(); relays.len()];
         for round in 0..rounds {
             for turn in 0..relays.len() {
@@ -70,7 +74,7 @@ fn main() {
                 measured[index].push(figures);
             }
         }
-        print(scenario, &relays, &measured);
+        print(scenario, relays, &measured);
     }
 }
 
@@ -82,7 +86,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
         .unwrap_or(default)
 }
 
-/// A table: medians, and the ratio of the first figure to that of each HAProxy.
+/// A table: medians, and the ratio of the first figure to that of each base.
 #[cfg(target_os = "linux")]
 fn print(scenario: &load::Scenario, relays: &[relays::Relay], measured: &[Vec<Vec<f64>>]) {
     let medians: Vec<Vec<f64>> = measured
@@ -128,6 +132,7 @@ fn median(rounds: &[Vec<f64>], at: usize) -> f64 {
 #[cfg(target_os = "linux")]
 fn short(figure: f64) -> String {
     match figure {
+        _ if figure.is_nan() => "–".to_owned(),
         _ if figure >= 100.0 => format!("{figure:.0}"),
         _ if figure >= 10.0 => format!("{figure:.1}"),
         _ if figure >= 1.0 => format!("{figure:.2}"),

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Measures the relay beside an installed HAProxy, and prints tables with ratios.
 #
-#   benches/relay.sh                  everything: some five minutes
+#   benches/relay.sh                  everything: some ten minutes
 #   SCENARIOS=bulk,play ROUNDS=5 SECONDS=3 benches/relay.sh
+#   CALLS=1 SCENARIOS=framed-100 benches/relay.sh    system calls, counted with perf
 #   WORKERS=2 benches/relay.sh        relays with two workers, on two cores
 #
 # Linux, two cores or more, `taskset` (util-linux); `haproxy` to compare with.

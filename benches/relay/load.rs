@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
+use crate::framed::{self, Burst, Play};
 use crate::relays::{Relay, Running};
 
 /// A handshake of protocol 47 (1.8) for `bench.test`, for a login.
@@ -33,11 +34,20 @@ pub struct Scenario {
     does: Does,
 }
 
+impl Scenario {
+    /// Whether its traffic is real frames, which intercepting relays need.
+    pub fn is_framed(&self) -> bool {
+        matches!(self.does, Does::Play(_) | Does::PlayNothing)
+    }
+}
+
 enum Does {
     Stream,
     Messages(Traffic),
     Connections(Purpose),
     Nothing,
+    Play(Play),
+    PlayNothing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,12 +133,50 @@ pub const SCENARIOS: &[Scenario] = &[
         figures: &["bytes / session", "descriptors / session", "CPU %"],
         does: Does::Nothing,
     },
+    Scenario {
+        name: "framed-100",
+        about: "100 players, 20 bursts/s of 42 frames to each (mean 1.1 KB, 2 % with a chunk), 20 packets/s of 30 B back",
+        figures: framed::FIGURES,
+        does: Does::Play(Play {
+            players: 100,
+            burst: Burst::Mix,
+        }),
+    },
+    Scenario {
+        name: "framed-1000",
+        about: "1,000 players, the same",
+        figures: framed::FIGURES,
+        does: Does::Play(Play {
+            players: 1000,
+            burst: Burst::Mix,
+        }),
+    },
+    Scenario {
+        name: "framed-1K",
+        about: "100 players, 20 frames/s of 1 KiB to each, 20 packets/s of 30 B back",
+        figures: framed::FIGURES,
+        does: Does::Play(Play {
+            players: 100,
+            burst: Burst::One(1024),
+        }),
+    },
+    Scenario {
+        name: "framed-idle",
+        about: "1,000 players who were in the game, then nothing",
+        figures: framed::IDLE_FIGURES,
+        does: Does::PlayNothing,
+    },
 ];
 
 /// Runs a scenario through one relay; its figures.
 pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f64> {
+    match scenario.does {
+        Does::Play(play) => return framed::play(relay, play, Duration::from_secs_f64(seconds)),
+        Does::PlayNothing => return framed::idle(relay),
+        _ => {}
+    }
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let relay = relay.start(backend.local_addr().unwrap());
+    let relay = relay.start(backend.local_addr().unwrap(), "");
     let time = Duration::from_secs_f64(seconds);
     // The connection that found out whether it listens may be in the queue.
     let figures = async {
@@ -137,6 +185,7 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
             Does::Messages(traffic) => messages(&relay, backend, *traffic, time).await,
             Does::Connections(purpose) => connections(&relay, backend, *purpose, time).await,
             Does::Nothing => nothing(&relay, backend, time).await,
+            Does::Play(_) | Does::PlayNothing => unreachable!("measured without a runtime"),
         }
     };
     let tasks = LocalSet::new();
@@ -378,15 +427,15 @@ async fn nothing(relay: &Running, backend: TcpListener, time: Duration) -> Vec<f
 
 /// A count as a figure; exact below 2^53.
 #[allow(clippy::cast_precision_loss)]
-fn figure(count: usize) -> f64 {
+pub fn figure(count: usize) -> f64 {
     count as f64
 }
 
 /// xorshift64: the same traffic for every relay.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, most: u64) -> usize {
+    pub fn below(&mut self, most: u64) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

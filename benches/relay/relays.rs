@@ -16,6 +16,8 @@ pub struct Relay {
     pub name: &'static str,
     /// Whether the others are compared with it.
     pub is_base: bool,
+    /// Whether its backend announces compression.
+    pub compresses: bool,
     cores: Vec<usize>,
     kind: Kind,
 }
@@ -68,10 +70,54 @@ pub fn all(cores: &[usize]) -> Vec<Relay> {
     let relay = |(name, kind)| Relay {
         name,
         is_base: matches!(kind, Kind::Haproxy(..)),
+        compresses: false,
         cores: cores.to_vec(),
         kind,
     };
     relays.into_iter().map(relay).collect()
+}
+
+/// Those that forward frames, beside those that copy bytes.
+pub fn framed(cores: &[usize]) -> Vec<Relay> {
+    /// Whether backends and clients compress, as both do by default.
+    const ON: bool = true;
+    let relay = |name, compresses, kind| Relay {
+        name,
+        is_base: !name.contains(','),
+        compresses,
+        cores: cores.to_vec(),
+        kind,
+    };
+    let infrarust = |name, compresses, server| relay(name, compresses, Kind::Infrarust(server));
+    let mut relays = vec![
+        infrarust("passthrough (copy)", !ON, "proxy_mode = \"passthrough\"\n"),
+        infrarust(
+            "offline, plain",
+            !ON,
+            "proxy_mode = \"offline\"\ncompression_threshold = -1\n",
+        ),
+        infrarust("offline, compressed", ON, "proxy_mode = \"offline\"\n"),
+        infrarust(
+            "offline, compressed for clients",
+            !ON,
+            "proxy_mode = \"offline\"\ncompression_threshold = 256\n",
+        ),
+        infrarust(
+            "client_only, plain",
+            !ON,
+            "proxy_mode = \"client_only\"\ncompression_threshold = -1\n",
+        ),
+        infrarust(
+            "client_only, compressed",
+            ON,
+            "proxy_mode = \"client_only\"\n",
+        ),
+    ];
+    if Command::new("haproxy").arg("-v").output().is_ok() {
+        let kind = Kind::Haproxy("", "nosplice");
+        relays.push(relay("HAProxy copy", !ON, kind));
+    }
+    relays
 }
 
 /// The plugin `domain-rewrite`, built beside the program.
@@ -90,8 +136,8 @@ fn plugin() -> PathBuf {
 }
 
 impl Relay {
-    /// Starts it, with one backend.
-    pub fn start(&self, backend: SocketAddr) -> Running {
+    /// Starts it, with one backend and, if it is infrarust, these lines in the global file.
+    pub fn start(&self, backend: SocketAddr, global: &str) -> Running {
         let folder = tempfile::tempdir().unwrap();
         // Free a moment ago; nobody else takes it on a machine that measures.
         let address = TcpListener::bind("127.0.0.1:0")
@@ -114,7 +160,7 @@ impl Relay {
                 };
                 write(
                     &config,
-                    &format!("bind = \"{address}\"\nworker_threads = {workers}\n{plugin}"),
+                    &format!("bind = \"{address}\"\nworker_threads = {workers}\n{plugin}{global}"),
                 );
                 fs::create_dir(folder.path().join("servers")).unwrap();
                 write(
@@ -168,6 +214,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has cost so far.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();

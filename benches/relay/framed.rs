@@ -1,0 +1,655 @@
+//! Players in the game, with traffic of real frames: what an intercepting proxy
+//! meets, which has to know where each of them ends.
+//!
+//! Players and backends are one thread with one epoll(7), so that they cost
+//! little beside the relay. Players decrypt and walk all that they get.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use infrarust::protocol::cipher::Cipher;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rsa::PublicKey;
+use rsa::pkcs8::DecodePublicKey;
+
+use crate::load::{Random, figure};
+use crate::relays::{Relay, Running};
+
+/// 1.12.2: a login of a few packets, and no configuration.
+const PROTOCOL: i32 = 340;
+const JOIN_GAME: i32 = 0x23;
+/// A relative move of an entity.
+const MOVE: u8 = 0x26;
+/// No packet of that version: it holds when it was sent.
+const STAMP: u8 = 0x7E;
+/// A position of a player.
+const POSITION: u8 = 0x0D;
+const CHUNK: u8 = 0x20;
+const SECRET: [u8; 16] = *b"relay benchmark ";
+/// What backends that compress announce, as the game does.
+const THRESHOLD: i32 = 256;
+
+/// Logins that are made at the same time.
+const LOGINS_AT_ONCE: usize = 8;
+const LOGIN_MAX: Duration = Duration::from_secs(20);
+/// Bursts and packets of a player in a second.
+const TICKS: u32 = 20;
+
+/// What backends send at each tick.
+#[derive(Clone, Copy)]
+pub enum Burst {
+    /// Some 42 small frames, mean 1.1 KB; in 2 of 100 a chunk of 8 to 32 KiB.
+    Mix,
+    /// One frame of so many bytes, and a small one.
+    One(usize),
+}
+
+#[derive(Clone, Copy)]
+pub struct Play {
+    pub players: usize,
+    pub burst: Burst,
+}
+
+pub const FIGURES: &[&str] = &[
+    "CPU µs / message",
+    "p50 µs",
+    "p99 µs",
+    "CPU %",
+    "calls / message",
+];
+pub const IDLE_FIGURES: &[&str] = &["bytes / session", "descriptors / session"];
+
+/// Sends bursts to players and packets back.
+pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
+    const WARM_UP: Duration = Duration::from_millis(700);
+    let world = World::start(relay);
+    let sessions = world.open(0..play.players);
+    let mut swarm = Swarm::new(sessions, play.burst, relay.compresses);
+    swarm.run(WARM_UP);
+    swarm.latencies.clear();
+    let calls = Calls::count(&world.relay, time);
+    let before = (world.relay.cpu(), swarm.received);
+    let took = swarm.run(time);
+    let cpu = world.relay.cpu() - before.0;
+    let messages = figure(swarm.received - before.1);
+    swarm.latencies.sort_by(f64::total_cmp);
+    let quantile = |percent: usize| {
+        let at = swarm.latencies.len() * percent / 100;
+        swarm.latencies.get(at).copied().unwrap_or(f64::NAN)
+    };
+    vec![
+        cpu.as_secs_f64() * 1e6 / messages,
+        quantile(50),
+        quantile(99),
+        cpu.as_secs_f64() / took.as_secs_f64() * 100.0,
+        calls.map_or(f64::NAN, |calls| calls.end() / messages),
+    ]
+}
+
+/// What a session holds in which nothing happens any more.
+pub fn idle(relay: &Relay) -> Vec<f64> {
+    // What the first ones make, all share.
+    const FIRST: usize = 200;
+    const SESSIONS: usize = 1200;
+    const PLAY: Duration = Duration::from_millis(500);
+    let world = World::start(relay);
+    let settle = |sessions| {
+        let mut swarm = Swarm::new(sessions, Burst::Mix, relay.compresses);
+        swarm.run(PLAY);
+        swarm.finish();
+        std::thread::sleep(PLAY);
+        (swarm, world.relay.memory(), world.relay.descriptors())
+    };
+    let (_first, memory, descriptors) = settle(world.open(0..FIRST));
+    let (_rest, more_memory, more_descriptors) = settle(world.open(FIRST..SESSIONS));
+    let count = figure(SESSIONS - FIRST);
+    let bytes = usize::try_from(more_memory.saturating_sub(memory)).unwrap();
+    vec![
+        figure(bytes) / count,
+        figure(more_descriptors - descriptors) / count,
+    ]
+}
+
+/// System calls of a relay, counted with perf where `CALLS=1` asks for it; it
+/// makes the relay dearer.
+struct Calls(std::process::Child);
+
+impl Calls {
+    fn count(relay: &Running, time: Duration) -> Option<Self> {
+        std::env::var_os("CALLS")?;
+        let mut perf = Command::new("perf");
+        perf.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p"]);
+        perf.arg(relay.id().to_string());
+        perf.args(["sleep", &time.as_secs_f64().to_string()]);
+        let perf = perf.stdout(Stdio::null()).stderr(Stdio::piped());
+        Some(Self(perf.spawn().ok()?))
+    }
+
+    fn end(self) -> f64 {
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let counts = text.lines().filter_map(|line| line.split(',').next());
+        counts.filter_map(|count| count.parse::<f64>().ok()).sum()
+    }
+}
+
+/// A relay, its backend, and a session service.
+struct World {
+    backend: TcpListener,
+    relay: Running,
+    compresses: bool,
+}
+
+/// A player's end of a session, and its backend's.
+struct Session {
+    player: TcpStream,
+    server: TcpStream,
+    /// What the player decrypts and encrypts with.
+    ciphers: Option<(Cipher, Cipher)>,
+    /// Whether the player reads frames with compression.
+    is_compressed: bool,
+}
+
+impl World {
+    fn start(relay: &Relay) -> Self {
+        let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = start_session_service();
+        let global = format!("[auth]\nsession_url = \"{url}\"\n");
+        Self {
+            relay: relay.start(backend.local_addr().unwrap(), &global),
+            backend,
+            compresses: relay.compresses,
+        }
+    }
+
+    /// Logs in players with these numbers.
+    fn open(&self, numbers: std::ops::Range<usize>) -> Vec<Session> {
+        let first = numbers.start;
+        let (tell, players) = mpsc::channel();
+        let next = std::sync::Mutex::new(numbers.clone());
+        std::thread::scope(|scope| {
+            for _ in 0..LOGINS_AT_ONCE {
+                let (tell, next, address) = (tell.clone(), &next, self.relay.address);
+                scope.spawn(move || {
+                    let take = || next.lock().unwrap().next();
+                    while let Some(number) = take() {
+                        let player = Login::new(address).run(number);
+                        tell.send((number, player)).unwrap();
+                    }
+                });
+            }
+            let mut servers: Vec<Option<TcpStream>> = numbers.clone().map(|_| None).collect();
+            while servers.iter().any(Option::is_none) {
+                let (stream, _) = self.backend.accept().unwrap();
+                // A relay that knows nothing of logins also passes on the connection
+                // that only found out whether it listens.
+                if let Some((number, stream)) = self.welcome(stream) {
+                    servers[number - first] = Some(stream);
+                }
+            }
+            let mut sessions: Vec<Option<Session>> = numbers.clone().map(|_| None).collect();
+            for _ in numbers {
+                let (number, login) = players.recv().unwrap();
+                let server = servers[number - first].take().unwrap();
+                sessions[number - first] = Some(Session {
+                    player: login.stream,
+                    server,
+                    ciphers: login.ciphers,
+                    is_compressed: login.is_compressed,
+                });
+            }
+            sessions.into_iter().flatten().collect()
+        })
+    }
+
+    /// The backend's part of a login.
+    fn welcome(&self, stream: TcpStream) -> Option<(usize, TcpStream)> {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LOGIN_MAX)).unwrap();
+        let mut login = Login {
+            stream,
+            ciphers: None,
+            is_compressed: false,
+        };
+        let _handshake = login.frame()?;
+        let start = login.frame()?;
+        let name = String::from_utf8(start[2..].to_vec()).unwrap();
+        let number = name[1..].parse().unwrap();
+        let mut answer = Vec::new();
+        if self.compresses {
+            answer.extend(frame(&[&[0x03], &varint(THRESHOLD)[..]].concat(), false));
+        }
+        let id = string("00000000-0000-3000-8000-000000000001");
+        let success = [&[0x02], &id[..], &string(&name)[..]].concat();
+        answer.extend(frame(&success, self.compresses));
+        let join = [&varint(JOIN_GAME)[..], &[0; 16]].concat();
+        answer.extend(frame(&join, self.compresses));
+        login.stream.write_all(&answer).unwrap();
+        Some((number, login.stream))
+    }
+}
+
+/// One end of a login.
+struct Login {
+    stream: TcpStream,
+    ciphers: Option<(Cipher, Cipher)>,
+    is_compressed: bool,
+}
+
+impl Login {
+    fn new(relay: SocketAddr) -> Self {
+        let stream = TcpStream::connect(relay).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LOGIN_MAX)).unwrap();
+        Self {
+            stream,
+            ciphers: None,
+            is_compressed: false,
+        }
+    }
+
+    /// Into the game.
+    fn run(mut self, number: usize) -> Self {
+        let port = [0x63, 0xDD];
+        let host = string("bench.test");
+        let hello = [&[0], &varint(PROTOCOL)[..], &host, &port, &[2]].concat();
+        let name = string(&format!("p{number:07}"));
+        let start = [&[0], &name[..]].concat();
+        let first = [frame(&hello, false), frame(&start, false)].concat();
+        self.stream.write_all(&first).unwrap();
+        loop {
+            let packet = self.frame().expect("a packet of the login");
+            match i32::from(packet[0]) {
+                1 => self.encrypt(&packet[1..]),
+                2 => {}
+                3 => self.is_compressed = true,
+                JOIN_GAME => return self,
+                id => panic!("packet {id:#04x} in a login: {packet:02x?}"),
+            }
+        }
+    }
+
+    /// Answers an encryption request.
+    fn encrypt(&mut self, request: &[u8]) {
+        let mut rest = &request[1..];
+        let mut array = || {
+            let (length, at) = read_varint(rest).unwrap();
+            let (bytes, more) = rest[at..].split_at(length);
+            rest = more;
+            bytes.to_vec()
+        };
+        let (key, token) = (array(), array());
+        let key = PublicKey::from_public_key_der(&key).unwrap();
+        let sealed = |bytes: &[u8]| {
+            let sealed = key.pkcs1v15_encrypt(bytes).unwrap();
+            [varint(i32::try_from(sealed.len()).unwrap()), sealed].concat()
+        };
+        let response = [vec![1], sealed(&SECRET), sealed(&token)].concat();
+        self.stream.write_all(&frame(&response, false)).unwrap();
+        self.ciphers = Some((Cipher::new(&SECRET), Cipher::new(&SECRET)));
+    }
+
+    /// The next packet; `None` at the end of the stream. Reads nothing behind it.
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        let mut head = Vec::new();
+        let length = loop {
+            head.extend(self.read(1)?);
+            if let Some((length, _)) = read_varint(&head) {
+                break length;
+            }
+        };
+        let mut packet = self.read(length)?;
+        if self.is_compressed {
+            assert_eq!(packet.remove(0), 0, "packets of the login are small");
+        }
+        Some(packet)
+    }
+
+    fn read(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).ok()?;
+        if let Some((decrypt, _)) = &mut self.ciphers {
+            decrypt.decrypt(&mut bytes);
+        }
+        Some(bytes)
+    }
+}
+
+/// Confirms whoever is asked about; its address.
+fn start_session_service() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());
+    let answer = |mut stream: TcpStream| {
+        let mut request = [0; 2048];
+        while let Ok(bytes @ 1..) = stream.read(&mut request) {
+            let request = String::from_utf8_lossy(&request[..bytes]);
+            let name = request.split("username=").nth(1);
+            let name = name.and_then(|rest| rest.split(['&', ' ']).next());
+            let name = name.expect("a name is asked about");
+            let number: u32 = name[1..].parse().unwrap();
+            let body =
+                format!("{{\"id\":\"{number:032x}\",\"name\":\"{name}\",\"properties\":[]}}");
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    url
+}
+
+/// One end of a session in the game.
+struct End {
+    stream: TcpStream,
+    cipher: Option<(Cipher, Cipher)>,
+    is_compressed: bool,
+    walker: Walker,
+    /// What did not fit into the socket.
+    pending: Vec<u8>,
+}
+
+impl End {
+    fn new(stream: TcpStream, cipher: Option<(Cipher, Cipher)>, is_compressed: bool) -> Self {
+        stream.set_nonblocking(true).unwrap();
+        Self {
+            stream,
+            cipher,
+            is_compressed,
+            walker: Walker::default(),
+            pending: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, bytes: &mut [u8]) {
+        if let Some((_, encrypt)) = &mut self.cipher {
+            encrypt.encrypt(bytes);
+        }
+        let sent = match self.pending.is_empty() {
+            true => self.write(bytes),
+            false => 0,
+        };
+        self.pending.extend_from_slice(&bytes[sent..]);
+    }
+
+    fn write(&self, bytes: &[u8]) -> usize {
+        match (&self.stream).write(bytes) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("a session ended: {error}"),
+        }
+    }
+
+    fn flush(&mut self) {
+        let sent = self.write(&self.pending);
+        self.pending.drain(..sent);
+    }
+
+    /// How many messages have come; with the times in them.
+    fn receive(&mut self, buffer: &mut [u8], stamps: impl FnMut(u64)) -> usize {
+        let bytes = match self.stream.read(buffer) {
+            Ok(0) => panic!("a session ended"),
+            Ok(bytes) => &mut buffer[..bytes],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return 0,
+            Err(error) => panic!("a session ended: {error}"),
+        };
+        if let Some((decrypt, _)) = &mut self.cipher {
+            decrypt.decrypt(bytes);
+        }
+        self.walker.walk(bytes, self.is_compressed, stamps)
+    }
+}
+
+/// Finds frames, and in those that end a message when it was sent.
+#[derive(Default)]
+struct Walker {
+    head: Vec<u8>,
+    beginning: Vec<u8>,
+    left: usize,
+}
+
+impl Walker {
+    fn walk(
+        &mut self,
+        mut bytes: &[u8],
+        is_compressed: bool,
+        mut stamps: impl FnMut(u64),
+    ) -> usize {
+        let mut messages = 0;
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.left == 0 {
+                self.head.push(*first);
+                bytes = rest;
+                if let Some((length, _)) = read_varint(&self.head) {
+                    assert!(self.head.len() <= 3 && length > 0, "not a frame");
+                    self.left = length;
+                    self.head.clear();
+                    self.beginning.clear();
+                }
+                continue;
+            }
+            let (now, later) = bytes.split_at(self.left.min(bytes.len()));
+            let wanted = 10_usize.saturating_sub(self.beginning.len());
+            self.beginning.extend(now.iter().take(wanted));
+            self.left -= now.len();
+            bytes = later;
+            let packet = match (is_compressed, &self.beginning[..]) {
+                (true, [0, packet @ ..]) | (false, packet) => packet,
+                (true, _) => continue,
+            };
+            if self.left > 0 {
+                continue;
+            }
+            if let [STAMP, stamp @ ..] = packet {
+                stamps(u64::from_le_bytes(stamp[..8].try_into().unwrap()));
+                messages += 1;
+            }
+            messages += usize::from(packet[0] == POSITION);
+        }
+        messages
+    }
+}
+
+/// All players and backends.
+struct Swarm {
+    /// Player and backend of each session in turn.
+    ends: Vec<End>,
+    epoll: Epoll,
+    bursts: VecDeque<(Instant, usize)>,
+    answers: VecDeque<(Instant, usize)>,
+    began: Instant,
+    burst: Burst,
+    chunks: Vec<Vec<u8>>,
+    random: Random,
+    buffer: Vec<u8>,
+    received: usize,
+    /// In µs.
+    latencies: Vec<f64>,
+}
+
+impl Swarm {
+    fn new(sessions: Vec<Session>, burst: Burst, compresses: bool) -> Self {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let mut ends = Vec::new();
+        for session in sessions {
+            let is_compressed = session.is_compressed;
+            ends.push(End::new(session.player, session.ciphers, is_compressed));
+            ends.push(End::new(session.server, None, compresses));
+        }
+        for (index, end) in ends.iter().enumerate() {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(index).unwrap());
+            epoll.add(end.stream.as_fd(), event).unwrap();
+        }
+        let began = Instant::now();
+        let period = Duration::from_secs(1) / TICKS;
+        // 50 players share a server and its ticks, which fall together with
+        // those of no other; what players send falls together with nothing.
+        let due = |at: u32, of: u32| began + period * at / of;
+        let count = u32::try_from(ends.len() / 2).unwrap();
+        let servers = count.div_ceil(50);
+        let bursts = (0..count).map(|player| (due(player / 50, servers), player));
+        let answers = (0..count).map(|player| (due(player, count), player));
+        let index = |(at, player)| (at, usize::try_from(player).unwrap());
+        let mut random = Random(1);
+        Self {
+            bursts: bursts.map(index).collect(),
+            answers: answers.map(index).collect(),
+            ends,
+            epoll,
+            began,
+            burst,
+            chunks: (0..32).map(|_| chunk(&mut random, compresses)).collect(),
+            random,
+            buffer: vec![0; 256 * 1024],
+            received: 0,
+            latencies: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, time: Duration) -> Duration {
+        let (began, period) = (Instant::now(), Duration::from_secs(1) / TICKS);
+        // What was to be done while nobody ran is left out.
+        for queue in [&mut self.bursts, &mut self.answers] {
+            let late = queue
+                .front()
+                .map(|(at, _)| began.saturating_duration_since(*at));
+            let late = late.unwrap_or_default();
+            queue.iter_mut().for_each(|(at, _)| *at += late);
+        }
+        let mut message = Vec::new();
+        loop {
+            let now = Instant::now();
+            if now - began >= time {
+                return now - began;
+            }
+            while let Some((at, player)) = take_due(&mut self.bursts, now) {
+                self.bursts.push_back((at + period, player));
+                message.clear();
+                self.message(player, &mut message);
+                self.ends[2 * player + 1].send(&mut message);
+            }
+            while let Some((at, player)) = take_due(&mut self.answers, now) {
+                self.answers.push_back((at + period, player));
+                let end = &mut self.ends[2 * player];
+                let packet = [&[POSITION], &[8; 27][..]].concat();
+                end.send(&mut frame(&packet, end.is_compressed));
+            }
+            for end in &mut self.ends {
+                if !end.pending.is_empty() {
+                    end.flush();
+                }
+            }
+            let next = [&self.bursts, &self.answers].map(|queue| queue.front().map(|(at, _)| *at));
+            let next = next.into_iter().flatten().min();
+            let wait = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+            self.receive(wait);
+        }
+    }
+
+    /// Until everything that was sent has come.
+    fn finish(&mut self) {
+        while self.receive(Duration::from_millis(200)) > 0 || self.flush() {}
+    }
+
+    fn flush(&mut self) -> bool {
+        self.ends.iter_mut().for_each(End::flush);
+        self.ends.iter().any(|end| !end.pending.is_empty())
+    }
+
+    fn receive(&mut self, wait: Duration) -> usize {
+        let mut events = [EpollEvent::empty(); 512];
+        let timeout = EpollTimeout::try_from(wait).unwrap();
+        let found = self.epoll.wait(&mut events, timeout).unwrap();
+        for event in &events[..found] {
+            let end = &mut self.ends[usize::try_from(event.data()).unwrap()];
+            let (began, latencies) = (self.began, &mut self.latencies);
+            self.received += end.receive(&mut self.buffer, |sent| {
+                let took = began.elapsed().saturating_sub(Duration::from_nanos(sent));
+                latencies.push(took.as_secs_f64() * 1e6);
+            });
+        }
+        found
+    }
+
+    /// What a backend sends at a tick.
+    fn message(&mut self, player: usize, out: &mut Vec<u8>) {
+        let is_compressed = self.ends[2 * player + 1].is_compressed;
+        match self.burst {
+            Burst::Mix => {
+                if self.random.below(50) == 0 {
+                    let at = self.random.below(32);
+                    out.extend_from_slice(&self.chunks[at]);
+                }
+                let until = out.len() + 64 + self.random.below(1200);
+                while out.len() < until {
+                    let bytes = 4 + self.random.below(20);
+                    let moved = [&[MOVE], &[7; 24][..bytes]].concat();
+                    out.extend(frame(&moved, is_compressed));
+                }
+            }
+            Burst::One(bytes) => {
+                let packet = [&[MOVE], &vec![7; bytes][..]].concat();
+                out.extend(frame(&packet, is_compressed));
+            }
+        }
+        let sent = u64::try_from(self.began.elapsed().as_nanos()).unwrap();
+        let stamp = [&[STAMP], &sent.to_le_bytes()[..]].concat();
+        out.extend(frame(&stamp, is_compressed));
+    }
+}
+
+fn take_due(queue: &mut VecDeque<(Instant, usize)>, now: Instant) -> Option<(Instant, usize)> {
+    let is_due = queue.front().is_some_and(|(at, _)| *at <= now);
+    is_due.then(|| queue.pop_front()).flatten()
+}
+
+/// A frame of 8 to 32 KiB, with compression or without.
+fn chunk(random: &mut Random, is_compressed: bool) -> Vec<u8> {
+    let bytes = 8192 + random.below(24_576);
+    let mut packet = vec![CHUNK];
+    if !is_compressed {
+        packet.extend((0..bytes).map(|_| u8::try_from(random.below(16)).unwrap()));
+        return frame(&packet, false);
+    }
+    // Sixteen values take about half of a byte each.
+    packet.extend((0..2 * bytes).map(|_| u8::try_from(random.below(16)).unwrap()));
+    let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
+    let mut deflated = vec![0; compressor.zlib_compress_bound(packet.len())];
+    let length = compressor.zlib_compress(&packet, &mut deflated).unwrap();
+    deflated.truncate(length);
+    let length = varint(i32::try_from(packet.len()).unwrap());
+    frame(&[length, deflated].concat(), false)
+}
+
+/// A frame whose packet is not compressed.
+fn frame(packet: &[u8], is_compressed: bool) -> Vec<u8> {
+    let head: &[u8] = if is_compressed { &[0] } else { &[] };
+    let length = i32::try_from(head.len() + packet.len()).unwrap();
+    [&varint(length)[..], head, packet].concat()
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let length = i32::try_from(text.len()).unwrap();
+    [&varint(length)[..], text.as_bytes()].concat()
+}
+
+fn varint(value: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    infrarust::protocol::varint::encode(value, &mut bytes);
+    bytes
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (value, at) = infrarust::protocol::varint::decode(bytes).unwrap()?;
+    Some((usize::try_from(value).unwrap(), at))
+}
