@@ -5,7 +5,7 @@
 //! a bound that is checked before the bytes it bounds. `Ok(None)` always means
 //! that the bytes so far are the beginning of something valid.
 
-pub(crate) mod cipher;
+pub mod cipher;
 pub mod codec;
 pub mod component;
 pub mod frame;
