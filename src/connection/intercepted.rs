@@ -11,7 +11,8 @@ use super::facts::{Facts, Origin, Player, SessionFacts};
 use super::opening::{Dialect, Opening};
 use super::sender::rewritten_host;
 use crate::config::model::{
-    BackendAddress, IdentityForwarding, Intercepted, InterceptedMode, Relay, ServerConfig,
+    BackendAddress, DuplicateLogin, IdentityForwarding, Intercepted, InterceptedMode, Relay,
+    ServerConfig,
 };
 use crate::forward::{Counters, End};
 use crate::intercept::{
@@ -66,10 +67,12 @@ impl Applicant {
             };
             return Err(self.end(refusal));
         };
+        let login = proxy.snapshot().proxy.login.clone();
         let is_full = config
             .max_players
             .is_some_and(|max| self.server.state.players.taken() >= max.get());
-        if is_full {
+        // One of the places may be this player's own, which he replaces.
+        if is_full && login.duplicate_login == DuplicateLogin::Refuse {
             // Nobody has to prove anything to a server without a place.
             return Err(self.end(Refusal::ServerFull));
         }
@@ -85,7 +88,6 @@ impl Applicant {
             place: connection,
         } = self;
         let (stream, input) = client.into_parts();
-        let login = &proxy.snapshot().proxy.login.clone();
         let newcomer = Newcomer {
             stream,
             input: input.as_ref().into(),
@@ -98,7 +100,7 @@ impl Applicant {
             InterceptedMode::Offline => newcomer.unproved(login.uuid_of_client),
             InterceptedMode::ClientOnly => {
                 newcomer
-                    .prove(&proxy.authenticator, login, origin.client.ip())
+                    .prove(&proxy.authenticator, &login, origin.client.ip())
                     .await
             }
         };
@@ -124,7 +126,7 @@ impl Applicant {
             unproved_name.as_deref(),
             login.duplicate_login,
         );
-        let Ok(place) = entered.await else {
+        let Ok(place) = while_there(&proved, entered).await? else {
             return Err(end(proved, Refusal::DuplicateLogin, connection));
         };
         let Some(slot) = server.take_place() else {
@@ -289,6 +291,15 @@ async fn ask_login_decide(server: &Server, proved: &Proved, facts: &Facts) -> Re
     }
 }
 
+/// The output of a future, unless the player leaves before.
+async fn while_there<T>(player: &Proved, future: impl Future<Output = T>) -> Result<T, Ending> {
+    tokio::select! {
+        biased;
+        output = future => Ok(output),
+        () = client::closed_by_client(player.leg.stream()) => Err(Ending::ClientLeft),
+    }
+}
+
 /// Ends the connection during the login; the client may read why.
 fn end(proved: Proved, ending: impl Into<Ending>, connection: Slot) -> Ended {
     let reader = Reader::Intercepted(proved.leg.into_reader());
@@ -337,7 +348,8 @@ impl BridgeSession {
             _ => Ending::Relayed(outcome),
         };
         // The places on the server are free before the player reads.
-        drop((place, slot));
+        // The slot is first: whoever waits for the other place wants one, too.
+        drop((slot, place));
         let reader = ended.into_reader().map(Reader::Intercepted);
         Ended::new(ending, reader).holding_connection(connection)
     }

@@ -52,6 +52,29 @@ async fn a_second_login_replaces() {
     super::welcome(&mut third, &mut server, 767).await;
 }
 
+/// On a server whose last place is the player's own, a second login takes it
+/// over; everybody else is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_login_replaces_on_a_full_server() {
+    let backend = FakeBackend::start().await;
+    let more = format!("{}\nmax_players = 1", super::NO_COMPRESSION);
+    let file = server("offline", "play.example.com", backend.address, &more);
+    let global = "[auth]\nduplicate_login = \"replace\"\n";
+    let proxy = TestProxy::start(global, &[("a", file)]);
+    let (mut client, mut server) = play(&proxy, &backend, 767).await;
+    for _ in 0..20 {
+        let mut other = game::begin(proxy.address(), 767, "Other").await;
+        assert!(refusal(&mut other).await.contains("full"));
+        let mut second = game::begin(proxy.address(), 767, "Notch").await;
+        client.expect(Ids::of(767).disconnect).await;
+        server.expect_end().await;
+        (server, _, _) = game::accept(&backend).await;
+        super::welcome(&mut second, &mut server, 767).await;
+        super::enter(&mut second, &mut server, 767).await;
+        client = second;
+    }
+}
+
 /// Of two at one instant one gets in, and their packets do not mix.
 #[tokio::test]
 async fn two_at_one_instant() {
