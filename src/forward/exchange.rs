@@ -325,15 +325,14 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn into_remains(self) -> Option<Remains<S>> {
         let (backlog, passage) = self.lanes.backend.into_passage();
         let passage = passage?;
-        let (state, has_kicked) = (passage.state(), passage.has_kicked());
+        let reading = passage.reading();
         let (cipher, format) = passage.into_receiver();
         Some(Remains {
             client: self.sockets.client,
             backlog,
             cipher,
             format,
-            state,
-            has_kicked,
+            reading,
         })
     }
 

@@ -136,6 +136,40 @@ impl Bucket {
     }
 }
 
+/// What a receiver has been sent, as far as it decides what it can read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The state in which it reads the next packet.
+    pub(crate) state: State,
+    /// It was sent the text that ends its session: no other is to follow.
+    pub(crate) has_kicked: bool,
+    /// A bundle is open: the client keeps what it is sent, a text as well, until
+    /// a delimiter closes the bundle (1.19.4).
+    pub(crate) in_bundle: bool,
+}
+
+impl Reading {
+    /// Nothing has been sent in this state.
+    pub(crate) const fn new(state: State) -> Self {
+        Self {
+            state,
+            has_kicked: false,
+            in_bundle: false,
+        }
+    }
+
+    /// Takes note of a packet for the client.
+    pub(crate) fn note(&mut self, kind: Clientbound) {
+        match kind {
+            Clientbound::StartConfiguration => self.state = State::Configuration,
+            Clientbound::FinishConfiguration => self.state = State::Play,
+            Clientbound::Disconnect => self.has_kicked = true,
+            Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
+            _ => {}
+        }
+    }
+}
+
 /// One direction: how its frames come, how they go, and what the proxy knows of
 /// the packets in them.
 #[derive(Debug)]
@@ -146,17 +180,15 @@ pub(crate) struct Passage {
     from: Format,
     /// Who reads.
     to: Receiver,
-    /// The state in which the sender writes. Frames pass in order, so the
-    /// receiver reads in the same.
-    state: State,
+    /// What the receiver has been sent. Frames pass in order, so the sender
+    /// writes in the state in which the receiver reads.
+    reading: Reading,
     /// At the client's side of an encrypted session.
     cipher: Option<Box<Cipher>>,
     /// A frame that has not arrived whole.
     carried: Vec<u8>,
     /// What is changed in packets for the client; clientbound.
     edits: Edits,
-    /// The backend has sent the client the text that ends its session.
-    has_kicked: bool,
     rate: Option<Box<Rate>>,
     /// What was found behind the frames of the last walk.
     fault: Option<FramedError>,
@@ -206,10 +238,8 @@ pub(crate) struct Remains<S> {
     pub(crate) cipher: Option<Box<Cipher>>,
     /// How the client's frames are written.
     pub(crate) format: Format,
-    /// The state in which the client reads the next frame.
-    pub(crate) state: State,
-    /// The backend has sent the client the text that ends its session.
-    pub(crate) has_kicked: bool,
+    /// What the client has been sent.
+    pub(crate) reading: Reading,
 }
 
 /// What the walk over one read has to write.
@@ -238,11 +268,10 @@ impl Passage {
             version,
             from,
             to,
-            state,
+            reading: Reading::new(state),
             cipher,
             carried: Vec::new(),
             edits: Edits::default(),
-            has_kicked: false,
             rate: Some(rate),
             fault: None,
         }
@@ -253,7 +282,7 @@ impl Passage {
         version: Version,
         from: Format,
         to: Receiver,
-        state: State,
+        reading: Reading,
         cipher: Option<Box<Cipher>>,
         edits: Edits,
     ) -> Self {
@@ -262,20 +291,13 @@ impl Passage {
             version,
             from,
             to,
-            state,
+            reading,
             cipher,
             carried: Vec::new(),
             edits,
-            has_kicked: false,
             rate: None,
             fault: None,
         }
-    }
-
-    /// Whether the backend has sent the client the text that ends its session:
-    /// no other is to follow.
-    pub(crate) fn has_kicked(&self) -> bool {
-        self.has_kicked
     }
 
     /// What ends the direction behind the frames of the last walk, once.
@@ -288,9 +310,9 @@ impl Passage {
         self.carried.extend_from_slice(bytes);
     }
 
-    /// The state in which the receiver reads the next frame.
-    pub(crate) fn state(&self) -> State {
-        self.state
+    /// What the receiver has been sent.
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading
     }
 
     /// The cipher, and how the receiver's frames are written.
@@ -446,18 +468,19 @@ impl Passage {
     /// Whether the proxy has to see the packet with this id.
     fn concerns(&self, id: i32) -> bool {
         match self.direction {
-            Direction::Clientbound => match self.version.kind(self.state, id) {
+            Direction::Clientbound => match self.version.kind(self.reading.state, id) {
                 Some(
                     Clientbound::StartConfiguration
                     | Clientbound::FinishConfiguration
-                    | Clientbound::Disconnect,
+                    | Clientbound::Disconnect
+                    | Clientbound::BundleDelimiter,
                 ) => true,
                 Some(Clientbound::PluginMessage) => self.edits.brand.is_some(),
                 Some(Clientbound::JoinGame) => self.edits.is_authenticated,
                 _ => false,
             },
             Direction::Serverbound => matches!(
-                self.version.kind(self.state, id),
+                self.version.kind(self.reading.state, id),
                 Some(Serverbound::ConfigurationAcknowledged | Serverbound::FinishConfiguration)
             ),
         }
@@ -518,12 +541,17 @@ impl Passage {
     /// state shows that the client is not where it should be.
     fn check(&self, id: i32) -> Result<(), FramedError> {
         let is_checked =
-            (self.direction, self.state) == (Direction::Serverbound, State::Configuration);
+            (self.direction, self.reading.state) == (Direction::Serverbound, State::Configuration);
         let serverbound = packet::Direction::Serverbound;
-        if is_checked && self.version.name(self.state, serverbound, id).is_none() {
+        if is_checked
+            && self
+                .version
+                .name(self.reading.state, serverbound, id)
+                .is_none()
+        {
             return Err(FramedError::Unexpected {
                 id,
-                state: self.state,
+                state: self.reading.state,
             });
         }
         Ok(())
@@ -532,23 +560,24 @@ impl Passage {
     /// Takes note of what a packet means; the packet that replaces it, if one does.
     fn understand(&mut self, id: i32, fields: &[u8]) -> Option<Vec<u8>> {
         match self.direction {
-            Direction::Clientbound => match self.version.kind(self.state, id)? {
-                Clientbound::StartConfiguration => self.state = State::Configuration,
-                Clientbound::FinishConfiguration => self.state = State::Play,
-                Clientbound::Disconnect => self.has_kicked = true,
+            Direction::Clientbound => match self.version.kind(self.reading.state, id)? {
                 Clientbound::PluginMessage => {
-                    let id = self.version.id(self.state, Clientbound::PluginMessage)?;
+                    let id = self
+                        .version
+                        .id(self.reading.state, Clientbound::PluginMessage)?;
                     return self.edits.brand?.rewrite(self.version, id, fields);
                 }
                 Clientbound::JoinGame => {
-                    let id = self.version.id(self.state, Clientbound::JoinGame)?;
+                    let id = self.version.id(self.reading.state, Clientbound::JoinGame)?;
                     return self.edits.join_game(self.version, id, fields);
                 }
-                _ => {}
+                kind => self.reading.note(kind),
             },
-            Direction::Serverbound => match self.version.kind(self.state, id)? {
-                Serverbound::ConfigurationAcknowledged => self.state = State::Configuration,
-                Serverbound::FinishConfiguration => self.state = State::Play,
+            Direction::Serverbound => match self.version.kind(self.reading.state, id)? {
+                Serverbound::ConfigurationAcknowledged => {
+                    self.reading.state = State::Configuration;
+                }
+                Serverbound::FinishConfiguration => self.reading.state = State::Play,
                 _ => {}
             },
         }
@@ -626,7 +655,8 @@ mod tests {
                     brand: Some(Brand("test")),
                     is_authenticated: true,
                 };
-                Passage::clientbound(version, from, to, State::Play, cipher, edits)
+                let reading = Reading::new(State::Play);
+                Passage::clientbound(version, from, to, reading, cipher, edits)
             }
             Direction::Serverbound => {
                 let rate = Box::new(Rate::new());
@@ -724,7 +754,7 @@ mod tests {
         let mut output = Vec::new();
         let walked = passage.walk(&mut stream.clone(), &mut output, &mut Zlib::default());
         assert_eq!(walked, Walked::Slice(0..2));
-        assert_eq!(passage.state(), State::Configuration);
+        assert_eq!(passage.reading().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
         assert_eq!(passage.take_fault(), Some(FramedError::Codec(empty)));
     }

@@ -113,10 +113,9 @@ impl Dialled {
         let profile = &player.profile;
         let start = packets::login_start(player.leg.version, &profile.name, profile.uuid, key);
         let greeting = async {
-            wire.send(&start).await.map_err(|error| match error {
-                WireError::Io(error) => error,
-                error => io::Error::other(error.to_string()),
-            })?;
+            let put = wire.put(&start);
+            put.map_err(|error| io::Error::other(error.to_string()))?;
+            wire.flush_while_taken().await;
             first_byte(wire.stream()).await
         };
         // A backend that is silent is so in the login as well, which ends then.
@@ -230,7 +229,7 @@ impl Questions {
 impl Login {
     async fn run(mut self, player: &mut Proved) -> Result<Wire, Failure> {
         // What could not be sent in time, if anything.
-        self.wire.flush().await.map_err(Failure::backend)?;
+        self.wire.flush_while_taken().await;
         loop {
             tokio::select! {
                 frame = self.wire.frame() => {
@@ -348,7 +347,14 @@ impl Login {
         };
         self.was_asked = true;
         let response = packets::plugin_response(version, request.message_id, answer.as_deref());
-        self.wire.send(&response).await.map_err(Failure::backend)
+        self.send(&response).await
+    }
+
+    /// Sends the backend a packet.
+    async fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {
+        self.wire.put(packet).map_err(Failure::backend)?;
+        self.wire.flush_while_taken().await;
+        Ok(())
     }
 
     /// A packet of the client: an answer to a question of the backend.
@@ -379,10 +385,7 @@ impl Login {
         if self.has_let_in && player.leg.version.protocol() < V1_20_2 {
             return Ok(());
         }
-        self.wire
-            .send(packet.bytes())
-            .await
-            .map_err(Failure::backend)
+        self.send(packet.bytes()).await
     }
 }
 

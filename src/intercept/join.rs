@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::wire::{Frame, Packet, Wire, WireError};
-use crate::forward::framed::{Edits, Passage, Passages, Rate, Remains};
+use crate::forward::framed::{Edits, Passage, Passages, Rate, Reading, Remains};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
@@ -63,14 +63,13 @@ pub(crate) async fn join(
         backend: wire,
         client: player.leg.wire,
         version,
-        clientbound: state,
+        clientbound: Reading::new(state),
         serverbound: state,
         edits: Edits {
             brand: Some(BRAND),
             is_authenticated: settings.is_authenticated,
         },
         has_joined: false,
-        has_kicked: false,
         rate: Box::new(Rate::new()),
         counters,
     };
@@ -101,14 +100,12 @@ struct Joining {
     client: Wire,
     backend: Wire,
     version: Version,
-    /// The state in which the backend writes and the client reads.
-    clientbound: State,
+    /// What the backend has sent the client.
+    clientbound: Reading,
     /// The state in which the client writes and the backend reads.
     serverbound: State,
     edits: Edits,
     has_joined: bool,
-    /// The backend has sent the client the text that ends its session.
-    has_kicked: bool,
     /// What the client may still send.
     rate: Box<Rate>,
     counters: Arc<Counters>,
@@ -145,8 +142,9 @@ impl Joining {
                 answer.id,
             )));
         }
-        let sent = self.backend.send(answer.bytes()).await;
-        sent.map_err(Failure::backend)
+        self.backend.put(answer.bytes()).map_err(Failure::backend)?;
+        self.backend.flush_while_taken().await;
+        Ok(())
     }
 
     /// Passes frames until the player is in the game. What has come by then is
@@ -179,7 +177,7 @@ impl Joining {
 
     async fn flush(&mut self) -> Result<(), Failure> {
         self.client.flush().await.map_err(Failure::client)?;
-        self.backend.flush().await.map_err(Failure::backend)?;
+        self.backend.flush_while_taken().await;
         self.counters
             .add(Direction::Clientbound, self.client.take_sent_bytes());
         self.counters
@@ -225,14 +223,12 @@ impl Joining {
     /// Takes note of what a packet of the backend means; the packet that
     /// replaces it, if one does.
     fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(kind) = packet.kind(self.version, self.clientbound) else {
+        let state = self.clientbound.state;
+        let Some(kind) = packet.kind(self.version, state) else {
             return Ok(None);
         };
-        let id = self.version.id(self.clientbound, kind).unwrap_or_default();
+        let id = self.version.id(state, kind).unwrap_or_default();
         match kind {
-            Clientbound::FinishConfiguration => self.clientbound = State::Play,
-            Clientbound::StartConfiguration => self.clientbound = State::Configuration,
-            Clientbound::Disconnect => self.has_kicked = true,
             Clientbound::JoinGame => {
                 self.has_joined = true;
                 return Ok(self.edits.join_game(self.version, id, packet.fields()));
@@ -241,13 +237,13 @@ impl Joining {
                 let brand = self.edits.brand;
                 return Ok(brand.and_then(|brand| brand.rewrite(self.version, id, packet.fields())));
             }
-            _ => {}
+            kind => self.clientbound.note(kind),
         }
         Ok(None)
     }
 
     fn into_reader(self) -> Reader {
-        Reader::new(self.client, self.version, self.clientbound, self.has_kicked)
+        Reader::new(self.client, self.version, self.clientbound)
     }
 
     fn into_playing(self) -> Playing {

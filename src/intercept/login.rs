@@ -17,6 +17,7 @@ use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
+use crate::forward::framed::Reading;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
 use crate::protocol::login::offline_uuid;
@@ -108,19 +109,18 @@ pub(crate) struct LoginLeg {
 impl LoginLeg {
     /// The client, to be shown a text.
     pub(crate) fn into_reader(self) -> Reader {
-        Reader::new(self.wire, self.version, State::Login, false)
+        Reader::new(self.wire, self.version, Reading::new(State::Login))
     }
 
     /// The login has failed.
     pub(super) fn lose(self, failure: Failure) -> Box<Lost> {
         let Self { mut wire, version } = self;
-        let is_told = if let Failure::BackendRefused(json) = &failure {
+        let mut reading = Reading::new(State::Login);
+        if let Failure::BackendRefused(json) = &failure {
             // The backend's own text passes as it came. It came in a frame.
-            wire.put(&login_disconnect(version, json)).is_ok()
-        } else {
-            false
-        };
-        let client = Reader::new(wire, version, State::Login, is_told);
+            reading.has_kicked = wire.put(&login_disconnect(version, json)).is_ok();
+        }
+        let client = Reader::new(wire, version, reading);
         Box::new(Lost { failure, client })
     }
 

@@ -5,11 +5,11 @@ use tokio::net::TcpStream;
 use super::failure::Failure;
 use super::wire::Wire;
 use crate::close::close_with;
-use crate::forward::framed::Remains;
+use crate::forward::framed::{Reading, Remains};
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{Format, Zlib};
 use crate::protocol::packet::disconnect::disconnect;
-use crate::protocol::packet::{State, Version};
+use crate::protocol::packet::{Clientbound, State, Version};
 
 /// A client that is to be shown a text and closed.
 ///
@@ -23,16 +23,13 @@ pub(crate) struct Reader {
     cipher: Option<Box<Cipher>>,
     format: Format,
     version: Version,
-    /// The state in which the client reads the next packet.
-    state: State,
-    /// The client was sent a text of the backend that ends its session: no
-    /// other follows it.
-    is_told: bool,
+    /// What the client has been sent.
+    reading: Reading,
 }
 
 impl Reader {
     /// A client before its relay.
-    pub(super) fn new(wire: Wire, version: Version, state: State, is_told: bool) -> Self {
+    pub(super) fn new(wire: Wire, version: Version, reading: Reading) -> Self {
         let parts = wire.into_parts();
         Self {
             stream: parts.stream,
@@ -40,8 +37,7 @@ impl Reader {
             cipher: parts.ciphers.map(|ciphers| ciphers.encrypt),
             format: parts.format,
             version,
-            state,
-            is_told,
+            reading,
         }
     }
 
@@ -57,22 +53,32 @@ impl Reader {
             cipher: remains.cipher,
             format: remains.format,
             version,
-            state: remains.state,
-            is_told: remains.has_kicked,
+            reading: remains.reading,
         })
     }
 
     /// Shows `text` in the form of the client's state, and closes.
     pub(crate) async fn show(self, text: &str) {
-        if self.is_told {
+        let Reading {
+            state,
+            has_kicked,
+            in_bundle,
+        } = self.reading;
+        if has_kicked {
             close_with(self.stream, &self.backlog).await;
             return;
         }
-        let packet = disconnect(self.version, self.state, text);
         let mut framed = Vec::new();
-        // A text is cut long before it fits in no frame.
-        let written = Zlib::default().write(&packet, self.format, &mut framed);
-        debug_assert!(written.is_ok(), "{written:?}");
+        let delimiter = self.version.id(State::Play, Clientbound::BundleDelimiter);
+        let delimiter = delimiter.filter(|_| in_bundle).map(|id| vec![id]);
+        let text = disconnect(self.version, state, text);
+        let mut zlib = Zlib::default();
+        for packet in delimiter.iter().chain([&text]) {
+            // A text is cut long before it fits in no frame.
+            let written = zlib.write(packet, self.format, &mut framed);
+            debug_assert!(written.is_ok(), "{written:?}");
+        }
+        drop(zlib);
         if let Some(mut cipher) = self.cipher {
             cipher.encrypt(&mut framed);
         }

@@ -147,6 +147,8 @@ pub(super) struct Wire {
     ciphers: Option<Ciphers>,
     packet_bytes_max: usize,
     sent_bytes: u64,
+    /// A write has failed: nothing more is written.
+    takes_nothing: bool,
 }
 
 impl Wire {
@@ -160,6 +162,7 @@ impl Wire {
             ciphers: None,
             packet_bytes_max,
             sent_bytes: 0,
+            takes_nothing: false,
         }
     }
 
@@ -258,6 +261,9 @@ impl Wire {
     }
 
     fn put_bytes(&mut self, mut bytes: Vec<u8>) {
+        if self.takes_nothing {
+            return;
+        }
         if let Some(ciphers) = &mut self.ciphers {
             ciphers.encrypt.encrypt(&mut bytes);
         }
@@ -291,6 +297,16 @@ impl Wire {
             self.output = BytesMut::new();
         }
         Ok(())
+    }
+
+    /// Writes the output. Of a peer that takes nothing more this and what follows
+    /// is dropped: what it has sent before, such as a kick, is read first, and
+    /// then its end. Cancel safe.
+    pub(super) async fn flush_while_taken(&mut self) {
+        if self.flush().await.is_err() {
+            self.takes_nothing = true;
+            self.output.clear();
+        }
     }
 
     /// A packet, at once.

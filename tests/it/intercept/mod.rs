@@ -6,6 +6,7 @@ mod compression;
 mod duplicate;
 mod forwarding;
 mod hostile;
+mod last_words;
 mod loss;
 #[cfg(target_os = "linux")]
 mod plugins;

@@ -153,6 +153,11 @@ impl Speaker {
         assert_eq!(packet, None, "unexpected before the end");
     }
 
+    /// Breaks the connection off: what the peer still sends is refused.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
+    }
+
     async fn fill(&mut self) -> bool {
         let before = self.input.len();
         let read = within("a read", self.stream.read_buf(&mut self.input)).await;

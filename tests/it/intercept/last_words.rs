@@ -1,0 +1,143 @@
+//! What a player is told last: the backend's own text arrives, however its
+//! connection ends, and one of the proxy is readable wherever the stream was cut.
+
+use infrarust_test_support::game::{Ids, refusal};
+
+use super::{NO_COMPRESSION, begin, offline, play, text, uuid, welcome};
+use crate::support::wire;
+use crate::support::{FakeBackend, TestProxy};
+
+/// A kick right behind the join game passes, and nothing follows it.
+#[tokio::test]
+async fn a_kick_behind_the_join_game() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, NO_COMPRESSION);
+    for protocol in [5, 340, 754, 767, 776] {
+        let ids = Ids::of(protocol);
+        let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
+        welcome(&mut client, &mut server, protocol).await;
+        if protocol >= 764 {
+            server.send(ids.finish, &[]).await;
+            client.expect(ids.finish).await;
+            client.send(ids.finish, &[]).await;
+            server.expect(ids.finish).await;
+        }
+        let join = server.framed(ids.join, &[0, 0, 0, 1, 9, 0, 0]);
+        let kick = server.framed(ids.disconnect, b"the text");
+        server.send_raw(&[join, kick].concat()).await;
+        drop(server);
+        client.expect(ids.join).await;
+        assert_eq!(client.expect(ids.disconnect).await, b"the text");
+        client.expect_end().await;
+        drop(client);
+        proxy.idle().await;
+    }
+}
+
+/// How often a race is run of which one outcome in two was wrong.
+const RACES: usize = 20;
+
+/// A kick arrives though the backend has broken the connection off and refuses
+/// what the client sends meanwhile: in the login state, in a configuration and
+/// in play.
+#[tokio::test]
+async fn a_kick_before_a_reset() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, NO_COMPRESSION);
+    let ids = Ids::of(767);
+    for _ in 0..RACES {
+        let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+        let question = [vec![5], wire::string("a:b")].concat();
+        server.send(4, &question).await;
+        client.expect(4).await;
+        server
+            .send(0, &wire::string("{\"text\":\"the text\"}"))
+            .await;
+        server.reset();
+        client.send(2, &[5, 0]).await;
+        assert_eq!(refusal(&mut client).await, "the text");
+        drop(client);
+        proxy.idle().await;
+
+        let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+        welcome(&mut client, &mut server, 767).await;
+        server.send(ids.config_disconnect, b"the text").await;
+        server.reset();
+        client.send(2, b"a:b").await;
+        assert_eq!(client.expect(ids.config_disconnect).await, b"the text");
+        client.expect_end().await;
+        drop(client);
+        proxy.idle().await;
+
+        let (mut client, mut server) = play(&proxy, &backend, 767).await;
+        server.send(ids.disconnect, b"the text").await;
+        server.reset();
+        client.send(0x12, b"a:b").await;
+        assert_eq!(client.expect(ids.disconnect).await, b"the text");
+        client.expect_end().await;
+        drop(client);
+        proxy.idle().await;
+    }
+}
+
+/// The id of a bundle's delimiter in play.
+const DELIMITER: i32 = 0;
+
+/// A client keeps what comes in an open bundle, so that a backend that is lost
+/// in one has it closed before the text; no other packet is put in.
+#[tokio::test]
+async fn a_backend_is_lost_in_a_bundle() {
+    let backend = FakeBackend::start().await;
+    for (protocol, threshold) in [(767, -1), (776, 0), (776, 256)] {
+        let proxy = lost(&backend, threshold);
+        for bundles in [&[1, 0][..], &[2, 0], &[0, 1], &[0, 2], &[1, 1], &[1, 2]] {
+            let ids = Ids::of(protocol);
+            let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
+            let success = infrarust_test_support::game::login_success(
+                protocol,
+                uuid(super::NOTCH_OFFLINE),
+                "Notch",
+            );
+            server.send(2, &success).await;
+            if threshold >= 0 {
+                client.expect(3).await;
+                client.compress(threshold);
+            }
+            client.expect(2).await;
+            client.send(3, &[]).await;
+            server.expect(3).await;
+            server.send(ids.finish, &[]).await;
+            client.expect(ids.finish).await;
+            client.send(ids.finish, &[]).await;
+            server.expect(ids.finish).await;
+            // Some delimiters behind the join game, and some later.
+            let delimiter = server.framed(DELIMITER, &[]);
+            let join = server.framed(ids.join, &[0, 0, 0, 1, 9, 0, 0]);
+            server
+                .send_raw(&[join, delimiter.repeat(bundles[0])].concat())
+                .await;
+            client.expect(ids.join).await;
+            server.send(0x22, b"between").await;
+            server.send_raw(&delimiter.repeat(bundles[1])).await;
+            drop(server);
+            for _ in 0..bundles[0] {
+                client.expect(DELIMITER).await;
+            }
+            assert_eq!(client.expect(0x22).await, b"between");
+            let count = bundles[0] + bundles[1];
+            for _ in 0..bundles[1] + count % 2 {
+                client.expect(DELIMITER).await;
+            }
+            let body = client.expect(ids.disconnect).await;
+            assert_eq!(text(protocol, &body), "lost");
+            client.expect_end().await;
+            drop(client);
+            proxy.idle().await;
+        }
+    }
+}
+
+fn lost(backend: &FakeBackend, threshold: i32) -> TestProxy {
+    let more = format!("compression_threshold = {threshold}\ndisconnect_message = \"lost\"\n");
+    offline(backend, &more)
+}
