@@ -17,6 +17,7 @@ use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
+use crate::apart;
 use crate::forward::framed::Reading;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
@@ -88,8 +89,8 @@ impl Authenticator {
     async fn ready(self: &Arc<Self>) -> Result<(&LoginKey, &SessionService), Failure> {
         if self.key.get().is_none() || self.sessions.get().is_none() {
             let this = Arc::clone(self);
-            let prepared = tokio::task::spawn_blocking(move || this.prepare()).await;
-            let prepared = prepared.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let prepared = apart::run(move || this.prepare()).await;
+            let prepared = prepared.map_err(|error| Failure::Proxy(error.to_string()))?;
             prepared.map_err(|error| Failure::Proxy(error.to_string()))?;
         }
         match (self.key.get(), self.sessions.get()) {
@@ -221,11 +222,8 @@ async fn authenticate(
     let opened = {
         let _place = authenticator.decryptions.acquire().await;
         let authenticator = Arc::clone(authenticator);
-        let opened =
-            tokio::task::spawn_blocking(move || authenticator.key.get()?.open(&answer, token));
-        opened
-            .await
-            .map_err(|error| Failure::Proxy(error.to_string()))?
+        let opened = apart::run(move || authenticator.key.get()?.open(&answer, token)).await;
+        opened.map_err(|error| Failure::Proxy(error.to_string()))?
     };
     let opened = opened.ok_or(Failure::Encryption)?;
     // The client has encrypted what follows its answer, and expects no less,
