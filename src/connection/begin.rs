@@ -5,8 +5,11 @@
 //! the relay. What the client sends meanwhile is passed on in the way of the relay,
 //! and a copy is kept for the next backend, within [`REST_BYTES_MAX`].
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -76,6 +79,7 @@ impl Begin<'_> {
             let sent_bytes = replay.len() - header_bytes;
             self.counters.add(Direction::Serverbound, sent_bytes as u64);
             tokio::select! {
+                biased;
                 answered = self.answered(forwarding.relay) => answered,
                 () = waiting.has_to_hang_up() => Err(Failed::Doubted),
             }
@@ -88,7 +92,7 @@ impl Begin<'_> {
             (None, true) => (Some(guard::ANSWER_TIMEOUT), true),
             (read, _) => (read, false),
         };
-        match within(limit, answered).await {
+        match within(limit, pin!(answered)).await {
             Some(answered) => answered?,
             None if silent => return Err(Failed::Ended(Ending::BackendFailed(guard::silent()))),
             None => {
@@ -118,35 +122,48 @@ impl Begin<'_> {
     /// what the client's bytes, or its end, mean.
     async fn answered(&mut self, relay: Relay) -> Result<(), Failed> {
         let mut is_kept_alive = false;
-        let delay = sleep(KEEPALIVE_DELAY);
-        tokio::pin!(delay);
+        let mut delay = pin!(sleep(KEEPALIVE_DELAY));
         loop {
-            let ready = tokio::select! {
-                biased;
-                answered = first_byte(self.backend) => match answered {
+            let event = poll_fn(|cx| {
+                if self.backend.poll_read_ready(cx).is_ready() {
+                    Poll::Ready(Event::Backend)
+                } else if self.client.poll_read_ready(cx).is_ready() {
+                    Poll::Ready(Event::Client)
+                } else if !is_kept_alive && delay.as_mut().poll(cx).is_ready() {
+                    Poll::Ready(Event::Delay)
+                } else {
+                    Poll::Pending
+                }
+            });
+            match event.await {
+                Event::Backend => match first_byte(self.backend).await {
                     // The backend may only have followed its client.
                     Err(_) if has_ended(self.client) => return Ok(()),
                     answered => return answered.map_err(Failed::Dropped),
                 },
-                ready = self.client.ready(Interest::READABLE) => ready,
-                () = &mut delay, if !is_kept_alive => {
+                Event::Delay => {
                     is_kept_alive = true;
                     forward::keep_alive(self.backend, &self.keepalive);
                     continue;
                 }
-            };
+                Event::Client => {}
+            }
+            let ready = self.client.ready(Interest::READABLE).await;
             // The runtime never takes back that reading is over, so it must not be
             // waited for again.
             let is_over = ready.is_ok_and(|ready| ready.is_read_closed());
             if is_over || self.rest.len() >= REST_BYTES_MAX {
                 return Ok(());
             }
+            // Boxed: few clients send before they are answered.
             let moved = match relay {
                 Relay::Splice => {
-                    forward::splice_and_keep(self.client, self.backend, self.rest).await
+                    let moving = forward::splice_and_keep(self.client, self.backend, self.rest);
+                    Box::pin(moving).await
                 }
                 Relay::Copy | Relay::Adaptive => {
-                    forward::copy_and_keep(self.client, self.backend, self.rest).await
+                    let moving = forward::copy_and_keep(self.client, self.backend, self.rest);
+                    Box::pin(moving).await
                 }
             };
             match moved.map_err(Failed::Dropped)? {
@@ -166,8 +183,19 @@ fn has_ended(client: &TcpStream) -> bool {
     }
 }
 
-/// Runs a future within a limit, if there is one; `None` when it has passed.
-async fn within<F: Future>(limit: Option<Duration>, future: F) -> Option<F::Output> {
+/// What [`Begin::answered`] waits for.
+enum Event {
+    /// The backend has sent something, or ended the connection.
+    Backend,
+    /// The client has.
+    Client,
+    /// [`KEEPALIVE_DELAY`] is over.
+    Delay,
+}
+
+/// Runs a future within a limit, if there is one; `None` when it has passed. The
+/// future is pinned by the caller, since each place here would hold a copy.
+async fn within<F: Future>(limit: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
     match limit {
         Some(limit) => timeout(limit, future).await.ok(),
         None => Some(future.await),

@@ -147,11 +147,11 @@ impl Admitted {
     }
 
     /// What a login is recognised by if it comes back to the proxy.
-    fn round(&self) -> rounds::Key {
-        rounds::Key {
+    fn round(&self) -> Arc<rounds::Key> {
+        Arc::new(rounds::Key {
             player: self.sender.player.name.clone(),
             protocol: self.sender.opening.protocol(),
-        }
+        })
     }
 }
 

@@ -107,7 +107,9 @@ async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<S
             Ok(match admission {
                 Admission::Forwarded(admitted) => Session::Relay(admitted.join(proxy, facts).await?),
                 Admission::Intercepted(applicant) => {
-                    Session::Bridge(Box::new(applicant.join(proxy, facts).await?))
+                    // Boxed so that its state does not enlarge that of a relay.
+                    let joined = Box::pin(applicant.join(proxy, facts)).await?;
+                    Session::Bridge(Box::new(joined))
                 }
             })
         } => joined,

@@ -232,10 +232,16 @@ impl Upstream {
                 )
             })??;
         let near = stream.local_addr()?;
+        // The address that was dialled may stand for another, as 0.0.0.0 does.
+        let far = if address.ip().is_unspecified() {
+            stream.peer_addr()?
+        } else {
+            address
+        };
         // A socket can connect to itself where nobody listens (RFC 9293, section
         // 3.5), and what it sends comes back. It leaves its port at once, which
         // the backend needs when it starts.
-        if near == stream.peer_addr()? {
+        if near == far {
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             return Err(io::Error::new(
                 io::ErrorKind::ConnectionRefused,
@@ -243,8 +249,7 @@ impl Upstream {
             ));
         }
         // It would route the player to itself again, until no descriptor is left.
-        // The address that was dialled may stand for another, as 0.0.0.0 does.
-        if self.has_port(address.port()) && self.is_own(stream.peer_addr()?, near) {
+        if self.has_port(far.port()) && self.is_own(far, near) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the proxy itself listens there",

@@ -10,11 +10,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// Equal logins that may wait for their backends before the next one is doubted.
@@ -27,7 +27,7 @@ const HANG_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// The logins that wait for the first byte of their backends.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds(Mutex<HashMap<Key, Equal>>);
+pub(crate) struct Rounds(Mutex<HashMap<Arc<Key>, Equal>>);
 
 /// What survives a way through other proxies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -42,8 +42,9 @@ pub(crate) struct Key {
 #[derive(Debug, Default)]
 struct Equal {
     /// The oldest is first.
-    waiting: VecDeque<(u64, Arc<watch::Sender<Doubt>>)>,
-    answered: Arc<Notify>,
+    waiting: VecDeque<Arc<Login>>,
+    /// Notified when one of them no longer waits; there from the first doubt on.
+    answered: Option<Arc<Notify>>,
     /// One of them is being tried, or they are known to be different players.
     is_settled: bool,
 }
@@ -60,32 +61,35 @@ enum Doubt {
     Cleared,
 }
 
+/// One login that waits, as the others see it. Every login makes one, so it is small.
+#[derive(Debug)]
+struct Login {
+    doubt: Mutex<Doubt>,
+    changed: Notify,
+}
+
 /// A login that waits for the first byte of its backend.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
     rounds: &'a Rounds,
-    key: &'a Key,
-    id: u64,
-    doubt: watch::Receiver<Doubt>,
+    key: &'a Arc<Key>,
+    login: Arc<Login>,
 }
 
 impl Rounds {
     /// Remembers a login until the guard is dropped.
-    pub(crate) fn enter<'a>(&'a self, key: &'a Key) -> Waiting<'a> {
-        static IDS: AtomicU64 = AtomicU64::new(0);
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let (doubts, doubt) = watch::channel(Doubt::None);
+    pub(crate) fn enter<'a>(&'a self, key: &'a Arc<Key>) -> Waiting<'a> {
+        let login = Arc::new(Login {
+            doubt: Mutex::new(Doubt::None),
+            changed: Notify::new(),
+        });
         let mut all = self.lock();
-        let equal = match all.get_mut(key) {
-            Some(equal) => equal,
-            None => all.entry(key.clone()).or_default(),
-        };
-        equal.waiting.push_back((id, Arc::new(doubts)));
+        let equal = all.entry(Arc::clone(key)).or_default();
+        equal.waiting.push_back(Arc::clone(&login));
         Waiting {
             rounds: self,
             key,
-            id,
-            doubt,
+            login,
         }
     }
 
@@ -93,11 +97,11 @@ impl Rounds {
     /// for the ninth time. `departure` completes when its client has left.
     pub(crate) async fn is_loop(&self, key: &Key, departure: impl Future<Output = ()>) -> bool {
         let answered = {
-            let all = self.lock();
-            match all.get(key) {
+            let mut all = self.lock();
+            match all.get_mut(key) {
                 Some(equal) if equal.is_doubtful() => {
                     // It counts from here on, and nothing between is missed.
-                    Arc::clone(&equal.answered).notified_owned()
+                    Arc::clone(equal.answered.get_or_insert_default()).notified_owned()
                 }
                 Some(_) | None => return false,
             }
@@ -110,7 +114,7 @@ impl Rounds {
             match all.get_mut(key) {
                 Some(equal) if equal.is_doubtful() => {
                     equal.is_settled = true;
-                    equal.waiting.front().map(|(_, oldest)| Arc::clone(oldest))
+                    equal.waiting.front().map(Arc::clone)
                 }
                 Some(_) | None => None,
             }
@@ -118,9 +122,9 @@ impl Rounds {
         let Some(oldest) = oldest else {
             return false;
         };
-        oldest.send_replace(Doubt::HangUp);
+        oldest.set(Doubt::HangUp);
         let came_back = timeout(HANG_UP_WAIT, departure).await.is_ok();
-        oldest.send_replace(if came_back {
+        oldest.set(if came_back {
             Doubt::CameBack
         } else {
             Doubt::Cleared
@@ -128,7 +132,7 @@ impl Rounds {
         came_back
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Equal>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Key>, Equal>> {
         // Nothing under the lock can panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,25 +144,44 @@ impl Equal {
     }
 }
 
+impl Login {
+    fn doubt(&self) -> Doubt {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, doubt: Doubt) {
+        *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
+        self.changed.notify_waiters();
+    }
+
+    /// Completes when the doubt is one of those that `is_awaited` names.
+    async fn doubt_of(&self, is_awaited: impl Fn(Doubt) -> bool) -> Doubt {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // It counts from here on, and nothing between is missed.
+            changed.as_mut().enable();
+            let doubt = self.doubt();
+            if is_awaited(doubt) {
+                return doubt;
+            }
+            changed.await;
+        }
+    }
+}
+
 impl Waiting<'_> {
     /// Completes when the login has to hang up on its backend.
     pub(crate) async fn has_to_hang_up(&self) {
-        let mut doubt = self.doubt.clone();
-        if doubt.wait_for(|doubt| *doubt != Doubt::None).await.is_err() {
-            // Nobody doubts any more.
-            std::future::pending::<()>().await;
-        }
+        self.login.doubt_of(|doubt| doubt != Doubt::None).await;
     }
 
     /// Whether the connection that was hung up on has led back to the proxy.
     pub(crate) async fn came_back(&self) -> bool {
-        let mut doubt = self.doubt.clone();
-        let known = doubt.wait_for(|doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared));
-        // Who wanted to know may have been stopped.
-        match timeout(2 * HANG_UP_WAIT, known).await {
-            Ok(Ok(doubt)) => *doubt == Doubt::CameBack,
-            Ok(Err(_)) | Err(_) => false,
-        }
+        let is_known = |doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared);
+        // The login that wanted to know may have been stopped.
+        timeout(2 * HANG_UP_WAIT, self.login.doubt_of(is_known))
+            .await
+            .is_ok_and(|doubt| doubt == Doubt::CameBack)
     }
 }
 
@@ -168,8 +191,12 @@ impl Drop for Waiting<'_> {
         let Some(equal) = all.get_mut(self.key) else {
             return;
         };
-        equal.waiting.retain(|(id, _)| *id != self.id);
-        equal.answered.notify_waiters();
+        equal
+            .waiting
+            .retain(|login| !Arc::ptr_eq(login, &self.login));
+        if let Some(answered) = &equal.answered {
+            answered.notify_waiters();
+        }
         if equal.waiting.is_empty() {
             all.remove(self.key);
         }
@@ -182,11 +209,11 @@ mod tests {
 
     use super::*;
 
-    fn key() -> Key {
-        Key {
+    fn key() -> Arc<Key> {
+        Arc::new(Key {
             player: "Steve".to_owned(),
             protocol: 47,
-        }
+        })
     }
 
     /// Where nobody is answered, the login that waits longest hangs up; whether
@@ -204,7 +231,7 @@ mod tests {
         waiting.push(rounds.enter(&key));
         let other = Key {
             protocol: 48,
-            ..key.clone()
+            ..Key::clone(&key)
         };
         assert!(
             !rounds.is_loop(&other, pending()).await,
@@ -215,7 +242,7 @@ mod tests {
         let hung_up = waiting[0].has_to_hang_up();
         assert!(rounds.is_loop(&key, hung_up).await);
         assert!(waiting[0].came_back().await);
-        assert_eq!(*waiting[1].doubt.borrow(), Doubt::None);
+        assert_eq!(waiting[1].login.doubt(), Doubt::None);
         drop(waiting);
         assert!(rounds.lock().is_empty());
 
@@ -224,7 +251,7 @@ mod tests {
         let waiting = enter(EQUAL_LOGINS_MAX);
         assert!(!rounds.is_loop(&key, pending()).await);
         assert!(!waiting[0].came_back().await);
-        assert_eq!(*waiting[0].doubt.borrow(), Doubt::Cleared);
+        assert_eq!(waiting[0].login.doubt(), Doubt::Cleared);
         let began = tokio::time::Instant::now();
         assert!(!rounds.is_loop(&key, pending()).await);
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -241,7 +268,7 @@ mod tests {
         assert!(
             waiting
                 .iter()
-                .all(|login| *login.doubt.borrow() == Doubt::None)
+                .all(|login| login.login.doubt() == Doubt::None)
         );
     }
 }
