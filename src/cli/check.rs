@@ -74,7 +74,7 @@ pub fn run(
             let of_containers = containers.problems.iter();
             let of_containers = of_containers.map(|p| (p.diagnostics.as_slice(), &p.sources));
             let files = std::iter::once((loaded.diagnostics.as_slice(), &loaded.sources));
-            writeln!(out, "{}", json::groups_to_json(files.chain(of_containers)))?;
+            writeln!(out, "{}", json::to_json(files.chain(of_containers)))?;
         }
         Format::Text => {
             let end = if loaded.has_errors() {

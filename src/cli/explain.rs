@@ -79,32 +79,3 @@ fn example(text: &mut String, title: &str, files: Example) {
         }
     }
 }
-
-/// The page `docs/errors.md`.
-#[must_use]
-pub fn to_markdown() -> String {
-    let mut text = String::from(
-        "# Errors and warnings\n\n\
-         <!-- Made from src/diagnostic/explain.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
-         What `infrarust check` can say, as `infrarust explain CODE` tells it. Codes are stable.\n",
-    );
-    for code in Code::ALL {
-        let page = page(*code);
-        text.push_str(&format!(
-            "\n## {} ({})\n\n{}\n",
-            code.name(),
-            code.severity().name(),
-            page.what
-        ));
-        text.push_str(&format!("\n{}\n", page.why));
-        for (title, files) in [("With the problem", page.wrong), ("Without it", page.right)] {
-            text.push_str(&format!("\n{title}:\n\n```toml\n"));
-            for (n, (path, content)) in files.iter().enumerate() {
-                let gap = if n == 0 { "" } else { "\n" };
-                text.push_str(&format!("{gap}# {path}\n{content}"));
-            }
-            text.push_str("```\n");
-        }
-    }
-    text
-}

@@ -23,7 +23,6 @@ mod paths;
 pub mod plugin_file;
 mod raw;
 mod reader;
-pub mod reference;
 mod report;
 mod retype;
 pub mod schema;

@@ -27,24 +27,17 @@ struct ElementLabel<'a> {
     message: &'a str,
 }
 
-/// The diagnostics as one JSON array, in the order given.
+/// The diagnostics as one JSON array, in the order given: each group with the
+/// sources that its places point into.
 ///
 /// The reason beside a caret becomes the first label, at the place itself.
 #[must_use]
-pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> String {
-    groups_to_json([(diagnostics, sources)])
-}
-
-/// As [`to_json`], for diagnostics that point into different sources.
-#[must_use]
-pub fn groups_to_json<'a>(
-    groups: impl IntoIterator<Item = (&'a [Diagnostic], &'a Sources)>,
-) -> String {
+pub fn to_json<'a>(groups: impl IntoIterator<Item = (&'a [Diagnostic], &'a Sources)>) -> String {
     let groups = groups.into_iter();
     let elements: Vec<_> = groups
         .flat_map(|(d, sources)| elements(d, sources))
         .collect();
-    // Texts and numbers only: nothing in here can fail to be written.
+    // It has only texts and numbers, so serializing cannot fail.
     serde_json::to_string_pretty(&elements).unwrap_or_else(|_| "[]".to_owned())
 }
 

@@ -428,10 +428,7 @@ impl Lane {
 
     #[cfg(target_os = "linux")]
     fn degrade(&mut self) {
-        if !self.degraded {
-            self.degraded = true;
-            pipe::count_degraded();
-        }
+        self.degraded = true;
     }
 
     fn count(&mut self, bytes: usize, counters: &Counters) {

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -37,8 +37,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Makes a pipe, or returns why it cannot; [`make`] everywhere except in tests.
 pub type MakePipe = fn() -> io::Result<Pipe>;
 
-static FAILURES: AtomicU64 = AtomicU64::new(0);
-static DEGRADED_DIRECTIONS: AtomicU64 = AtomicU64::new(0);
 /// The size of the largest pipe that was granted so far, to any worker.
 static LARGEST_BYTES: AtomicUsize = AtomicUsize::new(0);
 static WARNED: AtomicBool = AtomicBool::new(false);
@@ -65,24 +63,6 @@ impl Pipe {
             capacity_bytes,
         }
     }
-}
-
-/// How many times a pipe was wanted and could not be made, in this process.
-#[must_use]
-pub fn failures() -> u64 {
-    FAILURES.load(Ordering::Relaxed)
-}
-
-/// How many directions of sessions had to copy what they would have spliced, in this process.
-///
-/// Each direction of a session counts once, however often it happened.
-#[must_use]
-pub fn degraded_directions() -> u64 {
-    DEGRADED_DIRECTIONS.load(Ordering::Relaxed)
-}
-
-pub(super) fn count_degraded() {
-    DEGRADED_DIRECTIONS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Makes a pipe that child processes do not inherit.
@@ -155,7 +135,6 @@ pub(super) fn note_refusal(error: Option<&io::Error>) {
 }
 
 fn note_failure(error: &io::Error) {
-    FAILURES.fetch_add(1, Ordering::Relaxed);
     if !WARNED.swap(true, Ordering::Relaxed) {
         tracing::warn!(%error, "no pipe can be made for splicing: sessions copy until one can; logged once");
     }
@@ -206,11 +185,9 @@ mod tests {
 
     /// After a failure a worker does not ask again at once.
     #[test]
-    fn failures_are_counted_and_not_repeated() {
+    fn failures_are_not_repeated() {
         let mut pool = Pool::default();
-        let before = failures();
         assert!(pool.take(|| Err(Errno::EMFILE.into())).is_none());
-        assert!(failures() > before);
         assert!(pool.take(make).is_none());
         pool.failed_at = Instant::now().checked_sub(RETRY_AFTER);
         assert!(pool.take(make).is_some());

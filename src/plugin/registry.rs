@@ -103,14 +103,6 @@ pub struct Reloaded {
     pub ended: Vec<String>,
 }
 
-impl Reloaded {
-    /// Whether all plugins are the same as before.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.loaded.is_empty() && self.ended.is_empty()
-    }
-}
-
 impl PluginHost {
     /// A host without plugins.
     #[must_use]
@@ -328,14 +320,6 @@ impl PluginHost {
         found
             .next()
             .is_some_and(|generation| generation.health.resume())
-    }
-
-    /// Notifies all plugins that the filter of the log has changed.
-    pub fn refresh_log(&self) {
-        for generation in self.current.load().iter() {
-            let _mark = generation.plugin_id.task();
-            generation.image.refresh_log();
-        }
     }
 
     fn generation(

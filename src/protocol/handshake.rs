@@ -41,16 +41,6 @@ pub enum Intent {
 }
 
 impl Intent {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Intent::Status => "status",
-            Intent::Login => "login",
-            Intent::Transfer => "transfer",
-        }
-    }
-
     const fn number(self) -> i32 {
         match self {
             Intent::Status => 1,
@@ -122,12 +112,6 @@ impl HostField {
     #[must_use]
     pub fn markers(&self) -> String {
         self.collect(|part| part == Part::Marker)
-    }
-
-    /// The tail of a filter such as TCPShield, its `///` included; mostly empty.
-    #[must_use]
-    pub fn realip_tail(&self) -> String {
-        self.collect(|part| part == Part::Filter)
     }
 
     /// The BungeeCord tail (`\0` and address, `\0` and player id, `\0` and
@@ -362,7 +346,7 @@ mod tests {
             let parts = (
                 parsed.host(),
                 parsed.markers(),
-                parsed.realip_tail(),
+                parsed.collect(|part| part == Part::Filter),
                 parsed.other_tail(),
             );
             assert_eq!(
@@ -514,7 +498,7 @@ mod tests {
             let parsed = HostField::parse(&field);
             let total = parsed.host().len()
                 + parsed.markers().len()
-                + parsed.realip_tail().len()
+                + parsed.collect(|part| part == Part::Filter).len()
                 + parsed.other_tail().len();
             prop_assert_eq!(total, field.len());
             let _ = parsed.virtual_host();

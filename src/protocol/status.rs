@@ -148,18 +148,6 @@ pub fn parse_response(frame: &Frame<'_>) -> Result<Value, StatusError> {
     Response::read(frame)?.parse()
 }
 
-/// Reads a backend's answer to a ping.
-///
-/// # Errors
-///
-/// When it is another packet or malformed.
-pub fn parse_pong(frame: &Frame<'_>) -> Result<u64, StatusError> {
-    match parse_question(frame)? {
-        StatusPacket::Ping(number) => Ok(number),
-        StatusPacket::Request => Err(StatusError::UnknownPacket(frame.id)),
-    }
-}
-
 /// One answer to a status ping.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Motd {
@@ -278,12 +266,10 @@ mod tests {
             parse_question(&first(&bytes)).unwrap(),
             StatusPacket::Ping(u64::MAX - 1)
         );
-        assert_eq!(parse_pong(&first(&bytes)).unwrap(), u64::MAX - 1);
         for (id, len) in [(0, 1), (1, 7), (1, 9), (2, 0), (-1, 0)] {
             let bytes = frame::write(id, &vec![0; len]);
             assert!(parse_question(&first(&bytes)).is_err(), "{id} with {len}");
         }
-        assert!(parse_pong(&first(&request())).is_err());
     }
 
     /// Answers must begin with one JSON object of bounded size and depth.
@@ -429,7 +415,7 @@ mod tests {
         #[test]
         fn any_bytes(id in -1..3, body: Vec<u8>) {
             let frame = Frame { id, body: &body, wire_bytes: 0 };
-            let _ = (parse_question(&frame), parse_response(&frame), parse_pong(&frame));
+            let _ = (parse_question(&frame), parse_response(&frame));
         }
     }
 }

@@ -19,6 +19,7 @@ mod contributing;
 mod dependencies;
 #[cfg(unix)]
 mod docker;
+mod documents;
 mod endings;
 mod engines;
 mod examples;

@@ -175,6 +175,9 @@ fn key_of(label: &str) -> &str {
     of_v2.map_or(name, |(_, key)| key)
 }
 
+/// The labels that are not keys of a server file.
+pub const LABELS: &Table = &RawContainer::TABLE;
+
 /// The names of all labels.
 pub fn names() -> &'static [String] {
     static NAMES: OnceLock<Vec<String>> = OnceLock::new();

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 
 pub use checker::{CheckResult, ContainerChecker, ContainerStatus, Problems};
 pub(crate) use labels::RawContainer;
-pub use labels::{PREFIX, names};
+pub use labels::{LABELS, PREFIX, names};
 
 pub(super) use address::choose;
 pub(super) use labels::read;

@@ -47,12 +47,6 @@ macro_rules! hook_set {
                     $(Hook::$hook => !self.$method.is_empty(),)+
                 }
             }
-
-            /// Whether no plugin has a hook here.
-            #[must_use]
-            pub fn is_empty(&self) -> bool {
-                $(self.$method.is_empty())&&+
-            }
         }
     };
 }
@@ -328,7 +322,7 @@ mod tests {
             uuid: None,
             is_proved: false,
         };
-        assert!(hooks.is_empty());
+        assert!(Hook::ALL.iter().all(|hook| !hooks.has(*hook)));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let asked = std::pin::pin!(hooks.login_decide(&client, &player));
         assert_eq!(asked.poll(&mut cx), std::task::Poll::Ready(Ok(())));

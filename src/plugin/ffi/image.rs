@@ -266,14 +266,6 @@ impl Image {
             plugin: self.plugin,
         })
     }
-
-    /// Notifies the plugin that the filter of the log has changed.
-    pub(in crate::plugin) fn refresh_log(&self) {
-        if let Some(refresh) = self.plugin.refresh_log {
-            // SAFETY: the function catches its own panics.
-            unsafe { refresh() };
-        }
-    }
 }
 
 impl Instance {

@@ -19,6 +19,6 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     }
     let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
-    let json = json::to_json(&loaded.diagnostics, &loaded.sources);
+    let json = json::to_json([(&loaded.diagnostics[..], &loaded.sources)]);
     assert!(json.starts_with('['));
 });

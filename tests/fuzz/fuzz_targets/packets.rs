@@ -4,7 +4,7 @@
 
 use infrarust::protocol::packet::login::{
     EncryptionResponse, PluginRequest, parse_login_success, parse_plugin_response,
-    parse_set_compression, read_properties, write_properties,
+    parse_set_compression,
 };
 use infrarust::protocol::packet::{Brand, Version};
 use infrarust::protocol::read::Cursor;
@@ -21,13 +21,6 @@ fuzz_target!(|input: (u8, &[u8])| {
     let _ = parse_login_success(version, fields);
     let _ = parse_plugin_response(fields);
     let _ = parse_set_compression(fields);
-    let mut cursor = Cursor::new(fields);
-    if let Ok(properties) = read_properties(&mut cursor) {
-        let mut written = Vec::new();
-        write_properties(&properties, &mut written);
-        let again = read_properties(&mut Cursor::new(&written));
-        assert_eq!(again, Ok(properties));
-    }
     if let Some(changed) = Brand("proxy").rewrite(version, 0, fields) {
         assert!(changed.len() > fields.len());
     }

@@ -1,16 +1,66 @@
-//! The page of all keys, `docs/configuration.md`, made from the table of keys.
+//! The documents that are made from tables of the code. `UPDATE_DOCS=1` writes them.
 
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 
-use crate::config::containers::{self, RawContainer};
-use crate::config::keys::{Choice, Effect, Key, Shape, Table, TextKind};
-use crate::config::reader::HasKeys;
-use crate::config::schema::FileKind;
-use crate::mode::Mode;
+use infrarust::cli::capabilities;
+use infrarust::config::containers;
+use infrarust::config::keys::{Choice, Effect, Key, Shape, Table, TextKind};
+use infrarust::config::schema::FileKind;
+use infrarust::diagnostic::{Code, page};
+use infrarust::mode::Mode;
 
-/// The page as Markdown.
-#[must_use]
-pub fn to_markdown() -> String {
+/// The generated documents are those in the repository.
+#[test]
+fn documents_are_not_stale() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for (name, text) in [
+        ("configuration.md", configuration()),
+        ("capabilities.md", capabilities::to_markdown()),
+        ("errors.md", errors()),
+    ] {
+        let path = docs.join(name);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        let stored = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            stored == text,
+            "{name} is stale: run the tests with UPDATE_DOCS=1"
+        );
+    }
+}
+
+/// `docs/errors.md`, made from the pages of the codes.
+fn errors() -> String {
+    let mut text = String::from(
+        "# Errors and warnings\n\n\
+         <!-- Made from src/diagnostic/explain.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
+         What `infrarust check` can say, as `infrarust explain CODE` tells it. Codes are stable.\n",
+    );
+    for code in Code::ALL {
+        let page = page(*code);
+        text.push_str(&format!(
+            "\n## {} ({})\n\n{}\n",
+            code.name(),
+            code.severity().name(),
+            page.what
+        ));
+        text.push_str(&format!("\n{}\n", page.why));
+        for (title, files) in [("With the problem", page.wrong), ("Without it", page.right)] {
+            text.push_str(&format!("\n{title}:\n\n```toml\n"));
+            for (n, (path, content)) in files.iter().enumerate() {
+                let gap = if n == 0 { "" } else { "\n" };
+                text.push_str(&format!("{gap}# {path}\n{content}"));
+            }
+            text.push_str("```\n");
+        }
+    }
+    text
+}
+/// `docs/configuration.md`, made from the table of keys.
+fn configuration() -> String {
     let mut page = String::from(
         "# All keys\n\n\
          <!-- Made from the table of keys in src/config/raw.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
@@ -47,7 +97,7 @@ pub fn to_markdown() -> String {
          here without the `infrarust.` in front:\n\n{}\n\n\
          Every key of a server file is a label too; `infrarust.motd.text`, as Infrarust v2 calls it,\n\
          is `infrarust.motd.online.text`. All labels: {}.\n",
-        keys(&RawContainer::TABLE, Effect::NewConnections),
+        keys(containers::LABELS, Effect::NewConnections),
         names.join(", "),
     );
     page
@@ -84,8 +134,8 @@ fn inner_tables(table: &Table, prefix: &str, outer: Effect, page: &mut String) {
     }
 }
 
-/// The one kind of table that all keys of a table hold, as the states of a
-/// MOTD do: told once.
+/// The table that all keys of a table share, as the states of a MOTD do; it is
+/// described once.
 fn same_inside(table: &Table) -> Option<&'static Table> {
     let tables = table.keys.iter().map(|key| match key.shape {
         Shape::Table(inner) => Some(inner),
