@@ -88,6 +88,7 @@ pub(crate) const fn offer(mode: Mode, capability: Capability) -> Offer {
         | Capability::PlayerMessage
         | Capability::ServerSwitch
         | Capability::PlayerCommand
+        | Capability::PlayerObserve
         | Capability::Limbo
         | Capability::NetworkMember
         | Capability::ForwardingSigned

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use infrarust_plugin_abi as abi;
 
-use crate::Capability;
+use crate::{Capability, PlayerId};
 
 /// What a client wants of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -353,6 +353,74 @@ pub enum Event<'a> {
         clientbound_bytes: u64,
         /// Time since `Opened`.
         duration: Duration,
+    },
+}
+
+context! {
+    /// A player to whom something has happened.
+    Player reads PlayerInput, and says id, name, event
+}
+
+impl<'a> Player<'a> {
+    /// Who it is, for the services that reach players.
+    #[must_use]
+    pub const fn id(&self) -> PlayerId {
+        PlayerId::from_number(field!(self.player))
+    }
+
+    /// The name under which the player is in the game.
+    #[must_use]
+    pub const fn name(&self) -> &'a str {
+        text!(self.name)
+    }
+
+    /// The UUID of the player. A backend that is not told who comes knows another,
+    /// made from the name.
+    #[must_use]
+    pub const fn uuid(&self) -> u128 {
+        u128::from_be_bytes(field!(self.uuid))
+    }
+
+    /// Whether the proxy itself has proved name and UUID, as it has on
+    /// `client_only` servers.
+    #[must_use]
+    pub const fn is_proved(&self) -> bool {
+        field!(self.proved) != 0
+    }
+
+    /// What has happened.
+    #[must_use]
+    pub const fn event(&self) -> PlayerEvent<'a> {
+        match field!(self.event) {
+            abi::player_event::LEFT => PlayerEvent::Left {
+                reason: text!(self.text),
+            },
+            // The hook is asked about known events only.
+            _ => PlayerEvent::Joined,
+        }
+    }
+}
+
+impl Known for Player<'_> {
+    fn is_known(&self) -> bool {
+        matches!(
+            field!(self.event),
+            abi::player_event::JOINED | abi::player_event::LEFT
+        )
+    }
+}
+
+/// What has happened to a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlayerEvent<'a> {
+    /// The player is in the game: the client has read the packet that says so.
+    Joined,
+    /// The player has left the game. Comes once for each `Joined`, however the
+    /// session ended; no service reaches the player any more.
+    Left {
+        /// Why, in one word, as in [`Event::Closed`].
+        reason: &'a str,
     },
 }
 

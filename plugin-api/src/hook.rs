@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Choice, Connection, Handshake, Host, Login, Reply, Result, Rewrite, Session, Status, Verdict,
+    Choice, Connection, Handshake, Host, Login, Player, Reply, Result, Rewrite, Session, Status,
+    Verdict,
 };
 
 /// A plugin: made from its configuration, then asked through its hooks.
@@ -179,6 +180,32 @@ pub trait SessionObserve: Plugin {
     ///
     /// An error is logged and counted, and has no other effect.
     fn session_observe(&self, session: &Session<'_>) -> Result<()>;
+}
+
+/// `player.observe`: learn who comes into the game and who leaves it.
+///
+/// - **When**: a player of a `client_only` or `offline` server has read that he is
+///   in the game, and when he has left it. Each `Joined` is followed by one `Left`.
+///   Between the two the services reach him by his [id](Player::id), also from
+///   inside the hook.
+/// - **Thread**: any worker, several calls at once; the events of one player one
+///   after another. Must not wait: packets of this player wait for the return.
+/// - **Order**: as in the configuration; all are told. `Joined` comes after
+///   `session.observe` has seen the session connected, `Left` before it sees it closed.
+/// - **Cancellation**: none; the call is short.
+/// - **On failure**: the player stays; `on_failure` changes nothing.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `PlayerObserve` and does not have it",
+    label = "no `PlayerObserve`",
+    note = "write `impl PlayerObserve for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
+pub trait PlayerObserve: Plugin {
+    /// Takes note.
+    ///
+    /// # Errors
+    ///
+    /// An error is logged and counted, and has no other effect.
+    fn player_observe(&self, player: &Player<'_>) -> Result<()>;
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a plugin may call.
 #![allow(unsafe_code, reason = "services are C tables of the host")]
 
+use std::ffi::c_void;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -223,16 +224,58 @@ impl<P> Host<P> {
         let service = service::OF_CAPABILITY + u32::from(C::ID as u8);
         // SAFETY: the context belongs to the table.
         let table = unsafe { query(self.link.host.ctx, service, 1) };
-        (!table.is_null()).then_some(Grant {
+        (!table.is_null()).then(|| Grant {
+            link: Arc::clone(&self.link),
+            table: Table(table),
             capability: PhantomData,
         })
     }
 }
 
-/// The proof that the capability `C` was declared and granted.
-#[derive(Debug, Clone)]
+/// The proof that the capability `C` was declared and granted, and the way to its
+/// service. Clones are cheap; all methods may be called on any thread.
 pub struct Grant<C> {
+    pub(crate) link: Arc<Link>,
+    pub(crate) table: Table,
     capability: PhantomData<C>,
+}
+
+/// The table of a service, which lives as long as the process.
+#[derive(Clone, Copy)]
+pub(crate) struct Table(*const c_void);
+
+// SAFETY: tables may be used from any thread, as the rules of the border say.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// The function at the end of `T`, as far as the host's table reaches.
+    ///
+    /// # Safety
+    ///
+    /// It must be the table of the service that `T` is the type of.
+    pub(crate) unsafe fn get<T>(self) -> Option<&'static T> {
+        // SAFETY: every table begins with its size.
+        let size = unsafe { *self.0.cast::<u32>() };
+        // SAFETY: it is as large as this type, as the caller promises.
+        (size as usize >= size_of::<T>()).then(|| unsafe { &*self.0.cast::<T>() })
+    }
+}
+
+impl<C> Clone for Grant<C> {
+    fn clone(&self) -> Self {
+        Self {
+            link: Arc::clone(&self.link),
+            ..*self
+        }
+    }
+}
+
+impl<C: Cap> fmt::Debug for Grant<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Grant({})", C::ID)
+    }
 }
 
 /// A future that is ready when its time has come. Dropping it is enough to

@@ -54,6 +54,7 @@
 //! | [`LoginDecide`] | the player's name is known | yes | the player is refused |
 //! | [`RouteSelect`] | the player was let in | yes | the server stays as it was |
 //! | [`SessionObserve`] | a session opens, connects, closes | no | nothing |
+//! | [`PlayerObserve`] | a player comes into the game and leaves it | no | nothing |
 //!
 //! A trait whose hook may wait is an [`async_trait`](macro@async_trait), and so is its `impl`:
 //! without the attribute the compiler says that lifetimes do not match.
@@ -62,12 +63,22 @@
 //! deadline, or answers with something that cannot be used. The operator can
 //! choose otherwise with `on_failure`.
 //!
+//! # Players
+//!
+//! On `client_only` and `offline` servers the proxy speaks the protocol, and a
+//! plugin can know who is in the game. [`PlayerObserve`] gives each player a
+//! [`PlayerId`], which the services take. A service is a capability: it stands in
+//! `needs` or `wants`, and [`Host::grant`] gives the way to it.
+//!
+//! | capability | what it gives |
+//! |---|---|
+//! | `IdentityVerified` | [`Grant::profile`]: name, UUID and properties that the proxy has proved (`client_only`) |
+//!
 //! # What comes with the packet stage
 //!
 //! `PacketInspect`, `PacketModify`, `PacketInject`, `PlayerMessage`,
-//! `ServerSwitch`, `PlayerCommand` and `IdentityVerified` have their names and
-//! their places in the matrix, and can be written into `needs` and `wants`
-//! today. In `needs` they keep a plugin off the servers whose mode can never
+//! `ServerSwitch` and `PlayerCommand` have their names and their places in the
+//! matrix, and can be written into `needs` and `wants` today. In `needs` they keep a plugin off the servers whose mode can never
 //! give them, at `infrarust check`; in `wants` they are a warning there. Nothing
 //! more: they have no trait, so that `hooks: [PacketInspect]` does not compile,
 //! and no service yet, so that [`Host::grant`] gives `None` in every mode. What
@@ -107,6 +118,7 @@ mod hook;
 mod host;
 mod link;
 mod log;
+mod player;
 mod shim;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -120,13 +132,16 @@ pub use toml::Spanned;
 pub use tracing;
 
 pub use capabilities::{Cap, Declares, capability};
-pub use context::{Connection, Event, Handshake, Intent, Login, Session, Status};
+pub use context::{
+    Connection, Event, Handshake, Intent, Login, Player, PlayerEvent, Session, Status,
+};
 pub use error::{Error, Result};
 pub use hook::{
-    ConnectionDecide, HandshakeRewrite, LoginDecide, Plugin, RouteSelect, SessionObserve,
-    StatusRespond,
+    ConnectionDecide, HandshakeRewrite, LoginDecide, PlayerObserve, Plugin, RouteSelect,
+    SessionObserve, StatusRespond,
 };
 pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
+pub use player::{PlayerId, Profile, Property, ServiceError};
 pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
 
@@ -134,9 +149,10 @@ pub use verdict::{Choice, Reply, Rewrite, Verdict};
 pub mod prelude {
     pub use crate::{
         Capability, Choice, Connection, ConnectionDecide, Error, Event, Handshake,
-        HandshakeRewrite, Host, Intent, Login, LoginDecide, Plugin, Reply, Result, Rewrite,
-        RouteSelect, Session, SessionObserve, Spanned, Status, StatusRespond, Text, Verdict,
-        async_trait, capability, export_plugin, tracing,
+        HandshakeRewrite, Host, Intent, Login, LoginDecide, Player, PlayerEvent, PlayerId,
+        PlayerObserve, Plugin, Reply, Result, Rewrite, RouteSelect, Session, SessionObserve,
+        Spanned, Status, StatusRespond, Text, Verdict, async_trait, capability, export_plugin,
+        tracing,
     };
     pub use serde::Deserialize;
 }

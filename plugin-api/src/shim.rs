@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use infrarust_plugin_abi::{
     AsyncHook, Capability, ConnectionInput, HandshakeInput, HookRef, HostTable, LoginInput,
-    PluginTable, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook, failure,
-    flag, size_of_table, status,
+    PlayerInput, PluginTable, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook,
+    failure, flag, size_of_table, status,
 };
 
 use crate::context::Known as _;

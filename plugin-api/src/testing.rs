@@ -52,16 +52,16 @@ use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
     API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
-    HandshakeInput, HostTable, LoginInput, MetricsTable, OwnedFuture, PlayersTable, Point,
-    RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable,
-    export_waker, failure, import_waker, intent, metric, points, sample, service, size_of_table,
-    status,
+    HandshakeInput, HostTable, IdentityTable, LoginInput, MetricsTable, OwnedFuture, PlayerInput,
+    PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str,
+    SyncHook, TaskTable, TimeTable, export_waker, failure, import_waker, intent, metric, points,
+    sample, service, size_of_table, status,
 };
 
 use crate::export::Exported;
 use crate::guard::Collected;
 use crate::verdict::Answer;
-use crate::{Choice, Event, Intent, Reply, Rewrite, Verdict};
+use crate::{Choice, Event, Intent, PlayerEvent, PlayerId, Reply, Rewrite, Verdict};
 
 /// How long a hook may take in a test. The proxy's deadlines are shorter.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -110,6 +110,7 @@ pub struct Client {
     name: String,
     uuid: Option<u128>,
     is_proved: bool,
+    properties: Vec<(String, String)>,
 }
 
 impl Default for Client {
@@ -142,6 +143,7 @@ impl Client {
             name: sample::NAME.to_owned(),
             uuid: None,
             is_proved: false,
+            properties: Vec::new(),
         }
     }
 
@@ -163,11 +165,18 @@ impl Client {
     }
 
     /// Authenticated by the proxy with this UUID, as on a `client_only` server:
-    /// for [`TestHost::login_decide`].
+    /// for [`TestHost::login_decide`] and [`TestHost::player_observe`].
     #[must_use]
     pub fn proved(mut self, uuid: u128) -> Self {
         self.uuid = Some(uuid);
         self.is_proved = true;
+        self
+    }
+
+    /// With one more property in the profile that is proved.
+    #[must_use]
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((name.into(), value.into()));
         self
     }
 
@@ -221,9 +230,10 @@ unsafe impl<P: Exported> Sync for TestHost<P> {}
 #[derive(Debug, Default)]
 struct State {
     table: std::sync::OnceLock<HostTable>,
-    denied: u64,
+    granted: u64,
     folder: Option<PathBuf>,
     players: HashMap<String, u64>,
+    in_game: Mutex<HashMap<PlayerId, Client>>,
     metrics: Mutex<Vec<(String, u32, u64)>>,
     tasks: Mutex<HashMap<u64, Arc<AtomicBool>>>,
     next_task: AtomicU64,
@@ -279,7 +289,7 @@ impl Setup {
             players,
         } = self;
         let state: &'static State = Box::leak(Box::new(State {
-            denied,
+            granted: P::DECLARED & !denied,
             folder,
             players,
             ..State::default()
@@ -327,7 +337,7 @@ impl<P: Exported> TestHost<P> {
     }
 
     fn grants(&self) -> u64 {
-        P::DECLARED & !self.state.denied
+        self.state.granted
     }
 
     fn table<H: Point>() -> &'static H::Table {
@@ -509,6 +519,41 @@ impl<P: Exported> TestHost<P> {
             .map(|_| ())
     }
 
+    /// Tells `player.observe` of an event of the player. From `Joined` to `Left`
+    /// the services reach him, also in a plugin that does not list the hook:
+    /// then nobody is told.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    pub fn player_observe(
+        &self,
+        client: &Client,
+        player: PlayerId,
+        what: PlayerEvent<'_>,
+    ) -> Result<(), Failure> {
+        let uuid = client.uuid.unwrap_or(sample::UUID);
+        let (name, is_proved) = (client.name.as_str(), client.is_proved);
+        let number = player.number();
+        let joined = PlayerInput::joined(&client.input(), number, name, uuid, is_proved);
+        let mut input = match what {
+            PlayerEvent::Joined => {
+                lock(&self.state.in_game).insert(player, client.clone());
+                joined
+            }
+            PlayerEvent::Left { reason } => {
+                lock(&self.state.in_game).remove(&player);
+                joined.left(reason)
+            }
+        };
+        input.grants = self.grants();
+        if input.grants & Capability::PlayerObserve.bit() == 0 {
+            return Ok(());
+        }
+        self.ask_sync::<points::PlayerObserve, _>(&input)
+            .map(|_| ())
+    }
+
     /// The value of a counter of the plugin; `None` when it has no such counter.
     #[must_use]
     pub fn counter(&self, name: &str) -> Option<u64> {
@@ -623,14 +668,20 @@ static METRICS: MetricsTable = table!(MetricsTable {
     register: register,
     record: record
 });
+static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
 static SLEEP: FutureTable = table!(FutureTable {
     poll: poll_sleep,
     drop: drop_sleep
 });
 
 /// The log has no table: in a test, `tracing` of plugin and test are one.
-unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *const c_void {
+unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
+    let is_granted = |capability: Capability| {
+        service == service::OF_CAPABILITY + capability as u32
+            && state(ctx).granted & capability.bit() != 0
+    };
     match (service, version) {
+        (_, 1) if is_granted(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         (service::TIME, 1) => (&raw const TIME).cast(),
         (service::TASK, 1) => (&raw const TASK).cast(),
         (service::DATA, 1) => (&raw const DATA).cast(),
@@ -770,6 +821,35 @@ unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
     found
         .and_then(|count: u64| i64::try_from(count).ok())
         .unwrap_or(-1)
+}
+
+unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32 {
+    let in_game = lock(&state(ctx).in_game);
+    let Some(client) = in_game.get(&PlayerId::from_number(player)).cloned() else {
+        return status::GONE;
+    };
+    drop(in_game);
+    // SAFETY: the plugin's sink is good for the call.
+    let sink = unsafe { &*sink };
+    let (Some(uuid), Some(give_player), Some(give_property)) = (
+        client.uuid.filter(|_| client.is_proved),
+        sink.player,
+        sink.property,
+    ) else {
+        return status::DENIED;
+    };
+    // SAFETY: the context belongs to the sink, the texts are good for the call.
+    unsafe {
+        give_player(
+            sink.ctx,
+            Str::new(&client.name),
+            uuid.to_be_bytes().as_ptr(),
+        );
+        for (name, value) in &client.properties {
+            give_property(sink.ctx, Str::new(name), Str::new(value), Str::EMPTY, 0);
+        }
+    }
+    status::OK
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {

@@ -8,6 +8,7 @@ use tracing::debug;
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player, SessionFacts};
+use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
 use super::sender::rewritten_host;
 use crate::config::model::{
@@ -46,6 +47,8 @@ pub(super) struct Applicant {
 /// A player in the game, with everything that his session holds.
 pub(super) struct BridgeSession {
     playing: Playing,
+    /// What plugins have seen of the player, where they are concerned.
+    stay: Option<Box<Stay>>,
     server: Arc<Server>,
     place: intercept::Place,
     slot: Slot,
@@ -141,6 +144,8 @@ impl Applicant {
         if let Err(failure) = intercept::check_version(intercepted.identity.as_ref(), version) {
             return Err(end(proved, Ending::Intercepted(failure), connection));
         }
+        // Plugins know the player as he is, also where his backend does not.
+        let profile = proved.profile.clone();
         proved.profile.uuid = intercept::uuid_at(
             intercepted.identity.as_ref(),
             proved.profile.uuid,
@@ -165,10 +170,12 @@ impl Applicant {
             Err(ending) => return Err(end(proved, ending, connection)),
         };
         let settings = settings(&intercepted, proxy);
+        let is_proved = settings.is_authenticated;
         let joined = intercept::join(proved, backend, settings, counters, &replaced).await;
         match joined {
             Ok(playing) => Ok(BridgeSession {
                 playing,
+                stay: Stay::begin(proxy.plugins.in_game(), &server, facts, profile, is_proved),
                 server,
                 place,
                 slot,
@@ -317,6 +324,7 @@ impl BridgeSession {
     pub(super) async fn run(self, proxy: &Proxy) -> Ended {
         let Self {
             playing,
+            stay,
             server,
             place,
             slot,
@@ -347,6 +355,9 @@ impl BridgeSession {
             End::Stopped if replaced.is_cancelled() => Ending::Replaced(outcome),
             _ => Ending::Relayed(outcome),
         };
+        if let Some(stay) = stay {
+            (*stay).end(ending.name());
+        }
         // The places on the server are free before the player reads.
         // The slot is first: whoever waits for the other place wants one, too.
         drop((slot, place));

@@ -26,6 +26,7 @@ mod client;
 mod ending;
 mod facts;
 mod guard;
+mod in_game;
 mod intercepted;
 mod join;
 mod log;

@@ -163,11 +163,17 @@ impl Manifest {
         Mode::ALL.into_iter().filter(|mode| self.runs_in(*mode))
     }
 
+    /// All that it lists.
+    #[must_use]
+    pub fn declared(&self) -> CapabilitySet {
+        self.hooks.union(self.needs).union(self.wants)
+    }
+
     /// What the plugin may do where the mode is `mode`: what it has declared
     /// and the mode offers.
     #[must_use]
     pub fn grants(&self, mode: Mode) -> CapabilitySet {
-        let declared = self.hooks.union(self.needs).union(self.wants);
+        let declared = self.declared();
         let granted = declared
             .iter()
             .filter(|capability| offer(mode, *capability) == Offer::Yes);

@@ -22,6 +22,7 @@ mod image;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod log;
+mod players;
 #[cfg(unix)]
 pub mod probe;
 mod problem;
@@ -36,10 +37,13 @@ pub(crate) mod watch;
 /// What the log targets of plugins begin with; the id and the module follow.
 pub const TARGET_PREFIX: &str = "plugin::";
 
-pub use dispatch::{Client, HookSet, Player, Refusal, Selected, Session, SessionEvent};
+pub use dispatch::{
+    Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,
+};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
+pub(crate) use players::{InGame, Players};
 pub use problem::{Problem, ProblemKind, ProblemText};
 pub use registry::{Environment, PluginHost, Reloaded};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

@@ -17,6 +17,7 @@ use super::generation::{CLOSED_CHECK, Endings, Generation, PluginState, create};
 use super::health::Health;
 use super::image::{self, ImageError};
 use super::log::Added;
+use super::players::Players;
 use super::problem::{Problem, ProblemKind};
 use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
 use super::spec::{GENERATIONS_MAX, Spec};
@@ -65,6 +66,7 @@ pub struct PluginHost {
     /// How often each id was loaded, and its metrics. Held for moments.
     history: Mutex<HashMap<String, History>>,
     endings: Endings,
+    in_game: Arc<Players>,
 }
 
 /// What is to be done for a plugin of a new configuration.
@@ -115,7 +117,13 @@ impl PluginHost {
             is_closed: AtomicBool::new(false),
             history: Mutex::default(),
             endings: Endings::default(),
+            in_game: Arc::default(),
         }
+    }
+
+    /// The players whom services reach.
+    pub(crate) fn in_game(&self) -> &Arc<Players> {
+        &self.in_game
     }
 
     /// Puts plugins in place of the present ones, all or none.
@@ -385,6 +393,8 @@ impl PluginHost {
             runtime: self.environment.runtime.clone(),
             folder,
             players: Arc::clone(&self.environment.players),
+            in_game: Arc::clone(&self.in_game),
+            declared: manifest.declared().bits(),
             history,
             metrics: OwnMetrics::new(),
             places: Added::default(),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use infrarust_plugin_abi::metric;
+use infrarust_plugin_abi::{Capability, metric};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::health::{Health, Kind};
 use super::log::{self, Added, Line, LineLimit};
+use super::players::{InGame, NotServed, Players};
 use super::watch::{self, PluginId};
 
 /// The most tasks of a plugin at a time: one per player of a large proxy would
@@ -242,6 +243,10 @@ pub(super) struct Services {
     pub(super) runtime: Handle,
     pub(super) folder: PathBuf,
     pub(super) players: Arc<dyn PlayerCounts>,
+    /// Whom services reach.
+    pub(super) in_game: Arc<Players>,
+    /// What the manifest lists, as bits.
+    pub(super) declared: u64,
     pub(super) history: Arc<History>,
     pub(super) metrics: OwnMetrics,
     pub(super) places: Added,
@@ -315,6 +320,15 @@ impl Services {
         let hook = watch::current_place().unwrap_or("thread");
         let consequence = "what it dropped is gone";
         self.health.failed(hook, Kind::Panic, text, consequence);
+    }
+
+    /// A player for whom the plugin may use this capability.
+    pub(super) fn player(
+        &self,
+        number: u64,
+        capability: Capability,
+    ) -> Result<Arc<InGame>, NotServed> {
+        self.in_game.find(number, &self.health.plugin, capability)
     }
 
     /// Runs a task until it is done, aborted, or the plugin ends.

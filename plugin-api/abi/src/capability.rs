@@ -51,6 +51,8 @@ macro_rules! capabilities {
             ClientEncryption = 17, "client.encryption", (0, 1, 0);
             /// Compress the connection between client and proxy.
             ClientCompression = 18, "client.compression", (0, 1, 0);
+            /// Learn that a player has come into the game and has left it.
+            PlayerObserve = 19, "player.observe", (0, 1, 1);
         }
     };
 }
@@ -107,6 +109,18 @@ macro_rules! make {
 }
 
 capabilities! { [make] }
+
+impl Capability {
+    /// The first version of the plugin API whose hosts serve it to a plugin that
+    /// needs it. Some could be listed before their service was there.
+    #[must_use]
+    pub const fn served_since(self) -> Version {
+        match self {
+            Capability::IdentityVerified => Version::new(0, 1, 1),
+            _ => self.since(),
+        }
+    }
+}
 
 /// The capabilities whose bits are set in `mask`, in the order of their bits.
 /// Bits that no capability has are passed over.

@@ -452,6 +452,85 @@ pub mod event {
     pub const CLOSED: u32 = 3;
 }
 
+/// Input of `player.observe`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct PlayerInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// The protocol version that the client announced.
+    pub protocol: i32,
+    /// What the plugin may do on this connection, as bits.
+    pub grants: u64,
+    /// The client's address.
+    pub peer: Address,
+    /// One of [`player_event`].
+    pub event: u32,
+    /// The number of the player, for services: the same in all his events, from
+    /// `JOINED` to `LEFT`, and no other player's in this process.
+    pub player: u64,
+    /// The cleaned virtual host; may be empty.
+    pub host: Str,
+    /// The server.
+    pub server: Str,
+    /// The name of the player.
+    pub name: Str,
+    /// The UUID of the player, in network order.
+    pub uuid: [u8; 16],
+    /// Whether the proxy has proved name and UUID (1) or not (0).
+    pub proved: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// `LEFT`: why, as in the log. Else empty.
+    pub text: Str,
+}
+
+impl PlayerInput {
+    /// The event [`player_event::JOINED`] of the player with this number.
+    #[inline]
+    #[must_use]
+    pub fn joined(
+        client: &ClientInput<'_>,
+        player: u64,
+        name: &str,
+        uuid: u128,
+        is_proved: bool,
+    ) -> Self {
+        Self {
+            size: size_of_table::<Self>(),
+            protocol: client.protocol,
+            grants: 0,
+            peer: client.peer.into(),
+            event: player_event::JOINED,
+            player,
+            host: Str::new(client.host),
+            server: Str::new(client.server),
+            name: Str::new(name),
+            uuid: uuid.to_be_bytes(),
+            proved: is_proved as u32,
+            reserved: 0,
+            text: Str::EMPTY,
+        }
+    }
+
+    /// The same player, as the event [`player_event::LEFT`].
+    #[inline]
+    #[must_use]
+    pub const fn left(mut self, reason: &str) -> Self {
+        self.event = player_event::LEFT;
+        self.text = Str::new(reason);
+        self
+    }
+}
+
+/// What happened to a player. An unknown one is to be passed over.
+pub mod player_event {
+    /// He has come into the game.
+    pub const JOINED: u32 = 1;
+    /// He has left the game.
+    pub const LEFT: u32 = 2;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,8 @@
 //! does not compile without its entry.
 
 use crate::{
-    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, SessionInput, StatusInput,
-    SyncHook, Version,
+    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, PlayerInput, SessionInput,
+    StatusInput, SyncHook, Version,
 };
 
 /// Calls a macro with the table of hooks: `hooks! { [callback] tokens }` becomes
@@ -87,6 +87,16 @@ macro_rules! hooks {
                 answer_bytes: 0,
                 failed: Continue "nothing",
                 since: (0, 1, 0),
+            }
+            /// Who comes into the game and leaves it.
+            PlayerObserve {
+                method: player_observe,
+                call: sync,
+                input: PlayerInput as Player,
+                answer: (),
+                answer_bytes: 0,
+                failed: Continue "nothing",
+                since: (0, 1, 1),
             }
         }
     };

@@ -240,3 +240,44 @@ pub mod metric {
     /// Goes up and down.
     pub const GAUGE: u32 = 2;
 }
+
+/// The service of `identity.verified`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct IdentityTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Gives the profile of a player, by the number that `player.observe` has
+    /// given, to a [`ProfileSink`] that is good for the call. `GONE` when the
+    /// player has left, `DENIED` when the plugin may not know on his connection.
+    pub profile: Option<
+        unsafe extern "C" fn(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32,
+    >,
+}
+
+/// Where a profile goes. It belongs to the plugin; its functions are called on the
+/// thread of the call that it is passed to, before that returns.
+#[derive(Debug)]
+#[repr(C)]
+pub struct ProfileSink {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// For the functions of this table.
+    pub ctx: *mut c_void,
+    /// Called once, first: the name, and the 16 bytes of the UUID in network order.
+    pub player: Option<unsafe extern "C" fn(ctx: *mut c_void, name: Str, uuid: *const u8)>,
+    /// Called for each property, in order. `has_signature` is 1 or 0.
+    pub property: Option<
+        unsafe extern "C" fn(
+            ctx: *mut c_void,
+            name: Str,
+            value: Str,
+            signature: Str,
+            has_signature: u32,
+        ),
+    >,
+}

@@ -70,6 +70,7 @@ fn layout() -> String {
         StatusInput as StatusInput { size, protocol, grants, peer, online, host, server, current }
         LoginInput as LoginInput { size, protocol, grants, peer, intent, host, server, name, uuid, has_uuid, reserved, proved, reserved_2 }
         SessionInput as SessionInput { size, protocol, grants, peer, event, session, host, server, name, text, serverbound_bytes, clientbound_bytes, duration_ms }
+        PlayerInput as PlayerInput { size, protocol, grants, peer, event, player, host, server, name, uuid, proved, reserved, text }
         RawFuture as RawFuture { data, table }
         FutureTable as FutureTable { size, reserved, poll, drop }
         RawWaker as RawWaker { data, table }
@@ -83,13 +84,16 @@ fn layout() -> String {
         DataTable as DataTable { size, reserved, folder }
         PlayersTable as PlayersTable { size, reserved, count }
         MetricsTable as MetricsTable { size, reserved, register, record }
+        IdentityTable as IdentityTable { size, reserved, profile }
+        ProfileSink as ProfileSink { size, reserved, ctx, player, property }
     }
     numbers! { out,
         service::{ LOG, TIME, TASK, DATA, PLAYERS, METRICS, OF_CAPABILITY }
-        status::{ OK, PENDING, ERR, PANIC, UNSUPPORTED, DENIED }
+        status::{ OK, PENDING, ERR, PANIC, UNSUPPORTED, DENIED, GONE }
         answer::{ PASS, REFUSE, DROP, REPLACE }
         failure::{ ERROR, PANIC, CONFIG }
         event::{ OPENED, CONNECTED, CLOSED }
+        player_event::{ JOINED, LEFT }
         intent::{ STATUS, LOGIN, TRANSFER }
         family::{ NONE, V4, V6 }
         level::{ ERROR, WARN, INFO, DEBUG, TRACE }

@@ -42,13 +42,14 @@ pub use future::{
     FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,
 };
 pub use hook::{
-    Address, AsyncHook, ClientInput, ConnectionInput, HandshakeInput, LoginInput, SessionInput,
-    Sink, SinkTable, StatusInput, SyncHook, answer, event, failure, family, intent,
+    Address, AsyncHook, ClientInput, ConnectionInput, HandshakeInput, LoginInput, PlayerInput,
+    SessionInput, Sink, SinkTable, StatusInput, SyncHook, answer, event, failure, family, intent,
+    player_event,
 };
 pub use hooks::{Hook, OnFailure, Point, points};
 pub use host::{
-    DataTable, HostTable, LogCallsite, LogField, LogTable, MetricsTable, PlayersTable, TaskTable,
-    TimeTable, field, interest, level, metric, service,
+    DataTable, HostTable, IdentityTable, LogCallsite, LogField, LogTable, MetricsTable,
+    PlayersTable, ProfileSink, TaskTable, TimeTable, field, interest, level, metric, service,
 };
 pub use note::{
     NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,
@@ -81,4 +82,6 @@ pub mod status {
     pub const UNSUPPORTED: i32 = -3;
     /// Not granted, or over a limit.
     pub const DENIED: i32 = -4;
+    /// What the call is about is not there any more.
+    pub const GONE: i32 = -5;
 }

@@ -217,7 +217,7 @@ const fn latest(version: Version, capabilities: &[Capability]) -> Version {
     let mut version = version;
     let mut at = 0;
     while at < capabilities.len() {
-        version = version.max(capabilities[at].since());
+        version = version.max(capabilities[at].served_since());
         at += 1;
     }
     version
@@ -346,7 +346,7 @@ mod tests {
         }
         for capability in Capability::ALL {
             let text = NoteText::new().requires_for(&[], &[*capability]);
-            let since = capability.since().max(oldest());
+            let since = capability.served_since().max(oldest());
             assert_eq!(required(text), Some(since.to_string()), "{capability}");
         }
     }

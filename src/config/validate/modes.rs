@@ -56,6 +56,7 @@ fn thing(capability: Capability) -> &'static str {
         }
         Capability::PlayerMessage => "messages to players",
         Capability::PlayerCommand => "commands of players",
+        Capability::PlayerObserve => "players in the game",
         Capability::ConnectionDecide
         | Capability::HandshakeRewrite
         | Capability::StatusRespond

@@ -7,13 +7,13 @@ mod subject;
 use std::sync::Arc;
 
 use infrarust_plugin_abi::{
-    ConnectionInput, HandshakeInput, LoginInput, Point, SessionInput, StatusInput, Str, answer,
-    event, points,
+    Capability, ConnectionInput, HandshakeInput, LoginInput, PlayerInput, Point, SessionInput,
+    StatusInput, Str, answer, points,
 };
 
 use self::attached::{Attached, HookList, replaced};
 use self::check::{check_host, check_status};
-pub use self::subject::{Client, Player, Refusal, Selected, Session, SessionEvent};
+pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
 use super::generation::Generation;
 use crate::config::model::OnFailure;
@@ -30,12 +30,14 @@ macro_rules! hook_set {
         #[derive(Debug, Default)]
         pub struct HookSet {
             $($method: HookList<points::$hook>,)+
+            services: Box<[ServiceGrant]>,
         }
 
         impl HookSet {
             fn attach(plugins: &[(&Arc<Generation>, u64)]) -> Self {
                 Self {
                     $($method: attached(plugins, |hooks| hooks.$method),)+
+                    services: service_grants(plugins),
                 }
             }
 
@@ -52,6 +54,27 @@ macro_rules! hook_set {
 }
 
 infrarust_plugin_abi::hooks! { [hook_set] }
+
+/// What a plugin may do by services for the players of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceGrant {
+    /// The id of the plugin: a generation that is loaded later may go on with
+    /// what the one before has been given.
+    pub(crate) plugin: Arc<str>,
+    /// The capabilities, as bits.
+    pub(crate) bits: u64,
+}
+
+/// The capabilities that are services for players.
+const SERVICES: u64 = Capability::IdentityVerified.bit();
+
+fn service_grants(plugins: &[(&Arc<Generation>, u64)]) -> Box<[ServiceGrant]> {
+    let services = plugins.iter().map(|(plugin, bits)| ServiceGrant {
+        plugin: plugin.spec.id.as_str().into(),
+        bits: bits & SERVICES,
+    });
+    services.filter(|grant| grant.bits != 0).collect()
+}
 
 /// Those of the plugins that have a hook.
 fn attached<H: Point>(
@@ -258,29 +281,78 @@ impl HookSet {
         what: SessionEvent<'_>,
     ) {
         let opened = SessionInput::opened(&client.input(), player.name, session.id);
-        let mut input = match what {
-            SessionEvent::Opened => {
-                let may_observe = |plugin: &Attached<_>| !plugin.generation.health.is_quarantined();
-                session.observers = self.session_observe.iter().map(may_observe).collect();
-                opened
-            }
-            SessionEvent::Connected { backend } => opened.connected(backend),
+        let (moment, mut input) = match what {
+            SessionEvent::Opened => (Moment::Beginning, opened),
+            SessionEvent::Connected { backend } => (Moment::Between, opened.connected(backend)),
             SessionEvent::Closed {
                 reason,
                 serverbound_bytes,
                 clientbound_bytes,
                 duration,
-            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+            } => (
+                Moment::End,
+                opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+            ),
         };
-        let is_over = input.event == event::CLOSED;
-        for (plugin, observes) in self.session_observe.iter().zip(&session.observers) {
-            if !observes || (plugin.generation.health.is_quarantined() && !is_over) {
-                continue;
-            }
+        observe(&self.session_observe, session, moment, |plugin| {
             input.grants = plugin.grants;
-            if let Err(problem) = plugin.call_anyway(&input) {
-                plugin.note(&problem, OnFailure::Continue);
-            }
+            plugin.call_anyway(&input)
+        });
+    }
+
+    /// Calls `player.observe`, beginning with [`PlayerEvent::Joined`]. Of plugins
+    /// in a quarantine the same holds as for `session.observe`.
+    pub fn player_observe(
+        &self,
+        client: &Client<'_>,
+        player: &Player<'_>,
+        session: &mut Session,
+        what: PlayerEvent<'_>,
+    ) {
+        let (name, uuid) = (player.name, player.uuid.unwrap_or_default());
+        let joined = PlayerInput::joined(&client.input(), session.id, name, uuid, player.is_proved);
+        let (moment, mut input) = match what {
+            PlayerEvent::Joined => (Moment::Beginning, joined),
+            PlayerEvent::Left { reason } => (Moment::End, joined.left(reason)),
+        };
+        observe(&self.player_observe, session, moment, |plugin| {
+            input.grants = plugin.grants;
+            plugin.call_anyway(&input)
+        });
+    }
+
+    /// What each plugin may do for a player of this server by services.
+    pub(crate) fn service_grants(&self) -> &[ServiceGrant] {
+        &self.services
+    }
+}
+
+/// Where an event stands among those of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Beginning,
+    Between,
+    End,
+}
+
+/// Calls the plugins that observe a session, or shall from its beginning on.
+fn observe<H: Point>(
+    plugins: &HookList<H>,
+    session: &mut Session,
+    moment: Moment,
+    mut call: impl FnMut(&Attached<H>) -> attached::Answered,
+) {
+    if moment == Moment::Beginning {
+        let may_observe = |plugin: &Attached<H>| !plugin.generation.health.is_quarantined();
+        session.observers = plugins.iter().map(may_observe).collect();
+    }
+    for (plugin, observes) in plugins.iter().zip(&session.observers) {
+        let is_quarantined = plugin.generation.health.is_quarantined();
+        if !observes || (is_quarantined && moment != Moment::End) {
+            continue;
+        }
+        if let Err(problem) = call(plugin) {
+            plugin.note(&problem, OnFailure::Continue);
         }
     }
 }

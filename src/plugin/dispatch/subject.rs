@@ -70,17 +70,30 @@ pub enum SessionEvent<'a> {
     },
 }
 
-/// A session, for plugins that observe it.
+/// What has happened to a player.
+#[derive(Debug, Clone, Copy)]
+pub enum PlayerEvent<'a> {
+    /// He is in the game.
+    Joined,
+    /// He has left it.
+    Left {
+        /// Why, as in the log.
+        reason: &'a str,
+    },
+}
+
+/// A session or a player, for plugins that observe it.
 #[derive(Debug)]
 pub struct Session {
     pub(super) id: u64,
-    /// Which plugins of the set have observed that it opened. Exactly these also
-    /// observe that it closed, even when quarantined meanwhile.
+    /// Which plugins of the set have observed its beginning. Exactly these also
+    /// observe its end, even when quarantined meanwhile.
     pub(super) observers: Vec<bool>,
 }
 
 impl Session {
-    /// A session that no plugin has observed yet. Each needs another number.
+    /// A session, or a player, that no plugin has observed yet. Each needs another
+    /// number.
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self {

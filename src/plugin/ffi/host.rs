@@ -8,14 +8,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    API_VERSION, DataTable, FutureTable, HostTable, LogCallsite, LogField, LogTable, MetricsTable,
-    OwnedFuture, PlayersTable, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, answer,
-    failure, field, import_waker, interest, level, service, size_of_table, status,
+    API_VERSION, Capability, DataTable, FutureTable, HostTable, IdentityTable, LogCallsite,
+    LogField, LogTable, MetricsTable, OwnedFuture, PlayersTable, ProfileSink, RawFuture, RawWaker,
+    Sink, Str, TaskTable, TimeTable, answer, capabilities_in, failure, field, import_waker,
+    interest, level, service, size_of_table, status,
 };
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
+use crate::plugin::players::NotServed;
 use crate::plugin::services::{NoMetric, Services, Supply};
 use crate::plugin::watch::PluginId;
 use crate::plugin::{TARGET_PREFIX, log};
@@ -59,8 +61,9 @@ static SLEEP: FutureTable = service!(FutureTable {
     drop: drop_sleep
 });
 
-/// No service of a capability is there yet: those come with the packet stage.
-unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *const c_void {
+static IDENTITY: IdentityTable = service!(IdentityTable { profile: profile });
+
+unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
     match (service, version) {
         (service::LOG, 1) => (&raw const LOG).cast(),
         (service::TIME, 1) => (&raw const TIME).cast(),
@@ -68,6 +71,22 @@ unsafe extern "C" fn query(_: *const c_void, service: u32, version: u32) -> *con
         (service::DATA, 1) => (&raw const DATA).cast(),
         (service::PLAYERS, 1) => (&raw const PLAYERS).cast(),
         (service::METRICS, 1) => (&raw const METRICS).cast(),
+        (service::OF_CAPABILITY.., 1) => {
+            // SAFETY: the plugin passes its context.
+            unsafe { services(ctx) }.map_or(std::ptr::null(), |services| {
+                service_of(services, service - service::OF_CAPABILITY)
+            })
+        }
+        _ => std::ptr::null(),
+    }
+}
+
+/// The table of the capability with this bit; null where the plugin does not list
+/// the capability, and where it is not a service.
+fn service_of(services: &Services, bit: u32) -> *const c_void {
+    let declared = capabilities_in(services.declared);
+    match { declared }.find(|capability| *capability as u32 == bit) {
+        Some(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         _ => std::ptr::null(),
     }
 }
@@ -389,6 +408,53 @@ unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
     count
         .and_then(|count| i64::try_from(count).ok())
         .unwrap_or(-1)
+}
+
+/// What a plugin is told where a service cannot act for a player.
+const fn refused(why: NotServed) -> i32 {
+    match why {
+        NotServed::Gone => status::GONE,
+        NotServed::NotGranted => status::DENIED,
+    }
+}
+
+unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32 {
+    // SAFETY: the plugin passes its context, and a sink that is good for the call.
+    let (Some(services), Some(size)) = (unsafe { (services(ctx), sink.cast::<u32>().as_ref()) })
+    else {
+        return status::ERR;
+    };
+    if *size < size_of_table::<ProfileSink>() {
+        return status::ERR;
+    }
+    // SAFETY: as large as this type.
+    let sink = unsafe { &*sink };
+    let (Some(give_player), Some(give_property)) = (sink.player, sink.property) else {
+        return status::ERR;
+    };
+    let found = guarded(Err(NotServed::Gone), || {
+        services.player(player, Capability::IdentityVerified)
+    });
+    let player = match found {
+        Ok(player) => player,
+        Err(why) => return refused(why),
+    };
+    let profile = &player.profile;
+    // SAFETY: the functions belong to the sink, and the texts outlive the calls.
+    unsafe {
+        give_player(sink.ctx, Str::new(&profile.name), profile.uuid.as_ptr());
+        for property in &profile.properties {
+            let signature = property.signature.as_deref();
+            give_property(
+                sink.ctx,
+                Str::new(&property.name),
+                Str::new(&property.value),
+                signature.map_or(Str::EMPTY, Str::new),
+                signature.is_some().into(),
+            );
+        }
+    }
+    status::OK
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {

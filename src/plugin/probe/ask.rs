@@ -8,7 +8,9 @@ use tokio::runtime::Runtime;
 use super::event::{Event, EventWriter};
 use super::findings::{Answer, Fired, Step, quoted};
 use crate::manifest::Hook;
-use crate::plugin::{Client, HookSet, Player, PluginHost, Refusal, Session, SessionEvent};
+use crate::plugin::{
+    Client, HookSet, Player, PlayerEvent, PluginHost, Refusal, Session, SessionEvent,
+};
 use crate::protocol::handshake::Intent;
 
 /// A plugin that is asked at all its hooks.
@@ -112,6 +114,21 @@ impl HookRun<'_> {
                     self.ask(hook, name, || {
                         self.hooks
                             .session_observe(&joining, &player, &mut session, event);
+                        "heard".to_owned()
+                    })
+                });
+                failures.iter().sum()
+            }
+            Hook::PlayerObserve => {
+                let mut session = Session::new(1);
+                let events = [
+                    ("joined", PlayerEvent::Joined),
+                    ("left", PlayerEvent::Left { reason: "closed" }),
+                ];
+                let failures = events.map(|(name, event)| {
+                    self.ask(hook, name, || {
+                        self.hooks
+                            .player_observe(&joining, &player, &mut session, event);
                         "heard".to_owned()
                     })
                 });

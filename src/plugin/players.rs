@@ -1,0 +1,116 @@
+//! The players whom services can reach.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use infrarust_plugin_abi::Capability;
+
+use super::dispatch::ServiceGrant;
+use crate::protocol::packet::login::Profile;
+
+/// The players in the game, by their numbers. Bounded by the number of sessions.
+#[derive(Debug)]
+pub(crate) struct Players {
+    all: Mutex<HashMap<u64, Arc<InGame>>>,
+    next: AtomicU64,
+}
+
+impl Default for Players {
+    fn default() -> Self {
+        Self {
+            all: Mutex::default(),
+            // Zero stands for nobody.
+            next: AtomicU64::new(1),
+        }
+    }
+}
+
+/// A player in the game, as services see him.
+#[derive(Debug)]
+pub(crate) struct InGame {
+    /// Who he is; proved where the plugin may ask for it.
+    pub(crate) profile: Profile,
+    /// What plugins may do.
+    pub(crate) grants: Box<[ServiceGrant]>,
+}
+
+/// Why a service cannot act for a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotServed {
+    Gone,
+    NotGranted,
+}
+
+impl Players {
+    /// A number that no other player has or had.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// From now on services reach the player.
+    pub(crate) fn enter(&self, number: u64, player: InGame) {
+        self.lock().insert(number, Arc::new(player));
+    }
+
+    /// From now on they do not.
+    pub(crate) fn leave(&self, number: u64) {
+        self.lock().remove(&number);
+    }
+
+    /// The player, for a plugin that may use this capability for him.
+    pub(super) fn find(
+        &self,
+        number: u64,
+        plugin: &str,
+        capability: Capability,
+    ) -> Result<Arc<InGame>, NotServed> {
+        let player = self.lock().get(&number).cloned();
+        let player = player.ok_or(NotServed::Gone)?;
+        let is_granted =
+            |grant: &ServiceGrant| &*grant.plugin == plugin && grant.bits & capability.bit() != 0;
+        match player.grants.iter().any(is_granted) {
+            true => Ok(player),
+            false => Err(NotServed::NotGranted),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<InGame>>> {
+        // Under the lock nothing is left half done.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service reaches a player as long as he is there, and only for a plugin
+    /// that may use it on his server.
+    #[test]
+    fn services_reach_players_in_the_game() {
+        let players = Players::default();
+        let number = players.next_number();
+        assert_ne!(number, players.next_number());
+        let capability = Capability::IdentityVerified;
+        let grant = ServiceGrant {
+            plugin: "p".into(),
+            bits: capability.bit(),
+        };
+        let find = |plugin| players.find(number, plugin, capability).map(|_| ());
+        assert_eq!(find("p"), Err(NotServed::Gone));
+        let profile = Profile {
+            uuid: [1; 16],
+            name: "Steve".to_owned(),
+            properties: Vec::new(),
+        };
+        let grants = [grant].into();
+        players.enter(number, InGame { profile, grants });
+        assert_eq!(find("p"), Ok(()));
+        assert_eq!(find("q"), Err(NotServed::NotGranted));
+        let other = players.find(number, "p", Capability::PacketInject);
+        assert_eq!(other.map(|_| ()), Err(NotServed::NotGranted));
+        players.leave(number);
+        assert_eq!(find("p"), Err(NotServed::Gone));
+    }
+}
