@@ -10,6 +10,7 @@ use super::client::{Broken, Reader};
 use super::guard::NotAuthenticated;
 use crate::blame::Blame;
 use crate::config::model::ServerConfig;
+use crate::forward::framed::FramedError;
 use crate::forward::{End, Outcome, Side};
 use crate::intercept;
 use crate::limit::{PendingGuard, Slot};
@@ -28,6 +29,8 @@ pub(super) enum Ending {
     Relayed(Outcome),
     /// Another login of the player took the place of this session.
     Replaced(Outcome),
+    /// A side of a session in play has not kept to the protocol.
+    Faulted(Outcome, FramedError),
     /// The client failed to say what it wants.
     Broken(Broken),
     /// The proxy refused it.
@@ -79,7 +82,9 @@ impl Ending {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Ending::StatusAnswered => "status_answered",
-            Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.name(),
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) | Ending::Faulted(outcome, _) => {
+                outcome.end.name()
+            }
             Ending::Broken(_) => "broken",
             Ending::Refused(refusal) => refusal.name(),
             Ending::Denied(denied) if denied.is_failure => "plugin_failed",
@@ -107,11 +112,13 @@ impl Ending {
     pub(super) fn blame(&self) -> Blame {
         match self {
             Ending::StatusAnswered => Blame::Nobody,
-            Ending::Relayed(outcome) | Ending::Replaced(outcome) => match outcome.end.side() {
-                Some(Side::Client) => Blame::Client,
-                Some(Side::Backend) => Blame::Backend,
-                None => Blame::Proxy,
-            },
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) | Ending::Faulted(outcome, _) => {
+                match outcome.end.side() {
+                    Some(Side::Client) => Blame::Client,
+                    Some(Side::Backend) => Blame::Backend,
+                    None => Blame::Proxy,
+                }
+            }
             Ending::Broken(_) | Ending::ClientLeft | Ending::Evicted => Blame::Client,
             Ending::Refused(_) | Ending::Stopped => Blame::Proxy,
             Ending::Denied(_) => Blame::Plugin,
@@ -135,11 +142,14 @@ impl Ending {
             | Ending::Stopped => None,
             Ending::Relayed(outcome) => match outcome.end {
                 End::Stopped => Some(player_text::STOPPED.into()),
-                intercept::CLIENT_FAULT => Some(player_text::CLIENT_FAULT.into()),
                 end if end.side() == Some(Side::Client) => None,
                 _ => disconnect_message(),
             },
             Ending::Replaced(_) => Some(player_text::REPLACED.into()),
+            Ending::Faulted(..) if self.blame() == Blame::Client => {
+                Some(player_text::CLIENT_FAULT.into())
+            }
+            Ending::Faulted(..) => disconnect_message(),
             Ending::Refused(refusal) => match refusal {
                 Refusal::IpFilter => Some(player_text::FILTERED.into()),
                 // It has not said yet which form of a text it can read.
@@ -170,6 +180,7 @@ impl fmt::Display for Ending {
         match self {
             Ending::StatusAnswered => f.write_str("status answered"),
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.fmt(f),
+            Ending::Faulted(_, fault) => fault.fmt(f),
             Ending::Broken(error) => error.fmt(f),
             Ending::Refused(_) | Ending::Denied(_) => f.write_str(self.name()),
             Ending::Unreachable(error) => error.fmt(f),
@@ -308,7 +319,10 @@ impl Ended {
             return ending;
         };
         let text = text.into_owned();
-        let is_session = matches!(ending, Ending::Relayed(_) | Ending::Replaced(_));
+        let is_session = matches!(
+            ending,
+            Ending::Relayed(_) | Ending::Replaced(_) | Ending::Faulted(..)
+        );
         // Boxed: only a client that reads pays for the future.
         let cut = Box::pin(async {
             let Audience { reader, place } = *audience;

@@ -351,9 +351,10 @@ impl BridgeSession {
         let outcome = ended.outcome;
         let end = outcome.end;
         debug!(end = %end, "an intercepted session has ended");
-        let ending = match end {
-            End::Stopped if replaced.is_cancelled() => Ending::Replaced(outcome),
-            _ => Ending::Relayed(outcome),
+        let ending = match (end, ended.fault()) {
+            (_, Some(fault)) => Ending::Faulted(outcome, fault.clone()),
+            (End::Stopped, None) if replaced.is_cancelled() => Ending::Replaced(outcome),
+            (_, None) => Ending::Relayed(outcome),
         };
         if let Some(stay) = stay {
             (*stay).end(ending.name());

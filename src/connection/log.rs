@@ -8,6 +8,7 @@ use super::client::Broken;
 use super::ending::Ending;
 use super::facts::{Facts, Header};
 use crate::blame::Blame;
+use crate::forward::framed::FramedError;
 use crate::forward::{Direction, Outcome};
 use crate::proxy_protocol::HeaderError;
 use crate::show::Escaped;
@@ -21,8 +22,9 @@ impl Facts {
     pub(super) fn write_line(&self, ending: &Ending) {
         match ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => {
-                self.session_line(ending, outcome);
+                self.session_line(ending, outcome, None);
             }
+            Ending::Faulted(outcome, fault) => self.session_line(ending, outcome, Some(fault)),
             Ending::Broken(Broken::ProxyHeader(error)) => self.missing_header_line(error),
             Ending::Broken(Broken::UnexpectedProxyHeader) => self.unexpected_header_line(),
             Ending::StatusAnswered
@@ -135,7 +137,7 @@ impl Facts {
         });
     }
 
-    fn session_line(&self, ending: &Ending, outcome: &Outcome) {
+    fn session_line(&self, ending: &Ending, outcome: &Outcome, fault: Option<&FramedError>) {
         let Some(session) = &self.session else { return };
         info!(
             server = self.server_id(),
@@ -152,6 +154,7 @@ impl Facts {
             relay = session.relay.name(),
             // Written only where it holds.
             degraded = outcome.degraded.then_some(true),
+            error = fault.map(tracing::field::display),
             "session ended"
         );
     }

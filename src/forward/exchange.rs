@@ -323,9 +323,12 @@ impl<S: Socket> Exchange<S> {
 
     /// The client's side of a framed session. The backend's socket is closed.
     pub(super) fn into_remains(self) -> Option<Remains<S>> {
+        let (_, serverbound) = self.lanes.client.into_passage();
         let (backlog, passage) = self.lanes.backend.into_passage();
         let passage = passage?;
         let reading = passage.reading();
+        let of_client = serverbound.as_ref().and_then(|passage| passage.fault());
+        let fault = of_client.or(passage.fault()).cloned();
         let (cipher, format) = passage.into_receiver();
         Some(Remains {
             client: self.sockets.client,
@@ -333,6 +336,7 @@ impl<S: Socket> Exchange<S> {
             cipher,
             format,
             reading,
+            fault,
         })
     }
 

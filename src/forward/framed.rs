@@ -10,7 +10,6 @@
 //! where a text or another backend can follow.
 
 use std::io;
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -26,15 +25,7 @@ use crate::protocol::varint;
 use crate::protocol::version::V26_2;
 
 use super::Direction;
-
-/// Packets a second that a client may send, on average over [`RATE_WINDOW`].
-/// Real clients stay below 100; mods send bursts of some hundred when they join.
-const PACKETS_PER_SECOND_MAX: u64 = 1000;
-/// Bytes a second, before compression, that a client may send on average.
-const BYTES_PER_SECOND_MAX: u64 = 4 * 1024 * 1024;
-/// What may come at once is what would be allowed in this time: after a lag
-/// clients send what has piled up.
-const RATE_WINDOW: Duration = Duration::from_secs(7);
+use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 
 /// Why a direction cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,9 +33,9 @@ pub(crate) enum FramedError {
     /// The sender's bytes are not frames of its format.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The client sends more than a client does.
-    #[error("the client sends too many packets")]
-    TooMany,
+    /// The sender exceeds a bound.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
     /// The client sends a packet that its version does not have in this state.
     #[error("packet {id:#04x} is not expected in {state:?}")]
     Unexpected {
@@ -55,84 +46,9 @@ pub(crate) enum FramedError {
     },
 }
 
-impl From<FramedError> for io::ErrorKind {
-    fn from(_: FramedError) -> Self {
+impl From<&FramedError> for io::ErrorKind {
+    fn from(_: &FramedError) -> Self {
         io::ErrorKind::InvalidData
-    }
-}
-
-/// What a client may still send: packets and bytes before compression. Both
-/// refill with time.
-#[derive(Debug)]
-pub(crate) struct Rate {
-    packets: Bucket,
-    bytes: Bucket,
-}
-
-impl Rate {
-    /// Everything may be sent that may come at once.
-    pub(crate) fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            packets: Bucket::new(PACKETS_PER_SECOND_MAX, now),
-            bytes: Bucket::new(BYTES_PER_SECOND_MAX, now),
-        }
-    }
-
-    /// Counts a packet of so many bytes before compression.
-    ///
-    /// # Errors
-    ///
-    /// When the client has sent too much.
-    pub(crate) fn count(&mut self, packet_bytes: usize) -> Result<(), FramedError> {
-        let now = Instant::now();
-        let bytes = u64::try_from(packet_bytes).unwrap_or(u64::MAX);
-        match self.packets.take(1, now) && self.bytes.take(bytes, now) {
-            true => Ok(()),
-            false => Err(FramedError::TooMany),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Bucket {
-    per_second: u64,
-    /// In thousandths, so that short times count.
-    left: u64,
-    filled: Instant,
-}
-
-impl Bucket {
-    fn new(per_second: u64, now: Instant) -> Self {
-        Self {
-            per_second,
-            left: Self::most(per_second),
-            filled: now,
-        }
-    }
-
-    const fn most(per_second: u64) -> u64 {
-        per_second * 1000 * RATE_WINDOW.as_secs()
-    }
-
-    fn take(&mut self, count: u64, now: Instant) -> bool {
-        let millis = now.saturating_duration_since(self.filled).as_millis();
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        if millis > 0 {
-            let more = millis.saturating_mul(self.per_second);
-            self.left = self
-                .left
-                .saturating_add(more)
-                .min(Self::most(self.per_second));
-            self.filled = now;
-        }
-        match self.left.checked_sub(count.saturating_mul(1000)) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
     }
 }
 
@@ -189,9 +105,16 @@ pub(crate) struct Passage {
     carried: Vec<u8>,
     /// What is changed in packets for the client; clientbound.
     edits: Edits,
-    rate: Option<Box<Rate>>,
+    bounds: Bounds,
     /// What was found behind the frames of the last walk.
     fault: Option<FramedError>,
+}
+
+/// What the sender of a direction may still send.
+#[derive(Debug)]
+enum Bounds {
+    Client(Box<ClientBounds>),
+    Backend(BackendBounds),
 }
 
 /// What the proxy changes in packets for a client.
@@ -240,6 +163,8 @@ pub(crate) struct Remains<S> {
     pub(crate) format: Format,
     /// What the client has been sent.
     pub(crate) reading: Reading,
+    /// What ended the session, if a side has not kept to the protocol.
+    pub(crate) fault: Option<FramedError>,
 }
 
 /// What the walk over one read has to write.
@@ -261,7 +186,7 @@ impl Passage {
         to: Receiver,
         state: State,
         cipher: Option<Box<Cipher>>,
-        rate: Box<Rate>,
+        bounds: Box<ClientBounds>,
     ) -> Self {
         Self {
             direction: Direction::Serverbound,
@@ -272,7 +197,7 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             edits: Edits::default(),
-            rate: Some(rate),
+            bounds: Bounds::Client(bounds),
             fault: None,
         }
     }
@@ -285,6 +210,7 @@ impl Passage {
         reading: Reading,
         cipher: Option<Box<Cipher>>,
         edits: Edits,
+        bounds: BackendBounds,
     ) -> Self {
         Self {
             direction: Direction::Clientbound,
@@ -295,14 +221,14 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             edits,
-            rate: None,
+            bounds: Bounds::Backend(bounds),
             fault: None,
         }
     }
 
-    /// What ends the direction behind the frames of the last walk, once.
-    pub(crate) fn take_fault(&mut self) -> Option<FramedError> {
-        self.fault.take()
+    /// What ends the direction behind the frames of the last walk.
+    pub(crate) fn fault(&self) -> Option<&FramedError> {
+        self.fault.as_ref()
     }
 
     /// Takes bytes that were read before, decrypted: the beginning of a frame.
@@ -339,7 +265,7 @@ impl Passage {
     /// what is to be written where that is not a part of `buffer`.
     ///
     /// Frames before a fault of the sender are written; then
-    /// [`take_fault`](Self::take_fault) says what it is. So the receiver's
+    /// [`fault`](Self::fault) says what it is. So the receiver's
     /// stream depends on the sender's alone, and not on how it was read.
     pub(crate) fn walk(
         &mut self,
@@ -475,14 +401,17 @@ impl Passage {
                     | Clientbound::Disconnect
                     | Clientbound::BundleDelimiter,
                 ) => true,
-                Some(Clientbound::PluginMessage) => self.edits.brand.is_some(),
                 Some(Clientbound::JoinGame) => self.edits.is_authenticated,
-                _ => false,
+                Some(kind) => BackendBounds::concern(kind),
+                None => false,
             },
-            Direction::Serverbound => matches!(
-                self.version.kind(self.reading.state, id),
-                Some(Serverbound::ConfigurationAcknowledged | Serverbound::FinishConfiguration)
-            ),
+            Direction::Serverbound => match self.version.kind(self.reading.state, id) {
+                Some(Serverbound::ConfigurationAcknowledged | Serverbound::FinishConfiguration) => {
+                    true
+                }
+                Some(kind) => ClientBounds::concern(kind),
+                None => false,
+            },
         }
     }
 
@@ -500,8 +429,8 @@ impl Passage {
 
     /// Counts a frame, takes note of what it means, and says what becomes of it.
     fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
-        if let Some(rate) = &mut self.rate {
-            rate.count(frame.data_length.unwrap_or(frame.content.len()))?;
+        if let Bounds::Client(bounds) = &mut self.bounds {
+            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
         }
         let passes = match self.to.takes(frame, self.from) {
             true => Fate::Pass,
@@ -519,7 +448,10 @@ impl Passage {
             return Ok(passes);
         }
         let fields = packet.get(id_bytes..).unwrap_or_default();
-        Ok(self.understand(id, fields).map_or(passes, Fate::Change))
+        match self.check_bounds(id, fields)? {
+            Allowed::Drop => Ok(Fate::Drop),
+            Allowed::Pass => Ok(self.understand(id, fields).map_or(passes, Fate::Change)),
+        }
     }
 
     /// Writes a frame that does not pass as it came.
@@ -531,6 +463,7 @@ impl Passage {
         zlib: &mut Zlib,
     ) -> Result<(), CodecError> {
         match fate {
+            Fate::Drop => Ok(()),
             Fate::Change(packet) => zlib.write(packet, self.to.format, output),
             Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output),
         }
@@ -555,6 +488,22 @@ impl Passage {
             });
         }
         Ok(())
+    }
+
+    /// Holds the fields of a packet against what its sender may send.
+    fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
+        match &mut self.bounds {
+            Bounds::Client(bounds) => match self.version.kind(self.reading.state, id) {
+                Some(kind) => bounds.check(self.version, kind, fields),
+                None => Ok(Allowed::Pass),
+            },
+            Bounds::Backend(bounds) => {
+                if let Some(kind) = self.version.kind(self.reading.state, id) {
+                    bounds.check(kind, fields)?;
+                }
+                Ok(Allowed::Pass)
+            }
+        }
     }
 
     /// Takes note of what a packet means; the packet that replaces it, if one does.
@@ -593,12 +542,15 @@ enum Fate {
     Convert,
     /// This packet replaces it.
     Change(Vec<u8>),
+    /// It goes no further.
+    Drop,
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::bounds::bounds;
     use super::*;
 
     const SECRET: [u8; 16] = [9; 16];
@@ -656,11 +608,13 @@ mod tests {
                     is_authenticated: true,
                 };
                 let reading = Reading::new(State::Play);
-                Passage::clientbound(version, from, to, reading, cipher, edits)
+                let (_, bounds) = bounds();
+                Passage::clientbound(version, from, to, reading, cipher, edits, bounds)
             }
             Direction::Serverbound => {
-                let rate = Box::new(Rate::new());
-                Passage::serverbound(version, from, to, State::Play, cipher, rate)
+                let (bounds, _) = bounds();
+                let bounds = Box::new(bounds);
+                Passage::serverbound(version, from, to, State::Play, cipher, bounds)
             }
         }
     }
@@ -686,8 +640,8 @@ mod tests {
             };
             passage.encrypt(&mut to_write);
             written.extend(to_write);
-            if let Some(fault) = passage.take_fault() {
-                return (written, Some(fault));
+            if let Some(fault) = passage.fault() {
+                return (written, Some(fault.clone()));
             }
         }
         (written, None)
@@ -756,7 +710,7 @@ mod tests {
         assert_eq!(walked, Walked::Slice(0..2));
         assert_eq!(passage.reading().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
-        assert_eq!(passage.take_fault(), Some(FramedError::Codec(empty)));
+        assert_eq!(passage.fault(), Some(&FramedError::Codec(empty)));
     }
 
     /// What is carried into a passage may be more than one frame.
@@ -790,7 +744,7 @@ mod tests {
         assert_eq!(fault, Some(unexpected));
         let flood = [1, 0x70].repeat(10_000);
         let (written, fault) = walked(new(), &flood, &[4096]);
-        assert_eq!(fault, Some(FramedError::TooMany));
+        assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
         // What a client may send in seven seconds, and what refills meanwhile.
         assert!(
             (14_000..17_000).contains(&written.len()),

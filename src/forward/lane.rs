@@ -2,8 +2,6 @@
 
 use std::io;
 
-use tracing::debug;
-
 use super::framed::{Passage, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
@@ -331,8 +329,7 @@ impl Lane {
         };
         passage.encrypt(to_write);
         let mut written = self.write(to_write, destination, counters);
-        if let (Ok(()), Some(error)) = (&written, passage.take_fault()) {
-            debug!(direction = %self.direction, %error, "a stream of frames is broken");
+        if let (Ok(()), Some(error)) = (&written, passage.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
         if output.capacity() > COPY_BYTES {

@@ -20,6 +20,7 @@
 #[cfg(target_os = "linux")]
 mod adaptive;
 mod both;
+pub(crate) mod bounds;
 mod exchange;
 pub(crate) mod framed;
 mod keep;

@@ -11,7 +11,8 @@ use super::failure::Failure;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::wire::{Frame, Packet, Wire, WireError};
-use crate::forward::framed::{Edits, Passage, Passages, Rate, Reading, Remains};
+use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
+use crate::forward::framed::{Edits, FramedError, Passage, Passages, Reading, Remains};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
@@ -59,6 +60,7 @@ pub(crate) async fn join(
         V1_20_2.. => State::Configuration,
         _ => State::Play,
     };
+    let (client_bounds, backend_bounds) = bounds();
     let mut joining = Joining {
         backend: wire,
         client: player.leg.wire,
@@ -70,7 +72,8 @@ pub(crate) async fn join(
             is_authenticated: settings.is_authenticated,
         },
         has_joined: false,
-        rate: Box::new(Rate::new()),
+        client_bounds: Box::new(client_bounds),
+        backend_bounds,
         counters,
     };
     let joined = async {
@@ -107,7 +110,9 @@ struct Joining {
     edits: Edits,
     has_joined: bool,
     /// What the client may still send.
-    rate: Box<Rate>,
+    client_bounds: Box<ClientBounds>,
+    /// What the backend may still send.
+    backend_bounds: BackendBounds,
     counters: Arc<Counters>,
 }
 
@@ -195,8 +200,9 @@ impl Joining {
     }
 
     fn pass_to_backend(&mut self, frame: &Frame) -> Result<(), Failure> {
-        let counted = self.rate.count(frame.packet_bytes());
-        counted.map_err(|error| Failure::Client(error.to_string()))?;
+        let exceeded = |error: Exceeded| Failure::Client(error.to_string());
+        let counted = self.client_bounds.count(frame.packet_bytes());
+        counted.map_err(exceeded)?;
         let packet = frame.packet().map_err(Failure::client)?;
         if self
             .version
@@ -212,7 +218,16 @@ impl Joining {
                 packet.id,
             )));
         }
-        match packet.kind(self.version, self.serverbound) {
+        let kind = packet.kind(self.version, self.serverbound);
+        if let Some(kind) = kind {
+            let checked = self
+                .client_bounds
+                .check(self.version, kind, packet.fields());
+            if checked.map_err(exceeded)? == Allowed::Drop {
+                return Ok(());
+            }
+        }
+        match kind {
             Some(Serverbound::FinishConfiguration) => self.serverbound = State::Play,
             Some(Serverbound::ConfigurationAcknowledged) => self.serverbound = State::Configuration,
             _ => {}
@@ -228,6 +243,8 @@ impl Joining {
             return Ok(None);
         };
         let id = self.version.id(state, kind).unwrap_or_default();
+        let checked = self.backend_bounds.check(kind, packet.fields());
+        checked.map_err(|error| Failure::BackendFault(error.to_string()))?;
         match kind {
             Clientbound::JoinGame => {
                 self.has_joined = true;
@@ -267,6 +284,7 @@ impl Joining {
             self.clientbound,
             encrypt,
             self.edits,
+            self.backend_bounds,
         );
         clientbound.carry(&backend.input);
         let mut serverbound = Passage::serverbound(
@@ -275,7 +293,7 @@ impl Joining {
             to_backend,
             self.serverbound,
             decrypt,
-            self.rate,
+            self.client_bounds,
         );
         serverbound.carry(&client.input);
         Playing {
@@ -339,6 +357,11 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// What ended the session, if a side has not kept to the protocol.
+    pub(crate) fn fault(&self) -> Option<&FramedError> {
+        self.remains.as_ref()?.fault.as_ref()
+    }
+
     /// The client, if it is left.
     pub(crate) fn into_reader(self) -> Option<Reader> {
         Reader::of_relay(self.remains?, self.version)

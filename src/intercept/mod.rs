@@ -25,12 +25,6 @@ mod session_service;
 mod settings;
 mod wire;
 
-/// The end of a session in play whose client sent what is not frames, or too much.
-pub(crate) const CLIENT_FAULT: crate::forward::End = crate::forward::End::Failed(
-    crate::forward::Side::Client,
-    std::io::ErrorKind::InvalidData,
-);
-
 pub(crate) use backend::{Answering, Dialled, check_version, uuid_at};
 pub(crate) use failure::Failure;
 pub(crate) use identity::host_field;

@@ -95,6 +95,15 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
+    /// The length of a list.
+    ///
+    /// # Errors
+    ///
+    /// When it is malformed or negative.
+    pub fn length(&mut self) -> Result<usize, ReadError> {
+        usize::try_from(self.varint()?).map_err(|_| ReadError::NegativeLength)
+    }
+
     /// A truth value; as in the game every byte but zero is true.
     ///
     /// # Errors
@@ -174,7 +183,7 @@ impl<'a> Cursor<'a> {
     /// When the length is malformed, negative or over the limit, whether the
     /// bytes are there or not; or when they are not all there.
     pub fn bytes(&mut self, bytes_max: usize) -> Result<&'a [u8], ReadError> {
-        let len = usize::try_from(self.varint()?).map_err(|_| ReadError::NegativeLength)?;
+        let len = self.length()?;
         if len > bytes_max {
             return Err(ReadError::TooLong { max: bytes_max });
         }

@@ -6,9 +6,11 @@ use super::packet::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub(crate) const V1_8: i32 = 47;
+/// 1.11: lines of chat of up to 256 characters.
+pub(crate) const V1_11: i32 = 315;
 /// 1.12: texts of key bindings.
 pub(crate) const V1_12: i32 = 335;
-/// 1.13: plugin requests during login.
+/// 1.13: plugin requests during login; completions with a number.
 pub(crate) const V1_13: i32 = 393;
 /// 1.14: texts of NBT.
 pub(crate) const V1_14: i32 = 477;

@@ -2,6 +2,7 @@
 //! protocol with bytes of their own, and a session service of their own.
 
 mod authentication;
+mod bounds;
 mod compression;
 mod duplicate;
 mod forwarding;
