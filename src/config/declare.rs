@@ -104,7 +104,7 @@ macro_rules! keys {
             fn from_toml(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Option<Self> {
+            ) -> Result<Self, $crate::config::entry::Reported> {
                 reader.table_value(value)
             }
         }
@@ -145,14 +145,11 @@ macro_rules! choices {
             fn from_toml(
                 value: &toml::Spanned<toml::de::DeValue<'_>>,
                 reader: &mut $crate::config::reader::Reader<'_>,
-            ) -> Option<Self> {
+            ) -> Result<Self, $crate::config::entry::Reported> {
                 let text = reader.text(value, &Self::SHAPE)?;
                 match text {
-                    $( $text $(| $alias)* => Some(Self::$name), )+
-                    _ => {
-                        reader.unknown_choice(value, text, &Self::SHAPE);
-                        None
-                    }
+                    $( $text $(| $alias)* => Ok(Self::$name), )+
+                    _ => Err(reader.unknown_choice(value, text, &Self::SHAPE)),
                 }
             }
         }

@@ -9,7 +9,7 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::entry::{Entry, Given};
+use crate::config::entry::{Entry, Given, Reported};
 use crate::config::hints::{Hints, KeyLocation, NO_HINTS};
 use crate::config::keys::{Key, Shape, Table, Unsupported};
 use crate::config::report::Report;
@@ -53,8 +53,12 @@ pub(super) trait FromToml: Sized {
     /// What it takes, for messages, documents and the schema.
     const SHAPE: Shape;
 
-    /// Reads a value. `None` means that the mistake has been reported.
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self>;
+    /// Reads a value.
+    ///
+    /// # Errors
+    ///
+    /// When it has a mistake.
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported>;
 }
 
 /// Reads one document.
@@ -131,18 +135,24 @@ impl<'r> Reader<'r> {
         self.report.push(diagnostic);
     }
 
+    /// Reports the mistake for which a value cannot be read.
+    fn refuse(&mut self, diagnostic: Diagnostic) -> Reported {
+        self.push(diagnostic);
+        Reported
+    }
+
     /// Makes a raw struct of the whole document.
     pub(super) fn document<T: HasKeys>(&mut self, document: &DeTable<'_>) -> T {
         self.table(document)
     }
 
-    pub(super) fn table_value<T: HasKeys>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
+    pub(super) fn table_value<T: HasKeys>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<T, Reported> {
         match value.get_ref() {
-            DeValue::Table(table) => Some(self.table(table)),
-            _ => {
-                self.wrong_type(value, &Shape::Table(&T::TABLE));
-                None
-            }
+            DeValue::Table(table) => Ok(self.table(table)),
+            _ => Err(self.wrong_type(value, &Shape::Table(&T::TABLE))),
         }
     }
 
@@ -183,12 +193,12 @@ impl<'r> Reader<'r> {
         let outer_list = std::mem::replace(&mut self.in_list, false);
         let key = self.place(found.key);
         let entry = match T::from_toml(found.value, self) {
-            Some(value) => Entry::Given(Given {
+            Ok(value) => Entry::Given(Given {
                 key,
                 place: self.place(found.value.span()),
                 value,
             }),
-            None => Entry::Broken(key),
+            Err(Reported) => Entry::Broken(key),
         };
         self.key = outer;
         self.in_list = outer_list;
@@ -207,24 +217,20 @@ impl<'r> Reader<'r> {
         &mut self,
         value: &'v Spanned<DeValue<'_>>,
         shape: &Shape,
-    ) -> Option<&'v str> {
+    ) -> Result<&'v str, Reported> {
         match value.get_ref() {
-            DeValue::String(text) => Some(text),
-            _ => {
-                self.wrong_type(value, shape);
-                None
-            }
+            DeValue::String(text) => Ok(text),
+            _ => Err(self.wrong_type(value, shape)),
         }
     }
 
     /// Reports a value of another type than its key takes.
-    pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, shape: &Shape) {
+    pub(super) fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, shape: &Shape) -> Reported {
         if let (DeValue::String(text), true) = (value.get_ref(), self.is_labels) {
             let (subject, shape) = (self.subject(), shape.words());
             let message = format!("{subject} takes {shape}, not {}", Quoted(text));
             let place = self.place(value.span());
-            self.push(Diagnostic::new(Code::WrongType, place, message));
-            return;
+            return self.refuse(Diagnostic::new(Code::WrongType, place, message));
         }
         let got = match value.get_ref() {
             DeValue::String(_) => "a text",
@@ -238,7 +244,7 @@ impl<'r> Reader<'r> {
         let message = format!("{} takes {}, not {got}", self.subject(), shape.words());
         let help = self.written().retype(value.get_ref(), shape);
         let place = self.place(value.span());
-        self.push(Diagnostic::new(Code::WrongType, place, message).help_if(help));
+        self.refuse(Diagnostic::new(Code::WrongType, place, message).help_if(help))
     }
 
     /// The key whose value is being read, for a help about it.
@@ -275,9 +281,9 @@ impl<'r> Reader<'r> {
         value: &Spanned<DeValue<'_>>,
         message: String,
         help: Option<String>,
-    ) {
+    ) -> Reported {
         let place = self.place(value.span());
-        self.push(Diagnostic::new(Code::BadValue, place, message).help_if(help));
+        self.refuse(Diagnostic::new(Code::BadValue, place, message).help_if(help))
     }
 
     /// How a key is written: as in a file, or as a label.
@@ -297,9 +303,10 @@ impl<'r> Reader<'r> {
         value: &Spanned<DeValue<'_>>,
         text: &str,
         shape: &Shape,
-    ) {
-        let Shape::Choice(choices) = shape else {
-            return;
+    ) -> Reported {
+        let choices = match shape {
+            Shape::Choice(choices) => *choices,
+            _ => &[],
         };
         let names = choices.iter().map(|choice| choice.name);
         let all = choices
@@ -310,7 +317,7 @@ impl<'r> Reader<'r> {
             Some(near) => format!("did you mean `\"{near}\"`?"),
             None => format!("it can be {}", words::any_of(names)),
         };
-        self.bad_value(value, message, Some(help));
+        self.bad_value(value, message, Some(help))
     }
 
     /// Reports a key that the table does not have, which stands `beside` others. The keys that were probably
@@ -464,7 +471,7 @@ pub(super) fn default_value<T: HasKeys, V: FromToml>(default: &str) -> V {
     let document = DeTable::parse(&text).ok();
     let value = document.as_ref().and_then(|document| {
         let value = document.get_ref().get("default")?;
-        V::from_toml(value, &mut reader)
+        V::from_toml(value, &mut reader).ok()
     });
     value.unwrap_or_else(|| panic!("the default `{default}` is not sound"))
 }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use crate::config::cure;
 use crate::config::declare::keys;
-use crate::config::entry::{Entry, Item, List};
+use crate::config::entry::{Entry, Item, List, Reported};
 use crate::config::keys::{Shape, TextKind};
 use crate::config::reader::{FromToml, HasKeys, Reader};
 use crate::diagnostic::words::Quoted;
@@ -23,10 +23,10 @@ impl FromToml for Cidr {
         pattern: Some("^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(value, &Self::SHAPE)?;
         match network(text) {
-            Some(net) => Some(Self(net)),
+            Some(net) => Ok(Self(net)),
             None => {
                 let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
                 let help = match (address.parse::<IpAddr>(), networks(text)) {
@@ -40,8 +40,7 @@ impl FromToml for Cidr {
                     (_, None) => "write an address or a network, such as `\"192.0.2.7\"` or `\"10.0.0.0/8\"`; names are not looked up".to_owned(),
                 };
                 let message = format!("{} is not a network", Quoted(text));
-                reader.bad_value(value, message, Some(help));
-                None
+                Err(reader.bad_value(value, message, Some(help)))
             }
         }
     }
@@ -78,10 +77,10 @@ impl FromToml for SocketAddr {
         pattern: Some(r"^([0-9.]+|\[[0-9a-fA-F:.%]+\]):[0-9]{1,5}$"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(value, &Self::SHAPE)?;
         if let Ok(address) = text.parse() {
-            return Some(address);
+            return Ok(address);
         }
         let bare = text.trim_start_matches('[').trim_end_matches(']');
         let help = if let Ok(ip) = bare.parse::<IpAddr>() {
@@ -104,8 +103,7 @@ impl FromToml for SocketAddr {
             "write an IP address and a port from 0 to 65535, such as `\"0.0.0.0:25565\"` or `\"[::]:25565\"`; names are not looked up here".to_owned()
         };
         let message = format!("{} is not an address to listen on", Quoted(text));
-        reader.bad_value(value, message, Some(help));
-        None
+        Err(reader.bad_value(value, message, Some(help)))
     }
 }
 
@@ -146,7 +144,7 @@ impl FromToml for Bind {
         Shape::List(&<SocketAddr as FromToml>::SHAPE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match value.get_ref() {
             DeValue::String(_) => {
                 let address = SocketAddr::from_toml(value, reader)?;
@@ -155,21 +153,17 @@ impl FromToml for Bind {
                     place,
                     value: address,
                 }];
-                Some(Self(List {
+                Ok(Self(List {
                     items,
                     is_broken: false,
                 }))
             }
             DeValue::Array(array) if array.is_empty() => {
                 let help = "leave the key out to listen on `0.0.0.0:25565`".to_owned();
-                reader.bad_value(value, "`bind` is an empty list".to_owned(), Some(help));
-                None
+                Err(reader.bad_value(value, "`bind` is an empty list".to_owned(), Some(help)))
             }
             DeValue::Array(_) => List::from_toml(value, reader).map(Self),
-            _ => {
-                reader.wrong_type(value, &Self::SHAPE);
-                None
-            }
+            _ => Err(reader.wrong_type(value, &Self::SHAPE)),
         }
     }
 }
@@ -201,24 +195,20 @@ impl FromToml for AddressText {
         Shape::Table(&RawAddress::TABLE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match value.get_ref() {
-            DeValue::String(text) => Some(Self(text.to_string())),
+            DeValue::String(text) => Ok(Self(text.to_string())),
             DeValue::Table(_) => {
                 let long = RawAddress::from_toml(value, reader)?;
                 match long.address {
-                    Entry::Given(given) => Some(Self(given.value)),
-                    Entry::Broken(_) => None,
+                    Entry::Given(given) => Ok(Self(given.value)),
+                    Entry::Broken(_) => Err(Reported),
                     Entry::Absent => {
-                        reader.bad_value(value, "the entry has no `address`".to_owned(), None);
-                        None
+                        Err(reader.bad_value(value, "the entry has no `address`".to_owned(), None))
                     }
                 }
             }
-            _ => {
-                reader.wrong_type(value, &Self::SHAPE);
-                None
-            }
+            _ => Err(reader.wrong_type(value, &Self::SHAPE)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeValue};
 
-use crate::config::entry::{Item, List, Map};
+use crate::config::entry::{Item, List, Map, Reported};
 use crate::config::keys::{Shape, TextKind};
 use crate::config::reader::{FromToml, KeyValue, Reader};
 
@@ -19,13 +19,12 @@ pub(crate) struct Whole<const MIN: i64, const MAX: i64>(pub i64);
 impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
     const SHAPE: Shape = Shape::Whole { min: MIN, max: MAX };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let DeValue::Integer(integer) = value.get_ref() else {
-            reader.wrong_type(value, &Self::SHAPE);
-            return None;
+            return Err(reader.wrong_type(value, &Self::SHAPE));
         };
         match whole(integer) {
-            Some(number) if (MIN..=MAX).contains(&number) => Some(Self(number)),
+            Some(number) if (MIN..=MAX).contains(&number) => Ok(Self(number)),
             _ => {
                 let message = format!(
                     "{} must be from {MIN} to {MAX}, not {integer}",
@@ -33,8 +32,7 @@ impl<const MIN: i64, const MAX: i64> FromToml for Whole<MIN, MAX> {
                 );
                 let help = whole(integer).filter(|number| *number < MIN);
                 let help = help.and_then(|_| reader.no_limit());
-                reader.bad_value(value, message, help);
-                None
+                Err(reader.bad_value(value, message, help))
             }
         }
     }
@@ -74,7 +72,7 @@ impl FromToml for FilePath {
         pattern: Some("[^ \\t]"),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(value, &Self::SHAPE)?;
         let problem = if text.trim().is_empty() {
             "cannot be empty"
@@ -87,14 +85,12 @@ impl FromToml for FilePath {
             let message = format!("{} cannot hold a control character", reader.subject());
             let help = "between `\"` a backslash begins an escape: write the path in single \
                         quotes, or `/` for each backslash";
-            reader.bad_value(value, message, Some(help.to_owned()));
-            return None;
+            return Err(reader.bad_value(value, message, Some(help.to_owned())));
         } else {
-            return Some(Self(PathBuf::from(text)));
+            return Ok(Self(PathBuf::from(text)));
         };
         let message = format!("{} {problem}", reader.subject());
-        reader.bad_value(value, message, None);
-        None
+        Err(reader.bad_value(value, message, None))
     }
 }
 
@@ -104,7 +100,7 @@ impl FromToml for String {
         pattern: None,
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         reader.text(value, &Self::SHAPE).map(str::to_owned)
     }
 }
@@ -112,13 +108,10 @@ impl FromToml for String {
 impl FromToml for bool {
     const SHAPE: Shape = Shape::Bool;
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match value.get_ref() {
-            DeValue::Boolean(value) => Some(*value),
-            _ => {
-                reader.wrong_type(value, &Self::SHAPE);
-                None
-            }
+            DeValue::Boolean(value) => Ok(*value),
+            _ => Err(reader.wrong_type(value, &Self::SHAPE)),
         }
     }
 }
@@ -126,10 +119,9 @@ impl FromToml for bool {
 impl<T: FromToml> FromToml for List<T> {
     const SHAPE: Shape = Shape::List(&T::SHAPE);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let DeValue::Array(array) = value.get_ref() else {
-            reader.wrong_type(value, &Self::SHAPE);
-            return None;
+            return Err(reader.wrong_type(value, &Self::SHAPE));
         };
         let mut list = List {
             items: Vec::with_capacity(array.len()),
@@ -138,25 +130,24 @@ impl<T: FromToml> FromToml for List<T> {
         reader.entries_of_list(|reader| {
             for value in array.iter() {
                 match T::from_toml(value, reader) {
-                    Some(read) => list.items.push(Item {
+                    Ok(read) => list.items.push(Item {
                         place: reader.place(value.span()),
                         value: read,
                     }),
-                    None => list.is_broken = true,
+                    Err(Reported) => list.is_broken = true,
                 }
             }
         });
-        Some(list)
+        Ok(list)
     }
 }
 
 impl<T: FromToml> FromToml for Map<T> {
     const SHAPE: Shape = Shape::Map(&T::SHAPE);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let DeValue::Table(table) = value.get_ref() else {
-            reader.wrong_type(value, &Self::SHAPE);
-            return None;
+            return Err(reader.wrong_type(value, &Self::SHAPE));
         };
         let entry = |(key, value): (&Spanned<DeString<'_>>, _)| {
             let name = key.get_ref().to_string();
@@ -168,7 +159,7 @@ impl<T: FromToml> FromToml for Map<T> {
             let entry = reader.entry(found);
             (name, entry)
         };
-        Some(Map {
+        Ok(Map {
             entries: table.iter().map(entry).collect(),
         })
     }
@@ -181,12 +172,11 @@ pub(crate) struct Free;
 impl FromToml for Free {
     const SHAPE: Shape = Shape::Free;
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         if matches!(value.get_ref(), DeValue::Table(_)) {
             reader.hide_secrets("", value, 0);
-            return Some(Self);
+            return Ok(Self);
         }
-        reader.wrong_type(value, &Self::SHAPE);
-        None
+        Err(reader.wrong_type(value, &Self::SHAPE))
     }
 }

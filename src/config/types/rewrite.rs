@@ -4,7 +4,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::declare::{choices, keys};
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::{Entry, Item, Reported};
 use crate::config::keys::Shape;
 use crate::config::model::ProxyVersion;
 use crate::config::reader::{FromToml, HasKeys, Reader};
@@ -43,7 +43,7 @@ choices! {
 impl FromToml for Rewrite {
     const SHAPE: Shape = Shape::OneOf(&[RewriteWord::SHAPE, Shape::Table(&RawExplicit::TABLE)]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match value.get_ref() {
             DeValue::String(text)
                 if crate::route::normalize(text).is_ok() && text.contains('.') =>
@@ -54,8 +54,7 @@ impl FromToml for Rewrite {
                     format!("the label `infrarust.domain_rewrite.explicit: {text}`"),
                 );
                 let help = format!("to send this host write {written}");
-                reader.bad_value(value, message, Some(help));
-                None
+                Err(reader.bad_value(value, message, Some(help)))
             }
             DeValue::String(text) if text == "explicit" => {
                 let message = format!("{} has no host to send", reader.subject());
@@ -64,42 +63,37 @@ impl FromToml for Rewrite {
                     "the label `infrarust.domain_rewrite.explicit: lobby.internal`".to_owned(),
                 );
                 let help = format!("write {written}");
-                reader.bad_value(value, message, Some(help));
-                None
+                Err(reader.bad_value(value, message, Some(help)))
             }
             DeValue::String(_) => match RewriteWord::from_toml(value, reader)? {
-                RewriteWord::None => Some(Self::None),
-                RewriteWord::FromBackend => Some(Self::FromBackend),
+                RewriteWord::None => Ok(Self::None),
+                RewriteWord::FromBackend => Ok(Self::FromBackend),
             },
             DeValue::Boolean(on) => {
                 let message = format!("{} cannot be `{on}`", reader.subject());
                 let word = if *on { "from_backend" } else { "none" };
                 let written = reader.example(format!("`\"{word}\"`"), format!("`{word}`"));
-                reader.bad_value(value, message, Some(format!("write {written}")));
-                None
+                Err(reader.bad_value(value, message, Some(format!("write {written}"))))
             }
             DeValue::Table(_) => {
                 let table = RawExplicit::from_toml(value, reader)?;
                 match table.explicit {
-                    Entry::Given(host) => Some(Self::Explicit(Item {
+                    Entry::Given(host) => Ok(Self::Explicit(Item {
                         place: host.place,
                         value: host.value,
                     })),
-                    Entry::Broken(_) => None,
+                    Entry::Broken(_) => Err(Reported),
                     Entry::Absent => {
-                        // An unknown key in the table has been told already.
-                        if matches!(value.get_ref(), DeValue::Table(table) if table.is_empty()) {
-                            let message = "`domain_rewrite` has no `explicit`".to_owned();
-                            reader.bad_value(value, message, None);
+                        // An unknown key in the table has been reported already.
+                        if matches!(value.get_ref(), DeValue::Table(table) if !table.is_empty()) {
+                            return Err(Reported);
                         }
-                        None
+                        let message = "`domain_rewrite` has no `explicit`".to_owned();
+                        Err(reader.bad_value(value, message, None))
                     }
                 }
             }
-            _ => {
-                reader.wrong_type(value, &Self::SHAPE);
-                None
-            }
+            _ => Err(reader.wrong_type(value, &Self::SHAPE)),
         }
     }
 }
@@ -121,10 +115,10 @@ choices! {
 impl FromToml for SendProxy {
     const SHAPE: Shape = Shape::OneOf(&[Shape::Bool, ProxyVersionWord::SHAPE]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         match value.get_ref() {
-            DeValue::Boolean(on) => Some(Self(on.then_some(ProxyVersion::V2))),
-            DeValue::String(text) if retype::truth(text, "").is_none() => Some(Self(Some(
+            DeValue::Boolean(on) => Ok(Self(on.then_some(ProxyVersion::V2))),
+            DeValue::String(text) if retype::truth(text, "").is_none() => Ok(Self(Some(
                 match ProxyVersionWord::from_toml(value, reader)? {
                     ProxyVersionWord::V1 => ProxyVersion::V1,
                     ProxyVersionWord::V2 => ProxyVersion::V2,
@@ -133,13 +127,9 @@ impl FromToml for SendProxy {
             DeValue::Integer(number) if matches!(number.as_str(), "1" | "2") => {
                 let message = format!("{} cannot be `{number}`", reader.subject());
                 let help = format!("write the version as `\"v{number}\"`");
-                reader.bad_value(value, message, Some(help));
-                None
+                Err(reader.bad_value(value, message, Some(help)))
             }
-            _ => {
-                reader.wrong_type(value, &Self::SHAPE);
-                None
-            }
+            _ => Err(reader.wrong_type(value, &Self::SHAPE)),
         }
     }
 }

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::FilePath;
 use crate::config::declare::keys;
-use crate::config::entry::{Entry, Item};
+use crate::config::entry::{Entry, Item, Reported};
 use crate::config::keys::{Shape, TextKind};
 use crate::config::model::Secret;
 use crate::config::reader::{FromToml, HasKeys, Reader};
@@ -42,7 +42,7 @@ impl FromToml for SecretSource {
         Shape::Table(&RawSecret::TABLE),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let help =
             || Some("write the secret itself, `{ file = \"…\" }` or `{ env = \"…\" }`".to_owned());
         match value.get_ref() {
@@ -55,22 +55,21 @@ impl FromToml for SecretSource {
                 }
                 let from = RawSecret::from_toml(value, reader)?;
                 match (from.file, from.env) {
-                    (Entry::Given(file), Entry::Absent) => Some(Self::File(Item {
+                    (Entry::Given(file), Entry::Absent) => Ok(Self::File(Item {
                         place: file.place,
                         value: file.value.0,
                     })),
-                    (Entry::Absent, Entry::Given(env)) => Some(Self::Env(Item {
+                    (Entry::Absent, Entry::Given(env)) => Ok(Self::Env(Item {
                         place: env.place,
                         value: env.value,
                     })),
-                    (Entry::Broken(_), _) | (_, Entry::Broken(_)) => None,
-                    // Its only keys are unknown ones, which has been told.
-                    (Entry::Absent, Entry::Absent) if !table.is_empty() => None,
+                    (Entry::Broken(_), _) | (_, Entry::Broken(_)) => Err(Reported),
+                    // Its only keys are unknown ones, which have been reported.
+                    (Entry::Absent, Entry::Absent) if !table.is_empty() => Err(Reported),
                     (Entry::Absent, Entry::Absent) | (Entry::Given(_), Entry::Given(_)) => {
                         let message =
                             format!("{} takes exactly one of `file` and `env`", reader.subject());
-                        reader.bad_value(value, message, help());
-                        None
+                        Err(reader.bad_value(value, message, help()))
                     }
                 }
             }
@@ -78,15 +77,13 @@ impl FromToml for SecretSource {
                 reader.secrets.push(value.span().into());
                 if text.trim().is_empty() {
                     let message = format!("{} is empty", reader.subject());
-                    reader.bad_value(value, message, help());
-                    return None;
+                    return Err(reader.bad_value(value, message, help()));
                 }
-                Some(Self::Value(Secret::new(text.to_string())))
+                Ok(Self::Value(Secret::new(text.to_string())))
             }
             _ => {
                 reader.secrets.push(value.span().into());
-                reader.wrong_type(value, &Self::SHAPE);
-                None
+                Err(reader.wrong_type(value, &Self::SHAPE))
             }
         }
     }

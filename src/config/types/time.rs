@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use crate::config::duration::{
     DURATION_EXAMPLE, KEEPALIVE_SECONDS_MAX, TIME_MAX, is_duration, is_whole,
 };
+use crate::config::entry::Reported;
 use crate::config::keys::{Shape, TextKind};
 use crate::config::reader::{FromToml, Reader};
 use crate::diagnostic::words::Quoted;
@@ -34,14 +35,13 @@ fn duration(
     value: &Spanned<DeValue<'_>>,
     reader: &mut Reader<'_>,
     shape: &Shape,
-) -> Option<Duration> {
+) -> Result<Duration, Reported> {
     let text = reader.text(value, shape)?;
     match humantime::parse_duration(text) {
-        Ok(duration) if duration <= TIME_MAX => Some(duration),
+        Ok(duration) if duration <= TIME_MAX => Ok(duration),
         Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
             let message = format!("{} cannot be longer than a year", reader.subject());
-            reader.bad_value(value, message, None);
-            None
+            Err(reader.bad_value(value, message, None))
         }
         Err(_) => {
             let message = format!("{} is not a duration", Quoted(text));
@@ -60,8 +60,7 @@ fn duration(
                 "write a number with a unit, such as `\"5s\"`, `\"250ms\"` or `\"1m 30s\"`"
                     .to_owned()
             };
-            reader.bad_value(value, message, Some(help));
-            None
+            Err(reader.bad_value(value, message, Some(help)))
         }
     }
 }
@@ -72,16 +71,15 @@ impl FromToml for Time {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let duration = duration(value, reader, &Self::SHAPE)?;
         if duration.is_zero() {
             let message = format!("{} must be longer than zero", reader.subject());
             let help =
                 format!("write a duration such as `\"{DURATION_EXAMPLE}\"`, or remove the key");
-            reader.bad_value(value, message, Some(help));
-            return None;
+            return Err(reader.bad_value(value, message, Some(help)));
         }
-        Some(Self(duration))
+        Ok(Self(duration))
     }
 }
 
@@ -91,7 +89,7 @@ impl FromToml for TimeOrOff {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         duration(value, reader, &Self::SHAPE).map(Self)
     }
 }
@@ -102,16 +100,15 @@ impl FromToml for Seconds {
         pattern: Some(DURATION_PATTERN),
     };
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let duration = duration(value, reader, &Self::SHAPE)?;
         if !is_whole(duration) {
             let message = format!(
                 "{} must be whole seconds, from `1s` to `{KEEPALIVE_SECONDS_MAX}s`",
                 reader.subject()
             );
-            reader.bad_value(value, message, None);
-            return None;
+            return Err(reader.bad_value(value, message, None));
         }
-        Some(Self(duration))
+        Ok(Self(duration))
     }
 }

@@ -4,6 +4,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::config::declare::choices;
+use crate::config::entry::Reported;
 use crate::config::keys::{Choice, Shape};
 use crate::config::model::Relay;
 use crate::config::reader::{FromToml, Reader};
@@ -26,25 +27,24 @@ impl FromToml for Mode {
         mode_choice(Mode::Offline),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(value, &Self::SHAPE)?;
         if let Some(mode) = Mode::ALL.into_iter().find(|mode| mode.name() == text) {
-            return Some(mode);
+            return Ok(mode);
         }
-        if text == "full" {
+        Err(if text == "full" {
             // Infrarust keeps the name without ever having given it a meaning.
             let message = "the mode `full` does not exist".to_owned();
             let help = "use `client_only` if the proxy shall authenticate the players, or `server_only` if the backend does".to_owned();
-            reader.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help))
         } else if text == "zerocopy_passthrough" {
             // The name that Infrarust v1 has for it.
             let message = format!("{} cannot be `{text}`", reader.subject());
             let help = format!("here it is `\"{}\"`", Mode::ZeroCopy.name());
-            reader.bad_value(value, message, Some(help));
+            reader.bad_value(value, message, Some(help))
         } else {
-            reader.unknown_choice(value, text, &Self::SHAPE);
-        }
-        None
+            reader.unknown_choice(value, text, &Self::SHAPE)
+        })
     }
 }
 
@@ -66,14 +66,11 @@ impl FromToml for Relay {
         ),
     ]);
 
-    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+    fn from_toml(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Result<Self, Reported> {
         let text = reader.text(value, &Self::SHAPE)?;
         let all = [Relay::Copy, Relay::Splice, Relay::Adaptive];
         let found = all.into_iter().find(|relay| relay.name() == text);
-        if found.is_none() {
-            reader.unknown_choice(value, text, &Self::SHAPE);
-        }
-        found
+        found.ok_or_else(|| reader.unknown_choice(value, text, &Self::SHAPE))
     }
 }
 
