@@ -27,14 +27,6 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// Where the key is not written; as in Infrarust v2, a dead peer is found
-    /// within a minute.
-    pub const DEFAULT: Self = Self {
-        time: Duration::from_secs(30),
-        interval: Duration::from_secs(10),
-        retries: 3,
-    };
-
     /// How long a peer may leave data unacknowledged before it counts as dead.
     #[must_use]
     pub fn user_timeout(&self) -> Duration {

@@ -141,8 +141,6 @@ pub struct DockerConfig {
     pub poll_interval: Duration,
     /// The first wait before it is asked again; never zero.
     pub reconnect_delay: Duration,
-    /// The global `keepalive`, for connections to an engine over TCP.
-    pub keepalive: Keepalive,
 }
 
 /// Where an engine listens.
@@ -158,6 +156,9 @@ pub enum Endpoint {
         port: u16,
         /// TLS, if it is spoken there.
         tls: Option<TlsFiles>,
+        /// The global `keepalive`: finds a stream of events dead if the engine
+        /// vanished without a word.
+        keepalive: Keepalive,
     },
 }
 

@@ -18,6 +18,13 @@ const MIB: usize = 1024 * 1024;
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Peers in these tests live and answer probes.
+const KEEPALIVE: Keepalive = Keepalive {
+    time: Duration::from_secs(40),
+    interval: Duration::from_secs(5),
+    retries: 4,
+};
+
 const NO_LIMITS: Limits = Limits {
     read: None,
     write: None,
@@ -128,7 +135,7 @@ async fn rig(limits: Limits, buffer_bytes: Option<usize>) -> Rig {
         session: Session {
             client,
             backend,
-            keepalive: Keepalive::DEFAULT,
+            keepalive: KEEPALIVE,
             limits,
             counters: Arc::clone(&counters),
             stop: stop.clone(),

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use infrarust::config::model::{Keepalive, Relay};
+use infrarust::config::model::Relay;
 use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, pipe};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,7 +69,7 @@ async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let session = Session {
         client,
         backend,
-        keepalive: Keepalive::DEFAULT,
+        keepalive: crate::KEEPALIVE,
         limits: Limits {
             read: Some(Duration::from_secs(60)),
             write: None,

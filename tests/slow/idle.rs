@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use infrarust::config::model::{Keepalive, Relay};
+use infrarust::config::model::Relay;
 use infrarust::forward::{Counters, Forwarder, Forwarders, Limits, Session};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -68,7 +68,7 @@ async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
     let session = Session {
         client,
         backend,
-        keepalive: Keepalive::DEFAULT,
+        keepalive: crate::KEEPALIVE,
         limits: Limits {
             read: None,
             write: None,

@@ -14,3 +14,14 @@ mod idle;
 mod real_clients;
 mod scale;
 mod splice;
+
+use std::time::Duration;
+
+use infrarust::config::model::Keepalive;
+
+/// Peers in these tests live and answer probes.
+const KEEPALIVE: Keepalive = Keepalive {
+    time: Duration::from_secs(40),
+    interval: Duration::from_secs(5),
+    retries: 4,
+};

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use infrarust::config::model::{Keepalive, Relay};
+use infrarust::config::model::Relay;
 use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, Side};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ fn child_relays_one_session() {
         let session = Session {
             client,
             backend,
-            keepalive: Keepalive::DEFAULT,
+            keepalive: crate::KEEPALIVE,
             limits: Limits {
                 read: None,
                 write: None,

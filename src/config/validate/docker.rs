@@ -33,8 +33,13 @@ pub(super) fn docker(
     label_folder(&raw.secrets_dir, "secrets_dir", context);
     label_folder(&raw.favicons_dir, "favicons_dir", context);
     let endpoint = match (endpoint, tls) {
-        (Ok(Endpoint::Tcp { host, port, .. }), Ok(tls)) => Endpoint::Tcp { host, port, tls },
-        (Ok(endpoint @ Endpoint::Unix(_)), Ok(_)) => {
+        (Ok(Location::Tcp { host, port }), Ok(tls)) => Endpoint::Tcp {
+            host,
+            port,
+            tls,
+            keepalive: keepalive?,
+        },
+        (Ok(Location::Unix(path)), Ok(_)) => {
             if let Some(key) = raw.tls.key() {
                 let message = "`docker.tls` does nothing with a socket in the file system";
                 context.push(
@@ -42,16 +47,11 @@ pub(super) fn docker(
                         .help("write `endpoint = \"tcp://host:2376\"`, or remove the table"),
                 );
             }
-            endpoint
+            Endpoint::Unix(path)
         }
         (Err(Reported), _) | (_, Err(Reported)) => return Err(Reported),
     };
     Ok(Some(DockerConfig {
-        keepalive: match endpoint {
-            Endpoint::Tcp { .. } => keepalive?,
-            // Nothing is lost on the way to a socket.
-            Endpoint::Unix(_) => Keepalive::DEFAULT,
-        },
         endpoint,
         network: raw.network.get()?.cloned(),
         poll_interval: raw.poll_interval()?.0,
@@ -59,19 +59,29 @@ pub(super) fn docker(
     }))
 }
 
+/// Where an engine listens, as `endpoint` says it.
+enum Location {
+    /// On a socket in the file system.
+    Unix(PathBuf),
+    /// On a port.
+    Tcp { host: String, port: u16 },
+}
+
 /// Where the engine listens; `table` is the key of the whole.
 fn endpoint(
     raw: &RawDocker,
     table: Place,
     context: &mut Context<'_>,
-) -> Result<Endpoint, Reported> {
+) -> Result<Location, Reported> {
     let text = raw.endpoint()?.as_str();
     let found = if let Some(path) = text.strip_prefix("unix://") {
         let is_path = path.starts_with('/') && !path.contains('\0');
-        (cfg!(unix) && is_path).then(|| Endpoint::Unix(PathBuf::from(path)))
+        (cfg!(unix) && is_path).then(|| Location::Unix(PathBuf::from(path)))
     } else {
         let address = text.strip_prefix("tcp://");
-        address.and_then(|address| tcp(address.strip_suffix('/').unwrap_or(address)))
+        let address = address.map(|address| address.strip_suffix('/').unwrap_or(address));
+        let found = address.and_then(tcp);
+        found.map(|(host, port)| Location::Tcp { host, port })
     };
     if found.is_none() {
         let help = match meant(text) {
@@ -112,7 +122,7 @@ fn meant(text: &str) -> Option<String> {
 }
 
 /// A host and a port; an engine has no usual one without TLS and with.
-fn tcp(address: &str) -> Option<Endpoint> {
+fn tcp(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let (host, port) = match host.strip_prefix('[') {
         Some(host) => (host.strip_suffix(']')?, port),
@@ -123,11 +133,7 @@ fn tcp(address: &str) -> Option<Endpoint> {
         Err(_) => addresses::name(host)?,
     };
     let port = port.parse().ok().filter(|port| *port != 0)?;
-    Some(Endpoint::Tcp {
-        host,
-        port,
-        tls: None,
-    })
+    Some((host, port))
 }
 
 /// The files for TLS, which have to be there, where the table is written.
@@ -209,12 +215,25 @@ fn pem(entry: &Entry<FilePath>, context: &mut Context<'_>) -> Result<Option<Path
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// What is taken for a host and a port.
     #[test]
     fn endpoints_are_read() {
-        let shown = |text| tcp(text).map(|endpoint| endpoint.to_string());
+        let keepalive = Keepalive {
+            time: Duration::from_secs(40),
+            interval: Duration::from_secs(5),
+            retries: 4,
+        };
+        let endpoint = |(host, port)| Endpoint::Tcp {
+            host,
+            port,
+            tls: None,
+            keepalive,
+        };
+        let shown = |text| tcp(text).map(|found| endpoint(found).to_string());
         for (text, meaning) in [
             ("127.0.0.1:2375", Some("tcp://127.0.0.1:2375")),
             ("[::1]:2375", Some("tcp://[::1]:2375")),

@@ -29,7 +29,7 @@ use super::error::EngineError;
 use crate::apart;
 use crate::config::containers::{Container, ENABLE};
 use crate::config::files::pem;
-use crate::config::model::{DockerConfig, Endpoint, Keepalive, TlsFiles};
+use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
 use crate::provider::Peer;
 use crate::socket;
 
@@ -53,8 +53,6 @@ const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Arc<Endpoint>,
-    /// How a stream of events is found dead whose engine vanished without a word.
-    keepalive: Keepalive,
     /// Who was connected last.
     peer: Arc<Mutex<Peer>>,
 }
@@ -70,7 +68,6 @@ impl Client {
     pub(super) fn new(config: &DockerConfig) -> Self {
         Self {
             endpoint: Arc::new(config.endpoint.clone()),
-            keepalive: config.keepalive,
             peer: Arc::default(),
         }
     }
@@ -136,10 +133,15 @@ impl Client {
                 });
                 request(stream, "docker", path).await
             }
-            Endpoint::Tcp { host, port, tls } => {
+            Endpoint::Tcp {
+                host,
+                port,
+                tls,
+                keepalive,
+            } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await;
                 let stream = stream.map_err(EngineError::Connect)?;
-                let kept = socket::keep_alive(&stream, &self.keepalive);
+                let kept = socket::keep_alive(&stream, keepalive);
                 kept.map_err(EngineError::Connect)?;
                 self.connected(Peer {
                     ip: stream.peer_addr().ok().map(|peer| peer.ip().to_canonical()),
