@@ -88,7 +88,7 @@ fn networks(drafts: &[Draft<'_>], context: &mut Context<'_>) {
         *members.entry(&network.value).or_default() += 1;
     }
     // A network in a mode that cannot have one has been refused already.
-    for draft in drafts.iter().filter(|draft| draft.config.is_ok()) {
+    for draft in drafts.iter().filter(|draft| draft.sound.is_ok()) {
         let Some(network) = network_of(draft) else {
             continue;
         };
@@ -123,12 +123,12 @@ pub(super) fn own_addresses(
     let written = file.raw.as_ref().and_then(|raw| raw.bind.given());
     let written = written.filter(|_| file.bind.is_empty());
     for draft in drafts {
-        let (Some(raw), Ok(config)) = (draft.raw, &draft.config) else {
+        let (Some(raw), Ok(sound)) = (draft.raw, &draft.sound) else {
             continue;
         };
         let items = raw.addresses.value().map_or(&[][..], |list| &list.items);
         // All of a sound server are there, in their order.
-        for (item, address) in items.iter().zip(&config.addresses) {
+        for (item, address) in items.iter().zip(sound.addresses()) {
             let Some(own) = bind.iter().find(|own| leads_to(address, own, bind)) else {
                 continue;
             };

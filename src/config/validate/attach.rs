@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::modes::{self, Chosen};
 use super::plugins::{Plugin, State};
-use super::server::Draft;
+use super::server::{Draft, ServerPlugins};
 use super::{Context, plugins};
 use crate::capability::{Capability, Reason};
 use crate::config::entry::Item;
@@ -18,17 +18,19 @@ use crate::mode::Mode;
 /// The most servers that one warning names.
 const SERVERS_NAMED_MAX: usize = 10;
 
-/// Finds the plugins of every server, and reports what cannot be.
+/// The plugins of every server, in the order of `drafts`; reports what cannot be.
 ///
 /// `plugins` is `None` when nobody can know which there are. `are_all` says
 /// whether there are no other servers than these.
 pub(super) fn rules(
     plugins: Option<&[Plugin<'_>]>,
-    drafts: &mut [Draft<'_>],
+    drafts: &[Draft<'_>],
     are_all: bool,
     context: &mut Context<'_>,
-) {
-    let Some(plugins) = plugins else { return };
+) -> Vec<ServerPlugins> {
+    let Some(plugins) = plugins else {
+        return drafts.iter().map(|_| ServerPlugins::default()).collect();
+    };
     let all_known = are_all && drafts.iter().all(|draft| draft.id.is_ok());
     let ids: HashSet<&str> = drafts
         .iter()
@@ -43,10 +45,11 @@ pub(super) fn rules(
             ..Notes::default()
         })
         .collect();
-    for draft in drafts.iter_mut() {
+    let mut all = Vec::with_capacity(drafts.len());
+    for draft in drafts {
         let attached = attached(draft, plugins, context);
         let chosen = draft.raw.and_then(|raw| modes::chosen(raw).ok());
-        let (mut active, mut left_out) = (Vec::new(), Vec::new());
+        let mut of_server = ServerPlugins::default();
         for Attached { index, place } in attached {
             notes[index].is_attached = true;
             let State::Sound(config) = &plugins[index].state else {
@@ -63,20 +66,18 @@ pub(super) fn rules(
                 chosen,
             };
             let list = if pair.judge(&mut notes[index], context) {
-                &mut active
+                &mut of_server.active
             } else {
-                &mut left_out
+                &mut of_server.left_out
             };
             list.push(config.id.clone());
         }
-        if let Ok(config) = &mut draft.config {
-            config.plugins = active;
-            config.plugins_left_out = left_out;
-        }
+        all.push(of_server);
     }
     for (plugin, notes) in plugins.iter().zip(&notes) {
         notes.tell(plugin, context);
     }
+    all
 }
 
 /// A plugin that is to take part, and where that is said.

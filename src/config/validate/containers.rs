@@ -103,12 +103,14 @@ impl<'a> Rules<'a> {
             file: labels.file,
             raw: Some(raw),
         };
-        let mut drafts = [server::draft(&file, &defaults, &mut forwarding, context)];
-        attach::rules(Some(&self.plugins), &mut drafts, false, context);
-        let [draft] = drafts;
+        let draft = server::draft(&file, &defaults, &mut forwarding, context);
+        let drafts = std::slice::from_ref(&draft);
+        let attached = attach::rules(Some(&self.plugins), drafts, false, context);
+        let attached = attached.into_iter().next().unwrap_or_default();
         evaluated.id = draft.id.ok();
         evaluated.domains = draft.domains;
-        evaluated.config = own.enable().and(draft.config).ok();
+        let sound = own.enable().and(draft.sound).ok();
+        evaluated.config = sound.map(|sound| sound.join(attached));
         if let Some(config) = &mut evaluated.config
             && (evaluated.is_out_of_reach || !container.state.is_usable())
         {

@@ -231,11 +231,11 @@ pub(super) fn config(
     let mut forwarding = forwarding::Global::new(proxy_file, context);
     let defaults = server::Defaults::new(raw);
 
-    let mut drafts: Vec<server::Draft<'_>> = server_files
+    let drafts: Vec<server::Draft<'_>> = server_files
         .iter()
         .map(|file| server::draft(file, &defaults, &mut forwarding, context))
         .collect();
-    let all_sound = drafts.iter().all(|draft| draft.config.is_ok());
+    let all_sound = drafts.iter().all(|draft| draft.sound.is_ok());
     forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
     if let Ok(proxy) = &proxy {
@@ -247,11 +247,12 @@ pub(super) fn config(
     let plugins_known = are_known.then_some(&plugins[..]);
     // Containers are servers too, and come and go.
     let are_all = !raw.docker.is_written();
-    attach::rules(plugins_known, &mut drafts, are_all, context);
+    let attached = attach::rules(plugins_known, &drafts, are_all, context);
 
     let servers: Result<Vec<_>, Reported> = drafts
         .into_iter()
-        .map(|draft| draft.config.map(Arc::new))
+        .zip(attached)
+        .map(|(draft, plugins)| Ok(Arc::new(draft.sound?.join(plugins))))
         .collect();
     let mut servers = servers?;
     servers.sort_by(|a, b| a.id.cmp(&b.id));

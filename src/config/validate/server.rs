@@ -44,7 +44,7 @@ pub(super) struct Draft<'a> {
     pub(super) id: Result<Item<String>, Reported>,
     pub(super) domains: Vec<Item<HostPattern>>,
     pub(super) network: Result<Option<Item<String>>, Reported>,
-    pub(super) config: Result<ServerConfig, Reported>,
+    pub(super) sound: Result<Sound, Reported>,
 }
 
 /// Judges one server file.
@@ -62,7 +62,7 @@ pub(super) fn draft<'a>(
             id: Err(Reported),
             domains: Vec::new(),
             network: Err(Reported),
-            config: Err(Reported),
+            sound: Err(Reported),
         };
     };
     let id = names::server(raw, *file, context);
@@ -84,10 +84,15 @@ pub(super) fn draft<'a>(
     if let (Ok(common), Ok(kind), Ok(chosen)) = (&common, &kind, chosen) {
         forwarding::unprotected(raw, &common.addresses, kind, chosen, context);
     }
-    let config = match (common, kind, &id) {
+    let sound = match (common, kind, &id) {
         (Ok(common), Ok(kind), Ok(id)) if !domains.is_broken => {
             let domains = domains.sound.iter().map(|item| item.value.clone());
-            Ok(common.join(id.value.clone(), domains.collect(), kind))
+            Ok(Sound {
+                id: id.value.clone(),
+                domains: domains.collect(),
+                common,
+                kind,
+            })
         }
         _ => Err(Reported),
     };
@@ -96,8 +101,62 @@ pub(super) fn draft<'a>(
         id,
         domains: domains.sound,
         network,
-        config,
+        sound,
     }
+}
+
+/// A server with no mistake in its keys. Which plugins take part is not known
+/// before all servers are.
+#[derive(Debug)]
+pub(super) struct Sound {
+    id: String,
+    domains: Vec<HostPattern>,
+    common: Common,
+    kind: ServerKind,
+}
+
+impl Sound {
+    /// Its backends, in the order written.
+    pub(super) fn addresses(&self) -> &[BackendAddress] {
+        &self.common.addresses
+    }
+
+    /// The whole server.
+    pub(super) fn join(self, plugins: ServerPlugins) -> ServerConfig {
+        let Self {
+            id,
+            domains,
+            common,
+            kind,
+        } = self;
+        ServerConfig {
+            id,
+            file: common.file,
+            domains,
+            addresses: common.addresses,
+            kind,
+            send_proxy_protocol: common.send_proxy_protocol,
+            domain_rewrite: common.domain_rewrite,
+            host_tail: common.host_tail,
+            max_players: common.max_players,
+            full_message: common.full_message,
+            disconnect_message: common.disconnect_message,
+            timeouts: common.timeouts,
+            motd: common.motd,
+            ip_filter: common.ip_filter,
+            plugins: plugins.active,
+            plugins_left_out: plugins.left_out,
+        }
+    }
+}
+
+/// The plugins that a server names, or that name it.
+#[derive(Debug, Default)]
+pub(super) struct ServerPlugins {
+    /// Those that take part.
+    pub(super) active: Vec<String>,
+    /// Those that the mode of the server leaves out.
+    pub(super) left_out: Vec<String>,
 }
 
 /// What means the same in every mode.
@@ -114,30 +173,6 @@ struct Common {
     timeouts: Timeouts,
     motd: MotdSet,
     ip_filter: IpFilter,
-}
-
-impl Common {
-    /// The whole server, as yet without plugins.
-    fn join(self, id: String, domains: Vec<HostPattern>, kind: ServerKind) -> ServerConfig {
-        ServerConfig {
-            id,
-            file: self.file,
-            domains,
-            addresses: self.addresses,
-            kind,
-            send_proxy_protocol: self.send_proxy_protocol,
-            domain_rewrite: self.domain_rewrite,
-            host_tail: self.host_tail,
-            max_players: self.max_players,
-            full_message: self.full_message,
-            disconnect_message: self.disconnect_message,
-            timeouts: self.timeouts,
-            motd: self.motd,
-            ip_filter: self.ip_filter,
-            plugins: Vec::new(),
-            plugins_left_out: Vec::new(),
-        }
-    }
 }
 
 /// The keys that mean the same in every mode.
