@@ -49,7 +49,8 @@ fn try_plugins(loaded: &mut Loaded) {
     loaded.report(problems.collect());
 }
 
-/// Checks a configuration and shows what was found: JSON on `out`, text on `err`.
+/// Checks a configuration and shows what was found: JSON on `out`, text on `err`,
+/// where the notes about containers stand in both formats.
 ///
 /// The exit code is 0 without errors, 1 with errors, or with warnings that are denied.
 ///
@@ -75,6 +76,8 @@ pub fn run(
             let of_containers = of_containers.map(|p| (p.diagnostics.as_slice(), &p.sources));
             let files = std::iter::once((loaded.diagnostics.as_slice(), &loaded.sources));
             writeln!(out, "{}", json::to_json(files.chain(of_containers)))?;
+            // They are not diagnostics: nothing has to be changed.
+            containers.show_notes(err)?;
         }
         Format::Text => {
             let end = if loaded.has_errors() {

@@ -47,6 +47,12 @@ impl Checked {
             let text = render::to_text(&problems.diagnostics, &problems.sources, colour);
             write!(err, "{text}")?;
         }
+        self.show_notes(err)
+    }
+
+    /// Shows why containers without problems are or are not routed to, and their
+    /// number.
+    pub(super) fn show_notes(&self, err: &mut dyn Write) -> io::Result<()> {
         for note in &self.notes {
             writeln!(err, "{note}")?;
         }

@@ -686,21 +686,28 @@ async fn what_is_not_routed_to_is_explained() {
     for id in ["held", "ended"] {
         is_away(proxy, &format!("{id}.docker.local")).await;
     }
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
-        .arg("-c")
-        .arg(program.folder.path().join("infrarust.toml"))
-        .args(["check", "--docker"])
-        .output();
-    let output = within("a command", output).await.unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
+    let check = async |format: &str| {
+        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+            .arg("-c")
+            .arg(program.folder.path().join("infrarust.toml"))
+            .args(["check", "--docker", "--format", format])
+            .output();
+        let output = within("a command", output).await.unwrap();
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    let [_, text] = check("text").await;
+    let [json, beside_json] = check("json").await;
+    let network = "no container is in the network `nowhere`";
+    assert!(text.contains(network), "{text}");
+    assert!(json.contains(network), "{json}");
     for part in [
-        "no container is in the network `nowhere`",
         "the container `held` is paused: no player of `held` is sent to it",
         "the container `ended` is stopped: no player of `ended` is sent to it",
         "the container `sick` is unhealthy: it is tried",
         "2 containers would be routed to, as 4 servers; 2 would not",
     ] {
         assert!(text.contains(part), "{part}: {text}");
+        assert!(beside_json.contains(part), "{part}: {beside_json}");
     }
 }
 
