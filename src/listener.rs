@@ -25,7 +25,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// When an address cannot be bound, or an inherited descriptor is no TCP
+/// When an address cannot be bound, or an inherited descriptor is not a TCP
 /// socket that listens.
 pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
     let mut inherited = listenfd::ListenFd::from_env();
@@ -34,7 +34,7 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
         for index in 0..inherited.len() {
             let listener = inherited
                 .take_tcp_listener(index)
-                .with_context(|| format!("inherited descriptor {index} is no TCP listener"))?;
+                .with_context(|| format!("inherited descriptor {index} is not a TCP listener"))?;
             if let Some(listener) = listener {
                 ensure!(
                     SockRef::from(&listener).is_listener()?,

@@ -42,7 +42,7 @@ pub enum Trust {
     From(Vec<IpNet>),
 }
 
-/// Who talks to whom, as the backend should see it.
+/// The two addresses of the connection that the backend should see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoints {
     /// The client.

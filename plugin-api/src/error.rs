@@ -9,7 +9,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a plugin could not do what it was asked to.
 ///
-/// Every error of the standard kind turns into it with `?`. It is no
+/// Every error of the standard kind turns into it with `?`. It is not a
 /// [`std::error::Error`] itself.
 pub struct Error {
     inner: Box<dyn StdError + Send + Sync>,

@@ -85,7 +85,7 @@ pub trait HandshakeRewrite: Plugin {
 /// `status.respond`: what a client shows in its server list.
 ///
 /// - **When**: the answer is ready, from a backend, a cache or the proxy
-///   itself, for every ping anew. In every mode. Pings from before 1.7 come here
+///   itself, for every ping again. In every mode. Pings from before 1.7 come here
 ///   where the backend answers newer ones too.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration, each sees what the one before chose.

@@ -303,7 +303,7 @@ const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
     }
 }
 
-/// Stops the compiler at what is no hook, or none yet.
+/// Makes the compiler refuse a name that is not a hook, or not one yet.
 macro_rules! no_hooks {
     (@rows) => {
         no_hooks! {

@@ -3,7 +3,7 @@
 //! An author's plugin compiles against these. A change shows up in the file, and
 //! so in the review: a line that goes away or changes is a break, a new one
 //! wants a version and a line in the changelog. `UPDATE_SNAPSHOTS=1` writes the
-//! files anew.
+//! files again.
 //!
 //! The list comes from rustdoc's JSON, which is not stable: a toolchain that
 //! writes another format than `public-api` reads is passed over with a word,

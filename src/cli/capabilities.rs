@@ -119,7 +119,7 @@ impl Standing {
     }
 }
 
-/// Each server with what becomes of each plugin there.
+/// Each server with the plugins that are attached to it or left out.
 fn servers_text(config: &Config) -> String {
     let mut text = String::from("\nplugins on the configured servers\n");
     if config.plugins.is_empty() {

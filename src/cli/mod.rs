@@ -148,7 +148,7 @@ enum PluginCommand {
     /// All or nothing: with a problem, what runs goes on. Players who are on
     /// keep the plugins that they met.
     Reload {
-        /// Load this plugin anew even if nothing about it has changed.
+        /// Load this plugin again even if nothing about it has changed.
         plugin: Option<String>,
     },
     /// End the quarantine of a plugin in the running proxy.

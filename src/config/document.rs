@@ -22,7 +22,7 @@ const SYNTAX_ERRORS_MAX: usize = 10;
 /// The longest text that a help about syntax repeats, in bytes.
 const WORD_BYTES_REPEATED_MAX: usize = 60;
 
-/// Takes a file and reads it. `None` beside it means that it is no text or no
+/// Takes a file and reads it. `None` beside it means that it is not text or not
 /// TOML, which has then been reported.
 pub(super) fn read<T: HasKeys>(
     path: &Path,
@@ -30,7 +30,7 @@ pub(super) fn read<T: HasKeys>(
     sources: &mut Sources,
     report: &mut Report,
 ) -> (FileId, Option<T>) {
-    // Editors on Windows put a byte order mark in front; it is no character of
+    // Editors on Windows put a byte order mark in front; it is not a character of
     // the text, and columns do not count it.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
@@ -46,7 +46,7 @@ pub(super) fn read<T: HasKeys>(
     }
 }
 
-/// A file with bytes that are no UTF-8, the first of them at `at`.
+/// A file with bytes that are not UTF-8, the first of them at `at`.
 fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (FileId, Diagnostic) {
     let message = "the file is not UTF-8 text";
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
@@ -67,7 +67,7 @@ fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (File
     (file, diagnostic)
 }
 
-/// Reads a document; `None` when it is no TOML, which is then reported.
+/// Reads a document; `None` when it is not TOML, which is then reported.
 fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -> Option<T> {
     let (document, mut errors) = DeTable::parse_recoverable(sources.text(file));
     if errors.is_empty() {

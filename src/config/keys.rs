@@ -129,7 +129,7 @@ pub struct Unsupported {
     pub purpose: &'static str,
     /// The key whose part it plays there, so that nobody asks for that one.
     pub instead_of: Option<&'static str>,
-    /// A key that v2 does not have: beside it this one is no key of v2 either.
+    /// A key that v2 does not have: beside that key this one is not a key of v2 either.
     pub unless: Option<&'static str>,
 }
 

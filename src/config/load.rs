@@ -39,7 +39,7 @@ pub struct LoadOptions {
     pub servers_dir: Option<PathBuf>,
     /// The folder of the plugins instead of the one that the global file names.
     pub plugins_dir: Option<PathBuf>,
-    /// Where to listen instead of where the global file says; empty is no override.
+    /// Where to listen instead of where the global file says; empty: there.
     pub bind: Vec<SocketAddr>,
     /// What the global file held when it was taken over; `None` reads it now.
     pub global: Option<GlobalText>,

@@ -3,7 +3,7 @@
 //! [`load`](load::load) reads the files, [`keys`] owns what may stand in them,
 //! [`raw`] holds what was typed, [`validate`] turns that into a [`model`] and
 //! collects every mistake on the way. The documents and the JSON Schema come
-//! from the same table of keys ([`mod@reference`], [`schema`]).
+//! from the same table of keys ([`schema`] has the latter).
 
 pub mod containers;
 mod cure;

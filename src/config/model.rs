@@ -98,7 +98,7 @@ pub struct ProxyConfig {
     /// Where commands reach the running proxy.
     pub control_socket: PathBuf,
     /// The most clients at a time, status pings included, from the moment they
-    /// have said what they want; `None` is no limit.
+    /// have said what they want; `None` means no limit.
     pub max_connections: Option<NonZeroU32>,
     /// How long a client may take until its login start or last status packet has arrived.
     pub handshake_timeout: Duration,
@@ -250,11 +250,11 @@ pub struct ServerConfig {
     pub kind: ServerKind,
     /// The PROXY header that is sent to the backend.
     pub send_proxy_protocol: Option<ProxyVersion>,
-    /// What becomes of the host in the handshake.
+    /// How to rewrite the host in the handshake.
     pub domain_rewrite: DomainRewrite,
-    /// What becomes of a client's own `\0` tail that is not a mod loader's marker.
+    /// Whether to forward a client's own `\0` tail that is not a mod loader's marker.
     pub host_tail: HostTail,
-    /// The most players at a time; `None` is no limit.
+    /// The most players at a time; `None` means no limit.
     pub max_players: Option<NonZeroU32>,
     /// What a player reads when `max_players` is reached.
     pub full_message: String,
@@ -350,7 +350,7 @@ pub enum InterceptedMode {
     Offline,
 }
 
-/// What becomes of the host in the handshake.
+/// How to rewrite the host in the handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DomainRewrite {
     /// The backend sees what the client sent.
@@ -361,7 +361,7 @@ pub enum DomainRewrite {
     FromBackend,
 }
 
-/// What becomes of a client's own `\0` tail that is not a mod loader's marker.
+/// Whether to forward a client's own `\0` tail that is not a mod loader's marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostTail {
     /// Dropped: a backend that trusts such a tail would believe a stranger.

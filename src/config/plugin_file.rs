@@ -46,7 +46,7 @@ pub fn examine(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError>
 mod tests {
     use super::*;
 
-    /// What is no plugin is refused, and pins are held first.
+    /// A file that is not a plugin is refused; the pin is compared first.
     #[test]
     fn files_are_judged() {
         let folder = tempfile::tempdir().unwrap();

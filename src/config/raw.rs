@@ -35,7 +35,7 @@ keys! {
         plugins_dir: FilePath = r#""plugins""# [effect: Some(Effect::NextStart)];
         /// The socket through which `infrarust plugin reload` and its like reach the running proxy, relative to this file. Only its owner may use it. Until the next start the commands find the proxy only under the old name.
         control_socket: FilePath = r#""infrarust.sock""# [effect: Some(Effect::NextStart)];
-        /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 is no limit.
+        /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 means no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
         /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
         // As in Infrarust v2: a lost SYN is sent again after 1 s and after 3 s, so two losses still pass.
@@ -126,12 +126,12 @@ keys! {
     RawRateLimit, "`rate_limit`" {
         /// Whether there is a limit.
         enabled: bool = "true";
-        /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 is no limit.
+        /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 means no limit.
         // As in Infrarust v2: a household behind one address passes.
         max_connections: Count = "20" [unit: Some("logins"), off: Some(0)];
         /// The time in which a used up number of logins is full again.
         window: Time = r#""10s""#;
-        /// Status pings of one address, counted as logins are; 0 is no limit.
+        /// Status pings of one address, counted as logins are; 0 means no limit.
         // The server list of one client refreshes often.
         status_max: Count = "100" [unit: Some("pings"), off: Some(0)];
         /// The time in which a used up number of status pings is full again.
@@ -289,7 +289,7 @@ keys! {
         domain_rewrite: Rewrite = r#""none""#;
         /// Whether a tail that the client puts behind the host with `\0`, as Geyser does for Floodgate, is sent to the backend; markers of mod loaders and the tails of TCPShield (`///`) and Infinity Filter (`\\\\`) always are. A backend that trusts such tails must not be reached with `keep`.
         host_tail: HostTailWord = r#""drop""#;
-        /// The most players at a time; 0 is no limit.
+        /// The most players at a time; 0 means no limit.
         max_players: Count = "0" [unit: Some("players"), off: Some(0)];
         /// What a player reads when `max_players` is reached: text, or a JSON text component.
         full_message: String = r#""The server is full.""#;

@@ -241,7 +241,7 @@ mod tests {
     /// A connection that fails before the decision is not relayed: the error is
     /// reported once, and the relay would take it for an orderly end.
     #[tokio::test]
-    async fn a_failed_connection_is_no_promise_kept() {
+    async fn a_failed_connection_does_not_authenticate() {
         let (mut client, _player) = connection().await;
         let (mut backend, server) = connection().await;
         let counters = Counters::default();

@@ -1,4 +1,4 @@
-//! `session.observe`: plugins learn what becomes of a session.
+//! `session.observe`: plugins learn how a session proceeds and ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -247,7 +247,7 @@ pub fn page(code: Code) -> Page {
         },
         Code::PluginFile => Page {
             what: "The file of a plugin is missing, cannot be read, is not the one that `sha256` \
-                   pins, or is no shared library that this system could load. It is looked for as \
+                   pins, or is not a shared library that this system could load. It is looked for as \
                    `lib<id>.so`, with `_` for each `-`, in `plugins_dir`, unless `path` says \
                    otherwise. `infrarust plugin inspect FILE` prints more about a file.",
             why: "The servers would run without a plugin that may guard them.",

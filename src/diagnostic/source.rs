@@ -103,7 +103,7 @@ impl Sources {
         self.push(path.into(), None, text.into())
     }
 
-    /// Takes a text that is no file, under a name that diagnostics show.
+    /// Adds a text that is not a file, under a name that diagnostics show.
     /// Relative paths in it begin at `folder`.
     pub fn add_labels(
         &mut self,

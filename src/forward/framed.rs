@@ -427,7 +427,7 @@ impl Passage {
         }
     }
 
-    /// Counts a frame, takes note of what it means, and says what becomes of it.
+    /// Counts a frame, takes note of what it means, and says what to do with it.
     fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
         if let Bounds::Client(bounds) = &mut self.bounds {
             bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
@@ -534,7 +534,7 @@ impl Passage {
     }
 }
 
-/// What becomes of a frame.
+/// What to do with a frame.
 enum Fate {
     /// It passes as it came.
     Pass,

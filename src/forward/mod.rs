@@ -182,11 +182,11 @@ impl fmt::Display for Direction {
 /// resolution of the runtime's timers, a millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How long an open direction may receive no byte; `None` is no limit.
+    /// How long an open direction may receive no byte; `None` means no limit.
     ///
     /// It does not run while bytes wait for the receiver: `write` does then.
     pub read: Option<Duration>,
-    /// How long bytes may wait while the receiver accepts none; `None` is no limit.
+    /// How long bytes may wait while the receiver accepts none; `None` means no limit.
     pub write: Option<Duration>,
     /// How long the other direction may go on after one has ended.
     ///

@@ -464,7 +464,7 @@ async fn assert_reset_after(socket: &mut TcpStream, sent: &[u8], forwarder: &Any
 /// What a side sent before its reset arrives, and after that the reset,
 /// whether or not the other side was itself sending to the one that went.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reset_is_passed_on_after_the_last_words() {
+async fn a_reset_is_forwarded_after_the_last_bytes() {
     for forwarder in all() {
         for (gone, other_sends) in [
             (Side::Backend, false),

@@ -70,7 +70,7 @@ fn unsigned(name: &str, value: &str) -> serde_json::Value {
 pub(super) struct ChatKey {
     /// Expiry, key and signature as the login start has them.
     pub(super) bytes: bytes::Bytes,
-    /// Whom the signature of a key of 1.19.1 names.
+    /// The player whose id the signature of a 1.19.1 key covers.
     pub(super) holder: Option<[u8; 16]>,
 }
 
@@ -109,7 +109,7 @@ enum VelocityForm {
     Default = 1,
     /// With the chat key of 1.19.
     WithKey = 2,
-    /// With the chat key of 1.19.1, and whom it belongs to.
+    /// With the chat key of 1.19.1, and the id of its owner.
     WithLinkedKey = 3,
     /// The player's chat session comes later, in play: 1.19.3.
     LazySession = 4,

@@ -14,7 +14,7 @@ use super::settings::DuplicateLogin;
 /// backend's connection.
 const REPLACE_WAIT: Duration = Duration::from_secs(10);
 
-/// Whom a login stands for, on one server or network.
+/// The player of a login, on one server or network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Uuid(Arc<str>, [u8; 16]),

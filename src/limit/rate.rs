@@ -134,7 +134,7 @@ mod tests {
         assert!((4..=6).contains(&most), "{most} of {}", QUOTA.count);
     }
 
-    /// Whom a longer window has shut out, a shorter one lets in as soon as it
+    /// A client that a longer window has refused is let in by a shorter one as soon as it
     /// lets in anybody who has used it up.
     #[test]
     fn a_new_quota_counts_at_once() {

@@ -75,7 +75,7 @@ pub fn read(file: &[u8]) -> Library {
 }
 
 /// The newest glibc that this program's own C library can stand in for; `None`
-/// where it is no glibc, or where that cannot be found out.
+/// where it is not glibc, or where that cannot be found out.
 #[must_use]
 pub fn glibc_of_this_system() -> Option<Glibc> {
     // It stays the same as long as the process.

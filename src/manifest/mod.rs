@@ -342,7 +342,7 @@ fn texts(text: &[u8]) -> Result<BTreeMap<&str, &str>, Refusal> {
     for pair in text.split_terminator('\0') {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(Refusal::Broken(format!(
-                "`{}` is no `key=value`",
+                "`{}` is not `key=value`",
                 shown(pair)
             )));
         };

@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Why a file is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The file is no ELF file of this kind of machine.
+    /// The file is not an ELF file of this kind of machine.
     #[error("it is not a 64-bit ELF shared library (it starts with {starts_with})")]
     NotElf {
         /// The first bytes, in hexadecimal.
@@ -137,7 +137,7 @@ impl Refusal {
                 "build the plugin again, and copy it as it is".to_owned()
             }
             Refusal::NoManifest => {
-                "write `export_plugin!` in the plugin's crate; a library that is no plugin does \
+                "write `export_plugin!` in the plugin's crate; a library that is not a plugin does \
                  not belong here"
                     .to_owned()
             }

@@ -176,7 +176,7 @@ fn refusals_say_both_values() {
         ),
         (
             text(b"name\0"),
-            "its manifest is broken: `name` is no `key=value`",
+            "its manifest is broken: `name` is not `key=value`",
         ),
     ];
     for (found, wanted) in cases {
@@ -196,7 +196,7 @@ fn refusals_say_both_values() {
     );
 }
 
-/// An unknown want is no reason to refuse; an unknown need is.
+/// An unknown capability in `wants` is ignored; one in `needs` is refused.
 #[test]
 fn wants_may_be_unknown() {
     let spec = Spec {

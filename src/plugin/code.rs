@@ -135,7 +135,7 @@ fn read_own(address: usize, words: &mut [usize; WORDS]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A function of this program is on the stack of whom it calls, and memory
+    /// A function of this program is on the stack of what it calls, and memory
     /// that is not there is not read.
     #[test]
     fn code_is_found_on_the_stack() {

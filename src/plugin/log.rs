@@ -157,7 +157,7 @@ struct Window {
     left_out: u64,
 }
 
-/// What becomes of a line.
+/// Whether a line is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     Written,
@@ -167,7 +167,7 @@ pub(super) enum Line {
 }
 
 impl LineLimit {
-    /// What becomes of a line that is logged at `now`.
+    /// Whether to log a line at `now`.
     pub(super) fn line(&self, now: Instant) -> Line {
         let mut window = self.window();
         let is_over = |began| now.saturating_duration_since(began) >= LINES_WINDOW;

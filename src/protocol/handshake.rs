@@ -115,7 +115,7 @@ impl HostField {
     }
 
     /// The BungeeCord tail (`\0` and address, `\0` and player id, `\0` and
-    /// properties) and whatever else is no known tail; mostly empty. It is the
+    /// properties) and other unknown tails; mostly empty. It is the
     /// client's word: a backend must not get it unless the operator says so.
     #[must_use]
     pub fn other_tail(&self) -> String {
@@ -376,7 +376,7 @@ mod tests {
         );
     }
 
-    /// Routes see one form of a host; what is no host name still has a form.
+    /// Routes see one form of a host; a text that is not a host name still has a form.
     #[test]
     fn virtual_hosts_are_clean() {
         let table = [

@@ -77,8 +77,8 @@ pub enum LegacyError {
     /// A player's name is empty or too long.
     #[error("a player's name has 1 to {NAME_CHARS_MAX} characters")]
     NameLength,
-    /// A port is no number.
-    #[error("a port is no number from 0 to 65535")]
+    /// A port is not a number.
+    #[error("a port is not a number from 0 to 65535")]
     BadPort,
     /// A backend's packet is not the one that was due.
     #[error("the packet {0:#04x} is not an answer to a ping")]
@@ -277,7 +277,7 @@ fn ping_1_6(rest: &[u8]) -> Result<LegacyPing, Stop> {
 /// A login behind its first byte.
 fn login(rest: &[u8]) -> Result<LegacyLogin, Stop> {
     let mut reader = Reader { rest };
-    // Up to 1.2.5 comes a length below 512; its first byte is no protocol number.
+    // Up to 1.2.5 comes a length below 512; its first byte is not a protocol number.
     let [0 | 1, ..] = rest else {
         return login_1_3(reader);
     };

@@ -218,7 +218,7 @@ pub enum FirstAnswer {
 ///
 /// # Errors
 ///
-/// When the bytes are no frame, or the encryption request is malformed or too
+/// When the bytes are not a frame, or the encryption request is malformed or too
 /// long.
 pub fn first_answer(protocol: i32, buf: &[u8]) -> Result<Option<(FirstAnswer, usize)>, FrameError> {
     let Some(head) = frame::head(buf, FRAME_BYTES_MAX)? else {

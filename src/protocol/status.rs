@@ -166,7 +166,7 @@ pub struct Motd {
 ///
 /// `version_name` changes the name alone: the backend's protocol number stays,
 /// so that clients whose version fits see the number of players, and all others
-/// see the name. An answer that is no object ([`parse_response`] gives none)
+/// see the name. An answer that is not an object ([`parse_response`] gives none)
 /// stays as it is.
 pub fn overlay(answer: &mut Value, motd: &Motd) {
     let Value::Object(answer) = answer else {
@@ -230,7 +230,7 @@ fn has_game_version(name: &str) -> bool {
         })
 }
 
-/// Sets a field of an object inside `parent`, which replaces what is no object.
+/// Sets a field of an object inside `parent`, which replaces a value that is not an object.
 fn set_within(parent: &mut Map<String, Value>, key: &str, field: &str, value: Value) {
     let mut child = match parent.remove(key) {
         Some(Value::Object(map)) => map,
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(answer, backend);
 
         let motd = Motd {
-            text: Some("§anew".into()),
+            text: Some("§athe other".into()),
             favicon: Some(Bytes::from_static(b"data:image/png;base64,AA==")),
             version_name: Some("net".into()),
             max_players: Some(7),
@@ -350,7 +350,7 @@ mod tests {
             json!({
                 "version": {"name": "net", "protocol": 763},
                 "players": {"max": 7, "online": 3, "sample": []},
-                "description": {"text": "§anew"},
+                "description": {"text": "§athe other"},
                 "favicon": "data:image/png;base64,AA==",
                 "forgeData": {"d": "x"},
             })

@@ -43,7 +43,7 @@ pub struct Snapshot {
     /// else holds it: players, and those who came while the server was here and
     /// have yet to take a place. A server that comes back counts them.
     gone: HashMap<String, Weak<ServerState>>,
-    /// The plugins that meet clients whom no server claims.
+    /// The plugins for clients with a host that no server claims.
     pub unclaimed: Arc<HookSet>,
     /// The enabled plugins.
     plugins: Vec<Arc<PluginConfig>>,

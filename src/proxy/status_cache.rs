@@ -146,7 +146,7 @@ struct Kept {
     answer: Answer,
     fetched: Instant,
     /// Whether somebody fetches the next one.
-    is_fetched_anew: Arc<AtomicBool>,
+    is_refreshing: Arc<AtomicBool>,
 }
 
 impl Kept {
@@ -154,7 +154,7 @@ impl Kept {
         Self {
             answer,
             fetched: Instant::now(),
-            is_fetched_anew: Arc::default(),
+            is_refreshing: Arc::default(),
         }
     }
 }
@@ -175,12 +175,12 @@ pub(crate) enum Found {
 pub(crate) struct Refresh {
     /// The last good answer.
     pub(crate) last: Answer,
-    is_fetched_anew: Arc<AtomicBool>,
+    is_refreshing: Arc<AtomicBool>,
 }
 
 impl Drop for Refresh {
     fn drop(&mut self) {
-        self.is_fetched_anew.store(false, Ordering::Release);
+        self.is_refreshing.store(false, Ordering::Release);
     }
 }
 
@@ -241,12 +241,12 @@ impl StatusAnswers {
         if !is_good || kept.fetched.elapsed() < self.ttl {
             return Found::Answer(kept.answer);
         }
-        if kept.is_fetched_anew.swap(true, Ordering::AcqRel) {
+        if kept.is_refreshing.swap(true, Ordering::AcqRel) {
             return Found::Answer(kept.answer);
         }
         Found::Old(Refresh {
             last: kept.answer,
-            is_fetched_anew: kept.is_fetched_anew,
+            is_refreshing: kept.is_refreshing,
         })
     }
 

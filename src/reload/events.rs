@@ -1,7 +1,7 @@
 //! What the system tells of a folder by itself: inotify on Linux, nothing elsewhere.
 //!
 //! One descriptor serves for life and needs no thread. A watch belongs to a
-//! folder and not to its path, so it is set anew when another one is there.
+//! folder and not to its path, so it is set again when another folder is at the path.
 
 #[cfg(target_os = "linux")]
 pub(super) use self::linux::Events;

@@ -130,7 +130,7 @@ struct Running<T> {
     told_at: Instant,
 }
 
-/// What came of a part of a reload, and for whom it was made.
+/// The result of a part of a reload, and who asked for it.
 struct Ended<T> {
     result: Result<T, NotDone>,
     request: Option<Request>,
@@ -272,7 +272,7 @@ impl Reloader {
     pub(crate) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             let words = apart::words_of(&*panic);
-            error!("following the configuration failed and begins anew: {words}");
+            error!("following the configuration failed and starts again: {words}");
             // What was under way has no result any more.
             self.reading.running = None;
             self.loading.running = None;
@@ -695,7 +695,7 @@ fn answer(request: Option<Request>, outcome: Outcome) {
 }
 
 /// The diagnostics as a start shows them, and how many there are. Of many only
-/// the first, and then errors alone: a log is no place for megabytes.
+/// the first, and then errors alone: a log should not get megabytes.
 fn text_of(loaded: &Loaded) -> String {
     let Some(summary) = render::summary(&loaded.diagnostics) else {
         return String::new();

@@ -385,11 +385,11 @@ mod tests {
         assert_eq!(follow.problem, None);
     }
 
-    /// A look at ten thousand files is cheap enough to be made all the time.
+    /// A check of ten thousand files is cheap enough to run all the time.
     #[test]
     #[ignore = "a measurement: run it with --release --nocapture"]
     #[allow(clippy::print_stdout)]
-    fn a_look_at_ten_thousand_files_is_measured() {
+    fn a_check_of_ten_thousand_files_is_measured() {
         let folder = tempfile::tempdir().unwrap();
         for n in 0..10_000 {
             fs::write(folder.path().join(format!("s{n}.toml")), "x = 1\n").unwrap();

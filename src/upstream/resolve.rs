@@ -33,7 +33,7 @@ const FAMILY_WAIT: Duration = Duration::from_millis(1000);
 
 /// The longest life of an address of a name without a dot. Such names belong to
 /// containers and machines nearby, which get another address when they are
-/// made anew, whatever life a record claims.
+/// created again, whatever TTL a record has.
 const NEARBY_LIFE: Duration = Duration::from_secs(5);
 /// The longest life of other addresses.
 const LIFE: Duration = Duration::from_secs(30);
@@ -64,8 +64,8 @@ pub(super) struct Names(Arc<Shared>);
 struct Shared {
     files: Files,
     system: Mutex<(Arc<System>, Stamps)>,
-    looked_at: Mutex<Option<Instant>>,
-    looking: Arc<tokio::sync::Mutex<()>>,
+    checked_at: Mutex<Option<Instant>>,
+    checking: Arc<tokio::sync::Mutex<()>>,
     known: Mutex<HashMap<Key, Arc<Lookup>>>,
 }
 
@@ -120,8 +120,8 @@ impl Names {
         Self(Arc::new(Shared {
             files,
             system: Mutex::new((system, stamps)),
-            looked_at: Mutex::new(Some(Instant::now())),
-            looking: Arc::default(),
+            checked_at: Mutex::new(Some(Instant::now())),
+            checking: Arc::default(),
             known: Mutex::default(),
         }))
     }
@@ -129,7 +129,7 @@ impl Names {
     /// Forgets all answers, and reads the system's files before the next question.
     pub(super) fn forget(&self) {
         lock(&self.0.known).clear();
-        *lock(&self.0.looked_at) = None;
+        *lock(&self.0.checked_at) = None;
     }
 
     /// The addresses of a name, as they become known, for a connection that is
@@ -314,7 +314,7 @@ impl Answers {
 impl Candidates<'_> {
     /// The next address, or why there is none, once; `None` is the end. When
     /// all addresses that were known before have been handed out, the name is
-    /// asked for again: one of a container changes when it is made anew.
+    /// asked for again: one of a container changes when the container is created again.
     pub(super) async fn next(&mut self) -> Option<Result<SocketAddr, Failure>> {
         loop {
             if let Some(target) = &mut self.target {
@@ -404,34 +404,34 @@ impl Shared {
     /// Reads the system's files again if they have changed.
     async fn follow_files(self: &Arc<Self>) {
         {
-            let mut looked_at = lock(&self.looked_at);
+            let mut checked_at = lock(&self.checked_at);
             let now = Instant::now();
-            if looked_at.is_some_and(|at| now < at + FILES_INTERVAL) {
+            if checked_at.is_some_and(|at| now < at + FILES_INTERVAL) {
                 return;
             }
-            *looked_at = Some(now);
+            *checked_at = Some(now);
         }
-        // One look at a time: on a file system that hangs there is one thread.
-        let Ok(looking) = Arc::clone(&self.looking).try_lock_owned() else {
+        // One check at a time: on a file system that hangs this blocks one thread only.
+        let Ok(checking) = Arc::clone(&self.checking).try_lock_owned() else {
             return;
         };
         let this = Arc::clone(self);
         let look = apart::run(move || {
-            this.look_at_files();
-            drop(looking);
+            this.check_files();
+            drop(checking);
         });
         // Without an answer the look-up goes on as the last one did.
         let _ = timeout(FILES_TIMEOUT, look).await;
     }
 
-    fn look_at_files(&self) {
+    fn check_files(&self) {
         let stamps = self.files.stamps();
         if lock(&self.system).1 == stamps {
             return;
         }
         let system = Arc::new(self.files.system());
         if let System::Dns(config) = &*system {
-            tracing::debug!(name_servers = ?config.servers.list(), "names are resolved anew");
+            tracing::debug!(name_servers = ?config.servers.list(), "the name servers have changed");
         }
         *lock(&self.system) = (system, stamps);
         lock(&self.known).clear();

@@ -94,8 +94,8 @@ impl Rounds {
     }
 
     /// Whether a login that has just come is one of those that wait, come back
-    /// for the ninth time. `departure` completes when its client has left.
-    pub(crate) async fn is_loop(&self, key: &Key, departure: impl Future<Output = ()>) -> bool {
+    /// for the ninth time. `left` completes when its client has left.
+    pub(crate) async fn is_loop(&self, key: &Key, left: impl Future<Output = ()>) -> bool {
         let answered = {
             let mut all = self.lock();
             match all.get_mut(key) {
@@ -123,7 +123,7 @@ impl Rounds {
             return false;
         };
         oldest.set(Doubt::HangUp);
-        let came_back = timeout(HANG_UP_WAIT, departure).await.is_ok();
+        let came_back = timeout(HANG_UP_WAIT, left).await.is_ok();
         oldest.set(if came_back {
             Doubt::CameBack
         } else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::wire::{frame, handshake, login_start, string, varint};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
-/// Bytes that are no handshake end the connection at once, before any
+/// Bytes that are not a handshake end the connection at once, before any
 /// deadline, and nothing reaches the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_ends_at_once() {
@@ -37,7 +37,7 @@ async fn nonsense_ends_at_once() {
             frame(0, &[&hello[2..], &[0][..]].concat()),
         ),
         (
-            "a host that is no UTF-8",
+            "a host that is not UTF-8",
             frame(0, &[47, 2, 0xff, 0xff, 0, 1, 2]),
         ),
         (

@@ -212,7 +212,7 @@ async fn forward_to(proxy: Arc<std::sync::OnceLock<SocketAddr>>) -> (SocketAddr,
 
 /// A login that comes back through somebody else goes round a few times only, and
 /// the player reads that the server cannot be reached, or is sent to the next
-/// address. A crowd of players with one name is no loop.
+/// address. Many players with one name are not a loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_comes_back_is_ended() {
     let at = Arc::default();

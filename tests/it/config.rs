@@ -250,7 +250,7 @@ fn examples_of_codes_are_true() {
     }
 }
 
-/// What is no text, no file or no TOML is told, and the other files are judged
+/// A file that is not text, not a file or not TOML is reported, and the other files are checked
 /// all the same.
 #[test]
 fn strange_files_are_told() {
@@ -314,7 +314,7 @@ fn strange_files_are_told() {
     assert_eq!(sorted(found), sorted(expected));
 }
 
-/// A global file that is no text does not hide what is wrong in server files,
+/// A global file that is not text does not hide what is wrong in server files,
 /// and what only it could tell is not held against them.
 #[test]
 fn server_files_are_judged_without_the_global_one() {
@@ -330,7 +330,7 @@ fn server_files_are_judged_without_the_global_one() {
     }
 }
 
-/// A byte order mark and Windows line ends are no mistakes and move no column.
+/// A byte order mark and Windows line ends are accepted and do not shift columns.
 #[test]
 fn windows_files_have_right_columns() {
     let text = "\u{FEFF}domains = [\"ä.b\"]\r\naddresses = [\"ü\", \"x:0\"]\r\n";

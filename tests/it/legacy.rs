@@ -112,7 +112,7 @@ async fn a_malformed_ping_has_no_host() {
     }
 }
 
-/// A handshake whose length begins with 0xFE is no ping, however slowly its
+/// A handshake whose length begins with 0xFE is not a ping, however slowly its
 /// bytes come.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_handshake_is_no_ping() {

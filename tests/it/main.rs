@@ -41,5 +41,6 @@ mod reload;
 mod routing;
 mod status;
 mod support;
+mod tidy;
 #[cfg(target_os = "linux")]
 mod unruly;

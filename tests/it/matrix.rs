@@ -108,7 +108,7 @@ async fn bytes_pass_both_ways_and_half_closes_hold() {
 
 /// What a backend sent last arrives although it resets the connection right after it.
 #[tokio::test(flavor = "multi_thread")]
-async fn last_words_before_a_reset_arrive() {
+async fn bytes_before_a_reset_arrive() {
     in_each_mode("", |proxy, backend, _| async move {
         let mut client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
         let (mut peer, _, _) = backend.accept_login().await;

@@ -472,7 +472,7 @@ async fn a_plugin_that_does_not_start_is_told() {
         (
             "tag = 'a'\nstart = 'x'",
             "plugin-config",
-            "that is no start",
+            "that is not a start",
         ),
         ("tagg = 'a'", "plugin-config", "unknown field `tagg`"),
     ] {

@@ -113,7 +113,7 @@ async fn local_and_unknown_mean_the_real_peer() {
     }
 }
 
-/// A header from a peer that is not trusted is no header, and is not believed;
+/// A header from a peer that is not trusted is not parsed as a header;
 /// the same peer may connect without one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_header_is_not_believed() {

@@ -100,7 +100,7 @@ fn inspect_tells_what_a_plugin_is() {
     assert_eq!(told["modes"][3]["lacks"].as_array().unwrap().len(), 0);
 }
 
-/// What is no plugin is refused with the reason and the way out; a plugin that
+/// A file that is not a plugin is refused with the reason and the way out; a plugin that
 /// runs in some modes only is told where it does not, and why.
 #[test]
 fn inspect_refuses_and_explains() {
@@ -129,7 +129,7 @@ fn inspect_refuses_and_explains() {
         let output = infrarust(folder.path(), &["plugin", "inspect", file]);
         let shown = err(&output);
         assert_eq!(output.status.code(), Some(1));
-        let begin = format!("]: `{file}` is no plugin for this proxy: {why}");
+        let begin = format!("]: `{file}` is not a plugin for this proxy: {why}");
         assert!(shown.contains(&begin) && shown.contains(help), "{shown}");
         assert_eq!(out(&output), "");
         let json = infrarust(
@@ -211,7 +211,7 @@ fn a_refusal_has_its_place() {
         panic!("{error}")
     };
     assert_eq!(problem.code, Code::PluginConfig);
-    assert_eq!(problem.text, "that is no start");
+    assert_eq!(problem.text, "that is not a start");
     assert_eq!(&document[problem.place.unwrap()], "'place'");
 }
 
@@ -366,7 +366,7 @@ fn verify_shows_what_it_saw() {
     let refused = verify("tag = 'a'\nstart = 'x'");
     assert_eq!(
         err(&refused),
-        "\nerror[plugin-config]: the plugin refuses its settings: that is no start\n --> s.toml:2:9\n  \
+        "\nerror[plugin-config]: the plugin refuses its settings: that is not a start\n --> s.toml:2:9\n  \
          |\n2 | start = 'x'\n  |         ^^^\n  |\n  = help: correct the settings; the plugin's \
          documentation tells which it knows\n"
     );
@@ -380,7 +380,7 @@ fn verify_shows_what_it_saw() {
     );
     let no_plugin = infrarust(folder.path(), &["plugin", "verify", "no.so"]);
     assert!(
-        err(&no_plugin).contains("`no.so` is no plugin for this proxy: it is not a 64-bit ELF"),
+        err(&no_plugin).contains("`no.so` is not a plugin for this proxy: it is not a 64-bit ELF"),
         "{}",
         err(&no_plugin)
     );

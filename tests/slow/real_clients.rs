@@ -279,7 +279,7 @@ impl Backend<'_> {
     }
 
     /// A job of the matrix; see the head of `matrix.mjs`. Its id is what it
-    /// does, for whom, and after `/` the first part of its host.
+    /// does, the player, and after `/` the first part of its host.
     fn job(&self, what: &str, host: &str) -> Value {
         let auth = if self.online { "online" } else { "offline" };
         let part = host.strip_suffix(&self.host("")).unwrap_or(host);

@@ -143,7 +143,7 @@ fn released() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("released")
 }
 
-/// `layout.txt` says what is there. `UPDATE_SNAPSHOTS=1` writes it anew.
+/// `layout.txt` says what is there. `UPDATE_SNAPSHOTS=1` writes it.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn the_layout_is_written_down() {

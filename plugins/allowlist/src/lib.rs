@@ -89,7 +89,7 @@ impl List {
             self.names.insert(entry.to_ascii_lowercase());
         } else {
             return Err(Error::msg(format!(
-                "`{entry}` is no name, no UUID and no network"
+                "`{entry}` is not a name, a UUID or a network"
             )));
         }
         Ok(())
@@ -143,11 +143,11 @@ impl Plugin for Allowlist {
             let uuid = uuid(text.get_ref());
             fixed
                 .uuids
-                .insert(uuid.ok_or_else(|| Error::at(text.span(), "that is no UUID"))?);
+                .insert(uuid.ok_or_else(|| Error::at(text.span(), "that is not a UUID"))?);
         }
         for text in &config.networks {
             let network = network(text.get_ref());
-            let bad = || Error::at(text.span(), "that is no network, such as `10.0.0.0/8`");
+            let bad = || Error::at(text.span(), "that is not a network, such as `10.0.0.0/8`");
             fixed.networks.push(network.ok_or_else(bad)?);
         }
         let file = config.file.map(|file| follow(&file, host)).transpose()?;
@@ -459,7 +459,7 @@ mod tests {
         );
         assert_eq!(
             read(&path).err().unwrap().to_string(),
-            "line 2: `no name!` is no name, no UUID and no network"
+            "line 2: `no name!` is not a name, a UUID or a network"
         );
         std::fs::write(&path, "Steve\n").unwrap();
         look();

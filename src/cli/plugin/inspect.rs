@@ -26,7 +26,7 @@ pub(in crate::cli) enum Format {
     Json,
 }
 
-/// Tells on `out` what the file says; on `err` why it is no plugin. In JSON
+/// Prints on `out` what the file says; on `err` why it is not a plugin. In JSON
 /// both go to `out`.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says why a file is no plugin, and the way out.
+/// Prints why a file is not a plugin, and a help.
 pub(super) fn refuse(
     file: &Path,
     error: &PluginFileError,
@@ -67,7 +67,7 @@ pub(super) fn refuse(
     let (path, code, help) = (words::path(file), error.code(), help(error));
     writeln!(
         err,
-        "error[{code}]: `{path}` is no plugin for this proxy: {error}\n  = help: {help}"
+        "error[{code}]: `{path}` is not a plugin for this proxy: {error}\n  = help: {help}"
     )
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Tool {
     /// Tell what a plugin's file says about itself, without running it.
     ///
     /// Its manifest, its SHA-256, who compiled it, what it needs of the system,
-    /// and what it may do in each mode. Exits with 1 when it is no plugin for
+    /// and what it may do in each mode. Exits with 1 when it is not a plugin for
     /// this proxy.
     Inspect {
         /// The file, such as `target/release/libmotd.so`.

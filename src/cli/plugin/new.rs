@@ -154,7 +154,7 @@ fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
     }
     let absolute = std::path::absolute(folder)?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-        bail!("`{path}` is no name for a folder");
+        bail!("`{path}` is not a name for a folder");
     };
     let temporary = format!(".{}.{}.new", name.to_string_lossy(), std::process::id());
     let temporary = Temporary(parent.join(temporary));
@@ -182,7 +182,7 @@ impl Drop for Temporary {
 mod tests {
     use super::*;
 
-    /// What is no id, or no crate, is no name.
+    /// A name must be a valid id and a valid crate name.
     #[test]
     fn bad_names_are_refused() {
         for name in ["gate", "my-gate", "my_gate2", "a"] {

@@ -108,7 +108,7 @@ impl Container {
         PathBuf::from(format!("container {}", self.name))
     }
 
-    /// Whether it says that it is no server, so that nothing else of it counts.
+    /// Whether `infrarust.enable` is false, so that its other labels are ignored.
     #[must_use]
     pub fn is_switched_off(&self) -> bool {
         let enable = self.labels.get(ENABLE).map(|value| value.trim());

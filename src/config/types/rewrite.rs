@@ -11,7 +11,7 @@ use crate::config::reader::{FromToml, HasKeys, Reader};
 use crate::config::retype;
 use crate::diagnostic::words::Quoted;
 
-/// What becomes of the host in the handshake, as written.
+/// How to rewrite the host in the handshake, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rewrite {
     /// Nothing.

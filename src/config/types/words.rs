@@ -97,7 +97,7 @@ choices! {
         Velocity = "velocity" | "modern";
     }
 
-    /// What becomes of a client's own tail in the host field.
+    /// Whether to forward a client's own tail in the host field.
     HostTailWord {
         /// It is dropped.
         Drop = "drop";

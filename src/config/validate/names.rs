@@ -9,7 +9,7 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 /// The longest id: it stands in logs, metrics and file names.
 const ID_BYTES_MAX: usize = 64;
 
-/// Why a text is no id.
+/// Why a text is not an id.
 pub(super) fn problem(text: &str) -> Option<String> {
     if text.is_empty() {
         return Some("it is empty".to_owned());

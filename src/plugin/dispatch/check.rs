@@ -32,7 +32,7 @@ pub(super) fn check_status(json: &str) -> Result<(), String> {
     }
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(json)
         .map(|_| ())
-        .map_err(|error| format!("its status answer is no JSON object: {error}"))
+        .map_err(|error| format!("its status answer is not a JSON object: {error}"))
 }
 
 #[cfg(test)]

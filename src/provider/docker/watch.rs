@@ -164,7 +164,9 @@ impl Watch {
                 }
             }
             if std::mem::take(&mut self.is_deaf) && reopened.is_empty() {
-                debug!("a list shows what no event told: events are asked for anew");
+                debug!(
+                    "a list shows a change without an event: the stream of events is opened again"
+                );
                 reopened.push(self.reopen());
             }
             let is_busy = !looks.is_empty() || !lists.is_empty();
@@ -189,9 +191,9 @@ impl Watch {
                         return error;
                     }
                 }
-                Some(anew) = reopened.next() => match anew {
-                    Ok(anew) => {
-                        events = anew;
+                Some(result) = reopened.next() => match result {
+                    Ok(stream) => {
+                        events = stream;
                         // Before that, something may have happened unheard.
                         self.is_stale = true;
                     }

@@ -190,7 +190,7 @@ impl Rig {
     fn write(&self, file: &str, text: &str) {
         std::fs::write(self.folder.path().join(file), text).unwrap();
         // As if the interval had passed.
-        *lock(&self.names.0.looked_at) = None;
+        *lock(&self.names.0.checked_at) = None;
     }
 
     async fn candidates(&self, name: &str, with_srv: bool) -> Candidates<'_> {

@@ -7,7 +7,6 @@ use infrarust::protocol::packet::login::{
     parse_set_compression,
 };
 use infrarust::protocol::packet::{Brand, Version};
-use infrarust::protocol::read::Cursor;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -300,7 +300,7 @@ async fn a_container_that_cannot_be_looked_at_is_left_out_alone() {
 /// A stream of events into which nobody writes any more is given up as soon as a
 /// list shows what it did not tell.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deaf_stream_is_opened_anew() {
+async fn a_silent_stream_is_opened_again() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     engine.put(&container("a", backend.address, &[]));

@@ -281,7 +281,7 @@ fn every_key_is_a_label() {
     let mut missing: Vec<_> = names.map(|name| name[PREFIX.len()..].to_owned()).collect();
     for (path, value, needs) in samples {
         let at = missing.iter().position(|name| *name == path);
-        missing.remove(at.unwrap_or_else(|| panic!("`{path}` is no label")));
+        missing.remove(at.unwrap_or_else(|| panic!("`{path}` is not a label")));
         let mut text = format!("{path} = {value}\n{needs}");
         for base in [
             "domains = [\"mc.example\"]\n",

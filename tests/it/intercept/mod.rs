@@ -5,9 +5,9 @@ mod authentication;
 mod bounds;
 mod compression;
 mod duplicate;
+mod final_text;
 mod forwarding;
 mod hostile;
-mod last_words;
 mod loss;
 #[cfg(target_os = "linux")]
 mod plugins;

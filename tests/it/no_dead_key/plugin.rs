@@ -59,7 +59,7 @@ async fn met(lines: &str, server: &str, host: &str, name: &str) -> Met {
 }
 
 /// What is said about files on disk. A plugin that does without what it wants
-/// is no matter here.
+/// does not matter here.
 fn codes(global: &str, servers: &[(&str, String)]) -> Vec<Code> {
     let folder = tempfile::tempdir().unwrap();
     write_config(folder.path(), global, servers);

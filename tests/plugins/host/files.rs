@@ -1,4 +1,4 @@
-//! Files that are no plugin, or not a sound one. Each is refused with the file,
+//! Files that are not a plugin, or a broken one. Each is refused with the file,
 //! the plugin, what is wrong, both values and the cure, and none takes the proxy
 //! with it.
 
@@ -54,7 +54,7 @@ const NEWER_PROXY: &str = "use a newer proxy, or an older version of the plugin"
 const LIBRARY: &str = "install the library, or build the plugin on a system as old as this one";
 const CORRECT: &str = "correct `Cargo.toml` or `export_plugin!`, and build the plugin again";
 
-/// What is no library of this machine, before any manifest is looked for.
+/// A file that is not a library for this machine, before any manifest is looked for.
 #[tokio::test]
 async fn files_that_are_no_library() {
     let folder = tempfile::tempdir().unwrap();
@@ -162,7 +162,7 @@ async fn manifests_that_are_wrong() {
         (
             hidden,
             "it has no plugin manifest",
-            "write `export_plugin!` in the plugin's crate; a library that is no plugin does not \
+            "write `export_plugin!` in the plugin's crate; a library that is not a plugin does not \
              belong here",
         ),
         (

@@ -471,7 +471,7 @@ async fn another_content_than_the_tried_one_is_refused() {
     assert!(matches!(problem.kind, ProblemKind::Changed), "{problem}");
     let (host, _folder) = load(vec![tried(&std::fs::read(sample()).unwrap())]);
     assert_eq!(host.states()[0].generation, 1);
-    // It is no setting: the same plugin goes on without it.
+    // It is not a setting: the same plugin goes on without it.
     host.reload(vec![spec("a", sample(), "tag = 'a'")], None)
         .unwrap();
     assert_eq!(host.states()[0].generation, 1);

@@ -74,7 +74,7 @@ fn list(text: &str) -> Vec<Capability> {
 
 /// A plugin whose manifest says what `text` says, in lines such as
 /// `needs: [PacketInject]`; a text without such a line is a library without a
-/// manifest, and one that begins with `text:` is no library at all.
+/// manifest, and one that begins with `text:` is not a library at all.
 pub fn plugin(text: &str) -> Vec<u8> {
     if let Some(text) = text.strip_prefix("text:") {
         return text.as_bytes().to_vec();

@@ -51,7 +51,7 @@ impl Plugin for Sample {
                 "again" if host.data_folder()?.join("started").exists() => hang(host),
                 "again" => std::fs::write(host.data_folder()?.join("started"), "")?,
                 "login" => {}
-                _ => return Err(Error::at(start.span(), "that is no start")),
+                _ => return Err(Error::at(start.span(), "that is not a start")),
             }
         }
         let ticks = host.gauge("ticks")?;
