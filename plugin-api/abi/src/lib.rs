@@ -29,6 +29,7 @@ mod hook;
 mod hooks;
 mod host;
 mod note;
+mod packet;
 pub mod sample;
 mod text;
 mod version;
@@ -55,6 +56,7 @@ pub use note::{
     NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,
     NoteText, flag, key, mask,
 };
+pub use packet::{FieldType, PacketField, PacketKind};
 pub use text::Str;
 pub use version::{API_VERSION, Version};
 

@@ -10,7 +10,11 @@ pub(crate) mod disconnect;
 #[cfg(test)]
 mod generate;
 mod ids;
+mod layout;
 pub mod login;
+pub mod message;
+pub mod view;
+mod wire;
 
 use std::sync::OnceLock;
 

@@ -1,0 +1,297 @@
+//! Packets by what they mean: read, changed and made, for every version.
+//!
+//! A [`View`] is a packet whose kind is known. It reads a field when it is asked
+//! for it, and nothing before. [`build`] makes a packet of a kind, [`View::with`]
+//! one with other values in some fields.
+
+use std::borrow::Cow;
+
+use infrarust_plugin_abi::{PacketField, PacketKind};
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use super::super::read::{Cursor, ReadError};
+use super::super::varint;
+use super::layout::{self, Form, Packet};
+use super::wire::{self, Place, Wire};
+use super::{Clientbound, Direction, Serverbound, State, Version};
+
+/// The value of a field.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value<'a> {
+    /// The packet has a place for the field and nothing in it.
+    None,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A floating point number.
+    Float(f32),
+    /// Characters.
+    Str(Cow<'a, str>),
+    /// A component in its canonical form.
+    Text(Cow<'a, Json>),
+    /// Bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// A UUID.
+    Uuid([u8; 16]),
+}
+
+/// Why a packet cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CannotSend {
+    /// The version of the player has no such packet.
+    #[error("`{kind}` needs {games}")]
+    NeedsVersion {
+        /// The kind.
+        kind: &'static str,
+        /// The first version of the game that has it.
+        games: &'static str,
+    },
+    /// The version has it in another state.
+    #[error("`{kind}` cannot be sent in the state {state:?}")]
+    WrongState {
+        /// The kind.
+        kind: &'static str,
+        /// The state.
+        state: State,
+    },
+    /// A field is missing.
+    #[error("`{kind}` needs `{field}`")]
+    MissingField {
+        /// The kind.
+        kind: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// A field was given a value of another type.
+    #[error("`{field}` has a value of another type")]
+    WrongType {
+        /// The field.
+        field: &'static str,
+    },
+    /// A field was given a value that it cannot have.
+    #[error("`{field}` cannot have this value")]
+    BadValue {
+        /// The field.
+        field: &'static str,
+    },
+    /// A value is longer than this version reads.
+    #[error("`{field}` is longer than {max}")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// The most characters of a text or bytes.
+        max: usize,
+    },
+}
+
+/// A packet of a known kind.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    form: &'static Form,
+    place: Place,
+    fields: &'a [u8],
+}
+
+/// The id of a packet, where the version has it in this state.
+fn id(packet: Packet, version: Version, state: State) -> Option<u8> {
+    match packet {
+        Packet::Clientbound(packet) => version.id(state, packet),
+        Packet::Serverbound(packet) => version.id(state, packet),
+    }
+}
+
+/// The ids of the packets that may be of this kind: a [`View`] of the packet says
+/// whether it is.
+pub fn packet_ids(kind: PacketKind, version: Version, state: State) -> impl Iterator<Item = u8> {
+    let forms = layout::of_kind(kind).filter(move |form| form.is_in(version.protocol()));
+    forms.filter_map(move |form| id(form.packet, version, state))
+}
+
+impl<'a> View<'a> {
+    /// The packet with this id and these bytes behind it, if it is of a kind.
+    ///
+    /// Reads what tells kinds apart that share a packet, and nothing else.
+    #[must_use]
+    pub fn of(
+        version: Version,
+        state: State,
+        direction: Direction,
+        id: i32,
+        fields: &'a [u8],
+    ) -> Option<Self> {
+        let packet = match direction {
+            Direction::Clientbound => Packet::Clientbound(version.kind::<Clientbound>(state, id)?),
+            Direction::Serverbound => Packet::Serverbound(version.kind::<Serverbound>(state, id)?),
+        };
+        let place = Place { version, state };
+        let view = |form| Self {
+            form,
+            place,
+            fields,
+        };
+        let mut views = layout::of_packet(packet, version.protocol()).map(view);
+        views.find(Self::is_it)
+    }
+
+    /// Whether the packet has what its form has always.
+    fn is_it(&self) -> bool {
+        let items = self.form.items;
+        let Some(last) = items.iter().rposition(|item| item.wire.decides()) else {
+            return true;
+        };
+        let mut cursor = Cursor::new(self.fields);
+        items.iter().take(last + 1).all(|item| {
+            let wire = &item.wire;
+            match wire.decides() {
+                true => wire.read(&mut cursor, self.place).is_ok(),
+                false => wire.skip(&mut cursor, self.place).is_ok(),
+            }
+        })
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> PacketKind {
+        self.form.kind
+    }
+
+    /// The value of a field. `None` when packets of this kind do not have it in
+    /// this version.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes up to the field or the field itself are malformed.
+    pub fn get(&self, field: PacketField) -> Result<Option<Value<'a>>, ReadError> {
+        if let Some((_, value)) = self.find(|item| item.field == Some(field))? {
+            return Ok(Some(value));
+        }
+        Ok(match field {
+            // Before 1.16 a dimension has one world.
+            PacketField::World => match self.get(PacketField::DimensionId)? {
+                Some(Value::Int(dimension)) => {
+                    wire::world_of(dimension).map(|world| Value::Str(world.into()))
+                }
+                _ => None,
+            },
+            // Up to 1.16.1 it is a bit of the game mode.
+            PacketField::Hardcore => self
+                .find(|item| item.wire == Wire::Mode)?
+                .map(|(bytes, _)| Value::Bool(bytes.first().is_some_and(|mode| mode & 8 != 0))),
+            _ => None,
+        })
+    }
+
+    /// The bytes from a part on, and its value.
+    fn find(
+        &self,
+        is_it: impl Fn(&layout::Item) -> bool,
+    ) -> Result<Option<(&'a [u8], Value<'a>)>, ReadError> {
+        let Some(at) = self.form.items.iter().position(is_it) else {
+            return Ok(None);
+        };
+        let (before, from) = self.form.items.split_at(at);
+        let mut cursor = Cursor::new(self.fields);
+        for item in before {
+            item.wire.skip(&mut cursor, self.place)?;
+        }
+        let bytes = cursor.clone().rest();
+        match from.first() {
+            Some(item) => Ok(Some((bytes, item.wire.read(&mut cursor, self.place)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// The packet with other values in these fields, without its frame. All other
+    /// bytes are those of this packet. Fields that it does not have in this version
+    /// are passed over.
+    ///
+    /// # Errors
+    ///
+    /// When a field cannot have the value, or when the packet is malformed, which
+    /// is the fault of the field where it is.
+    pub fn with(&self, values: &[(PacketField, Value<'_>)]) -> Result<Vec<u8>, CannotSend> {
+        let kind = self.form.kind;
+        let mut out = begin(self.form, self.place)?;
+        let mut cursor = Cursor::new(self.fields);
+        for item in self.form.items {
+            let from = cursor.clone();
+            let is_read = item.wire.skip(&mut cursor, self.place);
+            is_read.map_err(|_| CannotSend::BadValue {
+                field: item.field.map_or(kind.name(), PacketField::name),
+            })?;
+            let new = values.iter().find(|(field, _)| item.field == Some(*field));
+            match new {
+                Some((field, value)) => item.wire.write(*field, value, self.place, &mut out)?,
+                None => {
+                    let bytes = from.remaining() - cursor.remaining();
+                    out.extend_from_slice(&from.rest()[..bytes]);
+                }
+            }
+        }
+        out.extend_from_slice(cursor.rest());
+        Ok(out)
+    }
+}
+
+/// A packet of this kind with these values, without its frame.
+///
+/// Fields that are not given are zero, empty or missing; those that the version
+/// does not have are passed over.
+///
+/// # Errors
+///
+/// When the version has no such packet, not in this state, or when a field is
+/// missing or cannot have its value.
+pub fn build(
+    version: Version,
+    state: State,
+    kind: PacketKind,
+    values: &[(PacketField, Value<'_>)],
+) -> Result<Vec<u8>, CannotSend> {
+    let place = Place { version, state };
+    let form = layout::of_kind(kind).find(|form| form.is_in(version.protocol()));
+    let form = form.ok_or_else(|| needs_version(kind))?;
+    let mut out = begin(form, place)?;
+    for item in form.items {
+        let given = values.iter().find(|(field, _)| item.field == Some(*field));
+        match (given, item.field) {
+            (Some((field, value)), _) => item.wire.write(*field, value, place, &mut out)?,
+            (None, Some(field)) if item.is_required => {
+                return Err(CannotSend::MissingField {
+                    kind: kind.name(),
+                    field: field.name(),
+                });
+            }
+            (None, _) => item.wire.write_default(place, &mut out),
+        }
+    }
+    Ok(out)
+}
+
+/// A packet that has its id alone.
+fn begin(form: &Form, place: Place) -> Result<Vec<u8>, CannotSend> {
+    let id = id(form.packet, place.version, place.state);
+    let id = id.ok_or(CannotSend::WrongState {
+        kind: form.kind.name(),
+        state: place.state,
+    })?;
+    let mut out = Vec::new();
+    varint::encode(id.into(), &mut out);
+    Ok(out)
+}
+
+fn needs_version(kind: PacketKind) -> CannotSend {
+    let has_it =
+        |version: &Version| layout::of_kind(kind).any(|form| form.is_in(version.protocol()));
+    let games = Version::all().find(has_it).map_or("", Version::games);
+    CannotSend::NeedsVersion {
+        kind: kind.name(),
+        // The first of several.
+        games: games.split([',', ' ']).next().unwrap_or(games),
+    }
+}
+
+#[cfg(test)]
+mod tests;

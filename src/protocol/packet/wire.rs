@@ -1,0 +1,487 @@
+//! The parts that packets are made of: how each is read, passed over and written.
+
+use std::borrow::Cow;
+
+#[cfg(test)]
+use infrarust_plugin_abi::FieldType;
+use infrarust_plugin_abi::PacketField;
+use serde_json::Value as Json;
+
+use super::super::component::{self, TextError};
+use super::super::read::{Cursor, ReadError, write_string};
+use super::super::version::{V1_13, V1_20_2};
+use super::super::{nbt, varint};
+use super::view::{CannotSend, Value};
+use super::{State, Version};
+
+/// The most entries of a list of worlds or signatures. The game sends some ten.
+const LIST_MAX: usize = 1024;
+/// The most messages that a message of 1.19.1 says it has seen (the game).
+const SEEN_MAX: usize = 5;
+/// The most arguments of a command that have a signature (the game).
+const ARGUMENTS_MAX: usize = 8;
+/// The most characters of the name of such an argument (the game).
+const ARGUMENT_CHARS_MAX: usize = 16;
+/// The bytes of a signature since 1.19.3.
+const SIGNATURE_BYTES: usize = 256;
+/// The most bytes of a signature before.
+const SIGNATURE_BYTES_MAX: usize = 4096;
+/// The most characters of a name in a list.
+const STRING_CHARS_MAX: usize = 32_767;
+/// The most characters of a channel before 1.13.
+const OLD_CHANNEL_CHARS_MAX: usize = 20;
+/// The most bytes behind a length of 16 bits, without the extension of mods.
+const SHORT_BYTES_MAX: usize = 32_767;
+
+/// Channels that were renamed in 1.13.
+const CHANNELS: [(&str, &str); 4] = [
+    ("REGISTER", "minecraft:register"),
+    ("UNREGISTER", "minecraft:unregister"),
+    ("MC|Brand", "minecraft:brand"),
+    ("BungeeCord", "bungeecord:main"),
+];
+
+/// Worlds by the number of their dimension before 1.16.
+const WORLDS: [(i64, &str); 3] = [
+    (-1, "minecraft:the_nether"),
+    (0, "minecraft:overworld"),
+    (1, "minecraft:the_end"),
+];
+
+/// A part of a packet, in the words of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    Bool,
+    U8,
+    I8,
+    I32,
+    I64,
+    F32,
+    VarInt,
+    Uuid,
+    /// At most so many characters.
+    Str(usize),
+    /// A line of chat: it does not begin with `/`.
+    Line(usize),
+    /// A line of chat that begins with `/`, which the value does not have.
+    CommandLine(usize),
+    /// The name of a channel.
+    ChannelName,
+    /// A name such as `minecraft:brand`.
+    Identifier,
+    Component,
+    /// A component that is shown without its look, so that it has `§` codes.
+    Codes,
+    /// At most so many bytes, behind their number.
+    Bytes(usize),
+    /// Bytes behind their number in 16 bits, or in 24 as mods write it.
+    ShortBytes,
+    /// All bytes to the end of the packet, at most so many.
+    Rest(usize),
+    /// So many bytes.
+    Fixed(usize),
+    /// Whether there is one, and the part if so.
+    Optional(&'static Wire),
+    /// This number always; what has another is another packet.
+    Is(&'static Wire, i64),
+    /// The first number for false, the second for true.
+    OneOf([i32; 2]),
+    /// The position of a line: 2 is that of another packet.
+    LinePosition(&'static Wire),
+    /// One less than the number, so that 0 stands for -1.
+    OneLess,
+    /// A game mode with a bit that says whether the world is hardcore.
+    Mode,
+    /// True stands for both bits.
+    AllOrNothing,
+    /// A tag of NBT.
+    Nbt,
+    /// A list of names.
+    Strings,
+    /// A world and a place, if there is one.
+    Death,
+    /// Names and signatures of arguments.
+    Arguments {
+        is_fixed: bool,
+    },
+    /// Which messages were seen, in 1.19.1.
+    SeenLists,
+}
+use Wire::*;
+
+/// Where a part is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) version: Version,
+    pub(super) state: State,
+}
+
+impl Wire {
+    /// What a field of this part holds. `None` when it is not for a field.
+    #[cfg(test)]
+    pub(super) const fn holds(&self) -> Option<FieldType> {
+        Some(match self {
+            Bool | OneOf(_) => FieldType::Bool,
+            U8 | I8 | I32 | I64 | VarInt | LinePosition(_) | OneLess | Mode | AllOrNothing => {
+                FieldType::Int
+            }
+            F32 => FieldType::Float,
+            Uuid => FieldType::Uuid,
+            Str(_) | Line(_) | CommandLine(_) | ChannelName | Identifier => FieldType::Str,
+            Component | Codes => FieldType::Text,
+            Bytes(_) | ShortBytes | Rest(_) | Fixed(_) | Arguments { .. } | SeenLists => {
+                FieldType::Bytes
+            }
+            Optional(part) => return part.holds(),
+            Is(..) | Nbt | Strings | Death => return None,
+        })
+    }
+
+    /// Whether another value of this part makes another packet of it.
+    pub(super) const fn decides(&self) -> bool {
+        matches!(
+            self,
+            Is(..) | OneOf(_) | LinePosition(_) | Line(_) | CommandLine(_)
+        )
+    }
+
+    /// Moves behind this part.
+    pub(super) fn skip(&self, cursor: &mut Cursor<'_>, place: Place) -> Result<(), ReadError> {
+        let bytes = match self {
+            Bool | U8 | I8 | Mode | AllOrNothing => 1,
+            I32 | F32 => 4,
+            I64 => 8,
+            Uuid => 16,
+            Fixed(bytes) => *bytes,
+            Str(_) | Line(_) | CommandLine(_) | ChannelName | Identifier => {
+                return cursor.bytes(STRING_CHARS_MAX * 3).map(drop);
+            }
+            VarInt | OneOf(_) | OneLess => return cursor.varint().map(drop),
+            Is(part, _) | LinePosition(part) => return part.skip(cursor, place),
+            Component | Codes => {
+                return component::skip(cursor, place.version, place.state);
+            }
+            Nbt => return nbt::skip(cursor, place.version.protocol() < V1_20_2),
+            Optional(part) => match cursor.bool()? {
+                true => return part.skip(cursor, place),
+                false => 0,
+            },
+            Strings => {
+                for _ in 0..count(cursor, LIST_MAX)? {
+                    Str(0).skip(cursor, place)?;
+                }
+                0
+            }
+            Death => match cursor.bool()? {
+                true => {
+                    Str(0).skip(cursor, place)?;
+                    8
+                }
+                false => 0,
+            },
+            Arguments { is_fixed } => {
+                for _ in 0..count(cursor, ARGUMENTS_MAX)? {
+                    cursor.string(ARGUMENT_CHARS_MAX)?;
+                    match is_fixed {
+                        true => cursor.take(SIGNATURE_BYTES)?,
+                        false => cursor.bytes(SIGNATURE_BYTES_MAX)?,
+                    };
+                }
+                0
+            }
+            SeenLists => {
+                let last_seen = count(cursor, SEEN_MAX)?;
+                for _ in 0..last_seen {
+                    seen(cursor)?;
+                }
+                if cursor.bool()? {
+                    seen(cursor)?;
+                }
+                0
+            }
+            Bytes(_) | ShortBytes | Rest(_) => return self.read(cursor, place).map(drop),
+        };
+        cursor.take(bytes).map(drop)
+    }
+
+    /// Reads this part.
+    pub(super) fn read<'a>(
+        &self,
+        cursor: &mut Cursor<'a>,
+        place: Place,
+    ) -> Result<Value<'a>, ReadError> {
+        Ok(match self {
+            Bool => Value::Bool(cursor.bool()?),
+            U8 => Value::Int(cursor.u8()?.into()),
+            I8 => Value::Int(cursor.u8()?.cast_signed().into()),
+            I32 => Value::Int(cursor.i32()?.into()),
+            I64 => Value::Int(cursor.i64()?),
+            F32 => Value::Float(cursor.f32()?),
+            VarInt => Value::Int(cursor.varint()?.into()),
+            Uuid => Value::Uuid(cursor.uuid()?),
+            Str(max) => Value::Str(cursor.string(*max)?.into()),
+            Identifier => Value::Str(cursor.string(STRING_CHARS_MAX)?.into()),
+            Line(max) => match cursor.string(*max)? {
+                text if text.starts_with('/') => return Err(ReadError::BadValue),
+                text => Value::Str(text.into()),
+            },
+            CommandLine(max) => match cursor.string(*max)?.strip_prefix('/') {
+                Some(text) => Value::Str(text.into()),
+                None => return Err(ReadError::BadValue),
+            },
+            ChannelName => {
+                let name = cursor.string(STRING_CHARS_MAX)?;
+                Value::Str(new_channel(name).into())
+            }
+            Component | Codes => {
+                let text = component::read(cursor, place.version, place.state)?;
+                Value::Text(Cow::Owned(text))
+            }
+            Bytes(max) => Value::Bytes(cursor.bytes(*max)?.into()),
+            ShortBytes => {
+                let mut bytes = usize::from(cursor.u16()?);
+                if bytes > SHORT_BYTES_MAX {
+                    bytes = bytes & SHORT_BYTES_MAX | usize::from(cursor.u8()?) << 15;
+                }
+                Value::Bytes(cursor.take(bytes)?.into())
+            }
+            Rest(max) => match cursor.remaining() {
+                bytes if bytes > *max => return Err(ReadError::TooLong { max: *max }),
+                bytes => Value::Bytes(cursor.take(bytes)?.into()),
+            },
+            Fixed(bytes) => Value::Bytes(cursor.take(*bytes)?.into()),
+            Optional(part) => match cursor.bool()? {
+                true => part.read(cursor, place)?,
+                false => Value::None,
+            },
+            Is(part, expected) => match part.read(cursor, place)? {
+                Value::Int(found) if found == *expected => Value::Int(found),
+                _ => return Err(ReadError::BadValue),
+            },
+            OneOf([no, yes]) => match cursor.varint()? {
+                found if found == *no => Value::Bool(false),
+                found if found == *yes => Value::Bool(true),
+                _ => return Err(ReadError::BadValue),
+            },
+            LinePosition(part) => match part.read(cursor, place)? {
+                Value::Int(2) => return Err(ReadError::BadValue),
+                other => other,
+            },
+            OneLess => Value::Int(i64::from(cursor.varint()?) - 1),
+            Mode => Value::Int((cursor.u8()? & 7).into()),
+            AllOrNothing => Value::Int(if cursor.bool()? { 3 } else { 0 }),
+            Nbt | Strings | Death | Arguments { .. } | SeenLists => {
+                let start = cursor.clone();
+                self.skip(cursor, place)?;
+                let bytes = start.remaining() - cursor.remaining();
+                Value::Bytes(start.rest()[..bytes].into())
+            }
+        })
+    }
+
+    /// Writes what a new packet has when nothing is given.
+    pub(super) fn write_default(&self, place: Place, out: &mut Vec<u8>) {
+        let bytes = match self {
+            Bool | U8 | I8 | VarInt | Mode | AllOrNothing | OneLess => 1,
+            Str(_) | Line(_) | ChannelName | Identifier | Bytes(_) => 1,
+            Optional(_) | Strings | Death | Arguments { .. } => 1,
+            // An empty tag, and an empty component.
+            Nbt => 1,
+            SeenLists | ShortBytes => 2,
+            I32 | F32 => 4,
+            I64 => 8,
+            Uuid => 16,
+            Fixed(bytes) => *bytes,
+            Rest(_) => 0,
+            Is(part, number) => return part.write_number(*number, out),
+            LinePosition(part) => return part.write_number(1, out),
+            OneOf([no, _]) => return varint::encode(*no, out),
+            CommandLine(_) => return write_string("/", out),
+            Component | Codes => {
+                // An empty text fits every version.
+                let _ = component::write(&Json::from(""), place.version, place.state, out);
+                0
+            }
+        };
+        out.resize(out.len() + bytes, 0);
+    }
+
+    /// Writes a number of the table.
+    fn write_number(&self, number: i64, out: &mut Vec<u8>) {
+        match self {
+            VarInt => varint::encode(i32::try_from(number).unwrap_or_default(), out),
+            _ => out.push(u8::try_from(number).unwrap_or_default()),
+        }
+    }
+
+    /// Writes a value of a field.
+    pub(super) fn write(
+        &self,
+        field: PacketField,
+        value: &Value<'_>,
+        place: Place,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CannotSend> {
+        let bad = CannotSend::BadValue {
+            field: field.name(),
+        };
+        let too_long = |max| CannotSend::TooLong {
+            field: field.name(),
+            max,
+        };
+        let limited = |text: &str, max: usize| match text.encode_utf16().count() > max {
+            true => Err(too_long(max)),
+            false => Ok(()),
+        };
+        match (self, value) {
+            (Optional(_), Value::None) => out.push(0),
+            (Optional(part), value) => {
+                out.push(1);
+                part.write(field, value, place, out)?;
+            }
+            (Bool, Value::Bool(truth)) => out.push(u8::from(*truth)),
+            (OneOf([no, yes]), Value::Bool(truth)) => {
+                varint::encode(if *truth { *yes } else { *no }, out);
+            }
+            (U8 | Mode, Value::Int(number)) => out.push(u8::try_from(*number).map_err(|_| bad)?),
+            (I8, Value::Int(number)) => {
+                out.push(i8::try_from(*number).map_err(|_| bad)?.cast_unsigned());
+            }
+            (AllOrNothing, Value::Int(number)) => out.push(u8::from(*number != 0)),
+            (I32, Value::Int(number)) => {
+                out.extend(i32::try_from(*number).map_err(|_| bad)?.to_be_bytes());
+            }
+            (I64, Value::Int(number)) => out.extend(number.to_be_bytes()),
+            (VarInt, Value::Int(number)) => {
+                varint::encode(i32::try_from(*number).map_err(|_| bad)?, out);
+            }
+            (OneLess, Value::Int(number)) => {
+                let number = number.saturating_add(1);
+                varint::encode(i32::try_from(number).map_err(|_| bad)?, out);
+            }
+            (LinePosition(part), Value::Int(number)) => match number {
+                0 | 1 => part.write_number(*number, out),
+                _ => return Err(bad),
+            },
+            (F32, Value::Float(number)) => out.extend(number.to_be_bytes()),
+            (Uuid, Value::Uuid(uuid)) => out.extend(uuid),
+            (Line(_), Value::Str(text)) if text.starts_with('/') => return Err(bad),
+            (Str(max) | Line(max), Value::Str(text)) => {
+                limited(text, *max)?;
+                write_string(text, out);
+            }
+            (CommandLine(max), Value::Str(text)) => {
+                let text = format!("/{text}");
+                limited(&text, *max)?;
+                write_string(&text, out);
+            }
+            (Identifier, Value::Str(name)) if is_identifier(name) => write_string(name, out),
+            (Identifier, Value::Str(_)) => return Err(bad),
+            (ChannelName, Value::Str(name)) => {
+                let name = match place.version.protocol() < V1_13 {
+                    true => old_channel(name),
+                    false => new_channel(name),
+                };
+                if place.version.protocol() < V1_13 {
+                    limited(name, OLD_CHANNEL_CHARS_MAX)?;
+                } else if !is_identifier(name) {
+                    return Err(bad);
+                }
+                write_string(name, out);
+            }
+            (Component, Value::Text(text)) => {
+                write_text(field, text, place, out)?;
+            }
+            (Codes, Value::Text(text)) => {
+                write_text(field, &component::with_codes(text), place, out)?;
+            }
+            (Bytes(max), Value::Bytes(bytes)) => {
+                if bytes.len() > *max {
+                    return Err(too_long(*max));
+                }
+                varint::encode_len(bytes.len(), out);
+                out.extend_from_slice(bytes);
+            }
+            (ShortBytes, Value::Bytes(bytes)) => {
+                let length = i16::try_from(bytes.len()).map_err(|_| too_long(SHORT_BYTES_MAX))?;
+                out.extend(length.to_be_bytes());
+                out.extend_from_slice(bytes);
+            }
+            (Rest(max), Value::Bytes(bytes)) => {
+                if bytes.len() > *max {
+                    return Err(too_long(*max));
+                }
+                out.extend_from_slice(bytes);
+            }
+            (Fixed(length), Value::Bytes(bytes)) if bytes.len() == *length => {
+                out.extend_from_slice(bytes);
+            }
+            (Fixed(_), Value::Bytes(_)) => return Err(bad),
+            (Arguments { .. } | SeenLists, Value::Bytes(bytes)) => {
+                let mut cursor = Cursor::new(bytes);
+                let is_whole = self.skip(&mut cursor, place).and_then(|()| cursor.finish());
+                is_whole.map_err(|_| bad)?;
+                out.extend_from_slice(bytes);
+            }
+            _ => {
+                return Err(CannotSend::WrongType {
+                    field: field.name(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_text(
+    field: PacketField,
+    text: &Json,
+    place: Place,
+    out: &mut Vec<u8>,
+) -> Result<(), CannotSend> {
+    let field = field.name();
+    component::write(text, place.version, place.state, out).map_err(|error| match error {
+        TextError::TooLong { max } => CannotSend::TooLong { field, max },
+        TextError::NotJson => CannotSend::BadValue { field },
+    })
+}
+
+fn count(cursor: &mut Cursor<'_>, max: usize) -> Result<usize, ReadError> {
+    let count = usize::try_from(cursor.varint()?).map_err(|_| ReadError::NegativeLength)?;
+    match count > max {
+        true => Err(ReadError::TooLong { max }),
+        false => Ok(count),
+    }
+}
+
+/// Moves behind a player and the signature of a message.
+fn seen(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {
+    cursor.uuid()?;
+    cursor.bytes(SIGNATURE_BYTES_MAX).map(drop)
+}
+
+fn new_channel(name: &str) -> &str {
+    let found = CHANNELS.iter().find(|(old, _)| *old == name);
+    found.map_or(name, |(_, new)| new)
+}
+
+fn old_channel(name: &str) -> &str {
+    let found = CHANNELS.iter().find(|(_, new)| *new == name);
+    found.map_or(name, |(old, _)| old)
+}
+
+/// Whether clients since 1.13 read this as the name of a channel or a cookie.
+fn is_identifier(name: &str) -> bool {
+    let (namespace, path) = name.split_once(':').unwrap_or(("minecraft", name));
+    let is_part = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '.');
+    name.len() <= STRING_CHARS_MAX
+        && namespace.chars().all(is_part)
+        && !path.is_empty()
+        && path.chars().all(|c| is_part(c) || c == '/')
+}
+
+/// The name of the world with this dimension's number before 1.16.
+pub(super) fn world_of(dimension: i64) -> Option<&'static str> {
+    let found = WORLDS.iter().find(|(number, _)| *number == dimension);
+    found.map(|(_, world)| *world)
+}
