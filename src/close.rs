@@ -33,6 +33,14 @@ pub(crate) async fn wait_for_close(mut stream: TcpStream) {
     let _ = timeout(LINGER, drain_input(&mut stream)).await;
 }
 
+/// Completes when the client has closed its connection or lost it. Bytes that
+/// it sends are left where they are, and end the watch. Cancel safe.
+pub(crate) async fn closed_by_client(stream: &TcpStream) {
+    if let Ok(1..) = stream.peek(&mut [0]).await {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Reads to the end what a client still sends, within bounds: a close that
 /// leaves bytes unread would be a reset.
 async fn drain_input(stream: &mut TcpStream) -> io::Result<()> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::opening::{Dialect, Opening};
 use crate::close;
+pub(super) use crate::close::closed_by_client;
 use crate::intercept;
 use crate::protocol::frame::{self, FrameError};
 use crate::protocol::handshake::{
@@ -289,13 +290,5 @@ impl Reader {
             }
             Self::Intercepted(reader) => reader.show(text).await,
         }
-    }
-}
-
-/// Completes when the client has closed its connection or lost it. Bytes that
-/// it sends are left where they are, and end the watch. Cancel safe.
-pub(super) async fn closed_by_client(stream: &TcpStream) {
-    if let Ok(1..) = stream.peek(&mut [0]).await {
-        std::future::pending::<()>().await;
     }
 }

@@ -75,7 +75,10 @@ impl Applicant {
             .max_players
             .is_some_and(|max| self.server.state.players.taken() >= max.get());
         // One of the places may be this player's own, which he replaces.
-        if is_full && login.duplicate_login == DuplicateLogin::Refuse {
+        let scope = self.intercepted.network.as_deref().unwrap_or(&config.id);
+        let may_replace =
+            || login.duplicate_login == DuplicateLogin::Replace || proxy.roster.has_leaving(scope);
+        if is_full && !may_replace() {
             // Nobody has to prove anything to a server without a place.
             return Err(self.end(Refusal::ServerFull));
         }
@@ -169,6 +172,7 @@ impl Applicant {
             Err(Ending::ClientLeft) => return Err(Ending::ClientLeft.into()),
             Err(ending) => return Err(end(proved, ending, connection)),
         };
+        place.begin_session(Arc::clone(&counters));
         let settings = settings(&intercepted, proxy);
         let is_proved = settings.is_authenticated;
         let joined = intercept::join(proved, backend, settings, counters, &replaced).await;

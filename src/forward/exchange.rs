@@ -197,6 +197,9 @@ impl<S: Socket> Exchange<S> {
             }
             _ => {}
         }
+        if source == Side::Client {
+            self.counters.end_client();
+        }
         self.timeouts.start_half_close();
         match (stop, *self.failed.of(source)) {
             (Stop::EndOfStream, None) => {

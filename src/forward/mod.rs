@@ -41,7 +41,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -203,6 +203,7 @@ pub struct Limits {
 pub struct Counters {
     serverbound: AtomicU64,
     clientbound: AtomicU64,
+    client_has_ended: AtomicBool,
 }
 
 impl Counters {
@@ -215,6 +216,16 @@ impl Counters {
     /// Adds bytes that were moved in one direction.
     pub fn add(&self, direction: Direction, bytes: u64) {
         self.of(direction).fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the client has ended its stream. Its backend may still send.
+    pub(crate) fn client_has_ended(&self) -> bool {
+        self.client_has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that the client has ended its stream.
+    fn end_client(&self) {
+        self.client_has_ended.store(true, Ordering::Relaxed);
     }
 
     fn of(&self, direction: Direction) -> &AtomicU64 {

@@ -18,6 +18,7 @@ use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
+use crate::close::closed_by_client;
 use crate::forward::framed::Reading;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
@@ -34,6 +35,8 @@ const CLIENT_ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// Answers that are decrypted at once, each a millisecond of CPU time. More
 /// wait, so that a flood of false answers takes one core at the most.
 const DECRYPTIONS_MAX: usize = 1;
+/// How long an answer may wait for that: some thousand are before it then.
+const DECRYPTION_WAIT: Duration = Duration::from_secs(10);
 
 /// A client that has sent its login start.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ pub(crate) struct Newcomer {
 pub(crate) struct Authenticator {
     key: OnceLock<LoginKey>,
     sessions: OnceLock<SessionService>,
-    decryptions: Semaphore,
+    decryptions: Arc<Semaphore>,
 }
 
 impl Default for Authenticator {
@@ -66,7 +69,7 @@ impl Default for Authenticator {
         Self {
             key: OnceLock::new(),
             sessions: OnceLock::new(),
-            decryptions: Semaphore::new(DECRYPTIONS_MAX),
+            decryptions: Arc::new(Semaphore::new(DECRYPTIONS_MAX)),
         }
     }
 }
@@ -88,15 +91,33 @@ impl Authenticator {
 
     async fn ready(self: &Arc<Self>) -> Result<(&LoginKey, &SessionService), Failure> {
         if self.key.get().is_none() || self.sessions.get().is_none() {
-            let this = Arc::clone(self);
-            let prepared = apart::run(move || this.prepare()).await;
-            let prepared = prepared.map_err(|error| Failure::Proxy(error.to_string()))?;
+            let prepared = self.compute(Self::prepare).await?;
             prepared.map_err(|error| Failure::Proxy(error.to_string()))?;
         }
         match (self.key.get(), self.sessions.get()) {
             (Some(key), Some(sessions)) => Ok((key, sessions)),
             _ => Err(Failure::Proxy("there is no key".to_owned())),
         }
+    }
+
+    /// Computes on a thread apart from the workers, when it is this login's turn.
+    ///
+    /// The turn ends with the computation, also if its login is given up
+    /// meanwhile: clients that come and go do not have more computed at once.
+    async fn compute<T: Send + 'static>(
+        self: &Arc<Self>,
+        compute: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = Arc::clone(&self.decryptions).acquire_owned();
+        let turn = timeout(DECRYPTION_WAIT, turn).await;
+        let turn = turn.map_err(|_| Failure::Proxy("too many logins at once".to_owned()))?;
+        let this = Arc::clone(self);
+        let computed = apart::run(move || {
+            let _turn = turn;
+            compute(&this)
+        });
+        let computed = computed.await;
+        computed.map_err(|error| Failure::Proxy(error.to_string()))
     }
 }
 
@@ -219,11 +240,10 @@ async fn authenticate(
     let response = response.await.map_err(|_| Failure::TooSlow)?;
     let answer = answer(leg.version, &response.map_err(Failure::client)?)?;
 
-    let opened = {
-        let _place = authenticator.decryptions.acquire().await;
-        let authenticator = Arc::clone(authenticator);
-        let opened = apart::run(move || authenticator.key.get()?.open(&answer, token)).await;
-        opened.map_err(|error| Failure::Proxy(error.to_string()))?
+    let opened = authenticator.compute(move |this| this.key.get()?.open(&answer, token));
+    let opened = tokio::select! {
+        opened = opened => opened?,
+        () = closed_by_client(leg.wire.stream()) => return Err(Failure::ClientLeft),
     };
     let opened = opened.ok_or(Failure::Encryption)?;
     // The client has encrypted what follows its answer, and expects no less,
@@ -299,4 +319,45 @@ fn chat_key(version: Version, login_start: &bytes::Bytes) -> Option<ChatKey> {
         bytes: login_start.slice(from..to),
         holder,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A login that is given up keeps its turn until its computation ends, so
+    /// that clients that come and go never have two run at once.
+    #[tokio::test]
+    async fn one_login_computes_at_a_time() {
+        let authenticator = Arc::<Authenticator>::default();
+        let (begun, has_begun) = oneshot::channel();
+        let (release, released) = mpsc::channel();
+        let first = tokio::spawn({
+            let authenticator = Arc::clone(&authenticator);
+            let compute = move |_: &Authenticator| {
+                begun.send(()).unwrap();
+                released.recv().unwrap();
+            };
+            async move { authenticator.compute(compute).await }
+        });
+        has_begun.await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        assert_eq!(authenticator.decryptions.available_permits(), 0);
+        release.send(()).unwrap();
+        assert_eq!(authenticator.compute(|_| 5).await.unwrap(), 5);
+    }
+
+    /// A login whose turn does not come is ended.
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_not_waited_for_without_end() {
+        let authenticator = Arc::<Authenticator>::default();
+        let _turn = authenticator.decryptions.acquire().await.unwrap();
+        let failure = authenticator.compute(|_| 5).await.unwrap_err();
+        assert!(matches!(failure, Failure::Proxy(_)), "{failure}");
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::settings::DuplicateLogin;
+use crate::forward::Counters;
 
 /// How long a newcomer waits until the login that it replaces has closed its
 /// backend's connection.
@@ -20,6 +21,14 @@ enum Key {
     Uuid(Arc<str>, [u8; 16]),
     /// In lower case: where nobody proves a name, two spellings are one player.
     Name(Arc<str>, String),
+}
+
+impl Key {
+    fn scope(&self) -> &str {
+        match self {
+            Self::Uuid(scope, _) | Self::Name(scope, _) => scope,
+        }
+    }
 }
 
 /// The logins of one proxy. Bounded by the number of its sessions.
@@ -34,6 +43,17 @@ struct Login {
     replaced: CancellationToken,
     /// Cancelled when the place is free.
     gone: CancellationToken,
+    /// The session, once it is in play.
+    session: OnceLock<Arc<Counters>>,
+}
+
+impl Login {
+    /// Whether the client has ended its stream, and only the backend holds the
+    /// session. The player who comes back does not wait for that.
+    fn is_leaving(&self) -> bool {
+        let session = self.session.get();
+        session.is_some_and(|counters| counters.client_has_ended())
+    }
 }
 
 /// The place of a login. Its drop frees it.
@@ -71,7 +91,7 @@ impl Roster {
                     Ok(place) => return Ok(place),
                     Err(other) => other,
                 };
-                if policy == DuplicateLogin::Refuse {
+                if policy == DuplicateLogin::Refuse && !other.is_leaving() {
                     return Err(Duplicate);
                 }
                 other.replaced.cancel();
@@ -83,6 +103,14 @@ impl Roster {
             .unwrap_or(Err(Duplicate))
     }
 
+    /// Whether a client in this scope has ended its stream, and its backend has
+    /// not: the place of such a login is free to its player.
+    pub(crate) fn has_leaving(&self, scope: &str) -> bool {
+        let logins = self.lock();
+        let mut of_scope = logins.iter().filter(|(key, _)| key.scope() == scope);
+        of_scope.any(|(_, login)| login.is_leaving())
+    }
+
     /// Takes all places or none; else whoever has one of them.
     fn take(self: &Arc<Self>, keys: &[Key]) -> Result<Place, Arc<Login>> {
         let mut logins = self.lock();
@@ -92,6 +120,7 @@ impl Roster {
         let login = Arc::new(Login {
             replaced: CancellationToken::new(),
             gone: CancellationToken::new(),
+            session: OnceLock::new(),
         });
         for key in keys {
             logins.insert(key.clone(), Arc::clone(&login));
@@ -116,6 +145,12 @@ impl Roster {
 }
 
 impl Place {
+    /// The player is in the game, in a session with these counters.
+    pub(crate) fn begin_session(&self, counters: Arc<Counters>) {
+        // A place has one session.
+        let _ = self.login.session.set(counters);
+    }
+
     /// Cancelled when another login of the player takes the place.
     pub(crate) fn replaced(&self) -> &CancellationToken {
         &self.login.replaced

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::header::{RETRY_AFTER, USER_AGENT};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -142,23 +143,27 @@ impl SessionService {
         until: Instant,
     ) -> Result<Profile, SessionError> {
         let _place = self.places.acquire().await;
-        let first = self.attempt(uri, name).await;
-        match first {
-            Err(SessionError::Down(_)) if Instant::now() + RETRY_PAUSE < until => {
-                sleep(RETRY_PAUSE).await;
-                self.attempt(uri, name).await
-            }
-            other => other,
-        }
+        let first = match self.attempt(uri, name).await {
+            Err(first) if first.is_down() && Instant::now() + RETRY_PAUSE < until => first,
+            other => return other.map_err(|failed| failed.error),
+        };
+        sleep(RETRY_PAUSE).await;
+        let second = self.attempt(uri, name).await;
+        second.map_err(|second| match (first.was_sent, second.error) {
+            // A service that confirms a join once may have done so to the
+            // first request, whose answer never came.
+            (true, SessionError::NotJoined) => first.error,
+            (_, error) => error,
+        })
     }
 
-    async fn attempt(&self, uri: &Uri, name: &str) -> Result<Profile, SessionError> {
+    async fn attempt(&self, uri: &Uri, name: &str) -> Result<Profile, Failed> {
         let until = *self
             .quiet_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if until.is_some_and(|until| Instant::now() < until) {
-            return Err(SessionError::TooManyRequests);
+            return Err(Failed::unsent(SessionError::TooManyRequests));
         }
         let down = |_| SessionError::Down(format!("no answer within {ATTEMPT_WAIT:?}"));
         timeout_at(Instant::now() + ATTEMPT_WAIT, self.request(uri, name))
@@ -166,13 +171,21 @@ impl SessionService {
             .map_err(down)?
     }
 
-    async fn request(&self, uri: &Uri, name: &str) -> Result<Profile, SessionError> {
+    async fn request(&self, uri: &Uri, name: &str) -> Result<Profile, Failed> {
         let request = Request::get(uri)
             .header(USER_AGENT, concat!("infrarust/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|error| SessionError::Down(error.to_string()))?;
         let answer = self.client.request(request).await;
-        let answer = answer.map_err(|error| SessionError::Down(chain(&error)))?;
+        let answer = answer.map_err(|error| Failed {
+            was_sent: !error.is_connect(),
+            error: SessionError::Down(chain(&error)),
+        })?;
+        Ok(self.read(answer, name).await?)
+    }
+
+    /// What the service says.
+    async fn read(&self, answer: Response<Incoming>, name: &str) -> Result<Profile, SessionError> {
         match answer.status() {
             StatusCode::OK => {}
             // The service says so itself, and some that stand in for it.
@@ -201,6 +214,37 @@ impl SessionService {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *quiet_until = Some(quiet_until.map_or(until, |known| known.max(until)));
+    }
+}
+
+/// An attempt without a profile.
+#[derive(Debug)]
+struct Failed {
+    error: SessionError,
+    /// Whether the service may have read the request.
+    was_sent: bool,
+}
+
+impl Failed {
+    fn unsent(error: SessionError) -> Self {
+        Self {
+            error,
+            was_sent: false,
+        }
+    }
+
+    /// Whether another attempt may have more success.
+    fn is_down(&self) -> bool {
+        matches!(self.error, SessionError::Down(_))
+    }
+}
+
+impl From<SessionError> for Failed {
+    fn from(error: SessionError) -> Self {
+        Self {
+            error,
+            was_sent: true,
+        }
     }
 }
 
@@ -295,6 +339,26 @@ mod tests {
             "http://127.0.0.1:80/a?key=1&username=Notch&serverId=-7c&ip=2001%3Adb8%3A%3A1"
         );
         assert!(request_uri("no address", "a", "b", None).is_err());
+    }
+
+    /// A service that asks for quiet is left alone as long as it says, or for
+    /// five seconds, and a minute at most; then it is asked again.
+    #[tokio::test(start_paused = true)]
+    async fn quiet_ends() {
+        // Nobody listens there: a request is refused.
+        let uri: Uri = "http://127.0.0.1:1/".parse().unwrap();
+        for (asked, ends) in [(None, 5), (Some(1), 1), (Some(100_000), 60)] {
+            let service = SessionService::new();
+            service.be_quiet(asked.map_or(BACK_OFF, Duration::from_secs));
+            // A shorter one does not end a longer.
+            service.be_quiet(Duration::ZERO);
+            tokio::time::advance(Duration::from_secs(ends) - Duration::from_millis(1)).await;
+            let early = service.attempt(&uri, "Notch").await.unwrap_err();
+            assert_eq!(early.error, SessionError::TooManyRequests);
+            tokio::time::advance(Duration::from_millis(1)).await;
+            let late = service.attempt(&uri, "Notch").await.unwrap_err();
+            assert!(late.is_down() && !late.was_sent, "{late:?}");
+        }
     }
 
     /// A profile is taken for the player who claimed the name, and for nobody else.

@@ -176,6 +176,98 @@ async fn a_service_that_has_too_many_requests_is_left_alone() {
     assert!(second.is_none());
 }
 
+/// A service that confirms a join once may have done so to a request whose
+/// answer got lost: what it says to the next one is no reason to send the player
+/// away as a stranger. A second answer that confirms him lets him in.
+#[tokio::test]
+async fn a_join_that_is_confirmed_once() {
+    let answer = |status| Say::Answer(status, String::new());
+    for first in [Say::Close, answer(502), Say::Huge] {
+        let sessions = Sessions::in_turn(vec![first.clone(), answer(204)]).await;
+        let backend = FakeBackend::start().await;
+        let proxy = proxy(&sessions, &backend);
+        let mut client = game::begin(proxy.address(), 767, "Notch").await;
+        encrypt(&mut client, 767).await;
+        let text = refusal(&mut client).await;
+        assert!(text.contains("cannot be reached"), "{first:?}: {text}");
+    }
+    let profile = r#"{"id":"069a79f444e94726a5befca90e38aaf5","name":"Notch"}"#;
+    let confirms = Say::Answer(200, profile.to_owned());
+    let sessions = Sessions::in_turn(vec![answer(503), confirms]).await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    game::accept(&backend).await;
+}
+
+/// Of many logins at once 64 are asked about, and the next one when one of them
+/// has left.
+#[tokio::test]
+async fn requests_at_once_are_bounded() {
+    let mut sessions = Sessions::start(Say::Nothing).await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let mut crowd = std::collections::HashMap::new();
+    for index in 0..65 {
+        let name = format!("p{index}");
+        let mut client = game::begin(proxy.address(), 767, &name).await;
+        encrypt(&mut client, 767).await;
+        crowd.insert(name, client);
+    }
+    let mut asked = Vec::new();
+    for _ in 0..64 {
+        asked.push(sessions.asked().await);
+    }
+    // Answers are decrypted in order: behind these a request too many had its time.
+    for _ in 0..3 {
+        let mut other = game::begin(proxy.address(), 767, "other").await;
+        other.expect(1).await;
+        other
+            .send(1, &response(767, &[0xA5; 128], &[0xA5; 128]))
+            .await;
+        refusal(&mut other).await;
+    }
+    let more = futures_util::FutureExt::now_or_never(sessions.asked());
+    assert!(more.is_none(), "{more:?}");
+    let name = |path: &str| {
+        let path = path.strip_prefix("/hasJoined?username=").unwrap();
+        path.split('&').next().unwrap().to_owned()
+    };
+    crowd.remove(&name(&asked[0])).unwrap();
+    let next = sessions.asked().await;
+    assert!(
+        asked.iter().all(|before| name(before) != name(&next)),
+        "{next}"
+    );
+    drop(crowd);
+    proxy.idle().await;
+}
+
+/// A flood of answers whose clients do not wait leaves a login its turn, and
+/// nothing of it is left.
+#[tokio::test]
+async fn a_flood_of_false_answers() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    for index in 0..300 {
+        let mut client = game::begin(proxy.address(), 767, &format!("p{index}")).await;
+        client.expect(1).await;
+        client
+            .send(1, &response(767, &[0xA5; 128], &[0xA5; 128]))
+            .await;
+    }
+    let mut client = game::begin(proxy.address(), 767, "Notch").await;
+    encrypt(&mut client, 767).await;
+    let (mut server, _, _) = game::accept(&backend).await;
+    let success = game::login_success(767, uuid(NOTCH), "Notch");
+    server.send(2, &success).await;
+    client.expect(2).await;
+    drop((client, server));
+    proxy.idle().await;
+}
+
 /// A service that is silent ends the login in its time; the first attempt and
 /// the second were made.
 #[tokio::test]

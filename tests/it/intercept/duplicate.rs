@@ -75,6 +75,35 @@ async fn a_second_login_replaces_on_a_full_server() {
     }
 }
 
+/// A player who comes back takes the place of a session whose client has ended its
+/// stream, while its backend holds it: under either policy, also the last place of
+/// the server. The backend of the first is closed before the second is dialled.
+#[tokio::test]
+async fn a_half_closed_session_keeps_nobody_out() {
+    for policy in ["refuse", "replace"] {
+        let backend = FakeBackend::start().await;
+        let more = format!("{}\nmax_players = 1", super::NO_COMPRESSION);
+        let file = server("offline", "play.example.com", backend.address, &more);
+        let global = format!("[auth]\nduplicate_login = \"{policy}\"\n");
+        let proxy = TestProxy::start(&global, &[("a", file)]);
+        let (mut client, mut server) = play(&proxy, &backend, 767).await;
+        client.end().await;
+        server.expect_end().await;
+        // The backend goes on for a while.
+        server.send(0x22, b"saved").await;
+        assert_eq!(client.expect(0x22).await, b"saved");
+
+        let (second, _of_second) = begin(&proxy, &backend, 767, "nOTCH").await;
+        let body = client.expect(Ids::of(767).disconnect).await;
+        assert!(super::text(767, &body).contains("another place"));
+        client.expect_end().await;
+        // It stands for one player again.
+        let mut third = game::begin(proxy.address(), 767, "other").await;
+        assert!(refusal(&mut third).await.contains("full"));
+        drop((client, second));
+    }
+}
+
 /// Of two at one instant one gets in, and their packets do not mix.
 #[tokio::test]
 async fn two_at_one_instant() {

@@ -2,6 +2,7 @@
 //! encryption and the packets of a login, written down a second time.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
 use aes::Aes128Enc;
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
@@ -145,6 +146,11 @@ impl Speaker {
             "{came:#04x} came instead of {id:#04x}: {body:02x?}"
         );
         body
+    }
+
+    /// Ends the stream in this direction.
+    pub async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
     }
 
     /// Asserts that nothing more comes than the end.
@@ -384,12 +390,18 @@ pub struct Sessions {
 
 impl Sessions {
     pub async fn start(say: Say) -> Self {
+        Self::in_turn(vec![say]).await
+    }
+
+    /// Says these one after the other, and the last of every further request.
+    pub async fn in_turn(says: Vec<Say>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());
         let (tell, asked) = tokio::sync::mpsc::unbounded_channel();
+        let says = Arc::new(Mutex::new(says));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, say.clone(), tell.clone()));
+                tokio::spawn(answer(stream, Arc::clone(&says), tell.clone()));
             }
         });
         Self { url, asked }
@@ -414,7 +426,11 @@ impl Sessions {
     }
 }
 
-async fn answer(mut stream: TcpStream, say: Say, tell: tokio::sync::mpsc::UnboundedSender<String>) {
+async fn answer(
+    mut stream: TcpStream,
+    says: Arc<Mutex<Vec<Say>>>,
+    tell: tokio::sync::mpsc::UnboundedSender<String>,
+) {
     let mut request = Vec::new();
     loop {
         while !request.ends_with(b"\r\n\r\n") {
@@ -425,6 +441,13 @@ async fn answer(mut stream: TcpStream, say: Say, tell: tokio::sync::mpsc::Unboun
         let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
         let path = text.split(' ').nth(1).unwrap().to_owned();
         let _ = tell.send(path);
+        let say = {
+            let mut says = says.lock().unwrap();
+            match &says[..] {
+                [last] => last.clone(),
+                _ => says.remove(0),
+            }
+        };
         let written = match &say {
             Say::Answer(status, body) => format!(
                 "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n\r\n{body}",
