@@ -11,6 +11,7 @@ mod descriptors;
 mod empty_hooks;
 mod engine;
 mod idle;
+mod packets;
 mod real_clients;
 mod scale;
 mod splice;

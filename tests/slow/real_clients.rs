@@ -685,7 +685,7 @@ fn find_node() -> Result<PathBuf, String> {
 }
 
 /// Node in the folder of the programs, unless something is missing.
-fn node_command() -> Option<Command> {
+pub(super) fn node_command() -> Option<Command> {
     let mut command = Command::new(tool(find_node())?);
     command.current_dir(real_dir());
     Some(command)
@@ -720,7 +720,7 @@ fn tool(found: Result<PathBuf, String>) -> Option<PathBuf> {
 
 /// A child process whose lines are read as they come, and which ends with the
 /// value.
-struct Program {
+pub(super) struct Program {
     name: &'static str,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -730,7 +730,7 @@ struct Program {
 
 impl Program {
     /// Starts it; `log` is a file for everything that it prints.
-    fn start(command: &mut Command, name: &'static str, log: Option<PathBuf>) -> Self {
+    pub(super) fn start(command: &mut Command, name: &'static str, log: Option<PathBuf>) -> Self {
         let log = log.map(|path| fs::File::create(path).unwrap());
         let mut child = command
             .stdin(Stdio::piped())
@@ -785,7 +785,7 @@ impl Program {
     }
 
     /// The next line with this `event`.
-    fn event(&mut self, event: &str, wait: Duration) -> Value {
+    pub(super) fn event(&mut self, event: &str, wait: Duration) -> Value {
         let deadline = Instant::now() + wait;
         loop {
             let line = self.json(deadline.saturating_duration_since(Instant::now()));
@@ -796,12 +796,12 @@ impl Program {
     }
 
     /// Writes one line to its standard input.
-    fn send(&mut self, value: &Value) {
+    pub(super) fn send(&mut self, value: &Value) {
         writeln!(self.stdin.as_mut().unwrap(), "{value}").unwrap();
     }
 
     /// Closes its standard input and waits for its exit code.
-    fn finish(&mut self, wait: Duration) -> Option<i32> {
+    pub(super) fn finish(&mut self, wait: Duration) -> Option<i32> {
         self.stdin = None;
         let deadline = Instant::now() + wait;
         // The end of its output is the signal that it ends.

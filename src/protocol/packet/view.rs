@@ -56,6 +56,12 @@ pub enum CannotSend {
         /// The state.
         state: State,
     },
+    /// Only a server can make such a packet.
+    #[error("`{kind}` comes from servers alone")]
+    FromServers {
+        /// The kind.
+        kind: &'static str,
+    },
     /// A field is missing.
     #[error("`{kind}` needs `{field}`")]
     MissingField {
@@ -221,13 +227,21 @@ impl<'a> View<'a> {
             is_read.map_err(|_| CannotSend::BadValue {
                 field: item.field.map_or(kind.name(), PacketField::name),
             })?;
-            let new = values.iter().find(|(field, _)| item.field == Some(*field));
-            match new {
+            let bytes = from.remaining() - cursor.remaining();
+            let old = &from.rest()[..bytes];
+            let new = |field| values.iter().find(|(known, _)| *known == field);
+            let start = out.len();
+            match item.field.and_then(new) {
                 Some((field, value)) => item.wire.write(*field, value, self.place, &mut out)?,
-                None => {
-                    let bytes = from.remaining() - cursor.remaining();
-                    out.extend_from_slice(&from.rest()[..bytes]);
-                }
+                None => out.extend_from_slice(old),
+            }
+            // Up to 1.16.1 a bit of the game mode says whether the world is hardcore.
+            if let (Wire::Mode, Some(mode)) = (item.wire, out.get_mut(start)) {
+                let is_hardcore = match new(PacketField::Hardcore) {
+                    Some((_, Value::Bool(is_hardcore))) => *is_hardcore,
+                    _ => old.first().is_some_and(|mode| mode & 8 != 0),
+                };
+                *mode = *mode & 7 | u8::from(is_hardcore) << 3;
             }
         }
         out.extend_from_slice(cursor.rest());
@@ -243,8 +257,23 @@ impl<'a> View<'a> {
 /// # Errors
 ///
 /// When the version has no such packet, not in this state, or when a field is
-/// missing or cannot have its value.
+/// missing or cannot have its value. Join game and respawn come from servers alone:
+/// they have more than plugins see.
 pub fn build(
+    version: Version,
+    state: State,
+    kind: PacketKind,
+    values: &[(PacketField, Value<'_>)],
+) -> Result<Vec<u8>, CannotSend> {
+    match kind {
+        PacketKind::JoinGame | PacketKind::Respawn => {
+            Err(CannotSend::FromServers { kind: kind.name() })
+        }
+        _ => assemble(version, state, kind, values),
+    }
+}
+
+fn assemble(
     version: Version,
     state: State,
     kind: PacketKind,

@@ -76,7 +76,7 @@ fn every_kind_goes_through_every_version() {
             .iter()
             .flat_map(|state| PacketKind::ALL.iter().map(|kind| (*state, *kind)))
         {
-            let Ok(packet) = build(version, state, kind, &samples) else {
+            let Ok(packet) = assemble(version, state, kind, &samples) else {
                 continue;
             };
             kinds += 1;
@@ -138,7 +138,7 @@ fn what_is_not_given() {
     for version in Version::all() {
         for kind in PacketKind::ALL {
             let samples = samples(version.protocol());
-            let Ok(full) = build(version, State::Play, *kind, &samples) else {
+            let Ok(full) = assemble(version, State::Play, *kind, &samples) else {
                 continue;
             };
             let read = view(version, State::Play, *kind, &full).unwrap();
@@ -149,7 +149,7 @@ fn what_is_not_given() {
                 .filter(|(field, _)| required.iter().any(|item| item.field == Some(*field)))
                 .cloned()
                 .collect();
-            let packet = build(version, State::Play, *kind, &given).unwrap();
+            let packet = assemble(version, State::Play, *kind, &given).unwrap();
             let read = view(version, State::Play, *kind, &packet).unwrap();
             assert_eq!(read.kind(), *kind);
             for field in rest.iter().filter_map(|item| item.field) {
@@ -169,7 +169,7 @@ fn what_is_not_given() {
                     kind: kind.name(),
                     field: missing.name(),
                 };
-                assert_eq!(build(version, State::Play, *kind, &others), Err(error));
+                assert_eq!(assemble(version, State::Play, *kind, &others), Err(error));
             }
         }
     }
@@ -294,6 +294,12 @@ fn what_cannot_be_sent() {
             State::Play,
             PacketKind::BossBarAdd,
             "`boss_bar_add` needs 1.9",
+        ),
+        (
+            777,
+            State::Play,
+            PacketKind::JoinGame,
+            "`join_game` comes from servers alone",
         ),
         (
             777,
@@ -538,7 +544,7 @@ fn with_keeps_all_other_bytes() {
     for version in Version::all() {
         let samples = samples(version.protocol());
         for kind in PacketKind::ALL {
-            let Ok(mut packet) = build(version, State::Play, *kind, &samples) else {
+            let Ok(mut packet) = assemble(version, State::Play, *kind, &samples) else {
                 continue;
             };
             let read = view(version, State::Play, *kind, &packet).unwrap();
@@ -548,6 +554,9 @@ fn with_keeps_all_other_bytes() {
                 "{kind:?} in {}",
                 version.games()
             );
+            let mut samples = samples.clone();
+            // Up to 1.16.1 this is a bit of another field, which was not set.
+            samples.retain(|(field, _)| *field != PacketField::Hardcore);
             let changed = read.with(&samples).unwrap();
             assert_eq!(changed, packet, "{kind:?} in {}", version.games());
             // Bytes behind the last field, which a later version may have, stay.
@@ -562,6 +571,19 @@ fn with_keeps_all_other_bytes() {
                 assert_eq!(read.with(&[]).as_ref(), Ok(&packet));
             }
         }
+    }
+    // The game mode of 1.8 and its bit are two fields.
+    let join = b"\x01\0\0\0\x05\x08\xff\x01\x14\x07default\0";
+    let read = view(version(47), State::Play, PacketKind::JoinGame, join).unwrap();
+    for (field, value, mode) in [
+        (PacketField::GameMode, Value::Int(1), 9),
+        (PacketField::Hardcore, Value::Bool(false), 0),
+    ] {
+        let changed = read.with(&[(field, value)]).unwrap();
+        assert_eq!(
+            (changed[5], &changed[..5], &changed[6..]),
+            (mode, &join[..5], &join[6..])
+        );
     }
     let packet = b"\x4a\x01u\x00\x01\x01\x04\"hi\"";
     let read = view(
