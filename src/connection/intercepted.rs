@@ -265,7 +265,7 @@ impl Asker<'_> {
                 &self.opening.host.markers(),
                 self.origin.client.ip(),
                 proved.profile.uuid,
-                &proved.profile.properties,
+                Some(&proved.profile.properties),
                 forwarding,
             ),
             Some(IdentityForwarding::Velocity(_)) | None => host,

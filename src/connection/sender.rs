@@ -8,9 +8,8 @@ use tracing::info;
 
 use super::facts::{Facts, Origin, Player};
 use super::opening::Opening;
-use crate::config::model::{
-    BackendAddress, DomainRewrite, Forwarding, HostForwarding, HostTail, ServerConfig,
-};
+use crate::config::model::{BackendAddress, DomainRewrite, Forwarding, HostTail, ServerConfig};
+use crate::intercept;
 use crate::manifest::Hook;
 use crate::plugin;
 use crate::protocol::login::offline_uuid;
@@ -58,7 +57,17 @@ impl Sender {
         let rewritten = rewritten_host(config, &self.opening, Some(address), chosen);
         match &forwarding.identity {
             None => rewritten,
-            Some(identity) => self.identify(identity, &rewritten),
+            // The UUID is what the client claims; nobody has proved it.
+            Some(identity) => intercept::host_field(
+                &rewritten,
+                &self.opening.host.markers(),
+                self.origin.client.ip(),
+                self.player
+                    .uuid
+                    .unwrap_or_else(|| offline_uuid(&self.player.name)),
+                None,
+                identity,
+            ),
         }
     }
 
@@ -99,38 +108,6 @@ impl Sender {
             );
         }
     }
-
-    /// BungeeCord's host field: host, client address, UUID and properties,
-    /// with NUL between. The UUID is what the client claims; nobody has proved it.
-    fn identify(&self, identity: &HostForwarding, host_field: &str) -> String {
-        // The backend splits at NUL, so a mod loader's marker travels as a
-        // property instead, with \u{1} for NUL (BungeeCord's `extraData`).
-        let markers = self.opening.host.markers().replace('\0', "\u{1}");
-        let host = host_field.split('\0').next().unwrap_or_default();
-        let uuid = self
-            .player
-            .uuid
-            .unwrap_or_else(|| offline_uuid(&self.player.name));
-        let uuid: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-
-        let mut properties = Vec::new();
-        if !markers.is_empty() {
-            properties.push(property("extraData", &markers));
-        }
-        if let HostForwarding::BungeeGuard(token) = identity {
-            properties.push(property("bungeeguard-token", token.reveal()));
-        }
-        let mut field = format!("{host}\0{}\0{uuid}", self.origin.client.ip());
-        if !properties.is_empty() {
-            field.push('\0');
-            field.push_str(&serde_json::Value::from(properties).to_string());
-        }
-        field
-    }
-}
-
-fn property(name: &str, value: &str) -> serde_json::Value {
-    serde_json::json!({ "name": name, "value": value, "signature": "" })
 }
 
 /// The host field that the backend of `config` at `address` shall see, unless a

@@ -29,16 +29,19 @@ const TOKEN_PROPERTY: &str = "bungeeguard-token";
 /// properties, with NUL between.
 ///
 /// `host` is cut at its first NUL. `markers` are those of mod loaders, each
-/// behind a NUL, as the client sent them.
+/// behind a NUL, as the client sent them. `properties` are those of a profile
+/// that somebody has proved; `None` is a player who only claims to be one, where
+/// the last part is left out if nothing stands in it.
 pub(crate) fn host_field(
     host: &str,
     markers: &str,
     address: IpAddr,
     uuid: [u8; 16],
-    properties: &[Property],
+    properties: Option<&[Property]>,
     forwarding: &HostForwarding,
 ) -> String {
-    let mut all: Vec<_> = properties.iter().map(json).collect();
+    let proved = properties.unwrap_or_default();
+    let mut all: Vec<_> = proved.iter().map(json).collect();
     if !markers.is_empty() {
         all.push(unsigned(MARKERS_PROPERTY, &markers.replace('\0', "\u{1}")));
     }
@@ -46,11 +49,12 @@ pub(crate) fn host_field(
         all.push(unsigned(TOKEN_PROPERTY, token.reveal()));
     }
     let host = host.split('\0').next().unwrap_or_default();
-    format!(
-        "{host}\0{address}\0{}\0{}",
-        uuid_text(uuid, false),
-        serde_json::Value::from(all)
-    )
+    let mut field = format!("{host}\0{address}\0{}", uuid_text(uuid, false));
+    if properties.is_some() || !all.is_empty() {
+        field.push('\0');
+        field.push_str(&serde_json::Value::from(all).to_string());
+    }
+    field
 }
 
 fn json(property: &Property) -> serde_json::Value {
@@ -255,7 +259,7 @@ mod tests {
     #[test]
     fn host_fields() {
         let address = "203.0.113.7".parse().unwrap();
-        let field = |host, markers, properties: &[Property], forwarding: &HostForwarding| {
+        let any = |host, markers, properties: Option<&[Property]>, forwarding: &HostForwarding| {
             host_field(
                 host,
                 markers,
@@ -264,6 +268,9 @@ mod tests {
                 properties,
                 forwarding,
             )
+        };
+        let field = |host, markers, properties, forwarding: &HostForwarding| {
+            any(host, markers, Some(properties), forwarding)
         };
         let base = "mc.example.org\x00203.0.113.7\x00069a79f444e94726a5befca90e38aaf5\0";
         let bungee = HostForwarding::BungeeCord;
@@ -274,6 +281,12 @@ mod tests {
         assert_eq!(
             field("mc.example.org\0evil\0x", "\0FML2\0", &[], &bungee),
             format!(r#"{base}[{{"name":"extraData","signature":"","value":"\u0001FML2\u0001"}}]"#)
+        );
+        let claimed = "mc.example.org\x00203.0.113.7\x00069a79f444e94726a5befca90e38aaf5";
+        assert_eq!(any("mc.example.org", "", None, &bungee), claimed);
+        assert_eq!(
+            any("mc.example.org", "\0FML2\0", None, &bungee),
+            field("mc.example.org", "\0FML2\0", &[], &bungee)
         );
         let guard = HostForwarding::BungeeGuard(Secret::new("token".to_owned()));
         let signed = profile(Some(Some("c2ln"))).properties;
