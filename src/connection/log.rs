@@ -14,6 +14,25 @@ use crate::proxy_protocol::HeaderError;
 use crate::show::Escaped;
 use crate::telemetry::{Sample, Sampler};
 
+/// The line about a client that got no session: who it is, where it wanted to
+/// go, and why not, with fields of its own kind behind.
+macro_rules! client_line {
+    ($facts:ident, $ending:ident, $sampler:expr, $message:literal, $($fields:tt)+) => {
+        sampled($sampler, |suppressed| {
+            info!(
+                client = %$facts.client,
+                host = %Escaped($facts.host()),
+                player = %Escaped($facts.player()),
+                server = $facts.server_id(),
+                reason = $ending.name(),
+                $($fields)+,
+                suppressed,
+                $message
+            );
+        })
+    };
+}
+
 impl Facts {
     /// Writes the one line about how the connection ended.
     ///
@@ -32,35 +51,23 @@ impl Facts {
             | Ending::Stopped
             | Ending::Evicted
             | Ending::ClientLeft => self.debug_line(ending),
-            Ending::Refused(refusal) => {
-                sampled(refusal.sampler(), |suppressed| {
-                    info!(
-                        client = %self.client,
-                        host = %Escaped(self.host()),
-                        player = %Escaped(self.player()),
-                        server = self.server_id(),
-                        reason = ending.name(),
-                        key = refusal.key(self.intent),
-                        suppressed,
-                        "refused"
-                    );
-                });
-            }
+            Ending::Refused(refusal) => client_line!(
+                self,
+                ending,
+                refusal.sampler(),
+                "refused",
+                key = refusal.key(self.intent)
+            ),
             Ending::Denied(denied) => {
                 static DENIED: Sampler = Sampler::new();
-                sampled(&DENIED, |suppressed| {
-                    info!(
-                        client = %self.client,
-                        host = %Escaped(self.host()),
-                        player = %Escaped(self.player()),
-                        server = self.server_id(),
-                        reason = ending.name(),
-                        plugin = denied.plugin,
-                        text = denied.text.as_deref().unwrap_or_default(),
-                        suppressed,
-                        "refused"
-                    );
-                });
+                client_line!(
+                    self,
+                    ending,
+                    &DENIED,
+                    "refused",
+                    plugin = denied.plugin,
+                    text = denied.text.as_deref().unwrap_or_default()
+                );
             }
             Ending::NotAuthenticated(_) => {
                 static UNPROVEN: Sampler = Sampler::new();
@@ -78,18 +85,7 @@ impl Facts {
             }
             Ending::Intercepted(_) if ending.blame() != Blame::Backend => {
                 static FAILED: Sampler = Sampler::new();
-                sampled(&FAILED, |suppressed| {
-                    info!(
-                        client = %self.client,
-                        host = %Escaped(self.host()),
-                        player = %Escaped(self.player()),
-                        server = self.server_id(),
-                        reason = ending.name(),
-                        error = %ending,
-                        suppressed,
-                        "the login failed"
-                    );
-                });
+                client_line!(self, ending, &FAILED, "the login failed", error = %ending);
             }
             Ending::Intercepted(_) | Ending::Unreachable(_) | Ending::BackendFailed(_) => {
                 self.backend_line(ending);
