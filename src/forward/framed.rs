@@ -19,13 +19,13 @@ use crate::protocol::codec::{
     SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX, FrameError};
-use crate::protocol::packet::{self, Brand, Clientbound, Serverbound, State, Version};
+use crate::protocol::packet::{self, Serverbound, State, Version};
 use crate::protocol::peek;
 use crate::protocol::varint;
-use crate::protocol::version::V26_2;
 
 use super::Direction;
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
+use super::packets::{Edits, Reading};
 
 /// Why a direction cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -49,40 +49,6 @@ pub(crate) enum FramedError {
 impl From<&FramedError> for io::ErrorKind {
     fn from(_: &FramedError) -> Self {
         io::ErrorKind::InvalidData
-    }
-}
-
-/// What a receiver has been sent, as far as it decides what it can read next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reading {
-    /// The state in which it reads the next packet.
-    pub(crate) state: State,
-    /// It was sent the text that ends its session: no other is to follow.
-    pub(crate) has_kicked: bool,
-    /// A bundle is open: the client keeps what it is sent, a text as well, until
-    /// a delimiter closes the bundle (1.19.4).
-    pub(crate) in_bundle: bool,
-}
-
-impl Reading {
-    /// Nothing has been sent in this state.
-    pub(crate) const fn new(state: State) -> Self {
-        Self {
-            state,
-            has_kicked: false,
-            in_bundle: false,
-        }
-    }
-
-    /// Takes note of a packet for the client.
-    pub(crate) fn note(&mut self, kind: Clientbound) {
-        match kind {
-            Clientbound::StartConfiguration => self.state = State::Configuration,
-            Clientbound::FinishConfiguration => self.state = State::Play,
-            Clientbound::Disconnect => self.has_kicked = true,
-            Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
-            _ => {}
-        }
     }
 }
 
@@ -115,32 +81,6 @@ pub(crate) struct Passage {
 enum Bounds {
     Client(Box<ClientBounds>),
     Backend(BackendBounds),
-}
-
-/// What the proxy changes in packets for a client.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Edits {
-    /// What is appended to the name of the backend's software.
-    pub(crate) brand: Option<Brand>,
-    /// Whether the client is told that its server authenticates, whatever the
-    /// backend says, which does not know (join game since 26.2).
-    pub(crate) is_authenticated: bool,
-}
-
-impl Edits {
-    /// The join game that tells the client that its server authenticates, where
-    /// its version is told. The flag is the last byte but one (26.2 and 26.3).
-    pub(crate) fn join_game(&self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
-        if !self.is_authenticated || version.protocol() < V26_2 {
-            return None;
-        }
-        let mut packet = Vec::with_capacity(1 + fields.len());
-        varint::encode(i32::from(id), &mut packet);
-        packet.extend_from_slice(fields);
-        let flag = packet.len().checked_sub(2)?;
-        *packet.get_mut(flag)? = 1;
-        Some(packet)
-    }
 }
 
 /// Both directions of a session.
@@ -394,24 +334,22 @@ impl Passage {
     /// Whether the proxy has to see the packet with this id.
     fn concerns(&self, id: i32) -> bool {
         match self.direction {
-            Direction::Clientbound => match self.version.kind(self.reading.state, id) {
-                Some(
-                    Clientbound::StartConfiguration
-                    | Clientbound::FinishConfiguration
-                    | Clientbound::Disconnect
-                    | Clientbound::BundleDelimiter,
-                ) => true,
-                Some(Clientbound::JoinGame) => self.edits.is_authenticated,
-                Some(kind) => BackendBounds::concern(kind),
-                None => false,
-            },
-            Direction::Serverbound => match self.version.kind(self.reading.state, id) {
-                Some(Serverbound::ConfigurationAcknowledged | Serverbound::FinishConfiguration) => {
-                    true
-                }
-                Some(kind) => ClientBounds::concern(kind),
-                None => false,
-            },
+            Direction::Clientbound => {
+                self.version
+                    .kind(self.reading.state, id)
+                    .is_some_and(|kind| {
+                        Reading::concern(kind)
+                            || self.edits.concern(kind)
+                            || BackendBounds::concern(kind)
+                    })
+            }
+            Direction::Serverbound => {
+                self.version
+                    .kind(self.reading.state, id)
+                    .is_some_and(|kind: Serverbound| {
+                        kind.leads_to().is_some() || ClientBounds::concern(kind)
+                    })
+            }
         }
     }
 
@@ -508,29 +446,19 @@ impl Passage {
 
     /// Takes note of what a packet means; the packet that replaces it, if one does.
     fn understand(&mut self, id: i32, fields: &[u8]) -> Option<Vec<u8>> {
+        let state = self.reading.state;
         match self.direction {
-            Direction::Clientbound => match self.version.kind(self.reading.state, id)? {
-                Clientbound::PluginMessage => {
-                    let id = self
-                        .version
-                        .id(self.reading.state, Clientbound::PluginMessage)?;
-                    return self.edits.brand?.rewrite(self.version, id, fields);
-                }
-                Clientbound::JoinGame => {
-                    let id = self.version.id(self.reading.state, Clientbound::JoinGame)?;
-                    return self.edits.join_game(self.version, id, fields);
-                }
-                kind => self.reading.note(kind),
-            },
-            Direction::Serverbound => match self.version.kind(self.reading.state, id)? {
-                Serverbound::ConfigurationAcknowledged => {
-                    self.reading.state = State::Configuration;
-                }
-                Serverbound::FinishConfiguration => self.reading.state = State::Play,
-                _ => {}
-            },
+            Direction::Clientbound => {
+                let kind = self.version.kind(state, id)?;
+                self.reading.note(kind);
+                self.edits.apply(self.version, state, kind, fields)
+            }
+            Direction::Serverbound => {
+                let kind: Serverbound = self.version.kind(state, id)?;
+                self.reading.state = kind.leads_to().unwrap_or(state);
+                None
+            }
         }
-        None
     }
 }
 
@@ -552,6 +480,7 @@ mod tests {
 
     use super::super::bounds::bounds;
     use super::*;
+    use crate::protocol::packet::{Brand, Clientbound};
 
     const SECRET: [u8; 16] = [9; 16];
     /// 26.2, which has all packets that are met.

@@ -7,7 +7,8 @@
 //! - `exchange` owns both sockets and decides how the end of one affects the other;
 //! - `lane` is one direction: its bytes in flight, and whether it still runs;
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
-//! - `framed` is a direction in which the proxy reads the frames;
+//! - `framed` is a direction in which the proxy reads the frames, `packets` what it
+//!   takes note of and changes in them, and `bounds` what they may hold;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -25,6 +26,7 @@ mod exchange;
 pub(crate) mod framed;
 mod keep;
 mod lane;
+pub(crate) mod packets;
 #[cfg(target_os = "linux")]
 pub mod pipe;
 mod portable;

@@ -12,7 +12,8 @@ use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
-use crate::forward::framed::{Edits, FramedError, Passage, Passages, Reading, Remains};
+use crate::forward::framed::{FramedError, Passage, Passages, Remains};
+use crate::forward::packets::{Edits, Reading};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
@@ -227,10 +228,8 @@ impl Joining {
                 return Ok(());
             }
         }
-        match kind {
-            Some(Serverbound::FinishConfiguration) => self.serverbound = State::Play,
-            Some(Serverbound::ConfigurationAcknowledged) => self.serverbound = State::Configuration,
-            _ => {}
+        if let Some(state) = kind.and_then(Serverbound::leads_to) {
+            self.serverbound = state;
         }
         self.backend.pass(frame, true).map_err(Failure::client)
     }
@@ -242,21 +241,11 @@ impl Joining {
         let Some(kind) = packet.kind(self.version, state) else {
             return Ok(None);
         };
-        let id = self.version.id(state, kind).unwrap_or_default();
         let checked = self.backend_bounds.check(kind, packet.fields());
         checked.map_err(|error| Failure::BackendFault(error.to_string()))?;
-        match kind {
-            Clientbound::JoinGame => {
-                self.has_joined = true;
-                return Ok(self.edits.join_game(self.version, id, packet.fields()));
-            }
-            Clientbound::PluginMessage => {
-                let brand = self.edits.brand;
-                return Ok(brand.and_then(|brand| brand.rewrite(self.version, id, packet.fields())));
-            }
-            kind => self.clientbound.note(kind),
-        }
-        Ok(None)
+        self.has_joined |= kind == Clientbound::JoinGame;
+        self.clientbound.note(kind);
+        Ok(self.edits.apply(self.version, state, kind, packet.fields()))
     }
 
     fn into_reader(self) -> Reader {

@@ -19,7 +19,7 @@ use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
 use crate::close::closed_by_client;
-use crate::forward::framed::Reading;
+use crate::forward::packets::Reading;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
 use crate::protocol::login::offline_uuid;

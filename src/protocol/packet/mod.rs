@@ -41,6 +41,32 @@ pub enum Direction {
     Serverbound,
 }
 
+impl Clientbound {
+    /// The state of what follows this packet, if it ends a configuration or the
+    /// game before one.
+    #[must_use]
+    pub const fn leads_to(self) -> Option<State> {
+        match self {
+            Self::StartConfiguration => Some(State::Configuration),
+            Self::FinishConfiguration => Some(State::Play),
+            _ => None,
+        }
+    }
+}
+
+impl Serverbound {
+    /// The state of what follows this packet, if it ends a configuration or the
+    /// game before one.
+    #[must_use]
+    pub const fn leads_to(self) -> Option<State> {
+        match self {
+            Self::ConfigurationAcknowledged => Some(State::Configuration),
+            Self::FinishConfiguration => Some(State::Play),
+            _ => None,
+        }
+    }
+}
+
 /// A line of the table.
 struct Row {
     state: State,

@@ -1,0 +1,96 @@
+//! What packets mean for a session that the proxy reads, and which it changes:
+//! the rules for the way into the game and for the game.
+
+use crate::protocol::packet::{Brand, Clientbound, State, Version};
+use crate::protocol::varint;
+use crate::protocol::version::V26_2;
+
+/// What a receiver has been sent, as far as it decides what it can read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// The state in which it reads the next packet.
+    pub(crate) state: State,
+    /// It was sent the text that ends its session: no other is to follow.
+    pub(crate) has_kicked: bool,
+    /// A bundle is open: the client keeps what it is sent, a text as well, until
+    /// a delimiter closes the bundle (1.19.4).
+    pub(crate) in_bundle: bool,
+}
+
+impl Reading {
+    /// Nothing has been sent in this state.
+    pub(crate) const fn new(state: State) -> Self {
+        Self {
+            state,
+            has_kicked: false,
+            in_bundle: false,
+        }
+    }
+
+    /// Whether [`note`](Self::note) takes note of packets of this kind.
+    pub(crate) fn concern(kind: Clientbound) -> bool {
+        kind.leads_to().is_some()
+            || matches!(kind, Clientbound::Disconnect | Clientbound::BundleDelimiter)
+    }
+
+    /// Takes note of a packet for the client.
+    pub(crate) fn note(&mut self, kind: Clientbound) {
+        self.state = kind.leads_to().unwrap_or(self.state);
+        match kind {
+            Clientbound::Disconnect => self.has_kicked = true,
+            Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
+            _ => {}
+        }
+    }
+}
+
+/// What the proxy changes in packets for a client.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Edits {
+    /// What is appended to the name of the backend's software.
+    pub(crate) brand: Option<Brand>,
+    /// Whether the client is told that its server authenticates, whatever the
+    /// backend says, which does not know (join game since 26.2).
+    pub(crate) is_authenticated: bool,
+}
+
+impl Edits {
+    /// Whether [`apply`](Self::apply) can change packets of this kind.
+    pub(crate) fn concern(&self, kind: Clientbound) -> bool {
+        match kind {
+            Clientbound::PluginMessage => self.brand.is_some(),
+            Clientbound::JoinGame => self.is_authenticated,
+            _ => false,
+        }
+    }
+
+    /// The packet that replaces one of the backend's, if one does.
+    pub(crate) fn apply(
+        &self,
+        version: Version,
+        state: State,
+        kind: Clientbound,
+        fields: &[u8],
+    ) -> Option<Vec<u8>> {
+        let id = version.id(state, kind)?;
+        match kind {
+            Clientbound::PluginMessage => self.brand?.rewrite(version, id, fields),
+            Clientbound::JoinGame => self.join_game(version, id, fields),
+            _ => None,
+        }
+    }
+
+    /// The join game that tells the client that its server authenticates, where
+    /// its version is told. The flag is the last byte but one (26.2 and 26.3).
+    fn join_game(&self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
+        if !self.is_authenticated || version.protocol() < V26_2 {
+            return None;
+        }
+        let mut packet = Vec::with_capacity(1 + fields.len());
+        varint::encode(i32::from(id), &mut packet);
+        packet.extend_from_slice(fields);
+        let flag = packet.len().checked_sub(2)?;
+        *packet.get_mut(flag)? = 1;
+        Some(packet)
+    }
+}
