@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use super::settings::{HostForwarding, Secret};
 use crate::protocol::packet::login::{Profile, Property, uuid_text, write_properties};
-use crate::protocol::read::write_string;
+use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::varint;
 use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
 
@@ -76,6 +76,16 @@ pub(super) struct ChatKey {
     pub(super) bytes: bytes::Bytes,
     /// The player whose id the signature of a 1.19.1 key covers.
     pub(super) holder: Option<[u8; 16]>,
+}
+
+impl ChatKey {
+    /// The key itself, as the client has sent it; empty if there is none.
+    pub(super) fn public_der(&self) -> &[u8] {
+        let mut cursor = Cursor::new(&self.bytes);
+        // Behind the time until which it is valid.
+        let key = cursor.u64().and_then(|_| cursor.bytes(self.bytes.len()));
+        key.unwrap_or_default()
+    }
 }
 
 /// The answer to a backend that asks on [`VELOCITY_CHANNEL`] with this payload.

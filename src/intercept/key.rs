@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 
-use rsa::PrivateKey;
-use rsa::pkcs8::EncodePublicKey;
+use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
+use rsa::{PrivateKey, PublicKey};
 use sha1::{Digest, Sha1};
+use sha2::Sha256;
 
 use crate::protocol::cipher::SECRET_BYTES;
 
@@ -51,13 +52,19 @@ impl LoginKey {
     /// then the token is not looked at, so that a wrong answer costs half.
     pub(crate) fn open(&self, answer: &Answer, token: [u8; TOKEN_BYTES]) -> Option<Opened> {
         let secret = self.private.pkcs1v15_decrypt(&answer.secret).ok()?;
-        let returned = |sealed: &Vec<u8>| {
-            let returned = self.private.pkcs1v15_decrypt(sealed);
-            returned.is_ok_and(|returned| returned == token)
-        };
         Some(Opened {
             secret: secret.try_into().ok()?,
-            has_token: answer.token.as_ref().is_none_or(returned),
+            has_token: match &answer.token {
+                Returned::Sealed(sealed) => {
+                    let returned = self.private.pkcs1v15_decrypt(sealed);
+                    returned.is_ok_and(|returned| returned == token)
+                }
+                Returned::Signed {
+                    key,
+                    salt,
+                    signature,
+                } => is_signed(key, &[&token[..], salt].concat(), signature),
+            },
         })
     }
 }
@@ -73,8 +80,31 @@ impl fmt::Debug for LoginKey {
 pub(crate) struct Answer {
     /// The secret of the connection.
     pub(crate) secret: Vec<u8>,
-    /// The token; absent where the client has signed it instead.
-    pub(crate) token: Option<Vec<u8>>,
+    /// The token.
+    pub(crate) token: Returned,
+}
+
+/// How a client returns the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Returned {
+    /// Encrypted with our key.
+    Sealed(Vec<u8>),
+    /// Signed, with a salt behind it, by the key in its login start (1.19 to 1.19.2).
+    Signed {
+        /// A `SubjectPublicKeyInfo` in DER.
+        key: Vec<u8>,
+        /// The salt.
+        salt: [u8; 8],
+        /// SHA256withRSA.
+        signature: Vec<u8>,
+    },
+}
+
+/// Whether a player's key has signed this message. A key of more than 4096 bits
+/// does not fit in a login start.
+fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let key = PublicKey::from_public_key_der(key);
+    key.is_ok_and(|key| key.pkcs1v15_verify::<Sha256>(message, signature).is_ok())
 }
 
 /// What an [`Answer`] holds.
@@ -145,31 +175,29 @@ mod tests {
         assert_eq!(key.public_der().len(), 162);
         let public = key.private.to_public_key();
         let seal = |bytes: &[u8]| public.pkcs1v15_encrypt(bytes).unwrap();
-        let answer = |secret: &[u8], token: Option<&[u8]>| Answer {
+        let answer = |secret: &[u8], token: &[u8]| Answer {
             secret: seal(secret),
-            token: token.map(seal),
+            token: Returned::Sealed(seal(token)),
         };
         let open = |answer: &Answer| {
             let opened = key.open(answer, *b"tokn");
             opened.map(|opened| (opened.secret, opened.has_token))
         };
-        for token in [None, Some(&b"tokn"[..])] {
-            let good = answer(&[7; 16], token);
-            assert_eq!(open(&good), Some(([7; 16], true)));
-        }
+        let good = answer(&[7; 16], b"tokn");
+        assert_eq!(open(&good), Some(([7; 16], true)));
         // Its refusal is encrypted all the same.
-        let other = answer(&[7; 16], Some(b"tokm"));
+        let other = answer(&[7; 16], b"tokm");
         assert_eq!(open(&other), Some(([7; 16], false)));
-        let short = answer(&[7; 15], None);
+        let short = answer(&[7; 15], b"tokn");
         assert_eq!(open(&short), None);
         let garbage = Answer {
             secret: vec![9; 128],
-            token: Some(vec![9; 128]),
+            token: Returned::Sealed(vec![9; 128]),
         };
         assert_eq!(open(&garbage), None);
         let empty = Answer {
             secret: Vec::new(),
-            token: Some(Vec::new()),
+            token: Returned::Sealed(Vec::new()),
         };
         assert_eq!(open(&empty), None);
     }

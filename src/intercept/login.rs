@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::identity::ChatKey;
-use super::key::{Answer, LoginKey, TOKEN_BYTES, server_hash};
+use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
 use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
@@ -206,7 +206,15 @@ impl Newcomer {
         address: IpAddr,
     ) -> Result<Proved, Box<Lost>> {
         let (mut leg, name, _, key) = self.begin();
-        match authenticate(&mut leg, &name, authenticator, config, address).await {
+        let proved = authenticate(
+            &mut leg,
+            &name,
+            key.as_ref(),
+            authenticator,
+            config,
+            address,
+        );
+        match proved.await {
             Ok(profile) => {
                 // A key of 1.19.1 names its holder: another's is left out.
                 let is_own = |key: &ChatKey| key.holder.is_none_or(|holder| holder == profile.uuid);
@@ -224,6 +232,7 @@ impl Newcomer {
 async fn authenticate(
     leg: &mut LoginLeg,
     name: &str,
+    chat_key: Option<&ChatKey>,
     authenticator: &Arc<Authenticator>,
     config: &LoginConfig,
     address: IpAddr,
@@ -238,7 +247,8 @@ async fn authenticate(
         leg.wire.frame().await?.packet()
     });
     let response = response.await.map_err(|_| Failure::TooSlow)?;
-    let answer = answer(leg.version, &response.map_err(Failure::client)?)?;
+    let response = response.map_err(Failure::client)?;
+    let answer = answer(leg.version, &response, chat_key)?;
 
     let opened = authenticator.compute(move |this| this.key.get()?.open(&answer, token));
     let opened = tokio::select! {
@@ -271,7 +281,7 @@ async fn authenticate(
 }
 
 /// The fields of an encryption response.
-fn answer(version: Version, packet: &Packet) -> Result<Answer, Failure> {
+fn answer(version: Version, packet: &Packet, key: Option<&ChatKey>) -> Result<Answer, Failure> {
     if packet.kind(version, State::Login) != Some(Serverbound::EncryptionResponse) {
         return Err(Failure::client(WireError::unexpected(
             State::Login,
@@ -283,11 +293,14 @@ fn answer(version: Version, packet: &Packet) -> Result<Answer, Failure> {
     Ok(Answer {
         secret: response.secret.to_vec(),
         token: match response.proof {
-            Proof::Token(token) => Some(token.to_vec()),
-            // The signature is made with a key that the session service knows
-            // and this proxy does not check; the secret alone decides, and only
-            // its owner can join with it at the session service.
-            Proof::Signature { .. } => None,
+            Proof::Token(token) => Returned::Sealed(token.to_vec()),
+            Proof::Signature { salt, signature } => Returned::Signed {
+                // Without a key no signature is right; the refusal of that is
+                // encrypted, as every other.
+                key: key.map_or_else(Vec::new, |key| key.public_der().to_vec()),
+                salt,
+                signature: signature.to_vec(),
+            },
         },
     })
 }

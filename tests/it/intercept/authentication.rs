@@ -381,6 +381,107 @@ async fn chat_keys_reach_the_backend() {
     }
 }
 
+/// A login start with this key, as 1.19 to 1.19.2 send it: for its own player.
+fn start_with_key(protocol: i32, key: &[u8]) -> Vec<u8> {
+    let bytes = |bytes: &[u8]| {
+        let length = i32::try_from(bytes.len()).unwrap();
+        [wire::varint(length), bytes.to_vec()].concat()
+    };
+    let expiry = 1_700_000_000_000_u64.to_be_bytes();
+    let holder = match protocol {
+        760 => [&[1][..], &uuid(NOTCH)].concat(),
+        _ => Vec::new(),
+    };
+    [
+        wire::string("Notch"),
+        vec![1],
+        expiry.to_vec(),
+        bytes(key),
+        bytes(b"by Mojang"),
+        holder,
+    ]
+    .concat()
+}
+
+/// What a client of 1.19 to 1.19.2 sends to return the token.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Form {
+    /// Encrypted, with a key in the login start.
+    Token,
+    /// Signed.
+    Signed,
+    /// Signed, over another token.
+    OtherToken,
+    /// Signed, by another key than that of the login start.
+    OtherKey,
+    /// Signed, by a key that is not in the login start.
+    WithoutKey,
+    /// No signature, and a key that is not one.
+    Nonsense,
+}
+
+/// Players of 1.19 to 1.19.2 who have a key sign the token with it, or encrypt it;
+/// another signature is refused with a text that is encrypted.
+#[tokio::test]
+async fn tokens_are_signed() {
+    use rsa::pkcs8::EncodePublicKey;
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = proxy(&sessions, &backend);
+    let new_key = || rsa::PrivateKey::new(&mut getrandom::SysRng, 1024).unwrap();
+    let (own, other) = (new_key(), new_key());
+    let public = own.to_public_key().to_public_key_der().unwrap();
+    for protocol in [759, 760] {
+        for form in [
+            Form::Token,
+            Form::Signed,
+            Form::OtherToken,
+            Form::OtherKey,
+            Form::WithoutKey,
+            Form::Nonsense,
+        ] {
+            let connecting = tokio::net::TcpStream::connect(proxy.address());
+            let mut client = Speaker::new(within("a connection", connecting).await.unwrap());
+            let hello = wire::handshake(protocol, "play.example.com", 25565, 2);
+            client.send_raw(&hello).await;
+            let start = match form {
+                Form::WithoutKey => game::login_start(protocol, "Notch", uuid(NOTCH)),
+                Form::Nonsense => start_with_key(protocol, b"not a key"),
+                _ => start_with_key(protocol, public.as_bytes()),
+            };
+            client.send(0, &start).await;
+            let request = Request::parse(protocol, &client.expect(1).await);
+            let salt = [9; 8];
+            let token = match form {
+                Form::OtherToken => b"another".to_vec(),
+                _ => request.token.clone(),
+            };
+            let signer = if form == Form::OtherKey { &other } else { &own };
+            let message = [&token[..], &salt].concat();
+            let signature = signer.pkcs1v15_sign::<sha2::Sha256>(&message).unwrap();
+            let secret = request.seal(&SECRET);
+            let answer = match form {
+                Form::Token => response(protocol, &secret, &request.seal(&token)),
+                _ => {
+                    // 128 bytes each.
+                    let length = wire::varint(128);
+                    [&length, &secret, &[0][..], &salt, &length, &signature].concat()
+                }
+            };
+            client.send(1, &answer).await;
+            client.encrypt(SECRET);
+            if matches!(form, Form::Token | Form::Signed) {
+                let (server, _, passed) = game::accept(&backend).await;
+                assert_eq!(passed, start, "{protocol} {form:?}");
+                drop((client, server));
+            } else {
+                let text = refusal(&mut client).await;
+                assert!(text.contains("could not encrypt"), "{form:?}: {text}");
+            }
+        }
+    }
+}
+
 /// Where the backend does not learn the player id, the client gets the one that
 /// the backend makes of the name; and since 26.2 reads that it is online.
 #[tokio::test]
