@@ -16,6 +16,7 @@ use super::lane::{Buffers, Lane, Method, Phase, Stop};
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
 use super::{Counters, Direction, End, Outcome, Session, Side};
+use crate::protocol::cipher::Job;
 
 /// How long we wait for a peer to acknowledge data before we forward the other
 /// side's reset. A peer that does not read would delay it for ever.
@@ -146,8 +147,11 @@ impl<S: Socket> Exchange<S> {
     }
 
     pub(super) fn wants(&self, side: Side) -> Wants {
+        let lane = self.lanes.of(side);
         Wants {
-            read: self.lanes.of(side).reads(),
+            // An encryption ends soon: two changes of what epoll watches would
+            // cost more than an event or two that nobody handles.
+            read: lane.reads() || lane.is_encrypting(),
             write: self.lanes.of(side.other()).is_waiting(),
         }
     }
@@ -168,6 +172,25 @@ impl<S: Socket> Exchange<S> {
                 .flatten()
                 .map_or(io::ErrorKind::ConnectionReset, |error| error.kind());
             self.stopped(side.other(), Stop::Write(kind));
+        }
+    }
+
+    /// Whether bytes for the client wait for their encryption.
+    pub(super) fn is_encrypting(&self) -> bool {
+        self.lanes.backend.is_encrypting()
+    }
+
+    /// The next `bytes_max` of those bytes. The driver encrypts them, and then
+    /// calls [`deliver_encrypted`](Self::deliver_encrypted).
+    pub(super) fn encryption(&mut self, bytes_max: usize) -> Option<Job<'_>> {
+        self.lanes.backend.encryption(bytes_max)
+    }
+
+    /// Delivers those bytes, once all are encrypted.
+    pub(super) fn deliver_encrypted(&mut self, buffers: &mut Buffers) {
+        let (lane, client) = (&mut self.lanes.backend, &self.sockets.client);
+        if let Err(stop) = lane.deliver_encrypted(client, &self.counters, buffers) {
+            self.stopped(Side::Backend, stop);
         }
     }
 

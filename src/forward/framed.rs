@@ -26,6 +26,7 @@ use crate::protocol::varint;
 use super::Direction;
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use super::packets::{Edits, Reading};
+use super::spare::SpareBuffers;
 
 /// Why a direction cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -186,10 +187,18 @@ impl Passage {
         (self.cipher, self.to.format)
     }
 
+    /// What encrypts for the client; `None` where nothing is encrypted.
+    pub(super) fn encryption(&mut self) -> Option<&mut Cipher> {
+        match self.direction {
+            Direction::Clientbound => self.cipher.as_deref_mut(),
+            Direction::Serverbound => None,
+        }
+    }
+
     /// Encrypts what the client is to get, in place; nothing where the session
     /// is not encrypted.
-    pub(crate) fn encrypt(&mut self, bytes: &mut [u8]) {
-        if let (Direction::Clientbound, Some(cipher)) = (self.direction, &mut self.cipher) {
+    pub(super) fn encrypt(&mut self, bytes: &mut [u8]) {
+        if let Some(cipher) = self.encryption() {
             cipher.encrypt(bytes);
         }
     }
@@ -207,11 +216,12 @@ impl Passage {
     /// Frames before a fault of the sender are written; then
     /// [`fault`](Self::fault) says what it is. So the receiver's
     /// stream depends on the sender's alone, and not on how it was read.
-    pub(crate) fn walk(
+    pub(super) fn walk(
         &mut self,
         buffer: &mut [u8],
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
     ) -> Walked {
         if let (Direction::Serverbound, Some(cipher)) = (self.direction, &mut self.cipher) {
             cipher.decrypt(buffer);
@@ -219,11 +229,11 @@ impl Passage {
         let buffer = &*buffer;
         let mut run = 0..0;
         let end = self
-            .finish_carried(buffer, output, zlib)
+            .finish_carried(buffer, output, zlib, spare)
             .and_then(|at| match at {
                 Some(at) => {
                     run = at..at;
-                    self.walk_frames(buffer, &mut run, output, zlib)
+                    self.walk_frames(buffer, &mut run, output, zlib, spare)
                 }
                 None => Ok(()),
             });
@@ -249,6 +259,7 @@ impl Passage {
         buffer: &[u8],
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
     ) -> Result<Option<usize>, FramedError> {
         let mut at = 0;
         while !self.carried.is_empty() {
@@ -275,7 +286,7 @@ impl Passage {
                     self.carried = carried.split_off(wire_bytes);
                     if output.is_empty() {
                         // A large frame need not be copied once more.
-                        *output = carried;
+                        std::mem::swap(output, &mut carried);
                     } else {
                         output.extend_from_slice(&carried);
                     }
@@ -285,6 +296,7 @@ impl Passage {
                     self.carried = carried.split_off(wire_bytes);
                 }
             }
+            spare.put(carried);
         }
         Ok(Some(at))
     }
@@ -297,11 +309,15 @@ impl Passage {
         run: &mut std::ops::Range<usize>,
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
     ) -> Result<(), FramedError> {
         loop {
             let rest = buffer.get(run.end..).unwrap_or_default();
             let Some(frame) = codec::split(rest, self.from, self.packet_bytes_max())? else {
-                self.carried.extend_from_slice(rest);
+                if !rest.is_empty() {
+                    self.carried = spare.take();
+                    self.carried.extend_from_slice(rest);
+                }
                 return Ok(());
             };
             let end = run.end + frame.wire.len();
@@ -562,7 +578,12 @@ mod tests {
             let (piece, more) = rest.split_at(length);
             rest = more;
             let (mut buffer, mut output) = (piece.to_vec(), Vec::new());
-            let mut to_write = match passage.walk(&mut buffer, &mut output, &mut zlib) {
+            let mut to_write = match passage.walk(
+                &mut buffer,
+                &mut output,
+                &mut zlib,
+                &mut SpareBuffers::default(),
+            ) {
                 Walked::Nothing => Vec::new(),
                 Walked::Slice(range) => buffer[range].to_vec(),
                 Walked::Output => output,
@@ -635,7 +656,12 @@ mod tests {
         let stream = [1, start, 0];
         let mut passage = passage(Direction::Clientbound, Format::Plain, Format::Plain, false);
         let mut output = Vec::new();
-        let walked = passage.walk(&mut stream.clone(), &mut output, &mut Zlib::default());
+        let walked = passage.walk(
+            &mut stream.clone(),
+            &mut output,
+            &mut Zlib::default(),
+            &mut SpareBuffers::default(),
+        );
         assert_eq!(walked, Walked::Slice(0..2));
         assert_eq!(passage.reading().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
@@ -649,7 +675,12 @@ mod tests {
         passage.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
         let mut output = Vec::new();
         let mut buffer = [3, 4, 1, 0x7C];
-        let walked = passage.walk(&mut buffer, &mut output, &mut Zlib::default());
+        let walked = passage.walk(
+            &mut buffer,
+            &mut output,
+            &mut Zlib::default(),
+            &mut SpareBuffers::default(),
+        );
         assert_eq!(walked, Walked::Output);
         assert_eq!(output, [2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C, 3, 4, 1, 0x7C]);
         assert!(passage.carried.is_empty());

@@ -6,10 +6,16 @@ use super::framed::{Passage, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
+use super::spare::SpareBuffers;
 use super::{COPY_BYTES, Counters, Direction, Relay, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::CopyOrSplice, splice};
+use crate::protocol::cipher::Job;
 use crate::protocol::codec::Zlib;
+
+/// The most that one read takes of what is encrypted for a client, in bytes:
+/// its session holds that much while it waits for the encryption.
+const ENCRYPTED_READ_BYTES: usize = 16 * 1024;
 
 /// How a direction moves its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,9 @@ pub(super) struct Buffers {
     /// Output of a walk over frames, where it is not a slice of `buffer`.
     output: Vec<u8>,
     zlib: Zlib,
+    spare: SpareBuffers,
+    /// Whether the driver encrypts what lanes have [for that](Lane::encryption).
+    driver_encrypts: bool,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
 }
@@ -57,8 +66,19 @@ impl Buffers {
             buffer: vec![0; COPY_BYTES].into_boxed_slice(),
             output: Vec::new(),
             zlib: Zlib::default(),
+            spare: SpareBuffers::default(),
+            driver_encrypts: false,
             #[cfg(target_os = "linux")]
             pipes: Pool::default(),
+        }
+    }
+
+    /// For a driver that encrypts for its sessions, several at once.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_encrypting_driver() -> Self {
+        Self {
+            driver_encrypts: true,
+            ..Self::new()
         }
     }
 }
@@ -67,6 +87,11 @@ impl Buffers {
 #[derive(Debug)]
 enum InFlight {
     Nothing,
+    /// To be written once all of them are encrypted; so many are.
+    Plain {
+        bytes: Vec<u8>,
+        encrypted: usize,
+    },
     Backlog {
         bytes: Box<[u8]>,
         written: usize,
@@ -143,8 +168,18 @@ impl Lane {
 
     /// What is left of a direction of a framed session: bytes that the receiver
     /// has not accepted, and the passage.
-    pub(super) fn into_passage(self) -> (Vec<u8>, Option<Box<Passage>>) {
+    pub(super) fn into_passage(mut self) -> (Vec<u8>, Option<Box<Passage>>) {
         let backlog = match self.in_flight {
+            InFlight::Plain {
+                mut bytes,
+                encrypted,
+            } => {
+                let rest = bytes.get_mut(encrypted..).unwrap_or_default();
+                if let Some(passage) = &mut self.passage {
+                    passage.encrypt(rest);
+                }
+                bytes
+            }
             InFlight::Backlog { bytes, written } => {
                 bytes.get(written..).unwrap_or_default().to_vec()
             }
@@ -171,7 +206,7 @@ impl Lane {
     /// Whether it can read from its sender now.
     pub(super) fn reads(&self) -> bool {
         match self.phase {
-            Phase::Open => !self.is_waiting(),
+            Phase::Open => matches!(self.in_flight, InFlight::Nothing),
             Phase::Discarding => true,
             Phase::Done => false,
         }
@@ -179,7 +214,49 @@ impl Lane {
 
     /// Whether bytes wait for a slow receiver.
     pub(super) fn is_waiting(&self) -> bool {
-        !matches!(self.in_flight, InFlight::Nothing)
+        !matches!(self.in_flight, InFlight::Nothing | InFlight::Plain { .. })
+    }
+
+    /// Whether bytes wait for their encryption.
+    pub(super) fn is_encrypting(&self) -> bool {
+        matches!(self.in_flight, InFlight::Plain { .. })
+    }
+
+    /// The next `bytes_max` bytes of those that wait for their encryption, or
+    /// what is left of them. They count as encrypted from now on.
+    pub(super) fn encryption(&mut self, bytes_max: usize) -> Option<Job<'_>> {
+        let InFlight::Plain { bytes, encrypted } = &mut self.in_flight else {
+            return None;
+        };
+        let cipher = self.passage.as_mut()?.encryption()?;
+        let rest = bytes.get_mut(*encrypted..)?;
+        let count = rest.len().min(bytes_max);
+        *encrypted += count;
+        let bytes = rest.get_mut(..count)?;
+        Some(Job { cipher, bytes })
+    }
+
+    /// Delivers the bytes that waited for their encryption, once all are encrypted.
+    ///
+    /// # Errors
+    ///
+    /// What stops the direction, as for [`step`](Self::step).
+    pub(super) fn deliver_encrypted<S: Socket>(
+        &mut self,
+        destination: &S,
+        counters: &Counters,
+        buffers: &mut Buffers,
+    ) -> Result<(), Stop> {
+        let bytes = match &mut self.in_flight {
+            InFlight::Plain { bytes, encrypted } if *encrypted >= bytes.len() => {
+                std::mem::take(bytes)
+            }
+            _ => return Ok(()),
+        };
+        self.in_flight = InFlight::Nothing;
+        let written = self.write(&bytes, destination, counters);
+        buffers.spare.put(bytes);
+        written
     }
 
     pub(super) fn degraded(&self) -> bool {
@@ -222,7 +299,7 @@ impl Lane {
             Phase::Discarding => read_result(source.read(&mut buffers.buffer)).map(drop),
             Phase::Open => {
                 self.deliver(destination, counters, buffers)?;
-                if self.is_waiting() {
+                if !self.reads() {
                     return Ok(());
                 }
                 self.read(source, destination, counters, buffers)
@@ -307,35 +384,64 @@ impl Lane {
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        let Some(bytes) = read_result(source.read(&mut buffers.buffer))? else {
-            return Ok(());
-        };
         let Some(mut passage) = self.passage.take() else {
             return Ok(());
         };
+        let read = self.read_frames_of(&mut passage, source, destination, counters, buffers);
+        self.passage = Some(passage);
+        read
+    }
+
+    fn read_frames_of<S: Socket>(
+        &mut self,
+        passage: &mut Passage,
+        source: &S,
+        destination: &S,
+        counters: &Counters,
+        buffers: &mut Buffers,
+    ) -> Result<(), Stop> {
         let Buffers {
             buffer,
             output,
             zlib,
+            spare,
+            driver_encrypts,
             ..
         } = buffers;
+        let is_encrypted = passage.encryption().is_some();
+        let read_bytes = match is_encrypted {
+            true => ENCRYPTED_READ_BYTES,
+            false => COPY_BYTES,
+        };
+        let room = buffer.get_mut(..read_bytes).unwrap_or_default();
+        let Some(bytes) = read_result(source.read(room))? else {
+            return Ok(());
+        };
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
-        let walked = passage.walk(read, output, zlib);
-        let to_write = match walked {
+        let to_write = match passage.walk(read, output, zlib, spare) {
             Walked::Slice(range) => buffer.get_mut(range).unwrap_or_default(),
             Walked::Output => &mut output[..],
             Walked::Nothing => &mut [],
         };
-        passage.encrypt(to_write);
-        let mut written = self.write(to_write, destination, counters);
+        let mut written = Ok(());
+        if is_encrypted && *driver_encrypts && !to_write.is_empty() {
+            let mut bytes = spare.take();
+            bytes.extend_from_slice(to_write);
+            self.in_flight = InFlight::Plain {
+                bytes,
+                encrypted: 0,
+            };
+        } else {
+            passage.encrypt(to_write);
+            written = self.write(to_write, destination, counters);
+        }
         if let (Ok(()), Some(error)) = (&written, passage.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
         if output.capacity() > COPY_BYTES {
             *output = Vec::new();
         }
-        self.passage = Some(passage);
         written
     }
 
@@ -370,7 +476,7 @@ impl Lane {
     ) -> Result<(), Stop> {
         loop {
             let sent = match &mut self.in_flight {
-                InFlight::Nothing => return Ok(()),
+                InFlight::Nothing | InFlight::Plain { .. } => return Ok(()),
                 InFlight::Backlog { bytes, written } => {
                     let rest = bytes.get(*written..).unwrap_or_default();
                     let Some(sent) = write_result(socket::write(destination, rest))? else {

@@ -9,6 +9,7 @@
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
 //! - `framed` is a direction in which the proxy reads the frames, `packets` what it
 //!   takes note of and changes in them, and `bounds` what they may hold;
+//!   what is incomplete is in a buffer of `spare`;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -22,6 +23,8 @@
 mod adaptive;
 mod both;
 pub(crate) mod bounds;
+#[cfg(all(test, target_os = "linux"))]
+mod encryption_tests;
 mod exchange;
 pub(crate) mod framed;
 mod keep;
@@ -33,6 +36,7 @@ mod portable;
 #[cfg(target_os = "linux")]
 mod reactor;
 mod socket;
+mod spare;
 #[cfg(target_os = "linux")]
 mod splice;
 #[cfg(test)]

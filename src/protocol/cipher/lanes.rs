@@ -23,7 +23,7 @@ struct Seat<'a> {
 /// Encrypts all jobs. `step` does so many steps of all lanes, 16 at most. A lane
 /// that has nothing left takes the next job.
 pub(super) fn encrypt<'a, const R: usize, const W: usize>(
-    jobs: impl Iterator<Item = Job<'a>>,
+    jobs: &mut [Option<Job<'a>>],
     step: impl Fn(&mut Lanes<R, W>, usize),
 ) {
     let mut lanes = Lanes {
@@ -31,6 +31,7 @@ pub(super) fn encrypt<'a, const R: usize, const W: usize>(
         registers: [[[0; 16]; W]; R],
         plain: [[[0; 16]; W]; R],
     };
+    let jobs = jobs.iter_mut().filter_map(Option::take);
     let mut jobs = jobs.filter(|job| !job.bytes.is_empty());
     let mut seats: [[Option<Seat<'a>>; W]; R] = [const { [const { None }; W] }; R];
     loop {

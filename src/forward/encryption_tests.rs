@@ -1,0 +1,246 @@
+//! Encryption for many players at once: each gets his own bytes, whole and in
+//! order, whatever the others and his own socket do meanwhile.
+
+#![allow(clippy::unwrap_used)]
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::bounds::bounds;
+use super::exchange::{Exchange, Ready};
+use super::framed::{Passage, Passages, Remains};
+use super::lane::{Buffers, Method};
+use super::packets::{Edits, Reading};
+use super::reactor::Reactor;
+use super::{Counters, End, Limits, Outcome, Session, Side};
+use crate::protocol::cipher::{self, Cipher};
+use crate::protocol::codec::{Format, Receiver};
+use crate::protocol::packet::{State, Version};
+use crate::socket::Keepalive;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Small sockets, so that a player who does not read is soon behind.
+const SOCKET_BYTES: usize = 8 * 1024;
+
+type Result = (Outcome, Option<Remains<std::net::TcpStream>>);
+
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let there = TcpStream::connect(address).await.unwrap();
+    let (here, _) = listener.accept().await.unwrap();
+    for socket in [&there, &here] {
+        socket.set_nodelay(true).unwrap();
+        let socket = SockRef::from(socket);
+        socket.set_send_buffer_size(SOCKET_BYTES).unwrap();
+        socket.set_recv_buffer_size(SOCKET_BYTES).unwrap();
+    }
+    (there, here)
+}
+
+fn secret(number: u8) -> [u8; 16] {
+    [number; 16]
+}
+
+/// An encrypted session between a player and a server.
+async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, Passages) {
+    let (player, client) = connected().await;
+    let (backend, server) = connected().await;
+    let session = Session {
+        client,
+        backend,
+        keepalive: Keepalive {
+            time: PATIENCE,
+            interval: PATIENCE,
+            retries: 1,
+        },
+        limits: Limits {
+            read: None,
+            write: None,
+            half_close: PATIENCE,
+        },
+        counters: Arc::new(Counters::default()),
+        stop: CancellationToken::new(),
+    };
+    let version = Version::of(340).unwrap();
+    let cipher = Cipher::new(&secret(number));
+    let receiver = Receiver {
+        format: Format::Plain,
+        strict: true,
+    };
+    let (of_client, of_backend) = bounds();
+    let passages = Passages {
+        serverbound: Box::new(Passage::serverbound(
+            version,
+            Format::Plain,
+            receiver,
+            State::Play,
+            Some(Box::new(cipher.clone())),
+            Box::new(of_client),
+        )),
+        clientbound: Box::new(Passage::clientbound(
+            version,
+            Format::Plain,
+            receiver,
+            Reading::new(State::Play),
+            Some(Box::new(cipher)),
+            Edits::default(),
+            of_backend,
+        )),
+    };
+    (player, server, session, passages)
+}
+
+/// Frames of a packet that the proxy does not have to see; no two players get
+/// the same.
+fn frames(number: u8, sizes: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for (index, size) in sizes.into_iter().enumerate() {
+        crate::protocol::varint::encode_len(1 + size, &mut stream);
+        stream.push(0x26);
+        let byte = |at: usize| u8::try_from((at + index) % 251).unwrap() ^ number;
+        stream.extend((0..size).map(byte));
+    }
+    stream
+}
+
+async fn read_exact(player: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let read = timeout(PATIENCE, player.read_exact(&mut bytes)).await;
+    read.unwrap().unwrap();
+    bytes
+}
+
+/// Players at one worker, with bursts, chunks, and clients that do not read
+/// before all others have everything.
+#[tokio::test]
+async fn each_player_gets_his_own_bytes() {
+    const PLAYERS: u8 = 24;
+    let reactor = Reactor::start(NonZeroUsize::MIN).unwrap();
+    let forwarder = reactor.forwarder(Method::Copy);
+    let forwarder = forwarder.with_handover_delay(Duration::ZERO);
+    let mut players = JoinSet::new();
+    let fast_ones_are_done = Arc::new(Barrier::new(usize::from(PLAYERS)));
+    for number in 0..PLAYERS {
+        let (mut player, mut server, session, passages) = encrypted(number).await;
+        let stop = session.stop.clone();
+        let relay: JoinHandle<Result> = tokio::spawn({
+            let forwarder = forwarder.clone();
+            async move { forwarder.forward_framed(session, passages).await }
+        });
+        let size = |index: usize| match (index + usize::from(number)) % 7 {
+            0 => 20_000,
+            1 => 700,
+            rest => 5 * rest,
+        };
+        let stream = frames(number, (0..25).map(size));
+        let sent = stream.clone();
+        let writer = tokio::spawn(async move {
+            for piece in sent.chunks(1300 + 97 * usize::from(number)) {
+                server.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            server
+        });
+        let all_fast = Arc::clone(&fast_ones_are_done);
+        players.spawn(async move {
+            let is_slow = number % 3 == 0;
+            if is_slow {
+                all_fast.wait().await;
+            }
+            let mut received = read_exact(&mut player, stream.len()).await;
+            Cipher::new(&secret(number)).decrypt(&mut received);
+            assert!(received == stream, "player {number}");
+            if !is_slow {
+                all_fast.wait().await;
+            }
+            stop.cancel();
+            let (outcome, remains) = timeout(PATIENCE, relay).await.unwrap().unwrap();
+            assert_eq!(outcome.end, End::Stopped);
+            assert_eq!(outcome.clientbound_bytes, stream.len() as u64);
+            assert!(remains.unwrap().backlog.is_empty());
+            drop(writer.await);
+        });
+    }
+    while let Some(player) = timeout(PATIENCE, players.join_next()).await.unwrap() {
+        player.unwrap();
+    }
+}
+
+const READABLE: Ready = Ready {
+    readable: true,
+    writable: false,
+    failed: false,
+};
+
+/// A session may end at any slice of its encryption. Whoever writes to the
+/// client next continues its stream.
+#[tokio::test]
+async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
+    const SLICE_BYTES: usize = 300;
+    let stream = frames(7, [1000, 5, 20, 1500]);
+    let text = frames(7, [50]);
+    for slices in 0..stream.len().div_ceil(SLICE_BYTES) {
+        let (mut player, mut server, session, passages) = encrypted(7).await;
+        let mut exchange = Exchange::framed(session, passages).into_std().unwrap();
+        let mut buffers = Buffers::of_encrypting_driver();
+        server.write_all(&stream).await.unwrap();
+        while !exchange.is_encrypting() {
+            exchange.ready(Side::Backend, READABLE, &mut buffers);
+        }
+        // While it waits nothing more is read of its backend.
+        server.write_all(&[0]).await.unwrap();
+        exchange.ready(Side::Backend, READABLE, &mut buffers);
+        assert_eq!(exchange.outcome(), None);
+        for _ in 0..slices {
+            cipher::encrypt_many(&mut [exchange.encryption(SLICE_BYTES)]);
+            exchange.deliver_encrypted(&mut buffers);
+        }
+        exchange.stop(End::Stopped);
+        assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
+        let remains = exchange.into_remains().unwrap();
+        let mut last = text.clone();
+        remains.cipher.unwrap().encrypt(&mut last);
+        let mut client = TcpStream::from_std(remains.client).unwrap();
+        client.write_all(&remains.backlog).await.unwrap();
+        client.write_all(&last).await.unwrap();
+        let whole = [&stream[..], &text].concat();
+        let mut received = read_exact(&mut player, whole.len()).await;
+        Cipher::new(&secret(7)).decrypt(&mut received);
+        assert!(received == whole, "after {slices} slices");
+    }
+}
+
+/// A client that goes away during its encryption takes nothing with it.
+#[tokio::test]
+async fn a_client_may_leave_in_its_encryption() {
+    let (player, mut server, session, passages) = encrypted(7).await;
+    let mut exchange = Exchange::framed(session, passages).into_std().unwrap();
+    let mut buffers = Buffers::of_encrypting_driver();
+    server.write_all(&frames(7, [3000])).await.unwrap();
+    while !exchange.is_encrypting() {
+        exchange.ready(Side::Backend, READABLE, &mut buffers);
+    }
+    cipher::encrypt_many(&mut [exchange.encryption(500)]);
+    SockRef::from(&player)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(player);
+    while exchange.is_encrypting() {
+        exchange.ready(Side::Client, READABLE, &mut buffers);
+    }
+    assert!(exchange.encryption(500).is_none());
+    exchange.deliver_encrypted(&mut buffers);
+    exchange.stop(End::Stopped);
+    assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
+}

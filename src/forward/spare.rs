@@ -1,0 +1,46 @@
+//! Spare buffers of a driver, which sessions take while they hold bytes.
+
+/// Buffers that are kept for the next session that holds bytes. As many hold
+/// bytes at once in a busy moment of a worker with a thousand players.
+const BUFFERS_MAX: usize = 128;
+/// The largest buffer that is kept: with [`BUFFERS_MAX`] 4 MiB for each worker.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+
+/// The spare buffers of one worker, all empty.
+#[derive(Debug, Default)]
+pub(super) struct SpareBuffers(Vec<Vec<u8>>);
+
+impl SpareBuffers {
+    /// An empty buffer.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn put(&mut self, mut buffer: Vec<u8>) {
+        let is_kept = (1..=BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if is_kept && self.0.len() < BUFFERS_MAX {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept is bounded, and empty.
+    #[test]
+    fn spare_buffers_are_bounded() {
+        let mut buffers = SpareBuffers::default();
+        buffers.put(Vec::new());
+        buffers.put(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
+        assert_eq!(buffers.0.len(), 0);
+        for _ in 0..2 * BUFFERS_MAX {
+            buffers.put(vec![7; 100]);
+        }
+        assert_eq!(buffers.0.len(), BUFFERS_MAX);
+        assert!(buffers.take().is_empty());
+    }
+}
