@@ -19,7 +19,7 @@ use super::plugin_file::Sha;
 pub use crate::forward::{Limits, Relay};
 use crate::glob;
 pub use crate::intercept::{
-    DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
+    ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
 };
 pub(crate) use crate::limit::Quota;
 use crate::manifest::Manifest;
@@ -337,8 +337,8 @@ pub struct Intercepted {
     pub limbo_handlers: Vec<String>,
     /// Who the player is, told to the backend.
     pub identity: Option<IdentityForwarding>,
-    /// Packets to the client of at least this many bytes are compressed; `None` is never.
-    pub compression_threshold: Option<u32>,
+    /// Which packets to a client are compressed.
+    pub compression: ClientCompression,
 }
 
 /// An intercepted mode.

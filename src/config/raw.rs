@@ -70,9 +70,8 @@ keys! {
         auth: RawAuth;
         /// How backends learn who a player is, where the server file says nothing.
         forwarding: RawForwarding;
-        /// Packets to the client of at least this many bytes are compressed; -1 is never. For `client_only` and `offline`.
-        // The default of the game: from here on compression costs less than it saves.
-        compression_threshold: Threshold = "256" [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// Packets to the client of at least this many bytes are compressed; -1 is never. Not written: what the backend announces at the login, or 256, the game's own default. For `client_only` and `offline`.
+        compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
         /// The plugins, each in a table with its id as the name.

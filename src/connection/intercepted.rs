@@ -278,7 +278,7 @@ impl Asker<'_> {
 
 fn settings(intercepted: &Intercepted, proxy: &Proxy) -> ClientSettings {
     ClientSettings {
-        compression_threshold: intercepted.compression_threshold,
+        compression: intercepted.compression,
         is_authenticated: intercepted.mode == InterceptedMode::ClientOnly,
         session: proxy.session_id,
     }

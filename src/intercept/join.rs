@@ -10,6 +10,7 @@ use super::backend::{Answering, LoggedIn};
 use super::failure::Failure;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
+use super::settings::ClientCompression;
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::framed::{FramedError, Passage, Passages, Remains};
@@ -26,8 +27,8 @@ const BRAND: Brand = Brand("infrarust");
 /// What the player's own server settings say about his connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientSettings {
-    /// Packets of at least so many bytes are compressed; `None` is never.
-    pub(crate) compression_threshold: Option<u32>,
+    /// Which packets are compressed.
+    pub(crate) compression: ClientCompression,
     /// Whether the proxy has authenticated the player.
     pub(crate) is_authenticated: bool,
     /// The id of the proxy's session (26.2).
@@ -126,10 +127,11 @@ impl Joining {
         settings: ClientSettings,
     ) -> Result<(), Failure> {
         let version = self.version;
-        let threshold = settings
-            .compression_threshold
-            .filter(|_| version.protocol() >= V1_8);
-        if let Some(threshold) = threshold {
+        let format = match version.protocol() {
+            V1_8.. => settings.compression.format(self.backend.format()),
+            _ => Format::Plain,
+        };
+        if let Format::Compressed { threshold } = format {
             let threshold = i32::try_from(threshold).unwrap_or(i32::MAX);
             let packet = packets::set_compression(version, threshold);
             self.client.put(&packet).map_err(Failure::client)?;

@@ -32,4 +32,6 @@ pub(crate) use join::{ClientSettings, Playing, Rules, join};
 pub(crate) use login::{Authenticator, Newcomer, Proved};
 pub(crate) use reader::{Lost, Reader};
 pub(crate) use roster::{Place, Roster};
-pub use settings::{DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret};
+pub use settings::{
+    ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
+};

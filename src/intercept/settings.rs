@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::protocol::codec::Format;
+
 /// Settings of the proxy's own login, which the intercepted modes use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoginConfig {
@@ -13,8 +15,39 @@ pub struct LoginConfig {
     pub uuid_of_client: bool,
     /// What a second login of a player means.
     pub duplicate_login: DuplicateLogin,
-    /// Packets of at least this many bytes are compressed; `None` is never.
-    pub compression_threshold: Option<u32>,
+    /// Which packets to a client are compressed.
+    pub compression: ClientCompression,
+}
+
+/// Which packets to a client are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCompression {
+    /// Those that the backend of the login compresses: nothing is opened on its
+    /// way. Where the backend compresses nothing, as with the game's own default.
+    AsBackend,
+    /// Those of at least this many bytes.
+    From(u32),
+    /// None.
+    Never,
+}
+
+impl ClientCompression {
+    /// What servers of the game announce if nothing else is set.
+    const GAME_DEFAULT: usize = 256;
+
+    /// The format for a client while a backend has this one.
+    pub(super) fn format(self, of_backend: Format) -> Format {
+        match (self, of_backend) {
+            (Self::AsBackend, Format::Compressed { .. }) => of_backend,
+            (Self::AsBackend, Format::Plain) => Format::Compressed {
+                threshold: Self::GAME_DEFAULT,
+            },
+            (Self::From(bytes), _) => Format::Compressed {
+                threshold: usize::try_from(bytes).unwrap_or(usize::MAX),
+            },
+            (Self::Never, _) => Format::Plain,
+        }
+    }
 }
 
 /// What a second login of a player means who is logged in.

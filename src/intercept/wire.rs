@@ -183,6 +183,11 @@ impl Wire {
         self.ciphers = Some(ciphers);
     }
 
+    /// The format of the next frame.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
     /// Changes the format from the next frame on, in both directions.
     pub(super) fn set_format(&mut self, format: Format) {
         self.format = format;

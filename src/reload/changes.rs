@@ -153,7 +153,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         prevent_proxy_connections,
         uuid_of_client,
         duplicate_login,
-        compression_threshold,
+        compression,
     } = login;
     let receives = |config: &Trust| *config != Trust::Off;
     let receives = (
@@ -186,7 +186,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         }
         "auth.offline_uuid" => *uuid_of_client != old.login.uuid_of_client,
         "auth.duplicate_login" => *duplicate_login != old.login.duplicate_login,
-        "compression_threshold" => *compression_threshold != old.login.compression_threshold,
+        "compression_threshold" => *compression != old.login.compression,
         "log.format" => *log_format != old.log_format,
         "docker" => *docker != old.docker,
         // What servers inherit differs in the servers; plugins are compared apart.

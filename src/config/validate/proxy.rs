@@ -6,8 +6,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use super::{Context, ProxyFile, docker, filters, motd};
 use crate::config::entry::{Entry, Given, Reported};
 use crate::config::model::{
-    DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache,
-    Trust, UnknownDomain,
+    ClientCompression, DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota,
+    RateLimit, StatusCache, Trust, UnknownDomain,
 };
 use crate::config::raw::{RawAuth, RawKeepalive, RawLog, RawProxy, RawRateLimit, RawStatusCache};
 use crate::config::types::{
@@ -80,7 +80,7 @@ fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Repor
             DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
             DuplicateLoginWord::Replace => DuplicateLogin::Replace,
         },
-        compression_threshold: threshold(*raw.compression_threshold()?),
+        compression: default_compression(raw)?,
     })
 }
 
@@ -206,8 +206,14 @@ fn keepalive(entry: &Entry<RawKeepalive>) -> Result<Keepalive, Reported> {
 }
 
 /// Packets from which size are compressed; -1 is none.
-pub(super) fn threshold<const MAX: i64>(number: Whole<-1, MAX>) -> Option<u32> {
-    u32::try_from(number.0).ok()
+/// For servers that do not say it themselves.
+pub(super) fn default_compression(raw: &RawProxy) -> Result<ClientCompression, Reported> {
+    let written = raw.compression_threshold.get()?;
+    Ok(written.map_or(ClientCompression::AsBackend, |number| compression(*number)))
+}
+
+pub(super) fn compression<const MAX: i64>(number: Whole<-1, MAX>) -> ClientCompression {
+    u32::try_from(number.0).map_or(ClientCompression::Never, ClientCompression::From)
 }
 
 fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Result<String, Reported> {

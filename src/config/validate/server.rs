@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::forwarding::{self, Global};
 use super::modes::{self, Chosen};
-use super::proxy::threshold;
+use super::proxy;
 use super::{Context, ServerFile, addresses, domains, filters, motd, names, texts};
 use crate::capability::Capability;
 use crate::config::entry::{Item, Reported};
 use crate::config::model::{
-    BackendAddress, DomainRewrite, Forwarding, ForwardingMode, HostTail, IdentityForwarding,
-    Intercepted, InterceptedMode, IpFilter, Limits, MotdSet, ProxyVersion, ServerConfig,
-    ServerKind, Timeouts,
+    BackendAddress, ClientCompression, DomainRewrite, Forwarding, ForwardingMode, HostTail,
+    IdentityForwarding, Intercepted, InterceptedMode, IpFilter, Limits, MotdSet, ProxyVersion,
+    ServerConfig, ServerKind, Timeouts,
 };
 use crate::config::raw::{RawProxy, RawServer, RawTimeouts};
 use crate::config::types::HostTailWord;
@@ -25,14 +25,14 @@ use crate::route::HostPattern;
 #[derive(Debug)]
 pub(super) struct Defaults {
     connect_timeout: Result<Duration, Reported>,
-    compression_threshold: Result<Option<u32>, Reported>,
+    compression: Result<ClientCompression, Reported>,
 }
 
 impl Defaults {
     pub(super) fn new(raw: &RawProxy) -> Self {
         Self {
             connect_timeout: raw.connect_timeout().map(|time| time.0),
-            compression_threshold: raw.compression_threshold().copied().map(threshold),
+            compression: proxy::default_compression(raw),
         }
     }
 }
@@ -354,9 +354,9 @@ fn kind(
             network: network.as_ref().map(|item| item.value.clone()),
             limbo_handlers: raw.limbo_handlers()?.values()?,
             identity: identity.clone(),
-            compression_threshold: match raw.compression_threshold.get()? {
-                Some(number) => threshold(*number),
-                None => defaults.compression_threshold?,
+            compression: match raw.compression_threshold.get()? {
+                Some(number) => proxy::compression(*number),
+                None => defaults.compression?,
             },
         }))
     };

@@ -32,6 +32,27 @@ async fn nine_combinations() {
     }
 }
 
+/// Where no threshold is written, the client gets that of the backend, or the
+/// game's own default, and nothing has to be opened. A written one wins.
+#[tokio::test]
+async fn the_backend_decides_where_nobody_else_does() {
+    let cases = [
+        ("", None, Some(256)),
+        ("", Some(64), Some(64)),
+        ("", Some(0), Some(0)),
+        ("compression_threshold = 100", Some(64), Some(100)),
+        ("compression_threshold = -1", Some(64), None),
+    ];
+    for (key, of_backend, to_client) in cases {
+        let backend = FakeBackend::start().await;
+        let proxy = offline(&backend, key);
+        let (mut client, mut server) = begin(&proxy, &backend, PROTOCOL, "Notch").await;
+        compress(&mut client, &mut server, to_client, of_backend).await;
+        enter(&mut client, &mut server, PROTOCOL).await;
+        exchange(&mut client, &mut server).await;
+    }
+}
+
 async fn compress(
     client: &mut Speaker,
     server: &mut Speaker,
