@@ -65,7 +65,7 @@ mod linux {
             sha256: None,
             on_failure: None,
             deadline: None,
-            judged: None,
+            checked: None,
             content: None,
             document: Document(document.into()),
             config_path: Vec::new(),

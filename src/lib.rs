@@ -17,7 +17,7 @@
 //! From there on a forwarding mode only moves bytes: `zero_copy` asks the
 //! kernel to move them from socket to socket, and they never enter the proxy.
 //!
-//! However a connection ends, one line of the log tells: which server and mode,
+//! However a connection ends, one line of the log says: which server and mode,
 //! why it ended, how long it took, and how many bytes went each way.
 //!
 //! `connection::serve` is this chapter in code.
@@ -33,7 +33,7 @@
 //! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
 //! | [`protocol`], [`proxy_protocol`], `show` | bytes to meaning and back, without any I/O |
 //! | [`route`], `glob` | virtual host to server |
-//! | `provider` | who tells of servers beside the files: the containers of an engine |
+//! | `provider` | sources of servers besides the files: the containers of an engine |
 //! | [`listener`], `connection`, `upstream` | from accept to a connected backend |
 //! | [`plugin`] | plugins: load, ask, watch, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |

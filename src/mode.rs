@@ -1,6 +1,6 @@
 //! The modes: how much the proxy takes part in a player's connection.
 //!
-//! What each mode can then offer is told by [`capability`](crate::capability).
+//! [`capability`](crate::capability) says what each mode can offer.
 
 use std::fmt;
 

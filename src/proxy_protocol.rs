@@ -1,8 +1,8 @@
-//! The PROXY protocol, in and out: how a load balancer tells us who the client
-//! is, and how we tell a backend.
+//! The PROXY protocol, in and out: a load balancer sends the client's address
+//! to the proxy, and the proxy sends it to a backend.
 //!
-//! The headers are parsed and built by the `ppp` crate; here stands where a
-//! header ends, which bounds it has, and what an address-less one means.
+//! The `ppp` crate parses and builds the headers. This module finds where a
+//! header ends, bounds its size, and decides what one without addresses means.
 //! Source: "The PROXY protocol, versions 1 & 2", HAProxy documentation, 2020-03-05.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -91,7 +91,7 @@ pub struct Received {
     pub bytes: usize,
 }
 
-/// Reads the header at the front of `bytes`, or tells that more bytes are needed.
+/// Reads the header at the front of `bytes`, or returns that more bytes are needed.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
     }
 }
 
-/// Builds the header that tells a backend about `endpoints`.
+/// Builds the header with `endpoints` for a backend.
 ///
 /// A socket of both families writes IPv4 addresses as IPv6 ones
 /// (`::ffff:192.0.2.1`); a backend gets them as what they are.
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    /// Mixed families are told as IPv6, and read back as what they are.
+    /// Mixed families are written as IPv6, and read back as what they are.
     #[test]
     fn mixed_families_become_one() {
         let endpoints = sample("203.0.113.7:4711", "[2001:db8::1]:25565");

@@ -357,7 +357,7 @@ pub enum Event<'a> {
 }
 
 context! {
-    /// A player to whom something has happened.
+    /// A player, and what has happened to him.
     Player reads PlayerInput, and says id, name, event
 }
 

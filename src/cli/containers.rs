@@ -63,7 +63,7 @@ impl Checked {
     }
 }
 
-/// Looks at the containers and judges them beside the files.
+/// Lists the containers and checks them together with the files.
 pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     let (Some(config), Some(global)) = (&loaded.config, &loaded.global) else {
         return Checked::unknown("containers are looked at when the files are mended");

@@ -77,12 +77,12 @@ enum Command {
         #[cfg(unix)]
         #[arg(long)]
         deep: bool,
-        /// Ask the engine of `[docker]`, too, and judge the labels of the
+        /// Ask the engine of `[docker]`, too, and check the labels of the
         /// containers that run. Changes nothing.
         #[arg(long)]
         docker: bool,
     },
-    /// Tell about a code of a diagnostic: what it means, why it matters, an
+    /// Explain a code of a diagnostic: what it means, why it matters, an
     /// example and its cure. Without a code, all of them.
     Explain {
         /// The code, such as `mode-conflict`.

@@ -47,7 +47,7 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
                 let name = if index == 0 { "backend" } else { "then" };
                 line(&mut text, name, &address.to_string());
             }
-            line(&mut text, "told", &told(config));
+            line(&mut text, "told", &identity_shown(config));
             let asked = config.plugins.iter().filter_map(|id| {
                 let mut all = plugins.iter();
                 all.find(|plugin| plugin.id == *id)
@@ -182,8 +182,8 @@ fn seen_host(config: &ServerConfig, field: &HostField) -> String {
     format!("the backend sees `{}`, {why}{dropped}", Escaped(&seen))
 }
 
-/// What the backend is told about the player.
-fn told(config: &ServerConfig) -> String {
+/// What the backend learns about the player.
+fn identity_shown(config: &ServerConfig) -> String {
     let identity = match &config.kind {
         ServerKind::Forwarding(forwarding) => forwarding.identity.as_ref().map(host_forwarding),
         ServerKind::Intercepted(intercepted) => {
@@ -277,7 +277,7 @@ mod tests {
         );
     }
 
-    /// A host that nobody claims is told what it nearly was.
+    /// For a host that no server claims the nearest names are shown.
     #[test]
     fn near_misses_are_named() {
         let (text, found) = route("example.com");

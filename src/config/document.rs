@@ -15,7 +15,7 @@ use crate::config::syntax::{self, Fault, Said};
 use crate::diagnostic::words::must_not_show;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 
-/// The most syntax errors told of one file: behind the first few the parser
+/// The most syntax errors reported of one file: behind the first few the parser
 /// often guesses.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
@@ -50,7 +50,7 @@ pub(super) fn read<T: HasKeys>(
 fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (FileId, Diagnostic) {
     let message = "the file is not UTF-8 text";
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-        // Nothing of it can be shown, and no secret in it be told apart.
+        // Nothing of it can be shown: a secret in it would not be recognized.
         let file = sources.add(path, "");
         let diagnostic = Diagnostic::new(Code::TomlSyntax, Place::whole(file), message);
         return (file, diagnostic.help("it is UTF-16: save it as UTF-8"));
@@ -96,7 +96,7 @@ fn parse<T: HasKeys>(file: FileId, sources: &mut Sources, report: &mut Report) -
         return None;
     }
     // A value guessed after a syntax error could be read as a second mistake,
-    // so the rest of the file is not judged before its syntax is right.
+    // so the rest of the file is not checked before its syntax is right.
     errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
     let mut last_line = None;
     for error in errors.iter().take(SYNTAX_ERRORS_MAX) {

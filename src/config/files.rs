@@ -201,8 +201,8 @@ pub(super) fn confined(path: &Path, folder: &Path) -> Result<Option<PathBuf>, Un
     found.unwrap_or_else(|not_done| Err(Unreadable::NotDone(not_done)))
 }
 
-/// Whether there is something of this name. What cannot be looked at is: to read
-/// it then tells why.
+/// Whether there is something of this name; also true when that cannot be found
+/// out: reading it then reports why.
 pub(super) fn exists(path: &Path) -> bool {
     look(path, Path::exists).unwrap_or(true)
 }
@@ -232,7 +232,7 @@ fn read_now(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
     // Another one may have taken its name.
     is_regular(&file.metadata().map_err(Unreadable::Io)?)?;
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too large, whatever the
+    // One byte more than allowed shows that a file is too large, whatever the
     // metadata said a moment ago.
     file.take(bytes_max + 1)
         .read_to_end(&mut bytes)

@@ -94,7 +94,7 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files that the diagnostics point into.
     pub sources: Sources,
-    /// The global file as it was judged; `None` when it could not be read.
+    /// The global file as it was checked; `None` when it could not be read.
     pub global: Option<GlobalText>,
     /// Whether a file could not be read for a reason that may pass without a
     /// change of it: no descriptor was left, or a disk did not answer.
@@ -142,7 +142,7 @@ pub fn load(options: &LoadOptions) -> Loaded {
     finish(meaning.unwrap_or_default(), global, sources, report)
 }
 
-/// Judges texts as [`load`] judges files: the global one, and server files by
+/// Checks texts as [`load`] checks files: the global one, and server files by
 /// name, as if they all lay in the working directory.
 ///
 /// For the demo, for fuzzing and for editors: no other file is read, except
@@ -287,8 +287,8 @@ fn load_into(
     report: &mut Report,
 ) -> Meaning {
     let proxy = proxy_file(options, global, sources, report);
-    // With a folder that could not be read from the global file, looking into
-    // the default one would only tell about the wrong files.
+    // If the global file does not give a readable folder, reading the default
+    // one would only report problems of the wrong files.
     let is_known = match &proxy.raw {
         Some(raw) => options.servers_dir.is_some() || !raw.servers_dir.is_broken(),
         None => options.servers_dir.is_some() || is_folder(&proxy.servers_dir),

@@ -1,15 +1,15 @@
-//! Reads a plugin's file, once and within bounds, and has it judged. Runs no
-//! code of it.
+//! Reads a plugin's file, once and within bounds, and checks it. Runs no code
+//! of it.
 //!
-//! The configuration judges plugins through here, and the plugin host loads
-//! the very bytes that were judged.
+//! The configuration checks plugins with this module, and the plugin host loads
+//! the very bytes that were checked.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::files::{self, Unreadable};
 use crate::manifest::file;
-pub use crate::manifest::file::{Judged, PluginFileError, Sha, hex, parse_hex, sha256};
+pub use crate::manifest::file::{CheckedFile, PluginFileError, Sha, hex, parse_hex, sha256};
 
 /// The largest plugin in bytes. A release build takes one to ten megabytes, a
 /// debug build with all its dependencies a hundred.
@@ -17,22 +17,22 @@ const PLUGIN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// How long it may take to read one: a debug build from a slow disk.
 const READ_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Reads and judges a file: whether it would run in this process.
+/// Reads and checks a file: whether it would run in this process.
 ///
 /// # Errors
 ///
 /// See [`PluginFileError`].
-pub fn judge(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
+pub fn check(path: &Path, pin: Option<Sha>) -> Result<CheckedFile, PluginFileError> {
     // What the plugin itself does wrong is reported before what this system lacks.
     examine(path, pin)?.runs_here()
 }
 
-/// Reads and judges a file by itself, without regard to this system.
+/// Reads and checks a file by itself, without regard to this system.
 ///
 /// # Errors
 ///
 /// See [`PluginFileError`]; never [`PluginFileError::Glibc`].
-pub fn examine(path: &Path, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
+pub fn examine(path: &Path, pin: Option<Sha>) -> Result<CheckedFile, PluginFileError> {
     let bytes = files::read_large(path, PLUGIN_BYTES_MAX, READ_TIME_MAX).map_err(|problem| {
         PluginFileError::Read(match problem {
             Unreadable::Io(error) => files::plain(&error),
@@ -51,7 +51,7 @@ mod tests {
     fn files_are_judged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("libx.so");
-        let why = |path: &Path, pin| judge(path, pin).unwrap_err();
+        let why = |path: &Path, pin| check(path, pin).unwrap_err();
         assert!(matches!(why(&path, None), PluginFileError::Read(_)));
         assert!(matches!(why(folder.path(), None), PluginFileError::Read(_)));
         std::fs::write(&path, b"text").unwrap();

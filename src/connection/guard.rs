@@ -39,7 +39,7 @@ pub(super) enum NotAuthenticated {
     /// It encrypts, but says that it will not ask the session server.
     #[error("its Encryption Request says that it does not authenticate")]
     OnlyEncrypts,
-    /// What it sent is not a login packet that can be judged.
+    /// What it sent is not a login packet that can be read.
     #[error("its answer to the login start is not a login packet: {0}")]
     Unreadable(String),
     /// It asked the client one thing after another and never decided.
@@ -54,7 +54,7 @@ pub(super) enum Watched {
     Good,
     /// The client left.
     ClientLeft,
-    /// The promise is broken, or cannot be judged.
+    /// The backend does not authenticate, or that cannot be found out.
     Broken(NotAuthenticated),
 }
 
@@ -153,7 +153,7 @@ async fn first_answer(
         let is_last = backend.ready(Interest::READABLE).await?.is_read_closed();
         let seen = backend.try_io(Interest::READABLE, || {
             let n = peek.peek(&mut bytes)?;
-            match judge(dialect, &bytes[..n]) {
+            match read_answer(dialect, &bytes[..n]) {
                 Some(seen) => Ok(seen),
                 // The end is the relay's to pass on, with the part of a packet
                 // that came before it.
@@ -169,10 +169,10 @@ async fn first_answer(
 }
 
 /// What the bytes mean, or `None` if more are needed.
-fn judge(dialect: Dialect, bytes: &[u8]) -> Option<Seen> {
+fn read_answer(dialect: Dialect, bytes: &[u8]) -> Option<Seen> {
     let seen = match dialect {
-        Dialect::Modern(protocol) => judge_modern(protocol, bytes),
-        Dialect::Legacy => judge_legacy(bytes),
+        Dialect::Modern(protocol) => read_modern(protocol, bytes),
+        Dialect::Legacy => read_legacy(bytes),
     };
     if seen.is_none() && bytes.len() == PEEK_BYTES {
         return Some(unreadable(format!(
@@ -182,7 +182,7 @@ fn judge(dialect: Dialect, bytes: &[u8]) -> Option<Seen> {
     seen
 }
 
-fn judge_modern(protocol: i32, bytes: &[u8]) -> Option<Seen> {
+fn read_modern(protocol: i32, bytes: &[u8]) -> Option<Seen> {
     let (answer, wire_bytes) = match login::first_answer(protocol, bytes) {
         Ok(answer) => answer?,
         Err(error) => return Some(unreadable(error.to_string())),
@@ -198,7 +198,7 @@ fn judge_modern(protocol: i32, bytes: &[u8]) -> Option<Seen> {
     })
 }
 
-fn judge_legacy(bytes: &[u8]) -> Option<Seen> {
+fn read_legacy(bytes: &[u8]) -> Option<Seen> {
     let answer = match legacy::first_answer(bytes) {
         Ok(answer) => answer?,
         Err(error) => return Some(unreadable(error.to_string())),

@@ -11,8 +11,8 @@ use crate::protocol::handshake::Intent;
 use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
 
-/// A player whom plugins have seen coming into the game. They see him leave when
-/// this is dropped, however that comes.
+/// A player whose join plugins have observed. They observe the leave when this
+/// is dropped.
 #[derive(Debug)]
 pub(super) struct Stay {
     players: Arc<Players>,

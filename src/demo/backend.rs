@@ -1,5 +1,5 @@
 //! The demo's backend: enough of a Minecraft server to answer status pings and
-//! logins of any version, and to tell what it saw.
+//! logins of any version, and to report what it saw.
 
 use std::io;
 use std::net::SocketAddr;

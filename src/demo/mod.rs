@@ -1,4 +1,4 @@
-//! The demo: the main job on an embedded default, told stage by stage.
+//! The demo: the main features with an embedded configuration, one stage after the other.
 //!
 //! A backend and a proxy in this process, three servers with three modes, a plugin
 //! that is loaded as a dynamic library, real status pings and real logins
@@ -287,19 +287,19 @@ async fn join(
         return Err(wrong("the login was not answered"));
     }
     let seen = seen(backend).await?;
-    let (told, result, relayed) = if mode == OFFLINE {
-        let told = offline_uuid(PLAYER.0);
+    let (expected, result, relayed) = if mode == OFFLINE {
+        let expected = offline_uuid(PLAYER.0);
         let result = format!(
             "joined, with the id {} made from the name",
-            uuid_text(told, true)
+            uuid_text(expected, true)
         );
-        (told, result, None)
+        (expected, result, None)
     } else {
         let relayed = Some((client.said_bytes, client.heard_bytes));
         (PLAYER.1, "joined".to_owned(), relayed)
     };
-    if seen.uuid != Some(told) {
-        return Err(wrong("the backend was told another player id"));
+    if seen.uuid != Some(expected) {
+        return Err(wrong("the backend got another player id"));
     }
     let traffic = Traffic {
         intent: Intent::Login,
@@ -419,7 +419,7 @@ impl Folder {
         let text = plugins.unwrap_or_default();
         std::fs::write(&global, format!("bind = \"127.0.0.1:{port}\"\n\n{text}"))?;
         for (id, mode, host, seen) in SERVERS {
-            // A game client that was told `localhost` gets the lobby.
+            // A game client that connects to `localhost` gets the lobby.
             let more = if id == "lobby" {
                 ", \"localhost\", \"*\""
             } else {

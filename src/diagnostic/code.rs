@@ -101,7 +101,7 @@ codes! {
     ColourCode = "colour-code", Warning;
     /// There is no server file.
     NoServers = "no-servers", Warning;
-    /// A backend is told a name and a UUID that nobody has proved.
+    /// A backend gets a name and a UUID that nobody has proved.
     UnprovenIdentity = "unproven-identity", Warning;
     /// Everybody may claim any address with a PROXY header.
     OpenProxyProtocol = "open-proxy-protocol", Warning;

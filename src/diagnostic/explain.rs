@@ -7,7 +7,7 @@ use super::Code;
 /// empty. For a plugin the text is what its manifest says.
 pub type Example = &'static [(&'static str, &'static str)];
 
-/// What `infrarust explain` tells of a code.
+/// What `infrarust explain` prints about a code.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     /// What the code means, and how to get rid of it.
@@ -41,7 +41,7 @@ pub fn page(code: Code) -> Page {
                    shows where the parser could not go on; the mistake is there or just before. \
                    Texts need quotes, lists need brackets, and a key stands once in its table.",
             why: "Nothing in the file can be trusted before it can be read, so its other keys are \
-                  judged only once the syntax is right.",
+                  checked only once the syntax is right.",
             wrong: &[(
                 LOBBY,
                 "domains = [play.example.com]\naddresses = [\"10.0.0.5:25565\"]\n",
@@ -294,7 +294,7 @@ pub fn page(code: Code) -> Page {
         Code::PluginConfig => Page {
             what: "The plugin has read its own settings, `[plugins.<id>.config]`, and refuses them. \
                    What it takes stands in its documentation. Only the plugin itself knows, so this \
-                   is told at the start, at a reload and by `infrarust check --deep`, and not by \
+                   is reported at the start, at a reload and by `infrarust check --deep`, and not by \
                    `check` alone, which runs no code of plugins.",
             why: "A plugin that guesses at its settings does something that nobody asked for.",
             wrong: &[
@@ -492,8 +492,8 @@ pub fn page(code: Code) -> Page {
         },
         Code::InsecureBackend => Page {
             what: "In `client_only` and `offline` the backend must not authenticate, since the \
-                   proxy stands between. Without a `forwarding_mode` it is not told who the player \
-                   is either.",
+                   proxy stands between. Without a `forwarding_mode` it does not learn who the \
+                   player is either.",
             why: "The backend sees all players at the proxy's address, gives them UUIDs made from \
                   their names, and lets in whoever reaches it directly.",
             wrong: &[(

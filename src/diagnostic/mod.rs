@@ -48,7 +48,7 @@ pub struct Label {
 /// One problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Its kind; `infrarust explain` tells more about each.
+    /// Its kind; `infrarust explain` says more about each.
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,
@@ -103,7 +103,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds the way out, if there is one to tell.
+    /// Adds the help, if there is one.
     #[must_use]
     pub fn help_if(mut self, help: Option<String>) -> Self {
         self.help = help.or(self.help);

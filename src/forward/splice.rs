@@ -42,7 +42,7 @@ pub(super) fn empty(pipe: &Pipe, bytes: usize, destination: &impl Socket) -> io:
 /// not have it (`ENOSYS`), or a sandbox forbids it.
 ///
 /// Sandboxes choose the error themselves (`EPERM`, `EACCES` and others), and
-/// sockets have some of the same. `pipe` tells them apart: a kernel that runs the
+/// sockets return some of the same. `pipe` distinguishes them: a kernel that runs the
 /// call refuses to splice a pipe into itself with `EINVAL`, and moves nothing.
 pub(super) fn is_refused(error: &io::Error, pipe: &Pipe) -> bool {
     let Some(raw) = error.raw_os_error() else {

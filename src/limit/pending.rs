@@ -196,7 +196,7 @@ mod tests {
         address.parse::<IpAddr>().unwrap().into()
     }
 
-    /// When all places are taken the oldest connection is told to go.
+    /// When all places are taken the oldest connection is evicted.
     #[tokio::test]
     async fn the_oldest_makes_room() {
         let pending = Pending::new(2, 8);

@@ -1,5 +1,5 @@
-//! The bytes of a plugin's file, held against their pin and judged by their
-//! manifest. Reads no file, and runs no code of one.
+//! Checks the bytes of a plugin's file: the pin and the manifest. Reads no file
+//! and runs no code of one.
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -90,16 +90,16 @@ impl PluginFileError {
     }
 }
 
-/// The bytes of a plugin, and what they say about it.
+/// The bytes of a plugin, and the manifest in them.
 #[derive(Debug)]
-pub struct Judged {
+pub struct CheckedFile {
     /// The whole file.
     pub bytes: Vec<u8>,
     /// What the plugin says about itself.
     pub manifest: Manifest,
 }
 
-impl Judged {
+impl CheckedFile {
     /// Whether this system has what the library needs.
     ///
     /// # Errors
@@ -119,12 +119,12 @@ impl Judged {
     }
 }
 
-/// Judges the bytes of a file by themselves, without regard to this system.
+/// Checks the bytes of a file by themselves, without regard to this system.
 ///
 /// # Errors
 ///
 /// See [`PluginFileError`]; never [`PluginFileError::Glibc`].
-pub fn examine(bytes: Vec<u8>, pin: Option<Sha>) -> Result<Judged, PluginFileError> {
+pub fn examine(bytes: Vec<u8>, pin: Option<Sha>) -> Result<CheckedFile, PluginFileError> {
     if let Some(pinned) = pin {
         let found = sha256(&bytes);
         if pinned != found {
@@ -135,7 +135,7 @@ pub fn examine(bytes: Vec<u8>, pin: Option<Sha>) -> Result<Judged, PluginFileErr
         }
     }
     let manifest = super::read(&bytes)?;
-    Ok(Judged { bytes, manifest })
+    Ok(CheckedFile { bytes, manifest })
 }
 
 /// The SHA-256 of some bytes.

@@ -281,7 +281,7 @@ fn elf(machine: u16, kind: u16, descriptor: &[u8], load_bytes: u64) -> Vec<u8> {
     file
 }
 
-/// The note is found in a library, and files of other kinds are told apart.
+/// The note is found in a library, and files of other kinds are distinguished.
 #[test]
 fn files_are_told_apart() {
     let Some(host) = MACHINE else { return };

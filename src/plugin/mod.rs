@@ -1,7 +1,7 @@
 //! The plugin host: plugins are loaded here, asked at their hooks, and watched.
 //!
 //! A plugin's file becomes a [`Spec`] by the configuration, and an instance by
-//! [`PluginHost::reload`]: the bytes are read once, held against the pin, judged
+//! [`PluginHost::reload`]: the bytes are read once, compared with the pin, checked
 //! by [`manifest`](crate::manifest), sealed, mapped and never unmapped. Each
 //! server gets a [`HookSet`]; a connection takes the one of its server at the
 //! beginning and keeps it, so that a reload never changes a plugin under it.

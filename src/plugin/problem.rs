@@ -48,7 +48,7 @@ pub enum ProblemKind {
     /// It was not there in time.
     #[error("it did not start within {} s", CREATE_TIME_MAX.as_secs())]
     TooSlow,
-    /// It is no longer the file that was judged.
+    /// It is no longer the file that was checked.
     #[error("its file changed while it was loaded")]
     Changed,
     /// It was loaded too often.

@@ -22,7 +22,7 @@ use super::problem::{Problem, ProblemKind};
 use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
 use super::spec::{GENERATIONS_MAX, Spec};
 use super::watch::PluginId;
-use crate::config::plugin_file::{self, Judged, Sha};
+use crate::config::plugin_file::{self, CheckedFile, Sha};
 use crate::manifest::Manifest;
 use crate::mode::Mode;
 
@@ -74,7 +74,7 @@ enum Wanted {
     /// Nothing: this generation is kept.
     Present(Arc<Generation>),
     /// To load these bytes, which have this SHA-256.
-    New(Box<Judged>, Sha),
+    New(Box<CheckedFile>, Sha),
 }
 
 /// Running generations that can be reused for `spec`; empty on a forced reload.
@@ -121,7 +121,7 @@ impl PluginHost {
         }
     }
 
-    /// The players whom services reach.
+    /// The players that services can reach.
     pub(crate) fn in_game(&self) -> &Arc<Players> {
         &self.in_game
     }
@@ -335,21 +335,21 @@ impl PluginHost {
         spec: &Spec,
         present: &[Arc<Generation>],
     ) -> Result<Arc<Generation>, ProblemKind> {
-        let (judged, sha256) = match self.wanted(spec, present)? {
+        let (checked, sha256) = match self.wanted(spec, present)? {
             Wanted::Present(old) => return Ok(old),
-            Wanted::New(judged, sha256) => (*judged, sha256),
+            Wanted::New(checked, sha256) => (*checked, sha256),
         };
         let (number, history) = self.count_load(&spec.id);
-        self.make(spec.clone(), judged, sha256, number, history)
+        self.make(spec.clone(), checked, sha256, number, history)
             .map(Arc::new)
     }
 
     /// What is to be done for a plugin, as far as is known without running it.
     fn wanted(&self, spec: &Spec, present: &[Arc<Generation>]) -> Result<Wanted, ProblemKind> {
-        let judged = plugin_file::judge(&spec.file, spec.sha256).map_err(ImageError::from)?;
-        let sha256 = plugin_file::sha256(&judged.bytes);
-        let is_other = |before: &Manifest| *before != judged.manifest;
-        if spec.judged.as_ref().is_some_and(is_other)
+        let checked = plugin_file::check(&spec.file, spec.sha256).map_err(ImageError::from)?;
+        let sha256 = plugin_file::sha256(&checked.bytes);
+        let is_other = |before: &Manifest| *before != checked.manifest;
+        if spec.checked.as_ref().is_some_and(is_other)
             || spec.content.is_some_and(|before| before != sha256)
         {
             return Err(ProblemKind::Changed);
@@ -362,7 +362,7 @@ impl PluginHost {
         if loads >= GENERATIONS_MAX {
             return Err(ProblemKind::TooManyGenerations);
         }
-        Ok(Wanted::New(Box::new(judged), sha256))
+        Ok(Wanted::New(Box::new(checked), sha256))
     }
 
     /// The number of the next generation of a plugin, and what all of them share.
@@ -376,12 +376,12 @@ impl PluginHost {
     fn make(
         &self,
         spec: Spec,
-        judged: Judged,
+        checked: CheckedFile,
         sha256: Sha,
         number: u32,
         history: Arc<services::History>,
     ) -> Result<Generation, ProblemKind> {
-        let Judged { bytes, manifest } = judged;
+        let CheckedFile { bytes, manifest } = checked;
         let folder = self.environment.data_dir.join(&spec.id);
         let sealed = image::seal(&bytes, &manifest.name, &self.environment.data_dir)?;
         drop(bytes);

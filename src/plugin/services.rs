@@ -243,7 +243,7 @@ pub(super) struct Services {
     pub(super) runtime: Handle,
     pub(super) folder: PathBuf,
     pub(super) players: Arc<dyn PlayerCounts>,
-    /// Whom services reach.
+    /// The players that services can reach.
     pub(super) in_game: Arc<Players>,
     /// What the manifest lists, as bits.
     pub(super) declared: u64,
@@ -322,7 +322,7 @@ impl Services {
         self.health.failed(hook, Kind::Panic, text, consequence);
     }
 
-    /// A player for whom the plugin may use this capability.
+    /// A player, if the plugin may use this capability for him.
     pub(super) fn player(
         &self,
         number: u64,

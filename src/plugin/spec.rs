@@ -27,9 +27,9 @@ pub struct Spec {
     pub on_failure: Option<OnFailure>,
     /// How long a hook may wait; `None` is two seconds.
     pub deadline: Option<Duration>,
-    /// The manifest that was held against the servers; the file must still
+    /// The manifest that the servers were checked with; the file must still
     /// have it. `None` where none was.
-    pub judged: Option<Manifest>,
+    pub checked: Option<Manifest>,
     /// The SHA-256 of the content that was tried; the file must still have it.
     /// `None` where none was.
     pub content: Option<Sha>,
@@ -49,7 +49,7 @@ impl From<&PluginConfig> for Spec {
             sha256: config.sha256,
             on_failure: config.on_failure,
             deadline: config.deadline,
-            judged: Some(config.manifest.clone()),
+            checked: Some(config.manifest.clone()),
             content: None,
             document: config.document.clone(),
             config_path: vec!["plugins".to_owned(), config.id.clone(), "config".to_owned()],
@@ -64,7 +64,7 @@ impl Spec {
         let rest = |spec: &Spec| Spec {
             document: Document::default(),
             // They belong to the file, which is compared as a whole.
-            judged: None,
+            checked: None,
             content: None,
             ..spec.clone()
         };
@@ -100,7 +100,7 @@ mod tests {
             sha256: None,
             on_failure: None,
             deadline: None,
-            judged: None,
+            checked: None,
             content: None,
             document: Document(document.into()),
             config_path: vec!["a".to_owned()],

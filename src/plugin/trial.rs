@@ -178,7 +178,7 @@ mod tests {
             sha256: None,
             on_failure: None,
             deadline: None,
-            judged: None,
+            checked: None,
             content: None,
             document: Document::default(),
             config_path: Vec::new(),

@@ -65,7 +65,7 @@ impl Head {
     }
 }
 
-/// The length that `buf` begins with, judged as soon as it is there.
+/// The length that `buf` begins with, checked as soon as it is there.
 pub(crate) fn head(buf: &[u8], frame_bytes_max: usize) -> Result<Option<Head>, FrameError> {
     let prefix = buf.get(..FRAME_LENGTH_BYTES_MAX).unwrap_or(buf);
     // Three bytes cannot make a VarInt too long, only unfinished.

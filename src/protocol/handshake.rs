@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Every kind of tail is told apart, in any order, and nothing is lost.
+    /// Every kind of tail is distinguished, in any order, and nothing is lost.
     #[test]
     fn host_fields_come_apart() {
         // field, host, markers, realip, other

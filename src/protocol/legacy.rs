@@ -1,6 +1,6 @@
 //! Clients up to 1.6: pings and logins from before today's framing.
 //!
-//! Their packets have no length, so that each is told by its fields. The layout
+//! Their packets have no length, so each is recognized by its fields. The layout
 //! of the three pings and of the answers is that of the games 1.3, 1.5 and 1.6;
 //! numbers are in network order and texts in UTF-16 behind a length of two bytes.
 
@@ -43,7 +43,7 @@ const JOINED_UNITS_MAX: usize = NAME_CHARS_MAX + 1 + HOST_CHARS_MAX + 1 + 5;
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detect {
-    /// No packet of an old client: [`frame::split`](super::frame::split) judges them.
+    /// Not a packet of an old client: [`frame::split`](super::frame::split) parses them.
     Modern,
     /// The beginning of more than one thing.
     NeedMore {
@@ -220,8 +220,8 @@ impl LegacyLogin {
     }
 }
 
-/// Tells what the first bytes of a connection are. They may come one by one:
-/// ask again with all of them.
+/// What the first bytes of a connection are. They may arrive one by one: then
+/// call it again with all of them.
 ///
 /// A modern frame of 254 bytes begins with `FE 01`, and one of 254 to 8190
 /// bytes with `FE`: the byte that follows decides, since a ping of 1.6 goes on
@@ -497,7 +497,7 @@ impl Reader<'_> {
         Reader { rest: self.rest }.u16()
     }
 
-    /// A text; its length is judged before its bytes are waited for.
+    /// A text; its length is checked before its bytes are waited for.
     fn string16(&mut self, units_max: usize) -> Result<String, Stop> {
         let len = usize::from(self.u16()?);
         if len > units_max {
@@ -815,7 +815,7 @@ mod tests {
         );
     }
 
-    /// A backend's first answer to a login tells whether it authenticates.
+    /// A backend's first answer to a login shows whether it authenticates.
     #[test]
     fn first_answers() {
         let with = |id: u8, text: &str| [&[id][..], &text16(text), &[0; 9]].concat();

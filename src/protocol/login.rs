@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(hex, "b50ad385829d3141a2167e7d7539ba7f");
     }
 
-    /// The first answer is told by its packet id, as the version numbers them.
+    /// The first answer is recognized by its packet id, as the version numbers them.
     #[test]
     fn first_answers() {
         use FirstAnswer::{

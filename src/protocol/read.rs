@@ -251,9 +251,9 @@ mod tests {
         assert_eq!(Cursor::new(&[0x80]).varint(), Err(ReadError::Short));
     }
 
-    /// A length is judged before its bytes are looked for.
+    /// A length is checked before its bytes are looked for.
     #[test]
-    fn lengths_are_judged_first() {
+    fn lengths_are_checked_first() {
         let negative = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F];
         let two_gib = [0xFF, 0xFF, 0xFF, 0xFF, 0x07];
         assert_eq!(
@@ -300,7 +300,7 @@ mod tests {
         );
     }
 
-    /// What is left over is told.
+    /// What is left over is reported.
     #[test]
     fn finish_counts_what_is_left() {
         assert_eq!(Cursor::new(&[]).finish(), Ok(()));

@@ -11,7 +11,7 @@ use super::text;
 
 /// The most bytes of a status answer's text, and of its JSON. Clients read
 /// 32767 characters, which are at most 98301 bytes; more than double that leaves
-/// the judgement of a longer answer, such as one with a long list of mods, to them.
+/// it to them to refuse a longer answer, such as one with a long list of mods.
 pub const STATUS_ANSWER_BYTES_MAX: usize = 262_144;
 /// The most bytes that the frame of a status answer may announce: the text,
 /// its length and the packet id. [`frame::split`]'s limit towards backends.

@@ -1,13 +1,13 @@
-//! Providers: who tells the proxy of servers beside the files.
+//! Providers: sources of servers besides the files.
 //!
-//! A provider watches something and delivers what is there as a [`Supply`],
-//! whole each time. What that means for routes is decided by
+//! A provider watches something and delivers all that it finds as a [`Supply`],
+//! complete each time. What that means for routes is decided by
 //! [`ContainerChecker`](crate::config::containers::ContainerChecker) with the rules for files, and put
 //! into force by [`reload`](crate::reload), so that a provider can fail, hang or
 //! lie without a route of a file being touched.
 //!
-//! The folder of server files is a provider too; it is watched where it is
-//! judged, since files are taken over all together or not at all.
+//! The folder of server files is not watched here but by `reload`, since files
+//! are taken over all together or not at all.
 
 pub(crate) mod docker;
 
@@ -20,9 +20,9 @@ use crate::config::containers::Container;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Supply {
     /// The containers that there are, running or not; `None` until all have been
-    /// looked at once, so that nobody meets half of the servers.
+    /// inspected once, so that no player meets half of the servers.
     pub containers: Option<Vec<Arc<Container>>>,
-    /// Who told of them.
+    /// The engine that listed them.
     pub engine: Peer,
 }
 

@@ -49,7 +49,7 @@ pub struct Proxy {
     pub(crate) plugins: PluginHost,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) roster: Arc<Roster>,
-    /// The id of this proxy's run, which clients since 26.2 are told.
+    /// The id of this proxy's run, which clients since 26.2 get.
     pub(crate) session_id: [u8; 16],
 }
 

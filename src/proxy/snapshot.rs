@@ -58,8 +58,8 @@ const UNCLAIMED_MODE: Mode = Mode::Passthrough;
 pub struct Server {
     /// What its file says.
     pub config: Arc<ServerConfig>,
-    /// Tells this configuration of the server from every other that the
-    /// process has seen, so that nothing cached for one is used for another.
+    /// Identifies this configuration of the server among all that the process
+    /// has seen, so that nothing cached for one is used for another.
     pub revision: u64,
     /// What outlives snapshots.
     pub state: Arc<ServerState>,

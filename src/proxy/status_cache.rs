@@ -75,7 +75,7 @@ pub(crate) struct Key {
 pub(crate) enum Form {
     /// Of 1.7 and newer, for this protocol version.
     Json(i32),
-    /// Of a version before, told apart by the length and protocol of its ping.
+    /// Of a version before, distinguished by the length and protocol of its ping.
     Legacy(usize, Option<u8>),
 }
 
@@ -389,7 +389,7 @@ mod tests {
         }
     }
 
-    /// Versions that the game has are told apart, and all others are one.
+    /// Versions that the game has are distinguished, and all others are one.
     #[test]
     fn invented_versions_share_an_answer() {
         let known = [4, 5, 47, 340, 765, 774].map(Form::json);

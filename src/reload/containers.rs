@@ -1,5 +1,5 @@
-//! Containers beside the files: their servers in the snapshot, and what is
-//! wrong with them in the log, each once.
+//! Containers besides the files: puts their servers into the snapshot, and logs
+//! each problem of them once.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,12 +25,12 @@ use crate::telemetry::service_manager;
 const CONTAINERS_SHOWN_MAX: usize = 20;
 
 /// How many containers are remembered that are not there any more, so that one
-/// that starts and ends again and again is not told of each time.
+/// that starts and ends again and again is not logged each time.
 const GONE_REMEMBERED_MAX: usize = 1000;
 
-/// How long after it was told of, a container that comes back with the same
-/// mistakes is told of again: engines restart one that fails each minute at most.
-const TOLD_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// How long after its last log line a container that comes back with the same
+/// mistakes is logged again: engines restart one that fails each minute at most.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// The containers of the engine that the global file names.
 #[derive(Debug)]
@@ -42,18 +42,18 @@ pub(super) struct Containers {
     next_config: Option<DockerConfig>,
     supply: watch::Receiver<Supply>,
     /// What was supplied when [`changed`](Self::changed) completed last. A reload
-    /// of files takes this and nothing newer, so that each change is told as what
-    /// it is.
+    /// of files takes this and nothing newer, so that each change is
+    /// logged with its own cause.
     known: Supply,
     checker: Option<ContainerChecker>,
-    /// The servers that they were when they were result last.
+    /// The servers of the last check.
     servers: Vec<Arc<ServerConfig>>,
-    /// When containers are result again whose files could not be read.
+    /// When containers are checked again because files of them could not be read.
     again: Option<Instant>,
-    /// What was told of each container.
-    told: HashMap<String, Told>,
-    /// What was told of the network that `[docker]` names.
-    told_of_network: Option<String>,
+    /// The last log line of each container.
+    logged: HashMap<String, Logged>,
+    /// The last log line about the network that `[docker]` names.
+    logged_of_network: Option<String>,
     /// How many servers the containers are, and how many containers are refused;
     /// `None` until all have been looked at.
     counts: Option<(usize, usize)>,
@@ -77,7 +77,7 @@ impl Containers {
         info!(endpoint = %config.endpoint, "reading containers; until then their routes stay as they are");
         Self {
             is_of_before: true,
-            told: self.told,
+            logged: self.logged,
             next_config: Some(config.clone()),
             config: self.config,
             servers: self.servers,
@@ -95,8 +95,8 @@ impl Containers {
             checker: None,
             servers: Vec::new(),
             again: None,
-            told: HashMap::new(),
-            told_of_network: None,
+            logged: HashMap::new(),
+            logged_of_network: None,
             counts: None,
             is_announced: false,
             is_of_before: false,
@@ -155,12 +155,12 @@ impl Containers {
                 self.checker = Some(checker);
                 self.servers.clone_from(&result.servers);
                 self.again = result.is_incomplete.then(|| Instant::now() + RETRY);
-                self.tell(&result);
+                self.log(&result);
                 next.servers.extend(result.servers);
                 next.servers.sort_by(|a, b| a.id.cmp(&b.id));
             }
             Err(problem) => {
-                error!(%problem, "containers cannot be result: the routes to them stay as they are");
+                error!(%problem, "containers cannot be checked: the routes to them stay as they are");
                 self.again = Some(Instant::now() + RETRY);
                 next.servers.extend(self.servers.iter().cloned());
                 let mut ids = HashSet::new();
@@ -172,35 +172,35 @@ impl Containers {
         next
     }
 
-    /// Says what is wrong with each container that runs: once, and again when it
-    /// was sound in between, or away for a while.
-    fn tell(&mut self, result: &CheckResult) {
-        self.tell_of_network(result);
-        let mut untold = 0;
+    /// Logs the problems of each container that runs: once, and again when it was
+    /// valid in between, or away for a while.
+    fn log(&mut self, result: &CheckResult) {
+        self.log_network(result);
+        let mut not_shown = 0;
         let mut shown = 0;
         for status in &result.containers {
             let id = &status.container.id;
             if !status.container.state.is_usable() {
-                if let Some(told) = self.told.get_mut(id) {
-                    told.was_away = true;
+                if let Some(logged) = self.logged.get_mut(id) {
+                    logged.was_away = true;
                 }
                 continue;
             }
             let Some(problems) = &status.problems else {
-                self.told.remove(id);
+                self.logged.remove(id);
                 continue;
             };
             let now = Instant::now();
-            let next = Told::of(status, now);
-            if let Some(told) = self.told.get_mut(id)
-                && told.covers(&next)
+            let next = Logged::of(status, now);
+            if let Some(logged) = self.logged.get_mut(id)
+                && logged.covers(&next)
             {
-                told.was_away = false;
+                logged.was_away = false;
                 continue;
             }
-            self.told.insert(id.clone(), next);
+            self.logged.insert(id.clone(), next);
             if shown == CONTAINERS_SHOWN_MAX {
-                untold += 1;
+                not_shown += 1;
                 continue;
             }
             shown += 1;
@@ -211,38 +211,38 @@ impl Containers {
                 Some(_) => warn!("the labels of the container {name} have warnings\n{text}"),
             }
         }
-        if untold > 0 {
+        if not_shown > 0 {
             error!(
-                containers = untold,
+                containers = not_shown,
                 "more containers have problems; `infrarust check --docker` shows all"
             );
         }
-        if self.told.len() > result.containers.len() + GONE_REMEMBERED_MAX {
+        if self.logged.len() > result.containers.len() + GONE_REMEMBERED_MAX {
             let there: HashSet<_> = result.containers.iter().map(|v| &v.container.id).collect();
-            self.told.retain(|id, _| there.contains(id));
+            self.logged.retain(|id, _| there.contains(id));
         }
         let there: HashSet<_> = result.containers.iter().map(|v| &v.container.id).collect();
-        let gone = self.told.iter_mut().filter(|(id, _)| !there.contains(id));
-        gone.for_each(|(_, told)| told.was_away = true);
+        let gone = self.logged.iter_mut().filter(|(id, _)| !there.contains(id));
+        gone.for_each(|(_, logged)| logged.was_away = true);
         let refused = result.containers.iter().filter(|v| v.is_refused());
         self.counts = Some((result.servers.len(), refused.count()));
     }
 
-    /// Says what is wrong with the network that `[docker]` names, once.
-    fn tell_of_network(&mut self, result: &CheckResult) {
+    /// Logs what is wrong with the network that `[docker]` names, once.
+    fn log_network(&mut self, result: &CheckResult) {
         let text = result.network.as_ref().map(|problems| {
             render::to_text(&problems.diagnostics, &problems.sources, Colour::Never)
         });
         if let Some(text) = text
             .as_ref()
-            .filter(|text| self.told_of_network.as_ref() != Some(*text))
+            .filter(|text| self.logged_of_network.as_ref() != Some(*text))
         {
             warn!("the network of `[docker]` is not used\n{}", text.trim_end());
         }
-        self.told_of_network = text;
+        self.logged_of_network = text;
     }
 
-    /// Says that what was result is in force, the first time.
+    /// Logs, the first time, that the checked containers are in force.
     pub(super) fn in_force(&mut self) {
         let Some((servers, refused)) = self.counts else {
             return;
@@ -259,7 +259,7 @@ impl Containers {
     }
 }
 
-/// Completes then; never without a time.
+/// Completes at this time; never without one.
 async fn due(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -267,7 +267,7 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// Judges on a thread where no player waits.
+/// Checks on a thread that serves no player.
 async fn check_apart(
     mut checker: ContainerChecker,
     config: DockerConfig,
@@ -283,17 +283,17 @@ async fn check_apart(
     .await
 }
 
-/// What was told of a container.
+/// A log line about a container.
 #[derive(Debug)]
-struct Told {
-    /// Tells what was said from other words.
+struct Logged {
+    /// Of its text, to recognize the same text again.
     hash: u64,
     at: Instant,
     /// Whether it has not been running since.
     was_away: bool,
 }
 
-impl Told {
+impl Logged {
     fn of(status: &ContainerStatus, at: Instant) -> Self {
         let mut hasher = DefaultHasher::new();
         for diagnostic in status.problems.iter().flat_map(|p| &p.diagnostics) {
@@ -307,9 +307,9 @@ impl Told {
         }
     }
 
-    /// Whether `next` need not be told, since this was.
+    /// Whether `next` need not be logged because this line was.
     fn covers(&self, next: &Self) -> bool {
-        let is_over = self.was_away && next.at.duration_since(self.at) >= TOLD_AGAIN_AFTER;
+        let is_over = self.was_away && next.at.duration_since(self.at) >= LOG_AGAIN_AFTER;
         self.hash == next.hash && !is_over
     }
 }
@@ -318,11 +318,11 @@ impl Told {
 mod tests {
     use super::*;
 
-    /// A container that comes back is told of again, and one that starts and
+    /// A container that comes back is logged again, and one that starts and
     /// ends all the time is not.
     #[test]
-    fn what_comes_back_is_told_of_again() {
-        let at = |seconds, hash, was_away| Told {
+    fn what_comes_back_is_logged_again() {
+        let at = |seconds, hash, was_away| Logged {
             hash,
             at: began() + Duration::from_secs(seconds),
             was_away,

@@ -1,4 +1,4 @@
-//! What the system tells of a folder by itself: inotify on Linux, nothing elsewhere.
+//! Events of a folder from the system: inotify on Linux, nothing elsewhere.
 //!
 //! One descriptor serves for life and needs no thread. A watch belongs to a
 //! folder and not to its path, so it is set again when another folder is at the path.

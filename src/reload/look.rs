@@ -13,10 +13,10 @@ const LOOK_TIME_MAX: Duration = Duration::from_secs(20);
 /// The looks of reloads.
 static LOOKS: Lane = Lane::new();
 
-/// What tells a folder or a file from another one of the same name.
+/// Identifies a folder or a file among those that had the same name.
 #[cfg(unix)]
 pub(super) type Identity = (u64, u64);
-/// What tells a folder or a file from another one of the same name.
+/// Identifies a folder or a file among those that had the same name.
 #[cfg(not(unix))]
 pub(super) type Identity = Option<std::time::SystemTime>;
 

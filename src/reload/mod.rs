@@ -1,10 +1,10 @@
 //! Hot reload: a new configuration becomes the snapshot in force, or the old
 //! one stays and the log says why.
 //!
-//! A change in the folder of server files reloads the servers, and judges them
-//! together with the global file as it was taken over: an edit of that file
-//! waits for `SIGHUP`, which reads everything again, as a start does. Sessions
-//! keep the snapshot that they began with.
+//! A change in the folder of server files reloads the servers, and checks them
+//! together with the global file in force: an edit of that file waits for
+//! `SIGHUP`, which reads everything again, as a start does. Sessions keep the
+//! snapshot that they began with.
 
 pub(crate) mod changes;
 mod containers;
@@ -43,9 +43,9 @@ use crate::telemetry::service_manager;
 /// disk was missing the next one is tried.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a reload may take before the log tells of it, and then again after
+/// How long a reload may take before the log reports it, and then again after
 /// twice that time. Plugins have half a minute to start.
-const UNDER_WAY_TOLD: Duration = Duration::from_secs(30);
+const UNDER_WAY_LOGGED: Duration = Duration::from_secs(30);
 
 /// The pause after a failure of our own in the reloader.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ enum Scope {
     Everything,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The new configuration is in force.
@@ -76,12 +76,12 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// A reload of everything that somebody waits for.
+/// A reload of everything, whose sender waits for the result.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// A plugin that is to be loaded even if nothing about it has changed.
     pub force: Option<String>,
-    /// Gets what came of it.
+    /// Gets the result.
     pub answer: oneshot::Sender<Outcome>,
 }
 
@@ -103,9 +103,9 @@ pub(crate) struct Reloader {
     /// The plugins that are being loaded, of a configuration that was read.
     /// Meanwhile files and containers are followed by the one in force.
     loading: Job<Plugged>,
-    /// The last refusal that was told, so that a file that stays broken while
-    /// others are written is not told again and again.
-    told: Option<String>,
+    /// The last refusal that was logged, so that a file that stays broken while
+    /// others are written is not logged again and again.
+    refused: Option<String>,
     /// The warnings about the files that are in force; `None` before the first
     /// look, since the start has shown its own.
     warned: Option<String>,
@@ -126,8 +126,8 @@ struct Running<T> {
     request: Option<Request>,
     scope: Scope,
     began: Instant,
-    /// When the log tells that it still runs.
-    told_at: Instant,
+    /// When the log says that it still runs.
+    logged_at: Instant,
 }
 
 /// The result of a part of a reload, and who asked for it.
@@ -159,7 +159,7 @@ impl<T> Job<T> {
             request,
             scope,
             began,
-            told_at: began + UNDER_WAY_TOLD,
+            logged_at: began + UNDER_WAY_LOGGED,
         });
     }
 
@@ -171,9 +171,9 @@ impl<T> Job<T> {
             };
             let result = tokio::select! {
                 result = &mut running.result => result,
-                () = sleep_until(running.told_at) => {
+                () = sleep_until(running.logged_at) => {
                     let took = running.began.elapsed();
-                    running.told_at += took;
+                    running.logged_at += took;
                     warn!(
                         seconds = took.as_secs(),
                         "a reload does not end: {}; what runs goes on unchanged",
@@ -260,7 +260,7 @@ impl Reloader {
             follow,
             reading: Job::idle("the files are being read"),
             loading: Job::idle("the plugins are being tried and loaded"),
-            told: None,
+            refused: None,
             warned: None,
             started,
             pending: Vec::new(),
@@ -268,7 +268,7 @@ impl Reloader {
     }
 
     /// Reloads whenever files change or `SIGHUP` comes, until the proxy drains. A
-    /// failure of its own is told, and does not end it.
+    /// failure of its own is logged, and does not end it.
     pub(crate) async fn run(mut self) {
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             let words = apart::words_of(&*panic);
@@ -523,7 +523,7 @@ impl Reloader {
             None => self.follow.again(Instant::now() + RETRY),
         }
         if !self.reading.is_idle() {
-            // These files are judged with the global file of before.
+            // These files were checked with the previous global file.
             self.reading.running = None;
             self.follow.again(Instant::now());
         }
@@ -556,20 +556,20 @@ impl Reloader {
         answer(request, outcome);
     }
 
-    /// Tells what came of a reload.
+    /// Reports the result of a reload.
     fn end(&mut self, outcome: &Outcome, warnings: &str, scope: Scope, is_edited: bool) {
-        self.tell(outcome, warnings, scope, is_edited);
+        self.log(outcome, warnings, scope, is_edited);
         if scope == Scope::Everything {
             service_manager::ready();
         }
     }
 
-    /// Writes to the log what came of a reload; `warnings` are those of the
+    /// Logs the result of a reload; `warnings` are those of the
     /// new configuration.
-    fn tell(&mut self, outcome: &Outcome, warnings: &str, scope: Scope, is_edited: bool) {
+    fn log(&mut self, outcome: &Outcome, warnings: &str, scope: Scope, is_edited: bool) {
         match outcome {
             Outcome::Applied(changes) => {
-                self.told = None;
+                self.refused = None;
                 info!(
                     added = ?some_of(&changes.added),
                     changed = ?some_of(&changes.changed),
@@ -590,7 +590,7 @@ impl Reloader {
                 self.warned = Some(warnings.to_owned());
             }
             Outcome::Unchanged => {
-                let was_refused = self.told.take().is_some();
+                let was_refused = self.refused.take().is_some();
                 let is_new = self.warned.as_deref().is_some_and(|old| old != warnings);
                 if is_new && !warnings.is_empty() {
                     warn!("the files say the same as before, with warnings\n{warnings}");
@@ -612,12 +612,12 @@ impl Reloader {
                          `SIGHUP` takes over both",
                     );
                 }
-                if self.told.as_ref() != Some(&text) {
+                if self.refused.as_ref() != Some(&text) {
                     error!("reload refused, the old configuration stays\n{text}");
                 } else if scope == Scope::Everything {
                     error!("reload refused for the same reasons, the old configuration stays");
                 }
-                self.told = Some(text);
+                self.refused = Some(text);
             }
         }
     }

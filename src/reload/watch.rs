@@ -1,9 +1,9 @@
-//! Following the folder of server files: when are they to be read again?
+//! Follows the folder of server files and decides when to read them again.
 //!
-//! Events of the system tell of most changes at once. They tell nothing of what
-//! another machine writes on a network share, of a folder that took the place of
-//! one above, or of the file behind a link. So the folder is looked at as well,
-//! each second or two: one watch and one look serve for the life of the proxy.
+//! The system reports most changes as events at once. It reports nothing when
+//! another machine writes on a network share, when a folder above is replaced, or
+//! when the file behind a link changes. So the folder is also checked each second
+//! or two, by one task that runs as long as the proxy.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// How many times longer than a look the pause behind it is, so that looks take
 /// at most one hundredth of a core.
 const LOOK_SHARE: u32 = 100;
-/// How long a look may take before the log tells of it.
+/// How long a check of the folder may take before the log reports it.
 const LOOK_OVERDUE: Duration = Duration::from_secs(10);
 
 /// What came of a look.
@@ -328,7 +328,7 @@ mod tests {
         is_quiet(&mut follow).await;
     }
 
-    /// Where the system tells nothing, looks find what has changed: a new file, a
+    /// Where the system reports nothing, checks find what has changed: a new file, a
     /// file behind a link, one with the size and time of the one before, another
     /// end of a link, and another folder above.
     #[cfg(target_os = "linux")]

@@ -63,7 +63,7 @@ pub struct Conflict<T> {
 }
 
 impl<T: Clone> RouteTable<T> {
-    /// Builds the table, and tells which entries claim what another has.
+    /// Builds the table; returns also the entries that claim what another has.
     pub fn build(entries: impl IntoIterator<Item = (HostPattern, T)>) -> (Self, Vec<Conflict<T>>) {
         let mut claimed: HashMap<HostPattern, T> = HashMap::new();
         let mut conflicts = Vec::new();

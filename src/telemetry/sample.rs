@@ -89,7 +89,7 @@ impl Default for Sampler {
 mod tests {
     use super::*;
 
-    /// A burst is cut, and the first line after it tells how much is missing.
+    /// A burst is cut, and the first line after it says how much is missing.
     #[test]
     fn a_flood_becomes_a_few_lines_and_a_number() {
         let sampler = Sampler::new();

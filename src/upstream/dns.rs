@@ -192,7 +192,7 @@ impl Servers {
     }
 }
 
-/// What a server said tells more than that another was silent.
+/// The failure to report: the answer of a server explains more than the silence of another.
 fn most_telling(failures: Vec<Failure>) -> Failure {
     let said = |failure: &Failure| matches!(failure, Failure::Refused { .. });
     let place = failures.iter().position(said).unwrap_or_default();

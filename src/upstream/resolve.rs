@@ -301,7 +301,7 @@ impl Answers {
             Some(Ok(_)) | None => None,
         });
         let all = failures.into_iter().flatten();
-        // That nobody could tell explains more than a denial of one family.
+        // A look-up without an answer explains more than a denial of one family.
         all.min_by_key(|failure| match failure {
             Failure::NoRecords => 2,
             failure => u8::from(failure.is_denial()),
@@ -553,7 +553,7 @@ async fn ask_addresses(config: &Config, name: &str, publish: &watch::Sender<Answ
 }
 
 /// Asks for both families at once. Addresses are published when they come; why
-/// there are none is for the caller to tell, who may know another name.
+/// there are none is returned to the caller, which may know another name.
 async fn ask_both(
     config: &Config,
     name: &Name,

@@ -1,7 +1,7 @@
-//! Logins that come back to the proxy through somebody else: a port forward, a
+//! Detects logins that come back to the proxy: through a port forward or a
 //! second proxy.
 //!
-//! No address tells that a connection leads back here. But while a login waits
+//! No address shows that a connection leads back here. But while a login waits
 //! for the first byte of its backend, another by the same player with the same
 //! version of the protocol may be the first one, come back. Clients that all have
 //! one name look the same, so it is tried: the login that waits longest hangs up

@@ -37,11 +37,11 @@ pub(super) struct Files {
     pub(super) port: u16,
 }
 
-/// What tells one state of the files from another.
+/// The state of the files: it differs after each change of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamps([Option<Stamp>; 2]);
 
-/// Length and date alone do not tell two files apart that one of them replaced.
+/// The state of one file. Length and date alone can be the same after a file was replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     #[cfg(unix)]

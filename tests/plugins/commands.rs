@@ -148,7 +148,7 @@ fn inspect_refuses_and_explains() {
         shown.contains("  offline      runs: server.switch\n"),
         "{shown}"
     );
-    assert!(shown.contains("compiler    not told\n"), "{shown}");
+    assert!(shown.contains("compiler    not stated\n"), "{shown}");
 }
 
 // -------------------------------------------------------------------- verify

@@ -9,7 +9,7 @@ use infrarust_plugin_abi::API_VERSION;
 use serde_json::{Value, json};
 
 use crate::capability::Capability;
-use crate::config::plugin_file::{self, Judged, PluginFileError};
+use crate::config::plugin_file::{self, CheckedFile, PluginFileError};
 use crate::diagnostic::words;
 use crate::manifest::library::{self, Glibc, Library};
 use crate::manifest::{Ask, CapabilitySet, Lack, Manifest};
@@ -39,9 +39,9 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     match (plugin_file::examine(file, None), format) {
-        (Ok(judged), Format::Text) => write!(out, "{}", Inspected::of(file, &judged).to_text())?,
-        (Ok(judged), Format::Json) => {
-            writeln!(out, "{:#}", Inspected::of(file, &judged).to_json())?;
+        (Ok(checked), Format::Text) => write!(out, "{}", Inspected::of(file, &checked).to_text())?,
+        (Ok(checked), Format::Json) => {
+            writeln!(out, "{:#}", Inspected::of(file, &checked).to_json())?;
         }
         (Err(error), format) => {
             if format == Format::Json {
@@ -94,13 +94,13 @@ struct Inspected<'a> {
 }
 
 impl<'a> Inspected<'a> {
-    fn of(file: &'a Path, judged: &'a Judged) -> Self {
+    fn of(file: &'a Path, checked: &'a CheckedFile) -> Self {
         Self {
             file,
-            bytes: judged.bytes.len(),
-            sha256: plugin_file::hex(&plugin_file::sha256(&judged.bytes)),
-            manifest: &judged.manifest,
-            library: library::read(&judged.bytes),
+            bytes: checked.bytes.len(),
+            sha256: plugin_file::hex(&plugin_file::sha256(&checked.bytes)),
+            manifest: &checked.manifest,
+            library: library::read(&checked.bytes),
             glibc_here: library::glibc_of_this_system(),
         }
     }
@@ -123,7 +123,7 @@ impl<'a> Inspected<'a> {
             "file",
             &format!("{}, {}", words::path(self.file), size(self.bytes)),
         );
-        line("licence", license.as_deref().unwrap_or("not told"));
+        line("licence", license.as_deref().unwrap_or("not stated"));
         let (major, minor) = manifest.api;
         let requires = &manifest.requires;
         let api = format!(
@@ -143,7 +143,7 @@ impl<'a> Inspected<'a> {
             line("runtime", "brings a tokio runtime of its own");
         }
         line("compiler", &self.compilers());
-        line("libraries", &or_not_told(&self.library.needed));
+        line("libraries", &or_not_stated(&self.library.needed));
         line("glibc", &self.glibc());
 
         text.push_str("\nwhat it may do in each mode\n");
@@ -164,12 +164,12 @@ impl<'a> Inspected<'a> {
         text
     }
 
-    /// The Rust compilers; where none is told, whoever has written their name.
+    /// The Rust compilers; where none is stated, all compilers that are.
     fn compilers(&self) -> String {
         let all = &self.library.compilers;
         let rust = all.iter().filter(|name| name.starts_with("rustc "));
         let rust: Vec<String> = rust.cloned().collect();
-        or_not_told(if rust.is_empty() { all } else { &rust })
+        or_not_stated(if rust.is_empty() { all } else { &rust })
     }
 
     fn in_mode(&self, mode: Mode) -> String {
@@ -182,7 +182,7 @@ impl<'a> Inspected<'a> {
 
     fn glibc(&self) -> String {
         let Some(needed) = self.library.glibc else {
-            return "none needed, or not told".to_owned();
+            return "none needed, or not stated".to_owned();
         };
         match self.glibc_here {
             None => format!("{needed} or newer; this system's is not known"),
@@ -249,9 +249,9 @@ fn list(set: CapabilitySet) -> String {
     }
 }
 
-fn or_not_told(names: &[String]) -> String {
+fn or_not_stated(names: &[String]) -> String {
     if names.is_empty() {
-        "not told".to_owned()
+        "not stated".to_owned()
     } else {
         names.join(", ")
     }

@@ -25,7 +25,7 @@ const PATIENCE: &str = "40s";
 /// Commands about files of plugins.
 #[derive(Debug, Subcommand)]
 pub(super) enum Tool {
-    /// Tell what a plugin's file says about itself, without running it.
+    /// Print what a plugin's file says about itself, without running it.
     ///
     /// Its manifest, its SHA-256, who compiled it, what it needs of the system,
     /// and what it may do in each mode. Exits with 1 when it is not a plugin for

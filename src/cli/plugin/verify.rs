@@ -39,8 +39,8 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     // The name in its manifest is its usual id.
-    let id = match plugin_file::judge(&args.file, None) {
-        Ok(judged) => judged.manifest.name,
+    let id = match plugin_file::check(&args.file, None) {
+        Ok(checked) => checked.manifest.name,
         Err(error) => {
             inspect::refuse(&args.file, &error, err)?;
             return Ok(ExitCode::from(crate::cli::FAILURE));
@@ -171,7 +171,7 @@ fn show_error(
         };
         let message = format!("the plugin refuses its settings: {}", Line(&problem.text));
         let diagnostic = Diagnostic::new(problem.code, place, message)
-            .help("correct the settings; the plugin's documentation tells which it knows");
+            .help("correct the settings; the plugin's documentation says which it knows");
         return writeln!(
             err,
             "{}",

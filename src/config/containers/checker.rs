@@ -1,14 +1,14 @@
 //! Containers among servers of files and among each other.
 //!
-//! A container by itself is result once, and again only when it, the global
-//! file or the proxy's own addresses have changed. What it claims is then held
-//! against the others each time, in a fixed order: files first, then containers
-//! that work, then unhealthy ones, then those that cannot be used, in each case
-//! from the oldest on. So whoever is refused does not depend on who spoke first,
-//! and what cannot be used takes nothing from what can.
+//! A container by itself is checked once, and again only when it, the global
+//! file or the proxy's own addresses have changed. What it claims is then
+//! compared with the others each time, in a fixed order: files first, then
+//! containers that work, then unhealthy ones, then those that cannot be used, in
+//! each case the oldest first. So it does not depend on the order of events which
+//! container is refused, and an unusable one takes nothing from a usable one.
 //!
 //! A container that cannot be used still is a server, without an address: its
-//! players read that it cannot be reached, and not that nobody knows it.
+//! players read that it cannot be reached, and not that it is unknown.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ const ALL_LABELS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Labels that members of a pool need not have in common.
 const OWN_LABELS: [&str; 3] = ["infrarust.port", "infrarust.addresses", "infrarust.name"];
 
-/// Judges containers with one global file.
+/// Checks containers with one global file.
 #[derive(Debug)]
 pub struct ContainerChecker {
     proxy: ProxyFile,
@@ -51,7 +51,7 @@ struct Cached {
     is_incomplete: bool,
 }
 
-/// What came of it.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct CheckResult {
     /// The servers, in the order of their ids.
@@ -108,8 +108,7 @@ enum Owner<'a> {
 }
 
 impl ContainerChecker {
-    /// Judges containers beside this global file, which has been found sound with
-    /// these options.
+    /// Checks containers with this global file, which is valid with these options.
     #[must_use]
     pub fn new(options: &LoadOptions, global: &GlobalText) -> Self {
         let mut sources = Sources::default();
@@ -139,7 +138,7 @@ impl ContainerChecker {
         })
     }
 
-    /// Judges all containers that there are, beside the servers of files.
+    /// Checks all containers together with the servers of files.
     pub fn check(
         &mut self,
         files: &[Arc<ServerConfig>],
@@ -205,7 +204,7 @@ impl ContainerChecker {
         let mut evaluated = rules.evaluate(&container, folder, &mut context);
         let is_incomplete = report.is_incomplete;
         let mut diagnostics = report.diagnostics;
-        // What the files say of themselves has been told when they were loaded.
+        // Problems of the files were reported when they were loaded.
         diagnostics.retain(|d| {
             let labels = d.labels.iter().map(|label| label.place.file);
             let touches = std::iter::once(d.place.file)

@@ -385,7 +385,7 @@ impl<'c> LabelText<'c> {
         label_text.text.push_str("\nports: ");
         label_text.ports = label_text.push(&super::address::ports(container));
         label_text.text.push('\n');
-        // What is too much is told without being shown.
+        // Labels beyond the limits are reported without being shown.
         if excess(container).is_none() {
             for (label, text) in &container.labels {
                 label_text.line(label, text);

@@ -1,6 +1,6 @@
-//! Containers as servers: what their labels say is judged by the rules for
-//! server files, each container by itself, and then held against the servers
-//! of files and against each other.
+//! Containers as servers: their labels are checked by the rules for server
+//! files, each container by itself, and then compared with the servers of files
+//! and with each other.
 //!
 //! Nothing here asks an engine: a provider delivers [`Container`]s.
 
@@ -24,10 +24,10 @@ pub(super) use labels::read;
 /// The label that makes a container a server.
 pub const ENABLE: &str = "infrarust.enable";
 
-/// A container as its engine tells of it.
+/// A container as its engine describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// Tells it from all others, whatever it is called.
+    /// Identifies it, whatever its name is.
     pub id: String,
     /// Its name, without the slash that engines put in front.
     pub name: String,
@@ -122,7 +122,7 @@ impl Container {
     }
 }
 
-/// A time of creation: engines tell nanoseconds and leave out zeros at the end.
+/// A time of creation: engines write nanoseconds and leave out zeros at the end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Created {
     seconds: String,

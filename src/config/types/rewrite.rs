@@ -1,4 +1,4 @@
-//! What a backend is told about the connection in front of the game: the host, the PROXY header.
+//! What a backend learns about the connection: the host, and the PROXY header.
 
 use toml::Spanned;
 use toml::de::DeValue;

@@ -113,7 +113,7 @@ fn network_of<'d>(draft: &'d Draft<'_>) -> Option<&'d Item<String>> {
     draft.network.as_ref().ok()?.as_ref()
 }
 
-/// A server must not lead to the proxy itself, as far as the files tell.
+/// A server must not lead to the proxy itself, as far as the files show.
 pub(super) fn own_addresses(
     file: &ProxyFile,
     bind: &[SocketAddr],

@@ -65,7 +65,7 @@ pub(super) fn rules(
                 server,
                 chosen,
             };
-            let list = if pair.judge(&mut notes[index], context) {
+            let list = if pair.check(&mut notes[index], context) {
                 &mut of_server.active
             } else {
                 &mut of_server.left_out
@@ -75,7 +75,7 @@ pub(super) fn rules(
         all.push(of_server);
     }
     for (plugin, notes) in plugins.iter().zip(&notes) {
-        notes.tell(plugin, context);
+        notes.report(plugin, context);
     }
     all
 }
@@ -167,8 +167,8 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Whether the plugin takes part. Reports the pair if the mode cannot give
-    /// what it needs, and notes what one warning for all servers tells.
-    fn judge(&self, notes: &mut Notes, context: &mut Context<'_>) -> bool {
+    /// what it needs, and notes what goes into one warning for all servers.
+    fn check(&self, notes: &mut Notes, context: &mut Context<'_>) -> bool {
         let mode = self.chosen.mode;
         let (wants, hard): (Vec<Lack>, Vec<Lack>) = self
             .manifest
@@ -253,7 +253,7 @@ fn reasons(lacks: &[Lack]) -> String {
     parts.join("; ")
 }
 
-/// What is told of a plugin once, for all servers.
+/// What is reported of a plugin once, for all servers.
 #[derive(Debug, Default)]
 struct Notes {
     /// Whether all servers are known, and those that the plugin names exist.
@@ -266,7 +266,7 @@ struct Notes {
 }
 
 impl Notes {
-    fn tell(&self, plugin: &Plugin<'_>, context: &mut Context<'_>) {
+    fn report(&self, plugin: &Plugin<'_>, context: &mut Context<'_>) {
         let State::Sound(config) = &plugin.state else {
             return;
         };

@@ -14,8 +14,8 @@ use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::route::HostPattern;
 
-/// Stands for the address of a container that has none, until the server has
-/// been judged (RFC 2606: no name ends so).
+/// The placeholder for the address of a container that has none, until the
+/// server has been checked (RFC 2606: no real name ends so).
 const NOWHERE: &str = "container.invalid";
 
 /// What follows the name of a container that says no domain, as in Infrarust v2.
@@ -62,7 +62,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Judges a container as if there were no other server. Relative paths in
+    /// Checks a container as if there were no other server. Relative paths in
     /// its labels begin at `folder`.
     pub(in crate::config) fn evaluate(
         &self,

@@ -1,8 +1,7 @@
 //! How backends learn who a player is, and the secrets for it.
 //!
-//! Without its secret a signed way of forwarding would tell the backend nothing
-//! that it may believe. So a missing secret is an error and never a silent
-//! "off".
+//! Without its secret a signed way of forwarding would send nothing that the
+//! backend may believe. So a missing secret is an error and never a silent "off".
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -133,7 +132,7 @@ impl<'a> Global<'a> {
         GlobalSecret::None
     }
 
-    /// Tells what only all servers together show; `all_sound` when no server
+    /// Reports what only all servers together show; `all_sound` when no server
     /// has an error, so that none is miscounted.
     pub(super) fn finish(&self, all_sound: bool, context: &mut Context<'_>) {
         let is_passed_over = self.passed_over > 0 && self.taken == 0;

@@ -16,7 +16,7 @@ use crate::diagnostic::{Code, Diagnostic};
 /// answer has to stay below 32,767 characters.
 const FAVICON_BYTES_MAX: usize = 20 * 1024;
 
-/// The favicon file that is read at most; larger ones are told by their size.
+/// The largest favicon file that is read; a larger one is refused by its size.
 const FAVICON_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Clients show favicons of exactly this width and height, in pixels.

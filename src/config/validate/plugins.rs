@@ -44,7 +44,7 @@ impl Plugin<'_> {
     }
 }
 
-/// Judges all tables, in the order in which they stand in the file.
+/// Checks all tables, in the order of the file.
 pub(super) fn tables<'a>(file: &'a ProxyFile, context: &mut Context<'_>) -> Vec<Plugin<'a>> {
     let Some(map) = file.raw.as_ref().and_then(|raw| raw.plugins.value()) else {
         return Vec::new();
@@ -163,8 +163,8 @@ fn manifest(
         return Ok(running.clone());
     }
     let (path, place) = library(file, id, given, context)?;
-    let error = match plugin_file::judge(&path, pin) {
-        Ok(judged) => return Ok(judged.manifest),
+    let error = match plugin_file::check(&path, pin) {
+        Ok(checked) => return Ok(checked.manifest),
         Err(error) => error,
     };
     let place = match error {
@@ -208,10 +208,10 @@ pub(super) fn servers_exist(
     all_exist
 }
 
-/// The most libraries without a table that are told.
-const UNUSED_TOLD_MAX: usize = 20;
+/// The most libraries without a table that are reported.
+const UNUSED_REPORTED_MAX: usize = 20;
 
-/// Tells of libraries in the folder of the plugins that no table loads.
+/// Reports libraries in the folder of the plugins that no table loads.
 pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     let Some(raw) = &file.raw else { return };
     if raw.plugins.is_broken() || raw.plugins_dir.is_broken() {
@@ -232,7 +232,7 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     let mut libraries = listed.unwrap_or_default();
     libraries.retain(|path| !known.contains(path));
     libraries.sort();
-    for path in libraries.iter().take(UNUSED_TOLD_MAX) {
+    for path in libraries.iter().take(UNUSED_REPORTED_MAX) {
         let id = id_of(path).unwrap_or_default();
         let shown = words::path(path);
         let table = entries.iter().find(|(other, _)| *other == id);

@@ -47,7 +47,7 @@ pub(super) struct Draft<'a> {
     pub(super) sound: Result<Sound, Reported>,
 }
 
-/// Judges one server file.
+/// Checks one server file.
 pub(super) fn draft<'a>(
     file: &'a ServerFile,
     defaults: &Defaults,

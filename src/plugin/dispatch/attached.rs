@@ -133,11 +133,11 @@ impl<H: Point> Attached<H> {
     pub(super) fn verdict(&self, answer: Answered) -> Result<(), Refusal> {
         match answer {
             Ok(None) => Ok(()),
-            answer => self.judge(answer),
+            answer => self.decide(answer),
         }
     }
 
-    fn judge(&self, answer: Answered) -> Result<(), Refusal> {
+    fn decide(&self, answer: Answered) -> Result<(), Refusal> {
         let answer = answer.and_then(|answer| match answer {
             Some(Answer { code, .. })
                 if !matches!(code, answer::PASS | answer::REFUSE | answer::DROP) =>

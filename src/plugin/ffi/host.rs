@@ -410,7 +410,7 @@ unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
         .unwrap_or(-1)
 }
 
-/// What a plugin is told where a service cannot act for a player.
+/// The status that a plugin gets where a service cannot act for a player.
 const fn refused(why: NotServed) -> i32 {
     match why {
         NotServed::Gone => status::GONE,

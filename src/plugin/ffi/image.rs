@@ -102,7 +102,7 @@ pub(in crate::plugin) fn open(
     let entry = symbol.map_err(|_| lies("the entry", ENTRY_SYMBOL, "no such symbol"))?;
     // SAFETY: the function only returns a constant.
     let entry = unsafe { entry() };
-    let (plugin, hooks) = judge(entry, manifest)?;
+    let (plugin, hooks) = check_entry(entry, manifest)?;
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     code::note(id, std::ptr::from_ref(plugin).cast());
     Ok(Image {
@@ -132,7 +132,7 @@ fn lies(field: &'static str, manifest: impl fmt::Display, code: impl fmt::Displa
 }
 
 /// Checks an entry, first field first.
-fn judge(
+fn check_entry(
     entry: *const Entry,
     manifest: &Manifest,
 ) -> Result<(&'static PluginTable, Hooks), ImageError> {

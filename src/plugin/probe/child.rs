@@ -70,7 +70,7 @@ fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
         sha256: None,
         on_failure: None,
         deadline: None,
-        judged: None,
+        checked: None,
         content: request.content,
         document: Document(request.document.as_str().into()),
         config_path: request.config_path.clone(),

@@ -276,7 +276,7 @@ pub fn parse_plugin_response(fields: &[u8]) -> Result<i32, ReadError> {
     Cursor::new(fields).varint()
 }
 
-/// The packet that tells a server that its login success was read: 1.20.2 and later.
+/// The packet that acknowledges a server's login success: 1.20.2 and later.
 #[must_use]
 pub fn login_acknowledged(version: Version) -> Vec<u8> {
     begin(version, Serverbound::LoginAcknowledged)

@@ -37,7 +37,7 @@ pub(super) struct Event {
     pub(super) id: String,
     pub(super) kind: Kind,
     /// Whether the engine says that the container has the label that makes it a
-    /// server; events of networks do not tell.
+    /// server; events of networks do not say so.
     pub(super) is_enabled: bool,
 }
 
@@ -210,7 +210,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event> {
                 "pause" => Kind::Leaves(State::Paused),
                 "destroy" => Kind::Gone,
                 "start" | "unpause" | "rename" | "health_status" | "update" => Kind::Changes,
-                // An engine that does not heed filters tells more.
+                // An engine that ignores filters sends more events.
                 _ => return Some(Event::of_nobody()),
             };
             (&event["Actor"]["ID"], kind)

@@ -196,12 +196,12 @@ async fn secured(
 
 fn tls_config(files: &TlsFiles) -> Result<ClientConfig, String> {
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, String> {
-        let told = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
-        let bytes = pem(path).map_err(|error| told(&error))?;
+        let named = |error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+        let bytes = pem(path).map_err(|error| named(&error))?;
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-        let read = read.map_err(|error| told(&error))?;
+        let read = read.map_err(|error| named(&error))?;
         if read.is_empty() {
-            return Err(told(&"no certificate is in it"));
+            return Err(named(&"no certificate is in it"));
         }
         Ok(read)
     };

@@ -55,7 +55,7 @@ pub(super) struct Watch {
     known: HashMap<String, Cached>,
     /// Containers that are to be looked at.
     queue: VecDeque<String>,
-    /// Counts events, so that a look can be told from a later one.
+    /// Counts events, so that a look can be distinguished from a later one.
     clock: u64,
     /// Containers that were there at first and have not been looked at yet;
     /// `None` before the first list.
@@ -64,23 +64,23 @@ pub(super) struct Watch {
     due: Option<Instant>,
     /// Whether a list is wanted.
     is_stale: bool,
-    /// Whether a list has shown what no event told, so that the stream of events
-    /// may be one that nobody writes into any more.
+    /// Whether a list has shown a change without an event, so that the stream of events
+    /// may be one that the engine does not write to any more.
     is_deaf: bool,
 }
 
 /// A container with the label that makes it a server.
 #[derive(Debug, Default)]
 struct Cached {
-    /// What the last look has shown, and what was told since.
+    /// What the last look has shown, changed by the events since.
     seen: Option<Arc<Container>>,
     /// How a list showed it when it was looked at; `None` when it must be
     /// looked at again.
     fingerprint: Option<u64>,
     /// How a list has shown it since.
     listed: Option<u64>,
-    /// When something was last told of it.
-    told: u64,
+    /// When an event last named it.
+    noted: u64,
     /// Whether it stands in the queue.
     is_queued: bool,
     /// Whether a list has asked for the look that comes next, and no event.
@@ -274,7 +274,7 @@ impl Watch {
     /// Wants a container looked at.
     fn ask(&mut self, id: String) {
         let known = self.known.entry(id.clone()).or_default();
-        known.told = self.clock;
+        known.noted = self.clock;
         known.fingerprint = None;
         known.listed = None;
         known.is_asked_by_list = false;
@@ -283,20 +283,20 @@ impl Watch {
         }
     }
 
-    /// Takes a list: what differs from the last one is looked at. Events should
-    /// have told of all that differs, unless they are `told` from now on.
-    fn compare(&mut self, listed: Vec<Listed>, began: u64, told: bool) {
+    /// Takes a list and inspects what differs from the last one. With
+    /// `has_events` an event should have reported each difference.
+    fn compare(&mut self, listed: Vec<Listed>, began: u64, has_events: bool) {
         let listed = listed.into_iter().filter(|one| one.is_enabled);
         let listed: HashMap<_, _> = listed.map(|one| (one.id, one.fingerprint)).collect();
-        // What was told after the list was asked for, the list may not know.
+        // The list may not contain changes since it was requested.
         let gone: Vec<String> = self
             .known
             .iter()
-            .filter(|(id, known)| known.told <= began && !listed.contains_key(*id))
+            .filter(|(id, known)| known.noted <= began && !listed.contains_key(*id))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            self.is_deaf |= told;
+            self.is_deaf |= has_events;
             if self.forget(&id).is_some() {
                 self.changed();
             }
@@ -306,7 +306,7 @@ impl Watch {
             known.listed = Some(*fingerprint);
             if known.fingerprint != known.listed && !known.is_queued {
                 known.is_queued = true;
-                known.is_asked_by_list = told;
+                known.is_asked_by_list = has_events;
                 self.queue.push_back(id.clone());
             }
         }
@@ -318,7 +318,7 @@ impl Watch {
 
     /// Takes what a look has shown.
     fn seen(&mut self, (id, began, look): Looked) -> Result<(), EngineError> {
-        let Some(known) = self.known.get_mut(&id).filter(|k| k.told <= began) else {
+        let Some(known) = self.known.get_mut(&id).filter(|k| k.noted <= began) else {
             return Ok(());
         };
         if let Err(error) = &look {

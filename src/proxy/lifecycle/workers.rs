@@ -279,11 +279,11 @@ struct Seen {
     slot: Arc<Slot>,
     mark: Mark,
     since: Instant,
-    told: Option<Told>,
+    report: Option<Report>,
 }
 
-/// What was reported.
-struct Told {
+/// What the log said of a worker.
+struct Report {
     client: Option<SocketAddr>,
     phase: &'static str,
     plugin: Option<String>,
@@ -306,11 +306,11 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
     };
     seen.retain(|seen| {
         let goes_on = seen.slot.mark() == seen.mark;
-        if let (false, Some(told)) = (goes_on, &seen.told) {
+        if let (false, Some(report)) = (goes_on, &seen.report) {
             warn!(
-                connection = told.client.map(tracing::field::display),
-                phase = told.phase,
-                plugin = told.plugin,
+                connection = report.client.map(tracing::field::display),
+                phase = report.phase,
+                plugin = report.plugin,
                 held_ms = held_ms(seen.since),
                 "a worker is back"
             );
@@ -328,13 +328,13 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
                 slot: Arc::clone(slot),
                 mark,
                 since: now,
-                told: None,
+                report: None,
             });
             continue;
         };
         is_held = true;
-        if seen.told.is_none() && now.saturating_duration_since(seen.since) >= HELD_MAX {
-            seen.told = Some(tell(slot, mark, held_ms(seen.since)));
+        if seen.report.is_none() && now.saturating_duration_since(seen.since) >= HELD_MAX {
+            seen.report = Some(report(slot, mark, held_ms(seen.since)));
         }
     }
     if is_held {
@@ -344,7 +344,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
     }
 }
 
-fn tell(slot: &Slot, mark: Mark, held_ms: u64) -> Told {
+fn report(slot: &Slot, mark: Mark, held_ms: u64) -> Report {
     let (client, phase) = if mark.runs_connection() {
         (Some(slot.client()), slot.phase().name())
     } else {
@@ -361,7 +361,7 @@ fn tell(slot: &Slot, mark: Mark, held_ms: u64) -> Told {
         "a worker has not come back for {} s; the others go on",
         HELD_MAX.as_secs()
     );
-    Told {
+    Report {
         client,
         phase,
         plugin,
@@ -386,14 +386,14 @@ mod tests {
         at(Phase::Login);
         look(&mut seen, start, &runtime);
         look(&mut seen, start + HELD_MAX / 2, &runtime);
-        assert!(mine(&seen, client).unwrap().told.is_none());
+        assert!(mine(&seen, client).unwrap().report.is_none());
         look(&mut seen, start + HELD_MAX, &runtime);
-        let told = mine(&seen, client).unwrap().told.as_ref().unwrap();
-        assert_eq!((told.client, told.phase), (Some(client), "login"));
+        let report = mine(&seen, client).unwrap().report.as_ref().unwrap();
+        assert_eq!((report.client, report.phase), (Some(client), "login"));
         drop(step);
         let _step = Turn::begin(client, Phase::Opening);
         look(&mut seen, start + HELD_MAX, &runtime);
-        assert!(mine(&seen, client).unwrap().told.is_none());
+        assert!(mine(&seen, client).unwrap().report.is_none());
     }
 
     /// How far a connection is survives its pauses.
@@ -443,8 +443,8 @@ mod tests {
         look(&mut seen, start, runtime);
         look(&mut seen, start + HELD_MAX, runtime);
         let of_mine = seen.iter().find(|seen| Arc::ptr_eq(&seen.slot, &mine));
-        let told = of_mine.unwrap().told.as_ref().unwrap();
-        assert_eq!((told.client, told.phase), (None, "no connection"));
+        let report = of_mine.unwrap().report.as_ref().unwrap();
+        assert_eq!((report.client, report.phase), (None, "no connection"));
         drop(release);
         let patience = Instant::now() + Duration::from_secs(20);
         while mine.mark().is_at_work() {

@@ -332,7 +332,7 @@ async fn another_name_server_is_asked() {
 #[tokio::test]
 async fn failures_are_sentences() {
     let (rig, server) = Rig::with_server().await;
-    for (name, reply, told) in [
+    for (name, reply, message) in [
         (
             "refused",
             Reply::Code(5),
@@ -357,7 +357,7 @@ async fn failures_are_sentences() {
     ] {
         server.knows(name, A, reply.clone());
         server.knows(name, AAAA, reply);
-        assert_eq!(rig.all(name, false).await, [told]);
+        assert_eq!(rig.all(name, false).await, [message]);
     }
 }
 

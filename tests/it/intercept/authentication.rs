@@ -177,8 +177,8 @@ async fn a_service_that_has_too_many_requests_is_left_alone() {
 }
 
 /// A service that confirms a join once may have done so to a request whose
-/// answer got lost: what it says to the next one is no reason to send the player
-/// away as a stranger. A second answer that confirms him lets him in.
+/// answer got lost: what it says to the next one does not mean that the player
+/// is a stranger. A second answer that confirms him lets him in.
 #[tokio::test]
 async fn a_join_that_is_confirmed_once() {
     let answer = |status| Say::Answer(status, String::new());

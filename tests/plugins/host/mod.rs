@@ -48,7 +48,7 @@ fn spec(id: &str, file: &Path, config: &str) -> Spec {
         sha256: None,
         on_failure: None,
         deadline: Some(Duration::from_millis(300)),
-        judged: None,
+        checked: None,
         content: None,
         document: Document(config.into()),
         config_path: Vec::new(),
