@@ -39,7 +39,7 @@
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | `limit` | how many, how often, how long undecided |
 //! | [`proxy`] | what connections share; the start and the end of the process |
-//! | `reload` | changes while it runs |
+//! | [`reload`] | changes while it runs |
 //! | `telemetry` | the log, and messages to the service manager |
 //! | [`socket`] | options of sockets, and limits of the process |
 //! | `admin` | commands to the proxy that runs |
@@ -70,7 +70,7 @@ pub mod protocol;
 mod provider;
 pub mod proxy;
 pub mod proxy_protocol;
-mod reload;
+pub mod reload;
 pub mod route;
 mod show;
 pub mod socket;

@@ -35,7 +35,7 @@ pub(super) fn identity(folder: &Path) -> Option<Identity> {
 
 /// What a look at the folder has found, as far as a change shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
+pub struct Look {
     /// The folder; `None` if there is none.
     pub(super) folder: Option<Identity>,
     /// Of all its server files together.
@@ -44,7 +44,8 @@ pub(super) struct Look {
 
 impl Look {
     /// Looks at a folder. May block.
-    pub(super) fn at(folder: &Path) -> Self {
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
         let mut files = 0_u64;
         match std::fs::read_dir(folder) {
             // In whatever order they are listed.

@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use self::changes::Changes;
 use self::containers::Containers;
-use self::look::Look;
+pub use self::look::Look;
 use self::watch::Follow;
 use crate::apart::{self, NotDone};
 use crate::config::load::is_folder;

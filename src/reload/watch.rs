@@ -384,20 +384,4 @@ mod tests {
         settles(&mut follow).await;
         assert_eq!(follow.problem, None);
     }
-
-    /// A check of ten thousand files is cheap enough to run all the time.
-    #[test]
-    #[ignore = "a measurement: run it with --release --nocapture"]
-    #[allow(clippy::print_stdout)]
-    fn a_check_of_ten_thousand_files_is_measured() {
-        let folder = tempfile::tempdir().unwrap();
-        for n in 0..10_000 {
-            fs::write(folder.path().join(format!("s{n}.toml")), "x = 1\n").unwrap();
-        }
-        let began = std::time::Instant::now();
-        for _ in 0..20 {
-            std::hint::black_box(Look::at(folder.path()));
-        }
-        println!("{:?} a look", began.elapsed() / 20);
-    }
 }
