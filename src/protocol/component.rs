@@ -1,7 +1,7 @@
 //! Text components in the form of each version of the game.
 //!
 //! Between versions a component is *canonical*: JSON with the keys that the game
-//! has since 1.21.5. [`write`] gives a version what it reads, [`read`] gives the
+//! has since 1.21.5. [`write()`] gives a version what it reads, [`read`] gives the
 //! canonical form of what a version wrote.
 
 use std::borrow::Cow;
