@@ -74,7 +74,7 @@ impl Edits {
     ) -> Option<Vec<u8>> {
         let id = version.id(state, kind)?;
         match kind {
-            Clientbound::PluginMessage => self.brand?.rewrite(version, id, fields),
+            Clientbound::PluginMessage => self.brand?.rewrite(version, state, fields),
             Clientbound::JoinGame => self.join_game(version, id, fields),
             _ => None,
         }

@@ -497,4 +497,59 @@ mod tests {
             assert!(parsed.plain().ends_with('x'));
         }
     }
+
+    /// Any pieces of tags in any order are a text, in bounds, which goes through its
+    /// JSON form unchanged.
+    #[test]
+    fn any_pieces() {
+        const PIECES: [&str; 28] = [
+            "<",
+            ">",
+            "</",
+            ":",
+            "'",
+            "\"",
+            "\\",
+            " ",
+            "x",
+            "é",
+            "🦀",
+            "§6",
+            "§x",
+            "red",
+            "b",
+            "!",
+            "<red>",
+            "</red>",
+            "<b>",
+            "</b>",
+            "<reset>",
+            "<br>",
+            "<hover:show_text:'",
+            "<click:run_command:",
+            "<lang:a:'",
+            "<gradient:red:#00ff00>",
+            "</gradient>",
+            "<insert:",
+        ];
+        // A generator of numbers by George Marsaglia (2003), from a fixed seed.
+        let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+        for _ in 0..5000 {
+            let mut text = String::new();
+            for _ in 0..seed % 24 {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                let index = usize::try_from(seed % 28).unwrap_or_default();
+                text.push_str(PIECES[index]);
+            }
+            seed = seed.rotate_left(5) | 1;
+            for parsed in [parse(&text), Text::from_legacy(&text)] {
+                assert!(parsed.depth < DEPTH_MAX, "{text}");
+                assert_eq!(parsed.depth, parsed.measured_depth(), "{text}");
+                assert_eq!(Text::from_json(&parsed.to_json()), Some(parsed), "{text}");
+            }
+            assert_eq!(parse(&escape(&text)), Text::new(text));
+        }
+    }
 }

@@ -1,15 +1,15 @@
 //! The name of the software that a player plays on, as clients show it in
 //! their debug screen and in crash reports.
 
-use super::super::read::{Cursor, write_string};
-use super::super::varint;
-use super::super::version::V1_8;
-use super::Version;
+use infrarust_plugin_abi::PacketField;
 
-/// The channels of the message: up to 1.12.2, and since 1.13.
-const CHANNELS: [&str; 2] = ["MC|Brand", "minecraft:brand"];
-/// The most characters of a channel's name (the game since 1.13; 20 before).
-const CHANNEL_CHARS_MAX: usize = 32_767;
+use super::super::read::{Cursor, write_string};
+use super::super::version::V1_8;
+use super::view::{Value, View};
+use super::{Clientbound, Direction, State, Version};
+
+/// The channel of the message, by its name since 1.13.
+const CHANNEL: &str = "minecraft:brand";
 /// The longest name to which something is appended, in characters. Servers
 /// write some ten; what is longer passes as it is.
 const NAME_CHARS_MAX: usize = 256;
@@ -22,36 +22,38 @@ impl Brand {
     /// The plugin message with the name and what is appended to it, if these
     /// are the fields of a message with a name.
     #[must_use]
-    pub fn rewrite(&self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
-        let mut cursor = Cursor::new(fields);
-        let channel = cursor.string(CHANNEL_CHARS_MAX).ok()?;
-        if !CHANNELS.contains(&channel) {
+    pub fn rewrite(&self, version: Version, state: State, fields: &[u8]) -> Option<Vec<u8>> {
+        let id = version.id(state, Clientbound::PluginMessage)?;
+        let message = View::of(version, state, Direction::Clientbound, id.into(), fields)?;
+        let channel = message.get(PacketField::Channel).ok()?;
+        if channel != Some(Value::Str(CHANNEL.into())) {
             return None;
         }
-        let has_length = version.protocol() < V1_8;
-        let name = if has_length {
-            let bytes = usize::from(cursor.u16().ok()?);
-            std::str::from_utf8(cursor.take(bytes).ok()?).ok()?
-        } else {
-            cursor.string(NAME_CHARS_MAX).ok()?
+        let Some(Value::Bytes(data)) = message.get(PacketField::Data).ok()? else {
+            return None;
         };
-        cursor.finish().ok()?;
+        let has_length = version.protocol() >= V1_8;
+        let name = if has_length {
+            let mut cursor = Cursor::new(&data);
+            let name = cursor.string(NAME_CHARS_MAX).ok()?;
+            cursor.finish().ok()?;
+            name
+        } else {
+            std::str::from_utf8(&data).ok()?
+        };
         if name.chars().count() > NAME_CHARS_MAX {
             return None;
         }
         let name = format!("{name} ({})", self.0);
-        let mut packet = Vec::new();
-        varint::encode(i32::from(id), &mut packet);
-        write_string(channel, &mut packet);
-        if has_length {
-            // At most 4 bytes for each of the characters.
-            let bytes = u16::try_from(name.len()).ok()?;
-            packet.extend_from_slice(&bytes.to_be_bytes());
-            packet.extend_from_slice(name.as_bytes());
+        let data = if has_length {
+            let mut data = Vec::new();
+            write_string(&name, &mut data);
+            data
         } else {
-            write_string(&name, &mut packet);
-        }
-        Some(packet)
+            name.into_bytes()
+        };
+        let data = Value::Bytes(data.into());
+        message.with(&[(PacketField::Data, data)]).ok()
     }
 }
 
@@ -63,8 +65,9 @@ mod tests {
     #[test]
     fn names_are_extended() {
         let brand = Brand("infrarust");
-        let rewrite =
-            |protocol, fields: &[u8]| brand.rewrite(Version::of(protocol).unwrap(), 0x3F, fields);
+        let rewrite = |protocol, fields: &[u8]| {
+            brand.rewrite(Version::of(protocol).unwrap(), State::Play, fields)
+        };
         assert_eq!(
             rewrite(5, b"\x08MC|Brand\0\x05Paper").unwrap(),
             b"\x3f\x08MC|Brand\0\x11Paper (infrarust)"
@@ -75,7 +78,7 @@ mod tests {
         );
         assert_eq!(
             rewrite(767, b"\x0fminecraft:brand\x05Paper").unwrap(),
-            b"\x3f\x0fminecraft:brand\x11Paper (infrarust)"
+            b"\x19\x0fminecraft:brand\x11Paper (infrarust)"
         );
         for other in [
             &b"\x08MC|Other\x05Paper"[..],

@@ -3,12 +3,14 @@
 //!
 //! One table. What reads packets and what writes them goes through it.
 
+use std::sync::LazyLock;
+
 use infrarust_plugin_abi::PacketField::{self, *};
 use infrarust_plugin_abi::PacketKind;
 
 use super::login::COOKIE_BYTES_MAX;
 use super::wire::Wire::{self, *};
-use super::{Clientbound, Serverbound};
+use super::{Clientbound, Kind, Serverbound};
 
 /// A packet of the table of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +55,29 @@ pub(super) fn of_kind(kind: PacketKind) -> impl Iterator<Item = &'static Form> {
 
 /// What a packet of a version can be.
 pub(super) fn of_packet(packet: Packet, protocol: i32) -> impl Iterator<Item = &'static Form> {
-    let is_it = move |form: &&Form| form.packet == packet && form.is_in(protocol);
-    FORMS.iter().filter(is_it)
+    let forms = BY_PACKET.get(packet.index()).map_or(&[][..], Vec::as_slice);
+    forms
+        .iter()
+        .copied()
+        .filter(move |form| form.is_in(protocol))
+}
+
+/// The forms by [`Packet::index`].
+static BY_PACKET: LazyLock<Vec<Vec<&Form>>> = LazyLock::new(|| {
+    let mut forms = vec![Vec::new(); 2 * 256];
+    for form in FORMS {
+        forms[form.packet.index()].push(form);
+    }
+    forms
+});
+
+impl Packet {
+    fn index(self) -> usize {
+        match self {
+            Self::Clientbound(packet) => packet.number().into(),
+            Self::Serverbound(packet) => 256 + usize::from(packet.number()),
+        }
+    }
 }
 
 /// A field that new packets have to be given.

@@ -237,11 +237,11 @@ impl<'a> View<'a> {
             }
             // Up to 1.16.1 a bit of the game mode says whether the world is hardcore.
             if let (Wire::Mode, Some(mode)) = (item.wire, out.get_mut(start)) {
-                let is_hardcore = match new(PacketField::Hardcore) {
-                    Some((_, Value::Bool(is_hardcore))) => *is_hardcore,
-                    _ => old.first().is_some_and(|mode| mode & 8 != 0),
-                };
-                *mode = *mode & 7 | u8::from(is_hardcore) << 3;
+                let mut others = old.first().map_or(0, |mode| mode & !7);
+                if let Some((_, Value::Bool(is_hardcore))) = new(PacketField::Hardcore) {
+                    others = others & !8 | u8::from(*is_hardcore) << 3;
+                }
+                *mode = *mode & 7 | others;
             }
         }
         out.extend_from_slice(cursor.rest());

@@ -343,6 +343,7 @@ impl Wire {
             (OneOf([no, yes]), Value::Bool(truth)) => {
                 varint::encode(if *truth { *yes } else { *no }, out);
             }
+            (Mode, Value::Int(number)) if !(0..8).contains(number) => return Err(bad),
             (U8 | Mode, Value::Int(number)) => out.push(u8::try_from(*number).map_err(|_| bad)?),
             (I8, Value::Int(number)) => {
                 out.push(i8::try_from(*number).map_err(|_| bad)?.cast_unsigned());
