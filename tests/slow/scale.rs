@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use infrarust_test_support::game::{self, Ids, Say, Sessions, Speaker};
 use infrarust_test_support::program::Program;
+use infrarust_test_support::wire::varint;
 use infrarust_test_support::{FakeBackend, FakeClient, Peer, server};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
@@ -266,4 +268,75 @@ async fn memory_is_flat_while_sessions_come_and_go() {
     );
     let files = descriptors(pid).len();
     assert!(files <= OTHER_FILES, "{files} descriptors");
+}
+
+/// A player in the game on a server of this mode, after packets went both ways.
+async fn play(proxy: SocketAddr, backend: &FakeBackend, mode: &str, name: &str) -> [Speaker; 2] {
+    const PROTOCOL: i32 = 767;
+    let ids = Ids::of(PROTOCOL);
+    let mut client = game::begin(proxy, PROTOCOL, name).await;
+    if mode == "client_only" {
+        game::encrypt(&mut client, PROTOCOL).await;
+    }
+    let (mut server, _, _) = game::accept(backend).await;
+    let threshold = varint(256);
+    server.send(3, &threshold).await;
+    server.compress(256);
+    let success = game::login_success(PROTOCOL, [7; 16], name);
+    server.send(2, &success).await;
+    assert_eq!(client.expect(3).await, threshold);
+    client.compress(256);
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    server.send(ids.finish, &[]).await;
+    client.expect(ids.finish).await;
+    client.send(ids.finish, &[]).await;
+    server.expect(ids.finish).await;
+    server.send(ids.join, &[0; 8]).await;
+    client.expect(ids.join).await;
+    for bytes in [40, 32 * 1024] {
+        server.send(0x22, &vec![7; bytes]).await;
+        assert_eq!(client.expect(0x22).await.len(), bytes);
+        client.send(0x1A, &[8; 40]).await;
+        assert_eq!(server.expect(0x1A).await.len(), 40);
+    }
+    [client, server]
+}
+
+/// The memory of an idle player on a server of this mode, in bytes.
+async fn player_bytes(mode: &str) -> usize {
+    const WARM_UP: usize = 100;
+    const PLAYERS: usize = 400;
+    let sessions = Sessions::start(Say::Confirm).await;
+    let backend = FakeBackend::start().await;
+    let servers = [("a", server(mode, "play.example.com", backend.address, ""))];
+    let mut program = Program::start(&sessions.global(), &servers);
+    let proxy = program.address().await;
+    let pid = program.child.id().unwrap();
+    let mut players = Vec::new();
+    let mut before = 0;
+    for index in 0..WARM_UP + PLAYERS {
+        if index == WARM_UP {
+            before = memory(pid);
+        }
+        let name = format!("player{index}");
+        players.push(play(proxy, &backend, mode, &name).await);
+    }
+    let bytes = (memory(pid) - before) / PLAYERS;
+    println!("{mode}: {bytes} bytes for each idle player");
+    bytes
+}
+
+/// An idle player of the intercepted modes costs little more memory than one whose
+/// bytes are relayed, encrypted or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn intercepted_players_at_rest() {
+    const MORE_BYTES_MAX: usize = 6000;
+    let _machine = alone().await;
+    let relayed = player_bytes("zero_copy").await;
+    for mode in ["offline", "client_only"] {
+        let bytes = player_bytes(mode).await;
+        assert!(bytes <= relayed + MORE_BYTES_MAX, "{mode}: {bytes} bytes");
+    }
 }

@@ -374,6 +374,8 @@ pub async fn accept(backend: &FakeBackend) -> (Speaker, String, Vec<u8>) {
 pub enum Say {
     /// A status and a body.
     Answer(u16, String),
+    /// Whoever asks is confirmed, under an id made of the name.
+    Confirm,
     /// Headers, and more of a body than anybody wants.
     Huge,
     /// Nothing, and the connection stays open.
@@ -440,6 +442,7 @@ async fn answer(
         }
         let text = String::from_utf8(std::mem::take(&mut request)).unwrap();
         let path = text.split(' ').nth(1).unwrap().to_owned();
+        let name = path.split(['=', '&']).nth(1).unwrap_or_default().to_owned();
         let _ = tell.send(path);
         let say = {
             let mut says = says.lock().unwrap();
@@ -453,6 +456,12 @@ async fn answer(
                 "HTTP/1.1 {status} Said\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             ),
+            Say::Confirm => {
+                let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+                let profile = format!(r#"{{"id":"{id:0>32}","name":"{name}","properties":[]}}"#);
+                let length = profile.len();
+                format!("HTTP/1.1 200 Said\r\ncontent-length: {length}\r\n\r\n{profile}")
+            }
             Say::Huge => format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: 10000000\r\n\r\n{}",
                 " ".repeat(200_000)
