@@ -20,7 +20,6 @@ use crate::intercept::{
     self, Answering, ClientSettings, Dialled, Failure, Lost, Newcomer, Playing, Proved, Rules,
 };
 use crate::limit::Slot;
-use crate::manifest::Hook;
 use crate::plugin;
 use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
@@ -38,6 +37,9 @@ pub(super) struct Applicant {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     pub(super) server: Arc<Server>,
+    /// The server that the client has asked for, if `route.select` has chosen another
+    /// and `login.decide` of that one waits for what is proved.
+    pub(super) moved_from: Option<Arc<Server>>,
     pub(super) intercepted: Intercepted,
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
@@ -88,6 +90,7 @@ impl Applicant {
             origin,
             opening,
             server,
+            moved_from,
             intercepted,
             login_start,
             player,
@@ -116,7 +119,7 @@ impl Applicant {
         };
         facts.player = Some(proved.profile.name.clone());
         if intercepted.mode == InterceptedMode::ClientOnly
-            && let Err(ending) = ask_login_decide(&server, &proved, facts).await
+            && let Err(ending) = ask_login_decide(&server, moved_from, &proved, facts).await
         {
             return Err(end(proved, ending, connection));
         }
@@ -284,22 +287,29 @@ fn settings(intercepted: &Intercepted, proxy: &Proxy) -> ClientSettings {
     }
 }
 
-/// Asks `login.decide` about a player whose name and id are proved.
-async fn ask_login_decide(server: &Server, proved: &Proved, facts: &Facts) -> Result<(), Ending> {
-    if !server.hooks.has(Hook::LoginDecide) {
-        return Ok(());
-    }
+/// Asks `login.decide` about a player whose name and id are proved: the plugins of
+/// the server that was asked for, then those that only the chosen one has.
+async fn ask_login_decide(
+    server: &Server,
+    moved_from: Option<Arc<Server>>,
+    proved: &Proved,
+    facts: &Facts,
+) -> Result<(), Ending> {
     let player = plugin::Player {
         name: &proved.profile.name,
         uuid: Some(u128::from_be_bytes(proved.profile.uuid)),
         is_proved: true,
     };
     let client = facts.for_plugins();
-    tokio::select! {
-        biased;
-        decided = server.hooks.login_decide(&client, &player) => Ok(decided?),
-        () = client::closed_by_client(proved.leg.stream()) => Err(Ending::ClientLeft),
-    }
+    let decide = async {
+        let Some(first) = moved_from else {
+            return server.hooks.login_decide(&client, &player).await;
+        };
+        first.hooks.login_decide(&client, &player).await?;
+        let others = server.hooks.not_in(&first.hooks);
+        others.login_decide(&client, &player).await
+    };
+    Ok(while_there(proved, decide).await??)
 }
 
 /// The output of a future, unless the player leaves before.

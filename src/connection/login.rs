@@ -146,11 +146,14 @@ impl Claimed {
         let Some(server) = routed.server.clone() else {
             return Err(Refusal::UnknownDomain.into());
         };
+        let asked_for = Arc::clone(&server);
         let hooked = routed.run_login_hooks(server, &player, facts).await;
         let server = match hooked {
             Ok(server) => server,
             Err(ending) => return Err(routed.end(ending).holding_connection(place)),
         };
+        let moved_from = (!Arc::ptr_eq(&asked_for, &server) && !decides_on_claims(&asked_for))
+            .then_some(asked_for);
         let forwarding = match &server.config.kind {
             ServerKind::Forwarding(forwarding) => forwarding.clone(),
             ServerKind::Intercepted(intercepted) => {
@@ -160,6 +163,7 @@ impl Claimed {
                     origin: routed.origin,
                     opening: routed.opening,
                     server,
+                    moved_from,
                     intercepted,
                     login_start,
                     player,

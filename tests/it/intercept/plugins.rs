@@ -77,6 +77,28 @@ async fn a_moved_login_meets_the_gates_of_its_server() {
     assert!(text.ends_with(" false"), "{text}");
 }
 
+/// A login that `route.select` moves between two servers where the proxy
+/// authenticates meets `login.decide` of both, with what is proved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moved_login_meets_the_gates_of_the_server_it_asked_for() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let global = sessions.global() + &table(stage(), "refuse = true\ngo_to = \"b\"");
+    let file = |host, more| server("client_only", host, backend.address, more);
+    let servers = [
+        ("a", file("play.example.com", "")),
+        ("b", file("other.example.com", "plugins = []")),
+    ];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let mut client = game::begin(proxy.address(), 767, "nOTCH").await;
+    encrypt(&mut client, 767).await;
+    let text = refusal(&mut client).await;
+    assert!(
+        text.starts_with("Notch ") && text.ends_with(" true"),
+        "{text}"
+    );
+}
+
 /// `player.observe` sees a player come into the game and leave it, and in
 /// `client_only` the plugin knows what was proved; where nobody proves anything
 /// the service is not granted.
