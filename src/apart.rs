@@ -1,8 +1,8 @@
-//! Work that may block, on threads of its own.
+//! Runs work that may block on separate threads.
 //!
-//! tokio's pool for such work is not used where the proxy has to go on without
-//! it: when the system has no thread to give, a task of that pool waits in its
-//! queue for a thread that never comes, or panics. Here the caller gets an error.
+//! tokio's pool for such work cannot be used where the proxy must keep working:
+//! when the system has no free thread, a task of that pool waits for ever, or
+//! panics. Here the caller gets an error.
 
 use std::any::Any;
 use std::future::Future;
@@ -16,9 +16,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-/// Threads that wait for the next piece of work: a reload needs two at a time
-/// and a look at the folder one. They stay, so that a process that has met the
-/// limit of its threads can still reload.
+/// Threads that wait for the next piece of work: a reload needs two at a time and
+/// a check of the folder one. They are kept, so that a process at its limit of
+/// threads can still reload.
 const IDLE_MAX: usize = 4;
 
 /// Pieces of work of one [`Lane`] that may be overdue at a time. Each holds a
@@ -28,16 +28,16 @@ const OVERDUE_MAX: usize = 6;
 /// Why work has no result.
 #[derive(Debug, Error)]
 pub(crate) enum NotDone {
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     #[error("no thread can be started for it: {0}")]
     NoThread(#[source] io::Error),
-    /// It panicked, with these words.
+    /// It panicked with this message.
     #[error("it panicked: {0}")]
     Panic(String),
     /// It takes longer than this.
     #[error("it takes longer than {} s", .0.as_secs())]
     Overdue(Duration),
-    /// Earlier work has not come back, and so much that no more is begun.
+    /// Too much earlier work has not ended, so this was not started.
     #[error("earlier reads do not end")]
     Stuck,
 }
@@ -51,7 +51,7 @@ fn idle() -> MutexGuard<'static, Vec<mpsc::Sender<Work>>> {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins work on a thread that waits for some, or on a new one.
+/// Runs work on an idle thread, or on a new one.
 fn begin(mut work: Work) -> io::Result<()> {
     loop {
         let Some(thread) = idle().pop() else { break };
@@ -82,12 +82,12 @@ fn begin(mut work: Work) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the system has as many threads to give at the same time. They have
+/// Whether the system can start this many threads at the same time. They have
 /// ended when this returns.
 ///
 /// # Errors
 ///
-/// When it has not.
+/// When it cannot.
 pub(crate) fn can_start(threads: usize) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel::<()>();
     let receiver = Arc::new(Mutex::new(receiver));
@@ -110,32 +110,32 @@ pub(crate) fn can_start(threads: usize) -> io::Result<()> {
     }
     drop(sender);
     for thread in started {
-        // It does nothing that could panic.
+        // The thread cannot panic.
         let _ = thread.join();
     }
     result
 }
 
-/// The result of work, or the words of its panic.
+/// The result of work, or the message of its panic.
 fn caught<T>(work: impl FnOnce() -> T) -> Result<T, NotDone> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| NotDone::Panic(words_of(&*panic)))
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn words_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("without a text").to_owned()
 }
 
-/// Begins work that may block as long as it likes. The future completes with
-/// its result; dropping it does not end the work.
+/// Starts work that may block without a limit. The future completes with its
+/// result; dropping it does not end the work.
 pub(crate) fn run<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> impl Future<Output = Result<T, NotDone>> + Send + 'static {
     let (sender, receiver) = oneshot::channel();
     let begun = begin(Box::new(move || {
-        // Whoever asked may have left.
+        // The caller may have dropped the future.
         let _ = sender.send(caught(work));
     }));
     async move {
@@ -151,9 +151,9 @@ pub(crate) struct Lane {
     overdue: AtomicUsize,
 }
 
-/// Nobody has given the work up.
+/// The caller waits for the work.
 const AWAITED: usize = 0;
-/// Its result is not waited for any more.
+/// The caller no longer waits for it.
 const GIVEN_UP: usize = 1;
 /// It has ended.
 const ENDED: usize = 2;
@@ -165,7 +165,8 @@ impl Lane {
         }
     }
 
-    /// Waits for work as long as `limit`, and leaves it to its thread after that.
+    /// Waits for work until `limit` has passed; after that the work continues on
+    /// its thread.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl Lane {
         let (sender, receiver) = mpsc::sync_channel(1);
         let of_work = Arc::clone(&state);
         begin(Box::new(move || {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = sender.send(caught(work));
             if of_work.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
                 self.overdue.fetch_sub(1, Ordering::Relaxed);
@@ -201,7 +202,7 @@ impl Lane {
         }
     }
 
-    /// As [`within`](Self::within), for a task. Work whose future is dropped
+    /// Like [`within`](Self::within), for a task. Work whose future is dropped
     /// counts as overdue until it ends.
     ///
     /// # Errors
@@ -237,9 +238,10 @@ impl Lane {
         }
     }
 
-    /// Nobody waits for this work any more.
+    /// Marks work whose caller no longer waits.
     fn give_up(&self, state: &AtomicUsize) {
-        // Counted first, so that the work never takes back what was not yet counted.
+        // Counted first, so that the end of the work cannot be subtracted before
+        // it is added.
         self.overdue.fetch_add(1, Ordering::Relaxed);
         if state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
             self.overdue.fetch_sub(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Who is to blame for the end of a connection.
 
-/// Who has ended a connection, or made its end necessary.
+/// The side that ended a connection, or caused its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
     /// The client.
@@ -11,7 +11,7 @@ pub(crate) enum Blame {
     Plugin,
     /// The proxy: its rules, its limits or its stop.
     Proxy,
-    /// Nobody: everything went as it should, or a third party failed.
+    /// None of these: a normal end, or a failure of a third party.
     Nobody,
 }
 

@@ -1,7 +1,8 @@
-//! The matrix: which mode offers which capability, and why not where it does not.
+//! The matrix: which capabilities a mode offers, and the reason for each that it
+//! does not.
 //!
-//! This table is the only place that knows. Configuration rules, the command
-//! line, the documents and the plugin host all read it.
+//! This table is the only source. Configuration rules, the command line, the
+//! documents and the plugin host all read it.
 
 use std::fmt;
 
@@ -9,12 +10,12 @@ pub(crate) use infrarust_plugin_abi::Capability;
 
 use crate::mode::Mode;
 
-/// What a mode answers to a capability.
+/// Whether a mode offers a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// The mode offers it.
     Yes,
-    /// The mode cannot honestly offer it, for this reason.
+    /// The mode does not offer it, for this reason.
     No(Reason),
 }
 

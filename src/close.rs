@@ -1,4 +1,5 @@
-//! Closing a client's connection so that the client can read what it was sent last.
+//! Closes a client's connection in a way that lets the client read the final
+//! packet.
 
 use std::io;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use tokio::time::timeout;
 /// closed earlier when the client closes it: closing with unread bytes would
 /// reset it, and the packet would be lost (RFC 1122, section 4.2.2.13).
 const LINGER: Duration = Duration::from_secs(2);
-/// What the client may still send before it is cut off.
+/// The most bytes that the client may still send before it is closed.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
-/// What one read takes of that.
+/// The size of one read.
 const READ_BYTES: usize = 1024;
 
 /// Sends the final packet and closes, in a way that lets the client read it.

@@ -1,8 +1,8 @@
 //! The environment of the process as it began.
 //!
-//! Plugins share the process and may change its variables. A secret that one of
-//! them has removed would refuse every reload, and reading variables while
-//! another thread writes them is not safe at all.
+//! Plugins share the process and may change its variables. If one removed a
+//! secret, every later reload would fail; and reading variables while another
+//! thread writes them is not safe.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 
 static AT_START: OnceLock<HashMap<OsString, OsString>> = OnceLock::new();
 
-/// All variables as they were when this module was first asked: before any plugin
-/// was loaded, because the configuration that names them is read before.
+/// All variables as they were at the first call, which comes before any plugin is
+/// loaded, because the configuration is read before.
 pub(crate) fn all() -> &'static HashMap<OsString, OsString> {
     AT_START.get_or_init(|| std::env::vars_os().collect())
 }

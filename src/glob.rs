@@ -3,10 +3,10 @@
 
 /// Whether a name fits a pattern. Both are ASCII; in other text `?` is one byte.
 ///
-/// Matches with one point of return: after a mismatch only the last `*` can
-/// take one more character, since whatever an earlier `*` could take instead
-/// is taken by the later one as well. So the cost is at most the product of
-/// both lengths, and no pattern can make it exponential.
+/// Backtracks to the last `*` only: after a mismatch the last `*` matches one
+/// more character. An earlier `*` need not be tried again, since the last one can
+/// match the same text. So the cost is at most the product of both lengths, and
+/// no pattern can make it exponential.
 #[must_use]
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());

@@ -2,48 +2,50 @@
 //!
 //! # The life of a connection
 //!
-//! A player's client connects and says, in its first packet, which host name it
-//! was given: the *virtual host*. The proxy cleans that name and looks up the
-//! *server* it leads to. What happens then depends on two things: what the
-//! client wants (its *intent*), and how much the server lets the proxy take
-//! part (its *mode*).
+//! A player's client connects, and its first packet contains the host name that
+//! the player entered: the *virtual host*. The proxy cleans that name and looks
+//! up the *server* it leads to. What happens then depends on two things: what the
+//! client wants (its *intent*), and how much the server lets the proxy take part
+//! (its *mode*).
 //!
 //! A **status ping** is answered from a cache of the backend's own answers, by
 //! asking the backend, or with a configured MOTD when no backend answers.
 //!
-//! A **login** is held against the limits, gets a place on the server, and is
-//! connected to the first backend that answers. The backend is sent the
+//! A **login** is checked against the limits, takes a place on the server, and is
+//! connected to the first backend that answers. The proxy sends the backend the
 //! client's own packets, with the host rewritten where the operator wants that.
-//! From there on a forwarding mode only moves bytes: `zero_copy` asks the
-//! kernel to move them from socket to socket, and they never enter the proxy.
+//! From there on a forwarding mode only moves bytes; with `zero_copy` the kernel
+//! moves them from socket to socket. In an intercepted mode the proxy speaks the
+//! protocol on both sides, and in `client_only` it authenticates the player.
 //!
 //! However a connection ends, one line of the log says: which server and mode,
 //! why it ended, how long it took, and how many bytes went each way.
 //!
-//! `connection::serve` is this chapter in code.
+//! `connection::serve` is this section as code.
 //!
-//! The words of code, log and documents are those of `docs/words.md`.
+//! `docs/words.md` defines the words that code, log and documents use.
 //!
 //! # The map
 //!
-//! | module | says in one line |
+//! | module | purpose |
 //! |---|---|
-//! | [`mode`], `capability` | the modes, and the matrix of what each can offer |
-//! | [`manifest`] | what a plugin's file says about itself, and where it runs, read without running it |
-//! | [`config`], [`diagnostic`] | what operators write, what it means, and every mistake with its place |
-//! | [`protocol`], [`proxy_protocol`], `show` | bytes to meaning and back, without any I/O |
+//! | [`mode`], `capability` | the modes, and the matrix of the capabilities of each |
+//! | [`manifest`] | the manifest in a plugin's file, read without running the plugin |
+//! | [`config`], [`diagnostic`] | the configuration files, the model made from them, and every mistake with its place |
+//! | [`protocol`], [`proxy_protocol`], `show` | parsing and writing bytes, and escaping of texts, without any I/O |
 //! | [`route`], `glob` | virtual host to server |
 //! | `provider` | sources of servers besides the files: the containers of an engine |
-//! | [`listener`], `connection`, `upstream` | from accept to a connected backend |
-//! | [`plugin`] | plugins: load, ask, watch, reload |
+//! | [`listener`], `connection`, `upstream` | from accept to a connected backend and to the end of the connection |
+//! | [`plugin`] | plugins: load them, call their hooks, watch the calls, reload |
 //! | [`forward`] | the relay: copy, splice, adaptive |
-//! | `limit` | how many, how often, how long undecided |
-//! | [`proxy`] | what connections share; the start and the end of the process |
-//! | [`reload`] | changes while it runs |
+//! | `intercept` | the intercepted modes: login on both sides, identity, encryption |
+//! | `limit` | number of clients, their rate, and time before the handshake |
+//! | [`proxy`] | the state that connections share; start and end of the process |
+//! | [`reload`] | changes of the configuration while the proxy runs |
 //! | `telemetry` | the log, and messages to the service manager |
 //! | [`socket`] | options of sockets, and limits of the process |
-//! | `admin` | commands to the proxy that runs |
-//! | [`cli`], `demo` | the program |
+//! | `admin` | commands to the running proxy |
+//! | [`cli`], `demo` | the command line, and a demonstration of the program |
 
 #[cfg(unix)]
 mod admin;

@@ -61,8 +61,8 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
         .collect()
 }
 
-/// Accepts connections until the proxy drains. Each is served by a task of its
-/// own, so that nothing that one client does or omits holds the next.
+/// Accepts connections until the proxy drains. Each is served by a separate task,
+/// so that no client can delay another.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
     let failures = Sampler::new();
     let mut options = Options::default();
@@ -87,7 +87,7 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
             Err(error) if socket::concerns_one_connection(&error) => {
                 tracing::debug!(%address, %error, "a connection was not accepted");
             }
-            // Whatever else it is would only come again at once.
+            // Any other error would occur again at once.
             Err(error) => {
                 if let Sample::Write { suppressed } = failures.sample(Instant::now()) {
                     warn!(%address, %error, suppressed, "accepting pauses");
@@ -100,20 +100,19 @@ pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Ar
 
 /// The options of the connections of one listener.
 ///
-/// On Linux a connection takes over those that its listener has when the kernel
-/// makes it, which is before it waits in the queue. So those that wait when the
-/// listener is handed over, or when `[keepalive]` changes, are set up one by one;
-/// all others cost nothing.
+/// On Linux a new connection inherits the options of its listener, before it
+/// enters the queue. So only connections that are in the queue when the listener
+/// is inherited or `[keepalive]` changes are set up one by one.
 #[derive(Debug, Default)]
 struct Options {
-    /// What the listener was given last.
+    /// The options that the listener got last.
     keepalive: Option<Keepalive>,
-    /// Since when it has them, while older connections may be in the queue.
+    /// When it got them; `None` once no older connection can be in the queue.
     older_since: Option<Instant>,
 }
 
-/// After the options of a listener have changed, how long connections may still
-/// come into the queue that the kernel has made before: microseconds in fact.
+/// How long after a change of the options connections with the old ones may still
+/// enter the queue; it takes microseconds in fact.
 const OLDER_MAX: Duration = Duration::from_secs(1);
 
 impl Options {
@@ -150,7 +149,8 @@ async fn pause(proxy: &Proxy) {
     }
 }
 
-/// The address that a listener really has, when the configuration left the port open.
+/// The listener for tokio, and its real address where the configuration left the
+/// port open.
 pub(crate) fn into_tokio(listener: StdListener) -> io::Result<(TcpListener, SocketAddr)> {
     let address = listener.local_addr()?;
     Ok((TcpListener::from_std(listener)?, address))

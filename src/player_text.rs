@@ -1,5 +1,5 @@
-//! Every text of the proxy's own that a player reads, apart from the defaults of
-//! keys. They stay as they are: operators and sites about errors search for them.
+//! All texts that the proxy itself shows to players, except defaults of keys.
+//! They do not change, since operators search the web for them.
 
 use crate::protocol::packet::Version;
 
@@ -39,7 +39,7 @@ pub(crate) const CLIENT_FAULT: &str =
 pub(crate) const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
 /// The name is too short or too long.
 pub(crate) const NAME_LENGTH: &str = "A player's name has 1 to 16 characters.";
-/// The name has a character that servers do not take.
+/// The name has a character that servers do not accept.
 pub(crate) const NAME_CHARACTERS: &str =
     "Your name has a character that this server does not allow.";
 /// The answer to the encryption request is wrong.

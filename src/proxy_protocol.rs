@@ -15,7 +15,7 @@ use thiserror::Error;
 const V1_BYTES_MAX: usize = 107;
 /// The fixed part of version 2: signature, command, family and length (section 2.2).
 const V2_FIXED_BYTES: usize = 16;
-/// The longest version 2 header that is taken. The addresses need at most 216
+/// The longest version 2 header that is accepted. The addresses need at most 216
 /// bytes; the rest is room for TLVs, of which a TLS-terminating balancer that
 /// passes certificate names sends some hundreds of bytes.
 const V2_BYTES_MAX: usize = 4096;
@@ -31,12 +31,12 @@ pub enum Version {
     V2,
 }
 
-/// Whose PROXY headers are believed.
+/// Which peers must send a PROXY header, and are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Nobody's: a header is a malformed handshake.
+    /// No peer: a header is a malformed handshake.
     Off,
-    /// Everybody must send one, and everybody is believed.
+    /// Every peer must send one and is believed.
     Anyone,
     /// Peers in these networks must send one; all others are direct clients.
     From(Vec<IpNet>),
@@ -54,7 +54,7 @@ pub struct Endpoints {
 /// Why a header was not accepted.
 #[derive(Debug, Error)]
 pub enum HeaderError {
-    /// The first bytes are those of neither version.
+    /// The first bytes belong to neither version.
     #[error("a PROXY header was required, and something else came")]
     Missing,
     /// It is longer than allowed, or its line does not end.
@@ -218,7 +218,7 @@ fn endpoints(client: (IpAddr, u16), destination: (IpAddr, u16)) -> Endpoints {
 /// Builds the header with `endpoints` for a backend.
 ///
 /// A socket of both families writes IPv4 addresses as IPv6 ones
-/// (`::ffff:192.0.2.1`); a backend gets them as what they are.
+/// (`::ffff:192.0.2.1`); a backend gets them as IPv4.
 #[must_use]
 pub fn build(version: Version, endpoints: &Endpoints) -> Vec<u8> {
     let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port()).into();

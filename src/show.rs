@@ -1,4 +1,4 @@
-//! What is safe to show: texts of others, for logs, terminals and messages.
+//! Makes texts from others safe to show in logs, terminals and messages.
 //!
 //! Names, hosts, files and plugins come from strangers: a line break forges a log
 //! line, an escape sequence drives the terminal that shows it, a direction mark

@@ -45,8 +45,8 @@ pub enum Families {
 }
 
 impl Families {
-    /// What the listener of `address` takes beside those of `all`, the
-    /// addresses that the proxy listens on.
+    /// Which families the listener of `address` accepts, given all addresses that
+    /// the proxy listens on.
     #[must_use]
     pub fn beside(address: SocketAddr, all: &[SocketAddr]) -> Self {
         let has_ipv4 = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
@@ -91,8 +91,8 @@ pub fn listen(
     #[cfg(not(unix))]
     let _ = reuse_port;
     if address.is_ipv6() {
-        // Set in either case, so that an address means the same whatever
-        // `net.ipv6.bindv6only` says.
+        // Set in both cases, so that `net.ipv6.bindv6only` does not change what
+        // an address means.
         let only_v6 = families == Families::One;
         if let Err(error) = socket.set_only_v6(only_v6) {
             if only_v6 {
@@ -110,8 +110,8 @@ pub fn listen(
     Ok(socket.into())
 }
 
-/// Whether accepted connections have what [`tune`] has set on their listener,
-/// so that nothing is left to be set on each of them.
+/// Whether accepted connections inherit what [`tune`] has set on their listener,
+/// so that it need not be called for each of them.
 pub(crate) const LISTENER_TUNES_CONNECTIONS: bool = cfg!(target_os = "linux");
 
 /// Sets the options that every connection of a player has: no delay for small
@@ -126,7 +126,7 @@ pub fn tune(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<()> {
     keep_alive(socket, keepalive)
 }
 
-/// Has the kernel find out when the peer vanishes.
+/// Makes the kernel detect that the peer has vanished.
 ///
 /// # Errors
 ///
@@ -146,7 +146,7 @@ pub fn keep_alive(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<(
     Ok(())
 }
 
-/// Whether a connection waits to be accepted. Asked only where
+/// Whether a connection waits to be accepted. Used only where
 /// [`LISTENER_TUNES_CONNECTIONS`].
 pub(crate) fn has_waiting_connection(listener: &impl AsSystem) -> bool {
     #[cfg(target_os = "linux")]

@@ -1,9 +1,9 @@
-//! From a connected backend to its first byte: until then nothing has reached
-//! the player, so that another backend can take this one's place.
+//! Waits for the first byte of a connected backend. Until then nothing has
+//! reached the player, so another backend can replace this one.
 //!
-//! The wait is for readiness alone: what the backend sends stays in the socket for
-//! the relay. What the client sends meanwhile is passed on in the way of the relay,
-//! and a copy is kept for the next backend, within [`REST_BYTES_MAX`].
+//! It waits for readiness only: what the backend sends stays in the socket for
+//! the relay. What the client sends meanwhile is forwarded in the same way as by
+//! the relay, and a copy is kept for the next backend, within [`REST_BYTES_MAX`].
 
 use std::future::poll_fn;
 use std::io;
@@ -28,13 +28,13 @@ use crate::forward::{self, Counters, Direction, End, Outcome};
 use crate::upstream::first_byte;
 use crate::upstream::rounds::Waiting;
 
-/// What is kept of a client that goes on to send before its backend has said
-/// anything; the game does not. With more the relay begins, and the connection is
-/// bound to that backend.
+/// The most bytes that are kept of a client that sends before its backend has
+/// sent anything; the game does not. With more the relay begins, and the
+/// connection stays with that backend.
 const REST_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a backend may be silent before the kernel has to find out whether it
-/// is still there. Most have answered by then, and five calls are saved.
+/// How long a backend may be silent before keepalive is set. Most have answered
+/// by then, which saves five system calls.
 const KEEPALIVE_DELAY: Duration = Duration::from_millis(200);
 
 /// A client and a backend that has just been connected to.
@@ -51,7 +51,7 @@ pub(super) struct Begin<'a> {
 pub(super) enum Failed {
     /// The backend ended the connection before it sent anything.
     Dropped(io::Error),
-    /// The connection may lead back to the proxy, which shows when it is closed.
+    /// The connection may lead back to the proxy; closing it will show that.
     Doubted,
     /// The login is over.
     Ended(Ending),
@@ -118,8 +118,8 @@ impl Begin<'_> {
         Ok(())
     }
 
-    /// Completes when the backend has sent a byte, or when only the relay can say
-    /// what the client's bytes, or its end, mean.
+    /// Completes when the backend has sent a byte, or when the client has ended
+    /// or sent too much, which the relay handles.
     async fn answered(&mut self, relay: Relay) -> Result<(), Failed> {
         let mut is_kept_alive = false;
         let mut delay = pin!(sleep(KEEPALIVE_DELAY));
@@ -149,7 +149,7 @@ impl Begin<'_> {
                 Event::Client => {}
             }
             let ready = self.client.ready(Interest::READABLE).await;
-            // The runtime never takes back that reading is over, so it must not be
+            // The runtime reports the end of reading for ever, so it must not be
             // waited for again.
             let is_over = ready.is_ok_and(|ready| ready.is_read_closed());
             if is_over || self.rest.len() >= REST_BYTES_MAX {
@@ -174,8 +174,8 @@ impl Begin<'_> {
     }
 }
 
-/// Whether a client has ended its side, or lost its connection. Asked of the
-/// system: the runtime may be about to hear of it.
+/// Whether a client has ended its side, or lost its connection. This asks the
+/// system, since the runtime may not know it yet.
 fn has_ended(client: &TcpStream) -> bool {
     match SockRef::from(client).peek(&mut [MaybeUninit::uninit()]) {
         Ok(bytes) => bytes == 0,
@@ -194,7 +194,8 @@ enum Event {
 }
 
 /// Runs a future within a limit, if there is one; `None` when it has passed. The
-/// future is pinned by the caller, since each place here would hold a copy.
+/// future is pinned by the caller, since each call here would otherwise hold a
+/// copy.
 async fn within<F: Future>(limit: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
     match limit {
         Some(limit) => timeout(limit, future).await.ok(),

@@ -1,5 +1,5 @@
-//! The client's side of a connection until the relay takes it over: bytes in,
-//! packets out, everything under one deadline.
+//! The client's side of a connection until the relay takes it over: parses
+//! packets from its bytes, all under one deadline.
 
 use std::io;
 use std::time::Duration;
@@ -27,15 +27,16 @@ use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 /// some 60 bytes, one with signed chat keys some 700.
 const READ_BYTES: usize = 1024;
 
-/// How long a client that has sent `FE`, `FE 01` or a part of the message of 1.6 may
-/// take to send more before it counts as a ping of the form that is whole. The oldest clients give up after 3 s;
-/// what is sent in one write arrives together.
+/// How long a client that has sent `FE`, `FE 01` or a part of the message of 1.6
+/// may take to send more before it counts as a ping of the form that is complete.
+/// The oldest clients give up after 3 s; what is sent in one write arrives
+/// together.
 const LEGACY_GRACE: Duration = Duration::from_millis(1000);
 
 /// The longest ping that may come without more: `FE 01 FA`.
 const SHORT_PING_BYTES_MAX: usize = 3;
 
-/// The client failed to say what it wants.
+/// The client did not send a valid request.
 #[derive(Debug, Error)]
 pub(super) enum Broken {
     /// It closed the connection.
@@ -67,7 +68,7 @@ pub(super) enum Broken {
     Packet(String),
 }
 
-/// A client whose bytes the proxy still reads itself.
+/// A client before the relay: the proxy reads its bytes.
 #[derive(Debug)]
 pub(super) struct Client {
     stream: TcpStream,
@@ -87,7 +88,7 @@ pub(super) struct Packet {
 }
 
 impl Client {
-    /// Takes a connection whose client has until `deadline` to say what it wants.
+    /// A client that has until `deadline` to send its request.
     pub(super) fn new(stream: TcpStream, deadline: Instant) -> Self {
         Self {
             stream,
@@ -101,14 +102,13 @@ impl Client {
         &self.stream
     }
 
-    /// Gives the client back the time that others took to decide about it.
+    /// Extends the deadline by the time that plugins took.
     pub(super) fn prolong(&mut self, spent: Duration) {
         self.deadline += spent;
     }
 
     /// The connection, and what the client has sent beyond the packets read. All
-    /// of it is plain: an encrypted client has a type of its own, which keeps its
-    /// connection.
+    /// of it is plain: an encrypted client has another type.
     pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.buffer)
     }
@@ -117,7 +117,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When there is none, or the client broke off.
+    /// When there is none, or the client closed the connection.
     pub(super) async fn proxy_header(&mut self) -> Result<Option<Endpoints>, Broken> {
         loop {
             if let Some(header) = proxy_protocol::parse(&self.buffer)? {
@@ -132,7 +132,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When it is neither, or the client broke off.
+    /// When it is neither, or the client closed the connection.
     pub(super) async fn opening(&mut self) -> Result<Opening, Broken> {
         loop {
             match legacy::detect(&self.buffer) {
@@ -152,7 +152,7 @@ impl Client {
                 } => {
                     let grace = self.deadline.min(Instant::now() + LEGACY_GRACE);
                     match self.fill(grace).await {
-                        // The message of 1.6 was begun, and the time is up.
+                        // A message of 1.6 has begun, and the time is over.
                         Err(Broken::TooSlow)
                             if grace == self.deadline
                                 && self.buffer.len() > SHORT_PING_BYTES_MAX =>
@@ -182,8 +182,8 @@ impl Client {
         ))
     }
 
-    /// Ends the wait for a frame that is not a handshake as soon as its id has
-    /// come: what speaks another protocol often announces more than it sends.
+    /// Refuses a frame that is not a handshake as soon as its id has arrived: a
+    /// client of another protocol often announces more than it sends.
     async fn expect_handshake(&mut self) -> Result<(), Broken> {
         loop {
             // A bad length ends the wait before the id has come.
@@ -213,7 +213,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When it is malformed or longer, or the client broke off.
+    /// When it is malformed or longer, or the client closed the connection.
     pub(super) async fn packet(&mut self, bytes_max: usize) -> Result<Packet, Broken> {
         loop {
             if let Some(frame) = frame::split(&self.buffer, bytes_max)? {
@@ -241,7 +241,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the client does not take them before its deadline.
+    /// When the client does not accept them before its deadline.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         match timeout_at(self.deadline, self.stream.write_all(bytes)).await {
             Err(_) => Err(Broken::TooSlow),
@@ -259,7 +259,8 @@ impl Client {
         close::wait_for_close(self.stream).await;
     }
 
-    /// The client, to be shown why it is refused. A status ping reads no text.
+    /// The client, so that it can be shown why it is refused. A status ping reads
+    /// no text.
     pub(super) fn into_reader(self, opening: &Opening) -> Option<Reader> {
         match opening.intent() {
             Intent::Status => None,
@@ -271,8 +272,8 @@ impl Client {
     }
 }
 
-/// A client that is to be shown a text and closed. It knows the state of its
-/// protocol, and writes the text in the form of that state.
+/// A client that gets a final text. It knows the state of the protocol and writes
+/// the text in the form of that state.
 #[derive(Debug)]
 pub(super) enum Reader {
     /// In the login state, and neither compressed nor encrypted.

@@ -29,9 +29,9 @@ pub(super) enum Ending {
     Relayed(Outcome),
     /// Another login of the player took the place of this session.
     Replaced(Outcome),
-    /// A side of a session in play has not kept to the protocol.
+    /// A side of a session in play has violated the protocol.
     Faulted(Outcome, FramedError),
-    /// The client failed to say what it wants.
+    /// The client did not send a valid request.
     Broken(Broken),
     /// The proxy refused it.
     Refused(Refusal),
@@ -39,7 +39,7 @@ pub(super) enum Ending {
     Denied(plugin::Refusal),
     /// No backend could be reached.
     Unreachable(Unreachable),
-    /// The backend could not be spoken to.
+    /// Communication with the backend failed.
     BackendFailed(std::io::Error),
     /// The backend lets players in without authentication.
     NotAuthenticated(NotAuthenticated),
@@ -47,8 +47,8 @@ pub(super) enum Ending {
     Intercepted(intercept::Failure),
     /// The client left before the relay began.
     ClientLeft,
-    /// It kept the proxy waiting, and had to make room for a newer connection or
-    /// was all that the drain waited for.
+    /// It kept the proxy waiting, and was evicted for a newer connection or for
+    /// the end of a drain.
     Evicted,
     /// The proxy was stopped.
     Stopped,
@@ -99,7 +99,7 @@ impl Ending {
         }
     }
 
-    /// What this is for a connection that has a backend: the end of its session.
+    /// The same end for a connection that has a backend: the end of its session.
     pub(super) fn of_session(self) -> Self {
         match self {
             Ending::Stopped => Ending::Relayed(Outcome::nothing(End::Stopped)),
@@ -152,7 +152,7 @@ impl Ending {
             Ending::Faulted(..) => disconnect_message(),
             Ending::Refused(refusal) => match refusal {
                 Refusal::IpFilter => Some(player_text::FILTERED.into()),
-                // It has not said yet which form of a text it can read.
+                // The form of text that it can read is not known yet.
                 Refusal::PendingPerClient => None,
                 Refusal::RateLimit => Some(player_text::RATE_LIMIT.into()),
                 Refusal::ProxyFull => Some(player_text::PROXY_FULL.into()),
@@ -243,8 +243,8 @@ impl Refusal {
         }
     }
 
-    /// Each reason has lines of its own, so that a flood of one, which any
-    /// stranger can cause, does not hide the others.
+    /// Each reason has its own sampler, so that a flood of one, which any client
+    /// can cause, does not hide the others.
     pub(super) fn sampler(self) -> &'static Sampler {
         const REASONS: usize = Refusal::UnknownVersion as usize + 1;
         static SAMPLERS: [Sampler; REASONS] = [const { Sampler::new() }; REASONS];
@@ -306,9 +306,9 @@ impl Ended {
         self
     }
 
-    /// Shows the player why the connection ends, if there is somebody to read it,
-    /// and closes. What is returned is how the connection ended in the end: what
-    /// ends a client before a session also ends it while it reads.
+    /// Shows the player why the connection ends, if the client can still read,
+    /// and closes. Returns the final ending: a client can also be evicted or
+    /// stopped while it reads.
     pub(super) async fn show(
         self,
         server: Option<&ServerConfig>,
@@ -328,7 +328,7 @@ impl Ended {
             let Audience { reader, place } = *audience;
             tokio::select! {
                 biased;
-                // What ends a session is what the text is about.
+                // A session that ends gets its text even while the proxy stops.
                 () = stop.cancelled(), if !is_session => Some(Ending::Stopped),
                 () = place.evicted() => Some(Ending::Evicted),
                 () = reader.show(&text) => None,

@@ -18,7 +18,7 @@ use crate::proxy_protocol::{self, Endpoints};
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) began: Instant,
-    /// Who has connected: the client, or a balancer.
+    /// The peer of the connection: the client, or a load balancer.
     pub(super) peer: SocketAddr,
     /// Whether a PROXY header was expected from it.
     pub(super) header: Header,
@@ -43,7 +43,7 @@ pub(super) struct Facts {
 /// What the configuration says of a PROXY header of this peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Header {
-    /// None is expected from anybody.
+    /// None is expected from any peer.
     Off,
     /// None is expected from this peer.
     Untrusted,
@@ -140,7 +140,7 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// When the system does not say which address of ours it is.
+    /// When the system does not report the proxy's address of the connection.
     pub(super) fn header(
         &self,
         version: ProxyVersion,
@@ -161,7 +161,7 @@ impl Origin {
     }
 }
 
-/// Who a client claims to be.
+/// The player that a client claims to be.
 pub(super) struct Player {
     pub(super) name: String,
     pub(super) uuid: Option<[u8; 16]>,

@@ -1,9 +1,9 @@
-//! The promise of `server_only`: the backend authenticates.
+//! The guard of `server_only`: checks that the backend authenticates.
 //!
-//! The first clientbound packets of the login are looked at without taking
-//! them from the socket. An Encryption Request keeps the promise; from there on
-//! nobody between client and backend can read, and the relay takes over. A
-//! backend that lets the player in without one breaks it.
+//! It peeks at the first clientbound packets of the login without taking them
+//! from the socket. An Encryption Request proves it; from there on the stream is
+//! encrypted, and the relay takes over. A backend that lets the player in without
+//! one does not authenticate.
 
 use std::io;
 use std::time::Duration;
@@ -24,10 +24,11 @@ use crate::protocol::login::{self, FirstAnswer};
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Packets that may come before the decision: questions of mods and cookies.
 const QUESTIONS_MAX: usize = 64;
-/// How many bytes decide. An Encryption Request has a server id of at most 20
-/// characters, a public key of some 160 to 550 bytes and a token of 4 to 256.
+/// The most bytes that are read to decide. An Encryption Request has a server id
+/// of at most 20 characters, a public key of some 160 to 550 bytes and a token of
+/// 4 to 256.
 const PEEK_BYTES: usize = 2048;
-/// What is moved at a time while questions and answers pass.
+/// The size of one copy while questions and answers are forwarded.
 const CHUNK_BYTES: usize = 4096;
 
 /// The backend does not authenticate its players.

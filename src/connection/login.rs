@@ -26,11 +26,11 @@ use crate::protocol::packet::login::NameError;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 
-/// How much longer than names are one may be that is read to be refused with a
-/// text, in bytes: far more than anybody types.
+/// How many bytes longer than the limit a name may be and still be read, so that
+/// the refusal can name the reason: far more than a player types.
 const NAME_EXCESS_BYTES: usize = 1024;
 
-/// A player who has said everything that a decision about him needs.
+/// A player with a complete login start.
 pub(super) struct Claimed {
     pub(super) routed: Routed,
     pub(super) player: Player,
@@ -40,7 +40,7 @@ pub(super) struct Claimed {
     pub(super) place: Slot,
 }
 
-/// Who may go on, by the family of his server's mode.
+/// An admitted player, by the family of the server's mode.
 pub(super) enum Admission {
     /// The proxy will move bytes.
     Forwarded(Box<Admitted>),
@@ -49,7 +49,8 @@ pub(super) enum Admission {
 }
 
 impl Routed {
-    /// Reads who the client claims to be, and takes a place on the proxy.
+    /// Reads the player that the client claims to be, and takes a place on the
+    /// proxy.
     pub(super) async fn claim(
         mut self,
         proxy: &Proxy,
@@ -127,7 +128,7 @@ impl Routed {
         };
         match Version::of(self.opening.protocol()) {
             Some(_) => self.end(Ending::Intercepted(failure)),
-            // Nobody knows what a login start of this version looks like.
+            // The proxy does not know the login start of this version.
             None => self.end(Refusal::UnknownVersion),
         }
     }
@@ -271,7 +272,7 @@ impl Routed {
     }
 }
 
-/// What `route.select` came to.
+/// The result of `route.select`.
 enum Selected {
     /// The player stays on the server of the virtual host.
     Same,

@@ -9,17 +9,15 @@
 //! byte of the backend → relay → finish. The names in code font are hooks of plugins;
 //! `session.observe` is called at admission, connect and finish.
 //!
-//! Each step takes what the one before has proved, and hands on more: a
-//! [`Greeted`] client has a true address, an
-//! [`Opened`] one has said what it wants, a
-//! [`Routed`] one has a server, a
-//! [`Claimed`] one has a place on the proxy, an
-//! [`Admitted`] one has a place on that server, and only a
-//! [`RelaySession`] or a [`BridgeSession`] has a backend to be relayed to. Nothing is
-//! relayed that has not gone this way.
+//! Each step takes the evidence of the step before and returns more: a
+//! [`Greeted`] client has a true address, an [`Opened`] one has said what it
+//! wants, a [`Routed`] one has a server, a [`Claimed`] one has a place on the
+//! proxy, an [`Admitted`] one has a place on that server, and only a
+//! [`RelaySession`] or a [`BridgeSession`] has a backend to be relayed to. A
+//! session cannot be relayed without these steps.
 //!
-//! A step that fails returns an [`Ended`]: the [`Ending`], and the client if it may
-//! still read why. `serve` shows the text and writes the line, once for all.
+//! A step that fails returns an [`Ended`]: the [`Ending`], and the client if it
+//! may still read why. Only `serve` shows the text and writes the log line.
 
 mod begin;
 mod client;
@@ -82,7 +80,7 @@ fn finish(facts: &mut Facts, ending: Ending) {
     facts.write_line(&ending);
 }
 
-/// From accept to a session. Every `?` is a way to end before.
+/// From accept to a session. Every `?` is an early end.
 async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<Session, Ended> {
     let pending = proxy.pending.enter();
     let claimed = tokio::select! {
@@ -95,8 +93,8 @@ async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<S
         Ok(claimed) => claimed,
         Err(ended) => return Err(ended.holding_pending(pending)),
     };
-    // From here on the place among `max_connections` is the bound, and nobody
-    // is evicted who waits for a plugin or a backend.
+    // From here on `max_connections` bounds the connection, and one that waits
+    // for a plugin or a backend is not evicted.
     drop(pending);
 
     tokio::select! {

@@ -11,8 +11,8 @@ use crate::manifest::Hook;
 use crate::plugin::{self, SessionEvent};
 use crate::proxy::snapshot::Server;
 
-/// A connection that is cut off without an ending, with the runtime or by a panic
-/// of ours, is over for plugins all the same.
+/// Also reports the end of a connection that ends with the runtime or by a panic
+/// of the proxy.
 impl Drop for Facts {
     fn drop(&mut self) {
         self.session_closed(Ending::Stopped.name());

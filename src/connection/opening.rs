@@ -1,5 +1,5 @@
-//! What a client sends first, in the current protocol or in one before 1.7,
-//! seen as one thing: a host, an intent, and a dialect.
+//! The first message of a client, in the current protocol or in one before 1.7: a
+//! host, an intent, and a dialect.
 
 use bytes::Bytes;
 

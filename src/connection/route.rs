@@ -21,14 +21,14 @@ use crate::proxy::snapshot::{Server, Snapshot};
 use crate::proxy_protocol;
 use crate::socket;
 
-/// A client whose true address is known and let in.
+/// A client with a known address that the filter permits.
 pub(super) struct Greeted {
     client: Client,
     origin: Origin,
     snapshot: Arc<Snapshot>,
 }
 
-/// A client that has said what it wants.
+/// A client that has sent its handshake or legacy ping.
 pub(super) struct Opened {
     pub(super) client: Client,
     origin: Origin,
@@ -46,7 +46,7 @@ pub(super) struct Routed {
     pub(super) server: Option<Arc<Server>>,
 }
 
-/// Finds out who is there, and whether the address may connect at all.
+/// Finds the client's address, and checks whether it may connect at all.
 pub(super) async fn greet(
     stream: TcpStream,
     pending: &PendingGuard,
@@ -110,10 +110,10 @@ impl Greeted {
 }
 
 impl Opened {
-    /// Finds the server, and holds the client against the limits that need no more.
+    /// Finds the server, and checks the limits that are known by now.
     ///
-    /// A place among `max_connections` is not taken yet: what sends a handshake
-    /// and then nothing is bounded as pending, and must not keep players out.
+    /// It takes no place among `max_connections` yet: a client that sends only a
+    /// handshake is bounded as pending, and must not keep players out.
     pub(super) async fn route(
         mut self,
         pending: &PendingGuard,
@@ -176,7 +176,8 @@ impl Opened {
         let client = facts.for_plugins();
         let stream = self.client.stream();
         let decided = match facts.intent {
-            // A ping may have closed its side already and still waits.
+            // A client may close its side after a ping and still wait for the
+            // answer.
             Intent::Status => hooks.connection_decide(&client).await,
             Intent::Login | Intent::Transfer => tokio::select! {
                 biased;
@@ -186,7 +187,7 @@ impl Opened {
         };
         match decided {
             Ok(()) => {
-                // The rest of the handshake has its whole time.
+                // The rest of the handshake gets its full time.
                 self.client.prolong(asked.elapsed());
                 Ok(self)
             }
@@ -231,8 +232,8 @@ impl Routed {
         self.origin.client.ip()
     }
 
-    /// Takes a place among `max_connections`, now that the whole question of
-    /// the client is there.
+    /// Takes a place among `max_connections`, now that the client's request is
+    /// complete.
     pub(super) fn take_connection(&self, proxy: &Proxy) -> Option<Slot> {
         let max = self.snapshot.proxy.max_connections;
         proxy.connections.take(max)

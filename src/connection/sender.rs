@@ -1,4 +1,4 @@
-//! What a backend sees of a client first: the host, and who the player is.
+//! What the proxy sends a backend first: the host, and the player's identity.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::plugin;
 use crate::protocol::login::offline_uuid;
 use crate::proxy::snapshot::Server;
 
-/// What a backend gets to see of a client first.
+/// The data for the first bytes that a backend gets.
 pub(super) struct Sender {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
@@ -27,8 +27,8 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Everything that a backend is sent first: a PROXY header, and what the
-    /// client has sent. The length of the header comes first.
+    /// The first bytes for a backend: a PROXY header, and what the client has
+    /// sent. The length of the header comes first.
     pub(super) fn replay(
         &self,
         client: &TcpStream,
@@ -153,7 +153,8 @@ impl Facts {
 }
 
 /// The host that the backend is to see by the configuration. Where that is the
-/// host of the backend itself, none is connected yet: it is the first one's.
+/// host of the backend itself and none is connected yet, it is that of the first
+/// one.
 fn configured_host(config: &ServerConfig, own: &str) -> String {
     match &config.domain_rewrite {
         DomainRewrite::None => own.to_owned(),

@@ -96,7 +96,7 @@ impl Routed {
                     let turn = self.take_turn(pending, proxy)?;
                     let answer = self.answer_json(protocol, proxy, facts).await?;
                     drop(turn);
-                    // The rest of the conversation has its whole time.
+                    // The rest of the conversation gets its full time.
                     self.client.prolong(asked.elapsed());
                     self.client.send(&answer).await?;
                     answered = true;
@@ -111,8 +111,8 @@ impl Routed {
         Err(Broken::Packet("too many status requests".to_owned()).into())
     }
 
-    /// Takes a place among `max_connections` while a request is answered. What
-    /// the client says or leaves unsaid afterwards holds none.
+    /// Takes a place among `max_connections` while a request is answered.
+    /// Afterwards the client holds no place, whether it sends more or not.
     fn take_turn<'a>(
         &self,
         pending: &'a PendingGuard,
@@ -166,7 +166,7 @@ impl Routed {
         }
     }
 
-    /// Clients up to 1.6 get one packet and the end.
+    /// Clients up to 1.6 get one packet, then the connection ends.
     async fn answer_legacy(
         self,
         ping: &LegacyPing,
@@ -190,9 +190,8 @@ impl Routed {
         let hooks = self.hooks();
         let responds = hooks.has(Hook::StatusRespond);
         let has_motd = |server: &Arc<Server>| server.config.motd.online.is_some();
-        // What is laid over the backend's answer, or asks plugins about it,
-        // needs an answer that can be read; otherwise the backend's own words
-        // pass as they are.
+        // A MOTD or a plugin that changes the backend's answer needs one that can
+        // be parsed; otherwise the answer is forwarded unchanged.
         if (responds || self.server.as_ref().is_some_and(has_motd))
             && let Answer::Json(packet) = self
                 .backend_answer(Form::Json(ANY_PROTOCOL), proxy, facts)
@@ -244,8 +243,8 @@ impl Routed {
         Ok(parsed.unwrap_or(answer))
     }
 
-    /// What the backend answers, asked now or a moment ago. Nobody answers for
-    /// a host that no server claims.
+    /// The answer of the backend, new or from the cache; none for a host that no
+    /// server claims.
     async fn backend_answer(
         &self,
         form: Form,
@@ -294,8 +293,8 @@ impl Routed {
         let address = self.origin.client.ip();
         let mut _share = None;
         if proxy.is_limited(&self.snapshot, address) {
-            // Before the question that others wait for, so that they do not wait
-            // for this client's other ones.
+            // Entered before the shared request, so that other clients do not
+            // wait for this client's other requests.
             let entered = server.state.status_shares.enter(address.into());
             let Ok(entered) = timeout_at(until, entered).await else {
                 no_status(
@@ -315,7 +314,7 @@ impl Routed {
         }
     }
 
-    /// Asks the backend when it is this question's turn.
+    /// Asks the backend when it is this request's turn.
     async fn fetch_until(
         &self,
         until: tokio::time::Instant,
@@ -347,7 +346,8 @@ impl Routed {
         upstream: &Upstream,
     ) -> Result<Answer, io::Error> {
         let config = &server.config;
-        // One that ends the connection without a byte gives way to the next.
+        // After a backend that ends the connection without a byte the next is
+        // tried.
         let mut dropped = Vec::new();
         loop {
             let connected = upstream
@@ -383,13 +383,13 @@ impl Routed {
                 dropped.push(Dropped { dialled, error });
                 continue;
             }
-            // Which of the addresses it was is a part of the reason.
+            // The reason names the address.
             let text = format!("{}: {error}", connected.address);
             return Err(io::Error::new(error.kind(), text));
         }
     }
 
-    /// What a backend is sent to ask for its status.
+    /// The bytes that ask a backend for its status.
     fn question(
         &self,
         config: &ServerConfig,
@@ -496,7 +496,7 @@ fn bad(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Writes to the log why no status could be had.
+/// Logs why no status could be fetched.
 fn no_status(server: &Server, error: &dyn std::fmt::Display) {
     let sampler = &server.state.status_failures;
     if let Sample::Write { suppressed } = sampler.sample(Instant::now()) {
@@ -536,7 +536,7 @@ fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
     }
 }
 
-/// The old packet that says what a modern answer says.
+/// The old packet with the content of a modern answer.
 fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
     let number = |path: &str| {
         answer

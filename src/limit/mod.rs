@@ -1,7 +1,8 @@
-//! Limits on clients: how many, how often, and how long undecided.
+//! Limits on clients: their number, their rate, and the time before the
+//! handshake.
 //!
-//! Each limit hands out guards that give back what was taken when they are
-//! dropped, so that no way of ending a connection can forget it.
+//! Each limit returns guards that free the place when they are dropped, so that
+//! no end of a connection can forget it.
 
 mod pending;
 mod rate;
@@ -21,7 +22,7 @@ pub(crate) struct ClientKey(u64);
 impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
-            // No IPv6 /64 in use begins with ::/32, so the two cannot meet.
+            // No IPv6 /64 in use begins with ::/32, so the keys cannot collide.
             IpAddr::V4(ip) => Self(u64::from(u32::from(ip))),
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();

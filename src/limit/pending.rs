@@ -1,12 +1,12 @@
 //! Connections that have not yet said what they want.
 //!
-//! Each costs a descriptor and some memory for as long as the handshake may
-//! take, so both their number and the share of one client are bounded. When
-//! the number is reached the oldest goes: a player's handshake arrives within
-//! a round trip, so what has waited longest is least likely to be one.
+//! Each costs a descriptor and some memory for as long as the handshake may take,
+//! so both their number and the share of one client are bounded. At the limit the
+//! oldest is evicted: a player's handshake arrives within a round trip, so the
+//! connection that has waited longest is least likely to be a player.
 //!
-//! A connection that waits for the proxy, and not the proxy for it, is
-//! [busy](PendingGuard::busy): it goes only when no other is left to go.
+//! A connection that waits for the proxy is [busy](PendingGuard::busy): it is
+//! evicted only when no other is left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,8 +59,8 @@ pub(crate) struct PendingGuard {
     evicted: Arc<Notify>,
 }
 
-/// While this lives the connection waits for the proxy, and is not evicted as
-/// long as there is one that keeps the proxy waiting.
+/// While this lives the connection waits for the proxy. It is not evicted as long
+/// as there is one that keeps the proxy waiting.
 #[derive(Debug)]
 #[must_use = "the connection counts as silent again when this is dropped"]
 pub(crate) struct Busy<'a> {
@@ -83,7 +83,7 @@ impl Pending {
         }
     }
 
-    /// Takes a place, at the cost of the oldest connection if there is none.
+    /// Takes a place. If none is free, the oldest connection is evicted.
     pub(crate) fn enter(&self) -> PendingGuard {
         let evicted = Arc::new(Notify::new());
         let mut inner = lock(&self.inner);

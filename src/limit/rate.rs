@@ -1,4 +1,4 @@
-//! How often one client may come.
+//! Limits how often one client may connect.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Mutex, PoisonError};
@@ -60,7 +60,8 @@ impl RateLimiter {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let due = shard.get(&client).copied().unwrap_or(now).max(now);
-        // Later than this quota can put it: it was another one's, before a reload.
+        // This quota cannot set a later time: an entry with one is from another
+        // quota, before a reload.
         let latest = now + quota.window;
         if due > latest {
             shard.put(client, latest);

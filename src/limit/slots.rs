@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts who is inside, and lets nobody in beyond a limit.
+/// Counts taken places, up to a limit.
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
     taken: Arc<AtomicU32>,

@@ -1,10 +1,10 @@
-//! Why a host leads where it leads: what lost against the winner, and which
-//! entries nearly match.
+//! Explains a route: the entries that lost against the winner, and those that
+//! nearly match.
 
 use super::{HostPattern, Rule};
 
-/// How alike a configured name must be to be named as a near miss: the share
-/// of Jaro-Winkler, 1 is equal.
+/// How similar a configured name must be to count as a near miss: Jaro-Winkler
+/// similarity, 1 is equal.
 const NEAR_MIN: f64 = 0.85;
 /// Near misses that are named.
 const NEAR_MAX: usize = 5;

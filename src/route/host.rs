@@ -85,7 +85,7 @@ fn may_be_in_host(c: char) -> bool {
     if c.is_ascii() {
         c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '*' | '?')
     } else {
-        // Quotation marks of word processors around a name are a slip, not a name.
+        // Quotation marks of word processors around a name are a typing mistake.
         let is_quote = matches!(c, '\u{2018}'..='\u{201F}' | '\u{AB}' | '\u{BB}');
         !c.is_control() && !c.is_whitespace() && !is_quote
     }

@@ -33,7 +33,7 @@ impl HostPattern {
         self.0.contains(['*', '?'])
     }
 
-    /// How many characters it spells out: the longer, the more it knows.
+    /// How many literal characters it has: the pattern with more wins.
     #[must_use]
     pub fn literal_len(&self) -> usize {
         self.0.bytes().filter(|b| !matches!(b, b'*' | b'?')).count()

@@ -33,7 +33,7 @@ fn precedence(a: &HostPattern, b: &HostPattern) -> Ordering {
     by_length.then_with(|| a.cmp(b))
 }
 
-/// Why a host led where it did.
+/// The rule that decided a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rule {
     /// The name itself is configured.
@@ -51,14 +51,14 @@ pub struct Match<'a, T> {
     pub rule: Rule,
 }
 
-/// Two entries claim the same name or pattern.
+/// Two entries that claim the same name or pattern.
 #[derive(Debug)]
 pub struct Conflict<T> {
-    /// What both claim.
+    /// The name or pattern that both claim.
     pub pattern: HostPattern,
-    /// Whose entry stood first and stays.
+    /// The target of the first entry, which stays.
     pub first: T,
-    /// Whose entry was left out.
+    /// The target of the entry that was left out.
     pub second: T,
 }
 
@@ -146,7 +146,7 @@ impl<T: Clone> RouteTable<T> {
     fn by_suffix(&self, host: &str) -> impl Iterator<Item = &(HostPattern, T)> {
         self.suffix_lengths.iter().filter_map(move |length| {
             let start = host.len().checked_sub(*length)?;
-            // Where no character begins, no suffix begins either.
+            // `None` inside a character, where no suffix can begin.
             self.suffixes.get(host.get(start..)?)
         })
     }

@@ -69,13 +69,14 @@ pub(super) enum Failure {
     /// The resolver of the C library failed.
     #[error("the system's resolver failed ({0})")]
     Library(String),
-    /// Nobody answered in the time that there is.
+    /// No name server answered in time.
     #[error("no name server answered in time")]
     TooSlow,
 }
 
 impl Failure {
-    /// Whether a name server has answered for the name: no is an answer, too.
+    /// Whether a name server has answered that the name or the record does not
+    /// exist.
     pub(super) fn is_denial(&self) -> bool {
         matches!(self, Self::NoSuchName | Self::NoRecords | Self::BadName)
     }
@@ -238,7 +239,7 @@ struct Question {
 }
 
 impl Question {
-    /// With a random number, so that nobody who does not see it can answer.
+    /// With a random id, so that only who sees the question can answer.
     fn new(name: &Name, kind: RecordType) -> Option<Self> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
@@ -252,7 +253,7 @@ impl Question {
         let answer = Message::from_vec(bytes).ok()?;
         let (heard, asked) = (&answer.metadata, &self.message.metadata);
         let is_repeated = match answer.queries.as_slice() {
-            // What a server does not understand it may not repeat.
+            // A server need not repeat a question that it does not understand.
             [] => !matches!(
                 heard.response_code,
                 ResponseCode::NoError | ResponseCode::NXDomain

@@ -40,8 +40,8 @@ use self::system::Files;
 /// (RFC 8305, section 5: 250 ms recommended).
 const NEXT_IP_DELAY: Duration = Duration::from_millis(250);
 /// Head start of one configured address before the next is tried beside it.
-/// Longer than a retransmitted SYN takes (1 s, RFC 6298), since the next
-/// address may be another world: one lost packet must not send a player there.
+/// Longer than a retransmitted SYN takes (1 s, RFC 6298), since the next address
+/// may be another game world: one lost packet must not send a player there.
 const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(1500);
 /// Backends of one client that accept a connection and end it without a byte,
 /// before the proxy gives up.
@@ -82,7 +82,7 @@ pub(crate) struct Dropped {
 #[derive(Debug, Error)]
 #[error("no backend answered: {}", tries(.attempts))]
 pub(crate) struct Unreachable {
-    /// What was tried, and what came of it.
+    /// The addresses that were tried, and their errors.
     pub attempts: Vec<(BackendAddress, io::Error)>,
 }
 
@@ -125,10 +125,10 @@ impl Upstream {
 
     /// Connects to the first of `addresses` that answers.
     ///
-    /// The addresses are tried in their order; each that fails at once gives way to
-    /// the next, and each that is silent gets company after a delay. Each single
-    /// TCP connect, and each look-up of a name, takes at most `bound`.
-    /// Dropping the future gives all attempts up.
+    /// The addresses are tried in their order; each that fails at once gives way
+    /// to the next, and while one is silent, the next is tried beside it after a
+    /// delay. Each single TCP connect, and each look-up of a name, takes at most
+    /// `bound`. Dropping the future gives all attempts up.
     ///
     /// Those that have `dropped` a connection before are left out.
     ///
@@ -142,7 +142,7 @@ impl Upstream {
         dropped: &[Dropped],
     ) -> Result<Connected, Unreachable> {
         if let [address] = addresses {
-            // The usual case needs nobody to watch a race.
+            // The usual case needs no race.
             let attempt = self.attempt(address, bound, dropped).await;
             return attempt.map_err(|failed| Unreachable {
                 attempts: vec![failed],
@@ -238,7 +238,7 @@ impl Upstream {
         } else {
             address
         };
-        // A socket can connect to itself where nobody listens (RFC 9293, section
+        // A socket can connect to itself where nothing listens (RFC 9293, section
         // 3.5), and what it sends comes back. It leaves its port at once, which
         // the backend needs when it starts.
         if near == far {
@@ -307,7 +307,7 @@ pub(crate) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
             io::ErrorKind::UnexpectedEof,
             "it closed the connection before it sent anything",
         )),
-        // What it is, if it is neither bytes nor an end, the relay meets as well.
+        // Any other error is returned to the relay by its next read.
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(io::Error::new(

@@ -44,7 +44,8 @@ const LIFE_MIN: Duration = Duration::from_secs(1);
 const DENIAL_LIFE: Duration = Duration::from_secs(2);
 /// How long addresses are used beyond their life while no name server answers.
 const STALE_MAX: Duration = Duration::from_secs(3600);
-/// How often a name is asked for again since nobody listens at its addresses.
+/// The shortest time before a name is asked for again because no address of it
+/// could be reached.
 const RENEW_MIN: Duration = Duration::from_secs(1);
 /// How often the files that say how names are resolved are looked at.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
