@@ -28,6 +28,11 @@ use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
 
+/// After how many bytes that were put together a walk pauses until they are
+/// written: a few compressed bytes can stand for a thousand times as many.
+/// One more packet at most goes beyond it.
+pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
 /// Why a direction cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum FramedError {
@@ -68,8 +73,10 @@ pub(crate) struct Passage {
     reading: Reading,
     /// At the client's side of an encrypted session.
     cipher: Option<Box<Cipher>>,
-    /// A frame that has not arrived whole.
+    /// A frame that has not arrived whole, or what a walk has left.
     carried: Vec<u8>,
+    /// The walk has paused at [`OUTPUT_BYTES_MAX`].
+    has_paused: bool,
     /// What is changed in packets for the client; clientbound.
     edits: Edits,
     bounds: Bounds,
@@ -137,6 +144,7 @@ impl Passage {
             reading: Reading::new(state),
             cipher,
             carried: Vec::new(),
+            has_paused: false,
             edits: Edits::default(),
             bounds: Bounds::Client(bounds),
             fault: None,
@@ -161,6 +169,7 @@ impl Passage {
             reading,
             cipher,
             carried: Vec::new(),
+            has_paused: false,
             edits,
             bounds: Bounds::Backend(bounds),
             fault: None,
@@ -170,6 +179,12 @@ impl Passage {
     /// What ends the direction behind the frames of the last walk.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
         self.fault.as_ref()
+    }
+
+    /// Whether the last walk has left something. It is walked when what the
+    /// walk has given was written, with an empty buffer, before more is read.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.has_paused
     }
 
     /// Takes bytes that were read before, decrypted: the beginning of a frame.
@@ -227,6 +242,38 @@ impl Passage {
             cipher.decrypt(buffer);
         }
         let buffer = &*buffer;
+        if std::mem::take(&mut self.has_paused) {
+            let mut paused = std::mem::take(&mut self.carried);
+            paused.extend_from_slice(buffer);
+            let run = self.walk_all(&paused, output, zlib, spare);
+            output.extend_from_slice(paused.get(run).unwrap_or_default());
+            spare.put(paused);
+            return match output.is_empty() {
+                true => Walked::Nothing,
+                false => Walked::Output,
+            };
+        }
+        let run = self.walk_all(buffer, output, zlib, spare);
+        let last_run = buffer.get(run.clone()).unwrap_or_default();
+        match (output.is_empty(), last_run) {
+            (true, []) => Walked::Nothing,
+            (true, _) => Walked::Slice(run),
+            (false, _) => {
+                output.extend_from_slice(last_run);
+                Walked::Output
+            }
+        }
+    }
+
+    /// Walks what is carried and the buffer. The part of the buffer that passes
+    /// behind the output; a fault is kept.
+    fn walk_all(
+        &mut self,
+        buffer: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
+    ) -> std::ops::Range<usize> {
         let mut run = 0..0;
         let end = self
             .finish_carried(buffer, output, zlib, spare)
@@ -241,15 +288,7 @@ impl Passage {
             self.carried = Vec::new();
             self.fault = Some(fault);
         }
-        let last_run = buffer.get(run.clone()).unwrap_or_default();
-        match (output.is_empty(), last_run) {
-            (true, []) => Walked::Nothing,
-            (true, _) => Walked::Slice(run),
-            (false, _) => {
-                output.extend_from_slice(last_run);
-                Walked::Output
-            }
-        }
+        run
     }
 
     /// Completes the carried frame from the beginning of the buffer. How much
@@ -297,6 +336,11 @@ impl Passage {
                 }
             }
             spare.put(carried);
+            if output.len() >= OUTPUT_BYTES_MAX {
+                let rest = buffer.get(at..).unwrap_or_default();
+                self.pause(rest);
+                return Ok(None);
+            }
         }
         Ok(Some(at))
     }
@@ -328,9 +372,19 @@ impl Passage {
                     *run = run.end..run.end;
                     self.write(&fate, &frame, output, zlib)?;
                     *run = end..end;
+                    if output.len() >= OUTPUT_BYTES_MAX {
+                        self.pause(buffer.get(end..).unwrap_or_default());
+                        return Ok(());
+                    }
                 }
             }
         }
+    }
+
+    /// Ends a walk in front of these bytes.
+    fn pause(&mut self, rest: &[u8]) {
+        self.carried.extend_from_slice(rest);
+        self.has_paused = !self.carried.is_empty();
     }
 
     /// How many bytes the carried frame lacks; as long as its length is not
@@ -490,19 +544,19 @@ enum Fate {
     Drop,
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
+/// Walks over arbitrary bytes, for tests and for the fuzz target `walk`.
+#[cfg(any(test, feature = "fuzz"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub)]
+pub mod trial {
     use super::super::bounds::bounds;
     use super::*;
-    use crate::protocol::packet::{Brand, Clientbound};
+    use crate::protocol::packet::Brand;
 
-    const SECRET: [u8; 16] = [9; 16];
+    pub(super) const SECRET: [u8; 16] = [9; 16];
     /// 26.2, which has all packets that are met.
-    const PROTOCOL: i32 = 776;
+    pub(super) const PROTOCOL: i32 = 776;
 
-    fn formats() -> [Format; 4] {
+    pub(super) fn formats() -> [Format; 4] {
         let compressed = |threshold| Format::Compressed { threshold };
         [
             Format::Plain,
@@ -511,6 +565,108 @@ mod tests {
             compressed(1024),
         ]
     }
+
+    pub(super) fn passage(
+        direction: Direction,
+        from: Format,
+        to: Format,
+        is_encrypted: bool,
+    ) -> Passage {
+        let version = Version::of(PROTOCOL).unwrap();
+        let cipher = is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
+        let to = Receiver {
+            format: to,
+            strict: true,
+        };
+        match direction {
+            Direction::Clientbound => {
+                let edits = Edits {
+                    brand: Some(Brand("test")),
+                    is_authenticated: true,
+                };
+                let reading = Reading::new(State::Play);
+                let (_, bounds) = bounds();
+                Passage::clientbound(version, from, to, reading, cipher, edits, bounds)
+            }
+            Direction::Serverbound => {
+                let (bounds, _) = bounds();
+                let bounds = Box::new(bounds);
+                Passage::serverbound(version, from, to, State::Play, cipher, bounds)
+            }
+        }
+    }
+
+    /// What the receiver gets of a stream that is read in pieces of these lengths.
+    pub(super) fn walked(
+        mut passage: Passage,
+        stream: &[u8],
+        cuts: &[usize],
+    ) -> (Vec<u8>, Option<FramedError>) {
+        let (mut zlib, mut written) = (Zlib::default(), Vec::new());
+        let mut cuts = cuts.iter().copied().cycle();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            let length = cuts.next().unwrap().clamp(1, rest.len());
+            let (piece, more) = rest.split_at(length);
+            rest = more;
+            let mut buffer = piece.to_vec();
+            loop {
+                let mut output = Vec::new();
+                let mut to_write = match passage.walk(
+                    &mut buffer,
+                    &mut output,
+                    &mut zlib,
+                    &mut SpareBuffers::default(),
+                ) {
+                    Walked::Nothing => Vec::new(),
+                    Walked::Slice(range) => buffer[range].to_vec(),
+                    Walked::Output => output,
+                };
+                passage.encrypt(&mut to_write);
+                written.extend(to_write);
+                if let Some(fault) = passage.fault() {
+                    return (written, Some(fault.clone()));
+                }
+                if !passage.has_paused() {
+                    break;
+                }
+                buffer.clear();
+            }
+        }
+        (written, None)
+    }
+
+    /// Walks a stream, both taken from these bytes, whole, in pieces and byte by
+    /// byte: its receiver gets the same, and it ends alike.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn cut_any_bytes(input: &[u8]) {
+        let Some(([kind, from, to, first, second, third], stream)) = input.split_first_chunk()
+        else {
+            return;
+        };
+        let direction = match kind & 1 {
+            0 => Direction::Serverbound,
+            _ => Direction::Clientbound,
+        };
+        let format = |choice: &u8| formats()[usize::from(*choice) % formats().len()];
+        let passage = || passage(direction, format(from), format(to), kind & 2 != 0);
+        let whole = walked(passage(), stream, &[stream.len()]);
+        let cuts = [first, second, third].map(|cut| usize::from(*cut));
+        assert_eq!(walked(passage(), stream, &cuts), whole);
+        assert_eq!(walked(passage(), stream, &[1]), whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::trial::{PROTOCOL, SECRET, cut_any_bytes, formats, passage, walked};
+    use super::*;
+    use crate::protocol::packet::Clientbound;
 
     fn id_of(kind: Clientbound, state: State) -> u8 {
         Version::of(PROTOCOL).unwrap().id(state, kind).unwrap()
@@ -537,64 +693,6 @@ mod tests {
             }
         }
         packets
-    }
-
-    fn passage(direction: Direction, from: Format, to: Format, is_encrypted: bool) -> Passage {
-        let version = Version::of(PROTOCOL).unwrap();
-        let cipher = is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
-        let to = Receiver {
-            format: to,
-            strict: true,
-        };
-        match direction {
-            Direction::Clientbound => {
-                let edits = Edits {
-                    brand: Some(Brand("test")),
-                    is_authenticated: true,
-                };
-                let reading = Reading::new(State::Play);
-                let (_, bounds) = bounds();
-                Passage::clientbound(version, from, to, reading, cipher, edits, bounds)
-            }
-            Direction::Serverbound => {
-                let (bounds, _) = bounds();
-                let bounds = Box::new(bounds);
-                Passage::serverbound(version, from, to, State::Play, cipher, bounds)
-            }
-        }
-    }
-
-    /// What the receiver gets of a stream that is read in pieces of these lengths.
-    fn walked(
-        mut passage: Passage,
-        stream: &[u8],
-        cuts: &[usize],
-    ) -> (Vec<u8>, Option<FramedError>) {
-        let (mut zlib, mut written) = (Zlib::default(), Vec::new());
-        let mut cuts = cuts.iter().copied().cycle();
-        let mut rest = stream;
-        while !rest.is_empty() {
-            let length = cuts.next().unwrap().clamp(1, rest.len());
-            let (piece, more) = rest.split_at(length);
-            rest = more;
-            let (mut buffer, mut output) = (piece.to_vec(), Vec::new());
-            let mut to_write = match passage.walk(
-                &mut buffer,
-                &mut output,
-                &mut zlib,
-                &mut SpareBuffers::default(),
-            ) {
-                Walked::Nothing => Vec::new(),
-                Walked::Slice(range) => buffer[range].to_vec(),
-                Walked::Output => output,
-            };
-            passage.encrypt(&mut to_write);
-            written.extend(to_write);
-            if let Some(fault) = passage.fault() {
-                return (written, Some(fault.clone()));
-            }
-        }
-        (written, None)
     }
 
     proptest! {
@@ -627,6 +725,12 @@ mod tests {
             let whole = walked(passage(), &stream, &[stream.len()]);
             prop_assert_eq!(&walked(passage(), &stream, &cuts), &whole);
             prop_assert_eq!(&walked(passage(), &stream, &[1]), &whole);
+        }
+
+        /// The same for bytes that need not be frames.
+        #[test]
+        fn cuts_of_any_bytes_change_nothing(input in proptest::collection::vec(any::<u8>(), 6..600)) {
+            cut_any_bytes(&input);
         }
 
         /// Bytes that mean nothing end in a fault or wait for more, and memory is
@@ -666,6 +770,50 @@ mod tests {
         assert_eq!(passage.reading().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
         assert_eq!(passage.fault(), Some(&FramedError::Codec(empty)));
+    }
+
+    /// However much the packets of one read stand for, what a walk gives is
+    /// bounded; the rest follows, and the bytes are the same.
+    #[test]
+    fn a_walk_pauses() {
+        const PACKET_BYTES: usize = 2_000_000;
+        let packed = Format::Compressed { threshold: 256 };
+        let mut zlib = Zlib::default();
+        let mut stream = Vec::new();
+        for id in 0..10 {
+            let packet = [vec![0x70, id], vec![0; PACKET_BYTES - 2]].concat();
+            zlib.write(&packet, packed, &mut stream).unwrap();
+        }
+        let tail = [3, 0, 0x70, 9];
+        stream.extend(tail);
+        assert!(stream.len() < 64 * 1024, "{}", stream.len());
+        for first in [0, 1, 5000] {
+            let mut passage = passage(Direction::Serverbound, packed, Format::Plain, false);
+            let (begin, rest) = stream.split_at(first);
+            passage.carry(begin);
+            let (mut buffer, mut walks, mut written) = (rest.to_vec(), 0, 0);
+            loop {
+                let mut output = Vec::new();
+                let walked = passage.walk(
+                    &mut buffer,
+                    &mut output,
+                    &mut zlib,
+                    &mut SpareBuffers::default(),
+                );
+                assert_eq!(walked, Walked::Output);
+                assert!(output.len() < OUTPUT_BYTES_MAX + PACKET_BYTES + 8);
+                walks += 1;
+                written += output.len();
+                buffer.clear();
+                if !passage.has_paused() {
+                    assert!(output.ends_with(&tail[2..]));
+                    break;
+                }
+            }
+            assert_eq!(walks, 11);
+            // Three bytes of length in front of each.
+            assert_eq!(written, 10 * (PACKET_BYTES + 3) + 3);
+        }
     }
 
     /// What is carried into a passage may be more than one frame.

@@ -206,15 +206,25 @@ impl Lane {
     /// Whether it can read from its sender now.
     pub(super) fn reads(&self) -> bool {
         match self.phase {
-            Phase::Open => matches!(self.in_flight, InFlight::Nothing),
+            Phase::Open => matches!(self.in_flight, InFlight::Nothing) && !self.has_paused(),
             Phase::Discarding => true,
             Phase::Done => false,
         }
     }
 
-    /// Whether bytes wait for a slow receiver.
+    /// Whether bytes wait for a slow receiver, or frames for their turn.
     pub(super) fn is_waiting(&self) -> bool {
-        !matches!(self.in_flight, InFlight::Nothing | InFlight::Plain { .. })
+        match self.in_flight {
+            InFlight::Nothing => self.has_paused(),
+            InFlight::Plain { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// Whether frames were read and not yet walked.
+    fn has_paused(&self) -> bool {
+        let has_paused = |passage: &Passage| passage.has_paused();
+        self.phase == Phase::Open && self.passage.as_deref().is_some_and(has_paused)
     }
 
     /// Whether bytes wait for their encryption.
@@ -299,8 +309,13 @@ impl Lane {
             Phase::Discarding => read_result(source.read(&mut buffers.buffer)).map(drop),
             Phase::Open => {
                 self.deliver(destination, counters, buffers)?;
-                if !self.reads() {
+                if !matches!(self.in_flight, InFlight::Nothing) {
                     return Ok(());
+                }
+                if self.has_paused() {
+                    return self.with_passage(|lane, passage| {
+                        lane.pass_frames(passage, 0, destination, counters, buffers)
+                    });
                 }
                 self.read(source, destination, counters, buffers)
             }
@@ -376,7 +391,7 @@ impl Lane {
         )
     }
 
-    /// Reads once from a framed sender, and writes all whole frames with one write.
+    /// Reads once from a framed sender.
     fn read_frames<S: Socket>(
         &mut self,
         source: &S,
@@ -384,18 +399,37 @@ impl Lane {
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
+        self.with_passage(|lane, passage| {
+            let read_bytes = match passage.encryption() {
+                Some(_) => ENCRYPTED_READ_BYTES,
+                None => COPY_BYTES,
+            };
+            let room = buffers.buffer.get_mut(..read_bytes).unwrap_or_default();
+            let Some(bytes) = read_result(source.read(room))? else {
+                return Ok(());
+            };
+            lane.pass_frames(passage, bytes, destination, counters, buffers)
+        })
+    }
+
+    fn with_passage(
+        &mut self,
+        pass: impl FnOnce(&mut Self, &mut Passage) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         let Some(mut passage) = self.passage.take() else {
             return Ok(());
         };
-        let read = self.read_frames_of(&mut passage, source, destination, counters, buffers);
+        let passed = pass(self, &mut passage);
         self.passage = Some(passage);
-        read
+        passed
     }
 
-    fn read_frames_of<S: Socket>(
+    /// Walks so many bytes that were read, and writes all whole frames with one
+    /// write. Where that is much, the rest waits for another step.
+    fn pass_frames<S: Socket>(
         &mut self,
         passage: &mut Passage,
-        source: &S,
+        bytes: usize,
         destination: &S,
         counters: &Counters,
         buffers: &mut Buffers,
@@ -409,14 +443,6 @@ impl Lane {
             ..
         } = buffers;
         let is_encrypted = passage.encryption().is_some();
-        let read_bytes = match is_encrypted {
-            true => ENCRYPTED_READ_BYTES,
-            false => COPY_BYTES,
-        };
-        let room = buffer.get_mut(..read_bytes).unwrap_or_default();
-        let Some(bytes) = read_result(source.read(room))? else {
-            return Ok(());
-        };
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
         let to_write = match passage.walk(read, output, zlib, spare) {

@@ -53,6 +53,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "fuzz")]
+pub use self::framed::trial;
 use self::framed::{Passages, Remains};
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;

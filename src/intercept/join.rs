@@ -13,7 +13,7 @@ use super::reader::{Lost, Reader};
 use super::settings::ClientCompression;
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
-use crate::forward::framed::{FramedError, Passage, Passages, Remains};
+use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
 use crate::forward::packets::{Edits, Reading};
 use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
@@ -167,20 +167,31 @@ impl Joining {
                     self.pass_to_backend(&frame.map_err(Failure::client)?)?;
                 }
             }
-            self.pass_what_has_come()?;
-            self.flush().await?;
+            let mut is_all = false;
+            while !is_all {
+                is_all = self.pass_what_has_come()?;
+                self.flush().await?;
+            }
         }
         Ok(())
     }
 
-    fn pass_what_has_come(&mut self) -> Result<(), Failure> {
+    /// Passes the frames that have arrived; false when so much waits to be
+    /// written that some are left.
+    fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
         while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
             self.pass_to_client(&frame)?;
+            if self.client.waiting_bytes() >= OUTPUT_BYTES_MAX {
+                return Ok(false);
+            }
         }
         while let Some(frame) = self.client.arrived().map_err(Failure::client)? {
             self.pass_to_backend(&frame)?;
+            if self.backend.waiting_bytes() >= OUTPUT_BYTES_MAX {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn flush(&mut self) -> Result<(), Failure> {

@@ -214,6 +214,11 @@ impl Wire {
         }
     }
 
+    /// How many bytes wait to be written.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.output.len()
+    }
+
     /// The next frame, if it has arrived.
     ///
     /// # Errors

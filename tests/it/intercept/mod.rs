@@ -11,6 +11,7 @@ mod hostile;
 mod loss;
 #[cfg(target_os = "linux")]
 mod plugins;
+mod pressure;
 mod questions;
 mod texts;
 

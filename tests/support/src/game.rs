@@ -41,6 +41,9 @@ impl Cfb8 {
     }
 }
 
+/// What one read takes.
+const READ_BYTES: usize = 64 * 1024;
+
 /// One end of a connection, from the handshake on.
 pub struct Speaker {
     stream: TcpStream,
@@ -48,6 +51,9 @@ pub struct Speaker {
     input: Vec<u8>,
     threshold: Option<usize>,
     ciphers: Option<(Cfb8, Cfb8)>,
+    /// What one read takes.
+    read_bytes_max: usize,
+    is_lenient: bool,
 }
 
 impl Speaker {
@@ -58,7 +64,31 @@ impl Speaker {
             input: Vec::new(),
             threshold: None,
             ciphers: None,
+            read_bytes_max: READ_BYTES,
+            is_lenient: false,
         }
+    }
+
+    /// Takes at most so many bytes with one read.
+    pub fn read_at_most(&mut self, bytes: usize) {
+        self.read_bytes_max = bytes;
+    }
+
+    /// Takes compressed packets below the threshold, as clients since 1.18 do.
+    pub fn be_lenient(&mut self) {
+        self.is_lenient = true;
+    }
+
+    /// Completes when the connection takes bytes, or has failed.
+    pub async fn writable(&self) {
+        let _ = self.stream.writable().await;
+    }
+
+    /// Sends what the connection takes now of bytes that are not encrypted:
+    /// how many; `None` when it takes none.
+    pub fn try_send(&self, bytes: &[u8]) -> Option<usize> {
+        assert!(self.ciphers.is_none());
+        self.stream.try_write(bytes).ok()
     }
 
     /// Encrypts both directions from the next byte on.
@@ -96,6 +126,47 @@ impl Speaker {
         let _ = within("a write", self.stream.write_all(&bytes)).await;
     }
 
+    /// Sends what the connection takes now of bytes that are not encrypted, and
+    /// drops the rest.
+    pub fn send_some(&self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(taken) = self.try_send(rest).filter(|taken| *taken > 0) {
+            rest = &rest[taken..];
+        }
+    }
+
+    /// Reads what comes in this time, and forgets it.
+    pub async fn glance(&mut self, time: std::time::Duration) {
+        let mut bytes = vec![0; READ_BYTES];
+        if let Ok(Ok(read)) = tokio::time::timeout(time, self.stream.read(&mut bytes)).await {
+            self.input.extend_from_slice(&bytes[..read]);
+            self.forget_frames();
+        }
+    }
+
+    /// Reads to the end of the stream. An end in order is between two frames.
+    pub async fn read_frames(mut self) {
+        let mut bytes = vec![0; READ_BYTES];
+        while let Ok(read) = self.stream.read(&mut bytes).await {
+            self.input.extend_from_slice(&bytes[..read]);
+            self.forget_frames();
+            if read == 0 {
+                assert!(self.input.is_empty(), "cut in a frame: {:?}", self.input);
+                return;
+            }
+        }
+    }
+
+    /// Drops the whole frames that have come.
+    fn forget_frames(&mut self) {
+        while let Some((length, at)) = read_varint(&self.input)
+            && self.input.len() >= at + length as usize
+        {
+            assert!((1..=3).contains(&at) && length > 0, "no frame: {length}");
+            self.input.drain(..at + length as usize);
+        }
+    }
+
     /// The next packet; `None` at the end of the stream, between two frames.
     ///
     /// A compressed packet below the threshold is an error, as for servers and
@@ -128,7 +199,7 @@ impl Speaker {
             return content.to_vec();
         }
         assert!(
-            length as usize >= threshold,
+            self.is_lenient || length as usize >= threshold,
             "compressed below the threshold"
         );
         let mut packet = vec![0; length as usize];
@@ -165,12 +236,14 @@ impl Speaker {
     }
 
     async fn fill(&mut self) -> bool {
-        let before = self.input.len();
-        let read = within("a read", self.stream.read_buf(&mut self.input)).await;
+        let mut bytes = vec![0; self.read_bytes_max];
+        let read = within("a read", self.stream.read(&mut bytes)).await;
+        bytes.truncate(read.unwrap_or(0));
         if let Some((_, decrypt)) = &mut self.ciphers {
-            decrypt.apply(&mut self.input[before..], false);
+            decrypt.apply(&mut bytes, false);
         }
-        read.is_ok_and(|bytes| bytes > 0)
+        self.input.extend_from_slice(&bytes);
+        !bytes.is_empty()
     }
 }
 
