@@ -1,6 +1,7 @@
 //! Clients that do not keep to the protocol: they end, and nobody else does.
 
 use infrarust_test_support::game::{Ids, Speaker, deflated};
+use infrarust_test_support::hostile;
 
 use super::{NO_COMPRESSION, begin, enter, offline, play, text, uuid, welcome};
 use crate::support::{FakeBackend, TestProxy, wire};
@@ -117,4 +118,35 @@ async fn a_flood_in_configuration() {
     let body = client.expect(2).await;
     assert!(text(767, &body).contains("does not understand"));
     proxy.idle().await;
+}
+
+/// How many sessions [`any_bytes_from_both_sides`] runs. The fuzz target `login_and_play`
+/// runs the same without an end.
+const SESSIONS: u64 = 400;
+
+/// Whatever a client and a backend do, from any point of a login on: the proxy
+/// goes on, ends the session, and nothing of it is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_bytes_from_both_sides() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::start("", &hostile::servers(backend.address));
+    for seed in 0..SESSIONS {
+        let input = bytes_of(seed);
+        println!("session {seed}");
+        hostile::run(proxy.address(), &backend, &input).await;
+        proxy.idle().await;
+    }
+}
+
+/// Arbitrary bytes, the same for each number (the generator is splitmix64).
+fn bytes_of(number: u64) -> Vec<u8> {
+    let mut state = number;
+    let words = std::iter::repeat_with(move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    });
+    let length = usize::try_from(number % 300).unwrap();
+    words.flat_map(u64::to_le_bytes).take(length).collect()
 }

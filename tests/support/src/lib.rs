@@ -18,6 +18,7 @@ pub mod elf;
 #[cfg(unix)]
 pub mod engine;
 pub mod game;
+pub mod hostile;
 #[cfg(target_os = "linux")]
 pub mod library;
 #[cfg(unix)]
