@@ -63,7 +63,7 @@ async fn a_kick_before_a_reset() {
         welcome(&mut client, &mut server, 767).await;
         server.send(ids.config_disconnect, b"the text").await;
         server.reset();
-        client.send(2, b"a:b").await;
+        client.send(2, &wire::string("a:b")).await;
         assert_eq!(client.expect(ids.config_disconnect).await, b"the text");
         client.expect_end().await;
         drop(client);
@@ -72,7 +72,7 @@ async fn a_kick_before_a_reset() {
         let (mut client, mut server) = play(&proxy, &backend, 767).await;
         server.send(ids.disconnect, b"the text").await;
         server.reset();
-        client.send(0x12, b"a:b").await;
+        client.send(0x12, &wire::string("a:b")).await;
         assert_eq!(client.expect(ids.disconnect).await, b"the text");
         client.expect_end().await;
         drop(client);

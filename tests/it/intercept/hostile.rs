@@ -76,9 +76,9 @@ async fn in_configuration() {
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
     welcome(&mut client, &mut server, 767).await;
     // Those that 1.21 has pass: settings, a plugin message, known packs.
-    for id in [0, 2, 7] {
-        client.send(id, b"abc").await;
-        assert_eq!(server.expect(id).await, b"abc");
+    for (id, body) in [(0, &b"abc"[..]), (2, b"\x03a:b"), (7, b"\0")] {
+        client.send(id, body).await;
+        assert_eq!(server.expect(id).await, body);
     }
     // Its table ends there; 8 is one of 1.21.6.
     client.send(8, b"abc").await;
