@@ -247,7 +247,10 @@ impl Login {
         // The client answers in the login state, which its success ends.
         self.has_let_in = true;
         while !self.questions.are_answered() {
-            let frame = player.leg.wire.frame().await;
+            let frame = tokio::select! {
+                frame = player.leg.wire.frame() => frame,
+                lost = self.wire.lost() => return Err(Failure::backend(lost)),
+            };
             let packet = frame.and_then(|frame| frame.packet());
             self.meet_client(&packet.map_err(Failure::client)?, player)
                 .await?;

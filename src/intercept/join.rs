@@ -142,7 +142,11 @@ impl Joining {
         if version.protocol() < V1_20_2 {
             return Ok(());
         }
-        let answer = self.client.frame().await.and_then(|frame| frame.packet());
+        let frame = tokio::select! {
+            frame = self.client.frame() => frame,
+            lost = self.backend.lost() => return Err(Failure::backend(lost)),
+        };
+        let answer = frame.and_then(|frame| frame.packet());
         let answer = answer.map_err(Failure::client)?;
         if answer.kind(version, State::Login) != Some(Serverbound::LoginAcknowledged) {
             return Err(Failure::client(WireError::unexpected(

@@ -214,6 +214,16 @@ impl Wire {
         }
     }
 
+    /// Completes when the peer has ended its stream or lost its connection. Bytes
+    /// that it sends are left where they are, and end the watch. Cancel safe.
+    pub(super) async fn lost(&self) -> WireError {
+        match self.stream.peek(&mut [0]).await {
+            Ok(0) => WireError::Closed,
+            Ok(_) => std::future::pending().await,
+            Err(error) => error.into(),
+        }
+    }
+
     /// How many bytes wait to be written.
     pub(super) fn waiting_bytes(&self) -> usize {
         self.output.len()

@@ -97,6 +97,36 @@ async fn in_configuration() {
     }
 }
 
+/// The backend is lost while the client owes an answer: to its success, and to
+/// a question from before it.
+#[tokio::test]
+async fn while_the_client_has_not_answered() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, ONE_PLACE);
+    let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
+    let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+    server.send(2, &success).await;
+    client.expect(2).await;
+    drop(server);
+    let body = client.expect(Ids::of(767).config_disconnect).await;
+    assert_eq!(text(767, &body), "lost");
+    is_free(&proxy, &backend).await;
+    client.expect_end().await;
+    drop(client);
+    proxy.idle().await;
+
+    let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+    let question = [vec![5], crate::support::wire::string("a:b")].concat();
+    server.send(4, &question).await;
+    client.expect(4).await;
+    server.send(2, &success).await;
+    drop(server);
+    assert_eq!(refusal(&mut client).await, "lost");
+    is_free(&proxy, &backend).await;
+    drop(client);
+    proxy.idle().await;
+}
+
 async fn kicked_in_configuration(mut client: Speaker, mut server: Speaker, protocol: i32) {
     let id = Ids::of(protocol).config_disconnect;
     // The rest of the frame that was begun.
