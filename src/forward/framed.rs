@@ -448,7 +448,7 @@ impl Passage {
             return Ok(passes);
         }
         let packet = zlib.packet(frame)?;
-        let Ok(Some((id, id_bytes))) = varint::decode(&packet) else {
+        let Ok(Some((id, id_bytes))) = varint::decode(packet) else {
             return Err(CodecError::Frame(FrameError::BadId).into());
         };
         self.check(id)?;

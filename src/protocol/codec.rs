@@ -9,8 +9,6 @@
 //! suit is converted by [`convert`], which opens a compressed frame only where
 //! no other way is left.
 
-use std::borrow::Cow;
-
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use thiserror::Error;
 
@@ -28,6 +26,9 @@ pub const SERVERBOUND_PACKET_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The level at which packets are compressed that arrive without compression:
 /// the fastest of libdeflate, whose level 1 compresses as well as level 3 of zlib.
 const COMPRESSION_LEVEL: i32 = 1;
+
+/// The largest packet whose buffer is kept for the next, in bytes: most chunks.
+const SCRATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// How the frames of one connection are written, in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +144,8 @@ pub fn split(
 pub struct Zlib {
     inflate: Decompressor,
     deflate: Compressor,
+    /// What one packet is inflated or deflated into.
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Zlib {
@@ -157,6 +160,7 @@ impl Default for Zlib {
         Self {
             inflate: Decompressor::new(),
             deflate: Compressor::new(level),
+            scratch: Vec::new(),
         }
     }
 }
@@ -167,14 +171,14 @@ impl Zlib {
     /// # Errors
     ///
     /// [`CodecError::BadCompression`].
-    pub fn packet<'a>(&mut self, frame: &RawFrame<'a>) -> Result<Cow<'a, [u8]>, CodecError> {
+    pub fn packet<'a>(&'a mut self, frame: &RawFrame<'a>) -> Result<&'a [u8], CodecError> {
         let Some(length) = frame.data_length else {
-            return Ok(Cow::Borrowed(frame.content));
+            return Ok(frame.content);
         };
         // `split` has held the length against its limit.
-        let mut packet = vec![0; length];
-        match self.inflate.zlib_decompress(frame.content, &mut packet) {
-            Ok(bytes) if bytes == length => Ok(Cow::Owned(packet)),
+        let packet = room(&mut self.scratch, length);
+        match self.inflate.zlib_decompress(frame.content, packet) {
+            Ok(bytes) if bytes == length => Ok(packet),
             _ => Err(CodecError::BadCompression),
         }
     }
@@ -191,35 +195,47 @@ impl Zlib {
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         match format {
-            Format::Plain => append(&[], packet, out),
+            Format::Plain => append(None, packet, out),
             Format::Compressed { threshold } if packet.len() >= threshold => {
-                let mut header = Vec::with_capacity(varint::VARINT_BYTES_MAX);
-                varint::encode_len(packet.len(), &mut header);
-                let mut compressed = vec![0; self.deflate.zlib_compress_bound(packet.len())];
+                let bytes_max = self.deflate.zlib_compress_bound(packet.len());
+                let compressed = room(&mut self.scratch, bytes_max);
                 let no_frame = CodecError::NoFrame {
                     packet_bytes: packet.len(),
                 };
                 let bytes = self
                     .deflate
-                    .zlib_compress(packet, &mut compressed)
+                    .zlib_compress(packet, compressed)
                     .map_err(|_| no_frame)?;
-                append(&header, compressed.get(..bytes).unwrap_or_default(), out)
+                let compressed = compressed.get(..bytes).unwrap_or_default();
+                append(Some(packet.len()), compressed, out)
             }
-            Format::Compressed { .. } => append(&[0], packet, out),
+            Format::Compressed { .. } => append(Some(0), packet, out),
         }
     }
 }
 
-/// Appends a frame of these two parts.
-fn append(header: &[u8], content: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let frame_bytes = header.len() + content.len();
+/// So many bytes of a buffer that is kept, whatever they are.
+fn room(scratch: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if scratch.len() < bytes || scratch.len() > SCRATCH_BYTES_MAX {
+        *scratch = vec![0; bytes.next_power_of_two()];
+    }
+    scratch.get_mut(..bytes).unwrap_or_default()
+}
+
+/// Appends a frame: the length before compression, if its format has it, and
+/// the content.
+fn append(data_length: Option<usize>, content: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let header_bytes = data_length.map_or(0, varint::len_bytes);
+    let frame_bytes = header_bytes + content.len();
     if frame_bytes > FRAME_BYTES_MAX {
         return Err(CodecError::NoFrame {
             packet_bytes: content.len(),
         });
     }
     varint::encode_len(frame_bytes, out);
-    out.extend_from_slice(header);
+    if let Some(length) = data_length {
+        varint::encode_len(length, out);
+    }
     out.extend_from_slice(content);
     Ok(())
 }
@@ -266,11 +282,11 @@ pub fn convert(
         return Ok(());
     }
     match (frame.data_length, receiver.format) {
-        (Some(_), Format::Plain) => append(&[], &zlib.packet(frame)?, out),
+        (Some(_), Format::Plain) => append(None, zlib.packet(frame)?, out),
         // It is below the receiver's threshold. A packet of any length may
         // come without compression.
-        (Some(_), Format::Compressed { .. }) => append(&[0], &zlib.packet(frame)?, out),
-        (None, Format::Plain) => append(&[], frame.content, out),
+        (Some(_), Format::Compressed { .. }) => append(Some(0), zlib.packet(frame)?, out),
+        (None, Format::Plain) => append(None, frame.content, out),
         (None, Format::Compressed { .. }) => zlib.write(frame.content, receiver.format, out),
     }
 }
@@ -417,7 +433,7 @@ mod tests {
             convert(&frame, from, &receiver, &mut zlib, &mut out).unwrap();
             let read = split(&out, to, MAX).unwrap().unwrap();
             prop_assert_eq!(read.wire.len(), out.len());
-            prop_assert_eq!(&zlib.packet(&read).unwrap()[..], &packet[..]);
+            prop_assert_eq!(zlib.packet(&read).unwrap(), &packet[..]);
             if let (Format::Compressed { threshold }, Some(length), true) = (to, read.data_length, strict) {
                 prop_assert!(length >= threshold);
             }

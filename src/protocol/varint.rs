@@ -62,6 +62,17 @@ pub(crate) fn encode_len(len: usize, out: &mut Vec<u8>) {
     encode(i32::try_from(len).unwrap_or(i32::MAX), out);
 }
 
+/// The bytes that [`encode_len`] appends.
+pub(crate) const fn len_bytes(len: usize) -> usize {
+    match len {
+        0..=0x7F => 1,
+        0x80..=0x3FFF => 2,
+        0x4000..=0x1F_FFFF => 3,
+        0x20_0000..=0xFFF_FFFF => 4,
+        _ => 5,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -102,6 +113,18 @@ mod tests {
         assert_eq!(decode(&[0xFF; 10]), Err(VarIntError::TooLong));
         assert_eq!(decode(&[0x81, 0x80, 0x00]), Ok(Some((1, 3))));
         assert_eq!(decode(&[0xFF, 0xFF, 0xFF, 0xFF, 0x7F]), Ok(Some((-1, 5))));
+    }
+
+    /// The bytes of a length are those that are written, beside each edge.
+    #[test]
+    fn bytes_of_a_length() {
+        for bits in 0..31 {
+            for len in [(1_usize << bits) - 1, 1 << bits] {
+                let mut written = Vec::new();
+                encode_len(len, &mut written);
+                assert_eq!(len_bytes(len), written.len(), "{len}");
+            }
+        }
     }
 
     proptest! {
