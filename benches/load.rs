@@ -53,8 +53,8 @@ fn load_folders(c: &mut Criterion) {
     group.finish();
 }
 
-/// The proxy looks all the time, so that one look has to be cheap.
-fn look_at_folders(c: &mut Criterion) {
+/// The proxy does this all the time, so that it has to be cheap.
+fn check_folders(c: &mut Criterion) {
     let mut group = c.benchmark_group("look");
     for count in [100_u64, 10_000] {
         let folder = folder(count);
@@ -67,5 +67,5 @@ fn look_at_folders(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, load_folders, look_at_folders);
+criterion_group!(benches, load_folders, check_folders);
 criterion_main!(benches);

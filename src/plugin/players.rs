@@ -1,4 +1,4 @@
-//! The players whom services can reach.
+//! The players that services can reach.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

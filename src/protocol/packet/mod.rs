@@ -13,6 +13,7 @@ mod ids;
 mod layout;
 pub mod login;
 pub mod message;
+pub(crate) mod value;
 pub mod view;
 mod wire;
 

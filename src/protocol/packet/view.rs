@@ -4,93 +4,14 @@
 //! for it, and nothing before. [`build`] makes a packet of a kind, [`View::with`]
 //! one with other values in some fields.
 
-use std::borrow::Cow;
-
 use infrarust_plugin_abi::{PacketField, PacketKind};
-use serde_json::Value as Json;
-use thiserror::Error;
 
 use super::super::read::{Cursor, ReadError};
 use super::super::varint;
 use super::layout::{self, Form, Packet};
+pub use super::value::{CannotSend, Value};
 use super::wire::{self, Place, Wire};
 use super::{Clientbound, Direction, Serverbound, State, Version};
-
-/// The value of a field.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value<'a> {
-    /// The packet has a place for the field and nothing in it.
-    None,
-    /// True or false.
-    Bool(bool),
-    /// A whole number.
-    Int(i64),
-    /// A floating point number.
-    Float(f32),
-    /// Characters.
-    Str(Cow<'a, str>),
-    /// A component in its canonical form.
-    Text(Cow<'a, Json>),
-    /// Bytes.
-    Bytes(Cow<'a, [u8]>),
-    /// A UUID.
-    Uuid([u8; 16]),
-}
-
-/// Why a packet cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CannotSend {
-    /// The version of the player has no such packet.
-    #[error("`{kind}` needs {games}")]
-    NeedsVersion {
-        /// The kind.
-        kind: &'static str,
-        /// The first version of the game that has it.
-        games: &'static str,
-    },
-    /// The version has it in another state.
-    #[error("`{kind}` cannot be sent in the state {state:?}")]
-    WrongState {
-        /// The kind.
-        kind: &'static str,
-        /// The state.
-        state: State,
-    },
-    /// Only a server can make such a packet.
-    #[error("`{kind}` comes from servers alone")]
-    FromServers {
-        /// The kind.
-        kind: &'static str,
-    },
-    /// A field is missing.
-    #[error("`{kind}` needs `{field}`")]
-    MissingField {
-        /// The kind.
-        kind: &'static str,
-        /// The field.
-        field: &'static str,
-    },
-    /// A field was given a value of another type.
-    #[error("`{field}` has a value of another type")]
-    WrongType {
-        /// The field.
-        field: &'static str,
-    },
-    /// A field was given a value that it cannot have.
-    #[error("`{field}` cannot have this value")]
-    BadValue {
-        /// The field.
-        field: &'static str,
-    },
-    /// A value is longer than this version reads.
-    #[error("`{field}` is longer than {max}")]
-    TooLong {
-        /// The field.
-        field: &'static str,
-        /// The most characters of a text or bytes.
-        max: usize,
-    },
-}
 
 /// A packet of a known kind.
 #[derive(Debug, Clone, Copy)]

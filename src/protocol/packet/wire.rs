@@ -11,7 +11,7 @@ use super::super::component::{self, TextError};
 use super::super::read::{Cursor, ReadError, write_string};
 use super::super::version::{V1_13, V1_20_2};
 use super::super::{nbt, varint};
-use super::view::{CannotSend, Value};
+use super::value::{CannotSend, Value};
 use super::{State, Version};
 
 /// The most entries of a list of worlds or signatures. The game sends some ten.
