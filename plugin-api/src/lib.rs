@@ -73,12 +73,14 @@
 //! | capability | what it gives |
 //! |---|---|
 //! | `IdentityVerified` | [`Grant::profile`]: name, UUID and properties that the proxy has proved (`client_only`) |
+//! | `PlayerMessage` | [`Grant::chat`], [`Grant::action_bar`], [`Grant::title`], [`Grant::kick`] |
+//! | `PacketInject` | [`Grant::to_client`], [`Grant::to_backend`] |
 //!
 //! # What comes with the packet stage
 //!
-//! `PacketInspect`, `PacketModify`, `PacketInject`, `PlayerMessage`,
-//! `ServerSwitch` and `PlayerCommand` have their names and their places in the
-//! matrix, and can be written into `needs` and `wants` today. In `needs` they keep a plugin off the servers whose mode can never
+//! `PacketInspect`, `PacketModify`, `ServerSwitch` and `PlayerCommand` have their
+//! names and their places in the matrix, and can be written into `needs` and
+//! `wants` today. In `needs` they keep a plugin off the servers whose mode can never
 //! give them, at `infrarust check`; in `wants` they are a warning there. Nothing
 //! more: they have no trait, so that `hooks: [PacketInspect]` does not compile,
 //! and no service yet, so that [`Host::grant`] gives `None` in every mode. What
@@ -141,7 +143,7 @@ pub use hook::{
     SessionObserve, StatusRespond,
 };
 pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
-pub use player::{PlayerId, Profile, Property, ServiceError};
+pub use player::{PlayerId, Profile, Property, ServiceError, Title};
 pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
 
@@ -151,8 +153,8 @@ pub mod prelude {
         Capability, Choice, Connection, ConnectionDecide, Error, Event, Handshake,
         HandshakeRewrite, Host, Intent, Login, LoginDecide, Player, PlayerEvent, PlayerId,
         PlayerObserve, Plugin, Reply, Result, Rewrite, RouteSelect, Session, SessionObserve,
-        Spanned, Status, StatusRespond, Text, Verdict, async_trait, capability, export_plugin,
-        tracing,
+        Spanned, Status, StatusRespond, Text, Title, Verdict, async_trait, capability,
+        export_plugin, tracing,
     };
     pub use serde::Deserialize;
 }

@@ -52,16 +52,17 @@ use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
     API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
-    HandshakeInput, HostTable, IdentityTable, LoginInput, MetricsTable, OwnedFuture, PlayerInput,
-    PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str,
-    SyncHook, TaskTable, TimeTable, export_waker, failure, import_waker, intent, metric, points,
-    sample, service, size_of_table, status,
+    HandshakeInput, HostTable, IdentityTable, InjectTable, LoginInput, MessageTable, MetricsTable,
+    OwnedFuture, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput,
+    Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput, export_waker, failure,
+    import_waker, intent, message, metric, points, receiver, sample, service, size_of_table,
+    status,
 };
 
 use crate::export::Exported;
 use crate::guard::Collected;
 use crate::verdict::Answer;
-use crate::{Choice, Event, Intent, PlayerEvent, PlayerId, Reply, Rewrite, Verdict};
+use crate::{Choice, Event, Intent, PlayerEvent, PlayerId, Reply, Rewrite, Text, Title, Verdict};
 
 /// How long a hook may take in a test. The proxy's deadlines are shorter.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -204,6 +205,34 @@ impl Client {
     }
 }
 
+/// Something that a plugin has sent.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Sent {
+    /// [`Grant::chat`](crate::Grant::chat).
+    Chat(Text),
+    /// [`Grant::action_bar`](crate::Grant::action_bar).
+    ActionBar(Text),
+    /// [`Grant::title`](crate::Grant::title).
+    Title(Title),
+    /// [`Grant::kick`](crate::Grant::kick).
+    Kick(Text),
+    /// [`Grant::to_client`](crate::Grant::to_client).
+    ToClient {
+        /// The id of the packet.
+        id: i32,
+        /// Its fields.
+        fields: Vec<u8>,
+    },
+    /// [`Grant::to_backend`](crate::Grant::to_backend).
+    ToBackend {
+        /// The id of the packet.
+        id: i32,
+        /// Its fields.
+        fields: Vec<u8>,
+    },
+}
+
 /// A running plugin in a test.
 ///
 /// Hooks that wait are awaited on the calling thread. Tasks of the plugin run
@@ -234,6 +263,7 @@ struct State {
     folder: Option<PathBuf>,
     players: HashMap<String, u64>,
     in_game: Mutex<HashMap<PlayerId, Client>>,
+    sent: Mutex<Vec<(PlayerId, Sent)>>,
     metrics: Mutex<Vec<(String, u32, u64)>>,
     tasks: Mutex<HashMap<u64, Arc<AtomicBool>>>,
     next_task: AtomicU64,
@@ -554,6 +584,19 @@ impl<P: Exported> TestHost<P> {
             .map(|_| ())
     }
 
+    /// What the plugin has sent to this player, or in his name to his backend,
+    /// since this was asked last; in order.
+    #[must_use]
+    pub fn take_sent(&self, player: PlayerId) -> Vec<Sent> {
+        let mut all = lock(&self.state.sent);
+        let (his, others) = std::mem::take(&mut *all)
+            .into_iter()
+            .partition(|(to, _)| *to == player);
+        *all = others;
+        let his: Vec<_> = his;
+        his.into_iter().map(|(_, sent)| sent).collect()
+    }
+
     /// The value of a counter of the plugin; `None` when it has no such counter.
     #[must_use]
     pub fn counter(&self, name: &str) -> Option<u64> {
@@ -668,6 +711,11 @@ static METRICS: MetricsTable = table!(MetricsTable {
     register: register,
     record: record
 });
+static MESSAGE: MessageTable = table!(MessageTable {
+    send: send_message,
+    title: send_title
+});
+static INJECT: InjectTable = table!(InjectTable { send: inject });
 static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
 static SLEEP: FutureTable = table!(FutureTable {
     poll: poll_sleep,
@@ -682,6 +730,8 @@ unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *c
     };
     match (service, version) {
         (_, 1) if is_granted(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
+        (_, 1) if is_granted(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        (_, 1) if is_granted(Capability::PacketInject) => (&raw const INJECT).cast(),
         (service::TIME, 1) => (&raw const TIME).cast(),
         (service::TASK, 1) => (&raw const TASK).cast(),
         (service::DATA, 1) => (&raw const DATA).cast(),
@@ -850,6 +900,65 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
         }
     }
     status::OK
+}
+
+/// Keeps what was sent, if the player is in the game.
+fn keep(ctx: *const c_void, player: u64, sent: Option<Sent>) -> i32 {
+    let (state, player) = (state(ctx), PlayerId::from_number(player));
+    let Some(sent) = sent else { return status::ERR };
+    if !lock(&state.in_game).contains_key(&player) {
+        return status::GONE;
+    }
+    lock(&state.sent).push((player, sent));
+    status::OK
+}
+
+unsafe extern "C" fn send_message(
+    ctx: *const c_void,
+    player: u64,
+    kind: u32,
+    text: Str,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: the text is good for the call.
+    let text = Text::from_json(unsafe { text.text() });
+    let sent = text.and_then(|text| match kind {
+        message::CHAT => Some(Sent::Chat(text)),
+        message::ACTION_BAR => Some(Sent::ActionBar(text)),
+        message::KICK => Some(Sent::Kick(text)),
+        _ => None,
+    });
+    keep(ctx, player, sent)
+}
+
+unsafe extern "C" fn send_title(
+    ctx: *const c_void,
+    player: u64,
+    title: *const TitleInput,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: title and texts are good for the call.
+    let title = unsafe { Title::of_input(&*title) };
+    keep(ctx, player, title.map(Sent::Title))
+}
+
+unsafe extern "C" fn inject(
+    ctx: *const c_void,
+    player: u64,
+    to: u32,
+    id: i32,
+    fields: *const u8,
+    fields_bytes: usize,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: so many bytes are there, and good for the call.
+    let fields = unsafe { std::slice::from_raw_parts(fields, fields_bytes) }.to_vec();
+    let sent = match to {
+        receiver::CLIENT => Some(Sent::ToClient { id, fields }),
+        receiver::BACKEND => Some(Sent::ToBackend { id, fields }),
+        _ => None,
+    };
+    keep(ctx, player, sent)
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {

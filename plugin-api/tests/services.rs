@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use infrarust_plugin_api::prelude::*;
-use infrarust_plugin_api::testing::{Client, Setup, TestHost};
+use infrarust_plugin_api::testing::{Client, Sent, Setup, TestHost};
 use infrarust_plugin_api::{Gauge, Grant, Profile, ServiceError};
 
 #[derive(Deserialize)]
@@ -78,4 +80,81 @@ fn services_are_granted() {
     let host: TestHost<Watcher> = setup.start("").unwrap();
     let failure = host.player_observe(&steve(), STEVE, PlayerEvent::Joined);
     assert_eq!(failure.unwrap_err().text, "there is no service");
+}
+
+/// Greets, in every way that there is.
+struct Greeter {
+    host: Host<Self>,
+}
+
+impl Plugin for Greeter {
+    type Config = Config;
+
+    fn new(_: Config, host: &Host<Self>) -> Result<Self> {
+        Ok(Greeter { host: host.clone() })
+    }
+}
+
+fn title() -> Title {
+    let half = Duration::from_millis(500);
+    Title::new("§6Hello")
+        .subtitle("again")
+        .times(half, half * 4, half)
+}
+
+impl PlayerObserve for Greeter {
+    fn player_observe(&self, player: &Player<'_>) -> Result<()> {
+        let id = player.id();
+        let messages = self.host.grant::<capability::PlayerMessage>();
+        let messages = messages.ok_or_else(|| Error::msg("there are no messages"))?;
+        messages.chat(id, "Hello")?;
+        messages.action_bar(id, "§aHello")?;
+        messages.title(id, &title())?;
+        if let Some(packets) = self.host.grant::<capability::PacketInject>() {
+            packets.to_client(id, 0x6C, &[1, 2])?;
+            packets.to_backend(id, 0x06, &[])?;
+        }
+        messages.kick(id, "Goodbye")?;
+        Ok(())
+    }
+}
+
+mod greeter {
+    use super::{Greeter, export_plugin};
+
+    export_plugin! {
+        plugin: Greeter,
+        name: "greeter",
+        hooks: [PlayerObserve],
+        needs: [PlayerMessage],
+        wants: [PacketInject],
+    }
+}
+
+/// What is sent arrives in order, and not at a player who has left.
+#[test]
+fn sent_things_are_kept() {
+    let host = TestHost::<Greeter>::start("").unwrap();
+    host.player_observe(&steve(), STEVE, PlayerEvent::Joined)
+        .unwrap();
+    let to_client = Sent::ToClient {
+        id: 0x6C,
+        fields: vec![1, 2],
+    };
+    let to_backend = Sent::ToBackend {
+        id: 0x06,
+        fields: Vec::new(),
+    };
+    let expected = [
+        Sent::Chat("Hello".into()),
+        Sent::ActionBar("§aHello".into()),
+        Sent::Title(title()),
+        to_client,
+        to_backend,
+        Sent::Kick("Goodbye".into()),
+    ];
+    assert_eq!(host.take_sent(STEVE), expected);
+    assert_eq!(host.take_sent(STEVE), []);
+    let gone = host.player_observe(&steve(), STEVE, LEFT).unwrap_err();
+    assert_eq!(gone.text, ServiceError::Gone.to_string());
 }

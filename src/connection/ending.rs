@@ -29,6 +29,8 @@ pub(super) enum Ending {
     Relayed(Outcome),
     /// Another login of the player took the place of this session.
     Replaced(Outcome),
+    /// A plugin ended the session of a player.
+    Kicked(Outcome, plugin::Refusal),
     /// A side of a session in play has violated the protocol.
     Faulted(Outcome, FramedError),
     /// The client did not send a valid request.
@@ -88,7 +90,7 @@ impl Ending {
             Ending::Broken(_) => "broken",
             Ending::Refused(refusal) => refusal.name(),
             Ending::Denied(denied) if denied.is_failure => "plugin_failed",
-            Ending::Denied(_) => "plugin",
+            Ending::Denied(_) | Ending::Kicked(..) => "plugin",
             Ending::Unreachable(_) => "unreachable",
             Ending::BackendFailed(_) => "backend_failed",
             Ending::NotAuthenticated(_) => "not_authenticated",
@@ -96,6 +98,14 @@ impl Ending {
             Ending::ClientLeft => "client_left",
             Ending::Evicted => "evicted",
             Ending::Stopped => "stopped",
+        }
+    }
+
+    /// The plugin that ended the session.
+    pub(super) fn plugin(&self) -> Option<&str> {
+        match self {
+            Ending::Kicked(_, kick) => Some(&kick.plugin),
+            _ => None,
         }
     }
 
@@ -121,7 +131,7 @@ impl Ending {
             }
             Ending::Broken(_) | Ending::ClientLeft | Ending::Evicted => Blame::Client,
             Ending::Refused(_) | Ending::Stopped => Blame::Proxy,
-            Ending::Denied(_) => Blame::Plugin,
+            Ending::Denied(_) | Ending::Kicked(..) => Blame::Plugin,
             Ending::Unreachable(_) | Ending::BackendFailed(_) | Ending::NotAuthenticated(_) => {
                 Blame::Backend
             }
@@ -162,7 +172,9 @@ impl Ending {
                 Refusal::OldVersion => Some(player_text::OLD_VERSION.into()),
                 Refusal::UnknownVersion => Some(player_text::unknown_version().into()),
             },
-            Ending::Denied(denied) => denied.text.as_deref().map(Cow::from),
+            Ending::Denied(denied) | Ending::Kicked(_, denied) => {
+                denied.text.as_deref().map(Cow::from)
+            }
             Ending::Unreachable(_) | Ending::BackendFailed(_) => disconnect_message(),
             Ending::NotAuthenticated(_) => Some(player_text::NOT_AUTHENTICATED.into()),
             Ending::Intercepted(intercept::Failure::ClientLeft) => None,
@@ -182,7 +194,7 @@ impl fmt::Display for Ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.fmt(f),
             Ending::Faulted(_, fault) => fault.fmt(f),
             Ending::Broken(error) => error.fmt(f),
-            Ending::Refused(_) | Ending::Denied(_) => f.write_str(self.name()),
+            Ending::Refused(_) | Ending::Denied(_) | Ending::Kicked(..) => f.write_str(self.name()),
             Ending::Unreachable(error) => error.fmt(f),
             Ending::BackendFailed(error) => error.fmt(f),
             Ending::NotAuthenticated(error) => error.fmt(f),
@@ -321,7 +333,7 @@ impl Ended {
         let text = text.into_owned();
         let is_session = matches!(
             ending,
-            Ending::Relayed(_) | Ending::Replaced(_) | Ending::Faulted(..)
+            Ending::Relayed(_) | Ending::Replaced(_) | Ending::Kicked(..) | Ending::Faulted(..)
         );
         // Boxed: only a client that reads pays for the future.
         let cut = Box::pin(async {

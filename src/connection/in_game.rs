@@ -2,13 +2,17 @@
 //! that reach him.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
 
 use super::facts::Facts;
+use crate::forward::{self, Direction, Outbox};
 use crate::manifest::Hook;
-use crate::plugin::{self, InGame, PlayerEvent, Players};
+use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::login::Profile;
+use crate::protocol::packet::{self, Version};
 use crate::proxy::snapshot::Server;
 
 /// A player whose join plugins have observed. They observe the leave when this
@@ -17,6 +21,8 @@ use crate::proxy::snapshot::Server;
 pub(super) struct Stay {
     players: Arc<Players>,
     number: u64,
+    outbox: Arc<Outbox>,
+    kicked: Arc<Kicked>,
     session: plugin::Session,
     server: Arc<Server>,
     client: SocketAddr,
@@ -37,6 +43,7 @@ impl Stay {
         players: &Arc<Players>,
         server: &Arc<Server>,
         facts: &Facts,
+        version: Version,
         profile: Profile,
         is_proved: bool,
     ) -> Option<Box<Self>> {
@@ -45,9 +52,13 @@ impl Stay {
             return None;
         }
         let number = players.next_number();
+        let outbox = Arc::new(Outbox::default());
+        let kicked = Arc::new(Kicked::default());
         let mut stay = Box::new(Self {
             players: Arc::clone(players),
             number,
+            outbox: Arc::clone(&outbox),
+            kicked: Arc::clone(&kicked),
             session: plugin::Session::new(number),
             server: Arc::clone(server),
             client: facts.client,
@@ -57,12 +68,35 @@ impl Stay {
             name: profile.name.clone(),
             uuid: u128::from_be_bytes(profile.uuid),
             is_proved,
-            reason: crate::forward::End::Stopped.name(),
+            reason: forward::End::Stopped.name(),
         });
-        let grants = grants.into();
-        players.enter(number, InGame { profile, grants });
+        let player = InGame {
+            profile,
+            grants: grants.into(),
+            reach: Arc::new(Reached {
+                version,
+                outbox,
+                kicked,
+            }),
+        };
+        players.enter(number, player);
         stay.observe(PlayerEvent::Joined);
         Some(stay)
+    }
+
+    /// Where plugins put what they send in the session.
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Completes when a plugin ends the session. Cancel safe.
+    pub(super) async fn kicked(&self) {
+        self.kicked.token.cancelled().await;
+    }
+
+    /// Who has ended the session, and what the player reads.
+    pub(super) fn kick(&self) -> Option<&plugin::Refusal> {
+        self.kicked.by.get()
     }
 
     /// The player leaves, for this reason.
@@ -93,5 +127,51 @@ impl Drop for Stay {
         self.players.leave(self.number);
         let reason = self.reason;
         self.observe(PlayerEvent::Left { reason });
+    }
+}
+
+/// The way of services to a session.
+#[derive(Debug)]
+struct Reached {
+    version: Version,
+    outbox: Arc<Outbox>,
+    kicked: Arc<Kicked>,
+}
+
+/// Whether a plugin has ended the session.
+#[derive(Debug, Default)]
+struct Kicked {
+    by: OnceLock<plugin::Refusal>,
+    token: CancellationToken,
+}
+
+impl Reach for Reached {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn put(
+        &self,
+        direction: packet::Direction,
+        sender: u64,
+        packets: Vec<Vec<u8>>,
+    ) -> Result<(), plugin::Full> {
+        let direction = match direction {
+            packet::Direction::Clientbound => Direction::Clientbound,
+            packet::Direction::Serverbound => Direction::Serverbound,
+        };
+        let put = self.outbox.put(direction, sender, packets);
+        put.map_err(|forward::Full| plugin::Full)
+    }
+
+    fn kick(&self, plugin: &str, text: String) {
+        let kick = plugin::Refusal {
+            plugin: plugin.to_owned(),
+            text: Some(text),
+            is_failure: false,
+        };
+        // The first one counts.
+        let _ = self.kicked.by.set(kick);
+        self.kicked.token.cancel();
     }
 }

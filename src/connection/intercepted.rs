@@ -182,7 +182,14 @@ impl Applicant {
         match joined {
             Ok(playing) => Ok(BridgeSession {
                 playing,
-                stay: Stay::begin(proxy.plugins.in_game(), &server, facts, profile, is_proved),
+                stay: Stay::begin(
+                    proxy.plugins.in_game(),
+                    &server,
+                    facts,
+                    version,
+                    profile,
+                    is_proved,
+                ),
                 server,
                 place,
                 slot,
@@ -352,23 +359,36 @@ impl BridgeSession {
             keepalive: proxy.snapshot().proxy.keepalive,
             limits,
             stop: stop.clone(),
+            outbox: stay.as_ref().map(|stay| Arc::clone(stay.outbox())),
         };
         let play = playing.play(&proxy.forwarders, rules);
         tokio::pin!(play);
+        let kicked = async {
+            match &stay {
+                Some(stay) => stay.kicked().await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             ended = &mut play => ended,
             () = replaced.cancelled() => {
                 stop.cancel();
                 play.await
             }
+            () = kicked => {
+                stop.cancel();
+                play.await
+            }
         };
+        let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
         let outcome = ended.outcome;
         let end = outcome.end;
         debug!(end = %end, "an intercepted session has ended");
-        let ending = match (end, ended.fault()) {
-            (_, Some(fault)) => Ending::Faulted(outcome, fault.clone()),
-            (End::Stopped, None) if replaced.is_cancelled() => Ending::Replaced(outcome),
-            (_, None) => Ending::Relayed(outcome),
+        let ending = match (end, ended.fault(), kick) {
+            (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
+            (End::Stopped, None, _) if replaced.is_cancelled() => Ending::Replaced(outcome),
+            (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
+            (_, None, _) => Ending::Relayed(outcome),
         };
         if let Some(stay) = stay {
             (*stay).end(ending.name());

@@ -40,7 +40,7 @@ impl Facts {
     /// that is dead is a warning. What anybody can cause at will is sampled.
     pub(super) fn write_line(&self, ending: &Ending) {
         match ending {
-            Ending::Relayed(outcome) | Ending::Replaced(outcome) => {
+            Ending::Relayed(outcome) | Ending::Replaced(outcome) | Ending::Kicked(outcome, _) => {
                 self.session_line(ending, outcome, None);
             }
             Ending::Faulted(outcome, fault) => self.session_line(ending, outcome, Some(fault)),
@@ -150,6 +150,7 @@ impl Facts {
             relay = session.relay.name(),
             // Written only where it holds.
             degraded = outcome.degraded.then_some(true),
+            plugin = ending.plugin(),
             error = fault.map(tracing::field::display),
             "session ended"
         );

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use crate::limit::Bucket;
 use crate::protocol::packet::login::COOKIE_BYTES_MAX;
 use crate::protocol::packet::{Clientbound, Serverbound, Version};
 use crate::protocol::read::{Cursor, ReadError};
@@ -381,43 +382,4 @@ fn check_known_packs(cursor: &mut Cursor<'_>) -> Result<(), Exceeded> {
     bytes.bound(cursor.remaining(), KNOWN_PACKS_BYTES_MAX)?;
     let count = KNOWN_PACKS.read(cursor.length())?;
     KNOWN_PACKS.bound(count, KNOWN_PACKS_MAX)
-}
-
-/// Something of which so much may come a second, and some at once.
-#[derive(Debug)]
-struct Bucket {
-    per_second: u64,
-    window: Duration,
-    /// In thousandths, so that short times count.
-    left: u64,
-    filled: Instant,
-}
-
-impl Bucket {
-    const fn new(per_second: u64, window: Duration, now: Instant) -> Self {
-        Self {
-            per_second,
-            window,
-            left: per_second * 1000 * window.as_secs(),
-            filled: now,
-        }
-    }
-
-    fn take(&mut self, count: u64, now: Instant) -> bool {
-        let millis = now.saturating_duration_since(self.filled).as_millis();
-        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
-        if millis > 0 {
-            let more = millis.saturating_mul(self.per_second);
-            let most = self.per_second * 1000 * self.window.as_secs();
-            self.left = self.left.saturating_add(more).min(most);
-            self.filled = now;
-        }
-        match self.left.checked_sub(count.saturating_mul(1000)) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
-    }
 }

@@ -97,6 +97,7 @@ async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, Passages) {
             Edits::default(),
             of_backend,
         )),
+        outbox: None,
     };
     (player, server, session, passages)
 }

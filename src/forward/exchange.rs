@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
@@ -15,7 +16,7 @@ use super::framed::{Passages, Remains};
 use super::lane::{Buffers, Lane, Method, Phase, Stop};
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
-use super::{Counters, Direction, End, Outcome, Session, Side};
+use super::{Counters, Direction, End, Outbox, Outcome, Session, Side};
 use crate::protocol::cipher::Job;
 
 /// How long we wait for a peer to acknowledge data before we forward the other
@@ -66,6 +67,8 @@ struct PendingReset {
 #[derive(Debug)]
 pub(super) struct Exchange<S> {
     is_framed: bool,
+    /// What others send in the session.
+    outbox: Option<Arc<Outbox>>,
     sockets: Both<S>,
     /// Under the side that sends.
     lanes: Both<Lane>,
@@ -98,6 +101,7 @@ impl Exchange<tokio::net::TcpStream> {
         };
         Self {
             is_framed: true,
+            outbox: passages.outbox,
             ..Self::with_lanes(session, lanes)
         }
     }
@@ -105,6 +109,7 @@ impl Exchange<tokio::net::TcpStream> {
     fn with_lanes(session: Session, lanes: Both<Lane>) -> Self {
         Self {
             is_framed: false,
+            outbox: None,
             sockets: Both {
                 client: session.client,
                 backend: session.backend,
@@ -126,6 +131,7 @@ impl Exchange<tokio::net::TcpStream> {
     pub(super) fn into_std(self) -> io::Result<Exchange<std::net::TcpStream>> {
         Ok(Exchange {
             is_framed: self.is_framed,
+            outbox: self.outbox,
             sockets: Both {
                 client: self.sockets.client.into_std()?,
                 backend: self.sockets.backend.into_std()?,
@@ -192,6 +198,7 @@ impl<S: Socket> Exchange<S> {
         if let Err(stop) = lane.deliver_encrypted(client, &self.counters, buffers) {
             self.stopped(Side::Backend, stop);
         }
+        self.send_out(Side::Backend, buffers);
     }
 
     fn step(&mut self, source: Side, buffers: &mut Buffers) {
@@ -201,6 +208,38 @@ impl<S: Socket> Exchange<S> {
             .of_mut(source)
             .step(from, to, &self.counters, buffers);
         if let Err(stop) = step {
+            self.stopped(source, stop);
+        }
+        self.send_out(source, buffers);
+    }
+
+    /// Has the driver woken by this when others send something, if anybody may.
+    pub(super) fn set_bell(&self, bell: impl FnOnce() -> Waker) {
+        if let Some(outbox) = &self.outbox {
+            outbox.set_bell(bell());
+        }
+    }
+
+    /// Writes what others have sent, as far as both receivers take it now. For
+    /// whoever was woken by the bell, or has just set it.
+    pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
+        if let Some(outbox) = &self.outbox {
+            outbox.answer_bell();
+            for source in Side::BOTH {
+                self.send_out(source, buffers);
+            }
+        }
+    }
+
+    fn send_out(&mut self, source: Side, buffers: &mut Buffers) {
+        let Some(outbox) = self.outbox.as_deref() else {
+            return;
+        };
+        let to = self.sockets.of(source.other());
+        let lane = self.lanes.of_mut(source);
+        if self.over.is_none()
+            && let Err(stop) = lane.send_out(outbox, to, &self.counters, buffers)
+        {
             self.stopped(source, stop);
         }
     }

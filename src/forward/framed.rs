@@ -10,6 +10,7 @@
 //! where a text or another backend can follow.
 
 use std::io;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -23,10 +24,10 @@ use crate::protocol::packet::{self, Serverbound, State, Version};
 use crate::protocol::peek;
 use crate::protocol::varint;
 
-use super::Direction;
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
+use super::{Direction, Outbox};
 
 /// After how many bytes that were put together a walk pauses until they are
 /// written: a few compressed bytes can stand for a thousand times as many.
@@ -96,6 +97,8 @@ enum Bounds {
 pub(crate) struct Passages {
     pub(crate) serverbound: Box<Passage>,
     pub(crate) clientbound: Box<Passage>,
+    /// What others send in the session, if anybody may.
+    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 /// The client's side of a session whose relay has ended.
@@ -208,6 +211,32 @@ impl Passage {
             Direction::Clientbound => self.cipher.as_deref_mut(),
             Direction::Serverbound => None,
         }
+    }
+
+    /// Whether the receiver takes packets of the game that its peer has not sent.
+    /// Not inside a bundle, of which they would become a part.
+    pub(crate) fn takes_others(&self) -> bool {
+        let Reading {
+            state,
+            awaits_join_game,
+            in_bundle,
+            ..
+        } = self.reading;
+        state == State::Play && !awaits_join_game && !in_bundle
+    }
+
+    /// Writes a packet of somebody else as the receiver reads it.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large for a frame.
+    pub(crate) fn write_other(
+        &self,
+        packet: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+    ) -> Result<(), CodecError> {
+        zlib.write(packet, self.to.format, output)
     }
 
     /// Encrypts what the client is to get, in place; nothing where the session

@@ -2,12 +2,14 @@
 
 use std::io;
 
+use tracing::debug;
+
 use super::framed::{Passage, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
 use super::spare::SpareBuffers;
-use super::{COPY_BYTES, Counters, Direction, Relay, SPLICE_AVAILABLE, resolve};
+use super::{COPY_BYTES, Counters, Direction, Outbox, Relay, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::CopyOrSplice, splice};
 use crate::protocol::cipher::Job;
@@ -391,6 +393,58 @@ impl Lane {
         )
     }
 
+    /// Writes packets of others to the receiver, as far as it takes them now. The
+    /// lane is at the edge of a frame whenever nothing is in flight.
+    ///
+    /// # Errors
+    ///
+    /// What stops the direction, as for [`step`](Self::step).
+    pub(super) fn send_out<S: Socket>(
+        &mut self,
+        outbox: &Outbox,
+        destination: &S,
+        counters: &Counters,
+        buffers: &mut Buffers,
+    ) -> Result<(), Stop> {
+        let takes_others = |lane: &Self| {
+            let passage = lane.passage.as_ref();
+            lane.phase == Phase::Open
+                && lane.reads()
+                && passage.is_some_and(|passage| passage.takes_others())
+        };
+        let Buffers {
+            output,
+            zlib,
+            spare,
+            driver_encrypts,
+            ..
+        } = buffers;
+        while outbox.has(self.direction) && takes_others(self) {
+            output.clear();
+            let Some(mut passage) = self.passage.take() else {
+                return Ok(());
+            };
+            while output.len() < COPY_BYTES
+                && let Some(packet) = outbox.take(self.direction)
+            {
+                if let Err(error) = passage.write_other(&packet, output, zlib) {
+                    debug!(direction = %self.direction, %error, "a packet cannot be written");
+                }
+            }
+            let written = self.write_frames(
+                &mut passage,
+                output,
+                destination,
+                counters,
+                spare,
+                *driver_encrypts,
+            );
+            self.passage = Some(passage);
+            written?;
+        }
+        Ok(())
+    }
+
     /// Reads once from a framed sender.
     fn read_frames<S: Socket>(
         &mut self,
@@ -442,7 +496,6 @@ impl Lane {
             driver_encrypts,
             ..
         } = buffers;
-        let is_encrypted = passage.encryption().is_some();
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
         let to_write = match passage.walk(read, output, zlib, spare) {
@@ -450,18 +503,14 @@ impl Lane {
             Walked::Output => &mut output[..],
             Walked::Nothing => &mut [],
         };
-        let mut written = Ok(());
-        if is_encrypted && *driver_encrypts && !to_write.is_empty() {
-            let mut bytes = spare.take();
-            bytes.extend_from_slice(to_write);
-            self.in_flight = InFlight::Plain {
-                bytes,
-                encrypted: 0,
-            };
-        } else {
-            passage.encrypt(to_write);
-            written = self.write(to_write, destination, counters);
-        }
+        let mut written = self.write_frames(
+            passage,
+            to_write,
+            destination,
+            counters,
+            spare,
+            *driver_encrypts,
+        );
         if let (Ok(()), Some(error)) = (&written, passage.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
@@ -469,6 +518,30 @@ impl Lane {
             *output = Vec::new();
         }
         written
+    }
+
+    /// Writes whole frames: encrypted here, or kept in flight for a driver that
+    /// encrypts.
+    fn write_frames<S: Socket>(
+        &mut self,
+        passage: &mut Passage,
+        frames: &mut [u8],
+        destination: &S,
+        counters: &Counters,
+        spare: &mut SpareBuffers,
+        driver_encrypts: bool,
+    ) -> Result<(), Stop> {
+        if driver_encrypts && !frames.is_empty() && passage.encryption().is_some() {
+            let mut bytes = spare.take();
+            bytes.extend_from_slice(frames);
+            self.in_flight = InFlight::Plain {
+                bytes,
+                encrypted: 0,
+            };
+            return Ok(());
+        }
+        passage.encrypt(frames);
+        self.write(frames, destination, counters)
     }
 
     /// Writes what the receiver accepts now, and keeps the rest in flight.

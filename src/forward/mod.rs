@@ -10,6 +10,7 @@
 //! - `framed` is a direction in which the proxy reads the frames, `packets` what it
 //!   takes note of and changes in them, and `bounds` what they may hold;
 //!   what is incomplete is in a buffer of `spare`;
+//! - `outbox` holds packets that others than the two peers send in such a session;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -29,6 +30,7 @@ mod exchange;
 pub(crate) mod framed;
 mod keep;
 mod lane;
+mod outbox;
 pub(crate) mod packets;
 #[cfg(target_os = "linux")]
 pub mod pipe;
@@ -58,6 +60,7 @@ pub use self::framed::trial;
 use self::framed::{Passages, Remains};
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
+pub(crate) use self::outbox::{Full, Outbox};
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
 use crate::socket::Keepalive;

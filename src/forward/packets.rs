@@ -15,6 +15,9 @@ pub(crate) struct Reading {
     /// A bundle is open: the client keeps what it is sent, a text as well, until
     /// a delimiter closes the bundle (1.19.4).
     pub(crate) in_bundle: bool,
+    /// The client was sent into a configuration, and has not been told since that it
+    /// is in the game: until then it has no use for other packets of the game.
+    pub(crate) awaits_join_game: bool,
 }
 
 impl Reading {
@@ -24,13 +27,17 @@ impl Reading {
             state,
             has_kicked: false,
             in_bundle: false,
+            awaits_join_game: false,
         }
     }
 
     /// Whether [`note`](Self::note) takes note of packets of this kind.
     pub(crate) fn concern(kind: Clientbound) -> bool {
         kind.leads_to().is_some()
-            || matches!(kind, Clientbound::Disconnect | Clientbound::BundleDelimiter)
+            || matches!(
+                kind,
+                Clientbound::Disconnect | Clientbound::BundleDelimiter | Clientbound::JoinGame
+            )
     }
 
     /// Takes note of a packet for the client.
@@ -39,6 +46,8 @@ impl Reading {
         match kind {
             Clientbound::Disconnect => self.has_kicked = true,
             Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
+            Clientbound::StartConfiguration => self.awaits_join_game = true,
+            Clientbound::JoinGame => self.awaits_join_game = false,
             _ => {}
         }
     }

@@ -75,6 +75,8 @@ pub(super) async fn drive(
         if stopped.as_mut().poll(cx).is_ready() {
             driven.stop(End::Stopped);
         }
+        driven.set_bell(|| cx.waker().clone());
+        BUFFERS.with_borrow_mut(|buffers| driven.send_out_all(buffers));
         loop {
             let moved = BUFFERS.with_borrow_mut(|buffers| {
                 // Not `||`, which would skip the second socket.

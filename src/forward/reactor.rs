@@ -16,6 +16,7 @@ use std::net::TcpStream;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,8 @@ struct Commands {
 #[derive(Debug)]
 enum Command {
     Relay(u64, Box<Relayed>),
+    /// Others have sent something in this session.
+    Send(u64),
     Stop(u64),
 }
 
@@ -303,6 +306,24 @@ impl Relayed {
     }
 }
 
+/// Tells the worker of a session that others have sent something in it.
+#[derive(Debug)]
+struct Bell {
+    inbox: Arc<Inbox>,
+    id: u64,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut commands = self.inbox.lock();
+        self.inbox.put(&mut commands, Command::Send(self.id));
+    }
+}
+
 /// A session that was handed over; its drop stops what has not ended.
 struct SessionHandle<'a> {
     inbox: &'a Inbox,
@@ -456,10 +477,6 @@ impl Worker {
             failed: found.contains(EpollFlags::EPOLLERR),
         };
         relayed.exchange.ready(side, ready, &mut self.buffers);
-        if relayed.exchange.is_encrypting() && !relayed.is_in_encryption {
-            relayed.is_in_encryption = true;
-            self.in_encryption.push(id);
-        }
         if found.intersects(ENDED)
             && relayed.exchange.outcome().is_none()
             && relayed.exchange.wants(side) == Wants::NOTHING
@@ -479,9 +496,20 @@ impl Worker {
         };
         for command in commands.drain(..) {
             match command {
-                Command::Relay(id, relayed) => {
+                Command::Relay(id, mut relayed) => {
+                    relayed.exchange.set_bell(|| {
+                        let inbox = Arc::clone(&self.inbox);
+                        Waker::from(Arc::new(Bell { inbox, id }))
+                    });
+                    relayed.exchange.send_out_all(&mut self.buffers);
                     self.sessions.insert(id, relayed);
                     self.update(id);
+                }
+                Command::Send(id) => {
+                    if let Some(relayed) = self.sessions.get_mut(&id) {
+                        relayed.exchange.send_out_all(&mut self.buffers);
+                        self.update(id);
+                    }
                 }
                 Command::Stop(id) => {
                     if let Some(relayed) = self.sessions.get_mut(&id) {
@@ -550,6 +578,10 @@ impl Worker {
         let Some(relayed) = self.sessions.get_mut(&id) else {
             return;
         };
+        if relayed.exchange.is_encrypting() && !relayed.is_in_encryption {
+            relayed.is_in_encryption = true;
+            self.in_encryption.push(id);
+        }
         relayed.watch(&self.epoll, id);
         let outcome = relayed.exchange.outcome();
         let timer = match outcome {

@@ -15,7 +15,7 @@ use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
 use crate::forward::packets::{Edits, Reading};
-use crate::forward::{Counters, Direction, Forwarders, Outcome, Session};
+use crate::forward::{Counters, Direction, Forwarders, Outbox, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
@@ -309,6 +309,7 @@ impl Joining {
             passages: Passages {
                 serverbound: Box::new(serverbound),
                 clientbound: Box::new(clientbound),
+                outbox: None,
             },
             counters: self.counters,
         }
@@ -331,11 +332,14 @@ pub(crate) struct Rules {
     pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
     pub(crate) stop: CancellationToken,
+    /// What plugins send in the session, where one may.
+    pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 impl Playing {
     /// Relays until the session ends.
-    pub(crate) async fn play(self, forwarders: &Forwarders, rules: Rules) -> Ended {
+    pub(crate) async fn play(mut self, forwarders: &Forwarders, rules: Rules) -> Ended {
+        self.passages.outbox = rules.outbox;
         let session = Session {
             client: self.client,
             backend: self.backend,

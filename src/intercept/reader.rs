@@ -64,6 +64,7 @@ impl Reader {
             state,
             has_kicked,
             in_bundle,
+            ..
         } = self.reading;
         if has_kicked {
             close_with(self.stream, &self.backlog).await;

@@ -4,10 +4,12 @@
 //! Each limit returns guards that free the place when they are dropped, so that
 //! no end of a connection can forget it.
 
+mod bucket;
 mod pending;
 mod rate;
 mod slots;
 
+pub(crate) use bucket::Bucket;
 pub(crate) use pending::{Busy, Pending, PendingGuard};
 pub(crate) use rate::{Quota, RateLimiter};
 pub(crate) use slots::{Slot, Slots};

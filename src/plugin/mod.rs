@@ -27,6 +27,7 @@ mod players;
 pub mod probe;
 mod problem;
 mod registry;
+mod send;
 mod services;
 pub(crate) mod slot;
 mod spec;
@@ -43,7 +44,7 @@ pub use dispatch::{
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
-pub(crate) use players::{InGame, Players};
+pub(crate) use players::{Full, InGame, Players, Reach};
 pub use problem::{Problem, ProblemKind, ProblemText};
 pub use registry::{Environment, PluginHost, Reloaded};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

@@ -1,6 +1,7 @@
 //! The players that services can reach.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,6 +9,7 @@ use infrarust_plugin_abi::Capability;
 
 use super::dispatch::ServiceGrant;
 use crate::protocol::packet::login::Profile;
+use crate::protocol::packet::{Direction, Version};
 
 /// The players in the game, by their numbers. Bounded by the number of sessions.
 #[derive(Debug)]
@@ -33,7 +35,30 @@ pub(crate) struct InGame {
     pub(crate) profile: Profile,
     /// What plugins may do.
     pub(crate) grants: Box<[ServiceGrant]>,
+    /// The way to his session.
+    pub(crate) reach: Arc<dyn Reach>,
 }
+
+/// The way to a session.
+pub(crate) trait Reach: fmt::Debug + Send + Sync {
+    /// The version of the game that it speaks.
+    fn version(&self) -> Version;
+
+    /// Puts packets of the game behind those that wait in this direction, all or
+    /// none, and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// When too much of this sender waits there.
+    fn put(&self, direction: Direction, sender: u64, packets: Vec<Vec<u8>>) -> Result<(), Full>;
+
+    /// Ends the session. The player reads `text`; the first one counts.
+    fn kick(&self, plugin: &str, text: String);
+}
+
+/// Too much of the sender waits already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full;
 
 /// Why a service cannot act for a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +110,21 @@ impl Players {
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Reach for Nowhere {
+        fn version(&self) -> Version {
+            Version::newest()
+        }
+
+        fn put(&self, _: Direction, _: u64, _: Vec<Vec<u8>>) -> Result<(), Full> {
+            Err(Full)
+        }
+
+        fn kick(&self, _: &str, _: String) {}
+    }
+
     /// A service reaches a player as long as he is there, and only for a plugin
     /// that may use it on his server.
     #[test]
@@ -105,7 +145,13 @@ mod tests {
             properties: Vec::new(),
         };
         let grants = [grant].into();
-        players.enter(number, InGame { profile, grants });
+        let reach = Arc::new(Nowhere);
+        let steve = InGame {
+            profile,
+            grants,
+            reach,
+        };
+        players.enter(number, steve);
         assert_eq!(find("p"), Ok(()));
         assert_eq!(find("q"), Err(NotServed::NotGranted));
         let other = players.find(number, "p", Capability::PacketInject);

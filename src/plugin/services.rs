@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::health::{Health, Kind};
 use super::log::{self, Added, Line, LineLimit};
 use super::players::{InGame, NotServed, Players};
+use super::send::Budget;
 use super::watch::{self, PluginId};
 
 /// The most tasks of a plugin at a time: one per player of a large proxy would
@@ -224,6 +225,7 @@ impl OwnMetrics {
 pub(super) struct History {
     pub(super) metrics: Metrics,
     pub(super) lines: LineLimit,
+    pub(super) budget: Budget,
 }
 
 /// What a plugin can run out of.

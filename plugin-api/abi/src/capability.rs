@@ -116,7 +116,9 @@ impl Capability {
     #[must_use]
     pub const fn served_since(self) -> Version {
         match self {
-            Capability::IdentityVerified => Version::new(0, 1, 1),
+            Capability::IdentityVerified | Capability::PacketInject | Capability::PlayerMessage => {
+                Version::new(0, 1, 1)
+            }
             _ => self.since(),
         }
     }

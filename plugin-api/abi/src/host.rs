@@ -281,3 +281,98 @@ pub struct ProfileSink {
         ),
     >,
 }
+
+/// The service of `player.message`.
+///
+/// Every call is taken at once and carried out later, in order: at the next edge
+/// of a frame at which the player is in the game. `GONE` when he has left,
+/// `DENIED` when the plugin may not on his connection, `FULL` when too much of the
+/// plugin waits for him or it sends too much in a second, `ERR` with a text to the
+/// sink when the text cannot be shown.
+#[derive(Debug)]
+#[repr(C)]
+pub struct MessageTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Shows a text, a JSON component, in one of the ways of [`message`].
+    pub send: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            kind: u32,
+            text: Str,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+    /// Shows a title.
+    pub title: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            title: *const TitleInput,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+}
+
+/// A title, and the text below it. Good for the call.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct TitleInput {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Ticks of 50 ms in which it appears.
+    pub fade_in: u32,
+    /// Ticks that it stays.
+    pub stay: u32,
+    /// Ticks in which it goes.
+    pub fade_out: u32,
+    /// The big text, a JSON component.
+    pub title: Str,
+    /// The text below, a JSON component.
+    pub subtitle: Str,
+}
+
+/// Ways to show a text. `send` answers `UNSUPPORTED` to an unknown one.
+pub mod message {
+    /// A line in the chat window.
+    pub const CHAT: u32 = 1;
+    /// The line above the items.
+    pub const ACTION_BAR: u32 = 2;
+    /// The end of the session: at once, and whatever state the player is in.
+    pub const KICK: u32 = 3;
+}
+
+/// The service of `packet.inject`. As for [`MessageTable`], when and with which
+/// status.
+#[derive(Debug)]
+#[repr(C)]
+pub struct InjectTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Sends a packet of the game to one of [`receiver`]: its id as the player's
+    /// version has it, and its fields.
+    pub send: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            to: u32,
+            id: i32,
+            fields: *const u8,
+            fields_bytes: usize,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+}
+
+/// Who reads a packet.
+pub mod receiver {
+    /// The player's client.
+    pub const CLIENT: u32 = 1;
+    /// The backend of the player.
+    pub const BACKEND: u32 = 2;
+}

@@ -86,14 +86,19 @@ fn layout() -> String {
         MetricsTable as MetricsTable { size, reserved, register, record }
         IdentityTable as IdentityTable { size, reserved, profile }
         ProfileSink as ProfileSink { size, reserved, ctx, player, property }
+        MessageTable as MessageTable { size, reserved, send, title }
+        TitleInput as TitleInput { size, fade_in, stay, fade_out, title, subtitle }
+        InjectTable as InjectTable { size, reserved, send }
     }
     numbers! { out,
         service::{ LOG, TIME, TASK, DATA, PLAYERS, METRICS, OF_CAPABILITY }
-        status::{ OK, PENDING, ERR, PANIC, UNSUPPORTED, DENIED, GONE }
+        status::{ OK, PENDING, ERR, PANIC, UNSUPPORTED, DENIED, GONE, FULL }
         answer::{ PASS, REFUSE, DROP, REPLACE }
         failure::{ ERROR, PANIC, CONFIG }
         event::{ OPENED, CONNECTED, CLOSED }
         player_event::{ JOINED, LEFT }
+        message::{ CHAT, ACTION_BAR, KICK }
+        receiver::{ CLIENT, BACKEND }
         intent::{ STATUS, LOGIN, TRANSFER }
         family::{ NONE, V4, V6 }
         level::{ ERROR, WARN, INFO, DEBUG, TRACE }

@@ -49,8 +49,9 @@ pub use hook::{
 };
 pub use hooks::{Hook, OnFailure, Point, points};
 pub use host::{
-    DataTable, HostTable, IdentityTable, LogCallsite, LogField, LogTable, MetricsTable,
-    PlayersTable, ProfileSink, TaskTable, TimeTable, field, interest, level, metric, service,
+    DataTable, HostTable, IdentityTable, InjectTable, LogCallsite, LogField, LogTable,
+    MessageTable, MetricsTable, PlayersTable, ProfileSink, TaskTable, TimeTable, TitleInput, field,
+    interest, level, message, metric, receiver, service,
 };
 pub use note::{
     NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,
@@ -86,4 +87,6 @@ pub mod status {
     pub const DENIED: i32 = -4;
     /// What the call is about is not there any more.
     pub const GONE: i32 = -5;
+    /// Over a limit of now: it may be done later.
+    pub const FULL: i32 = -6;
 }

@@ -8,19 +8,22 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    API_VERSION, Capability, DataTable, FutureTable, HostTable, IdentityTable, LogCallsite,
-    LogField, LogTable, MetricsTable, OwnedFuture, PlayersTable, ProfileSink, RawFuture, RawWaker,
-    Sink, Str, TaskTable, TimeTable, answer, capabilities_in, failure, field, import_waker,
-    interest, level, service, size_of_table, status,
+    API_VERSION, Capability, DataTable, FutureTable, HostTable, IdentityTable, InjectTable,
+    LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture, PlayersTable,
+    ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, TitleInput, answer,
+    capabilities_in, failure, field, import_waker, interest, level, message, receiver, service,
+    size_of_table, status,
 };
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
 use crate::plugin::players::NotServed;
+use crate::plugin::send::{FIELDS_BYTES_MAX, NotSent, Shown};
 use crate::plugin::services::{NoMetric, Services, Supply};
 use crate::plugin::watch::PluginId;
 use crate::plugin::{TARGET_PREFIX, log};
+use crate::protocol::packet::Direction;
 use crate::show::Line;
 
 /// The most bytes of the names and values of one event of the log.
@@ -62,6 +65,11 @@ static SLEEP: FutureTable = service!(FutureTable {
 });
 
 static IDENTITY: IdentityTable = service!(IdentityTable { profile: profile });
+static MESSAGE: MessageTable = service!(MessageTable {
+    send: send_message,
+    title: send_title
+});
+static INJECT: InjectTable = service!(InjectTable { send: inject });
 
 unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
     match (service, version) {
@@ -87,6 +95,8 @@ fn service_of(services: &Services, bit: u32) -> *const c_void {
     let declared = capabilities_in(services.declared);
     match { declared }.find(|capability| *capability as u32 == bit) {
         Some(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
+        Some(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        Some(Capability::PacketInject) => (&raw const INJECT).cast(),
         _ => std::ptr::null(),
     }
 }
@@ -455,6 +465,130 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
         }
     }
     status::OK
+}
+
+unsafe extern "C" fn send_message(
+    ctx: *const c_void,
+    player: u64,
+    kind: u32,
+    text: Str,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), text) = (unsafe { (services(ctx), text.text()) }) else {
+        return status::ERR;
+    };
+    let sent = guarded(None, || {
+        Some(match kind {
+            message::CHAT => services.show(player, &Shown::Chat(text)),
+            message::ACTION_BAR => services.show(player, &Shown::ActionBar(text)),
+            message::KICK => services.kick(player, text),
+            _ => return None,
+        })
+    });
+    match sent {
+        None => status::UNSUPPORTED,
+        // SAFETY: the plugin's sink is good for the call.
+        sent => unsafe { answer_sent(sent, sink) },
+    }
+}
+
+unsafe extern "C" fn send_title(
+    ctx: *const c_void,
+    player: u64,
+    title: *const TitleInput,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context, and a title that is good for the call.
+    let (Some(services), Some(size)) = (unsafe { (services(ctx), title.cast::<u32>().as_ref()) })
+    else {
+        return status::ERR;
+    };
+    if *size < size_of_table::<TitleInput>() {
+        return status::ERR;
+    }
+    // SAFETY: as large as this type, and its texts are good for the call.
+    let (input, title, subtitle) = unsafe {
+        let input = &*title;
+        (input, input.title.text(), input.subtitle.text())
+    };
+    let shown = Shown::Title {
+        title,
+        subtitle,
+        ticks: [input.fade_in, input.stay, input.fade_out],
+    };
+    let sent = guarded(None, || Some(services.show(player, &shown)));
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { answer_sent(sent, sink) }
+}
+
+unsafe extern "C" fn inject(
+    ctx: *const c_void,
+    player: u64,
+    to: u32,
+    id: i32,
+    fields: *const u8,
+    fields_bytes: usize,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    let direction = match to {
+        receiver::CLIENT => Direction::Clientbound,
+        receiver::BACKEND => Direction::Serverbound,
+        _ => return status::UNSUPPORTED,
+    };
+    let bytes = fields_bytes.min(FIELDS_BYTES_MAX + 1);
+    let fields = match fields.is_null() {
+        true => &[],
+        // SAFETY: at least so many bytes are there, and good for the call.
+        false => unsafe { std::slice::from_raw_parts(fields, bytes) },
+    };
+    let sent = guarded(None, || {
+        Some(services.inject(player, direction, id, fields))
+    });
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { answer_sent(sent, sink) }
+}
+
+/// The status of something that was sent or not; where it cannot be sent, the sink
+/// gets the reason.
+///
+/// # Safety
+///
+/// The sink must be null or good for the call.
+unsafe fn answer_sent(sent: Option<Result<(), NotSent>>, sink: *const Sink) -> i32 {
+    match sent {
+        Some(Ok(())) => status::OK,
+        Some(Err(NotSent::NotServed(why))) => refused(why),
+        Some(Err(NotSent::Full(_))) => status::FULL,
+        Some(Err(NotSent::Refused(reason))) => {
+            // SAFETY: the caller promises it.
+            unsafe { fail(sink, &reason) };
+            status::ERR
+        }
+        None => status::ERR,
+    }
+}
+
+/// Gives the reason of a failure to a sink.
+///
+/// # Safety
+///
+/// The sink must be null or good for the call.
+unsafe fn fail(sink: *const Sink, reason: &str) {
+    // SAFETY: the caller promises it, and the table is as good as the sink.
+    let found = unsafe {
+        sink.as_ref()
+            .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.fail?)))
+    };
+    if let Some((ctx, fail)) = found {
+        let no_place = u64::MAX;
+        // SAFETY: the context belongs to the table, the text is good for the call.
+        unsafe { fail(ctx, failure::ERROR, Str::new(reason), no_place, no_place) };
+    }
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {

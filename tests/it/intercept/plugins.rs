@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use infrarust_test_support::game::{self, Sessions, encrypt, refusal};
+use tempfile::TempDir;
 
-use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, uuid};
+use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, text, uuid};
 use crate::library::build;
 use crate::support::{FakeBackend, TestProxy, server};
 
@@ -147,4 +148,147 @@ async fn players_are_observed() {
         let left = format!("{joined}Left {{ reason: \"closed\" }} {who}: {gone}\n");
         assert_eq!(std::fs::read_to_string(&events).unwrap(), left, "{mode}");
     }
+}
+
+/// An `offline` server whose players are sent this, and where its results are.
+async fn sending(backend: &FakeBackend, send: &[&str], more: &str) -> (TestProxy, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events");
+    let global = table(players(), &format!("events = {events:?}\nsend = {send:?}"));
+    let file = server("offline", "play.example.com", backend.address, more);
+    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
+    (proxy, folder)
+}
+
+/// What was sent, and what was not.
+fn results(folder: &TempDir) -> Vec<String> {
+    let events = std::fs::read_to_string(folder.path().join("events")).unwrap();
+    let results = events.lines().filter(|line| line.contains("sent "));
+    results.map(str::to_owned).collect()
+}
+
+/// Messages and packets reach players of every family, in the order of the calls
+/// and before what the backend sends afterwards; packets reach the backend too.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_send_to_both_sides() {
+    let backend = FakeBackend::start().await;
+    let send = [
+        "chat first",
+        "bar second",
+        "title third",
+        "client 11",
+        "chat last",
+        "backend 1",
+    ];
+    let (proxy, folder) = sending(&backend, &send, NO_COMPRESSION).await;
+    for protocol in [5, 47, 340, 758, 760, 764, 765, 767, 774, 776] {
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        let mut read = Vec::new();
+        while read.len() < 20 {
+            let (id, body) = client.next().await.unwrap();
+            read.push((id, String::from_utf8_lossy(&body).into_owned()));
+            if read.last().is_some_and(|(_, text)| text.contains("last")) {
+                break;
+            }
+        }
+        let at = |text: &str| {
+            let found = read.iter().position(|(_, body)| body.contains(text));
+            found.unwrap_or_else(|| panic!("{protocol}: no {text} in {read:?}"))
+        };
+        let order = ["first", "second", "below", "third", "raw", "last"].map(at);
+        // Before 1.8 a title is two lines, the big one first.
+        let is_ordered = order.is_sorted() || protocol == 5 && order[0] < order[1];
+        assert!(is_ordered, "{protocol}: {read:?}");
+        assert_eq!(read[order[4]], (11, "raw".to_owned()), "{protocol}");
+        assert_eq!(peer.expect(1).await, b"raw", "{protocol}");
+        peer.send(0x7C, b"x").await;
+        assert_eq!(client.expect(0x7C).await, b"x", "{protocol}");
+        drop((client, peer));
+        proxy.idle().await;
+    }
+    assert!(results(&folder).iter().all(|line| line.starts_with("sent")));
+}
+
+/// What is sent is encrypted and compressed as the rest of the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn sent_packets_are_part_of_the_stream() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events");
+    let long = "x".repeat(2000);
+    let send = [format!("chat {long}"), "chat short".to_owned()];
+    let config = format!("events = {events:?}\nsend = {send:?}");
+    let global = sessions.global() + &table(players(), &config);
+    let file = server("client_only", "play.example.com", backend.address, "");
+    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
+    let mut client = game::begin(proxy.address(), 340, "Notch").await;
+    encrypt(&mut client, 340).await;
+    let (mut peer, _, _) = game::accept(&backend).await;
+    let success = game::login_success(340, uuid(NOTCH_OFFLINE), "Notch");
+    peer.send(2, &success).await;
+    assert_eq!(client.expect(3).await, [0x80, 0x02]);
+    client.compress(256);
+    client.expect(2).await;
+    enter(&mut client, &mut peer, 340).await;
+    for text in [long.as_str(), "short"] {
+        let (_, body) = client.next().await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains(text));
+    }
+    peer.send(0x7C, b"x").await;
+    assert_eq!(client.expect(0x7C).await, b"x");
+}
+
+/// Garbage, what would confuse the session, and floods are refused with a reason,
+/// and the session goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_harms_is_not_sent() {
+    let backend = FakeBackend::start().await;
+    let send = [
+        "client 127",
+        "client -1",
+        "client 35",
+        "backend 127",
+        "flood 1000",
+    ];
+    let (proxy, folder) = sending(&backend, &send, NO_COMPRESSION).await;
+    // 35 is the join game of 1.12.2.
+    let (mut client, mut peer) = play(&proxy, &backend, 340).await;
+    peer.send(0x7C, b"x").await;
+    let mut count = 0;
+    loop {
+        let (id, body) = client.next().await.unwrap();
+        if id == 0x7C {
+            break;
+        }
+        assert!(String::from_utf8_lossy(&body).contains("again"));
+        count += 1;
+    }
+    assert_eq!(count, 128);
+    let expected = [
+        "not sent client 127: there is no packet 0x7f in 1.12.2",
+        "not sent client -1: there is no packet 0xffffffff in 1.12.2",
+        "not sent client 35: a plugin may not send the packet `login`",
+        "not sent backend 127: there is no packet 0x7f in 1.12.2",
+        "not sent flood 1000: too much of this plugin waits, or it sends too much",
+    ];
+    assert_eq!(results(&folder), expected);
+}
+
+/// A kick ends the session with its text, in play and in every family.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_kick() {
+    let backend = FakeBackend::start().await;
+    let (proxy, folder) = sending(&backend, &["kick Enough"], NO_COMPRESSION).await;
+    for protocol in [47, 340, 764, 776] {
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        let (_, body) = client.next().await.unwrap();
+        assert_eq!(text(protocol, &body), "Enough", "{protocol}");
+        client.expect_end().await;
+        peer.expect_end().await;
+        proxy.idle().await;
+    }
+    let events = std::fs::read_to_string(folder.path().join("events")).unwrap();
+    let left = "Left { reason: \"plugin\" }";
+    assert_eq!(events.matches(left).count(), 4, "{events}");
 }

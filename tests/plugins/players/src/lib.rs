@@ -12,6 +12,9 @@ use infrarust_plugin_api::prelude::*;
 struct Config {
     /// Where what happens to players is written, a line each.
     events: PathBuf,
+    /// What is sent to each player who comes: a way and a text, such as `chat Hello`.
+    #[serde(default)]
+    send: Vec<String>,
 }
 
 struct Players {
@@ -41,11 +44,44 @@ impl PlayerObserve for Players {
         let (event, is_proved) = (player.event(), player.is_proved());
         self.write(&format!(
             "{event:?} {name} {uuid:032x} {is_proved}: {profile}"
-        ))
+        ))?;
+        if event == PlayerEvent::Joined {
+            for what in &self.config.send {
+                match self.send(player.id(), what) {
+                    Ok(()) => self.write(&format!("sent {what}"))?,
+                    Err(error) => self.write(&format!("not sent {what}: {error}"))?,
+                }
+            }
+        }
+        Ok(())
     }
 }
 
 impl Players {
+    fn send(&self, player: PlayerId, what: &str) -> Result<()> {
+        let (way, text) = what.split_once(' ').unwrap_or((what, ""));
+        let messages = self.host.grant::<capability::PlayerMessage>();
+        let packets = self.host.grant::<capability::PacketInject>();
+        let (Some(messages), Some(packets)) = (messages, packets) else {
+            return Err(Error::msg("no service"));
+        };
+        match way {
+            "chat" => messages.chat(player, text)?,
+            "bar" => messages.action_bar(player, text)?,
+            "title" => messages.title(player, &Title::new(text).subtitle("below"))?,
+            "kick" => messages.kick(player, text)?,
+            "client" => packets.to_client(player, text.parse()?, b"raw")?,
+            "backend" => packets.to_backend(player, text.parse()?, b"raw")?,
+            "flood" => {
+                for _ in 0..text.parse()? {
+                    messages.chat(player, "again")?;
+                }
+            }
+            _ => return Err(Error::msg("there is no such way")),
+        }
+        Ok(())
+    }
+
     fn write(&self, line: &str) -> Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options
@@ -60,5 +96,5 @@ export_plugin! {
     plugin: Players,
     name: "players",
     hooks: [PlayerObserve],
-    wants: [IdentityVerified],
+    wants: [IdentityVerified, PlayerMessage, PacketInject],
 }

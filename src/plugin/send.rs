@@ -1,0 +1,315 @@
+//! What plugins send to players and backends: checked, counted, and put where the
+//! session takes it from.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use infrarust_plugin_abi::Capability;
+
+use super::players::{InGame, NotServed};
+use super::services::Services;
+use crate::limit::Bucket;
+use crate::protocol::component::{self, TextError};
+use crate::protocol::packet::message::{self, Message};
+use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
+use crate::protocol::{text, varint};
+use crate::telemetry::{Sample, Sampler};
+
+/// Packets that a plugin may send in a second to all players: twenty a second, as
+/// many as there are ticks, to each of a thousand.
+const PACKETS_PER_SECOND_MAX: u64 = 20_000;
+/// Bytes before compression that a plugin may send in a second to all players: what
+/// a core compresses in a fifth of one.
+const BYTES_PER_SECOND_MAX: u64 = 16 * 1024 * 1024;
+/// What may come at once is what would be allowed in this time.
+const BUDGET_WINDOW: Duration = Duration::from_secs(1);
+/// The most bytes of the fields of one packet: a map of 128 by 128 pixels has 16 KiB,
+/// and no backend compresses more in one piece on a thread that others share.
+pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest text of a kick as JSON, in characters: longer ones are cut, and a
+/// cut component is none.
+const KICK_CHARS_MAX: usize = text::BOUNDED_CHARS_MAX;
+
+/// What a plugin may still send, and under which number. All generations share it.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Tells its packets from those of others.
+    sender: u64,
+    left: Mutex<Left>,
+    refusals: Sampler,
+}
+
+#[derive(Debug)]
+struct Left {
+    packets: Bucket,
+    bytes: Bucket,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        static SENDERS: AtomicU64 = AtomicU64::new(0);
+        let now = Instant::now();
+        let bucket = |per_second| Bucket::new(per_second, BUDGET_WINDOW, now);
+        Self {
+            sender: SENDERS.fetch_add(1, Ordering::Relaxed),
+            left: Mutex::new(Left {
+                packets: bucket(PACKETS_PER_SECOND_MAX),
+                bytes: bucket(BYTES_PER_SECOND_MAX),
+            }),
+            refusals: Sampler::new(),
+        }
+    }
+}
+
+impl Budget {
+    fn take(&self, packets: &[Vec<u8>]) -> bool {
+        let now = Instant::now();
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let bytes = packets.iter().map(Vec::len).sum();
+        left.packets.take(number(packets.len()), now) && left.bytes.take(number(bytes), now)
+    }
+}
+
+/// Why something was not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotSent {
+    NotServed(NotServed),
+    /// Too much, in a second or for one player.
+    Full(&'static str),
+    /// It cannot be sent at all.
+    Refused(String),
+}
+
+/// A text for a player; its parts are JSON components.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shown<'a> {
+    /// A line in the chat window.
+    Chat(&'a str),
+    /// The line above the items.
+    ActionBar(&'a str),
+    /// A title.
+    Title {
+        title: &'a str,
+        subtitle: &'a str,
+        /// In ticks of 50 ms: appearing, staying, going.
+        ticks: [u32; 3],
+    },
+}
+
+impl Shown<'_> {
+    /// The packets that show it in this version.
+    fn packets(&self, version: Version) -> Result<Vec<Vec<u8>>, NotSent> {
+        let made = |message: &Message<'_>| message::message(version, State::Play, message);
+        let made = match *self {
+            Shown::Chat(text) => made(&Message::Chat(&component::parse(text)?)),
+            Shown::ActionBar(text) => made(&Message::ActionBar(&component::parse(text)?)),
+            Shown::Title {
+                title,
+                subtitle,
+                ticks,
+            } => {
+                let [fade_in, stay, fade_out] =
+                    ticks.map(|ticks| i32::try_from(ticks).unwrap_or(i32::MAX));
+                made(&Message::Title {
+                    title: &component::parse(title)?,
+                    subtitle: &component::parse(subtitle)?,
+                    fade_in,
+                    stay,
+                    fade_out,
+                })
+            }
+        };
+        made.map_err(|error| NotSent::Refused(error.to_string()))
+    }
+}
+
+impl From<TextError> for NotSent {
+    fn from(error: TextError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<NotServed> for NotSent {
+    fn from(why: NotServed) -> Self {
+        Self::NotServed(why)
+    }
+}
+
+impl Services {
+    /// Sends a packet of the game.
+    pub(super) fn inject(
+        &self,
+        player: u64,
+        direction: Direction,
+        id: i32,
+        fields: &[u8],
+    ) -> Result<(), NotSent> {
+        self.noted("packet.inject", || {
+            let player = self.player(player, Capability::PacketInject)?;
+            check(player.reach.version(), direction, id, fields)?;
+            let mut packet = Vec::with_capacity(varint::VARINT_BYTES_MAX + fields.len());
+            varint::encode(id, &mut packet);
+            packet.extend_from_slice(fields);
+            self.put(&player, direction, vec![packet])
+        })
+    }
+
+    /// Shows a text.
+    pub(super) fn show(&self, player: u64, shown: &Shown<'_>) -> Result<(), NotSent> {
+        self.noted("player.message", || {
+            let player = self.player(player, Capability::PlayerMessage)?;
+            let packets = shown.packets(player.reach.version())?;
+            self.put(&player, Direction::Clientbound, packets)
+        })
+    }
+
+    /// Ends the session of a player.
+    pub(super) fn kick(&self, player: u64, text: &str) -> Result<(), NotSent> {
+        self.noted("player.message", || {
+            let player = self.player(player, Capability::PlayerMessage)?;
+            component::parse(text)?;
+            if text.chars().nth(KICK_CHARS_MAX).is_some() {
+                let why = format!("the text of a kick has more than {KICK_CHARS_MAX} characters");
+                return Err(NotSent::Refused(why));
+            }
+            player.reach.kick(&self.health.plugin, text.to_owned());
+            Ok(())
+        })
+    }
+
+    fn put(
+        &self,
+        player: &InGame,
+        direction: Direction,
+        packets: Vec<Vec<u8>>,
+    ) -> Result<(), NotSent> {
+        let budget = &self.history.budget;
+        if !budget.take(&packets) {
+            return Err(NotSent::Full("it sends too much in a second"));
+        }
+        let put = player.reach.put(direction, budget.sender, packets);
+        put.map_err(|_| NotSent::Full("too much of it waits for one player"))
+    }
+
+    /// Logs why something was not sent, unless the plugin could not know.
+    fn noted(
+        &self,
+        service: &str,
+        send: impl FnOnce() -> Result<(), NotSent>,
+    ) -> Result<(), NotSent> {
+        let sent = send();
+        let reason = match &sent {
+            Ok(()) | Err(NotSent::NotServed(_)) => return sent,
+            Err(NotSent::Full(reason)) => reason,
+            Err(NotSent::Refused(reason)) => reason.as_str(),
+        };
+        if let Sample::Write { suppressed } = self.history.budget.refusals.sample(Instant::now()) {
+            let plugin = self.health.plugin.as_str();
+            tracing::warn!(
+                plugin,
+                service,
+                suppressed,
+                "plugin `{plugin}`: not sent: {reason}"
+            );
+        }
+        sent
+    }
+}
+
+/// Whether a version has this packet, and the session goes on behind it.
+fn check(version: Version, direction: Direction, id: i32, fields: &[u8]) -> Result<(), NotSent> {
+    if fields.len() > FIELDS_BYTES_MAX {
+        return Err(NotSent::Refused(format!(
+            "a packet has more than {FIELDS_BYTES_MAX} bytes"
+        )));
+    }
+    let Some(name) = version.name(State::Play, direction, id) else {
+        return Err(NotSent::Refused(format!(
+            "there is no packet {id:#04x} in {}",
+            version.games()
+        )));
+    };
+    let is_of_host = match direction {
+        Direction::Clientbound => matches!(
+            version.kind(State::Play, id),
+            Some(
+                Clientbound::StartConfiguration
+                    | Clientbound::BundleDelimiter
+                    | Clientbound::JoinGame
+                    | Clientbound::SetCompression
+                    | Clientbound::Disconnect
+                    // The answer would come to a backend that has not asked.
+                    | Clientbound::CookieRequest
+            )
+        ),
+        Direction::Serverbound => {
+            version.kind(State::Play, id) == Some(Serverbound::ConfigurationAcknowledged)
+        }
+    };
+    match is_of_host {
+        true => Err(NotSent::Refused(format!(
+            "a plugin may not send the packet `{name}`"
+        ))),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets that a version does not have, and those that change what the
+    /// session is, are refused.
+    #[test]
+    fn packets_are_checked() {
+        let version = Version::of(776).unwrap();
+        let checked = |direction, id, bytes: usize| {
+            let checked = check(version, direction, id, &vec![0; bytes]);
+            checked.map_err(|error| match error {
+                NotSent::Refused(reason) => reason,
+                other => panic!("{other:?}"),
+            })
+        };
+        let id = |kind| i32::from(version.id(State::Play, kind).unwrap());
+        let (to_client, to_backend) = (Direction::Clientbound, Direction::Serverbound);
+        assert_eq!(checked(to_client, id(Clientbound::SystemChat), 9), Ok(()));
+        let largest = checked(to_client, id(Clientbound::SystemChat), FIELDS_BYTES_MAX + 1);
+        assert!(largest.unwrap_err().contains("more than"));
+        for id in [-1, 0x7FFF] {
+            let error = checked(to_client, id, 0).unwrap_err();
+            assert!(error.contains("there is no packet"), "{error}");
+        }
+        for kind in [
+            Clientbound::StartConfiguration,
+            Clientbound::BundleDelimiter,
+            Clientbound::JoinGame,
+            Clientbound::Disconnect,
+        ] {
+            let error = checked(to_client, id(kind), 0).unwrap_err();
+            assert!(error.contains("may not send"), "{kind:?}: {error}");
+        }
+        let kind = Serverbound::ConfigurationAcknowledged;
+        let id = i32::from(version.id(State::Play, kind).unwrap());
+        assert!(checked(to_backend, id, 0).is_err());
+        assert_eq!(checked(to_backend, 0, 0), Ok(()));
+    }
+
+    /// What a plugin may send in a second has an end.
+    #[test]
+    fn budgets_are_bounded() {
+        let budget = Budget::default();
+        let bytes = usize::try_from(BYTES_PER_SECOND_MAX).unwrap();
+        let large = [vec![0; bytes]];
+        assert!(budget.take(&large));
+        assert!(!budget.take(&large));
+        let budget = Budget::default();
+        let empty = [Vec::new()];
+        let taken = (0..2 * PACKETS_PER_SECOND_MAX).filter(|_| budget.take(&empty));
+        let taken = u64::try_from(taken.count()).unwrap();
+        // Some refill while this runs.
+        assert!((PACKETS_PER_SECOND_MAX..2 * PACKETS_PER_SECOND_MAX).contains(&taken));
+    }
+}
