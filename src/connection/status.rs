@@ -22,6 +22,7 @@ use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
 use crate::player_text;
 use crate::plugin::{self, HookSet};
+use crate::protocol::component;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, Frame};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::legacy::{self, LegacyPing, PingAnswer};
@@ -365,7 +366,9 @@ impl Routed {
                     return Err((error, true));
                 }
                 let answer = match form {
-                    Form::Json(_) => read_json(&mut backend, config.motd.online.as_ref()).await,
+                    Form::Json(protocol) => {
+                        read_json(&mut backend, config.motd.online.as_ref(), protocol).await
+                    }
                     Form::Legacy(..) => read_legacy(&mut backend).await,
                 };
                 answer.map_err(|error| (error, false))
@@ -437,7 +440,11 @@ impl Routed {
 
 /// Reads a status response; memory grows with what arrives. Without a MOTD that
 /// is laid over it the response passes as it is, if any client can read it.
-async fn read_json(backend: &mut TcpStream, motd: Option<&Motd>) -> io::Result<Answer> {
+async fn read_json(
+    backend: &mut TcpStream,
+    motd: Option<&Motd>,
+    protocol: i32,
+) -> io::Result<Answer> {
     let mut bytes = BytesMut::new();
     loop {
         if let Some(frame) = frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).map_err(bad)? {
@@ -446,7 +453,7 @@ async fn read_json(backend: &mut TcpStream, motd: Option<&Motd>) -> io::Result<A
             let packet = match motd {
                 None => frame::write(frame.id, frame.body),
                 Some(motd) => {
-                    status::overlay(&mut json, motd);
+                    status::overlay(&mut json, motd, protocol);
                     let text = json.to_string();
                     // Raw characters that have to be escaped take up to six bytes.
                     if text.len() > STATUS_ANSWER_BYTES_MAX {
@@ -554,7 +561,7 @@ fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
             protocol: ping.protocol().map_or(NO_LEGACY_PROTOCOL, i32::from),
             motd: &answer
                 .get("description")
-                .map(text::plain)
+                .map(|shown| text::plain(&component::for_version(shown, LEGACY_TEXT_PROTOCOL)))
                 .unwrap_or_default(),
             online: number("/players/online").unwrap_or_default(),
             max: number("/players/max").unwrap_or_default(),
@@ -562,6 +569,9 @@ fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
     )
     .into()
 }
+
+/// The protocol whose texts have colours with a code alone (1.7.2).
+const LEGACY_TEXT_PROTOCOL: i32 = 4;
 
 /// The protocol sent to clients of 1.4 and 1.5, which do not send their own: no
 /// version has it, so that they show the version's name.

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::frame::{self, Frame};
 use super::lenient::{self, LenientError};
 use super::read::{Cursor, ReadError, write_string};
-use super::text;
+use super::{component, text, version};
 
 /// The most bytes of a status answer's text, and of its JSON. Clients read
 /// 32767 characters, which are at most 98301 bytes; more than double that leaves
@@ -167,13 +167,13 @@ pub struct Motd {
 /// `version_name` changes the name alone: the backend's protocol number stays,
 /// so that clients whose version fits see the number of players, and all others
 /// see the name. An answer that is not an object ([`parse_response`] gives none)
-/// stays as it is.
-pub fn overlay(answer: &mut Value, motd: &Motd) {
+/// stays as it is. The text has the form that clients of `protocol` read.
+pub fn overlay(answer: &mut Value, motd: &Motd, protocol: i32) {
     let Value::Object(answer) = answer else {
         return;
     };
     if let Some(text) = &motd.text {
-        answer.insert("description".to_owned(), text::component(text));
+        answer.insert("description".to_owned(), description(text, protocol));
     }
     if let Some(favicon) = motd
         .favicon
@@ -203,17 +203,27 @@ pub fn overlay(answer: &mut Value, motd: &Motd) {
 /// `fallback_text` is the description when `motd` has none.
 #[must_use]
 pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
-    let protocol = match &motd.version_name {
+    let shown_protocol = match &motd.version_name {
         Some(name) if !has_game_version(name) => NO_PROTOCOL,
         _ => protocol,
     };
     let mut answer = json!({
-        "version": { "name": VERSION_NAME, "protocol": protocol },
+        "version": { "name": VERSION_NAME, "protocol": shown_protocol },
         "players": { "max": 0, "online": 0 },
-        "description": text::component(fallback_text),
+        "description": description(fallback_text, protocol),
     });
-    overlay(&mut answer, motd);
+    overlay(&mut answer, motd, protocol);
     answer
+}
+
+/// The text of an entry, as clients of `protocol` read it. A number that no version
+/// has stands for clients whose version is not known: most are newer ones.
+fn description(text: &str, protocol: i32) -> Value {
+    let protocol = match version::is_known(protocol) {
+        true => protocol,
+        false => version::NEWEST,
+    };
+    component::for_version(&text::component(text), protocol)
 }
 
 /// Whether a word in `name` is a version of the game: numbers and an `x` with
@@ -335,7 +345,7 @@ mod tests {
             "forgeData": {"d": "x"},
         });
         let mut answer = backend.clone();
-        overlay(&mut answer, &Motd::default());
+        overlay(&mut answer, &Motd::default(), 763);
         assert_eq!(answer, backend);
 
         let motd = Motd {
@@ -344,7 +354,7 @@ mod tests {
             version_name: Some("net".into()),
             max_players: Some(7),
         };
-        overlay(&mut answer, &motd);
+        overlay(&mut answer, &motd, 763);
         assert_eq!(
             answer,
             json!({
@@ -357,7 +367,7 @@ mod tests {
         );
 
         let mut odd = json!({"version": 3, "players": []});
-        overlay(&mut odd, &motd);
+        overlay(&mut odd, &motd, 763);
         assert_eq!(odd["version"], json!({"name": "net"}));
         assert_eq!(odd["players"], json!({"max": 7}));
     }
@@ -381,6 +391,16 @@ mod tests {
             json!({"name": "Maintenance", "protocol": -1})
         );
         assert_eq!(answer["description"], json!({"text": "x", "bold": true}));
+        // Colours without a name came with 1.16.
+        let motd = Motd {
+            text: Some(r##"{"text":"x","color":"#ffa900"}"##.into()),
+            ..Motd::default()
+        };
+        let colour = |protocol| from_motd(&motd, protocol, "")["description"]["color"].clone();
+        assert_eq!(
+            (colour(578), colour(735)),
+            (json!("gold"), json!("#ffa900"))
+        );
     }
 
     /// A name that is a version of the game makes no client outdated; any other

@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
             max_players: Some(1),
             ..Motd::default()
         };
-        status::overlay(&mut value, &motd);
+        status::overlay(&mut value, &motd, 47);
         assert_eq!(value["players"]["max"], 1);
         let _ = text::plain(&value["description"]);
     }
