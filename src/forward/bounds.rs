@@ -263,6 +263,19 @@ impl ClientBounds {
         kind: Serverbound,
         fields: &[u8],
     ) -> Result<Allowed, Exceeded> {
+        match self.check_fields(version, kind, fields) {
+            // Nobody can say that its backend has asked for it.
+            Err(error) if kind == Serverbound::CookieResponse => Err(error),
+            checked => lenient(checked, Allowed::Pass),
+        }
+    }
+
+    fn check_fields(
+        &mut self,
+        version: Version,
+        kind: Serverbound,
+        fields: &[u8],
+    ) -> Result<Allowed, Exceeded> {
         let cursor = &mut Cursor::new(fields);
         match kind {
             Serverbound::Chat | Serverbound::ChatMessage => {
@@ -360,6 +373,10 @@ impl BackendBounds {
     ///
     /// The bound that ends the backend's connection.
     pub(crate) fn check(&self, kind: Clientbound, fields: &[u8]) -> Result<(), Exceeded> {
+        lenient(self.check_fields(kind, fields), ())
+    }
+
+    fn check_fields(&self, kind: Clientbound, fields: &[u8]) -> Result<(), Exceeded> {
         let cursor = &mut Cursor::new(fields);
         match kind {
             Clientbound::PluginMessage => {
@@ -374,6 +391,14 @@ impl BackendBounds {
             Clientbound::KnownPacks => check_known_packs(cursor),
             _ => Ok(()),
         }
+    }
+}
+
+/// What cannot be read exceeds no bound: it passes, and its receiver decides.
+fn lenient<T>(checked: Result<T, Exceeded>, passes: T) -> Result<T, Exceeded> {
+    match checked {
+        Err(Exceeded::Malformed { .. }) => Ok(passes),
+        checked => checked,
     }
 }
 

@@ -467,6 +467,7 @@ impl Passage {
     /// Counts a frame, takes note of what it means, and says what to do with it.
     fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
         if let Bounds::Client(bounds) = &mut self.bounds {
+            self.from.check_threshold(frame.data_length)?;
             bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
         }
         let passes = match self.to.takes(frame, self.from) {

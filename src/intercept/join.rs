@@ -221,6 +221,7 @@ impl Joining {
         let exceeded = |error: Exceeded| Failure::Client(error.to_string());
         let counted = self.client_bounds.count(frame.packet_bytes());
         counted.map_err(exceeded)?;
+        frame.check_threshold().map_err(Failure::client)?;
         let packet = frame.packet().map_err(Failure::client)?;
         if self
             .version

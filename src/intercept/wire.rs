@@ -68,6 +68,15 @@ impl Frame {
         }
     }
 
+    /// That it is compressed only if its packet is long enough for it.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::BelowThreshold`].
+    pub(super) fn check_threshold(&self) -> Result<(), WireError> {
+        Ok(self.format.check_threshold(self.data_length)?)
+    }
+
     /// The length of the packet, before compression.
     pub(super) fn packet_bytes(&self) -> usize {
         let content_bytes = self.wire.len().saturating_sub(self.content_at);

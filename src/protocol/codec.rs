@@ -50,6 +50,24 @@ impl Format {
     pub fn announced(threshold: i32) -> Self {
         usize::try_from(threshold).map_or(Self::Plain, |threshold| Self::Compressed { threshold })
     }
+
+    /// That a packet is not compressed whose length, before compression, is below
+    /// the threshold. Servers refuse such a packet.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::BelowThreshold`].
+    pub(crate) fn check_threshold(self, data_length: Option<usize>) -> Result<(), CodecError> {
+        match (self, data_length) {
+            (Self::Compressed { threshold }, Some(packet_bytes)) if packet_bytes < threshold => {
+                Err(CodecError::BelowThreshold {
+                    packet_bytes,
+                    threshold,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Why bytes are not frames of their format.
@@ -68,6 +86,14 @@ pub enum CodecError {
         packet_bytes: usize,
         /// What it may say.
         packet_bytes_max: usize,
+    },
+    /// A packet is compressed that is too short for it.
+    #[error("a packet of {packet_bytes} bytes is compressed, and only those of {threshold} may be")]
+    BelowThreshold {
+        /// Its length before compression.
+        packet_bytes: usize,
+        /// The least length that is compressed.
+        threshold: usize,
     },
     /// The compressed bytes are not zlib's, or not as many as announced.
     #[error("compressed bytes do not give the announced length")]

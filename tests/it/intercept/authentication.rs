@@ -329,6 +329,47 @@ async fn the_address_is_sent_where_it_counts() {
     assert!(sessions.asked().await.ends_with("&ip=127.0.0.1"));
 }
 
+/// Behind a balancer it is the address of the PROXY header, and one of IPv6 is
+/// escaped.
+#[tokio::test]
+async fn the_address_of_a_header_is_sent() {
+    let mut sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let header = "receive_proxy_protocol = true\nproxy_protocol_trusted = [\"127.0.0.1\"]\n";
+    let global = format!(
+        "{header}{}prevent_proxy_connections = true\n",
+        sessions.global()
+    );
+    let proxy = TestProxy::with_one_server(&global, "client_only", &backend, "");
+    for (header, expected) in [
+        (
+            "TCP6 2001:db8::7 2001:db8::1 40000 25565",
+            "&ip=2001%3Adb8%3A%3A7",
+        ),
+        (
+            "TCP6 ::ffff:192.0.2.7 ::ffff:192.0.2.1 40000 25565",
+            "&ip=192.0.2.7",
+        ),
+        ("TCP4 192.0.2.9 192.0.2.1 40000 25565", "&ip=192.0.2.9"),
+    ] {
+        let connecting = tokio::net::TcpStream::connect(proxy.address());
+        let mut client = Speaker::new(within("a connection", connecting).await.unwrap());
+        client
+            .send_raw(format!("PROXY {header}\r\n").as_bytes())
+            .await;
+        let hello = wire::handshake(767, "play.example.com", 25565, 2);
+        client.send_raw(&hello).await;
+        client
+            .send(0, &game::login_start(767, "Notch", [7; 16]))
+            .await;
+        encrypt(&mut client, 767).await;
+        let path = sessions.asked().await;
+        assert!(path.ends_with(expected), "{path}");
+        drop(client);
+        proxy.idle().await;
+    }
+}
+
 /// The key with which a player of 1.19 to 1.19.2 signs chat reaches a backend
 /// that knows him under the id that the key names: in the login start, and in a
 /// signed identity.

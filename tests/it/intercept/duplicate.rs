@@ -75,6 +75,57 @@ async fn a_second_login_replaces_on_a_full_server() {
     }
 }
 
+/// A login that is replaced reads why wherever it is: before the backend has let it
+/// in, behind its success, in the configuration, and before its join game. The
+/// one place of the server goes to the newcomer each time.
+#[tokio::test]
+async fn a_login_that_joins_is_replaced() {
+    let backend = FakeBackend::start().await;
+    let more = format!("{}\nmax_players = 1", super::NO_COMPRESSION);
+    let file = server("offline", "play.example.com", backend.address, &more);
+    let global = "[auth]\nduplicate_login = \"replace\"\n";
+    let proxy = TestProxy::start(global, &[("a", file)]);
+    for protocol in [47, 764, 776] {
+        let ids = Ids::of(protocol);
+        let steps = if protocol < 764 { 2 } else { 5 };
+        let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
+        for step in 0..steps {
+            if step >= 1 {
+                let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
+                server.send(2, &success).await;
+                client.expect(2).await;
+            }
+            if step >= 2 {
+                client.send(3, &[]).await;
+                server.expect(3).await;
+            }
+            if step >= 3 {
+                server.send(ids.finish, &[]).await;
+                client.expect(ids.finish).await;
+            }
+            if step >= 4 {
+                client.send(ids.finish, &[]).await;
+                server.expect(ids.finish).await;
+            }
+            let newcomer = game::begin(proxy.address(), protocol, "nOTCH").await;
+            let text = match (step, protocol) {
+                (0, _) => refusal(&mut client).await,
+                (1.., ..764) | (3.., _) => {
+                    super::text(protocol, &client.expect(ids.disconnect).await)
+                }
+                _ => super::text(protocol, &client.expect(ids.config_disconnect).await),
+            };
+            assert!(text.contains("another place"), "{protocol} {step}: {text}");
+            client.expect_end().await;
+            server.expect_end().await;
+            client = newcomer;
+            (server, _, _) = game::accept(&backend).await;
+        }
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
 /// A player who comes back takes the place of a session whose client has ended its
 /// stream, while its backend holds it: under either policy, also the last place of
 /// the server. The backend of the first is closed before the second is dialled.

@@ -39,7 +39,11 @@ async fn in_play() {
     let zeros = deflated(&vec![0; 3 * 1024 * 1024]);
     let small = deflated(&[0; 300]);
     let big = raw(1_900_000, &deflated(&vec![0; 1_900_000]));
-    let table: [(&str, Vec<u8>); 8] = [
+    let table: [(&str, Vec<u8>); 9] = [
+        (
+            "a compressed packet below the threshold",
+            raw(255, &deflated(&[0; 255])),
+        ),
         ("a bomb", raw(3 * 1024 * 1024, &zeros)),
         ("a length that is negative", raw(-1, &small)),
         ("a length that lies", raw(299, &small)),
@@ -101,6 +105,31 @@ async fn in_configuration() {
     assert!(text(767, &body).contains("does not understand"));
     server.expect_end().await;
     client.expect_end().await;
+    proxy.idle().await;
+}
+
+/// A compressed packet below the threshold ends its client in a configuration too.
+#[tokio::test]
+async fn below_the_threshold_in_configuration() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, "compression_threshold = 256");
+    let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
+    let success =
+        infrarust_test_support::game::login_success(767, uuid(super::NOTCH_OFFLINE), "Notch");
+    server.send(2, &success).await;
+    client.expect(3).await;
+    client.compress(256);
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    let message = [&[2][..], &wire::string("a:b"), &[0; 250]].concat();
+    client.send(2, &message[1..252]).await;
+    assert_eq!(server.expect(2).await, message[1..252]);
+    client.send_raw(&raw(255, &deflated(&message[..255]))).await;
+    let body = client.expect(2).await;
+    assert!(text(767, &body).contains("does not understand"));
+    server.expect_end().await;
+    drop(client);
     proxy.idle().await;
 }
 
