@@ -1,11 +1,11 @@
-//! What a value was probably meant to be: the text of an address or a host
-//! without what other programs write around it.
+//! Guesses the intended value: the text of an address or a host without what
+//! other programs write around it.
 //!
-//! A help that proposes a value is worth less than none when the value is
-//! wrong. So whoever proposes one of these has read it with the rules first.
+//! A help with a wrong value is worse than none. So a caller checks each of these
+//! with the rules before it proposes it.
 
-/// Values in one text that are taken apart; with more of them the operator is
-/// shown how a list is written, without the list.
+/// The most values in one text that a help repeats; with more it only shows how a
+/// list is written.
 const PIECES_MAX: usize = 8;
 
 /// Quotation marks that a word processor or a chat program writes for `"` and `'`.

@@ -1,4 +1,5 @@
-//! From bytes to a raw struct: text, syntax, and the secrets that must not be shown.
+//! Parses the bytes of a file into a raw struct: text, syntax, and the secrets
+//! that must not be shown.
 
 use std::path::Path;
 
@@ -22,15 +23,15 @@ const SYNTAX_ERRORS_MAX: usize = 10;
 /// The longest text that a help about syntax repeats, in bytes.
 const WORD_BYTES_REPEATED_MAX: usize = 60;
 
-/// Takes a file and reads it. `None` beside it means that it is not text or not
-/// TOML, which has then been reported.
+/// Reads a file. `None` beside it means that it is not text or not TOML, which
+/// has then been reported.
 pub(super) fn read<T: HasKeys>(
     path: &Path,
     bytes: &[u8],
     sources: &mut Sources,
     report: &mut Report,
 ) -> (FileId, Option<T>) {
-    // Editors on Windows put a byte order mark in front; it is not a character of
+    // Editors on Windows write a byte order mark first; it is not a character of
     // the text, and columns do not count it.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match std::str::from_utf8(bytes) {

@@ -1,8 +1,8 @@
-//! Which texts are durations that keys take.
+//! Which texts are durations that keys accept.
 
 use std::time::Duration;
 
-/// The longest time that a key takes. Deadlines are sums of a clock and such a
+/// The longest time that a key accepts. Deadlines are sums of a clock and such a
 /// time, and no sum may overflow; a year is more than any session lasts.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -10,10 +10,10 @@ pub(super) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// and `MAX_TCP_KEEPINTVL` in its `include/net/tcp.h`).
 pub(super) const KEEPALIVE_SECONDS_MAX: u64 = 32_767;
 
-/// A duration that every key takes.
+/// A duration that every key accepts.
 pub(super) const DURATION_EXAMPLE: &str = "5s";
 
-/// Whether a text is a duration that every key takes, but for those of whole
+/// Whether a text is a duration that all keys accept, except those of whole
 /// seconds.
 pub(super) fn is_duration(text: &str) -> bool {
     humantime::parse_duration(text).is_ok_and(|time| !time.is_zero() && time <= TIME_MAX)

@@ -38,8 +38,8 @@ impl Format {
 
 /// Whether a text that is not TOML is a document of another format.
 ///
-/// YAML is only found where no line looks like TOML: a colon in a file with
-/// `key = value` lines is a slip.
+/// YAML is only found where no line looks like TOML: a colon in a file with `key
+/// = value` lines is a typing mistake.
 pub(super) fn format_of(text: &str) -> Option<Found> {
     let start = text.len() - text.trim_start().len();
     let found = |format, at: Span| Some(Found { format, at });
@@ -101,7 +101,7 @@ fn yaml_key(line: &str) -> Option<&str> {
     (is_key && (rest.is_empty() || rest.starts_with([' ', '\t']))).then_some(key)
 }
 
-/// The way from a document of another format to TOML.
+/// The help for a document of another format.
 pub(super) fn way_to_toml(text: &str, format: Format, table: &Table) -> String {
     let braces = match format {
         Format::Yaml => "",

@@ -1,12 +1,12 @@
-//! What the reader leaves behind: keys and values with their places.
+//! The output of the reader: keys and values with their places.
 
 use crate::diagnostic::Place;
 
-/// The mistake has already been reported, so nobody reports it again.
+/// The mistake has already been reported and must not be reported again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reported;
 
-/// What became of a key.
+/// The state of a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Entry<T> {
     /// It is not written.
@@ -83,7 +83,7 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Takes an absent key for one that is written badly at `place`.
+    /// Marks an absent key as one with a mistake at `place`.
     pub(super) fn mark_broken(&mut self, place: Place) {
         if matches!(self, Entry::Absent) {
             *self = Entry::Broken(place);

@@ -1,8 +1,9 @@
-//! Reading of files that an operator, a label or a plugin's table names, within
-//! bounds: regular files alone, of a size, and in a time.
+//! Reads files that an operator, a label or a plugin's table names, within
+//! bounds: only regular files, up to a size, and within a time.
 //!
-//! Each read is made on a thread of its own, since no read of a disk that does
-//! not answer can be ended. After its time it is reported, and the rest goes on.
+//! Each read runs on a separate thread, since a read from a disk that does not
+//! answer cannot be ended. After its time it is reported, and the caller
+//! continues.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -25,15 +26,15 @@ const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// double the time of ten thousand.
 const TOGETHER_MAX: usize = 64;
 
-/// The global file, which may lie on another disk than the rest: an edit of it
-/// must be able to lead away from one that does not answer.
+/// The global file, which may be on another disk than the rest: a change of it
+/// must be possible while the other disk does not answer.
 static GLOBAL: Lane = Lane::new();
 /// The server files.
 static OWN: Lane = Lane::new();
 /// Folders, and what is asked of files without reading them.
 static LOOKS: Lane = Lane::new();
-/// Files that a text of the configuration or a label names. They have a lane of
-/// their own, so that none of them can hold up the files of the configuration.
+/// Files that a text of the configuration or a label names. They have a separate
+/// lane, so that they cannot delay the files of the configuration.
 static NAMED: Lane = Lane::new();
 
 /// Why a file was not read.
@@ -66,7 +67,7 @@ pub(crate) enum Unreadable {
 }
 
 impl Unreadable {
-    /// Whether it may pass without anybody changing the file.
+    /// Whether it may pass without a change of the file.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Unreadable::NotDone(_) => true,

@@ -1,5 +1,5 @@
-//! The folder of the server files: which of its files are read, and which of the
-//! others an operator may have meant to be.
+//! The folder of the server files: which of its files are read, and which others
+//! an operator may have expected to be read.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,7 +1,7 @@
 //! Suggests where a misplaced key belongs.
 //!
-//! Whoever reads a file gives the reader the tables of all files: the reader
-//! itself knows none of them.
+//! The caller gives the reader the tables of all files; the reader itself does
+//! not know them.
 
 use std::sync::OnceLock;
 

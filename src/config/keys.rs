@@ -1,5 +1,5 @@
-//! What a table of keys says: the names, meanings, defaults and types of what
-//! may stand in a file. [`declare`](super::declare) makes such tables.
+//! The table of keys: names, meanings, defaults and types of all keys of a file.
+//! [`declare`](super::declare) makes such tables.
 
 use crate::capability::{Capability, modes_with};
 use crate::mode::Mode;
@@ -24,7 +24,7 @@ pub struct Key {
     pub name: &'static str,
     /// What it means.
     pub doc: &'static str,
-    /// What values it takes.
+    /// Which values it accepts.
     pub shape: Shape,
     /// The default value, as TOML; `None` where the meaning explains the
     /// absence of the key.
@@ -77,7 +77,7 @@ impl Key {
 /// When a change of a key takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// With the reload.
+    /// At once, with the reload.
     AtOnce,
     /// With the reload, for connections that are accepted after it.
     NewConnections,
@@ -127,14 +127,15 @@ pub struct Unsupported {
     pub name: &'static str,
     /// What it is for there, as it follows "in Infrarust v2:".
     pub purpose: &'static str,
-    /// The key whose part it plays there, so that nobody asks for that one.
+    /// The key that it replaces there, so that that one is not reported as
+    /// missing.
     pub instead_of: Option<&'static str>,
     /// A key that v2 does not have: beside that key this one is not a key of v2 either.
     pub unless: Option<&'static str>,
 }
 
 impl Unsupported {
-    /// A key that plays the part of no other.
+    /// A key that does not replace another.
     pub(super) const fn plain(name: &'static str, purpose: &'static str) -> Self {
         Self {
             name,
@@ -145,7 +146,7 @@ impl Unsupported {
     }
 }
 
-/// What values a key takes.
+/// Which values a key accepts.
 #[derive(Debug, Clone, Copy)]
 pub enum Shape {
     /// A text.
@@ -172,7 +173,7 @@ pub enum Shape {
     Table(&'static Table),
     /// A table with any names, each with a value of this shape.
     Map(&'static Shape),
-    /// A table whose keys somebody else knows.
+    /// A table whose keys are not checked here.
     Free,
     /// One of several shapes.
     OneOf(&'static [Shape]),

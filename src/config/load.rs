@@ -1,4 +1,5 @@
-//! From a folder of files to a configuration, or to everything that is wrong with it.
+//! Loads a folder of files: returns a configuration, or everything that is wrong
+//! with it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -52,7 +53,7 @@ impl LoadOptions {
     /// The same files, wherever a plugin takes the working directory.
     #[must_use]
     pub fn absolute(self) -> Self {
-        // A working directory that is gone stays the business of whoever reads.
+        // If the working directory is gone, the read reports it.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         Self {
             config: Some(absolute(global_path(&self))),
@@ -85,7 +86,7 @@ impl fmt::Debug for GlobalText {
     }
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration, unless there was an error.
@@ -125,13 +126,14 @@ impl Loaded {
     }
 }
 
-/// Reads the global file and all server files and says what they mean.
+/// Reads the global file and all server files, and makes the configuration from
+/// them.
 ///
 /// Reads files (and the environment variables that secrets name), and touches
 /// nothing else. It never fails: whatever goes wrong is a diagnostic.
 #[must_use]
 pub fn load(options: &LoadOptions) -> Loaded {
-    // From now on what plugins do to the environment does not matter.
+    // Reads the environment now, before plugins can change it.
     let _ = environment::all();
     let mut sources = Sources::default();
     let mut report = Report::default();
@@ -155,7 +157,7 @@ pub fn load_texts(global: &[u8], servers: &[(&Path, &[u8])]) -> Loaded {
     finish(meaning, Some(GlobalText(global.into())), sources, report)
 }
 
-/// What the files mean, as far as that can be said.
+/// The configuration, as far as it could be made.
 #[derive(Debug, Default)]
 struct Meaning {
     config: Option<Config>,
@@ -197,7 +199,7 @@ fn plugin_places(proxy: &ProxyFile) -> HashMap<String, Place> {
         .collect()
 }
 
-/// Puts the diagnostics in order, and lets no configuration with an error out.
+/// Sorts the diagnostics, and drops the configuration if there is an error.
 fn finish(
     meaning: Meaning,
     global: Option<GlobalText>,

@@ -1,4 +1,4 @@
-//! Configuration: what was typed, and what it means.
+//! The configuration: the files, and the model made from them.
 //!
 //! [`load`](load::load) reads the files, [`keys`] owns what may stand in them,
 //! [`raw`] holds what was typed, [`validate`] turns that into a [`model`] and

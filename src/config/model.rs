@@ -1,9 +1,9 @@
-//! What a configuration means, after every doubt has been removed.
+//! The validated configuration.
 //!
-//! A value of these types is legal: combinations that a mode cannot give have
-//! no representation here. Only [`validate`](super::validate) makes them.
-//! What a part of the proxy needs to be given is defined there and re-exported
-//! here, so that none of them knows the configuration.
+//! A value of these types is legal: combinations that a mode cannot give have no
+//! representation here. Only [`validate`](super::validate) makes them. The
+//! settings of a part of the proxy are defined in that part and re-exported here,
+//! so that no part depends on the configuration.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -104,13 +104,13 @@ pub struct ProxyConfig {
     pub handshake_timeout: Duration,
     /// How long sessions may go on after the first signal to stop.
     pub drain_timeout: Duration,
-    /// Whose PROXY headers are believed.
+    /// Which peers must send a PROXY header, and are believed.
     pub proxy_protocol_in: Trust,
     /// Worker threads, of the runtime and of the relay alike; `None` is one per core.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether `SO_REUSEPORT` is set on the listeners.
     pub so_reuseport: bool,
-    /// What a client meets whose virtual host no server claims.
+    /// What happens to a client when no server claims its virtual host.
     pub unknown_domain: UnknownDomain,
     /// The answers to status pings that no server answers.
     pub default_motd: MotdSet,
@@ -126,16 +126,16 @@ pub struct ProxyConfig {
     pub log_format: LogFormat,
     /// What the intercepted modes need to authenticate and to compress.
     pub login: LoginConfig,
-    /// The engine whose containers are servers.
+    /// The container engine; its labelled containers are servers.
     pub docker: Option<DockerConfig>,
 }
 
-/// An engine whose containers are servers.
+/// A container engine; its labelled containers are servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerConfig {
     /// Where it listens.
     pub endpoint: Endpoint,
-    /// The network whose addresses are dialled first.
+    /// The network in which containers are dialled first.
     pub network: Option<String>,
     /// How often all containers are looked at; never zero.
     pub poll_interval: Duration,
@@ -192,7 +192,7 @@ impl ProxyConfig {
     }
 }
 
-/// What a client meets whose virtual host no server claims.
+/// What happens to a client when no server claims its virtual host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownDomain {
     /// Status pings get the default MOTD, logins a text.
@@ -308,7 +308,7 @@ pub struct Forwarding {
     pub mode: ForwardingMode,
     /// How the bytes are moved.
     pub relay: Relay,
-    /// Who the player is, told to the backend in the host field; unproven in these modes.
+    /// How the backend gets the player's identity, in the host field; unproven in these modes.
     pub identity: Option<HostForwarding>,
 }
 
@@ -333,9 +333,9 @@ pub struct Intercepted {
     pub mode: InterceptedMode,
     /// The network whose servers a player can move between.
     pub network: Option<String>,
-    /// What holds a player without a backend, in order.
+    /// Limbo handlers, tried in this order, for players without a backend.
     pub limbo_handlers: Vec<String>,
-    /// Who the player is, told to the backend.
+    /// How the backend gets the player's identity.
     pub identity: Option<IdentityForwarding>,
     /// Which packets to a client are compressed.
     pub compression: ClientCompression,
@@ -346,7 +346,7 @@ pub struct Intercepted {
 pub enum InterceptedMode {
     /// The proxy authenticates.
     ClientOnly,
-    /// Nobody does.
+    /// The player is not authenticated.
     Offline,
 }
 

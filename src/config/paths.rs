@@ -1,5 +1,5 @@
-//! Paths in files: where they begin, and what to say of one that leads to
-//! nothing.
+//! Paths in files: what they are relative to, and the help for one that does not
+//! exist.
 
 use std::path::{Component, Path, PathBuf};
 

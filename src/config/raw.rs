@@ -37,7 +37,7 @@ keys! {
         control_socket: FilePath = r#""infrarust.sock""# [effect: Some(Effect::NextStart)];
         /// The most clients at a time, status pings included, each from the moment that its login start or status request has arrived; 0 means no limit.
         max_connections: Count = "0" [unit: Some("connections"), off: Some(0)];
-        /// The bound of one TCP connect to a backend, where the server file has no `timeouts.connect`.
+        /// The timeout of one TCP connect to a backend, where the server file has no `timeouts.connect`.
         // As in Infrarust v2: a lost SYN is sent again after 1 s and after 3 s, so two losses still pass.
         connect_timeout: Time = r#""5s""#;
         /// How long a client may take until its login start or last status packet has arrived, as one deadline.
@@ -54,9 +54,9 @@ keys! {
         worker_threads: Whole<0, 1024> = "0" [unit: Some("threads"), effect: Some(Effect::NextStart), auto: Some(0)];
         /// Whether `SO_REUSEPORT` is set on the listeners, so that several processes can share the port.
         so_reuseport: bool = "false" [effect: Some(Effect::NextStart)];
-        /// What a client meets whose virtual host no server claims.
+        /// What happens to a client when no server claims its virtual host.
         unknown_domain_behavior: UnknownDomainWord = r#""default_motd""#;
-        /// The answers to status pings that no server gives.
+        /// The answers to status pings for hosts that no server claims.
         default_motd: RawMotdSet;
         /// Logins and status pings per address and time.
         rate_limit: RawRateLimit;
@@ -64,7 +64,7 @@ keys! {
         status_cache: RawStatusCache [effect: Some(Effect::NextStart)];
         /// TCP keepalive on both sides: how dead peers are found.
         keepalive: RawKeepalive;
-        /// Who may connect at all.
+        /// Which addresses may connect at all.
         ip_filter: RawIpFilter;
         /// How the proxy authenticates players, in `client_only`.
         auth: RawAuth;
@@ -125,15 +125,15 @@ keys! {
     RawRateLimit, "`rate_limit`" {
         /// Whether there is a limit.
         enabled: bool = "true";
-        /// Logins of one address: so many may come at once, and their number refills evenly within `window`, so that whoever spreads them gets in up to twice as often in one `window`; 0 means no limit.
+        /// Logins of one address: this many may come at once, and the number refills evenly within `window`, so that up to twice as many are possible in one `window`; 0 means no limit.
         // As in Infrarust v2: a household behind one address passes.
         max_connections: Count = "20" [unit: Some("logins"), off: Some(0)];
-        /// The time in which a used up number of logins is full again.
+        /// The time after which the full number of logins is available again.
         window: Time = r#""10s""#;
         /// Status pings of one address, counted as logins are; 0 means no limit.
         // The server list of one client refreshes often.
         status_max: Count = "100" [unit: Some("pings"), off: Some(0)];
-        /// The time in which a used up number of status pings is full again.
+        /// The time after which the full number of status pings is available again.
         status_window: Time = r#""10s""#;
         /// Whether loopback addresses are limited too.
         limit_loopback: bool = "false";
@@ -160,7 +160,7 @@ keys! {
         retries: Whole<1, 127> = "3" [unit: Some("probes")];
     }
 
-    /// Which client addresses are let in. Status pings that are turned away are closed without an answer.
+    /// Which client addresses may connect. A status ping from another address is closed without an answer.
     RawIpFilter, "`ip_filter`" {
         /// Only these networks, unless the list is empty.
         whitelist: List<Cidr> = "[]";
@@ -176,17 +176,17 @@ keys! {
         prevent_proxy_connections: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly])];
         /// Which player id an unauthenticated player gets: the one that servers in offline mode make from the name, or the one that the client claims.
         offline_uuid: OfflineUuidWord = r#""offline""# [scope: Scope::Only(&[Mode::Offline])];
-        /// What a second login of a player means who is logged in on the server: it is refused, or it replaces the first.
+        /// What happens when a player who is already logged in on the server logs in again: the second login is refused, or it replaces the first.
         duplicate_login: DuplicateLoginWord = r#""refuse""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
     /// How backends learn who a player is.
     RawForwarding, "`forwarding`" {
-        /// The way. `velocity` applies to servers in `client_only` and `offline` alone.
+        /// How the identity is sent. `velocity` applies to servers in `client_only` and `offline` alone.
         mode: ForwardingWord = r#""none""#;
         /// The secret of `velocity` and `bungeeguard`: the text itself, `{ file = "…" }` or `{ env = "…" }`.
         secret: SecretSource [secret: true];
-        /// The file that holds the secret, relative to this file. Where neither it nor `secret` is written, `forwarding.secret` is looked for.
+        /// The file that holds the secret, relative to this file. Where neither it nor `secret` is written, `forwarding.secret` is read if it exists.
         secret_file: FilePath = r#""forwarding.secret""#;
         unsupported {
             "bungeecord_channel" => "the BungeeCord plugin channel";
@@ -200,11 +200,11 @@ keys! {
         format: LogFormatWord = r#""text""# [effect: Some(Effect::NextStart)];
     }
 
-    /// The engine whose containers are servers.
+    /// The container engine; its labelled containers are servers.
     RawDocker, "`docker`" {
         /// Where the engine listens: `unix:///path` or `tcp://host:port`.
         endpoint: String = r#""unix:///var/run/docker.sock""# [pattern: Some("^(unix:///.|tcp://.+:[0-9]+/?$)")];
-        /// The network whose addresses are dialled where a container is in it. Elsewhere it is a network that the proxy is in too, else a published port.
+        /// The network to dial containers in. A container that is not in it is dialled in a network that it shares with the proxy, or else at a published port.
         network: String;
         /// How often all containers are looked at, in addition to the events that the engine sends.
         // As in Infrarust v2; events report nearly every change at once.
@@ -244,7 +244,7 @@ keys! {
         deadline: Time;
         /// The SHA-256 of the file, in 64 hexadecimal digits: another file is refused.
         sha256: String [pattern: Some("^[0-9a-fA-F]{64}$")];
-        /// What happens where a server's mode cannot give what the plugin needs.
+        /// What happens on a server with a mode that cannot give what the plugin needs.
         unsupported: UnsupportedWord = r#""error""#;
         /// The plugin's own settings.
         config: Free;
@@ -301,9 +301,9 @@ keys! {
         half_close_timeout: Time = r#""60s""#;
         /// The answers to status pings, by state.
         motd: RawMotdSet;
-        /// Who may use this server. Others read a text; the global `ip_filter` closes without one.
+        /// Which addresses may use this server. Clients at others get a text; the global `ip_filter` closes without one.
         ip_filter: RawIpFilter;
-        /// Exactly these plugins take part; without the key those whose `servers` match.
+        /// Exactly these plugins take part; without the key, those with a `servers` entry that matches.
         plugins: List<String> [pattern: Some(ID)];
         unsupported {
             "balance" => "how players are shared between addresses; here they are tried in turn";
@@ -317,7 +317,7 @@ keys! {
 
     /// Times of connecting and relaying.
     RawTimeouts, "`timeouts`" {
-        /// The bound of one TCP connect; the global `connect_timeout` where it is not written.
+        /// The timeout of one TCP connect; the global `connect_timeout` where it is not written.
         connect: Time;
         /// How long one direction may stay silent; no limit where it is not written.
         read: Time;

@@ -1,10 +1,9 @@
 //! From TOML to raw structs, with every mistake and its place.
 //!
-//! serde stops at the first mistake of a file, and an operator wants to know
-//! them all at once. So the parsed document is read by code of our own: each
-//! key is read by itself, a bad one leaves [`Entry::Broken`] behind, and the
-//! reader goes on. `Broken` is not `Absent`: what was written badly must not be
-//! reported a second time as missing.
+//! serde stops at the first mistake of a file, and an operator wants all of them
+//! at once. So this module reads the parsed document itself: each key separately,
+//! and a bad one becomes [`Entry::Broken`]. `Broken` is not `Absent`: a key with
+//! a mistake must not be reported a second time as missing.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -320,8 +319,9 @@ impl<'r> Reader<'r> {
         self.bad_value(value, message, Some(help))
     }
 
-    /// Reports a key that the table does not have, which stands `beside` others. The keys that were probably
-    /// meant go to `likely_keys`, so that nobody calls them missing as well.
+    /// Reports a key that the table does not have, which stands `beside` others.
+    /// The keys that were probably meant go to `likely_keys`, so that they are
+    /// not reported as missing as well.
     fn unknown_key(
         &mut self,
         found: KeyValue<'_, '_>,
@@ -426,8 +426,8 @@ impl<'r> Reader<'r> {
         );
     }
 
-    /// Marks what looks like a secret in a part of the document that nobody
-    /// reads, since a snippet could show it.
+    /// Marks what looks like a secret in a part of the document that is not read,
+    /// since a snippet could show it.
     pub(super) fn hide_secrets(&mut self, name: &str, value: &Spanned<DeValue<'_>>, depth: usize) {
         if depth > DEPTH_MAX {
             return;

@@ -2,8 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, FileId};
 
-/// The most errors, and the most warnings, that are kept of one file: nobody
-/// reads more in one run, and each costs time to find its words and to show.
+/// The most errors, and the most warnings, that are kept of one file: more are
+/// not readable in one run, and each costs time to make and to show.
 const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 
 /// The diagnostics found so far.
@@ -19,7 +19,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Takes one more, unless its file already has more than anybody reads.
+    /// Adds one, unless its file has reached the limit.
     pub(super) fn push(&mut self, diagnostic: Diagnostic) {
         let file = Some(diagnostic.place.file);
         if self.last != file {

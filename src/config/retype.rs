@@ -1,7 +1,7 @@
-//! How a value of the wrong type would be written in the right one.
+//! Proposes how to write a value of the wrong type in the right one.
 //!
-//! Every proposal is read by the rules of its type before it is made: one that
-//! is refused in its turn helps nobody.
+//! Every proposal is checked by the rules of its type first: a proposal that is
+//! refused again does not help.
 
 use toml::Spanned;
 use toml::de::DeValue;

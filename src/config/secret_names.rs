@@ -1,8 +1,7 @@
 //! Which names of keys stand for a secret, however they are misspelt.
 //!
-//! The value behind such a name is not shown. To hide too much costs a reader
-//! one look into the own file; to show too much puts a secret into terminals,
-//! logs and bug reports.
+//! The value behind such a name is not shown. Hiding too much costs a look into
+//! the file; showing too much puts a secret into terminals, logs and bug reports.
 
 use std::ops::Range;
 

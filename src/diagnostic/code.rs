@@ -83,7 +83,7 @@ codes! {
     PluginConfig = "plugin-config", Error;
     /// The plugin does not start.
     PluginStart = "plugin-start", Error;
-    /// The engine whose containers are servers cannot be read.
+    /// The container engine cannot be read.
     DockerEngine = "docker-engine", Error;
     /// The key is read and changes nothing here.
     NoEffect = "no-effect", Warning;

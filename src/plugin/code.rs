@@ -1,7 +1,7 @@
-//! Where the code of plugins lies, for a process that comes to its end on a
-//! thread that has noted nothing: one of a plugin's own, or one that ends.
+//! Finds the plugin that an address belongs to, for a crash on a thread without a
+//! slot: a thread of a plugin, or one that ends.
 //!
-//! What is read here at that moment neither allocates nor waits.
+//! Reading it neither allocates nor waits.
 
 #![allow(unsafe_code, reason = "the stack of a thread that has crashed")]
 

@@ -21,7 +21,7 @@ use super::watch;
 /// The status of a process that a plugin has ended.
 const FAILURE: c_int = 1;
 
-/// How a process ends that has broken something, or has given up (signal(7)).
+/// The signals of a crash or an abort (signal(7)).
 const CRASHES: [Signal; 6] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
@@ -63,7 +63,7 @@ pub(crate) fn listen() -> Running {
 /// Whether the program itself ends the process.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// From its drop on an end of the process is one that the program wants.
+/// After its drop an end of the process is intended.
 #[must_use]
 pub(crate) struct Running;
 
@@ -73,9 +73,8 @@ impl Drop for Running {
     }
 }
 
-/// Called by exit(3), on the thread that has called it. Where that is not the
-/// program, players have lost their proxy, and whoever watches it must see a
-/// failure, whatever status the plugin has chosen.
+/// Called by exit(3), on the thread that has called it. If a plugin called it,
+/// the service manager must see a failure, whatever status the plugin has chosen.
 extern "C" fn exits() {
     if IS_OVER.load(Ordering::Relaxed) {
         return;
@@ -143,9 +142,9 @@ unsafe fn stack_of(context: *mut libc::c_void) -> Option<usize> {
     }
 }
 
-/// Writes who was at work on this thread, if a plugin was: as the thread itself
-/// has noted, or else as its stack shows, where the thread belongs to a plugin
-/// or runs the destructors of its variables. Whether a plugin was.
+/// Writes which plugin this thread was in, if any: from the slot of the thread,
+/// or else from its stack, where the thread belongs to a plugin or runs
+/// destructors. Returns whether there was one.
 fn say(what: &str, stack: usize) -> bool {
     let mut is_said = false;
     watch::with_current(|plugin, place| {

@@ -19,8 +19,8 @@ use super::watch::PluginId;
 use crate::config::plugin_file::Sha;
 use crate::manifest::Manifest;
 
-/// How often whoever waits for a plugin's start, or for a reload, looks whether
-/// it is still to be waited for.
+/// How often a wait for a plugin's start, or for a reload, checks whether it was
+/// given up.
 pub(super) const CLOSED_CHECK: Duration = Duration::from_millis(20);
 /// How long the tasks of a plugin may take to end. One that is longer in a
 /// single poll blocks a worker, and its plugin is then left as it is.
@@ -171,7 +171,7 @@ async fn destroy(services: &'static Services, instance: Instance) -> std::io::Re
         instance.destroy();
         drop(mark);
         services.plugin_id.end_of_thread();
-        // Nobody may wait any more.
+        // The receiver may have been dropped.
         let _ = sender.send(());
     };
     thread::Builder::new()
@@ -197,7 +197,8 @@ pub(super) fn create(
     }
     let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
     let (manifest, endings) = (manifest.clone(), endings.clone());
-    // Without room, so that a result is received or comes back.
+    // Without a buffer, so that a result is either received or returned to the
+    // sender.
     let (sender, receiver) = mpsc::sync_channel(0);
     let plugin_id = services.plugin_id;
     let work = move || {
@@ -215,7 +216,7 @@ pub(super) fn create(
         if created.is_err() {
             endings.end(services, number, None);
         }
-        // When nobody waits any more, the plugin is not wanted.
+        // If the receiver is gone, the plugin is not needed any more.
         if let Err(mpsc::SendError(Ok((_, instance)))) = sender.send(created) {
             endings.end(services, number, Some(instance));
         }

@@ -42,7 +42,7 @@ pub struct LastFailure {
     pub text: String,
 }
 
-/// What counts as which failure.
+/// The kinds of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Error,
@@ -56,8 +56,8 @@ pub(super) enum Kind {
 /// rarely more; those that come later share the last one.
 const COUNTERS: usize = 64;
 
-/// Hooks asked, counted by each thread for itself: one counter for all would be
-/// pulled from core to core at every call.
+/// Hooks asked, counted by each thread for itself: one counter for all would move
+/// from core to core at every call.
 #[derive(Debug)]
 struct Calls(Box<[Counter; COUNTERS]>);
 

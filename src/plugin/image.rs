@@ -1,4 +1,4 @@
-//! From the bytes of a plugin to a sealed copy that the loader may map.
+//! Makes a sealed copy of a plugin's bytes that the loader can map.
 //!
 //! The bytes are read once: pin, manifest and loader all see the same ones, so
 //! that nothing can change between check and load, and a file that is
@@ -36,7 +36,7 @@ pub enum ImageError {
     },
 }
 
-/// A copy that nobody else can change, with the path to load it by.
+/// A copy that no other process can change, with its path for the loader.
 pub(super) struct Sealed {
     /// To be kept open as long as the image is mapped: the loader compares
     /// names, and the number of a closed descriptor is used again.
@@ -109,7 +109,7 @@ fn private_copy(bytes: &[u8], name: &str, folder: &Path) -> std::io::Result<Seal
     let _ = std::fs::remove_file(&path);
     let mut file = options.write(true).create_new(true).open(&path)?;
     file.write_all(bytes)?;
-    // The kernel does not run what somebody may still write.
+    // The kernel does not map a file for execution while it is open for writing.
     drop(file);
     Ok(Sealed {
         file: File::open(&path)?,

@@ -83,7 +83,7 @@ fn end_children() {
         for child in &children {
             let _ = kill(*child, Signal::SIGKILL);
         }
-        // Without `/proc` nobody is found, and nobody is waited for.
+        // Without `/proc` no child is found, and none is waited for.
         if children.is_empty() || waitpid(None, None).is_err_and(|error| error != Errno::EINTR) {
             return;
         }

@@ -1,7 +1,8 @@
 //! Maps log call sites of plugins to `tracing` call sites.
 //!
-//! The host's `tracing` wants places that live for ever. A plugin's places are
-//! copied here once; a reloaded plugin finds those of the generation before.
+//! The host's `tracing` needs call sites that live for ever. Those of a plugin
+//! are copied here once; a reloaded plugin reuses those of the previous
+//! generation.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};

@@ -1,10 +1,11 @@
-//! The plugin host: plugins are loaded here, asked at their hooks, and watched.
+//! The plugin host: it loads plugins, calls their hooks, and watches the calls.
 //!
 //! A plugin's file becomes a [`Spec`] by the configuration, and an instance by
-//! [`PluginHost::reload`]: the bytes are read once, compared with the pin, checked
-//! by [`manifest`](crate::manifest), sealed, mapped and never unmapped. Each
-//! server gets a [`HookSet`]; a connection takes the one of its server at the
-//! beginning and keeps it, so that a reload never changes a plugin under it.
+//! [`PluginHost::reload`]: the bytes are read once, compared with the pin,
+//! checked by [`manifest`](crate::manifest), sealed, mapped and never unmapped.
+//! Each server gets a [`HookSet`]; a connection takes that of its server at its
+//! start and keeps it, so that a reload does not change the plugins of a
+//! connection.
 //!
 //! `ffi` is the only folder that sees raw pointers of plugins.
 //!

@@ -30,14 +30,14 @@ use crate::mode::Mode;
 /// the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What plugins live in.
+/// The environment of plugins.
 #[derive(Clone)]
 pub struct Environment {
     /// Where tasks and timers run.
     pub runtime: Handle,
     /// The folder in which each plugin has its own.
     pub data_dir: PathBuf,
-    /// Who counts players.
+    /// The source of player counts.
     pub players: Arc<dyn PlayerCounts>,
 }
 

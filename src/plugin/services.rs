@@ -1,4 +1,4 @@
-//! What plugins may call, without the pointers.
+//! The services that plugins may call, without the pointers.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -28,7 +28,7 @@ const METRICS_MAX: usize = 64;
 /// The longest name of a metric in bytes.
 const METRIC_NAME_BYTES_MAX: usize = 64;
 
-/// Who knows how many players there are.
+/// A source of player counts.
 pub trait PlayerCounts: Send + Sync {
     /// Players on `server`, or on all servers; `None` when there is no such server.
     fn count(&self, server: Option<&str>) -> Option<u64>;
@@ -76,8 +76,8 @@ pub(super) struct OwnMetrics {
 #[derive(Debug, Default)]
 pub(super) struct Metrics(Mutex<Vec<Shared>>);
 
-/// A metric, and how many generations that have not ended use it. One that
-/// nobody uses any more keeps its value until its name or its room is wanted.
+/// A metric, and how many generations that have not ended use it. An unused one
+/// keeps its value until its name or its room is needed.
 #[derive(Debug)]
 struct Shared {
     metric: Arc<Metric>,
@@ -236,9 +236,8 @@ pub(super) enum Supply {
     LogPlaces,
 }
 
-/// What the services of one generation of a plugin work with. It lives as long
-/// as the process, because nobody knows which threads of the plugin still hold
-/// its address.
+/// What the services of one generation of a plugin work with. It lives as long as
+/// the process, because threads of the plugin may hold its address for ever.
 pub(super) struct Services {
     pub(super) health: Arc<Health>,
     pub(super) plugin_id: PluginId,

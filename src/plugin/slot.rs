@@ -1,5 +1,5 @@
-//! A slot for each thread, which says in which plugin the thread is. The watchdog
-//! and the crash report read it.
+//! A slot for each thread, which records the plugin that the thread is in. The
+//! watchdog and the crash report read it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};

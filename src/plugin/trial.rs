@@ -1,6 +1,5 @@
-//! Plugins are tried before they meet players: each is started with its
-//! settings and ended again, in a process of its own, so that a crash harms
-//! nothing.
+//! Tries plugins before they are loaded: each is started with its settings and
+//! ended again in a separate process, so that a crash does no harm.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,7 +11,7 @@ use crate::config::Loaded;
 use crate::diagnostic::Diagnostic;
 
 /// How long each step of a plugin may take: more than the 30 s that the host
-/// gives to its start, which then has the better words.
+/// gives to its start, which then reports the better error.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Plugins that are tried at once. Nearly all of the time goes into one that
 /// waits for something, and a process takes some 10 MiB.

@@ -1,9 +1,9 @@
 //! The watchdog: it reports a plugin that blocks a worker, and keeps the other
 //! workers running.
 //!
-//! A call that blocks cannot be stopped, only seen. Each thread that calls
-//! plugins has a slot, in which it notes what it does with two relaxed stores;
-//! one thread looks at all slots now and then, and sleeps while nobody calls.
+//! A call that blocks cannot be stopped, only reported. Each thread that calls
+//! plugins has a slot, in which it records what it does with two relaxed stores;
+//! one thread checks all slots regularly, and sleeps while there are no calls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
@@ -16,11 +16,11 @@ use tokio::runtime::Handle;
 use super::health::Health;
 use super::slot::{CALL_BITS, CALL_MASK, DOING, SLOT, SLOTS, Slot, THREAD_END, noted, slot};
 
-/// How often the slots are looked at. A call that two looks meet holds its worker.
+/// How often the slots are checked. A call that two checks find holds its worker.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// A worker that is held for so long is noticed by players: five ticks of the game.
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
-/// Looks without a call, half a second of them, after which the watchdog sleeps.
+/// Checks without a call, half a second of them, after which the watchdog sleeps.
 const IDLE_LOOKS: u32 = 10;
 /// The longest sleep. The next call wakes the watchdog, except in one race: see
 /// [`CallMark::begin`].
@@ -238,12 +238,13 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     }
 }
 
-/// Has another worker than the one that is held look after the sockets.
+/// Makes another worker than the held one serve the sockets.
 ///
 /// Of all workers that wait, one waits for sockets, and the others for work
-/// (tokio 1.54, `worker.rs`). When that one takes up a single task, nobody takes
-/// its place until the task rests; if a plugin blocks it, every player waits. A
-/// task from outside wakes another worker, which then finds the place free.
+/// (tokio 1.54, `worker.rs`). When that one takes up a single task, no other
+/// takes its place until the task waits; if a plugin blocks it, every player
+/// waits. A task from outside wakes another worker, which then finds the place
+/// free.
 fn wake_another_worker(doing: u32) {
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = known(&plugins, doing) {

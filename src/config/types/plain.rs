@@ -165,7 +165,7 @@ impl<T: FromToml> FromToml for Map<T> {
     }
 }
 
-/// A table whose keys somebody else knows.
+/// A table whose keys are not checked here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Free;
 

@@ -75,13 +75,13 @@ impl FromToml for Relay {
 }
 
 choices! {
-    /// What a client meets whose virtual host no server claims.
+    /// What happens to a client when no server claims its virtual host.
     UnknownDomainWord {
         /// Status pings get `default_motd`, logins a text.
         DefaultMotd = "default_motd";
         /// Logins get a text, status pings no answer.
         Kick = "kick";
-        /// Nobody gets an answer.
+        /// The connection is closed without an answer.
         Drop = "drop";
     }
 

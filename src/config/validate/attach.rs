@@ -1,5 +1,5 @@
-//! Plugins and servers: who takes part where, and whether the mode can give
-//! what that needs. This is the capability checker for plugins.
+//! Plugins and servers: which plugin takes part on which server, and whether the
+//! mode can give what it needs. This is the capability checker for plugins.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,8 +20,8 @@ const SERVERS_NAMED_MAX: usize = 10;
 
 /// The plugins of every server, in the order of `drafts`; reports what cannot be.
 ///
-/// `plugins` is `None` when nobody can know which there are. `are_all` says
-/// whether there are no other servers than these.
+/// `plugins` is `None` when they are not known. `are_all` says whether there are
+/// no other servers than these.
 pub(super) fn rules(
     plugins: Option<&[Plugin<'_>]>,
     drafts: &[Draft<'_>],
@@ -37,7 +37,7 @@ pub(super) fn rules(
         .filter_map(|draft| draft.id.as_ref().ok())
         .map(|id| id.value.as_str())
         .collect();
-    // While not all servers are known, nobody can say that one is not there.
+    // While not all servers are known, a missing one cannot be reported.
     let mut notes: Vec<Notes> = plugins
         .iter()
         .map(|plugin| Notes {

@@ -1,4 +1,4 @@
-//! The engine whose containers are servers.
+//! The container engine; its labelled containers are servers.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -43,7 +43,7 @@ pub(super) struct Global<'a> {
 
 #[derive(Debug, Clone)]
 enum GlobalSecret {
-    /// Nobody has asked for it yet.
+    /// It has not been requested yet.
     Unread,
     Known(Secret),
     /// None is configured.

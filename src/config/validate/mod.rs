@@ -1,10 +1,9 @@
-//! From what was typed to what it means, with every mistake on the way.
+//! Turns the raw configuration into the model, and collects every mistake.
 //!
 //! One file per family of rules. A rule that finds a mistake reports it and
-//! returns [`Reported`]; its caller goes on with the other keys, and a
-//! configuration comes out only when no rule returned it. What was reported once
-//! is not reported again: a rule that needs a value that is already known to be
-//! bad stays silent.
+//! returns [`Reported`]; its caller continues with the other keys, and a
+//! configuration is returned only when no rule returned it. A mistake is reported
+//! once: a rule that needs a bad value reports nothing.
 
 mod across;
 mod addresses;

@@ -1,4 +1,5 @@
-//! One plugin at one hook: asked within its deadline, and what its failure means.
+//! One plugin at one hook: its calls within the deadline, and what its failure
+//! means.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The hooks of a server: who is asked, in which order, and what a failure means.
+//! The hooks of a server: which plugins are called, in which order, and what a
+//! failure means.
 
 mod attached;
 mod check;
@@ -25,8 +26,8 @@ macro_rules! hook_set {
     ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
         /// The plugins of one server at each hook, in the order of the configuration.
         ///
-        /// It never changes; a connection keeps the one it began with. Asking a hook
-        /// without plugins is one look at a length.
+        /// It never changes; a connection keeps the one it began with. Calling a
+        /// hook without plugins only checks a length.
         #[derive(Debug, Default)]
         pub struct HookSet {
             $($method: HookList<points::$hook>,)+

@@ -1,4 +1,4 @@
-//! What hooks are asked about, and what comes of it.
+//! The inputs and results of hooks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Who a client is, or claims to be.
+/// The player of a client, proved or claimed.
 #[derive(Debug, Clone, Copy)]
 pub struct Player<'a> {
     /// The name.
@@ -108,7 +108,7 @@ impl Session {
 pub struct Refusal {
     /// The plugin that has decided.
     pub plugin: String,
-    /// What the player reads; `None`: the connection is closed without a word.
+    /// What the player reads; `None`: the connection is closed without a text.
     pub text: Option<String>,
     /// Whether the plugin has failed rather than decided.
     pub is_failure: bool,

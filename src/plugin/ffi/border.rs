@@ -1,4 +1,5 @@
-//! What crosses the border in both directions: texts, answers, failures, tables.
+//! Values that cross the C border in both directions: texts, answers, failures,
+//! tables.
 
 use std::ffi::c_void;
 use std::fmt;

@@ -12,7 +12,7 @@ use super::border::{Answer, Answers, Failure};
 use super::image::Instance;
 use crate::plugin::watch::PluginId;
 
-/// Asks a hook that answers at once.
+/// Calls a hook that answers at once.
 #[inline]
 pub(in crate::plugin) fn call<I>(
     instance: &Instance,

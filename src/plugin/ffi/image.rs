@@ -80,7 +80,7 @@ fn map(path: &std::path::Path) -> Result<Library, libloading::Error> {
     }
 }
 
-/// Maps a sealed copy and holds its entry against its manifest.
+/// Maps a sealed copy and compares its entry with its manifest.
 pub(in crate::plugin) fn open(
     sealed: Sealed,
     manifest: &Manifest,
@@ -88,13 +88,13 @@ pub(in crate::plugin) fn open(
 ) -> Result<Image, ImageError> {
     let library = map(&sealed.path);
     if sealed.is_on_disk {
-        // Mapped or refused, nobody needs the name any more.
+        // After mapping or refusal the name is not needed any more.
         let _ = std::fs::remove_file(&sealed.path);
     }
     let library = library.map_err(|error| load_error(&error))?;
-    // What has been mapped once stays, also if it is refused below, and its
-    // descriptor with it: under the same number the loader would find this
-    // image again instead of the next one.
+    // What has been mapped once stays, also if it is refused below. Its
+    // descriptor stays open too: with a reused number the loader would find this
+    // image instead of the next one.
     let library = ManuallyDrop::new(library);
     let file = ManuallyDrop::new(sealed.file);
     // SAFETY: the symbol has this type, as its name with its version says.
