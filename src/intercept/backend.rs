@@ -20,6 +20,7 @@ use crate::protocol::login::offline_uuid;
 use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::Cursor;
+use crate::protocol::uuid::uuid_text;
 use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
 
@@ -306,8 +307,8 @@ impl Login {
                     warn!(
                         server = self.server,
                         player = %crate::show::Escaped(&player.profile.name),
-                        told = packets::uuid_text(player.profile.uuid, true),
-                        used = packets::uuid_text(uuid, true),
+                        told = uuid_text(player.profile.uuid, true),
+                        used = uuid_text(uuid, true),
                         "the backend uses another player id than it was told: check its forwarding"
                     );
                 }

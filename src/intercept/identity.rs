@@ -11,8 +11,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::settings::{HostForwarding, Secret};
-use crate::protocol::packet::login::{Profile, Property, uuid_text, write_properties};
+use crate::protocol::packet::login::{Profile, Property, write_properties};
 use crate::protocol::read::{Cursor, write_string};
+use crate::protocol::uuid::uuid_text;
 use crate::protocol::varint;
 use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
 

@@ -24,7 +24,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::protocol::packet::login::{Profile, Property, uuid_from_text};
+use crate::protocol::packet::login::{Profile, Property};
+use crate::protocol::uuid::uuid_from_text;
 
 /// Where players prove who they are, unless `[auth] session_url` says otherwise.
 pub(crate) const DEFAULT_URL: &str = "https://sessionserver.mojang.com/session/minecraft/hasJoined";

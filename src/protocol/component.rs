@@ -484,7 +484,7 @@ fn uuid_text(value: &Value) -> Option<String> {
         uuid.extend(i32::try_from(number.as_i64()?).ok()?.to_be_bytes());
     }
     let uuid = uuid.try_into().ok()?;
-    Some(super::packet::login::uuid_text(uuid, true))
+    Some(super::uuid::uuid_text(uuid, true))
 }
 
 #[cfg(test)]

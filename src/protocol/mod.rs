@@ -19,5 +19,6 @@ pub mod peek;
 pub mod read;
 pub mod status;
 pub mod text;
+pub(crate) mod uuid;
 pub mod varint;
 pub(crate) mod version;

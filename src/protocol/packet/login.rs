@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 use super::super::read::{Cursor, ReadError, write_string};
+use super::super::uuid::{uuid_from_text, uuid_text};
 use super::super::varint;
 use super::super::version::{
     V1_8, V1_16, V1_19, V1_19_1, V1_19_3, V1_20_2, V1_20_5, V1_21_2, V26_2,
@@ -306,32 +307,6 @@ pub fn login_start(version: Version, name: &str, uuid: [u8; 16], key: Option<&[u
     out
 }
 
-/// A player id as a text of 32 hexadecimal digits, with or without dashes.
-#[must_use]
-pub fn uuid_text(uuid: [u8; 16], with_dashes: bool) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(36);
-    for (index, byte) in uuid.iter().enumerate() {
-        if with_dashes && matches!(index, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// Reads a player id of 32 hexadecimal digits, with or without dashes.
-#[must_use]
-pub fn uuid_from_text(text: &str) -> Option<[u8; 16]> {
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(&digits, 16)
-        .ok()
-        .map(u128::to_be_bytes)
-}
-
 /// Why a name is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NameError {
@@ -486,22 +461,6 @@ mod tests {
             assert_eq!(read.name, "Notch");
             assert_eq!(read.uuid.is_some(), version.protocol() >= V1_19_1);
             assert!(read.uuid.is_none_or(|uuid| uuid == ID));
-        }
-    }
-
-    /// Player ids in both of their spellings.
-    #[test]
-    fn uuids_as_text() {
-        for dashes in [true, false] {
-            assert_eq!(uuid_from_text(&uuid_text(ID, dashes)), Some(ID));
-        }
-        for bad in [
-            "",
-            "069a79f4",
-            "069a79f444e94726a5befca90e38aaf5a",
-            "+69a79f444e94726a5befca90e38aaf5",
-        ] {
-            assert_eq!(uuid_from_text(bad), None, "{bad}");
         }
     }
 
