@@ -547,21 +547,38 @@ impl Lane {
     /// Writes what the receiver accepts now, and keeps the rest in flight.
     fn write<S: Socket>(
         &mut self,
-        mut rest: &[u8],
+        bytes: &[u8],
         destination: &S,
         counters: &Counters,
     ) -> Result<(), Stop> {
-        while !rest.is_empty() {
+        let mut written = 0;
+        self.send(bytes, &mut written, destination, counters)?;
+        let rest = bytes.get(written..).unwrap_or_default();
+        if !rest.is_empty() {
+            // Allocates only here, and only for what is left.
+            self.in_flight = InFlight::Backlog {
+                bytes: rest.into(),
+                written: 0,
+            };
+        }
+        Ok(())
+    }
+
+    /// Writes of these bytes, behind those that were `written`, what the receiver
+    /// accepts now.
+    fn send<S: Socket>(
+        &mut self,
+        bytes: &[u8],
+        written: &mut usize,
+        destination: &S,
+        counters: &Counters,
+    ) -> Result<(), Stop> {
+        while let Some(rest @ [_, ..]) = bytes.get(*written..) {
             let Some(sent) = write_result(socket::write(destination, rest))? else {
-                // Allocates only here, and only for what is left.
-                self.in_flight = InFlight::Backlog {
-                    bytes: rest.into(),
-                    written: 0,
-                };
                 break;
             };
             self.count(sent, counters);
-            rest = rest.get(sent..).unwrap_or_default();
+            *written += sent;
         }
         Ok(())
     }
@@ -577,15 +594,13 @@ impl Lane {
             let sent = match &mut self.in_flight {
                 InFlight::Nothing | InFlight::Plain { .. } => return Ok(()),
                 InFlight::Backlog { bytes, written } => {
-                    let rest = bytes.get(*written..).unwrap_or_default();
-                    let Some(sent) = write_result(socket::write(destination, rest))? else {
-                        return Ok(());
+                    let (bytes, mut written) = (std::mem::take(bytes), *written);
+                    let sent = self.send(&bytes, &mut written, destination, counters);
+                    self.in_flight = match written < bytes.len() {
+                        true => InFlight::Backlog { bytes, written },
+                        false => InFlight::Nothing,
                     };
-                    *written += sent;
-                    if *written >= bytes.len() {
-                        self.in_flight = InFlight::Nothing;
-                    }
-                    sent
+                    return sent;
                 }
                 #[cfg(target_os = "linux")]
                 InFlight::Pipe { pipe, bytes } => {
