@@ -108,8 +108,14 @@ impl Case {
             fs::copy(library_of(id), at(&file_of(id))).unwrap();
         }
         fs::create_dir(at("servers")).unwrap();
+        // It needs a mode that speaks the protocol.
+        let mode = match ids.iter().any(|id| id == "welcome") {
+            true => "proxy_mode = \"offline\"\nforwarding_mode = \"bungeecord\"\n",
+            false => "",
+        };
         for name in ["lobby", "lobby-1", "lobby-2", "eu-1"] {
-            let text = format!("domains = [\"{name}.test\"]\naddresses = [\"127.0.0.1:1\"]\n");
+            let text =
+                format!("domains = [\"{name}.test\"]\naddresses = [\"127.0.0.1:1\"]\n{mode}");
             fs::write(at(&format!("servers/{name}.toml")), text).unwrap();
         }
         fs::write(at("infrarust.toml"), global).unwrap();
@@ -172,7 +178,7 @@ fn plugins_take_the_settings_of_the_pages() {
             }
         }
     }
-    assert_eq!(seen, 5);
+    assert_eq!(seen, 6);
 }
 
 /// Every plugin is loaded with the settings that stand at its top, and works.

@@ -292,3 +292,39 @@ async fn plugins_kick() {
     let left = "Left { reason: \"plugin\" }";
     assert_eq!(events.matches(left).count(), 4, "{events}");
 }
+
+/// `welcome` greets players of every family, and otherwise those who come for the
+/// first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn welcome_greets() {
+    let backend = FakeBackend::start().await;
+    let welcome = build("plugins/welcome", "welcome");
+    let config = "message = '<red>again {player}'\nfirst = '<gold>new {player}'\n\
+                  [plugins.p.config.servers.a]\ntitle = 'the {server}'";
+    let global = table(&welcome, config);
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        NO_COMPRESSION,
+    );
+    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
+    let mut greeting = "new Notch";
+    for protocol in [47, 340, 758, 764, 776] {
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        peer.send(0x7C, b"x").await;
+        let mut read = String::new();
+        loop {
+            let (id, body) = client.next().await.unwrap();
+            if id == 0x7C {
+                break;
+            }
+            read.push_str(&String::from_utf8_lossy(&body));
+        }
+        assert!(read.contains(greeting), "{protocol}: {read}");
+        assert!(read.contains("the a"), "{protocol}: {read}");
+        greeting = "again Notch";
+        drop((client, peer));
+        proxy.idle().await;
+    }
+}

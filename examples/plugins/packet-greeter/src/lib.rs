@@ -1,10 +1,11 @@
 //! `packet-greeter`: declares that it injects packets, and so can only be
 //! attached to servers whose mode lets the proxy see packets.
 //!
-//! The service that injects packets comes with the modes that speak the
-//! protocol. What is here already is the declaration, and what it is for: a
-//! server in `passthrough`, `zero_copy` or `server_only` that this plugin is
-//! attached to is refused by `infrarust check`, with both lines and the reason.
+//! What it shows is the declaration, and what it is for: a server in
+//! `passthrough`, `zero_copy` or `server_only` that this plugin is attached to is
+//! refused by `infrarust check`, with both lines and the reason. On other servers
+//! it writes a line for each session. `welcome`, which ships with the proxy, is a
+//! plugin that does greet.
 #![forbid(unsafe_code)]
 
 use infrarust_plugin_api::prelude::*;
@@ -27,7 +28,10 @@ impl Plugin for PacketGreeter {
 impl SessionObserve for PacketGreeter {
     fn session_observe(&self, session: &Session<'_>) -> Result<()> {
         if session.event() == Event::Opened {
-            tracing::info!(player = session.name(), "would be greeted");
+            tracing::info!(
+                player = session.name(),
+                "a session whose packets it could send"
+            );
         }
         Ok(())
     }
