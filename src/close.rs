@@ -4,9 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a client may take to read its last packet. The connection is only
 /// closed earlier when the client closes it: closing with unread bytes would
@@ -39,6 +39,20 @@ pub(crate) async fn wait_for_close(mut stream: TcpStream) {
 pub(crate) async fn closed_by_client(stream: &TcpStream) {
     if let Ok(1..) = stream.peek(&mut [0]).await {
         std::future::pending::<()>().await;
+    }
+}
+
+/// How often a peer with bytes that nobody has read is asked whether it left.
+const LEFT_POLL: Duration = Duration::from_millis(250);
+
+/// As [`closed_by_client`], for a peer that nobody will answer once it has ended its
+/// stream: bytes that it has sent before do not end the watch. Cancel safe.
+pub(crate) async fn left_by_peer(stream: &TcpStream) {
+    while let Ok(ready) = stream.ready(Interest::READABLE).await
+        && !ready.is_read_closed()
+    {
+        // The runtime reports the unread bytes again and again.
+        sleep(LEFT_POLL).await;
     }
 }
 

@@ -11,6 +11,7 @@ use super::facts::{Facts, Origin, Player, SessionFacts};
 use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
 use super::sender::rewritten_host;
+use crate::close::left_by_peer;
 use crate::config::model::{
     BackendAddress, DuplicateLogin, IdentityForwarding, Intercepted, InterceptedMode, Relay,
     ServerConfig,
@@ -167,7 +168,7 @@ impl Applicant {
         let replaced = place.replaced().clone();
         let answered = tokio::select! {
             answered = asker.reach(&proved, proxy, facts) => answered,
-            () = client::closed_by_client(proved.leg.stream()) => Err(Ending::ClientLeft),
+            () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
             () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
         };
         let (backend, counters) = match answered {
@@ -324,7 +325,7 @@ async fn while_there<T>(player: &Proved, future: impl Future<Output = T>) -> Res
     tokio::select! {
         biased;
         output = future => Ok(output),
-        () = client::closed_by_client(player.leg.stream()) => Err(Ending::ClientLeft),
+        () = left_by_peer(player.leg.stream()) => Err(Ending::ClientLeft),
     }
 }
 

@@ -18,7 +18,7 @@ use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
-use crate::close::closed_by_client;
+use crate::close::left_by_peer;
 use crate::forward::packets::Reading;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
@@ -253,7 +253,7 @@ async fn authenticate(
     let opened = authenticator.compute(move |this| this.key.get()?.open(&answer, token));
     let opened = tokio::select! {
         opened = opened => opened?,
-        () = closed_by_client(leg.wire.stream()) => return Err(Failure::ClientLeft),
+        () = left_by_peer(leg.wire.stream()) => return Err(Failure::ClientLeft),
     };
     let opened = opened.ok_or(Failure::Encryption)?;
     // The client has encrypted what follows its answer, and expects no less,

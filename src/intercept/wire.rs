@@ -1,12 +1,15 @@
 //! One connection of an intercepted session until its relay: frames in, packets out.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
+use crate::close::left_by_peer;
 use crate::protocol::cipher::{Cipher, SECRET_BYTES};
 use crate::protocol::codec::{self, CodecError, Format, RawFrame, Receiver, Zlib};
 use crate::protocol::packet::{Kind, State, Version};
@@ -15,6 +18,10 @@ use crate::protocol::varint;
 /// What one read adds to the buffer at least. A login has some hundred bytes, a
 /// configuration some ten thousand.
 const READ_BYTES: usize = 4096;
+
+/// How long the last bytes of a backend wait for a client that owes an answer
+/// before it can read them: many round trips.
+const UNREAD_WAIT: Duration = Duration::from_secs(2);
 
 thread_local! {
     static ZLIB: std::cell::RefCell<Zlib> = std::cell::RefCell::default();
@@ -223,12 +230,17 @@ impl Wire {
         }
     }
 
-    /// Completes when the peer has ended its stream or lost its connection. Bytes
-    /// that it sends are left where they are, and end the watch. Cancel safe.
+    /// Completes when the peer has ended its stream or lost its connection. What
+    /// it has sent before stays unread, and has [`UNREAD_WAIT`] to be asked for.
+    /// Cancel safe.
     pub(super) async fn lost(&self) -> WireError {
         match self.stream.peek(&mut [0]).await {
             Ok(0) => WireError::Closed,
-            Ok(_) => std::future::pending().await,
+            Ok(_) => {
+                left_by_peer(&self.stream).await;
+                sleep(UNREAD_WAIT).await;
+                WireError::Closed
+            }
             Err(error) => error.into(),
         }
     }

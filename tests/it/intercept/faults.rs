@@ -1,0 +1,284 @@
+//! A side that is lost, or a proxy that stops, behind every message of a login:
+//! no connection, socket, place or name is left.
+
+use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
+
+use super::{NOTCH_OFFLINE, play, uuid};
+use crate::support::{FakeBackend, TestProxy, wire, within};
+
+const ONE_PLACE: &str = "compression_threshold = -1\nmax_players = 1";
+/// The last step of a login.
+const STEPS: usize = 10;
+
+/// What happens behind a step.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    ClientCloses,
+    ClientResets,
+    /// Behind half a frame.
+    ClientClosesInAFrame,
+    BackendCloses,
+    BackendResets,
+    BackendClosesInAFrame,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault::ClientCloses,
+    Fault::ClientResets,
+    Fault::ClientClosesInAFrame,
+    Fault::BackendCloses,
+    Fault::BackendResets,
+    Fault::BackendClosesInAFrame,
+];
+
+/// A login up to a step, of a player of this version.
+async fn login(
+    proxy: &TestProxy,
+    backend: &FakeBackend,
+    protocol: i32,
+    is_proved: bool,
+    last: usize,
+) -> (Speaker, Option<Speaker>) {
+    let ids = Ids::of(protocol);
+    let (is_asked, is_configured) = (protocol >= 393, protocol >= 764);
+    let stream = tokio::net::TcpStream::connect(proxy.address()).await;
+    let mut client = Speaker::new(stream.unwrap());
+    let mut server: Option<Speaker> = None;
+    for step in 0..=last {
+        if step >= 3 && server.is_none() {
+            server = Some(game::accept(backend).await.0);
+        }
+        match (step, &mut server) {
+            (0, _) => {
+                let hello = wire::handshake(protocol, "play.example.com", 25565, 2);
+                client.send_raw(&hello).await;
+            }
+            (1, _) => {
+                let start = game::login_start(protocol, "Notch", [7; 16]);
+                client.send(0, &start).await;
+            }
+            (2, _) if is_proved => game::encrypt(&mut client, protocol).await,
+            (4, Some(server)) if is_asked => {
+                let question = [vec![5], wire::string("a:b")].concat();
+                server.send(4, &question).await;
+                assert_eq!(client.expect(4).await, question);
+            }
+            (5, Some(server)) if is_asked => {
+                client.send(2, &[5, 0]).await;
+                assert_eq!(server.expect(2).await, [5, 0]);
+            }
+            (6, Some(server)) => {
+                let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
+                server.send(2, &success).await;
+                client.expect(2).await;
+            }
+            (7, Some(server)) if is_configured => {
+                client.send(3, &[]).await;
+                server.expect(3).await;
+            }
+            (8, Some(server)) if is_configured => {
+                server.send(ids.finish, &[]).await;
+                client.expect(ids.finish).await;
+            }
+            (9, Some(server)) if is_configured => {
+                client.send(ids.finish, &[]).await;
+                server.expect(ids.finish).await;
+            }
+            (STEPS, Some(server)) => {
+                server.send(ids.join, &[0; 8]).await;
+                client.expect(ids.join).await;
+            }
+            _ => {}
+        }
+    }
+    (client, server)
+}
+
+/// Reads to the end of the stream.
+async fn drain(mut speaker: Speaker) {
+    while speaker.next().await.is_some() {}
+}
+
+/// Half a frame.
+const HALF: [u8; 4] = [100, 2, 1, 2];
+
+/// Makes the fault happen; the other side reads its end.
+async fn lose(fault: Fault, mut client: Speaker, server: Option<Speaker>) {
+    match (fault, server) {
+        (Fault::ClientCloses, server) => {
+            drop(client);
+            end(server).await;
+        }
+        (Fault::ClientResets, server) => {
+            client.reset();
+            end(server).await;
+        }
+        (Fault::ClientClosesInAFrame, server) => {
+            client.send_raw(&HALF).await;
+            drop(client);
+            end(server).await;
+        }
+        (_, None) => drop(client),
+        (Fault::BackendCloses, Some(server)) => {
+            drop(server);
+            drain(client).await;
+        }
+        (Fault::BackendResets, Some(server)) => {
+            server.reset();
+            drain(client).await;
+        }
+        (Fault::BackendClosesInAFrame, Some(mut server)) => {
+            server.send_raw(&HALF).await;
+            drop(server);
+            drain(client).await;
+        }
+    }
+}
+
+async fn end(server: Option<Speaker>) {
+    if let Some(server) = server {
+        drain(server).await;
+    }
+}
+
+/// The sockets of the proxy's connections that are not closed on its side.
+#[cfg(target_os = "linux")]
+fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
+    /// Established, and closed by the peer alone (`include/net/tcp_states.h`).
+    const OPEN: [&str; 2] = ["01", "08"];
+    let of_client = format!(":{:04X}", proxy.address().port());
+    let of_backend = format!(":{:04X}", backend.address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is_left = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, state, ..] = fields[..] else {
+            return false;
+        };
+        let is_ours = local.ends_with(&of_client) || remote.ends_with(&of_backend);
+        is_ours && OPEN.contains(&state)
+    };
+    table.lines().filter(is_left).map(str::to_owned).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sockets_left(_: &TestProxy, _: &FakeBackend) -> Vec<String> {
+    Vec::new()
+}
+
+/// Waits until no connection and no socket is left. What was closed before it
+/// was accepted is met by the proxy first.
+async fn nothing_is_left(proxy: &TestProxy, backend: &FakeBackend) {
+    within("the proxy's sockets to close", async {
+        loop {
+            proxy.idle().await;
+            if sockets_left(proxy, backend).is_empty() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Every fault behind every step, without authentication.
+#[tokio::test]
+async fn a_side_is_lost_behind_every_message() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("", "offline", &backend, ONE_PLACE);
+    for protocol in [47, 754, 767, 776] {
+        for step in 0..=STEPS {
+            for fault in FAULTS {
+                println!("{protocol}, step {step}, {fault:?}");
+                let (client, server) = login(&proxy, &backend, protocol, false, step).await;
+                // The backend was dialled, and nobody has looked.
+                let server = match server {
+                    None if step > 0 => Some(game::accept(&backend).await.0),
+                    server => server,
+                };
+                lose(fault, client, server).await;
+                nothing_is_left(&proxy, &backend).await;
+            }
+        }
+    }
+    // A place or a name that is left keeps the next one out.
+    drop(play(&proxy, &backend, 767).await);
+    proxy.idle().await;
+}
+
+/// The same with authentication: before, in and behind it.
+#[tokio::test]
+async fn a_side_is_lost_while_the_player_is_proved() {
+    let sessions = Sessions::confirming("Notch").await;
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server(&sessions.global(), "client_only", &backend, ONE_PLACE);
+    for step in 0..=STEPS {
+        for fault in FAULTS {
+            println!("step {step}, {fault:?}");
+            let (client, server) = login(&proxy, &backend, 767, true, step).await;
+            lose(fault, client, server).await;
+            proxy.idle().await;
+            // A client that left in step 2 may have been proved by then.
+            while let Ok(accepted) =
+                tokio::time::timeout(std::time::Duration::ZERO, backend.listener.accept()).await
+            {
+                drop(accepted);
+            }
+            nothing_is_left(&proxy, &backend).await;
+        }
+    }
+    let (client, server) = login(&proxy, &backend, 767, true, STEPS).await;
+    drop((client, server));
+    proxy.idle().await;
+}
+
+/// The proxy stops behind every step: both sides read an end.
+#[tokio::test]
+async fn the_proxy_stops_behind_every_message() {
+    for protocol in [47, 767] {
+        for step in 0..=STEPS {
+            println!("{protocol}, step {step}");
+            let backend = FakeBackend::start().await;
+            let proxy = TestProxy::with_one_server("", "offline", &backend, ONE_PLACE);
+            let (client, server) = login(&proxy, &backend, protocol, false, step).await;
+            proxy.running.shutdown().stop_now();
+            tokio::join!(drain(client), end(server));
+            nothing_is_left(&proxy, &backend).await;
+        }
+    }
+}
+
+/// A client of another version than its backend, which translates: the
+/// backend reads the client's own number in the handshake, and answers in the
+/// client's version, whatever its status says.
+#[tokio::test]
+async fn a_backend_that_translates_versions() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server("", "offline", &backend, ONE_PLACE);
+    // A status that names the backend's own version is no obstacle.
+    let asked = async {
+        let (mut peer, hello) = backend.accept_hello().await;
+        let status = r#"{"version":{"name":"1.8.8","protocol":47},"players":{"max":1,"online":0}}"#;
+        FakeBackend::answer_status(&mut peer, status).await;
+        hello
+    };
+    let address = proxy.address();
+    let asking = crate::support::FakeClient::status(address, "play.example.com");
+    let (_, status) = tokio::join!(asked, asking);
+    assert_eq!(status["version"]["protocol"], 47);
+    for protocol in [5, 47, 340, 754, 764, 767, 776] {
+        let mut client = game::begin(address, protocol, "Notch").await;
+        let mut peer = backend.accept().await;
+        let hello = FakeBackend::hello(&mut peer).await;
+        assert_eq!((hello.protocol, hello.intent), (protocol, 2));
+        let (id, start) = peer.frame().await;
+        let expected = game::login_start(protocol, "Notch", uuid(NOTCH_OFFLINE));
+        assert_eq!((id, start), (0, expected), "{protocol}");
+        let mut server = Speaker::new(peer.stream);
+        super::welcome(&mut client, &mut server, protocol).await;
+        super::enter(&mut client, &mut server, protocol).await;
+        server.send(0x22, b"translated").await;
+        assert_eq!(client.expect(0x22).await, b"translated");
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
