@@ -1,6 +1,6 @@
 //! Clients and servers that other people wrote meet each other through the
 //! proxy: `minecraft-protocol` for Node plays, bots of `mineflayer` walk into
-//! worlds of `flying-squid`, `mcstatus` for Python asks.
+//! worlds of `flying-squid`, `mcstatus` for Python asks, `quarry` for Python plays.
 //!
 //! The programs and how to install them are described in `tests/real/README.md`.
 //! Where they are missing these tests say so in one line and pass, unless the
@@ -205,7 +205,7 @@ fn run(jobs: &[Value], fleet: &mut Program, proxy: &Proxy) {
 #[test]
 fn mcstatus_reads_status_and_pong_through_the_proxy() {
     let _machine = shared();
-    let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
+    let (Some(mut node), Some(python)) = (node_command(), tool(find_python("mcstatus"))) else {
         return;
     };
     let mut backend = Program::start(node.arg("server.mjs"), "server.mjs", None);
@@ -245,7 +245,7 @@ fn mcstatus_reads_status_and_pong_through_the_proxy() {
 #[test]
 fn mcstatus_reads_a_legacy_ping_through_the_proxy() {
     let _machine = shared();
-    let (Some(mut node), Some(python)) = (node_command(), tool(find_python())) else {
+    let (Some(mut node), Some(python)) = (node_command(), tool(find_python("mcstatus"))) else {
         return;
     };
     let mut backend = Program::start(node.arg("server.mjs"), "server.mjs", None);
@@ -607,6 +607,49 @@ impl Setup {
     }
 }
 
+/// How long all players of `quarry` may take; each takes half a second at most.
+const QUARRY: Duration = Duration::from_secs(120);
+
+/// Players of `quarry`, of every version of its login, are let in by a server of
+/// `quarry` in both intercepted modes: messages come back, and so does a kick.
+#[test]
+fn quarry_plays_in_the_intercepted_modes() {
+    let Some(python) = tool(find_python("quarry")) else {
+        return;
+    };
+    let _machine = shared();
+    let mut setup = Setup::new();
+    let mut command = Command::new(python);
+    command.arg("quarry_play.py").current_dir(real_dir());
+    let mut program = Program::start(&mut command, "quarry_play.py", setup.kept_log("quarry"));
+    let begun = program.json(START);
+    setup.session_service(begun["session"].as_str().unwrap());
+    let mut hosts = serde_json::Map::new();
+    for mode in INTERCEPTED {
+        let host = format!("{}.example", mode.replace('_', "-"));
+        setup.server(mode, &host, begun["backend"].as_str().unwrap(), "");
+        hosts.insert(mode.to_owned(), json!(host));
+    }
+    let proxy = setup.start_proxy();
+    program.send(&json!({"proxy": proxy.address.to_string(), "hosts": hosts}));
+    let mut players = 0;
+    let deadline = Instant::now() + QUARRY;
+    while let Ok(seen) = program.try_json(deadline.saturating_duration_since(Instant::now())) {
+        players += 1;
+        let version = seen["version"].as_i64().unwrap();
+        let is_proved = seen["mode"] == "client_only";
+        assert_eq!(seen["name"], format!("Quarry{version}"), "{seen}");
+        assert_eq!(seen["echoed"], json!([true, true]), "{seen}");
+        assert_eq!(seen["kick"], "enough", "{seen}");
+        assert_eq!(seen["encrypted"], is_proved, "{seen}");
+        let threshold = if version < 47 { -1 } else { 256 };
+        assert_eq!(seen["threshold"], threshold, "{seen}");
+    }
+    // Eleven versions in each mode.
+    assert_eq!(players, 22, "{}\n{}", program.tail(), proxy.program.tail());
+    assert_eq!(program.finish(START), Some(0), "{}", program.tail());
+}
+
 /// A running proxy.
 struct Proxy {
     program: Program,
@@ -691,12 +734,14 @@ pub(super) fn node_command() -> Option<Command> {
     Some(command)
 }
 
-fn find_python() -> Result<PathBuf, String> {
+/// A Python with these packages.
+fn find_python(packages: &str) -> Result<PathBuf, String> {
     let own = real_dir().join(".venv/bin/python");
+    let import = format!("import {packages}");
     [own, "python3".into(), "python".into()]
         .into_iter()
-        .find(|python| runs(python, &["-c", "import mcstatus"]))
-        .ok_or_else(|| "no Python with `mcstatus`".into())
+        .find(|python| runs(python, &["-c", &import]))
+        .ok_or_else(|| format!("no Python with `{packages}`"))
 }
 
 /// The tool, or `None` after telling that a test is skipped for want of it.
