@@ -35,7 +35,7 @@ const DISCONNECT_CHARS_MAX: usize = 262_144;
 /// The most characters of a cookie's name (the game).
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 
-/// A backend that was dialled, and what it is told first.
+/// A dialled backend, and the first bytes for it.
 pub(crate) struct Dialled {
     pub(crate) stream: TcpStream,
     /// A PROXY header, and the handshake as a frame.
@@ -137,7 +137,8 @@ impl Answering {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the player out. The client can be told in its login state.
+    /// Any other reason to refuse the player. The client is still in the login
+    /// state and can get a text.
     pub(super) async fn log_in(self, player: &mut Proved) -> Result<LoggedIn, Failure> {
         let until = self.until;
         let velocity = match &self.identity {

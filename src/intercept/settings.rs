@@ -9,7 +9,7 @@ use crate::protocol::codec::Format;
 pub struct LoginConfig {
     /// The `hasJoined` address of the session server; `None` is Mojang's.
     pub session_url: Option<String>,
-    /// Whether the session server is told the player's address.
+    /// Whether the player's address is sent to the session server.
     pub prevent_proxy_connections: bool,
     /// Whether an unauthenticated player gets the player id that the client claims.
     pub uuid_of_client: bool,

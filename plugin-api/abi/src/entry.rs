@@ -95,6 +95,8 @@ pub struct PluginTable {
     /// Ends the instance. Called once, when no hook runs and no future of the
     /// instance is left, on a thread that may wait.
     pub destroy: Option<unsafe extern "C" fn(instance: *mut c_void)>,
-    /// Tells the plugin that the log's filter has changed.
+    /// For a host that changes the filter of its log while it runs: the plugin
+    /// then asks again which events are logged. The proxy does not call it, since
+    /// its filter changes at a restart only.
     pub refresh_log: Option<unsafe extern "C" fn()>,
 }
