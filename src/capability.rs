@@ -90,6 +90,7 @@ pub(crate) const fn offer(mode: Mode, capability: Capability) -> Offer {
         | Capability::ServerSwitch
         | Capability::PlayerCommand
         | Capability::PlayerObserve
+        | Capability::PlayerTransfer
         | Capability::Limbo
         | Capability::NetworkMember
         | Capability::ForwardingSigned

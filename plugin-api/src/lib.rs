@@ -75,6 +75,7 @@
 //! | `IdentityVerified` | [`Grant::profile`]: name, UUID and properties that the proxy has proved (`client_only`) |
 //! | `PlayerMessage` | [`Grant::chat`], [`Grant::action_bar`], [`Grant::title`], [`Grant::kick`] |
 //! | `PacketInject` | [`Grant::to_client`], [`Grant::to_backend`] |
+//! | `PlayerTransfer` | [`Grant::transfer`]: to another address (1.20.5 and later) |
 //!
 //! # What comes with the packet stage
 //!

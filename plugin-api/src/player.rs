@@ -6,12 +6,12 @@ use std::fmt;
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    IdentityTable, InjectTable, MessageTable, ProfileSink, Str, TitleInput, message, receiver,
-    size_of_table, status,
+    IdentityTable, InjectTable, MessageTable, ProfileSink, Str, TitleInput, TransferTable, message,
+    receiver, size_of_table, status,
 };
 
 use crate::Text;
-use crate::capability::{IdentityVerified, PacketInject, PlayerMessage};
+use crate::capability::{IdentityVerified, PacketInject, PlayerMessage, PlayerTransfer};
 use crate::guard::Collected;
 use crate::host::Grant;
 
@@ -349,6 +349,33 @@ impl Grant<PacketInject> {
                 &raw const sink,
             )
         };
+        ServiceError::check(status, collected)
+    }
+}
+
+impl Grant<PlayerTransfer> {
+    /// Has the client of a player leave and connect to this host and port, as if
+    /// the player had chosen them: the login there begins anew.
+    ///
+    /// On any thread, also inside a hook; it never waits. When it arrives is as for
+    /// [`Grant::chat`], with which it shares the order and the limits. The session here
+    /// ends when the client leaves; one that stays goes on to play.
+    ///
+    /// # Errors
+    ///
+    /// As [`Grant::chat`]. [`Refused`](ServiceError::Refused) for clients before 1.20.5,
+    /// which have no transfer, and for a host that is empty or longer than 255 bytes or
+    /// has white space or control characters.
+    pub fn transfer(&self, player: PlayerId, host: &str, port: u16) -> Result<(), ServiceError> {
+        // SAFETY: a grant of this capability has this table.
+        let table = unsafe { self.table.get::<TransferTable>() };
+        let transfer = table.and_then(|table| table.transfer);
+        let transfer = transfer.ok_or_else(ServiceError::lacks)?;
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let (ctx, host) = (self.link.host.ctx, Str::new(host));
+        // SAFETY: the context belongs to the host, the rest is good for the call.
+        let status = unsafe { transfer(ctx, player.0, host, port, &raw const sink) };
         ServiceError::check(status, collected)
     }
 }

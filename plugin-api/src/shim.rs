@@ -311,6 +311,7 @@ macro_rules! no_hooks {
             PacketModify: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
             PacketInject: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
             PlayerMessage: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
+            PlayerTransfer: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
             PlayerCommand: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
             ServerSwitch: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
             IdentityVerified: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",

@@ -54,9 +54,9 @@ use infrarust_plugin_abi::{
     API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
     HandshakeInput, HostTable, IdentityTable, InjectTable, LoginInput, MessageTable, MetricsTable,
     OwnedFuture, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput,
-    Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput, export_waker, failure,
-    import_waker, intent, message, metric, points, receiver, sample, service, size_of_table,
-    status,
+    Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput, TransferTable,
+    export_waker, failure, import_waker, intent, message, metric, points, receiver, sample,
+    service, size_of_table, status,
 };
 
 use crate::export::Exported;
@@ -217,6 +217,13 @@ pub enum Sent {
     Title(Title),
     /// [`Grant::kick`](crate::Grant::kick).
     Kick(Text),
+    /// [`Grant::transfer`](crate::Grant::transfer).
+    Transfer {
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+    },
     /// [`Grant::to_client`](crate::Grant::to_client).
     ToClient {
         /// The id of the packet.
@@ -715,6 +722,7 @@ static MESSAGE: MessageTable = table!(MessageTable {
     send: send_message,
     title: send_title
 });
+static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
 static INJECT: InjectTable = table!(InjectTable { send: inject });
 static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
 static SLEEP: FutureTable = table!(FutureTable {
@@ -731,6 +739,7 @@ unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *c
     match (service, version) {
         (_, 1) if is_granted(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         (_, 1) if is_granted(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        (_, 1) if is_granted(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         (_, 1) if is_granted(Capability::PacketInject) => (&raw const INJECT).cast(),
         (service::TIME, 1) => (&raw const TIME).cast(),
         (service::TASK, 1) => (&raw const TASK).cast(),
@@ -940,6 +949,18 @@ unsafe extern "C" fn send_title(
     // SAFETY: title and texts are good for the call.
     let title = unsafe { Title::of_input(&*title) };
     keep(ctx, player, title.map(Sent::Title))
+}
+
+unsafe extern "C" fn transfer(
+    ctx: *const c_void,
+    player: u64,
+    host: Str,
+    port: u16,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: the text is good for the call.
+    let host = unsafe { host.text() }.to_owned();
+    keep(ctx, player, Some(Sent::Transfer { host, port }))
 }
 
 unsafe extern "C" fn inject(

@@ -114,6 +114,9 @@ impl PlayerObserve for Greeter {
             packets.to_client(id, 0x6C, &[1, 2])?;
             packets.to_backend(id, 0x06, &[])?;
         }
+        if let Some(transfer) = self.host.grant::<capability::PlayerTransfer>() {
+            transfer.transfer(id, "eu.example.com", 25565)?;
+        }
         messages.kick(id, "Goodbye")?;
         Ok(())
     }
@@ -127,7 +130,7 @@ mod greeter {
         name: "greeter",
         hooks: [PlayerObserve],
         needs: [PlayerMessage],
-        wants: [PacketInject],
+        wants: [PacketInject, PlayerTransfer],
     }
 }
 
@@ -151,6 +154,10 @@ fn sent_things_are_kept() {
         Sent::Title(title()),
         to_client,
         to_backend,
+        Sent::Transfer {
+            host: "eu.example.com".to_owned(),
+            port: 25565,
+        },
         Sent::Kick("Goodbye".into()),
     ];
     assert_eq!(host.take_sent(STEVE), expected);

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use infrarust_plugin_abi::Capability;
+use infrarust_plugin_abi::{Capability, PacketField, PacketKind};
 
 use super::players::{InGame, NotServed};
 use super::services::Services;
 use crate::limit::Bucket;
 use crate::protocol::component::{self, TextError};
 use crate::protocol::packet::message::{self, Message};
+use crate::protocol::packet::view::{self, Value};
 use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::{text, varint};
+use crate::show::Quoted;
 use crate::telemetry::{Sample, Sampler};
 
 /// Packets that a plugin may send in a second to all players: twenty a second, as
@@ -31,6 +33,9 @@ pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
 /// The longest text of a kick as JSON, in characters: longer ones are cut, and a
 /// cut component is none.
 const KICK_CHARS_MAX: usize = text::BOUNDED_CHARS_MAX;
+
+/// The longest host of a transfer in bytes: that of a handshake.
+const HOST_BYTES_MAX: usize = 255;
 
 /// What a plugin may still send, and under which number. All generations share it.
 #[derive(Debug)]
@@ -180,6 +185,15 @@ impl Services {
         })
     }
 
+    /// Has the client of a player connect elsewhere.
+    pub(super) fn transfer(&self, player: u64, host: &str, port: u16) -> Result<(), NotSent> {
+        self.noted("player.transfer", || {
+            let player = self.player(player, Capability::PlayerTransfer)?;
+            let packet = transfer(player.reach.version(), host, port)?;
+            self.put(&player, Direction::Clientbound, vec![packet])
+        })
+    }
+
     fn put(
         &self,
         player: &InGame,
@@ -217,6 +231,21 @@ impl Services {
         }
         sent
     }
+}
+
+/// The packet that sends a client to this address.
+fn transfer(version: Version, host: &str, port: u16) -> Result<Vec<u8>, NotSent> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control();
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || host.contains(is_bad) {
+        let why = format!("{} is not a host to connect to", Quoted(host));
+        return Err(NotSent::Refused(why));
+    }
+    let fields = [
+        (PacketField::Host, Value::Str(host.into())),
+        (PacketField::Port, Value::Int(port.into())),
+    ];
+    let packet = view::build(version, State::Play, PacketKind::Transfer, &fields);
+    packet.map_err(|error| NotSent::Refused(error.to_string()))
 }
 
 /// Whether a version has this packet, and the session goes on behind it.

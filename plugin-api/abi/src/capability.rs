@@ -53,6 +53,8 @@ macro_rules! capabilities {
             ClientCompression = 18, "client.compression", (0, 1, 0);
             /// Learn that a player has come into the game and has left it.
             PlayerObserve = 19, "player.observe", (0, 1, 1);
+            /// Send a player to another address (1.20.5 and later).
+            PlayerTransfer = 20, "player.transfer", (0, 1, 1);
         }
     };
 }

@@ -376,3 +376,24 @@ pub mod receiver {
     /// The backend of the player.
     pub const BACKEND: u32 = 2;
 }
+
+/// The service of `player.transfer`. As for [`MessageTable`], when and with which
+/// status.
+#[derive(Debug)]
+#[repr(C)]
+pub struct TransferTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Has the client of a player connect to this host and port instead.
+    pub transfer: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            host: Str,
+            port: u16,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+}

@@ -89,6 +89,7 @@ fn layout() -> String {
         MessageTable as MessageTable { size, reserved, send, title }
         TitleInput as TitleInput { size, fade_in, stay, fade_out, title, subtitle }
         InjectTable as InjectTable { size, reserved, send }
+        TransferTable as TransferTable { size, reserved, transfer }
     }
     numbers! { out,
         service::{ LOG, TIME, TASK, DATA, PLAYERS, METRICS, OF_CAPABILITY }

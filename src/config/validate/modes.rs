@@ -57,6 +57,7 @@ fn thing(capability: Capability) -> &'static str {
         Capability::PlayerMessage => "messages to players",
         Capability::PlayerCommand => "commands of players",
         Capability::PlayerObserve => "players in the game",
+        Capability::PlayerTransfer => "transfers of players",
         Capability::ConnectionDecide
         | Capability::HandshakeRewrite
         | Capability::StatusRespond

@@ -69,7 +69,8 @@ pub(crate) struct ServiceGrant {
 /// The capabilities that are services for players.
 const SERVICES: u64 = Capability::IdentityVerified.bit()
     | Capability::PacketInject.bit()
-    | Capability::PlayerMessage.bit();
+    | Capability::PlayerMessage.bit()
+    | Capability::PlayerTransfer.bit();
 
 fn service_grants(plugins: &[(&Arc<Generation>, u64)]) -> Box<[ServiceGrant]> {
     let services = plugins.iter().map(|(plugin, bits)| ServiceGrant {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use infrarust_plugin_abi::{
     API_VERSION, Capability, DataTable, FutureTable, HostTable, IdentityTable, InjectTable,
     LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture, PlayersTable,
-    ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, TitleInput, answer,
-    capabilities_in, failure, field, import_waker, interest, level, message, receiver, service,
-    size_of_table, status,
+    ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, TitleInput, TransferTable,
+    answer, capabilities_in, failure, field, import_waker, interest, level, message, receiver,
+    service, size_of_table, status,
 };
 use tracing::Level;
 
@@ -69,6 +69,7 @@ static MESSAGE: MessageTable = service!(MessageTable {
     send: send_message,
     title: send_title
 });
+static TRANSFER: TransferTable = service!(TransferTable { transfer: transfer });
 static INJECT: InjectTable = service!(InjectTable { send: inject });
 
 unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
@@ -96,6 +97,7 @@ fn service_of(services: &Services, bit: u32) -> *const c_void {
     match { declared }.find(|capability| *capability as u32 == bit) {
         Some(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         Some(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        Some(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         Some(Capability::PacketInject) => (&raw const INJECT).cast(),
         _ => std::ptr::null(),
     }
@@ -518,6 +520,22 @@ unsafe extern "C" fn send_title(
         ticks: [input.fade_in, input.stay, input.fade_out],
     };
     let sent = guarded(None, || Some(services.show(player, &shown)));
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { answer_sent(sent, sink) }
+}
+
+unsafe extern "C" fn transfer(
+    ctx: *const c_void,
+    player: u64,
+    host: Str,
+    port: u16,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), host) = (unsafe { (services(ctx), host.text()) }) else {
+        return status::ERR;
+    };
+    let sent = guarded(None, || Some(services.transfer(player, host, port)));
     // SAFETY: the plugin's sink is good for the call.
     unsafe { answer_sent(sent, sink) }
 }

@@ -328,3 +328,33 @@ async fn welcome_greets() {
         proxy.idle().await;
     }
 }
+
+/// Clients that know transfers are sent elsewhere; for others it is refused with
+/// the version that is needed, as are hosts that nobody can connect to.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_transfer() {
+    let backend = FakeBackend::start().await;
+    let send = ["transfer eu.example.com", "transfer two words", "transfer "];
+    let (proxy, folder) = sending(&backend, &send, NO_COMPRESSION).await;
+    for protocol in [340, 776] {
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        peer.send(0x7C, b"x").await;
+        if protocol == 776 {
+            let (_, body) = client.next().await.unwrap();
+            let port = [0xDE, 0xC7, 0x01];
+            assert_eq!(body, [b"\x0eeu.example.com", &port[..]].concat());
+        }
+        client.expect(0x7C).await;
+        drop((client, peer));
+        proxy.idle().await;
+    }
+    let bad = [
+        "not sent transfer two words: `two words` is not a host to connect to",
+        "not sent transfer : `\"\"` is not a host to connect to",
+    ];
+    let mut expected = vec!["not sent transfer eu.example.com: `transfer` needs 1.20.5"];
+    expected.extend(bad);
+    expected.push("sent transfer eu.example.com");
+    expected.extend(bad);
+    assert_eq!(results(&folder), expected);
+}

@@ -70,6 +70,11 @@ impl Players {
             "bar" => messages.action_bar(player, text)?,
             "title" => messages.title(player, &Title::new(text).subtitle("below"))?,
             "kick" => messages.kick(player, text)?,
+            "transfer" => {
+                let transfer = self.host.grant::<capability::PlayerTransfer>();
+                let transfer = transfer.ok_or_else(|| Error::msg("no service"))?;
+                transfer.transfer(player, text, 25566)?;
+            }
             "client" => packets.to_client(player, text.parse()?, b"raw")?,
             "backend" => packets.to_backend(player, text.parse()?, b"raw")?,
             "flood" => {
@@ -96,5 +101,5 @@ export_plugin! {
     plugin: Players,
     name: "players",
     hooks: [PlayerObserve],
-    wants: [IdentityVerified, PlayerMessage, PacketInject],
+    wants: [IdentityVerified, PlayerMessage, PacketInject, PlayerTransfer],
 }
