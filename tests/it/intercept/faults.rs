@@ -254,7 +254,7 @@ async fn the_proxy_stops_behind_every_message() {
 async fn a_backend_that_translates_versions() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "offline", &backend, ONE_PLACE);
-    // A status that names the backend's own version is no obstacle.
+    // A status that names the version of the backend changes nothing.
     let asked = async {
         let (mut peer, hello) = backend.accept_hello().await;
         let status = r#"{"version":{"name":"1.8.8","protocol":47},"players":{"max":1,"online":0}}"#;
