@@ -7,6 +7,7 @@
 
 mod alone;
 mod containers;
+mod deadline;
 mod descriptors;
 mod empty_hooks;
 mod engine;

@@ -1,0 +1,68 @@
+//! The deadline of a player who does not read, without any key that shortens it.
+
+use std::time::Duration;
+
+use infrarust_test_support::game::{self, Ids, Speaker};
+use infrarust_test_support::program::Program;
+use infrarust_test_support::{FakeBackend, server};
+use tokio::time::{Instant, timeout};
+
+const PROTOCOL: i32 = 767;
+/// Any packet of play that the proxy passes.
+const CHUNK: i32 = 0x27;
+/// 30 s without progress, which is looked at every six.
+const DEADLINE: std::ops::Range<Duration> = Duration::from_secs(28)..Duration::from_secs(45);
+
+/// Bytes wait 30 s for a client that does not read; then its backend sees the end.
+#[tokio::test]
+async fn a_player_who_does_not_read_ends_after_30_s() {
+    let backend = FakeBackend::start().await;
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        "compression_threshold = -1",
+    );
+    let mut program = Program::start("", &[("a", file)]);
+    let proxy = program.address().await;
+    let mut client = game::begin(proxy, PROTOCOL, "Notch").await;
+    let (mut server, _, _) = game::accept(&backend).await;
+    let ids = Ids::of(PROTOCOL);
+    let success = game::login_success(PROTOCOL, [1; 16], "Notch");
+    server.send(2, &success).await;
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    server.send(ids.finish, &[]).await;
+    client.expect(ids.finish).await;
+    client.send(ids.finish, &[]).await;
+    server.expect(ids.finish).await;
+    server.send(ids.join, &[0; 8]).await;
+    client.expect(ids.join).await;
+    let full = fill(&server).await;
+    timeout(DEADLINE.end, server.read_frames())
+        .await
+        .expect("the session ends");
+    let took = full.elapsed();
+    assert!(DEADLINE.contains(&took), "{took:?}");
+    drop(client);
+}
+
+/// Sends until nothing is taken any more; when that was.
+async fn fill(server: &Speaker) -> Instant {
+    let frame = server.framed(CHUNK, &[7; 30_000]);
+    let (mut last, mut rest) = (Instant::now(), &frame[..]);
+    while timeout(Duration::from_secs(1), server.writable())
+        .await
+        .is_ok()
+    {
+        while let Some(taken) = server.try_send(rest) {
+            last = Instant::now();
+            rest = match &rest[taken..] {
+                [] => &frame,
+                more => more,
+            };
+        }
+    }
+    last
+}
