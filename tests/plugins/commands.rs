@@ -368,7 +368,7 @@ fn verify_shows_what_it_saw() {
         err(&refused),
         "\nerror[plugin-config]: the plugin refuses its settings: that is not a start\n --> s.toml:2:9\n  \
          |\n2 | start = 'x'\n  |         ^^^\n  |\n  = help: correct the settings; the plugin's \
-         documentation tells which it knows\n"
+         documentation says which it knows\n"
     );
     let none = infrarust(folder.path(), &["plugin", "verify", text(sample())]);
     assert!(err(&none).contains("missing field `tag`"), "{}", err(&none));
