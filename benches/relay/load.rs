@@ -1,6 +1,7 @@
 //! Players and backends: what they do, and what is measured meanwhile.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +15,8 @@ use crate::relays::{Relay, Running};
 const HANDSHAKE_LOGIN: &[u8] = b"\x10\x00\x2f\x0abench.test\x63\xdd\x02";
 /// The same, for a status ping, and the request for it.
 const HANDSHAKE_STATUS: &[u8] = b"\x10\x00\x2f\x0abench.test\x63\xdd\x01\x01\x00";
-const LOGIN_START: &[u8] = b"\x08\x00\x06player";
+/// The bytes of a login: the handshake, and a login start with a name of six characters.
+const LOGIN_BYTES: usize = HANDSHAKE_LOGIN.len() + 9;
 const PING: &[u8] = b"\x09\x01\x00\x00\x00\x00\x00\x00\x00\x07";
 
 /// Connections that are made at the same time.
@@ -197,6 +199,15 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
     }
 }
 
+/// The next login. Each has its own name: a proxy takes many equal ones at once
+/// for its own, which come back to it from its backend.
+fn login() -> Vec<u8> {
+    static LOGINS: AtomicUsize = AtomicUsize::new(0);
+    let number = LOGINS.fetch_add(1, Ordering::Relaxed) % 100_000;
+    let name = format!("p{number:05}");
+    [HANDSHAKE_LOGIN, b"\x08\x00\x06", name.as_bytes()].concat()
+}
+
 /// Opens sessions, each as its player's and its backend's end.
 async fn open(
     relay: SocketAddr,
@@ -206,15 +217,12 @@ async fn open(
     let mut sessions = Vec::with_capacity(count);
     while sessions.len() < count {
         let mut player = TcpStream::connect(relay).await.unwrap();
-        player
-            .write_all(&[HANDSHAKE_LOGIN, LOGIN_START].concat())
-            .await
-            .unwrap();
+        player.write_all(&login()).await.unwrap();
         // A relay that knows nothing of logins also passes on the connection
         // that only found out whether it listens.
         let server = loop {
             let (mut server, _) = backend.accept().await.unwrap();
-            let mut login = [0; HANDSHAKE_LOGIN.len() + LOGIN_START.len()];
+            let mut login = [0; LOGIN_BYTES];
             if server.read_exact(&mut login).await.is_ok() {
                 break server;
             }
@@ -384,8 +392,7 @@ async fn connection(relay: SocketAddr, purpose: Purpose, answer_bytes: usize) {
     let mut buffer = [0; 512];
     match purpose {
         Purpose::Login => {
-            let login = [HANDSHAKE_LOGIN, LOGIN_START].concat();
-            player.write_all(&login).await.unwrap();
+            player.write_all(&login()).await.unwrap();
             player
                 .read_exact(&mut buffer[..answer_bytes])
                 .await
