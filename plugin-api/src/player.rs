@@ -355,7 +355,7 @@ impl Grant<PacketInject> {
 
 impl Grant<PlayerTransfer> {
     /// Has the client of a player leave and connect to this host and port, as if
-    /// the player had chosen them: the login there begins anew.
+    /// the player had chosen them: the login there begins again.
     ///
     /// On any thread, also inside a hook; it never waits. When it arrives is as for
     /// [`Grant::chat`], with which it shares the order and the limits. The session here
