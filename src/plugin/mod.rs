@@ -11,6 +11,7 @@
 //!
 //! Native plugins are trusted code. The checks here stop mistakes, not malice.
 
+mod budget;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod code;
 #[cfg(unix)]

@@ -1,31 +1,20 @@
 //! What plugins send to players and backends: checked, counted, and put where the
 //! session takes it from.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use infrarust_plugin_abi::{Capability, PacketField, PacketKind};
 
 use super::players::{InGame, NotServed};
 use super::services::Services;
-use crate::limit::Bucket;
 use crate::protocol::component::{self, TextError};
 use crate::protocol::packet::message::{self, Message};
 use crate::protocol::packet::view::{self, Value};
 use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::{text, varint};
 use crate::show::Quoted;
-use crate::telemetry::{Sample, Sampler};
+use crate::telemetry::Sample;
 
-/// Packets that a plugin may send in a second to all players: twenty a second, as
-/// many as there are ticks, to each of a thousand.
-const PACKETS_PER_SECOND_MAX: u64 = 20_000;
-/// Bytes before compression that a plugin may send in a second to all players: what
-/// a core compresses in a fifth of one.
-const BYTES_PER_SECOND_MAX: u64 = 16 * 1024 * 1024;
-/// What may come at once is what would be allowed in this time.
-const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 /// The most bytes of the fields of one packet: a map of 128 by 128 pixels has 16 KiB,
 /// and no backend compresses more in one piece on a thread that others share.
 pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
@@ -36,47 +25,6 @@ const KICK_CHARS_MAX: usize = text::BOUNDED_CHARS_MAX;
 
 /// The longest host of a transfer in bytes: that of a handshake.
 const HOST_BYTES_MAX: usize = 255;
-
-/// What a plugin may still send, and under which number. All generations share it.
-#[derive(Debug)]
-pub(super) struct Budget {
-    /// Tells its packets from those of others.
-    sender: u64,
-    left: Mutex<Left>,
-    refusals: Sampler,
-}
-
-#[derive(Debug)]
-struct Left {
-    packets: Bucket,
-    bytes: Bucket,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        static SENDERS: AtomicU64 = AtomicU64::new(0);
-        let now = Instant::now();
-        let bucket = |per_second| Bucket::new(per_second, BUDGET_WINDOW, now);
-        Self {
-            sender: SENDERS.fetch_add(1, Ordering::Relaxed),
-            left: Mutex::new(Left {
-                packets: bucket(PACKETS_PER_SECOND_MAX),
-                bytes: bucket(BYTES_PER_SECOND_MAX),
-            }),
-            refusals: Sampler::new(),
-        }
-    }
-}
-
-impl Budget {
-    fn take(&self, packets: &[Vec<u8>]) -> bool {
-        let now = Instant::now();
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let bytes = packets.iter().map(Vec::len).sum();
-        left.packets.take(number(packets.len()), now) && left.bytes.take(number(bytes), now)
-    }
-}
 
 /// Why something was not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,21 +272,5 @@ mod tests {
         let id = i32::from(version.id(State::Play, kind).unwrap());
         assert!(checked(to_backend, id, 0).is_err());
         assert_eq!(checked(to_backend, 0, 0), Ok(()));
-    }
-
-    /// What a plugin may send in a second has an end.
-    #[test]
-    fn budgets_are_bounded() {
-        let budget = Budget::default();
-        let bytes = usize::try_from(BYTES_PER_SECOND_MAX).unwrap();
-        let large = [vec![0; bytes]];
-        assert!(budget.take(&large));
-        assert!(!budget.take(&large));
-        let budget = Budget::default();
-        let empty = [Vec::new()];
-        let taken = (0..2 * PACKETS_PER_SECOND_MAX).filter(|_| budget.take(&empty));
-        let taken = u64::try_from(taken.count()).unwrap();
-        // Some refill while this runs.
-        assert!((PACKETS_PER_SECOND_MAX..2 * PACKETS_PER_SECOND_MAX).contains(&taken));
     }
 }

@@ -14,10 +14,10 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::budget::Budget;
 use super::health::{Health, Kind};
 use super::log::{self, Added, Line, LineLimit};
 use super::players::{InGame, NotServed, Players};
-use super::send::Budget;
 use super::watch::{self, PluginId};
 
 /// The most tasks of a plugin at a time: one per player of a large proxy would
