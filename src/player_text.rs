@@ -66,6 +66,16 @@ pub(crate) const BACKEND_FAULT: &str =
 /// The backend did not bring the player into the game in time.
 pub(crate) const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
 
+/// A player has lost his server and is on another of its network now.
+pub(crate) fn moved(from: &str, to: &str) -> String {
+    format!("The server {from} cannot be reached. You are on {to} now.")
+}
+
+/// The same, in front of the text with which the server has sent him away.
+pub(crate) fn moved_because(from: &str, to: &str) -> String {
+    format!("You were moved from {from} to {to}: ")
+}
+
 /// In the server list: no backend answers, and no MOTD is configured for that.
 pub(crate) const STATUS_OFFLINE: &str = "§cThis server is currently unreachable.";
 /// In the server list: an unknown domain, and no default MOTD is configured.

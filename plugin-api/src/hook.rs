@@ -161,8 +161,9 @@ pub trait RouteSelect: Plugin {
 
 /// `session.observe`: learn what happens to sessions.
 ///
-/// - **When**: a session opened, its backend was connected, it closed. Each
-///   `Opened` is followed by one `Closed`. In every mode.
+/// - **When**: a session opened, its backend was connected (in a network also each
+///   further one), it closed. Each `Opened` is followed by one `Closed`. In every
+///   mode.
 /// - **Thread**: any worker, several calls at once; the events of one session
 ///   one after another. Must not wait.
 /// - **Order**: as in the configuration; all are told.

@@ -5,6 +5,7 @@
 //! settings of a part of the proxy are defined in that part and re-exported here,
 //! so that no part depends on the configuration.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -126,8 +127,41 @@ pub struct ProxyConfig {
     pub log_format: LogFormat,
     /// What the intercepted modes need to authenticate and to compress.
     pub login: LoginConfig,
+    /// What the global file says about networks, by their names. The others have
+    /// the defaults.
+    pub networks: BTreeMap<String, NetworkConfig>,
     /// The container engine; its labelled containers are servers.
     pub docker: Option<DockerConfig>,
+}
+
+impl ProxyConfig {
+    /// The rules of a network.
+    #[must_use]
+    pub fn network(&self, name: &str) -> NetworkConfig {
+        self.networks.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// The rules of a network: servers between which players can move.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The servers that take a player who has lost his, in this order; `None` is
+    /// all in alphabetical order.
+    pub order: Option<Vec<String>>,
+    /// What happens to a player who loses his backend.
+    pub on_backend_loss: OnBackendLoss,
+    /// What a second login of a player means; `None` is as `[auth]` says.
+    pub duplicate_login: Option<DuplicateLogin>,
+}
+
+/// What happens to a player who loses his backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBackendLoss {
+    /// He is brought to another server of the network.
+    #[default]
+    Fallback,
+    /// He reads a text.
+    Kick,
 }
 
 /// A container engine; its labelled containers are servers.
@@ -275,6 +309,15 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// The network that it belongs to.
+    #[must_use]
+    pub fn network(&self) -> Option<&str> {
+        match &self.kind {
+            ServerKind::Forwarding(_) => None,
+            ServerKind::Intercepted(intercepted) => intercepted.network.as_deref(),
+        }
+    }
+
     /// The mode of this server.
     #[must_use]
     pub fn mode(&self) -> Mode {

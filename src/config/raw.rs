@@ -9,8 +9,8 @@ use crate::config::keys::{Effect, Scope};
 use crate::config::model::Relay;
 use crate::config::types::{
     AddressText, Bind, Cidr, Count, DuplicateLoginWord, FilePath, ForwardingWord, Free,
-    HostTailWord, LogFormatWord, OfflineUuidWord, OnFailureWord, Rewrite, Seconds, SecretSource,
-    SendProxy, Time, TimeOrOff, UnknownDomainWord, UnsupportedWord, Whole,
+    HostTailWord, LogFormatWord, OfflineUuidWord, OnBackendLossWord, OnFailureWord, Rewrite,
+    Seconds, SecretSource, SendProxy, Time, TimeOrOff, UnknownDomainWord, UnsupportedWord, Whole,
 };
 use crate::mode::Mode;
 
@@ -74,6 +74,8 @@ keys! {
         compression_threshold: Threshold [unit: Some("bytes"), off: Some(-1), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The log.
         log: RawLog;
+        /// The networks of servers, each in a table with its name. A network without a table has the defaults.
+        networks: Map<RawNetwork>;
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
         /// Servers from the labels of containers; there are none where this table is not written.
@@ -180,6 +182,16 @@ keys! {
         duplicate_login: DuplicateLoginWord = r#""refuse""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
+    /// A network: the servers whose files name it.
+    RawNetwork, "a network's table" {
+        /// The servers that take a player who has lost his, in this order. Without the key these are all of the network, those from containers included, in alphabetical order.
+        order: List<String> [pattern: Some(ID), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// What happens to a player who loses his backend or is sent away by it.
+        on_backend_loss: OnBackendLossWord = r#""fallback""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// As `auth.duplicate_login`, for logins on all servers of this network.
+        duplicate_login: DuplicateLoginWord [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+    }
+
     /// How backends learn who a player is.
     RawForwarding, "`forwarding`" {
         /// How the identity is sent. `velocity` applies to servers in `client_only` and `offline` alone.
@@ -272,7 +284,7 @@ keys! {
         relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
-        /// The network that the server belongs to: players can move between its members.
+        /// The network that the server belongs to: a player who loses his backend is brought to another of its servers.
         network: String [scope: Scope::Needs(Capability::NetworkMember), pattern: Some(ID)];
         /// Limbo handlers, tried in this order, for players without a backend.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];

@@ -65,6 +65,8 @@ pub(super) struct SessionFacts {
 /// A session that plugins observe.
 #[derive(Debug)]
 pub(super) struct Observed {
+    /// The server with the plugins that observe it: the player's first.
+    pub(super) server: Arc<Server>,
     pub(super) session: plugin::Session,
     pub(super) opened: Instant,
 }
@@ -136,6 +138,25 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// The same, with the address of ours that this connection of the client has
+    /// reached, where no balancer says it.
+    pub(super) fn with_destination(self, connection: &TcpStream) -> Self {
+        let own = || connection.local_addr().ok();
+        Self {
+            destination: self.destination.or_else(own),
+            ..self
+        }
+    }
+
+    /// The PROXY header for a backend, where the destination is known.
+    pub(super) fn known_header(&self, version: ProxyVersion) -> Option<Vec<u8>> {
+        let endpoints = Endpoints {
+            client: self.client,
+            destination: self.destination?,
+        };
+        Some(proxy_protocol::build(version, &endpoints))
+    }
+
     /// The PROXY header for a backend of this `connection`.
     ///
     /// # Errors

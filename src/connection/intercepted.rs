@@ -2,12 +2,15 @@
 //! backend, the game.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player, SessionFacts};
+use super::fallback::{self, Chain, Traveller};
 use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
 use super::sender::rewritten_host;
@@ -16,13 +19,16 @@ use crate::config::model::{
     BackendAddress, DuplicateLogin, IdentityForwarding, Intercepted, InterceptedMode, Relay,
     ServerConfig,
 };
-use crate::forward::{Counters, End};
+use crate::forward::memory::Memory;
+use crate::forward::{Counters, End, Outcome, Side};
 use crate::intercept::{
-    self, Answering, ClientSettings, Dialled, Failure, Lost, Newcomer, Playing, Proved, Rules,
+    self, Answering, ClientSettings, Dialled, Failure, Left, Lost, Newcomer, NotJoined, Playing,
+    Proved, Rules, Stranded, Who,
 };
 use crate::limit::Slot;
-use crate::plugin;
+use crate::plugin::{self, HookSet};
 use crate::protocol::packet::Version;
+use crate::protocol::packet::login::Profile;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::upstream::{DROPPED_MAX, Dropped};
@@ -56,6 +62,10 @@ pub(super) struct BridgeSession {
     place: intercept::Place,
     slot: Slot,
     connection: Slot,
+    /// Of a player whose network brings him to another server.
+    traveller: Option<Box<Traveller>>,
+    /// The servers that were tried for him.
+    chain: Option<Chain>,
 }
 
 impl Applicant {
@@ -74,13 +84,17 @@ impl Applicant {
             return Err(self.end(refusal));
         };
         let login = proxy.snapshot().proxy.login.clone();
+        let scope = intercept_scope(&config);
+        let duplicate_login = config
+            .network()
+            .and_then(|network| proxy.snapshot().proxy.network(network).duplicate_login)
+            .unwrap_or(login.duplicate_login);
         let is_full = config
             .max_players
             .is_some_and(|max| self.server.state.players.taken() >= max.get());
         // One of the places may be this player's own, which he replaces.
-        let scope = self.intercepted.network.as_deref().unwrap_or(&config.id);
         let may_replace =
-            || login.duplicate_login == DuplicateLogin::Replace || proxy.roster.has_leaving(scope);
+            || duplicate_login == DuplicateLogin::Replace || proxy.roster.has_leaving(&scope);
         if is_full && !may_replace() {
             // Nobody has to prove anything to a server without a place.
             return Err(self.end(Refusal::ServerFull));
@@ -129,12 +143,11 @@ impl Applicant {
             InterceptedMode::Offline => Some(proved.profile.name.clone()),
             InterceptedMode::ClientOnly => None,
         };
-        let scope = intercepted.network.as_deref().unwrap_or(&config.id);
         let entered = proxy.roster.enter(
-            scope,
+            &scope,
             proved.profile.uuid,
             unproved_name.as_deref(),
-            login.duplicate_login,
+            duplicate_login,
         );
         let Ok(place) = while_there(&proved, entered).await? else {
             return Err(end(proved, Refusal::DuplicateLogin, connection));
@@ -148,57 +161,129 @@ impl Applicant {
             Err(denied) => return Err(end(proved, denied, connection)),
         };
 
-        if let Err(failure) = intercept::check_version(intercepted.identity.as_ref(), version) {
-            return Err(end(proved, Ending::Intercepted(failure), connection));
-        }
+        let origin = origin.with_destination(proved.leg.stream());
+        let is_proved = intercepted.mode == InterceptedMode::ClientOnly;
         // Plugins know the player as he is, also where his backend does not.
-        let profile = proved.profile.clone();
-        proved.profile.uuid = intercept::uuid_at(
-            intercepted.identity.as_ref(),
-            proved.profile.uuid,
-            &proved.profile.name,
-        );
-        let asker = Asker {
-            config: &config,
-            intercepted: &intercepted,
-            origin: &origin,
-            opening: &opening,
-            host: host.as_deref(),
-        };
+        let identity = proved.identity();
+        let profile = identity.profile.clone();
+        proved.profile = identity.at(intercepted.identity.as_ref()).profile;
+        let counters = Arc::new(Counters::default());
         let replaced = place.replaced().clone();
-        let answered = tokio::select! {
-            answered = asker.reach(&proved, proxy, facts) => answered,
+        let asked = async {
+            let version = intercept::check_version(intercepted.identity.as_ref(), version);
+            version.map_err(Ending::Intercepted)?;
+            let asker = Asker {
+                config: &config,
+                intercepted: &intercepted,
+                origin: &origin,
+                opening: &opening,
+                host: host.as_deref(),
+            };
+            asker.reach(proved.who(), &counters, proxy, facts).await
+        };
+        let asked = tokio::select! {
+            asked = asked => asked,
             () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
             () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
         };
-        let (backend, counters) = match answered {
-            Ok(answered) => answered,
+        let logged_in = match asked {
+            Ok(backend) => intercept::log_in(&mut proved, backend, &replaced)
+                .await
+                .map_err(Ending::Intercepted),
+            Err(ending) => Err(ending),
+        };
+        let traveller = config.network().map(|network| {
+            Box::new(Traveller {
+                origin,
+                opening,
+                identity,
+                version,
+                is_proved,
+                network: network.to_owned(),
+                counters: Arc::clone(&counters),
+            })
+        });
+        let traveller = traveller.filter(|traveller| traveller.falls_back(proxy));
+        let mut candidate = Candidate {
+            server,
+            slot,
+            notices: Vec::new(),
+        };
+        let logged_in = match (logged_in, &traveller) {
+            (Ok(logged_in), _) => Ok(logged_in),
+            (Err(ending), Some(traveller)) if can_go_on(&ending) => {
+                let next = traveller.log_in_elsewhere(
+                    &mut proved,
+                    &mut candidate,
+                    ending,
+                    &replaced,
+                    proxy,
+                    facts,
+                );
+                next.await
+            }
+            (Err(ending), _) => Err(ending),
+        };
+        let logged_in = match logged_in {
+            Ok(logged_in) => logged_in,
             Err(Ending::ClientLeft) => return Err(Ending::ClientLeft.into()),
+            Err(Ending::Intercepted(failure)) => {
+                drop((candidate, place));
+                return Err(lose(*proved.leg.lose(failure), connection));
+            }
             Err(ending) => return Err(end(proved, ending, connection)),
         };
+        let Candidate {
+            server,
+            slot,
+            notices,
+        } = candidate;
         place.begin_session(Arc::clone(&counters));
-        let settings = settings(&intercepted, proxy);
-        let is_proved = settings.is_authenticated;
-        let joined = intercept::join(proved, backend, settings, counters, &replaced).await;
-        match joined {
-            Ok(playing) => Ok(BridgeSession {
-                playing,
-                stay: Stay::begin(
-                    proxy.plugins.in_game(),
-                    &server,
-                    facts,
-                    version,
-                    profile,
-                    is_proved,
-                ),
-                server,
-                place,
-                slot,
-                connection,
-            }),
+        let settings = settings(&server, &intercepted, proxy);
+        let memory = traveller.is_some().then(Memory::default);
+        let joined = intercept::join(
+            proved, logged_in, settings, counters, memory, notices, &replaced,
+        );
+        let mut chain = None;
+        let (playing, server, slot) = match (joined.await, &traveller) {
+            (Ok(playing), _) => (playing, server, slot),
+            (Err(NotJoined::Stranded(failure, client)), Some(traveller))
+                if !fallback::ends_the_player(&failure) =>
+            {
+                drop(slot);
+                let chain = chain.insert(Chain::begin(&server));
+                let arrived = traveller.fall_back(client, &server, chain, &replaced, proxy, facts);
+                match arrived.await {
+                    Ok(arrived) => (arrived.playing, arrived.server, arrived.slot),
+                    Err(left) => {
+                        let failure = left.failure.unwrap_or(failure);
+                        return Err(lose_stranded(left.client, failure, connection));
+                    }
+                }
+            }
+            (Err(NotJoined::Stranded(failure, client)), _) => {
+                return Err(lose_stranded(client, failure, connection));
+            }
             // The places on the server are free before the player reads.
-            Err(lost) => Err(lose(*lost, connection)),
-        }
+            (Err(NotJoined::Lost(lost)), _) => return Err(lose(*lost, connection)),
+        };
+        Ok(BridgeSession {
+            playing,
+            stay: Stay::begin(
+                proxy.plugins.in_game(),
+                &server,
+                facts,
+                version,
+                profile,
+                is_proved,
+            ),
+            server,
+            place,
+            slot,
+            connection,
+            traveller,
+            chain,
+        })
     }
 
     /// Ends the connection before the login; the client may read why.
@@ -208,46 +293,73 @@ impl Applicant {
     }
 }
 
+/// A server to which a player comes.
+pub(super) struct Candidate {
+    pub(super) server: Arc<Server>,
+    pub(super) slot: Slot,
+    /// What he reads there.
+    pub(super) notices: Vec<Vec<u8>>,
+}
+
+/// Whose name or id a second login has: those of a server or a network.
+fn intercept_scope(config: &ServerConfig) -> String {
+    match config.network() {
+        // No server has such an id.
+        Some(network) => format!("network {network}"),
+        None => config.id.clone(),
+    }
+}
+
+/// Whether a player in the login state may come to another server.
+pub(super) fn can_go_on(ending: &Ending) -> bool {
+    match ending {
+        Ending::Unreachable(_) | Ending::BackendFailed(_) => true,
+        Ending::Intercepted(failure) => !fallback::ends_the_player(failure),
+        _ => false,
+    }
+}
+
 /// A login that looks for a backend.
-struct Asker<'a> {
-    config: &'a ServerConfig,
-    intercepted: &'a Intercepted,
-    origin: &'a Origin,
-    opening: &'a Opening,
+pub(super) struct Asker<'a> {
+    pub(super) config: &'a ServerConfig,
+    pub(super) intercepted: &'a Intercepted,
+    /// With its destination.
+    pub(super) origin: &'a Origin,
+    pub(super) opening: &'a Opening,
     /// The host that a plugin has chosen for the backend to see.
-    host: Option<&'a str>,
+    pub(super) host: Option<&'a str>,
 }
 
 impl Asker<'_> {
     /// Connects to the first backend that says something once it has read who
     /// comes: until then another can take its place.
-    async fn reach(
+    pub(super) async fn reach(
         &self,
-        proved: &Proved,
+        who: Who<'_>,
+        counters: &Arc<Counters>,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<(Answering, Arc<Counters>), Ending> {
+    ) -> Result<Answering, Ending> {
         let mut dropped = Vec::new();
         loop {
             let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
             let connected = proxy.upstream.connect(addresses, bound, &dropped).await;
             let connected = connected.map_err(Ending::Unreachable)?;
-            let counters = Arc::new(Counters::default());
             facts.session = Some(SessionFacts {
                 backend: connected.address.clone(),
                 relay: Relay::Copy,
-                counters: Arc::clone(&counters),
+                counters: Arc::clone(counters),
             });
             facts.session_connected();
             let dialled = Dialled {
-                opening: self.first_bytes(proved, &connected.address)?,
+                opening: self.first_bytes(who, &connected.address)?,
                 stream: connected.stream,
                 identity: self.intercepted.identity.clone(),
                 address: self.origin.client.ip(),
                 server: self.config.id.clone(),
             };
-            match dialled.greet(proved).await {
-                Ok(answering) => return Ok((answering, counters)),
+            match dialled.greet(who).await {
+                Ok(answering) => return Ok(answering),
                 Err(error) if dropped.len() < DROPPED_MAX => {
                     facts.session = None;
                     let dialled = connected.dialled;
@@ -262,21 +374,23 @@ impl Asker<'_> {
     }
 
     /// A PROXY header, and the handshake.
-    fn first_bytes(&self, proved: &Proved, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
-        let header = self
-            .config
-            .send_proxy_protocol
-            .map(|version| self.origin.header(version, proved.leg.stream()))
-            .transpose()
-            .map_err(client::Broken::Io)?;
+    fn first_bytes(&self, who: Who<'_>, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
+        let header = match self.config.send_proxy_protocol {
+            Some(version) => Some(
+                self.origin
+                    .known_header(version)
+                    .ok_or(Ending::ClientLeft)?,
+            ),
+            None => None,
+        };
         let host = rewritten_host(self.config, self.opening, Some(address), self.host);
         let host_field = match &self.intercepted.identity {
             Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
                 &host,
                 &self.opening.host.markers(),
                 self.origin.client.ip(),
-                proved.profile.uuid,
-                Some(&proved.profile.properties),
+                who.profile().uuid,
+                Some(&who.profile().properties),
                 forwarding,
             ),
             Some(IdentityForwarding::Velocity(_)) | None => host,
@@ -287,10 +401,11 @@ impl Asker<'_> {
     }
 }
 
-fn settings(intercepted: &Intercepted, proxy: &Proxy) -> ClientSettings {
+/// What the player's server, the first on his way, says about his connection.
+fn settings(server: &Server, first: &Intercepted, proxy: &Proxy) -> ClientSettings {
     ClientSettings {
-        compression: intercepted.compression,
-        is_authenticated: intercepted.mode == InterceptedMode::ClientOnly,
+        compression: first.compression,
+        is_authenticated: fallback::is_authenticated(server),
         session: proxy.session_id,
     }
 }
@@ -303,21 +418,31 @@ async fn ask_login_decide(
     proved: &Proved,
     facts: &Facts,
 ) -> Result<(), Ending> {
-    let player = plugin::Player {
-        name: &proved.profile.name,
-        uuid: Some(u128::from_be_bytes(proved.profile.uuid)),
-        is_proved: true,
-    };
-    let client = facts.for_plugins();
+    let profile = &proved.profile;
     let decide = async {
         let Some(first) = moved_from else {
-            return server.hooks.login_decide(&client, &player).await;
+            return decide(&server.hooks, profile, true, facts).await;
         };
-        first.hooks.login_decide(&client, &player).await?;
-        let others = server.hooks.not_in(&first.hooks);
-        others.login_decide(&client, &player).await
+        decide(&first.hooks, profile, true, facts).await?;
+        decide(&server.hooks.not_in(&first.hooks), profile, true, facts).await
     };
-    Ok(while_there(proved, decide).await??)
+    while_there(proved, decide).await?
+}
+
+/// Asks `login.decide` about a player.
+pub(super) async fn decide(
+    hooks: &HookSet,
+    profile: &Profile,
+    is_proved: bool,
+    facts: &Facts,
+) -> Result<(), Ending> {
+    let player = plugin::Player {
+        name: &profile.name,
+        uuid: Some(u128::from_be_bytes(profile.uuid)),
+        is_proved,
+    };
+    let client = facts.for_plugins();
+    Ok(hooks.login_decide(&client, &player).await?)
 }
 
 /// The output of a future, unless the player leaves before.
@@ -341,63 +466,135 @@ fn lose(lost: Lost, connection: Slot) -> Ended {
     Ended::new(Ending::Intercepted(lost.failure), Some(reader)).holding_connection(connection)
 }
 
+/// Ends a session that has not come to play, and could have gone on elsewhere.
+fn lose_stranded(client: Box<Stranded>, failure: Failure, connection: Slot) -> Ended {
+    let reader = Reader::Intercepted(client.into_reader());
+    Ended::new(Ending::Intercepted(failure), Some(reader)).holding_connection(connection)
+}
+
 impl BridgeSession {
-    /// Relays until the session ends. A client that is left may read why.
-    pub(super) async fn run(self, proxy: &Proxy) -> Ended {
+    /// Relays until the session ends. A player who loses his backend is brought to
+    /// another server of his network; a client that is left may read why.
+    pub(super) async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
         let Self {
-            playing,
-            stay,
-            server,
+            mut playing,
+            mut stay,
+            mut server,
             place,
-            slot,
+            mut slot,
             connection,
+            traveller,
+            mut chain,
         } = self;
-        let mut limits = server.config.timeouts.session;
-        limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
-        let stop = proxy.shutdown.stop.child_token();
         let replaced = place.replaced().clone();
-        let rules = Rules {
-            keepalive: proxy.snapshot().proxy.keepalive,
-            limits,
-            stop: stop.clone(),
-            outbox: stay.as_ref().map(|stay| Arc::clone(stay.outbox())),
-        };
-        let play = playing.play(&proxy.forwarders, rules);
-        tokio::pin!(play);
-        let kicked = async {
-            match &stay {
-                Some(stay) => stay.kicked().await,
-                None => std::future::pending().await,
+        loop {
+            let began = Instant::now();
+            let ended = relay(playing, &server, stay.as_deref(), &replaced, proxy).await;
+            let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
+            let outcome = ended.outcome;
+            let end = outcome.end;
+            debug!(end = %end, "an intercepted session has ended");
+            let mut ending = match (end, ended.fault(), kick) {
+                (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
+                (End::Stopped, None, _) if replaced.is_cancelled() => Ending::Replaced(outcome),
+                (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
+                (_, None, _) => Ending::Relayed(outcome),
+            };
+            if let Some(stay) = stay.take() {
+                (*stay).end(ending.name());
             }
-        };
-        let ended = tokio::select! {
-            ended = &mut play => ended,
-            () = replaced.cancelled() => {
-                stop.cancel();
-                play.await
-            }
-            () = kicked => {
-                stop.cancel();
-                play.await
-            }
-        };
-        let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
-        let outcome = ended.outcome;
-        let end = outcome.end;
-        debug!(end = %end, "an intercepted session has ended");
-        let ending = match (end, ended.fault(), kick) {
-            (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
-            (End::Stopped, None, _) if replaced.is_cancelled() => Ending::Replaced(outcome),
-            (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
-            (_, None, _) => Ending::Relayed(outcome),
-        };
-        if let Some(stay) = stay {
-            (*stay).end(ending.name());
+            // The places on the server are free before the player reads.
+            // The slot is first: whoever waits for the other place wants one, too.
+            drop(slot);
+            let left = ended.into_left();
+            let reader = match (left, &traveller) {
+                (Some(Left::Stranded(client)), Some(traveller))
+                    if traveller.has_lost_his_backend(&outcome, proxy) =>
+                {
+                    let before = chain.take();
+                    let chain = chain.insert(Chain::go_on(before, &server, began.elapsed()));
+                    let arrived =
+                        traveller.fall_back(client, &server, chain, &replaced, proxy, facts);
+                    let arrived = tokio::select! {
+                        arrived = arrived => arrived,
+                        () = proxy.shutdown.stop.cancelled() => {
+                            return Ending::Relayed(Outcome { end: End::Stopped, ..outcome }).into();
+                        }
+                    };
+                    match arrived {
+                        Ok(arrived) => {
+                            (playing, server, slot) =
+                                (arrived.playing, arrived.server, arrived.slot);
+                            stay = Stay::begin(
+                                proxy.plugins.in_game(),
+                                &server,
+                                facts,
+                                traveller.version,
+                                traveller.identity.profile.clone(),
+                                traveller.is_proved,
+                            );
+                            continue;
+                        }
+                        Err(left) => {
+                            ending = match left.failure {
+                                Some(Failure::Replaced) => Ending::Replaced(outcome),
+                                Some(Failure::ClientLeft) => Ending::Relayed(Outcome {
+                                    end: End::Closed(Side::Client),
+                                    ..outcome
+                                }),
+                                Some(failure) => Ending::Intercepted(failure),
+                                None => ending,
+                            };
+                            Some(left.client.into_reader())
+                        }
+                    }
+                }
+                (Some(Left::Stranded(client)), _) => Some(client.into_reader()),
+                (Some(Left::Reader(reader)), _) => Some(reader),
+                (None, _) => None,
+            };
+            drop(place);
+            let reader = reader.map(Reader::Intercepted);
+            return Ended::new(ending, reader).holding_connection(connection);
         }
-        // The places on the server are free before the player reads.
-        // The slot is first: whoever waits for the other place wants one, too.
-        drop((slot, place));
-        let reader = ended.into_reader().map(Reader::Intercepted);
-        Ended::new(ending, reader).holding_connection(connection)
+    }
+}
+
+/// Relays until the backend or the client ends the session, another login of the
+/// player replaces it, or a plugin ends it.
+async fn relay(
+    playing: Playing,
+    server: &Server,
+    stay: Option<&Stay>,
+    replaced: &CancellationToken,
+    proxy: &Proxy,
+) -> intercept::Ended {
+    let mut limits = server.config.timeouts.session;
+    limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
+    let stop = proxy.shutdown.stop.child_token();
+    let rules = Rules {
+        keepalive: proxy.snapshot().proxy.keepalive,
+        limits,
+        stop: stop.clone(),
+        outbox: stay.map(|stay| Arc::clone(stay.outbox())),
+    };
+    let play = playing.play(&proxy.forwarders, rules);
+    tokio::pin!(play);
+    let kicked = async {
+        match stay {
+            Some(stay) => stay.kicked().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = kicked => {
+            stop.cancel();
+            play.await
+        }
+        ended = &mut play => ended,
+        () = replaced.cancelled() => {
+            stop.cancel();
+            play.await
+        }
     }
 }

@@ -23,6 +23,7 @@ mod begin;
 mod client;
 mod ending;
 mod facts;
+mod fallback;
 mod guard;
 mod in_game;
 mod intercepted;
@@ -62,7 +63,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>
     // bytes. Boxing the first frees it before the second starts.
     let setup = Box::pin(set_up(stream, &proxy, &mut facts));
     let ended = match lifecycle::watched(peer, setup).await {
-        Ok(session) => session.run(&proxy).await,
+        Ok(session) => session.run(&proxy, &mut facts).await,
         Err(ended) => ended,
     };
     let server = facts.server.as_ref().map(|server| &*server.config);
@@ -125,11 +126,11 @@ enum Session {
 
 impl Session {
     /// Runs the session to its end.
-    async fn run(self, proxy: &Proxy) -> Ended {
+    async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
         match self {
             Self::Relay(relay) => Ending::Relayed(relay.run(proxy).await).into(),
             // Boxed so that its state does not enlarge that of a relay.
-            Self::Bridge(bridge) => Box::pin(bridge.run(proxy)).await,
+            Self::Bridge(bridge) => Box::pin(bridge.run(proxy, facts)).await,
         }
     }
 }

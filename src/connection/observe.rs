@@ -24,9 +24,10 @@ impl Facts {
     /// the session.
     pub(super) fn session_opened(&mut self) {
         static SESSIONS: AtomicU64 = AtomicU64::new(1);
-        let observes = |server: &Arc<Server>| server.hooks.has(Hook::SessionObserve);
-        if self.server.as_ref().is_some_and(observes) {
+        let observes = |server: &&Arc<Server>| server.hooks.has(Hook::SessionObserve);
+        if let Some(server) = self.server.as_ref().filter(observes) {
             self.observed = Some(Observed {
+                server: Arc::clone(server),
                 session: plugin::Session::new(SESSIONS.fetch_add(1, Ordering::Relaxed)),
                 opened: Instant::now(),
             });
@@ -62,16 +63,15 @@ impl Facts {
 
     fn observe(&mut self, event: SessionEvent<'_>) {
         let observed = self.observed.take();
-        if let (Some(mut observed), Some(server)) = (observed, &self.server) {
+        if let Some(mut observed) = observed {
             let player = plugin::Player {
                 name: self.player.as_deref().unwrap_or_default(),
                 uuid: None,
                 is_proved: false,
             };
             let client = self.for_plugins();
-            server
-                .hooks
-                .session_observe(&client, &player, &mut observed.session, event);
+            let hooks = &observed.server.hooks;
+            hooks.session_observe(&client, &player, &mut observed.session, event);
             self.observed = Some(observed);
         }
     }

@@ -73,6 +73,8 @@ codes! {
     UnknownPlugin = "unknown-plugin", Error;
     /// A plugin is attached to a server that does not exist.
     UnknownServer = "unknown-server", Error;
+    /// A table or an `order` of `[networks]` names what does not exist.
+    UnknownNetwork = "unknown-network", Error;
     /// The file of a plugin is missing or cannot be read.
     PluginFile = "plugin-file", Error;
     /// The file of a plugin says nothing about the plugin, or nothing that can be read.
@@ -109,12 +111,12 @@ codes! {
     InsecureBackend = "insecure-backend", Warning;
     /// Whoever reaches a backend directly can claim to be any player.
     UnprotectedForwarding = "unprotected-forwarding", Warning;
-    /// A key is checked, and what it stands for is not built yet.
-    NotYet = "not-yet", Warning;
     /// A backend address is where the proxy itself listens.
     OwnAddress = "own-address", Warning;
     /// A network has one member, so there is nowhere to move to.
     LonelyNetwork = "lonely-network", Warning;
+    /// Some servers of a network learn who a player is, and others do not.
+    MixedForwarding = "mixed-forwarding", Warning;
 }
 
 impl fmt::Display for Code {

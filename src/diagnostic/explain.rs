@@ -533,21 +533,74 @@ pub fn page(code: Code) -> Page {
                 "domains = [\"play.example.com\"]\naddresses = [\"203.0.113.9:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeeguard\"\nforwarding_secret = \"the token of the backend\"\n",
             )],
         },
-        Code::NotYet => Page {
-            what: "`network` names the servers between which a player can move. It is read and \
-                   checked, and moving is not built yet.",
-            why: "Players join the server of the host name that they typed, and stay there.",
+        Code::UnknownNetwork => Page {
+            what: "A table of `[networks]` sets the rules of a network that server files name, and \
+                   its `order` names servers of that network.",
+            why: "A rule for nobody changes nothing: the network has the defaults, and a server \
+                  that is not in it takes none of its players.",
             wrong: &[
                 (
+                    GLOBAL,
+                    "[forwarding]\nmode = \"velocity\"\nsecret = \"the secret of the backends\"\n\n[networks.main]\norder = [\"lobby\", \"pvq\"]\n",
+                ),
+                (
                     LOBBY,
-                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\nnetwork = \"main\"\n",
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
                 ),
                 (
                     PVP,
-                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nforwarding_mode = \"bungeecord\"\nnetwork = \"main\"\n",
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
                 ),
             ],
-            right: &[(LOBBY, SOUND)],
+            right: &[
+                (
+                    GLOBAL,
+                    "[forwarding]\nmode = \"velocity\"\nsecret = \"the secret of the backends\"\n\n[networks.main]\norder = [\"lobby\", \"pvp\"]\n",
+                ),
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+                (
+                    PVP,
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+            ],
+        },
+        Code::MixedForwarding => Page {
+            what: "Some servers of a network learn from the proxy who a player is, and others do \
+                   not: `forwarding_mode` is `none` there.",
+            why: "A backend that learns nothing makes a player id from the name. A player who comes \
+                  from another server of the network has another id and another skin there than \
+                  his own client knows.",
+            wrong: &[
+                (
+                    GLOBAL,
+                    "[forwarding]\nmode = \"velocity\"\nsecret = \"the secret of the backends\"\n",
+                ),
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+                (
+                    PVP,
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\nforwarding_mode = \"none\"\n",
+                ),
+            ],
+            right: &[
+                (
+                    GLOBAL,
+                    "[forwarding]\nmode = \"velocity\"\nsecret = \"the secret of the backends\"\n",
+                ),
+                (
+                    LOBBY,
+                    "domains = [\"play.example.com\"]\naddresses = [\"10.0.0.5:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+                (
+                    PVP,
+                    "addresses = [\"10.0.0.6:25565\"]\nproxy_mode = \"client_only\"\nnetwork = \"main\"\n",
+                ),
+            ],
         },
         Code::LonelyNetwork => Page {
             what: "Players can move between the servers of one `network`, and this network has one \

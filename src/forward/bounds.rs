@@ -215,6 +215,17 @@ impl ClientBounds {
         }
     }
 
+    /// Begins with another backend, which has not asked for anything yet.
+    pub(crate) fn renew(&mut self) -> BackendBounds {
+        self.cookies = Arc::default();
+        BackendBounds(Arc::clone(&self.cookies))
+    }
+
+    /// The channels that the client has registered.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.iter().map(|channel| &**channel)
+    }
+
     /// Counts a packet of so many bytes before compression.
     ///
     /// # Errors

@@ -390,10 +390,12 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn into_remains(self) -> Option<Remains<S>> {
         let (_, serverbound) = self.lanes.client.into_passage();
         let (backlog, passage) = self.lanes.backend.into_passage();
-        let passage = passage?;
+        let mut passage = passage?;
         let reading = passage.reading();
         let of_client = serverbound.as_ref().and_then(|passage| passage.fault());
         let fault = of_client.or(passage.fault()).cloned();
+        let kick = passage.take_kick();
+        let sender = serverbound.and_then(|passage| passage.into_sender(kick));
         let (cipher, format) = passage.into_receiver();
         Some(Remains {
             client: self.sockets.client,
@@ -401,6 +403,7 @@ impl<S: Socket> Exchange<S> {
             cipher,
             format,
             reading,
+            sender,
             fault,
         })
     }

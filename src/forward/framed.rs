@@ -20,11 +20,12 @@ use crate::protocol::codec::{
     SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX, FrameError};
-use crate::protocol::packet::{self, Serverbound, State, Version};
+use crate::protocol::packet::{self, Clientbound, Serverbound, State, Version};
 use crate::protocol::peek;
 use crate::protocol::varint;
 
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
+use super::memory::Memory;
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
 use super::{Direction, Outbox};
@@ -81,6 +82,11 @@ pub(crate) struct Passage {
     /// What is changed in packets for the client; clientbound.
     edits: Edits,
     bounds: Bounds,
+    /// Of a player who may be brought to another backend.
+    memory: Option<Memory>,
+    /// The fields of the text with which the backend has ended the session, where
+    /// the player may be brought to another: he has not read it.
+    kick: Option<Vec<u8>>,
     /// What was found behind the frames of the last walk.
     fault: Option<FramedError>,
 }
@@ -101,6 +107,15 @@ pub(crate) struct Passages {
     pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
+impl Passages {
+    /// Remembers what it takes to bring the player to another backend, and keeps
+    /// back the text with which this one ends the session.
+    pub(crate) fn remember(&mut self, memory: &Memory) {
+        self.serverbound.memory = Some(memory.clone());
+        self.clientbound.memory = Some(memory.clone());
+    }
+}
+
 /// The client's side of a session whose relay has ended.
 #[derive(Debug)]
 pub(crate) struct Remains<S> {
@@ -114,8 +129,27 @@ pub(crate) struct Remains<S> {
     pub(crate) format: Format,
     /// What the client has been sent.
     pub(crate) reading: Reading,
+    /// What the client has sent, if it may be brought to another backend.
+    pub(crate) sender: Option<Box<Sender>>,
     /// What ended the session, if a side has not kept to the protocol.
     pub(crate) fault: Option<FramedError>,
+}
+
+/// What it takes to read on from a client whose backend is lost.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    /// Decrypts what follows.
+    pub(crate) cipher: Option<Box<Cipher>>,
+    /// The beginning of a frame, decrypted.
+    pub(crate) carried: Vec<u8>,
+    /// The state in which the client writes.
+    pub(crate) state: State,
+    /// What it may still send.
+    pub(crate) bounds: Box<ClientBounds>,
+    /// What is remembered of the player.
+    pub(crate) memory: Memory,
+    /// The fields of the text with which the backend has ended the session.
+    pub(crate) kick: Option<Vec<u8>>,
 }
 
 /// What the walk over one read has to write.
@@ -150,6 +184,8 @@ impl Passage {
             has_paused: false,
             edits: Edits::default(),
             bounds: Bounds::Client(bounds),
+            memory: None,
+            kick: None,
             fault: None,
         }
     }
@@ -175,8 +211,37 @@ impl Passage {
             has_paused: false,
             edits,
             bounds: Bounds::Backend(bounds),
+            memory: None,
+            kick: None,
             fault: None,
         }
+    }
+
+    /// Whether the backend has ended the session with a text that is kept back.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.kick.is_some()
+    }
+
+    /// The text with which the backend has ended the session.
+    pub(crate) fn take_kick(&mut self) -> Option<Vec<u8>> {
+        self.kick.take()
+    }
+
+    /// What it takes to read on from the client, if it may be brought to another
+    /// backend.
+    pub(crate) fn into_sender(self, kick: Option<Vec<u8>>) -> Option<Box<Sender>> {
+        let (Bounds::Client(bounds), Some(memory)) = (self.bounds, self.memory) else {
+            return None;
+        };
+        memory.lose_backend();
+        Some(Box::new(Sender {
+            cipher: self.cipher,
+            carried: self.carried,
+            state: self.reading.state,
+            bounds,
+            memory,
+            kick,
+        }))
     }
 
     /// What ends the direction behind the frames of the last walk.
@@ -365,6 +430,10 @@ impl Passage {
                 }
             }
             spare.put(carried);
+            if self.is_kicked() {
+                self.carried = Vec::new();
+                return Ok(None);
+            }
             if output.len() >= OUTPUT_BYTES_MAX {
                 let rest = buffer.get(at..).unwrap_or_default();
                 self.pause(rest);
@@ -407,6 +476,9 @@ impl Passage {
                     }
                 }
             }
+            if self.is_kicked() {
+                return Ok(());
+            }
         }
     }
 
@@ -434,19 +506,24 @@ impl Passage {
     fn concerns(&self, id: i32) -> bool {
         match self.direction {
             Direction::Clientbound => {
+                let is_kept = |kind| {
+                    self.memory.is_some() && Memory::concerns_clientbound(self.version, kind)
+                };
                 self.version
                     .kind(self.reading.state, id)
                     .is_some_and(|kind| {
                         Reading::concern(kind)
                             || self.edits.concern(kind)
                             || BackendBounds::concern(kind)
+                            || is_kept(kind)
                     })
             }
             Direction::Serverbound => {
+                let is_kept = |kind| self.memory.is_some() && Memory::concerns_serverbound(kind);
                 self.version
                     .kind(self.reading.state, id)
                     .is_some_and(|kind: Serverbound| {
-                        kind.leads_to().is_some() || ClientBounds::concern(kind)
+                        kind.leads_to().is_some() || ClientBounds::concern(kind) || is_kept(kind)
                     })
             }
         }
@@ -531,14 +608,30 @@ impl Passage {
     /// Holds the fields of a packet against what its sender may send.
     fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
         match &mut self.bounds {
-            Bounds::Client(bounds) => match self.version.kind(self.reading.state, id) {
-                Some(kind) => bounds.check(self.version, kind, fields),
-                None => Ok(Allowed::Pass),
-            },
+            Bounds::Client(bounds) => {
+                let Some(kind) = self.version.kind(self.reading.state, id) else {
+                    return Ok(Allowed::Pass);
+                };
+                let allowed = bounds.check(self.version, kind, fields)?;
+                let is_wanted = |memory: &Memory| memory.serverbound(kind, fields);
+                Ok(match self.memory.as_ref().is_none_or(is_wanted) {
+                    true => allowed,
+                    false => Allowed::Drop,
+                })
+            }
             Bounds::Backend(bounds) => {
-                if let Some(kind) = self.version.kind(self.reading.state, id) {
-                    bounds.check(kind, fields)?;
+                let Some(kind) = self.version.kind(self.reading.state, id) else {
+                    return Ok(Allowed::Pass);
+                };
+                bounds.check(kind, fields)?;
+                let Some(memory) = &self.memory else {
+                    return Ok(Allowed::Pass);
+                };
+                if kind == Clientbound::Disconnect {
+                    self.kick = Some(fields.to_vec());
+                    return Ok(Allowed::Drop);
                 }
+                memory.clientbound(self.version, kind, fields);
                 Ok(Allowed::Pass)
             }
         }

@@ -514,6 +514,10 @@ impl Lane {
         if let (Ok(()), Some(error)) = (&written, passage.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
+        if written.is_ok() && passage.is_kicked() {
+            // What the backend sends behind its last text is not read.
+            written = Err(Stop::EndOfStream);
+        }
         if output.capacity() > COPY_BYTES {
             *output = Vec::new();
         }

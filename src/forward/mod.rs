@@ -8,8 +8,9 @@
 //! - `lane` is one direction: its bytes in flight, and whether it still runs;
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
 //! - `framed` is a direction in which the proxy reads the frames, `packets` what it
-//!   takes note of and changes in them, and `bounds` what they may hold;
-//!   what is incomplete is in a buffer of `spare`;
+//!   takes note of and changes in them, `bounds` what they may hold, and `memory` what
+//!   is remembered of a player who may be brought to another backend; what is
+//!   incomplete is in a buffer of `spare`;
 //! - `outbox` holds packets that others than the two peers send in such a session;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
@@ -30,6 +31,7 @@ mod exchange;
 pub(crate) mod framed;
 mod keep;
 mod lane;
+pub(crate) mod memory;
 mod outbox;
 pub(crate) mod packets;
 #[cfg(target_os = "linux")]

@@ -18,6 +18,9 @@ pub(crate) struct Reading {
     /// The client was sent into a configuration, and has not been told since that it
     /// is in the game: until then it has no use for other packets of the game.
     pub(crate) awaits_join_game: bool,
+    /// It was sent registries in the configuration in which it is. Another
+    /// backend's cannot follow: the client refuses an entry that comes twice.
+    pub(crate) has_registries: bool,
 }
 
 impl Reading {
@@ -28,6 +31,7 @@ impl Reading {
             has_kicked: false,
             in_bundle: false,
             awaits_join_game: false,
+            has_registries: false,
         }
     }
 
@@ -36,7 +40,10 @@ impl Reading {
         kind.leads_to().is_some()
             || matches!(
                 kind,
-                Clientbound::Disconnect | Clientbound::BundleDelimiter | Clientbound::JoinGame
+                Clientbound::Disconnect
+                    | Clientbound::BundleDelimiter
+                    | Clientbound::JoinGame
+                    | Clientbound::RegistryData
             )
     }
 
@@ -46,7 +53,12 @@ impl Reading {
         match kind {
             Clientbound::Disconnect => self.has_kicked = true,
             Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
-            Clientbound::StartConfiguration => self.awaits_join_game = true,
+            Clientbound::StartConfiguration => {
+                self.awaits_join_game = true;
+                self.has_registries = false;
+            }
+            Clientbound::FinishConfiguration => self.has_registries = false,
+            Clientbound::RegistryData => self.has_registries = true,
             Clientbound::JoinGame => self.awaits_join_game = false,
             _ => {}
         }

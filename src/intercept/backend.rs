@@ -12,14 +12,16 @@ use tracing::warn;
 
 use super::failure::Failure;
 use super::identity::{ChatKey, VELOCITY_CHANNEL, velocity_answer};
-use super::login::Proved;
+use super::login::LoginLeg;
 use super::settings::{IdentityForwarding, Secret};
-use super::wire::{Packet, Wire, WireError};
+use super::wire::{Frame, Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
 use crate::protocol::login::offline_uuid;
-use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
+use crate::protocol::packet::login::{
+    self as packets, PluginRequest, Profile, parse_plugin_response,
+};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
-use crate::protocol::read::Cursor;
+use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::uuid::uuid_text;
 use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
@@ -57,9 +59,24 @@ pub(crate) struct Answering {
     server: String,
 }
 
+/// A player whose identity is settled, for a backend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub(super) version: Version,
+    pub(super) profile: &'a Profile,
+    pub(super) key: Option<&'a ChatKey>,
+}
+
+impl<'a> Who<'a> {
+    /// The player's profile.
+    pub(crate) const fn profile(&self) -> &'a Profile {
+        self.profile
+    }
+}
+
 /// A backend that has let the player in.
 #[derive(Debug)]
-pub(super) struct LoggedIn {
+pub(crate) struct LoggedIn {
     pub(super) wire: Wire,
     /// Until when the player has to be in the game.
     pub(super) until: Instant,
@@ -102,17 +119,17 @@ impl Dialled {
     /// # Errors
     ///
     /// When it ends the connection before: another backend can take its place.
-    pub(crate) async fn greet(self, player: &Proved) -> io::Result<Answering> {
+    pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<Answering> {
         let until = Instant::now() + JOIN_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_raw(&self.opening);
         // A key of 1.19.1 names its holder: a backend that knows the player under
         // another id would refuse it.
-        let uuid = player.profile.uuid;
+        let uuid = who.profile.uuid;
         let is_for = |key: &&ChatKey| key.holder.is_none_or(|holder| holder == uuid);
-        let key = player.key.as_ref().filter(is_for).map(|key| &key.bytes[..]);
-        let profile = &player.profile;
-        let start = packets::login_start(player.leg.version, &profile.name, profile.uuid, key);
+        let key = who.key.filter(is_for).map(|key| &key.bytes[..]);
+        let profile = who.profile;
+        let start = packets::login_start(who.version, &profile.name, profile.uuid, key);
         let greeting = async {
             let put = wire.put(&start);
             put.map_err(|error| io::Error::other(error.to_string()))?;
@@ -133,13 +150,17 @@ impl Dialled {
 
 impl Answering {
     /// Logs the player in. What the backend asks meanwhile is answered, or
-    /// passed on to the client, which is still in the login state.
+    /// passed on to the client, if it is still in the login state.
     ///
     /// # Errors
     ///
-    /// Any other reason to refuse the player. The client is still in the login
-    /// state and can get a text.
-    pub(super) async fn log_in(self, player: &mut Proved) -> Result<LoggedIn, Failure> {
+    /// Any other reason to refuse the player. A client in the login state can get a
+    /// text there.
+    pub(super) async fn log_in(
+        self,
+        who: Who<'_>,
+        client: Option<&mut LoginLeg>,
+    ) -> Result<LoggedIn, Failure> {
         let until = self.until;
         let velocity = match &self.identity {
             Some(IdentityForwarding::Velocity(secret)) => Some(secret.clone()),
@@ -154,7 +175,7 @@ impl Answering {
             questions: Questions::default(),
             has_let_in: false,
         };
-        timeout_at(until, login.run(player))
+        timeout_at(until, login.run(who, client))
             .await
             .map_err(|_| Failure::BackendTooSlow)?
             .map(|wire| LoggedIn { wire, until })
@@ -229,20 +250,24 @@ impl Questions {
 }
 
 impl Login {
-    async fn run(mut self, player: &mut Proved) -> Result<Wire, Failure> {
+    async fn run(
+        mut self,
+        who: Who<'_>,
+        mut client: Option<&mut LoginLeg>,
+    ) -> Result<Wire, Failure> {
         // What could not be sent in time, if anything.
         self.wire.flush_while_taken().await;
         loop {
             tokio::select! {
                 frame = self.wire.frame() => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::backend)?;
-                    if self.meet_backend(&packet, player).await? {
+                    if self.meet_backend(&packet, who, client.as_deref_mut()).await? {
                         break;
                     }
                 }
-                frame = player.leg.wire.frame() => {
+                frame = next_frame(client.as_deref_mut()) => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::client)?;
-                    self.meet_client(&packet, player).await?;
+                    self.meet_client(&packet, who.version).await?;
                 }
             }
         }
@@ -250,11 +275,11 @@ impl Login {
         self.has_let_in = true;
         while !self.questions.are_answered() {
             let frame = tokio::select! {
-                frame = player.leg.wire.frame() => frame,
+                frame = next_frame(client.as_deref_mut()) => frame,
                 lost = self.wire.lost() => return Err(Failure::backend(lost)),
             };
             let packet = frame.and_then(|frame| frame.packet());
-            self.meet_client(&packet.map_err(Failure::client)?, player)
+            self.meet_client(&packet.map_err(Failure::client)?, who.version)
                 .await?;
         }
         Ok(self.wire)
@@ -264,9 +289,10 @@ impl Login {
     async fn meet_backend(
         &mut self,
         packet: &Packet,
-        player: &mut Proved,
+        who: Who<'_>,
+        client: Option<&mut LoginLeg>,
     ) -> Result<bool, Failure> {
-        let version = player.leg.version;
+        let version = who.version;
         let fault =
             |error: crate::protocol::read::ReadError| Failure::BackendFault(error.to_string());
         match packet.kind(version, State::Login) {
@@ -284,18 +310,32 @@ impl Login {
             Some(Clientbound::LoginPluginRequest) => {
                 let request = PluginRequest::parse(packet.fields()).map_err(fault)?;
                 if request.channel == VELOCITY_CHANNEL {
-                    self.identify(&request, player).await?;
-                } else {
+                    self.identify(&request, who).await?;
+                } else if let Some(client) = client {
                     self.questions
                         .ask(request.message_id, packet.bytes().len())?;
-                    pass_to_client(packet, player).await?;
+                    pass_to_client(packet, client).await?;
+                } else {
+                    // A client answers such questions in its login state alone.
+                    let answer = packets::plugin_response(version, request.message_id, None);
+                    self.send(&answer).await?;
                 }
                 Ok(false)
             }
             Some(Clientbound::CookieRequest) => {
                 let name = Cursor::new(packet.fields()).string(COOKIE_NAME_CHARS_MAX);
-                self.questions.ask_cookie(name.map_err(fault)?)?;
-                pass_to_client(packet, player).await?;
+                let name = name.map_err(fault)?;
+                if let Some(client) = client {
+                    self.questions.ask_cookie(name)?;
+                    pass_to_client(packet, client).await?;
+                } else {
+                    let id = version.id(State::Login, Serverbound::CookieResponse);
+                    let mut answer = vec![id.unwrap_or_default()];
+                    write_string(name, &mut answer);
+                    // There is none.
+                    answer.push(0);
+                    self.send(&answer).await?;
+                }
                 Ok(false)
             }
             Some(Clientbound::LoginSuccess) => {
@@ -304,11 +344,11 @@ impl Login {
                 }
                 let success = packets::parse_login_success(version, packet.fields());
                 let (uuid, _) = success.map_err(fault)?;
-                if uuid != player.profile.uuid {
+                if uuid != who.profile.uuid {
                     warn!(
                         server = self.server,
-                        player = %crate::show::Escaped(&player.profile.name),
-                        told = uuid_text(player.profile.uuid, true),
+                        player = %crate::show::Escaped(&who.profile.name),
+                        told = uuid_text(who.profile.uuid, true),
                         used = uuid_text(uuid, true),
                         "the backend uses another player id than it was told: check its forwarding"
                     );
@@ -324,12 +364,8 @@ impl Login {
 
     /// Answers a question for the signed identity. It never reaches the client,
     /// which could forge the answer.
-    async fn identify(
-        &mut self,
-        request: &PluginRequest<'_>,
-        player: &Proved,
-    ) -> Result<(), Failure> {
-        let version = player.leg.version;
+    async fn identify(&mut self, request: &PluginRequest<'_>, who: Who<'_>) -> Result<(), Failure> {
+        let version = who.version;
         let answer = match &self.velocity {
             // A second answer is not given: whoever asks twice has got one.
             Some(secret) if !self.was_asked => Some(velocity_answer(
@@ -337,8 +373,8 @@ impl Login {
                 request.payload,
                 version.protocol(),
                 self.address,
-                &player.profile,
-                player.key.as_ref(),
+                who.profile,
+                who.key,
             )),
             Some(_) => None,
             None => {
@@ -363,9 +399,9 @@ impl Login {
     }
 
     /// A packet of the client: an answer to a question of the backend.
-    async fn meet_client(&mut self, packet: &Packet, player: &Proved) -> Result<(), Failure> {
+    async fn meet_client(&mut self, packet: &Packet, version: Version) -> Result<(), Failure> {
         let fault = |error: crate::protocol::read::ReadError| Failure::Client(error.to_string());
-        let is_answer = match packet.kind(player.leg.version, State::Login) {
+        let is_answer = match packet.kind(version, State::Login) {
             Some(Serverbound::LoginPluginResponse) => {
                 let message_id = parse_plugin_response(packet.fields()).map_err(fault)?;
                 self.questions.answer(message_id)
@@ -387,14 +423,23 @@ impl Login {
             )));
         }
         // Before 1.20.2 a backend leaves the login state with its own success.
-        if self.has_let_in && player.leg.version.protocol() < V1_20_2 {
+        if self.has_let_in && version.protocol() < V1_20_2 {
             return Ok(());
         }
         self.send(packet.bytes()).await
     }
 }
 
-async fn pass_to_client(packet: &Packet, player: &mut Proved) -> Result<(), Failure> {
-    let sent = player.leg.wire.send(packet.bytes()).await;
+async fn pass_to_client(packet: &Packet, client: &mut LoginLeg) -> Result<(), Failure> {
+    let sent = client.wire.send(packet.bytes()).await;
     sent.map_err(Failure::client)
+}
+
+/// The next frame of a client in the login state; nothing comes of one that is
+/// not. Cancel safe.
+async fn next_frame(client: Option<&mut LoginLeg>) -> Result<Frame, WireError> {
+    match client {
+        Some(client) => client.wire.frame().await,
+        None => std::future::pending().await,
+    }
 }

@@ -10,7 +10,9 @@ use std::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::settings::{HostForwarding, Secret};
+use super::backend::{Who, uuid_at};
+use super::settings::{HostForwarding, IdentityForwarding, Secret};
+use crate::protocol::packet::Version;
 use crate::protocol::packet::login::{Profile, Property, write_properties};
 use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::uuid::uuid_text;
@@ -86,6 +88,32 @@ impl ChatKey {
         // Behind the time until which it is valid.
         let key = cursor.u64().and_then(|_| cursor.bytes(self.bytes.len()));
         key.unwrap_or_default()
+    }
+}
+
+/// A player whose identity is settled, as long as his connection lasts.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) profile: Profile,
+    pub(super) key: Option<ChatKey>,
+}
+
+impl Identity {
+    /// The player as this forwarding makes him known.
+    pub(crate) fn at(&self, forwarding: Option<&IdentityForwarding>) -> Self {
+        let mut identity = self.clone();
+        let Profile { uuid, name, .. } = &self.profile;
+        identity.profile.uuid = uuid_at(forwarding, *uuid, name);
+        identity
+    }
+
+    /// Who the player is, for a backend.
+    pub(crate) fn who(&self, version: Version) -> Who<'_> {
+        Who {
+            version,
+            profile: &self.profile,
+            key: self.key.as_ref(),
+        }
     }
 }
 

@@ -6,14 +6,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Answering, LoggedIn};
+use super::backend::{Answering, LoggedIn, Who};
 use super::failure::Failure;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::settings::ClientCompression;
+use super::stranded::{Stranded, next_keep_alive};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
+use crate::forward::memory::Memory;
 use crate::forward::packets::{Edits, Reading};
 use crate::forward::{Counters, Direction, Forwarders, Outbox, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
@@ -35,27 +37,43 @@ pub(crate) struct ClientSettings {
     pub(crate) session: [u8; 16],
 }
 
-/// Logs the player in at a backend and brings him into the game, unless another
-/// login has `replaced` this one.
+/// Logs the player in at a backend, unless another login has `replaced` this one.
+///
+/// # Errors
+///
+/// Whatever keeps him out. Another backend can take its place.
+pub(crate) async fn log_in(
+    player: &mut Proved,
+    backend: Answering,
+    replaced: &CancellationToken,
+) -> Result<LoggedIn, Failure> {
+    let Proved { leg, profile, key } = player;
+    let who = Who {
+        version: leg.version,
+        profile,
+        key: key.as_ref(),
+    };
+    tokio::select! {
+        logged_in = backend.log_in(who, Some(leg)) => logged_in,
+        () = replaced.cancelled() => Err(Failure::Replaced),
+    }
+}
+
+/// Brings a player into the game of a backend that has let him in, unless another
+/// login has `replaced` this one. With a `memory` he may come to another backend.
 ///
 /// # Errors
 ///
 /// Whatever ends the session before.
 pub(crate) async fn join(
-    mut player: Proved,
-    backend: Answering,
+    player: Proved,
+    logged_in: LoggedIn,
     settings: ClientSettings,
     counters: Arc<Counters>,
+    memory: Option<Memory>,
+    notices: Vec<Vec<u8>>,
     replaced: &CancellationToken,
-) -> Result<Playing, Box<Lost>> {
-    let logged_in = tokio::select! {
-        logged_in = backend.log_in(&mut player) => logged_in,
-        () = replaced.cancelled() => Err(Failure::Replaced),
-    };
-    let logged_in = match logged_in {
-        Ok(logged_in) => logged_in,
-        Err(failure) => return Err(player.leg.lose(failure)),
-    };
+) -> Result<Playing, NotJoined> {
     let LoggedIn { wire, until } = logged_in;
     let version = player.leg.version;
     let state = match version.protocol() {
@@ -69,13 +87,15 @@ pub(crate) async fn join(
         version,
         clientbound: Reading::new(state),
         serverbound: state,
-        edits: Edits {
-            brand: Some(BRAND),
-            is_authenticated: settings.is_authenticated,
-        },
+        edits: edits(settings.is_authenticated),
+        has_world: false,
         has_joined: false,
         client_bounds: Box::new(client_bounds),
         backend_bounds,
+        memory,
+        held: Held::default(),
+        notices,
+        kick: None,
         counters,
     };
     let joined = async {
@@ -93,29 +113,86 @@ pub(crate) async fn join(
     };
     match joined {
         Ok(()) => Ok(joining.into_playing()),
-        Err(failure) => Err(Box::new(Lost {
-            failure,
-            client: joining.into_reader(),
-        })),
+        Err(failure) => Err(joining.fail(failure)),
+    }
+}
+
+/// What the proxy changes in what a player is sent.
+pub(super) const fn edits(is_authenticated: bool) -> Edits {
+    Edits {
+        brand: Some(BRAND),
+        is_authenticated,
+    }
+}
+
+/// A player who has not come into the game.
+#[derive(Debug)]
+pub(crate) enum NotJoined {
+    /// The client can be shown why.
+    Lost(Box<Lost>),
+    /// The client can be brought to another backend.
+    Stranded(Failure, Box<Stranded>),
+}
+
+/// Frames of a configuration that wait for its end: what a backend sends of its
+/// registries reaches the client as a whole or not at all, so that another
+/// backend's can follow.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    frames: Vec<Frame>,
+    bytes: usize,
+}
+
+/// The most bytes that are held (8 MiB). Registries of the game have some 60 KiB,
+/// those of large packs of mods some MiB.
+const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+impl Held {
+    /// Holds a frame.
+    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(frame.packet_bytes());
+        if self.bytes > HELD_BYTES_MAX {
+            let what = format!("more than {HELD_BYTES_MAX} bytes before the player is in the game");
+            return Err(Failure::BackendFault(what));
+        }
+        self.frames.push(frame);
+        Ok(())
+    }
+
+    /// What was held.
+    pub(super) fn take(&mut self) -> Vec<Frame> {
+        self.bytes = 0;
+        std::mem::take(&mut self.frames)
     }
 }
 
 /// Both sides, between the login and the game.
-struct Joining {
-    client: Wire,
-    backend: Wire,
-    version: Version,
-    /// What the backend has sent the client.
-    clientbound: Reading,
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) client: Wire,
+    pub(super) backend: Wire,
+    pub(super) version: Version,
+    /// What the client has been sent.
+    pub(super) clientbound: Reading,
     /// The state in which the client writes and the backend reads.
-    serverbound: State,
-    edits: Edits,
-    has_joined: bool,
+    pub(super) serverbound: State,
+    pub(super) edits: Edits,
+    /// Whether the client has been in a world, of this backend or another.
+    pub(super) has_world: bool,
+    /// Whether the backend has sent its join game.
+    pub(super) has_joined: bool,
     /// What the client may still send.
-    client_bounds: Box<ClientBounds>,
+    pub(super) client_bounds: Box<ClientBounds>,
     /// What the backend may still send.
-    backend_bounds: BackendBounds,
-    counters: Arc<Counters>,
+    pub(super) backend_bounds: BackendBounds,
+    /// Of a player who may be brought to another backend.
+    pub(super) memory: Option<Memory>,
+    pub(super) held: Held,
+    /// Packets that the client is sent behind the join game.
+    pub(super) notices: Vec<Vec<u8>>,
+    /// The fields of the text with which the backend has ended the session.
+    pub(super) kick: Option<Vec<u8>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Joining {
@@ -161,7 +238,7 @@ impl Joining {
 
     /// Passes frames until the player is in the game. What has come by then is
     /// passed on as well.
-    async fn run(&mut self) -> Result<(), Failure> {
+    pub(super) async fn run(&mut self) -> Result<(), Failure> {
         while !self.has_joined || self.serverbound != State::Play {
             tokio::select! {
                 frame = self.backend.frame() => {
@@ -182,7 +259,7 @@ impl Joining {
 
     /// Passes the frames that have arrived; false when so much waits to be
     /// written that some are left.
-    fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
+    pub(super) fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
         while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
             self.pass_to_client(&frame)?;
             if self.client.waiting_bytes() >= OUTPUT_BYTES_MAX {
@@ -198,7 +275,7 @@ impl Joining {
         Ok(true)
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
         self.client.flush().await.map_err(Failure::client)?;
         self.backend.flush_while_taken().await;
         self.counters
@@ -208,11 +285,35 @@ impl Joining {
         Ok(())
     }
 
-    fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
+    pub(super) fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
         let packet = frame.packet().map_err(Failure::backend)?;
-        if let Some(changed) = self.clientbound(&packet)? {
-            return self.client.put(&changed).map_err(Failure::backend);
+        if self.memory.is_some() && self.clientbound.state == State::Configuration {
+            match packet.kind(self.version, State::Configuration) {
+                Some(Clientbound::RegistryData | Clientbound::Tags | Clientbound::FeatureFlags) => {
+                    return self.held.push(frame.clone());
+                }
+                Some(Clientbound::FinishConfiguration) => {
+                    for held in self.held.take() {
+                        self.pass(&held)?;
+                    }
+                }
+                _ => {}
+            }
         }
+        let state = self.clientbound.state;
+        match self.clientbound(&packet)? {
+            Some(changed) => self.client.put(&changed).map_err(Failure::backend)?,
+            None => self.pass(frame)?,
+        }
+        if packet.kind(self.version, state) == Some(Clientbound::JoinGame) {
+            for notice in std::mem::take(&mut self.notices) {
+                self.client.put(&notice).map_err(Failure::client)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, frame: &Frame) -> Result<(), Failure> {
         let strict = self.version.protocol() < V1_18;
         self.client.pass(frame, strict).map_err(Failure::backend)
     }
@@ -242,7 +343,9 @@ impl Joining {
             let checked = self
                 .client_bounds
                 .check(self.version, kind, packet.fields());
-            if checked.map_err(exceeded)? == Allowed::Drop {
+            let allowed = checked.map_err(exceeded)?;
+            let is_wanted = |memory: &Memory| memory.serverbound(kind, packet.fields());
+            if allowed == Allowed::Drop || !self.memory.as_ref().is_none_or(is_wanted) {
                 return Ok(());
             }
         }
@@ -254,23 +357,56 @@ impl Joining {
 
     /// Takes note of what a packet of the backend means; the packet that
     /// replaces it, if one does.
-    fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
+    pub(super) fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
         let state = self.clientbound.state;
         let Some(kind) = packet.kind(self.version, state) else {
             return Ok(None);
         };
         let checked = self.backend_bounds.check(kind, packet.fields());
         checked.map_err(|error| Failure::BackendFault(error.to_string()))?;
+        if let Some(memory) = &self.memory {
+            if kind == Clientbound::Disconnect {
+                self.kick = Some(packet.fields().to_vec());
+                return Err(Failure::BackendLost(
+                    "it ended the session with a text".to_owned(),
+                ));
+            }
+            memory.clientbound(self.version, kind, packet.fields());
+        }
         self.has_joined |= kind == Clientbound::JoinGame;
         self.clientbound.note(kind);
         Ok(self.edits.apply(self.version, state, kind, packet.fields()))
     }
 
-    fn into_reader(self) -> Reader {
-        Reader::new(self.client, self.version, self.clientbound)
+    /// The player cannot come into the game of this backend.
+    fn fail(self, failure: Failure) -> NotJoined {
+        match self.memory.clone() {
+            Some(memory) => NotJoined::Stranded(failure, Box::new(self.strand(memory))),
+            None => NotJoined::Lost(Box::new(Lost {
+                failure,
+                client: Reader::new(self.client, self.version, self.clientbound),
+            })),
+        }
     }
 
-    fn into_playing(self) -> Playing {
+    /// The client, which has lost this backend.
+    pub(super) fn strand(self, memory: Memory) -> Stranded {
+        memory.lose_backend();
+        Stranded {
+            client: self.client,
+            version: self.version,
+            reading: self.clientbound,
+            serverbound: self.serverbound,
+            bounds: self.client_bounds,
+            has_world: self.has_world || self.has_joined,
+            memory,
+            kick: self.kick,
+            keep_alive_at: next_keep_alive(),
+            counters: self.counters,
+        }
+    }
+
+    pub(super) fn into_playing(self) -> Playing {
         let (client, backend) = (self.client.into_parts(), self.backend.into_parts());
         let (encrypt, decrypt) = match client.ciphers {
             Some(ciphers) => (Some(ciphers.encrypt), Some(ciphers.decrypt)),
@@ -303,15 +439,19 @@ impl Joining {
             self.client_bounds,
         );
         serverbound.carry(&client.input);
+        let mut passages = Passages {
+            serverbound: Box::new(serverbound),
+            clientbound: Box::new(clientbound),
+            outbox: None,
+        };
+        if let Some(memory) = &self.memory {
+            passages.remember(memory);
+        }
         Playing {
             client: client.stream,
             backend: backend.stream,
             version: self.version,
-            passages: Passages {
-                serverbound: Box::new(serverbound),
-                clientbound: Box::new(clientbound),
-                outbox: None,
-            },
+            passages,
             counters: self.counters,
         }
     }
@@ -341,12 +481,13 @@ impl Playing {
     /// Relays until the session ends.
     pub(crate) async fn play(mut self, forwarders: &Forwarders, rules: Rules) -> Ended {
         self.passages.outbox = rules.outbox;
+        let counters = self.counters;
         let session = Session {
             client: self.client,
             backend: self.backend,
             keepalive: rules.keepalive,
             limits: rules.limits,
-            counters: self.counters,
+            counters: Arc::clone(&counters),
             stop: rules.stop,
         };
         let version = self.version;
@@ -355,8 +496,18 @@ impl Playing {
             outcome,
             remains,
             version,
+            counters,
         }
     }
+}
+
+/// A client whose relay has ended.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// It can be shown a text.
+    Reader(Reader),
+    /// It can be brought to another backend as well.
+    Stranded(Box<Stranded>),
 }
 
 /// A relay that has ended.
@@ -365,6 +516,7 @@ pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
     remains: Option<Remains<std::net::TcpStream>>,
     version: Version,
+    counters: Arc<Counters>,
 }
 
 impl Ended {
@@ -374,7 +526,16 @@ impl Ended {
     }
 
     /// The client, if it is left.
-    pub(crate) fn into_reader(self) -> Option<Reader> {
-        Reader::of_relay(self.remains?, self.version)
+    pub(crate) fn into_left(self) -> Option<Left> {
+        let mut remains = self.remains?;
+        Some(match remains.sender.take() {
+            None => Left::Reader(Reader::of_relay(remains, self.version)?),
+            Some(sender) => Left::Stranded(Box::new(Stranded::of_relay(
+                remains,
+                *sender,
+                self.version,
+                self.counters,
+            )?)),
+        })
     }
 }

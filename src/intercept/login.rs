@@ -10,8 +10,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::backend::Who;
 use super::failure::Failure;
-use super::identity::ChatKey;
+use super::identity::{ChatKey, Identity};
 use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
 use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
@@ -135,7 +136,7 @@ impl LoginLeg {
     }
 
     /// The login has failed.
-    pub(super) fn lose(self, failure: Failure) -> Box<Lost> {
+    pub(crate) fn lose(self, failure: Failure) -> Box<Lost> {
         let Self { mut wire, version } = self;
         let mut reading = Reading::new(State::Login);
         if let Failure::BackendRefused(json) = &failure {
@@ -158,6 +159,25 @@ pub(crate) struct Proved {
     pub(crate) leg: LoginLeg,
     pub(crate) profile: Profile,
     pub(super) key: Option<ChatKey>,
+}
+
+impl Proved {
+    /// Who the player is, for a backend.
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who {
+            version: self.leg.version,
+            profile: &self.profile,
+            key: self.key.as_ref(),
+        }
+    }
+
+    /// The identity, to keep.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            profile: self.profile.clone(),
+            key: self.key.clone(),
+        }
+    }
 }
 
 impl Newcomer {

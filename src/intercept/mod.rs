@@ -23,15 +23,18 @@ mod reader;
 mod roster;
 mod session_service;
 mod settings;
+mod stranded;
 mod wire;
 
-pub(crate) use backend::{Answering, Dialled, check_version, uuid_at};
+pub(crate) use backend::{Answering, Dialled, LoggedIn, Who, check_version};
 pub(crate) use failure::Failure;
-pub(crate) use identity::host_field;
-pub(crate) use join::{ClientSettings, Playing, Rules, join};
+pub(crate) use identity::{Identity, host_field};
+pub(crate) use join::{ClientSettings, Ended, Left, NotJoined, Playing, Rules, join, log_in};
 pub(crate) use login::{Authenticator, Newcomer, Proved};
 pub(crate) use reader::{Lost, Reader};
 pub(crate) use roster::{Place, Roster};
+pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
 };
+pub(crate) use stranded::{Arrival, Stranded};

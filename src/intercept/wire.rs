@@ -182,6 +182,16 @@ impl Wire {
         }
     }
 
+    /// A connection that was taken apart.
+    pub(super) fn from_parts(parts: Parts, packet_bytes_max: usize) -> Self {
+        Self {
+            output: parts.output,
+            format: parts.format,
+            ciphers: parts.ciphers,
+            ..Self::new(parts.stream, parts.input, packet_bytes_max)
+        }
+    }
+
     /// The bytes that have gone out since this was asked last.
     pub(super) fn take_sent_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.sent_bytes)

@@ -6,10 +6,14 @@ use super::packet::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub(crate) const V1_8: i32 = 47;
+/// 1.9.1: the dimension of a join game has four bytes.
+pub(crate) const V1_9_1: i32 = 108;
 /// 1.11: lines of chat of up to 256 characters.
 pub(crate) const V1_11: i32 = 315;
 /// 1.12: texts of key bindings.
 pub(crate) const V1_12: i32 = 335;
+/// 1.12.2: keep alives of eight bytes.
+pub(crate) const V1_12_2: i32 = 340;
 /// 1.13: plugin requests during login; completions with a number.
 pub(crate) const V1_13: i32 = 393;
 /// 1.14: texts of NBT.
@@ -18,6 +22,10 @@ pub(crate) const V1_14: i32 = 477;
 pub(crate) const V1_15: i32 = 573;
 /// 1.16: player ids are 16 bytes, no longer texts.
 pub(crate) const V1_16: i32 = 735;
+/// 1.16.2: whether a world is hardcore is a field of its own.
+pub(crate) const V1_16_2: i32 = 751;
+/// 1.17: each action of a title is a packet of its own.
+pub(crate) const V1_17: i32 = 755;
 /// 1.18: clients take a compressed packet below their threshold.
 pub(crate) const V1_18: i32 = 757;
 /// 1.19: the login start may carry a signed key.

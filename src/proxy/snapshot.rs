@@ -177,6 +177,20 @@ impl Snapshot {
             .collect()
     }
 
+    /// The servers of a network that take a player who has lost his, in their
+    /// order.
+    pub(crate) fn order(&self, network: &str) -> Vec<Arc<Server>> {
+        let is_member = |server: &&Arc<Server>| server.config.network() == Some(network);
+        if let Some(order) = self.proxy.network(network).order {
+            let servers = order.iter().filter_map(|id| self.servers.get(id));
+            return servers.filter(is_member).map(Arc::clone).collect();
+        }
+        let members = self.servers.values().filter(is_member);
+        let mut members: Vec<_> = members.map(Arc::clone).collect();
+        members.sort_by(|a, b| a.config.id.cmp(&b.config.id));
+        members
+    }
+
     /// The configuration that this snapshot was made of.
     #[must_use]
     pub fn config(&self) -> Config {

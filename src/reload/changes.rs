@@ -146,6 +146,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         ip_filter,
         log_format,
         login,
+        networks,
         docker,
     } = new;
     let LoginConfig {
@@ -188,6 +189,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         "auth.duplicate_login" => *duplicate_login != old.login.duplicate_login,
         "compression_threshold" => *compression != old.login.compression,
         "log.format" => *log_format != old.log_format,
+        "networks" => *networks != old.networks,
         "docker" => *docker != old.docker,
         // What servers inherit differs in the servers; plugins are compared apart.
         "connect_timeout" | "forwarding" | "plugins" => false,

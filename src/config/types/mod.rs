@@ -18,5 +18,5 @@ pub(crate) use secret::SecretSource;
 pub(crate) use time::{Seconds, Time, TimeOrOff};
 pub(crate) use words::{
     DuplicateLoginWord, ForwardingWord, HostTailWord, LogFormatWord, OfflineUuidWord,
-    OnFailureWord, UnknownDomainWord, UnsupportedWord,
+    OnBackendLossWord, OnFailureWord, UnknownDomainWord, UnsupportedWord,
 };

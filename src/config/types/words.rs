@@ -121,6 +121,14 @@ choices! {
         Replace = "replace";
     }
 
+    /// What happens to a player who loses his backend.
+    OnBackendLossWord {
+        /// He is brought to another server of the network, with a message that says why.
+        Fallback = "fallback";
+        /// His connection ends with a text.
+        Kick = "kick";
+    }
+
     /// Which player id an unauthenticated player gets.
     OfflineUuidWord {
         /// The one that servers in offline mode make from the name.

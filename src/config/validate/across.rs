@@ -6,17 +6,15 @@ use std::net::SocketAddr;
 
 use super::server::Draft;
 use super::{Context, ProxyFile};
-use crate::config::entry::Item;
 use crate::config::model::{BackendAddress, BackendHost};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::socket::Families;
 
-/// Ids and domains belong to one server each, and a network to several.
+/// Ids and domains belong to one server each.
 pub(super) fn rules(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     ids(drafts, context);
     domains(drafts, context);
-    networks(drafts, context);
 }
 
 fn ids(drafts: &[Draft<'_>], context: &mut Context<'_>) {
@@ -75,42 +73,6 @@ fn domains(drafts: &[Draft<'_>], context: &mut Context<'_>) {
                 .help(help),
         );
     }
-}
-
-/// A network of one has nowhere to move to. Nothing is said while a file is
-/// unread: the other member may be in it.
-fn networks(drafts: &[Draft<'_>], context: &mut Context<'_>) {
-    if drafts.iter().any(|draft| draft.raw.is_none()) {
-        return;
-    }
-    let mut members: HashMap<&str, usize> = HashMap::new();
-    for network in drafts.iter().filter_map(network_of) {
-        *members.entry(&network.value).or_default() += 1;
-    }
-    // A network in a mode that cannot have one has been refused already.
-    for draft in drafts.iter().filter(|draft| draft.sound.is_ok()) {
-        let Some(network) = network_of(draft) else {
-            continue;
-        };
-        let name = network.value.as_str();
-        if members.get(name) != Some(&1) {
-            continue;
-        }
-        let place = network.place;
-        let message = format!(
-            "this server is the only one in the network {}",
-            Quoted(name)
-        );
-        context.push(
-            Diagnostic::new(Code::LonelyNetwork, place, message)
-                .because("players move between the servers of one network")
-                .help("write the same `network` in another server file, or remove it here"),
-        );
-    }
-}
-
-fn network_of<'d>(draft: &'d Draft<'_>) -> Option<&'d Item<String>> {
-    draft.network.as_ref().ok()?.as_ref()
 }
 
 /// A server must not lead to the proxy itself, as far as the files show.

@@ -16,6 +16,7 @@ mod forwarding;
 mod modes;
 mod motd;
 pub(crate) mod names;
+mod networks;
 pub(super) mod plugins;
 mod proxy;
 mod server;
@@ -237,6 +238,7 @@ pub(super) fn config(
     let all_sound = drafts.iter().all(|draft| draft.sound.is_ok());
     forwarding.finish(all_sound, context);
     across::rules(&drafts, context);
+    networks::rules(raw, &drafts, context);
     if let Ok(proxy) = &proxy {
         across::own_addresses(proxy_file, &proxy.bind, &drafts, context);
     }

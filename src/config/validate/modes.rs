@@ -172,12 +172,6 @@ pub(super) fn not_yet(chosen: Chosen, raw: &RawServer, context: &mut Context<'_>
     if chosen.mode.family() != Family::Intercepted {
         return;
     }
-    if let Some(key) = raw.network.key() {
-        context.push(
-            Diagnostic::new(Code::NotYet, key, "players cannot move between servers yet")
-                .because("`network` is checked, and a player stays on the server of his host name"),
-        );
-    }
     if let Some(key) = raw.limbo_handlers.key() {
         context.push(
             Diagnostic::new(

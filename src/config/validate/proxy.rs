@@ -3,16 +3,14 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use super::{Context, ProxyFile, docker, filters, motd};
+use super::{Context, ProxyFile, docker, filters, motd, networks};
 use crate::config::entry::{Entry, Given, Reported};
 use crate::config::model::{
-    ClientCompression, DuplicateLogin, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota,
-    RateLimit, StatusCache, Trust, UnknownDomain,
+    ClientCompression, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit,
+    StatusCache, Trust, UnknownDomain,
 };
 use crate::config::raw::{RawAuth, RawKeepalive, RawLog, RawProxy, RawRateLimit, RawStatusCache};
-use crate::config::types::{
-    DuplicateLoginWord, LogFormatWord, OfflineUuidWord, UnknownDomainWord, Whole,
-};
+use crate::config::types::{LogFormatWord, OfflineUuidWord, UnknownDomainWord, Whole};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -30,6 +28,7 @@ pub(super) fn proxy(
     let default_motd = motd::set(&raw.default_motd, context);
     let ip_filter = filters::ip_filter(&raw.ip_filter);
     let keepalive = keepalive(&raw.keepalive);
+    let networks = networks::tables(raw, context);
     let docker = docker::docker(&raw.docker, keepalive, context);
     Ok(ProxyConfig {
         bind: bind?,
@@ -60,6 +59,7 @@ pub(super) fn proxy(
             LogFormatWord::Json => LogFormat::Json,
         },
         login: login(raw, context)?,
+        networks: networks?,
         docker: docker?,
     })
 }
@@ -76,10 +76,7 @@ fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Repor
         session_url,
         prevent_proxy_connections: *auth.prevent_proxy_connections()?,
         uuid_of_client: *auth.offline_uuid()? == OfflineUuidWord::Client,
-        duplicate_login: match auth.duplicate_login()? {
-            DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
-            DuplicateLoginWord::Replace => DuplicateLogin::Replace,
-        },
+        duplicate_login: networks::duplicate_login(auth.duplicate_login()?),
         compression: default_compression(raw)?,
     })
 }

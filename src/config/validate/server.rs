@@ -121,6 +121,14 @@ impl Sound {
         &self.common.addresses
     }
 
+    /// Whether its backends learn who a player is; `None` in the forwarding modes.
+    pub(super) fn identifies(&self) -> Option<bool> {
+        match &self.kind {
+            ServerKind::Intercepted(intercepted) => Some(intercepted.identity.is_some()),
+            ServerKind::Forwarding(_) => None,
+        }
+    }
+
     /// The whole server.
     pub(super) fn join(self, plugins: ServerPlugins) -> ServerConfig {
         let Self {

@@ -10,6 +10,8 @@ use super::{Clientbound, Direction, State, Version};
 
 /// The channel of the message, by its name since 1.13.
 const CHANNEL: &str = "minecraft:brand";
+/// Its name before.
+const OLD_CHANNEL: &str = "MC|Brand";
 /// The longest name to which something is appended, in characters. Servers
 /// write some ten; what is longer passes as it is.
 const NAME_CHARS_MAX: usize = 256;
@@ -19,6 +21,13 @@ const NAME_CHARS_MAX: usize = 256;
 pub struct Brand(pub &'static str);
 
 impl Brand {
+    /// Whether these are the fields of a plugin message with such a name.
+    #[must_use]
+    pub fn is_in(fields: &[u8]) -> bool {
+        let channel = Cursor::new(fields).string(CHANNEL.len());
+        channel.is_ok_and(|channel| channel == CHANNEL || channel == OLD_CHANNEL)
+    }
+
     /// The plugin message with the name and what is appended to it, if these
     /// are the fields of a message with a name.
     #[must_use]

@@ -16,6 +16,7 @@ pub mod message;
 pub(crate) mod value;
 pub mod view;
 mod wire;
+pub(crate) mod world;
 
 use std::sync::OnceLock;
 

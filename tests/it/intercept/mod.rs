@@ -5,6 +5,7 @@ mod authentication;
 mod bounds;
 mod compression;
 mod duplicate;
+mod fallback;
 mod faults;
 mod final_text;
 mod forwarding;

@@ -75,6 +75,15 @@ pub fn proofs() -> Proofs {
         ),
         effect("auth.offline_uuid", intercepted::offline_uuid()),
         effect("auth.duplicate_login", intercepted::duplicate_login()),
+        effect("networks.<id>.order", intercepted::order()),
+        effect(
+            "networks.<id>.on_backend_loss",
+            intercepted::on_backend_loss(),
+        ),
+        effect(
+            "networks.<id>.duplicate_login",
+            intercepted::duplicate_login_of_a_network(),
+        ),
         effect("forwarding.mode", forwarding_mode()),
         effect("forwarding.secret", forwarding_secret()),
         effect(

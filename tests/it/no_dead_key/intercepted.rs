@@ -71,15 +71,94 @@ pub async fn offline_uuid() {
     }
 }
 
+/// Where a player goes who is not taken by server `a`: to `b` or `c`, or nowhere.
+async fn next_server(global: &str, of_b: &str) -> &'static str {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let main = "network = \"main\"";
+    let file = |host, backend: &FakeBackend, more| server("offline", host, backend.address, more);
+    let proxy = TestProxy::start(
+        global,
+        &[
+            ("a", file(HOST, &a, main)),
+            ("b", file("b.x", &b, of_b)),
+            ("c", file("c.x", &c, main)),
+        ],
+    );
+    let mut client = FakeClient::login(proxy.address(), HOST, "Alice").await;
+    drop(a.accept_login().await);
+    tokio::select! {
+        _ = b.accept_login() => "b",
+        _ = c.accept_login() => "c",
+        _ = final_text(&mut client) => "nowhere",
+    }
+}
+
+/// A server takes players of its own network alone.
+pub async fn network() {
+    for (of_b, expected) in [
+        ("network = \"main\"", "b"),
+        ("network = \"other\"", "c"),
+        ("", "c"),
+    ] {
+        assert_eq!(next_server("", of_b).await, expected, "{of_b}");
+    }
+}
+
+/// The first of the order takes the player.
+pub async fn order() {
+    for (order, expected) in [("\"c\", \"b\"", "c"), ("\"b\", \"c\"", "b")] {
+        let global = format!("[networks.main]\norder = [{order}]");
+        let next = next_server(&global, "network = \"main\"").await;
+        assert_eq!(next, expected, "{order}");
+    }
+}
+
+/// The player goes to the next server, or reads a text.
+pub async fn on_backend_loss() {
+    for (word, expected) in [("fallback", "b"), ("kick", "nowhere")] {
+        let global = format!("[networks.main]\non_backend_loss = \"{word}\"");
+        let next = next_server(&global, "network = \"main\"").await;
+        assert_eq!(next, expected, "{word}");
+    }
+}
+
 /// The second login ends, or the first.
 pub async fn duplicate_login() {
-    for (global, is_replaced) in [
-        ("[auth]\nduplicate_login = \"replace\"", true),
-        ("[auth]\nduplicate_login = \"refuse\"", false),
-        ("", false),
-    ] {
+    second_login(
+        [
+            ("[auth]\nduplicate_login = \"replace\"", true),
+            ("[auth]\nduplicate_login = \"refuse\"", false),
+            ("", false),
+        ],
+        "",
+    )
+    .await;
+}
+
+/// The key of a network wins over that of all.
+pub async fn duplicate_login_of_a_network() {
+    second_login(
+        [
+            ("[networks.main]\nduplicate_login = \"replace\"", true),
+            (
+                "[auth]\nduplicate_login = \"replace\"\n[networks.main]\nduplicate_login = \"refuse\"",
+                false,
+            ),
+            ("[networks.main]", false),
+        ],
+        "network = \"main\"",
+    )
+    .await;
+}
+
+async fn second_login(cases: [(&str, bool); 3], more: &str) {
+    for (global, is_replaced) in cases {
         let backend = FakeBackend::start().await;
-        let proxy = offline(global, &backend, "");
+        let proxy = offline(global, &backend, more);
         let first = FakeClient::login(proxy.address(), HOST, "Alice").await;
         let (mut held, ..) = backend.accept_login().await;
         let mut second = FakeClient::login(proxy.address(), HOST, "alice").await;

@@ -9,7 +9,7 @@ use super::witness::{
     FULL, HOST, NO_SERVER, NOT_ALLOWED, Table, Traced, UNREACHABLE, file, gone, host_seen,
     host_seen_with_variable, motd_key, one, refusal, refused, shown, sooner, token,
 };
-use super::{Files, Proof, Proofs, effect};
+use super::{Files, Proof, Proofs, effect, intercepted};
 use crate::program::Program;
 use crate::support::wire::{login_success, string};
 use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server};
@@ -39,11 +39,11 @@ pub fn proofs() -> Proofs {
                 "proxy_mode = \"server_only\"\nauth_guard = false",
             ),
         ),
-        model("network", "network = \"main\""),
+        effect("network", intercepted::network()),
         model("limbo_handlers", "limbo_handlers = [\"queue\"]"),
         effect(
             "compression_threshold",
-            super::intercepted::compression_threshold(false),
+            intercepted::compression_threshold(false),
         ),
         effect("forwarding_mode", forwarding_mode()),
         effect("forwarding_secret", forwarding_secret()),
@@ -106,7 +106,7 @@ pub fn proofs() -> Proofs {
     proofs
 }
 
-/// A proof for a key that is checked and says what comes with networks.
+/// A proof for a key that is checked, and says that it does nothing yet.
 fn model(path: &str, more: &str) -> (String, Proof) {
     let server = format!(
         "domains = [\"{HOST}\"]\naddresses = [\"10.0.0.5\"]\nproxy_mode = \"client_only\"\n\

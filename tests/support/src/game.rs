@@ -271,13 +271,17 @@ impl Ids {
         let (join, disconnect, plugin) = match protocol {
             5 | 47 => (0x01, 0x40, 0x3F),
             340 => (0x23, 0x1A, 0x18),
+            578 => (0x26, 0x1B, 0x19),
+            735 => (0x25, 0x1A, 0x18),
             754 => (0x24, 0x19, 0x17),
             758 => (0x26, 0x1A, 0x18),
             759 => (0x23, 0x17, 0x15),
             760 => (0x25, 0x19, 0x16),
+            763 => (0x28, 0x1A, 0x17),
             764 => (0x29, 0x1B, 0x18),
             765 => (0x29, 0x1B, 0x18),
             767 => (0x2B, 0x1D, 0x19),
+            770 => (0x2B, 0x1C, 0x18),
             774 => (0x30, 0x20, 0x18),
             776 => (0x31, 0x20, 0x18),
             other => panic!("no ids for {other}"),
@@ -405,9 +409,14 @@ pub const SECRET: [u8; 16] = *b"0123456789abcdef";
 
 /// A client that has sent its handshake and login start.
 pub async fn begin(proxy: SocketAddr, protocol: i32, name: &str) -> Speaker {
+    begin_at(proxy, protocol, "play.example.com", name).await
+}
+
+/// The same, with this host.
+pub async fn begin_at(proxy: SocketAddr, protocol: i32, host: &str, name: &str) -> Speaker {
     let stream = within("a connection", TcpStream::connect(proxy)).await;
     let mut client = Speaker::new(stream.unwrap());
-    let hello = handshake(protocol, "play.example.com", 25565, 2);
+    let hello = handshake(protocol, host, 25565, 2);
     client.send_raw(&hello).await;
     let start = login_start(protocol, name, [7; 16]);
     client.send(0, &start).await;

@@ -1,0 +1,359 @@
+//! A player who has lost his server, or cannot come to it, is brought to another
+//! of its network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::ending::{Ending, Refusal};
+use super::facts::{Facts, Origin};
+use super::intercepted::{Asker, Candidate, can_go_on, decide};
+use super::opening::Opening;
+use crate::blame::Blame;
+use crate::close::left_by_peer;
+use crate::config::model::{InterceptedMode, OnBackendLoss, ServerKind};
+use crate::forward::{Counters, Outcome, Side};
+use crate::intercept::{
+    self, Answering, Arrival, Failure, Identity, LoggedIn, Playing, Proved, Stranded,
+};
+use crate::limit::Slot;
+use crate::player_text;
+use crate::protocol::packet::message::{Message, message};
+use crate::protocol::packet::{State, Version};
+use crate::proxy::Proxy;
+use crate::proxy::snapshot::Server;
+use crate::show::Escaped;
+
+/// The most servers that are dialled for a player between two that he plays on.
+const DIALS_MAX: usize = 8;
+/// How long the way from one to the other may take.
+const CHAIN_WAIT: Duration = Duration::from_secs(30);
+/// After so long on a server all others count as untried.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// What it takes to bring a player to another server of his network.
+pub(super) struct Traveller {
+    pub(super) origin: Origin,
+    pub(super) opening: Opening,
+    pub(super) identity: Identity,
+    pub(super) version: Version,
+    /// Whether the proxy has authenticated him.
+    pub(super) is_proved: bool,
+    pub(super) network: String,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// The servers that were tried for a player since he has last settled on one.
+pub(super) struct Chain {
+    tried: Vec<String>,
+    dials: usize,
+    until: Instant,
+}
+
+impl Chain {
+    /// Begins with the loss of this server.
+    pub(super) fn begin(server: &Server) -> Self {
+        Self {
+            tried: vec![server.config.id.clone()],
+            dials: 0,
+            until: Instant::now() + CHAIN_WAIT,
+        }
+    }
+
+    /// Goes on with the loss of this server, on which the player was for so long.
+    pub(super) fn go_on(chain: Option<Self>, server: &Server, stayed: Duration) -> Self {
+        match chain {
+            Some(mut chain) if stayed < SETTLED_AFTER => {
+                // It may have been dialled for another reason than a loss.
+                if !chain.tried.contains(&server.config.id) {
+                    chain.tried.push(server.config.id.clone());
+                }
+                chain
+            }
+            _ => Self::begin(server),
+        }
+    }
+
+    /// The next server to try.
+    pub(super) fn next(&mut self, proxy: &Proxy, network: &str) -> Option<Arc<Server>> {
+        if self.dials >= DIALS_MAX || Instant::now() >= self.until {
+            return None;
+        }
+        let order = proxy.snapshot().order(network);
+        let is_untried = |server: &Arc<Server>| !self.tried.contains(&server.config.id);
+        let server = order.into_iter().find(is_untried)?;
+        self.tried.push(server.config.id.clone());
+        Some(server)
+    }
+}
+
+/// A server that lets a player in as far as the proxy knows, and has a backend
+/// that answers.
+pub(super) struct Opened {
+    pub(super) backend: Answering,
+    pub(super) slot: Slot,
+    pub(super) identity: Identity,
+}
+
+/// A player who has come to another server.
+pub(super) struct Arrived {
+    pub(super) playing: Playing,
+    pub(super) server: Arc<Server>,
+    pub(super) slot: Slot,
+}
+
+/// A player who could not be brought to another server.
+pub(super) struct Left {
+    pub(super) client: Box<Stranded>,
+    /// What has ended him meanwhile, if anything has.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Traveller {
+    /// Whether the network brings players to other servers.
+    pub(super) fn falls_back(&self, proxy: &Proxy) -> bool {
+        let network = proxy.snapshot().proxy.network(&self.network);
+        network.on_backend_loss == OnBackendLoss::Fallback
+    }
+
+    /// Whether a session has ended with its backend, and the player is still there.
+    pub(super) fn has_lost_his_backend(&self, outcome: &Outcome, proxy: &Proxy) -> bool {
+        outcome.end.side() == Some(Side::Backend)
+            && !self.counters.client_has_ended()
+            && self.falls_back(proxy)
+    }
+
+    /// Logs a player in at another server of his network, who is in the login
+    /// state and cannot come to the one that he has asked for. That server's
+    /// ending, unless the last one that was tried has another.
+    pub(super) async fn log_in_elsewhere(
+        &self,
+        proved: &mut Proved,
+        candidate: &mut Candidate,
+        ending: Ending,
+        replaced: &CancellationToken,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<LoggedIn, Ending> {
+        let first = Arc::clone(&candidate.server);
+        let mut chain = Chain::begin(&first);
+        let mut last = ending;
+        while let Some(server) = chain.next(proxy, &self.network) {
+            note(&server, &last);
+            let before = (facts.server.clone(), facts.session.take());
+            let opened = timeout_at(chain.until, self.open(&server, &mut chain, proxy, facts));
+            let opened = tokio::select! {
+                opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
+                () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
+                () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
+            };
+            let logged_in = match opened {
+                Ok(opened) => {
+                    proved.profile = opened.identity.profile;
+                    let logged_in = intercept::log_in(proved, opened.backend, replaced);
+                    let logged_in = timeout_at(chain.until, logged_in).await;
+                    let logged_in = logged_in.unwrap_or(Err(Failure::BackendTooSlow));
+                    logged_in
+                        .map(|logged_in| (logged_in, opened.slot))
+                        .map_err(Ending::Intercepted)
+                }
+                Err(ending) => Err(ending),
+            };
+            match logged_in {
+                Ok((logged_in, slot)) => {
+                    candidate.notices = self.notices(&first, &server, None);
+                    (candidate.server, candidate.slot) = (server, slot);
+                    return Ok(logged_in);
+                }
+                Err(ending) => {
+                    (facts.server, facts.session) = before;
+                    let goes_on = can_go_on(&ending) || matches!(ending, Ending::Refused(_));
+                    last = ending;
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Brings a player to another server of his network.
+    pub(super) async fn fall_back(
+        &self,
+        mut client: Box<Stranded>,
+        from: &Server,
+        chain: &mut Chain,
+        replaced: &CancellationToken,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Arrived, Left> {
+        let reason = client.reason();
+        loop {
+            if !client.can_move() {
+                return Err(Left {
+                    client,
+                    failure: None,
+                });
+            }
+            let Some(server) = chain.next(proxy, &self.network) else {
+                return Err(Left {
+                    client,
+                    failure: None,
+                });
+            };
+            let before = (facts.server.clone(), facts.session.take());
+            let opened = timeout_at(chain.until, self.open(&server, chain, proxy, facts));
+            let opened = tokio::select! {
+                opened = client.while_waiting(opened) => opened,
+                () = replaced.cancelled() => Err(Failure::Replaced),
+            };
+            let opened = match opened {
+                Ok(Ok(Ok(opened))) => opened,
+                not_opened => {
+                    (facts.server, facts.session) = before;
+                    match not_opened {
+                        Err(failure) => {
+                            return Err(Left {
+                                client,
+                                failure: Some(failure),
+                            });
+                        }
+                        Ok(Ok(Err(ending))) => note(&server, &ending),
+                        Ok(_) => {}
+                    }
+                    continue;
+                }
+            };
+            let is_authenticated = is_authenticated(&server);
+            let arrival = Arrival {
+                who: opened.identity.who(self.version),
+                is_authenticated,
+                notices: self.notices(from, &server, reason.as_ref()),
+                until: chain.until,
+                replaced,
+            };
+            match client.arrive(opened.backend, arrival).await {
+                Ok(playing) => {
+                    info!(
+                        player = %Escaped(&self.identity.profile.name),
+                        network = self.network,
+                        from = from.config.id,
+                        to = server.config.id,
+                        "a player was moved to another server"
+                    );
+                    return Ok(Arrived {
+                        playing,
+                        server,
+                        slot: opened.slot,
+                    });
+                }
+                Err((failure, stranded)) => {
+                    client = stranded;
+                    (facts.server, facts.session) = before;
+                    if ends_the_player(&failure) {
+                        return Err(Left {
+                            client,
+                            failure: Some(failure),
+                        });
+                    }
+                    note(&server, &Ending::Intercepted(failure));
+                }
+            }
+        }
+    }
+
+    /// Asks everything that decides whether the player may come to a server, and
+    /// connects to its backend.
+    pub(super) async fn open(
+        &self,
+        server: &Arc<Server>,
+        chain: &mut Chain,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Opened, Ending> {
+        let config = &server.config;
+        let ServerKind::Intercepted(intercepted) = &config.kind else {
+            // Only servers of the intercepted modes have a network.
+            return Err(Refusal::UnknownDomain.into());
+        };
+        if !config.ip_filter.permits(self.origin.client.ip()) {
+            return Err(Refusal::IpFilter.into());
+        }
+        if intercepted.mode == InterceptedMode::ClientOnly && !self.is_proved {
+            let not_proved = Failure::Session(intercept::SessionError::NotJoined);
+            return Err(Ending::Intercepted(not_proved));
+        }
+        let forwarding = intercepted.identity.as_ref();
+        intercept::check_version(forwarding, self.version).map_err(Ending::Intercepted)?;
+        let Some(slot) = server.take_place() else {
+            return Err(Refusal::ServerFull.into());
+        };
+        facts.server = Some(Arc::clone(server));
+        decide(&server.hooks, &self.identity.profile, self.is_proved, facts).await?;
+        let host = facts.chosen_host(server, &self.opening)?;
+        let identity = self.identity.at(forwarding);
+        let asker = Asker {
+            config,
+            intercepted,
+            origin: &self.origin,
+            opening: &self.opening,
+            host: host.as_deref(),
+        };
+        chain.dials += 1;
+        let who = identity.who(self.version);
+        let backend = asker.reach(who, &self.counters, proxy, facts).await?;
+        Ok(Opened {
+            backend,
+            slot,
+            identity,
+        })
+    }
+
+    /// What a player reads who has come to another server.
+    pub(super) fn notices(
+        &self,
+        from: &Server,
+        to: &Server,
+        reason: Option<&Value>,
+    ) -> Vec<Vec<u8>> {
+        let (from, to) = (&from.config.id, &to.config.id);
+        let chat = |text: &Value| message(self.version, State::Play, &Message::Chat(text));
+        let because = |reason: &Value| {
+            let text = player_text::moved_because(from, to);
+            chat(&json!({ "text": text, "extra": [reason] })).ok()
+        };
+        // A reason that is too long for the version is left out.
+        let with_reason = reason.and_then(because);
+        let plain = || chat(&json!({ "text": player_text::moved(from, to) })).unwrap_or_default();
+        with_reason.unwrap_or_else(plain)
+    }
+}
+
+/// Whether nothing more is to be tried for the player.
+pub(super) fn ends_the_player(failure: &Failure) -> bool {
+    match failure {
+        Failure::Replaced | Failure::Proxy(_) => true,
+        // It depends on the server.
+        Failure::VersionWithoutForwarding => false,
+        failure => failure.blame() == Blame::Client,
+    }
+}
+
+/// Whether players of a server are authenticated by the proxy.
+pub(super) fn is_authenticated(server: &Server) -> bool {
+    server.config.mode() == crate::mode::Mode::ClientOnly
+}
+
+fn note(server: &Server, ending: &Ending) {
+    debug!(
+        server = server.config.id,
+        reason = ending.name(),
+        error = %ending,
+        "a server does not take a player who has lost his"
+    );
+}

@@ -1,0 +1,110 @@
+//! What is remembered of a player in play who may be brought to another backend.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::protocol::packet::world::Screen;
+use crate::protocol::packet::{Brand, Clientbound, Serverbound, Version};
+
+/// The longest settings and the longest name of the client's software that are
+/// remembered. Both have some twenty bytes.
+const KEPT_BYTES_MAX: usize = 1024;
+/// The most questions of a backend whether the client is alive that wait for an
+/// answer. Backends ask once a second at most, and wait for half a minute.
+const KEEP_ALIVES_MAX: usize = 64;
+/// The longest such question: an `i64`.
+const KEEP_ALIVE_BYTES_MAX: usize = 8;
+
+/// What is remembered of a player; both directions of his session share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    screen: Screen,
+    /// The fields of the client's settings.
+    settings: Option<Box<[u8]>>,
+    /// The fields of the plugin message with the name of the client's software.
+    brand: Option<Box<[u8]>>,
+    /// The fields of the backend's keep alives that the client has not answered.
+    keep_alives: VecDeque<Box<[u8]>>,
+}
+
+impl Memory {
+    /// Whether [`clientbound`](Self::clientbound) takes note of such a packet.
+    pub(crate) const fn concerns_clientbound(version: Version, kind: Clientbound) -> bool {
+        matches!(kind, Clientbound::KeepAlive) || Screen::concerns(version, kind)
+    }
+
+    /// Takes note of a packet of the backend.
+    pub(crate) fn clientbound(&self, version: Version, kind: Clientbound, fields: &[u8]) {
+        let mut remembered = self.lock();
+        if kind != Clientbound::KeepAlive {
+            remembered.screen.note(version, kind, fields);
+            return;
+        }
+        if fields.len() <= KEEP_ALIVE_BYTES_MAX {
+            if remembered.keep_alives.len() >= KEEP_ALIVES_MAX {
+                remembered.keep_alives.pop_front();
+            }
+            remembered.keep_alives.push_back(fields.into());
+        }
+    }
+
+    /// Whether [`serverbound`](Self::serverbound) takes note of such a packet.
+    pub(crate) const fn concerns_serverbound(kind: Serverbound) -> bool {
+        matches!(
+            kind,
+            Serverbound::KeepAlive | Serverbound::PluginMessage | Serverbound::ClientInformation
+        )
+    }
+
+    /// Takes note of a packet of the client. False for an answer to a keep alive
+    /// that the backend has not sent: another one has, and this one would end the
+    /// player for it.
+    pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> bool {
+        let mut remembered = self.lock();
+        let is_kept = fields.len() <= KEPT_BYTES_MAX;
+        match kind {
+            Serverbound::KeepAlive => {
+                let sent = &mut remembered.keep_alives;
+                let place = sent.iter().position(|keep_alive| **keep_alive == *fields);
+                return place.and_then(|place| sent.remove(place)).is_some();
+            }
+            Serverbound::ClientInformation if is_kept => {
+                remembered.settings = Some(fields.into());
+            }
+            Serverbound::PluginMessage if is_kept && Brand::is_in(fields) => {
+                remembered.brand = Some(fields.into());
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Forgets what the backend waits for, which is lost.
+    pub(crate) fn lose_backend(&self) {
+        self.lock().keep_alives = VecDeque::new();
+    }
+
+    /// The packets that clear the client's screen, in play before 1.20.2.
+    pub(crate) fn clear_screen(&self, version: Version) -> Vec<Vec<u8>> {
+        self.lock().screen.clear(version)
+    }
+
+    /// The fields of the client's settings and those of the message with the
+    /// name of its software.
+    pub(crate) fn of_client(&self) -> [Option<(Serverbound, Box<[u8]>)>; 2] {
+        let remembered = self.lock();
+        let packet = |kind, fields: &Option<Box<[u8]>>| Some((kind, fields.clone()?));
+        [
+            packet(Serverbound::PluginMessage, &remembered.brand),
+            packet(Serverbound::ClientInformation, &remembered.settings),
+        ]
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        // Nothing is left half done under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
