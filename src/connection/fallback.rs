@@ -1,5 +1,5 @@
-//! A player who has lost his server, or cannot come to it, is brought to another
-//! of its network.
+//! How a player comes to a backend: that of the server that he has asked for, or,
+//! when he loses it or cannot come to it, that of another server of its network.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,29 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::ending::{Ending, Refusal};
-use super::facts::{Facts, Origin};
-use super::intercepted::{Asker, Candidate, can_go_on, decide};
+use super::facts::{Facts, Origin, SessionFacts};
 use super::opening::Opening;
+use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
-use crate::config::model::{InterceptedMode, OnBackendLoss, ServerKind};
+use crate::config::model::{
+    BackendAddress, IdentityForwarding, Intercepted, InterceptedMode, OnBackendLoss, Relay,
+    ServerConfig, ServerKind,
+};
 use crate::forward::{Counters, Outcome, Side};
 use crate::intercept::{
-    self, Answering, Arrival, Failure, Identity, LoggedIn, Playing, Proved, Stranded,
+    self, Answering, Arrival, Dialled, Failure, Identity, LoggedIn, Playing, Proved, Stranded, Who,
 };
 use crate::limit::Slot;
 use crate::player_text;
+use crate::plugin::{self, HookSet};
+use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
+use crate::upstream::{DROPPED_MAX, Dropped};
 
 /// The most servers that are dialled for a player between two that he plays on.
 const DIALS_MAX: usize = 8;
@@ -89,6 +95,14 @@ impl Chain {
         self.tried.push(server.config.id.clone());
         Some(server)
     }
+}
+
+/// A server to which a player comes.
+pub(super) struct Candidate {
+    pub(super) server: Arc<Server>,
+    pub(super) slot: Slot,
+    /// What he reads there.
+    pub(super) notices: Vec<Vec<u8>>,
 }
 
 /// A server that lets a player in as far as the proxy knows, and has a backend
@@ -334,6 +348,15 @@ impl Traveller {
     }
 }
 
+/// Whether a player in the login state may come to another server.
+pub(super) fn can_go_on(ending: &Ending) -> bool {
+    match ending {
+        Ending::Unreachable(_) | Ending::BackendFailed(_) => true,
+        Ending::Intercepted(failure) => !ends_the_player(failure),
+        _ => false,
+    }
+}
+
 /// Whether nothing more is to be tried for the player.
 pub(super) fn ends_the_player(failure: &Failure) -> bool {
     match failure {
@@ -356,4 +379,102 @@ fn note(server: &Server, ending: &Ending) {
         error = %ending,
         "a server does not take a player who has lost his"
     );
+}
+
+/// A login that looks for a backend.
+pub(super) struct Asker<'a> {
+    pub(super) config: &'a ServerConfig,
+    pub(super) intercepted: &'a Intercepted,
+    /// With its destination.
+    pub(super) origin: &'a Origin,
+    pub(super) opening: &'a Opening,
+    /// The host that a plugin has chosen for the backend to see.
+    pub(super) host: Option<&'a str>,
+}
+
+impl Asker<'_> {
+    /// Connects to the first backend that says something once it has read who
+    /// comes: until then another can take its place.
+    pub(super) async fn reach(
+        &self,
+        who: Who<'_>,
+        counters: &Arc<Counters>,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Answering, Ending> {
+        let mut dropped = Vec::new();
+        loop {
+            let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
+            let connected = proxy.upstream.connect(addresses, bound, &dropped).await;
+            let connected = connected.map_err(Ending::Unreachable)?;
+            facts.session = Some(SessionFacts {
+                backend: connected.address.clone(),
+                relay: Relay::Copy,
+                counters: Arc::clone(counters),
+            });
+            facts.session_connected();
+            let dialled = Dialled {
+                opening: self.first_bytes(who, &connected.address)?,
+                stream: connected.stream,
+                identity: self.intercepted.identity.clone(),
+                address: self.origin.client.ip(),
+                server: self.config.id.clone(),
+            };
+            match dialled.greet(who).await {
+                Ok(answering) => return Ok(answering),
+                Err(error) if dropped.len() < DROPPED_MAX => {
+                    facts.session = None;
+                    let dialled = connected.dialled;
+                    dropped.push(Dropped { dialled, error });
+                }
+                Err(error) => {
+                    facts.session = None;
+                    return Err(Ending::BackendFailed(error));
+                }
+            }
+        }
+    }
+
+    /// A PROXY header, and the handshake.
+    fn first_bytes(&self, who: Who<'_>, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
+        let header = match self.config.send_proxy_protocol {
+            Some(version) => Some(
+                self.origin
+                    .known_header(version)
+                    .ok_or(Ending::ClientLeft)?,
+            ),
+            None => None,
+        };
+        let host = rewritten_host(self.config, self.opening, Some(address), self.host);
+        let host_field = match &self.intercepted.identity {
+            Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
+                &host,
+                &self.opening.host.markers(),
+                self.origin.client.ip(),
+                who.profile().uuid,
+                Some(&who.profile().properties),
+                forwarding,
+            ),
+            Some(IdentityForwarding::Velocity(_)) | None => host,
+        };
+        let mut first = header.unwrap_or_default();
+        first.extend_from_slice(&self.opening.with_host(&host_field));
+        Ok(first)
+    }
+}
+
+/// Asks `login.decide` about a player.
+pub(super) async fn decide(
+    hooks: &HookSet,
+    profile: &Profile,
+    is_proved: bool,
+    facts: &Facts,
+) -> Result<(), Ending> {
+    let player = plugin::Player {
+        name: &profile.name,
+        uuid: Some(u128::from_be_bytes(profile.uuid)),
+        is_proved,
+    };
+    let client = facts.for_plugins();
+    Ok(hooks.login_decide(&client, &player).await?)
 }

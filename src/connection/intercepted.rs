@@ -9,29 +9,22 @@ use tracing::debug;
 
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
-use super::facts::{Facts, Origin, Player, SessionFacts};
-use super::fallback::{self, Chain, Traveller};
+use super::facts::{Facts, Origin, Player};
+use super::fallback::{self, Asker, Candidate, Chain, Traveller, can_go_on, decide};
 use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
-use super::sender::rewritten_host;
 use crate::close::left_by_peer;
-use crate::config::model::{
-    BackendAddress, DuplicateLogin, IdentityForwarding, Intercepted, InterceptedMode, Relay,
-    ServerConfig,
-};
+use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
 use crate::forward::memory::Memory;
 use crate::forward::{Counters, End, Outcome, Side};
 use crate::intercept::{
-    self, Answering, ClientSettings, Dialled, Failure, Left, Lost, Newcomer, NotJoined, Playing,
-    Proved, Rules, Stranded, Who,
+    self, ClientSettings, Failure, Left, Lost, Newcomer, NotJoined, Playing, Proved, Rules,
+    Stranded,
 };
 use crate::limit::Slot;
-use crate::plugin::{self, HookSet};
 use crate::protocol::packet::Version;
-use crate::protocol::packet::login::Profile;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
-use crate::upstream::{DROPPED_MAX, Dropped};
 
 /// How long bytes may wait at most for a client or backend that does not read;
 /// `timeouts.write` can only shorten it. Without an end a session would hold
@@ -293,111 +286,12 @@ impl Applicant {
     }
 }
 
-/// A server to which a player comes.
-pub(super) struct Candidate {
-    pub(super) server: Arc<Server>,
-    pub(super) slot: Slot,
-    /// What he reads there.
-    pub(super) notices: Vec<Vec<u8>>,
-}
-
 /// Whose name or id a second login has: those of a server or a network.
 fn intercept_scope(config: &ServerConfig) -> String {
     match config.network() {
         // No server has such an id.
         Some(network) => format!("network {network}"),
         None => config.id.clone(),
-    }
-}
-
-/// Whether a player in the login state may come to another server.
-pub(super) fn can_go_on(ending: &Ending) -> bool {
-    match ending {
-        Ending::Unreachable(_) | Ending::BackendFailed(_) => true,
-        Ending::Intercepted(failure) => !fallback::ends_the_player(failure),
-        _ => false,
-    }
-}
-
-/// A login that looks for a backend.
-pub(super) struct Asker<'a> {
-    pub(super) config: &'a ServerConfig,
-    pub(super) intercepted: &'a Intercepted,
-    /// With its destination.
-    pub(super) origin: &'a Origin,
-    pub(super) opening: &'a Opening,
-    /// The host that a plugin has chosen for the backend to see.
-    pub(super) host: Option<&'a str>,
-}
-
-impl Asker<'_> {
-    /// Connects to the first backend that says something once it has read who
-    /// comes: until then another can take its place.
-    pub(super) async fn reach(
-        &self,
-        who: Who<'_>,
-        counters: &Arc<Counters>,
-        proxy: &Proxy,
-        facts: &mut Facts,
-    ) -> Result<Answering, Ending> {
-        let mut dropped = Vec::new();
-        loop {
-            let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
-            let connected = proxy.upstream.connect(addresses, bound, &dropped).await;
-            let connected = connected.map_err(Ending::Unreachable)?;
-            facts.session = Some(SessionFacts {
-                backend: connected.address.clone(),
-                relay: Relay::Copy,
-                counters: Arc::clone(counters),
-            });
-            facts.session_connected();
-            let dialled = Dialled {
-                opening: self.first_bytes(who, &connected.address)?,
-                stream: connected.stream,
-                identity: self.intercepted.identity.clone(),
-                address: self.origin.client.ip(),
-                server: self.config.id.clone(),
-            };
-            match dialled.greet(who).await {
-                Ok(answering) => return Ok(answering),
-                Err(error) if dropped.len() < DROPPED_MAX => {
-                    facts.session = None;
-                    let dialled = connected.dialled;
-                    dropped.push(Dropped { dialled, error });
-                }
-                Err(error) => {
-                    facts.session = None;
-                    return Err(Ending::BackendFailed(error));
-                }
-            }
-        }
-    }
-
-    /// A PROXY header, and the handshake.
-    fn first_bytes(&self, who: Who<'_>, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
-        let header = match self.config.send_proxy_protocol {
-            Some(version) => Some(
-                self.origin
-                    .known_header(version)
-                    .ok_or(Ending::ClientLeft)?,
-            ),
-            None => None,
-        };
-        let host = rewritten_host(self.config, self.opening, Some(address), self.host);
-        let host_field = match &self.intercepted.identity {
-            Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
-                &host,
-                &self.opening.host.markers(),
-                self.origin.client.ip(),
-                who.profile().uuid,
-                Some(&who.profile().properties),
-                forwarding,
-            ),
-            Some(IdentityForwarding::Velocity(_)) | None => host,
-        };
-        let mut first = header.unwrap_or_default();
-        first.extend_from_slice(&self.opening.with_host(&host_field));
-        Ok(first)
     }
 }
 
@@ -427,22 +321,6 @@ async fn ask_login_decide(
         decide(&server.hooks.not_in(&first.hooks), profile, true, facts).await
     };
     while_there(proved, decide).await?
-}
-
-/// Asks `login.decide` about a player.
-pub(super) async fn decide(
-    hooks: &HookSet,
-    profile: &Profile,
-    is_proved: bool,
-    facts: &Facts,
-) -> Result<(), Ending> {
-    let player = plugin::Player {
-        name: &profile.name,
-        uuid: Some(u128::from_be_bytes(profile.uuid)),
-        is_proved,
-    };
-    let client = facts.for_plugins();
-    Ok(hooks.login_decide(&client, &player).await?)
 }
 
 /// The output of a future, unless the player leaves before.

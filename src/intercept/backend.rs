@@ -11,15 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::failure::Failure;
-use super::identity::{ChatKey, VELOCITY_CHANNEL, velocity_answer};
+use super::identity::{ChatKey, VELOCITY_CHANNEL, Who, velocity_answer};
 use super::login::LoginLeg;
 use super::settings::{IdentityForwarding, Secret};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
-use crate::protocol::login::offline_uuid;
-use crate::protocol::packet::login::{
-    self as packets, PluginRequest, Profile, parse_plugin_response,
-};
+use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::uuid::uuid_text;
@@ -59,40 +56,12 @@ pub(crate) struct Answering {
     server: String,
 }
 
-/// A player whose identity is settled, for a backend.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Who<'a> {
-    pub(super) version: Version,
-    pub(super) profile: &'a Profile,
-    pub(super) key: Option<&'a ChatKey>,
-}
-
-impl<'a> Who<'a> {
-    /// The player's profile.
-    pub(crate) const fn profile(&self) -> &'a Profile {
-        self.profile
-    }
-}
-
 /// A backend that has let the player in.
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
     pub(super) wire: Wire,
     /// Until when the player has to be in the game.
     pub(super) until: Instant,
-}
-
-/// The player id that the backend uses for this player: without forwarding it
-/// knows nothing but the name.
-pub(crate) fn uuid_at(
-    identity: Option<&IdentityForwarding>,
-    proved: [u8; 16],
-    name: &str,
-) -> [u8; 16] {
-    match identity {
-        Some(_) => proved,
-        None => offline_uuid(name),
-    }
 }
 
 /// Whether a player of this version can be made known to the backend.

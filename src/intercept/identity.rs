@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::backend::{Who, uuid_at};
 use super::settings::{HostForwarding, IdentityForwarding, Secret};
+use crate::protocol::login::offline_uuid;
 use crate::protocol::packet::Version;
 use crate::protocol::packet::login::{Profile, Property, write_properties};
 use crate::protocol::read::{Cursor, write_string};
@@ -91,6 +91,21 @@ impl ChatKey {
     }
 }
 
+/// A player whose identity is settled, for a backend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Who<'a> {
+    pub(super) version: Version,
+    pub(super) profile: &'a Profile,
+    pub(super) key: Option<&'a ChatKey>,
+}
+
+impl<'a> Who<'a> {
+    /// The player's profile.
+    pub(crate) const fn profile(&self) -> &'a Profile {
+        self.profile
+    }
+}
+
 /// A player whose identity is settled, as long as his connection lasts.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -114,6 +129,15 @@ impl Identity {
             profile: &self.profile,
             key: self.key.as_ref(),
         }
+    }
+}
+
+/// The player id that the backend uses for this player: without forwarding it
+/// knows nothing but the name.
+fn uuid_at(identity: Option<&IdentityForwarding>, proved: [u8; 16], name: &str) -> [u8; 16] {
+    match identity {
+        Some(_) => proved,
+        None => offline_uuid(name),
     }
 }
 

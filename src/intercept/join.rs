@@ -6,8 +6,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Answering, LoggedIn, Who};
+use super::backend::{Answering, LoggedIn};
 use super::failure::Failure;
+use super::identity::Who;
 use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::settings::ClientCompression;

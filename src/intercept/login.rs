@@ -10,9 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::backend::Who;
 use super::failure::Failure;
-use super::identity::{ChatKey, Identity};
+use super::identity::{ChatKey, Identity, Who};
 use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
 use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};

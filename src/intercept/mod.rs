@@ -13,6 +13,7 @@
 //! direction knows its state, so that a text can end the session wherever it
 //! is: see [`Playing`].
 
+mod arrival;
 mod backend;
 mod failure;
 mod identity;
@@ -26,9 +27,10 @@ mod settings;
 mod stranded;
 mod wire;
 
-pub(crate) use backend::{Answering, Dialled, LoggedIn, Who, check_version};
+pub(crate) use arrival::Arrival;
+pub(crate) use backend::{Answering, Dialled, LoggedIn, check_version};
 pub(crate) use failure::Failure;
-pub(crate) use identity::{Identity, host_field};
+pub(crate) use identity::{Identity, Who, host_field};
 pub(crate) use join::{ClientSettings, Ended, Left, NotJoined, Playing, Rules, join, log_in};
 pub(crate) use login::{Authenticator, Newcomer, Proved};
 pub(crate) use reader::{Lost, Reader};
@@ -37,4 +39,4 @@ pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
 };
-pub(crate) use stranded::{Arrival, Stranded};
+pub(crate) use stranded::Stranded;

@@ -8,6 +8,7 @@
 mod across;
 mod addresses;
 mod attach;
+mod compression;
 mod containers;
 mod docker;
 mod domains;

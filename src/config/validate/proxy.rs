@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use super::{Context, ProxyFile, docker, filters, motd, networks};
+use super::{Context, ProxyFile, compression, docker, filters, motd, networks};
 use crate::config::entry::{Entry, Given, Reported};
 use crate::config::model::{
-    ClientCompression, Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit,
-    StatusCache, Trust, UnknownDomain,
+    Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache, Trust,
+    UnknownDomain,
 };
 use crate::config::raw::{RawAuth, RawKeepalive, RawLog, RawProxy, RawRateLimit, RawStatusCache};
-use crate::config::types::{LogFormatWord, OfflineUuidWord, UnknownDomainWord, Whole};
+use crate::config::types::{LogFormatWord, OfflineUuidWord, UnknownDomainWord};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -77,7 +77,7 @@ fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Repor
         prevent_proxy_connections: *auth.prevent_proxy_connections()?,
         uuid_of_client: *auth.offline_uuid()? == OfflineUuidWord::Client,
         duplicate_login: networks::duplicate_login(auth.duplicate_login()?),
-        compression: default_compression(raw)?,
+        compression: compression::default(raw)?,
     })
 }
 
@@ -200,17 +200,6 @@ fn keepalive(entry: &Entry<RawKeepalive>) -> Result<Keepalive, Reported> {
         interval: raw.interval()?.0,
         retries: u32::try_from(raw.retries()?.0).unwrap_or(u32::MAX),
     })
-}
-
-/// Packets from which size are compressed; -1 is none.
-/// For servers that do not say it themselves.
-pub(super) fn default_compression(raw: &RawProxy) -> Result<ClientCompression, Reported> {
-    let written = raw.compression_threshold.get()?;
-    Ok(written.map_or(ClientCompression::AsBackend, |number| compression(*number)))
-}
-
-pub(super) fn compression<const MAX: i64>(number: Whole<-1, MAX>) -> ClientCompression {
-    u32::try_from(number.0).map_or(ClientCompression::Never, ClientCompression::From)
 }
 
 fn session_url(given: &Given<String>, context: &mut Context<'_>) -> Result<String, Reported> {

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::forwarding::{self, Global};
 use super::modes::{self, Chosen};
-use super::proxy;
-use super::{Context, ServerFile, addresses, domains, filters, motd, names, texts};
+use super::{Context, ServerFile, addresses, compression, domains, filters, motd, names, texts};
 use crate::capability::Capability;
 use crate::config::entry::{Item, Reported};
 use crate::config::model::{
@@ -32,7 +31,7 @@ impl Defaults {
     pub(super) fn new(raw: &RawProxy) -> Self {
         Self {
             connect_timeout: raw.connect_timeout().map(|time| time.0),
-            compression: proxy::default_compression(raw),
+            compression: compression::default(raw),
         }
     }
 }
@@ -363,7 +362,7 @@ fn kind(
             limbo_handlers: raw.limbo_handlers()?.values()?,
             identity: identity.clone(),
             compression: match raw.compression_threshold.get()? {
-                Some(number) => proxy::compression(*number),
+                Some(number) => compression::threshold(*number),
                 None => defaults.compression?,
             },
         }))
