@@ -51,10 +51,12 @@ export async function status({ address, host, version, port = GAME_PORT, ms = 10
  * - `done` resolves after the connection ended, to `{ outcome: "played", uuid,
  *   encrypted, threshold }` or `{ outcome: "kicked", state, text, form, burst }`, and rejects
  *   when it ended in another way;
- * - `say(text)` sends a line to everybody; `onLine` hears those of everybody;
+ * - `say(text)` sends a line to everybody; `onLine` hears those of everybody, and
+ *   `onChat` the words of the chat;
  * - `leave()` ends it; with `stay: false` that happens by itself.
  *
- * `session`, the address of a session server, makes the player authenticate.
+ * `session`, the address of a session server, makes the player authenticate. The
+ * bytes are sent in the world number `world`; in those before it one empty payload.
  */
 export function join({
   address,
@@ -64,8 +66,10 @@ export function join({
   session,
   port = GAME_PORT,
   bytes = 0,
+  world = 1,
   stay = false,
   onLine = () => {},
+  onChat = () => {},
 }) {
   const client = mc.createClient({
     host,
@@ -136,7 +140,14 @@ export function join({
     if (!stay) leave();
   }
 
-  client.once("login", () => {
+  let worlds = 0;
+  client.on("login", () => {
+    worlds += 1;
+    if (worlds > world) return fail(new Error("one world more than was expected"));
+    if (worlds < world) {
+      client.write("custom_payload", { channel: ECHO_CHANNEL, data: Buffer.alloc(0) });
+      return;
+    }
     for (const piece of pieces(sent)) {
       client.write("custom_payload", { channel: ECHO_CHANNEL, data: piece });
     }
@@ -150,6 +161,9 @@ export function join({
     receivedBytes += packet.data.length;
     cameBack();
   });
+  for (const packetName of ["chat", "system_chat"]) {
+    client.on(packetName, (packet) => onChat(plainText(packet.message ?? packet.content)));
+  }
   // One name in login and configuration, another one in the play state.
   for (const packetName of ["disconnect", "kick_disconnect"]) {
     client.once(packetName, (packet, metadata) => {

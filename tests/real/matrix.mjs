@@ -29,6 +29,8 @@
 //   host        the virtual host in the handshake
 //   seenHost    what the backend is to see in its place (default `host`)
 //   text        what the disconnect text must contain (default: any words)
+//   kick        what a backend says that sends a player away, if it says anything
+//   notice      what a player reads who comes to another backend
 //   reset       whether a backend that is lost resets the connection (default:
 //               false, an orderly end)
 //   backendThreshold, clientThreshold
@@ -119,20 +121,36 @@ const kickText = (version) => `kicked by the backend of ${version}`;
 /** The stories of the players who are expected, by name. */
 const ledger = new Map();
 
-/** Expects a player with whom the backend does as `plan` says. */
-function expectPlayer(name, plan) {
-  const story = { login: undefined, left: undefined, plan };
-  const login = new Promise((resolve) => (story.login = resolve));
-  const left = new Promise((resolve) => (story.left = resolve));
+/**
+ * Expects a player with whom the backend does as `plan` says, and when he comes a
+ * second time as `next` says.
+ */
+function expectPlayer(name, plan, next = undefined) {
+  const story = { plan, next, visits: next === undefined ? 1 : 2 };
+  const heard = ["login", "left", "loginAgain", "aliveAgain"].map((what) => [
+    what,
+    new Promise((resolve) => (story[what] = resolve)),
+  ]);
   ledger.set(name, story);
-  return { login, left };
+  return Object.fromEntries(heard);
 }
 
 function backendEvent(event, fields) {
   const story = ledger.get(fields.name);
-  if (event === "login") story?.login(fields);
+  if (story === undefined) return;
+  if (event === "login" && story.hasCome) {
+    story.hasComeAgain = true;
+    story.plan = story.next ?? story.plan;
+    story.loginAgain(fields);
+  } else if (event === "login") {
+    story.hasCome = true;
+    story.login(fields);
+  }
+  if (event === "alive" && story.hasComeAgain) story.aliveAgain();
   if (event === "leave") {
-    story?.left();
+    story.visits -= 1;
+    if (story.visits > 0) return;
+    story.left();
     ledger.delete(fields.name);
   }
 }
@@ -164,12 +182,13 @@ function formOf(state, protocol) {
 }
 
 /** Joins as the job says and checks what the backend saw of it. */
-async function enter(job, context, name, options = {}, plan = {}) {
-  const expected = expectPlayer(name, {
-    threshold: job.backendThreshold,
-    forwarding: job.forwarding,
-    ...plan,
-  });
+async function enter(job, context, name, options = {}, plan = {}, next = undefined) {
+  const always = { threshold: job.backendThreshold, forwarding: job.forwarding };
+  const expected = expectPlayer(
+    name,
+    { ...always, ...plan },
+    next === undefined ? undefined : { ...always, ...next },
+  );
   try {
     const player = join({
       address: context.address,
@@ -195,7 +214,7 @@ async function enter(job, context, name, options = {}, plan = {}) {
       const uuid = job.uuid === "profile" ? profileId(name) : offlineId(name);
       same("the forwarded UUID", login.forwarded?.uuid, uuid);
     }
-    return { player, left: expected.left };
+    return { player, ...expected };
   } catch (error) {
     ledger.delete(name);
     throw error;
@@ -308,6 +327,32 @@ const jobs = {
   /** The backend is lost while the player plays: the proxy's text arrives. */
   async lost(job, context) {
     return await endIn("play", job.text, { reset: job.reset }, job, context);
+  },
+
+  /**
+   * The backend is lost, or sends the player away, and he comes to another server
+   * of the network: he reads why, bytes go there and back, keep alives are answered,
+   * and he leaves when he wants to.
+   */
+  async moved(job, context) {
+    const name = playerName();
+    const chat = [];
+    const options = { world: 2, stay: true, onChat: (text) => chat.push(text) };
+    const plan = { at: "play", text: job.kick, reset: job.reset };
+    const found = await enter(job, context, name, options, plan, {});
+    const { player } = found;
+    await player.playing;
+    const again = await found.loginAgain;
+    same("the host that the other backend saw", again.host, job.host);
+    same("the UUID at the other backend", again.uuid, (await found.login).uuid);
+    await found.aliveAgain;
+    same("the chat", chat.join(), job.notice);
+    player.leave();
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    same("encryption at the client", end.encrypted, authenticates(job));
+    await within(JOB_MS, "the end of both sessions at the backend", found.left);
+    return { text: job.notice };
   },
 
   /** A join that must end with a disconnect text in the login state. */

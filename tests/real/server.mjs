@@ -13,6 +13,9 @@ import minecraftData from "minecraft-data";
 import nbt from "prismarine-nbt";
 import { BURST_CHANNEL, CROWD_CHANNEL, ECHO_CHANNEL, emit, isMain, pieces, stdinEnd } from "./common.mjs";
 
+/** How often a player in the play state is sent a keep alive, in milliseconds. */
+const KEEP_ALIVE_MS = 1000;
+
 /** The text of a server's status: it names the host that the handshake carried. */
 export function motdOf(version, online, host) {
   return `real backend ${version} ${online ? "online" : "offline"} seen as ${host}`;
@@ -138,7 +141,8 @@ function identityBehind(client) {
  *   forwarding how a proxy says who the player is: "bungeecord", or `{ secret }`
  *              for the signed answer of velocity (default: not at all)
  *
- * `onEvent(name, fields)` hears of `login`, `play`, `message`, `leave`, `error`.
+ * `onEvent(name, fields)` hears of `login`, `play`, `message`, `alive` (the answer
+ * to a keep alive), `leave` and `error`.
  */
 export async function startServer({
   version,
@@ -155,6 +159,7 @@ export async function startServer({
     version,
     "online-mode": online,
     maxPlayers: 20,
+    checkTimeoutInterval: KEEP_ALIVE_MS,
     // What clients older than 1.7 are told, whose ping names no host.
     motd: motdOf(version, online, "nobody"),
     hideErrors: true,
@@ -219,6 +224,7 @@ export async function startServer({
     const name = client.username;
     onEvent("play", { name });
     const end = plan(name);
+    client.on("keep_alive", () => onEvent("alive", { name }));
     client.on("custom_payload", (packet) => {
       if (packet.channel === CROWD_CHANNEL) {
         for (const other of Object.values(server.clients)) {

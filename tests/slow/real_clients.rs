@@ -370,6 +370,7 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
             whats.push(backend.job("crowd", &host));
         }
         forwarded(mode, backend, setup, jobs);
+        whats.extend(moved(mode, backend, setup));
     }
     for mut job in whats {
         job["intercepted"] = json!(true);
@@ -377,6 +378,30 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
         job["uuid"] = json!("offline");
         jobs.push(job);
     }
+}
+
+/// Two servers of a network, which are one backend: whom it sends away from the
+/// first, or loses there, comes to the second.
+fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 2] {
+    let hosts = ["moved", "other"].map(|name| backend.host(&format!("{name}-{mode}")));
+    let [first, other] = [0, 1].map(|at| hosts[at].strip_suffix(".example").unwrap());
+    let keys = format!("network = \"{first}\"\n");
+    for host in &hosts {
+        setup.server(mode, host, &backend.address, &keys);
+    }
+    let kick = format!("sent away by {first}");
+    let mut kicked = backend.job("moved", &hosts[0]);
+    kicked["id"] = json!(format!("{}-kicked", kicked["id"].as_str().unwrap()));
+    kicked["notice"] = json!(format!("You were moved from {first} to {other}: {kick}"));
+    kicked["kick"] = json!(kick);
+    let mut lost = backend.job("moved", &hosts[0]);
+    lost["id"] = json!(format!("{}-lost", lost["id"].as_str().unwrap()));
+    lost["notice"] = json!(format!(
+        "The server {first} cannot be reached. You are on {other} now."
+    ));
+    // One mode sees a reset, the other one an orderly end.
+    lost["reset"] = json!(mode == "client_only");
+    [kicked, lost]
 }
 
 /// The backend learns who the player is, and the client gets that id too.
