@@ -1,8 +1,10 @@
 //! Logins on servers of the forwarding modes: a backend, the replay, the relay.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 use super::begin::{Begin, Failed};
@@ -46,7 +48,7 @@ impl Admitted {
     /// waits until it says something. One that ends the connection before that
     /// gives way to the next: the player has not seen anything yet.
     pub(super) async fn join(
-        self,
+        self: Box<Self>,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<RelaySession, Ended> {
@@ -65,64 +67,76 @@ impl Admitted {
             forwarding,
             place,
             slot,
-        } = self;
-        let (mut client, mut rest) = client.into_parts();
-        let joining = async {
-            let mut dropped = Vec::new();
-            loop {
-                let dialled = tokio::select! {
-                    dialled = proxy.upstream.connect(&config.addresses, config.timeouts.connect, &dropped) => dialled,
-                    () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
-                };
-                let connected = match dialled {
-                    Ok(connected) => connected,
-                    Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
-                    Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
-                };
-                let mut backend = connected.stream;
-                let counters = Arc::new(Counters::default());
-                facts.session = Some(SessionFacts {
-                    backend: connected.address.clone(),
-                    relay: forwarding.relay,
-                    counters: Arc::clone(&counters),
-                });
-                facts.session_connected();
-                let waiting = proxy.upstream.rounds.enter(&key);
-                let mut begin = Begin {
-                    client: &mut client,
-                    rest: &mut rest,
-                    backend: &mut backend,
-                    counters: &counters,
-                    keepalive: proxy.snapshot().proxy.keepalive,
-                };
-                let begun = begin
-                    .run(&sender, &config, &forwarding, &connected.address, &waiting)
-                    .await;
-                let error = match begun {
-                    Ok(()) => return Ok((backend, counters)),
-                    Err(Failed::Ended(ending)) => return Err(ending),
-                    Err(Failed::Dropped(error)) => error,
-                    Err(Failed::Doubted) => {
-                        drop(backend);
-                        if !waiting.came_back().await {
-                            // Nothing has reached the player, so nothing is lost.
-                            facts.session = None;
-                            continue;
+        } = *self;
+        let (mut client, rest) = client.into_parts();
+        // The buffer that these are parts of is larger, and goes here.
+        let mut rest = BytesMut::from(rest.as_ref());
+        let sender = sender.in_own_memory();
+        let joined = {
+            let joining = pin!(async {
+                let mut dropped = Vec::new();
+                loop {
+                    // Boxed so that the wait for the first byte does not hold its state.
+                    let dialling = Box::pin(async {
+                        let (addresses, bound) = (&config.addresses, config.timeouts.connect);
+                        tokio::select! {
+                            dialled = proxy.upstream.connect(addresses, bound, &dropped) => Some(dialled),
+                            () = client::closed_by_client(&client) => None,
                         }
-                        let text = "the connection leads back to the proxy";
-                        io::Error::new(io::ErrorKind::InvalidInput, text)
+                    });
+                    let Some(dialled) = dialling.await else {
+                        return Err(Ending::ClientLeft);
+                    };
+                    let connected = match dialled {
+                        Ok(connected) => connected,
+                        Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
+                        Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
+                    };
+                    let mut backend = connected.stream;
+                    let counters = Arc::new(Counters::default());
+                    facts.session = Some(SessionFacts {
+                        backend: connected.address.clone(),
+                        relay: forwarding.relay,
+                        counters: Arc::clone(&counters),
+                    });
+                    facts.session_connected();
+                    let waiting = proxy.upstream.rounds.enter(&key);
+                    let mut begin = Begin {
+                        client: &mut client,
+                        rest: &mut rest,
+                        backend: &mut backend,
+                        counters: &counters,
+                        keepalive: proxy.snapshot().proxy.keepalive,
+                    };
+                    let begun = begin
+                        .run(&sender, &config, &forwarding, &connected.address, &waiting)
+                        .await;
+                    let error = match begun {
+                        Ok(()) => return Ok((backend, counters)),
+                        Err(Failed::Ended(ending)) => return Err(ending),
+                        Err(Failed::Dropped(error)) => error,
+                        Err(Failed::Doubted) => {
+                            drop(backend);
+                            if !waiting.came_back().await {
+                                // Nothing has reached the player, so nothing is lost.
+                                facts.session = None;
+                                continue;
+                            }
+                            let text = "the connection leads back to the proxy";
+                            io::Error::new(io::ErrorKind::InvalidInput, text)
+                        }
+                    };
+                    facts.session = None;
+                    if dropped.len() == DROPPED_MAX {
+                        return Err(Ending::BackendFailed(error));
                     }
-                };
-                facts.session = None;
-                if dropped.len() == DROPPED_MAX {
-                    return Err(Ending::BackendFailed(error));
+                    let dialled = connected.dialled;
+                    dropped.push(Dropped { dialled, error });
                 }
-                let dialled = connected.dialled;
-                dropped.push(Dropped { dialled, error });
-            }
+            });
+            joining.await
         };
-        // Several kilobytes of state, in a box of its own until they are done.
-        let (backend, counters) = match Box::pin(joining).await {
+        let (backend, counters) = match joined {
             Ok(joined) => joined,
             // The relay would have ended likewise, without a text.
             Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),

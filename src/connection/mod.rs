@@ -59,11 +59,18 @@ use crate::proxy::lifecycle::{self, Phase};
 /// Serves one connection from accept to finish.
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>) {
     let mut facts = Facts::begin(peer);
-    // Setting a session up takes several KiB of future, relaying it a few hundred
-    // bytes. Boxing the first frees it before the second starts.
-    let setup = Box::pin(set_up(stream, &proxy, &mut facts));
-    let ended = match lifecycle::watched(peer, setup).await {
-        Ok(session) => session.run(&proxy, &mut facts).await,
+    // Each stage has a box of its own, which is freed before the next begins. The
+    // way to a server takes several KiB, the wait for a backend, where thousands
+    // may be at once, about two, and relaying a few hundred bytes.
+    let set_up = Box::pin(set_up(stream, &proxy, &mut facts));
+    let ended = match lifecycle::watched(peer, set_up).await {
+        Ok(admission) => {
+            let join = Box::pin(join(admission, &proxy, &mut facts));
+            match lifecycle::watched(peer, join).await {
+                Ok(session) => session.run(&proxy, &mut facts).await,
+                Err(ended) => ended,
+            }
+        }
         Err(ended) => ended,
     };
     let server = facts.server.as_ref().map(|server| &*server.config);
@@ -81,8 +88,8 @@ fn finish(facts: &mut Facts, ending: Ending) {
     facts.write_line(&ending);
 }
 
-/// From accept to a session. Every `?` is an early end.
-async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<Session, Ended> {
+/// From accept to a place on a server. Every `?` is an early end.
+async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<Admission, Ended> {
     let pending = proxy.pending.enter();
     let claimed = tokio::select! {
         biased;
@@ -101,18 +108,27 @@ async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<S
     tokio::select! {
         biased;
         () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped.into()),
-        joined = async {
-            let admission = claimed.admit(facts).await?;
-            lifecycle::at(Phase::Joining);
-            Ok(match admission {
-                Admission::Forwarded(admitted) => Session::Relay(admitted.join(proxy, facts).await?),
-                Admission::Intercepted(applicant) => {
-                    // Boxed so that its state does not enlarge that of a relay.
-                    let joined = Box::pin(applicant.join(proxy, facts)).await?;
-                    Session::Bridge(Box::new(joined))
-                }
-            })
-        } => joined,
+        admission = claimed.admit(facts) => admission,
+    }
+}
+
+/// From a place on a server to a session.
+async fn join(admission: Admission, proxy: &Proxy, facts: &mut Facts) -> Result<Session, Ended> {
+    lifecycle::at(Phase::Joining);
+    let joined = async {
+        Ok(match admission {
+            Admission::Forwarded(admitted) => Session::Relay(admitted.join(proxy, facts).await?),
+            Admission::Intercepted(applicant) => {
+                // Boxed so that its state does not enlarge that of a relay.
+                let joined = Box::pin(applicant.join(proxy, facts)).await?;
+                Session::Bridge(Box::new(joined))
+            }
+        })
+    };
+    tokio::select! {
+        biased;
+        () = proxy.shutdown.stop.cancelled() => Err(Ending::Stopped.into()),
+        joined = joined => joined,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tracing::info;
 
@@ -20,13 +21,21 @@ pub(super) struct Sender {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     /// The login start as it came; empty in the protocol before 1.7.
-    pub(super) login_start: bytes::Bytes,
+    pub(super) login_start: Bytes,
     pub(super) player: Player,
     /// The host that a plugin has chosen for the backend to see.
     pub(super) host: Option<String>,
 }
 
 impl Sender {
+    /// The same, with its packets in memory of their size: they may be parts of a
+    /// larger buffer.
+    pub(super) fn in_own_memory(mut self) -> Self {
+        self.opening.wire = Bytes::copy_from_slice(&self.opening.wire);
+        self.login_start = Bytes::copy_from_slice(&self.login_start);
+        self
+    }
+
     /// The first bytes for a backend: a PROXY header, and what the client has
     /// sent. The length of the header comes first.
     pub(super) fn replay(
