@@ -246,7 +246,7 @@ impl Applicant {
                 drop(slot);
                 let chain = chain.insert(Chain::begin(&server));
                 let arrived = traveller.fall_back(client, &server, chain, &replaced, proxy, facts);
-                match arrived.await {
+                match Box::pin(arrived).await {
                     Ok(arrived) => (arrived.playing, arrived.server, arrived.slot),
                     Err(left) => {
                         let failure = left.failure.unwrap_or(failure);
@@ -391,8 +391,10 @@ impl BridgeSession {
                 {
                     let before = chain.take();
                     let chain = chain.insert(Chain::go_on(before, &server, began.elapsed()));
-                    let arrived =
-                        traveller.fall_back(client, &server, chain, &replaced, proxy, facts);
+                    // Boxed: a player at rest must not hold the state of a move.
+                    let arrived = Box::pin(
+                        traveller.fall_back(client, &server, chain, &replaced, proxy, facts),
+                    );
                     let arrived = tokio::select! {
                         arrived = arrived => arrived,
                         () = proxy.shutdown.stop.cancelled() => {
