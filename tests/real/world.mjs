@@ -5,7 +5,8 @@
 //   node world.mjs --only 1.8.9  the same, with the server of one version
 //
 // The lines of both sides are those of `matrix.mjs`, and so are the fields `id`,
-// `version`, `host`, `proves` and `proxy` of a job; it does one thing alone.
+// `version`, `host`, `proves` and `proxy` of a job. A job with `moved` has the world
+// send the bot away, which is to come back by the other server of the network.
 
 import { createHash } from "node:crypto";
 import process from "node:process";
@@ -123,28 +124,43 @@ async function visit(job, context, world) {
     if (name === "map_chunk") chunks += 1;
     if (name === "map_chunk_bulk") chunks += packet.meta.length;
   });
-  const step = (what, promise) => within(JOB_MS / 3, what, Promise.race([promise, failed]));
-  try {
-    const enough = () => chunks >= CHUNKS_MIN;
-    await step("chunks", heard(bot._client, "packet", enough));
-    await step("the spawn", bot.entity ? Promise.resolve() : heard(bot, "spawn", () => true));
-    // The server sends to everybody what a player says.
-    const own = `from the bot ${name}`;
+  /** Words go both ways: the server sends to everybody what a player says. */
+  async function chat(number) {
+    const own = `from the bot ${name}, ${number}`;
     const back = step("the bot's words", heard(bot, "messagestr", (text) => text.includes(own)));
     bot.chat(own);
     await back;
-    const others = `from the server to ${name}`;
+    const others = `from the server to ${name}, ${number}`;
     const there = step(
       "the server's words",
       heard(bot, "messagestr", (text) => text.includes(others)),
     );
     world.server.broadcast(others);
     await there;
+  }
+  const step = (what, promise) => within(JOB_MS / 3, what, Promise.race([promise, failed]));
+  try {
+    const enough = () => chunks >= CHUNKS_MIN;
+    await step("chunks", heard(bot._client, "packet", enough));
+    await step("the spawn", bot.entity ? Promise.resolve() : heard(bot, "spawn", () => true));
+    await chat(1);
+    if (job.moved) {
+      chunks = 0;
+      const why = `sent away: ${name}`;
+      const notice = heard(bot, "messagestr", (text) => text.endsWith(`: ${why}`));
+      const loaded = heard(bot._client, "packet", enough);
+      world.server.players.find((player) => player.username === name).kick(why);
+      await step("the reason of the move", notice);
+      await step("chunks after the move", loaded);
+      await chat(2);
+    }
   } finally {
     bot.end("done");
   }
   check((bot._client.cipher !== null) === (job.proves === true), "the encryption is not as wanted");
   const sent = written.get(name);
+  // The proxy leads the way from one world to the next with packets of its own.
+  if (job.moved) return { chunks, packets: packets.length, bytes };
   packets.forEach((packet, at) => {
     // The name of the software is the one thing that the proxy adds to.
     if (packet.name === "custom_payload") return;

@@ -139,7 +139,7 @@ fn players_of_every_version_play_in_every_mode() {
 }
 
 /// Bots load worlds and chat; every packet in play but the plugin messages is the
-/// one that the server wrote.
+/// one that the server wrote. Those that are sent away load a world again.
 #[test]
 fn bots_load_worlds_byte_for_byte_and_chat() {
     let _machine = shared();
@@ -157,13 +157,18 @@ fn bots_load_worlds_byte_for_byte_and_chat() {
         for mode in INTERCEPTED {
             let id = format!("world-{version}-{mode}").replace(['.', '_'], "-");
             let host = format!("{id}.example");
-            setup.server(mode, &host, &address, "");
-            jobs.push(json!({
-                "id": id,
-                "version": version,
-                "host": host,
-                "proves": mode == "client_only",
-            }));
+            let network = format!("network = \"{id}\"\n");
+            setup.server(mode, &host, &address, &network);
+            setup.server(mode, &format!("other-{host}"), &address, &network);
+            for moved in [false, true] {
+                jobs.push(json!({
+                    "id": format!("{id}{}", if moved { "-moved" } else { "" }),
+                    "version": version,
+                    "host": host,
+                    "proves": mode == "client_only",
+                    "moved": moved,
+                }));
+            }
         }
     }
     let mut proxy = setup.start_proxy();
