@@ -149,8 +149,13 @@ async function visit(job, context, world) {
       const why = `sent away: ${name}`;
       const notice = heard(bot, "messagestr", (text) => text.endsWith(`: ${why}`));
       const loaded = heard(bot._client, "packet", enough);
+      // A join game alone leaves older clients in the world that they have.
+      const isConfigured = bot.supportFeature("hasConfigurationState");
+      const way = isConfigured ? ["start_configuration", "login"] : ["login", "respawn"];
+      const led = Promise.all(way.map((packet) => heard(bot._client, packet, () => true)));
       world.server.players.find((player) => player.username === name).kick(why);
       await step("the reason of the move", notice);
+      await step("the way to another world", led);
       await step("chunks after the move", loaded);
       await chat(2);
     }
