@@ -385,7 +385,7 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
     }
 }
 
-/// Two servers of a network, which are one backend: whom it sends away from the
+/// Two servers of a network, which are one backend: a client that it sends away from the
 /// first, or loses there, comes to the second.
 fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 2] {
     let hosts = ["moved", "other"].map(|name| backend.host(&format!("{name}-{mode}")));
