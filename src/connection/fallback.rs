@@ -16,8 +16,7 @@ use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
 use crate::config::model::{
-    BackendAddress, IdentityForwarding, Intercepted, InterceptedMode, OnBackendLoss, Relay,
-    ServerConfig, ServerKind,
+    BackendAddress, IdentityForwarding, Intercepted, OnBackendLoss, Relay, ServerConfig, ServerKind,
 };
 use crate::forward::{Counters, Outcome, Side};
 use crate::intercept::{
@@ -208,13 +207,12 @@ impl Traveller {
     ) -> Result<Arrived, Left> {
         let reason = client.reason();
         loop {
-            if !client.can_move() {
-                return Err(Left {
-                    client,
-                    failure: None,
-                });
-            }
-            let Some(server) = chain.next(proxy, &self.network) else {
+            let next = if client.can_move() {
+                chain.next(proxy, &self.network)
+            } else {
+                None
+            };
+            let Some(server) = next else {
                 return Err(Left {
                     client,
                     failure: None,
@@ -298,7 +296,7 @@ impl Traveller {
         if !config.ip_filter.permits(self.origin.client.ip()) {
             return Err(Refusal::IpFilter.into());
         }
-        if intercepted.mode == InterceptedMode::ClientOnly && !self.is_proved {
+        if is_authenticated(server) && !self.is_proved {
             let not_proved = Failure::Session(intercept::SessionError::NotJoined);
             return Err(Ending::Intercepted(not_proved));
         }

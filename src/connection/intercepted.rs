@@ -126,16 +126,14 @@ impl Applicant {
             Err(lost) => return Err(lose(*lost, connection)),
         };
         facts.player = Some(proved.profile.name.clone());
-        if intercepted.mode == InterceptedMode::ClientOnly
+        let is_proved = fallback::is_authenticated(&server);
+        if is_proved
             && let Err(ending) = ask_login_decide(&server, moved_from, &proved, facts).await
         {
             return Err(end(proved, ending, connection));
         }
 
-        let unproved_name = match intercepted.mode {
-            InterceptedMode::Offline => Some(proved.profile.name.clone()),
-            InterceptedMode::ClientOnly => None,
-        };
+        let unproved_name = (!is_proved).then(|| proved.profile.name.clone());
         let entered = proxy.roster.enter(
             &scope,
             proved.profile.uuid,
@@ -155,7 +153,6 @@ impl Applicant {
         };
 
         let origin = origin.with_destination(proved.leg.stream());
-        let is_proved = intercepted.mode == InterceptedMode::ClientOnly;
         // Plugins know the player as he is, also where his backend does not.
         let identity = proved.identity();
         let profile = identity.profile.clone();

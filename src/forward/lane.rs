@@ -421,26 +421,23 @@ impl Lane {
         } = buffers;
         while outbox.has(self.direction) && takes_others(self) {
             output.clear();
-            let Some(mut passage) = self.passage.take() else {
-                return Ok(());
-            };
-            while output.len() < COPY_BYTES
-                && let Some(packet) = outbox.take(self.direction)
-            {
-                if let Err(error) = passage.write_other(&packet, output, zlib) {
-                    debug!(direction = %self.direction, %error, "a packet cannot be written");
+            self.with_passage(|lane, passage| {
+                while output.len() < COPY_BYTES
+                    && let Some(packet) = outbox.take(lane.direction)
+                {
+                    if let Err(error) = passage.write_other(&packet, output, zlib) {
+                        debug!(direction = %lane.direction, %error, "a packet cannot be written");
+                    }
                 }
-            }
-            let written = self.write_frames(
-                &mut passage,
-                output,
-                destination,
-                counters,
-                spare,
-                *driver_encrypts,
-            );
-            self.passage = Some(passage);
-            written?;
+                lane.write_frames(
+                    passage,
+                    output,
+                    destination,
+                    counters,
+                    spare,
+                    *driver_encrypts,
+                )
+            })?;
         }
         Ok(())
     }
