@@ -19,7 +19,11 @@ pub trait Cap: 'static {
 pub trait Declares<C: Cap> {}
 
 macro_rules! make {
-    ($($(#[doc = $doc:literal])+ $name:ident = $bit:literal, $id:literal, $since:tt;)+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
+            since $since:tt $(, served $served:tt)?;
+    )+) => {
         /// One type per capability, with the names of [`Capability`].
         pub mod capability {
             $(

@@ -243,7 +243,7 @@ macro_rules! hook_tables {
                 hook_ref(Capability::$hook, Hooks::<P>::$hook)
             })+
 
-            no_hooks! { @rows }
+            infrarust_plugin_abi::capabilities! { [not_hooks] }
         }
     };
     (@async $hook:ident $method:ident $input:ident $view:ident) => {
@@ -303,30 +303,32 @@ const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
     }
 }
 
-/// Makes the compiler refuse a name that is not a hook, or not one yet.
-macro_rules! no_hooks {
-    (@rows) => {
-        no_hooks! {
-            PacketInspect: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
-            PacketModify: "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`",
-            PacketInject: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            PlayerMessage: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            PlayerTransfer: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            PlayerCommand: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            ServerSwitch: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            IdentityVerified: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            Limbo: "is a service, no hook: it belongs in `needs: [...]` or `wants: [...]`",
-            NetworkMember: "is a key of a server, no hook of a plugin",
-            ForwardingSigned: "is a key of a server, no hook of a plugin",
-            ForwardingHost: "is a key of a server, no hook of a plugin",
-            ClientEncryption: "is a key of a server, no hook of a plugin",
-            ClientCompression: "is a key of a server, no hook of a plugin",
-        }
+/// Makes the compiler refuse a name in `hooks: [...]` that is not a hook, and say
+/// where it belongs.
+macro_rules! not_hooks {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
+            since $since:tt $(, served $served:tt)?;
+    )+) => {
+        $(not_hooks!(@$kind $name);)+
     };
-    ($($name:ident: $why:literal),+ $(,)?) => {
-        $(pub const fn $name<P>() -> HookRef {
+    (@hook $name:ident) => {};
+    (@service $name:ident) => {
+        not_hooks!(@refuse $name
+            "is a service, not a hook: it belongs in `needs: [...]` or `wants: [...]`");
+    };
+    (@key $name:ident) => {
+        not_hooks!(@refuse $name "is a key of a server, not a hook of a plugin");
+    };
+    (@planned $name:ident) => {
+        not_hooks!(@refuse $name
+            "has no trait yet: it belongs in `needs: [...]` or `wants: [...]`, not in `hooks: [...]`");
+    };
+    (@refuse $name:ident $why:literal) => {
+        pub const fn $name<P>() -> HookRef {
             panic!(concat!("`", stringify!($name), "` ", $why))
-        })+
+        }
     };
 }
 

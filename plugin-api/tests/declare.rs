@@ -119,9 +119,12 @@ fn a_hook_without_its_trait_is_named() {
         ("PacketInspect", "has no trait yet: it belongs in `needs"),
         (
             "PacketInject",
-            "is a service, no hook: it belongs in `needs",
+            "is a service, not a hook: it belongs in `needs",
         ),
-        ("NetworkMember", "is a key of a server, no hook of a plugin"),
+        (
+            "NetworkMember",
+            "is a key of a server, not a hook of a plugin",
+        ),
     ] {
         let hooks = format!("hooks: [{hook}]");
         let (is_accepted, said) = check("later", "let _ = host;", &hooks);

@@ -5,64 +5,97 @@ use crate::Version;
 /// Calls a macro with the table of capabilities: `capabilities! { [callback] tokens }`
 /// becomes `callback! { tokens rows }`.
 ///
-/// A row has the name, the bit, the name that configurations use, and the
-/// version of the plugin API from which on it can be listed in `needs` and
-/// `wants`. A plugin that needs it requires that version.
+/// A row has the name, the bit, the name that configurations use, and
+///
+/// - the [`CapabilityKind`] in lower case, followed by what the capability gives,
+///   as it follows "needs" in a message: without it, its name
+/// - `since`: the version of the plugin API from which on it can be listed in
+///   `needs` and `wants`. A plugin that needs it requires that version.
+/// - `served`: the first version whose hosts serve it to a plugin that needs it,
+///   where it could be listed before
 #[doc(hidden)]
 #[macro_export]
 macro_rules! capabilities {
     ([$($callback:tt)+] $($tokens:tt)*) => {
         $($callback)+! { $($tokens)*
             /// See the peer's address and the virtual host; allow, refuse or drop.
-            ConnectionDecide = 0, "connection.decide", (0, 1, 0);
+            ConnectionDecide = 0, "connection.decide", hook, since (0, 1, 0);
             /// Change the host that the backend sees.
-            HandshakeRewrite = 1, "handshake.rewrite", (0, 1, 0);
+            HandshakeRewrite = 1, "handshake.rewrite", hook, since (0, 1, 0);
             /// See and replace the status answer.
-            StatusRespond = 2, "status.respond", (0, 1, 0);
+            StatusRespond = 2, "status.respond", hook, since (0, 1, 0);
             /// See the name and UUID, claimed or proved; allow, or refuse with a text.
-            LoginDecide = 3, "login.decide", (0, 1, 0);
+            LoginDecide = 3, "login.decide", hook, since (0, 1, 0);
             /// Choose another server for this login.
-            RouteSelect = 4, "route.select", (0, 1, 0);
+            RouteSelect = 4, "route.select", hook, since (0, 1, 0);
             /// Learn that a session opened, reached its backend and closed, with byte counts.
-            SessionObserve = 5, "session.observe", (0, 1, 0);
+            SessionObserve = 5, "session.observe", hook, since (0, 1, 0);
             /// Know a profile that the proxy itself has proved.
-            IdentityVerified = 6, "identity.verified", (0, 1, 0);
+            IdentityVerified = 6, "identity.verified", service "a login at the proxy that proves the player",
+                since (0, 1, 0), served (0, 1, 1);
             /// See packets.
-            PacketInspect = 7, "packet.inspect", (0, 1, 0);
+            PacketInspect = 7, "packet.inspect", planned "packets", since (0, 1, 0);
             /// Change or drop packets.
-            PacketModify = 8, "packet.modify", (0, 1, 0);
+            PacketModify = 8, "packet.modify", planned "packets", since (0, 1, 0);
             /// Send packets to either side.
-            PacketInject = 9, "packet.inject", (0, 1, 0);
+            PacketInject = 9, "packet.inject", service "packets", since (0, 1, 0), served (0, 1, 1);
             /// Chat, title, action bar, and a kick with a text while the player plays.
-            PlayerMessage = 10, "player.message", (0, 1, 0);
+            PlayerMessage = 10, "player.message", service "messages to players",
+                since (0, 1, 0), served (0, 1, 1);
             /// Move a player to another server.
-            ServerSwitch = 11, "server.switch", (0, 1, 0);
+            ServerSwitch = 11, "server.switch", service "server switching", since (0, 1, 0);
             /// Register commands that players type.
-            PlayerCommand = 12, "player.command", (0, 1, 0);
+            PlayerCommand = 12, "player.command", service "commands of players", since (0, 1, 0);
             /// Hold a player without a backend.
-            Limbo = 13, "limbo", (0, 1, 0);
+            Limbo = 13, "limbo", planned "a proxy that can hold a player", since (0, 1, 0);
             /// Be a member of a network whose players can move between servers.
-            NetworkMember = 14, "network.member", (0, 1, 0);
+            NetworkMember = 14, "network.member", key "server switching", since (0, 1, 0);
             /// Tell the backend who the player is, with a signature.
-            ForwardingSigned = 15, "forwarding.signed", (0, 1, 0);
+            ForwardingSigned = 15, "forwarding.signed", key "a login at the proxy", since (0, 1, 0);
             /// Tell the backend who the player is, in the host field of the handshake.
-            ForwardingHost = 16, "forwarding.host", (0, 1, 0);
+            ForwardingHost = 16, "forwarding.host", key, since (0, 1, 0);
             /// Encrypt the connection between client and proxy.
-            ClientEncryption = 17, "client.encryption", (0, 1, 0);
+            ClientEncryption = 17, "client.encryption", key "encryption by the proxy",
+                since (0, 1, 0);
             /// Compress the connection between client and proxy.
-            ClientCompression = 18, "client.compression", (0, 1, 0);
+            ClientCompression = 18, "client.compression", key "compression by the proxy",
+                since (0, 1, 0);
             /// Learn that a player has come into the game and has left it.
-            PlayerObserve = 19, "player.observe", (0, 1, 1);
+            PlayerObserve = 19, "player.observe", hook "players in the game", since (0, 1, 1);
             /// Send a player to another address (1.20.5 and later).
-            PlayerTransfer = 20, "player.transfer", (0, 1, 1);
+            PlayerTransfer = 20, "player.transfer", service "transfers of players", since (0, 1, 1);
         }
     };
 }
 
+/// What has a capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CapabilityKind {
+    /// A plugin that implements the trait of a [`Hook`](crate::Hook).
+    Hook,
+    /// A plugin that calls the functions of a table.
+    Service,
+    /// A server with a key in its configuration.
+    Key,
+    /// A plugin, with a later version of the plugin API: there is no trait and no
+    /// table yet.
+    Planned,
+}
+
 macro_rules! make {
+    (@kind hook) => { CapabilityKind::Hook };
+    (@kind service) => { CapabilityKind::Service };
+    (@kind key) => { CapabilityKind::Key };
+    (@kind planned) => { CapabilityKind::Planned };
+    (@first $first:literal $($default:literal)?) => { $first };
+    (@version $version:tt $default:tt) => { make!(@version $version) };
+    (@version ($major:literal, $minor:literal, $patch:literal)) => {
+        Version::new($major, $minor, $patch)
+    };
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident = $bit:literal, $id:literal, ($major:literal, $minor:literal, $patch:literal);
+        $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
+            since $since:tt $(, served $served:tt)?;
     )+) => {
         /// One thing that a mode can offer: a hook where plugins are asked, a
         /// service that they may call, or a feature that a configuration key
@@ -88,10 +121,22 @@ macro_rules! make {
                 match self { $(Capability::$name => $id,)+ }
             }
 
+            /// What has it.
+            #[must_use]
+            pub const fn kind(self) -> CapabilityKind {
+                match self { $(Capability::$name => make!(@kind $kind),)+ }
+            }
+
             /// One sentence that says what it lets its holder do.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Capability::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// What it gives, as it follows "needs", such as `messages to players`.
+            #[must_use]
+            pub const fn gives(self) -> &'static str {
+                match self { $(Capability::$name => make!(@first $($gives)? $id),)+ }
             }
 
             /// The capability as a set of one, in a mask of 64.
@@ -104,27 +149,20 @@ macro_rules! make {
             /// or `wants`.
             #[must_use]
             pub const fn since(self) -> Version {
-                match self { $(Capability::$name => Version::new($major, $minor, $patch),)+ }
+                match self { $(Capability::$name => make!(@version $since),)+ }
+            }
+
+            /// The first version of the plugin API whose hosts serve it to a plugin
+            /// that needs it. Some could be listed before their service was there.
+            #[must_use]
+            pub const fn served_since(self) -> Version {
+                match self { $(Capability::$name => make!(@version $($served)? $since),)+ }
             }
         }
     };
 }
 
 capabilities! { [make] }
-
-impl Capability {
-    /// The first version of the plugin API whose hosts serve it to a plugin that
-    /// needs it. Some could be listed before their service was there.
-    #[must_use]
-    pub const fn served_since(self) -> Version {
-        match self {
-            Capability::IdentityVerified | Capability::PacketInject | Capability::PlayerMessage => {
-                Version::new(0, 1, 1)
-            }
-            _ => self.since(),
-        }
-    }
-}
 
 /// The capabilities whose bits are set in `mask`, in the order of their bits.
 /// Bits that no capability has are passed over.
@@ -177,6 +215,7 @@ mod tests {
             assert_eq!(*capability as usize, bit);
             assert_eq!(capability.name().parse(), Ok(*capability));
             assert!(capability.meaning().ends_with('.'));
+            assert!(capability.served_since() >= capability.since());
         }
     }
 }

@@ -251,6 +251,16 @@ impl core::fmt::Display for Hook {
 #[cfg(test)]
 mod tests {
     use super::Hook;
+    use crate::{Capability, CapabilityKind};
+
+    /// The capabilities that are hooks have a row each.
+    #[test]
+    fn kinds_agree() {
+        for capability in Capability::ALL.iter().copied() {
+            let is_hook = capability.kind() == CapabilityKind::Hook;
+            assert_eq!(Hook::of(capability).is_some(), is_hook, "{capability}");
+        }
+    }
 
     /// The name of the trait, of the method and of the capability are one name.
     #[test]

@@ -37,7 +37,7 @@ mod version;
 #[cfg(test)]
 mod layout;
 
-pub use capability::{Capability, UnknownCapability, capabilities_in};
+pub use capability::{Capability, CapabilityKind, UnknownCapability, capabilities_in};
 pub use entry::{ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn, HookRef, PluginTable};
 pub use future::{
     FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,

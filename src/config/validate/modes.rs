@@ -42,32 +42,6 @@ impl Chosen {
     }
 }
 
-/// What a capability gives, as it follows "needs".
-fn thing(capability: Capability) -> &'static str {
-    match capability {
-        Capability::NetworkMember | Capability::ServerSwitch => "server switching",
-        Capability::Limbo => "a proxy that can hold a player",
-        Capability::ForwardingSigned => "a login at the proxy",
-        Capability::ClientCompression => "compression by the proxy",
-        Capability::ClientEncryption => "encryption by the proxy",
-        Capability::IdentityVerified => "a login at the proxy that proves the player",
-        Capability::PacketInspect | Capability::PacketModify | Capability::PacketInject => {
-            "packets"
-        }
-        Capability::PlayerMessage => "messages to players",
-        Capability::PlayerCommand => "commands of players",
-        Capability::PlayerObserve => "players in the game",
-        Capability::PlayerTransfer => "transfers of players",
-        Capability::ConnectionDecide
-        | Capability::HandshakeRewrite
-        | Capability::StatusRespond
-        | Capability::LoginDecide
-        | Capability::RouteSelect
-        | Capability::SessionObserve
-        | Capability::ForwardingHost => capability.name(),
-    }
-}
-
 /// Refuses what needs a capability that the mode does not offer. `true` when
 /// the mode offers it.
 pub(super) fn require(
@@ -83,7 +57,7 @@ pub(super) fn require(
     };
     let message = format!(
         "{subject} needs {}, which `{}`{} cannot offer",
-        thing(capability),
+        capability.gives(),
         chosen.mode,
         chosen.said(),
     );

@@ -8,8 +8,8 @@ mod subject;
 use std::sync::Arc;
 
 use infrarust_plugin_abi::{
-    Capability, ConnectionInput, HandshakeInput, LoginInput, PlayerInput, Point, SessionInput,
-    StatusInput, Str, answer, points,
+    Capability, CapabilityKind, ConnectionInput, HandshakeInput, LoginInput, PlayerInput, Point,
+    SessionInput, StatusInput, Str, answer, points,
 };
 
 use self::attached::{Attached, HookList, replaced};
@@ -66,11 +66,18 @@ pub(crate) struct ServiceGrant {
     pub(crate) bits: u64,
 }
 
-/// The capabilities that are services for players.
-const SERVICES: u64 = Capability::IdentityVerified.bit()
-    | Capability::PacketInject.bit()
-    | Capability::PlayerMessage.bit()
-    | Capability::PlayerTransfer.bit();
+/// The capabilities that are services, as bits.
+const SERVICES: u64 = {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < Capability::ALL.len() {
+        if matches!(Capability::ALL[at].kind(), CapabilityKind::Service) {
+            bits |= Capability::ALL[at].bit();
+        }
+        at += 1;
+    }
+    bits
+};
 
 fn service_grants(plugins: &[(&Arc<Generation>, u64)]) -> Box<[ServiceGrant]> {
     let services = plugins.iter().map(|(plugin, bits)| ServiceGrant {
