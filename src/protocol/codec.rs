@@ -1,13 +1,12 @@
-//! Frames with and without compression, and the way from one format to another.
+//! Frames with and without compression, and conversion between the two formats.
 //!
 //! Since 1.8 a server can switch compression on during login. From the next
 //! frame on, in both directions, a frame then holds the length of the packet
-//! before compression, or 0, and behind it the packet: compressed with zlib
-//! when that length is not 0, as it is otherwise.
+//! before compression, or 0, followed by the packet: compressed with zlib if that
+//! length is not 0, uncompressed otherwise.
 //!
-//! A frame whose format suits its receiver passes as it came. What does not
-//! suit is converted by [`convert`], which opens a compressed frame only where
-//! no other way is left.
+//! A frame in the format of its receiver passes unchanged. [`convert`] converts
+//! the others, and decompresses a packet only if it must.
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use thiserror::Error;
@@ -18,9 +17,9 @@ use super::varint;
 /// The most bytes of a packet from a backend before compression: what clients
 /// accept (8 MiB, the game since 1.17.1).
 pub const CLIENTBOUND_PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The most bytes of a packet from a client before compression. The game takes
-/// as much as from a server; no client sends more than 2 MiB, and a stranger
-/// must not make the proxy inflate more.
+/// The most bytes of a packet from a client before compression. The game accepts
+/// as much as from a server, but no client sends more than 2 MiB, and an unknown
+/// client must not make the proxy decompress more.
 pub const SERVERBOUND_PACKET_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The level at which packets are compressed that arrive without compression:
@@ -36,9 +35,9 @@ pub enum Format {
     /// A length and a packet.
     #[default]
     Plain,
-    /// With compression of packets of so many bytes and more.
+    /// With compression of packets that are at least as long as the threshold.
     Compressed {
-        /// In bytes of the packet, its id included.
+        /// The length in bytes, packet id included.
         threshold: usize,
     },
 }
@@ -51,8 +50,9 @@ impl Format {
         usize::try_from(threshold).map_or(Self::Plain, |threshold| Self::Compressed { threshold })
     }
 
-    /// That a packet is not compressed whose length, before compression, is below
-    /// the threshold. Servers refuse such a packet.
+    /// Checks that a packet is compressed only if it is long enough: its length
+    /// before compression must not be below the threshold. Servers refuse such a
+    /// packet.
     ///
     /// # Errors
     ///
@@ -79,15 +79,15 @@ pub enum CodecError {
     /// The length before compression is malformed or negative.
     #[error("the length before compression is malformed")]
     BadDataLength,
-    /// More is announced than a packet may have.
+    /// The frame announces more bytes than a packet may have.
     #[error("a packet announces {packet_bytes} bytes, and {packet_bytes_max} are the limit")]
     TooBig {
-        /// What the frame says.
+        /// The announced length.
         packet_bytes: usize,
-        /// What it may say.
+        /// The limit.
         packet_bytes_max: usize,
     },
-    /// A packet is compressed that is too short for it.
+    /// A packet is compressed although it is below the threshold.
     #[error("a packet of {packet_bytes} bytes is compressed, and only those of {threshold} may be")]
     BelowThreshold {
         /// Its length before compression.
@@ -95,7 +95,7 @@ pub enum CodecError {
         /// The least length that is compressed.
         threshold: usize,
     },
-    /// The compressed bytes are not zlib's, or not as many as announced.
+    /// The bytes are not a zlib stream, or do not give the announced length.
     #[error("compressed bytes do not give the announced length")]
     BadCompression,
     /// The packet cannot be framed in the receiver's format.
@@ -106,10 +106,10 @@ pub enum CodecError {
     },
 }
 
-/// A frame that has arrived whole.
+/// A frame that has arrived completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawFrame<'a> {
-    /// The frame as it came, its length included.
+    /// All bytes of the frame, its length prefix included.
     pub wire: &'a [u8],
     /// The packet, compressed if [`data_length`](Self::data_length) is set.
     pub content: &'a [u8],
@@ -121,8 +121,8 @@ pub struct RawFrame<'a> {
 ///
 /// # Errors
 ///
-/// As soon as the bytes that prove it are there: a frame that is malformed, or
-/// announces a packet of more than `packet_bytes_max` bytes.
+/// When the frame is malformed or announces a packet of more than
+/// `packet_bytes_max` bytes, as soon as the bytes that show it have arrived.
 pub fn split(
     buf: &[u8],
     format: Format,
@@ -166,11 +166,11 @@ pub fn split(
     }))
 }
 
-/// What compresses and decompresses, with its working memory: one for each thread.
+/// A compressor and a decompressor with their working memory: one for each thread.
 pub struct Zlib {
     inflate: Decompressor,
     deflate: Compressor,
-    /// What one packet is inflated or deflated into.
+    /// The buffer into which one packet is inflated or deflated.
     scratch: Vec<u8>,
 }
 
@@ -201,7 +201,7 @@ impl Zlib {
         let Some(length) = frame.data_length else {
             return Ok(frame.content);
         };
-        // `split` has held the length against its limit.
+        // `split` has checked the length against its limit.
         let packet = room(&mut self.scratch, length);
         match self.inflate.zlib_decompress(frame.content, packet) {
             Ok(bytes) if bytes == length => Ok(packet),
@@ -240,7 +240,7 @@ impl Zlib {
     }
 }
 
-/// So many bytes of a buffer that is kept, whatever they are.
+/// The first `bytes` bytes of the kept buffer; their content is unspecified.
 fn room(scratch: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     if scratch.len() < bytes || scratch.len() > SCRATCH_BYTES_MAX {
         *scratch = vec![0; bytes.next_power_of_two()];
@@ -248,8 +248,8 @@ fn room(scratch: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     scratch.get_mut(..bytes).unwrap_or_default()
 }
 
-/// Appends a frame: the length before compression, if its format has it, and
-/// the content.
+/// Appends a frame: the length before compression, if the format has that field,
+/// and the content.
 fn append(data_length: Option<usize>, content: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let header_bytes = data_length.map_or(0, varint::len_bytes);
     let frame_bytes = header_bytes + content.len();
@@ -266,18 +266,18 @@ fn append(data_length: Option<usize>, content: &[u8], out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-/// Who is to read a frame.
+/// The side that reads a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receiver {
     /// The format of its connection.
     pub format: Format,
     /// Whether it refuses a compressed packet below its threshold. Servers of
-    /// every version do, and clients before 1.18.
+    /// every version do, and so do clients before 1.18.
     pub strict: bool,
 }
 
 impl Receiver {
-    /// Whether the frame, of a connection in `format`, passes as it came.
+    /// Whether the frame, from a connection in `format`, passes unchanged.
     #[must_use]
     pub fn takes(&self, frame: &RawFrame<'_>, format: Format) -> bool {
         match (format, self.format) {
@@ -291,11 +291,12 @@ impl Receiver {
     }
 }
 
-/// Appends a frame as its receiver takes it.
+/// Appends a frame in the form that its receiver accepts.
 ///
 /// # Errors
 ///
-/// When it must be opened and cannot be, or cannot be framed in that format.
+/// When the packet has to be decompressed and its bytes are bad, or when it does
+/// not fit in a frame of the receiver's format.
 pub fn convert(
     frame: &RawFrame<'_>,
     format: Format,
@@ -309,8 +310,8 @@ pub fn convert(
     }
     match (frame.data_length, receiver.format) {
         (Some(_), Format::Plain) => append(None, zlib.packet(frame)?, out),
-        // It is below the receiver's threshold. A packet of any length may
-        // come without compression.
+        // It is below the receiver's threshold. A packet of any length may be
+        // sent without compression.
         (Some(_), Format::Compressed { .. }) => append(Some(0), zlib.packet(frame)?, out),
         (None, Format::Plain) => append(None, frame.content, out),
         (None, Format::Compressed { .. }) => zlib.write(frame.content, receiver.format, out),
@@ -363,9 +364,9 @@ mod tests {
 
     const ON: Format = Format::Compressed { threshold: 256 };
 
-    /// A declared length is held against the limit before the frame is there.
+    /// A declared length is checked against the limit before the frame is complete.
     #[test]
-    fn the_declared_length_is_judged_first() {
+    fn the_declared_length_is_checked_first() {
         let bomb = raw(i32::try_from(MAX).unwrap() + 1, &[1; 100]);
         let too_big = CodecError::TooBig {
             packet_bytes: MAX + 1,
@@ -386,9 +387,9 @@ mod tests {
         assert_eq!(split(&[0], Format::Plain, MAX), empty);
     }
 
-    /// Compressed bytes give exactly the declared length, or are refused.
+    /// Compressed bytes must give exactly the declared length.
     #[test]
-    fn a_length_that_lies_is_refused() {
+    fn a_wrong_declared_length_is_refused() {
         let packet = vec![7; 1000];
         let content = deflated(&packet);
         let mut zlib = Zlib::default();
@@ -402,9 +403,9 @@ mod tests {
         assert_eq!(zlib.packet(&frame), Err(CodecError::BadCompression));
     }
 
-    /// Which frames pass as they came: nothing that passes is ever opened.
+    /// Frames that a receiver accepts unchanged, and one that it does not.
     #[test]
-    fn what_passes() {
+    fn frames_that_pass_unchanged() {
         let receiver = |threshold, strict| Receiver {
             format: Format::Compressed { threshold },
             strict,
@@ -421,7 +422,8 @@ mod tests {
         assert!(receiver(0, true).takes(&plain, ON));
     }
 
-    /// What inflates to more than a frame holds cannot reach a side without compression.
+    /// A packet that decompresses to more than a frame holds cannot be sent to a
+    /// side without compression.
     #[test]
     fn a_packet_that_fits_no_frame_is_refused() {
         let packet = vec![0; FRAME_BYTES_MAX + 1];
@@ -441,8 +443,8 @@ mod tests {
     }
 
     proptest! {
-        /// Every packet survives the way through every pair of formats, and its
-        /// receiver finds no compressed packet below its threshold.
+        /// Every packet survives the conversion between every pair of formats, and a
+        /// strict receiver gets no compressed packet below its threshold.
         #[test]
         fn conversions_keep_the_packet(
             packet in proptest::collection::vec(0_u8..4, 1..2000),
@@ -466,7 +468,7 @@ mod tests {
         }
 
         /// Any bytes give a frame inside them, a request for more, or an error;
-        /// a frame is there with its last byte.
+        /// a frame is complete with its last byte.
         #[test]
         fn any_bytes(bytes: Vec<u8>, format in 0_usize..5) {
             let format = formats()[format];

@@ -1,8 +1,8 @@
 //! Text components in the form of each version of the game.
 //!
-//! Between versions a component is *canonical*: JSON with the keys that the game
-//! has since 1.21.5. [`write()`] gives a version what it reads, [`read`] gives the
-//! canonical form of what a version wrote.
+//! Inside the proxy a component is *canonical*: JSON with the keys of the game
+//! since 1.21.5. [`read`] converts a component of any version to this form,
+//! [`write()`] converts it to the form that a version reads.
 
 use std::borrow::Cow;
 
@@ -21,11 +21,12 @@ use super::{nbt, text};
 const JSON_CHARS_MAX_BEFORE_1_13: usize = 32_767;
 /// The most characters that clients since 1.13 read (the game).
 const JSON_CHARS_MAX: usize = 262_144;
-/// The most bytes of a canonical text from a plugin: what clients of every
-/// version read. The plugin API says so too.
+/// The most bytes of a canonical text from a plugin: clients of every version read
+/// this much. The documentation of the plugin API promises the same number.
 pub const CANONICAL_BYTES_MAX: usize = 32_767;
 
-/// The keys that are a component's content, and since when clients know them.
+/// The keys that can be a component's content, each with the first protocol number
+/// that knows it.
 const CONTENT_KEYS: [(&str, i32); 9] = [
     ("text", 0),
     ("translate", 0),
@@ -38,7 +39,7 @@ const CONTENT_KEYS: [(&str, i32); 9] = [
     ("object", V1_21_9),
 ];
 
-/// The keys that are truth values.
+/// The keys with boolean values.
 const FORMAT_KEYS: [&str; 5] = [
     "bold",
     "italic",
@@ -47,7 +48,7 @@ const FORMAT_KEYS: [&str; 5] = [
     "obfuscated",
 ];
 
-/// The names of clicks, and the key of the value of each since 1.21.5.
+/// The actions of clicks, and the key of each one's value since 1.21.5.
 const CLICKS: [(&str, &str); 5] = [
     ("open_url", "url"),
     ("run_command", "command"),
@@ -88,16 +89,16 @@ pub fn parse(json: &str) -> Result<Value, TextError> {
     }
 }
 
-/// Whether components are NBT here: since 1.20.3, but in the login state never.
+/// Whether components are NBT: since 1.20.3, except in the login state.
 const fn is_nbt(protocol: i32, state: State) -> bool {
     protocol >= V1_20_3 && !matches!(state, State::Login)
 }
 
-/// Appends a component as this version reads it in this state.
+/// Appends a component in the form that this version reads in this state.
 ///
 /// # Errors
 ///
-/// When its JSON form is longer than the version reads.
+/// When its JSON form is longer than the limit of the version.
 pub fn write(
     component: &Value,
     version: Version,
@@ -121,7 +122,7 @@ pub fn write(
     Ok(())
 }
 
-/// Reads a component of this version in this state. Gives its canonical form.
+/// Reads a component of this version in this state and returns its canonical form.
 ///
 /// # Errors
 ///
@@ -134,7 +135,7 @@ pub fn read(cursor: &mut Cursor<'_>, version: Version, state: State) -> Result<V
         match serde_json::from_str(json) {
             Ok(Value::Null) => return Err(ReadError::BadComponent),
             Ok(component) => component,
-            // Clients read it leniently: a text without quotes is a text.
+            // Clients are lenient here: a text without quotes is a text.
             Err(_) if !json.trim_start().starts_with(['{', '[', '"']) => Value::from(json),
             Err(_) => return Err(ReadError::BadComponent),
         }
@@ -143,7 +144,7 @@ pub fn read(cursor: &mut Cursor<'_>, version: Version, state: State) -> Result<V
     Ok(component)
 }
 
-/// Moves behind a component.
+/// Skips a component.
 ///
 /// # Errors
 ///
@@ -155,31 +156,31 @@ pub fn skip(cursor: &mut Cursor<'_>, version: Version, state: State) -> Result<(
     cursor.bytes(JSON_CHARS_MAX * 3).map(drop)
 }
 
-/// The component that this version shows as the text with `§` codes that it is
-/// in one line: for places where clients ignore the look of components.
+/// The component as one text with `§` codes: for places where clients ignore the
+/// colours and formats of components.
 #[must_use]
 pub fn with_codes(component: &Value) -> Value {
-    // Colours as they were before 1.16: each has a code.
+    // In the form of 1.8, since colours without a code came with 1.16.
     json!({ "text": text::plain(&for_version(component, V1_8)) })
 }
 
-/// What a version reads as this component: keys and values in its own form, the
-/// nearest colour that it knows, and without what would make it leave.
+/// The component in the form that a version reads: with its keys and values and the
+/// nearest colour that it knows, and without parts that would make it disconnect.
 ///
-/// The names of keys before 1.21.5 are understood too.
+/// `component` may have the keys of versions before 1.21.5.
 #[must_use]
 pub fn for_version(component: &Value, protocol: i32) -> Value {
     let mut component = component.clone();
     make_canonical(&mut component);
     match converted(component, protocol) {
-        // Some versions take a bare text only inside of another component.
+        // Some versions accept a bare text only inside another component.
         Value::String(text) => json!({ "text": text }),
         Value::Array(items) if items.is_empty() => json!({ "text": "" }),
         other => other,
     }
 }
 
-/// The scalar as a text; `None` for lists and objects.
+/// A scalar as a text; `None` for lists and objects.
 fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     Some(match value {
         Value::String(text) => Cow::Borrowed(text.as_str()),
@@ -189,8 +190,8 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     })
 }
 
-/// Turns the keys of versions before 1.21.5 into those since, everywhere in a
-/// component, and truth values of NBT into those of JSON.
+/// Replaces the keys of versions before 1.21.5 by those since, everywhere in a
+/// component, and the booleans of NBT by those of JSON.
 fn make_canonical(component: &mut Value) {
     let map = match component {
         Value::Array(items) => return items.iter_mut().for_each(make_canonical),
@@ -251,7 +252,7 @@ fn canonical_hover(mut hover: Value) -> Option<Value> {
         }
         ("show_item", Some(Value::String(id))) => json!({ "action": "show_item", "id": id }),
         ("show_item", Some(Value::Object(mut item))) => {
-            // Before 1.20.5 the rest of an item is a text of its own format.
+            // Before 1.20.5 the rest of an item is a text in another format (SNBT).
             item.remove("tag");
             item.insert("action".to_owned(), "show_item".into());
             Value::Object(item)
@@ -266,7 +267,7 @@ fn canonical_hover(mut hover: Value) -> Option<Value> {
             }
             Value::Object(hover)
         }
-        // The values of versions before 1.16 are texts of a format of their own.
+        // Before 1.16 the values are texts in another format (SNBT).
         _ => return None,
     })
 }
@@ -320,7 +321,8 @@ fn converted(component: Value, protocol: i32) -> Value {
     Value::Object(map)
 }
 
-/// Sees to it that there is a content that the version knows.
+/// Removes content that the version does not know, and adds an empty or fallback
+/// text if none is left.
 fn convert_content(map: &mut Map<String, Value>, protocol: i32) {
     let mut has_content = false;
     for (key, since) in CONTENT_KEYS {
@@ -352,7 +354,7 @@ fn convert_content(map: &mut Map<String, Value>, protocol: i32) {
     if !has_content {
         let fallback = map.remove("fallback").unwrap_or_else(|| "".into());
         map.insert("text".to_owned(), fallback);
-        // What it would have been, which would now be wrong.
+        // It names the kind of the removed content.
         map.remove("type");
     }
 }
@@ -380,14 +382,14 @@ fn convert_look(map: &mut Map<String, Value>, protocol: i32) {
     }
 }
 
-/// The colour `#rrggbb`.
+/// The number of a colour `#rrggbb`.
 fn hex_colour(name: &str) -> Option<u32> {
     let digits = name.strip_prefix('#')?;
     let is_hex = digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-/// The colour with a name that differs least.
+/// The named colour that differs least from `rgb`.
 fn nearest_colour(rgb: u32) -> &'static str {
     let [_, red, green, blue] = rgb.to_be_bytes();
     let distance = |index: usize| {
@@ -410,7 +412,7 @@ fn nearest_colour(rgb: u32) -> &'static str {
 fn click_for(click: Value, protocol: i32) -> Option<Value> {
     let action = click.get("action")?.as_str()?;
     let Some((_, key)) = CLICKS.iter().find(|(name, _)| *name == action) else {
-        // Opening a file is for the client's own texts; it refuses one of a server.
+        // Clients refuse `open_file` from a server: it is for their own texts.
         let is_known = matches!(action, "show_dialog" | "custom") && protocol >= V1_21_6;
         return is_known.then_some(click);
     };
@@ -443,7 +445,7 @@ fn hover_for(hover: Value, protocol: i32) -> Option<Value> {
         };
         return Some(json!({ "action": action, key: shown }));
     }
-    // Before 1.16 these are texts of a format of their own.
+    // Before 1.16 the values are texts in another format (SNBT).
     if protocol < V1_16 || !matches!(&*action, "show_item" | "show_entity") {
         return None;
     }
@@ -455,7 +457,7 @@ fn hover_for(hover: Value, protocol: i32) -> Option<Value> {
         map.remove("components");
     }
     if action == "show_entity" {
-        // Every version reads the text of an id, not all its numbers.
+        // Every version reads an id as text, but not every version as numbers.
         let uuid = uuid_text(map.get("uuid")?)?;
         map.insert("uuid".to_owned(), uuid.into());
     }
@@ -473,7 +475,7 @@ fn hover_for(hover: Value, protocol: i32) -> Option<Value> {
     Some(json!({ "action": action, "contents": map }))
 }
 
-/// A player id of a text or of four numbers as a text.
+/// A player id, given as a text or as four numbers, as a text.
 fn uuid_text(value: &Value) -> Option<String> {
     if let Some(text) = value.as_str() {
         return Some(text.to_owned());
@@ -493,7 +495,7 @@ mod tests {
 
     use super::*;
 
-    /// Keys and values are those of each version.
+    /// A component has the keys and values of each version.
     #[test]
     fn forms_by_version() {
         let text = json!({
@@ -536,7 +538,7 @@ mod tests {
         assert_eq!(for_version(&hex, 777), text);
     }
 
-    /// What would end a client does not reach it.
+    /// Parts that would make a client disconnect are removed or replaced.
     #[test]
     fn what_a_version_lacks() {
         let table = [
@@ -607,7 +609,7 @@ mod tests {
         }
     }
 
-    /// What a pointer shows of things has another form in each family.
+    /// Hover texts of items and entities are converted between the version families.
     #[test]
     fn hovers_of_things() {
         let modern = json!({"text": "a", "hover_event": {
@@ -632,7 +634,7 @@ mod tests {
         assert_eq!(for_version(&old, 770), item);
     }
 
-    /// Colours without a name become the nearest with one.
+    /// Colours without a name become the nearest named colour.
     #[test]
     fn nearest_colours() {
         for (rgb, name) in [
@@ -652,7 +654,7 @@ mod tests {
         );
     }
 
-    /// A component goes through the bytes of every version and state unchanged.
+    /// A component is unchanged after writing and reading in every version and state.
     #[test]
     fn every_version_reads_what_is_written() {
         let text = json!({
@@ -732,7 +734,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever JSON it is, what comes out can be written, and writing it
+        /// Any JSON value gives a component that can be written, and converting it
         /// again changes nothing.
         #[test]
         fn any_component(value in any_json(), protocol in prop::sample::select(vec![4, 47, 498, 754, 765, 770, 777])) {

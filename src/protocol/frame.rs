@@ -1,7 +1,7 @@
 //! Frames without compression: a length, a packet id, a body.
 //!
-//! All that the proxy reads before its relay is framed so: compression begins
-//! later in the login.
+//! Everything that the forwarding modes read has this form: compression begins
+//! later in the login. See [`codec`](super::codec) for frames with compression.
 
 use thiserror::Error;
 
@@ -13,14 +13,14 @@ pub const FRAME_LENGTH_BYTES_MAX: usize = 3;
 /// The largest length that [`FRAME_LENGTH_BYTES_MAX`] bytes can announce.
 pub const FRAME_BYTES_MAX: usize = (1 << (7 * FRAME_LENGTH_BYTES_MAX)) - 1;
 
-/// A frame that has arrived whole.
+/// A frame that has arrived completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     /// The packet id.
     pub id: i32,
     /// The fields of the packet.
     pub body: &'a [u8],
-    /// What the frame takes up in the stream, its length included.
+    /// The size of the frame in the stream, its length prefix included.
     pub wire_bytes: usize,
 }
 
@@ -30,15 +30,15 @@ pub enum FrameError {
     /// The length goes on after three bytes.
     #[error("a frame length has more than {FRAME_LENGTH_BYTES_MAX} bytes")]
     LongLength,
-    /// The length is zero: not even a packet id.
+    /// The length is zero: there is no room for a packet id.
     #[error("a frame is empty")]
     Empty,
-    /// More is announced than may come.
+    /// The frame announces more bytes than the limit.
     #[error("a frame announces {frame_bytes} bytes, and {frame_bytes_max} are the limit")]
     TooBig {
-        /// What the length says.
+        /// The announced length.
         frame_bytes: usize,
-        /// What it may say.
+        /// The limit.
         frame_bytes_max: usize,
     },
     /// The packet id is overlong or cut off by the end of the frame.
@@ -49,26 +49,26 @@ pub enum FrameError {
     Body(#[from] ReadError),
 }
 
-/// What a frame says of itself before all of it is there.
+/// The length prefix of a frame, read before the rest has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Bytes of the length itself.
+    /// Bytes of the length prefix itself.
     pub(crate) length_bytes: usize,
     /// Bytes of id and body, as announced; at least one.
     pub(crate) frame_bytes: usize,
 }
 
 impl Head {
-    /// What the frame takes up in the stream.
+    /// The size of the frame in the stream, in bytes.
     pub(crate) const fn wire_bytes(self) -> usize {
         self.length_bytes + self.frame_bytes
     }
 }
 
-/// The length that `buf` begins with, checked as soon as it is there.
+/// Reads and checks the length prefix that `buf` begins with, as soon as it has arrived.
 pub(crate) fn head(buf: &[u8], frame_bytes_max: usize) -> Result<Option<Head>, FrameError> {
     let prefix = buf.get(..FRAME_LENGTH_BYTES_MAX).unwrap_or(buf);
-    // Three bytes cannot make a VarInt too long, only unfinished.
+    // Three bytes are never an overlong VarInt, only an unfinished one.
     let Ok(Some((announced, length_bytes))) = varint::decode(prefix) else {
         return match prefix.len() {
             FRAME_LENGTH_BYTES_MAX => Err(FrameError::LongLength),
@@ -91,8 +91,8 @@ pub(crate) fn head(buf: &[u8], frame_bytes_max: usize) -> Result<Option<Head>, F
     }))
 }
 
-/// The packet id of a frame of which at least the beginning is there, and its
-/// length in bytes.
+/// Reads the packet id of a frame that may still be incomplete: the id, and how
+/// many bytes it takes.
 pub(crate) fn id(buf: &[u8], head: Head) -> Result<Option<(i32, usize)>, FrameError> {
     let frame = buf.get(head.length_bytes..).unwrap_or_default();
     let frame = frame.get(..head.frame_bytes).unwrap_or(frame);
@@ -109,8 +109,9 @@ pub(crate) fn id(buf: &[u8], head: Head) -> Result<Option<(i32, usize)>, FrameEr
 ///
 /// # Errors
 ///
-/// As soon as the bytes that prove it are there: a length of more than three
-/// bytes, of zero, or over the limit; a malformed packet id.
+/// When the length has more than three bytes, is zero or over the limit, or when
+/// the packet id is malformed. Each is reported as soon as the bytes that show it
+/// have arrived.
 pub fn split(buf: &[u8], frame_bytes_max: usize) -> Result<Option<Frame<'_>>, FrameError> {
     let Some(head) = head(buf, frame_bytes_max)? else {
         return Ok(None);
@@ -127,7 +128,7 @@ pub fn split(buf: &[u8], frame_bytes_max: usize) -> Result<Option<Frame<'_>>, Fr
         }))
 }
 
-/// A whole frame. Id and body together stay within [`FRAME_BYTES_MAX`].
+/// Writes a whole frame. Id and body together must not exceed [`FRAME_BYTES_MAX`].
 #[must_use]
 pub fn write(id: i32, body: &[u8]) -> Vec<u8> {
     let mut id_bytes = Vec::with_capacity(varint::VARINT_BYTES_MAX);
@@ -150,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// A frame is there with its last byte, and bytes behind it are left alone.
+    /// A frame is complete with its last byte, and bytes after it are not touched.
     #[test]
     fn whole_frames_only() {
         let bytes = [3, 0x05, 7, 8, 99];

@@ -17,15 +17,15 @@ pub const HOST_CHARS_MAX: usize = 255;
 /// The packet id of the handshake.
 pub const HANDSHAKE_ID: i32 = 0;
 
-/// What mod loaders put behind the host: Forge's `FML`, `FML2` and `FML3`
+/// What mod loaders append to the host: Forge's `FML`, `FML2` and `FML3`
 /// (1.7 to 1.20.1) and `FORGE` with a version (since 1.20.2).
 const MARKER_PREFIXES: [&str; 2] = ["FML", "FORGE"];
-/// What stands in front of each part of the tail of a filter that players pass:
+/// The prefix of each part that a DDoS filter in front of the proxy appends:
 /// `///` of TCPShield, `\\\\` of Infinity Filter.
 const FILTER_PREFIXES: [&str; 2] = ["///", "\\\\"];
-/// What a record of DNS with the game's address puts in front of the name.
+/// The prefix of the name of an SRV record for the game.
 const SRV_PREFIX: &str = "_minecraft._tcp.";
-/// The label with which Cloudflare's names for targets of such records begin;
+/// The first label of the names that Cloudflare gives to targets of such records;
 /// a label with a hash follows.
 const CLOUDFLARE_LABEL: &str = "_dc-srv.";
 
@@ -60,9 +60,9 @@ impl Intent {
 }
 
 /// The host field of a handshake: the host that the player typed, and the
-/// tails that mod loaders and other proxies put behind it.
+/// tails that mod loaders and other proxies append to it.
 ///
-/// The field is kept as it came; the parts are views of it.
+/// The field is kept unchanged; the parts are views of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostField {
     raw: String,
@@ -73,13 +73,16 @@ pub struct HostField {
 /// What a part of the tail is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
+    /// From a mod loader.
     Marker,
+    /// From a filter, see [`FILTER_PREFIXES`].
     Filter,
+    /// A BungeeCord tail or something unknown.
     Other,
 }
 
 impl HostField {
-    /// Takes a host field apart. Every text is a host field.
+    /// Finds the parts of a host field. Every text is a valid host field.
     ///
     /// A `\0`, `///` or `\\\\` ends the host. Of the segments between `\0`s, those
     /// that begin with `FML` or `FORGE` are mod loaders' markers, those that begin
@@ -96,7 +99,7 @@ impl HostField {
         }
     }
 
-    /// The whole field as it came.
+    /// The whole field, unchanged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.raw
@@ -115,20 +118,19 @@ impl HostField {
     }
 
     /// The BungeeCord tail (`\0` and address, `\0` and player id, `\0` and
-    /// properties) and other unknown tails; mostly empty. It is the
-    /// client's word: a backend must not get it unless the operator says so.
+    /// properties) and other unknown tails; mostly empty. The client can write
+    /// anything here, so a backend gets it only if the operator allows it.
     #[must_use]
     pub fn other_tail(&self) -> String {
         self.collect(|part| part == Part::Other)
     }
 
-    /// The host in the form that routes are found by: without a port and without
-    /// what records of DNS put in front of the name, cleaned by
-    /// [`route::normalize`].
+    /// The host in the form in which routes are looked up: without a port and
+    /// without the prefixes of SRV records, cleaned by [`route::normalize`].
     ///
-    /// What that refuses, such as an IPv6 address, is in lower case without the
-    /// dots at its end. It then equals no configured name and meets `*` alone,
-    /// unless too many dots were all that was wrong with it.
+    /// A host that `normalize` refuses, such as an IPv6 address, is only put in
+    /// lower case, without the dots at its end. Such a host matches no configured
+    /// name, only `*`, unless the dots were all that was wrong with it.
     #[must_use]
     pub fn virtual_host(&self) -> String {
         let host = without_port(self.host());
@@ -170,8 +172,8 @@ impl HostField {
     }
 }
 
-/// A host without the `:PORT` that some clients and tools leave at it. An IPv6
-/// address has its port behind brackets; one without them has none.
+/// A host without the `:PORT` that some clients and tools leave in the field. An
+/// IPv6 address has a port only after brackets.
 fn without_port(host: &str) -> &str {
     let Some((name, port)) = host.rsplit_once(':') else {
         return host;
@@ -185,9 +187,10 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The name behind the labels of an SRV record: `NAME` of
+/// The name after the labels of an SRV record: `NAME` of
 /// `_minecraft._tcp.NAME` and `_dc-srv.HASH._minecraft._tcp.NAME`. Clients send
-/// such names where a record points to another, or its target is proxied.
+/// such names where one record points to another, or where Cloudflare proxies
+/// the target.
 pub(crate) fn without_srv(host: &str) -> Option<&str> {
     let name = match host.rfind(SRV_PREFIX) {
         Some(at) if at == 0 || host[..at].ends_with('.') => &host[at + SRV_PREFIX.len()..],
@@ -196,8 +199,8 @@ pub(crate) fn without_srv(host: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The first part of a tail that is not empty, its text with its `\0`s, and
-/// what follows it.
+/// Splits a non-empty tail: its first part, the text of that part with its `\0`s,
+/// and what follows.
 fn next_part(tail: &str) -> (Part, &str, &str) {
     let content = tail.strip_prefix('\0').unwrap_or(tail);
     let end = content.find('\0').unwrap_or(content.len());
@@ -215,7 +218,7 @@ fn next_part(tail: &str) -> (Part, &str, &str) {
     } else {
         Part::Other
     };
-    // The `\0` behind a marker belongs to it, any other begins the next part.
+    // The `\0` after a marker belongs to it, any other begins the next part.
     let closing = usize::from(part == Part::Marker && end < content.len());
     let len = tail.len() - content.len() + end + closing;
     let (text, after) = tail.split_at_checked(len).unwrap_or((tail, ""));
@@ -229,7 +232,7 @@ pub struct Handshake {
     pub protocol: i32,
     /// The host field.
     pub host: HostField,
-    /// The port that the player typed or a record of DNS named; it need not be ours.
+    /// The port that the player typed or an SRV record named; it need not be ours.
     pub port: u16,
     /// What the client wants.
     pub intent: Intent,
@@ -244,13 +247,13 @@ pub enum HandshakeError {
     /// The host, without its tails, is over [`HOST_CHARS_MAX`] characters.
     #[error("the host has more than {HOST_CHARS_MAX} characters")]
     LongHost,
-    /// The intent is none of status, login and transfer.
+    /// The intent is not status, login or transfer.
     #[error("unknown intent {0}")]
     UnknownIntent(i32),
 }
 
 impl Handshake {
-    /// Reads the body of a handshake, the fields behind the packet id.
+    /// Reads the body of a handshake, the fields after the packet id.
     ///
     /// # Errors
     ///
@@ -258,7 +261,7 @@ impl Handshake {
     pub fn parse(body: &[u8]) -> Result<Self, HandshakeError> {
         let mut cursor = Cursor::new(body);
         let protocol = cursor.varint()?;
-        // The tails are bounded by the frame alone.
+        // Only the frame bounds the tails.
         let host = HostField::parse(cursor.string(HANDSHAKE_BYTES_MAX)?);
         if host.host().encode_utf16().count() > HOST_CHARS_MAX {
             return Err(HandshakeError::LongHost);
@@ -310,10 +313,10 @@ mod tests {
         }
     }
 
-    /// Every kind of tail is distinguished, in any order, and nothing is lost.
+    /// Each kind of tail is recognized, in any order, and nothing is lost.
     #[test]
     fn host_fields_come_apart() {
-        // field, host, markers, realip, other
+        // field, host, markers, filter, other
         let table = [
             ("a.b", "a.b", "", "", ""),
             ("", "", "", "", ""),
@@ -341,7 +344,7 @@ mod tests {
             ("a///1\\\\2", "a", "", "///1\\\\2", ""),
             ("a\\b", "a\\b", "", "", ""),
         ];
-        for (field, host, markers, realip, other) in table {
+        for (field, host, markers, filter, other) in table {
             let parsed = HostField::parse(field);
             let parts = (
                 parsed.host(),
@@ -351,7 +354,7 @@ mod tests {
             );
             assert_eq!(
                 parts,
-                (host, markers.into(), realip.into(), other.into()),
+                (host, markers.into(), filter.into(), other.into()),
                 "{field:?}"
             );
             assert_eq!(parsed.rebuild(None, true), field);
@@ -359,7 +362,7 @@ mod tests {
     }
 
     /// A rewrite changes the host, keeps markers and TCPShield's tail, and
-    /// drops what a stranger says of himself.
+    /// drops the tail in which a client can claim an address and a player id.
     #[test]
     fn rewriting_keeps_markers_and_drops_claims() {
         let field = HostField::parse("Play.Example.com.\0FML3\0");
@@ -376,7 +379,7 @@ mod tests {
         );
     }
 
-    /// Routes see one form of a host; a text that is not a host name still has a form.
+    /// All spellings of a host give one virtual host; other texts give one too.
     #[test]
     fn virtual_hosts_are_clean() {
         let table = [
@@ -414,7 +417,7 @@ mod tests {
         }
     }
 
-    /// The intents are three, and no number next to them passes.
+    /// There are three intents, and other numbers are refused.
     #[test]
     fn intents() {
         for intent in [Intent::Status, Intent::Login, Intent::Transfer] {
@@ -450,7 +453,7 @@ mod tests {
         );
     }
 
-    /// The host alone has the limit of 255 characters, its tails have not.
+    /// Only the host is limited to 255 characters, not its tails.
     #[test]
     fn host_limit() {
         let at = "a".repeat(HOST_CHARS_MAX);
@@ -464,7 +467,7 @@ mod tests {
         assert_eq!(parse_frame(&bytes), Err(HandshakeError::LongHost));
     }
 
-    /// Lengths that lie and texts that are not UTF-8 are refused.
+    /// Negative lengths and texts that are not UTF-8 are refused.
     #[test]
     fn bad_host_fields() {
         let negative = [0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 0, 0, 1];

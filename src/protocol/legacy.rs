@@ -1,8 +1,9 @@
-//! Clients up to 1.6: pings and logins from before today's framing.
+//! Pings and logins of clients up to 1.6, whose packets are not in frames.
 //!
-//! Their packets have no length, so each is recognized by its fields. The layout
-//! of the three pings and of the answers is that of the games 1.3, 1.5 and 1.6;
-//! numbers are in network order and texts in UTF-16 behind a length of two bytes.
+//! The packets have no length, so each is recognized by its fields. The layouts
+//! of the three pings and of the answers are those of the game versions 1.3, 1.5
+//! and 1.6. Numbers are in network order; texts are UTF-16 after a length of two
+//! bytes.
 
 use thiserror::Error;
 
@@ -30,10 +31,10 @@ const NO_AUTHENTICATION: &str = "-";
 /// The most UTF-16 units of a kick that clients read.
 const KICK_UNITS_MAX: usize = 256;
 /// The most UTF-16 units of a backend's kick or ping answer that is passed on:
-/// more than clients read, so that a stricter or laxer one decides for itself.
+/// more than clients read, so that the client decides whether it accepts it.
 const ANSWER_UNITS_MAX: usize = 1024;
-/// The most UTF-16 units of a version's name in our answers, so that it leaves
-/// room for the text.
+/// The most UTF-16 units of a version's name in our answers, which leaves room
+/// for the text.
 const VERSION_UNITS_MAX: usize = 64;
 /// The most UTF-16 units of a server id, as in later versions.
 const SERVER_ID_UNITS_MAX: usize = 20;
@@ -45,17 +46,17 @@ const JOINED_UNITS_MAX: usize = NAME_CHARS_MAX + 1 + HOST_CHARS_MAX + 1 + 5;
 pub enum Detect {
     /// Not a packet of an old client: [`frame::split`](super::frame::split) parses them.
     Modern,
-    /// The beginning of more than one thing.
+    /// More bytes are needed: several packets begin like this.
     NeedMore {
-        /// What they are if nothing follows: the caller waits a short time
-        /// and then takes this. `None` while they are not yet anything.
+        /// The ping that they are if nothing follows: the caller waits a short time
+        /// and then uses this. `None` if they are not a complete packet yet.
         undecided_as: Option<LegacyPing>,
     },
     /// A whole ping.
     Ping(LegacyPing),
     /// A whole login.
     Login(LegacyLogin),
-    /// An old client's packet with a mistake in it.
+    /// A malformed packet of an old client.
     Bad(LegacyError),
 }
 
@@ -80,19 +81,19 @@ pub enum LegacyError {
     /// A port is not a number.
     #[error("a port is not a number from 0 to 65535")]
     BadPort,
-    /// A backend's packet is not the one that was due.
+    /// A backend's packet is not an answer to a ping.
     #[error("the packet {0:#04x} is not an answer to a ping")]
     NotAnAnswer(u8),
 }
 
-/// A ping, in the form of its time.
+/// A ping, in one of the three forms that clients have used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LegacyPing {
     /// Beta 1.8 to 1.3: one byte.
     UpTo1_3,
     /// 1.4 and 1.5: two bytes.
     Since1_4,
-    /// 1.6: the host too.
+    /// 1.6: with the host.
     Since1_6 {
         /// The client's protocol version; 73 to 78.
         protocol: u8,
@@ -122,13 +123,13 @@ impl LegacyPing {
         }
     }
 
-    /// What the ping takes up in the stream, in bytes.
+    /// The size of the ping in the stream, in bytes.
     #[must_use]
     pub fn wire_bytes(&self) -> usize {
         self.encode().len()
     }
 
-    /// The ping as it came.
+    /// The ping as the client sent it.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -151,7 +152,7 @@ impl LegacyPing {
         }
     }
 
-    /// The ping with another host; forms without a host stay as they are.
+    /// The ping with another host; forms without a host are unchanged.
     #[must_use]
     pub fn rewrite(&self, host: &str) -> Vec<u8> {
         match self {
@@ -177,7 +178,7 @@ pub struct LegacyLogin {
     pub host: Option<String>,
     /// The port, any number; `None` where it was not sent.
     pub port: Option<i32>,
-    /// What the login takes up in the stream, in bytes.
+    /// The size of the login in the stream, in bytes.
     pub wire_bytes: usize,
 }
 
@@ -220,13 +221,13 @@ impl LegacyLogin {
     }
 }
 
-/// What the first bytes of a connection are. They may arrive one by one: then
+/// Says what the first bytes of a connection are. They may arrive one by one:
 /// call it again with all of them.
 ///
-/// A modern frame of 254 bytes begins with `FE 01`, and one of 254 to 8190
-/// bytes with `FE`: the byte that follows decides, since a ping of 1.6 goes on
-/// with `FA` and a handshake with its packet id. No modern handshake has two
-/// bytes, so that `02` is always an old login.
+/// A modern frame can begin like a ping: with `FE 01` if it has 254 bytes, with
+/// `FE` if it has 254 to 8190. The next byte decides, which is `FA` in a ping of
+/// 1.6 and the packet id in a handshake. `02` is always an old login, since no
+/// modern handshake is two bytes long.
 #[must_use]
 pub fn detect(buf: &[u8]) -> Detect {
     let need_more = |undecided_as| Detect::NeedMore { undecided_as };
@@ -236,8 +237,8 @@ pub fn detect(buf: &[u8]) -> Detect {
         [PING, PING_SINCE_1_4] => return need_more(Some(LegacyPing::Since1_4)),
         // Some server lists send the beginning of the 1.6 form and no more.
         [PING, PING_SINCE_1_4, PLUGIN_MESSAGE] => return need_more(Some(LegacyPing::Since1_4)),
-        // Some libraries write the rest in another way, such as the host in UTF-8:
-        // it does not count then, and neither does one that never gets complete.
+        // Some libraries write the rest in another way, such as the host in UTF-8.
+        // Then the rest is ignored, as it is when it never becomes complete.
         [PING, PING_SINCE_1_4, PLUGIN_MESSAGE, rest @ ..] => match ping_1_6(rest) {
             Ok(ping) => Ok(Detect::Ping(ping)),
             Err(Stop::NeedMore) => return need_more(Some(LegacyPing::Since1_4)),
@@ -253,7 +254,7 @@ pub fn detect(buf: &[u8]) -> Detect {
     }
 }
 
-/// A ping of 1.6 behind its first three bytes. Any error means that what follows
+/// Reads a ping of 1.6 after its first three bytes. Any error means that the rest
 /// is not what the game sends.
 fn ping_1_6(rest: &[u8]) -> Result<LegacyPing, Stop> {
     let mut reader = Reader { rest };
@@ -274,10 +275,10 @@ fn ping_1_6(rest: &[u8]) -> Result<LegacyPing, Stop> {
     })
 }
 
-/// A login behind its first byte.
+/// Reads a login after its first byte.
 fn login(rest: &[u8]) -> Result<LegacyLogin, Stop> {
     let mut reader = Reader { rest };
-    // Up to 1.2.5 comes a length below 512; its first byte is not a protocol number.
+    // Up to 1.2.5 a length below 512 follows; its first byte is not a protocol number.
     let [0 | 1, ..] = rest else {
         return login_1_3(reader);
     };
@@ -310,7 +311,7 @@ fn login(rest: &[u8]) -> Result<LegacyLogin, Stop> {
     })
 }
 
-/// A login of 1.3 to 1.6 behind its first byte.
+/// Reads a login of 1.3 to 1.6 after its first byte.
 fn login_1_3(mut reader: Reader<'_>) -> Result<LegacyLogin, Stop> {
     let before = reader.rest.len();
     let protocol = reader.u8()?;
@@ -356,10 +357,10 @@ pub struct PingAnswer<'a> {
     pub max: u32,
 }
 
-/// The whole packet that answers a ping in its form.
+/// The whole packet that answers a ping, in the form that its client reads.
 ///
-/// Up to 1.3 the fields are separated by `§`, so that the text goes without its
-/// colours. What exceeds the 256 units that clients read is cut from the text.
+/// Up to 1.3 the fields are separated by `§`, so the text loses its colours. The
+/// text is cut so that the packet has at most the 256 units that clients read.
 #[must_use]
 pub fn ping_answer(ping: &LegacyPing, answer: &PingAnswer<'_>) -> Vec<u8> {
     let PingAnswer { online, max, .. } = answer;
@@ -398,8 +399,8 @@ pub fn kick(text: &str) -> Vec<u8> {
     out
 }
 
-/// The length in bytes of a backend's answer to a ping that `buf` begins with,
-/// once it is there whole; `None` when more bytes are needed.
+/// The length in bytes of the answer to a ping that `buf` begins with, once all
+/// of it has arrived; `None` when more bytes are needed.
 ///
 /// # Errors
 ///
@@ -419,13 +420,13 @@ pub fn answer_len(buf: &[u8]) -> Result<Option<usize>, LegacyError> {
     Ok((buf.len() >= wire_bytes).then_some(wire_bytes))
 }
 
-/// What a backend answers first to an old login.
+/// The first answer of a backend to an old login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LegacyAnswer {
     /// It wants encryption (since 1.3), or names a server id (up to 1.2.5).
     EncryptionRequest {
         /// Whether it asks the session server who the player is. An old backend
-        /// that does not says so by the server id `-`.
+        /// that does not ask sends the server id `-`.
         authenticates: bool,
     },
     /// It refuses the player.
@@ -434,8 +435,8 @@ pub enum LegacyAnswer {
     LetsIn,
 }
 
-/// Reads what a backend answers first to an old login from the bytes that have
-/// come from it so far; `None` when more are needed.
+/// Reads the first answer of a backend to an old login from the bytes that it has
+/// sent so far; `None` when more are needed.
 ///
 /// # Errors
 ///
@@ -457,7 +458,7 @@ pub fn first_answer(buf: &[u8]) -> Result<Option<LegacyAnswer>, LegacyError> {
     }
 }
 
-/// Why reading ended before the last field.
+/// Why reading stopped before the last field.
 enum Stop {
     NeedMore,
     Bad(LegacyError),
@@ -469,7 +470,7 @@ impl From<LegacyError> for Stop {
     }
 }
 
-/// A place in bytes of which more may come.
+/// A position in bytes of which more may arrive.
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -497,7 +498,7 @@ impl Reader<'_> {
         Reader { rest: self.rest }.u16()
     }
 
-    /// A text; its length is checked before its bytes are waited for.
+    /// Reads a text; its length is checked before its bytes have to be there.
     fn string16(&mut self, units_max: usize) -> Result<String, Stop> {
         let len = usize::from(self.u16()?);
         if len > units_max {
@@ -515,7 +516,7 @@ impl Reader<'_> {
     }
 }
 
-/// Appends a text behind its length in UTF-16 units.
+/// Appends the length of a text in UTF-16 units, and the text.
 fn write_string16(text: &str, out: &mut Vec<u8>) {
     let text = cut(text, u16::MAX.into());
     out.extend_from_slice(&saturated(units(text)).to_be_bytes());
@@ -524,7 +525,7 @@ fn write_string16(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A length that [`cut`] or the limits above have bounded.
+/// Converts a length that [`cut`] or the limits above have bounded.
 fn saturated(len: usize) -> u16 {
     u16::try_from(len).unwrap_or(u16::MAX)
 }
@@ -583,7 +584,8 @@ mod tests {
         }
     }
 
-    /// The three pings arrive byte by byte, and each prefix is what it can be.
+    /// While the three pings arrive byte by byte, each prefix gives the ping that
+    /// it already is.
     #[test]
     fn pings_byte_by_byte() {
         assert_eq!(undecided(&[]), None);
@@ -637,7 +639,8 @@ mod tests {
         }
     }
 
-    /// A ping of 1.6 with wrong lengths is one without a host, as soon as they are there.
+    /// A ping of 1.6 with wrong lengths counts as one without a host, as soon as
+    /// they have arrived.
     #[test]
     fn pings_with_wrong_lengths() {
         let good = ping("host").encode();
@@ -665,7 +668,7 @@ mod tests {
         assert_eq!(detect(&lone), hostless);
     }
 
-    /// The logins of 1.3 to 1.6 and of the versions before.
+    /// The logins of 1.3 to 1.6 and of earlier versions are read and rewritten.
     #[test]
     fn logins() {
         let host = "Play.Example.com.";
@@ -798,7 +801,7 @@ mod tests {
         assert_eq!(units(&shown(&kick(&"k".repeat(300)))), 256);
     }
 
-    /// A backend's answer is measured once it is whole, and refused early.
+    /// A backend's answer has a length once it is complete; a wrong one is refused early.
     #[test]
     fn answer_lengths() {
         let packet = kick("§1\x0078");

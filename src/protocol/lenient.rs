@@ -1,22 +1,21 @@
 //! JSON as the game's client reads it, which is more than RFC 8259 allows.
 //!
-//! Clients read status answers with Gson. All of them take raw control characters
-//! in texts and ignore what follows the value; those whose reader is lenient also
-//! take comments, single quotes, bare words, `=` and `;`. Servers answer with such
-//! texts, and nobody notices until something stricter stands between them and
-//! their players. What any client takes is read here. Source: the documentation
-//! of `setLenient` of Gson's `JsonReader`, version 2.11.
+//! Clients read status answers with Gson. All of them accept raw control characters
+//! in texts and ignore what follows the value. Those with a lenient reader also
+//! accept comments, single quotes, bare words, `=` and `;`. Some servers send such
+//! texts, so a proxy with a stricter parser would refuse answers that clients
+//! read. This one accepts what any client accepts. Source: the documentation of
+//! `setLenient` of Gson's `JsonReader`, version 2.11.
 
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
-/// How deep values may be nested, as in the strict parser of `serde_json`.
+/// The deepest nesting of values, as in the strict parser of `serde_json`.
 const DEPTH_MAX: usize = 128;
-/// How many values a text may have, which bounds the memory of the result to some
-/// 8 MiB beside the text. A large pack of mods announces some thousands.
+/// The most values in a text, which bounds the memory of the result to some 8 MiB
+/// in addition to the text. A large mod pack announces some thousands.
 const VALUES_MAX: usize = 65_536;
-/// What some servers put in front, so that browsers do not run an answer as a
-/// script.
+/// A prefix of some servers, so that browsers do not run an answer as a script.
 const NOT_A_SCRIPT: &str = ")]}'\n";
 
 /// Why a text is not JSON, even for a lenient reader.
@@ -25,12 +24,12 @@ pub enum LenientError {
     /// It ends within a value, a text or a comment.
     #[error("the text ends too early")]
     Ended,
-    /// A character stands where no reader takes it.
+    /// A character is in a place where no reader accepts it.
     #[error("`{}` at byte {offset} is not expected there", .character.escape_debug())]
     Unexpected {
         /// The character.
         character: char,
-        /// Where it stands, in bytes.
+        /// Its position, in bytes.
         offset: usize,
     },
     /// Values are nested too deeply.
@@ -39,15 +38,15 @@ pub enum LenientError {
     /// There are too many values.
     #[error("there are more than {VALUES_MAX} values")]
     TooMany,
-    /// It is another value than an object.
+    /// The value is not an object.
     #[error("the value is not an object")]
     NotAnObject,
 }
 
 /// Reads the object that `text` begins with. What follows it is ignored.
 ///
-/// Of several values with one key the last counts. A surrogate without its other
-/// half becomes a replacement character. A bare word is a text.
+/// If a key occurs twice, the last value wins. An unpaired surrogate becomes a
+/// replacement character. A bare word is a text.
 ///
 /// # Errors
 ///
@@ -85,7 +84,7 @@ impl Reader<'_> {
         Ok(next)
     }
 
-    /// Takes the next character if it is this one.
+    /// Consumes the next character if it is `wanted`, and says whether it was.
     fn takes(&mut self, wanted: char) -> bool {
         match self.rest.strip_prefix(wanted) {
             Some(rest) => {
@@ -127,7 +126,7 @@ impl Reader<'_> {
         self.next()
     }
 
-    /// The members of an object behind its `{`.
+    /// Reads the members of an object after its `{`.
     fn members(&mut self, depth: usize) -> Result<Map<String, Value>, LenientError> {
         let mut members = Map::new();
         self.skip_blank()?;
@@ -156,7 +155,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The items of a list behind its `[`. An item that is not there is null.
+    /// Reads the items of a list after its `[`. A missing item is null.
     fn items(&mut self, depth: usize) -> Result<Vec<Value>, LenientError> {
         let mut items = Vec::new();
         self.skip_blank()?;
@@ -188,7 +187,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A value that may have `depth` more levels in it.
+    /// Reads a value with at most `depth` levels of nesting.
     fn value(&mut self, depth: usize) -> Result<Value, LenientError> {
         self.count()?;
         let below = depth.checked_sub(1).ok_or(LenientError::TooDeep);
@@ -200,7 +199,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A text behind its quote. Raw control characters are part of it.
+    /// Reads a text after its opening quote. Raw control characters are part of it.
     fn quoted(&mut self, quote: char) -> Result<String, LenientError> {
         let mut text = String::new();
         loop {
@@ -212,7 +211,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The character that an escape stands for, behind its backslash.
+    /// Reads an escape after its backslash: the character that it means.
     fn escape(&mut self) -> Result<char, LenientError> {
         Ok(match self.next()? {
             'n' => '\n',
@@ -232,8 +231,8 @@ impl Reader<'_> {
         })
     }
 
-    /// The character of a high surrogate and of the low one in the next escape.
-    /// Without that the high one is alone, and what follows is left.
+    /// The character of a high surrogate and the low one in the next escape. If no
+    /// low one follows, the replacement character, and nothing is consumed.
     fn low_surrogate(&mut self, high: u32) -> char {
         let before = self.rest;
         if self.takes('\\')
@@ -247,7 +246,7 @@ impl Reader<'_> {
         char::REPLACEMENT_CHARACTER
     }
 
-    /// Four hexadecimal digits.
+    /// Reads four hexadecimal digits.
     fn unit(&mut self) -> Result<u32, LenientError> {
         let mut unit = 0;
         for _ in 0..4 {
@@ -260,7 +259,7 @@ impl Reader<'_> {
         Ok(unit)
     }
 
-    /// A word without quotes, which begins with `first`.
+    /// Reads a word without quotes that begins with `first`.
     fn bare(&mut self, first: char) -> Result<String, LenientError> {
         if ends_word(first) {
             return self.unexpected(first);
@@ -326,9 +325,9 @@ mod tests {
         }
     }
 
-    /// What clients take beyond the standard, each with what they make of it.
+    /// Texts beyond the standard that clients accept, and their values.
     #[test]
-    fn what_clients_take() {
+    fn what_clients_accept() {
         for (text, expected) in [
             ("{}", json!({})),
             ("\u{feff} {}", json!({})),
@@ -355,9 +354,9 @@ mod tests {
         }
     }
 
-    /// What no client takes.
+    /// Texts that no client accepts.
     #[test]
-    fn what_no_client_takes() {
+    fn what_no_client_accepts() {
         for text in [
             "",
             "nonsense",
@@ -406,7 +405,7 @@ mod tests {
     }
 
     proptest! {
-        /// Strict JSON means here what it means to a strict parser.
+        /// Strict JSON has the same value as with a strict parser.
         #[test]
         fn strict_json_is_read_alike(text in r#"\{("[a-z\\u0-9]{0,4}":(-?[0-9]{1,3}(\.[0-9]{1,2})?(e[0-9])?|true|null|"([a-z]|\\n|\\u00e9|\\\\){0,5}"|\[[0-9 ,]{0,5}\]|\{\}),?){0,4}\}"#) {
             if let Ok(strict) = serde_json::from_str::<Value>(&text) {

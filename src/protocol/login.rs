@@ -1,4 +1,9 @@
-//! The packets of a login that the proxy reads or writes before its relay.
+//! The packets of a login that the forwarding modes read and write: the login
+//! start, the disconnect, and the first packet of the backend.
+//!
+//! Unlike [`packet::login`](super::packet::login) this accepts every protocol
+//! number, snapshots and future versions included: a forwarding mode need not
+//! know the version.
 
 use md5::{Digest, Md5};
 use thiserror::Error;
@@ -16,7 +21,7 @@ pub const NAME_CHARS_MAX: usize = 16;
 const KEY_BYTES_MAX: usize = 512;
 /// The most bytes of that key's signature.
 const SIGNATURE_BYTES_MAX: usize = 4096;
-/// Room in a login start for fields that came after this code was written.
+/// Room in a login start for fields of versions that are newer than this code.
 const NEW_FIELDS_BYTES_MAX: usize = 1024;
 /// The most bytes of an encryption request: its key is one of 1024 bits (162
 /// bytes) and its token four bytes; this leaves room for keys of 8192 bits.
@@ -44,7 +49,7 @@ pub const fn login_start_bytes_max(protocol: i32) -> usize {
     }
 }
 
-/// What a login start consists of.
+/// The fields of a login start, by version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Name,
@@ -52,9 +57,9 @@ enum Layout {
     NameKeyUuid,
     NameMaybeUuid,
     NameUuid,
-    /// As the newest known, and perhaps more.
+    /// Those of the newest known version, and perhaps more.
     Newer,
-    /// A name, and nobody knows.
+    /// A name; the other fields are not known.
     Snapshot,
 }
 
@@ -72,7 +77,7 @@ impl Layout {
     }
 }
 
-/// What a player says of himself before anything proves it.
+/// Who a client claims to be; nothing has proved it yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginStart {
     /// The name: 1 to [`NAME_CHARS_MAX`] characters, of any kind.
@@ -93,11 +98,11 @@ pub enum LoginError {
 }
 
 impl LoginStart {
-    /// Reads the body of a login start, the fields behind the packet id.
+    /// Reads the body of a login start, the fields after the packet id.
     ///
     /// Versions newer than [`version::NEWEST`] are read like it, and may have
-    /// further fields. Of snapshots the name is read, and a player id when
-    /// nothing but that can follow.
+    /// further fields. For snapshots only the name is read, and a player id if
+    /// exactly as many bytes follow.
     ///
     /// # Errors
     ///
@@ -185,7 +190,7 @@ pub fn offline_uuid(name: &str) -> [u8; 16] {
     id
 }
 
-/// What a backend answers first to a login start.
+/// The first answer of a backend to a login start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstAnswer {
     /// It wants encryption.
@@ -198,9 +203,9 @@ pub enum FirstAnswer {
     Disconnect,
     /// It lets the player in, without authentication.
     LoginSuccess,
-    /// It begins to compress: authentication would have come before.
+    /// It begins to compress, without authentication, which would come before.
     SetCompression,
-    /// It asks the client's mods or a proxy.
+    /// It asks something of the client's mods or of a proxy.
     PluginRequest,
     /// It asks for a cookie.
     CookieRequest,
@@ -208,13 +213,13 @@ pub enum FirstAnswer {
     Unknown(i32),
 }
 
-/// Reads what a backend answers first from the bytes that have come from it so
-/// far: the answer and the length of its frame in the stream, in bytes. `None`
-/// when more bytes are needed.
+/// Reads the first answer of a backend from the bytes that it has sent so far:
+/// the answer and the length of its frame in the stream, in bytes. `None` when
+/// more bytes are needed.
 ///
-/// Only an encryption request of 1.20.5 and later must be there whole, because
-/// what counts stands at its end; of all others, some of which may be up to
-/// 1 MiB long, the packet id is enough.
+/// Only an encryption request of 1.20.5 and later must arrive completely, because
+/// its last field is needed. Of all others, some of which may be up to 1 MiB
+/// long, the packet id is enough.
 ///
 /// # Errors
 ///
@@ -334,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Versions from the future may have more behind what is known.
+    /// Future versions may have more fields after the known ones.
     #[test]
     fn unknown_versions_are_read_leniently() {
         let known = [named("Alex"), ID.to_vec()].concat();
@@ -467,7 +472,7 @@ mod tests {
         }
     }
 
-    /// A plugin request of 1 MiB is known by its first four bytes.
+    /// The first four bytes are enough to recognize a plugin request of 1 MiB.
     #[test]
     fn long_answers_need_not_arrive() {
         let bytes = frame::write(4, &vec![0; 1 << 20]);

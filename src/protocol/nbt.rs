@@ -1,8 +1,8 @@
-//! Text components as NBT, as the game writes them since 1.20.3, and the
-//! strings of that format.
+//! NBT, the game's binary format of named tags: reads and writes text components,
+//! which are NBT since 1.20.3, and skips any other tag.
 //!
-//! Source of the format: the game since 1.20.2 writes the root tag without a
-//! name. A component that is only a text may be a bare string tag.
+//! The game since 1.20.2 writes the root tag without a name. A component that is
+//! only a text may be a bare string tag.
 
 use serde_json::{Map, Value};
 
@@ -22,13 +22,13 @@ const TAG_COMPOUND: u8 = 10;
 const TAG_INT_ARRAY: u8 = 11;
 const TAG_LONG_ARRAY: u8 = 12;
 
-/// How deep tags are nested at most (the game).
+/// The deepest nesting of tags (the game).
 const DEPTH_MAX: usize = 512;
-/// How deep the tags of a text are nested at most. Texts that are shown are some
-/// ten deep; reading them uses the stack.
+/// The deepest nesting of tags in a text. Texts in use are some ten deep. Reading
+/// them is recursive, so the limit bounds the stack.
 const TEXT_DEPTH_MAX: usize = 96;
-/// The longest text that is read, in bytes: each may become a value of some 32.
-/// The game reads as many characters of a text in its JSON form.
+/// The longest text that is read, in bytes. Each byte may become a value of some
+/// 32 bytes. The game reads as many characters of a text in its JSON form.
 pub(super) const TEXT_BYTES_MAX: usize = 262_144;
 
 /// The most bytes of a string: its length has two bytes.
@@ -54,7 +54,7 @@ pub(super) fn write_component(component: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// A list of components stands for its first one with the others as `extra`.
+/// A list of components means its first one with the others as `extra`.
 fn list_as_object(items: &[Value]) -> Value {
     let Some((first, rest)) = items.split_first() else {
         return Value::String(String::new());
@@ -139,8 +139,8 @@ fn write_payload(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// The elements of a list have one type. Where they differ they are components,
-/// and each has a form as an object.
+/// Writes a list. All elements of a list in NBT have one type; elements of
+/// different types are components, so each is written as an object.
 fn write_list(items: &[Value], out: &mut Vec<u8>) {
     let first = items.first().map_or(TAG_END, tag);
     let is_uniform = first != TAG_LIST && items.iter().all(|item| tag(item) == first);
@@ -158,7 +158,7 @@ fn write_list(items: &[Value], out: &mut Vec<u8>) {
 
 /// Appends a string: its length in two bytes, then modified UTF-8, where NUL
 /// takes two bytes and a character above U+FFFF six (Java's `DataOutput`).
-/// What exceeds [`STRING_BYTES_MAX`] is cut.
+/// The string is cut at [`STRING_BYTES_MAX`].
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
@@ -186,14 +186,14 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A list or a compound that [`skip`] is in.
+/// A list or a compound that [`skip`] has entered and not left.
 enum Open {
     Compound,
     /// The tag of the elements, and how many are left.
     List(u8, usize),
 }
 
-/// Moves behind a root tag: one with a name before 1.20.2, one without since.
+/// Skips a root tag, which has a name before 1.20.2 and none since.
 ///
 /// # Errors
 ///
@@ -237,7 +237,7 @@ fn skip_string(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {
     cursor.take(bytes).map(drop)
 }
 
-/// Moves behind a payload, or into it when it has tags of its own.
+/// Skips a payload, or enters it if it contains tags.
 fn skip_payload(cursor: &mut Cursor<'_>, tag: u8, open: &mut Vec<Open>) -> Result<(), ReadError> {
     let bytes = match tag {
         TAG_BYTE => 1,
@@ -270,16 +270,16 @@ fn count(cursor: &mut Cursor<'_>) -> Result<usize, ReadError> {
 /// The tag of a list's elements, and how many there are.
 fn list_head(cursor: &mut Cursor<'_>) -> Result<(u8, usize), ReadError> {
     let tag = cursor.u8()?;
-    // As in the game, a negative number of elements stands for none.
+    // As in the game, a negative number of elements means none.
     let count = usize::try_from(cursor.i32()?).unwrap_or(0);
-    // Elements without bytes would be any number of elements.
+    // End tags have no bytes, so the packet's length would not bound their number.
     match tag {
         TAG_END if count > 0 => Err(ReadError::BadTag(tag)),
         _ => Ok((tag, count)),
     }
 }
 
-/// Reads a text component: a root tag without a name. Gives its JSON form.
+/// Reads a text component, a root tag without a name, and returns its JSON form.
 ///
 /// # Errors
 ///
@@ -350,8 +350,8 @@ fn array(
     Ok(Value::Array(items))
 }
 
-/// Where elements of a list differ in type, the game puts each that is not a
-/// compound into one of its own, under an empty name.
+/// Undoes how the game writes a list of elements of different types: each element
+/// that is not a compound is put in a compound, under an empty name.
 fn unwrapped(value: Value) -> Value {
     match value {
         Value::Object(mut map) if map.len() == 1 => match map.remove("") {
@@ -362,8 +362,7 @@ fn unwrapped(value: Value) -> Value {
     }
 }
 
-/// Reads a string of modified UTF-8. What is not Unicode, such as half a
-/// character, becomes U+FFFD.
+/// Reads a string of modified UTF-8. Unpaired surrogates become U+FFFD.
 fn read_string(cursor: &mut Cursor<'_>) -> Result<String, ReadError> {
     let length = usize::from(cursor.u16()?);
     let bytes = cursor.take(length)?;
@@ -413,7 +412,7 @@ mod tests {
         );
     }
 
-    /// Values keep their meaning: truth values are bytes, whole numbers are
+    /// Values keep their meaning: booleans are bytes, whole numbers are
     /// integers, lists of one type keep it, and mixed ones become components.
     #[test]
     fn values() {
@@ -454,7 +453,7 @@ mod tests {
         );
     }
 
-    /// A string never exceeds what its length can say.
+    /// A string is cut at the most bytes that its length field can hold.
     #[test]
     fn long_strings_are_cut() {
         let mut out = Vec::new();
@@ -468,7 +467,7 @@ mod tests {
         read_component(&mut cursor).map(|value| (value, cursor.remaining()))
     }
 
-    /// What was written is read, and what follows it stays.
+    /// What was written is read back, and the bytes after it are not consumed.
     #[test]
     fn components_come_back() {
         for value in [
@@ -481,14 +480,14 @@ mod tests {
             bytes.push(7);
             assert_eq!(read(&bytes), Ok((value, 1)));
         }
-        // Truth values are numbers in NBT.
+        // Booleans are numbers in NBT.
         assert_eq!(
             read(&written(&json!({"bold": true}))),
             Ok((json!({"bold": 1}), 0))
         );
     }
 
-    /// Every kind of tag, those that we do not write too.
+    /// Every kind of tag is read, also those that we do not write.
     #[test]
     fn every_tag_is_read() {
         let bytes = b"\x0a\x02\0\x01s\xff\xfe\x05\0\x01f\x3f\0\0\0\x07\0\x01b\0\0\0\x01\xff\
@@ -500,8 +499,7 @@ mod tests {
         assert_eq!(read(bytes), Ok((value, 0)));
     }
 
-    /// What lies about its size or nests without end is refused before it costs
-    /// anything.
+    /// Wrong sizes and deep nesting are refused before they cost memory or time.
     #[test]
     fn hostile_tags() {
         let many = b"\x09\0\x7f\xff\xff\xff";
@@ -541,7 +539,7 @@ mod tests {
             let _ = read(&bytes);
         }
 
-        /// A part of a component is not one.
+        /// A truncated component is refused.
         #[test]
         fn cut_bytes(text: String, number: i64) {
             let bytes = written(&json!({"text": text, "extra": [{"n": number}, "x"]}));

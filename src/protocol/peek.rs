@@ -1,13 +1,14 @@
-//! The id of a compressed packet, without the rest of it.
+//! Reads the id of a compressed packet without decompressing the rest.
 //!
-//! A zlib stream (RFC 1950, RFC 1951) begins with its first bytes: no symbol can
-//! refer to bytes before them. So the first literals of the first block are the
-//! id, and that block's code lengths, some 300 bytes at most, are all that
-//! stands in front of them. No table is made for one or two symbols.
+//! The first symbols of a zlib stream (RFC 1950, RFC 1951) are always literals,
+//! since there is nothing before them to refer to. So the first literals of the
+//! first block are the id, and only the code lengths of that block, some 300
+//! bytes at most, come before them. A decoding table is not worth building for
+//! one or two symbols.
 
 use super::varint;
 
-/// The longest id that is read so, in bytes: no version has ids of more.
+/// The longest id that is read this way, in bytes: no version has longer ids.
 const ID_BYTES_MAX: usize = 2;
 /// The most bits of a code (RFC 1951, section 3.2.7).
 const CODE_BITS_MAX: usize = 15;
@@ -15,15 +16,16 @@ const CODE_BITS_MAX: usize = 15;
 const SYMBOLS: usize = 288;
 /// The first symbol that is not a byte.
 const END_OF_BLOCK: usize = 256;
-/// The symbols of code lengths, in the order of their own lengths.
+/// The symbols of code lengths, in the order in which a block lists their own
+/// lengths (RFC 1951, section 3.2.7).
 const LENGTH_ORDER: [usize; 19] = [
     16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15,
 ];
 
-/// The id at the begin of the packet in this zlib stream.
+/// The id of the packet in this zlib stream.
 ///
-/// `None` says nothing about the stream: it may be malformed, or be written in
-/// a way that only decompressing resolves.
+/// `None` when it cannot be read this way: the stream may be malformed, or valid
+/// in a form that only decompressing resolves.
 #[must_use]
 pub fn packet_id(zlib: &[u8]) -> Option<i32> {
     let (header, deflate) = zlib.split_first_chunk::<2>()?;
@@ -66,7 +68,7 @@ fn id_of(bytes: impl Iterator<Item = u8>) -> Option<i32> {
     Some(id)
 }
 
-/// The bytes of a stored block, at the begin of a stream.
+/// The bytes of a stored block at the start of a stream.
 fn stored(deflate: &[u8]) -> Option<&[u8]> {
     let ([_, low, high, ..], bytes) = deflate.split_first_chunk::<5>()?;
     bytes.get(..usize::from(u16::from_le_bytes([*low, *high])))
@@ -87,7 +89,7 @@ impl Bits<'_> {
         Some(usize::from(bit))
     }
 
-    /// A number of so many bits, the lowest first.
+    /// A number of `count` bits, the lowest first.
     fn take(&mut self, count: usize) -> Option<usize> {
         let mut value = 0;
         for shift in 0..count {
@@ -105,7 +107,7 @@ impl Bits<'_> {
         let (mut code, mut first) = (0, 0);
         for (length, count) in counts.iter().enumerate().skip(1) {
             code |= self.bit()?;
-            // Where the code is one of this length, its place among them.
+            // The index among the codes of this length, if the code is one of them.
             let place = code.checked_sub(first)?;
             if place < *count {
                 let mut of_length = lengths.iter().enumerate();
@@ -136,7 +138,7 @@ fn fixed_lengths() -> [u8; SYMBOLS] {
     })
 }
 
-/// The code lengths of literals in front of a block with a code of its own
+/// The code lengths of the literals of a block that defines its own code
 /// (RFC 1951, section 3.2.7).
 fn dynamic_lengths(bits: &mut Bits<'_>) -> Option<[u8; SYMBOLS]> {
     let literals = bits.take(5)? + END_OF_BLOCK + 1;
@@ -148,7 +150,7 @@ fn dynamic_lengths(bits: &mut Bits<'_>) -> Option<[u8; SYMBOLS]> {
     }
     let mut lengths = [0; SYMBOLS];
     let (mut at, mut last) = (0, 0);
-    // The distances' follow: a run may reach into them.
+    // The lengths of the distances follow: a run may extend into them.
     while at < literals + distances {
         let symbol = bits.symbol(&of_lengths)?;
         let (length, run) = match symbol {
@@ -199,7 +201,7 @@ mod tests {
         }
     }
 
-    /// What the begin does not show is left to a decompressor.
+    /// Streams that do not show their id at the start give `None`.
     #[test]
     fn unknown() {
         for stream in [

@@ -1,4 +1,4 @@
-//! Fields of packets, read with every bound checked.
+//! Reads the fields of packets, with every bound checked.
 
 use thiserror::Error;
 
@@ -28,10 +28,10 @@ pub enum ReadError {
     /// Tags of NBT or values of JSON are nested too deep.
     #[error("tags are nested too deep")]
     TooDeep,
-    /// A tag of NBT that does not exist, or not here.
+    /// A tag of NBT that does not exist, or is not allowed here.
     #[error("there is no tag {0} here")]
     BadTag(u8),
-    /// A text component is not one.
+    /// A text component is malformed.
     #[error("a text component is malformed")]
     BadComponent,
     /// A field has a value that it cannot have.
@@ -104,7 +104,7 @@ impl<'a> Cursor<'a> {
         usize::try_from(self.varint()?).map_err(|_| ReadError::NegativeLength)
     }
 
-    /// A truth value; as in the game every byte but zero is true.
+    /// A boolean; as in the game, every byte except zero is true.
     ///
     /// # Errors
     ///
@@ -180,8 +180,8 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     ///
-    /// When the length is malformed, negative or over the limit, whether the
-    /// bytes are there or not; or when they are not all there.
+    /// When the length is malformed, negative or over the limit, which is checked
+    /// first; or when fewer bytes are left.
     pub fn bytes(&mut self, bytes_max: usize) -> Result<&'a [u8], ReadError> {
         let len = self.length()?;
         if len > bytes_max {
@@ -210,7 +210,7 @@ impl<'a> Cursor<'a> {
         Ok(text)
     }
 
-    /// That nothing is left.
+    /// Checks that nothing is left.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(Cursor::new(&[0x80]).varint(), Err(ReadError::Short));
     }
 
-    /// A length is checked before its bytes are looked for.
+    /// A length is checked before its bytes are read.
     #[test]
     fn lengths_are_checked_first() {
         let negative = [0xFF, 0xFF, 0xFF, 0xFF, 0x0F];

@@ -1,4 +1,5 @@
-//! Entries of the server list: questions, answers, and answers of our own.
+//! Status packets, from which clients make the entries of their server list:
+//! requests, responses, and responses made by the proxy.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -10,8 +11,9 @@ use super::read::{Cursor, ReadError, write_string};
 use super::{component, text, version};
 
 /// The most bytes of a status answer's text, and of its JSON. Clients read
-/// 32767 characters, which are at most 98301 bytes; more than double that leaves
-/// it to them to refuse a longer answer, such as one with a long list of mods.
+/// 32767 characters, which are at most 98301 bytes. The limit is more than twice
+/// that, so that the client decides about a longer answer, such as one with a
+/// long list of mods.
 pub const STATUS_ANSWER_BYTES_MAX: usize = 262_144;
 /// The most bytes that the frame of a status answer may announce: the text,
 /// its length and the packet id. [`frame::split`]'s limit towards backends.
@@ -31,12 +33,12 @@ const NO_PROTOCOL: i32 = -1;
 /// protocol number is not theirs.
 const VERSION_NAME: &str = "infrarust";
 
-/// What a client asks in the status state.
+/// A packet of a client in the status state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusPacket {
-    /// For the entry.
+    /// Asks for the entry.
     Request,
-    /// For this number back, to measure the time.
+    /// Asks for this number back, to measure the time.
     Ping(u64),
 }
 
@@ -49,12 +51,13 @@ pub enum StatusError {
     /// A packet that the status state does not have.
     #[error("unknown status packet {0}")]
     UnknownPacket(i32),
-    /// No client reads the answer's text, or it is nested too deeply.
+    /// The text of the answer is not JSON that a client reads, or is nested too
+    /// deeply.
     #[error("the status answer is not a JSON object: {0}")]
     Json(#[from] LenientError),
 }
 
-/// The whole frame that asks for a status.
+/// The whole frame of a status request.
 #[must_use]
 pub fn request() -> Vec<u8> {
     frame::write(STATUS_ID, &[])
@@ -82,18 +85,18 @@ pub fn response_with(json: &str, behind: &[u8]) -> Vec<u8> {
     frame::write(STATUS_ID, &body)
 }
 
-/// A backend's answer to a request, which is its text and not yet read.
+/// A backend's answer to a request; its text is not parsed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Response<'a> {
-    /// The text as it came; it should be JSON in UTF-8.
+    /// The bytes of the text; it should be JSON in UTF-8.
     pub text: &'a [u8],
-    /// What follows the text in the packet. Mods put texts of their own there,
-    /// which their side of the client reads. The frame bounds it.
+    /// What follows the text in the packet. Server mods append texts there for
+    /// the same mod in the client. Only the frame bounds it.
     pub behind: &'a [u8],
 }
 
 impl<'a> Response<'a> {
-    /// Takes a status answer apart.
+    /// Finds the parts of a status answer.
     ///
     /// # Errors
     ///
@@ -109,24 +112,23 @@ impl<'a> Response<'a> {
         Ok(Self { text, behind })
     }
 
-    /// What the text says, as far as any client understands it: bytes that are
-    /// not UTF-8 become replacement characters, and [`lenient::object`] reads
-    /// the rest.
+    /// Parses the text as leniently as the most lenient client: bytes that are not
+    /// UTF-8 become replacement characters, and [`lenient::object`] reads the rest.
     ///
     /// # Errors
     ///
-    /// When no client reads it.
+    /// When no client could read it.
     pub fn parse(&self) -> Result<Value, StatusError> {
         let object = lenient::object(&String::from_utf8_lossy(self.text))?;
         Ok(Value::Object(object))
     }
 }
 
-/// Reads what a client asks.
+/// Reads a request or a ping of a client.
 ///
 /// # Errors
 ///
-/// When it is neither a request nor a ping, or not exactly one.
+/// When the frame is something else, or has missing or additional bytes.
 pub fn parse_question(frame: &Frame<'_>) -> Result<StatusPacket, StatusError> {
     let mut cursor = Cursor::new(frame.body);
     let packet = match frame.id {
@@ -138,8 +140,7 @@ pub fn parse_question(frame: &Frame<'_>) -> Result<StatusPacket, StatusError> {
     Ok(packet)
 }
 
-/// Reads a backend's answer to a request: an object, whatever is in it; see
-/// [`Response`].
+/// Reads a backend's answer to a request: any JSON object; see [`Response`].
 ///
 /// # Errors
 ///
@@ -148,7 +149,8 @@ pub fn parse_response(frame: &Frame<'_>) -> Result<Value, StatusError> {
     Response::read(frame)?.parse()
 }
 
-/// One answer to a status ping.
+/// What an operator sets for the answer to a status ping. `None` leaves a part
+/// as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Motd {
     /// The description: legacy `§` text, or a JSON text component.
@@ -161,8 +163,7 @@ pub struct Motd {
     pub max_players: Option<u32>,
 }
 
-/// Lays what the operator has set over a backend's answer. What is not set
-/// stays the backend's.
+/// Replaces the parts of a backend's answer that the operator has set.
 ///
 /// `version_name` changes the name alone: the backend's protocol number stays,
 /// so that clients whose version fits see the number of players, and all others
@@ -190,16 +191,17 @@ pub fn overlay(answer: &mut Value, motd: &Motd, protocol: i32) {
     }
 }
 
-/// A complete answer for when no backend gives one.
+/// A complete answer, for when no backend gives one.
 ///
-/// Its protocol number is the client's, so that the entry looks joinable and
-/// shows the players. Clients show the version's name only when the number is
-/// not theirs, and then mark the entry as incompatible, those up to 1.15 as
-/// outdated. So the number is −1, and the name stands in red where the players
-/// would, for a name such as `Maintenance`, which is there to be read. A name
-/// that is a version of the game, such as `Paper 1.21.4` or `1.8 - 1.21`, must not
-/// make the clients of that version outdated: it comes with their own number.
-/// Clients can join in either case.
+/// Its protocol number is normally the client's own, so that the entry looks
+/// joinable and shows the number of players. Clients show the version's name only
+/// when the number is not theirs: in red, in place of the players, and the entry
+/// is marked as incompatible, up to 1.15 as outdated. So a name such as
+/// `Maintenance`, which is meant to be read, is sent with the number −1. A name
+/// that contains a version of the game, such as `Paper 1.21.4` or `1.8 - 1.21`,
+/// is sent with the client's number, so that no client of that version is shown
+/// as outdated. Clients can join in either case.
+///
 /// `fallback_text` is the description when `motd` has none.
 #[must_use]
 pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
@@ -216,8 +218,8 @@ pub fn from_motd(motd: &Motd, protocol: i32, fallback_text: &str) -> Value {
     answer
 }
 
-/// The text of an entry, as clients of `protocol` read it. A number that no version
-/// has stands for clients whose version is not known: most are newer ones.
+/// The text of an entry, as clients of `protocol` read it. For a number that is
+/// not known, the form of the newest version: most unknown clients are newer.
 fn description(text: &str, protocol: i32) -> Value {
     let protocol = match version::is_known(protocol) {
         true => protocol,
@@ -262,7 +264,7 @@ mod tests {
             .unwrap()
     }
 
-    /// Requests and pings are read back; nothing beside them is.
+    /// Requests and pings are read back; all else is refused.
     #[test]
     fn questions() {
         assert_eq!(request(), [1, 0]);
@@ -335,7 +337,7 @@ mod tests {
         assert!(frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).is_err());
     }
 
-    /// Each key of a MOTD has its place, and an empty MOTD changes nothing.
+    /// Each key of a MOTD replaces its part, and an empty MOTD changes nothing.
     #[test]
     fn overlays() {
         let backend = json!({
@@ -403,8 +405,8 @@ mod tests {
         );
     }
 
-    /// A name that is a version of the game makes no client outdated; any other
-    /// name is there to be shown.
+    /// A version name that contains a version of the game keeps the client's
+    /// number; any other name is shown.
     #[test]
     fn version_names() {
         for (name, protocol) in [

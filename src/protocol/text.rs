@@ -1,12 +1,12 @@
-//! Texts that players see: JSON components, and the `§` codes of older days.
+//! Texts that players see: JSON components, and the older `§` codes.
 
 use serde_json::{Value, json};
 
-/// How deep components may be nested before the rest is left out. Real ones
-/// stay below ten; the bound keeps a stranger's from using up the stack.
+/// How deep components may be nested; what is deeper is left out. Real components
+/// stay below ten. The limit keeps one from an unknown peer from using up the stack.
 const DEPTH_MAX: usize = 32;
 
-/// One of these keys is the content of a component.
+/// The keys that can be the content of a component; it has one of them.
 const CONTENT_KEYS: [&str; 8] = [
     "text",
     "translate",
@@ -50,8 +50,8 @@ const FORMATS: [(&str, char); 5] = [
 /// The component that shows `text`.
 ///
 /// A text that is itself a JSON component, an object with a content or a
-/// non-empty list of components, passes as such. Any other is shown as it
-/// stands; clients honour `§` codes in it.
+/// non-empty list of components, is parsed. Any other is shown literally; clients
+/// apply `§` codes in it.
 #[must_use]
 pub fn component(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
@@ -65,12 +65,12 @@ pub fn component(text: &str) -> Value {
 /// six-byte escape.
 pub(crate) const BOUNDED_CHARS_MAX: usize = 5000;
 
-/// The component that shows `text`, which is cut after 5000 characters.
+/// The component that shows `text`, cut after 5000 characters.
 #[must_use]
 pub fn bounded_component(text: &str) -> Value {
     match text.char_indices().nth(BOUNDED_CHARS_MAX) {
         None => component(text),
-        // A cut component is not a component any more, so it goes as a plain text.
+        // The start of a JSON component is not a component, so it is shown literally.
         Some((end, _)) => json!({ "text": text.get(..end).unwrap_or_default() }),
     }
 }
@@ -89,7 +89,7 @@ fn is_component(value: &Value) -> bool {
     }
 }
 
-/// The text of a component on one level, its colours and formats as `§` codes.
+/// The text of a component without nesting, its colours and formats as `§` codes.
 ///
 /// Translations give their fallback or their key. Colours that have no code
 /// and everything below 32 levels are left out.
@@ -113,7 +113,7 @@ struct Style {
 }
 
 impl Style {
-    /// What a component says of its look, over what it inherits.
+    /// The style of a component inside another with this style.
     fn refined(mut self, map: &serde_json::Map<String, Value>) -> Self {
         if let Some(Value::String(name)) = map.get("color") {
             let index = COLOURS.iter().position(|colour| colour == name);
@@ -128,9 +128,10 @@ impl Style {
     }
 }
 
+/// The text of [`plain`] so far.
 struct Flat {
     out: String,
-    /// The look at the end of `out`; `None` when codes in a text changed it.
+    /// The style at the end of `out`; `None` when codes in a text changed it.
     shown: Option<Style>,
 }
 
@@ -191,7 +192,7 @@ impl Flat {
     }
 }
 
-/// The text without `§` and the character behind each.
+/// The text without each `§` and the character after it.
 #[must_use]
 pub fn without_codes(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -212,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// Only what clients read as a component passes as one.
+    /// Only what clients read as a component is recognized as one.
     #[test]
     fn components_are_recognised() {
         for text in [
@@ -244,7 +245,7 @@ mod tests {
         }
     }
 
-    /// Components become one line of text with the codes of their look.
+    /// Components become one text with the codes of their styles.
     #[test]
     fn components_become_plain() {
         let table = [
@@ -277,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Nesting beyond the bound is left out instead of followed.
+    /// Components that are nested too deep are left out.
     #[test]
     fn nesting_is_bounded() {
         let nest = |levels: usize| {

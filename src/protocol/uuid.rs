@@ -1,4 +1,4 @@
-//! Player ids as text.
+//! Converts player ids (UUIDs) to text and back.
 
 /// A player id as a text of 32 hexadecimal digits, with or without dashes.
 #[must_use]
@@ -35,7 +35,7 @@ mod tests {
         0xf5,
     ];
 
-    /// Player ids in both of their spellings.
+    /// Player ids are read with and without dashes; other texts are refused.
     #[test]
     fn uuids_as_text() {
         for dashes in [true, false] {

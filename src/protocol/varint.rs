@@ -1,4 +1,4 @@
-//! Integers of variable length: seven bits a byte, the lowest first.
+//! VarInts: integers of variable length, seven bits in each byte, the lowest first.
 
 use thiserror::Error;
 
@@ -19,8 +19,8 @@ pub enum VarIntError {
 /// Reads the VarInt that `buf` begins with: its value and its length in bytes,
 /// or `None` when more bytes are needed.
 ///
-/// As in the game, longer forms than needed pass, and bits beyond the 32nd are
-/// dropped.
+/// As in the game, forms that are longer than necessary are accepted, and bits
+/// beyond the 32nd are dropped.
 ///
 /// # Errors
 ///
@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
 
-    /// Each length has its edges, and one byte less is a request for more.
+    /// The smallest and largest value of each length; one byte less asks for more.
     #[test]
     fn edges_of_each_length() {
         let table: &[(i32, &[u8])] = &[
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    /// A fifth byte that continues is refused at once; padding passes as in the game.
+    /// A fifth byte that continues is refused at once; padding is accepted as in the game.
     #[test]
     fn overlong_forms() {
         assert_eq!(decode(&[0x80; 4]), Ok(None));
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(decode(&[0xFF, 0xFF, 0xFF, 0xFF, 0x7F]), Ok(Some((-1, 5))));
     }
 
-    /// The bytes of a length are those that are written, beside each edge.
+    /// `len_bytes` agrees with what `encode_len` writes, at and below each power of two.
     #[test]
     fn bytes_of_a_length() {
         for bits in 0..31 {

@@ -1,6 +1,8 @@
-//! Numbers of protocol versions at which the packets that the proxy reads change.
+//! The protocol numbers at which something changes that the proxy reads or writes,
+//! and which numbers belong to releases.
 //!
-//! The game version that brought each number is its source.
+//! A constant is named after the game version that introduced its number; its
+//! comment says what changed in that version.
 
 use super::packet::Version;
 
@@ -32,7 +34,7 @@ pub(crate) const V1_18: i32 = 757;
 pub(crate) const V1_19: i32 = 759;
 /// 1.19.1: the login start may carry a player id too.
 pub(crate) const V1_19_1: i32 = 760;
-/// 1.19.3: the login start carries no key any more.
+/// 1.19.3: the login start no longer carries a key.
 pub(crate) const V1_19_3: i32 = 761;
 /// 1.20.2: the login start always carries a player id; the configuration phase.
 pub(crate) const V1_20_2: i32 = 764;
@@ -40,7 +42,7 @@ pub(crate) const V1_20_2: i32 = 764;
 pub(crate) const V1_20_3: i32 = 765;
 /// 1.20.5: transfers, cookies, and whether an encryption request authenticates.
 pub(crate) const V1_20_5: i32 = 766;
-/// 1.21.2: the login success does not say any more how strict the client is.
+/// 1.21.2: the login success no longer says how strict the client is.
 pub(crate) const V1_21_2: i32 = 768;
 /// 1.21.5: other keys for clicks and hovers in texts.
 pub(crate) const V1_21_5: i32 = 770;
@@ -50,12 +52,11 @@ pub(crate) const V1_21_6: i32 = 771;
 pub(crate) const V1_21_9: i32 = 773;
 /// 26.2: the login success carries the id of the proxy's session.
 pub(crate) const V26_2: i32 = 776;
-/// The newest release that the table of packets has. What is newer is read
-/// leniently.
+/// The newest release in the table of packets. Newer versions are read leniently.
 pub(crate) const NEWEST: i32 = Version::newest().protocol();
 
-/// Snapshots since 1.16.4-pre1 count from here, in an order of their own, so
-/// that a number says nothing about the packets without a table.
+/// Snapshots since 1.16.4-pre1 are numbered from here, in an order of their own:
+/// their numbers do not say between which releases they are.
 const SNAPSHOTS_FROM: i32 = 0x4000_0000;
 
 /// The numbers of the releases from 1.7.2 to 1.18.1 (the list of protocol
@@ -66,7 +67,7 @@ const EARLY_RELEASES: [i32; 32] = [
 ];
 /// From here on, 1.18.2, each number is that of a release.
 const RELEASES_FROM: i32 = 758;
-/// Releases to come that count as known: some years of them.
+/// How many future releases count as known: those of some years.
 const TO_COME: i32 = 30;
 
 /// Whether a release of the game has this number, or one of the next years may.
@@ -75,8 +76,8 @@ pub(crate) fn is_known(protocol: i32) -> bool {
     (RELEASES_FROM..=NEWEST + TO_COME).contains(&protocol) || EARLY_RELEASES.contains(&protocol)
 }
 
-/// Whether a release between 1.4.2 and 1.6.4 has this number; the numbers before
-/// 1.7 are others than those since.
+/// Whether a release between 1.4.2 and 1.6.4 has this number. Versions before 1.7
+/// are numbered separately.
 #[must_use]
 pub(crate) const fn is_known_legacy(protocol: u8) -> bool {
     matches!(protocol, 47 | 49 | 51 | 60 | 61 | 73 | 74 | 77 | 78)

@@ -1,8 +1,9 @@
-//! Streams that are encrypted side by side: which stream is in which lane.
+//! Assigns streams to lanes: places in the CPU's registers in which several
+//! streams are encrypted in parallel.
 
 use super::{Block, Cipher, Job, KEYS, Keys};
 
-/// What the steps of all lanes work on: `R` registers of the CPU, of `W` lanes each.
+/// The state of all lanes: `R` registers of the CPU, with `W` lanes each.
 #[repr(C, align(64))]
 pub(super) struct Lanes<const R: usize, const W: usize> {
     /// By round, so that one round's keys of a register are together.
@@ -13,15 +14,15 @@ pub(super) struct Lanes<const R: usize, const W: usize> {
     pub(super) plain: [[Block; W]; R],
 }
 
-/// A stream that has a lane.
-struct Seat<'a> {
+/// A stream in a lane.
+struct Occupant<'a> {
     cipher: &'a mut Cipher,
     /// What is not yet encrypted.
     rest: &'a mut [u8],
 }
 
-/// Encrypts all jobs. `step` does so many steps of all lanes, 16 at most. A lane
-/// that has nothing left takes the next job.
+/// Encrypts all jobs. `step` advances all lanes by the given number of bytes, at
+/// most 16. A lane with nothing left takes the next job.
 pub(super) fn encrypt<'a, const R: usize, const W: usize>(
     jobs: &mut [Option<Job<'a>>],
     step: impl Fn(&mut Lanes<R, W>, usize),
@@ -33,17 +34,17 @@ pub(super) fn encrypt<'a, const R: usize, const W: usize>(
     };
     let jobs = jobs.iter_mut().filter_map(Option::take);
     let mut jobs = jobs.filter(|job| !job.bytes.is_empty());
-    let mut seats: [[Option<Seat<'a>>; W]; R] = [const { [const { None }; W] }; R];
+    let mut occupants: [[Option<Occupant<'a>>; W]; R] = [const { [const { None }; W] }; R];
     loop {
         let mut shortest = usize::MAX;
         let mut count = 0;
-        for (lane, seat) in seats.as_flattened_mut().iter_mut().enumerate() {
-            if seat.is_none() {
-                *seat = jobs.next().and_then(|job| lanes.sit(lane, job));
+        for (lane, occupant) in occupants.as_flattened_mut().iter_mut().enumerate() {
+            if occupant.is_none() {
+                *occupant = jobs.next().and_then(|job| lanes.assign(lane, job));
             }
-            if let Some(seat) = seat {
+            if let Some(occupant) = occupant {
                 count += 1;
-                shortest = shortest.min(seat.rest.len());
+                shortest = shortest.min(occupant.rest.len());
             }
         }
         if count <= 1 {
@@ -52,26 +53,29 @@ pub(super) fn encrypt<'a, const R: usize, const W: usize>(
         while shortest > 0 {
             let steps = shortest.min(16);
             shortest -= steps;
-            lanes.run(seats.as_flattened_mut(), steps, &step);
+            lanes.run(occupants.as_flattened_mut(), steps, &step);
         }
-        for (lane, seat) in seats.as_flattened_mut().iter_mut().enumerate() {
-            if seat.as_ref().is_some_and(|seat| seat.rest.is_empty()) {
-                lanes.stand_up(lane, seat.take());
+        for (lane, occupant) in occupants.as_flattened_mut().iter_mut().enumerate() {
+            if occupant
+                .as_ref()
+                .is_some_and(|occupant| occupant.rest.is_empty())
+            {
+                lanes.release(lane, occupant.take());
             }
         }
     }
-    // One that is left has nobody to share with.
-    for (lane, seat) in seats.as_flattened_mut().iter_mut().enumerate() {
-        if let Some(seat) = lanes.stand_up(lane, seat.take()) {
-            seat.cipher.encrypt(seat.rest);
+    // A single remaining stream is faster without lanes.
+    for (lane, occupant) in occupants.as_flattened_mut().iter_mut().enumerate() {
+        if let Some(occupant) = lanes.release(lane, occupant.take()) {
+            occupant.cipher.encrypt(occupant.rest);
         }
     }
 }
 
 impl<const R: usize, const W: usize> Lanes<R, W> {
-    /// Gives a lane to a job; `None` where its keys are not for lanes, and it
-    /// was done alone.
-    fn sit<'a>(&mut self, lane: usize, job: Job<'a>) -> Option<Seat<'a>> {
+    /// Puts a job in a lane. `None` if its keys are not in the form for lanes; it
+    /// has then been encrypted on its own.
+    fn assign<'a>(&mut self, lane: usize, job: Job<'a>) -> Option<Occupant<'a>> {
         let Keys::Fast(keys) = &*job.cipher.keys else {
             job.cipher.encrypt(job.bytes);
             return None;
@@ -80,7 +84,7 @@ impl<const R: usize, const W: usize> Lanes<R, W> {
             all.as_flattened_mut()[lane] = *key;
         }
         self.registers.as_flattened_mut()[lane] = job.cipher.register;
-        Some(Seat {
+        Some(Occupant {
             cipher: job.cipher,
             rest: job.bytes,
         })
@@ -88,13 +92,13 @@ impl<const R: usize, const W: usize> Lanes<R, W> {
 
     fn run(
         &mut self,
-        seats: &mut [Option<Seat<'_>>],
+        occupants: &mut [Option<Occupant<'_>>],
         steps: usize,
         step: &impl Fn(&mut Self, usize),
     ) {
         let plain = self.plain.as_flattened_mut();
-        for (plain, seat) in plain.iter_mut().zip(&*seats) {
-            let Some(Seat { rest, .. }) = seat else {
+        for (plain, occupant) in plain.iter_mut().zip(&*occupants) {
+            let Some(Occupant { rest, .. }) = occupant else {
                 continue;
             };
             match rest.first_chunk() {
@@ -104,11 +108,11 @@ impl<const R: usize, const W: usize> Lanes<R, W> {
         }
         step(self, steps);
         let registers = self.registers.as_flattened();
-        for (register, seat) in registers.iter().zip(seats) {
-            let Some(Seat { rest, .. }) = seat else {
+        for (register, occupant) in registers.iter().zip(occupants) {
+            let Some(Occupant { rest, .. }) = occupant else {
                 continue;
             };
-            // The newest bytes of the register are those of these steps.
+            // The last `steps` bytes of the register are the output of these steps.
             let (done, more) = std::mem::take(rest).split_at_mut(steps);
             match done.first_chunk_mut() {
                 Some(done) => *done = *register,
@@ -118,10 +122,10 @@ impl<const R: usize, const W: usize> Lanes<R, W> {
         }
     }
 
-    /// Takes the lane from a stream.
-    fn stand_up<'a>(&self, lane: usize, seat: Option<Seat<'a>>) -> Option<Seat<'a>> {
-        let seat = seat?;
-        seat.cipher.register = self.registers.as_flattened()[lane];
-        Some(seat)
+    /// Writes the state of a lane back to its stream.
+    fn release<'a>(&self, lane: usize, occupant: Option<Occupant<'a>>) -> Option<Occupant<'a>> {
+        let occupant = occupant?;
+        occupant.cipher.register = self.registers.as_flattened()[lane];
+        Some(occupant)
     }
 }

@@ -1,9 +1,10 @@
 //! The stream cipher between a client and a server that authenticates it:
 //! AES-128 in CFB mode with 8 bits of feedback (NIST SP 800-38A, section 6.3).
 //!
-//! Key and initial vector are both the shared secret of the login. One state
-//! serves one direction for the life of a connection, over every byte of the
-//! stream, lengths included.
+//! Key and initial vector are both the shared secret of the login. A [`Cipher`]
+//! is the state of one direction, over every byte of the stream, lengths included.
+//! [`encrypt_many`] encrypts several streams at once: `lanes` assigns them to the
+//! registers of the CPU, `x86` has the instructions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,11 +36,11 @@ pub struct Cipher {
     register: Block,
 }
 
-/// The keys, in the form that suits the CPU.
+/// The round keys, in the form for this CPU.
 enum Keys {
     #[cfg(target_arch = "x86_64")]
     Fast(x86::RoundKeys),
-    /// Boxed, since it is large where it has two forms of the keys.
+    /// Boxed because it is large: the type has room for two forms of the keys.
     Portable(Box<Aes128Enc>),
 }
 
@@ -117,14 +118,14 @@ pub struct Job<'a> {
     pub bytes: &'a mut [u8],
 }
 
-/// Encrypts the next bytes of several streams, as many side by side as the CPU
-/// has room for.
+/// Encrypts the next bytes of several streams, as many in parallel as the CPU's
+/// registers can hold.
 ///
-/// In one stream each byte waits for the ten rounds of the byte before it, while
-/// the CPU could begin a round in each cycle. Streams do not wait for each
-/// other: eight cost as much time as one and a half, sixteen with VAES as two.
+/// In one stream each byte depends on the ten rounds of the byte before it, while
+/// the CPU could begin a round in each cycle. Streams do not depend on each
+/// other: eight take as much time as one and a half, sixteen with VAES as two.
 ///
-/// Empty places among the jobs are passed over; those of jobs are empty afterwards.
+/// `None`s among the jobs are skipped; afterwards all jobs are `None`.
 pub fn encrypt_many(jobs: &mut [Option<Job<'_>>]) {
     #[cfg(target_arch = "x86_64")]
     if jobs.iter().flatten().count() > 1 {
@@ -140,7 +141,7 @@ pub fn encrypt_many(jobs: &mut [Option<Job<'_>>]) {
     }
 }
 
-/// Sixteen lanes at most: 32 have more state than there are registers.
+/// Uses sixteen lanes at most: the state of 32 does not fit in the registers.
 #[cfg(target_arch = "x86_64")]
 fn encrypt_with_vaes(jobs: &mut [Option<Job<'_>>], vaes: x86::Vaes) {
     match jobs.iter().flatten().count() {
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!(bytes, plain);
     }
 
-    /// The secrets do not reach a log.
+    /// The `Debug` form does not show secrets.
     #[test]
     fn debug_output_is_empty() {
         assert_eq!(format!("{:?}", Cipher::new(&[7; 16])), "Cipher { .. }");
@@ -230,7 +231,7 @@ mod tests {
 
     type EncryptMany = fn(&mut [Option<Job<'_>>]);
 
-    /// Every way to encrypt several streams that this CPU has.
+    /// All implementations of encrypting several streams that this CPU supports.
     fn ways() -> Vec<(&'static str, EncryptMany)> {
         let mut ways: Vec<(&str, EncryptMany)> = vec![("chosen", encrypt_many)];
         #[cfg(target_arch = "x86_64")]

@@ -1,16 +1,18 @@
 //! AES-128-CFB8 with AES-NI, and with VAES on AVX-512.
 //!
-//! The only file of the protocol with `unsafe`, under two rules. A function with
-//! a `target_feature` is called through a value that exists only where the CPU
-//! has that feature: [`AesNi`] and [`Vaes`] are made by asking it, and [`RoundKeys`]
-//! with the first. A pointer comes from a reference to an array of exactly the bytes that are read or
-//! written through it.
+//! The only file of the protocol with `unsafe`, under two rules:
+//!
+//! - A function with a `target_feature` is only called through a value that proves
+//!   that the CPU has the feature. [`AesNi`] and [`Vaes`] are made by asking the
+//!   CPU, and [`RoundKeys`] needs an [`AesNi`].
+//! - A pointer comes from a reference to an array of exactly the bytes that are
+//!   read or written through it.
 //!
 //! The *register* of CFB8 holds the last 16 bytes of cipher text. After 16 steps
 //! it is the output of those steps, so nothing is stored byte by byte. A shift of
 //! the register and the next bytes of plain text as one drops the oldest byte and
 //! appends the next plain byte at once.
-#![allow(unsafe_code, reason = "instructions that the CPU was asked for")]
+#![allow(unsafe_code, reason = "CPU instructions, after asking for them")]
 
 use std::arch::x86_64::{
     __m128i, __m512i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128,
@@ -24,7 +26,7 @@ use std::array::from_fn;
 use super::lanes::Lanes;
 use super::{Block, KEYS};
 
-/// That the CPU has AES-NI.
+/// Proves that the CPU has AES-NI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AesNi(());
 
@@ -37,7 +39,7 @@ impl AesNi {
 
     /// Steps of `R` streams side by side.
     pub(super) fn step<const R: usize>(self, lanes: &mut Lanes<R, 1>, count: usize) {
-        // SAFETY: this value exists, so that the CPU has AES-NI.
+        // SAFETY: this value proves that the CPU has AES-NI.
         unsafe { step(lanes, count) }
     }
 }
@@ -48,7 +50,7 @@ pub(super) struct RoundKeys([Block; KEYS]);
 impl Drop for RoundKeys {
     fn drop(&mut self) {
         self.0 = [[0; 16]; KEYS];
-        // The compiler must not find that nobody reads the zeros.
+        // Keeps the compiler from removing the writes, since nothing reads the zeros.
         std::hint::black_box(&self.0);
     }
 }
@@ -64,20 +66,20 @@ impl RoundKeys {
         &self.0
     }
 
-    /// Encrypts one stream: each byte waits for the ten rounds of the one before it.
+    /// Encrypts one stream: each byte depends on the ten rounds of the one before it.
     pub(super) fn encrypt(&self, register: &mut Block, bytes: &mut [u8]) {
-        // SAFETY: these keys exist, so that the CPU has AES-NI.
+        // SAFETY: these keys prove that the CPU has AES-NI.
         unsafe { encrypt(&self.0, register, bytes) }
     }
 
-    /// Decrypts in one pass: each byte needs only cipher text, which is all there.
+    /// Decrypts one stream: each byte depends only on cipher text, which is known.
     pub(super) fn decrypt(&self, register: &mut Block, bytes: &mut [u8]) {
-        // SAFETY: these keys exist, so that the CPU has AES-NI.
+        // SAFETY: these keys prove that the CPU has AES-NI.
         unsafe { decrypt(&self.0, register, bytes) }
     }
 }
 
-/// That the CPU has VAES on AVX-512, which works on four blocks at once.
+/// Proves that the CPU has VAES on AVX-512, which works on four blocks at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Vaes(());
 
@@ -92,7 +94,7 @@ impl Vaes {
 
     /// Steps of `4 * R` streams side by side.
     pub(super) fn step<const R: usize>(self, lanes: &mut Lanes<R, 4>, count: usize) {
-        // SAFETY: this value exists, so that the CPU has those features.
+        // SAFETY: this value proves that the CPU has those features.
         unsafe { step_by_four(lanes, count) }
     }
 }
@@ -148,7 +150,7 @@ fn expand(secret: &Block) -> [Block; KEYS] {
     blocks
 }
 
-/// The block that AES makes of `state`, to which the first key was added already.
+/// The block that AES makes of `state`, to which the first key is already added.
 #[inline]
 #[target_feature(enable = "aes")]
 fn rounds(mut state: __m128i, keys: &[__m128i; KEYS]) -> __m128i {
@@ -168,7 +170,7 @@ fn encrypt(keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
         block[..piece.len()].copy_from_slice(piece);
         let mut plain = load(&block);
         for _ in 0..piece.len() {
-            // All that does not need the cipher byte is ready when it is.
+            // Done before the cipher byte is known, since it does not depend on it.
             let shifted = _mm_alignr_epi8::<1>(plain, chain);
             let shifted_state = _mm_xor_si128(shifted, keys[0]);
             plain = _mm_srli_si128::<1>(plain);
@@ -182,8 +184,9 @@ fn encrypt(keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
     store(register, chain);
 }
 
-/// Goes backwards, so that no byte is overwritten before the last that needs it;
-/// the CPU works on several at once, since none waits for another.
+/// Goes backwards, so that each cipher byte is read by all that need it before it
+/// is overwritten. The CPU works on several bytes at once, since none depends on
+/// the plain text of another.
 #[target_feature(enable = "aes,ssse3")]
 fn decrypt(keys: &[Block; KEYS], register: &mut Block, bytes: &mut [u8]) {
     let keys: [__m128i; KEYS] = from_fn(|round| load(&keys[round]));

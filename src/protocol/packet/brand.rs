@@ -1,4 +1,4 @@
-//! The name of the software that a player plays on, as clients show it in
+//! Extends the brand: the name of the server's software, which clients show in
 //! their debug screen and in crash reports.
 
 use infrarust_plugin_abi::PacketField;
@@ -10,26 +10,26 @@ use super::{Clientbound, Direction, State, Version};
 
 /// The channel of the message, by its name since 1.13.
 const CHANNEL: &str = "minecraft:brand";
-/// Its name before.
+/// Its name before 1.13.
 const OLD_CHANNEL: &str = "MC|Brand";
-/// The longest name to which something is appended, in characters. Servers
-/// write some ten; what is longer passes as it is.
+/// The longest name that is extended, in characters. Names have some ten; longer
+/// ones pass unchanged.
 const NAME_CHARS_MAX: usize = 256;
 
-/// What is appended to the name of a backend's software.
+/// The text that is appended to the name of a backend's software, in brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brand(pub &'static str);
 
 impl Brand {
-    /// Whether these are the fields of a plugin message with such a name.
+    /// Whether these are the fields of a plugin message with a brand.
     #[must_use]
     pub fn is_in(fields: &[u8]) -> bool {
         let channel = Cursor::new(fields).string(CHANNEL.len());
         channel.is_ok_and(|channel| channel == CHANNEL || channel == OLD_CHANNEL)
     }
 
-    /// The plugin message with the name and what is appended to it, if these
-    /// are the fields of a message with a name.
+    /// The plugin message with the extended name; `None` if these are not the
+    /// fields of a brand message, or its name is malformed or too long.
     #[must_use]
     pub fn rewrite(&self, version: Version, state: State, fields: &[u8]) -> Option<Vec<u8>> {
         let id = version.id(state, Clientbound::PluginMessage)?;
@@ -70,7 +70,8 @@ impl Brand {
 mod tests {
     use super::*;
 
-    /// The name is changed in both forms of the message, and nothing else is.
+    /// The name is extended in each form of the message; other messages are not
+    /// changed.
     #[test]
     fn names_are_extended() {
         let brand = Brand("infrarust");

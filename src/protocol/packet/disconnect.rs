@@ -1,4 +1,6 @@
-//! The packet that ends a connection with a text, in every state.
+//! The disconnect packet, which ends a connection with a text, in every state of
+//! the versions that the proxy intercepts. For the login state of any protocol
+//! number see [`login::disconnect`](crate::protocol::login::disconnect).
 
 use serde_json::Value;
 
@@ -32,7 +34,7 @@ fn with_component(version: Version, state: State, component: &Value) -> Vec<u8> 
         version.games()
     );
     let mut packet = vec![id.unwrap_or_default()];
-    // The form of a version is at most six times as long as 5000 characters.
+    // Cannot fail: 5000 characters take at most six times as many in any form.
     let written = component::write(component, version, state, &mut packet);
     debug_assert_eq!(written, Ok(()));
     packet

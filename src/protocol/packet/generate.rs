@@ -23,7 +23,7 @@ struct Input {
     kind: Vec<KindEntry>,
 }
 
-/// A release is described by a folder of the package, or by the changes against another.
+/// A release: described by a folder of the package, or by its changes to another release.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Release {
@@ -43,7 +43,7 @@ struct Drop {
     names: Vec<String>,
 }
 
-/// One packet under two names.
+/// Two names of one packet.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rename {
@@ -54,7 +54,7 @@ struct Rename {
     to: String,
 }
 
-/// What a release that the package does not describe changes against its base.
+/// The changes of a release that the package does not describe, compared with its base.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
@@ -137,7 +137,7 @@ fn described(folder: &Path, list: List, input: &Input) -> Option<Names> {
             name.clone_from(&rename.to);
         }
     }
-    // Ids that 1.7 and 1.8 do not use stay free.
+    // 1.7 and 1.8 leave some ids unused.
     let last = *names.keys().next_back()?;
     Some(
         (0..=last)

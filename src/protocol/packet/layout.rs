@@ -1,7 +1,9 @@
-//! Where the fields of the packets that plugins know stand in the packets of each
-//! version, 1.7.2 (protocol 4) to 26.3 (777).
+//! The layouts of the packets that plugins know, in each version from 1.7.2
+//! (protocol 4) to 26.3 (777).
 //!
-//! One table. What reads packets and what writes them goes through it.
+//! One table, [`FORMS`], is the source for reading and for writing. The source of
+//! the table is the game itself: `tests/slow/packets.rs` compares it with an
+//! independent implementation of the protocol.
 
 use std::sync::LazyLock;
 
@@ -15,13 +17,13 @@ use super::{Clientbound, Kind, Serverbound};
 /// A packet of the table of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packet {
-    /// One to a client.
+    /// A packet to a client.
     Clientbound(Clientbound),
-    /// One to a server.
+    /// A packet to a server.
     Serverbound(Serverbound),
 }
 
-/// One form of a kind: the packet that it is in some versions, with its fields.
+/// One form of a kind: its packet and fields in a range of versions.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) kind: PacketKind,
@@ -35,10 +37,10 @@ pub(super) struct Form {
 /// A part of a packet.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// The field that it is, if plugins see it.
+    /// The field, if plugins see it.
     pub(super) field: Option<PacketField>,
     pub(super) wire: Wire,
-    /// Whether a new packet needs to be given it.
+    /// Whether a new packet must be given a value for it.
     pub(super) is_required: bool,
 }
 
@@ -48,12 +50,12 @@ impl Form {
     }
 }
 
-/// The forms of a kind, those that new packets take first.
+/// The forms of a kind. The first that a version has is the one of new packets.
 pub(super) fn of_kind(kind: PacketKind) -> impl Iterator<Item = &'static Form> {
     FORMS.iter().filter(move |form| form.kind == kind)
 }
 
-/// What a packet of a version can be.
+/// The forms that a packet of a version can have.
 pub(super) fn of_packet(packet: Packet, protocol: i32) -> impl Iterator<Item = &'static Form> {
     let forms = BY_PACKET.get(packet.index()).map_or(&[][..], Vec::as_slice);
     forms
@@ -80,7 +82,7 @@ impl Packet {
     }
 }
 
-/// A field that new packets have to be given.
+/// A field that new packets must be given.
 const fn need(field: PacketField, wire: Wire) -> Item {
     Item {
         field: Some(field),
@@ -89,7 +91,7 @@ const fn need(field: PacketField, wire: Wire) -> Item {
     }
 }
 
-/// A field that is zero or empty in new packets unless it is given.
+/// A field that is zero or empty in new packets if it is not given.
 const fn may(field: PacketField, wire: Wire) -> Item {
     Item {
         field: Some(field),
@@ -139,16 +141,16 @@ const fn s(
     }
 }
 
-/// To the newest version.
+/// As the last version of a form: it is still in use.
 const ON: i32 = i32::MAX;
 
-/// The most characters of texts for which the game has no other limit.
+/// The most characters of a text without a lower limit (the game).
 const STRING: usize = 32_767;
 /// The most bytes of a plugin message to a client and to a server (the game).
 const PLUGIN_MESSAGE_BYTES: [usize; 2] = [1024 * 1024, 32_767];
-/// A SHA-1 in hexadecimal digits.
+/// The characters of a SHA-1 in hexadecimal digits.
 const HASH: usize = 40;
-/// A language, such as `en_us`.
+/// The most characters of a language such as `en_us` (the game).
 const LOCALE: usize = 16;
 
 #[rustfmt::skip]
@@ -200,7 +202,7 @@ static FORMS: &[Form] = &[
     c(PacketKind::SystemMessage, Clientbound::SystemChat, 759, 759, &[need(Text, Component), may(Position, LinePosition(&VarInt))]),
     c(PacketKind::SystemMessage, Clientbound::SystemChat, 760, ON, &[need(Text, Component), part(Is(&U8, 0))]),
 
-    // The client of 1.8 to 1.10 shows an action bar without the look of components.
+    // Clients of 1.8 to 1.10 ignore the colours and formats of components here.
     c(PacketKind::ActionBar, Clientbound::Chat, 47, 210, &[need(Text, Codes), part(Is(&U8, 2))]),
     c(PacketKind::ActionBar, Clientbound::Title, 315, 754, &[part(Is(&VarInt, 2)), need(Text, Component)]),
     c(PacketKind::ActionBar, Clientbound::ActionBar, 755, ON, &[need(Text, Component)]),
@@ -404,8 +406,8 @@ mod tests {
     use super::super::{State, Version};
     use super::*;
 
-    /// Every kind has one form for new packets in each version since the first that
-    /// has it, in a state that has its packet; every field holds what it says.
+    /// From the first version that has a kind, each version has a form for new
+    /// packets, in a state that has its packet; every field has its declared type.
     #[test]
     fn forms_are_complete() {
         for kind in PacketKind::ALL {

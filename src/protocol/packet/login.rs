@@ -1,4 +1,5 @@
-//! The packets of the login state that a proxy writes and reads on both sides.
+//! The packets of the login state that the intercepted modes write and read on both
+//! sides.
 //!
 //! A packet is its id and its fields, without the frame. The layouts by version
 //! are those of the game, 1.7.2 (protocol 4) to 26.3 (777).
@@ -14,17 +15,17 @@ use super::super::version::{
 use super::{Clientbound, Kind, Serverbound, State, Version};
 use crate::protocol::login::NAME_CHARS_MAX;
 
-/// The most bytes of the secret and of the token in an encryption response:
-/// what a key of 4096 bits gives.
+/// The most bytes of the secret and of the token in an encryption response: enough
+/// for a key of 4096 bits.
 const RSA_BYTES_MAX: usize = 512;
 /// The most characters of a channel's or a cookie's name.
 const IDENTIFIER_CHARS_MAX: usize = 32_767;
-/// The most bytes behind the channel of a login plugin request (1 MiB, the game).
+/// The most bytes after the channel of a login plugin request (1 MiB, the game).
 pub const PLUGIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// The most bytes of a cookie (the game since 1.20.5).
 pub const COOKIE_BYTES_MAX: usize = 5120;
 
-/// Who a player is, as the session service or a backend says.
+/// Who a player is, according to the session service or a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// The player id.
@@ -46,14 +47,15 @@ pub struct Property {
     pub signature: Option<String>,
 }
 
-/// Appends the id of a packet, where the version has it in the login state.
+/// A packet with its id and no fields yet. The version must have it in the login
+/// state.
 fn begin<K: Kind>(version: Version, kind: K) -> Vec<u8> {
     let id = version.id(State::Login, kind);
     debug_assert!(id.is_some(), "no such packet in {}", version.games());
     vec![id.unwrap_or_default()]
 }
 
-/// Appends bytes behind their length: of 16 bits in 1.7, a VarInt since.
+/// Appends the length of some bytes, 16 bits in 1.7 and a VarInt since, and the bytes.
 fn write_array(version: Version, bytes: &[u8], out: &mut Vec<u8>) {
     if version.protocol() < V1_8 {
         let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
@@ -89,18 +91,18 @@ pub fn encryption_request(version: Version, key: &[u8], token: &[u8]) -> Vec<u8>
     write_array(version, key, &mut out);
     write_array(version, token, &mut out);
     if version.protocol() >= V1_20_5 {
-        // The client shall call the session service.
+        // The client has to call the session service.
         out.push(1);
     }
     out
 }
 
-/// What a client answers to an [`encryption_request`].
+/// A client's answer to an [`encryption_request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncryptionResponse<'a> {
     /// The shared secret, encrypted with our key.
     pub secret: &'a [u8],
-    /// How it proves that it answers this request.
+    /// The proof that it answers this request.
     pub proof: Proof<'a>,
 }
 
@@ -111,7 +113,7 @@ pub enum Proof<'a> {
     Token(&'a [u8]),
     /// A signature over token and salt by the player's own key: 1.19 to 1.19.2.
     Signature {
-        /// What was signed behind the token.
+        /// Was signed together with the token, after it.
         salt: [u8; 8],
         /// SHA256withRSA.
         signature: &'a [u8],
@@ -119,7 +121,7 @@ pub enum Proof<'a> {
 }
 
 impl<'a> EncryptionResponse<'a> {
-    /// Reads the fields behind the packet id.
+    /// Reads the fields after the packet id.
     ///
     /// # Errors
     ///
@@ -141,7 +143,7 @@ impl<'a> EncryptionResponse<'a> {
     }
 }
 
-/// Switches compression on, from the next frame on.
+/// Switches compression on, beginning with the next frame.
 #[must_use]
 pub fn set_compression(version: Version, threshold: i32) -> Vec<u8> {
     let mut out = begin(version, Clientbound::SetCompression);
@@ -161,9 +163,9 @@ pub fn parse_set_compression(fields: &[u8]) -> Result<i32, ReadError> {
     Ok(threshold)
 }
 
-/// Lets a player in.
+/// The packet that ends a successful login.
 ///
-/// `session` is the id of the proxy's session, which versions since 26.2 carry.
+/// `session` is the id of the proxy's session, which the packet has since 26.2.
 #[must_use]
 pub fn login_success(version: Version, profile: &Profile, session: [u8; 16]) -> Vec<u8> {
     let protocol = version.protocol();
@@ -179,7 +181,8 @@ pub fn login_success(version: Version, profile: &Profile, session: [u8; 16]) -> 
         write_properties(&profile.properties, &mut out);
     }
     if (V1_20_5..V1_21_2).contains(&protocol) {
-        // Whether the client leaves at a packet that it cannot read: the game says yes.
+        // Whether the client disconnects at a packet that it cannot read; the game
+        // sends true.
         out.push(1);
     }
     if protocol >= V26_2 {
@@ -188,8 +191,8 @@ pub fn login_success(version: Version, profile: &Profile, session: [u8; 16]) -> 
     out
 }
 
-/// Reads who a backend has let in: the player id and the name. What follows
-/// them is not looked at.
+/// Reads the player id and the name of a backend's login success. The fields after
+/// them are ignored.
 ///
 /// # Errors
 ///
@@ -207,7 +210,7 @@ pub fn parse_login_success(
     Ok((uuid, cursor.string(NAME_CHARS_MAX)?.to_owned()))
 }
 
-/// Appends the properties of a profile, as packets since 1.19 have them.
+/// Appends the properties of a profile in the form of packets since 1.19.
 pub fn write_properties(properties: &[Property], out: &mut Vec<u8>) {
     varint::encode_len(properties.len(), out);
     for property in properties {
@@ -223,19 +226,19 @@ pub fn write_properties(properties: &[Property], out: &mut Vec<u8>) {
     }
 }
 
-/// A backend's question to the proxy, or through it to the client's mods: 1.13 and later.
+/// A backend's login plugin request, to the proxy or to the client's mods (1.13 and later).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginRequest<'a> {
-    /// What the answer has to repeat.
+    /// The number that the response has to repeat.
     pub message_id: i32,
     /// The channel, such as `velocity:player_info`.
     pub channel: &'a str,
-    /// The question.
+    /// The content, in a form that depends on the channel.
     pub payload: &'a [u8],
 }
 
 impl<'a> PluginRequest<'a> {
-    /// Reads the fields behind the packet id.
+    /// Reads the fields after the packet id.
     ///
     /// # Errors
     ///
@@ -258,7 +261,7 @@ impl<'a> PluginRequest<'a> {
     }
 }
 
-/// Answers a [`PluginRequest`]; `None` says that it was not understood.
+/// The response to a [`PluginRequest`]; `None` means that it was not understood.
 #[must_use]
 pub fn plugin_response(version: Version, message_id: i32, payload: Option<&[u8]>) -> Vec<u8> {
     let mut out = begin(version, Serverbound::LoginPluginResponse);
@@ -283,7 +286,8 @@ pub fn login_acknowledged(version: Version) -> Vec<u8> {
     begin(version, Serverbound::LoginAcknowledged)
 }
 
-/// A login start as the proxy writes it to a backend.
+/// A login start from the proxy to a backend. `key` has the fields of the signed
+/// key, 1.19 to 1.19.2.
 #[must_use]
 pub fn login_start(version: Version, name: &str, uuid: [u8; 16], key: Option<&[u8]>) -> Vec<u8> {
     let protocol = version.protocol();
@@ -313,18 +317,18 @@ pub enum NameError {
     /// It is empty or too long.
     #[error("a name has 1 to {NAME_CHARS_MAX} characters")]
     Length,
-    /// It has a character that names do not have.
+    /// It has a character that is not allowed in names.
     #[error("the name has a character that is not allowed")]
     Characters,
 }
 
-/// Whether a server takes this name. One that authenticates takes what the game
-/// gives out: 1 to 16 letters, digits and underscores. Any other takes visible
-/// ASCII characters without `/` and `\\`.
+/// Checks a player's name. A server that authenticates accepts the names that
+/// accounts of the game can have: 1 to 16 letters, digits and underscores. Any other
+/// accepts 1 to 16 visible ASCII characters except `/` and `\\`.
 ///
 /// # Errors
 ///
-/// Says what is wrong with it.
+/// When the length or a character is not allowed.
 pub fn check_name(name: &str, authenticated: bool) -> Result<(), NameError> {
     let length = name.encode_utf16().count();
     if length == 0 || length > NAME_CHARS_MAX {
@@ -332,7 +336,7 @@ pub fn check_name(name: &str, authenticated: bool) -> Result<(), NameError> {
     }
     let takes = |c: char| match authenticated {
         true => c.is_ascii_alphanumeric() || c == '_',
-        // Plugins of backends make file names of it.
+        // Plugins of backends use names as file names.
         false => c.is_ascii_graphic() && !matches!(c, '/' | '\\'),
     };
     match name.chars().all(takes) {
@@ -362,7 +366,7 @@ mod tests {
         }
     }
 
-    /// A login success of an offline server of 26.2, as it was seen.
+    /// A login success that was captured from an offline server of 26.2.
     #[test]
     fn login_success_of_26_2() {
         let profile = Profile {
@@ -375,7 +379,7 @@ mod tests {
         assert_eq!(login_success(version(776), &profile, session), expected);
     }
 
-    /// Every layout of the login success, and what a backend says in it is read back.
+    /// Every layout of the login success is written and read back.
     #[test]
     fn login_success_by_version() {
         let dashed = b"\x24069a79f4-44e9-4726-a5be-fca90e38aaf5\x05Notch";
@@ -403,7 +407,7 @@ mod tests {
         }
     }
 
-    /// Properties are written with their number, and a signature where there is one.
+    /// Properties are written after their number, each with its signature if it has one.
     #[test]
     fn properties_with_and_without_signature() {
         let property = |signature: Option<&str>| Property {
@@ -420,7 +424,7 @@ mod tests {
         );
     }
 
-    /// Every form of the encryption packets.
+    /// Every form of the encryption packets is written and read.
     #[test]
     fn encryption_by_version() {
         let key = [7; 3];
@@ -451,7 +455,7 @@ mod tests {
         assert!(parse(761, &[0xFF, 0xFF, 0x7F]).is_err());
     }
 
-    /// A login start to a backend has the fields that its version reads.
+    /// A login start to a backend has the fields that its version has.
     #[test]
     fn login_start_by_version() {
         use crate::protocol::login::LoginStart;
@@ -464,7 +468,7 @@ mod tests {
         }
     }
 
-    /// Names: what the game gives out, and what an offline server takes.
+    /// Names that an authenticating server accepts, and those that an offline one does.
     #[test]
     fn names() {
         for name in ["a", "Notch", "_x_9", "abcdefghijklmnop"] {

@@ -1,4 +1,4 @@
-//! What the proxy shows to a player who plays.
+//! The packets that show a message to a player in play: chat, action bar, title.
 
 use infrarust_plugin_abi::{PacketField, PacketKind};
 use serde_json::Value as Json;
@@ -7,7 +7,7 @@ use super::view::{CannotSend, Value, build};
 use super::{State, Version};
 use crate::protocol::version::V1_8;
 
-/// Something that is shown; its texts are canonical components.
+/// A message; its texts are canonical components.
 #[derive(Debug, Clone, Copy)]
 pub enum Message<'a> {
     /// A line in the chat window.
@@ -34,7 +34,7 @@ pub enum Message<'a> {
 ///
 /// # Errors
 ///
-/// When the player is not in the game, or a text is too long for the version.
+/// When the state is not play, or a text is too long for the version.
 pub fn message(
     version: Version,
     state: State,
@@ -67,7 +67,8 @@ pub fn message(
                 (PacketField::Stay, Value::Int(stay.into())),
                 (PacketField::FadeOut, Value::Int(fade_out.into())),
             ];
-            // The title begins the display, with what came before it.
+            // The title comes last: it starts the display, with the times and the
+            // subtitle that were sent before.
             vec![
                 build(version, state, PacketKind::TitleTimes, &times)?,
                 text(PacketKind::Subtitle, subtitle)?,

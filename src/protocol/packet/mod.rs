@@ -1,9 +1,15 @@
-//! Which packet has which id, in every version of the game.
+//! The packets of login, configuration and play, in every version of the game.
 //!
-//! One generated table (`ids.rs`) has every packet of every release. The
-//! packets that the proxy knows have a kind, [`Clientbound`] or
-//! [`Serverbound`], which is the same in every version and in every state that
-//! has the packet.
+//! This file answers which packet has which id. One generated table (`ids.rs`,
+//! made by `generate.rs`) has every packet of every release. The packets that the
+//! proxy knows have a kind, [`Clientbound`] or [`Serverbound`], which is the same
+//! in every version and in every state that has the packet.
+//!
+//! The fields are in the files beside it: `layout` is the table of the packets that
+//! plugins know, `wire` reads and writes the parts that the table is made of, and
+//! [`view`] reads, changes and builds packets by means of both. [`login`],
+//! `disconnect`, [`message`], `brand` and `world` are the packets that the proxy
+//! itself makes or changes.
 
 mod brand;
 pub(crate) mod disconnect;
@@ -34,7 +40,7 @@ pub enum State {
     Play,
 }
 
-/// The way of a packet.
+/// The direction of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From a server to a client.
@@ -44,8 +50,7 @@ pub enum Direction {
 }
 
 impl Clientbound {
-    /// The state of what follows this packet, if it ends a configuration or the
-    /// game before one.
+    /// The state after this packet, if it begins or ends a configuration.
     #[must_use]
     pub const fn leads_to(self) -> Option<State> {
         match self {
@@ -57,8 +62,7 @@ impl Clientbound {
 }
 
 impl Serverbound {
-    /// The state of what follows this packet, if it ends a configuration or the
-    /// game before one.
+    /// The state after this packet, if it begins or ends a configuration.
     #[must_use]
     pub const fn leads_to(self) -> Option<State> {
         match self {
@@ -74,7 +78,8 @@ struct Row {
     state: State,
     direction: Direction,
     name: &'static str,
-    /// Ids, each from a protocol number on; `-1` where the packet does not exist.
+    /// Protocol numbers, each with the id from that version on; `-1` where the
+    /// packet does not exist.
     ids: &'static [(i32, i16)],
 }
 
@@ -87,17 +92,17 @@ impl Row {
 
 /// The packets of one direction that the proxy knows.
 pub trait Kind: Copy + Eq + 'static {
-    /// Their way.
+    /// Their direction.
     const DIRECTION: Direction;
-    /// The number of this kind: it never changes.
+    /// The number of this kind, which never changes.
     fn number(self) -> u8;
     /// The kind with this number.
     fn from_number(number: u8) -> Option<Self>;
-    /// The kind whose packet the table calls so.
+    /// The kind of the packet with this name in the table.
     fn from_name(name: &str) -> Option<Self>;
 }
 
-/// Makes an enum of kinds. Each has its number and the names of its packet in
+/// Declares an enum of kinds, each with its number and the names of its packet in
 /// the table.
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $number:literal [$($packet:literal),+],)+ }) => {
@@ -132,11 +137,11 @@ macro_rules! kinds {
 }
 use kinds;
 
-/// Ids of one state and direction in one version.
+/// The ids of one state and direction in one version.
 struct List {
-    /// By id: the name of the packet, and the number of its kind or 0.
+    /// Indexed by id: the name of the packet, and the number of its kind or 0.
     by_id: Vec<(Option<&'static str>, u8)>,
-    /// By number of the kind: its id.
+    /// Indexed by the number of the kind: its id.
     by_kind: [Option<u8>; 256],
 }
 
@@ -146,14 +151,14 @@ type Lists = [[List; 2]; 3];
 const VERSIONS_MAX: usize = 64;
 const _: () = assert!(ids::RELEASES.len() <= VERSIONS_MAX);
 
-/// Lists are made when a version is met for the first time: few of the more
-/// than fifty are in use at one proxy.
+/// The lists of each version, made when the version is first used: one proxy uses
+/// few of the more than fifty.
 static LISTS: [OnceLock<Lists>; VERSIONS_MAX] = [const { OnceLock::new() }; VERSIONS_MAX];
 
 /// A version that the table describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// Its place among the releases.
+    /// Its index in [`ids::RELEASES`].
     index: usize,
 }
 
@@ -245,7 +250,7 @@ fn list<K: Kind>(protocol: i32, state: State) -> List {
         list.by_id[index] = (Some(row.name), number);
         list.by_kind[usize::from(number)] = Some(id);
     }
-    // Number 0 stands for packets without a kind.
+    // Number 0 means a packet without a kind.
     list.by_kind[0] = None;
     list
 }
@@ -254,7 +259,7 @@ fn list<K: Kind>(protocol: i32, state: State) -> List {
 mod tests {
     use super::*;
 
-    /// What the two look-ups say about a kind agrees, in every version and state.
+    /// Looking up a kind by id and an id by kind agree, in every version and state.
     #[test]
     fn look_ups_agree() {
         for version in Version::all() {
@@ -277,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Only releases have a place in the table.
+    /// Only releases are in the table.
     #[test]
     fn only_releases_are_known() {
         assert_eq!(Version::of(4).map(Version::games), Some("1.7.2 to 1.7.5"));

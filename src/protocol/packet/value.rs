@@ -1,4 +1,4 @@
-//! Values of the fields of packets, and why one cannot be sent.
+//! The values of packet fields, and the reasons why a packet cannot be made of them.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::State;
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// The packet has a place for the field and nothing in it.
+    /// The field is optional and absent.
     None,
     /// True or false.
     Bool(bool),
@@ -18,7 +18,7 @@ pub enum Value<'a> {
     Int(i64),
     /// A floating point number.
     Float(f32),
-    /// Characters.
+    /// A string.
     Str(Cow<'a, str>),
     /// A component in its canonical form.
     Text(Cow<'a, Json>),

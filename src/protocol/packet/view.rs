@@ -1,8 +1,9 @@
-//! Packets by what they mean: read, changed and made, for every version.
+//! Reads, changes and builds packets by the names of their fields, for every
+//! version.
 //!
-//! A [`View`] is a packet whose kind is known. It reads a field when it is asked
-//! for it, and nothing before. [`build`] makes a packet of a kind, [`View::with`]
-//! one with other values in some fields.
+//! A [`View`] is a packet of a known kind. It reads a field only when asked for it.
+//! [`build`] makes a packet of a kind, [`View::with`] one with other values in some
+//! fields.
 
 use infrarust_plugin_abi::{PacketField, PacketKind};
 
@@ -29,17 +30,18 @@ fn id(packet: Packet, version: Version, state: State) -> Option<u8> {
     }
 }
 
-/// The ids of the packets that may be of this kind: a [`View`] of the packet says
-/// whether it is.
+/// The ids of the packets that may be of this kind. Several kinds can share a
+/// packet: a [`View`] of it says which it is.
 pub fn packet_ids(kind: PacketKind, version: Version, state: State) -> impl Iterator<Item = u8> {
     let forms = layout::of_kind(kind).filter(move |form| form.is_in(version.protocol()));
     forms.filter_map(move |form| id(form.packet, version, state))
 }
 
 impl<'a> View<'a> {
-    /// The packet with this id and these bytes behind it, if it is of a kind.
+    /// A view of the packet with this id and these fields; `None` if it is of no
+    /// known kind.
     ///
-    /// Reads what tells kinds apart that share a packet, and nothing else.
+    /// Only reads the fields that distinguish kinds that share a packet.
     #[must_use]
     pub fn of(
         version: Version,
@@ -62,7 +64,7 @@ impl<'a> View<'a> {
         views.find(Self::is_it)
     }
 
-    /// Whether the packet has what its form has always.
+    /// Whether the packet has the values by which its form is recognized.
     fn is_it(&self) -> bool {
         let items = self.form.items;
         let Some(last) = items.iter().rposition(|item| item.wire.decides()) else {
@@ -84,7 +86,7 @@ impl<'a> View<'a> {
         self.form.kind
     }
 
-    /// The value of a field. `None` when packets of this kind do not have it in
+    /// The value of a field, or `None` if packets of this kind do not have it in
     /// this version.
     ///
     /// # Errors
@@ -95,14 +97,14 @@ impl<'a> View<'a> {
             return Ok(Some(value));
         }
         Ok(match field {
-            // Before 1.16 a dimension has one world.
+            // Before 1.16 each dimension has exactly one world.
             PacketField::World => match self.get(PacketField::DimensionId)? {
                 Some(Value::Int(dimension)) => {
                     wire::world_of(dimension).map(|world| Value::Str(world.into()))
                 }
                 _ => None,
             },
-            // Up to 1.16.1 it is a bit of the game mode.
+            // Up to 1.16.1 this is a bit of the game mode.
             PacketField::Hardcore => self
                 .find(|item| item.wire == Wire::Mode)?
                 .map(|(bytes, _)| Value::Bool(bytes.first().is_some_and(|mode| mode & 8 != 0))),
@@ -110,7 +112,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The bytes from a part on, and its value.
+    /// Finds a part: the bytes from its start on, and its value.
     fn find(
         &self,
         is_it: impl Fn(&layout::Item) -> bool,
@@ -131,13 +133,13 @@ impl<'a> View<'a> {
     }
 
     /// The packet with other values in these fields, without its frame. All other
-    /// bytes are those of this packet. Fields that it does not have in this version
-    /// are passed over.
+    /// bytes stay the same. Fields that the packet does not have in this version
+    /// are ignored.
     ///
     /// # Errors
     ///
-    /// When a field cannot have the value, or when the packet is malformed, which
-    /// is the fault of the field where it is.
+    /// When a field cannot have the value, or when the packet is malformed; the
+    /// error then names the malformed field.
     pub fn with(&self, values: &[(PacketField, Value<'_>)]) -> Result<Vec<u8>, CannotSend> {
         let kind = self.form.kind;
         let mut out = begin(self.form, self.place)?;
@@ -157,6 +159,7 @@ impl<'a> View<'a> {
                 None => out.extend_from_slice(old),
             }
             // Up to 1.16.1 a bit of the game mode says whether the world is hardcore.
+            // A new mode keeps the bit, unless its own field is set too.
             if let (Wire::Mode, Some(mode)) = (item.wire, out.get_mut(start)) {
                 let mut others = old.first().map_or(0, |mode| mode & !7);
                 if let Some((_, Value::Bool(is_hardcore))) = new(PacketField::Hardcore) {
@@ -170,16 +173,16 @@ impl<'a> View<'a> {
     }
 }
 
-/// A packet of this kind with these values, without its frame.
+/// Builds a packet of this kind with these values, without its frame.
 ///
-/// Fields that are not given are zero, empty or missing; those that the version
-/// does not have are passed over.
+/// Optional fields that are not given are zero, empty or absent; fields that the
+/// version does not have are ignored.
 ///
 /// # Errors
 ///
-/// When the version has no such packet, not in this state, or when a field is
-/// missing or cannot have its value. Join game and respawn come from servers alone:
-/// they have more than plugins see.
+/// When the version has no such packet in this state, or when a required field is
+/// missing or a field cannot have its value. Join game and respawn cannot be built:
+/// they have parts that plugins do not see.
 pub fn build(
     version: Version,
     state: State,
@@ -220,7 +223,7 @@ fn assemble(
     Ok(out)
 }
 
-/// A packet that has its id alone.
+/// A packet with its id and no fields yet.
 fn begin(form: &Form, place: Place) -> Result<Vec<u8>, CannotSend> {
     let id = id(form.packet, place.version, place.state);
     let id = id.ok_or(CannotSend::WrongState {

@@ -1,4 +1,4 @@
-//! The parts that packets are made of: how each is read, passed over and written.
+//! The parts that packets are made of: how each is read, skipped and written.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use super::{State, Version};
 
 /// The most entries of a list of worlds or signatures. The game sends some ten.
 const LIST_MAX: usize = 1024;
-/// The most messages that a message of 1.19.1 says it has seen (the game).
+/// The most seen messages that a chat message of 1.19.1 lists (the game).
 const SEEN_MAX: usize = 5;
 /// The most arguments of a command that have a signature (the game).
 const ARGUMENTS_MAX: usize = 8;
@@ -24,13 +24,13 @@ const ARGUMENTS_MAX: usize = 8;
 const ARGUMENT_CHARS_MAX: usize = 16;
 /// The bytes of a signature since 1.19.3.
 const SIGNATURE_BYTES: usize = 256;
-/// The most bytes of a signature before.
+/// The most bytes of a signature before 1.19.3.
 const SIGNATURE_BYTES_MAX: usize = 4096;
 /// The most characters of a name in a list.
 const STRING_CHARS_MAX: usize = 32_767;
 /// The most characters of a channel before 1.13.
 const OLD_CHANNEL_CHARS_MAX: usize = 20;
-/// The most bytes behind a length of 16 bits, without the extension of mods.
+/// The most bytes with a length of 16 bits, without the extension of mods.
 const SHORT_BYTES_MAX: usize = 32_767;
 
 /// Channels that were renamed in 1.13.
@@ -48,7 +48,7 @@ const WORLDS: [(i64, &str); 3] = [
     (1, "minecraft:the_end"),
 ];
 
-/// A part of a packet, in the words of the protocol.
+/// A part of a packet, as it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wire {
     Bool,
@@ -59,57 +59,60 @@ pub(super) enum Wire {
     F32,
     VarInt,
     Uuid,
-    /// At most so many characters.
+    /// A string of at most this many characters.
     Str(usize),
-    /// A line of chat: it does not begin with `/`.
+    /// A line of chat of at most this many characters that does not begin with `/`.
     Line(usize),
-    /// A line of chat that begins with `/`, which the value does not have.
+    /// A line of chat of at most this many characters that begins with `/`; the
+    /// value is what follows.
     CommandLine(usize),
     /// The name of a channel.
     ChannelName,
     /// A name such as `minecraft:brand`.
     Identifier,
     Component,
-    /// A component that is shown without its look, so that it has `§` codes.
+    /// A component where clients ignore colours and formats, so that it is written
+    /// with `§` codes.
     Codes,
-    /// At most so many bytes, behind their number.
+    /// At most this many bytes, after their number.
     Bytes(usize),
-    /// Bytes behind their number in 16 bits, or in 24 as mods write it.
+    /// Bytes after their number in 16 bits, or in 24 bits as mods write it.
     ShortBytes,
-    /// All bytes to the end of the packet, at most so many.
+    /// All bytes to the end of the packet, at most this many.
     Rest(usize),
-    /// So many bytes.
+    /// Exactly this many bytes.
     Fixed(usize),
-    /// Whether there is one, and the part if so.
+    /// A boolean, followed by the part if it is true.
     Optional(&'static Wire),
-    /// This number always; what has another is another packet.
+    /// Always this number; a packet with another one has another form.
     Is(&'static Wire, i64),
-    /// The first number for false, the second for true.
+    /// A boolean: the first number means false, the second true.
     OneOf([i32; 2]),
-    /// The position of a line: 2 is that of another packet.
+    /// The position of a line of chat; 2 means an action bar, which is another form.
     LinePosition(&'static Wire),
-    /// One less than the number, so that 0 stands for -1.
+    /// A number plus one, so that 0 means -1.
     OneLess,
     /// A game mode with a bit that says whether the world is hardcore.
     Mode,
-    /// True stands for both bits.
+    /// A boolean that means both bits or none of a bit set.
     AllOrNothing,
     /// A tag of NBT.
     Nbt,
     /// A list of names.
     Strings,
-    /// A world and a place, if there is one.
+    /// The place of the last death: a boolean, then a world and a position.
     Death,
-    /// Names and signatures of arguments.
+    /// The signatures of a command's arguments: names and signatures.
     Arguments {
+        /// Whether the signatures have a fixed length (since 1.19.3).
         is_fixed: bool,
     },
-    /// Which messages were seen, in 1.19.1.
+    /// The messages that the client has seen, in 1.19.1.
     SeenLists,
 }
 use Wire::*;
 
-/// Where a part is.
+/// The version and the state on which the encoding of a part depends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) version: Version,
@@ -117,7 +120,7 @@ pub(super) struct Place {
 }
 
 impl Wire {
-    /// What a field of this part holds. `None` when it is not for a field.
+    /// The type of a field with this encoding; `None` for parts that are not fields.
     #[cfg(test)]
     pub(super) const fn holds(&self) -> Option<FieldType> {
         Some(match self {
@@ -137,7 +140,7 @@ impl Wire {
         })
     }
 
-    /// Whether another value of this part makes another packet of it.
+    /// Whether the value of this part decides which form a packet has.
     pub(super) const fn decides(&self) -> bool {
         matches!(
             self,
@@ -145,7 +148,7 @@ impl Wire {
         )
     }
 
-    /// Moves behind this part.
+    /// Skips this part.
     pub(super) fn skip(&self, cursor: &mut Cursor<'_>, place: Place) -> Result<(), ReadError> {
         let bytes = match self {
             Bool | U8 | I8 | Mode | AllOrNothing => 1,
@@ -279,7 +282,7 @@ impl Wire {
         })
     }
 
-    /// Writes what a new packet has when nothing is given.
+    /// Writes the value of a new packet for which none is given.
     pub(super) fn write_default(&self, place: Place, out: &mut Vec<u8>) {
         let bytes = match self {
             Bool | U8 | I8 | VarInt | Mode | AllOrNothing | OneLess => 1,
@@ -306,7 +309,7 @@ impl Wire {
         out.resize(out.len() + bytes, 0);
     }
 
-    /// Writes a number of the table.
+    /// Writes a number from the table of layouts.
     fn write_number(&self, number: i64, out: &mut Vec<u8>) {
         match self {
             VarInt => varint::encode(i32::try_from(number).unwrap_or_default(), out),
@@ -314,7 +317,11 @@ impl Wire {
         }
     }
 
-    /// Writes a value of a field.
+    /// Writes the value of a field.
+    ///
+    /// # Errors
+    ///
+    /// When the value has another type, is out of range or too long.
     pub(super) fn write(
         &self,
         field: PacketField,
@@ -455,7 +462,7 @@ fn count(cursor: &mut Cursor<'_>, max: usize) -> Result<usize, ReadError> {
     }
 }
 
-/// Moves behind a player and the signature of a message.
+/// Skips a player and the signature of a message.
 fn seen(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {
     cursor.uuid()?;
     cursor.bytes(SIGNATURE_BYTES_MAX).map(drop)

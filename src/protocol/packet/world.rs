@@ -1,9 +1,10 @@
-//! Another world for a player in play, before 1.20.2: the packets that replace
-//! the world, and those that remove what a join game leaves on the screen.
+//! Moves a player in play to another world, before 1.20.2: the packets that replace
+//! the world ([`enter`]), and those that clear what the join game leaves on the
+//! screen ([`Screen`]). Since 1.20.2 a configuration does both.
 //!
-//! A client throws its world away when the dimension changes (up to 1.15.2) or
-//! with a respawn behind the join game (1.16 to 1.20.1). A join game also begins
-//! a new scoreboard, so that objectives and teams need no packets.
+//! A client discards its world when the dimension changes (up to 1.15.2), or when a
+//! respawn follows the join game (1.16 to 1.20.1). A join game also begins a new
+//! scoreboard, so objectives and teams need no packets.
 
 use super::super::nbt;
 use super::super::read::{Cursor, ReadError, write_string};
@@ -13,7 +14,7 @@ use super::super::version::{
 };
 use super::{Clientbound, State, Version};
 
-/// The longest text in a join game (the game).
+/// The most characters of a text in a join game (the game).
 const TEXT_CHARS_MAX: usize = 32_767;
 /// The bit of a hardcore world in the mode, up to 1.16.1. A respawn does not have it.
 const HARDCORE_BIT: u8 = 8;
@@ -22,9 +23,9 @@ const REMOVE_PLAYERS: i32 = 4;
 /// The action of a boss bar that removes it.
 const REMOVE_BOSS_BAR: i32 = 1;
 
-/// Fields of a join game that a respawn repeats, as they came.
+/// The fields of a join game that a respawn repeats.
 struct World<'a> {
-    /// Where the dimension is: its first byte, and how many it has.
+    /// The offset of the dimension in the fields.
     dimension_at: usize,
     dimension: &'a [u8],
     /// The name of the world and the seed since 1.16; the seed in 1.15.
@@ -44,7 +45,7 @@ struct World<'a> {
 ///
 /// # Errors
 ///
-/// When the fields are not those of the version.
+/// When the fields are malformed for the version.
 pub(crate) fn enter(version: Version, fields: &[u8]) -> Result<[Vec<u8>; 2], ReadError> {
     let protocol = version.protocol();
     debug_assert!(protocol < V1_20_2, "a configuration replaces the world");
@@ -58,7 +59,8 @@ pub(crate) fn enter(version: Version, fields: &[u8]) -> Result<[Vec<u8>; 2], Rea
     join.extend_from_slice(fields);
     if protocol < V1_16 {
         let dimension = world.number();
-        // The other world is left at once: the client never asks for its chunks.
+        // The join game names another dimension, so that the respawn changes it. The
+        // client leaves that world at once, before it needs any chunk of it.
         let other: i32 = if dimension == 0 { -1 } else { 0 };
         let other = other.to_be_bytes();
         let bytes = world.dimension.len();
@@ -82,7 +84,7 @@ pub(crate) fn enter(version: Version, fields: &[u8]) -> Result<[Vec<u8>; 2], Rea
     });
     respawn.push(world.previous_mode);
     respawn.extend_from_slice(world.kinds);
-    // Nothing of the player's entity is kept.
+    // Which data of the player's entity to keep: none.
     respawn.push(0);
     respawn.extend_from_slice(world.rest);
     Ok([join, respawn])
@@ -106,7 +108,7 @@ impl<'a> World<'a> {
             ..V1_14 => Some(cursor.u8()?),
             _ => None,
         };
-        // The most players.
+        // The maximum number of players.
         cursor.u8()?;
         let level_type = cursor.string(TEXT_CHARS_MAX)?;
         Ok(Self {
@@ -150,12 +152,12 @@ impl<'a> World<'a> {
             ..V1_16_2 => cursor.u8().map(drop)?,
             _ => cursor.varint().map(drop)?,
         }
-        // How far the client sees.
+        // The view distance and the simulation distance.
         cursor.varint()?;
         if protocol >= V1_18 {
             cursor.varint()?;
         }
-        // Reduced debug information, and the screen of a death.
+        // Reduced debug information, and whether there is a death screen.
         cursor.take(2)?;
         let kinds = cursor.take(2)?;
         let rest = cursor.rest();
@@ -186,16 +188,17 @@ impl<'a> World<'a> {
     }
 }
 
-/// What remains on a client's screen when it gets another world.
+/// What stays on a client's screen when it gets another world: the player list and
+/// the boss bars.
 #[derive(Debug, Default)]
 pub(crate) struct Screen {
-    /// The players in the list: ids, or names in 1.7.
+    /// The players in the list, by id, or by name in 1.7.
     players: std::collections::BTreeSet<Box<[u8]>>,
     boss_bars: std::collections::BTreeSet<[u8; 16]>,
 }
 
-/// The most players and the most boss bars that are remembered. Backends show
-/// some hundred; what is beyond stays on the screen until the backend's own removal.
+/// The most players and the most boss bars that are remembered. Backends show some
+/// hundred; others would stay on the screen.
 const SHOWN_MAX: usize = 4096;
 
 impl Screen {
@@ -209,8 +212,8 @@ impl Screen {
             )
     }
 
-    /// Takes note of a packet for the client. One that cannot be read is the
-    /// client's to judge.
+    /// Records a packet for the client. One that cannot be read is ignored here; the
+    /// client gets it anyway.
     pub(crate) fn note(&mut self, version: Version, kind: Clientbound, fields: &[u8]) {
         let cursor = Cursor::new(fields);
         let _ = match kind {
@@ -243,7 +246,7 @@ impl Screen {
             for _ in 0..cursor.length()? {
                 let player = cursor.uuid()?;
                 if fields & 1 == 0 {
-                    // The entry is changed, and not made.
+                    // These entries are changed, not added.
                     return Ok(());
                 }
                 self.add_player(&player);
@@ -297,7 +300,7 @@ impl Screen {
         Ok(())
     }
 
-    /// The packets that clear the screen, which is empty afterwards. For versions
+    /// The packets that clear the screen; `self` is empty afterwards. For versions
     /// before 1.20.2.
     pub(crate) fn clear(&mut self, version: Version) -> Vec<Vec<u8>> {
         let protocol = version.protocol();
@@ -308,7 +311,7 @@ impl Screen {
             for name in &players {
                 let mut packet = packet(Clientbound::PlayerInfo).unwrap_or_default();
                 write_string(&String::from_utf8_lossy(name), &mut packet);
-                // Offline, with a delay of 0.
+                // Not online, with a latency of 0.
                 packet.extend([0; 3]);
                 packets.push(packet);
             }
@@ -340,7 +343,7 @@ impl Screen {
             ..V1_8 => None,
             V1_8..V1_11 => packet(Clientbound::Title).map(|packet| (packet, 4)),
             V1_11..V1_17 => packet(Clientbound::Title).map(|packet| (packet, 5)),
-            // True: the times as well.
+            // 1 is true: reset the times as well.
             _ => packet(Clientbound::ClearTitles).map(|packet| (packet, 1)),
         };
         packets.extend(reset_title.map(|(mut packet, action)| {
@@ -363,7 +366,8 @@ fn skip_profile(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// The fields of an entry of the player list, 1.19.3 to 1.20.1, by their bits.
+/// Skips an entry of the player list, 1.19.3 to 1.20.1; the bits of `fields` say
+/// which fields it has.
 fn skip_entry(cursor: &mut Cursor<'_>, fields: u8) -> Result<(), ReadError> {
     let has = |bit: u8| fields & (1 << bit) != 0;
     skip_profile(cursor)?;
@@ -396,7 +400,7 @@ mod tests {
     }
 
     /// Up to 1.15.2 the join game names another dimension, and the respawn the
-    /// true one.
+    /// right one.
     #[test]
     fn dimensions_change() {
         let fields = b"\0\0\0\x07\x09\0\x02\x14\x07default\x01";
@@ -413,7 +417,7 @@ mod tests {
         assert_eq!(respawn, b"\x3b\0\0\0\x01seedseed\x01\x07default");
     }
 
-    /// Since 1.16 the join game passes as it is, and the respawn repeats its world.
+    /// Since 1.16 the join game passes unchanged, and the respawn repeats its world.
     #[test]
     fn worlds_are_repeated() {
         let worlds = b"\x01\x01w\x0a\0\0\0";
@@ -453,7 +457,7 @@ mod tests {
         }
     }
 
-    /// Only what is still shown is removed, and nothing twice.
+    /// Only players and boss bars that are still shown are removed, and each once.
     #[test]
     fn screens_are_cleared() {
         for (protocol, add, remove, cleared) in [

@@ -67,8 +67,8 @@ fn view(version: Version, state: State, kind: PacketKind, packet: &[u8]) -> Opti
     View::of(version, state, direction(kind), id, fields)
 }
 
-/// What is built is read, field by field, in every version and state; a part of
-/// it is not, and no part of it ends the proxy.
+/// What is built is read back, field by field, in every version and state; a
+/// truncated packet is an error and not a panic.
 #[test]
 fn every_kind_goes_through_every_version() {
     let mut kinds = 0;
@@ -133,8 +133,8 @@ fn every_kind_goes_through_every_version() {
     assert!(kinds > 1300, "{kinds}");
 }
 
-/// Fields that are not given have the value that means nothing, and are read as
-/// such; required ones are missed by name.
+/// Optional fields that are not given have a default value; a missing required
+/// field is named in the error.
 #[test]
 fn what_is_not_given() {
     for version in Version::all() {
@@ -270,7 +270,7 @@ fn packets_byte_by_byte() {
     );
 }
 
-/// What a version or a state lacks is said in words of players.
+/// The error for a packet that a version or a state lacks names game versions.
 #[test]
 fn what_cannot_be_sent() {
     let try_build = |protocol, state, kind| {
@@ -411,7 +411,7 @@ fn what_cannot_be_sent() {
     }
 }
 
-/// Kinds that share a packet are told apart by what is in it, and channels and
+/// Kinds that share a packet are distinguished by its content, and channels and
 /// commands have one name in every version.
 #[test]
 fn packets_of_several_kinds() {
@@ -605,7 +605,7 @@ fn with_keeps_all_other_bytes() {
     assert_eq!(changed, Ok(b"\x40\x02xy\x00\x01\x00".to_vec()));
 }
 
-/// A message is shown in every version; what 1.7 lacks becomes chat.
+/// A message can be shown in every version; in 1.7 titles and action bars become chat.
 #[test]
 fn messages_are_shown_everywhere() {
     let (title, subtitle) = (json!({"text": "a"}), json!({"text": "b"}));
