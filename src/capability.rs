@@ -1,7 +1,7 @@
-//! The matrix: which capabilities a mode offers, and the reason for each that it
-//! does not.
+//! The matrix: which capabilities each mode offers, and the reason for each one
+//! that it does not offer.
 //!
-//! This table is the only source. Configuration rules, the command line, the
+//! This table is the only source: the configuration rules, the command line, the
 //! documents and the plugin host all read it.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Commands to a proxy that runs: what they do, and how they reach it.
+//! Commands to a running proxy: `ops` is what they do, `socket` how they arrive.
 
 pub(crate) mod ops;
 pub(crate) mod socket;

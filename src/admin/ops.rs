@@ -1,6 +1,6 @@
-//! What a running proxy can be asked to do, as functions that return values.
-//! How a request arrives, and in which form the answer leaves, is known to the
-//! callers: the control socket today.
+//! The commands that a running proxy understands, as functions that return values.
+//! The callers know how a command arrives and in which form the answer is sent: the
+//! control socket today.
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -23,25 +23,25 @@ pub(crate) struct Plugins {
 /// A plugin in force.
 #[derive(Debug, Clone)]
 pub(crate) struct CurrentPlugin {
-    /// How it fares.
+    /// Its state and counts.
     pub(crate) state: PluginState,
     /// Its metrics, by their names.
     pub(crate) metrics: Vec<MetricValue>,
 }
 
-/// What a reload that was not refused has done.
+/// The result of a reload that was not refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reloaded {
     /// The new configuration is in force.
     Applied(Changes),
-    /// Nothing differs.
+    /// Nothing has changed.
     Unchanged {
         /// The ids of the plugins that stay quarantined.
         quarantined: Vec<String>,
     },
 }
 
-/// Why a request was not carried out.
+/// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Refused {
     /// No plugin of this id is loaded.
@@ -50,10 +50,11 @@ pub(crate) enum Refused {
     /// The plugin of this id is not quarantined.
     #[error("plugin `{0}` is not quarantined")]
     NotQuarantined(String),
-    /// The new configuration has errors, or a plugin does not start: these.
+    /// The new configuration has errors, or a plugin does not start. Has the rendered
+    /// errors.
     #[error("the new configuration is refused")]
     Configuration(String),
-    /// The reload was given up.
+    /// The reload did not end.
     #[error("the reload has not ended: the proxy is ending, or its log says why")]
     NotEnded,
 }
@@ -94,7 +95,7 @@ pub(crate) fn resume(proxy: &Proxy, id: &str) -> Result<(), Refused> {
 /// # Errors
 ///
 /// When that plugin is not loaded, the new configuration is refused, or the proxy
-/// ends meanwhile. What runs then goes on unchanged.
+/// ends meanwhile. The running configuration then stays unchanged.
 pub(crate) async fn reload(
     proxy: &Proxy,
     reloads: &mpsc::Sender<Request>,

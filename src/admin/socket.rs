@@ -1,9 +1,9 @@
-//! The control socket: how commands reach the proxy that runs.
+//! The control socket: how commands reach the running proxy.
 //!
-//! A unix socket that only its owner may use. A client writes one line and
-//! reads the answer until the end: a first line `ok` or `error`, then a text
-//! for people. Lines `wait` come before it while the answer takes its time. The
-//! commands are the table in [`Command`]; [`ops`] carries them out.
+//! A unix socket that only its owner may use. A client writes one line and reads the
+//! answer until the end of the stream: a first line `ok` or `error`, then a text for
+//! people. While the answer is not ready, the proxy sends lines `wait` before it.
+//! [`Command`] lists the commands; [`ops`] runs them.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -27,31 +27,31 @@ use crate::reload::Request;
 const LINE_BYTES_MAX: u64 = 256;
 /// How long a client may take to write its line.
 const LINE_TIME_MAX: Duration = Duration::from_secs(5);
-/// Clients at a time. Only the owner can connect at all.
+/// The most clients at a time. Only the owner of the proxy can connect.
 const CLIENTS_MAX: usize = 8;
-/// How long a client waits for an answer, or for a sign that it is to wait on.
+/// How long a client waits for an answer, or for the next [`WAIT`] line.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often a client gets that sign: a reload takes as long as its plugins do.
+/// How often a client gets that line: a reload takes as long as its plugins take.
 const WAIT_SIGN: Duration = Duration::from_secs(10);
-/// The line that is the sign.
+/// The line that asks a client to keep waiting.
 const WAIT: &str = "wait\n";
-/// How often a proxy that has no control socket tries to get it.
+/// How often a proxy without a control socket tries to open it.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it looks whether the file is still its own.
+/// How often a proxy checks that the file at the path is still its own.
 const PLACE_CHECK: Duration = Duration::from_secs(5);
-/// How long the end of a proxy may wait for its file to be removed.
+/// How long the end of a proxy waits until its file is removed.
 const REMOVE_TIME_MAX: Duration = Duration::from_millis(300);
 /// The longest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What a running proxy can be asked to do.
+/// A command to a running proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
     /// `plugins`: the state of the plugins.
     Plugins,
     /// `plugins json`: the same as a JSON array.
     PluginsJson,
-    /// `reload [PLUGIN]`: what `SIGHUP` does; the plugin is loaded again even if
+    /// `reload [PLUGIN]`: the same as `SIGHUP`; the plugin is loaded again even if
     /// nothing about it has changed.
     Reload(Option<String>),
     /// `resume PLUGIN`: ends the quarantine of a plugin.
@@ -59,7 +59,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The line that asks for it.
+    /// The line that a client writes.
     #[must_use]
     pub(crate) fn to_line(&self) -> String {
         match self {
@@ -87,27 +87,27 @@ impl Command {
 /// The answer to a command: a text for people either way.
 pub(crate) type Answer = Result<String, String>;
 
-/// The control socket of a proxy; its file goes with it, unless another proxy
-/// has put its own there.
+/// The control socket of a proxy. Dropping it removes the file, unless another proxy
+/// has put its own file there.
 #[derive(Debug)]
 pub(crate) struct Control {
     listener: UnixListener,
     path: PathBuf,
-    /// What the file is: device and inode.
+    /// The identity of the file: device and inode.
     file: Option<(u64, u64)>,
 }
 
 impl Control {
-    /// Listens at `path`, in the place of a socket that a proxy left behind.
+    /// Listens at `path`, and replaces a socket that an earlier proxy left there.
     ///
     /// # Errors
     ///
     /// When another proxy listens there, or no socket can be made.
     pub(crate) fn listen(path: &Path) -> io::Result<Self> {
-        // Under another name first: from the moment it is at its path, only its
-        // owner may connect.
+        // Under another name first, so that only the owner can ever connect at
+        // `path`.
         let own = path.with_extension(format!("{}.tmp", std::process::id()));
-        // One address for both: the other name is the longer one.
+        // Short enough for both names, since this is the longer one.
         let short = Short::of(&own)?;
         if is_listened_at(&short.beside(path)) {
             let text = "another proxy listens there";
@@ -138,20 +138,20 @@ impl Control {
         })
     }
 
-    /// Completes when commands do not come here any more. Cancel safe.
+    /// Completes when the file at the path is no longer this socket's. Cancel safe.
     async fn replaced(&self) {
         loop {
             tokio::time::sleep(PLACE_CHECK).await;
             let (path, file) = (self.path.clone(), self.file);
             let is_here = apart::run(move || is_in_place(&path, file));
-            // Without an answer nothing is known to have changed.
+            // If the check did not end, assume that nothing has changed.
             if let Ok(false) = is_here.await {
                 return;
             }
         }
     }
 
-    /// Serves commands until the proxy drains or the file is no longer its own.
+    /// Serves commands until the proxy drains or the file is replaced.
     async fn serve(&self, proxy: &Arc<Proxy>, reloads: &mpsc::Sender<Request>) {
         let clients = Arc::new(Semaphore::new(CLIENTS_MAX));
         let mut replaced = std::pin::pin!(self.replaced());
@@ -190,14 +190,15 @@ impl Drop for Control {
     fn drop(&mut self) {
         static REMOVALS: Lane = Lane::new();
         let (path, file) = (self.path.clone(), self.file);
-        // While this one still listens, no other proxy takes its place.
+        // This socket still listens meanwhile, so no other proxy replaces the file
+        // between the check and the removal.
         let remove = move || {
             if is_in_place(&path, file) {
                 let _ = std::fs::remove_file(&path);
             }
         };
         let removed = REMOVALS.within(REMOVE_TIME_MAX, remove.clone());
-        // Otherwise a file that is left is replaced by the next proxy.
+        // If it took too long, the next proxy replaces the file.
         if let Err(NotDone::NoThread(_)) = removed {
             remove();
         }
@@ -208,8 +209,8 @@ impl Drop for Control {
 /// elsewhere, with a zero byte (unix(7)).
 const ADDRESS_BYTES_MAX: usize = 103;
 
-/// A path that is short enough for an address. Where it is not, it leads through
-/// a descriptor of its folder, as long as that is open.
+/// A path that is short enough for the address of a unix socket. If the original is
+/// too long, this one goes through a descriptor of its folder, which it keeps open.
 struct Short {
     path: PathBuf,
     /// The descriptor.
@@ -258,11 +259,11 @@ impl Short {
     }
 }
 
-/// Whether a proxy listens there, be it one that takes no more clients now.
+/// Whether a proxy listens there, even if its queue of clients is full.
 fn is_listened_at(path: &Path) -> bool {
     let connected = socket2::SockAddr::unix(path).and_then(|address| {
         let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-        // A full queue would make it wait.
+        // Otherwise it would wait while the queue is full.
         socket.set_nonblocking(true)?;
         socket.connect(&address)
     });
@@ -272,8 +273,7 @@ fn is_listened_at(path: &Path) -> bool {
     }
 }
 
-/// Whether commands still come here: nobody has removed or replaced the file. May
-/// block.
+/// Whether the file has been neither removed nor replaced. May block.
 fn is_in_place(path: &Path, file: Option<(u64, u64)>) -> bool {
     file.is_some() && identity(path) == file
 }
@@ -284,16 +284,16 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// Lets commands reach a proxy until it drains. Then the socket is given up, so
-/// that another proxy that starts meanwhile is the one that they reach. A proxy
-/// that cannot have it, because another still does, tries again and serves.
+/// Serves commands until the proxy drains. Then it closes the socket, so that commands
+/// reach a proxy that was started in its place. If the socket cannot be opened,
+/// because another proxy still has it, this tries again.
 pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
     let drain = &proxy.shutdown.drain;
     let path = proxy.snapshot().proxy.control_socket.clone();
     let mut reported = None;
     while !drain.is_cancelled() {
         let (place, inside) = (path.clone(), tokio::runtime::Handle::current());
-        // A disk that does not answer must not hold signals up.
+        // A disk that does not respond must not delay the reaction to signals.
         let listening = apart::run(move || {
             let _inside = inside.enter();
             Control::listen(&place)
@@ -377,7 +377,7 @@ async fn talk(
     stream.shutdown().await
 }
 
-/// Carries a command out and puts its answer into words.
+/// Runs a command and renders its answer as text.
 async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -> Answer {
     let done = match command {
         Command::Plugins => Ok(plugins_as_text(&ops::plugins(proxy))),
@@ -414,7 +414,7 @@ fn reloaded_as_text(reloaded: &Reloaded) -> String {
     text
 }
 
-/// A line for each plugin in force, and after it one for each of its older
+/// One line for each plugin in force, followed by one for each of its older
 /// generations that connections still hold.
 fn plugins_as_text(plugins: &Plugins) -> String {
     let mut text = String::new();
@@ -458,7 +458,7 @@ fn state_line(state: &PluginState, health: &str) -> String {
     )
 }
 
-/// The plugins for programs: one element for each generation.
+/// The plugins as JSON: one element for each generation.
 fn plugins_as_json(plugins: &Plugins) -> serde_json::Value {
     let element = |state: &PluginState, metrics: Option<&[MetricValue]>| {
         let values: serde_json::Map<_, _> = metrics
@@ -496,7 +496,7 @@ fn plugins_as_json(plugins: &Plugins) -> serde_json::Value {
 ///
 /// # Errors
 ///
-/// When none listens there, or it does not answer.
+/// When no proxy listens there, or it does not answer in time.
 pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(Short::of(path)?.path)?;

@@ -1,5 +1,5 @@
-//! `infrarust capabilities`: what each mode offers, and why not what it does
-//! not; and with a configuration, which plugin is active on which server.
+//! `infrarust capabilities`: which capabilities each mode offers and why it lacks the
+//! others; with a configuration, also which plugin is active on which server.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ pub enum Format {
     Json,
 }
 
-/// Writes the matrix, and in text and JSON what it means for a configuration.
+/// Writes the matrix; in text and JSON also what it means for a configuration.
 ///
 /// # Errors
 ///
@@ -39,8 +39,8 @@ pub fn run(format: Format, config: Option<&Config>, out: &mut dyn Write) -> io::
     Ok(ExitCode::SUCCESS)
 }
 
-/// The reasons in the order in which the matrix first gives them; their
-/// positions are the numbers of the notes.
+/// The reasons in the order of their first occurrence in the matrix; the position
+/// of each is the number of its note.
 fn reasons() -> Vec<Reason> {
     let mut reasons = Vec::new();
     for capability in Capability::ALL {
@@ -94,13 +94,13 @@ fn to_text() -> String {
     text
 }
 
-/// How a plugin stands to a server.
+/// Whether a plugin is active on a server.
 enum Standing {
-    /// It takes part, and does without these wants.
+    /// It is active, without these wants.
     Active(Vec<Lack>),
-    /// The mode cannot give it these.
+    /// It is inactive: the mode does not offer these, which it needs.
     Lacks(Vec<Lack>),
-    /// Nobody has attached it.
+    /// It is not attached to the server.
     NotAttached,
 }
 
@@ -156,7 +156,7 @@ fn servers_text(config: &Config) -> String {
     text
 }
 
-/// The same for programs.
+/// The same as [`servers_text`], as JSON.
 fn servers_json(config: &Config) -> serde_json::Value {
     let lacks = |lacks: &[Lack]| -> Vec<serde_json::Value> {
         let lack = |lack: &Lack| json!({"capability": lack.capability.name(), "reason": lack.reason.text()});

@@ -20,7 +20,7 @@ pub enum Format {
     Json,
 }
 
-/// What `check` is asked for.
+/// The arguments of `check`.
 #[derive(Debug, Clone, Default)]
 pub struct CheckArgs {
     /// What to load.
@@ -35,8 +35,8 @@ pub struct CheckArgs {
     pub docker: bool,
 }
 
-/// Tries the plugins of a sound configuration, and reports those that do not
-/// start.
+/// Tries the plugins of a configuration without errors, and reports those that do
+/// not start.
 #[cfg(unix)]
 fn try_plugins(loaded: &mut Loaded) {
     let Some(config) = &loaded.config else {
@@ -49,8 +49,8 @@ fn try_plugins(loaded: &mut Loaded) {
     loaded.report(problems.collect());
 }
 
-/// Checks a configuration and shows what was found: JSON on `out`, text on `err`,
-/// where the notes about containers stand in both formats.
+/// Checks a configuration and shows the problems, as JSON on `out` or as text on
+/// `err`. Notes about containers go to `err` in both formats.
 ///
 /// The exit code is 0 without errors, 1 with errors, or with warnings that are denied.
 ///
@@ -76,7 +76,7 @@ pub fn run(
             let of_containers = of_containers.map(|p| (p.diagnostics.as_slice(), &p.sources));
             let files = std::iter::once((loaded.diagnostics.as_slice(), &loaded.sources));
             writeln!(out, "{}", json::to_json(files.chain(of_containers)))?;
-            // They are not diagnostics: nothing has to be changed.
+            // Notes are not diagnostics: nothing has to be changed.
             containers.show_notes(err)?;
         }
         Format::Text => {
@@ -111,9 +111,9 @@ fn servers_and_proxy(servers: usize) -> String {
     format!("the global file and {noun}")
 }
 
-/// Shows problems to people, with a last line that counts them and says what
-/// follows: `2 errors in 2 files; the proxy was not started`. Writes nothing
-/// when there are none.
+/// Shows problems as text, with a last line that counts them and ends with the
+/// consequence `end`: `2 errors in 2 files; the proxy was not started`. Writes
+/// nothing if there are none.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! `--docker`: what the labels of running containers mean.
+//! `--docker`: checks the labels of running containers, for several commands.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::diagnostic::render::{self, Colour};
 use crate::diagnostic::words::{Quoted, count};
 use crate::provider::docker::{self, surroundings};
 
-/// What is to be said of containers.
+/// The result of checking the containers.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
-    /// What is wrong, a container after the other.
+    /// The problems of each container that has some.
     pub(super) problems: Vec<Arc<Problems>>,
-    /// Whether they were not looked at though that was asked for.
+    /// Whether the containers could not be read.
     pub(super) is_unknown: bool,
-    /// The servers that they are.
+    /// The servers that the containers make.
     servers: Vec<Arc<ServerConfig>>,
     /// Why containers without problems are not routed to.
     notes: Vec<String>,
@@ -33,7 +33,7 @@ impl Checked {
         }
     }
 
-    /// The configuration with the servers of containers in it.
+    /// The configuration of the files, with the servers of the containers added.
     pub(super) fn beside(self, files: Config) -> Config {
         let mut all = files;
         all.servers.extend(self.servers);
@@ -41,7 +41,7 @@ impl Checked {
         all
     }
 
-    /// Shows all to people, with a last line that counts the containers.
+    /// Shows problems and notes as text, with a last line that counts the containers.
     pub(super) fn show(&self, err: &mut dyn Write, colour: Colour) -> io::Result<()> {
         for problems in &self.problems {
             let text = render::to_text(&problems.diagnostics, &problems.sources, colour);
@@ -50,8 +50,7 @@ impl Checked {
         self.show_notes(err)
     }
 
-    /// Shows why containers without problems are or are not routed to, and their
-    /// number.
+    /// Shows the notes about containers without problems, and the last line.
     pub(super) fn show_notes(&self, err: &mut dyn Write) -> io::Result<()> {
         for note in &self.notes {
             writeln!(err, "{note}")?;
@@ -66,7 +65,7 @@ impl Checked {
 /// Lists the containers and checks them together with the files.
 pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     let (Some(config), Some(global)) = (&loaded.config, &loaded.global) else {
-        return Checked::unknown("containers are looked at when the files are mended");
+        return Checked::unknown("containers are checked once the files have no errors");
     };
     let Some(docker) = &config.proxy.docker else {
         return Checked::unknown("`--docker` needs a table `[docker]` in the global file");
@@ -112,7 +111,7 @@ pub(super) fn check(options: &LoadOptions, loaded: &Loaded) -> Checked {
     }
 }
 
-/// What else there is to say about why a container is or is not routed to.
+/// A note about a container that is not running normally: whether it is routed to.
 fn note(status: &ContainerStatus) -> Option<String> {
     let container = &status.container;
     let (name, state) = (Quoted(&container.name), container.state.name());

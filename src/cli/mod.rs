@@ -1,4 +1,5 @@
-//! The command line: one file for each subcommand, none with work of its own.
+//! The command line: its options, and one file for each subcommand. They parse,
+//! call other modules and print; the work itself is done elsewhere.
 
 pub mod capabilities;
 pub mod check;
@@ -22,7 +23,7 @@ use crate::config::{self, LoadOptions, Loaded};
 use crate::demo;
 use crate::diagnostic::render::Colour;
 
-/// Exit code of a command that met errors.
+/// The exit code of a command that found errors.
 const FAILURE: u8 = 1;
 
 /// A Minecraft reverse proxy with a mode for each server.
@@ -57,13 +58,13 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve players (what is done without a command).
+    /// Serve players. This is the default.
     Run,
     /// Find every mistake of the configuration, without starting anything.
     ///
-    /// Reads files only: no network is used, unless `--docker` asks for it, and no
-    /// plugin runs. Exits with 0 when there is no
-    /// error, with 1 when there is one, and with 2 when it is used wrongly.
+    /// Reads files only: uses no network unless `--docker` is given, and runs no
+    /// plugin unless `--deep` is given. Exits with 0 if there is no error, with 1 if
+    /// there is one, and with 2 for wrong usage.
     Check {
         /// How to show what was found: text on standard error, or one JSON
         /// array on standard output.
@@ -72,8 +73,8 @@ enum Command {
         /// Exit with 1 for warnings, too.
         #[arg(long)]
         deny_warnings: bool,
-        /// Also create and end each plugin with its settings, in a process of
-        /// its own. This runs their code; without it none runs.
+        /// Also create and end each plugin with its settings, in a separate process.
+        /// This runs code of the plugins.
         #[cfg(unix)]
         #[arg(long)]
         deep: bool,
@@ -82,16 +83,16 @@ enum Command {
         #[arg(long)]
         docker: bool,
     },
-    /// Explain a code of a diagnostic: what it means, why it matters, an
-    /// example and its cure. Without a code, all of them.
+    /// Explain a code of a diagnostic: what it means, why it matters, and an
+    /// example with and without the problem. Without a code, list all codes.
     Explain {
         /// The code, such as `mode-conflict`.
         code: Option<String>,
     },
-    /// Show what each mode can offer, and why not where it does not.
+    /// Show what each mode offers, and why it does not offer the rest.
     ///
-    /// Where there is a configuration, also which plugin is active on which
-    /// server, and why not elsewhere.
+    /// If there is a configuration, also show which plugin is active on which
+    /// server, and why not on the others.
     Capabilities {
         /// The form of the output.
         #[arg(long, value_enum, default_value_t)]
@@ -107,9 +108,9 @@ enum Command {
         #[arg(value_enum)]
         kind: Option<schema::FileKind>,
     },
-    /// Say where a host leads: which server by which rule, and why not elsewhere.
+    /// Show to which server a host leads, by which rule, and why not to others.
     ///
-    /// Exits with 1 when no server claims the host.
+    /// Exits with 1 if no server claims the host.
     Route {
         /// The host as a player types it, or as the client sends it.
         host: String,
@@ -117,14 +118,14 @@ enum Command {
         #[arg(long)]
         docker: bool,
     },
-    /// Look at the plugins, reload them in the proxy that runs, and make new ones.
+    /// Inspect plugins, reload them in the running proxy, and create new ones.
     #[cfg(unix)]
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Show the main job on an embedded backend, without a configuration of yours.
+    /// Demonstrate the main features with an embedded backend; needs no configuration.
     ///
-    /// Runs in the source tree (`cargo run -- demo`), or with the demo's plugins
-    /// beside the program.
+    /// Runs in the source tree (`cargo run -- demo`), or with the demo's plugins in
+    /// the folder of the program.
     Demo {
         /// End after the demonstration's own traffic.
         #[arg(long)]
@@ -136,8 +137,8 @@ enum Command {
 #[cfg(unix)]
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
-    /// List the plugins, their servers, and how they fare in the running proxy:
-    /// each generation that still serves somebody.
+    /// List the plugins, their servers, and their state in the running proxy: each
+    /// generation that still serves players.
     List {
         /// The form of the output.
         #[arg(long, value_enum, default_value_t)]
@@ -145,8 +146,8 @@ enum PluginCommand {
     },
     /// Reload the running proxy's configuration and plugins, as `SIGHUP` does.
     ///
-    /// All or nothing: with a problem, what runs goes on. Players who are on
-    /// keep the plugins that they met.
+    /// All or nothing: if there is a problem, nothing changes. Players who are
+    /// connected keep the generation of each plugin that they began with.
     Reload {
         /// Load this plugin again even if nothing about it has changed.
         plugin: Option<String>,
@@ -173,7 +174,7 @@ impl Options {
     }
 }
 
-/// Does what the command line says. Wrong usage exits with 2, by itself.
+/// Runs the command of the command line. Wrong usage ends the process with 2.
 #[must_use]
 pub fn main() -> ExitCode {
     #[cfg(unix)]
@@ -209,13 +210,13 @@ pub fn main() -> ExitCode {
             show_capabilities(&cli.options, format, docker).map_err(Into::into)
         }
         Command::Schema { kind } => schema::run(kind, &mut std::io::stdout()).map_err(Into::into),
-        Command::Route { host, docker } => tell_route(&cli.options, &host, docker),
+        Command::Route { host, docker } => show_route(&cli.options, &host, docker),
         #[cfg(unix)]
-        Command::Plugin(command) => about_plugins(&cli.options, command),
-        Command::Demo { once } => demonstrate(once),
+        Command::Plugin(command) => run_plugin_command(&cli.options, command),
+        Command::Demo { once } => run_demo(once),
     };
     done.unwrap_or_else(|error| {
-        // Whoever reads may stop reading, as `head` does.
+        // The reader of the output may stop reading, as `head` does.
         let cause = error.downcast_ref::<std::io::Error>();
         if cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
             return ExitCode::from(FAILURE);
@@ -227,7 +228,7 @@ pub fn main() -> ExitCode {
 }
 
 #[cfg(unix)]
-fn about_plugins(options: &Options, command: PluginCommand) -> anyhow::Result<ExitCode> {
+fn run_plugin_command(options: &Options, command: PluginCommand) -> anyhow::Result<ExitCode> {
     use crate::admin::socket::Command;
     let load = options.load_options();
     let done = match command {
@@ -263,11 +264,11 @@ fn show_capabilities(
     Ok(exit_code(whole))
 }
 
-fn tell_route(options: &Options, host: &str, docker: bool) -> anyhow::Result<ExitCode> {
+fn show_route(options: &Options, host: &str, docker: bool) -> anyhow::Result<ExitCode> {
     let load = options.load_options();
     let mut loaded = config::load(&load);
     if loaded.config.is_none() {
-        let why = "no host leads anywhere before that is mended";
+        let why = "routes are not known before the errors are corrected";
         check::show(&loaded, why, &mut std::io::stderr(), Colour::for_stderr())?;
         return Ok(ExitCode::from(FAILURE));
     }
@@ -280,8 +281,8 @@ fn tell_route(options: &Options, host: &str, docker: bool) -> anyhow::Result<Exi
     Ok(exit_code(found && whole))
 }
 
-/// Adds the servers of the containers that run, and shows what is wrong with
-/// those that do not become one. `false` when they are not known.
+/// Adds the servers of the running containers, and shows the problems of the others.
+/// `false` if the containers could not be read.
 fn add_containers(load: &LoadOptions, loaded: &mut Loaded) -> std::io::Result<bool> {
     let checked = containers::check(load, loaded);
     checked.show(&mut std::io::stderr(), Colour::for_stderr())?;
@@ -298,7 +299,7 @@ fn exit_code(is_good: bool) -> ExitCode {
     }
 }
 
-fn demonstrate(once: bool) -> anyhow::Result<ExitCode> {
+fn run_demo(once: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

@@ -1,8 +1,7 @@
-//! `infrarust route HOST`: where a virtual host leads, by which rule, and why
-//! not elsewhere.
+//! `infrarust route HOST`: to which server a virtual host leads, by which rule, and
+//! why not to others.
 
 use std::fmt::Write as _;
-
 use std::sync::Arc;
 
 use crate::capability::Capability;
@@ -16,7 +15,7 @@ use crate::route::Rule;
 use crate::route::explain::{Winner, near_misses};
 use crate::show::Escaped;
 
-/// The story of one host, for people, and whether a server claims it.
+/// The explanation of one host as text, and whether a server claims it.
 #[must_use]
 pub fn explain(config: Config, host_field: &str) -> (String, bool) {
     let plugins = config.plugins.clone();
@@ -47,17 +46,17 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
                 let name = if index == 0 { "backend" } else { "then" };
                 line(&mut text, name, &address.to_string());
             }
-            line(&mut text, "told", &identity_shown(config));
+            line(&mut text, "identity", &identity_shown(config));
             let asked = config.plugins.iter().filter_map(|id| {
                 let mut all = plugins.iter();
                 all.find(|plugin| plugin.id == *id)
             });
-            tell_plugins(&mut text, asked);
+            write_plugins(&mut text, asked);
         }
         None => {
             let unknown = snapshot.proxy.unknown_domain;
             let met = plugins.iter().filter(|plugin| plugin.names(""));
-            tell_unclaimed_plugins(&mut text, met, unknown);
+            write_unclaimed_plugins(&mut text, met, unknown);
             line(&mut text, "server", &nobody(unknown));
         }
     }
@@ -69,7 +68,7 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
         if let Some(reason) = winner.beats(pattern) {
             line(
                 &mut text,
-                "passed over",
+                "not used",
                 &format!("`{pattern}` of `{}`: {reason}", server.config.id),
             );
         }
@@ -88,9 +87,9 @@ pub fn explain(config: Config, host_field: &str) -> (String, bool) {
     (text, found.is_some())
 }
 
-/// The plugins that a client meets whose host no server claims: at two hooks,
-/// for a ping that is answered with `default_motd`. Nobody else is asked.
-fn tell_unclaimed_plugins<'a>(
+/// Writes the plugins that are called for a host that no server claims: only for a
+/// ping that is answered with `default_motd`, and only at two hooks.
+fn write_unclaimed_plugins<'a>(
     text: &mut String,
     plugins: impl Iterator<Item = &'a Arc<PluginConfig>>,
     unknown: UnknownDomain,
@@ -114,9 +113,9 @@ fn tell_unclaimed_plugins<'a>(
     }
 }
 
-/// The plugins that take part, in the order in which they are asked, with the
-/// hooks at which they are.
-fn tell_plugins<'a>(text: &mut String, plugins: impl Iterator<Item = &'a Arc<PluginConfig>>) {
+/// Writes the plugins of a server in the order in which they are called, each with
+/// its hooks.
+fn write_plugins<'a>(text: &mut String, plugins: impl Iterator<Item = &'a Arc<PluginConfig>>) {
     let mut title = "plugins";
     for plugin in plugins {
         let manifest = &plugin.manifest;
@@ -250,9 +249,9 @@ mod tests {
     }
 
     /// The answer names the winner, its rule, what the backend sees, and why
-    /// the others were passed over.
+    /// the others were not used.
     #[test]
-    fn the_whole_story_is_told() {
+    fn a_host_is_explained() {
         let (text, found) = route("B.eu.example.com.\0FML2\0");
         assert!(found);
         for part in [
@@ -261,7 +260,7 @@ mod tests {
             "rule         the pattern `*.eu.example.com` matches",
             "the backend sees `long.internal\\0FML2\\0`",
             "backend      long.internal:7",
-            "passed over  `*.example.com` of `short`: it spells out 12 characters, `*.eu.example.com` 15",
+            "not used     `*.example.com` of `short`: it spells out 12 characters, `*.eu.example.com` 15",
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }

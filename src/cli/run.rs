@@ -1,4 +1,4 @@
-//! `infrarust run`: serve players until a signal ends it.
+//! `infrarust run`: starts the proxy and serves players until a signal ends it.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::{forward, listener, socket};
 
 /// Reloads that may wait for the one that runs.
 const RELOADS_WAITING_MAX: usize = 4;
-/// Descriptors that a session holds: its two sockets.
+/// File descriptors that a session holds: its two sockets.
 const SESSION_FILES: u64 = 2;
-/// Descriptors that are kept back for listeners, files and the runtime.
+/// File descriptors that are reserved for listeners, files and the runtime.
 const OWN_FILES: u64 = 64;
 
-/// What follows when something is wrong.
+/// The consequence that is printed after errors.
 const NOT_STARTED: &str = "the proxy was not started";
 
 /// Serves players, if the configuration is valid and its plugins start.
@@ -41,12 +41,12 @@ const NOT_STARTED: &str = "the proxy was not started";
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let main = lifecycle::main_runtime().context("the runtime cannot be started")?;
     let ended = main.block_on(async {
-        // Before anything else: from here on signals count.
+        // Before anything else, so that no signal is missed.
         let mut signals = Signals::new()?;
         let hangup = Hangup::new()?;
         start(options, &mut signals, hangup).await
     });
-    // Not by its drop, which waits for files that are still read.
+    // Dropping it would wait for files that are still being read.
     main.shutdown_background();
     ended
 }
@@ -56,7 +56,8 @@ async fn start(
     signals: &mut Signals,
     hangup: Hangup,
 ) -> anyhow::Result<ExitCode> {
-    // From here on no plugin can lead the proxy to other files.
+    // Absolute, so that a plugin that changes the working directory does not change
+    // which files are read.
     let files = options.load_options().absolute();
     let Some(loaded) = unless_signalled(signals, load(files.clone())).await else {
         return Ok(ExitCode::SUCCESS);
@@ -119,12 +120,12 @@ async fn start(
     code.unwrap_or(Ok(in_order))
 }
 
-/// Loads the configuration on a thread of its own: a file that takes long must not
-/// hold signals up.
+/// Loads the configuration on a separate thread, so that a slow file does not delay
+/// the reaction to signals.
 async fn load(options: LoadOptions) -> anyhow::Result<Loaded> {
     let (sender, loaded) = oneshot::channel();
     let load = move || {
-        // Nobody may wait any more.
+        // Fails if a signal came meanwhile.
         let _ = sender.send(config::load(&options));
     };
     std::thread::Builder::new()
@@ -134,8 +135,8 @@ async fn load(options: LoadOptions) -> anyhow::Result<Loaded> {
     loaded.await.context("the configuration cannot be loaded")
 }
 
-/// Shows what is wrong with the files, on a thread of its own: a reader of standard
-/// error that is stuck must not hold signals up.
+/// Shows the problems of the files on a separate thread, so that a blocked reader of
+/// standard error does not delay the reaction to signals.
 async fn show(loaded: Loaded, outcome: &'static str) -> anyhow::Result<Loaded> {
     let show = move || {
         let (err, colour) = (&mut std::io::stderr(), Colour::for_stderr());
@@ -144,7 +145,8 @@ async fn show(loaded: Loaded, outcome: &'static str) -> anyhow::Result<Loaded> {
     Ok(apart::run(show).await??)
 }
 
-/// Keeps a proxy that serves in step with its files, and lets commands reach it.
+/// Starts what follows the configuration of a running proxy: the reloader and the
+/// control socket.
 fn follow(
     files: LoadOptions,
     loaded: Loaded,
@@ -171,7 +173,7 @@ fn follow(
     }
 }
 
-/// Says why the proxy did not start.
+/// Shows why the proxy did not start.
 async fn not_started(mut loaded: Loaded, error: StartError) -> anyhow::Result<ExitCode> {
     let StartError::Plugins(problems) = error else {
         return Err(error.into());
@@ -180,14 +182,14 @@ async fn not_started(mut loaded: Loaded, error: StartError) -> anyhow::Result<Ex
     let problems = problems
         .map(|problem| problem.diagnostic(&loaded))
         .collect();
-    // The warnings have been shown.
+    // The warnings have been shown already.
     loaded.diagnostics.clear();
     loaded.report(problems);
     show(loaded, NOT_STARTED).await?;
     Ok(ExitCode::from(FAILURE))
 }
 
-/// Says once which servers get less than their mode names.
+/// Warns about servers that cannot relay in the way that their mode names.
 fn warn_of_fallbacks(config: &Config) {
     for server in &config.servers {
         if let ServerKind::Forwarding(forwarding) = &server.kind

@@ -1,5 +1,5 @@
-//! `infrarust plugin list`, `reload` and `resume`: the plugins of the
-//! configuration, and of the proxy that runs with it.
+//! `infrarust plugin list`, `reload` and `resume`: the plugins of the configuration
+//! and of the proxy that runs with it, which is asked at its control socket.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -25,8 +25,8 @@ pub(super) enum Format {
 }
 
 /// Lists the plugins as one JSON object: those of the configuration, and each
-/// generation of the proxy that runs. `running` is `null` where it is not known,
-/// and `problem` says why.
+/// generation in the running proxy. If those are not known, `running` is `null` and
+/// `problem` says why.
 fn list_json(loaded: &config::Loaded, socket: &Path, out: &mut dyn Write) -> io::Result<()> {
     let unknown = |why: String| (Value::Null, json!(why));
     let (running, problem) = match control::ask(socket, &Command::PluginsJson) {
@@ -73,7 +73,7 @@ fn list_json(loaded: &config::Loaded, socket: &Path, out: &mut dyn Write) -> io:
     writeln!(out, "{list:#}")
 }
 
-/// What is known when nothing listens at the control socket.
+/// The message if nothing listens at the control socket.
 fn none_runs(socket: &Path) -> String {
     format!(
         "no proxy answers at `{}`: none runs with this configuration, or it could not make its \
@@ -82,8 +82,8 @@ fn none_runs(socket: &Path) -> String {
     )
 }
 
-/// Lists the plugins of the configuration with the servers that they are on,
-/// and how they fare in the proxy that runs, if one does.
+/// Lists the plugins of the configuration with their servers, and their state in the
+/// running proxy, if one runs.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-/// Asks the running proxy, and shows what it answers.
+/// Sends a command to the running proxy, and shows its answer.
 ///
 /// # Errors
 ///
@@ -187,8 +187,8 @@ pub(super) fn ask(options: &LoadOptions, command: &Command) -> io::Result<ExitCo
     Ok(ExitCode::from(code))
 }
 
-/// Whether a failed question means that nobody listens: there is no socket, or a
-/// proxy has left it behind.
+/// Whether a failed request means that no proxy listens: there is no socket, or one
+/// that an earlier proxy left.
 fn says_that_none_runs(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -209,7 +209,7 @@ fn unanswered(error: &io::Error, path: &Path) -> String {
     }
 }
 
-/// The control socket of the configuration; while that has errors, the default.
+/// The control socket of the configuration, or the default if that has errors.
 fn socket(options: &LoadOptions) -> PathBuf {
     if let Some(config) = config::load(options).config {
         return config.proxy.control_socket.clone();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 pub use crate::config::schema::FileKind;
 use crate::config::schema::schema;
 
-/// Writes the JSON Schema of a kind of file; without one, which kinds there are.
+/// Writes the JSON Schema of a kind of file, or lists the kinds if none is given.
 ///
 /// # Errors
 ///

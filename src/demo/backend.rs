@@ -20,21 +20,22 @@ use crate::protocol::packet::{Clientbound, Kind, State, Version};
 use crate::protocol::status::{self, StatusPacket};
 use crate::protocol::{frame, varint, version};
 
-/// How much the backend sends to a client that can answer, and gets back.
+/// The size of the payload that the backend sends to a client that can answer, and
+/// that the demo's client returns.
 pub(super) const PAYLOAD_BYTES: usize = 256 * 1024;
 /// The channel of that payload.
 const CHANNEL: &str = "infrarust:demo";
-/// Packet ids of the login state since 1.13.
+/// The packet id of a login plugin request (since 1.13).
 const PLUGIN_REQUEST_ID: i32 = 4;
-/// As above, serverbound.
+/// The packet id of the response to it.
 pub(super) const PLUGIN_RESPONSE_ID: i32 = 2;
-/// The answer to the payload, its few fields included.
+/// The most bytes of the response with the payload and its few fields.
 const ANSWER_BYTES_MAX: usize = PAYLOAD_BYTES + 64;
-/// The answers on the way into the game have no fields.
+/// The most bytes of the acknowledgements until the game begins, which have no fields.
 const EMPTY_BYTES_MAX: usize = 16;
 /// How long one conversation may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Conversations whose reports nobody has read.
+/// The most reports that wait to be read.
 const REPORTS_MAX: usize = 64;
 
 /// What the backend saw of one connection.
@@ -42,7 +43,7 @@ const REPORTS_MAX: usize = 64;
 pub(super) struct Seen {
     pub(super) intent: Intent,
     pub(super) host: String,
-    /// Who logged in, as the login start says it.
+    /// The player id of the login start.
     pub(super) uuid: Option<[u8; 16]>,
     pub(super) heard_bytes: usize,
     pub(super) said_bytes: usize,
@@ -69,7 +70,7 @@ impl Backend {
                 tokio::spawn(async move {
                     let conversation = Conversation::new(stream).hold();
                     if let Ok(Ok(seen)) = timeout(PATIENCE, conversation).await {
-                        // While the demo serves real players nobody listens.
+                        // Fails when the demo no longer reads reports.
                         let _ = report.try_send(seen);
                     }
                 });
@@ -89,7 +90,7 @@ impl Drop for Backend {
     }
 }
 
-/// One connection, its bytes counted.
+/// One connection that counts its bytes, used by the backend and by the demo's client.
 pub(super) struct Conversation {
     stream: TcpStream,
     buffer: BytesMut,
@@ -128,7 +129,7 @@ impl Conversation {
         }
     }
 
-    /// Ends what we say and waits for the other side's end.
+    /// Shuts down our side of the stream and waits for the end of the other side's.
     pub(super) async fn end(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         while self.stream.read_buf(&mut self.buffer).await? > 0 {
@@ -180,9 +181,9 @@ impl Conversation {
         }
     }
 
-    /// Sends a payload to clients that can answer, and in the end a text that
-    /// every version of the game shows. The demo's own client, which returns the
-    /// payload, gets the text in the game.
+    /// Sends a payload to clients that can answer, and at the end a disconnect with a
+    /// text, which every version of the game shows. The demo's own client, which
+    /// returns the payload, gets the text in the play state.
     async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<Option<[u8; 16]>> {
         let (_, body) = self.hear(login_start_bytes_max(handshake.protocol)).await?;
         let player = LoginStart::parse(handshake.protocol, &body).map_err(bad)?;
@@ -209,7 +210,7 @@ impl Conversation {
         Ok(player.uuid)
     }
 
-    /// Brings the demo's client into the game, which it takes for joined.
+    /// Brings the demo's client into the play state.
     async fn let_in(&mut self, player: &LoginStart) -> io::Result<()> {
         let version = Version::newest();
         let profile = Profile {
@@ -223,7 +224,7 @@ impl Conversation {
         let finish = Clientbound::FinishConfiguration;
         self.say(&packet(State::Configuration, finish, &[])).await?;
         self.hear(EMPTY_BYTES_MAX).await?;
-        // Nobody reads the fields.
+        // The demo's client does not read the fields.
         self.say(&packet(State::Play, Clientbound::JoinGame, &[0; 8]))
             .await
     }
@@ -246,7 +247,7 @@ pub(super) fn packet<K: Kind>(state: State, kind: K, fields: &[u8]) -> Vec<u8> {
     frame::write(i32::from(id), fields)
 }
 
-/// A frame around a packet that has its id.
+/// A frame around a packet, its id included.
 pub(super) fn framed(packet: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(packet.len() + varint::VARINT_BYTES_MAX);
     varint::encode_len(packet.len(), &mut out);

@@ -1,9 +1,9 @@
-//! The demo: the main features with an embedded configuration, one stage after the other.
+//! The demo: shows the main features with an embedded configuration.
 //!
-//! A backend and a proxy in this process, three servers with three modes, a plugin
-//! that is loaded as a dynamic library, real status pings and real logins
-//! through each, the checker that refuses a plugin, and then a proxy that stays
-//! up for a game client of yours.
+//! It starts a backend and a proxy in this process, with three servers in three modes
+//! and a plugin that is loaded as a dynamic library. It sends status pings and logins
+//! through each server, shows that the checker refuses a plugin, and then keeps the
+//! proxy running so that a game client can connect.
 
 mod backend;
 mod plugins;
@@ -38,7 +38,7 @@ use crate::{listener, socket};
 const GAME_PORT: u16 = 25565;
 /// How long one stage may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most that one packet of the demo's traffic has.
+/// The most bytes of one packet of the demo's traffic.
 const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES + 1024;
 
 /// The demo's servers: id, mode, virtual host, and the host that the backend
@@ -50,14 +50,14 @@ const SERVERS: [(&str, &str, &str, &str); 3] = [
 ];
 /// The mode of the server where the proxy speaks the protocol.
 const OFFLINE: &str = "offline";
-/// What the server in that mode has beside. The demo's client does not read
+/// Additional keys of the server in that mode. The demo's client does not read
 /// compressed packets.
 const OFFLINE_KEYS: &str = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1\n";
 
-/// The player, and the id that his client claims.
+/// The player's name, and the id that the client claims.
 const PLAYER: (&str, [u8; 16]) = ("Demo", [7; 16]);
 
-/// The rewriting plugin on the server with the rewritten host.
+/// The settings of the plugin that rewrites the host of the lobby.
 const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]"#;
 
 /// Runs the demo: with `once` it ends after its traffic, otherwise it serves
@@ -65,7 +65,7 @@ const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]
 ///
 /// # Errors
 ///
-/// When any stage did not do what it says.
+/// When a stage fails.
 pub(crate) async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     let mut backend = Backend::start()
         .await
@@ -152,7 +152,7 @@ fn port_suffix(address: SocketAddr) -> String {
     }
 }
 
-/// Runs one stage and prints what came of it.
+/// Runs one stage, checks its result and prints it.
 async fn stage(
     out: &mut (impl Write + Send),
     name: &str,
@@ -196,7 +196,7 @@ async fn stage(
     Ok(())
 }
 
-/// The forwarder that really runs on this system.
+/// The name of the relay that is used for a host on this system.
 fn forwarder_of(host: &str) -> &'static str {
     use crate::config::model::Relay;
     use crate::forward::{SPLICE_AVAILABLE, resolve};
@@ -208,11 +208,11 @@ fn forwarder_of(host: &str) -> &'static str {
     resolve(wanted, SPLICE_AVAILABLE).0.name()
 }
 
-/// What the demo's client sent and got.
+/// What the demo's client sent and received.
 struct Traffic {
     intent: Intent,
     result: String,
-    /// Bytes sent and heard, where the relay carried all of them.
+    /// The bytes sent and received; `None` if the proxy changed them on the way.
     relayed: Option<(usize, usize)>,
 }
 
@@ -322,7 +322,7 @@ async fn seen(backend: &mut Backend) -> io::Result<Seen> {
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// A line for the plugin that runs, and an empty one after each.
+/// A line for each loaded plugin, with an empty line before it.
 fn plugin_lines(running: &Running) -> String {
     let manifests = running.proxy().plugins.manifests();
     let lines = manifests.iter().map(|(id, manifest)| {
@@ -332,7 +332,7 @@ fn plugin_lines(running: &Running) -> String {
     lines.collect()
 }
 
-/// The proxy in front, configured like any other: from files.
+/// Starts the proxy, configured from files like any other.
 async fn start_proxy(
     folder: &Folder,
     libraries: Option<&Libraries>,
@@ -342,7 +342,7 @@ async fn start_proxy(
     let port = if once { 0 } else { GAME_PORT };
     let start = async |port| listen(config_for(folder, libraries, backend, port)?).await;
     match start(port).await {
-        // Somebody plays here already: any port will do.
+        // The port is in use: any other will do.
         Err(_) if !once => start(0).await,
         started => started,
     }
@@ -372,7 +372,7 @@ fn config_for(
         .with_context(|| format!("the demo's own configuration is wrong:\n{problems}"))
 }
 
-/// Shows what the checker says of a plugin that the server's mode cannot serve.
+/// Shows the checker's error for a plugin that needs more than the server's mode offers.
 fn refuse_packets(
     folder: &Folder,
     libraries: &Libraries,
@@ -400,7 +400,7 @@ fn refuse_packets(
     Ok(())
 }
 
-/// A folder with the demo's configuration; gone with the demo.
+/// A folder with the demo's configuration, removed on drop.
 struct Folder {
     path: PathBuf,
 }

@@ -1,5 +1,5 @@
-//! The plugins of the demo: dynamic libraries, built by Cargo apart from the
-//! program, as a plugin's author builds his.
+//! The plugins of the demo: dynamic libraries, which Cargo builds separately from the
+//! program, as it does for any author of plugins.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,8 +21,8 @@ impl Libraries {
     /// Whether plugins can be loaded on this system.
     pub(super) const SUPPORTED: bool = cfg!(target_os = "linux");
 
-    /// Finds them beside the program, after Cargo has built them there where
-    /// the program runs in its source tree. Blocks.
+    /// Finds them in the folder of the program. If it runs in its source tree, Cargo
+    /// builds them there first. Blocks.
     pub(super) fn find() -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("the program's own path is not known")?;
         let folder = program.parent().unwrap_or(Path::new("."));

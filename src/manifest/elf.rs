@@ -1,4 +1,5 @@
-//! The ELF file around the manifest: whole, for this machine, and a library.
+//! Checks that a file is a complete ELF library for this machine, and finds the
+//! note with the manifest in it.
 
 use infrarust_plugin_abi::{NOTE_NAME, NOTE_TYPE};
 use object::Endianness;
@@ -13,10 +14,10 @@ use super::refusal::Refusal;
 /// `e_machine`).
 #[cfg(target_arch = "x86_64")]
 pub(super) const MACHINE: Option<u16> = Some(object::elf::EM_X86_64);
-/// As above.
+/// The ELF machine that this program is built for.
 #[cfg(target_arch = "aarch64")]
 pub(super) const MACHINE: Option<u16> = Some(object::elf::EM_AARCH64);
-/// Elsewhere the loader has to find out.
+/// Not known on this machine: the loader checks it.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) const MACHINE: Option<u16> = None;
 
@@ -55,9 +56,9 @@ pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
         let end = table_end(header.e_phoff(endian), entries, bytes);
         Refusal::Truncated { end, file_bytes }
     })?;
-    // The loader maps what the headers say and is killed by the first touch
-    // behind the end of the file. The table of sections stands at the end: with
-    // it gone, the rest is not to be trusted either.
+    // The loader maps what the headers say, and an access past the end of the file
+    // kills the process (SIGBUS). The table of sections is at the end of a file: if
+    // it is missing, the file was probably cut off.
     let load = segments
         .iter()
         .filter(|segment| segment.p_type(endian) == PT_LOAD);
@@ -72,7 +73,7 @@ pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
         return Err(Refusal::Truncated { end, file_bytes });
     }
 
-    // A program that can lie anywhere looks like a library; the loader refuses it.
+    // A position-independent program has the type of a library; the loader refuses it.
     let is_program = segments.iter().any(|segment| {
         let entries = segment.dynamic(endian, file).ok().flatten();
         let mut entries = entries.unwrap_or_default().iter();
@@ -85,14 +86,14 @@ pub fn descriptor(file: &[u8]) -> Result<&[u8], Refusal> {
         return Err(Refusal::Program);
     }
 
-    // Segments first: they stay when a library is stripped of its headers.
+    // Segments first: they remain when the section headers are stripped.
     let mut found = Vec::new();
     for segment in segments {
         if let Ok(Some(notes)) = segment.notes(endian, file) {
             ours(notes, endian, &mut found);
         }
     }
-    // Then sections: tools that grow a library may move a note out of its segment.
+    // Then sections: tools that rewrite a library may move a note out of its segment.
     if found.is_empty()
         && let Ok(sections) = header.section_headers(endian, file)
     {
@@ -117,7 +118,7 @@ fn ours<'a>(
     while let Ok(Some(note)) = notes.next() {
         if note.name() == NOTE_NAME.as_bytes()
             && note.n_type(endian) == NOTE_TYPE
-            // One note may lie in two segments.
+            // One note may be part of two segments.
             && !found.iter().any(|other| other.as_ptr() == note.desc().as_ptr())
         {
             found.push(note.desc());

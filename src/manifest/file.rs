@@ -1,5 +1,5 @@
-//! Checks the bytes of a plugin's file: the pin and the manifest. Reads no file
-//! and runs no code of one.
+//! Checks the bytes of a plugin's file: the pinned SHA-256, the manifest, and the
+//! glibc that it needs. Reads no file and runs no code of the plugin.
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -8,7 +8,7 @@ use super::library::{self, Glibc};
 use super::{Manifest, Refusal};
 use crate::diagnostic::Code;
 
-/// A SHA-256.
+/// A SHA-256 digest.
 pub type Sha = [u8; 32];
 
 /// Why a plugin's file is not loaded.
@@ -25,10 +25,11 @@ pub enum PluginFileError {
         /// Of the configuration.
         pinned: String,
     },
-    /// The manifest refuses.
+    /// The file is not a plugin for this proxy.
     #[error(transparent)]
     Manifest(#[from] Refusal),
-    /// It comes from a newer system; the loader would say so in its own words.
+    /// It was built on a newer system; the loader would refuse it with a less clear
+    /// message.
     #[error("it needs glibc {needed} or newer, and this system has {here}")]
     Glibc {
         /// In the file.
@@ -68,7 +69,7 @@ impl PluginFileError {
         }
     }
 
-    /// The way out: a clause in the imperative.
+    /// What to do about it: a clause in the imperative.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -90,7 +91,7 @@ impl PluginFileError {
     }
 }
 
-/// The bytes of a plugin, and the manifest in them.
+/// The bytes of a plugin's file, with the manifest that they contain.
 #[derive(Debug)]
 pub struct CheckedFile {
     /// The whole file.
@@ -100,7 +101,7 @@ pub struct CheckedFile {
 }
 
 impl CheckedFile {
-    /// Whether this system has what the library needs.
+    /// Checks that this system has the glibc that the library needs.
     ///
     /// # Errors
     ///
@@ -119,7 +120,8 @@ impl CheckedFile {
     }
 }
 
-/// Checks the bytes of a file by themselves, without regard to this system.
+/// Checks the bytes of a file, but not whether it runs on this system: see
+/// [`CheckedFile::runs_here`].
 ///
 /// # Errors
 ///
@@ -144,13 +146,13 @@ pub fn sha256(bytes: &[u8]) -> Sha {
     Sha256::digest(bytes).into()
 }
 
-/// The digits of a SHA-256, as `sha256sum` prints them.
+/// A SHA-256 as hexadecimal digits, as `sha256sum` prints them.
 #[must_use]
 pub fn hex(sha: &Sha) -> String {
     sha.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 that some digits spell; `None` when they spell none.
+/// Reads a SHA-256 of 64 hexadecimal digits; `None` for any other text.
 #[must_use]
 pub fn parse_hex(digits: &str) -> Option<Sha> {
     let mut sha = Sha::default();

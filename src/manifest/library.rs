@@ -1,10 +1,9 @@
-//! Where a library runs, according to its file: the libraries it needs, the C
-//! library it was linked with, the compilers that made it. Runs nothing of it.
+//! Reads from a library's file what it needs of the system: other libraries, a
+//! version of glibc, and which compilers made it. Runs none of its code.
 //!
-//! It is apart from [`manifest`](super), which is about the plugin and
-//! not about the system. But for the glibc, which is held against the one that
-//! is here before the loader is asked, what stands here only helps people; and a
-//! file that lies about it harms nobody: the loader has the last word.
+//! The glibc is compared with that of this system before the file is loaded. The
+//! rest is only shown to people (`infrarust plugin inspect`). A file with wrong
+//! values does no harm, since the loader checks everything again.
 
 use std::fmt;
 use std::path::Path;
@@ -19,17 +18,17 @@ use object::read::elf::{Dyn as _, FileHeader as _, SectionHeader as _, SectionTa
 const ENTRIES_MAX: usize = 1024;
 /// The longest text in bytes: a compiler's version takes fifty.
 const TEXT_BYTES_MAX: usize = 256;
-/// What the versions of glibc begin with.
+/// The prefix of the versions of glibc.
 const GLIBC: &[u8] = b"GLIBC_";
 
-/// What a library says about where it runs.
+/// What a library needs of the system, as its file says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Library {
     /// The libraries that the loader has to find (`DT_NEEDED`).
     pub needed: Vec<String>,
-    /// The newest glibc whose symbols it uses; `None` when it uses none.
+    /// The newest version of glibc of which it uses symbols; `None` if it uses none.
     pub glibc: Option<Glibc>,
-    /// Who has compiled it (`.comment`).
+    /// The compilers that made it (`.comment`).
     pub compilers: Vec<String>,
 }
 
@@ -49,7 +48,7 @@ impl fmt::Display for Glibc {
 }
 
 impl Glibc {
-    /// Reads the name of a version; `GLIBC_PRIVATE` and the like are none.
+    /// Reads the name of a version; `None` for others such as `GLIBC_PRIVATE`.
     fn parse(name: &[u8]) -> Option<Self> {
         let numbers = std::str::from_utf8(name.strip_prefix(GLIBC)?).ok()?;
         let mut numbers = numbers.split('.').map(str::parse);
@@ -60,8 +59,8 @@ impl Glibc {
 
 type Sections<'a> = SectionTable<'a, FileHeader64<Endianness>>;
 
-/// Reads what a library says. What is missing or broken is left out: a library
-/// that was stripped of its sections says nothing, and still loads.
+/// Reads what a library needs. Missing or broken parts are left out: a library
+/// without section headers gives nothing, and can still be loaded.
 #[must_use]
 pub fn read(file: &[u8]) -> Library {
     let Some((endian, sections)) = sections(file) else {
@@ -74,16 +73,16 @@ pub fn read(file: &[u8]) -> Library {
     }
 }
 
-/// The newest glibc that this program's own C library can stand in for; `None`
-/// where it is not glibc, or where that cannot be found out.
+/// The version of the glibc of this process; `None` if its C library is not glibc,
+/// or the version cannot be determined.
 #[must_use]
 pub fn glibc_of_this_system() -> Option<Glibc> {
-    // It stays the same as long as the process.
+    // It does not change while the process runs.
     static HERE: OnceLock<Option<Glibc>> = OnceLock::new();
     *HERE.get_or_init(find_glibc)
 }
 
-/// The newest glibc whose symbols a library uses; as [`Library::glibc`].
+/// The newest version of glibc of which a library uses symbols; see [`Library::glibc`].
 #[must_use]
 pub fn glibc_needed(file: &[u8]) -> Option<Glibc> {
     let (endian, sections) = sections(file)?;
@@ -113,7 +112,7 @@ fn newest_offered(file: &[u8]) -> Option<Glibc> {
         let Ok(Some((_, mut names))) = versions.next() else {
             break;
         };
-        // The first name is its own; the others are those that it continues.
+        // The first name is the version itself, the others are its predecessors.
         let Ok(Some(name)) = names.next() else {
             continue;
         };
@@ -143,7 +142,7 @@ fn newest_needed(file: &[u8], endian: Endianness, sections: &Sections<'_>) -> Op
     let (mut libraries, strings) = sections.gnu_verneed(endian, file).ok()??;
     let strings = sections.strings(endian, file, strings).ok()?;
     let mut newest = None;
-    // One limit for all: the lists of a broken file may overlap.
+    // One limit for all lists: those of a broken file may overlap.
     let mut left = ENTRIES_MAX;
     while let Ok(Some((_, mut versions))) = libraries.next() {
         while let Ok(Some(version)) = versions.next() {
@@ -196,8 +195,8 @@ mod tests {
         file[at..at + N].copy_from_slice(&bytes);
     }
 
-    /// A library of nothing but the tables that are read: it needs `liba.so`
-    /// and 2.5 and 2.34 of glibc, defines 2.36, and was made by `rustc 1`.
+    /// A library that has only the tables that are read: it needs `liba.so` and
+    /// glibc 2.5 and 2.34, defines glibc 2.36, and was made by `rustc 1`.
     fn small() -> Vec<u8> {
         const SECTIONS: usize = 7;
         let names = b"\0.shstrtab\0.dynstr\0.dynamic\0.gnu.version_r\0.comment\0.gnu.version_d\0";
@@ -276,7 +275,7 @@ mod tests {
         file
     }
 
-    /// What stands in a library is found, in words that are safe to show.
+    /// The needs of a library are read, and escaped so that they are safe to show.
     #[test]
     fn a_library_is_read() {
         let library = read(&small());
@@ -292,7 +291,7 @@ mod tests {
         assert_eq!(newest_offered(&small()).unwrap().to_string(), "2.36");
     }
 
-    /// This very program was linked with no newer glibc than it runs on.
+    /// The glibc that this test program needs is not newer than the one of the system.
     #[test]
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn this_program_runs_here() {
@@ -303,7 +302,7 @@ mod tests {
         assert!(own.compilers.iter().any(|name| name.starts_with("rustc ")));
     }
 
-    /// A file that ends too early says less, and that is all.
+    /// A truncated file does not make the reader panic.
     #[test]
     fn every_truncation_is_survived() {
         let file = small();
@@ -314,7 +313,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nor does a file with wrong bytes do harm.
+        /// A file with wrong bytes does not make the reader panic.
         #[test]
         fn wrong_bytes_are_survived(
             flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..16),

@@ -1,7 +1,12 @@
-//! What a plugin's file says about itself: bytes in, manifest or refusal out.
+//! Reads the manifest of a plugin from the bytes of its file.
 //!
-//! Nothing here runs code of the plugin. It is apart from the plugin host, so
-//! that a configuration can be checked against plugins that are never loaded.
+//! `elf` finds the note with the manifest and checks the ELF file around it, [`read`]
+//! parses it, and [`Refusal`] has each reason why a file is not loaded. [`file`] adds
+//! the checks that a configuration asks for, [`library`] what the file says about the
+//! system that it needs.
+//!
+//! Nothing here runs code of the plugin. It is separate from the plugin host, so
+//! that a configuration can be checked against plugins without loading them.
 
 mod elf;
 pub mod file;
@@ -42,17 +47,17 @@ pub struct Manifest {
     pub api: (u16, u16),
     /// Its hooks.
     pub hooks: CapabilitySet,
-    /// What it does not run without.
+    /// The capabilities without which it does not run.
     pub needs: CapabilitySet,
-    /// What it uses where it can.
+    /// The capabilities that it uses where the mode offers them.
     pub wants: CapabilitySet,
     /// Whether it was built with debug assertions.
     pub is_debug: bool,
     /// Whether it brings an async runtime of its own.
     pub has_runtime: bool,
-    /// Its licence, where it says so.
+    /// Its licence, if stated.
     pub license: Option<String>,
-    /// One sentence about it, where it says so.
+    /// One sentence about it, if stated.
     pub description: Option<String>,
 }
 
@@ -61,7 +66,7 @@ pub struct Manifest {
 pub struct CapabilitySet(u64);
 
 impl CapabilitySet {
-    /// The bits, as they cross the border.
+    /// The bits, as they are passed to plugins.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
@@ -78,7 +83,7 @@ impl CapabilitySet {
         capabilities_in(self.0)
     }
 
-    /// What is in one or the other.
+    /// The capabilities that are in `self`, in `other` or in both.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -99,9 +104,9 @@ impl fmt::Display for CapabilitySet {
 pub enum Ask {
     /// It has the hook.
     Hook,
-    /// It does not run without.
+    /// It does not run without it.
     Need,
-    /// It uses it where it can.
+    /// It uses it where the mode offers it.
     Want,
 }
 
@@ -163,14 +168,14 @@ impl Manifest {
         Mode::ALL.into_iter().filter(|mode| self.runs_in(*mode))
     }
 
-    /// All that it lists.
+    /// Everything that it lists: hooks, needs and wants.
     #[must_use]
     pub fn declared(&self) -> CapabilitySet {
         self.hooks.union(self.needs).union(self.wants)
     }
 
-    /// What the plugin may do where the mode is `mode`: what it has declared
-    /// and the mode offers.
+    /// What the plugin may do on a server with this mode: the capabilities that it
+    /// lists and the mode offers.
     #[must_use]
     pub fn grants(&self, mode: Mode) -> CapabilitySet {
         let declared = self.declared();
@@ -196,7 +201,7 @@ pub fn read(file: &[u8]) -> Result<Manifest, Refusal> {
     descriptor(file).and_then(parse)
 }
 
-/// The fixed part, in the order of its bytes.
+/// The fixed part of a descriptor, in the order of its bytes.
 struct Fixed {
     api: (u16, u16),
     flags: u16,
@@ -291,7 +296,7 @@ pub fn parse(descriptor: &[u8]) -> Result<Manifest, Refusal> {
 
 fn split(descriptor: &[u8]) -> Result<(Fixed, &[u8]), Refusal> {
     let mut rest = descriptor;
-    // The format comes first: what follows it depends on it.
+    // The format comes first: everything after it depends on it.
     let format = u16::from_le_bytes(take(&mut rest)?);
     if format != NOTE_FORMAT {
         return Err(Refusal::Format {
@@ -333,8 +338,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Refusal> {
     Ok(*taken)
 }
 
-/// The values by their keys. Keys that nobody knows are passed over; a known
-/// one must not come twice.
+/// Reads the `key=value` pairs of the text. A key must not occur twice.
 fn texts(text: &[u8]) -> Result<BTreeMap<&str, &str>, Refusal> {
     let text = std::str::from_utf8(text)
         .map_err(|error| Refusal::Broken(format!("its text is not UTF-8: {error}")))?;
@@ -353,7 +357,8 @@ fn texts(text: &[u8]) -> Result<BTreeMap<&str, &str>, Refusal> {
     Ok(texts)
 }
 
-/// Holds the bits of a list against its names.
+/// Checks that the bits of a list agree with its names. If `is_binding`, unknown
+/// capabilities are refused; otherwise they are ignored.
 fn set(
     list: &'static str,
     bits: u64,
@@ -387,7 +392,7 @@ fn set(
             named: unknown,
         });
     }
-    // What is wanted and unknown is not given, and that is all.
+    // An unknown want is not granted, which is not an error.
     if bits & known != named {
         let text = |bits| match CapabilitySet(bits) {
             CapabilitySet(0) => "none".to_owned(),

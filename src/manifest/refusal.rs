@@ -1,4 +1,4 @@
-//! Why a plugin's file is not loaded, and the way out.
+//! Why a plugin's file is not loaded, and what to do about it.
 
 use infrarust_plugin_abi::{Capability, Version};
 use object::elf::ET_DYN;
@@ -7,7 +7,7 @@ use thiserror::Error;
 /// Why a file is not loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// The file is not an ELF file of this kind of machine.
+    /// Not a 64-bit ELF file.
     #[error("it is not a 64-bit ELF shared library (it starts with {starts_with})")]
     NotElf {
         /// The first bytes, in hexadecimal.
@@ -33,7 +33,7 @@ pub enum Refusal {
     /// The file is shorter than its headers say.
     #[error("it is truncated: its headers lead to byte {end}, but the file has {file_bytes}")]
     Truncated {
-        /// Where a segment, or a table of headers, would end.
+        /// The offset at which a segment or a table of headers would end.
         end: u64,
         /// The length of the file.
         file_bytes: u64,
@@ -41,7 +41,7 @@ pub enum Refusal {
     /// Headers that cannot be read.
     #[error("its ELF headers are broken: {0}")]
     Headers(String),
-    /// A library, but none of this proxy's.
+    /// A library that is not a plugin of this proxy.
     #[error("it has no plugin manifest")]
     NoManifest,
     /// More than one manifest.
@@ -55,10 +55,10 @@ pub enum Refusal {
         /// Here.
         known: u16,
     },
-    /// A manifest that contradicts itself.
+    /// A manifest that is malformed.
     #[error("its manifest is broken: {0}")]
     Broken(String),
-    /// A value that must be there.
+    /// A required value is missing.
     #[error("its manifest has no `{0}`")]
     Missing(&'static str),
     /// A value that cannot be used.
@@ -66,12 +66,12 @@ pub enum Refusal {
     Value {
         /// The key.
         key: &'static str,
-        /// The value, as far as it is shown.
+        /// The value, shortened and escaped.
         value: String,
         /// What is wrong with it.
         why: String,
     },
-    /// Tables of another meaning.
+    /// An incompatible plugin API, with other tables.
     #[error("it is built with plugin API {}.{}, and this proxy offers {host}", found.0, found.1)]
     Api {
         /// In the file.
@@ -87,7 +87,7 @@ pub enum Refusal {
         /// Here.
         host: Version,
     },
-    /// Capabilities that this proxy has never heard of.
+    /// Capabilities that this proxy does not know.
     #[error(
         "it lists {} in `{list}`, which this proxy does not know",
         names(named)
@@ -95,10 +95,10 @@ pub enum Refusal {
     Unknown {
         /// `hooks` or `needs`.
         list: &'static str,
-        /// Their names, or their bits where they have none.
+        /// Their names, or their bits if they have no names.
         named: Vec<String>,
     },
-    /// Capabilities that this proxy knows, but cannot give to plugins.
+    /// A capability in `hooks` that is not a hook of this proxy.
     #[error("it lists `{capability}` in `hooks`, which this proxy does not call")]
     NoHook {
         /// Which.
@@ -120,7 +120,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The way out: a clause in the imperative.
+    /// What to do about it: a clause in the imperative.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

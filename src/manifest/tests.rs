@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::elf::MACHINE;
 use super::*;
 
-/// What a test writes into a descriptor.
+/// The values that a test writes into a descriptor.
 struct Spec<'a> {
     format: u16,
     api: (u16, u16),
@@ -51,7 +51,7 @@ impl Spec<'_> {
     }
 }
 
-/// A good descriptor says everything; unknown keys and flags are passed over.
+/// Every value of a good descriptor is read; unknown keys and flags are ignored.
 #[test]
 fn a_manifest_is_read() {
     let manifest = parse(
@@ -328,7 +328,7 @@ proptest! {
         let _ = parse(&bytes);
     }
 
-    /// Nor does a library with some of its bytes changed.
+    /// A library with some of its bytes changed does not make the reader panic.
     #[test]
     fn damaged_libraries_are_judged(changes in proptest::collection::vec((0_usize..290, any::<u8>()), 1..8)) {
         let mut file = elf(MACHINE.unwrap_or(62), ET_DYN, &Spec::default().bytes(), 176);

@@ -1,4 +1,4 @@
-//! Where the crate that plugins depend on is.
+//! Finds the folder of the crate that plugins depend on.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use crate::diagnostic::words;
 
 /// The name of the crate that plugins depend on.
 pub(super) const API_CRATE: &str = "infrarust-plugin-api";
-/// Where it was when this program was built.
+/// Its folder when this program was built.
 const API_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/plugin-api");
 
-/// Where `infrarust-plugin-api` comes from.
+/// The folder of `infrarust-plugin-api`.
 pub(super) struct Api(pub(super) PathBuf);
 
 impl Api {

@@ -1,4 +1,4 @@
-//! `infrarust plugin inspect`: what a plugin's file says about itself.
+//! `infrarust plugin inspect`: shows what is in a plugin's file, without running it.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -26,7 +26,7 @@ pub(in crate::cli) enum Format {
     Json,
 }
 
-/// Prints on `out` what the file says; on `err` why it is not a plugin. In JSON
+/// Prints what is in the file on `out`, or on `err` why it is not a plugin. In JSON
 /// both go to `out`.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints why a file is not a plugin, and a help.
+/// Prints why a file is not a plugin, and what to do.
 pub(super) fn refuse(
     file: &Path,
     error: &PluginFileError,
@@ -71,7 +71,8 @@ pub(super) fn refuse(
     )
 }
 
-/// The way out, where there is no configuration that could name the file.
+/// What to do about an error. [`PluginFileError::help`] speaks of a configuration
+/// that names the file; here there is none.
 fn help(error: &PluginFileError) -> String {
     match error {
         PluginFileError::Read(_) => {
@@ -164,7 +165,7 @@ impl<'a> Inspected<'a> {
         text
     }
 
-    /// The Rust compilers; where none is stated, all compilers that are.
+    /// The Rust compilers in the file, or all compilers if none is a Rust compiler.
     fn compilers(&self) -> String {
         let all = &self.library.compilers;
         let rust = all.iter().filter(|name| name.starts_with("rustc "));

@@ -1,6 +1,6 @@
-//! `infrarust plugin inspect`, `verify` and `new`: for those who write plugins,
-//! and for those who were given one. They ask neither a configuration nor a
-//! proxy that runs.
+//! `infrarust plugin inspect`, `verify` and `new`: for authors of plugins, and for
+//! operators who want to check a plugin's file. They need neither a configuration
+//! nor a running proxy.
 
 mod api;
 mod inspect;
@@ -18,8 +18,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use crate::manifest::Hook;
 use crate::plugin::probe;
 
-/// How long each step of a plugin may take when it is verified: more than the
-/// 30 s that the host gives to its start, which then has the better words.
+/// How long each step of a plugin may take when it is verified: more than the 30 s
+/// that the host gives to its start, so that the host's clearer message is shown.
 const PATIENCE: &str = "40s";
 
 /// Commands about files of plugins.
@@ -27,9 +27,9 @@ const PATIENCE: &str = "40s";
 pub(super) enum Tool {
     /// Print what a plugin's file says about itself, without running it.
     ///
-    /// Its manifest, its SHA-256, who compiled it, what it needs of the system,
-    /// and what it may do in each mode. Exits with 1 when it is not a plugin for
-    /// this proxy.
+    /// Shows its manifest, its SHA-256, its compiler, what it needs of the system,
+    /// and what it may do in each mode. Exits with 1 if it is not a plugin for this
+    /// proxy.
     Inspect {
         /// The file, such as `target/release/libmotd.so`.
         file: PathBuf,
@@ -37,43 +37,42 @@ pub(super) enum Tool {
         #[arg(long, value_enum, default_value_t)]
         format: inspect::Format,
     },
-    /// Load a plugin in a process of its own, ask it at each of its hooks, and
-    /// end it.
+    /// Load a plugin in a separate process, call each of its hooks, and end it.
     ///
-    /// This runs code of the plugin, with your rights. Exits with 0 only when
-    /// all went well.
+    /// This runs code of the plugin with your rights. Exits with 0 only if all went
+    /// well.
     Verify {
         /// The file, such as `target/release/libmotd.so`.
         file: PathBuf,
-        /// A TOML file with the plugin's own settings: what stands in its
-        /// `config` table, without the header [default: no settings].
+        /// A TOML file with the plugin's own settings: the content of its `config`
+        /// table, without the header [default: no settings].
         #[arg(long, value_name = "TOML_FILE")]
         config: Option<PathBuf>,
-        /// The folder that the plugin has as its own, such as `plugins/motd`: it
-        /// runs under the folder's name as its id, and may write into it
-        /// [default: an empty folder, removed afterwards].
+        /// The data folder of the plugin, such as `plugins/motd`. The plugin may write
+        /// into it, and the folder's name is its id [default: an empty folder, removed
+        /// afterwards].
         #[arg(long, value_name = "DIR")]
         data_folder: Option<PathBuf>,
         /// How long each step may take, such as `5s`.
         #[arg(long, value_name = "TIME", default_value = PATIENCE, value_parser = humantime::parse_duration)]
         timeout: Duration,
     },
-    /// Begin a new plugin: a crate that builds, passes its tests, and loads.
+    /// Create a new plugin: a crate that builds, passes its tests, and loads.
     New {
-        /// Its name, which becomes its id and its crate's: a-z, 0-9, `-` and `_`.
+        /// The name of the plugin, its id and its crate: a-z, 0-9, `-` and `_`.
         name: String,
         /// The folder of the crate [default: the name].
         #[arg(long, value_name = "DIR")]
         path: Option<PathBuf>,
-        /// A checkout of `plugin-api` to depend on [default: the one that this
-        /// program was built from, if it is still there].
+        /// The folder `plugin-api` of a checkout to depend on [default: the one that
+        /// this program was built from, if it still exists].
         #[arg(long, value_name = "DIR")]
         api_path: Option<PathBuf>,
-        /// The hook that it begins with.
+        /// The hook that the new plugin has.
         #[arg(long, default_value = Hook::LoginDecide.name(), value_parser = hook())]
         hook: Hook,
     },
-    /// The child of `verify`.
+    /// The child process of `verify`.
     #[command(hide = true)]
     Probe,
 }
@@ -87,11 +86,11 @@ fn hook() -> impl TypedValueParser<Value = Hook> {
     })
 }
 
-/// Does what the command says.
+/// Runs a command.
 ///
 /// # Errors
 ///
-/// When an output cannot be written, or something of the system's fails.
+/// When an output cannot be written, or a call to the system fails.
 pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCode> {
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     match tool {
@@ -127,7 +126,7 @@ pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCod
     }
 }
 
-/// A time in the unit that fits it.
+/// A duration as text, in µs, ms or s.
 fn time(time: Duration) -> String {
     match time.as_micros() {
         micros @ ..1000 => format!("{micros} µs"),

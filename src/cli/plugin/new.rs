@@ -1,7 +1,7 @@
-//! `infrarust plugin new`: a crate to begin with.
+//! `infrarust plugin new`: creates the crate of a new plugin.
 //!
-//! The templates are whole plugins; only the placeholders that begin with
-//! `template` are filled in. A test builds and tries every one of them.
+//! The templates are complete plugins, in which only the placeholders that begin
+//! with `template` are replaced. A test builds and tries each of them.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::show::Quoted;
 /// The longest name in bytes, as in manifests.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Words that Rust keeps, or that name crates of its own: no crate can be
-/// called so (<https://doc.rust-lang.org/reference/keywords.html>, 2026).
+/// Names that a crate cannot have: keywords of Rust and crates of its own
+/// (<https://doc.rust-lang.org/reference/keywords.html>, 2026).
 const NO_CRATE: &[&str] = &[
     "abstract",
     "alloc",
@@ -80,12 +80,11 @@ const NO_CRATE: &[&str] = &[
     "yield",
 ];
 
-/// Writes the crate to `folder`, all of it or nothing, and says what comes next.
+/// Writes the crate to `folder`, all of it or nothing, and prints the next steps.
 ///
 /// # Errors
 ///
-/// When the name cannot be one, something is there already, or the folder
-/// cannot be written.
+/// When the name is not allowed, `folder` exists already, or it cannot be written.
 pub(super) fn run(
     name: &str,
     folder: &Path,
@@ -124,7 +123,7 @@ pub(super) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rule of ids, and what crates need beyond it.
+/// Checks a name by the rules of ids, and by those of crates.
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         return Err(format!("it has 1 to {NAME_BYTES_MAX} bytes"));
@@ -145,8 +144,8 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes all files beside `folder`, and gives them its name at the end: half a
-/// crate is never there.
+/// Writes all files to a temporary folder and renames it to `folder` at the end, so
+/// that there is never half a crate.
 fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
     let path = words::path(folder);
     if folder.symlink_metadata().is_ok() {
@@ -169,7 +168,7 @@ fn write(folder: &Path, files: &[(&str, String)]) -> anyhow::Result<()> {
     write().with_context(|| format!("`{path}` cannot be written"))
 }
 
-/// A folder that is gone when it is dropped, unless it has got another name.
+/// A folder that is removed on drop, unless it has been renamed.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {

@@ -1,4 +1,4 @@
-//! The templates of `infrarust plugin new`: one whole plugin for each hook.
+//! The templates of `infrarust plugin new`: one complete plugin for each hook.
 
 use super::api::Api;
 use crate::manifest::Hook;
@@ -14,7 +14,7 @@ pub(super) struct Template {
 
 macro_rules! templates {
     ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
-        /// The template of a hook, which lies in files with the name of its method.
+        /// The template of a hook, in files with the name of its method.
         pub(super) fn template(hook: Hook) -> Template {
             match hook {
                 $(Hook::$hook => Template {
@@ -29,7 +29,8 @@ macro_rules! templates {
 infrarust_plugin_abi::hooks! { [templates] }
 
 impl Template {
-    /// What its head says that it does, without a period and what follows a comma.
+    /// The description of the plugin: the first clause of its module documentation
+    /// after the colon, capitalised.
     fn description(&self) -> String {
         let lines = self.source.lines();
         let head = lines.map_while(|line| line.strip_prefix("//! "));
@@ -41,7 +42,7 @@ impl Template {
         first.into_iter().chain(letters).collect()
     }
 
-    /// More dependencies, each a line.
+    /// Additional dependencies, one for each line.
     fn dependencies(&self) -> &'static str {
         if self.source.contains("serde_json::") {
             "serde_json = \"1\"\n"
@@ -85,7 +86,7 @@ pub(super) fn files(
     ]
 }
 
-/// The table of the plugin, as it stands in `infrarust.toml`.
+/// The table of the plugin in `infrarust.toml`.
 pub(super) fn table(name: &str, template: &Template) -> String {
     format!(
         "[plugins.{name}]\n[plugins.{name}.config]\n{}",

@@ -1,4 +1,4 @@
-//! `infrarust plugin verify`: a plugin is tried before a proxy has it.
+//! `infrarust plugin verify`: tries a plugin without a proxy.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ use crate::diagnostic::{Code, Diagnostic, Place, Sources, words};
 use crate::plugin::probe::{self, Answer, Findings, ProbeError, ProbeErrorKind, Request};
 use crate::show::Line;
 
-/// What `verify` is asked for.
+/// The arguments of `verify`.
 pub(super) struct Args<'a> {
     /// The plugin.
     pub(super) file: PathBuf,
     /// The file with its settings.
     pub(super) settings: Option<PathBuf>,
-    /// The folder that it has as its own; `None` is an empty one.
+    /// Its data folder; `None` for an empty one.
     pub(super) data_folder: Option<PathBuf>,
     /// How long each step may take.
     pub(super) patience: Duration,
-    /// How much it logs.
+    /// The level of its log.
     pub(super) log: Option<&'a str>,
 }
 
-/// Tries the plugin: what was seen goes to `out`, what went wrong to `err`.
+/// Tries the plugin. Writes the findings to `out`, and what went wrong to `err`.
 ///
 /// # Errors
 ///
-/// When the settings cannot be read, or an output not be written.
+/// When the settings cannot be read, or an output cannot be written.
 pub(super) fn run(
     args: &Args<'_>,
     out: &mut dyn Write,
@@ -87,7 +87,7 @@ pub(super) fn run(
     Ok(ExitCode::from(crate::cli::FAILURE))
 }
 
-/// The id that a plugin with this folder has, and the folder of all plugins.
+/// The id of a plugin with this data folder, and the folder of all plugins.
 fn own_folder(folder: &Path) -> anyhow::Result<(String, Option<PathBuf>)> {
     let shown = words::path(folder);
     let whole = std::fs::canonicalize(folder)
@@ -149,7 +149,7 @@ fn show(findings: &Findings, out: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Shows what ended the trial: a mistake in the settings at its place.
+/// Shows the error that ended the trial; a mistake in the settings with its place.
 fn show_error(
     error: &ProbeError,
     args: &Args<'_>,
@@ -183,7 +183,8 @@ fn show_error(
     writeln!(err, "  = help: {}", help(&error.kind))
 }
 
-/// The way out, where there is no configuration that could leave it out.
+/// What to do about an error. [`ProbeErrorKind::help`] speaks of a configuration
+/// that names the plugin; here there is none.
 fn help(error: &ProbeErrorKind) -> String {
     match error {
         ProbeErrorKind::Refused(problem) if problem.code == Code::PluginConfig => {

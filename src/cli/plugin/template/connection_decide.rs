@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// Addresses of the list are closed, others go on.
+    /// Connections from addresses of the list are closed, others continue.
     #[test]
     fn addresses_of_the_list_are_closed() {
         let plugin = TestHost::<Guard>::start(include_str!("../config.toml")).unwrap();

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// Players of the list are refused, others go on.
+    /// Players of the list are refused, others are let in.
     #[test]
     fn players_of_the_list_are_refused() {
         let plugin = TestHost::<Gate>::start(include_str!("../config.toml")).unwrap();

@@ -12,7 +12,7 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// From how many players on a line is written for each that comes.
+    /// The number of players from which on each that joins is logged.
     busy: Spanned<usize>,
 }
 
@@ -73,19 +73,19 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// Players count from their coming to their leaving.
+    /// Players count from their join until they leave.
     #[test]
     fn players_are_counted() {
         let plugin = TestHost::<InGame>::start(include_str!("../config.toml")).unwrap();
         let (steve, alex) = (Client::new(), Client::new().name("Alex"));
-        let tell = |client: &Client, number, event| {
+        let observe = |client: &Client, number, event| {
             let id = PlayerId::from_number(number);
             plugin.player_observe(client, id, event).unwrap();
         };
-        tell(&steve, 1, PlayerEvent::Joined);
-        tell(&alex, 2, PlayerEvent::Joined);
+        observe(&steve, 1, PlayerEvent::Joined);
+        observe(&alex, 2, PlayerEvent::Joined);
         assert_eq!(plugin.gauge("in_game"), Some(2));
-        tell(&steve, 1, PlayerEvent::Left { reason: "closed" });
+        observe(&steve, 1, PlayerEvent::Left { reason: "closed" });
         assert_eq!(plugin.gauge("in_game"), Some(1));
     }
 

@@ -11,7 +11,7 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// From how many minutes on a session is logged.
+    /// The length in minutes from which on a session is logged.
     minutes: Spanned<u64>,
 }
 
