@@ -1,8 +1,8 @@
-//! Two of something: one for each side of a session.
+//! A pair of values: one for each side of a session.
 
 use super::Side;
 
-/// One for the client's side and one for the backend's.
+/// A value for the client's side and one for the backend's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Both<T> {
     pub(super) client: T,

@@ -1,9 +1,8 @@
-//! What the packets of a player may hold whose frames are walked, beyond the
-//! form of the frames.
+//! Limits for the content of packets in sessions in which the proxy reads frames.
 //!
-//! A client that exceeds a bound is ended, and so is the connection of a backend
-//! that does; nobody else notices. Fields that are not named here pass unread:
-//! the receiver has its own limits for them.
+//! A client that exceeds a limit is disconnected, and so is a backend; no other session
+//! is affected. Fields without a limit here pass unread: the receiver has its own
+//! limits for them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,24 +21,24 @@ use crate::protocol::version::{V1_8, V1_11, V1_13, V1_20_5};
 const PACKETS_PER_SECOND_MAX: u64 = 1000;
 /// Bytes a second, before compression, that a client may send on average.
 const BYTES_PER_SECOND_MAX: u64 = 4 * 1024 * 1024;
-/// What may come at once is what would be allowed in this time: after a lag
-/// clients send what has piled up.
+/// The size of a burst, as the time in which that much is allowed on average: after a
+/// network delay clients send what they have queued.
 const RATE_WINDOW: Duration = Duration::from_secs(7);
-/// Completions a second that a client may ask for; one more is not answered. A
-/// client asks for one with each key that is typed.
+/// Completions a second that a client may request; more requests are dropped. A client
+/// sends one for each typed key.
 const COMPLETIONS_PER_SECOND_MAX: u64 = 50;
-/// How many of them may come at once, as the time in which so many may come.
+/// The size of a burst of such requests, as a time like [`RATE_WINDOW`].
 const COMPLETIONS_WINDOW: Duration = Duration::from_secs(1);
 
 /// The most characters of a line of chat: before 1.11, and since (the game).
 const CHAT_CHARS_MAX: [usize; 2] = [100, 256];
-/// The most characters of a command that has a packet of its own: up to 1.20.4,
-/// where it is a line of chat, and since (the game).
+/// The most characters of a command that has its own packet: up to 1.20.4, where it
+/// has the limit of a line of chat, and since (the game).
 const COMMAND_CHARS_MAX: [usize; 2] = [256, 32_767];
 /// The most arguments of a command that are signed (the game).
 const COMMAND_SIGNATURES_MAX: usize = 8;
-/// The most characters of a text to complete: before 1.13, where no command is
-/// so long, and since (the game).
+/// The most characters of a text to complete: before 1.13, where the game has no
+/// limit but no command is so long, and since (the game).
 const COMPLETION_CHARS_MAX: [usize; 2] = [2048, 32_500];
 /// The most bytes of a plugin message from a client (the game).
 const CLIENT_MESSAGE_BYTES_MAX: usize = 32_767;
@@ -52,34 +51,33 @@ const CHANNEL_CHARS_MAX: usize = 32_767;
 /// The most channels that a client may have registered; modded ones have some
 /// hundred.
 const CHANNELS_MAX: usize = 256;
-/// The most characters of the name of one.
+/// The most characters of the name of a registered channel.
 const REGISTERED_CHARS_MAX: usize = 128;
-/// The most packs of data that a side may say it knows; clients with mods know
-/// some 300.
+/// The most data packs that a side may list as known; modded clients know some 300.
 const KNOWN_PACKS_MAX: usize = 1024;
 /// The most bytes of their names and versions.
 const KNOWN_PACKS_BYTES_MAX: usize = 64 * 1024;
 /// The most characters of a cookie's name (the game).
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
-/// The most cookies that a backend may have asked for without an answer.
+/// The most cookies that a backend may have requested without an answer.
 const COOKIES_ASKED_MAX: usize = 1024;
 /// The most bytes of their names together (4 MiB).
 const COOKIES_ASKED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A bound that a peer does not keep to.
+/// A limit that a peer exceeds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum Exceeded {
-    /// There is more of something than there may be.
+    /// Something is longer or more than its limit.
     #[error("{what} of more than {max} {unit}")]
     Limit {
-        /// What there is more of.
+        /// What exceeds the limit.
         what: &'static str,
-        /// How much there may be.
+        /// The limit.
         max: usize,
-        /// What is counted.
+        /// The unit of the limit.
         unit: &'static str,
     },
-    /// A packet cannot be read as far as it has to be.
+    /// A packet that has to be read is malformed.
     #[error("{what} that cannot be read: {error}")]
     Malformed {
         /// The packet.
@@ -87,12 +85,12 @@ pub(crate) enum Exceeded {
         /// What is wrong with it.
         error: ReadError,
     },
-    /// A client answers with a cookie that its backend has not asked for.
+    /// A client sends a cookie that its backend has not requested.
     #[error("a cookie that nobody has asked for")]
     UnaskedCookie,
 }
 
-/// A field of a packet, for what is said of it.
+/// The name of a field and the unit of its limit, for errors.
 #[derive(Clone, Copy)]
 struct Named {
     what: &'static str,
@@ -111,7 +109,7 @@ const fn named(what: &'static str, unit: &'static str) -> Named {
 }
 
 impl Named {
-    /// Holds a length against its limit.
+    /// Checks a length against its limit.
     fn bound(self, length: usize, max: usize) -> Result<(), Exceeded> {
         let Self { what, unit } = self;
         match length <= max {
@@ -120,7 +118,7 @@ impl Named {
         }
     }
 
-    /// What a field is that was read.
+    /// Converts the error of reading this field.
     fn read<T>(self, read: Result<T, ReadError>) -> Result<T, Exceeded> {
         let Self { what, unit } = self;
         read.map_err(|error| match error {
@@ -129,13 +127,13 @@ impl Named {
         })
     }
 
-    /// A text that this packet begins with.
+    /// Reads this field as a text.
     fn text<'a>(self, cursor: &mut Cursor<'a>, max: usize) -> Result<&'a str, Exceeded> {
         self.read(cursor.string(max))
     }
 }
 
-/// One of two limits: up to a version of the game, and since.
+/// One of two limits: that before version `since` of the game, or that since.
 fn limit(version: Version, since: i32, [before, after]: [usize; 2]) -> usize {
     match version.protocol() < since {
         true => before,
@@ -143,23 +141,22 @@ fn limit(version: Version, since: i32, [before, after]: [usize; 2]) -> usize {
     }
 }
 
-/// What happens to a packet that keeps to the bounds.
+/// What happens to a packet that exceeds no limit that would end its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Allowed {
     /// It passes.
     Pass,
-    /// It goes no further, and its sender is not ended.
+    /// It is dropped.
     Drop,
 }
 
-/// The cookies that a backend has asked for: both directions of a session know
-/// them. Given by [`bounds`].
+/// The cookies that a backend has requested, shared by both directions of a session.
 #[derive(Debug, Default)]
 struct Asked(Mutex<Vec<Box<str>>>);
 
 impl Asked {
     fn lock(&self) -> MutexGuard<'_, Vec<Box<str>>> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -179,20 +176,20 @@ impl Asked {
         let place = names.iter().position(|asked| **asked == *name);
         names.swap_remove(place.ok_or(Exceeded::UnaskedCookie)?);
         if names.is_empty() {
-            // An idle player holds no memory for this.
+            // Frees the memory.
             *names = Vec::new();
         }
         Ok(())
     }
 }
 
-/// The bounds of both directions of a session.
+/// The limits of both directions of a new session.
 pub(crate) fn bounds() -> (ClientBounds, BackendBounds) {
     let asked = Arc::<Asked>::default();
     (ClientBounds::new(Arc::clone(&asked)), BackendBounds(asked))
 }
 
-/// What a client may still send.
+/// The limits for what a client sends.
 #[derive(Debug)]
 pub(crate) struct ClientBounds {
     packets: Bucket,
@@ -215,7 +212,7 @@ impl ClientBounds {
         }
     }
 
-    /// Begins with another backend, which has not asked for anything yet.
+    /// Continues with another backend, which has not requested any cookie yet.
     pub(crate) fn renew(&mut self) -> BackendBounds {
         self.cookies = Arc::default();
         BackendBounds(Arc::clone(&self.cookies))
@@ -226,7 +223,7 @@ impl ClientBounds {
         self.channels.iter().map(|channel| &**channel)
     }
 
-    /// Counts a packet of so many bytes before compression.
+    /// Counts a packet of `packet_bytes` bytes before compression.
     ///
     /// # Errors
     ///
@@ -263,11 +260,11 @@ impl ClientBounds {
         )
     }
 
-    /// Holds the fields of a packet against their bounds.
+    /// Checks the fields of a packet against their limits.
     ///
     /// # Errors
     ///
-    /// The bound that ends the client.
+    /// When the client is to be disconnected.
     pub(crate) fn check(
         &mut self,
         version: Version,
@@ -275,7 +272,7 @@ impl ClientBounds {
         fields: &[u8],
     ) -> Result<Allowed, Exceeded> {
         match self.check_fields(version, kind, fields) {
-            // Nobody can say that its backend has asked for it.
+            // A malformed one cannot be matched to a request of the backend.
             Err(error) if kind == Serverbound::CookieResponse => Err(error),
             checked => lenient(checked, Allowed::Pass),
         }
@@ -296,7 +293,7 @@ impl ClientBounds {
                 COMMAND.text(cursor, limit(version, V1_20_5, COMMAND_CHARS_MAX))?;
                 let is_signed = version.protocol() < V1_20_5;
                 if is_signed || kind == Serverbound::ChatCommandSigned {
-                    // Time and salt.
+                    // The timestamp and the salt.
                     COMMAND.read(cursor.take(16))?;
                     let count = COMMAND.read(cursor.length())?;
                     named("a command", "signatures").bound(count, COMMAND_SIGNATURES_MAX)?;
@@ -343,7 +340,7 @@ impl ClientBounds {
             _ => return Ok(()),
         };
         if is_old {
-            // The length of what follows.
+            // The length of the data.
             PLUGIN_MESSAGE.read(cursor.u16())?;
         }
         let names = cursor.clone().rest().split(|byte| *byte == 0);
@@ -362,7 +359,7 @@ impl ClientBounds {
     }
 }
 
-/// What a backend may still send.
+/// The limits for what a backend sends.
 #[derive(Debug, Clone)]
 pub(crate) struct BackendBounds(Arc<Asked>);
 
@@ -378,11 +375,11 @@ impl BackendBounds {
         )
     }
 
-    /// Holds the fields of a packet against their bounds.
+    /// Checks the fields of a packet against their limits.
     ///
     /// # Errors
     ///
-    /// The bound that ends the backend's connection.
+    /// When the connection to the backend is to be ended.
     pub(crate) fn check(&self, kind: Clientbound, fields: &[u8]) -> Result<(), Exceeded> {
         lenient(self.check_fields(kind, fields), ())
     }
@@ -405,7 +402,7 @@ impl BackendBounds {
     }
 }
 
-/// What cannot be read exceeds no bound: it passes, and its receiver decides.
+/// Lets malformed packets pass: they exceed no limit, and their receiver handles them.
 fn lenient<T>(checked: Result<T, Exceeded>, passes: T) -> Result<T, Exceeded> {
     match checked {
         Err(Exceeded::Malformed { .. }) => Ok(passes),

@@ -67,13 +67,13 @@ struct PendingReset {
 #[derive(Debug)]
 pub(super) struct Exchange<S> {
     is_framed: bool,
-    /// What others send in the session.
+    /// Packets that do not come from the two peers.
     outbox: Option<Arc<Outbox>>,
     sockets: Both<S>,
-    /// Under the side that sends.
+    /// The lane of each sender.
     lanes: Both<Lane>,
-    /// A socket reports its error to the first call only, and to later calls
-    /// the end of the stream: so the error is kept.
+    /// The error of each socket: a socket reports it only to the first call, and to
+    /// later calls the end of the stream.
     failed: Both<Option<io::ErrorKind>>,
     counters: Arc<Counters>,
     timeouts: Timeouts,
@@ -155,8 +155,8 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn wants(&self, side: Side) -> Wants {
         let lane = self.lanes.of(side);
         Wants {
-            // An encryption ends soon: two changes of what epoll watches would
-            // cost more than an event or two that nobody handles.
+            // The encryption ends soon: changing what epoll watches twice would cost
+            // more than an event or two that are ignored.
             read: lane.reads() || lane.is_encrypting(),
             write: self.lanes.of(side.other()).is_waiting(),
         }
@@ -213,15 +213,15 @@ impl<S: Socket> Exchange<S> {
         self.send_out(source, buffers);
     }
 
-    /// Has the driver woken by this when others send something, if anybody may.
+    /// Sets the waker that wakes the driver when a packet is put into the outbox.
     pub(super) fn set_bell(&self, bell: impl FnOnce() -> Waker) {
         if let Some(outbox) = &self.outbox {
             outbox.set_bell(bell());
         }
     }
 
-    /// Writes what others have sent, as far as both receivers take it now. For
-    /// whoever was woken by the bell, or has just set it.
+    /// Writes packets of the outbox, as far as both receivers accept them now. To be
+    /// called after the waker was set, and each time it woke the driver.
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
             outbox.answer_bell();
@@ -363,8 +363,8 @@ impl<S: Socket> Exchange<S> {
             return;
         };
         let socket = self.sockets.of(reset.to);
-        // A reset discards data that was not delivered yet. Where the system
-        // does not report that, the side gets an orderly end instead.
+        // A reset discards data that was not delivered yet. If the system does not
+        // report whether it was, the side gets an orderly end instead.
         match socket::is_acknowledged(socket) {
             Some(false) if now < reset.deadline => {
                 reset.next_poll = now + reset.interval;

@@ -1,13 +1,14 @@
-//! One direction of a session whose frames are known: bytes in, whole frames out.
+//! One direction of a session in which the proxy reads the frames: bytes in, whole
+//! frames out.
 //!
-//! What one read brings is walked frame by frame and written by one write:
-//! frames that suit their receiver and that nobody has to see pass as the slice
-//! of the read buffer in which they lie. Only a frame that is changed, and what
-//! stands beside it in the same read, is copied.
+//! The bytes of one read are walked frame by frame and written by one write. Frames
+//! that the receiver accepts unchanged and that the proxy need not read pass as a slice
+//! of the read buffer. Only if a frame is changed, it and the other frames of the same
+//! read are copied.
 //!
-//! A frame is passed on when it is there as a whole, so that a sender that dies
-//! in the middle of one leaves the receiver's stream at the edge of a frame,
-//! where a text or another backend can follow.
+//! A frame is passed on when all of it has arrived. So a sender that fails in the
+//! middle of a frame leaves the receiver's stream between two frames, where a
+//! disconnect or the packets of another backend can follow.
 
 use std::io;
 use std::sync::Arc;
@@ -30,12 +31,12 @@ use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
 use super::{Direction, Outbox};
 
-/// After how many bytes that were put together a walk pauses until they are
-/// written: a few compressed bytes can stand for a thousand times as many.
-/// One more packet at most goes beyond it.
+/// The number of output bytes at which a walk pauses until they are written: a few
+/// compressed bytes can decompress to a thousand times as many. The output exceeds it
+/// by at most one packet.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
-/// Why a direction cannot go on.
+/// Why a direction cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum FramedError {
     /// The sender's bytes are not frames of its format.
@@ -60,38 +61,38 @@ impl From<&FramedError> for io::ErrorKind {
     }
 }
 
-/// One direction: how its frames come, how they go, and what the proxy knows of
-/// the packets in them.
+/// One direction: the formats of its sender and receiver, and what the proxy knows of
+/// the packets.
 #[derive(Debug)]
 pub(crate) struct Passage {
     direction: Direction,
     version: Version,
-    /// How the sender frames.
+    /// The format of the sender's frames.
     from: Format,
-    /// Who reads.
+    /// The receiver and its format.
     to: Receiver,
     /// What the receiver has been sent. Frames pass in order, so the sender
     /// writes in the state in which the receiver reads.
     reading: Reading,
-    /// At the client's side of an encrypted session.
+    /// Of the client's side, if the session is encrypted.
     cipher: Option<Box<Cipher>>,
-    /// A frame that has not arrived whole, or what a walk has left.
+    /// The bytes of an incomplete frame, or the rest after a walk has paused.
     carried: Vec<u8>,
     /// The walk has paused at [`OUTPUT_BYTES_MAX`].
     has_paused: bool,
-    /// What is changed in packets for the client; clientbound.
+    /// The changes to packets for the client; only used clientbound.
     edits: Edits,
     bounds: Bounds,
-    /// Of a player who may be brought to another backend.
+    /// Set if the player may be moved to another backend.
     memory: Option<Memory>,
-    /// The fields of the text with which the backend has ended the session, where
-    /// the player may be brought to another: he has not read it.
+    /// The fields of the backend's disconnect, which is kept back from the client if
+    /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
-    /// What was found behind the frames of the last walk.
+    /// The error after the frames of the last walk.
     fault: Option<FramedError>,
 }
 
-/// What the sender of a direction may still send.
+/// The limits for the sender of a direction.
 #[derive(Debug)]
 enum Bounds {
     Client(Box<ClientBounds>),
@@ -103,13 +104,13 @@ enum Bounds {
 pub(crate) struct Passages {
     pub(crate) serverbound: Box<Passage>,
     pub(crate) clientbound: Box<Passage>,
-    /// What others send in the session, if anybody may.
+    /// Packets that do not come from the two peers, if there can be any.
     pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
 impl Passages {
-    /// Remembers what it takes to bring the player to another backend, and keeps
-    /// back the text with which this one ends the session.
+    /// Records what is needed to move the player to another backend, and keeps back
+    /// the disconnect with which this backend ends the session.
     pub(crate) fn remember(&mut self, memory: &Memory) {
         self.serverbound.memory = Some(memory.clone());
         self.clientbound.memory = Some(memory.clone());
@@ -121,45 +122,45 @@ impl Passages {
 pub(crate) struct Remains<S> {
     /// Its socket.
     pub(crate) client: S,
-    /// What the client has not taken yet, encrypted.
+    /// Bytes that the client has not accepted yet, encrypted.
     pub(crate) backlog: Vec<u8>,
     /// Encrypts what follows the backlog.
     pub(crate) cipher: Option<Box<Cipher>>,
-    /// How the client's frames are written.
+    /// The format of frames for the client.
     pub(crate) format: Format,
     /// What the client has been sent.
     pub(crate) reading: Reading,
-    /// What the client has sent, if it may be brought to another backend.
+    /// The state of the client as a sender, if it may be moved to another backend.
     pub(crate) sender: Option<Box<Sender>>,
-    /// What ended the session, if a side has not kept to the protocol.
+    /// What ended the session, if a side has violated the protocol.
     pub(crate) fault: Option<FramedError>,
 }
 
-/// What it takes to read on from a client whose backend is lost.
+/// What is needed to continue reading from a client after its backend is lost.
 #[derive(Debug)]
 pub(crate) struct Sender {
-    /// Decrypts what follows.
+    /// Decrypts the following bytes.
     pub(crate) cipher: Option<Box<Cipher>>,
-    /// The beginning of a frame, decrypted.
+    /// The bytes of an incomplete frame, decrypted.
     pub(crate) carried: Vec<u8>,
     /// The state in which the client writes.
     pub(crate) state: State,
-    /// What it may still send.
+    /// Its limits.
     pub(crate) bounds: Box<ClientBounds>,
-    /// What is remembered of the player.
+    /// What was recorded of the player.
     pub(crate) memory: Memory,
-    /// The fields of the text with which the backend has ended the session.
+    /// The fields of the disconnect with which the backend has ended the session.
     pub(crate) kick: Option<Vec<u8>>,
 }
 
-/// What the walk over one read has to write.
+/// Where the bytes to write are after a walk over one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Walked {
-    /// Nothing: no frame is whole.
+    /// There are none: no frame is complete.
     Nothing,
-    /// This part of the buffer that was walked.
+    /// In this part of the read buffer.
     Slice(std::ops::Range<usize>),
-    /// What was put into the output.
+    /// In the output.
     Output,
 }
 
@@ -217,18 +218,18 @@ impl Passage {
         }
     }
 
-    /// Whether the backend has ended the session with a text that is kept back.
+    /// Whether the backend has ended the session with a disconnect that is kept back.
     pub(crate) fn is_kicked(&self) -> bool {
         self.kick.is_some()
     }
 
-    /// The text with which the backend has ended the session.
+    /// The fields of that disconnect.
     pub(crate) fn take_kick(&mut self) -> Option<Vec<u8>> {
         self.kick.take()
     }
 
-    /// What it takes to read on from the client, if it may be brought to another
-    /// backend.
+    /// What is needed to continue reading from the client, if it may be moved to
+    /// another backend.
     pub(crate) fn into_sender(self, kick: Option<Vec<u8>>) -> Option<Box<Sender>> {
         let (Bounds::Client(bounds), Some(memory)) = (self.bounds, self.memory) else {
             return None;
@@ -244,18 +245,18 @@ impl Passage {
         }))
     }
 
-    /// What ends the direction behind the frames of the last walk.
+    /// The error that ends the direction after the frames of the last walk.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
         self.fault.as_ref()
     }
 
-    /// Whether the last walk has left something. It is walked when what the
-    /// walk has given was written, with an empty buffer, before more is read.
+    /// Whether the last walk has paused. Once its output is written, the caller walks
+    /// again with an empty buffer, before it reads more.
     pub(crate) fn has_paused(&self) -> bool {
         self.has_paused
     }
 
-    /// Takes bytes that were read before, decrypted: the beginning of a frame.
+    /// Adds bytes that were read earlier, decrypted: the beginning of a frame.
     pub(crate) fn carry(&mut self, bytes: &[u8]) {
         self.carried.extend_from_slice(bytes);
     }
@@ -265,12 +266,12 @@ impl Passage {
         self.reading
     }
 
-    /// The cipher, and how the receiver's frames are written.
+    /// The cipher, and the format of the receiver.
     pub(crate) fn into_receiver(self) -> (Option<Box<Cipher>>, Format) {
         (self.cipher, self.to.format)
     }
 
-    /// What encrypts for the client; `None` where nothing is encrypted.
+    /// The cipher for bytes to the client; `None` if they are not encrypted.
     pub(super) fn encryption(&mut self) -> Option<&mut Cipher> {
         match self.direction {
             Direction::Clientbound => self.cipher.as_deref_mut(),
@@ -278,8 +279,8 @@ impl Passage {
         }
     }
 
-    /// Whether the receiver takes packets of the game that its peer has not sent.
-    /// Not inside a bundle, of which they would become a part.
+    /// Whether the receiver can get play packets that its peer has not sent. It cannot
+    /// inside a bundle, since they would become a part of it.
     pub(crate) fn takes_others(&self) -> bool {
         let Reading {
             state,
@@ -290,7 +291,7 @@ impl Passage {
         state == State::Play && !awaits_join_game && !in_bundle
     }
 
-    /// Writes a packet of somebody else as the receiver reads it.
+    /// Writes a packet that does not come from the peer, in the receiver's format.
     ///
     /// # Errors
     ///
@@ -304,8 +305,7 @@ impl Passage {
         zlib.write(packet, self.to.format, output)
     }
 
-    /// Encrypts what the client is to get, in place; nothing where the session
-    /// is not encrypted.
+    /// Encrypts bytes for the client, in place, if the session is encrypted.
     pub(super) fn encrypt(&mut self, bytes: &mut [u8]) {
         if let Some(cipher) = self.encryption() {
             cipher.encrypt(bytes);
@@ -319,12 +319,12 @@ impl Passage {
         }
     }
 
-    /// Walks what one read has brought. `output` is empty before, and holds
-    /// what is to be written where that is not a part of `buffer`.
+    /// Walks the bytes of one read. `output` must be empty; it holds the bytes to write
+    /// if they are not a part of `buffer`.
     ///
-    /// Frames before a fault of the sender are written; then
-    /// [`fault`](Self::fault) says what it is. So the receiver's
-    /// stream depends on the sender's alone, and not on how it was read.
+    /// If there is a fault, the frames before it are still passed on, and
+    /// [`fault`](Self::fault) returns it. So the receiver's stream depends only on the
+    /// sender's stream, not on how it was cut into reads.
     pub(super) fn walk(
         &mut self,
         buffer: &mut [u8],
@@ -359,8 +359,8 @@ impl Passage {
         }
     }
 
-    /// Walks what is carried and the buffer. The part of the buffer that passes
-    /// behind the output; a fault is kept.
+    /// Walks the carried bytes and the buffer. Returns the part of the buffer that is
+    /// to be written after the output; stores a fault.
     fn walk_all(
         &mut self,
         buffer: &[u8],
@@ -385,8 +385,8 @@ impl Passage {
         run
     }
 
-    /// Completes the carried frame from the beginning of the buffer. How much
-    /// that took; `None` when it was everything, and not enough.
+    /// Completes the carried frames with the beginning of the buffer. Returns how many
+    /// bytes of the buffer that took; `None` if the walk ends here.
     fn finish_carried(
         &mut self,
         buffer: &[u8],
@@ -409,7 +409,7 @@ impl Passage {
             }
             let mut carried = std::mem::take(&mut self.carried);
             let Some(frame) = codec::split(&carried, self.from, self.packet_bytes_max())? else {
-                // Nothing is missing, so that a frame is there.
+                // Not reached: nothing is missing, so the frame is complete.
                 return Err(CodecError::BadDataLength.into());
             };
             let wire_bytes = frame.wire.len();
@@ -418,7 +418,7 @@ impl Passage {
                     // More than one frame may have been carried.
                     self.carried = carried.split_off(wire_bytes);
                     if output.is_empty() {
-                        // A large frame need not be copied once more.
+                        // So a large frame is not copied once more.
                         std::mem::swap(output, &mut carried);
                     } else {
                         output.extend_from_slice(&carried);
@@ -443,8 +443,8 @@ impl Passage {
         Ok(Some(at))
     }
 
-    /// Walks whole frames. `run` is what passes of those that were walked last,
-    /// and is not yet in the output. What is left is carried.
+    /// Walks whole frames. `run` is the range of the last frames that pass unchanged
+    /// and are not in the output yet. An incomplete frame is carried.
     fn walk_frames(
         &mut self,
         buffer: &[u8],
@@ -482,22 +482,21 @@ impl Passage {
         }
     }
 
-    /// Ends a walk in front of these bytes.
+    /// Pauses a walk before these bytes.
     fn pause(&mut self, rest: &[u8]) {
         self.carried.extend_from_slice(rest);
         self.has_paused = !self.carried.is_empty();
     }
 
-    /// How many bytes the carried frame lacks; as long as its length is not
-    /// known, one.
+    /// How many bytes the carried frame lacks; one while its length is not known.
     fn missing(&self) -> Result<usize, FramedError> {
         let head = frame::head(&self.carried, FRAME_BYTES_MAX).map_err(CodecError::from)?;
         let Some(head) = head else {
             debug_assert!(self.carried.len() < FRAME_LENGTH_BYTES_MAX);
             return Ok(1);
         };
-        // A length before compression that is over the limit is refused before
-        // its frame is waited for.
+        // Refuses a length before compression that is over the limit now, before
+        // waiting for the frame.
         codec::split(&self.carried, self.from, self.packet_bytes_max())?;
         Ok(head.wire_bytes().saturating_sub(self.carried.len()))
     }
@@ -529,8 +528,8 @@ impl Passage {
         }
     }
 
-    /// The id of a compressed packet, where the frame shows it unopened. A
-    /// client's packets are opened: they are few, and held to their length.
+    /// The id of a compressed packet, if it can be read without decompressing. Packets
+    /// of a client are always decompressed: they are few, and their length is checked.
     fn shown_id(&self, frame: &RawFrame<'_>) -> Option<i32> {
         match self.direction {
             Direction::Serverbound => None,
@@ -541,7 +540,7 @@ impl Passage {
         }
     }
 
-    /// Counts a frame, takes note of what it means, and says what to do with it.
+    /// Counts and checks a frame, records what it means, and decides what to do with it.
     fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
         if let Bounds::Client(bounds) = &mut self.bounds {
             self.from.check_threshold(frame.data_length)?;
@@ -569,7 +568,7 @@ impl Passage {
         }
     }
 
-    /// Writes a frame that does not pass as it came.
+    /// Writes a frame that does not pass unchanged.
     fn write(
         &self,
         fate: &Fate,
@@ -584,9 +583,9 @@ impl Passage {
         }
     }
 
-    /// Whether a client may send a packet with this id. In play a backend says
-    /// so itself; in a configuration the proxy does, since a packet of another
-    /// state shows that the client is not where it should be.
+    /// Checks that the version has a packet with this id. Only for a client in a
+    /// configuration, where a packet of another state shows that the client is in the
+    /// wrong state. In play the backend checks this itself.
     fn check(&self, id: i32) -> Result<(), FramedError> {
         let is_checked =
             (self.direction, self.reading.state) == (Direction::Serverbound, State::Configuration);
@@ -605,7 +604,7 @@ impl Passage {
         Ok(())
     }
 
-    /// Holds the fields of a packet against what its sender may send.
+    /// Checks the fields of a packet against the limits of its sender.
     fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
         match &mut self.bounds {
             Bounds::Client(bounds) => {
@@ -637,7 +636,7 @@ impl Passage {
         }
     }
 
-    /// Takes note of what a packet means; the packet that replaces it, if one does.
+    /// Records what a packet means. Returns the packet that replaces it, if any.
     fn understand(&mut self, id: i32, fields: &[u8]) -> Option<Vec<u8>> {
         let state = self.reading.state;
         match self.direction {
@@ -657,13 +656,13 @@ impl Passage {
 
 /// What to do with a frame.
 enum Fate {
-    /// It passes as it came.
+    /// It passes unchanged.
     Pass,
-    /// The receiver takes the packet, in another form.
+    /// It is converted to the receiver's format.
     Convert,
-    /// This packet replaces it.
+    /// It is replaced by this packet.
     Change(Vec<u8>),
-    /// It goes no further.
+    /// It is dropped.
     Drop,
 }
 
@@ -676,7 +675,7 @@ pub mod trial {
     use crate::protocol::packet::Brand;
 
     pub(super) const SECRET: [u8; 16] = [9; 16];
-    /// 26.2, which has all packets that are met.
+    /// 26.2, which has all packets that a walk reads.
     pub(super) const PROTOCOL: i32 = 776;
 
     pub(super) fn formats() -> [Format; 4] {
@@ -719,7 +718,7 @@ pub mod trial {
         }
     }
 
-    /// What the receiver gets of a stream that is read in pieces of these lengths.
+    /// What the receiver gets if a stream is read in pieces of these lengths.
     pub(super) fn walked(
         mut passage: Passage,
         stream: &[u8],
@@ -759,12 +758,13 @@ pub mod trial {
         (written, None)
     }
 
-    /// Walks a stream, both taken from these bytes, whole, in pieces and byte by
-    /// byte: its receiver gets the same, and it ends alike.
+    /// Walks a stream at once, in pieces and byte by byte, and checks that its receiver
+    /// gets the same bytes and the same fault. The input gives the stream and how it is
+    /// walked.
     ///
     /// # Panics
     ///
-    /// When it does not.
+    /// When the results differ.
     pub fn cut_any_bytes(input: &[u8]) {
         let Some(([kind, from, to, first, second, third], stream)) = input.split_first_chunk()
         else {
@@ -819,8 +819,8 @@ mod tests {
     }
 
     proptest! {
-        /// However a stream is cut by reads, its receiver gets the same bytes: in
-        /// all formats, with and without encryption, and in front of a fault.
+        /// However a stream is cut into reads, its receiver gets the same bytes: in
+        /// all formats, with and without encryption, and before a fault.
         #[test]
         fn cuts_change_nothing(
             sizes in proptest::collection::vec(0_u16..3000, 1..12),
@@ -856,8 +856,8 @@ mod tests {
             cut_any_bytes(&input);
         }
 
-        /// Bytes that mean nothing end in a fault or wait for more, and memory is
-        /// bounded by what came.
+        /// Random bytes end in a fault or wait for more, and the memory stays bounded
+        /// by the number of bytes received.
         #[test]
         fn nonsense_is_survived(
             stream in proptest::collection::vec(any::<u8>(), 0..4000),
@@ -875,8 +875,8 @@ mod tests {
         }
     }
 
-    /// The frames before a fault reach the client, and the state is theirs: a
-    /// text that follows is read.
+    /// The frames before a fault reach the client, and the state is that after them,
+    /// so the client can read a disconnect that follows.
     #[test]
     fn frames_before_a_fault_pass() {
         let start = id_of(Clientbound::StartConfiguration, State::Play);
@@ -895,7 +895,7 @@ mod tests {
         assert_eq!(passage.fault(), Some(&FramedError::Codec(empty)));
     }
 
-    /// However much the packets of one read stand for, what a walk gives is
+    /// However much the packets of one read decompress to, the output of a walk is
     /// bounded; the rest follows, and the bytes are the same.
     #[test]
     fn a_walk_pauses() {
@@ -957,8 +957,8 @@ mod tests {
         assert!(passage.carried.is_empty());
     }
 
-    /// In a configuration a client sends what its version has there, and a
-    /// client that sends too much is ended.
+    /// A client that sends a packet of another state in a configuration, or too many
+    /// packets, is disconnected.
     #[test]
     fn clients_are_held_to_their_state_and_rate() {
         let version = Version::of(PROTOCOL).unwrap();

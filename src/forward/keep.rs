@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// The most that one call moves. A client sends little before it is answered.
+/// The most bytes that one call moves. A client sends little before it gets an answer.
 const STEP_BYTES: usize = 1024;
 
 /// Copies the available bytes of `from` to `to` and appends them to `kept`.

@@ -1,4 +1,5 @@
-//! What is remembered of a player in play who may be brought to another backend.
+//! What the proxy remembers of a player in play, to be able to move the player to
+//! another backend.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +10,13 @@ use crate::protocol::packet::{Brand, Clientbound, Serverbound, Version};
 /// The longest settings and the longest name of the client's software that are
 /// remembered. Both have some twenty bytes.
 const KEPT_BYTES_MAX: usize = 1024;
-/// The most questions of a backend whether the client is alive that wait for an
-/// answer. Backends ask once a second at most, and wait for half a minute.
+/// The most keep alives of a backend that wait for an answer. Backends send one a
+/// second at most, and wait for half a minute.
 const KEEP_ALIVES_MAX: usize = 64;
-/// The longest such question: an `i64`.
+/// The longest fields of a keep alive, in bytes: an `i64`.
 const KEEP_ALIVE_BYTES_MAX: usize = 8;
 
-/// What is remembered of a player; both directions of his session share it.
+/// What is remembered of a player; both directions of the session share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<Remembered>>);
 
@@ -31,12 +32,12 @@ struct Remembered {
 }
 
 impl Memory {
-    /// Whether [`clientbound`](Self::clientbound) takes note of such a packet.
+    /// Whether such a packet is relevant for [`clientbound`](Self::clientbound).
     pub(crate) const fn concerns_clientbound(version: Version, kind: Clientbound) -> bool {
         matches!(kind, Clientbound::KeepAlive) || Screen::concerns(version, kind)
     }
 
-    /// Takes note of a packet of the backend.
+    /// Records a packet of the backend.
     pub(crate) fn clientbound(&self, version: Version, kind: Clientbound, fields: &[u8]) {
         let mut remembered = self.lock();
         if kind != Clientbound::KeepAlive {
@@ -51,7 +52,7 @@ impl Memory {
         }
     }
 
-    /// Whether [`serverbound`](Self::serverbound) takes note of such a packet.
+    /// Whether such a packet is relevant for [`serverbound`](Self::serverbound).
     pub(crate) const fn concerns_serverbound(kind: Serverbound) -> bool {
         matches!(
             kind,
@@ -59,9 +60,9 @@ impl Memory {
         )
     }
 
-    /// Takes note of a packet of the client. False for an answer to a keep alive
-    /// that the backend has not sent: another one has, and this one would end the
-    /// player for it.
+    /// Records a packet of the client. False for the answer to a keep alive that this
+    /// backend has not sent: it was for the backend before, and this one would
+    /// disconnect the player because of it.
     pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> bool {
         let mut remembered = self.lock();
         let is_kept = fields.len() <= KEPT_BYTES_MAX;
@@ -82,7 +83,7 @@ impl Memory {
         true
     }
 
-    /// Forgets what the backend waits for, which is lost.
+    /// Forgets the keep alives of a lost backend.
     pub(crate) fn lose_backend(&self) {
         self.lock().keep_alives = VecDeque::new();
     }
@@ -104,7 +105,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Remembered> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,16 +7,18 @@
 //! - `exchange` owns both sockets and decides how the end of one affects the other;
 //! - `lane` is one direction: its bytes in flight, and whether it still runs;
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
-//! - `framed` is a direction in which the proxy reads the frames, `packets` what it
-//!   takes note of and changes in them, `bounds` what they may hold, and `memory` what
-//!   is remembered of a player who may be brought to another backend; what is
-//!   incomplete is in a buffer of `spare`;
-//! - `outbox` holds packets that others than the two peers send in such a session;
+//! - `framed` is a direction in which the proxy reads the frames. `packets` has what it
+//!   records and changes in the packets, `bounds` their limits, `memory` what is kept
+//!   for moving a player to another backend; incomplete frames are in buffers of
+//!   `spare`;
+//! - `outbox` has packets for such a session that come from plugins or the proxy, not
+//!   from its two peers;
+//! - `keep` forwards bytes before the relay begins, and keeps a copy of them;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
 //!
-//! A session at rest holds two sockets and no buffer. The bytes in flight, which a
+//! An idle session holds two sockets and no buffer. The bytes in flight, which a
 //! slow receiver has not accepted yet, are at most one read of [`COPY_BYTES`] or
 //! one splice of [`pipe::PIPE_BYTES`] in each direction, and while they wait
 //! nothing more is read from their sender.
@@ -201,9 +203,9 @@ pub struct Limits {
     pub read: Option<Duration>,
     /// How long bytes may wait while the receiver accepts none; `None` means no limit.
     pub write: Option<Duration>,
-    /// How long the other direction may go on after one has ended.
+    /// How long one direction may continue after the other has ended.
     ///
-    /// It counts from that end; bytes that still move do not prolong it.
+    /// It counts from that end; bytes that still move do not extend it.
     pub half_close: Duration,
 }
 
@@ -236,7 +238,7 @@ impl Counters {
         self.client_has_ended.load(Ordering::Relaxed)
     }
 
-    /// Takes note that the client has ended its stream.
+    /// Records that the client has ended its stream.
     fn end_client(&self) {
         self.client_has_ended.store(true, Ordering::Relaxed);
     }
@@ -270,8 +272,8 @@ pub struct Session {
     pub stop: CancellationToken,
 }
 
-/// Lets the kernel detect that the backend has vanished. Where that cannot be
-/// set, the relay finds out what is wrong with the connection.
+/// Lets the kernel detect that the backend has vanished. An error is only logged: if
+/// the connection is broken, the relay reports it.
 pub(crate) fn keep_alive(backend: &TcpStream, keepalive: &Keepalive) {
     if let Err(error) = crate::socket::keep_alive(backend, keepalive) {
         tracing::debug!(%error, "keepalive cannot be set");
@@ -316,7 +318,7 @@ pub enum End {
     ReadTimeout(Direction),
     /// The receiver of this direction accepted nothing for longer than [`Limits::write`].
     WriteTimeout(Direction),
-    /// After this side had ended, the other went on longer than [`Limits::half_close`].
+    /// This side had ended, and the other continued longer than [`Limits::half_close`].
     HalfCloseTimeout(Side),
     /// The session's token was cancelled.
     Stopped,

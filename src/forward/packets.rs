@@ -1,25 +1,25 @@
-//! What packets mean for a session that the proxy reads, and which it changes:
-//! the rules for the way into the game and for the game.
+//! What packets mean for a session in which the proxy reads frames ([`Reading`]), and
+//! which ones it changes ([`Edits`]): in the configuration and in play.
 
 use crate::protocol::packet::{Brand, Clientbound, State, Version};
 use crate::protocol::varint;
 use crate::protocol::version::V26_2;
 
-/// What a receiver has been sent, as far as it decides what it can read next.
+/// What a receiver has been sent, as far as that decides what it can read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// The state in which it reads the next packet.
     pub(crate) state: State,
-    /// It was sent the text that ends its session: no other is to follow.
+    /// It was sent a disconnect: no second one may follow.
     pub(crate) has_kicked: bool,
-    /// A bundle is open: the client keeps what it is sent, a text as well, until
-    /// a delimiter closes the bundle (1.19.4).
+    /// A bundle is open: the client processes nothing that it is sent, a disconnect
+    /// included, until a delimiter closes the bundle (1.19.4).
     pub(crate) in_bundle: bool,
-    /// The client was sent into a configuration, and has not been told since that it
-    /// is in the game: until then it has no use for other packets of the game.
+    /// The client was sent into a configuration and no join game since: until then it
+    /// cannot use other play packets.
     pub(crate) awaits_join_game: bool,
-    /// It was sent registries in the configuration in which it is. Another
-    /// backend's cannot follow: the client refuses an entry that comes twice.
+    /// It was sent registries in the current configuration. Those of another backend
+    /// cannot follow: the client refuses an entry that it gets twice.
     pub(crate) has_registries: bool,
 }
 
@@ -35,7 +35,7 @@ impl Reading {
         }
     }
 
-    /// Whether [`note`](Self::note) takes note of packets of this kind.
+    /// Whether packets of this kind are relevant for [`note`](Self::note).
     pub(crate) fn concern(kind: Clientbound) -> bool {
         kind.leads_to().is_some()
             || matches!(
@@ -47,7 +47,7 @@ impl Reading {
             )
     }
 
-    /// Takes note of a packet for the client.
+    /// Records a packet for the client.
     pub(crate) fn note(&mut self, kind: Clientbound) {
         self.state = kind.leads_to().unwrap_or(self.state);
         match kind {
@@ -70,8 +70,8 @@ impl Reading {
 pub(crate) struct Edits {
     /// What is appended to the name of the backend's software.
     pub(crate) brand: Option<Brand>,
-    /// Whether the client is told that its server authenticates, whatever the
-    /// backend says, which does not know (join game since 26.2).
+    /// Whether the join game says that the server authenticates (since 26.2). The
+    /// backend does not know that the proxy does.
     pub(crate) is_authenticated: bool,
 }
 
@@ -101,8 +101,8 @@ impl Edits {
         }
     }
 
-    /// The join game that tells the client that its server authenticates, where
-    /// its version is told. The flag is the last byte but one (26.2 and 26.3).
+    /// The join game with the flag that the server authenticates, if the version has
+    /// it. The flag is the second to last byte (26.2 and 26.3).
     fn join_game(&self, version: Version, id: u8, fields: &[u8]) -> Option<Vec<u8>> {
         if !self.is_authenticated || version.protocol() < V26_2 {
             return None;

@@ -1,9 +1,9 @@
-//! Spare buffers of a driver, which sessions take while they hold bytes.
+//! Spare buffers of a driver, which sessions use while they hold bytes.
 
-/// Buffers that are kept for the next session that holds bytes. As many hold
-/// bytes at once in a busy moment of a worker with a thousand players.
+/// The most spare buffers. About as many sessions hold bytes at once in a busy moment
+/// of a worker with a thousand players.
 const BUFFERS_MAX: usize = 128;
-/// The largest buffer that is kept: with [`BUFFERS_MAX`] 4 MiB for each worker.
+/// The largest buffer that is kept, in bytes: 4 MiB for all [`BUFFERS_MAX`] of a worker.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// The spare buffers of one worker, all empty.
