@@ -46,15 +46,7 @@
 //!
 //! # The hooks
 //!
-//! | trait | when | may wait | when it fails |
-//! |---|---|---|---|
-//! | [`ConnectionDecide`] | the client has said what it wants | yes | the client is refused |
-//! | [`HandshakeRewrite`] | before a backend sees the host | no | the host stays as it was |
-//! | [`StatusRespond`] | a status answer is ready | yes | the answer stays as it was |
-//! | [`LoginDecide`] | the player's name is known | yes | the player is refused |
-//! | [`RouteSelect`] | the player was let in | yes | the server stays as it was |
-//! | [`SessionObserve`] | a session opens, connects, closes | no | nothing |
-//! | [`PlayerObserve`] | a player comes into the game and leaves it | no | nothing |
+#![doc = include_str!("hooks.md")]
 //!
 //! A trait whose hook may wait is an [`async_trait`](macro@async_trait), and so is its `impl`:
 //! without the attribute the compiler says that lifetimes do not match.
@@ -139,10 +131,7 @@ pub use context::{
     Connection, Event, Handshake, Intent, Login, Player, PlayerEvent, Session, Status,
 };
 pub use error::{Error, Result};
-pub use hook::{
-    ConnectionDecide, HandshakeRewrite, LoginDecide, PlayerObserve, Plugin, RouteSelect,
-    SessionObserve, StatusRespond,
-};
+pub use hook::*;
 pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
 pub use player::{PlayerId, Profile, Property, ServiceError, Title};
 pub use text::{Color, Format, Text};
@@ -150,12 +139,11 @@ pub use verdict::{Choice, Reply, Rewrite, Verdict};
 
 /// Everything that a plugin usually needs.
 pub mod prelude {
+    pub use crate::hook::*;
     pub use crate::{
-        Capability, Choice, Connection, ConnectionDecide, Error, Event, Handshake,
-        HandshakeRewrite, Host, Intent, Login, LoginDecide, Player, PlayerEvent, PlayerId,
-        PlayerObserve, Plugin, Reply, Result, Rewrite, RouteSelect, Session, SessionObserve,
-        Spanned, Status, StatusRespond, Text, Title, Verdict, async_trait, capability,
-        export_plugin, tracing,
+        Capability, Choice, Connection, Error, Event, Handshake, Host, Intent, Login, Player,
+        PlayerEvent, PlayerId, Reply, Result, Rewrite, Session, Spanned, Status, Text, Title,
+        Verdict, async_trait, capability, export_plugin, tracing,
     };
     pub use serde::Deserialize;
 }

@@ -52,11 +52,11 @@ use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
     API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
-    HandshakeInput, HostTable, IdentityTable, InjectTable, LoginInput, MessageTable, MetricsTable,
-    OwnedFuture, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput,
-    Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput, TransferTable,
-    export_waker, failure, import_waker, intent, message, metric, points, receiver, sample,
-    service, size_of_table, status,
+    HandshakeInput, Hook, HostTable, IdentityTable, InjectTable, LoginInput, MessageTable,
+    MetricsTable, OwnedFuture, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker,
+    SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput,
+    TransferTable, export_waker, failure, import_waker, intent, message, metric, points, receiver,
+    sample, service, size_of_table, status,
 };
 
 use crate::export::Exported;
@@ -200,8 +200,34 @@ impl Client {
         }
     }
 
-    fn login(&self) -> LoginInput {
-        LoginInput::new(&self.input(), &self.name, self.uuid)
+    fn login(&self, hook: Hook) -> LoginInput {
+        // Nothing is proved yet when a server is selected.
+        let is_proved = self.is_proved && hook != Hook::RouteSelect;
+        LoginInput::new(&self.input(), &self.name, self.uuid).proved(is_proved)
+    }
+
+    fn session(&self, id: u64, what: Event<'_>) -> SessionInput {
+        let opened = SessionInput::opened(&self.input(), &self.name, id);
+        match what {
+            Event::Opened => opened,
+            Event::Connected { backend } => opened.connected(backend),
+            Event::Closed {
+                reason,
+                serverbound_bytes,
+                clientbound_bytes,
+                duration,
+            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
+        }
+    }
+
+    fn player(&self, player: PlayerId, what: PlayerEvent<'_>) -> PlayerInput {
+        let uuid = self.uuid.unwrap_or(sample::UUID);
+        let (number, name) = (player.number(), self.name.as_str());
+        let joined = PlayerInput::joined(&self.input(), number, name, uuid, self.is_proved);
+        match what {
+            PlayerEvent::Joined => joined,
+            PlayerEvent::Left { reason } => joined.left(reason),
+        }
     }
 }
 
@@ -389,105 +415,12 @@ impl<P: Exported> TestHost<P> {
         unsafe { &*hook.table.cast::<H::Table>() }
     }
 
-    fn ask_async<H, I: 'static>(&self, input: &I) -> Result<Answer, Failure>
+    /// Asks a hook that the plugin lists.
+    fn ask<H: Point>(&self, input: &H::Input) -> Result<Answer, Failure>
     where
-        H: Point<Input = I, Table = AsyncHook<I>>,
+        H::Table: Asked<H::Input>,
     {
-        let hook = Self::table::<H>();
-        let mut future: Option<OwnedFuture> = None;
-        let mut collected = Collected::default();
-        let polled = block_on(HOOK_TIME_MAX, |waker| {
-            let sink = collected.sink();
-            let status = if let Some(future) = &mut future {
-                future.poll(waker, Some(&sink))
-            } else {
-                let mut raw = RawFuture::NONE;
-                let waker = export_waker(waker);
-                let start = hook.start?;
-                // SAFETY: the instance lives as long as `self`; the input is
-                // borrowed until the future has been dropped below.
-                let status = unsafe {
-                    start(
-                        self.instance,
-                        input,
-                        &raw const waker,
-                        &raw const sink,
-                        &raw mut raw,
-                    )
-                };
-                if status == status::PENDING {
-                    // SAFETY: the plugin gives the future away.
-                    future = unsafe { OwnedFuture::new(raw) };
-                }
-                status
-            };
-            (status != status::PENDING).then_some(status)
-        });
-        drop(future);
-        match polled {
-            Some(status) => outcome(collected, status),
-            None => Err(Failure {
-                kind: FailureKind::TooSlow,
-                text: format!(
-                    "`{}` did not answer in {} s",
-                    H::HOOK,
-                    HOOK_TIME_MAX.as_secs()
-                ),
-                span: None,
-            }),
-        }
-    }
-
-    fn ask_sync<H, I: 'static>(&self, input: &I) -> Result<Answer, Failure>
-    where
-        H: Point<Input = I, Table = SyncHook<I>>,
-    {
-        let hook = Self::table::<H>();
-        let mut collected = Collected::default();
-        let sink = collected.sink();
-        let Some(call) = hook.call else {
-            unreachable!("the macro fills the table")
-        };
-        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
-        let status = unsafe { call(self.instance, input, &raw const sink) };
-        outcome(collected, status)
-    }
-
-    /// Asks `connection.decide`.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    ///
-    /// # Panics
-    ///
-    /// When the plugin does not list the hook; so do the methods below.
-    pub fn connection_decide(&self, client: &Client) -> Result<Verdict, Failure> {
-        let mut input = ConnectionInput::new(&client.input());
-        input.grants = self.grants();
-        self.ask_async::<points::ConnectionDecide, _>(&input)
-            .map(Verdict)
-    }
-
-    /// Asks `handshake.rewrite`, with `host` as what the backend would see.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn handshake_rewrite(&self, client: &Client, host: &str) -> Result<Rewrite, Failure> {
-        let mut input = HandshakeInput::new(&client.input(), host);
-        input.grants = self.grants();
-        self.ask_sync::<points::HandshakeRewrite, _>(&input)
-            .map(Rewrite)
-    }
-
-    /// Asks `status.respond`, with `json` as the answer of a backend.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn status_respond(&self, client: &Client, json: &str) -> Result<Reply, Failure> {
-        self.status(client, json, true)
+        Self::table::<H>().ask(H::HOOK, self.instance, input)
     }
 
     /// As [`TestHost::status_respond`], with the answer as the proxy's own.
@@ -495,100 +428,14 @@ impl<P: Exported> TestHost<P> {
     /// # Errors
     ///
     /// When the hook fails.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin does not list the hook.
     pub fn status_respond_offline(&self, client: &Client, json: &str) -> Result<Reply, Failure> {
-        self.status(client, json, false)
-    }
-
-    fn status(&self, client: &Client, json: &str, online: bool) -> Result<Reply, Failure> {
-        let mut input = StatusInput::new(&client.input(), online, json);
+        let mut input = StatusInput::new(&client.input(), false, json);
         input.grants = self.grants();
-        self.ask_async::<points::StatusRespond, _>(&input)
-            .map(Reply)
-    }
-
-    /// Asks `login.decide`.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn login_decide(&self, client: &Client) -> Result<Verdict, Failure> {
-        let mut input = client.login().proved(client.is_proved);
-        input.grants = self.grants();
-        self.ask_async::<points::LoginDecide, _>(&input)
-            .map(Verdict)
-    }
-
-    /// Asks `route.select`.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn route_select(&self, client: &Client) -> Result<Choice, Failure> {
-        let mut input = client.login();
-        input.grants = self.grants();
-        self.ask_async::<points::RouteSelect, _>(&input).map(Choice)
-    }
-
-    /// Tells `session.observe` of an event of the session with the number `id`.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn session_observe(
-        &self,
-        client: &Client,
-        id: u64,
-        what: Event<'_>,
-    ) -> Result<(), Failure> {
-        let opened = SessionInput::opened(&client.input(), &client.name, id);
-        let mut input = match what {
-            Event::Opened => opened,
-            Event::Connected { backend } => opened.connected(backend),
-            Event::Closed {
-                reason,
-                serverbound_bytes,
-                clientbound_bytes,
-                duration,
-            } => opened.closed(reason, serverbound_bytes, clientbound_bytes, duration),
-        };
-        input.grants = self.grants();
-        self.ask_sync::<points::SessionObserve, _>(&input)
-            .map(|_| ())
-    }
-
-    /// Tells `player.observe` of an event of the player. From `Joined` to `Left`
-    /// the services reach him, also in a plugin that does not list the hook:
-    /// then nobody is told.
-    ///
-    /// # Errors
-    ///
-    /// When the hook fails.
-    pub fn player_observe(
-        &self,
-        client: &Client,
-        player: PlayerId,
-        what: PlayerEvent<'_>,
-    ) -> Result<(), Failure> {
-        let uuid = client.uuid.unwrap_or(sample::UUID);
-        let (name, is_proved) = (client.name.as_str(), client.is_proved);
-        let number = player.number();
-        let joined = PlayerInput::joined(&client.input(), number, name, uuid, is_proved);
-        let mut input = match what {
-            PlayerEvent::Joined => {
-                lock(&self.state.in_game).insert(player, client.clone());
-                joined
-            }
-            PlayerEvent::Left { reason } => {
-                lock(&self.state.in_game).remove(&player);
-                joined.left(reason)
-            }
-        };
-        input.grants = self.grants();
-        if input.grants & Capability::PlayerObserve.bit() == 0 {
-            return Ok(());
-        }
-        self.ask_sync::<points::PlayerObserve, _>(&input)
-            .map(|_| ())
+        self.ask::<points::StatusRespond>(&input).map(Reply)
     }
 
     /// What the plugin has sent to this player, or in his name to his backend,
@@ -625,19 +472,172 @@ impl<P: Exported> TestHost<P> {
     }
 }
 
-/// Every hook of the table can be asked here, with the same name: a row without
-/// its method does not compile.
-macro_rules! has_methods {
-    ($($(#[doc = $doc:literal])+ $hook:ident { method: $method:ident, $($row:tt)* })+) => {
-        const _: () = {
-            fn _all<P: Exported>() {
-                $(let _ = TestHost::<P>::$method;)+
-            }
+/// A table of a hook.
+trait Asked<I> {
+    fn ask(&self, hook: Hook, instance: *const c_void, input: &I) -> Result<Answer, Failure>;
+}
+
+impl<I: 'static> Asked<I> for AsyncHook<I> {
+    fn ask(&self, hook: Hook, instance: *const c_void, input: &I) -> Result<Answer, Failure> {
+        let mut future: Option<OwnedFuture> = None;
+        let mut collected = Collected::default();
+        let polled = block_on(HOOK_TIME_MAX, |waker| {
+            let sink = collected.sink();
+            let status = if let Some(future) = &mut future {
+                future.poll(waker, Some(&sink))
+            } else {
+                let mut raw = RawFuture::NONE;
+                let waker = export_waker(waker);
+                let start = self.start?;
+                // SAFETY: the host keeps the instance while a hook runs; the input
+                // is borrowed until the future has been dropped below.
+                let status = unsafe {
+                    start(
+                        instance,
+                        input,
+                        &raw const waker,
+                        &raw const sink,
+                        &raw mut raw,
+                    )
+                };
+                if status == status::PENDING {
+                    // SAFETY: the plugin gives the future away.
+                    future = unsafe { OwnedFuture::new(raw) };
+                }
+                status
+            };
+            (status != status::PENDING).then_some(status)
+        });
+        drop(future);
+        match polled {
+            Some(status) => outcome(collected, status),
+            None => Err(Failure {
+                kind: FailureKind::TooSlow,
+                text: format!("`{hook}` did not answer in {} s", HOOK_TIME_MAX.as_secs()),
+                span: None,
+            }),
+        }
+    }
+}
+
+impl<I: 'static> Asked<I> for SyncHook<I> {
+    fn ask(&self, _: Hook, instance: *const c_void, input: &I) -> Result<Answer, Failure> {
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let Some(call) = self.call else {
+            unreachable!("the macro fills the table")
         };
+        // SAFETY: the host keeps the instance while a hook runs; the rest is good
+        // for the call.
+        let status = unsafe { call(instance, input, &raw const sink) };
+        outcome(collected, status)
+    }
+}
+
+/// Makes the method of each hook, by its input: a hook with an input that has no
+/// arm here does not compile.
+macro_rules! hook_methods {
+    ($(
+        $(#[doc = $doc:literal])+
+        $hook:ident {
+            method: $method:ident,
+            call: $call:ident,
+            input: $input:ident as $view:ident,
+            answer: $answer:tt,
+            $($rest:tt)*
+        }
+    )+) => {
+        impl<P: Exported> TestHost<P> {
+            $(hook_methods! { @$input $hook $method $answer })+
+        }
+    };
+    (@ConnectionInput $hook:ident $method:ident $answer:tt) => {
+        hook_methods! { @asks $hook []
+            pub fn $method(&self, client: &Client) -> Result<$answer, Failure> {
+                let mut input = ConnectionInput::new(&client.input());
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map($answer)
+            }
+        }
+    };
+    (@HandshakeInput $hook:ident $method:ident $answer:tt) => {
+        hook_methods! { @asks $hook [" `host` is what the backend would see."]
+            pub fn $method(&self, client: &Client, host: &str) -> Result<$answer, Failure> {
+                let mut input = HandshakeInput::new(&client.input(), host);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map($answer)
+            }
+        }
+    };
+    (@StatusInput $hook:ident $method:ident $answer:tt) => {
+        hook_methods! { @asks $hook [" `json` is the answer of a backend."]
+            pub fn $method(&self, client: &Client, json: &str) -> Result<$answer, Failure> {
+                let mut input = StatusInput::new(&client.input(), true, json);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map($answer)
+            }
+        }
+    };
+    (@LoginInput $hook:ident $method:ident $answer:tt) => {
+        hook_methods! { @asks $hook []
+            pub fn $method(&self, client: &Client) -> Result<$answer, Failure> {
+                let mut input = client.login(Hook::$hook);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map($answer)
+            }
+        }
+    };
+    (@SessionInput $hook:ident $method:ident ()) => {
+        hook_methods! { @asks $hook
+            [" `what` has happened to the session with the number `id`."]
+            pub fn $method(&self, client: &Client, id: u64, what: Event<'_>) -> Result<(), Failure> {
+                let mut input = client.session(id, what);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map(|_| ())
+            }
+        }
+    };
+    (@PlayerInput $hook:ident $method:ident ()) => {
+        hook_methods! { @asks $hook [
+            " `what` has happened to the player. From `Joined` to `Left` the services reach"
+            " him, also in a plugin that does not list the hook: then nobody is asked."]
+            pub fn $method(
+                &self,
+                client: &Client,
+                player: PlayerId,
+                what: PlayerEvent<'_>,
+            ) -> Result<(), Failure> {
+                let mut in_game = lock(&self.state.in_game);
+                match what {
+                    PlayerEvent::Joined => in_game.insert(player, client.clone()),
+                    PlayerEvent::Left { .. } => in_game.remove(&player),
+                };
+                drop(in_game);
+                if self.grants() & Capability::$hook.bit() == 0 {
+                    return Ok(());
+                }
+                let mut input = client.player(player, what);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map(|_| ())
+            }
+        }
+    };
+    (@asks $hook:ident [$($more:literal)*] $($method:tt)+) => {
+        #[doc = concat!("Asks the hook [`", stringify!($hook), "`](crate::", stringify!($hook), ").")]
+        $(#[doc = $more])*
+        ///
+        /// # Errors
+        ///
+        /// When the hook fails.
+        ///
+        /// # Panics
+        ///
+        /// When the plugin does not list the hook.
+        $($method)+
     };
 }
 
-infrarust_plugin_abi::hooks! { [has_methods] }
+infrarust_plugin_abi::hooks! { [hook_methods] }
 
 impl<P: Exported> Drop for TestHost<P> {
     fn drop(&mut self) {

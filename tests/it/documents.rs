@@ -10,17 +10,21 @@ use infrarust::config::keys::{Choice, Effect, Key, Shape, Table, TextKind};
 use infrarust::config::schema::FileKind;
 use infrarust::diagnostic::{Code, page};
 use infrarust::mode::Mode;
+use infrarust_plugin_abi::Hook;
 
 /// The generated documents are those in the repository.
 #[test]
 fn documents_are_not_stale() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/plugins.md")).unwrap();
     for (name, text) in [
-        ("configuration.md", configuration()),
-        ("capabilities.md", capabilities::to_markdown()),
-        ("errors.md", errors()),
+        ("docs/configuration.md", configuration()),
+        ("docs/capabilities.md", capabilities::to_markdown()),
+        ("docs/errors.md", errors()),
+        ("docs/plugins.md", with_hooks(&guide)),
+        ("plugin-api/src/hooks.md", hooks()),
     ] {
-        let path = docs.join(name);
+        let path = root.join(name);
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, &text).unwrap();
         }
@@ -30,6 +34,41 @@ fn documents_are_not_stale() {
             "{name} is stale: run the tests with UPDATE_DOCS=1"
         );
     }
+}
+
+/// The table of the hooks on the page of the crate `plugin-api`.
+fn hooks() -> String {
+    let mut text = String::from("| trait | when | may wait | when it fails |\n|---|---|---|---|\n");
+    for hook in Hook::ALL {
+        let _ = writeln!(text, "| [`{}`] {}", hook.trait_name(), columns(hook));
+    }
+    text
+}
+
+/// The guide for authors, with the table of the hooks in it.
+fn with_hooks(guide: &str) -> String {
+    let head = "| trait | name | when | may wait | when it fails |\n|---|---|---|---|---|\n";
+    let (before, after) = guide
+        .split_once(head)
+        .expect("the guide has a table of hooks");
+    let (_, after) = after.split_once("\n\n").expect("text follows the table");
+    let mut text = format!("{before}{head}");
+    for hook in Hook::ALL {
+        let _ = writeln!(
+            text,
+            "| `{}` | `{hook}` {}",
+            hook.trait_name(),
+            columns(hook)
+        );
+    }
+    format!("{text}\n{after}")
+}
+
+/// What both tables say of a hook.
+fn columns(hook: Hook) -> String {
+    let may_wait = if hook.may_wait() { "yes" } else { "no" };
+    let (when, means) = (hook.when(), hook.failure_means());
+    format!("| {when} | {may_wait} | {means} |")
 }
 
 /// `docs/errors.md`, made from the pages of the codes.

@@ -16,6 +16,7 @@ use crate::{
 /// - `input`: the table that the host passes in, and the author's view of it
 /// - `answer`: what the method returns
 /// - `answer_bytes`: the most bytes of the text of an answer
+/// - `when`: when it is asked, for the tables of the documents
 /// - `failed`: what a failure means where the operator has not chosen: `Continue`
 ///   or `Deny`, and for the reader
 /// - `since`: the version of the plugin API from which on it can be listed in
@@ -34,6 +35,7 @@ macro_rules! hooks {
                 input: ConnectionInput as Connection,
                 answer: Verdict,
                 answer_bytes: 4096,
+                when: "the client has said what it wants; pings too",
                 failed: Deny "the client is refused",
                 since: (0, 1, 0),
             }
@@ -44,6 +46,7 @@ macro_rules! hooks {
                 input: HandshakeInput as Handshake,
                 answer: Rewrite,
                 answer_bytes: 255,
+                when: "before a backend is dialled, for pings and logins alike",
                 failed: Continue "the host stays as it was",
                 since: (0, 1, 0),
             }
@@ -55,6 +58,7 @@ macro_rules! hooks {
                 input: StatusInput as Status,
                 answer: Reply,
                 answer_bytes: 131_068,
+                when: "a status answer is ready, for each ping",
                 failed: Continue "the answer stays as it was",
                 since: (0, 1, 0),
             }
@@ -65,6 +69,7 @@ macro_rules! hooks {
                 input: LoginInput as Login,
                 answer: Verdict,
                 answer_bytes: 4096,
+                when: "name and UUID are known: *proved* in `client_only`, *claims* elsewhere",
                 failed: Deny "the player is refused",
                 since: (0, 1, 0),
             }
@@ -75,6 +80,7 @@ macro_rules! hooks {
                 input: LoginInput as Login,
                 answer: Choice,
                 answer_bytes: 64,
+                when: "the name is claimed, no place taken yet",
                 failed: Continue "the server stays as it was",
                 since: (0, 1, 0),
             }
@@ -85,6 +91,7 @@ macro_rules! hooks {
                 input: SessionInput as Session,
                 answer: (),
                 answer_bytes: 0,
+                when: "a session opened, reached its backend, closed",
                 failed: Continue "nothing",
                 since: (0, 1, 0),
             }
@@ -95,6 +102,7 @@ macro_rules! hooks {
                 input: PlayerInput as Player,
                 answer: (),
                 answer_bytes: 0,
+                when: "a player came into the game and left it; `client_only` and `offline`",
                 failed: Continue "nothing",
                 since: (0, 1, 1),
             }
@@ -134,6 +142,7 @@ macro_rules! make {
             input: $input:ident as $view:ident,
             answer: $answer:ty,
             answer_bytes: $bytes:literal,
+            when: $when:literal,
             failed: $failed:ident $means:literal,
             since: ($major:literal, $minor:literal, $patch:literal),
         }
@@ -185,6 +194,12 @@ macro_rules! make {
             #[must_use]
             pub const fn answer_bytes_max(self) -> usize {
                 match self { $(Hook::$hook => $bytes,)+ }
+            }
+
+            /// When it is asked, in Markdown.
+            #[must_use]
+            pub const fn when(self) -> &'static str {
+                match self { $(Hook::$hook => $when,)+ }
             }
 
             /// What a failure means where the operator has not chosen.

@@ -375,20 +375,6 @@ mod tests {
     use super::*;
     use crate::protocol::handshake::Intent;
 
-    /// Every hook of the table is asked somewhere: its method is here.
-    #[test]
-    fn every_hook_has_its_method() {
-        let source = include_str!("mod.rs");
-        for hook in Hook::ALL {
-            let method = format!("fn {}", hook.method());
-            let is_there = [format!("pub {method}("), format!("pub async {method}(")];
-            assert!(
-                is_there.iter().any(|begin| source.contains(begin)),
-                "`HookSet` has no method for {hook}"
-            );
-        }
-    }
-
     /// Without plugins nobody is asked, and nothing is allocated or awaited.
     #[test]
     fn an_empty_set_answers_at_once() {

@@ -41,100 +41,26 @@ impl HookRun<'_> {
         }
     }
 
-    /// Asks at one hook; how often it has failed.
-    fn call_hooks(&self, hook: Hook) -> u64 {
-        let client = |intent| Client {
-            peer: sample::PEER,
-            protocol: sample::PROTOCOL,
-            intent,
-            virtual_host: sample::HOST,
-            server: sample::SERVER,
-        };
-        let joining = client(Intent::Login);
-        let player = Player {
-            name: sample::NAME,
-            uuid: Some(sample::UUID),
-            is_proved: false,
-        };
-        match hook {
-            Hook::ConnectionDecide => self.ask(hook, "127.0.0.1", || {
-                verdict(
-                    self.runtime
-                        .block_on(self.hooks.connection_decide(&joining)),
-                )
-            }),
-            Hook::HandshakeRewrite => self.ask(hook, sample::HOST, || {
-                match self.hooks.handshake_rewrite(&joining, sample::HOST) {
-                    Ok(None) => "keep".to_owned(),
-                    Ok(Some(host)) => format!("host {}", quoted(&host)),
-                    Err(refusal) => verdict(Err(refusal)),
-                }
-            }),
-            Hook::StatusRespond => self.ask(hook, sample::HOST, || {
-                let client = client(Intent::Status);
-                let asked = self.hooks.status_respond(&client, true, sample::STATUS);
-                match self.runtime.block_on(asked) {
-                    Ok(None) => "keep".to_owned(),
-                    Ok(Some(json)) => format!("json {}", quoted(&json)),
-                    Err(refusal) => verdict(Err(refusal)),
-                }
-            }),
-            Hook::LoginDecide => self.ask(hook, sample::NAME, || {
-                verdict(
-                    self.runtime
-                        .block_on(self.hooks.login_decide(&joining, &player)),
-                )
-            }),
-            Hook::RouteSelect => self.ask(hook, sample::NAME, || {
-                // Which servers there are is not known here.
-                let asked = self.hooks.route_select(&joining, &player, |_| true);
-                match self.runtime.block_on(asked) {
-                    Ok(None) => "keep".to_owned(),
-                    Ok(Some(selected)) => format!("server {}", quoted(&selected.server)),
-                    Err(refusal) => verdict(Err(refusal)),
-                }
-            }),
-            Hook::SessionObserve => {
-                let closed = SessionEvent::Closed {
-                    reason: "closed",
-                    serverbound_bytes: 1000,
-                    clientbound_bytes: 50_000,
-                    duration: Duration::from_secs(60),
-                };
-                let connected = SessionEvent::Connected {
-                    backend: sample::BACKEND,
-                };
-                let events = [
-                    ("opened", SessionEvent::Opened),
-                    ("connected", connected),
-                    ("closed", closed),
-                ];
-                let mut session = Session::new(1);
-                let failures = events.map(|(name, event)| {
-                    self.ask(hook, name, || {
-                        self.hooks
-                            .session_observe(&joining, &player, &mut session, event);
-                        "heard".to_owned()
-                    })
-                });
-                failures.iter().sum()
-            }
-            Hook::PlayerObserve => {
-                let mut session = Session::new(1);
-                let events = [
-                    ("joined", PlayerEvent::Joined),
-                    ("left", PlayerEvent::Left { reason: "closed" }),
-                ];
-                let failures = events.map(|(name, event)| {
-                    self.ask(hook, name, || {
-                        self.hooks
-                            .player_observe(&joining, &player, &mut session, event);
-                        "heard".to_owned()
-                    })
-                });
-                failures.iter().sum()
-            }
-        }
+    /// Waits for an answer. The deadline of the hook ends it.
+    fn wait<T>(&self, asked: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asked)
+    }
+
+    /// Lets a hook observe events, each under its name; how often it has failed.
+    fn observe<E, const N: usize>(
+        &self,
+        hook: Hook,
+        events: [(&str, E); N],
+        mut observe: impl FnMut(&mut Session, E),
+    ) -> u64 {
+        let mut session = Session::new(1);
+        let failures = events.map(|(name, event)| {
+            self.ask(hook, name, || {
+                observe(&mut session, event);
+                "heard".to_owned()
+            })
+        });
+        failures.iter().sum()
     }
 
     fn ask(&self, hook: Hook, about: &str, run: impl FnOnce() -> String) -> u64 {
@@ -174,6 +100,116 @@ fn failures(host: &PluginHost) -> u64 {
     })
 }
 
+/// A sample client with this intent.
+const fn client(intent: Intent) -> Client<'static> {
+    Client {
+        peer: sample::PEER,
+        protocol: sample::PROTOCOL,
+        intent,
+        virtual_host: sample::HOST,
+        server: sample::SERVER,
+    }
+}
+
+/// The sample client that joins, and who it claims to be.
+const JOINING: Client<'static> = client(Intent::Login);
+const PLAYER: Player<'static> = Player {
+    name: sample::NAME,
+    uuid: Some(sample::UUID),
+    is_proved: false,
+};
+
+/// The life of a sample session.
+const SESSION: [(&str, SessionEvent<'static>); 3] = [
+    ("opened", SessionEvent::Opened),
+    (
+        "connected",
+        SessionEvent::Connected {
+            backend: sample::BACKEND,
+        },
+    ),
+    (
+        "closed",
+        SessionEvent::Closed {
+            reason: "closed",
+            serverbound_bytes: 1000,
+            clientbound_bytes: 50_000,
+            duration: Duration::from_secs(60),
+        },
+    ),
+];
+
+/// The life of a sample player.
+const IN_GAME: [(&str, PlayerEvent<'static>); 2] = [
+    ("joined", PlayerEvent::Joined),
+    ("left", PlayerEvent::Left { reason: "closed" }),
+];
+
+/// Makes the question at each hook, by its input and its answer: a hook with a
+/// pair that has no arm here does not compile, nor does one without its method
+/// of [`HookSet`].
+macro_rules! questions {
+    ($(
+        $(#[doc = $doc:literal])+
+        $hook:ident {
+            method: $method:ident,
+            call: $call:ident,
+            input: $input:ident as $view:ident,
+            answer: $answer:tt,
+            $($rest:tt)*
+        }
+    )+) => {
+        impl HookRun<'_> {
+            /// Asks at one hook; how often it has failed.
+            fn call_hooks(&self, hook: Hook) -> u64 {
+                match hook {
+                    $(Hook::$hook => questions!(@$input $answer self hook $method),)+
+                }
+            }
+        }
+    };
+    (@ConnectionInput Verdict $run:ident $hook:ident $method:ident) => {
+        $run.ask($hook, "127.0.0.1", || {
+            verdict($run.wait($run.hooks.$method(&JOINING)))
+        })
+    };
+    (@HandshakeInput Rewrite $run:ident $hook:ident $method:ident) => {
+        $run.ask($hook, sample::HOST, || {
+            chosen("host", $run.hooks.$method(&JOINING, sample::HOST))
+        })
+    };
+    (@StatusInput Reply $run:ident $hook:ident $method:ident) => {
+        $run.ask($hook, sample::HOST, || {
+            let client = client(Intent::Status);
+            chosen("json", $run.wait($run.hooks.$method(&client, true, sample::STATUS)))
+        })
+    };
+    (@LoginInput Verdict $run:ident $hook:ident $method:ident) => {
+        $run.ask($hook, sample::NAME, || {
+            verdict($run.wait($run.hooks.$method(&JOINING, &PLAYER)))
+        })
+    };
+    (@LoginInput Choice $run:ident $hook:ident $method:ident) => {
+        $run.ask($hook, sample::NAME, || {
+            // Which servers there are is not known here.
+            let selected = $run.wait($run.hooks.$method(&JOINING, &PLAYER, |_| true));
+            chosen("server", selected.map(|one| one.map(|one| one.server)))
+        })
+    };
+    (@SessionInput () $run:ident $hook:ident $method:ident) => {
+        $run.observe($hook, SESSION, |session, event| {
+            $run.hooks.$method(&JOINING, &PLAYER, session, event);
+        })
+    };
+    (@PlayerInput () $run:ident $hook:ident $method:ident) => {
+        $run.observe($hook, IN_GAME, |session, event| {
+            $run.hooks.$method(&JOINING, &PLAYER, session, event);
+        })
+    };
+}
+
+infrarust_plugin_abi::hooks! { [questions] }
+
 fn verdict(verdict: Result<(), Refusal>) -> String {
     match verdict {
         Ok(()) => "allow".to_owned(),
@@ -181,5 +217,14 @@ fn verdict(verdict: Result<(), Refusal>) -> String {
             text: Some(text), ..
         }) => format!("refuse {}", quoted(&text)),
         Err(Refusal { text: None, .. }) => "drop".to_owned(),
+    }
+}
+
+/// What an answer has chosen in place of what was there.
+fn chosen(what: &str, answer: Result<Option<String>, Refusal>) -> String {
+    match answer {
+        Ok(None) => "keep".to_owned(),
+        Ok(Some(text)) => format!("{what} {}", quoted(&text)),
+        Err(refusal) => verdict(Err(refusal)),
     }
 }
