@@ -225,15 +225,16 @@ impl Zlib {
             Format::Compressed { threshold } if packet.len() >= threshold => {
                 let bytes_max = self.deflate.zlib_compress_bound(packet.len());
                 let compressed = room(&mut self.scratch, bytes_max);
-                let no_frame = CodecError::NoFrame {
-                    packet_bytes: packet.len(),
-                };
-                let bytes = self
-                    .deflate
-                    .zlib_compress(packet, compressed)
-                    .map_err(|_| no_frame)?;
-                let compressed = compressed.get(..bytes).unwrap_or_default();
-                append(Some(packet.len()), compressed, out)
+                let deflated = self.deflate.zlib_compress(packet, compressed);
+                let compressed = deflated.ok().and_then(|bytes| compressed.get(..bytes));
+                match compressed {
+                    Some(compressed) if compressed.len() < packet.len() => {
+                        append(Some(packet.len()), compressed, out)
+                    }
+                    // It does not get shorter. A packet of any length may come without
+                    // compression, and the longest fits in no other frame.
+                    _ => append(Some(0), packet, out),
+                }
             }
             Format::Compressed { .. } => append(Some(0), packet, out),
         }
@@ -401,6 +402,43 @@ mod tests {
         let wire = raw(5, b"no zlib");
         let frame = split(&wire, ON, MAX).unwrap().unwrap();
         assert_eq!(zlib.packet(&frame), Err(CodecError::BadCompression));
+    }
+
+    /// A packet that compression does not make shorter goes without, so that the
+    /// longest that a backend without compression can send arrives.
+    #[test]
+    fn what_cannot_be_compressed_goes_without() {
+        let noise = |bytes: usize| -> Vec<u8> {
+            let mut state = 1_u64;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            };
+            (0..bytes).map(|_| next()).collect()
+        };
+        let receiver = Receiver {
+            format: ON,
+            strict: true,
+        };
+        let mut zlib = Zlib::default();
+        for bytes in [300, FRAME_BYTES_MAX - 4, FRAME_BYTES_MAX - 1] {
+            let packet = noise(bytes);
+            let plain = framed(&packet, Format::Plain);
+            let frame = split(&plain, Format::Plain, CLIENTBOUND_PACKET_BYTES_MAX);
+            let mut out = Vec::new();
+            let frame = frame.unwrap().unwrap();
+            convert(&frame, Format::Plain, &receiver, &mut zlib, &mut out).unwrap();
+            let frame = split(&out, ON, CLIENTBOUND_PACKET_BYTES_MAX);
+            let frame = frame.unwrap().unwrap();
+            assert_eq!((frame.wire.len(), frame.data_length), (out.len(), None));
+            assert!(frame.content == packet, "{bytes}");
+        }
+        // There is no room for the byte that says so.
+        let packet = noise(FRAME_BYTES_MAX);
+        let none = zlib.write(&packet, ON, &mut Vec::new());
+        assert!(matches!(none, Err(CodecError::NoFrame { .. })), "{none:?}");
     }
 
     /// Frames that a receiver accepts unchanged, and one that it does not.
