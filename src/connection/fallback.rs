@@ -412,7 +412,8 @@ impl Asker<'_> {
             });
             facts.session_connected();
             let dialled = Dialled {
-                opening: self.first_bytes(who, &connected.address)?,
+                header: self.header()?,
+                opening: self.handshake(who, &connected.address),
                 stream: connected.stream,
                 identity: self.intercepted.identity.clone(),
                 address: self.origin.client.ip(),
@@ -433,16 +434,15 @@ impl Asker<'_> {
         }
     }
 
-    /// A PROXY header, and the handshake.
-    fn first_bytes(&self, who: Who<'_>, address: &BackendAddress) -> Result<Vec<u8>, Ending> {
-        let header = match self.config.send_proxy_protocol {
-            Some(version) => Some(
-                self.origin
-                    .known_header(version)
-                    .ok_or(Ending::ClientLeft)?,
-            ),
-            None => None,
-        };
+    /// The PROXY header, or nothing.
+    fn header(&self) -> Result<Vec<u8>, Ending> {
+        match self.config.send_proxy_protocol {
+            Some(version) => self.origin.known_header(version).ok_or(Ending::ClientLeft),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn handshake(&self, who: Who<'_>, address: &BackendAddress) -> Vec<u8> {
         let host = rewritten_host(self.config, self.opening, Some(address), self.host);
         let host_field = match &self.intercepted.identity {
             Some(IdentityForwarding::Host(forwarding)) => intercept::host_field(
@@ -455,9 +455,7 @@ impl Asker<'_> {
             ),
             Some(IdentityForwarding::Velocity(_)) | None => host,
         };
-        let mut first = header.unwrap_or_default();
-        first.extend_from_slice(&self.opening.with_host(&host_field));
-        Ok(first)
+        self.opening.with_host(&host_field).to_vec()
     }
 }
 

@@ -37,7 +37,9 @@ const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 /// A dialled backend, and the first bytes for it.
 pub(crate) struct Dialled {
     pub(crate) stream: TcpStream,
-    /// A PROXY header, and the handshake as a frame.
+    /// A PROXY header, or nothing.
+    pub(crate) header: Vec<u8>,
+    /// The handshake as a frame.
     pub(crate) opening: Vec<u8>,
     /// How it learns who the player is.
     pub(crate) identity: Option<IdentityForwarding>,
@@ -90,6 +92,7 @@ impl Dialled {
     /// When it ends the connection before: another backend can take its place.
     pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<Answering> {
         let until = Instant::now() + JOIN_WAIT;
+        wire.put_header(&self.header);
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_raw(&self.opening);
         // A key of 1.19.1 names its holder: a backend that knows the player under

@@ -163,6 +163,8 @@ pub(super) struct Wire {
     ciphers: Option<Ciphers>,
     packet_bytes_max: usize,
     sent_bytes: u64,
+    /// Bytes at the front of the output that do not count as sent.
+    uncounted_bytes: usize,
     /// A write has failed: nothing more is written.
     takes_nothing: bool,
 }
@@ -178,6 +180,7 @@ impl Wire {
             ciphers: None,
             packet_bytes_max,
             sent_bytes: 0,
+            uncounted_bytes: 0,
             takes_nothing: false,
         }
     }
@@ -321,11 +324,18 @@ impl Wire {
         self.output.extend_from_slice(&bytes);
     }
 
-    /// Puts bytes in front of everything that is framed: a PROXY header, or a
-    /// frame that was written elsewhere.
-    pub(super) fn put_raw(&mut self, bytes: &[u8]) {
+    /// Puts a PROXY header in front of everything. It does not count: the client has
+    /// not sent it.
+    pub(super) fn put_header(&mut self, header: &[u8]) {
+        debug_assert!(self.output.is_empty(), "a header comes first");
+        self.uncounted_bytes = header.len();
+        self.output.extend_from_slice(header);
+    }
+
+    /// Puts a frame that was written elsewhere.
+    pub(super) fn put_raw(&mut self, frame: &[u8]) {
         debug_assert!(self.ciphers.is_none(), "raw bytes are not encrypted");
-        self.output.extend_from_slice(bytes);
+        self.output.extend_from_slice(frame);
     }
 
     /// Writes the output. Cancel safe: what was not written stays.
@@ -339,7 +349,9 @@ impl Wire {
                 0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 bytes => {
                     self.output.advance(bytes);
-                    self.sent_bytes += bytes as u64;
+                    let uncounted_bytes = bytes.min(self.uncounted_bytes);
+                    self.uncounted_bytes -= uncounted_bytes;
+                    self.sent_bytes += (bytes - uncounted_bytes) as u64;
                 }
             }
         }

@@ -2,9 +2,11 @@
 
 use tokio::io::AsyncWriteExt;
 
+use infrarust_test_support::game::{self, Sessions};
+
 use crate::program::Program;
-use crate::support::wire::{handshake, login_start};
-use crate::support::{FakeBackend, FakeClient, TestProxy, within};
+use crate::support::wire::{frame, handshake, login_start};
+use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -270,5 +272,63 @@ async fn mistakes_of_balancers_are_reported() {
         assert!(text.starts_with(message), "{text}");
         assert_eq!(fields["key"], key);
         assert_eq!(line["level"], "WARN");
+    }
+}
+
+/// The header is not counted among the bytes of a session, in every mode: the client
+/// has not sent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_not_counted() {
+    let modes = [
+        "passthrough",
+        "zero_copy",
+        "server_only",
+        "offline",
+        "client_only",
+    ];
+    for mode in modes {
+        let mut counts = Vec::new();
+        for more in [
+            "",
+            "send_proxy_protocol = \"v1\"",
+            "send_proxy_protocol = \"v2\"",
+        ] {
+            let backend = FakeBackend::start().await;
+            let sessions = Sessions::confirming("Notch").await;
+            let file = format!("compression_threshold = -1\nauth_guard = false\n{more}");
+            let file = match mode {
+                "server_only" => file.replace("compression_threshold = -1\n", ""),
+                "offline" | "client_only" => file.replace("auth_guard = false\n", ""),
+                _ => more.to_owned(),
+            };
+            let file = server(mode, "play.example.com", backend.address, &file);
+            let mut program = Program::start(&sessions.global(), &[("a", file)]);
+            let mut client = game::begin(program.address().await, 47, "Notch").await;
+            if mode == "client_only" {
+                game::encrypt(&mut client, 47).await;
+            }
+            let mut peer = backend.accept().await;
+            if more.contains("v1") {
+                while peer.bytes(1).await != b"\n" {}
+            } else if more.contains("v2") {
+                let head = peer.bytes(16).await;
+                assert!(head.starts_with(V2_SIGNATURE));
+                peer.bytes(usize::from(head[15])).await;
+            }
+            FakeBackend::hello(&mut peer).await;
+            peer.frame().await;
+            let success = frame(2, &game::login_success(47, [7; 16], "Notch"));
+            let join = frame(1, &[0, 0, 0, 1, 9, 0, 0]);
+            peer.send(&[success, join].concat()).await;
+            client.expect(2).await;
+            client.expect(1).await;
+            client.send(0, &[1]).await;
+            assert_eq!(peer.frame().await, (0, vec![1]));
+            drop((client, peer));
+            let line = program.line("session ended").await;
+            counts.push(line["serverbound_bytes"].as_u64().unwrap());
+        }
+        assert!(counts[0] > 30, "{mode}: {counts:?}");
+        assert_eq!(counts, [counts[0]; 3], "{mode}");
     }
 }
