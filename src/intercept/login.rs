@@ -29,6 +29,7 @@ use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::read::Cursor;
 use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
 
+use crate::upstream::Upstream;
 /// How long the client may take for its answers during the login. Clients
 /// themselves give up after 30 s.
 const CLIENT_ANSWER_WAIT: Duration = Duration::from_secs(30);
@@ -59,14 +60,18 @@ pub(crate) struct Newcomer {
 /// they take some milliseconds and most proxies need neither.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
+    /// The way to the session service.
+    upstream: Arc<Upstream>,
     key: OnceLock<LoginKey>,
     sessions: OnceLock<SessionService>,
     decryptions: Arc<Semaphore>,
 }
 
-impl Default for Authenticator {
-    fn default() -> Self {
+impl Authenticator {
+    /// Nothing is made yet.
+    pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
         Self {
+            upstream,
             key: OnceLock::new(),
             sessions: OnceLock::new(),
             decryptions: Arc::new(Semaphore::new(DECRYPTIONS_MAX)),
@@ -85,7 +90,8 @@ impl Authenticator {
             // Of two that are made at once one is kept.
             let _ = self.key.set(LoginKey::generate()?);
         }
-        self.sessions.get_or_init(SessionService::new);
+        let upstream = || SessionService::new(Arc::clone(&self.upstream));
+        self.sessions.get_or_init(upstream);
         Ok(())
     }
 
@@ -364,8 +370,12 @@ mod tests {
     /// A login that is given up keeps its turn until its computation ends, so
     /// that clients that come and go never have two run at once.
     #[tokio::test]
+    fn authenticator() -> Arc<Authenticator> {
+        Arc::new(Authenticator::new(Arc::new(Upstream::from_system())))
+    }
+
     async fn one_login_computes_at_a_time() {
-        let authenticator = Arc::<Authenticator>::default();
+        let authenticator = authenticator();
         let (begun, has_begun) = oneshot::channel();
         let (release, released) = mpsc::channel();
         let first = tokio::spawn({
@@ -387,7 +397,7 @@ mod tests {
     /// A login whose turn does not come is ended.
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_not_waited_for_without_end() {
-        let authenticator = Arc::<Authenticator>::default();
+        let authenticator = authenticator();
         let _turn = authenticator.decryptions.acquire().await.unwrap();
         let failure = authenticator.compute(|_| 5).await.unwrap_err();
         assert!(matches!(failure, Failure::Proxy(_)), "{failure}");

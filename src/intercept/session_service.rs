@@ -4,8 +4,11 @@
 //! may be slow, down, lying or tired of us, so that everything about a request
 //! is bounded, and one that says that we ask too often is left alone for a while.
 
+use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,17 +18,19 @@ use hyper::header::{RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde::Deserialize;
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tower_service::Service;
 
 use crate::protocol::packet::login::{Profile, Property};
 use crate::protocol::uuid::uuid_from_text;
+use crate::upstream::{BackendAddress, BackendHost, Upstream};
 
 /// Where players prove who they are, unless `[auth] session_url` says otherwise.
 pub(crate) const DEFAULT_URL: &str = "https://sessionserver.mojang.com/session/minecraft/hasJoined";
@@ -69,7 +74,7 @@ pub(crate) enum SessionError {
 
 /// The way to the session service, with its connections.
 pub(crate) struct SessionService {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
     places: Semaphore,
     /// Until when the service wants to be left alone.
     quiet_until: Mutex<Option<Instant>>,
@@ -84,7 +89,7 @@ impl std::fmt::Debug for SessionService {
 impl SessionService {
     /// Reads the system's certificates. Where there are none, those of Mozilla
     /// that this program carries stand in.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         let (usable, _) = roots.add_parsable_certificates(found.certs);
@@ -100,7 +105,7 @@ impl SessionService {
             .with_tls_config(config)
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(Connector(upstream));
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(IDLE_MAX)
@@ -216,6 +221,53 @@ impl SessionService {
             .unwrap_or_else(PoisonError::into_inner);
         *quiet_until = Some(quiet_until.map_or(until, |known| known.max(until)));
     }
+}
+
+/// Connects to the service as the proxy connects to a backend: names are resolved by
+/// the proxy itself, so that a name server that is silent blocks no thread.
+#[derive(Clone)]
+struct Connector(Arc<Upstream>);
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let upstream = Arc::clone(&self.0);
+        Box::pin(async move {
+            let address = address(&uri).ok_or_else(|| io::Error::other("there is no host"))?;
+            let connected = upstream.connect(&[address], ATTEMPT_WAIT, &[]).await;
+            match connected {
+                Ok(connected) => Ok(TokioIo::new(connected.stream)),
+                Err(mut failed) => Err(match failed.attempts.pop() {
+                    Some((_, error)) => error,
+                    None => io::Error::other(failed),
+                }),
+            }
+        })
+    }
+}
+
+/// Where a request goes.
+fn address(uri: &Uri) -> Option<BackendAddress> {
+    let host = uri.host()?;
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+    let name = || host.trim_end_matches('.').to_ascii_lowercase();
+    let default_port = if uri.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    Some(BackendAddress {
+        host: ip.map_or_else(|_| BackendHost::Name(name()), BackendHost::Ip),
+        port: uri.port_u16().unwrap_or(default_port),
+        follows_srv: false,
+    })
 }
 
 /// An attempt without a profile.
@@ -349,7 +401,7 @@ mod tests {
         // Nobody listens there: a request is refused.
         let uri: Uri = "http://127.0.0.1:1/".parse().unwrap();
         for (asked, ends) in [(None, 5), (Some(1), 1), (Some(100_000), 60)] {
-            let service = SessionService::new();
+            let service = SessionService::new(Arc::new(Upstream::from_system()));
             service.be_quiet(asked.map_or(BACK_OFF, Duration::from_secs));
             // A shorter one does not end a longer.
             service.be_quiet(Duration::ZERO);
@@ -360,6 +412,40 @@ mod tests {
             let late = service.attempt(&uri, "Notch").await.unwrap_err();
             assert!(late.is_down() && !late.was_sent, "{late:?}");
         }
+    }
+
+    /// Where requests go.
+    #[test]
+    fn addresses_of_services() {
+        for (url, expected) in [
+            (DEFAULT_URL, "sessionserver.mojang.com:443"),
+            ("http://Example.COM./a", "example.com:80"),
+            ("http://[::1]:8080/a", "[::1]:8080"),
+            ("https://192.0.2.7/a", "192.0.2.7:443"),
+        ] {
+            let address = address(&url.parse().unwrap()).unwrap();
+            assert_eq!(address.to_string(), expected);
+        }
+    }
+
+    /// The name of the service is resolved by the proxy itself: it needs no thread that
+    /// a name server could keep waiting, and follows the files of the proxy's resolver.
+    #[tokio::test]
+    async fn names_of_services_need_no_thread() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let folder = tempfile::tempdir().unwrap();
+        let hosts = folder.path().join("hosts");
+        std::fs::write(&hosts, "127.0.0.1 sessions.test\n").unwrap();
+        let service = SessionService::new(Arc::new(Upstream::with_hosts(&hosts)));
+        let uri: Uri = format!("http://sessions.test:{port}/").parse().unwrap();
+        let request = service.attempt(&uri, "Notch");
+        let come = async {
+            drop(listener.accept().await.unwrap());
+        };
+        let (failed, ()) = tokio::join!(request, come);
+        // The service has hung up behind the request.
+        assert!(failed.unwrap_err().was_sent);
     }
 
     /// A profile is taken for the player who claimed the name, and for nobody else.

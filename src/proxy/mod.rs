@@ -42,7 +42,7 @@ pub struct Proxy {
     pub(crate) pending: Pending,
     pub(crate) logins: RateLimiter,
     pub(crate) pings: RateLimiter,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
     pub(crate) status: StatusAnswers,
     pub(crate) forwarders: Forwarders,
     pub(crate) shutdown: Shutdown,
@@ -83,6 +83,7 @@ impl Proxy {
             players: Arc::new(players),
         };
         let snapshot = Snapshot::new(config, None, None);
+        let upstream = Arc::new(Upstream::from_system());
         let pending_max = open_files
             .and_then(|files| usize::try_from(files / PENDING_FILES_SHARE).ok())
             .map_or(PENDING_MAX, |share| share.clamp(1, PENDING_MAX));
@@ -91,12 +92,12 @@ impl Proxy {
             pending: Pending::new(pending_max, PENDING_PER_CLIENT_MAX),
             logins: RateLimiter::default(),
             pings: RateLimiter::default(),
-            upstream: Upstream::from_system(),
+            authenticator: Arc::new(Authenticator::new(Arc::clone(&upstream))),
+            upstream,
             status: StatusAnswers::new(&snapshot.proxy.status_cache),
             forwarders,
             shutdown: Shutdown::default(),
             plugins: PluginHost::new(environment),
-            authenticator: Arc::default(),
             roster: Arc::default(),
             session_id,
             snapshot: ArcSwap::from_pointee(snapshot),

@@ -104,6 +104,15 @@ impl Upstream {
         Self::with_files(Files::of_system())
     }
 
+    /// Resolves names with this hosts file alone.
+    #[cfg(test)]
+    pub(crate) fn with_hosts(hosts: &std::path::Path) -> Self {
+        Self::with_files(Files {
+            hosts: hosts.to_owned(),
+            ..Files::of_system()
+        })
+    }
+
     fn with_files(files: Files) -> Self {
         Self {
             names: Names::new(files),
