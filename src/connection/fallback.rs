@@ -167,9 +167,8 @@ impl Traveller {
             let logged_in = match opened {
                 Ok(opened) => {
                     proved.profile = opened.identity.profile;
-                    let logged_in = intercept::log_in(proved, opened.backend, replaced);
-                    let logged_in = timeout_at(chain.until, logged_in).await;
-                    let logged_in = logged_in.unwrap_or(Err(Failure::BackendTooSlow));
+                    let backend = opened.backend.before(chain.until);
+                    let logged_in = intercept::log_in(proved, backend, replaced).await;
                     logged_in
                         .map(|logged_in| (logged_in, opened.slot))
                         .map_err(Ending::Intercepted)

@@ -5,7 +5,7 @@
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
 //! backend sends what it sends a client that has just logged in.
 
-use tokio::time::{Instant, interval_at, timeout_at};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answering, LoggedIn};
@@ -15,7 +15,8 @@ use super::join::{Held, Joining, Playing, edits};
 use super::stranded::{
     KEEP_ALIVE_INTERVAL, Stranded, drop_frame, keep_alive, next_keep_alive, open_bundle,
 };
-use super::wire::{Frame, Wire, WireError};
+use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
+use super::wire::{Frame, WireError};
 use crate::forward::memory::Memory;
 use crate::protocol::packet::{Clientbound, Serverbound, State, world};
 use crate::protocol::read::write_string;
@@ -52,26 +53,19 @@ impl Stranded {
         arrival: Arrival<'_>,
     ) -> Result<Playing, (Failure, Box<Self>)> {
         let replaced = arrival.replaced;
-        let until = arrival.until;
-        let logged_in = timeout_at(until, backend.log_in(arrival.who, None));
+        let backend = backend.before(arrival.until);
         let logged_in = tokio::select! {
-            logged_in = self.while_waiting(logged_in) => logged_in,
+            logged_in = self.while_waiting(backend.log_in(arrival.who, None)) => logged_in,
             () = replaced.cancelled() => Err(Failure::Replaced),
         };
-        let logged_in =
-            logged_in.and_then(|logged_in| logged_in.unwrap_or(Err(Failure::BackendTooSlow)));
-        let LoggedIn {
-            wire,
-            until: until_of_backend,
-        } = match logged_in {
+        let logged_in = match logged_in.and_then(|logged_in| logged_in) {
             Ok(logged_in) => logged_in,
             Err(failure) => return Err((failure, self)),
         };
         let memory = self.memory.clone();
-        let until = until.min(until_of_backend);
-        let mut joining = self.at(wire, &arrival);
+        let mut joining = self.at(logged_in, &arrival);
         let crossed = tokio::select! {
-            crossed = joining.cross(until) => crossed,
+            crossed = joining.cross() => crossed,
             () = replaced.cancelled() => Err(Failure::Replaced),
         };
         match crossed {
@@ -80,12 +74,13 @@ impl Stranded {
         }
     }
 
-    fn at(self, backend: Wire, arrival: &Arrival<'_>) -> Joining {
+    fn at(self, backend: LoggedIn, arrival: &Arrival<'_>) -> Joining {
+        let LoggedIn { wire, until } = backend;
         let mut bounds = self.bounds;
         let backend_bounds = bounds.renew();
         Joining {
             client: self.client,
-            backend,
+            backend: wire,
             version: self.version,
             clientbound: self.reading,
             serverbound: self.serverbound,
@@ -98,6 +93,8 @@ impl Stranded {
             held: Held::default(),
             notices: arrival.notices.clone(),
             kick: self.kick,
+            turns: Turns::new(until, CLIENT_WAIT),
+            questions: OpenQuestions::default(),
             counters: self.counters,
         }
     }
@@ -106,27 +103,20 @@ impl Stranded {
 impl Joining {
     /// Brings a client that has lost its backend into the game of this one,
     /// which has let the player in.
-    async fn cross(&mut self, until: Instant) -> Result<(), Failure> {
+    async fn cross(&mut self) -> Result<(), Failure> {
         if self.version.protocol() < V1_20_2 {
-            let join_game = timeout_at(until, self.await_join_game());
-            let join_game = join_game.await.unwrap_or(Err(Failure::BackendTooSlow))?;
-            let entered = timeout_at(until, self.change_world(&join_game));
-            return entered.await.unwrap_or(Err(Failure::TooSlow));
+            let join_game = self.await_join_game().await?;
+            return self.change_world(&join_game).await;
         }
-        let left = timeout_at(until, self.leave_world());
-        left.await.unwrap_or(Err(Failure::TooSlow))?;
+        self.leave_world().await?;
         let id = self
             .version
             .id(State::Login, Serverbound::LoginAcknowledged);
         let acknowledged = self.backend.put(&[id.unwrap_or_default()]);
         acknowledged.map_err(Failure::backend)?;
         self.introduce(State::Configuration)?;
-        let joined = async {
-            self.flush().await?;
-            self.run().await
-        };
-        let joined = timeout_at(until, joined);
-        joined.await.unwrap_or(Err(Failure::BackendTooSlow))
+        self.flush().await?;
+        self.run().await
     }
 
     /// Takes the client out of the world of the lost backend, into a
@@ -153,9 +143,10 @@ impl Joining {
 
     /// Drops what the client sends until it writes in this state.
     async fn await_state(&mut self, state: State) -> Result<(), Failure> {
-        self.client.flush().await.map_err(Failure::client)?;
+        self.flush().await?;
         while self.serverbound != state {
-            let frame = self.client.frame().await.map_err(Failure::client)?;
+            let frame = self.turns.wait_for(Turn::Client, self.client.frame());
+            let frame = frame.await?.map_err(Failure::client)?;
             self.drop_frame(&frame)?;
         }
         Ok(())
@@ -183,8 +174,10 @@ impl Joining {
                 }
                 _ = interval.tick() => {
                     let packet = keep_alive(self.version, State::Play);
-                    self.client.send(&packet).await.map_err(Failure::client)?;
+                    self.client.put(&packet).map_err(Failure::client)?;
+                    self.flush().await?;
                 }
+                failure = self.turns.run_out() => return Err(failure),
             }
         }
     }

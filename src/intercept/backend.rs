@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -14,6 +13,7 @@ use super::failure::Failure;
 use super::identity::{ChatKey, VELOCITY_CHANNEL, Who, velocity_answer};
 use super::login::LoginLeg;
 use super::settings::{IdentityForwarding, Secret};
+use super::turns::{BACKEND_WAIT, CLIENT_WAIT, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
 use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
@@ -23,8 +23,6 @@ use crate::protocol::uuid::uuid_text;
 use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
 
-/// How long a backend may take from the first byte that it is sent to the join game.
-const JOIN_WAIT: Duration = Duration::from_secs(30);
 /// Questions of a backend that the client has not answered.
 const QUESTIONS_MAX: usize = 1024;
 /// The bytes that they and the names of cookies may have together (4 MiB).
@@ -62,7 +60,8 @@ pub(crate) struct Answering {
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
     pub(super) wire: Wire,
-    /// Until when the player has to be in the game.
+    /// Until when the backend has to have brought the player into the game, apart
+    /// from the time that the client and the player take.
     pub(super) until: Instant,
 }
 
@@ -91,9 +90,9 @@ impl Dialled {
     ///
     /// When it ends the connection before: another backend can take its place.
     pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<Answering> {
-        let until = Instant::now() + JOIN_WAIT;
-        wire.put_header(&self.header);
+        let until = Instant::now() + BACKEND_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
+        wire.put_header(&self.header);
         wire.put_raw(&self.opening);
         // A key of 1.19.1 names its holder: a backend that knows the player under
         // another id would refuse it.
@@ -121,6 +120,12 @@ impl Dialled {
 }
 
 impl Answering {
+    /// The same backend, with a deadline that is not later than `until`.
+    pub(crate) fn before(self, until: Instant) -> Self {
+        let until = until.min(self.until);
+        Self { until, ..self }
+    }
+
     /// Logs the player in. What the backend asks meanwhile is answered, or
     /// passed on to the client, if it is still in the login state.
     ///
@@ -131,14 +136,15 @@ impl Answering {
     pub(super) async fn log_in(
         self,
         who: Who<'_>,
-        client: Option<&mut LoginLeg>,
+        mut client: Option<&mut LoginLeg>,
     ) -> Result<LoggedIn, Failure> {
-        let until = self.until;
+        let time_left = client.as_ref().map_or(CLIENT_WAIT, |leg| leg.time_left);
+        let mut turns = Turns::new(self.until, time_left);
         let velocity = match &self.identity {
             Some(IdentityForwarding::Velocity(secret)) => Some(secret.clone()),
             _ => None,
         };
-        let login = Login {
+        let mut login = Login {
             wire: self.wire,
             velocity,
             was_asked: false,
@@ -147,10 +153,14 @@ impl Answering {
             questions: Questions::default(),
             has_let_in: false,
         };
-        timeout_at(until, login.run(who, client))
-            .await
-            .map_err(|_| Failure::BackendTooSlow)?
-            .map(|wire| LoggedIn { wire, until })
+        let run = login.run(who, client.as_deref_mut(), &mut turns).await;
+        if let Some(client) = client {
+            client.time_left = turns.client_left();
+        }
+        run.map(|()| LoggedIn {
+            wire: login.wire,
+            until: turns.backend_until(),
+        })
     }
 }
 
@@ -223,38 +233,52 @@ impl Questions {
 
 impl Login {
     async fn run(
-        mut self,
+        &mut self,
         who: Who<'_>,
         mut client: Option<&mut LoginLeg>,
-    ) -> Result<Wire, Failure> {
+        turns: &mut Turns,
+    ) -> Result<(), Failure> {
         // What could not be sent in time, if anything.
-        self.wire.flush_while_taken().await;
+        self.flush(turns).await?;
         loop {
+            turns.give(self.turn());
             tokio::select! {
                 frame = self.wire.frame() => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::backend)?;
-                    if self.meet_backend(&packet, who, client.as_deref_mut()).await? {
+                    let client = client.as_deref_mut();
+                    if self.meet_backend(&packet, who, client, turns).await? {
                         break;
                     }
                 }
                 frame = next_frame(client.as_deref_mut()) => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::client)?;
-                    self.meet_client(&packet, who.version).await?;
+                    self.meet_client(&packet, who.version, turns).await?;
                 }
+                failure = turns.run_out() => return Err(failure),
             }
         }
         // The client answers in the login state, which its success ends.
         self.has_let_in = true;
         while !self.questions.are_answered() {
+            turns.give(Turn::Client);
             let frame = tokio::select! {
                 frame = next_frame(client.as_deref_mut()) => frame,
                 lost = self.wire.lost() => return Err(Failure::backend(lost)),
+                failure = turns.run_out() => return Err(failure),
             };
             let packet = frame.and_then(|frame| frame.packet());
-            self.meet_client(&packet.map_err(Failure::client)?, who.version)
+            self.meet_client(&packet.map_err(Failure::client)?, who.version, turns)
                 .await?;
         }
-        Ok(self.wire)
+        Ok(())
+    }
+
+    /// Who has to act.
+    fn turn(&self) -> Turn {
+        match self.questions.are_answered() {
+            true => Turn::Backend,
+            false => Turn::Client,
+        }
     }
 
     /// A packet of the backend; true when it has let the player in.
@@ -263,6 +287,7 @@ impl Login {
         packet: &Packet,
         who: Who<'_>,
         client: Option<&mut LoginLeg>,
+        turns: &mut Turns,
     ) -> Result<bool, Failure> {
         let version = who.version;
         let fault =
@@ -282,15 +307,15 @@ impl Login {
             Some(Clientbound::LoginPluginRequest) => {
                 let request = PluginRequest::parse(packet.fields()).map_err(fault)?;
                 if request.channel == VELOCITY_CHANNEL {
-                    self.identify(&request, who).await?;
+                    self.identify(&request, who, turns).await?;
                 } else if let Some(client) = client {
                     self.questions
                         .ask(request.message_id, packet.bytes().len())?;
-                    pass_to_client(packet, client).await?;
+                    pass_to_client(packet, client, turns).await?;
                 } else {
                     // A client answers such questions in its login state alone.
                     let answer = packets::plugin_response(version, request.message_id, None);
-                    self.send(&answer).await?;
+                    self.send(&answer, turns).await?;
                 }
                 Ok(false)
             }
@@ -299,14 +324,14 @@ impl Login {
                 let name = name.map_err(fault)?;
                 if let Some(client) = client {
                     self.questions.ask_cookie(name)?;
-                    pass_to_client(packet, client).await?;
+                    pass_to_client(packet, client, turns).await?;
                 } else {
                     let id = version.id(State::Login, Serverbound::CookieResponse);
                     let mut answer = vec![id.unwrap_or_default()];
                     write_string(name, &mut answer);
                     // There is none.
                     answer.push(0);
-                    self.send(&answer).await?;
+                    self.send(&answer, turns).await?;
                 }
                 Ok(false)
             }
@@ -336,7 +361,12 @@ impl Login {
 
     /// Answers a question for the signed identity. It never reaches the client,
     /// which could forge the answer.
-    async fn identify(&mut self, request: &PluginRequest<'_>, who: Who<'_>) -> Result<(), Failure> {
+    async fn identify(
+        &mut self,
+        request: &PluginRequest<'_>,
+        who: Who<'_>,
+        turns: &mut Turns,
+    ) -> Result<(), Failure> {
         let version = who.version;
         let answer = match &self.velocity {
             // A second answer is not given: whoever asks twice has got one.
@@ -360,18 +390,27 @@ impl Login {
         };
         self.was_asked = true;
         let response = packets::plugin_response(version, request.message_id, answer.as_deref());
-        self.send(&response).await
+        self.send(&response, turns).await
     }
 
     /// Sends the backend a packet.
-    async fn send(&mut self, packet: &[u8]) -> Result<(), Failure> {
+    async fn send(&mut self, packet: &[u8], turns: &mut Turns) -> Result<(), Failure> {
         self.wire.put(packet).map_err(Failure::backend)?;
-        self.wire.flush_while_taken().await;
-        Ok(())
+        self.flush(turns).await
+    }
+
+    async fn flush(&mut self, turns: &mut Turns) -> Result<(), Failure> {
+        let flush = self.wire.flush_while_taken();
+        turns.wait_for(Turn::Backend, flush).await
     }
 
     /// A packet of the client: an answer to a question of the backend.
-    async fn meet_client(&mut self, packet: &Packet, version: Version) -> Result<(), Failure> {
+    async fn meet_client(
+        &mut self,
+        packet: &Packet,
+        version: Version,
+        turns: &mut Turns,
+    ) -> Result<(), Failure> {
         let fault = |error: crate::protocol::read::ReadError| Failure::Client(error.to_string());
         let is_answer = match packet.kind(version, State::Login) {
             Some(Serverbound::LoginPluginResponse) => {
@@ -398,13 +437,17 @@ impl Login {
         if self.has_let_in && version.protocol() < V1_20_2 {
             return Ok(());
         }
-        self.send(packet.bytes()).await
+        self.send(packet.bytes(), turns).await
     }
 }
 
-async fn pass_to_client(packet: &Packet, client: &mut LoginLeg) -> Result<(), Failure> {
-    let sent = client.wire.send(packet.bytes()).await;
-    sent.map_err(Failure::client)
+async fn pass_to_client(
+    packet: &Packet,
+    client: &mut LoginLeg,
+    turns: &mut Turns,
+) -> Result<(), Failure> {
+    let sent = turns.wait_for(Turn::Client, client.wire.send(packet.bytes()));
+    sent.await?.map_err(Failure::client)
 }
 
 /// The next frame of a client in the login state; nothing comes of one that is

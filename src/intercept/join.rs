@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answering, LoggedIn};
@@ -13,6 +12,7 @@ use super::login::Proved;
 use super::reader::{Lost, Reader};
 use super::settings::ClientCompression;
 use super::stranded::{Stranded, next_keep_alive};
+use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
@@ -77,6 +77,7 @@ pub(crate) async fn join(
 ) -> Result<Playing, NotJoined> {
     let LoggedIn { wire, until } = logged_in;
     let version = player.leg.version;
+    let login_left = player.leg.time_left;
     let state = match version.protocol() {
         V1_20_2.. => State::Configuration,
         _ => State::Play,
@@ -97,16 +98,16 @@ pub(crate) async fn join(
         held: Held::default(),
         notices,
         kick: None,
+        turns: Turns::new(until, CLIENT_WAIT),
+        questions: OpenQuestions::default(),
         counters,
     };
     let joined = async {
+        let mut login_turns = Turns::new(until, login_left);
         let welcome = joining.welcome(&player.profile, settings);
-        timeout_at(until, welcome)
-            .await
-            .unwrap_or(Err(Failure::TooSlow))?;
-        timeout_at(until, joining.run())
-            .await
-            .unwrap_or(Err(Failure::BackendTooSlow))
+        login_turns.wait_for(Turn::Client, welcome).await??;
+        joining.turns = Turns::new(login_turns.backend_until(), CLIENT_WAIT);
+        joining.run().await
     };
     let joined = tokio::select! {
         joined = joined => joined,
@@ -193,6 +194,10 @@ pub(super) struct Joining {
     pub(super) notices: Vec<Vec<u8>>,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
+    /// Who has how much time left.
+    pub(super) turns: Turns,
+    /// What the backend has asked the client.
+    pub(super) questions: OpenQuestions,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -240,6 +245,7 @@ impl Joining {
     /// Passes frames until the player is in the game. What has come by then is
     /// passed on as well.
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
+        self.turns.give(self.questions.turn());
         while !self.has_joined || self.serverbound != State::Play {
             tokio::select! {
                 frame = self.backend.frame() => {
@@ -248,12 +254,14 @@ impl Joining {
                 frame = self.client.frame() => {
                     self.pass_to_backend(&frame.map_err(Failure::client)?)?;
                 }
+                failure = self.turns.run_out() => return Err(failure),
             }
             let mut is_all = false;
             while !is_all {
                 is_all = self.pass_what_has_come()?;
                 self.flush().await?;
             }
+            self.turns.give(self.questions.turn());
         }
         Ok(())
     }
@@ -277,8 +285,11 @@ impl Joining {
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
-        self.client.flush().await.map_err(Failure::client)?;
-        self.backend.flush_while_taken().await;
+        let flush = self.client.flush();
+        let flushed = self.turns.wait_for(Turn::Client, flush).await?;
+        flushed.map_err(Failure::client)?;
+        let flush = self.backend.flush_while_taken();
+        self.turns.wait_for(Turn::Backend, flush).await?;
         self.counters
             .add(Direction::Clientbound, self.client.take_sent_bytes());
         self.counters
@@ -350,6 +361,9 @@ impl Joining {
                 return Ok(());
             }
         }
+        if let Some(kind) = kind {
+            self.questions.answer(kind, packet.fields());
+        }
         if let Some(state) = kind.and_then(Serverbound::leads_to) {
             self.serverbound = state;
         }
@@ -375,6 +389,7 @@ impl Joining {
             memory.clientbound(self.version, kind, packet.fields());
         }
         self.has_joined |= kind == Clientbound::JoinGame;
+        self.questions.ask(kind);
         self.clientbound.note(kind);
         Ok(self.edits.apply(self.version, state, kind, packet.fields()))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 use super::identity::{ChatKey, Identity, Who};
@@ -16,6 +16,7 @@ use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
 use super::reader::{Lost, Reader};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
+use super::turns::CLIENT_WAIT;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
 use crate::close::left_by_peer;
@@ -28,11 +29,8 @@ use crate::protocol::packet::login::{self as packets, EncryptionResponse, Profil
 use crate::protocol::packet::{Serverbound, State, Version};
 use crate::protocol::read::Cursor;
 use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
-
 use crate::upstream::Upstream;
-/// How long the client may take for its answers during the login. Clients
-/// themselves give up after 30 s.
-const CLIENT_ANSWER_WAIT: Duration = Duration::from_secs(30);
+
 /// Answers that are decrypted at once, each a millisecond of CPU time. More
 /// wait, so that a flood of false answers takes one core at the most.
 const DECRYPTIONS_MAX: usize = 1;
@@ -60,10 +58,10 @@ pub(crate) struct Newcomer {
 /// they take some milliseconds and most proxies need neither.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
-    /// The way to the session service.
-    upstream: Arc<Upstream>,
     key: OnceLock<LoginKey>,
     sessions: OnceLock<SessionService>,
+    /// The way to the session service.
+    upstream: Arc<Upstream>,
     decryptions: Arc<Semaphore>,
 }
 
@@ -71,15 +69,13 @@ impl Authenticator {
     /// Nothing is made yet.
     pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
         Self {
-            upstream,
             key: OnceLock::new(),
             sessions: OnceLock::new(),
+            upstream,
             decryptions: Arc::new(Semaphore::new(DECRYPTIONS_MAX)),
         }
     }
-}
 
-impl Authenticator {
     /// Makes what the first login would wait for. Not for a worker.
     ///
     /// # Errors
@@ -132,6 +128,8 @@ impl Authenticator {
 pub(crate) struct LoginLeg {
     pub(super) wire: Wire,
     pub(super) version: Version,
+    /// What is left of the time for its answers in this state.
+    pub(super) time_left: Duration,
 }
 
 impl LoginLeg {
@@ -142,7 +140,9 @@ impl LoginLeg {
 
     /// The login has failed.
     pub(crate) fn lose(self, failure: Failure) -> Box<Lost> {
-        let Self { mut wire, version } = self;
+        let Self {
+            mut wire, version, ..
+        } = self;
         let mut reading = Reading::new(State::Login);
         if let Failure::BackendRefused(json) = &failure {
             // The backend's own text passes as it came. It came in a frame.
@@ -191,6 +191,7 @@ impl Newcomer {
         let leg = LoginLeg {
             wire: Wire::new(self.stream, self.input, SERVERBOUND_PACKET_BYTES_MAX),
             version: self.version,
+            time_left: CLIENT_WAIT,
         };
         (leg, self.name, self.uuid, key)
     }
@@ -267,11 +268,13 @@ async fn authenticate(
     let mut token = [0; TOKEN_BYTES];
     getrandom::fill(&mut token).map_err(|error| Failure::Proxy(error.to_string()))?;
     let request = packets::encryption_request(leg.version, key.public_der(), &token);
-    let response = timeout(CLIENT_ANSWER_WAIT, async {
+    let began = Instant::now();
+    let response = timeout(leg.time_left, async {
         leg.wire.send(&request).await?;
         leg.wire.frame().await?.packet()
     });
     let response = response.await.map_err(|_| Failure::TooSlow)?;
+    leg.time_left = leg.time_left.saturating_sub(began.elapsed());
     let response = response.map_err(Failure::client)?;
     let answer = answer(leg.version, &response, chat_key)?;
 
@@ -367,13 +370,13 @@ mod tests {
 
     use super::*;
 
-    /// A login that is given up keeps its turn until its computation ends, so
-    /// that clients that come and go never have two run at once.
-    #[tokio::test]
     fn authenticator() -> Arc<Authenticator> {
         Arc::new(Authenticator::new(Arc::new(Upstream::from_system())))
     }
 
+    /// A login that is given up keeps its turn until its computation ends, so
+    /// that clients that come and go never have two run at once.
+    #[tokio::test]
     async fn one_login_computes_at_a_time() {
         let authenticator = authenticator();
         let (begun, has_begun) = oneshot::channel();

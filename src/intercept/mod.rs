@@ -25,6 +25,7 @@ mod roster;
 mod session_service;
 mod settings;
 mod stranded;
+mod turns;
 mod wire;
 
 pub(crate) use arrival::Arrival;

@@ -16,6 +16,7 @@ mod plugins;
 mod pressure;
 mod questions;
 mod texts;
+mod turns;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 

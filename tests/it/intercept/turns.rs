@@ -1,0 +1,302 @@
+//! How long each side may take until the player is in the game: the one that has to
+//! act when the time is over is blamed, in both modes.
+//!
+//! The clock stands still but where a test moves it.
+
+use std::time::Duration;
+
+use infrarust_test_support::game::{self, Ids, Sessions, Speaker, encrypt, refusal};
+
+use super::{NO_COMPRESSION, enter, text, uuid};
+use crate::support::wire::{string, string_in};
+use crate::support::{FakeBackend, TestProxy};
+
+const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
+const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
+
+/// Configuration since 1.20.5, in both directions.
+const KEEP_ALIVE: i32 = 4;
+const COOKIE_REQUEST: i32 = 0;
+const COOKIE_RESPONSE: i32 = 1;
+const PACK_PUSH: i32 = 9;
+const PACK_STATUS: i32 = 6;
+const KNOWN_PACKS: i32 = 0x0E;
+const KNOWN_PACKS_ANSWER: i32 = 7;
+const CONDUCT: i32 = 0x13;
+const CONDUCT_ANSWER: i32 = 9;
+const SHOW_DIALOG: i32 = 0x12;
+const CLEAR_DIALOG: i32 = 0x11;
+
+/// Lets so much time pass, in which nothing else happens.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A proxy of each intercepted mode.
+struct Modes {
+    backend: FakeBackend,
+    proxies: [(TestProxy, bool); 2],
+    _sessions: Sessions,
+}
+
+impl Modes {
+    async fn start() -> Self {
+        let backend = FakeBackend::start().await;
+        let sessions = Sessions::confirming("Notch").await;
+        let proxy = |mode: &str| {
+            TestProxy::with_one_server(&sessions.global(), mode, &backend, NO_COMPRESSION)
+        };
+        let proxies = [(proxy("offline"), false), (proxy("client_only"), true)];
+        Self {
+            backend,
+            proxies,
+            _sessions: sessions,
+        }
+    }
+
+    /// A client and its backend, which has read who comes.
+    async fn begin(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
+        let (proxy, encrypts) = &self.proxies[mode];
+        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+        if *encrypts {
+            encrypt(&mut client, protocol).await;
+        }
+        let (server, _, _) = game::accept(&self.backend).await;
+        (client, server)
+    }
+
+    /// The same, with a client that has read that its login has succeeded.
+    async fn welcomed(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
+        let (mut client, mut server) = self.begin(mode, protocol).await;
+        let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
+        server.send(2, &success).await;
+        client.expect(2).await;
+        (client, server)
+    }
+
+    /// The same, in the configuration.
+    async fn configured(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
+        let (mut client, mut server) = self.welcomed(mode, protocol).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        (client, server)
+    }
+
+    async fn idle(&self) {
+        for (proxy, _) in &self.proxies {
+            proxy.idle().await;
+        }
+    }
+}
+
+/// Asserts that both sides are connected, in the configuration.
+async fn is_alive(client: &mut Speaker, server: &mut Speaker) {
+    server.send(KEEP_ALIVE, &[7; 8]).await;
+    assert_eq!(client.expect(KEEP_ALIVE).await, [7; 8]);
+    client.send(KEEP_ALIVE, &[7; 8]).await;
+    assert_eq!(server.expect(KEEP_ALIVE).await, [7; 8]);
+}
+
+/// Both sides are ended, and the client reads this in the configuration.
+async fn ends_with(expected: &str, mut client: Speaker, mut server: Speaker, protocol: i32) {
+    let body = client.expect(Ids::of(protocol).config_disconnect).await;
+    assert_eq!(text(protocol, &body), expected);
+    client.expect_end().await;
+    server.expect_end().await;
+}
+
+/// A backend that says nothing after its first byte, nothing after its success, and
+/// nothing but keep alives in the configuration.
+#[tokio::test]
+async fn a_backend_that_does_not_finish() {
+    let modes = Modes::start().await;
+    for mode in 0..2 {
+        let (mut client, mut server) = modes.begin(mode, 767).await;
+        // The length of a frame that does not follow.
+        server.send_raw(&[40]).await;
+        pass(seconds(29)).await;
+        server.send_raw(&[0]).await;
+        pass(seconds(2)).await;
+        assert_eq!(refusal(&mut client).await, BACKEND_TOO_SLOW);
+        server.expect_end().await;
+
+        let (mut client, mut server) = modes.welcomed(mode, 47).await;
+        pass(seconds(31)).await;
+        let body = client.expect(Ids::of(47).disconnect).await;
+        assert_eq!(text(47, &body), BACKEND_TOO_SLOW);
+        server.expect_end().await;
+
+        for protocol in [767, 776] {
+            let (mut client, mut server) = modes.configured(mode, protocol).await;
+            for _ in 0..2 {
+                pass(seconds(14)).await;
+                is_alive(&mut client, &mut server).await;
+            }
+            pass(seconds(3)).await;
+            ends_with(BACKEND_TOO_SLOW, client, server, protocol).await;
+        }
+        modes.idle().await;
+    }
+}
+
+/// A client that owes an answer: to a question in the login state, to the success, to
+/// a question in the configuration and to its end. The backend owes nothing.
+#[tokio::test]
+async fn a_client_that_does_not_answer() {
+    let modes = Modes::start().await;
+    let cookie = string("a:b");
+    for mode in 0..2 {
+        for is_let_in in [false, true] {
+            let (mut client, mut server) = modes.begin(mode, 776).await;
+            let question = [vec![5], string("a:b")].concat();
+            server.send(4, &question).await;
+            assert_eq!(client.expect(4).await, question);
+            if is_let_in {
+                let success = game::login_success(776, uuid(super::NOTCH_OFFLINE), "Notch");
+                server.send(2, &success).await;
+            }
+            pass(seconds(31)).await;
+            assert_eq!(refusal(&mut client).await, CLIENT_TOO_SLOW);
+            server.expect_end().await;
+        }
+
+        let (client, server) = modes.welcomed(mode, 776).await;
+        pass(seconds(31)).await;
+        ends_with(CLIENT_TOO_SLOW, client, server, 776).await;
+
+        for (question, body) in [(KNOWN_PACKS, vec![0]), (COOKIE_REQUEST, cookie.clone())] {
+            let (mut client, mut server) = modes.configured(mode, 776).await;
+            server.send(question, &body).await;
+            client.expect(question).await;
+            pass(seconds(29)).await;
+            is_alive(&mut client, &mut server).await;
+            pass(seconds(2)).await;
+            ends_with(CLIENT_TOO_SLOW, client, server, 776).await;
+        }
+
+        let (mut client, mut server) = modes.configured(mode, 776).await;
+        server.send(Ids::of(776).finish, &[]).await;
+        client.expect(Ids::of(776).finish).await;
+        pass(seconds(31)).await;
+        let body = client.expect(Ids::of(776).disconnect).await;
+        assert_eq!(text(776, &body), CLIENT_TOO_SLOW);
+        server.expect_end().await;
+        modes.idle().await;
+    }
+}
+
+/// What a player is asked does not use up the time of the backend, however long he
+/// takes; keep alives pass meanwhile. What the backend has left afterwards is what it
+/// had before.
+#[tokio::test]
+async fn a_player_may_take_his_time() {
+    let modes = Modes::start().await;
+    let id = [5; 16];
+    let pack = [&id[..], &string("http://a"), &string(""), &[0, 0]].concat();
+    let status = |state: u8| [&id[..], &[state]].concat();
+    let click = [string("a:b"), vec![0]].concat();
+    // A question and the answers to it.
+    type Case = (i32, Vec<u8>, Vec<(i32, Vec<u8>)>);
+    let cases: [Case; 3] = [
+        (
+            PACK_PUSH,
+            pack,
+            vec![
+                (PACK_STATUS, status(3)),
+                (PACK_STATUS, status(4)),
+                (PACK_STATUS, status(0)),
+            ],
+        ),
+        (CONDUCT, string("Be kind."), vec![(CONDUCT_ANSWER, vec![])]),
+        (SHOW_DIALOG, vec![0x0A, 0], vec![(8, click)]),
+    ];
+    for mode in 0..2 {
+        for (question, body, answers) in &cases {
+            let (mut client, mut server) = modes.configured(mode, 776).await;
+            pass(seconds(20)).await;
+            server.send(*question, body).await;
+            assert_eq!(client.expect(*question).await, *body);
+            for (answer, body) in answers {
+                for _ in 0..4 {
+                    pass(seconds(60)).await;
+                    is_alive(&mut client, &mut server).await;
+                }
+                client.send(*answer, body).await;
+                assert_eq!(server.expect(*answer).await, *body);
+            }
+            pass(seconds(8)).await;
+            is_alive(&mut client, &mut server).await;
+            pass(seconds(3)).await;
+            ends_with(BACKEND_TOO_SLOW, client, server, 776).await;
+            modes.idle().await;
+        }
+    }
+    // And into the game, behind a dialog that the backend has closed.
+    let (mut client, mut server) = modes.configured(0, 776).await;
+    server.send(SHOW_DIALOG, &[0x0A, 0]).await;
+    client.expect(SHOW_DIALOG).await;
+    pass(seconds(100)).await;
+    server.send(CLEAR_DIALOG, &[]).await;
+    client.expect(CLEAR_DIALOG).await;
+    pass(seconds(20)).await;
+    enter(&mut client, &mut server, 776).await;
+}
+
+/// Answers that come slowly share the client's time, and do not use up the backend's.
+#[tokio::test]
+async fn a_slow_client_gets_in() {
+    let modes = Modes::start().await;
+    let (mut client, mut server) = modes.begin(1, 767).await;
+    server.send(5, &string("a:b")).await;
+    client.expect(5).await;
+    pass(seconds(14)).await;
+    let answer = [string("a:b"), vec![0]].concat();
+    client.send(4, &answer).await;
+    server.expect(4).await;
+    let success = game::login_success(767, uuid(super::NOTCH_OFFLINE), "Notch");
+    server.send(2, &success).await;
+    client.expect(2).await;
+    pass(seconds(14)).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    server.send(KNOWN_PACKS, &[0]).await;
+    client.expect(KNOWN_PACKS).await;
+    pass(seconds(25)).await;
+    client.send(KNOWN_PACKS_ANSWER, &[0]).await;
+    server.expect(KNOWN_PACKS_ANSWER).await;
+    pass(seconds(25)).await;
+    enter(&mut client, &mut server, 767).await;
+
+    // One that takes more than its time in the login, though no single answer does.
+    let (mut client, mut server) = modes.begin(0, 767).await;
+    for time in [16, 16] {
+        server.send(5, &string("a:b")).await;
+        client.expect(5).await;
+        pass(seconds(time)).await;
+        client.send(4, &answer).await;
+    }
+    let body = client.expect(0).await;
+    assert!(string_in(&body).contains(CLIENT_TOO_SLOW));
+    server.expect(4).await;
+    server.expect_end().await;
+}
+
+/// Cookies of the backend pass in the configuration, and their answers as they are.
+#[tokio::test]
+async fn questions_for_cookies_are_answered() {
+    let modes = Modes::start().await;
+    let (mut client, mut server) = modes.configured(1, 776).await;
+    server.send(COOKIE_REQUEST, &string("a:b")).await;
+    client.expect(COOKIE_REQUEST).await;
+    let answer = [string("a:b"), vec![1, 2, 8, 8]].concat();
+    client.send(COOKIE_RESPONSE, &answer).await;
+    assert_eq!(server.expect(COOKIE_RESPONSE).await, answer);
+    pass(seconds(20)).await;
+    enter(&mut client, &mut server, 776).await;
+}
