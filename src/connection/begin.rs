@@ -33,14 +33,14 @@ use crate::upstream::rounds::Waiting;
 /// connection stays with that backend.
 const REST_BYTES_MAX: usize = 16 * 1024;
 
-/// How long a backend may be silent before keepalive is set. Most have answered
-/// by then, which saves five system calls.
+/// How long a backend may be silent before keepalive is set on its connection. Most
+/// answer before that, which saves five system calls.
 const KEEPALIVE_DELAY: Duration = Duration::from_millis(200);
 
 /// A client and a backend that has just been connected to.
 pub(super) struct Begin<'a> {
     pub(super) client: &'a mut TcpStream,
-    /// What the client has sent behind its first packets.
+    /// The bytes that the client has sent after its first packets.
     pub(super) rest: &'a mut BytesMut,
     pub(super) backend: &'a mut TcpStream,
     pub(super) counters: &'a Counters,
@@ -51,7 +51,7 @@ pub(super) struct Begin<'a> {
 pub(super) enum Failed {
     /// The backend ended the connection before it sent anything.
     Dropped(io::Error),
-    /// The connection may lead back to the proxy; closing it will show that.
+    /// The connection may lead back to the proxy; closing it will show whether it does.
     Doubted,
     /// The login is over.
     Ended(Ending),
@@ -84,7 +84,7 @@ impl Begin<'_> {
                 () = waiting.has_to_hang_up() => Err(Failed::Doubted),
             }
         };
-        // The relay bounds silence in the same way, from its own begin on.
+        // The relay limits silence in the same way, from its own start on.
         let (limit, silent) = match (config.timeouts.session.read, is_guarded) {
             (Some(read), true) if read > guard::ANSWER_TIMEOUT => {
                 (Some(guard::ANSWER_TIMEOUT), true)
@@ -149,8 +149,8 @@ impl Begin<'_> {
                 Event::Client => {}
             }
             let ready = self.client.ready(Interest::READABLE).await;
-            // The runtime reports the end of reading for ever, so it must not be
-            // waited for again.
+            // The runtime keeps reporting that the stream has ended, so waiting again
+            // would spin.
             let is_over = ready.is_ok_and(|ready| ready.is_read_closed());
             if is_over || self.rest.len() >= REST_BYTES_MAX {
                 return Ok(());

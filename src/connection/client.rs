@@ -23,17 +23,17 @@ use crate::protocol::login::LoginError;
 use crate::protocol::varint;
 use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 
-/// What one read may add to the buffer. A handshake with its login start has
-/// some 60 bytes, one with signed chat keys some 700.
+/// The most bytes of one read. A handshake with its login start has some 60 bytes,
+/// one with signed chat keys some 700.
 const READ_BYTES: usize = 1024;
 
 /// How long a client that has sent `FE`, `FE 01` or a part of the message of 1.6
-/// may take to send more before it counts as a ping of the form that is complete.
-/// The oldest clients give up after 3 s; what is sent in one write arrives
-/// together.
+/// may take to send more, before the bytes count as a ping of the form that they
+/// complete. The oldest clients give up after 3 s, and the bytes of one write
+/// normally arrive together.
 const LEGACY_GRACE: Duration = Duration::from_millis(1000);
 
-/// The longest ping that may come without more: `FE 01 FA`.
+/// The longest ping that is forwarded as it was sent if no more arrives: `FE 01 FA`.
 const SHORT_PING_BYTES_MAX: usize = 3;
 
 /// The client did not send a valid request.
@@ -63,7 +63,7 @@ pub(super) enum Broken {
     /// The login start is malformed.
     #[error(transparent)]
     LoginStart(#[from] LoginError),
-    /// Another packet is malformed or stands in a wrong place.
+    /// Another packet is malformed or not expected.
     #[error("{0}")]
     Packet(String),
 }
@@ -76,14 +76,14 @@ pub(super) struct Client {
     deadline: Instant,
 }
 
-/// One packet, and the frame that it came in.
+/// One packet and its frame.
 #[derive(Debug)]
 pub(super) struct Packet {
     /// The packet's id.
     pub(super) id: i32,
     /// The fields.
     pub(super) body: Bytes,
-    /// The whole frame as it came.
+    /// The whole frame.
     pub(super) wire: Bytes,
 }
 
@@ -107,8 +107,8 @@ impl Client {
         self.deadline += spent;
     }
 
-    /// The connection, and what the client has sent beyond the packets read. All
-    /// of it is plain: an encrypted client has another type.
+    /// The connection, and the bytes that the client has sent after the packets that
+    /// were read. They are not encrypted: an encrypted client has another type.
     pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.stream, self.buffer)
     }
@@ -161,8 +161,8 @@ impl Client {
                         }
                         Err(Broken::TooSlow | Broken::Closed) => {
                             let sent = self.buffer.split().freeze();
-                            // The rest of a longer one is malformed: a backend
-                            // gets what counts.
+                            // The rest of a longer one is malformed: the backend gets
+                            // the form that the ping counts as.
                             let wire = match sent.len() {
                                 0..=SHORT_PING_BYTES_MAX => sent,
                                 _ => ping.encode().into(),
@@ -226,7 +226,7 @@ impl Client {
         }
     }
 
-    /// Reads what has come, at least one byte. Memory grows with what arrives,
+    /// Reads the available bytes, at least one. Memory grows with what arrives,
     /// never with what is announced.
     async fn fill(&mut self, until: Instant) -> Result<(), Broken> {
         self.buffer.reserve(READ_BYTES);
@@ -259,8 +259,7 @@ impl Client {
         close::wait_for_close(self.stream).await;
     }
 
-    /// The client, so that it can be shown why it is refused. A status ping reads
-    /// no text.
+    /// The client, if it can be shown why it is refused: not for a status ping.
     pub(super) fn into_reader(self, opening: &Opening) -> Option<Reader> {
         match opening.intent() {
             Intent::Status => None,
@@ -272,13 +271,12 @@ impl Client {
     }
 }
 
-/// A client that gets a final text. It knows the state of the protocol and writes
-/// the text in the form of that state.
+/// A client that can be shown a final text, in the form of its protocol state.
 #[derive(Debug)]
 pub(super) enum Reader {
     /// In the login state, and neither compressed nor encrypted.
     Plain { stream: TcpStream, dialect: Dialect },
-    /// Of an intercepted mode, in any state.
+    /// On a server of an intercepted mode, in any state.
     Intercepted(intercept::Reader),
 }
 

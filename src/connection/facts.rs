@@ -32,15 +32,15 @@ pub(super) struct Facts {
     pub(super) server: Option<Arc<Server>>,
     /// The session that was opened.
     pub(super) session: Option<SessionFacts>,
-    /// What the client wants, once it has said it.
+    /// What the client wants; status until the handshake is read.
     pub(super) intent: Intent,
-    /// The protocol version that it announced; -1 where it has none.
+    /// The protocol version that it announced; -1 if it has not announced any.
     pub(super) protocol: i32,
     /// The session, as plugins observe it.
     pub(super) observed: Option<Observed>,
 }
 
-/// What the configuration says of a PROXY header of this peer.
+/// Whether a PROXY header was expected from this peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Header {
     /// None is expected from any peer.
@@ -54,7 +54,7 @@ pub(super) enum Header {
 /// What is known of a session: a login that reached a backend.
 #[derive(Debug)]
 pub(super) struct SessionFacts {
-    /// Which address it reached.
+    /// The address of the backend.
     pub(super) backend: BackendAddress,
     /// How its bytes are moved.
     pub(super) relay: Relay,
@@ -65,7 +65,7 @@ pub(super) struct SessionFacts {
 /// A session that plugins observe.
 #[derive(Debug)]
 pub(super) struct Observed {
-    /// The server with the plugins that observe it: the player's first.
+    /// The server with the plugins that observe it: the first one of the session.
     pub(super) server: Arc<Server>,
     pub(super) session: plugin::Session,
     pub(super) opened: Instant,
@@ -128,18 +128,18 @@ impl Facts {
     }
 }
 
-/// Where a connection comes from, and where it went to.
+/// The two ends of the client's connection, for PROXY headers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
     /// The client's address.
     pub(super) client: SocketAddr,
-    /// Where the client has connected to, if a balancer says so.
+    /// The address that the client has connected to, if a balancer's header has it.
     pub(super) destination: Option<SocketAddr>,
 }
 
 impl Origin {
-    /// The same, with the address of ours that this connection of the client has
-    /// reached, where no balancer says it.
+    /// The same, with the local address of this connection as destination, if no
+    /// balancer has given one.
     pub(super) fn with_destination(self, connection: &TcpStream) -> Self {
         let own = || connection.local_addr().ok();
         Self {
@@ -148,7 +148,7 @@ impl Origin {
         }
     }
 
-    /// The PROXY header for a backend, where the destination is known.
+    /// The PROXY header for a backend; `None` if the destination is not known.
     pub(super) fn known_header(&self, version: ProxyVersion) -> Option<Vec<u8>> {
         let endpoints = Endpoints {
             client: self.client,
@@ -157,7 +157,7 @@ impl Origin {
         Some(proxy_protocol::build(version, &endpoints))
     }
 
-    /// The PROXY header for a backend of this `connection`.
+    /// The PROXY header for a backend of the client with this `connection`.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ pub(super) struct Player {
 }
 
 impl Player {
-    /// The player, as plugins see him.
+    /// The player, as plugins see it.
     pub(super) fn for_plugins(&self) -> plugin::Player<'_> {
         plugin::Player {
             name: &self.name,

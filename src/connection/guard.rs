@@ -106,8 +106,8 @@ async fn questions(
                     Ok(0) | Err(_) => return Ok(Watched::ClientLeft),
                     Ok(n) => {
                         if backend.write_all(&chunk[..n]).await.is_err() {
-                            // It takes nothing more. What it said before, the
-                            // relay passes on.
+                            // The backend accepts nothing more. The relay passes on
+                            // what it has sent before.
                             return Ok(Watched::Good);
                         }
                         counters.add(Direction::Serverbound, n as u64);
@@ -118,7 +118,7 @@ async fn questions(
         let mut left = question_bytes;
         while left > 0 {
             let n = match backend.read(&mut chunk[..left.min(CHUNK_BYTES)]).await {
-                // Nothing that is said inside a question would be understood.
+                // In the middle of a request the client would not understand a text.
                 Ok(0) | Err(_) => return Ok(Watched::Good),
                 Ok(n) => n,
             };
@@ -134,13 +134,13 @@ async fn questions(
 
 /// What the next clientbound packet means.
 enum Seen {
-    /// A question to the client, of so many bytes, that decides nothing.
+    /// A request to the client, of this many bytes, that decides nothing.
     Question(usize),
     /// The decision.
     Verdict(Watched),
 }
 
-/// Looks at the next clientbound packet, and leaves it in the socket. Cancel safe.
+/// Peeks at the next clientbound packet and leaves it in the socket. Cancel safe.
 async fn first_answer(
     backend: &TcpStream,
     peek: &std::net::TcpStream,
@@ -148,16 +148,15 @@ async fn first_answer(
 ) -> io::Result<Seen> {
     let mut bytes = [0; PEEK_BYTES];
     loop {
-        // The runtime keeps "the peer sends no more" for ever, and then says at
-        // once that there is something to read. So it has to be asked before the
-        // bytes are looked at: after it no more can follow them.
+        // Once the peer has ended its stream, the runtime always reports the socket as
+        // readable. So ask whether it has ended before peeking: if it has, no bytes can
+        // follow those that are seen then.
         let is_last = backend.ready(Interest::READABLE).await?.is_read_closed();
         let seen = backend.try_io(Interest::READABLE, || {
             let n = peek.peek(&mut bytes)?;
             match read_answer(dialect, &bytes[..n]) {
                 Some(seen) => Ok(seen),
-                // The end is the relay's to pass on, with the part of a packet
-                // that came before it.
+                // The relay passes on the end, and the part of a packet before it.
                 None if n == 0 || is_last => Ok(Seen::Verdict(Watched::Good)),
                 None => Err(io::ErrorKind::WouldBlock.into()),
             }

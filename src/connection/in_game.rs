@@ -1,5 +1,5 @@
-//! A player in the game, as plugins see him: `player.observe`, and the services
-//! that reach him.
+//! A player in the game, for plugins: reports `player.observe`, and gives services
+//! access to the session.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -15,8 +15,8 @@ use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::{self, Version};
 use crate::proxy::snapshot::Server;
 
-/// A player whose join plugins have observed. They observe the leave when this
-/// is dropped.
+/// The stay of a player on a server: plugins have observed the join, and observe the
+/// leave when this is dropped.
 #[derive(Debug)]
 pub(super) struct Stay {
     players: Arc<Players>,
@@ -32,13 +32,13 @@ pub(super) struct Stay {
     name: String,
     uuid: u128,
     is_proved: bool,
-    /// Why he leaves, as in the log.
+    /// Why the player leaves, as in the log.
     reason: &'static str,
 }
 
 impl Stay {
-    /// The player comes into the game. `None` where no plugin of the server is
-    /// concerned.
+    /// Reports the join. `None` if no plugin of the server observes players or may use
+    /// a service.
     pub(super) fn begin(
         players: &Arc<Players>,
         server: &Arc<Server>,
@@ -84,7 +84,7 @@ impl Stay {
         Some(stay)
     }
 
-    /// Where plugins put what they send in the session.
+    /// The outbox for packets that plugins send in the session.
     pub(super) fn outbox(&self) -> &Arc<Outbox> {
         &self.outbox
     }
@@ -94,12 +94,12 @@ impl Stay {
         self.kicked.token.cancelled().await;
     }
 
-    /// Who has ended the session, and what the player reads.
+    /// The plugin that has ended the session, and the text for the player.
     pub(super) fn kick(&self) -> Option<&plugin::Refusal> {
         self.kicked.by.get()
     }
 
-    /// The player leaves, for this reason.
+    /// Reports the leave, for this reason.
     pub(super) fn end(mut self, reason: &'static str) {
         self.reason = reason;
     }
@@ -130,7 +130,7 @@ impl Drop for Stay {
     }
 }
 
-/// The way of services to a session.
+/// The access of services to a session.
 #[derive(Debug)]
 struct Reached {
     version: Version,
@@ -138,7 +138,7 @@ struct Reached {
     kicked: Arc<Kicked>,
 }
 
-/// Whether a plugin has ended the session.
+/// Set when a plugin ends the session.
 #[derive(Debug, Default)]
 struct Kicked {
     by: OnceLock<plugin::Refusal>,
@@ -170,7 +170,7 @@ impl Reach for Reached {
             text: Some(text),
             is_failure: false,
         };
-        // The first one counts.
+        // Only the first one has an effect.
         let _ = self.kicked.by.set(kick);
         self.kicked.token.cancel();
     }

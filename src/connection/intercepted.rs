@@ -1,5 +1,9 @@
-//! Logins on servers of the intercepted modes: who the player is, a place, a
-//! backend, the game.
+//! Logins on servers of the intercepted modes, and their sessions.
+//!
+//! [`Applicant::join`]: authenticate the player → `login.decide` → places in the roster
+//! and on the server → log in at a backend, or at another server of the network →
+//! complete the client's login → play. [`BridgeSession::run`]: relay, and if the
+//! backend is lost, move the player to another server of the network.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,9 +30,9 @@ use crate::protocol::packet::Version;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 
-/// How long bytes may wait at most for a client or backend that does not read;
-/// `timeouts.write` can only shorten it. Without an end a session would hold
-/// what it has read for ever.
+/// The longest time that bytes may wait for a client or backend that does not read;
+/// `timeouts.write` can only shorten it. Without a limit a session would hold the bytes
+/// that it has read for ever.
 const WRITE_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A client that wants to log in on an intercepted server.
@@ -38,7 +42,7 @@ pub(super) struct Applicant {
     pub(super) opening: Opening,
     pub(super) server: Arc<Server>,
     /// The server that the client has asked for, if `route.select` has chosen another
-    /// and `login.decide` of that one waits for what is proved.
+    /// and `login.decide` of the first is still to be called, with the proved identity.
     pub(super) moved_from: Option<Arc<Server>>,
     pub(super) intercepted: Intercepted,
     pub(super) login_start: bytes::Bytes,
@@ -46,18 +50,18 @@ pub(super) struct Applicant {
     pub(super) place: Slot,
 }
 
-/// A player in the game, with everything that his session holds.
+/// A player in the game, with everything that the session holds.
 pub(super) struct BridgeSession {
     playing: Playing,
-    /// What plugins have seen of the player, where they are concerned.
+    /// The stay on the server that plugins observe, if any do.
     stay: Option<Box<Stay>>,
     server: Arc<Server>,
     place: intercept::Place,
     slot: Slot,
     connection: Slot,
-    /// Of a player whose network brings him to another server.
+    /// Set if the network can move the player to another server.
     traveller: Option<Box<Traveller>>,
-    /// The servers that were tried for him.
+    /// The servers that were tried for the player.
     chain: Option<Chain>,
 }
 
@@ -85,11 +89,11 @@ impl Applicant {
         let is_full = config
             .max_players
             .is_some_and(|max| self.server.state.players.taken() >= max.get());
-        // One of the places may be this player's own, which he replaces.
+        // One of the places may belong to an older session of this player.
         let may_replace =
             || duplicate_login == DuplicateLogin::Replace || proxy.roster.has_leaving(&scope);
         if is_full && !may_replace() {
-            // Nobody has to prove anything to a server without a place.
+            // Refused before the authentication.
             return Err(self.end(Refusal::ServerFull));
         }
 
@@ -153,7 +157,7 @@ impl Applicant {
         };
 
         let origin = origin.with_destination(proved.leg.stream());
-        // Plugins know the player as he is, also where his backend does not.
+        // Plugins see the true identity, even if the backend gets another one.
         let identity = proved.identity();
         let profile = identity.profile.clone();
         proved.profile = identity.at(intercepted.identity.as_ref()).profile;
@@ -283,16 +287,17 @@ impl Applicant {
     }
 }
 
-/// Whose name or id a second login has: those of a server or a network.
+/// The scope in which a second login of the same player counts as a duplicate: a
+/// network, or a server outside of networks.
 fn intercept_scope(config: &ServerConfig) -> String {
     match config.network() {
-        // No server has such an id.
+        // Cannot be the id of a server, which has no spaces.
         Some(network) => format!("network {network}"),
         None => config.id.clone(),
     }
 }
 
-/// What the player's server, the first on his way, says about his connection.
+/// The settings of the client's connection, which those of the first server decide.
 fn settings(server: &Server, first: &Intercepted, proxy: &Proxy) -> ClientSettings {
     ClientSettings {
         compression: first.compression,
@@ -301,8 +306,8 @@ fn settings(server: &Server, first: &Intercepted, proxy: &Proxy) -> ClientSettin
     }
 }
 
-/// Asks `login.decide` about a player whose name and id are proved: the plugins of
-/// the server that was asked for, then those that only the chosen one has.
+/// Calls `login.decide` with the proved identity: the plugins of the server that the
+/// client has asked for, then those that only the chosen server has.
 async fn ask_login_decide(
     server: &Server,
     moved_from: Option<Arc<Server>>,
@@ -320,7 +325,7 @@ async fn ask_login_decide(
     while_there(proved, decide).await?
 }
 
-/// The output of a future, unless the player leaves before.
+/// The output of a future, or [`Ending::ClientLeft`] if the player leaves first.
 async fn while_there<T>(player: &Proved, future: impl Future<Output = T>) -> Result<T, Ending> {
     tokio::select! {
         biased;
@@ -335,21 +340,22 @@ fn end(proved: Proved, ending: impl Into<Ending>, connection: Slot) -> Ended {
     Ended::new(ending, Some(reader)).holding_connection(connection)
 }
 
-/// Ends a session that has not come to play.
+/// Ends a session that has not reached play.
 fn lose(lost: Lost, connection: Slot) -> Ended {
     let reader = Reader::Intercepted(lost.client);
     Ended::new(Ending::Intercepted(lost.failure), Some(reader)).holding_connection(connection)
 }
 
-/// Ends a session that has not come to play, and could have gone on elsewhere.
+/// As [`lose`], for a client that was waiting for another backend.
 fn lose_stranded(client: Box<Stranded>, failure: Failure, connection: Slot) -> Ended {
     let reader = Reader::Intercepted(client.into_reader());
     Ended::new(Ending::Intercepted(failure), Some(reader)).holding_connection(connection)
 }
 
 impl BridgeSession {
-    /// Relays until the session ends. A player who loses his backend is brought to
-    /// another server of his network; a client that is left may read why.
+    /// Relays until the session ends. If the backend is lost, the player is moved to
+    /// another server of the network, if one takes the player. At the end the client may
+    /// read why.
     pub(super) async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
         let Self {
             mut playing,
@@ -378,8 +384,8 @@ impl BridgeSession {
             if let Some(stay) = stay.take() {
                 (*stay).end(ending.name());
             }
-            // The places on the server are free before the player reads.
-            // The slot is first: whoever waits for the other place wants one, too.
+            // The places on the server are free before the player reads. The slot is
+            // first, since a login that waits for the place in the roster needs a slot too.
             drop(slot);
             let left = ended.into_left();
             let reader = match (left, &traveller) {
@@ -388,7 +394,7 @@ impl BridgeSession {
                 {
                     let before = chain.take();
                     let chain = chain.insert(Chain::go_on(before, &server, began.elapsed()));
-                    // Boxed: a player at rest must not hold the state of a move.
+                    // Boxed so that an idle session does not hold the state of a move.
                     let arrived = Box::pin(
                         traveller.fall_back(client, &server, chain, &replaced, proxy, facts),
                     );

@@ -1,4 +1,5 @@
-//! Logins on servers of the forwarding modes: a backend, the replay, the relay.
+//! Logins on servers of the forwarding modes: connect to a backend, replay what the
+//! client has sent, and relay.
 
 use std::io;
 use std::pin::pin;
@@ -32,7 +33,7 @@ pub(super) struct Admitted {
     pub(super) slot: Slot,
 }
 
-/// A client with a backend: everything that it has sent is on its way.
+/// A client with a backend, to which everything was sent that the client has sent.
 pub(super) struct RelaySession {
     client: TcpStream,
     backend: TcpStream,
@@ -45,8 +46,8 @@ pub(super) struct RelaySession {
 
 impl Admitted {
     /// Connects to a backend, sends it everything that the client has sent, and
-    /// waits until it says something. One that ends the connection before that
-    /// gives way to the next: the player has not seen anything yet.
+    /// waits for its first byte. If the backend ends the connection before that, the
+    /// next one is tried: the player has not seen anything yet.
     pub(super) async fn join(
         self: Box<Self>,
         proxy: &Proxy,
@@ -69,7 +70,7 @@ impl Admitted {
             slot,
         } = *self;
         let (mut client, rest) = client.into_parts();
-        // The buffer that these are parts of is larger, and goes here.
+        // Copied, so that the larger buffer that they are parts of is freed.
         let mut rest = BytesMut::from(rest.as_ref());
         let sender = sender.in_own_memory();
         let joined = {
@@ -138,7 +139,7 @@ impl Admitted {
         };
         let (backend, counters) = match joined {
             Ok(joined) => joined,
-            // The relay would have ended likewise, without a text.
+            // As when the relay ends like this: without a text.
             Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
             Err(ending) => {
                 let reader = Reader::Plain {
@@ -160,7 +161,7 @@ impl Admitted {
         })
     }
 
-    /// What a login is recognised by if it comes back to the proxy.
+    /// The key by which a login is recognized if it comes back to the proxy.
     fn round(&self) -> Arc<rounds::Key> {
         Arc::new(rounds::Key {
             player: self.sender.player.name.clone(),

@@ -14,8 +14,8 @@ use crate::proxy_protocol::HeaderError;
 use crate::show::Escaped;
 use crate::telemetry::{Sample, Sampler};
 
-/// The line about a client that got no session: who it is, where it wanted to
-/// go, and why not, with fields of its own kind behind.
+/// The line about a client that got no session: who it is, what it asked for, and why
+/// it was refused, followed by the fields of each kind of refusal.
 macro_rules! client_line {
     ($facts:ident, $ending:ident, $sampler:expr, $message:literal, $($fields:tt)+) => {
         sampled($sampler, |suppressed| {
@@ -36,8 +36,8 @@ macro_rules! client_line {
 impl Facts {
     /// Writes the one line about how the connection ended.
     ///
-    /// Blame sets the level: a client's nonsense is for debugging, a backend
-    /// that is dead is a warning. What anybody can cause at will is sampled.
+    /// Blame sets the level: a malformed request of a client is debug, a dead backend
+    /// is a warning. Lines that any client can cause at will are sampled.
     pub(super) fn write_line(&self, ending: &Ending) {
         match ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) | Ending::Kicked(outcome, _) => {
@@ -93,8 +93,8 @@ impl Facts {
         }
     }
 
-    /// A balancer that sends no header, or one that nobody can read: everybody
-    /// who comes through it is turned away, so the operator must see why.
+    /// A balancer that sends no header, or a malformed one: all clients that come
+    /// through it are refused, so the operator must see why.
     fn missing_header_line(&self, error: &HeaderError) {
         static MISSING: Sampler = Sampler::new();
         sampled(&MISSING, |suppressed| {
@@ -109,7 +109,8 @@ impl Facts {
         });
     }
 
-    /// The reverse: a header that is not expected reads as a broken handshake.
+    /// A header where none is expected, which would be reported as a malformed
+    /// handshake.
     fn unexpected_header_line(&self) {
         static UNEXPECTED: Sampler = Sampler::new();
         let (key, advice) = match self.header {
@@ -148,7 +149,7 @@ impl Facts {
             player = %Escaped(self.player()),
             backend = %session.backend,
             relay = session.relay.name(),
-            // Written only where it holds.
+            // Only written if it is true.
             degraded = outcome.degraded.then_some(true),
             plugin = ending.plugin(),
             error = fault.map(tracing::field::display),

@@ -27,16 +27,16 @@ use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 
 /// How many bytes longer than the limit a name may be and still be read, so that
-/// the refusal can name the reason: far more than a player types.
+/// the refusal can name the reason. Far more than a player types.
 const NAME_EXCESS_BYTES: usize = 1024;
 
 /// A player with a complete login start.
 pub(super) struct Claimed {
     pub(super) routed: Routed,
     pub(super) player: Player,
-    /// The login start as it came; empty in the protocol before 1.7.
+    /// The frame of the login start; empty in the protocol before 1.7.
     pub(super) login_start: Bytes,
-    /// His place among `max_connections`.
+    /// Its place among `max_connections`.
     pub(super) place: Slot,
 }
 
@@ -104,8 +104,9 @@ impl Routed {
         server.is_some_and(|server| matches!(server.config.kind, ServerKind::Intercepted(_)))
     }
 
-    /// Where the proxy speaks the protocol itself, a name that is too long is read,
-    /// so that its player can read what is wrong with it.
+    /// The bytes by which a name may exceed its limit and still be read. In the
+    /// intercepted modes such a name is read, so that the player can be shown why it
+    /// is refused.
     fn name_excess_bytes(&self) -> usize {
         match self.is_intercepted() {
             true => NAME_EXCESS_BYTES,
@@ -113,8 +114,8 @@ impl Routed {
         }
     }
 
-    /// Ends a login whose start cannot be read. On a server where the proxy
-    /// speaks the protocol itself, the player reads why.
+    /// Ends a login because its login start is malformed. In the intercepted modes
+    /// the player reads why.
     fn end_unreadable(self, broken: Broken) -> Ended {
         if !self.is_intercepted() {
             return broken.into();
@@ -135,7 +136,7 @@ impl Routed {
 }
 
 impl Claimed {
-    /// Asks plugins, and takes a place on the server.
+    /// Calls the hooks of the login, and takes a place on the server.
     pub(super) async fn admit(self, facts: &mut Facts) -> Result<Admission, Ended> {
         let Self {
             routed,
@@ -204,8 +205,8 @@ impl Claimed {
 }
 
 impl Routed {
-    /// Asks `login.decide` and `route.select`; the server that the player goes
-    /// to.
+    /// Calls `login.decide` and `route.select`, and returns the server that the player
+    /// goes to.
     pub(super) async fn run_login_hooks(
         &self,
         server: Arc<Server>,
@@ -240,16 +241,17 @@ impl Routed {
                 "another server was selected"
             );
             facts.server = Some(Arc::clone(&other));
-            // Its own rules apply as well, in the order in which they apply to a
-            // client that asks for it: the filter, then the plugins that have
-            // not been asked yet.
+            // The rules of the other server apply as well, in the same order as for a
+            // client that asks for it: the filter, then those of its plugins that have
+            // not been called yet.
             if !other.config.ip_filter.permits(self.address()) {
                 return Ok(Selected::Filtered);
             }
             let others = other.hooks.not_in(hooks);
             others.connection_decide(&facts.for_plugins()).await?;
             if decides_on_claims(&other) {
-                // Where the proxy would have authenticated, nobody was asked yet.
+                // If the first server is in `client_only`, none of the plugins has been
+                // called at this hook yet.
                 let unasked = match decides_on_claims(&server) {
                     true => &others,
                     false => &other.hooks,
@@ -282,8 +284,8 @@ enum Selected {
     Filtered,
 }
 
-/// Whether `login.decide` is asked about what a client claims. Where the proxy
-/// authenticates, it is asked afterwards, about what is proved.
+/// Whether `login.decide` is called with the identity that the client claims. In
+/// `client_only` it is called after the authentication, with the proved identity.
 fn decides_on_claims(server: &Server) -> bool {
     server.config.mode() != Mode::ClientOnly
 }

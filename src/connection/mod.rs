@@ -59,9 +59,9 @@ use crate::proxy::lifecycle::{self, Phase};
 /// Serves one connection from accept to finish.
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, proxy: Arc<Proxy>) {
     let mut facts = Facts::begin(peer);
-    // Each stage has a box of its own, which is freed before the next begins. The
-    // way to a server takes several KiB, the wait for a backend, where thousands
-    // may be at once, about two, and relaying a few hundred bytes.
+    // Each stage has its own box, which is freed before the next stage begins. The
+    // future of `set_up` takes several KiB, that of `join`, in which thousands of
+    // connections may wait at once, about two, and relaying a few hundred bytes.
     let set_up = Box::pin(set_up(stream, &proxy, &mut facts));
     let ended = match lifecycle::watched(peer, set_up).await {
         Ok(admission) => {

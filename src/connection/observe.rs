@@ -1,4 +1,4 @@
-//! `session.observe`: plugins learn how a session proceeds and ends.
+//! `session.observe`: reports to plugins that a session opens, connects and closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,8 @@ use crate::manifest::Hook;
 use crate::plugin::{self, SessionEvent};
 use crate::proxy::snapshot::Server;
 
-/// Also reports the end of a connection that ends with the runtime or by a panic
-/// of the proxy.
+/// Also reports the end of a connection that ends because the runtime shuts down or
+/// the proxy panics.
 impl Drop for Facts {
     fn drop(&mut self) {
         self.session_closed(Ending::Stopped.name());
@@ -20,8 +20,8 @@ impl Drop for Facts {
 }
 
 impl Facts {
-    /// Reports to plugins that a player has a place; from now on they observe
-    /// the session.
+    /// Reports to plugins that a player has a place on the server; from now on they
+    /// observe the session.
     pub(super) fn session_opened(&mut self) {
         static SESSIONS: AtomicU64 = AtomicU64::new(1);
         let observes = |server: &&Arc<Server>| server.hooks.has(Hook::SessionObserve);
@@ -35,7 +35,7 @@ impl Facts {
         }
     }
 
-    /// Reports to plugins that the backend has taken the connection.
+    /// Reports to plugins that the backend has accepted the connection.
     pub(super) fn session_connected(&mut self) {
         if let (Some(_), Some(session)) = (&self.observed, &self.session) {
             let backend = session.backend.to_string();

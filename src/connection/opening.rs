@@ -1,5 +1,5 @@
-//! The first message of a client, in the current protocol or in one before 1.7: a
-//! host, an intent, and a dialect.
+//! The first message of a client, in the current protocol or in one before 1.7. It
+//! gives a host, an intent, and the dialect of the login packets.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ pub(super) struct Opening {
     pub(super) first: First,
     /// The host field; empty in the forms of the protocol that have none.
     pub(super) host: HostField,
-    /// The bytes as they came.
+    /// The bytes of the message, unchanged.
     pub(super) wire: Bytes,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum First {
     LegacyLogin(LegacyLogin),
 }
 
-/// Which login packets are spoken.
+/// The family of login packets that the client uses.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Dialect {
     /// 1.7 and newer.
@@ -85,7 +85,7 @@ impl Opening {
         }
     }
 
-    /// The protocol version that the client announces; -1 before there were any.
+    /// The protocol version that the client announces; -1 before 1.7.
     pub(super) fn protocol(&self) -> i32 {
         match &self.first {
             First::Handshake(handshake) => handshake.protocol,
@@ -106,7 +106,7 @@ impl Opening {
         .into()
     }
 
-    /// Which login packets the client and its backend speak.
+    /// The family of login packets that the client and its backend use.
     pub(super) fn dialect(&self) -> Dialect {
         match &self.first {
             First::Handshake(handshake) => Dialect::Modern(handshake.protocol),

@@ -1,5 +1,5 @@
-//! From accept to a server: the true address, the handshake, the route, the
-//! limits, and `connection.decide`. Each step returns what it has proved.
+//! From accept to a server: the client's address, the handshake, the route, the
+//! limits, and `connection.decide`. Each step returns a type that proves it was done.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -110,7 +110,8 @@ impl Greeted {
 }
 
 impl Opened {
-    /// Finds the server, and checks the limits that are known by now.
+    /// Finds the server, and checks the limits that can be checked without the login
+    /// start.
     ///
     /// It takes no place among `max_connections` yet: a client that sends only a
     /// handshake is bounded as pending, and must not keep players out.
@@ -187,7 +188,7 @@ impl Opened {
         };
         match decided {
             Ok(()) => {
-                // The rest of the handshake gets its full time.
+                // The time of the plugins does not count for the deadline.
                 self.client.prolong(asked.elapsed());
                 Ok(self)
             }
@@ -195,7 +196,8 @@ impl Opened {
         }
     }
 
-    /// Only a status ping that gets the default MOTD goes on without a server.
+    /// Decides about an unknown domain: only a status ping that gets the default MOTD
+    /// continues without a server.
     fn check_unknown_domain(self) -> Result<Self, Ended> {
         match (self.snapshot.proxy.unknown_domain, self.opening.intent()) {
             (UnknownDomain::DefaultMotd, Intent::Status) => Ok(self),
@@ -257,7 +259,7 @@ impl Proxy {
                 .is_some_and(|limit| limit.limit_loopback)
     }
 
-    /// Whether the rate limit lets this client come with this intent.
+    /// Whether the rate limit permits a connection of this client with this intent.
     fn may_come(&self, snapshot: &Snapshot, address: IpAddr, intent: Intent) -> bool {
         let Some(limit) = &snapshot.proxy.rate_limit else {
             return true;

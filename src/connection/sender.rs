@@ -1,4 +1,5 @@
-//! What the proxy sends a backend first: the host, and the player's identity.
+//! The first bytes for a backend of a forwarding mode: a PROXY header and the client's
+//! packets, with the host and the identity that the configuration asks for.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -16,28 +17,27 @@ use crate::plugin;
 use crate::protocol::login::offline_uuid;
 use crate::proxy::snapshot::Server;
 
-/// The data for the first bytes that a backend gets.
+/// The data from which the first bytes for a backend are made.
 pub(super) struct Sender {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
-    /// The login start as it came; empty in the protocol before 1.7.
+    /// The frame of the login start; empty in the protocol before 1.7.
     pub(super) login_start: Bytes,
     pub(super) player: Player,
-    /// The host that a plugin has chosen for the backend to see.
+    /// The host for the backend, if a plugin has chosen one.
     pub(super) host: Option<String>,
 }
 
 impl Sender {
-    /// The same, with its packets in memory of their size: they may be parts of a
-    /// larger buffer.
+    /// Copies its packets, so that the larger buffer that they may be parts of is freed.
     pub(super) fn in_own_memory(mut self) -> Self {
         self.opening.wire = Bytes::copy_from_slice(&self.opening.wire);
         self.login_start = Bytes::copy_from_slice(&self.login_start);
         self
     }
 
-    /// The first bytes for a backend: a PROXY header, and what the client has
-    /// sent. The length of the header comes first.
+    /// The first bytes for a backend: a PROXY header, and what the client has sent.
+    /// Returns the length of the header and all bytes.
     pub(super) fn replay(
         &self,
         client: &TcpStream,
@@ -55,7 +55,7 @@ impl Sender {
         Ok((header.len(), replay))
     }
 
-    /// The host field that the backend shall see.
+    /// The host field for the backend.
     fn host_field_for(
         &self,
         config: &ServerConfig,
@@ -66,7 +66,7 @@ impl Sender {
         let rewritten = rewritten_host(config, &self.opening, Some(address), chosen);
         match &forwarding.identity {
             None => rewritten,
-            // The UUID is what the client claims; nobody has proved it.
+            // The UUID is only claimed by the client.
             Some(identity) => intercept::host_field(
                 &rewritten,
                 &self.opening.host.markers(),
@@ -80,9 +80,9 @@ impl Sender {
         }
     }
 
-    /// Reports once for each server that a client's own tail was dropped, and
-    /// which key decides that. The tail is not shown: it may be a secret
-    /// between the client and the backend.
+    /// Logs, once for each server, that the tail of a client's host field was dropped,
+    /// and which key decides that. The tail is not logged: it may be a secret of the
+    /// client and the backend.
     pub(super) fn report_dropped_tail(
         &self,
         server: &Server,
@@ -119,8 +119,8 @@ impl Sender {
     }
 }
 
-/// The host field that the backend of `config` at `address` shall see, unless a
-/// plugin has `chosen` another. Status pings and logins both come here.
+/// The host field for the backend of `config` at `address`, or with the host that a
+/// plugin has `chosen`. Used for status pings and for logins.
 pub(super) fn rewritten_host(
     config: &ServerConfig,
     opening: &Opening,
@@ -144,8 +144,8 @@ pub(super) fn rewritten_host(
 }
 
 impl Facts {
-    /// Asks `handshake.rewrite` for the host that the backend of `server` sees
-    /// instead of the configured one.
+    /// Calls `handshake.rewrite`: the host for the backend of `server`, if a plugin
+    /// chooses another than the configured one.
     pub(super) fn chosen_host(
         &self,
         server: &Server,
@@ -161,9 +161,8 @@ impl Facts {
     }
 }
 
-/// The host that the backend is to see by the configuration. Where that is the
-/// host of the backend itself and none is connected yet, it is that of the first
-/// one.
+/// The host for the backend according to the configuration. If that is the backend's
+/// own host, the host of the first address, since none is connected yet.
 fn configured_host(config: &ServerConfig, own: &str) -> String {
     match &config.domain_rewrite {
         DomainRewrite::None => own.to_owned(),

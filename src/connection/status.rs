@@ -97,7 +97,7 @@ impl Routed {
                     let turn = self.take_turn(pending, proxy)?;
                     let answer = self.answer_json(protocol, proxy, facts).await?;
                     drop(turn);
-                    // The rest of the conversation gets its full time.
+                    // The time of plugins and of the backend does not count for the deadline.
                     self.client.prolong(asked.elapsed());
                     self.client.send(&answer).await?;
                     answered = true;
@@ -143,7 +143,7 @@ impl Routed {
                 return Ok(packet);
             };
             let changed = self.respond(hooks, true, &json.to_string(), facts).await?;
-            // Unless a plugin changes it, the backend's own text passes as it is.
+            // If no plugin changes it, the backend's text passes unchanged.
             return Ok(match changed {
                 Some(changed) => status::response_with(&changed, frame.behind).into(),
                 None => packet.clone(),
@@ -159,7 +159,7 @@ impl Routed {
         Ok(status::response(changed.as_deref().unwrap_or(&answer)).into())
     }
 
-    /// The proxy's own answer, where no backend has one.
+    /// The proxy's own answer, if no backend gives one.
     fn fallback(&self) -> Fallback<'_> {
         match &self.server {
             Some(server) => offline(server, &self.snapshot),
@@ -214,7 +214,7 @@ impl Routed {
         }
     }
 
-    /// Asks `status.respond` about an answer, a JSON object.
+    /// Calls `status.respond` with an answer, which is a JSON object.
     async fn respond(
         &self,
         hooks: &HookSet,
@@ -226,7 +226,7 @@ impl Routed {
         hooks.status_respond(&client, is_online, json).await
     }
 
-    /// An answer as plugins leave it.
+    /// An answer after `status.respond`.
     async fn changed(
         &self,
         answer: Value,
@@ -244,7 +244,7 @@ impl Routed {
         Ok(parsed.unwrap_or(answer))
     }
 
-    /// The answer of the backend, new or from the cache; none for a host that no
+    /// The answer of the backend, fetched or from the cache; `None` for a host that no
     /// server claims.
     async fn backend_answer(
         &self,
@@ -263,7 +263,7 @@ impl Routed {
             host: match (&chosen, &config.domain_rewrite) {
                 (Some(chosen), _) => chosen.clone(),
                 (None, DomainRewrite::None) => self.opening.host.virtual_host(),
-                // The server's own, of which there is one.
+                // The key of the server itself, which has one answer.
                 (None, DomainRewrite::Explicit(_) | DomainRewrite::FromBackend) => String::new(),
             },
             marker: Marker::of(&self.opening.host.markers()),
@@ -315,7 +315,7 @@ impl Routed {
         }
     }
 
-    /// Asks the backend when it is this request's turn.
+    /// Asks the backend, once the limit of concurrent requests permits.
     async fn fetch_until(
         &self,
         until: tokio::time::Instant,
@@ -386,7 +386,7 @@ impl Routed {
                 dropped.push(Dropped { dialled, error });
                 continue;
             }
-            // The reason names the address.
+            // The error names the address.
             let text = format!("{}: {error}", connected.address);
             return Err(io::Error::new(error.kind(), text));
         }
@@ -401,7 +401,7 @@ impl Routed {
         address: &BackendAddress,
     ) -> io::Result<Vec<u8>> {
         let host = rewritten_host(config, &self.opening, Some(address), chosen);
-        // The header names the client that asked first; the answer is for all.
+        // The header names the client that caused the request; the answer is shared.
         let mut question = config
             .send_proxy_protocol
             .map(|version| self.origin.header(version, self.client.stream()))
@@ -438,8 +438,8 @@ impl Routed {
     }
 }
 
-/// Reads a status response; memory grows with what arrives. Without a MOTD that
-/// is laid over it the response passes as it is, if any client can read it.
+/// Reads a status response; memory grows with what arrives. If no MOTD changes it, the
+/// response passes unchanged, provided that some client can read it.
 async fn read_json(
     backend: &mut TcpStream,
     motd: Option<&Motd>,
@@ -469,7 +469,7 @@ async fn read_json(
     }
 }
 
-/// The response in a packet that [`read_json`] has made, and what it says.
+/// The response in a packet that [`read_json`] has made, and its parsed text.
 fn reread(packet: &[u8]) -> Option<(Response<'_>, Value)> {
     let frame = frame::split(packet, FRAME_BYTES_MAX).ok()??;
     let response = Response::read(&frame).ok()?;
@@ -511,7 +511,7 @@ fn no_status(server: &Server, error: &dyn std::fmt::Display) {
     }
 }
 
-/// An answer of the proxy's own.
+/// An answer that the proxy makes itself.
 struct Fallback<'a> {
     motd: &'a Motd,
     text: &'static str,
@@ -524,7 +524,7 @@ static NO_MOTD: Motd = Motd {
     max_players: None,
 };
 
-/// For a server whose backends do not answer.
+/// The answer for a server of which no backend answers.
 fn offline<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Fallback<'a> {
     let motd = server.config.motd.offline.as_ref();
     let motd = motd.or(snapshot.proxy.default_motd.offline.as_ref());
@@ -534,7 +534,7 @@ fn offline<'a>(server: &'a Server, snapshot: &'a Snapshot) -> Fallback<'a> {
     }
 }
 
-/// For a host that no server claims.
+/// The answer for a host that no server claims.
 fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
     let motd = snapshot.proxy.default_motd.online.as_ref();
     Fallback {
@@ -543,7 +543,7 @@ fn unknown_domain(snapshot: &Snapshot) -> Fallback<'_> {
     }
 }
 
-/// The old packet with the content of a modern answer.
+/// The packet for a client before 1.7, with the content of a modern answer.
 fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
     let number = |path: &str| {
         answer
@@ -570,7 +570,7 @@ fn legacy_from_json(ping: &LegacyPing, answer: &Value) -> Bytes {
     .into()
 }
 
-/// The protocol whose texts have colours with a code alone (1.7.2).
+/// A protocol in which all colours of texts have a `§` code (1.7.2).
 const LEGACY_TEXT_PROTOCOL: i32 = 4;
 
 /// The protocol sent to clients of 1.4 and 1.5, which do not send their own: no

@@ -1,4 +1,4 @@
-//! Questions to name servers: one type of record of one name at a time.
+//! A DNS client: asks name servers for one type of record of one name at a time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,24 +15,24 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::race::race;
 
-/// How long a name server may take before the question is sent again, and after
-/// the last of them before it counts as silent. A packet that is lost costs
-/// half a second; three seconds in all are less than a player waits.
+/// How long to wait for an answer before the question is sent again; after the last
+/// wait the name server counts as silent. A lost packet costs half a second; three
+/// seconds in all are less than a player waits.
 const ANSWER_WAITS: [Duration; 3] = [
     Duration::from_millis(500),
     Duration::from_millis(1000),
     Duration::from_millis(1500),
 ];
-/// Head start of one name server before the next is asked beside it. One that
-/// has to ask others itself mostly answers within that time.
+/// Head start of one name server before the next is asked too. A server that has to
+/// ask others itself mostly answers within that time.
 const NEXT_SERVER_DELAY: Duration = Duration::from_millis(500);
-/// How long an answer over TCP may take, which only long answers need.
+/// How long an answer over TCP may take. TCP is only used for long answers.
 const TCP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Room for an answer over UDP. We do not announce EDNS, so 512 bytes would do
-/// (RFC 1035, section 4.2.1); some servers send more all the same.
+/// The buffer for an answer over UDP. Without EDNS 512 bytes should be enough
+/// (RFC 1035, section 4.2.1), but some servers send more.
 const UDP_ANSWER_BYTES_MAX: usize = 4096;
 
-/// Why a name server's answer does not help.
+/// Why a look-up has no result.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Failure {
     /// There is no such name.
@@ -44,26 +44,26 @@ pub(super) enum Failure {
     /// A label is longer than 63 characters, or the name longer than 255.
     #[error("it is not a name that a name server could know")]
     BadName,
-    /// A name server answered that it will not, or cannot, answer.
+    /// A name server answered with an error.
     #[error("the name server {server} {answer}")]
     Refused {
-        /// Which one.
+        /// The server.
         server: IpAddr,
-        /// What it said, as the end of a sentence.
+        /// Its answer, as the end of a sentence.
         answer: String,
     },
     /// A name server sent nothing.
     #[error("the name server {server} did not answer")]
     Silent {
-        /// Which one.
+        /// The server.
         server: IpAddr,
     },
     /// A name server cannot be reached.
     #[error("the name server {server} cannot be reached ({error})")]
     Unreachable {
-        /// Which one.
+        /// The server.
         server: IpAddr,
-        /// What the system said.
+        /// The error of the system.
         error: String,
     },
     /// The resolver of the C library failed.
@@ -82,23 +82,23 @@ impl Failure {
     }
 }
 
-/// What a name server has of one type.
+/// The records of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found<T> {
-    /// At least one.
+    /// The content of the records; at least one.
     pub(super) items: Vec<T>,
-    /// The shortest life of the records.
+    /// The shortest TTL of the records.
     pub(super) ttl: Duration,
 }
 
 /// A server that an SRV record names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Lower is first.
+    /// Targets with a lower priority come first.
     pub(super) priority: u16,
-    /// Of those with the same priority, higher is first.
+    /// Of those with the same priority, targets with a higher weight come first.
     pub(super) weight: u16,
-    /// Where it listens.
+    /// The port of the server.
     pub(super) port: u16,
     /// Its name, which is absolute.
     pub(super) name: String,
@@ -108,8 +108,8 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Servers {
     list: Vec<SocketAddr>,
-    /// The place of the one that answered last, which is asked first: a dead one
-    /// before it would delay every look-up.
+    /// The index of the server that answered last, which is asked first: otherwise a
+    /// dead one before it would delay every look-up.
     preferred: AtomicUsize,
 }
 
@@ -143,7 +143,7 @@ impl Servers {
     pub(super) async fn targets(&self, name: &Name) -> Result<Found<Target>, Failure> {
         let mut found = self
             .ask(name, RecordType::SRV, |data| match data {
-                // The root stands for a service that does not exist (RFC 2782).
+                // The root as target means that there is no such service (RFC 2782).
                 RData::SRV(srv) if !srv.target.is_root() => Some(Target {
                     priority: srv.priority,
                     weight: srv.weight,
@@ -177,7 +177,8 @@ impl Servers {
         if answer.metadata.response_code == ResponseCode::NXDomain {
             return Err(Failure::NoSuchName);
         }
-        // The records of an alias have other names: the server has followed it.
+        // The name of a record is not compared: for an alias it is another one, since
+        // the server follows it.
         let mut ttl = Duration::MAX;
         let mut items = Vec::new();
         for record in &answer.answers {
@@ -193,7 +194,8 @@ impl Servers {
     }
 }
 
-/// The failure to report: the answer of a server explains more than the silence of another.
+/// The failure to report: an error from one server explains more than no answer from
+/// another.
 fn most_telling(failures: Vec<Failure>) -> Failure {
     let said = |failure: &Failure| matches!(failure, Failure::Refused { .. });
     let place = failures.iter().position(said).unwrap_or_default();
@@ -239,7 +241,7 @@ struct Question {
 }
 
 impl Question {
-    /// With a random id, so that only who sees the question can answer.
+    /// A question with a random id, so that only someone who sees it can answer.
     fn new(name: &Name, kind: RecordType) -> Option<Self> {
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
@@ -253,7 +255,7 @@ impl Question {
         let answer = Message::from_vec(bytes).ok()?;
         let (heard, asked) = (&answer.metadata, &self.message.metadata);
         let is_repeated = match answer.queries.as_slice() {
-            // A server need not repeat a question that it does not understand.
+            // An error need not repeat the question.
             [] => !matches!(
                 heard.response_code,
                 ResponseCode::NoError | ResponseCode::NXDomain
@@ -271,7 +273,7 @@ async fn by_udp(server: SocketAddr, question: &Question) -> io::Result<Option<Me
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    // A port that the system chooses, and answers from this server alone.
+    // The system chooses a port; connected, so that only this server can answer.
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
     let mut buffer = vec![0; UDP_ANSWER_BYTES_MAX];
@@ -294,7 +296,7 @@ async fn by_tcp(server: SocketAddr, question: &Question) -> io::Result<Option<Me
     let length = u16::try_from(question.bytes.len()).map_err(io::Error::other)?;
     let framed = [&length.to_be_bytes(), question.bytes.as_slice()].concat();
     stream.write_all(&framed).await?;
-    // Its length has 16 bits, which bounds it.
+    // At most 64 KiB, since the length has 16 bits.
     let mut answer = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut answer).await?;
     Ok(question.answer(&answer))

@@ -1,12 +1,12 @@
-//! The way to a backend: resolve its name, connect to the first address that
-//! answers and is not the proxy itself, and set the socket up.
+//! Connects to a backend: resolves its name, connects to the first address that
+//! answers and is not the proxy itself, and sets the socket up.
 //!
-//! - `address` is what a backend's address can be;
+//! - `address` has the configured address of a backend;
 //! - `system` reads how this system resolves names;
 //! - `dns` asks name servers;
-//! - `resolve` knows what to ask, how long an answer counts, and what to dial next;
-//! - `race` runs attempts beside each other, with a head start for the first;
-//! - `rounds` recognises logins that come back to the proxy through others.
+//! - `resolve` decides what to ask, how long an answer is used, and what to dial next;
+//! - `race` runs attempts concurrently, with a head start for the first;
+//! - `rounds` recognizes logins that come back to the proxy through others.
 
 mod address;
 mod dns;
@@ -36,22 +36,22 @@ use self::resolve::{Candidates, Names};
 use self::rounds::Rounds;
 use self::system::Files;
 
-/// Head start of one IP address of a name before the next is tried beside it
+/// Head start of one IP address of a name before the next is tried concurrently
 /// (RFC 8305, section 5: 250 ms recommended).
 const NEXT_IP_DELAY: Duration = Duration::from_millis(250);
-/// Head start of one configured address before the next is tried beside it.
+/// Head start of one configured address before the next is tried concurrently.
 /// Longer than a retransmitted SYN takes (1 s, RFC 6298), since the next address
 /// may be another game world: one lost packet must not send a player there.
 const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(1500);
-/// Backends of one client that accept a connection and end it without a byte,
-/// before the proxy gives up.
+/// The number of backends that may accept a connection of one client and end it
+/// without a byte, before the proxy gives up.
 pub(crate) const DROPPED_MAX: usize = 8;
 
-/// The way to all backends.
+/// Connects to backends. There is one for the proxy.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     names: Names,
-    /// Where the proxy listens; empty until that is known.
+    /// The addresses at which the proxy listens; unset until they are known.
     own: OnceLock<Vec<SocketAddr>>,
     /// The logins that wait for the first byte of their backends.
     pub(crate) rounds: Rounds,
@@ -60,19 +60,19 @@ pub(crate) struct Upstream {
 /// A connection to a backend.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    /// The connection, without delay for small packets. Keepalive is for those
+    /// The connection, with `TCP_NODELAY`. Keepalive is set later, only on connections
     /// that last.
     pub stream: TcpStream,
-    /// Which of the server's addresses it is.
+    /// The configured address.
     pub address: BackendAddress,
-    /// What was dialled.
+    /// The IP address and port that was dialled.
     pub dialled: SocketAddr,
 }
 
-/// A backend that took a connection and ended it before it sent anything.
+/// A backend that accepted a connection and ended it before it sent anything.
 #[derive(Debug)]
 pub(crate) struct Dropped {
-    /// What was dialled.
+    /// The IP address and port that was dialled.
     pub dialled: SocketAddr,
     /// How it ended.
     pub error: io::Error,
@@ -121,7 +121,7 @@ impl Upstream {
         }
     }
 
-    /// Says where the proxy listens, once.
+    /// Sets the addresses at which the proxy listens. To be called once.
     pub(crate) fn listens_at(&self, own: Vec<SocketAddr>) {
         let is_first = self.own.set(own).is_ok();
         debug_assert!(is_first, "the proxy begins to listen once");
@@ -134,12 +134,12 @@ impl Upstream {
 
     /// Connects to the first of `addresses` that answers.
     ///
-    /// The addresses are tried in their order; each that fails at once gives way
-    /// to the next, and while one is silent, the next is tried beside it after a
-    /// delay. Each single TCP connect, and each look-up of a name, takes at most
-    /// `bound`. Dropping the future gives all attempts up.
+    /// The addresses are tried in their order. If one fails, the next is tried at once;
+    /// if one is silent, the next is tried concurrently after a delay. Each TCP connect
+    /// and each look-up of a name takes at most `bound`. Dropping the future cancels all
+    /// attempts.
     ///
-    /// Those that have `dropped` a connection before are left out.
+    /// Addresses that have `dropped` a connection before are not tried.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Upstream {
                 attempts: vec![failed],
             });
         }
-        // Futures that have not been polled cost only their place.
+        // Futures that have not been polled cost only their memory.
         let mut attempts = Vec::with_capacity(addresses.len());
         for address in addresses {
             attempts.push(self.attempt(address, bound, dropped));
@@ -188,7 +188,8 @@ impl Upstream {
         connected.map_err(|error| (address.clone(), error))
     }
 
-    /// Connects to one configured address, whatever addresses its name has.
+    /// Connects to one configured address: to the first IP address of its name that
+    /// answers.
     async fn connect_address(
         &self,
         address: &BackendAddress,
@@ -241,15 +242,15 @@ impl Upstream {
                 )
             })??;
         let near = stream.local_addr()?;
-        // The address that was dialled may stand for another, as 0.0.0.0 does.
+        // The dialled address may mean another one, as 0.0.0.0 means this machine.
         let far = if address.ip().is_unspecified() {
             stream.peer_addr()?
         } else {
             address
         };
-        // A socket can connect to itself where nothing listens (RFC 9293, section
-        // 3.5), and what it sends comes back. It leaves its port at once, which
-        // the backend needs when it starts.
+        // If nothing listens at a local port, a socket can connect to itself (RFC 9293,
+        // section 3.5) and reads what it sends. Closing it with a reset frees the port
+        // at once, which the backend needs when it starts.
         if near == far {
             let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             return Err(io::Error::new(
@@ -257,7 +258,7 @@ impl Upstream {
                 "nobody listens there",
             ));
         }
-        // It would route the player to itself again, until no descriptor is left.
+        // The proxy would connect to itself again and again, until no descriptor is left.
         if self.has_port(far.port()) && self.is_own(far, near) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -299,7 +300,7 @@ fn not_resolved(failure: &Failure) -> io::Error {
     io::Error::new(kind, format!("name not resolved: {failure}"))
 }
 
-/// Completes when a backend has sent something, and leaves it in the socket.
+/// Completes when a backend has sent something, which stays in the socket.
 ///
 /// # Errors
 ///
@@ -309,7 +310,7 @@ pub(crate) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
     if !ready.is_read_closed() {
         return Ok(());
     }
-    // Bytes may come before the end.
+    // There may be bytes before the end.
     let look = || SockRef::from(backend).peek(&mut [MaybeUninit::uninit()]);
     match backend.try_io(Interest::READABLE, look) {
         Ok(0) => Err(io::Error::new(

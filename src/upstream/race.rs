@@ -1,4 +1,5 @@
-//! Attempts that are started one after the other until one succeeds.
+//! Runs attempts concurrently, each with a head start before the next, until one
+//! succeeds.
 
 use std::future::Future;
 use std::pin::pin;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-/// Runs attempts until one succeeds: the next begins when the last has failed
-/// or after `delay`, and the others are dropped when one has won.
+/// Runs attempts until one succeeds. The next begins when the last one has failed or
+/// after `delay`. When one has succeeded, the others are dropped.
 ///
 /// # Errors
 ///
@@ -63,8 +64,8 @@ mod tests {
         result
     }
 
-    /// The first in order wins unless it is silent for longer than the delay;
-    /// a failure lets the next begin at once; all failures are kept.
+    /// The next attempt starts after the delay, or at once after a failure; the first
+    /// success wins; all failures are returned.
     #[tokio::test(start_paused = true)]
     async fn attempts_race_with_a_delay() {
         let delay = Duration::from_millis(100);
@@ -86,8 +87,8 @@ mod tests {
         assert_eq!(race(iter(none), delay).await, Err(Vec::new()));
     }
 
-    /// An attempt that becomes known only later begins then, and nothing that
-    /// runs is disturbed by the wait for it.
+    /// An attempt that becomes known later starts then, and waiting for it does not
+    /// disturb the running ones.
     #[tokio::test(start_paused = true)]
     async fn attempts_may_come_late() {
         let delay = Duration::from_millis(100);

@@ -1,9 +1,9 @@
-//! Names of backends to addresses: what is asked, how long an answer counts, and
-//! in which order the addresses are dialled.
+//! Resolves the names of backends: what to ask, how long an answer is used, and in
+//! which order the addresses are dialled.
 //!
-//! One look-up of a name asks for IPv4, IPv6 and, where the port is left open,
-//! for the SRV record of the game at the same time. Each answer counts as soon
-//! as it is there, so that one that never comes delays none of the others.
+//! One look-up of a name asks for IPv4, IPv6 and, if no port is configured, for the
+//! SRV record of the game, all at the same time. Each answer is used as soon as it has
+//! arrived, so that a missing one does not delay the others.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,46 +18,47 @@ use super::dns::{Failure, Found, Target};
 use super::system::{Config, Files, Stamps, System, absolute};
 use crate::apart::{self, Lane};
 
-/// Addresses of one name that are tried. A name with more is a pool whose
-/// further members would only be reached after a player has given up.
+/// The most addresses of one name that are tried. Those of a larger pool would only be
+/// reached after a player has given up.
 pub(super) const IPS_PER_NAME_MAX: usize = 8;
-/// Targets of SRV records that are tried.
+/// The most targets of SRV records that are tried.
 const TARGETS_MAX: usize = 4;
 /// How long an IPv4 address waits for an answer about IPv6 (RFC 8305, section 3).
 const IPV6_DELAY: Duration = Duration::from_millis(50);
-/// How long addresses wait for an answer about an SRV record, which would lead
-/// elsewhere. A name server that knows it has mostly answered by then.
+/// How long addresses wait for an answer about an SRV record, which would replace
+/// them. A name server that has one mostly answers within that time.
 const SRV_DELAY: Duration = Duration::from_millis(150);
-/// How long one family is waited for when the other has been answered.
+/// How long to wait for one address family after the other has been answered.
 const FAMILY_WAIT: Duration = Duration::from_millis(1000);
 
-/// The longest life of an address of a name without a dot. Such names belong to
-/// containers and machines nearby, which get another address when they are
-/// created again, whatever TTL a record has.
+/// How long an address of a name without a dot is used at most, whatever its TTL. Such
+/// names belong to containers and machines nearby, which get another address when they
+/// are created again.
 const NEARBY_LIFE: Duration = Duration::from_secs(5);
-/// The longest life of other addresses.
+/// How long any other address is used at most.
 const LIFE: Duration = Duration::from_secs(30);
-/// The shortest life of an address: a crowd of players asks once.
+/// How long an address is used at least, so that many players ask only once.
 const LIFE_MIN: Duration = Duration::from_secs(1);
-/// The life of an answer that there is no such name, or no address: a server
-/// that is being started is found within seconds, whatever life a denial claims.
+/// How long the answer that a name or an address does not exist is used, whatever its
+/// TTL, so that a server that is being started is found within seconds.
 const DENIAL_LIFE: Duration = Duration::from_secs(2);
-/// How long addresses are used beyond their life while no name server answers.
+/// How long addresses are used after that while no name server answers.
 const STALE_MAX: Duration = Duration::from_secs(3600);
-/// The shortest time before a name is asked for again because no address of it
-/// could be reached.
+/// The shortest time between two look-ups of a name of which no address could be
+/// reached.
 const RENEW_MIN: Duration = Duration::from_secs(1);
-/// How often the files that say how names are resolved are looked at.
+/// How often the files that say how names are resolved are checked for changes.
 const FILES_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a look at these files may take before the look-up goes on without.
+/// How long such a check may take before the look-up continues without it.
 const FILES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Reads of the hosts file: on a file system that hangs there are a few threads.
+/// Runs reads of the hosts file, and bounds the threads that a hanging file system
+/// blocks.
 static HOSTS: Lane = Lane::new();
-/// Names that are remembered. Those of the configuration are few; targets of
-/// SRV records are chosen by others.
+/// The most names that are remembered. Those of the configuration are few; others
+/// decide what targets SRV records have.
 const NAMES_MAX: usize = 4096;
 
-/// The names that are known, and how others are looked up.
+/// Resolves names and remembers the answers.
 #[derive(Debug)]
 pub(super) struct Names(Arc<Shared>);
 
@@ -73,7 +74,7 @@ struct Shared {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     name: String,
-    /// Whether its SRV record is asked for, too.
+    /// Whether to ask for its SRV record too.
     with_srv: bool,
 }
 
@@ -81,36 +82,36 @@ struct Key {
 #[derive(Debug)]
 struct Lookup {
     began: Instant,
-    /// Whether it asked again before the answers of the last one had expired.
+    /// Whether it began before the answers of the last one had expired.
     is_renewal: bool,
     answers: watch::Receiver<Answers>,
 }
 
-/// What is known so far; `None` is a question that is still open.
+/// The answers so far; `None` means that an answer is still missing.
 #[derive(Debug, Clone, Default)]
 struct Answers {
     v4: Option<Result<Vec<IpAddr>, Failure>>,
     v6: Option<Result<Vec<IpAddr>, Failure>>,
     srv: Option<Result<Vec<Target>, Failure>>,
-    /// When the first address was there.
+    /// When the first address arrived.
     found_at: Option<Instant>,
-    /// Whether the question for IPv6, and that for an SRV record, went without an
-    /// answer the last time: then nothing waits for it.
+    /// Whether there was no answer about IPv6, or about an SRV record, the last time:
+    /// then addresses do not wait for it.
     v6_was_silent: bool,
     srv_was_silent: bool,
     /// When name servers last gave the addresses.
     good_at: Option<Instant>,
-    /// Until when the answers count, once all are there.
+    /// Until when the answers are used; set once all have arrived.
     expires: Option<Instant>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing under these locks can panic half-way.
+    // A panic under one of these locks leaves the value consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Names {
-    /// Resolves names as these files say. Reads them, and blocks meanwhile.
+    /// Resolves names as these files say. Reads them, which blocks.
     pub(super) fn new(files: Files) -> Self {
         let stamps = files.stamps();
         let system = Arc::new(files.system());
@@ -133,8 +134,8 @@ impl Names {
         *lock(&self.0.checked_at) = None;
     }
 
-    /// The addresses of a name, as they become known, for a connection that is
-    /// made until `deadline`.
+    /// The addresses of a name, as they become known. Waits for answers until
+    /// `deadline` at most.
     pub(super) async fn candidates(
         &self,
         name: &str,
@@ -162,7 +163,7 @@ impl Names {
         }
     }
 
-    /// The look-up of this name that runs or whose answers count, or a new one.
+    /// The look-up of this name, if it still runs or has valid answers, or a new one.
     fn lookup(&self, key: &Key) -> Arc<Lookup> {
         let mut known = lock(&self.0.known);
         let now = Instant::now();
@@ -182,14 +183,15 @@ impl Names {
         lookup
     }
 
-    /// A look-up that began after `since`: those before have led nowhere.
+    /// A look-up that began after `since`, since no address of an earlier one could be
+    /// reached. `None` if it is too early for another one.
     fn renewed(&self, key: &Key, since: Instant) -> Option<Arc<Lookup>> {
         let mut known = lock(&self.0.known);
         let lookup = known.get(key)?;
         if lookup.began >= since {
             return Some(Arc::clone(lookup));
         }
-        // Players of a backend that is down come one after the other.
+        // While a backend is down, not every player causes a look-up.
         if lookup.is_renewal && lookup.began.elapsed() < RENEW_MIN {
             return None;
         }
@@ -208,14 +210,14 @@ impl Lookup {
     }
 }
 
-/// Addresses to dial, in their order. Some may not be known yet.
+/// The addresses to dial, in their order. Some may not be known yet.
 pub(super) struct Candidates<'a> {
     names: &'a Names,
     key: Key,
     own: Reader,
-    /// Servers that SRV records name, once these are known.
+    /// The remaining targets of the SRV records, once these are known.
     targets: Option<VecDeque<Target>>,
-    /// The target whose addresses are being read.
+    /// The addresses of the current target.
     target: Option<Reader>,
     began: Instant,
     deadline: Instant,
@@ -224,18 +226,19 @@ pub(super) struct Candidates<'a> {
     has_told: bool,
 }
 
-/// A look-up whose addresses are read.
+/// Reads the addresses of one look-up.
 struct Reader {
     answers: watch::Receiver<Answers>,
     port: u16,
 }
 
-/// What comes next of a look-up.
+/// The next step of reading a look-up.
 enum Next {
+    /// Dial this address.
     Address(SocketAddr),
-    /// Something may be known at this time, or when an answer comes.
+    /// Try again at this time, or when another answer has arrived.
     Wait(Option<Instant>),
-    /// All that was known has been tried.
+    /// All addresses have been tried.
     Nothing,
 }
 
@@ -263,7 +266,7 @@ impl Reader {
 }
 
 impl Answers {
-    /// IPv6 and IPv4 in turn (RFC 8305, section 4).
+    /// The addresses, IPv6 and IPv4 alternating (RFC 8305, section 4).
     fn in_turns(&self) -> Vec<IpAddr> {
         let of = |family: &Option<Result<Vec<IpAddr>, Failure>>| match family {
             Some(Ok(found)) => found.clone(),
@@ -282,7 +285,7 @@ impl Answers {
         turns
     }
 
-    /// Until when addresses wait for an answer that would come before them.
+    /// Until when addresses wait for an answer that would take precedence.
     fn waits(&self, with_srv: bool) -> Option<Instant> {
         let found_at = self.found_at?;
         if with_srv && self.srv.is_none() && !self.srv_was_silent {
@@ -302,7 +305,7 @@ impl Answers {
             Some(Ok(_)) | None => None,
         });
         let all = failures.into_iter().flatten();
-        // A look-up without an answer explains more than a denial of one family.
+        // A question without an answer explains more than the denial of one family.
         all.min_by_key(|failure| match failure {
             Failure::NoRecords => 2,
             failure => u8::from(failure.is_denial()),
@@ -313,9 +316,9 @@ impl Answers {
 }
 
 impl Candidates<'_> {
-    /// The next address, or why there is none, once; `None` is the end. When
-    /// all addresses that were known before have been handed out, the name is
-    /// asked for again: one of a container changes when the container is created again.
+    /// The next address; once an error, if there is no address at all; `None` at the
+    /// end. When all known addresses have been returned, the name is looked up again:
+    /// the address of a container changes when the container is created again.
     pub(super) async fn next(&mut self) -> Option<Result<SocketAddr, Failure>> {
         loop {
             if let Some(target) = &mut self.target {
@@ -392,7 +395,7 @@ impl Candidates<'_> {
     }
 }
 
-/// Waits for another answer, or until a time; false when no other will come.
+/// Waits for another answer or until a time; false if no other answer will come.
 async fn wait(reader: &mut Reader, until: Option<Instant>, deadline: Instant) -> bool {
     let end = until.map_or(deadline, |until| until.min(deadline));
     match timeout_at(end, reader.answers.changed()).await {
@@ -412,7 +415,7 @@ impl Shared {
             }
             *checked_at = Some(now);
         }
-        // One check at a time: on a file system that hangs this blocks one thread only.
+        // One check at a time, so that a hanging file system blocks one thread only.
         let Ok(checking) = Arc::clone(&self.checking).try_lock_owned() else {
             return;
         };
@@ -421,7 +424,7 @@ impl Shared {
             this.check_files();
             drop(checking);
         });
-        // Without an answer the look-up goes on as the last one did.
+        // If it takes too long, the look-up continues with what is known.
         let _ = timeout(FILES_TIMEOUT, look).await;
     }
 
@@ -438,7 +441,7 @@ impl Shared {
         lock(&self.known).clear();
     }
 
-    /// Begins a look-up that goes on even if nobody waits for it.
+    /// Begins a look-up, which continues even if its reader is dropped.
     fn begin(
         self: &Arc<Self>,
         key: &Key,
@@ -469,11 +472,11 @@ impl Shared {
         })
     }
 
-    /// Finds the answers; the life that their records have.
+    /// Finds the answers and publishes them. Returns the shortest TTL of the records.
     async fn run(self: &Arc<Self>, key: &Key, publish: &watch::Sender<Answers>) -> Duration {
         let name = key.name.trim_end_matches('.');
         if name == "localhost" || name.ends_with(".localhost") {
-            // As it is meant everywhere (RFC 6761, section 6.3).
+            // Always the loopback addresses (RFC 6761, section 6.3).
             let all = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
             publish.send_modify(|answers| answers.found(all));
             return LIFE;
@@ -505,7 +508,7 @@ impl Shared {
     }
 }
 
-/// Whether name servers have answered a question, be it by a denial.
+/// Whether name servers have answered a question, even with a denial.
 fn is_answered<T>(answer: Option<&Result<T, Failure>>) -> bool {
     match answer {
         Some(Ok(_)) => true,
@@ -532,8 +535,8 @@ async fn ask_srv(config: &Config, key: &Key, publish: &watch::Sender<Answers>) -
     ttl
 }
 
-/// Asks for both families of each name that `name` may stand for, until one has
-/// addresses.
+/// Asks for both address families of each name that `name` may mean (see
+/// [`Config::candidates`]), until one has addresses.
 async fn ask_addresses(config: &Config, name: &str, publish: &watch::Sender<Answers>) -> Duration {
     let mut last = (Failure::BadName, Failure::BadName);
     for candidate in config.candidates(name) {
@@ -541,7 +544,7 @@ async fn ask_addresses(config: &Config, name: &str, publish: &watch::Sender<Answ
             Ok(ttl) => return ttl,
             Err(failures) => last = failures,
         }
-        // The others would not be answered either, and the player waits.
+        // The other names would get no answer either, and the player waits.
         if !last.0.is_denial() && !last.1.is_denial() {
             break;
         }
@@ -553,8 +556,8 @@ async fn ask_addresses(config: &Config, name: &str, publish: &watch::Sender<Answ
     Duration::MAX
 }
 
-/// Asks for both families at once. Addresses are published when they come; why
-/// there are none is returned to the caller, which may know another name.
+/// Asks for both address families at once, and publishes addresses as they arrive. If
+/// there are none, returns why, since the caller may know another name.
 async fn ask_both(
     config: &Config,
     name: &Name,
@@ -572,7 +575,7 @@ async fn ask_both(
         std::pin::pin!(ask(RecordType::A)),
         std::pin::pin!(ask(RecordType::AAAA)),
     );
-    // Each family has its own bound, which begins when the other is answered.
+    // The time limit of each family begins when the other has been answered.
     let late = |late: Result<Result<Duration, Failure>, _>| late.unwrap_or(Err(Failure::TooSlow));
     let (v4, v6) = tokio::select! {
         v4 = &mut v4 => (v4, late(timeout(FAMILY_WAIT, v6).await)),

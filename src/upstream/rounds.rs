@@ -1,12 +1,12 @@
 //! Detects logins that come back to the proxy: through a port forward or a
 //! second proxy.
 //!
-//! No address shows that a connection leads back here. But while a login waits
-//! for the first byte of its backend, another by the same player with the same
-//! version of the protocol may be the first one, come back. Clients that all have
-//! one name look the same, so it is tried: the login that waits longest hangs up
-//! on its backend, where nothing is lost yet, and in a loop the last round then
-//! loses its client. Otherwise it dials its backend once more.
+//! No address shows that a connection leads back here. But if several logins with the
+//! same name and protocol version wait for the first byte of their backends at the
+//! same time, they may be one login that goes round in a loop. They may also be
+//! different clients with the same name. A test decides: the login that has waited
+//! longest closes the connection to its backend, which loses nothing yet. In a loop,
+//! the newest login then loses its client. Otherwise the oldest dials again.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -17,19 +17,20 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Equal logins that may wait for their backends before the next one is doubted.
+/// Equal logins that may wait for their backends before the next one is suspected.
 const EQUAL_LOGINS_MAX: usize = 8;
-/// How long a login that is doubted waits until one of the others is answered: a
-/// server answers a login start within a round trip, and a loop never does.
+/// How long a suspected login waits for an answer to one of the others: a server
+/// answers a login start within a round trip, a loop never does.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
-/// How long a client may take to follow when the first round has hung up.
+/// How long it may take until the client of a suspected login leaves, after the oldest
+/// login has closed the connection to its backend.
 const HANG_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// The logins that wait for the first byte of their backends.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds(Mutex<HashMap<Arc<Key>, Equal>>);
 
-/// What survives a way through other proxies.
+/// What identifies a login, and is unchanged by other proxies on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// The name that the player claims.
@@ -43,25 +44,25 @@ pub(crate) struct Key {
 struct Equal {
     /// The oldest is first.
     waiting: VecDeque<Arc<Login>>,
-    /// Notified when one of them no longer waits; there from the first doubt on.
+    /// Notified when one of them no longer waits; made at the first suspicion.
     answered: Option<Arc<Notify>>,
-    /// One of them is being tried, or they are known to be different players.
+    /// One of them is being tested, or they are known to be different players.
     is_settled: bool,
 }
 
-/// What is thought of a login that waits.
+/// The state of the test of a waiting login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
     None,
-    /// It has to hang up, and to wait for what comes of that.
+    /// It has to close the connection to its backend and wait for the result.
     HangUp,
-    /// It has come back here.
+    /// It has come back to the proxy.
     CameBack,
-    /// Another client was meant.
+    /// It is not part of a loop.
     Cleared,
 }
 
-/// One login that waits, as the others see it. Every login makes one, so it is small.
+/// A waiting login, as the others see it. Small, since every login makes one.
 #[derive(Debug)]
 struct Login {
     doubt: Mutex<Doubt>,
@@ -93,14 +94,15 @@ impl Rounds {
         }
     }
 
-    /// Whether a login that has just come is one of those that wait, come back
-    /// for the ninth time. `left` completes when its client has left.
+    /// Whether a new login is one of the waiting ones that has come back to the proxy.
+    /// `left` completes when its client has left. Only tests if [`EQUAL_LOGINS_MAX`]
+    /// equal logins wait already.
     pub(crate) async fn is_loop(&self, key: &Key, left: impl Future<Output = ()>) -> bool {
         let answered = {
             let mut all = self.lock();
             match all.get_mut(key) {
                 Some(equal) if equal.is_doubtful() => {
-                    // It counts from here on, and nothing between is missed.
+                    // Made under the lock, so that no notification is missed.
                     Arc::clone(equal.answered.get_or_insert_default()).notified_owned()
                 }
                 Some(_) | None => return false,
@@ -133,7 +135,7 @@ impl Rounds {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Key>, Equal>> {
-        // Nothing under the lock can panic half-way.
+        // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,11 +156,11 @@ impl Login {
         self.changed.notify_waiters();
     }
 
-    /// Completes when the doubt is one of those that `is_awaited` names.
+    /// Completes when the state is one that `is_awaited` accepts, and returns it.
     async fn doubt_of(&self, is_awaited: impl Fn(Doubt) -> bool) -> Doubt {
         loop {
             let mut changed = pin!(self.changed.notified());
-            // It counts from here on, and nothing between is missed.
+            // Before the state is read, so that no change is missed.
             changed.as_mut().enable();
             let doubt = self.doubt();
             if is_awaited(doubt) {
@@ -170,15 +172,15 @@ impl Login {
 }
 
 impl Waiting<'_> {
-    /// Completes when the login has to hang up on its backend.
+    /// Completes when the login has to close the connection to its backend.
     pub(crate) async fn has_to_hang_up(&self) {
         self.login.doubt_of(|doubt| doubt != Doubt::None).await;
     }
 
-    /// Whether the connection that was hung up on has led back to the proxy.
+    /// Whether the closed connection has led back to the proxy.
     pub(crate) async fn came_back(&self) -> bool {
         let is_known = |doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared);
-        // The login that wanted to know may have been stopped.
+        // The login that started the test may have been stopped meanwhile.
         timeout(2 * HANG_UP_WAIT, self.login.doubt_of(is_known))
             .await
             .is_ok_and(|doubt| doubt == Doubt::CameBack)
@@ -216,8 +218,8 @@ mod tests {
         })
     }
 
-    /// Where nobody is answered, the login that waits longest hangs up; whether
-    /// the client that was doubted leaves then decides.
+    /// If no login is answered, the oldest closes the connection to its backend; it is a
+    /// loop if the client of the suspected login leaves then.
     #[tokio::test(start_paused = true)]
     async fn a_loop_is_told_from_a_crowd() {
         let (rounds, key) = (Rounds::default(), key());

@@ -1,8 +1,7 @@
 //! How this system resolves names: `resolv.conf(5)` and `hosts(5)`.
 //!
-//! The files are read leniently, since what writes them is: DHCP clients,
-//! container engines, administrators. A line that makes no sense is left out, and
-//! the usable rest is used.
+//! The files are read leniently, since many programs and people write them: DHCP
+//! clients, container engines, administrators. Lines that cannot be read are ignored.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,15 +12,16 @@ use hickory_proto::rr::Name;
 
 use super::dns::Servers;
 
-/// Name servers that are used, as in the C library (`MAXNS` of `resolv.h`).
+/// The most name servers that are used, as in the C library (`MAXNS` of `resolv.h`).
 const SERVERS_MAX: usize = 3;
-/// Domains of a search list that are used. Clusters write up to 32.
+/// The most domains of a search list that are used. Clusters write up to 32.
 const SEARCH_MAX: usize = 32;
-/// The most that `ndots` means, as in the C library (`RES_MAXNDOTS`).
+/// The largest `ndots`, as in the C library (`RES_MAXNDOTS`).
 const NDOTS_MAX: usize = 15;
-/// What is read of `resolv.conf`, in bytes. Real ones have some hundred.
+/// The most bytes that are read of `resolv.conf`. Real ones have some hundred.
 const RESOLV_CONF_BYTES_MAX: u64 = 64 * 1024;
-/// What is read of `hosts`, in bytes: lists against advertisements have a few MiB.
+/// The most bytes that are read of `hosts`: lists that block advertisements have a few
+/// MiB.
 const HOSTS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The port of name servers.
 pub(super) const DNS_PORT: u16 = 53;
@@ -37,7 +37,7 @@ pub(super) struct Files {
     pub(super) port: u16,
 }
 
-/// The state of the files: it differs after each change of one.
+/// The state of the files, which differs after each change of one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamps([Option<Stamp>; 2]);
 
@@ -75,18 +75,18 @@ pub(super) enum System {
     Library,
 }
 
-/// What `resolv.conf` says.
+/// The content of `resolv.conf`.
 #[derive(Debug)]
 pub(super) struct Config {
     pub(super) servers: Servers,
     search: Vec<String>,
     ndots: usize,
-    /// Whether IPv6 addresses are asked for.
+    /// Whether to ask for IPv6 addresses.
     pub(super) asks_ipv6: bool,
 }
 
 impl Files {
-    /// Those of this system.
+    /// The files of this system.
     pub(super) fn of_system() -> Self {
         Self {
             resolv_conf: "/etc/resolv.conf".into(),
@@ -95,7 +95,7 @@ impl Files {
         }
     }
 
-    /// The state that the files are in. Blocks.
+    /// The current state of the files. Blocks.
     pub(super) fn stamps(&self) -> Stamps {
         Stamps([&self.resolv_conf, &self.hosts].map(|path| Stamp::of(path)))
     }
@@ -115,7 +115,7 @@ impl Files {
     }
 }
 
-/// Reads a regular file; what is beyond `bytes_max` is left out.
+/// Reads the first `bytes_max` bytes of a regular file.
 fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
     // A pipe would block in `open`, so it is not opened.
     if !std::fs::metadata(path)?.is_file() {
@@ -149,8 +149,7 @@ fn hosts(text: &str, name: &str) -> Vec<IpAddr> {
 }
 
 impl Config {
-    /// Reads a `resolv.conf`. Without a name server it means the one on this
-    /// machine.
+    /// Reads a `resolv.conf`. If it has no name server, the one on this machine is used.
     fn parse(text: &str, port: u16) -> Self {
         let mut servers = Vec::new();
         let mut search = Vec::new();
@@ -164,7 +163,7 @@ impl Config {
                 .split_whitespace();
             match words.next() {
                 Some("nameserver") => servers.extend(words.next().and_then(|s| server(s, port))),
-                // The last line of the two counts.
+                // The last of these two lines wins.
                 Some("search") => search = words.filter_map(domain).collect(),
                 Some("domain") => search = words.next().and_then(domain).into_iter().collect(),
                 Some("options") => {
@@ -192,25 +191,25 @@ impl Config {
         }
     }
 
-    /// The names that a name may stand for, in the order in which they are
-    /// asked: one with few dots is looked for in the search list first.
+    /// The absolute names that a name may mean, in the order in which to ask for them: a
+    /// name with few dots is first tried with the domains of the search list.
     pub(super) fn candidates(&self, name: &str) -> Vec<Name> {
         let bare = name.trim_end_matches('.');
-        let as_it_stands = absolute(bare);
+        let unsearched = absolute(bare);
         if bare.len() != name.len() {
-            return as_it_stands.into_iter().collect();
+            return unsearched.into_iter().collect();
         }
         let searched = self.search.iter();
         let searched = searched.filter_map(|domain| absolute(&format!("{bare}.{domain}")));
         if bare.matches('.').count() >= self.ndots {
-            as_it_stands.into_iter().chain(searched).collect()
+            unsearched.into_iter().chain(searched).collect()
         } else {
-            searched.chain(as_it_stands).collect()
+            searched.chain(unsearched).collect()
         }
     }
 }
 
-/// A name as name servers know it. Underscores and more are allowed there.
+/// A name as name servers know it: underscores and other characters are allowed.
 pub(super) fn absolute(name: &str) -> Option<Name> {
     let mut name = Name::from_ascii(name).ok()?;
     name.set_fqdn(true);
@@ -222,7 +221,7 @@ fn domain(word: &str) -> Option<String> {
     (!bare.is_empty()).then(|| bare.to_owned())
 }
 
-/// The address of a name server; one of a link names its interface behind `%`.
+/// The address of a name server; a link-local one has its interface after `%`.
 fn server(word: &str, port: u16) -> Option<SocketAddr> {
     if let Some((ip, zone)) = word.split_once('%') {
         let ip = ip.parse().ok()?;
@@ -252,7 +251,7 @@ mod tests {
         (servers.collect(), config.search, config.ndots)
     }
 
-    /// Whatever else a file has, what can be used of it is used.
+    /// The usable lines of a file are used, whatever else is in it.
     #[test]
     fn odd_files_are_read() {
         let local = || vec!["127.0.0.1:53".to_owned()];
@@ -306,7 +305,7 @@ mod tests {
         );
     }
 
-    /// One with a dot is asked for as it stands first, others in the search list.
+    /// A name with a dot is first tried unchanged, others with the search list.
     #[test]
     fn the_search_list_counts() {
         let names = |text: &str, name: &str| {

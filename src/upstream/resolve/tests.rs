@@ -6,9 +6,9 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 
-/// Longer than anything that is awaited here.
+/// Longer than any wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a name server says of the life of every record.
+/// The TTL of every record of the test's name server.
 const TTL_SECONDS: u32 = 600;
 
 const A: u16 = 1;
@@ -240,8 +240,8 @@ async fn names_may_have_underscores() {
     assert_eq!(rig.all("mc_2", false).await, ["the name does not exist"]);
 }
 
-/// Whatever happens to the question for one family, the addresses of the other
-/// are dialled at once.
+/// Whatever happens to the question for one address family, the addresses of the
+/// other are dialled at once.
 #[tokio::test]
 async fn one_family_is_enough() {
     let (rig, server) = Rig::with_server().await;
@@ -273,7 +273,8 @@ async fn one_family_is_enough() {
     assert!(began.elapsed() < 2 * FAMILY_WAIT + FAMILY_WAIT / 2);
 }
 
-/// Both families are dialled in turn, IPv6 first, and of a pool only a few.
+/// Both address families alternate, IPv6 first, and only a few addresses of a pool are
+/// dialled.
 #[tokio::test]
 async fn families_take_turns() {
     let (rig, server) = Rig::with_server().await;
@@ -291,8 +292,8 @@ async fn families_take_turns() {
     assert_eq!(rig.all("pool", false).await.len(), IPS_PER_NAME_MAX);
 }
 
-/// A name server that refuses, one that nobody runs and one that is silent give
-/// way to the next, and the one that has answered is asked first from then on.
+/// After a name server that refuses, is not running or is silent, the next is asked;
+/// the one that has answered is asked first from then on.
 #[tokio::test]
 async fn another_name_server_is_asked() {
     let good = NameServer::start("127.0.0.1:0").await;
@@ -328,7 +329,7 @@ async fn another_name_server_is_asked() {
     }
 }
 
-/// The operator reads what happened, in words.
+/// Each failure has a message for the operator.
 #[tokio::test]
 async fn failures_are_sentences() {
     let (rig, server) = Rig::with_server().await;
@@ -361,7 +362,7 @@ async fn failures_are_sentences() {
     }
 }
 
-/// Files that are edited count for the next look-up.
+/// Changes of the files take effect at the next look-up.
 #[tokio::test]
 async fn edited_files_are_followed() {
     let (rig, server) = Rig::with_server().await;
@@ -387,7 +388,7 @@ async fn edited_files_are_followed() {
     assert_eq!(rig.first("box").await, "192.0.2.10");
 }
 
-/// A hosts file that never ends, or is a device, holds nothing up.
+/// A hosts file that never ends, or is a device, does not block a look-up.
 #[cfg(unix)]
 #[tokio::test]
 async fn odd_hosts_files_do_not_hang() {
@@ -402,8 +403,8 @@ async fn odd_hosts_files_do_not_hang() {
     assert_eq!(rig.first("box").await, "192.0.2.7");
 }
 
-/// However long a record claims to be good, an address counts for seconds, and
-/// so does a denial.
+/// Whatever the TTL of a record, an address is used for seconds only, and so is a
+/// denial.
 #[tokio::test]
 async fn answers_have_a_short_life() {
     let (rig, server) = Rig::with_server().await;
@@ -418,8 +419,8 @@ async fn answers_have_a_short_life() {
     }
 }
 
-/// When nobody listens at the addresses that were known, the name is asked for
-/// again at once; players who come one after the other do not ask each time.
+/// If nothing listens at the known addresses, the name is looked up again at once, but
+/// not for each of several players.
 #[tokio::test]
 async fn a_name_is_asked_for_again() {
     let (rig, server) = Rig::with_server().await;
@@ -435,7 +436,7 @@ async fn a_name_is_asked_for_again() {
     assert_eq!(lock(&server.asked).len(), asked, "it has just been asked");
 }
 
-/// While no name server answers, the last addresses count on; a denial ends them.
+/// While no name server answers, the last addresses are still used; a denial ends that.
 #[tokio::test]
 async fn addresses_outlive_their_name_server() {
     let (rig, server) = Rig::with_server().await;
@@ -462,8 +463,8 @@ async fn addresses_outlive_their_name_server() {
     assert_eq!(rig.all("mc", false).await, ["the name does not exist"]);
 }
 
-/// The record of the game replaces the addresses of the name; its targets are
-/// taken in their order.
+/// The SRV record replaces the addresses of the name; its targets are dialled in their
+/// order.
 #[tokio::test]
 async fn the_record_of_the_game_is_followed() {
     let (rig, server) = Rig::with_server().await;
@@ -487,8 +488,8 @@ async fn the_record_of_the_game_is_followed() {
     assert!(!asked.contains(&("_minecraft._tcp.play".to_owned(), SRV)));
 }
 
-/// A question for that record that is denied, or never answered, delays nobody
-/// who can be connected to.
+/// If there is no SRV record, or no answer about it, the addresses of the name are
+/// dialled without a long delay.
 #[tokio::test]
 async fn a_missing_record_delays_nothing() {
     let (rig, server) = Rig::with_server().await;
@@ -522,7 +523,7 @@ async fn localhost_is_here() {
     );
 }
 
-/// Names that others choose do not fill the memory.
+/// The number of remembered names is bounded, also for names that others choose.
 #[tokio::test]
 async fn remembered_names_are_bounded() {
     let rig = Rig::new("nameserver 127.0.0.1\n", 9);
