@@ -76,8 +76,12 @@ impl Look {
         LOOKS.within(LOOK_TIME_MAX, move || Self::at(&folder)).ok()
     }
 
-    /// Whether another folder is there than this look has found, as far as is known.
-    pub(super) fn is_of_another(self, folder: &Path) -> bool {
+    /// Whether this look has found no folder, or another one is there by now, as far
+    /// as is known.
+    pub(super) fn is_replaced(self, folder: &Path) -> bool {
+        if self.folder.is_none() {
+            return true;
+        }
         let folder = folder.to_owned();
         let now = LOOKS.within(LOOK_TIME_MAX, move || identity(&folder));
         now.is_ok_and(|now| now != self.folder)

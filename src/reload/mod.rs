@@ -209,7 +209,7 @@ struct Read {
     text: String,
     /// The folder of server files before they were read, where it could be looked at.
     look: Option<Look>,
-    /// Whether another folder took its place meanwhile.
+    /// Whether it was not there, or another folder took its place meanwhile.
     is_replaced: bool,
     /// Whether the folder that they name is there.
     has_folder: bool,
@@ -371,7 +371,7 @@ impl Reloader {
             Read {
                 text: text_of(&loaded),
                 is_edited: options.global.is_some() && !global.is_current(&options),
-                is_replaced: before.is_some_and(|before| before.is_of_another(&folder)),
+                is_replaced: before.is_some_and(|before| before.is_replaced(&folder)),
                 has_folder: is_folder(&named),
                 look: if named == folder {
                     before
