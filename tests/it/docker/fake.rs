@@ -13,10 +13,15 @@ use crate::support::containers::{CHANGED, change, is_away, is_unknown};
 use crate::support::engine::{FakeEngine, Whim, container, event, listed};
 use crate::support::{FakeBackend, FakeClient, server, within, write_config};
 
-/// A login at this host reaches this backend.
+/// A login at this host reaches this backend, and leaves again. The client is the
+/// first to go: where the backend ended the session in silence, the login would go
+/// on to the next backend of a pool.
 async fn joins(proxy: SocketAddr, host: &str, backend: &FakeBackend) {
-    let _client = FakeClient::login(proxy, host, "Alice").await;
-    assert_eq!(backend.accept_login().await.1.host, host);
+    let client = FakeClient::login(proxy, host, "Alice").await;
+    let (mut peer, hello, _) = backend.accept_login().await;
+    assert_eq!(hello.host, host);
+    drop(client);
+    peer.expect_end().await;
 }
 
 /// A program that follows this engine and has read its containers.

@@ -208,25 +208,34 @@ async fn requests_at_once_are_bounded() {
     let mut sessions = Sessions::start(Say::Nothing).await;
     let backend = FakeBackend::start().await;
     let proxy = proxy(&sessions, &backend);
+    // A request is given up after some seconds: all that takes time comes before
+    // the first one.
     let mut crowd = std::collections::HashMap::new();
     for index in 0..65 {
         let name = format!("p{index}");
         let mut client = game::begin(proxy.address(), 767, &name).await;
-        encrypt(&mut client, 767).await;
-        crowd.insert(name, client);
+        let answer = game::sealed(&client.expect(1).await, 767);
+        crowd.insert(name, (client, answer));
+    }
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut other = game::begin(proxy.address(), 767, "other").await;
+        other.expect(1).await;
+        others.push(other);
+    }
+    for (client, answer) in crowd.values_mut() {
+        client.send(1, answer).await;
     }
     let mut asked = Vec::new();
     for _ in 0..64 {
         asked.push(sessions.asked().await);
     }
     // Answers are decrypted in order: behind these a request too many had its time.
-    for _ in 0..3 {
-        let mut other = game::begin(proxy.address(), 767, "other").await;
-        other.expect(1).await;
+    for other in &mut others {
         other
             .send(1, &response(767, &[0xA5; 128], &[0xA5; 128]))
             .await;
-        refusal(&mut other).await;
+        refusal(other).await;
     }
     let more = futures_util::FutureExt::now_or_never(sessions.asked());
     assert!(more.is_none(), "{more:?}");

@@ -80,17 +80,18 @@ async fn what_was_compressed_arrives_whole() {
 /// More than the buffers of all sockets on the way hold.
 const FLOOD_BYTES_MAX: usize = 96 * 1024 * 1024;
 
-/// Writes as many frames as are taken; how many.
-async fn flood(writer: &Speaker, id: i32) -> usize {
+/// Writes frames as they are taken, until `stop` completes before more is taken;
+/// how many bytes.
+async fn flood_until<F: Future>(writer: &Speaker, id: i32, stop: impl Fn() -> F) -> usize {
     let frame = writer.framed(id, &[7; 30_000]);
     let mut bytes = 0;
     let mut rest = &frame[..];
-    // Nothing is taken for so long.
-    let patience = Duration::from_millis(500);
-    while tokio::time::timeout(patience, writer.writable())
-        .await
-        .is_ok()
-    {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop() => return bytes,
+            () = writer.writable() => {}
+        }
         while let Some(taken) = writer.try_send(rest) {
             bytes += taken;
             rest = &rest[taken..];
@@ -100,7 +101,19 @@ async fn flood(writer: &Speaker, id: i32) -> usize {
             assert!(bytes < FLOOD_BYTES_MAX, "the proxy takes without an end");
         }
     }
-    bytes
+}
+
+/// Writes as many frames as are taken; how many bytes.
+async fn flood(writer: &Speaker, id: i32) -> usize {
+    // Nothing is taken for so long.
+    let patience = Duration::from_millis(500);
+    flood_until(writer, id, || tokio::time::sleep(patience)).await
+}
+
+/// Writes frames until the proxy ends the session.
+async fn flood_to_the_end(writer: &Speaker, id: i32) {
+    let end = flood_until(writer, id, || writer.readable());
+    within("the end of the session", end).await;
 }
 
 /// While one side does not read, the other is not read beyond what the buffers
@@ -135,7 +148,7 @@ async fn a_side_that_does_not_read_ends() {
     let more = format!("{NO_COMPRESSION}\nmax_players = 1\ntimeouts.write = \"700ms\"");
     let proxy = offline(&backend, &more);
     let (client, mut server) = play(&proxy, &backend, PROTOCOL).await;
-    flood(&server, CHUNK).await;
+    flood_to_the_end(&server, CHUNK).await;
     server.expect_end().await;
     proxy.idle().await;
     let (other, of_other) = play(&proxy, &backend, PROTOCOL).await;
@@ -143,7 +156,7 @@ async fn a_side_that_does_not_read_ends() {
     proxy.idle().await;
 
     let (mut client, server) = play(&proxy, &backend, PROTOCOL).await;
-    flood(&client, MOVE).await;
+    flood_to_the_end(&client, MOVE).await;
     // The text says that the backend is lost.
     let (id, _) = within("the text", client.next()).await.unwrap();
     assert_eq!(id, game::Ids::of(PROTOCOL).disconnect);

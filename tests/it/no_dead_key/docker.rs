@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 
-use super::witness::{HOST, file, sooner};
+use super::witness::{HOST, LATE, SOON, file, sooner};
 use super::{Proofs, effect};
 use crate::program::Program;
 use crate::support::engine::{FakeEngine, container};
@@ -101,32 +101,32 @@ async fn label_folder(key: &'static str) {
 
 async fn poll_interval() {
     let (backend, engine) = (FakeBackend::start().await, FakeEngine::start());
-    let begin = async |more: &str| {
-        let mut program = Program::start(&engine.table(more), &[]);
+    let begin = async |interval: &str| {
+        let table = engine.table(&format!("poll_interval = {interval:?}"));
+        let mut program = Program::start(&table, &[]);
         program.line("containers are read").await;
         program
     };
-    let mut with = begin("poll_interval = \"100ms\"").await;
-    let mut without = begin("").await;
+    let (mut soon, mut late) = (begin(SOON).await, begin(LATE).await);
     // Without an event.
     engine.put(&container("a", backend.address, &[]));
     let changed = "servers of containers changed";
-    sooner(with.line(changed), without.line(changed)).await;
+    sooner(soon.line(changed), late.line(changed)).await;
 }
 
 async fn reconnect_delay() {
     let mut engine = FakeEngine::absent();
-    let with = engine.table("");
-    let without = with.replace("50ms", "10s");
+    let soon = engine.table("");
+    let late = soon.replace("50ms", LATE);
     let begin = async |table: &str| {
         let mut program = Program::start(table, &[]);
         program.line_with("the engine cannot be read").await;
         program
     };
-    let (mut with, mut without) = (begin(&with).await, begin(&without).await);
+    let (mut soon, mut late) = (begin(&soon).await, begin(&late).await);
     engine.begin();
     let read = "containers are read";
-    sooner(with.line(read), without.line(read)).await;
+    sooner(soon.line(read), late.line(read)).await;
 }
 
 /// An authority, and what it has signed.

@@ -13,8 +13,9 @@ use tokio::process::Command;
 use super::docker;
 use super::intercepted;
 use super::witness::{
-    HOST, NO_SERVER, TOO_FAST, Table, Traced, UNREACHABLE, file, final_text, gone, host_seen,
-    host_seen_with_variable, is_answered, motd_key, one, refusal, refused, shown, sooner, token,
+    HOST, LATE, NO_SERVER, SOON, TOO_FAST, Table, Traced, UNREACHABLE, file, final_text, gone,
+    host_seen, host_seen_with_variable, is_answered, motd_key, one, refusal, refused, shown,
+    sooner, token,
 };
 use super::{Proofs, effect, server_file};
 use crate::program::Program;
@@ -157,33 +158,34 @@ async fn max_connections() {
 async fn connect_timeout() {
     let deaf = server_file::Deaf::start();
     let servers = [("a", server("passthrough", HOST, deaf.address, ""))];
-    let with = TestProxy::start("connect_timeout = \"100ms\"", &servers);
-    let without = TestProxy::start("", &servers);
-    sooner(refusal(&with, HOST), refusal(&without, HOST)).await;
+    let start = |time: &str| TestProxy::start(&format!("connect_timeout = {time:?}"), &servers);
+    let (soon, late) = (start(SOON), start(LATE));
+    sooner(refusal(&soon, HOST), refusal(&late, HOST)).await;
 }
 
 async fn handshake_timeout() {
-    let with = TestProxy::start("handshake_timeout = \"100ms\"", &[]);
-    let without = TestProxy::start("", &[]);
-    let mut silent = FakeClient::connect(with.address()).await;
-    let mut other = FakeClient::connect(without.address()).await;
+    let start = |time: &str| TestProxy::start(&format!("handshake_timeout = {time:?}"), &[]);
+    let (soon, late) = (start(SOON), start(LATE));
+    let mut silent = FakeClient::connect(soon.address()).await;
+    let mut other = FakeClient::connect(late.address()).await;
     sooner(silent.expect_end(), other.expect_end()).await;
 }
 
 async fn drain_timeout() {
     let mut sessions = Vec::new();
-    for global in ["drain_timeout = \"100ms\"", ""] {
+    for time in [SOON, LATE] {
         let backend = FakeBackend::start().await;
-        let mut program = Program::start(global, &one(&backend, ""));
+        let global = format!("drain_timeout = {time:?}");
+        let mut program = Program::start(&global, &one(&backend, ""));
         let client = FakeClient::login(program.address().await, HOST, "Alice").await;
         let session = backend.accept_login().await;
         program.signal(Signal::SIGTERM);
         sessions.push((program, client, session));
     }
-    let [(with, ..), (without, ..)] = &mut sessions[..] else {
+    let [(soon, ..), (late, ..)] = &mut sessions[..] else {
         panic!("two sessions");
     };
-    sooner(with.exit_code(), without.exit_code()).await;
+    sooner(soon.exit_code(), late.exit_code()).await;
 }
 
 /// A login as it comes through a load balancer.
@@ -309,8 +311,9 @@ async fn answered(limits: &str) -> [bool; 2] {
     [is_answered(&proxy).await, is_answered(&proxy).await]
 }
 
-const ONE_LOGIN: &str = "limit_loopback = true\nmax_connections = 1";
-const ONE_PING: &str = "limit_loopback = true\nstatus_max = 1";
+/// The second of two that are meant to come at once is refused however late it comes.
+const ONE_LOGIN: &str = "window = \"1h\"\nlimit_loopback = true\nmax_connections = 1";
+const ONE_PING: &str = "status_window = \"1h\"\nlimit_loopback = true\nstatus_max = 1";
 
 async fn rate_limit_enabled() {
     assert_eq!(
@@ -330,13 +333,10 @@ async fn rate_limit_max_connections() {
 
 async fn rate_limit_window() {
     assert_eq!(
-        too_fast(&format!("window = \"1us\"\n{ONE_LOGIN}")).await,
+        too_fast(&ONE_LOGIN.replace(LATE, "1us")).await,
         [false, false]
     );
-    assert_eq!(
-        too_fast(&format!("window = \"1h\"\n{ONE_LOGIN}")).await,
-        [false, true]
-    );
+    assert_eq!(too_fast(ONE_LOGIN).await, [false, true]);
 }
 
 async fn rate_limit_status_max() {
@@ -345,19 +345,14 @@ async fn rate_limit_status_max() {
 }
 
 async fn rate_limit_status_window() {
-    assert_eq!(
-        answered(&format!("status_window = \"1us\"\n{ONE_PING}")).await,
-        [true, true]
-    );
-    assert_eq!(
-        answered(&format!("status_window = \"1h\"\n{ONE_PING}")).await,
-        [true, false]
-    );
+    assert_eq!(answered(&ONE_PING.replace(LATE, "1us")).await, [true, true]);
+    assert_eq!(answered(ONE_PING).await, [true, false]);
 }
 
 async fn rate_limit_limit_loopback() {
     assert_eq!(too_fast(ONE_LOGIN).await, [false, true]);
-    assert_eq!(too_fast("max_connections = 1").await, [false, false]);
+    let counted = ONE_LOGIN.replace("limit_loopback = true", "");
+    assert_eq!(too_fast(&counted).await, [false, false]);
 }
 
 /// Asks for the status with a protocol version, each of which is kept apart.

@@ -6,8 +6,8 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::AsyncWriteExt;
 
 use super::witness::{
-    FULL, HOST, NO_SERVER, NOT_ALLOWED, Table, Traced, UNREACHABLE, file, gone, host_seen,
-    host_seen_with_variable, motd_key, one, refusal, refused, shown, sooner, token,
+    FULL, HOST, LATE, NO_SERVER, NOT_ALLOWED, SOON, Table, Traced, UNREACHABLE, file, gone,
+    host_seen, host_seen_with_variable, motd_key, one, refusal, refused, shown, sooner, token,
 };
 use super::{Files, Proof, Proofs, effect, intercepted};
 use crate::program::Program;
@@ -339,19 +339,21 @@ impl Deaf {
 
 async fn timeouts_connect() {
     let deaf = Deaf::start();
-    let start = |more: &str| {
-        let text = server("passthrough", HOST, deaf.address, more);
+    let start = |connect: &str| {
+        let more = format!("timeouts.connect = {connect:?}");
+        let text = server("passthrough", HOST, deaf.address, &more);
         TestProxy::start("", &[("a", text)])
     };
-    let (with, without) = (start("[timeouts]\nconnect = \"100ms\""), start(""));
-    sooner(refusal(&with, HOST), refusal(&without, HOST)).await;
+    let (soon, late) = (start(SOON), start(LATE));
+    sooner(refusal(&soon, HOST), refusal(&late, HOST)).await;
 }
 
 async fn timeouts_read() {
     for mode in ["passthrough", "zero_copy"] {
-        let (_a, mut with, _b) = session(mode, "[timeouts]\nread = \"100ms\"").await;
-        let (_c, mut without, _d) = session(mode, "").await;
-        sooner(with.expect_end(), without.expect_end()).await;
+        let begin = async |read: &str| session(mode, &format!("timeouts.read = {read:?}")).await;
+        let (_a, mut soon, _b) = begin(SOON).await;
+        let (_c, mut late, _d) = begin(LATE).await;
+        sooner(soon.expect_end(), late.expect_end()).await;
     }
 }
 
@@ -361,20 +363,23 @@ async fn timeouts_write() {
         while peer.stream.write_all(&[0; 65_536]).await.is_ok() {}
     }
     for mode in ["passthrough", "zero_copy"] {
-        let (_a, _client, with) = session(mode, "[timeouts]\nwrite = \"100ms\"").await;
-        let (_b, _other, without) = session(mode, "").await;
-        crate::support::within("the write timeout", sooner(flood(with), flood(without))).await;
+        let begin = async |write: &str| session(mode, &format!("timeouts.write = {write:?}")).await;
+        let (_a, _client, soon) = begin(SOON).await;
+        let (_b, _other, late) = begin(LATE).await;
+        sooner(flood(soon), flood(late)).await;
     }
 }
 
 async fn half_close_timeout() {
     for mode in ["passthrough", "zero_copy"] {
-        let (_a, mut with, _b) = session(mode, "half_close_timeout = \"100ms\"").await;
-        let (_c, mut without, _d) = session(mode, "").await;
-        for client in [&mut with, &mut without] {
+        let begin =
+            async |time: &str| session(mode, &format!("half_close_timeout = {time:?}")).await;
+        let (_a, mut soon, _b) = begin(SOON).await;
+        let (_c, mut late, _d) = begin(LATE).await;
+        for client in [&mut soon, &mut late] {
             client.stream.shutdown().await.unwrap();
         }
-        sooner(with.expect_end(), without.expect_end()).await;
+        sooner(soon.expect_end(), late.expect_end()).await;
     }
 }
 

@@ -25,20 +25,28 @@ pub const NOT_ALLOWED: &str = "not allowed on this server";
 pub const TOO_FAST: &str = "too fast";
 pub const FULL: &str = "The server is full.";
 
-/// How much later, at least, what has a default of seconds comes than what has
-/// a tenth of one: two that wait equally long come within less.
+/// A time that what must come first has, and one that passes in no test.
+pub const SOON: &str = "100ms";
+pub const LATE: &str = "1h";
+
+/// How much later, at least, what has [`LATE`] comes than what has [`SOON`]: two
+/// that wait equally long come within less.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// What the key brings about comes clearly before what is there without it.
-pub async fn sooner(with: impl Future, without: impl Future) {
-    let mut without = std::pin::pin!(without);
-    tokio::select! {
-        biased;
-        _ = &mut without => panic!("it comes as soon without the key"),
-        _ = with => {}
-    }
-    let soon = tokio::time::timeout(MARGIN, without).await;
-    assert!(soon.is_err(), "it comes as soon without the key");
+/// What the key brings about with a short time comes clearly before what it brings
+/// about with a long one. How fast the machine is does not matter.
+pub async fn sooner(soon: impl Future, late: impl Future) {
+    let mut late = std::pin::pin!(late);
+    within("what has a short time", async {
+        tokio::select! {
+            biased;
+            _ = &mut late => panic!("it comes as soon with a long time"),
+            _ = soon => {}
+        }
+    })
+    .await;
+    let as_soon = tokio::time::timeout(MARGIN, late).await;
+    assert!(as_soon.is_err(), "it comes as soon with a long time");
 }
 
 /// One server in `passthrough` with more keys.

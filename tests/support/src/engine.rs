@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -150,14 +150,14 @@ impl FakeEngine {
     /// Waits until so many questions that begin so have been asked.
     pub async fn asked(&self, begin: &str, count: usize) {
         let mut asked = self.asked.subscribe();
+        // Each question is looked at once, however many there are.
+        let (mut seen, mut found) = (0, 0);
         let is_enough = |_: &usize| {
             let state = self.state();
-            state
-                .asked
-                .iter()
-                .filter(|path| path.starts_with(begin))
-                .count()
-                >= count
+            let new = &state.asked[seen..];
+            found += new.iter().filter(|path| path.starts_with(begin)).count();
+            seen = state.asked.len();
+            found >= count
         };
         within(begin, asked.wait_for(is_enough)).await.unwrap();
     }
@@ -207,14 +207,13 @@ pub struct Server {
 impl Server {
     /// One connection.
     pub async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
+        let mut reader = BufReader::new(&mut stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if !matches!(reader.read_line(&mut head).await, Ok(1..)) {
+                return;
             }
         }
-        let head = String::from_utf8(head).unwrap();
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let mut events = self.events.subscribe();
         let answer = self.answer(&path);

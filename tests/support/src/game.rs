@@ -84,6 +84,11 @@ impl Speaker {
         let _ = self.stream.writable().await;
     }
 
+    /// Completes when there is something to read, or the end.
+    pub async fn readable(&self) {
+        let _ = self.stream.readable().await;
+    }
+
     /// Sends what the connection takes now of bytes that are not encrypted:
     /// how many; `None` when it takes none.
     pub fn try_send(&self, bytes: &[u8]) -> Option<usize> {
@@ -423,12 +428,17 @@ pub async fn begin_at(proxy: SocketAddr, protocol: i32, host: &str, name: &str) 
     client
 }
 
+/// The fields of the response to this encryption request, as a client writes it.
+pub fn sealed(request: &[u8], protocol: i32) -> Vec<u8> {
+    let request = Request::parse(protocol, request);
+    let (secret, token) = (request.seal(&SECRET), request.seal(&request.token));
+    response(protocol, &secret, &token)
+}
+
 /// Answers the encryption request as a client does, and encrypts.
 pub async fn encrypt(client: &mut Speaker, protocol: i32) {
-    let body = client.expect(1).await;
-    let request = Request::parse(protocol, &body);
-    let (secret, token) = (request.seal(&SECRET), request.seal(&request.token));
-    client.send(1, &response(protocol, &secret, &token)).await;
+    let answer = sealed(&client.expect(1).await, protocol);
+    client.send(1, &answer).await;
     client.encrypt(SECRET);
 }
 

@@ -59,8 +59,9 @@ pub fn infrarust() -> PathBuf {
     build_folder().join(format!("infrarust{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Longer than anything that is awaited takes; a test that meets it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything that is awaited takes, also where a slow machine runs all
+/// tests at once; a test that meets it has failed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The future's result; a failed test if it takes too long.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
