@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Choice, Connection, Handshake, Host, Login, Player, Reply, Result, Rewrite, Session, Status,
-    Verdict,
+    Choice, Connection, Handshake, Host, Interest, Login, Packet, PacketVerdict, Player, Reply,
+    Result, Rewrite, Session, Status, Verdict,
 };
 
 /// A plugin: made from its configuration, then asked through its hooks.
@@ -207,6 +207,67 @@ pub trait PlayerObserve: Plugin {
     ///
     /// An error is logged and counted, and has no other effect.
     fn player_observe(&self, player: &Player<'_>) -> Result<()>;
+}
+
+/// `packet.inspect`: see packets.
+///
+/// - **When**: a packet of an [interest](Self::interest) of the plugin comes from the
+///   client or the backend of a player of a `client_only` or `offline` server, in the
+///   game or in the configuration before it (1.20.2 and later); not those of the login.
+///   What plugins send is not shown.
+/// - **Thread**: one that may block, several calls at once; the packets of one player
+///   in one direction one after another. That direction of that player waits for the
+///   return, and nobody else does.
+/// - **Order**: as in the configuration, together with
+///   [`PacketModify`](crate::PacketModify): a plugin sees what those before it have
+///   changed, and not what they have dropped.
+/// - **Cancellation**: after the deadline the direction goes on; what the call returns
+///   later is not looked at. Of one plugin 64 calls can run at the same time.
+/// - **On failure**: the packet passes, unless `on_failure = "deny"`.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `PacketInspect` and does not have it",
+    label = "no `PacketInspect`",
+    note = "write `impl PacketInspect for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
+pub trait PacketInspect: Plugin {
+    /// Which packets the plugin sees. Asked once, when it has been made.
+    fn interest(&self) -> Interest;
+
+    /// Looks at a packet.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    fn packet_inspect(&self, packet: &Packet<'_>) -> Result<()>;
+}
+
+/// `packet.modify`: change or drop packets.
+///
+/// - **When**, **Thread**, **Order**, **Cancellation**: as for
+///   [`PacketInspect`](crate::PacketInspect). The first plugin that drops a packet ends
+///   its way.
+/// - **On failure**: the packet passes, unless `on_failure = "deny"`. What the call that
+///   failed has changed does not count.
+///
+/// A plugin that changes or drops chat or commands of players gets them unsigned since
+/// 1.19.3: the proxy keeps the key of the client's chat from the backend, without which
+/// a line that is missing would end the player. Other players then see that a line is
+/// not signed. Commands that the client signs can be dropped, and not changed.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `PacketModify` and does not have it",
+    label = "no `PacketModify`",
+    note = "write `impl PacketModify for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
+pub trait PacketModify: Plugin {
+    /// Which packets the plugin may change. Asked once, when it has been made.
+    fn interest(&self) -> Interest;
+
+    /// Says what a packet becomes, and changes it where it is to pass otherwise.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    fn packet_modify(&self, packet: &mut Packet<'_>) -> Result<PacketVerdict>;
 }
 
 #[cfg(test)]

@@ -261,6 +261,20 @@ impl Table {
         // SAFETY: it is as large as this type, as the caller promises.
         (size as usize >= size_of::<T>()).then(|| unsafe { &*self.0.cast::<T>() })
     }
+
+    /// A field of a table that may be shorter than this crate knows it, which later
+    /// versions have appended to.
+    ///
+    /// # Safety
+    ///
+    /// It must be the table of a service that has an `F` at this offset.
+    pub(crate) unsafe fn field<F: Copy>(self, offset: usize) -> Option<F> {
+        // SAFETY: every table begins with its size.
+        let size = unsafe { *self.0.cast::<u32>() };
+        // SAFETY: the table reaches so far, and the caller promises the rest.
+        (size as usize >= offset + size_of::<F>())
+            .then(|| unsafe { self.0.byte_add(offset).cast::<F>().read() })
+    }
 }
 
 impl<C> Clone for Grant<C> {

@@ -66,18 +66,25 @@
 //! |---|---|
 //! | `IdentityVerified` | [`Grant::profile`]: name, UUID and properties that the proxy has proved (`client_only`) |
 //! | `PlayerMessage` | [`Grant::chat`], [`Grant::action_bar`], [`Grant::title`], [`Grant::kick`] |
-//! | `PacketInject` | [`Grant::to_client`], [`Grant::to_backend`] |
+//! | `PacketInject` | [`Grant::send`] for packets by their kind; [`Grant::to_client`], [`Grant::to_backend`] |
 //! | `PlayerTransfer` | [`Grant::transfer`]: to another address (1.20.5 and later) |
 //!
-//! # What comes with the packet stage
+//! # Packets
 //!
-//! `PacketInspect`, `PacketModify`, `ServerSwitch` and `PlayerCommand` have their
-//! names and their places in the matrix, and can be written into `needs` and
-//! `wants` today. In `needs` they keep a plugin off the servers whose mode can never
-//! give them, at `infrarust check`; in `wants` they are a warning there. Nothing
-//! more: they have no trait, so that `hooks: [PacketInspect]` does not compile,
-//! and no service yet, so that [`Host::grant`] gives `None` in every mode. What
-//! `may` of a context tells is what declaration and mode would allow.
+//! On the same servers [`PacketInspect`] and [`PacketModify`] are asked about the
+//! packets that the plugin names by their [`PacketKind`], in the game and in the
+//! configuration before it. A [`Packet`] has the same fields in every version of the
+//! game, and reads one when it is asked for it. The proxy keeps the connection alive
+//! whatever a plugin drops: see [`PacketVerdict::drop`].
+//!
+//! # What comes later
+//!
+//! `ServerSwitch` and `PlayerCommand` have their names and their places in the matrix,
+//! and can be written into `needs` and `wants` today. In `needs` they keep a plugin off
+//! the servers whose mode can never give them, at `infrarust check`; in `wants` they are
+//! a warning there. Nothing more: they have no service yet, so that [`Host::grant`]
+//! gives `None` in every mode. What `may` of a context tells is what declaration and
+//! mode would allow.
 //!
 //! # Threads
 //!
@@ -113,6 +120,7 @@ mod hook;
 mod host;
 mod link;
 mod log;
+mod packet;
 mod player;
 mod shim;
 #[cfg(feature = "testing")]
@@ -121,7 +129,7 @@ mod text;
 mod verdict;
 
 pub use async_trait::async_trait;
-pub use infrarust_plugin_abi::{API_VERSION, Capability, Version};
+pub use infrarust_plugin_abi::{API_VERSION, Capability, PacketField, PacketKind, Version};
 pub use serde;
 pub use toml::Spanned;
 pub use tracing;
@@ -133,6 +141,9 @@ pub use context::{
 pub use error::{Error, Result};
 pub use hook::*;
 pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
+pub use packet::{
+    FromPacketValue, Interest, Outgoing, Packet, PacketState, PacketValue, PacketVerdict, packets,
+};
 pub use player::{PlayerId, Profile, Property, ServiceError, Title};
 pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
@@ -141,9 +152,10 @@ pub use verdict::{Choice, Reply, Rewrite, Verdict};
 pub mod prelude {
     pub use crate::hook::*;
     pub use crate::{
-        Capability, Choice, Connection, Error, Event, Handshake, Host, Intent, Login, Player,
-        PlayerEvent, PlayerId, Reply, Result, Rewrite, Session, Spanned, Status, Text, Title,
-        Verdict, async_trait, capability, export_plugin, tracing,
+        Capability, Choice, Connection, Error, Event, Handshake, Host, Intent, Interest, Login,
+        Outgoing, Packet, PacketField, PacketKind, PacketState, PacketVerdict, Player, PlayerEvent,
+        PlayerId, Reply, Result, Rewrite, Session, Spanned, Status, Text, Title, Verdict,
+        async_trait, capability, export_plugin, tracing,
     };
     pub use serde::Deserialize;
 }

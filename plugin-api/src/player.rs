@@ -3,17 +3,19 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::mem::offset_of;
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    IdentityTable, InjectTable, MessageTable, ProfileSink, Str, TitleInput, TransferTable, message,
-    receiver, size_of_table, status,
+    FieldValue, IdentityTable, InjectTable, MessageTable, ProfileSink, Sink, Str, TitleInput,
+    TransferTable, message, receiver, size_of_table, status,
 };
 
 use crate::Text;
 use crate::capability::{IdentityVerified, PacketInject, PlayerMessage, PlayerTransfer};
 use crate::guard::Collected;
 use crate::host::Grant;
+use crate::packet::{Outgoing, crossing};
 
 /// A player in the game, from `Joined` to `Left` of
 /// [`PlayerObserve`](crate::PlayerObserve). No two players of a process have the
@@ -292,7 +294,40 @@ impl Grant<PlayerMessage> {
     }
 }
 
+/// [`InjectTable::send`], in a host that has it.
+type Send =
+    unsafe extern "C" fn(*const c_void, u64, u32, i32, *const u8, usize, *const Sink) -> i32;
+
+/// [`InjectTable::send_kind`], in a host that has it.
+type SendKind =
+    unsafe extern "C" fn(*const c_void, u64, u32, *const FieldValue, usize, *const Sink) -> i32;
+
 impl Grant<PacketInject> {
+    /// Sends a packet of the game, by its kind: to the client or to the backend of a
+    /// player, as packets of this kind go, and as his version has it. One call serves
+    /// every version that has the kind. Otherwise as [`to_client`](Self::to_client).
+    ///
+    /// # Errors
+    ///
+    /// As [`to_client`](Self::to_client). [`Refused`](ServiceError::Refused) where the
+    /// player's version has no packet of this kind in the game, where a field is
+    /// missing or cannot have its value, and by a proxy whose plugin API is older than
+    /// 0.1.2.
+    pub fn send(&self, player: PlayerId, packet: &Outgoing) -> Result<(), ServiceError> {
+        // SAFETY: a grant of this capability has this table, of this or an older version.
+        let send = unsafe { self.table.field(offset_of!(InjectTable, send_kind)) };
+        let send: Option<SendKind> = send.flatten();
+        let send = send.ok_or_else(ServiceError::lacks)?;
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let (ctx, kind) = (self.link.host.ctx, packet.kind().number().into());
+        let status = crossing(packet.values(), |values, len| {
+            // SAFETY: the context belongs to the host, the rest is good for the call.
+            unsafe { send(ctx, player.0, kind, values, len, &raw const sink) }
+        });
+        ServiceError::check(status, collected)
+    }
+
     /// Sends a packet of the game to the client of a player, as if his backend had
     /// sent it: its id as the player's [version](crate::Player::protocol) has it,
     /// and its fields.
@@ -330,9 +365,9 @@ impl Grant<PacketInject> {
         id: i32,
         fields: &[u8],
     ) -> Result<(), ServiceError> {
-        // SAFETY: a grant of this capability has this table.
-        let table = unsafe { self.table.get::<InjectTable>() };
-        let send = table.and_then(|table| table.send);
+        // SAFETY: a grant of this capability has this table, of this or an older version.
+        let send = unsafe { self.table.field(offset_of!(InjectTable, send)) };
+        let send: Option<Send> = send.flatten();
         let send = send.ok_or_else(ServiceError::lacks)?;
         let mut collected = Collected::default();
         let sink = collected.sink();

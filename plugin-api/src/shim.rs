@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use infrarust_plugin_abi::{
-    AsyncHook, Capability, ConnectionInput, HandshakeInput, HookRef, HostTable, LoginInput,
-    PlayerInput, PluginTable, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook,
-    failure, flag, size_of_table, status,
+    AsyncHook, Capability, ConnectionInput, HandshakeInput, HookRef, HostTable, InterestSink,
+    LoginInput, PacketHook, PacketInput, PlayerInput, PluginTable, RawFuture, RawWaker,
+    SessionInput, Sink, StatusInput, Str, SyncHook, failure, flag, size_of_table, status,
 };
 
 use crate::context::Known as _;
@@ -291,6 +291,44 @@ macro_rules! hook_tables {
             }
             // SAFETY: the arguments are passed on.
             unsafe { call(instance, sink, |plugin| P::$method(plugin, &view)) }
+        }
+    };
+    (@packet $hook:ident $method:ident $input:ident $view:ident) => {
+        impl<P: crate::$hook> Hooks<P> {
+            #[allow(non_upper_case_globals, reason = "named as the trait")]
+            const $hook: &'static PacketHook<$input> = &PacketHook {
+                size: size_of_table::<PacketHook<$input>>(),
+                reserved: 0,
+                call: Some($method::<P>),
+                interest: Some(Self::$method),
+            };
+
+            unsafe extern "C" fn $method(
+                instance: *const c_void,
+                interest: *const InterestSink,
+                sink: *const Sink,
+            ) -> i32 {
+                guard(sink, || {
+                    // SAFETY: the host asks hooks of living instances only.
+                    let instance = unsafe { &*instance.cast::<Instance<P>>() };
+                    let given = entered(&instance.link, || {
+                        <P as crate::$hook>::interest(&instance.plugin)
+                    });
+                    // SAFETY: the sink is good for the call.
+                    Ok(unsafe { given.give(interest) })
+                })
+            }
+        }
+
+        unsafe extern "C" fn $method<P: crate::$hook>(
+            instance: *const c_void,
+            input: *const $input,
+            sink: *const Sink,
+        ) -> i32 {
+            // SAFETY: the input is good for the call.
+            let mut view = unsafe { crate::$view::new(input) };
+            // SAFETY: the arguments are passed on.
+            unsafe { call(instance, sink, |plugin| P::$method(plugin, &mut view)) }
         }
     };
 }

@@ -51,18 +51,23 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
-    API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FutureTable,
-    HandshakeInput, Hook, HostTable, IdentityTable, InjectTable, LoginInput, MessageTable,
-    MetricsTable, OwnedFuture, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker,
+    API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FieldType,
+    FieldValue, FutureTable, HandshakeInput, Hook, HostTable, IdentityTable, InjectTable,
+    InterestSink, LoginInput, MessageTable, MetricsTable, OwnedFuture, PacketField, PacketHook,
+    PacketInput, PacketTable, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker,
     SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput,
-    TransferTable, export_waker, failure, import_waker, intent, message, metric, points, receiver,
-    sample, service, size_of_table, status,
+    TransferTable, ValueSink, answer, export_waker, failure, import_waker, intent, message, metric,
+    packet_state, points, receiver, sample, service, size_of_table, status,
 };
 
 use crate::export::Exported;
 use crate::guard::Collected;
+use crate::packet::{crossed_values, crossing};
 use crate::verdict::Answer;
-use crate::{Choice, Event, Intent, PlayerEvent, PlayerId, Reply, Rewrite, Text, Title, Verdict};
+use crate::{
+    Choice, Event, Intent, Interest, Outgoing, PacketValue, PlayerEvent, PlayerId, Reply, Rewrite,
+    Text, Title, Verdict,
+};
 
 /// How long a hook may take in a test. The proxy's deadlines are shorter.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
@@ -250,6 +255,8 @@ pub enum Sent {
         /// The port.
         port: u16,
     },
+    /// [`Grant::send`](crate::Grant::send).
+    Packet(Outgoing),
     /// [`Grant::to_client`](crate::Grant::to_client).
     ToClient {
         /// The id of the packet.
@@ -438,6 +445,62 @@ impl<P: Exported> TestHost<P> {
         self.ask::<points::StatusRespond>(&input).map(Reply)
     }
 
+    /// Asks a hook about a packet of which the plugin has interest.
+    fn ask_packet<H>(
+        &self,
+        client: &Client,
+        player: PlayerId,
+        shown: &mut Shown,
+    ) -> Result<Answer, Failure>
+    where
+        H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
+    {
+        let hook = Self::table::<H>();
+        let (Some(call), Some(interest)) = (hook.call, hook.interest) else {
+            unreachable!("the macro fills the table")
+        };
+        let mut wanted = Interest::none();
+        let sink = InterestSink {
+            size: size_of_table::<InterestSink>(),
+            reserved: 0,
+            ctx: (&raw mut wanted).cast(),
+            add: Some(add_interest),
+        };
+        let mut collected = Collected::default();
+        let failures = collected.sink();
+        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        let status = unsafe { interest(self.instance, &raw const sink, &raw const failures) };
+        let passed = outcome(collected, status)?;
+        let kind = shown.packet.kind();
+        if !wanted.has(kind) {
+            return Ok(passed);
+        }
+        let uuid = client.uuid.unwrap_or(sample::UUID);
+        let input = PacketInput {
+            size: size_of_table::<PacketInput>(),
+            protocol: client.protocol,
+            grants: self.grants(),
+            player: player.number(),
+            uuid: uuid.to_be_bytes(),
+            proved: client.is_proved.into(),
+            to: match kind.is_clientbound() {
+                true => receiver::CLIENT,
+                false => receiver::BACKEND,
+            },
+            state: packet_state::PLAY,
+            kind: kind.number().into(),
+            name: Str::new(&client.name),
+            server: Str::new(&client.server),
+            packet: (&raw mut *shown).cast(),
+            table: &raw const PACKET,
+        };
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        let status = unsafe { call(self.instance, &raw const input, &raw const sink) };
+        outcome(collected, status)
+    }
+
     /// What the plugin has sent to this player, or in his name to his backend,
     /// since this was asked last; in order.
     #[must_use]
@@ -622,6 +685,38 @@ macro_rules! hook_methods {
             }
         }
     };
+    (@PacketInput $hook:ident $method:ident ()) => {
+        hook_methods! { @asks $hook [
+            " `packet` comes by on the connection of the player: a packet of which the plugin"
+            " has no interest is not shown. Getters find the values that it was given; its bytes"
+            " are not known here, so that [`Packet::fields`](crate::Packet::fields) is empty."]
+            pub fn $method(
+                &self,
+                client: &Client,
+                player: PlayerId,
+                packet: &Outgoing,
+            ) -> Result<(), Failure> {
+                let mut shown = Shown { packet: packet.clone(), is_changeable: false };
+                self.ask_packet::<points::$hook>(client, player, &mut shown).map(|_| ())
+            }
+        }
+    };
+    (@PacketInput $hook:ident $method:ident PacketVerdict) => {
+        hook_methods! { @asks $hook [
+            " What becomes of `packet`; `None` when the plugin drops it. As for"
+            " [`packet_inspect`](Self::packet_inspect) otherwise."]
+            pub fn $method(
+                &self,
+                client: &Client,
+                player: PlayerId,
+                packet: &Outgoing,
+            ) -> Result<Option<Outgoing>, Failure> {
+                let mut shown = Shown { packet: packet.clone(), is_changeable: true };
+                let answer = self.ask_packet::<points::$hook>(client, player, &mut shown)?;
+                Ok((answer.code != answer::DROP).then_some(shown.packet))
+            }
+        }
+    };
     (@asks $hook:ident [$($more:literal)*] $($method:tt)+) => {
         #[doc = concat!("Asks the hook [`", stringify!($hook), "`](crate::", stringify!($hook), ").")]
         $(#[doc = $more])*
@@ -651,6 +746,125 @@ impl<P: Exported> Drop for TestHost<P> {
             // SAFETY: no hook runs, since they borrow `self`; the tasks are over.
             unsafe { destroy(self.instance) };
         }
+    }
+}
+
+/// A packet that a hook is asked about.
+struct Shown {
+    packet: Outgoing,
+    is_changeable: bool,
+}
+
+static PACKET: PacketTable = PacketTable {
+    size: size_of_table::<PacketTable>(),
+    reserved: 0,
+    get: Some(get_field),
+    raw: Some(raw_fields),
+    set: Some(set_fields),
+    replace: Some(replace_fields),
+};
+
+unsafe extern "C" fn add_interest(ctx: *mut c_void, number: u32) {
+    // SAFETY: the context is the interest of the call that runs.
+    unsafe { &mut *ctx.cast::<Interest>() }.add(number);
+}
+
+unsafe extern "C" fn get_field(packet: *mut c_void, field: u32, sink: *const ValueSink) -> i32 {
+    // SAFETY: the context is the packet of the call that runs.
+    let shown = unsafe { &*packet.cast::<Shown>() };
+    let field = u16::try_from(field).ok().and_then(PacketField::from_number);
+    let value = field.and_then(|field| Some((field, shown.packet.value(field)?.clone())));
+    let Some((field, value)) = value else {
+        return status::OK;
+    };
+    crossing(&[(field, value)], |value, _| {
+        // SAFETY: the sink is good for the call, and the value as well.
+        unsafe {
+            if let Some(take) = (*sink).value {
+                take((*sink).ctx, value);
+            }
+        }
+    });
+    status::OK
+}
+
+unsafe extern "C" fn raw_fields(
+    _: *mut c_void,
+    id: *mut i32,
+    fields: *mut *const u8,
+    fields_bytes: *mut usize,
+) -> i32 {
+    // SAFETY: the plugin gives places to write to.
+    unsafe {
+        *id = -1;
+        *fields = std::ptr::null();
+        *fields_bytes = 0;
+    }
+    status::OK
+}
+
+unsafe extern "C" fn set_fields(
+    packet: *mut c_void,
+    values: *const FieldValue,
+    len: usize,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the context is the packet of the call that runs.
+    let shown = unsafe { &mut *packet.cast::<Shown>() };
+    if !shown.is_changeable {
+        return status::DENIED;
+    }
+    let mut given = Vec::new();
+    // SAFETY: the values are good for the call.
+    let crossed = unsafe { crossed_values(values, len, |field, value| given.push((field, value))) };
+    let wrong = given.iter().find(|(field, value)| !holds(*field, value));
+    if crossed.is_none() || wrong.is_some() {
+        let name = wrong.map_or("a field", |(field, _)| field.name());
+        let text = format!("`{name}` has a value of another type");
+        // SAFETY: the sink is good for the call.
+        unsafe {
+            if let Some(fail) = (*(*sink).table).fail {
+                fail(
+                    (*sink).ctx,
+                    failure::ERROR,
+                    Str::new(&text),
+                    u64::MAX,
+                    u64::MAX,
+                );
+            }
+        }
+        return status::ERR;
+    }
+    let values = shown.packet.values_mut();
+    values.retain(|(field, _)| !given.iter().any(|(new, _)| new == field));
+    values.extend(given);
+    status::OK
+}
+
+const fn holds(field: PacketField, value: &PacketValue) -> bool {
+    match value {
+        PacketValue::Missing => true,
+        PacketValue::Bool(_) => matches!(field.holds(), FieldType::Bool),
+        PacketValue::Int(_) => matches!(field.holds(), FieldType::Int),
+        PacketValue::Float(_) => matches!(field.holds(), FieldType::Float),
+        PacketValue::Str(_) => matches!(field.holds(), FieldType::Str),
+        PacketValue::Text(_) => matches!(field.holds(), FieldType::Text),
+        PacketValue::Bytes(_) => matches!(field.holds(), FieldType::Bytes),
+        PacketValue::Uuid(_) => matches!(field.holds(), FieldType::Uuid),
+    }
+}
+
+/// Bytes have no meaning here.
+unsafe extern "C" fn replace_fields(
+    packet: *mut c_void,
+    _: *const u8,
+    _: usize,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: the context is the packet of the call that runs.
+    match unsafe { &*packet.cast::<Shown>() }.is_changeable {
+        true => status::OK,
+        false => status::DENIED,
     }
 }
 
@@ -723,7 +937,10 @@ static MESSAGE: MessageTable = table!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
-static INJECT: InjectTable = table!(InjectTable { send: inject });
+static INJECT: InjectTable = table!(InjectTable {
+    send: inject,
+    send_kind: inject_kind
+});
 static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
 static SLEEP: FutureTable = table!(FutureTable {
     poll: poll_sleep,
@@ -980,6 +1197,19 @@ unsafe extern "C" fn inject(
         _ => None,
     };
     keep(ctx, player, sent)
+}
+
+unsafe extern "C" fn inject_kind(
+    ctx: *const c_void,
+    player: u64,
+    kind: u32,
+    values: *const FieldValue,
+    len: usize,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: the values are good for the call.
+    let packet = unsafe { Outgoing::crossed(kind, values, len) };
+    keep(ctx, player, packet.map(Sent::Packet))
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {

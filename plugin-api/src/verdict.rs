@@ -138,3 +138,9 @@ impl IntoAnswer for () {
         Answer::word(answer::PASS)
     }
 }
+
+impl IntoAnswer for crate::PacketVerdict {
+    fn into_answer(self) -> Answer {
+        Answer::word(self.0)
+    }
+}

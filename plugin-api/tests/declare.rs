@@ -100,7 +100,7 @@ fn an_undeclared_capability_is_named() {
 }
 
 /// A hook that is listed and not implemented does not compile either, nor does
-/// one of the packet stage, whose trait is not there yet.
+/// a name whose trait is not there yet.
 #[test]
 fn a_hook_without_its_trait_is_named() {
     let (is_accepted, said) = check("listed", "let _ = host;", "hooks: [LoginDecide]");
@@ -116,7 +116,7 @@ fn a_hook_without_its_trait_is_named() {
         ],
     );
     for (hook, why) in [
-        ("PacketInspect", "has no trait yet: it belongs in `needs"),
+        ("Limbo", "has no trait yet: it belongs in `needs"),
         (
             "PacketInject",
             "is a service, not a hook: it belongs in `needs",

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::ffi::{self, Failure, FailureKind, Image, Instance};
 use super::health::{Counts, Health, LastFailure};
 use super::image::Sealed;
+use super::interest::Interests;
 use super::problem::ProblemKind;
 use super::services::Services;
 use super::spec::{CREATE_TIME_MAX, Spec};
@@ -57,6 +58,10 @@ pub(super) struct Generation {
     pub(super) image: &'static Image,
     pub(super) services: &'static Services,
     pub(super) endings: Endings,
+    /// Which packets its hooks are asked about.
+    pub(super) interests: Interests,
+    /// How many more calls about packets can run.
+    pub(super) packet_calls: Arc<Semaphore>,
     /// `None` once it is ended.
     pub(super) instance: Option<Instance>,
 }
@@ -191,7 +196,7 @@ pub(super) fn create(
     number: u32,
     endings: &Endings,
     is_closed: &AtomicBool,
-) -> Result<(&'static Image, Instance), ProblemKind> {
+) -> Result<(&'static Image, Instance, Interests), ProblemKind> {
     if is_closed.load(Ordering::Relaxed) {
         return Err(closed());
     }
@@ -205,19 +210,25 @@ pub(super) fn create(
         let mark = plugin_id.load();
         let image = ffi::open(sealed, &manifest, &services.health.plugin);
         drop(mark);
-        let created = image.map_err(ProblemKind::from).and_then(|image| {
-            let image: &'static Image = Box::leak(Box::new(image));
-            let _mark = plugin_id.start();
-            let created = image.create(ffi::table(services), &document, &path);
-            let instance = created.map_err(|failure| not_created(*failure))?;
-            Ok((image, instance))
-        });
+        let created = image
+            .map_err(|error| (error.into(), None))
+            .and_then(|image| {
+                let image: &'static Image = Box::leak(Box::new(image));
+                let _mark = plugin_id.start();
+                let created = image.create(ffi::table(services), &document, &path);
+                let instance = created.map_err(|failure| (not_created(*failure), None))?;
+                match Interests::ask(image, &instance) {
+                    Ok(interests) => Ok((image, instance, interests)),
+                    Err(failure) => Err((not_created(*failure), Some(instance))),
+                }
+            });
         plugin_id.end_of_thread();
-        if created.is_err() {
-            endings.end(services, number, None);
-        }
+        let created = created.map_err(|(problem, instance)| {
+            endings.end(services, number, instance);
+            problem
+        });
         // If the receiver is gone, the plugin is not needed any more.
-        if let Err(mpsc::SendError(Ok((_, instance)))) = sender.send(created) {
+        if let Err(mpsc::SendError(Ok((_, instance, _)))) = sender.send(created) {
             endings.end(services, number, Some(instance));
         }
     };

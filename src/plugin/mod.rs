@@ -21,6 +21,7 @@ mod ffi;
 mod generation;
 mod health;
 mod image;
+mod interest;
 #[cfg(target_os = "linux")]
 mod keeper;
 mod log;
@@ -43,6 +44,7 @@ pub const TARGET_PREFIX: &str = "plugin::";
 pub use dispatch::{
     Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,
 };
+pub(crate) use dispatch::{PacketFate, PacketPlayer};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;

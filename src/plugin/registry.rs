@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::dispatch::HookSet;
 use super::generation::{CLOSED_CHECK, Endings, Generation, PluginState, create};
@@ -29,6 +30,10 @@ use crate::mode::Mode;
 /// How long a hook may wait where the configuration does not say: a fifth of
 /// the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
+
+/// The most calls about packets of one plugin that run at the same time. Each has a
+/// thread: a plugin that does not return holds so many, and is then not asked.
+const PACKET_CALLS_MAX: usize = 64;
 
 /// The environment of plugins.
 #[derive(Clone)]
@@ -401,7 +406,7 @@ impl PluginHost {
             tasks: Tasks::default(),
             ran_out: Default::default(),
         }));
-        let (image, instance) = create(
+        let (image, instance, interests) = create(
             sealed,
             &manifest,
             services,
@@ -424,6 +429,8 @@ impl PluginHost {
             image,
             services,
             endings: self.endings.clone(),
+            interests,
+            packet_calls: Arc::new(Semaphore::new(PACKET_CALLS_MAX)),
             instance: Some(instance),
         })
     }

@@ -110,6 +110,30 @@ impl Services {
         })
     }
 
+    /// Sends a packet of the game by its kind, to whom packets of this kind go.
+    pub(super) fn inject_kind(
+        &self,
+        player: u64,
+        kind: PacketKind,
+        values: &[(PacketField, Value<'_>)],
+    ) -> Result<(), NotSent> {
+        self.noted("packet.inject", || {
+            let player = self.player(player, Capability::PacketInject)?;
+            let version = player.reach.version();
+            let packet = view::build(version, State::Play, kind, values);
+            let packet = packet.map_err(|error| NotSent::Refused(error.to_string()))?;
+            let direction = match kind.is_clientbound() {
+                true => Direction::Clientbound,
+                false => Direction::Serverbound,
+            };
+            if let Ok(Some((id, bytes))) = varint::decode(&packet) {
+                let fields = packet.get(bytes..).unwrap_or_default();
+                check(version, direction, id, fields)?;
+            }
+            self.put(&player, direction, vec![packet])
+        })
+    }
+
     /// Shows a text.
     pub(super) fn show(&self, player: u64, shown: &Shown<'_>) -> Result<(), NotSent> {
         self.noted("player.message", || {

@@ -34,9 +34,9 @@ macro_rules! capabilities {
             IdentityVerified = 6, "identity.verified", service "a login at the proxy that proves the player",
                 since (0, 1, 0), served (0, 1, 1);
             /// See packets.
-            PacketInspect = 7, "packet.inspect", planned "packets", since (0, 1, 0);
+            PacketInspect = 7, "packet.inspect", hook "packets", since (0, 1, 0), served (0, 1, 2);
             /// Change or drop packets.
-            PacketModify = 8, "packet.modify", planned "packets", since (0, 1, 0);
+            PacketModify = 8, "packet.modify", hook "packets", since (0, 1, 0), served (0, 1, 2);
             /// Send packets to either side.
             PacketInject = 9, "packet.inject", service "packets", since (0, 1, 0), served (0, 1, 1);
             /// Chat, title, action bar, and a kick with a text while the player plays.

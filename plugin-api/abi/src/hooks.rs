@@ -2,8 +2,8 @@
 //! does not compile without its entry.
 
 use crate::{
-    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, PlayerInput, SessionInput,
-    StatusInput, SyncHook, Version,
+    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, PacketHook, PacketInput,
+    PlayerInput, SessionInput, StatusInput, SyncHook, Version,
 };
 
 /// Calls a macro with the table of hooks: `hooks! { [callback] tokens }` becomes
@@ -12,7 +12,8 @@ use crate::{
 /// A row has the capability, which is also the name of the author's trait, and
 ///
 /// - `method`: the method of the trait, of `TestHost` and of the proxy's set
-/// - `call`: `sync` or `async`
+/// - `call`: `sync`, `async`, or `packet` for a hook that says which packets it is asked
+///   about
 /// - `input`: the table that the host passes in, and the author's view of it
 /// - `answer`: what the method returns
 /// - `answer_bytes`: the most bytes of the text of an answer
@@ -106,6 +107,28 @@ macro_rules! hooks {
                 failed: Continue "nothing",
                 since: (0, 1, 1),
             }
+            /// Which packets pass, without changing them.
+            PacketInspect {
+                method: packet_inspect,
+                call: packet,
+                input: PacketInput as Packet,
+                answer: (),
+                answer_bytes: 0,
+                when: "a packet that the plugin has named comes by; `client_only` and `offline`",
+                failed: Continue "the packet passes",
+                since: (0, 1, 2),
+            }
+            /// Which packets pass, and how.
+            PacketModify {
+                method: packet_modify,
+                call: packet,
+                input: PacketInput as Packet,
+                answer: PacketVerdict,
+                answer_bytes: 0,
+                when: "the same, for plugins that change or drop packets",
+                failed: Continue "the packet passes",
+                since: (0, 1, 2),
+            }
         }
     };
 }
@@ -125,15 +148,17 @@ pub trait Point: 'static {
     const HOOK: Hook;
     /// What the host passes in.
     type Input: 'static;
-    /// The table of functions: a [`SyncHook`] or an [`AsyncHook`].
+    /// The table of functions: a [`SyncHook`], an [`AsyncHook`] or a [`PacketHook`].
     type Table: 'static;
 }
 
 macro_rules! make {
     (@table sync $input:ident) => { SyncHook<$input> };
     (@table async $input:ident) => { AsyncHook<$input> };
+    (@table packet $input:ident) => { PacketHook<$input> };
     (@may_wait sync) => { false };
     (@may_wait async) => { true };
+    (@may_wait packet) => { false };
     ($(
         $(#[doc = $doc:literal])+
         $hook:ident {
@@ -221,7 +246,7 @@ macro_rules! make {
                 match self { $(Hook::$hook => Version::new($major, $minor, $patch),)+ }
             }
 
-            /// How it crosses the border: `sync` or `async`, and the input.
+            /// How it crosses the border: `sync`, `async` or `packet`, and the input.
             #[cfg(test)]
             pub(crate) const fn shape(self) -> &'static str {
                 match self {

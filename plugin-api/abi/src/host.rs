@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use crate::{RawFuture, Sink, Str};
+use crate::{FieldValue, RawFuture, Sink, Str};
 
 /// What a plugin gets at `create`.
 #[derive(Debug)]
@@ -364,6 +364,19 @@ pub struct InjectTable {
             id: i32,
             fields: *const u8,
             fields_bytes: usize,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+    /// Sends a packet of a `PacketKind` with these values, as the player's version has
+    /// it, to whom packets of this kind go. Fields that are not given are zero, empty
+    /// or missing. Since 0.1.2.
+    pub send_kind: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            kind: u32,
+            values: *const FieldValue,
+            len: usize,
             sink: *const Sink,
         ) -> i32,
     >,

@@ -88,8 +88,14 @@ fn layout() -> String {
         ProfileSink as ProfileSink { size, reserved, ctx, player, property }
         MessageTable as MessageTable { size, reserved, send, title }
         TitleInput as TitleInput { size, fade_in, stay, fade_out, title, subtitle }
-        InjectTable as InjectTable { size, reserved, send }
+        InjectTable as InjectTable { size, reserved, send, send_kind }
         TransferTable as TransferTable { size, reserved, transfer }
+        PacketHook<()> as PacketHook { size, reserved, call, interest }
+        InterestSink as InterestSink { size, reserved, ctx, add }
+        PacketInput as PacketInput { size, protocol, grants, player, uuid, proved, to, state, kind, name, server, packet, table }
+        PacketTable as PacketTable { size, reserved, get, raw, set, replace }
+        FieldValue as FieldValue { field, holds, number, data }
+        ValueSink as ValueSink { size, reserved, ctx, value }
     }
     numbers! { out,
         service::{ LOG, TIME, TASK, DATA, PLAYERS, METRICS, OF_CAPABILITY }
@@ -100,6 +106,8 @@ fn layout() -> String {
         player_event::{ JOINED, LEFT }
         message::{ CHAT, ACTION_BAR, KICK }
         receiver::{ CLIENT, BACKEND }
+        packet_interest::{ ALL_TO_CLIENT, ALL_TO_BACKEND }
+        packet_state::{ CONFIGURATION, PLAY }
         intent::{ STATUS, LOGIN, TRANSFER }
         family::{ NONE, V4, V6 }
         level::{ ERROR, WARN, INFO, DEBUG, TRACE }
@@ -132,6 +140,7 @@ fn layout() -> String {
         ("Str", size_of::<Str>()),
         ("HookRef", size_of::<HookRef>()),
         ("LogField", size_of::<LogField>()),
+        ("FieldValue", size_of::<FieldValue>()),
     ] {
         writeln!(out, "{name} size {size}").unwrap();
     }

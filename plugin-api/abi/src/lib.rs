@@ -30,6 +30,7 @@ mod hooks;
 mod host;
 mod note;
 mod packet;
+mod packet_hook;
 pub mod sample;
 mod text;
 mod version;
@@ -58,6 +59,10 @@ pub use note::{
     NoteText, flag, key, mask,
 };
 pub use packet::{FieldType, PacketField, PacketKind};
+pub use packet_hook::{
+    FieldValue, InterestSink, PacketHook, PacketInput, PacketTable, ValueSink, packet_interest,
+    packet_state,
+};
 pub use text::Str;
 pub use version::{API_VERSION, Version};
 

@@ -5,7 +5,7 @@
 /// `infrarust-plugin-api` and this crate carry the same number. While it is
 /// `0.x.y`, a change of `x` may break and a change of `y` only adds; from 1.0
 /// on, only the first number may break.
-pub const API_VERSION: Version = Version::new(0, 1, 1);
+pub const API_VERSION: Version = Version::new(0, 1, 2);
 
 /// Three numbers, compared in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

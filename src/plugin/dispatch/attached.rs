@@ -2,6 +2,7 @@
 //! means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::poll;
 use infrarust_plugin_abi::{AsyncHook, Point, SyncHook, answer};
@@ -17,6 +18,8 @@ use crate::plugin::health::Kind;
 #[derive(Debug)]
 pub(super) struct Attached<H: Point> {
     pub(super) generation: Arc<Generation>,
+    /// The place of the plugin in the order of the configuration.
+    pub(super) order: usize,
     pub(super) grants: u64,
     pub(super) hook: &'static H::Table,
 }
@@ -70,7 +73,26 @@ fn ended() -> HookFailure {
     bad_answer("it has ended".to_owned())
 }
 
-fn bad_answer(text: String) -> HookFailure {
+#[cold]
+pub(super) fn overrun(deadline: Duration) -> HookFailure {
+    HookFailure {
+        kind: Kind::Overrun,
+        text: format!(
+            "it did not answer within its deadline of {} ms",
+            deadline.as_millis()
+        ),
+    }
+}
+
+#[cold]
+pub(super) fn busy() -> HookFailure {
+    HookFailure {
+        kind: Kind::Overrun,
+        text: "too many of its calls have not returned: it was not asked".to_owned(),
+    }
+}
+
+pub(super) fn bad_answer(text: String) -> HookFailure {
     HookFailure {
         kind: Kind::BadAnswer,
         text,
@@ -91,7 +113,7 @@ impl<H: Point> Attached<H> {
     }
 
     #[inline]
-    fn instance(&self) -> Result<&ffi::Instance, HookFailure> {
+    pub(super) fn instance(&self) -> Result<&ffi::Instance, HookFailure> {
         if self.generation.health.is_quarantined() {
             return Err(quarantined());
         }
@@ -206,21 +228,12 @@ impl<H: Point> Attached<H> {
         let deadline = self.generation.deadline;
         match tokio::time::timeout(deadline, call).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => {
-                let text = format!(
-                    "it did not answer within its deadline of {} ms",
-                    deadline.as_millis()
-                );
-                Err(HookFailure {
-                    kind: Kind::Overrun,
-                    text,
-                })
-            }
+            Err(_) => Err(overrun(deadline)),
         }
     }
 }
 
-fn unknown_code(code: u32) -> HookFailure {
+pub(super) fn unknown_code(code: u32) -> HookFailure {
     bad_answer(format!(
         "it gave the answer {code}, which this hook does not know"
     ))

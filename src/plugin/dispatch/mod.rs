@@ -3,6 +3,7 @@
 
 mod attached;
 mod check;
+mod packets;
 mod subject;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use infrarust_plugin_abi::{
 
 use self::attached::{Attached, HookList, replaced};
 use self::check::{check_host, check_status};
+pub(crate) use self::packets::{PacketFate, PacketPlayer};
 pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
 use super::generation::Generation;
@@ -92,15 +94,16 @@ fn attached<H: Point>(
     plugins: &[(&Arc<Generation>, u64)],
     hook: impl Fn(&ffi::Hooks) -> Option<&'static H::Table>,
 ) -> HookList<H> {
-    let attach = |(generation, grants): &(&Arc<Generation>, u64)| {
+    let attach = |(order, (generation, grants)): (usize, &(&Arc<Generation>, u64))| {
         let hook = hook(&generation.image.hooks)?;
         Some(Attached {
             generation: Arc::clone(generation),
+            order,
             grants: *grants,
             hook,
         })
     };
-    plugins.iter().filter_map(attach).collect()
+    plugins.iter().enumerate().filter_map(attach).collect()
 }
 
 impl HookSet {

@@ -8,16 +8,17 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    API_VERSION, Capability, DataTable, FutureTable, HostTable, IdentityTable, InjectTable,
-    LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture, PlayersTable,
-    ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable, TitleInput, TransferTable,
-    answer, capabilities_in, failure, field, import_waker, interest, level, message, receiver,
-    service, size_of_table, status,
+    API_VERSION, Capability, DataTable, FieldValue, FutureTable, HostTable, IdentityTable,
+    InjectTable, LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture,
+    PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable,
+    TitleInput, TransferTable, answer, capabilities_in, failure, field, import_waker, interest,
+    level, message, receiver, service, size_of_table, status,
 };
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
+use super::packet::read_values;
 use crate::plugin::players::NotServed;
 use crate::plugin::send::{FIELDS_BYTES_MAX, NotSent, Shown};
 use crate::plugin::services::{NoMetric, Services, Supply};
@@ -70,7 +71,10 @@ static MESSAGE: MessageTable = service!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = service!(TransferTable { transfer: transfer });
-static INJECT: InjectTable = service!(InjectTable { send: inject });
+static INJECT: InjectTable = service!(InjectTable {
+    send: inject,
+    send_kind: inject_kind
+});
 
 unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
     match (service, version) {
@@ -571,6 +575,34 @@ unsafe extern "C" fn inject(
     unsafe { answer_sent(sent, sink) }
 }
 
+unsafe extern "C" fn inject_kind(
+    ctx: *const c_void,
+    player: u64,
+    kind: u32,
+    values: *const FieldValue,
+    len: usize,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context.
+    let Some(services) = (unsafe { services(ctx) }) else {
+        return status::ERR;
+    };
+    let kind = u16::try_from(kind).ok().and_then(PacketKind::from_number);
+    let Some(kind) = kind else {
+        return status::UNSUPPORTED;
+    };
+    let sent = guarded(None, || {
+        // SAFETY: the values are good for the call.
+        let values = unsafe { read_values(values, len) };
+        Some(match values {
+            Ok(values) => services.inject_kind(player, kind, &values),
+            Err(reason) => Err(NotSent::Refused(reason)),
+        })
+    });
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { answer_sent(sent, sink) }
+}
+
 /// The status of something that was sent or not; where it cannot be sent, the sink
 /// gets the reason.
 ///
@@ -596,7 +628,7 @@ unsafe fn answer_sent(sent: Option<Result<(), NotSent>>, sink: *const Sink) -> i
 /// # Safety
 ///
 /// The sink must be null or good for the call.
-unsafe fn fail(sink: *const Sink, reason: &str) {
+pub(super) unsafe fn fail(sink: *const Sink, reason: &str) {
     // SAFETY: the caller promises it, and the table is as good as the sink.
     let found = unsafe {
         sink.as_ref()

@@ -10,8 +10,10 @@ mod border;
 mod call;
 mod host;
 mod image;
+mod packet;
 
 pub(super) use border::{Answer, Failure, FailureKind};
 pub(super) use call::{HookCall, call};
 pub(super) use host::table;
 pub(super) use image::{Hooks, Image, Instance, open};
+pub(super) use packet::{Shown, ask_interest, call_packet};

@@ -7,11 +7,13 @@ use tokio::runtime::Runtime;
 
 use super::event::{Event, EventWriter};
 use super::findings::{Answer, Fired, Step, quoted};
+use super::packets::{self, SamplePacket};
 use crate::manifest::Hook;
 use crate::plugin::{
-    Client, HookSet, Player, PlayerEvent, PluginHost, Refusal, Session, SessionEvent,
+    Client, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal, Session, SessionEvent,
 };
 use crate::protocol::handshake::Intent;
+use crate::protocol::packet::Version;
 
 /// A plugin that is asked at all its hooks.
 pub(super) struct HookRun<'a> {
@@ -61,6 +63,32 @@ impl HookRun<'_> {
             })
         });
         failures.iter().sum()
+    }
+
+    fn ask_packets(&self, hook: Hook) -> u64 {
+        let Some(version) = Version::of(sample::PROTOCOL) else {
+            return 0;
+        };
+        let player = packets::player(version);
+        let packets = packets::packets(self.hooks, version).into_iter();
+        let failures = packets.map(|packet| {
+            self.ask(hook, packet.kind.name(), || {
+                let SamplePacket {
+                    direction,
+                    state,
+                    bytes,
+                    ..
+                } = packet;
+                let asked = self.hooks.packet(&player, state, direction, bytes);
+                match self.runtime.block_on(asked) {
+                    Ok(PacketFate::Pass) => "pass".to_owned(),
+                    Ok(PacketFate::Changed(_)) => "change".to_owned(),
+                    Ok(PacketFate::Dropped(_)) => "drop".to_owned(),
+                    Err(refusal) => verdict(Err(refusal)),
+                }
+            })
+        });
+        failures.sum()
     }
 
     fn ask(&self, hook: Hook, about: &str, run: impl FnOnce() -> String) -> u64 {
@@ -201,6 +229,7 @@ macro_rules! questions {
             $run.hooks.$method(&JOINING, &PLAYER, session, event);
         })
     };
+    (@PacketInput $answer:tt $run:ident $hook:ident $method:ident) => { $run.ask_packets($hook) };
     (@PlayerInput () $run:ident $hook:ident $method:ident) => {
         $run.observe($hook, IN_GAME, |session, event| {
             $run.hooks.$method(&JOINING, &PLAYER, session, event);

@@ -11,6 +11,7 @@ mod ask;
 mod child;
 mod event;
 mod findings;
+mod packets;
 mod parent;
 mod scratch;
 

@@ -19,6 +19,7 @@ mod ids;
 mod layout;
 pub mod login;
 pub mod message;
+pub(crate) mod rights;
 pub(crate) mod value;
 pub mod view;
 mod wire;

@@ -1,0 +1,921 @@
+//! Packets, as plugins see, change and make them.
+#![allow(unsafe_code, reason = "packets are C tables of the host")]
+
+use std::ffi::c_void;
+use std::fmt;
+use std::marker::PhantomData;
+
+use infrarust_plugin_abi::{
+    self as abi, FieldType, FieldValue, InterestSink, PacketField, PacketInput, PacketKind,
+    PacketTable, Str, ValueSink, packet_interest, packet_state, receiver, size_of_table, status,
+};
+
+use crate::guard::Collected;
+use crate::{Capability, Error, PlayerId, Result, Text};
+
+/// Which packets a hook is asked about.
+///
+/// A packet that no plugin of the server is asked about costs one look-up and is not
+/// opened. So a plugin names what it needs, and no more.
+///
+/// ```
+/// use infrarust_plugin_api::{Interest, PacketKind};
+///
+/// let chat = Interest::in_kinds([PacketKind::ChatMessage, PacketKind::ChatCommand]);
+/// # let _ = chat;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest(Vec<u32>);
+
+impl Interest {
+    /// No packets at all.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// All packets of these kinds, in every version of the game that has them.
+    #[must_use]
+    pub fn in_kinds(kinds: impl IntoIterator<Item = PacketKind>) -> Self {
+        let numbers = kinds.into_iter().map(|kind| u32::from(kind.number()));
+        Self(numbers.collect())
+    }
+
+    /// All packets for clients too, also those that have no kind. Each one then waits
+    /// for the plugin: a server sends hundreds in a second to each player.
+    #[must_use]
+    pub fn and_all_to_client(mut self) -> Self {
+        self.0.push(packet_interest::ALL_TO_CLIENT);
+        self
+    }
+
+    /// All packets for backends too, also those that have no kind. A client sends
+    /// twenty in a second as long as its player walks.
+    #[must_use]
+    pub fn and_all_to_backend(mut self) -> Self {
+        self.0.push(packet_interest::ALL_TO_BACKEND);
+        self
+    }
+
+    /// Gives it to the host.
+    ///
+    /// # Safety
+    ///
+    /// The sink must be good for the call.
+    pub(crate) unsafe fn give(&self, sink: *const InterestSink) -> i32 {
+        // SAFETY: the caller promises it.
+        let Some(sink) = (unsafe { sink.as_ref() }) else {
+            return status::ERR;
+        };
+        let Some(add) = sink.add else {
+            return status::UNSUPPORTED;
+        };
+        for number in &self.0 {
+            // SAFETY: the context belongs to the sink.
+            unsafe { add(sink.ctx, *number) };
+        }
+        status::OK
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn has(&self, kind: PacketKind) -> bool {
+        let all = match kind.is_clientbound() {
+            true => packet_interest::ALL_TO_CLIENT,
+            false => packet_interest::ALL_TO_BACKEND,
+        };
+        self.0.contains(&u32::from(kind.number())) || self.0.contains(&all)
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn add(&mut self, number: u32) {
+        self.0.push(number);
+    }
+}
+
+impl<const N: usize> From<[PacketKind; N]> for Interest {
+    fn from(kinds: [PacketKind; N]) -> Self {
+        Self::in_kinds(kinds)
+    }
+}
+
+/// The value of a field of a packet.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PacketValue {
+    /// The packet has a place for the field and nothing in it.
+    Missing,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A floating point number.
+    Float(f32),
+    /// Characters.
+    Str(String),
+    /// A text with colours and formats.
+    Text(Text),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A UUID.
+    Uuid(u128),
+}
+
+macro_rules! values {
+    ($($type:ty as $value:ident),+ $(,)?) => {
+        $(
+            impl From<$type> for PacketValue {
+                fn from(value: $type) -> Self {
+                    Self::$value(value.into())
+                }
+            }
+        )+
+    };
+}
+
+values!(
+    bool as Bool,
+    i32 as Int,
+    i64 as Int,
+    u8 as Int,
+    u16 as Int,
+    u32 as Int,
+    f32 as Float,
+    &str as Str,
+    String as Str,
+    Text as Text,
+    &[u8] as Bytes,
+    Vec<u8> as Bytes,
+    u128 as Uuid,
+);
+
+/// A type that fields of packets can be read as.
+pub trait FromPacketValue: Sized {
+    /// The value as this type; `None` when the field holds something else, or nothing.
+    fn from_packet_value(value: PacketValue) -> Option<Self>;
+}
+
+macro_rules! from_values {
+    ($($type:ty as $value:ident),+ $(,)?) => {
+        $(
+            impl FromPacketValue for $type {
+                fn from_packet_value(value: PacketValue) -> Option<Self> {
+                    match value {
+                        PacketValue::$value(value) => Some(value),
+                        _ => None,
+                    }
+                }
+            }
+        )+
+    };
+}
+
+from_values!(
+    bool as Bool,
+    i64 as Int,
+    f32 as Float,
+    String as Str,
+    Text as Text,
+    Vec<u8> as Bytes,
+    u128 as Uuid,
+);
+
+impl PacketValue {
+    /// The value of a field as it crosses the border; a text and a UUID need room.
+    fn cross(&self, field: PacketField, room: &mut Vec<u8>) -> FieldValue {
+        let (holds, number) = match self {
+            Self::Missing => (0, 0),
+            Self::Bool(value) => (FieldType::Bool as u32, u64::from(*value)),
+            Self::Int(value) => (FieldType::Int as u32, value.cast_unsigned()),
+            Self::Float(value) => (FieldType::Float as u32, value.to_bits().into()),
+            Self::Str(_) => (FieldType::Str as u32, 0),
+            Self::Text(_) => (FieldType::Text as u32, 0),
+            Self::Bytes(_) => (FieldType::Bytes as u32, 0),
+            Self::Uuid(_) => (FieldType::Uuid as u32, 0),
+        };
+        let bytes = match self {
+            Self::Str(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+            Self::Text(text) => {
+                *room = text.to_json().into_bytes();
+                room
+            }
+            Self::Uuid(uuid) => {
+                *room = uuid.to_be_bytes().to_vec();
+                room
+            }
+            _ => &[],
+        };
+        FieldValue {
+            field: field.number().into(),
+            holds,
+            number,
+            data: Str {
+                ptr: bytes.as_ptr(),
+                len: bytes.len(),
+            },
+        }
+    }
+
+    /// The value that crosses the border so.
+    ///
+    /// # Safety
+    ///
+    /// The data of the value must be good for the call.
+    pub(crate) unsafe fn crossed(value: &FieldValue) -> Option<Self> {
+        // SAFETY: the caller promises it.
+        let (bytes, text) = unsafe { (value.data.bytes(), value.data.text()) };
+        let holds = |holds: FieldType| value.holds == holds as u32;
+        Some(if value.holds == 0 {
+            Self::Missing
+        } else if holds(FieldType::Bool) {
+            Self::Bool(value.number != 0)
+        } else if holds(FieldType::Int) {
+            Self::Int(value.number.cast_signed())
+        } else if holds(FieldType::Float) {
+            Self::Float(f32::from_bits(u32::try_from(value.number).ok()?))
+        } else if holds(FieldType::Str) {
+            Self::Str(text.to_owned())
+        } else if holds(FieldType::Text) {
+            Self::Text(Text::from_json(text)?)
+        } else if holds(FieldType::Bytes) {
+            Self::Bytes(bytes.to_vec())
+        } else if holds(FieldType::Uuid) {
+            Self::Uuid(u128::from_be_bytes(bytes.try_into().ok()?))
+        } else {
+            return None;
+        })
+    }
+}
+
+/// Has values at the border for a call. Plain characters become a text where the
+/// field is one.
+pub(crate) fn crossing<T>(
+    values: &[(PacketField, PacketValue)],
+    call: impl FnOnce(*const FieldValue, usize) -> T,
+) -> T {
+    let as_text = |field: &PacketField, value: &PacketValue| match (field.holds(), value) {
+        (FieldType::Text, PacketValue::Str(text)) => PacketValue::Text(text.into()),
+        _ => value.clone(),
+    };
+    let values: Vec<_> = values
+        .iter()
+        .map(|(field, value)| (*field, as_text(field, value)))
+        .collect();
+    let mut rooms = vec![Vec::new(); values.len()];
+    let crossed: Vec<FieldValue> = values
+        .iter()
+        .zip(&mut rooms)
+        .map(|((field, value), room)| value.cross(*field, room))
+        .collect();
+    call(crossed.as_ptr(), crossed.len())
+}
+
+/// The state of the connection in which a packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PacketState {
+    /// The settings before the game, and between two worlds (1.20.2 and later).
+    Configuration,
+    /// The game.
+    Play,
+    /// Something that this version of the API does not know.
+    Other,
+}
+
+/// A packet that a hook is asked about.
+///
+/// Nothing of it is read before a getter is called. What it holds has the same names
+/// in every version of the game: see the views such as [`chat_message`](Self::chat_message),
+/// and [`get`](Self::get). A packet without a [`kind`](Self::kind) has an
+/// [`id`](Self::id) and [`fields`](Self::fields) as the player's
+/// [version](Self::protocol) has them.
+pub struct Packet<'a> {
+    input: *const PacketInput,
+    lent: PhantomData<&'a PacketInput>,
+}
+
+/// A field of the input. No host that asks this hook lends one without it.
+macro_rules! field {
+    ($packet:ident.$field:ident) => {
+        // SAFETY: the input is lent, and has the field.
+        unsafe { (&raw const (*$packet.input).$field).read() }
+    };
+}
+
+impl<'a> Packet<'a> {
+    /// # Safety
+    ///
+    /// The input must be good for `'a`.
+    pub(crate) const unsafe fn new(input: *const PacketInput) -> Self {
+        Self {
+            input,
+            lent: PhantomData,
+        }
+    }
+
+    /// The player on whose connection it is, for services. They reach him once
+    /// `player.observe` has seen him in the game, which is after the first packets.
+    #[must_use]
+    pub const fn player(&self) -> PlayerId {
+        PlayerId::from_number(field!(self.player))
+    }
+
+    /// The name of the player.
+    #[must_use]
+    pub const fn player_name(&self) -> &'a str {
+        let name: Str = field!(self.name);
+        // SAFETY: the host keeps the texts of an input as long as the input.
+        unsafe { name.text() }
+    }
+
+    /// The UUID of the player.
+    #[must_use]
+    pub const fn player_uuid(&self) -> u128 {
+        u128::from_be_bytes(field!(self.uuid))
+    }
+
+    /// Whether the proxy has proved name and UUID.
+    #[must_use]
+    pub const fn is_proved(&self) -> bool {
+        field!(self.proved) != 0
+    }
+
+    /// The id of the server.
+    #[must_use]
+    pub const fn server(&self) -> &'a str {
+        let server: Str = field!(self.server);
+        // SAFETY: as for the name.
+        unsafe { server.text() }
+    }
+
+    /// The protocol version of the player, such as 767 for 1.21.
+    #[must_use]
+    pub const fn protocol(&self) -> i32 {
+        field!(self.protocol)
+    }
+
+    /// Whether the plugin may use a capability on this connection.
+    #[must_use]
+    pub const fn may(&self, capability: Capability) -> bool {
+        field!(self.grants) & capability.bit() != 0
+    }
+
+    /// What it is; `None` for the many packets that have no kind.
+    #[must_use]
+    pub fn kind(&self) -> Option<PacketKind> {
+        let number: u32 = field!(self.kind);
+        u16::try_from(number).ok().and_then(PacketKind::from_number)
+    }
+
+    /// Whether it goes to the client; the others go to the backend.
+    #[must_use]
+    pub const fn is_clientbound(&self) -> bool {
+        field!(self.to) == receiver::CLIENT
+    }
+
+    /// In which state it is sent.
+    #[must_use]
+    pub const fn state(&self) -> PacketState {
+        match field!(self.state) {
+            packet_state::CONFIGURATION => PacketState::Configuration,
+            packet_state::PLAY => PacketState::Play,
+            _ => PacketState::Other,
+        }
+    }
+
+    /// Its id, as the player's version has it in this state.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.raw().0
+    }
+
+    /// The bytes behind the id.
+    #[must_use]
+    pub fn fields(&self) -> &[u8] {
+        self.raw().1
+    }
+
+    fn raw(&self) -> (i32, &[u8]) {
+        let (mut id, mut fields, mut bytes) = (-1, std::ptr::null(), 0);
+        let Some(raw) = self.table().and_then(|table| table.raw) else {
+            return (id, &[]);
+        };
+        let packet: *mut c_void = field!(self.packet);
+        // SAFETY: the context belongs to the table, the places are good for a write.
+        unsafe { raw(packet, &raw mut id, &raw mut fields, &raw mut bytes) };
+        let fields = Str {
+            ptr: fields,
+            len: bytes,
+        };
+        // SAFETY: they are good until the packet is changed, which takes `&mut self`.
+        (id, unsafe { fields.bytes() })
+    }
+
+    /// The value of a field. `None` when packets of this kind do not have it in the
+    /// player's version, or when this one has nothing there.
+    ///
+    /// ```
+    /// # use infrarust_plugin_api::prelude::*;
+    /// # fn f(packet: &Packet<'_>) -> Result<()> {
+    /// let said: Option<String> = packet.get(PacketField::Message)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the packet is malformed, and when the field has another type.
+    pub fn get<T: FromPacketValue>(&self, field: PacketField) -> Result<Option<T>> {
+        match self.value(field)? {
+            None | Some(PacketValue::Missing) => Ok(None),
+            Some(value) => match T::from_packet_value(value) {
+                Some(value) => Ok(Some(value)),
+                None => Err(Error::msg(format!(
+                    "the field `{}` of a packet is not read as this type",
+                    field.name()
+                ))),
+            },
+        }
+    }
+
+    /// The value of a field, whatever its type. As [`get`](Self::get).
+    ///
+    /// # Errors
+    ///
+    /// When the packet is malformed.
+    pub fn value(&self, field: PacketField) -> Result<Option<PacketValue>> {
+        let get = self.table().and_then(|table| table.get);
+        let get = get.ok_or_else(|| Error::msg("the host cannot read packets"))?;
+        let mut taken: Option<PacketValue> = None;
+        let sink = ValueSink {
+            size: size_of_table::<ValueSink>(),
+            reserved: 0,
+            ctx: (&raw mut taken).cast(),
+            value: Some(take_value),
+        };
+        let packet: *mut c_void = field!(self.packet);
+        // SAFETY: the context belongs to the table, the sink is good for the call.
+        match unsafe { get(packet, field.number().into(), &raw const sink) } {
+            status::OK => Ok(taken),
+            _ => Err(Error::msg(format!(
+                "the field `{}` of a packet cannot be read",
+                field.name()
+            ))),
+        }
+    }
+
+    /// The field that packets of this kind always have.
+    fn always<T: FromPacketValue>(&self, field: PacketField) -> Result<T> {
+        self.get(field)?
+            .ok_or_else(|| Error::msg(format!("a packet lacks its field `{}`", field.name())))
+    }
+
+    /// Gives a field another value. Plugins after this one, and the receiver, see it.
+    /// Fields that packets of this kind do not have in the player's version are passed
+    /// over.
+    ///
+    /// # Errors
+    ///
+    /// When the field cannot have the value, when the packet may not change (a signed
+    /// command, a packet on which the proxy depends), and outside
+    /// [`PacketModify`](crate::PacketModify). The packet then stays as it was.
+    pub fn set(&mut self, field: PacketField, value: impl Into<PacketValue>) -> Result<()> {
+        self.set_all(&[(field, value.into())])
+    }
+
+    /// Gives several fields other values, all or none. As [`set`](Self::set).
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set).
+    pub fn set_all(&mut self, values: &[(PacketField, PacketValue)]) -> Result<()> {
+        let set = self.table().and_then(|table| table.set);
+        let set = set.ok_or_else(|| Error::msg("the host cannot change packets"))?;
+        let packet: *mut c_void = field!(self.packet);
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let status = crossing(values, |values, len| {
+            // SAFETY: the context belongs to the table, the rest is good for the call.
+            unsafe { set(packet, values, len, &raw const sink) }
+        });
+        changed(status, collected)
+    }
+
+    /// Puts other bytes behind the id, as the player's version has them. What they
+    /// mean is not checked: a receiver that cannot read a packet ends the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`set`](Self::set), and when there are more than 256 KiB.
+    pub fn set_fields(&mut self, fields: &[u8]) -> Result<()> {
+        let replace = self.table().and_then(|table| table.replace);
+        let replace = replace.ok_or_else(|| Error::msg("the host cannot change packets"))?;
+        let packet: *mut c_void = field!(self.packet);
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        // SAFETY: the context belongs to the table, the rest is good for the call.
+        let status = unsafe { replace(packet, fields.as_ptr(), fields.len(), &raw const sink) };
+        changed(status, collected)
+    }
+
+    fn table(&self) -> Option<&PacketTable> {
+        let table: *const PacketTable = field!(self.table);
+        // SAFETY: null, or good for the call, with at least the functions of 0.1.2.
+        unsafe { table.as_ref() }
+    }
+}
+
+impl fmt::Debug for Packet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("kind", &self.kind())
+            .field("state", &self.state())
+            .field("id", &self.id())
+            .field("player", &self.player_name())
+            .finish_non_exhaustive()
+    }
+}
+
+fn changed(status: i32, collected: Collected) -> Result<()> {
+    match status {
+        status::OK => Ok(()),
+        status::DENIED if collected.failure.is_none() => Err(Error::msg(
+            "only a plugin that lists the hook `PacketModify` changes packets",
+        )),
+        _ => {
+            let said = collected.failure.map(|(_, text, _)| text);
+            Err(Error::msg(said.unwrap_or_else(|| {
+                "the packet cannot be changed".to_owned()
+            })))
+        }
+    }
+}
+
+unsafe extern "C" fn take_value(ctx: *mut c_void, value: *const FieldValue) {
+    // SAFETY: the context is the place of the call that runs, and the value is good
+    // for the call.
+    unsafe { *ctx.cast::<Option<PacketValue>>() = PacketValue::crossed(&*value) };
+}
+
+/// The result of a getter: the value of a field that is always there, or maybe one.
+macro_rules! getter {
+    (always $type:ty, $packet:expr, $field:ident) => {
+        $packet.always::<$type>(PacketField::$field)
+    };
+    (maybe $type:ty, $packet:expr, $field:ident) => {
+        $packet.get::<$type>(PacketField::$field)
+    };
+}
+
+macro_rules! gives {
+    (always $type:ty) => { Result<$type> };
+    (maybe $type:ty) => { Result<Option<$type>> };
+}
+
+/// One view for each kind: a type with a getter for each field, and the method of
+/// [`Packet`] that gives it.
+macro_rules! views {
+    ($($kind:ident, $view:ident { $($get:ident: $often:ident $type:ty, $field:ident;)* })+) => {
+        /// The packets of each kind, with a getter for each field.
+        ///
+        /// A getter reads its field when it is called, and fails when the packet is
+        /// malformed. What a field means is said at its [`PacketField`]; `None` means
+        /// that the player's version does not have it, or that it is not there.
+        pub mod packets {
+            use super::{Packet, PacketField, Result, Text};
+
+            $(
+                #[doc = concat!("A packet of the kind [`", stringify!($kind), "`](crate::PacketKind::", stringify!($kind), ").")]
+                #[derive(Debug, Clone, Copy)]
+                pub struct $kind<'a>(pub(super) &'a Packet<'a>);
+
+                impl $kind<'_> {
+                    $(
+                        #[doc = concat!("The field [`", stringify!($field), "`](PacketField::", stringify!($field), ").")]
+                        ///
+                        /// # Errors
+                        ///
+                        /// When the packet is malformed.
+                        pub fn $get(&self) -> gives!($often $type) {
+                            getter!($often $type, self.0, $field)
+                        }
+                    )*
+                }
+            )+
+        }
+
+        impl<'a> Packet<'a> {
+            $(
+                #[doc = concat!("The packet, if it is of the kind [`", stringify!($kind), "`](PacketKind::", stringify!($kind), ").")]
+                #[must_use]
+                pub fn $view(&self) -> Option<packets::$kind<'_>> {
+                    (self.kind() == Some(PacketKind::$kind)).then_some(packets::$kind(self))
+                }
+            )+
+        }
+
+        #[cfg(test)]
+        const VIEWS: &[PacketKind] = &[$(PacketKind::$kind),+];
+    };
+}
+
+views! {
+    ChatMessage, chat_message {
+        message: always String, Message;
+        timestamp: maybe i64, Timestamp;
+        signature: maybe Vec<u8>, Signature;
+    }
+    ChatCommand, chat_command {
+        command: always String, Message;
+        timestamp: maybe i64, Timestamp;
+        argument_signatures: maybe Vec<u8>, ArgumentSignatures;
+    }
+    SystemMessage, system_message {
+        text: always Text, Text;
+        sender: maybe u128, Sender;
+    }
+    ActionBar, action_bar { text: always Text, Text; }
+    Title, title { text: always Text, Text; }
+    Subtitle, subtitle { text: always Text, Text; }
+    TitleTimes, title_times {
+        fade_in: always i64, FadeIn;
+        stay: always i64, Stay;
+        fade_out: always i64, FadeOut;
+    }
+    ClearTitle, clear_title { reset: always bool, Reset; }
+    Disconnect, disconnect { text: always Text, Text; }
+    PluginMessageToClient, plugin_message_to_client {
+        channel: always String, Channel;
+        data: always Vec<u8>, Data;
+    }
+    PluginMessageToServer, plugin_message_to_server {
+        channel: always String, Channel;
+        data: always Vec<u8>, Data;
+    }
+    JoinGame, join_game {
+        entity_id: always i64, EntityId;
+        game_mode: always i64, GameMode;
+        world: maybe String, World;
+        dimension_id: maybe i64, DimensionId;
+        hardcore: maybe bool, Hardcore;
+        max_players: maybe i64, MaxPlayers;
+        view_distance: maybe i64, ViewDistance;
+        simulation_distance: maybe i64, SimulationDistance;
+        hashed_seed: maybe i64, HashedSeed;
+    }
+    Respawn, respawn {
+        game_mode: always i64, GameMode;
+        world: maybe String, World;
+        dimension_id: maybe i64, DimensionId;
+        hashed_seed: maybe i64, HashedSeed;
+        kept: maybe i64, Kept;
+    }
+    ResourcePackPush, resource_pack_push {
+        url: always String, Url;
+        hash: maybe String, Hash;
+        forced: maybe bool, Forced;
+        prompt: maybe Text, Prompt;
+        pack_id: maybe u128, PackId;
+    }
+    ResourcePackPop, resource_pack_pop { pack_id: maybe u128, PackId; }
+    ResourcePackStatus, resource_pack_status {
+        status: always i64, PackStatus;
+        pack_id: maybe u128, PackId;
+    }
+    Transfer, transfer {
+        host: always String, Host;
+        port: always i64, Port;
+    }
+    CookieRequest, cookie_request { key: always String, Key; }
+    CookieStore, cookie_store {
+        key: always String, Key;
+        data: always Vec<u8>, Data;
+    }
+    CookieResponse, cookie_response {
+        key: always String, Key;
+        data: maybe Vec<u8>, Data;
+    }
+    ClientInformation, client_information {
+        locale: always String, Locale;
+        view_distance: always i64, ViewDistance;
+        chat_mode: maybe i64, ChatMode;
+        chat_colors: maybe bool, ChatColors;
+        skin_parts: maybe i64, SkinParts;
+        main_hand: maybe i64, MainHand;
+        listed: maybe bool, Listed;
+    }
+    KeepAlive, keep_alive { id: always i64, Id; }
+    KeepAliveAnswer, keep_alive_answer { id: always i64, Id; }
+    PlayerListText, player_list_text {
+        header: always Text, Header;
+        footer: always Text, Footer;
+    }
+    BossBarAdd, boss_bar_add {
+        boss_bar_id: always u128, BossBarId;
+        text: always Text, Text;
+        progress: always f32, Progress;
+    }
+    BossBarRemove, boss_bar_remove { boss_bar_id: always u128, BossBarId; }
+    BossBarProgress, boss_bar_progress {
+        boss_bar_id: always u128, BossBarId;
+        progress: always f32, Progress;
+    }
+    BossBarText, boss_bar_text {
+        boss_bar_id: always u128, BossBarId;
+        text: always Text, Text;
+    }
+}
+
+/// A packet to send, by its kind: the proxy makes it as the player's version has it.
+///
+/// ```
+/// use infrarust_plugin_api::{Outgoing, PacketField, PacketKind};
+///
+/// let bar = Outgoing::new(PacketKind::BossBarAdd)
+///     .with(PacketField::BossBarId, 7_u128)
+///     .with(PacketField::Text, "Ten minutes left")
+///     .with(PacketField::Progress, 0.5_f32);
+/// # let _ = bar;
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    kind: PacketKind,
+    values: Vec<(PacketField, PacketValue)>,
+}
+
+impl Outgoing {
+    /// A packet of this kind. Fields that are not given are zero, empty or missing;
+    /// some have to be given.
+    #[must_use]
+    pub const fn new(kind: PacketKind) -> Self {
+        Self {
+            kind,
+            values: Vec::new(),
+        }
+    }
+
+    /// With this value in a field. Fields that the player's version does not have are
+    /// passed over.
+    #[must_use]
+    pub fn with(mut self, field: PacketField, value: impl Into<PacketValue>) -> Self {
+        self.values.push((field, value.into()));
+        self
+    }
+
+    /// A plugin message to the client.
+    #[must_use]
+    pub fn plugin_message_to_client(channel: &str, data: &[u8]) -> Self {
+        Self::new(PacketKind::PluginMessageToClient)
+            .with(PacketField::Channel, channel)
+            .with(PacketField::Data, data)
+    }
+
+    /// A plugin message to the backend.
+    #[must_use]
+    pub fn plugin_message_to_server(channel: &str, data: &[u8]) -> Self {
+        Self::new(PacketKind::PluginMessageToServer)
+            .with(PacketField::Channel, channel)
+            .with(PacketField::Data, data)
+    }
+
+    /// The texts above and below the list of players.
+    #[must_use]
+    pub fn player_list_text(header: impl Into<Text>, footer: impl Into<Text>) -> Self {
+        Self::new(PacketKind::PlayerListText)
+            .with(PacketField::Header, header.into())
+            .with(PacketField::Footer, footer.into())
+    }
+
+    /// A resource pack to load, by its address and its SHA-1 in hexadecimal digits.
+    #[must_use]
+    pub fn resource_pack(url: &str, hash: &str) -> Self {
+        Self::new(PacketKind::ResourcePackPush)
+            .with(PacketField::Url, url)
+            .with(PacketField::Hash, hash)
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> PacketKind {
+        self.kind
+    }
+
+    /// The value that a field was given.
+    #[must_use]
+    pub fn value(&self, field: PacketField) -> Option<&PacketValue> {
+        let given = self.values.iter().rev().find(|(known, _)| *known == field);
+        given.map(|(_, value)| value)
+    }
+
+    pub(crate) fn values(&self) -> &[(PacketField, PacketValue)] {
+        &self.values
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn values_mut(&mut self) -> &mut Vec<(PacketField, PacketValue)> {
+        &mut self.values
+    }
+
+    /// The packet that crosses the border so.
+    ///
+    /// # Safety
+    ///
+    /// The values, and what they lead to, must be good for the call.
+    #[cfg(feature = "testing")]
+    pub(crate) unsafe fn crossed(kind: u32, values: *const FieldValue, len: usize) -> Option<Self> {
+        let kind = PacketKind::from_number(u16::try_from(kind).ok()?)?;
+        let mut packet = Self::new(kind);
+        // SAFETY: the caller promises it.
+        unsafe {
+            crossed_values(values, len, |field, value| {
+                packet.values.push((field, value))
+            })
+        }?;
+        Some(packet)
+    }
+}
+
+/// The values of fields that cross the border so; those of unknown fields are passed
+/// over.
+///
+/// # Safety
+///
+/// The values, and what they lead to, must be good for the call.
+#[cfg(feature = "testing")]
+pub(crate) unsafe fn crossed_values(
+    values: *const FieldValue,
+    len: usize,
+    mut take: impl FnMut(PacketField, PacketValue),
+) -> Option<()> {
+    if values.is_null() || len == 0 {
+        return Some(());
+    }
+    // SAFETY: the caller promises it.
+    for value in unsafe { std::slice::from_raw_parts(values, len) } {
+        let field = u16::try_from(value.field).ok();
+        if let Some(field) = field.and_then(PacketField::from_number) {
+            // SAFETY: as above.
+            take(field, unsafe { PacketValue::crossed(value) }?);
+        }
+    }
+    Some(())
+}
+
+/// What a packet becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketVerdict(pub(crate) u32);
+
+impl PacketVerdict {
+    /// It passes, as it was or as it was [changed](Packet::set). The plugins after
+    /// this one are asked too.
+    #[must_use]
+    pub const fn pass() -> Self {
+        Self(abi::answer::PASS)
+    }
+
+    /// It goes no further, and no other plugin is asked. What its sender needs to stay
+    /// in the game is the proxy's business: the acknowledgement that a line of chat
+    /// carries still reaches the backend. A packet on which the proxy or the game
+    /// depends passes nevertheless, and that is a failure of the plugin.
+    #[must_use]
+    pub const fn drop() -> Self {
+        Self(abi::answer::DROP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kind has its view.
+    #[test]
+    fn every_kind_has_a_view() {
+        assert_eq!(VIEWS, PacketKind::ALL);
+    }
+
+    /// What crosses the border is what was put in.
+    #[test]
+    fn values_cross() {
+        let values = [
+            (PacketField::Reset, true.into()),
+            (PacketField::Port, PacketValue::Int(-7)),
+            (PacketField::Progress, 0.25_f32.into()),
+            (PacketField::Message, "héllo".into()),
+            (PacketField::Text, Text::new("x").bold().into()),
+            (PacketField::Data, vec![0, 255].into()),
+            (PacketField::PackId, PacketValue::Uuid(u128::MAX - 1)),
+            (PacketField::Signature, PacketValue::Missing),
+        ];
+        let crossed: Vec<_> = crossing(&values, |crossed, len| {
+            // SAFETY: so many values are there for the call.
+            let crossed = unsafe { std::slice::from_raw_parts(crossed, len) };
+            let value = |value| {
+                // SAFETY: what they lead to is good for the call.
+                unsafe { PacketValue::crossed(value) }.unwrap()
+            };
+            crossed.iter().map(value).collect()
+        });
+        let given: Vec<_> = values.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(crossed, given);
+    }
+}

@@ -1,0 +1,262 @@
+//! The hooks that are asked about packets: `packet.inspect` and `packet.modify`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use infrarust_plugin_abi::{
+    PacketHook, PacketInput, PacketKind, Point, Str, answer, packet_state, receiver, size_of_table,
+};
+
+use super::HookSet;
+use super::attached::{Answered, Attached, HookFailure, bad_answer, busy, overrun, unknown_code};
+use super::subject::Refusal;
+use crate::plugin::ffi::{self, Shown};
+use crate::plugin::interest::Interest;
+use crate::protocol::packet::{Direction, State, Version, view};
+
+/// The player on whose connection packets are.
+#[derive(Debug)]
+pub(crate) struct PacketPlayer {
+    /// His number, for services.
+    pub(crate) number: u64,
+    /// His name.
+    pub(crate) name: String,
+    /// His UUID.
+    pub(crate) uuid: u128,
+    /// Whether the proxy has proved both.
+    pub(crate) is_proved: bool,
+    /// The id of the server.
+    pub(crate) server: String,
+    /// The version that he speaks.
+    pub(crate) version: Version,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PacketFate {
+    /// It passes as it came.
+    Pass,
+    /// It passes as this packet.
+    Changed(Vec<u8>),
+    /// It goes no further. This packet takes its place, if there is one.
+    Dropped(Option<Vec<u8>>),
+}
+
+/// The ids of packets, as bits.
+pub(crate) type PacketIds = [u64; 4];
+
+/// A packet that plugins are asked about.
+struct Asked {
+    player: Arc<PacketPlayer>,
+    state: State,
+    direction: Direction,
+    /// The id and the fields.
+    packet: Vec<u8>,
+}
+
+impl Asked {
+    fn shown(&self, is_changeable: bool) -> Shown<'_> {
+        Shown {
+            version: self.player.version,
+            state: self.state,
+            direction: self.direction,
+            packet: Cow::Borrowed(&self.packet),
+            is_changeable,
+        }
+    }
+
+    fn kind(&self) -> Option<PacketKind> {
+        self.shown(false).passing().view().map(|view| view.kind())
+    }
+
+    fn input(&self, grants: u64, kind: Option<PacketKind>) -> PacketInput {
+        let player = &self.player;
+        PacketInput {
+            size: size_of_table::<PacketInput>(),
+            protocol: player.version.protocol(),
+            grants,
+            player: player.number,
+            uuid: player.uuid.to_be_bytes(),
+            proved: player.is_proved.into(),
+            to: match self.direction {
+                Direction::Clientbound => receiver::CLIENT,
+                Direction::Serverbound => receiver::BACKEND,
+            },
+            state: match self.state {
+                State::Configuration => packet_state::CONFIGURATION,
+                State::Play => packet_state::PLAY,
+                // Not shown; no plugin knows the number.
+                State::Login => 0,
+            },
+            kind: kind.map_or(0, |kind| kind.number().into()),
+            name: Str::new(&player.name),
+            server: Str::new(&player.server),
+            packet: std::ptr::null_mut(),
+            table: std::ptr::null(),
+        }
+    }
+}
+
+/// What a call about a packet has given: the answer, and the packet as it was changed.
+type Given = Result<(Option<ffi::Answer>, Option<Vec<u8>>), HookFailure>;
+
+impl<H> Attached<H>
+where
+    H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
+{
+    /// Asks on a thread that may block, until the deadline.
+    async fn ask_packet(&self, asked: &Arc<Asked>, is_changeable: bool) -> Given {
+        self.instance()?;
+        let calls = Arc::clone(&self.generation.packet_calls);
+        let permit = calls.try_acquire_owned().map_err(|_| busy())?;
+        let (plugin, asked) = (self.clone(), Arc::clone(asked));
+        let call = tokio::task::spawn_blocking(move || {
+            let given = plugin.call_packet(&asked, is_changeable);
+            drop(permit);
+            given
+        });
+        let deadline = self.generation.deadline;
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(given)) => given,
+            Ok(Err(_)) => Err(bad_answer("its thread ended".to_owned())),
+            Err(_) => Err(overrun(deadline)),
+        }
+    }
+
+    fn call_packet(&self, asked: &Asked, is_changeable: bool) -> Given {
+        let instance = self.instance()?;
+        let _mark = self.generation.plugin_id.hook(H::HOOK.capability());
+        let mut shown = asked.shown(is_changeable);
+        let kind = shown.passing().view().map(|view| view.kind());
+        let input = asked.input(self.grants, kind);
+        let answer = ffi::call_packet(instance, self.hook, input, &mut shown)?;
+        let changed = match shown.packet {
+            Cow::Owned(packet) => Some(packet),
+            Cow::Borrowed(_) => None,
+        };
+        Ok((answer, changed))
+    }
+}
+
+/// The answer of `packet.inspect` changes nothing.
+fn inspected(answer: Answered) -> Result<(), HookFailure> {
+    match answer? {
+        None => Ok(()),
+        Some(answer) if answer.code == answer::PASS => Ok(()),
+        Some(answer) => Err(unknown_code(answer.code)),
+    }
+}
+
+/// Whether `packet.modify` drops the packet, which it may not with each.
+fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookFailure> {
+    match answer.map(|answer| answer.code) {
+        None | Some(answer::PASS) => Ok(false),
+        Some(answer::DROP) => match asked.shown(true).passing().may_drop() {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                let text = format!("it dropped a packet that has to pass: {why}");
+                Err(bad_answer(text))
+            }
+        },
+        Some(code) => Err(unknown_code(code)),
+    }
+}
+
+impl HookSet {
+    /// The ids of the packets that plugins are asked about: of some of these it shows
+    /// only when they are read that no plugin has interest.
+    pub(crate) fn packet_ids(
+        &self,
+        version: Version,
+        state: State,
+        direction: Direction,
+    ) -> PacketIds {
+        let mut ids = [0; 4];
+        for interest in self.interests() {
+            if interest.has_all(direction) {
+                return [u64::MAX; 4];
+            }
+            let is_clientbound = direction == Direction::Clientbound;
+            let kinds = interest.kinds.iter();
+            for kind in kinds.filter(|kind| kind.is_clientbound() == is_clientbound) {
+                for id in view::packet_ids(*kind, version, state) {
+                    ids[usize::from(id / 64)] |= 1 << (id % 64);
+                }
+            }
+        }
+        ids
+    }
+
+    fn interests(&self) -> impl Iterator<Item = &Interest> {
+        let inspect = self.packet_inspect.iter();
+        let inspect = inspect.map(|plugin| &plugin.generation.interests.inspect);
+        let modify = self.packet_modify.iter();
+        inspect.chain(modify.map(|plugin| &plugin.generation.interests.modify))
+    }
+
+    /// Asks `packet.inspect` and `packet.modify` what becomes of a packet, its id and
+    /// its fields: plugin after plugin, each about what those before it have left.
+    /// Dropping the future gives the question up.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed and its failure ends the session.
+    pub(crate) async fn packet(
+        &self,
+        player: &Arc<PacketPlayer>,
+        state: State,
+        direction: Direction,
+        packet: Vec<u8>,
+    ) -> Result<PacketFate, Refusal> {
+        let mut asked = Arc::new(Asked {
+            player: Arc::clone(player),
+            state,
+            direction,
+            packet,
+        });
+        let mut is_changed = false;
+        let mut inspect = self.packet_inspect.iter().peekable();
+        let mut modify = self.packet_modify.iter().peekable();
+        loop {
+            let kind = asked.kind();
+            let order = modify.peek().map_or(usize::MAX, |plugin| plugin.order);
+            if let Some(plugin) = inspect.next_if(|plugin| plugin.order <= order) {
+                if plugin.generation.interests.inspect.has(direction, kind) {
+                    let given = plugin.ask_packet(&asked, false).await;
+                    let answer = inspected(given.map(|(answer, _)| answer));
+                    plugin.settle(answer)?;
+                }
+                continue;
+            }
+            let Some(plugin) = modify.next() else {
+                break;
+            };
+            if !plugin.generation.interests.modify.has(direction, kind) {
+                continue;
+            }
+            let given = plugin.ask_packet(&asked, true).await;
+            let given = given.and_then(|(answer, changed)| {
+                is_dropped(answer.as_ref(), &asked).map(|is_dropped| (is_dropped, changed))
+            });
+            match plugin.settle(given)? {
+                None | Some((false, None)) => {}
+                Some((true, _)) => {
+                    return Ok(PacketFate::Dropped(asked.shown(true).passing().instead()));
+                }
+                Some((false, Some(packet))) => {
+                    is_changed = true;
+                    asked = Arc::new(Asked {
+                        player: Arc::clone(player),
+                        state,
+                        direction,
+                        packet,
+                    });
+                }
+            }
+        }
+        Ok(match is_changed {
+            false => PacketFate::Pass,
+            true => PacketFate::Changed(asked.packet.clone()),
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! Which packets the hooks of a plugin are asked about.
+
+use infrarust_plugin_abi::{PacketKind, packet_interest};
+
+use super::ffi::{self, Failure, Image, Instance};
+use crate::protocol::packet::Direction;
+
+/// Which packets one hook is asked about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Interest {
+    pub(super) kinds: Vec<PacketKind>,
+    /// Whether it is asked about all packets of a direction.
+    all: [bool; 2],
+}
+
+/// Those of the two hooks of a plugin.
+#[derive(Debug, Default)]
+pub(super) struct Interests {
+    pub(super) inspect: Interest,
+    pub(super) modify: Interest,
+}
+
+impl Interests {
+    /// Asks a plugin that has just been created. Waits as long as it takes.
+    pub(super) fn ask(image: &Image, instance: &Instance) -> Result<Self, Box<Failure>> {
+        let mut interests = Self::default();
+        if let Some(hook) = image.hooks.packet_inspect {
+            interests.inspect = Interest::of(&ffi::ask_interest(instance, hook)?);
+        }
+        if let Some(hook) = image.hooks.packet_modify {
+            interests.modify = Interest::of(&ffi::ask_interest(instance, hook)?);
+        }
+        Ok(interests)
+    }
+}
+
+impl Interest {
+    /// Numbers that are not known here are those of a later version.
+    fn of(numbers: &[u32]) -> Self {
+        let kinds = numbers
+            .iter()
+            .filter_map(|number| u16::try_from(*number).ok());
+        Self {
+            kinds: kinds.filter_map(PacketKind::from_number).collect(),
+            all: [
+                numbers.contains(&packet_interest::ALL_TO_CLIENT),
+                numbers.contains(&packet_interest::ALL_TO_BACKEND),
+            ],
+        }
+    }
+
+    /// Whether it has all packets of a direction.
+    pub(super) const fn has_all(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Clientbound => self.all[0],
+            Direction::Serverbound => self.all[1],
+        }
+    }
+
+    /// Whether it has packets of this direction that are of this kind, or of none.
+    pub(super) fn has(&self, direction: Direction, kind: Option<PacketKind>) -> bool {
+        self.has_all(direction) || kind.is_some_and(|kind| self.kinds.contains(&kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An interest has what was named, and passes over what it does not know.
+    #[test]
+    fn interests_are_what_was_named() {
+        let chat = PacketKind::ChatMessage;
+        let named = Interest::of(&[chat.number().into(), 9999, 0x1_FFFF]);
+        assert!(named.has(Direction::Serverbound, Some(chat)));
+        assert!(!named.has(Direction::Serverbound, None));
+        assert!(!named.has(Direction::Clientbound, Some(PacketKind::Title)));
+        let all = Interest::of(&[packet_interest::ALL_TO_CLIENT]);
+        assert!(all.has(Direction::Clientbound, None));
+        assert!(!all.has(Direction::Serverbound, None));
+    }
+}

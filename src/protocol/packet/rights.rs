@@ -1,0 +1,299 @@
+//! What others than the two peers may do to a packet that passes: which packets may
+//! not be dropped or changed, because the game or the proxy depends on them, and what
+//! takes the place of one that is dropped.
+
+use infrarust_plugin_abi::{PacketField, PacketKind};
+
+use super::view::{Value, View};
+use super::{Clientbound, Direction, Serverbound, State, Version};
+use crate::protocol::varint;
+use crate::protocol::version::{V1_19_1, V1_19_3};
+
+/// A packet that passes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passing<'a> {
+    pub(crate) version: Version,
+    pub(crate) state: State,
+    pub(crate) direction: Direction,
+    pub(crate) id: i32,
+    pub(crate) fields: &'a [u8],
+}
+
+/// Why a packet may not be dropped or changed.
+pub(crate) type Refused = &'static str;
+
+const STATES: Refused = "it says in which state the connection is";
+const WORLD: Refused = "it says in which world the player is";
+const ALIVE: Refused = "the connection ends without it";
+const SIGNED: Refused = "the player has signed it";
+const KEY: Refused = "only the side that has asked for the cookie knows its name";
+
+impl<'a> Passing<'a> {
+    /// What it is, if it has a kind.
+    pub(crate) fn view(&self) -> Option<View<'a>> {
+        View::of(
+            self.version,
+            self.state,
+            self.direction,
+            self.id,
+            self.fields,
+        )
+    }
+
+    /// Whether it may be left out.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn may_drop(&self) -> Result<(), Refused> {
+        self.is_free()?;
+        // Since 1.19.3 a backend that does not know the player's key does not look at
+        // signatures. In 1.19.1 it misses a message that is not there.
+        let protocol = self.version.protocol();
+        match (V1_19_1..V1_19_3).contains(&protocol) && self.is_signed() {
+            true => Err(SIGNED),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether it may pass with other fields.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn may_change(&self) -> Result<(), Refused> {
+        self.is_free()?;
+        let kind = self.view().map(|view| view.kind());
+        let needs_signature = match kind {
+            Some(PacketKind::ChatMessage) => self.version.protocol() < V1_19_3,
+            Some(PacketKind::ChatCommand) => true,
+            _ => false,
+        };
+        match needs_signature && self.is_signed() {
+            true => Err(SIGNED),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether these fields may be given other values, and all of them if none is named.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn may_set(
+        &self,
+        mut fields: impl Iterator<Item = PacketField>,
+    ) -> Result<(), Refused> {
+        let kind = self.view().map(|view| view.kind());
+        let is_cookie = matches!(
+            kind,
+            Some(PacketKind::CookieRequest | PacketKind::CookieResponse)
+        );
+        match is_cookie && fields.any(|field| field == PacketField::Key) {
+            true => Err(KEY),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether neither the game nor the proxy depends on it.
+    fn is_free(&self) -> Result<(), Refused> {
+        match self.direction {
+            Direction::Clientbound => match self.version.kind(self.state, self.id) {
+                Some(
+                    Clientbound::StartConfiguration
+                    | Clientbound::FinishConfiguration
+                    | Clientbound::SetCompression
+                    | Clientbound::BundleDelimiter
+                    | Clientbound::RegistryData
+                    | Clientbound::KnownPacks
+                    | Clientbound::Tags
+                    | Clientbound::FeatureFlags,
+                ) => Err(STATES),
+                Some(Clientbound::JoinGame | Clientbound::Respawn) => Err(WORLD),
+                Some(Clientbound::KeepAlive) => Err(ALIVE),
+                _ => Ok(()),
+            },
+            Direction::Serverbound => match self.version.kind(self.state, self.id) {
+                Some(
+                    Serverbound::ConfigurationAcknowledged
+                    | Serverbound::FinishConfiguration
+                    | Serverbound::KnownPacks,
+                ) => Err(STATES),
+                Some(Serverbound::TeleportConfirm) => Err(WORLD),
+                Some(Serverbound::KeepAlive | Serverbound::ChatAcknowledgement) => Err(ALIVE),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Whether it carries signatures of the player.
+    fn is_signed(&self) -> bool {
+        let Some(view) = self.view() else {
+            return false;
+        };
+        let kind: Option<Serverbound> = self.version.kind(self.state, self.id);
+        if kind == Some(Serverbound::ChatCommandSigned) {
+            return true;
+        }
+        let signature = |field| match view.get(field) {
+            Ok(Some(Value::Bytes(bytes))) => {
+                // The signatures of arguments are a list, which begins with its length.
+                let is_list = field == PacketField::ArgumentSignatures;
+                !(bytes.is_empty() || is_list && bytes.first() == Some(&0))
+            }
+            _ => false,
+        };
+        signature(PacketField::Signature) || signature(PacketField::ArgumentSignatures)
+    }
+
+    /// What the backend gets instead of a packet of the client that is dropped: the
+    /// acknowledgement that a line of chat or a command carries since 1.19.3. Without
+    /// it the backend ends the player for the next one.
+    pub(crate) fn instead(&self) -> Option<Vec<u8>> {
+        if self.direction == Direction::Clientbound || self.version.protocol() < V1_19_3 {
+            return None;
+        }
+        let view = self.view()?;
+        let Ok(Some(Value::Int(seen @ 1..))) = view.get(PacketField::SeenOffset) else {
+            return None;
+        };
+        let seen = i32::try_from(seen).ok()?;
+        let id = self
+            .version
+            .id(State::Play, Serverbound::ChatAcknowledgement)?;
+        let mut packet = Vec::new();
+        varint::encode(id.into(), &mut packet);
+        varint::encode(seen, &mut packet);
+        Some(packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view;
+    use super::*;
+
+    fn version(protocol: i32) -> Version {
+        Version::of(protocol).unwrap()
+    }
+
+    /// A packet of a kind, as it passes.
+    fn made(protocol: i32, kind: PacketKind, values: &[(PacketField, Value<'_>)]) -> Vec<u8> {
+        view::build(version(protocol), State::Play, kind, values).unwrap()
+    }
+
+    fn passing(protocol: i32, direction: Direction, packet: &[u8]) -> Passing<'_> {
+        let (id, bytes) = varint::decode(packet).unwrap().unwrap();
+        Passing {
+            version: version(protocol),
+            state: State::Play,
+            direction,
+            id,
+            fields: &packet[bytes..],
+        }
+    }
+
+    fn chat(protocol: i32, signature: Option<&[u8]>, seen: i64) -> Vec<u8> {
+        let mut values = vec![
+            (PacketField::Message, Value::Str("hello".into())),
+            (PacketField::Timestamp, Value::Int(1)),
+            (PacketField::SeenOffset, Value::Int(seen)),
+            (PacketField::Seen, Value::Bytes(vec![0; 3].into())),
+        ];
+        if protocol < V1_19_3 {
+            values.truncate(2);
+        }
+        if let Some(signature) = signature {
+            values.push((PacketField::Signature, Value::Bytes(signature.into())));
+        }
+        made(protocol, PacketKind::ChatMessage, &values)
+    }
+
+    /// A line of chat that is dropped leaves its acknowledgement behind, since 1.19.3
+    /// and only where it carries one.
+    #[test]
+    fn acknowledgements_are_kept() {
+        let serverbound = Direction::Serverbound;
+        for version in Version::all() {
+            let protocol = version.protocol();
+            for seen in [0, 1, 20, 300] {
+                let packet = chat(protocol, None, seen);
+                let instead = passing(protocol, serverbound, &packet).instead();
+                let expected = (protocol >= V1_19_3 && seen > 0).then(|| {
+                    let id = version.id(State::Play, Serverbound::ChatAcknowledgement);
+                    let mut packet = vec![id.unwrap()];
+                    varint::encode(i32::try_from(seen).unwrap(), &mut packet);
+                    packet
+                });
+                assert_eq!(instead, expected, "{} {seen}", version.games());
+            }
+        }
+        let command = [(PacketField::Message, Value::Str("hub".into()))];
+        let packet = made(770, PacketKind::ChatCommand, &command);
+        assert_eq!(passing(770, serverbound, &packet).instead(), None);
+    }
+
+    /// What a player has signed passes as it is, where the backend would see that it
+    /// does not.
+    #[test]
+    fn signed_chat_has_its_rights() {
+        let rights = |protocol, signature| {
+            let packet = chat(protocol, signature, 1);
+            let passing = passing(protocol, Direction::Serverbound, &packet);
+            (passing.may_drop().is_ok(), passing.may_change().is_ok())
+        };
+        let signature = &[7; 256][..];
+        assert_eq!(rights(759, Some(signature)), (true, false));
+        assert_eq!(rights(760, Some(signature)), (false, false));
+        for protocol in [761, 765, 770, 777] {
+            assert_eq!(rights(protocol, Some(signature)), (true, true));
+        }
+        for protocol in [759, 760, 761, 777] {
+            assert_eq!(rights(protocol, None), (true, true), "{protocol}");
+        }
+        let signed = version(770).id(State::Play, Serverbound::ChatCommandSigned);
+        let signed = [signed.unwrap(), 3, b'm', b's', b'g'];
+        let signed = passing(770, Direction::Serverbound, &signed);
+        assert_eq!(signed.may_drop(), Ok(()));
+        assert_eq!(signed.may_change(), Err(SIGNED));
+    }
+
+    /// Packets on which the connection depends pass, in every version that has them.
+    #[test]
+    fn the_connection_is_not_cut() {
+        for version in Version::all() {
+            for kind in [
+                Clientbound::StartConfiguration,
+                Clientbound::BundleDelimiter,
+                Clientbound::JoinGame,
+                Clientbound::Respawn,
+                Clientbound::KeepAlive,
+            ] {
+                let Some(id) = version.id(State::Play, kind) else {
+                    continue;
+                };
+                let packet = [id];
+                let passing = passing(version.protocol(), Direction::Clientbound, &packet);
+                assert!(passing.may_drop().is_err(), "{kind:?}");
+                assert!(passing.may_change().is_err(), "{kind:?}");
+            }
+            for kind in [
+                Serverbound::ConfigurationAcknowledged,
+                Serverbound::KeepAlive,
+                Serverbound::ChatAcknowledgement,
+            ] {
+                let Some(id) = version.id(State::Play, kind) else {
+                    continue;
+                };
+                let packet = [id];
+                let passing = passing(version.protocol(), Direction::Serverbound, &packet);
+                assert!(passing.may_drop().is_err(), "{kind:?}");
+            }
+        }
+        let key = [(PacketField::Key, Value::Str("a:b".into()))];
+        let packet = made(770, PacketKind::CookieRequest, &key);
+        let passing = passing(770, Direction::Clientbound, &packet);
+        assert_eq!(passing.may_set([PacketField::Key].into_iter()), Err(KEY));
+        assert_eq!(passing.may_set([PacketField::Data].into_iter()), Ok(()));
+    }
+}
