@@ -11,8 +11,8 @@ use crate::forward::{self, Direction, Outbox};
 use crate::manifest::Hook;
 use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
 use crate::protocol::handshake::Intent;
+use crate::protocol::packet::Version;
 use crate::protocol::packet::login::Profile;
-use crate::protocol::packet::{self, Version};
 use crate::proxy::snapshot::Server;
 
 /// The stay of a player on a server: plugins have observed the join, and observe the
@@ -152,14 +152,10 @@ impl Reach for Reached {
 
     fn put(
         &self,
-        direction: packet::Direction,
+        direction: Direction,
         sender: u64,
         packets: Vec<Vec<u8>>,
     ) -> Result<(), plugin::Full> {
-        let direction = match direction {
-            packet::Direction::Clientbound => Direction::Clientbound,
-            packet::Direction::Serverbound => Direction::Serverbound,
-        };
         let put = self.outbox.put(direction, sender, packets);
         put.map_err(|forward::Full| plugin::Full)
     }

@@ -21,7 +21,7 @@ use crate::protocol::codec::{
     SERVERBOUND_PACKET_BYTES_MAX, Zlib,
 };
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX, FrameError};
-use crate::protocol::packet::{self, Clientbound, Serverbound, State, Version};
+use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::peek;
 use crate::protocol::varint;
 
@@ -587,15 +587,9 @@ impl Passage {
     /// configuration, where a packet of another state shows that the client is in the
     /// wrong state. In play the backend checks this itself.
     fn check(&self, id: i32) -> Result<(), FramedError> {
-        let is_checked =
-            (self.direction, self.reading.state) == (Direction::Serverbound, State::Configuration);
-        let serverbound = packet::Direction::Serverbound;
-        if is_checked
-            && self
-                .version
-                .name(self.reading.state, serverbound, id)
-                .is_none()
-        {
+        let (state, direction) = (self.reading.state, self.direction);
+        let is_checked = (direction, state) == (Direction::Serverbound, State::Configuration);
+        if is_checked && self.version.name(state, direction, id).is_none() {
             return Err(FramedError::Unexpected {
                 id,
                 state: self.reading.state,

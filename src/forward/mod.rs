@@ -67,6 +67,7 @@ use self::lane::Method;
 pub(crate) use self::outbox::{Full, Outbox};
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
+pub use crate::protocol::packet::Direction;
 use crate::socket::Keepalive;
 
 /// The size of the buffer for one read, in bytes.
@@ -146,25 +147,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// The direction of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the client to the backend.
-    Serverbound,
-    /// From the backend to the client.
-    Clientbound,
-}
-
 impl Direction {
-    /// The name in logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Direction::Serverbound => "serverbound",
-            Direction::Clientbound => "clientbound",
-        }
-    }
-
     /// Where its bytes come from.
     #[must_use]
     pub const fn source(self) -> Side {
@@ -181,12 +164,6 @@ impl Direction {
             Direction::Serverbound => Side::Backend,
             Direction::Clientbound => Side::Client,
         }
-    }
-}
-
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

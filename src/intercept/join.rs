@@ -338,11 +338,7 @@ impl Joining {
         let packet = frame.packet().map_err(Failure::client)?;
         if self
             .version
-            .name(
-                self.serverbound,
-                crate::protocol::packet::Direction::Serverbound,
-                packet.id,
-            )
+            .name(self.serverbound, Direction::Serverbound, packet.id)
             .is_none()
         {
             return Err(Failure::client(WireError::unexpected(

@@ -1,7 +1,7 @@
 //! Reads the manifest of a plugin from the bytes of its file.
 //!
 //! `elf` finds the note with the manifest and checks the ELF file around it, [`read`]
-//! parses it, and [`Refusal`] has each reason why a file is not loaded. [`file`] adds
+//! parses it, and [`Refusal`] has each reason why a file is not loaded. [`mod@file`] adds
 //! the checks that a configuration asks for, [`library`] what the file says about the
 //! system that it needs.
 //!

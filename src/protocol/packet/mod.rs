@@ -25,6 +25,7 @@ pub mod view;
 mod wire;
 pub(crate) mod world;
 
+use std::fmt;
 use std::sync::OnceLock;
 
 pub use brand::Brand;
@@ -41,13 +42,30 @@ pub enum State {
     Play,
 }
 
-/// The direction of a packet.
+/// The direction of packets, and of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From a server to a client.
     Clientbound,
     /// From a client to a server.
     Serverbound,
+}
+
+impl Direction {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Direction::Serverbound => "serverbound",
+            Direction::Clientbound => "clientbound",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Clientbound {
@@ -271,7 +289,7 @@ mod tests {
         }
     }
 
-    fn agree<K: Kind + std::fmt::Debug>(version: Version, state: State) {
+    fn agree<K: Kind + fmt::Debug>(version: Version, state: State) {
         for kind in (0..=u8::MAX).filter_map(K::from_number) {
             if let Some(id) = version.id(state, kind) {
                 assert_eq!(version.kind::<K>(state, i32::from(id)), Some(kind));
