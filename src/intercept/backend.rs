@@ -1,5 +1,5 @@
-//! The login at a backend: the player's identity, and the questions that the
-//! backend has for the client.
+//! The login at a backend: sends the player's identity, and passes on the requests of
+//! the backend that the client has to answer.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,9 +23,9 @@ use crate::protocol::uuid::uuid_text;
 use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
 
-/// Questions of a backend that the client has not answered.
+/// The most requests of a backend that the client has not answered.
 const QUESTIONS_MAX: usize = 1024;
-/// The bytes that they and the names of cookies may have together (4 MiB).
+/// The most bytes of these requests and the names of requested cookies (4 MiB).
 const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most characters of a text that ends a login (the game).
 const DISCONNECT_CHARS_MAX: usize = 262_144;
@@ -39,15 +39,15 @@ pub(crate) struct Dialled {
     pub(crate) header: Vec<u8>,
     /// The handshake as a frame.
     pub(crate) opening: Vec<u8>,
-    /// How it learns who the player is.
+    /// The player forwarding of its server.
     pub(crate) identity: Option<IdentityForwarding>,
     /// The player's address.
     pub(crate) address: IpAddr,
-    /// Its server, for the log.
+    /// The id of its server, for the log.
     pub(crate) server: String,
 }
 
-/// A backend that has read who comes, and has said something.
+/// A backend that has been sent the login start, and has sent its first byte.
 pub(crate) struct Answering {
     wire: Wire,
     until: Instant,
@@ -65,11 +65,11 @@ pub(crate) struct LoggedIn {
     pub(super) until: Instant,
 }
 
-/// Whether a player of this version can be made known to the backend.
+/// Checks that a client of this version can be used with this player forwarding.
 ///
 /// # Errors
 ///
-/// When the version has no way for it.
+/// When the version lacks the packets for it.
 pub(crate) fn check_version(
     identity: Option<&IdentityForwarding>,
     version: Version,
@@ -83,12 +83,11 @@ pub(crate) fn check_version(
 }
 
 impl Dialled {
-    /// Sends everything that a backend is sent first, and waits until it says
-    /// something.
+    /// Sends the first packets, and waits for the first byte of the backend.
     ///
     /// # Errors
     ///
-    /// When it ends the connection before: another backend can take its place.
+    /// When the backend ends the connection before: another one can be tried.
     pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<Answering> {
         let until = Instant::now() + BACKEND_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
@@ -107,7 +106,7 @@ impl Dialled {
             wire.flush_while_taken().await;
             first_byte(wire.stream()).await
         };
-        // A backend that is silent is so in the login as well, which ends then.
+        // If the backend stays silent, the login that follows ends at this deadline too.
         timeout_at(until, greeting).await.unwrap_or(Ok(()))?;
         Ok(Answering {
             wire,
@@ -126,13 +125,13 @@ impl Answering {
         Self { until, ..self }
     }
 
-    /// Logs the player in. What the backend asks meanwhile is answered, or
-    /// passed on to the client, if it is still in the login state.
+    /// Logs the player in. Requests of the backend are answered here, or passed on to
+    /// the client, if that is still in the login state (`client` is given).
     ///
     /// # Errors
     ///
-    /// Any other reason to refuse the player. A client in the login state can get a
-    /// text there.
+    /// When the backend refuses the player, or the backend or the client is lost or at
+    /// fault.
     pub(super) async fn log_in(
         self,
         who: Who<'_>,
@@ -164,7 +163,7 @@ impl Answering {
     }
 }
 
-/// A login that runs.
+/// A running login.
 struct Login {
     wire: Wire,
     velocity: Option<Secret>,
@@ -177,7 +176,7 @@ struct Login {
     has_let_in: bool,
 }
 
-/// What the backend has asked the client.
+/// The requests of the backend that the client has not answered.
 #[derive(Default)]
 struct Questions {
     /// Message id and length of each; an id may be asked twice.
@@ -213,7 +212,7 @@ impl Questions {
         self.plugin.is_empty() && self.cookies.is_empty()
     }
 
-    /// Whether a client's answer is one to an open question.
+    /// Removes the request that a client answers; false if there is none.
     fn answer(&mut self, message_id: i32) -> bool {
         let at = self.plugin.iter().position(|(id, _)| *id == message_id);
         let asked = at.map(|at| self.plugin.swap_remove(at));
@@ -238,7 +237,7 @@ impl Login {
         mut client: Option<&mut LoginLeg>,
         turns: &mut Turns,
     ) -> Result<(), Failure> {
-        // What could not be sent in time, if anything.
+        // The rest of the first packets, if the backend has not read them all.
         self.flush(turns).await?;
         loop {
             turns.give(self.turn());
@@ -257,7 +256,8 @@ impl Login {
                 failure = turns.run_out() => return Err(failure),
             }
         }
-        // The client answers in the login state, which its success ends.
+        // The client has to answer before it gets its login success, which ends its login
+        // state.
         self.has_let_in = true;
         while !self.questions.are_answered() {
             turns.give(Turn::Client);
@@ -281,7 +281,7 @@ impl Login {
         }
     }
 
-    /// A packet of the backend; true when it has let the player in.
+    /// Handles a packet of the backend; true when it has let the player in.
     async fn meet_backend(
         &mut self,
         packet: &Packet,
@@ -313,7 +313,7 @@ impl Login {
                         .ask(request.message_id, packet.bytes().len())?;
                     pass_to_client(packet, client, turns).await?;
                 } else {
-                    // A client answers such questions in its login state alone.
+                    // Clients answer such requests only in the login state.
                     let answer = packets::plugin_response(version, request.message_id, None);
                     self.send(&answer, turns).await?;
                 }
@@ -329,7 +329,7 @@ impl Login {
                     let id = version.id(State::Login, Serverbound::CookieResponse);
                     let mut answer = vec![id.unwrap_or_default()];
                     write_string(name, &mut answer);
-                    // There is none.
+                    // Without a cookie.
                     answer.push(0);
                     self.send(&answer, turns).await?;
                 }
@@ -359,8 +359,7 @@ impl Login {
         }
     }
 
-    /// Answers a question for the signed identity. It never reaches the client,
-    /// which could forge the answer.
+    /// Answers a request for the signed identity. The request never reaches the client.
     async fn identify(
         &mut self,
         request: &PluginRequest<'_>,
@@ -369,7 +368,7 @@ impl Login {
     ) -> Result<(), Failure> {
         let version = who.version;
         let answer = match &self.velocity {
-            // A second answer is not given: whoever asks twice has got one.
+            // A second request is not answered: the backend has its answer.
             Some(secret) if !self.was_asked => Some(velocity_answer(
                 secret,
                 request.payload,
@@ -404,7 +403,7 @@ impl Login {
         turns.wait_for(Turn::Backend, flush).await
     }
 
-    /// A packet of the client: an answer to a question of the backend.
+    /// Handles a packet of the client: the answer to a request of the backend.
     async fn meet_client(
         &mut self,
         packet: &Packet,
@@ -450,8 +449,8 @@ async fn pass_to_client(
     sent.await?.map_err(Failure::client)
 }
 
-/// The next frame of a client in the login state; nothing comes of one that is
-/// not. Cancel safe.
+/// The next frame of a client in the login state; never completes without one. Cancel
+/// safe.
 async fn next_frame(client: Option<&mut LoginLeg>) -> Result<Frame, WireError> {
     match client {
         Some(client) => client.wire.frame().await,

@@ -1,5 +1,5 @@
-//! Why an intercepted session ends before play, or loses its backend: what the
-//! player reads, and what the operator does.
+//! Why an intercepted session ends before play, or loses its backend: the text for the
+//! player, the reason for the log, and who is to blame.
 
 use thiserror::Error;
 
@@ -9,28 +9,28 @@ use crate::blame::Blame;
 use crate::player_text;
 use crate::protocol::packet::login::NameError;
 
-/// Why an intercepted session cannot go on.
+/// Why an intercepted session cannot continue.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
     /// The client has closed its connection or lost it.
     #[error("the client left")]
     ClientLeft,
-    /// The client sent something that it may not send.
+    /// The client sent something that is not allowed.
     #[error("the client is at fault: {0}")]
     Client(String),
     /// The client did not answer in time.
     #[error("the client did not answer in time")]
     TooSlow,
-    /// Its name is not one that a server takes.
+    /// A server would not accept the name.
     #[error("{0}")]
     Name(NameError),
-    /// Its answer to the encryption request is not one to ours.
+    /// The answer to the encryption request is wrong.
     #[error("the client's answer to the encryption request is wrong")]
     Encryption,
-    /// The session service does not say who it is.
+    /// The session service does not confirm the player.
     #[error("{0}")]
     Session(SessionError),
-    /// The proxy cannot do its part.
+    /// The proxy itself failed.
     #[error("the proxy failed: {0}")]
     Proxy(String),
     /// Another login of the same player takes the place.
@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     /// The backend lets players in without asking for the signed identity.
     #[error("the backend does not ask for the signed identity of `forwarding_mode = \"velocity\"`")]
     BackendNeverAsked,
-    /// The player's version has no way to answer the backend.
+    /// The player's version lacks the packets for the server's player forwarding.
     #[error(
         "the player's version is older than 1.13, and `forwarding_mode = \"velocity\"` needs that"
     )]
@@ -50,7 +50,7 @@ pub(crate) enum Failure {
     /// The backend refused the player with its own text, a JSON component.
     #[error("the backend refused the player")]
     BackendRefused(String),
-    /// The backend sent something that it may not send.
+    /// The backend sent something that is not allowed.
     #[error("the backend is at fault: {0}")]
     BackendFault(String),
     /// The backend closed or lost its connection.
@@ -62,7 +62,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What an error of the client's connection means.
+    /// Converts an error of the client's connection.
     pub(super) fn client(error: WireError) -> Self {
         match error {
             WireError::Closed | WireError::Io(_) => Self::ClientLeft,
@@ -71,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// What an error of the backend's connection means.
+    /// Converts an error of the backend's connection.
     pub(super) fn backend(error: WireError) -> Self {
         match error {
             WireError::Closed => Self::BackendLost("it was closed".to_owned()),
@@ -123,8 +123,8 @@ impl Failure {
         }
     }
 
-    /// What the player reads; `None` where nobody is there to read, and where
-    /// the server's own `disconnect_message` fits.
+    /// The text for the player; `None` if the client has left, and if the server's
+    /// `disconnect_message` is used.
     pub(crate) fn text(&self) -> Option<&str> {
         Some(match self {
             Self::ClientLeft | Self::BackendLost(_) => return None,
@@ -154,8 +154,7 @@ impl Failure {
 mod tests {
     use super::*;
 
-    /// The documents for operators and for authors of plugins have every word
-    /// that the log and `Closed` give as a reason, and every text.
+    /// The documents list every reason word of the log and of `Closed`, and every text.
     #[test]
     fn every_reason_is_documented() {
         let operators = include_str!("../../docs/operations.md");

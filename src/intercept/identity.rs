@@ -1,9 +1,8 @@
-//! How a backend learns who a player is.
+//! Player forwarding: sends a backend the identity of a player.
 //!
-//! `bungeecord` and `bungeeguard` write it into the host field of the
-//! handshake, `velocity` into a signed answer to a question of the backend.
-//! The forms are those of the proxies whose names they bear; backends read
-//! nothing else.
+//! `bungeecord` and `bungeeguard` put it in the host field of the handshake,
+//! `velocity` in a signed answer to a request of the backend. The formats are those of
+//! the proxies and plugins of these names, which backends read.
 
 use std::net::IpAddr;
 
@@ -22,8 +21,8 @@ use crate::protocol::version::{V1_19, V1_19_1, V1_19_3};
 /// The channel on which a backend asks for a signed identity.
 pub(super) const VELOCITY_CHANNEL: &str = "velocity:player_info";
 
-/// The property that carries the markers of mod loaders: a backend splits the
-/// host field at NUL, so they cannot stand in it.
+/// The property with the markers of mod loaders. Backends split the host field at NUL,
+/// so the markers cannot stay in it.
 const MARKERS_PROPERTY: &str = "extraData";
 /// The property with the token of `bungeeguard`.
 const TOKEN_PROPERTY: &str = "bungeeguard-token";
@@ -31,10 +30,10 @@ const TOKEN_PROPERTY: &str = "bungeeguard-token";
 /// The host field of a handshake with an identity: host, address, player id and
 /// properties, with NUL between.
 ///
-/// `host` is cut at its first NUL. `markers` are those of mod loaders, each
-/// behind a NUL, as the client sent them. `properties` are those of a profile
-/// that somebody has proved; `None` is a player who only claims to be one, where
-/// the last part is left out if nothing stands in it.
+/// `host` is cut at its first NUL. `markers` are those of mod loaders, each after a
+/// NUL, as the client sent them. `properties` are those of a settled profile; `None`
+/// in the forwarding modes, where the client only claims an identity. Then the last part
+/// is omitted if it is empty.
 pub(crate) fn host_field(
     host: &str,
     markers: &str,
@@ -77,7 +76,7 @@ fn unsigned(name: &str, value: &str) -> serde_json::Value {
 pub(super) struct ChatKey {
     /// Expiry, key and signature as the login start has them.
     pub(super) bytes: bytes::Bytes,
-    /// The player whose id the signature of a 1.19.1 key covers.
+    /// The player id that the signature of a 1.19.1 key covers.
     pub(super) holder: Option<[u8; 16]>,
 }
 
@@ -85,7 +84,7 @@ impl ChatKey {
     /// The key itself, as the client has sent it; empty if there is none.
     pub(super) fn public_der(&self) -> &[u8] {
         let mut cursor = Cursor::new(&self.bytes);
-        // Behind the time until which it is valid.
+        // After the time at which it expires.
         let key = cursor.u64().and_then(|_| cursor.bytes(self.bytes.len()));
         key.unwrap_or_default()
     }
@@ -106,7 +105,7 @@ impl<'a> Who<'a> {
     }
 }
 
-/// A player whose identity is settled, as long as his connection lasts.
+/// The settled identity of a player, kept for the whole connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) profile: Profile,
@@ -114,7 +113,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The player as this forwarding makes him known.
+    /// The identity that a backend gets with this forwarding.
     pub(crate) fn at(&self, forwarding: Option<&IdentityForwarding>) -> Self {
         let mut identity = self.clone();
         let Profile { uuid, name, .. } = &self.profile;
@@ -132,8 +131,7 @@ impl Identity {
     }
 }
 
-/// The player id that the backend uses for this player: without forwarding it
-/// knows nothing but the name.
+/// The player id that the backend uses: without forwarding it makes one from the name.
 fn uuid_at(identity: Option<&IdentityForwarding>, proved: [u8; 16], name: &str) -> [u8; 16] {
     match identity {
         Some(_) => proved,
@@ -183,8 +181,8 @@ enum VelocityForm {
 }
 
 impl VelocityForm {
-    /// The newest form that the backend asks for and the player's version has.
-    /// A payload that is not one byte asks for the first.
+    /// The newest form that the backend supports and the player's version has. A payload
+    /// that is not one byte means the first form.
     fn choose(request: &[u8], protocol: i32, has_key: bool) -> Self {
         let newest = match request {
             [newest] => *newest,
@@ -241,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Answers and signatures that were computed independently.
+    /// Answers and signatures equal ones that were computed independently.
     #[test]
     fn velocity_vectors() {
         let secret = Secret::new("correct horse battery staple".to_owned());
@@ -294,7 +292,8 @@ mod tests {
         }
     }
 
-    /// Which form a backend gets, by what it asks for and what the player has.
+    /// The form of the answer depends on the backend's request and the player's version
+    /// and key.
     #[test]
     fn velocity_forms() {
         use VelocityForm::{Default, LazySession, WithKey, WithLinkedKey};
@@ -318,7 +317,8 @@ mod tests {
         }
     }
 
-    /// The host field as backends split it, with markers and a token as properties.
+    /// The host field has the parts that backends expect, with markers and a token as
+    /// properties.
     #[test]
     fn host_fields() {
         let address = "203.0.113.7".parse().unwrap();

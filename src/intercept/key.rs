@@ -1,4 +1,4 @@
-//! The key pair of the proxy, and what a login makes of it.
+//! The key pair of the proxy, and what logins compute with it.
 
 use std::fmt;
 use std::io;
@@ -10,8 +10,8 @@ use sha2::Sha256;
 
 use crate::protocol::cipher::SECRET_BYTES;
 
-/// The length of the key, in bits: clients of every version take it, and
-/// vanilla servers use no other.
+/// The length of the key, in bits: that of vanilla servers, which clients of every
+/// version accept.
 const KEY_BITS: usize = 1024;
 /// The length of the token that a client has to return, in bytes (the game).
 pub(super) const TOKEN_BYTES: usize = 4;
@@ -47,9 +47,9 @@ impl LoginKey {
     /// The secret that a client has chosen, and whether it returned the token;
     /// `None` when there is no secret in the answer.
     ///
-    /// It takes about a millisecond of CPU time: not for a worker. Whatever was
-    /// not encrypted with this key does not decrypt, or to another length, and
-    /// then the token is not looked at, so that a wrong answer costs half.
+    /// It takes about a millisecond of CPU time, so it must not run on a worker. A secret
+    /// that was not encrypted with this key cannot be decrypted, or has another length;
+    /// then the token is not decrypted, so that a wrong answer costs half.
     pub(crate) fn open(&self, answer: &Answer, token: [u8; TOKEN_BYTES]) -> Option<Opened> {
         let secret = self.private.pkcs1v15_decrypt(&answer.secret).ok()?;
         Some(Opened {
@@ -75,7 +75,7 @@ impl fmt::Debug for LoginKey {
     }
 }
 
-/// What a client has encrypted with our key.
+/// The answer of a client to an encryption request, not decrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     /// The secret of the connection.
@@ -89,7 +89,7 @@ pub(crate) struct Answer {
 pub(crate) enum Returned {
     /// Encrypted with our key.
     Sealed(Vec<u8>),
-    /// Signed, with a salt behind it, by the key in its login start (1.19 to 1.19.2).
+    /// Signed, followed by a salt, with the key of its login start (1.19 to 1.19.2).
     Signed {
         /// A `SubjectPublicKeyInfo` in DER.
         key: Vec<u8>,
@@ -107,7 +107,7 @@ fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     key.is_ok_and(|key| key.pkcs1v15_verify::<Sha256>(message, signature).is_ok())
 }
 
-/// What an [`Answer`] holds.
+/// The decrypted content of an [`Answer`].
 pub(crate) struct Opened {
     /// The secret of the connection. The client encrypts with it from here on.
     pub(crate) secret: [u8; SECRET_BYTES],
@@ -115,8 +115,8 @@ pub(crate) struct Opened {
     pub(crate) has_token: bool,
 }
 
-/// What both sides tell the session service: SHA-1 over the server id (empty),
-/// the secret and our public key, as a signed number in hexadecimal.
+/// The hash that both sides send to the session service: SHA-1 over the server id
+/// (empty), the secret and our public key, as a signed number in hexadecimal.
 pub(super) fn server_hash(secret: &[u8; SECRET_BYTES], public_der: &[u8]) -> String {
     let mut hash = Sha1::new();
     hash.update(secret);
@@ -148,7 +148,7 @@ fn signed_hex(mut bytes: [u8; 20]) -> String {
 mod tests {
     use super::*;
 
-    /// Hashes of names that are known, and one of a secret and a key.
+    /// Hashes of names with published results, and one of a secret and a key.
     #[test]
     fn hashes_are_signed() {
         let of = |text: &str| signed_hex(Sha1::digest(text.as_bytes()).into());
@@ -167,8 +167,7 @@ mod tests {
         );
     }
 
-    /// A client that uses our key and returns the token gets its secret through,
-    /// and nobody else does.
+    /// A client's secret is accepted only if it uses our key and returns the token.
     #[test]
     fn secrets_come_with_their_token() {
         let key = LoginKey::generate().unwrap();

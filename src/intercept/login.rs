@@ -1,5 +1,5 @@
-//! The client's side of a login: from the login start to a player whose name is
-//! proved, or taken as it stands.
+//! The client's side of a login: from the login start to a player with an identity that
+//! is proved (`client_only`) or only claimed (`offline`).
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,7 @@ use crate::upstream::Upstream;
 /// Answers that are decrypted at once, each a millisecond of CPU time. More
 /// wait, so that a flood of false answers takes one core at the most.
 const DECRYPTIONS_MAX: usize = 1;
-/// How long an answer may wait for that: some thousand are before it then.
+/// How long an answer may wait for its decryption: the time of some thousand others.
 const DECRYPTION_WAIT: Duration = Duration::from_secs(10);
 
 /// A client that has sent its login start.
@@ -42,7 +42,7 @@ const DECRYPTION_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Newcomer {
     /// Its connection.
     pub(crate) stream: TcpStream,
-    /// What it has sent behind the login start.
+    /// The bytes that it has sent after the login start.
     pub(crate) input: BytesMut,
     /// Its protocol version.
     pub(crate) version: Version,
@@ -123,7 +123,7 @@ impl Authenticator {
     }
 }
 
-/// A client in the login state.
+/// The connection of a client in the login state.
 #[derive(Debug)]
 pub(crate) struct LoginLeg {
     pub(super) wire: Wire,
@@ -145,7 +145,8 @@ impl LoginLeg {
         } = self;
         let mut reading = Reading::new(State::Login);
         if let Failure::BackendRefused(json) = &failure {
-            // The backend's own text passes as it came. It came in a frame.
+            // The backend's own text is passed on unchanged. It fits in a frame, since it
+            // came in one.
             reading.has_kicked = wire.put(&login_disconnect(version, json)).is_ok();
         }
         let client = Reader::new(wire, version, reading);
@@ -196,12 +197,12 @@ impl Newcomer {
         (leg, self.name, self.uuid, key)
     }
 
-    /// Takes the name as it stands. The player id comes from the name, or is
-    /// the one that the client claims.
+    /// Accepts the claimed name. The player id is made from the name, or is the one that
+    /// the client claims.
     ///
     /// # Errors
     ///
-    /// When the name is not one that a server takes.
+    /// When a server would not accept the name.
     pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<Proved, Box<Lost>> {
         let (leg, name, claimed, _) = self.begin();
         if let Err(error) = packets::check_name(&name, false) {
@@ -219,12 +220,12 @@ impl Newcomer {
         })
     }
 
-    /// Encrypts the connection and has the session service say who the player is.
+    /// Encrypts the connection, and asks the session service who the player is.
     ///
     /// # Errors
     ///
-    /// When the client does not answer as it should, or the service does not
-    /// confirm it.
+    /// When the client does not answer correctly, or the service does not confirm the
+    /// player.
     pub(crate) async fn prove(
         self,
         authenticator: &Arc<Authenticator>,
@@ -242,7 +243,7 @@ impl Newcomer {
         );
         match proved.await {
             Ok(profile) => {
-                // A key of 1.19.1 names its holder: another's is left out.
+                // A key of 1.19.1 names its holder: that of another player is dropped.
                 let is_own = |key: &ChatKey| key.holder.is_none_or(|holder| holder == profile.uuid);
                 Ok(Proved {
                     leg,
@@ -348,7 +349,7 @@ fn chat_key(version: Version, login_start: &bytes::Bytes) -> Option<ChatKey> {
     }
     let from = login_start.len() - cursor.remaining();
     cursor.u64().ok()?;
-    // The lengths were held against their limits when the login start was read.
+    // The lengths were checked against their limits when the login start was read.
     cursor.bytes(login_start.len()).ok()?;
     cursor.bytes(login_start.len()).ok()?;
     let to = login_start.len() - cursor.remaining();

@@ -1,17 +1,22 @@
 //! The intercepted modes: the proxy speaks the protocol on both sides.
 //!
-//! A player comes here with a login start ([`Newcomer`]). In `client_only` the
-//! session service proves who he is, in `offline` nobody does; either way he is
-//! [`Proved`] afterwards, and can still be refused in the login state. Then the
-//! backend lets him in ([`join()`]): only when it has does the client read that
-//! its login has succeeded, so that whatever the backend or the way to it has
-//! against the player can be said in the login state, in every version.
+//! The steps of a login, each with the type that it returns:
 //!
-//! From there on frames pass both ways. Until the player is in the game the
-//! task of the connection passes them one by one and keeps a deadline; in play
-//! a relay thread passes them in runs (`forward::framed`). Either way each
-//! direction knows its state, so that a text can end the session wherever it
-//! is: see [`Playing`].
+//! 1. A client has sent its login start: [`Newcomer`].
+//! 2. Its identity is settled: [`Proved`]. In `client_only` the session service proves
+//!    it, in `offline` the client's claim is accepted.
+//! 3. A backend lets the player in ([`log_in`]): [`LoggedIn`]. Only then does the client
+//!    get its login success, so that until here it can be shown any refusal in the login
+//!    state, which works in every version.
+//! 4. The client goes through the configuration into the game ([`join()`]): [`Playing`].
+//!    Until here the task of the connection passes single frames, with a deadline.
+//! 5. A relay thread passes frames in runs (`forward::framed`) until the session ends:
+//!    [`Ended`].
+//! 6. If the backend is lost, the client is [`Stranded`]; an [`Arrival`] at another
+//!    backend makes it [`Playing`] again.
+//!
+//! In each step both directions know their protocol state, so that the session can end
+//! with a text at any time: [`Reader`].
 
 mod arrival;
 mod backend;

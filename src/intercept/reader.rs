@@ -1,4 +1,4 @@
-//! A client that is to be shown a text, in whatever state of the protocol it is.
+//! A client that can be shown a final text, in any state of the protocol.
 
 use tokio::net::TcpStream;
 
@@ -12,10 +12,10 @@ use crate::protocol::codec::{Format, Zlib};
 use crate::protocol::packet::disconnect::disconnect;
 use crate::protocol::packet::{Clientbound, State, Version};
 
-/// A client that is to be shown a text and closed.
+/// A client that can be shown a text and closed.
 ///
-/// It may be encrypted: its connection does not leave this type, so that no raw
-/// bytes can be relayed to it.
+/// Its connection may be encrypted, so it does not leave this type: no raw bytes can be
+/// relayed to it.
 #[derive(Debug)]
 pub(crate) struct Reader {
     stream: TcpStream,
@@ -42,8 +42,7 @@ impl Reader {
         }
     }
 
-    /// A client whose relay has ended; `None` where the runtime does not take
-    /// its connection back.
+    /// A client after its relay; `None` if the runtime does not accept its socket again.
     pub(super) fn of_relay(
         remains: Remains<std::net::TcpStream>,
         version: Version,
@@ -76,7 +75,7 @@ impl Reader {
         let text = disconnect(self.version, state, text);
         let mut zlib = Zlib::default();
         for packet in delimiter.iter().chain([&text]) {
-            // A text is cut long before it fits in no frame.
+            // Cannot fail: a text is cut to far less than fits in a frame.
             let written = zlib.write(packet, self.format, &mut framed);
             debug_assert!(written.is_ok(), "{written:?}");
         }

@@ -1,4 +1,4 @@
-//! Who is logged in: one login for each player.
+//! The roster: who is logged in, and that each player is logged in once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,15 +11,15 @@ use tokio_util::sync::CancellationToken;
 use super::settings::DuplicateLogin;
 use crate::forward::Counters;
 
-/// How long a newcomer waits until the login that it replaces has closed its
-/// backend's connection.
+/// How long a login waits until the one that it replaces has closed the connection to
+/// its backend.
 const REPLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// The player of a login, on one server or network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Uuid(Arc<str>, [u8; 16]),
-    /// In lower case: where nobody proves a name, two spellings are one player.
+    /// In lower case: an unproved name belongs to one player in all its spellings.
     Name(Arc<str>, String),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Roster {
 
 #[derive(Debug)]
 struct Login {
-    /// Ends the session of this login, so that another takes its place.
+    /// Cancelled to end the session of this login, so that another can take its place.
     replaced: CancellationToken,
     /// Cancelled when the place is free.
     gone: CancellationToken,
@@ -48,15 +48,15 @@ struct Login {
 }
 
 impl Login {
-    /// Whether the client has ended its stream, and only the backend holds the
-    /// session. The player who comes back does not wait for that.
+    /// Whether the client has ended its stream, and only the backend keeps the session
+    /// open. A player who comes back does not wait for that.
     fn is_leaving(&self) -> bool {
         let session = self.session.get();
         session.is_some_and(|counters| counters.client_has_ended())
     }
 }
 
-/// The place of a login. Its drop frees it.
+/// The place of a login, freed on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     roster: Arc<Roster>,
@@ -69,12 +69,12 @@ pub(crate) struct Place {
 pub(crate) struct Duplicate;
 
 impl Roster {
-    /// Takes the place of a player in a `scope`, a server or a network. `name`
-    /// is given where nobody has proved it.
+    /// Takes the place of a player in a `scope`, which is a server or a network. `name`
+    /// is given if it is not proved.
     ///
     /// # Errors
     ///
-    /// When the player is there and stays.
+    /// When the player is logged in and that login is not replaced.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         scope: &str,
@@ -103,15 +103,15 @@ impl Roster {
             .unwrap_or(Err(Duplicate))
     }
 
-    /// Whether a client in this scope has ended its stream, and its backend has
-    /// not: the place of such a login is free to its player.
+    /// Whether a client in this scope has ended its stream and its backend has not. The
+    /// same player can take the place of such a login.
     pub(crate) fn has_leaving(&self, scope: &str) -> bool {
         let logins = self.lock();
         let mut of_scope = logins.iter().filter(|(key, _)| key.scope() == scope);
         of_scope.any(|(_, login)| login.is_leaving())
     }
 
-    /// Takes all places or none; else whoever has one of them.
+    /// Takes all places or none. The error is a login that has one of them.
     fn take(self: &Arc<Self>, keys: &[Key]) -> Result<Place, Arc<Login>> {
         let mut logins = self.lock();
         if let Some(other) = keys.iter().find_map(|key| logins.get(key)) {
@@ -133,7 +133,7 @@ impl Roster {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Login>>> {
-        // Under the lock nothing is left half done that matters.
+        // A panic under the lock leaves the value consistent.
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +145,7 @@ impl Roster {
 }
 
 impl Place {
-    /// The player is in the game, in a session with these counters.
+    /// Sets the counters of the session, once the player is in the game.
     pub(crate) fn begin_session(&self, counters: Arc<Counters>) {
         // A place has one session.
         let _ = self.login.session.set(counters);
@@ -179,8 +179,8 @@ mod tests {
     const ALICE: [u8; 16] = [1; 16];
     const BOB: [u8; 16] = [2; 16];
 
-    /// A second login is refused as long as the first is there, by its id, and
-    /// where nobody proves names by every spelling of the name.
+    /// A second login is refused as long as the first exists, by its id, and for unproved
+    /// names by every spelling of the name.
     #[tokio::test]
     async fn a_second_login_is_refused() {
         let roster = Arc::new(Roster::default());
@@ -207,8 +207,8 @@ mod tests {
         assert_eq!(roster.len(), 3);
     }
 
-    /// A newcomer that replaces waits until the other has gone, and of two at
-    /// one instant one gets the place at a time.
+    /// A login that replaces another waits until that has ended; of two at the same
+    /// time only one has the place.
     #[tokio::test]
     async fn a_second_login_replaces() {
         let roster = Arc::new(Roster::default());
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(roster.len(), 0);
     }
 
-    /// Whoever does not go in time keeps the place.
+    /// A login that does not end in time keeps the place.
     #[tokio::test(start_paused = true)]
     async fn a_wait_has_an_end() {
         let roster = Arc::new(Roster::default());

@@ -1,8 +1,9 @@
-//! The session service: whether a player has proved to it that the name is his.
+//! The client of the session service, which knows whether a player has proved to own
+//! the account with a name.
 //!
-//! One request for each login (`hasJoined`). The service is a stranger's: it
-//! may be slow, down, lying or tired of us, so that everything about a request
-//! is bounded, and one that says that we ask too often is left alone for a while.
+//! One request for each login (`hasJoined`). The service is not under our control: it
+//! may be slow, down, or send anything. So everything about a request is bounded, and
+//! after an answer 429 (too many requests) no request is sent for a while.
 
 use std::io;
 use std::net::IpAddr;
@@ -32,27 +33,27 @@ use crate::protocol::packet::login::{Profile, Property};
 use crate::protocol::uuid::uuid_from_text;
 use crate::upstream::{BackendAddress, BackendHost, Upstream};
 
-/// Where players prove who they are, unless `[auth] session_url` says otherwise.
+/// The address of the service, unless `[auth] session_url` is set.
 pub(crate) const DEFAULT_URL: &str = "https://sessionserver.mojang.com/session/minecraft/hasJoined";
 
-/// How long a login may wait for the service, with a second attempt and with
-/// the wait for a place among [`REQUESTS_MAX`]. Clients leave after 30 s.
+/// How long a login may wait for the service, including a second attempt and the wait
+/// for a place among [`REQUESTS_MAX`]. Clients give up after 30 s.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// How long one attempt may take, so that the second has its time.
+/// How long one attempt may take, so that there is time for the second.
 const ATTEMPT_WAIT: Duration = Duration::from_secs(6);
 /// The pause before the second attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
-/// Requests at once. The public service allows some 600 in ten minutes.
+/// The most requests at once. The public service allows some 600 in ten minutes.
 const REQUESTS_MAX: usize = 64;
-/// Connections that are kept open between requests.
+/// The most connections that are kept open between requests.
 const IDLE_CONNECTIONS_MAX: usize = 8;
-/// How long one is kept.
+/// How long an unused connection is kept open.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The largest answer: a profile with its skin has some 2 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long the service is left alone when it does not say.
+/// How long no request is sent after an answer 429 without `Retry-After`.
 const BACK_OFF: Duration = Duration::from_secs(5);
-/// The longest time that it may ask to be left alone.
+/// The longest `Retry-After` that is followed.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// Why a player could not be authenticated.
@@ -72,11 +73,11 @@ pub(crate) enum SessionError {
     BadAnswer(&'static str),
 }
 
-/// The way to the session service, with its connections.
+/// The HTTP client of the session service, with its open connections.
 pub(crate) struct SessionService {
     client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
     places: Semaphore,
-    /// Until when the service wants to be left alone.
+    /// Until when no request is sent, after an answer 429.
     quiet_until: Mutex<Option<Instant>>,
 }
 
@@ -87,8 +88,8 @@ impl std::fmt::Debug for SessionService {
 }
 
 impl SessionService {
-    /// Reads the system's certificates. Where there are none, those of Mozilla
-    /// that this program carries stand in.
+    /// Reads the system's certificates. If there are none, those of Mozilla in this
+    /// program are used.
     pub(crate) fn new(upstream: Arc<Upstream>) -> Self {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
@@ -118,11 +119,11 @@ impl SessionService {
         }
     }
 
-    /// The profile of the player who claims `name`, if the service confirms it
-    /// for the login with this hash. `address` is sent where the player must
-    /// have asked the service from the same one.
+    /// The profile of the player who claims `name`, if the service confirms it for the
+    /// login with this hash. If `address` is given, the service also checks that the
+    /// player has contacted it from this address.
     ///
-    /// Cancel safe: a request whose player is gone is given up.
+    /// Cancel safe: dropping the future cancels the request.
     ///
     /// # Errors
     ///
@@ -190,11 +191,11 @@ impl SessionService {
         Ok(self.read(answer, name).await?)
     }
 
-    /// What the service says.
+    /// Reads the answer of the service.
     async fn read(&self, answer: Response<Incoming>, name: &str) -> Result<Profile, SessionError> {
         match answer.status() {
             StatusCode::OK => {}
-            // The service says so itself, and some that stand in for it.
+            // 204 from the service itself; the others from replacements of it.
             StatusCode::NO_CONTENT | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 return Err(SessionError::NotJoined);
             }
@@ -286,7 +287,7 @@ impl Failed {
         }
     }
 
-    /// Whether another attempt may have more success.
+    /// Whether a second attempt makes sense.
     fn is_down(&self) -> bool {
         matches!(self.error, SessionError::Down(_))
     }
@@ -301,7 +302,7 @@ impl From<SessionError> for Failed {
     }
 }
 
-/// An error with the causes behind it.
+/// An error and its causes, separated by colons.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -313,7 +314,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The whole address of a request: the configured one with the query behind it.
+/// The whole address of a request: the configured one and the query.
 fn request_uri(
     url: &str,
     name: &str,
@@ -394,8 +395,8 @@ mod tests {
         assert!(request_uri("no address", "a", "b", None).is_err());
     }
 
-    /// A service that asks for quiet is left alone as long as it says, or for
-    /// five seconds, and a minute at most; then it is asked again.
+    /// After an answer 429 no request is sent for the time of `Retry-After`, or five
+    /// seconds without it, and a minute at most; then requests are sent again.
     #[tokio::test(start_paused = true)]
     async fn quiet_ends() {
         // Nobody listens there: a request is refused.
@@ -448,7 +449,7 @@ mod tests {
         assert!(failed.unwrap_err().was_sent);
     }
 
-    /// A profile is taken for the player who claimed the name, and for nobody else.
+    /// A profile is accepted only if it has the name that the player claims.
     #[test]
     fn answers() {
         let id = "069a79f444e94726a5befca90e38aaf5";

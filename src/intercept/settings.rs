@@ -1,10 +1,10 @@
-//! What an operator can choose about logins.
+//! The settings of logins in the intercepted modes.
 
 use std::fmt;
 
 use crate::protocol::codec::Format;
 
-/// Settings of the proxy's own login, which the intercepted modes use.
+/// The settings of all servers of the intercepted modes (`[auth]`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoginConfig {
     /// The `hasJoined` address of the session server; `None` is Mojang's.
@@ -13,7 +13,7 @@ pub struct LoginConfig {
     pub prevent_proxy_connections: bool,
     /// Whether an unauthenticated player gets the player id that the client claims.
     pub uuid_of_client: bool,
-    /// What a second login of a player means.
+    /// What happens at a second login of a player.
     pub duplicate_login: DuplicateLogin,
     /// Which packets to a client are compressed.
     pub compression: ClientCompression,
@@ -22,8 +22,8 @@ pub struct LoginConfig {
 /// Which packets to a client are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCompression {
-    /// Those that the backend of the login compresses: nothing is opened on its
-    /// way. Where the backend compresses nothing, as with the game's own default.
+    /// Those that the backend of the login compresses, so that frames pass unchanged. If
+    /// the backend does not compress, those from the game's default threshold on.
     AsBackend,
     /// Those of at least this many bytes.
     From(u32),
@@ -32,7 +32,7 @@ pub enum ClientCompression {
 }
 
 impl ClientCompression {
-    /// What servers of the game announce if nothing else is set.
+    /// The default threshold of the game's server, in bytes.
     const GAME_DEFAULT: usize = 256;
 
     /// The format for a client while a backend has this one.
@@ -50,7 +50,7 @@ impl ClientCompression {
     }
 }
 
-/// What a second login of a player means who is logged in.
+/// What happens when a player who is logged in logs in again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateLogin {
     /// It is refused.

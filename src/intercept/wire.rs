@@ -1,4 +1,5 @@
-//! One connection of an intercepted session until its relay: frames in, packets out.
+//! One connection of an intercepted session until its relay begins: reads frames and
+//! writes packets, with compression and encryption.
 
 use std::io;
 use std::time::Duration;
@@ -15,19 +16,19 @@ use crate::protocol::codec::{self, CodecError, Format, RawFrame, Receiver, Zlib}
 use crate::protocol::packet::{Kind, State, Version};
 use crate::protocol::varint;
 
-/// What one read adds to the buffer at least. A login has some hundred bytes, a
-/// configuration some ten thousand.
+/// The space for one read, in bytes. A login has some hundred bytes, a configuration
+/// some ten thousand.
 const READ_BYTES: usize = 4096;
 
-/// How long the last bytes of a backend wait for a client that owes an answer
-/// before it can read them: many round trips.
+/// How long the last bytes of a backend that has closed are kept for a client that has
+/// to answer first: many round trips.
 const UNREAD_WAIT: Duration = Duration::from_secs(2);
 
 thread_local! {
     static ZLIB: std::cell::RefCell<Zlib> = std::cell::RefCell::default();
 }
 
-/// Why a connection cannot go on.
+/// Why a connection cannot continue.
 #[derive(Debug, Error)]
 pub(super) enum WireError {
     /// The peer has ended its stream.
@@ -39,13 +40,13 @@ pub(super) enum WireError {
     /// The peer sent something that is not a frame of its format.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The peer sent a packet that it may not send now, or a malformed one.
+    /// The peer sent a packet that is not allowed now, or a malformed one.
     #[error("{0}")]
     Packet(String),
 }
 
 impl WireError {
-    /// A packet with this id is not one that its state has here.
+    /// The error for a packet that is not allowed in this state.
     pub(super) fn unexpected(state: State, id: i32) -> Self {
         Self::Packet(format!("packet {id:#04x} is not expected in {state:?}"))
     }
@@ -57,7 +58,7 @@ impl From<crate::protocol::read::ReadError> for WireError {
     }
 }
 
-/// A frame as it came.
+/// A received frame.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     wire: Bytes,
@@ -75,7 +76,7 @@ impl Frame {
         }
     }
 
-    /// That it is compressed only if its packet is long enough for it.
+    /// Checks that it is compressed only if its packet is long enough.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ const fn codec_bad_id() -> crate::protocol::frame::FrameError {
     crate::protocol::frame::FrameError::BadId
 }
 
-/// A packet: its id, and the fields behind it.
+/// A packet: its id, and the fields after it.
 #[derive(Debug, Clone)]
 pub(super) struct Packet {
     pub(super) id: i32,
@@ -138,7 +139,7 @@ impl Packet {
         &self.bytes
     }
 
-    /// What it is, of what the proxy knows.
+    /// Its kind, if the proxy knows it.
     pub(super) fn kind<K: Kind>(&self, version: Version, state: State) -> Option<K> {
         version.kind(state, self.id)
     }
@@ -170,7 +171,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// `input` was read before.
+    /// A connection of which `input` was read already.
     pub(super) fn new(stream: TcpStream, input: BytesMut, packet_bytes_max: usize) -> Self {
         Self {
             stream,
@@ -185,7 +186,7 @@ impl Wire {
         }
     }
 
-    /// A connection that was taken apart.
+    /// The inverse of [`into_parts`](Self::into_parts).
     pub(super) fn from_parts(parts: Parts, packet_bytes_max: usize) -> Self {
         Self {
             output: parts.output,
@@ -195,13 +196,13 @@ impl Wire {
         }
     }
 
-    /// The bytes that have gone out since this was asked last.
+    /// The number of bytes sent since the last call.
     pub(super) fn take_sent_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.sent_bytes)
     }
 
-    /// Encrypts from the next byte on, in both directions. What has come
-    /// already is encrypted, too.
+    /// Switches encryption on, beginning with the next byte in both directions. Bytes that
+    /// have been read and not used are encrypted too.
     pub(super) fn encrypt(&mut self, secret: &[u8; SECRET_BYTES]) {
         let cipher = Box::new(Cipher::new(secret));
         let mut ciphers = Ciphers {
@@ -243,9 +244,9 @@ impl Wire {
         }
     }
 
-    /// Completes when the peer has ended its stream or lost its connection. What
-    /// it has sent before stays unread, and has [`UNREAD_WAIT`] to be asked for.
-    /// Cancel safe.
+    /// Completes when the peer has ended its stream or lost its connection. If it has
+    /// sent bytes before, they stay unread, and this waits for [`UNREAD_WAIT`] longer, so
+    /// that they can be read first. Cancel safe.
     pub(super) async fn lost(&self) -> WireError {
         match self.stream.peek(&mut [0]).await {
             Ok(0) => WireError::Closed,
@@ -286,7 +287,7 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// When it fits in no frame.
+    /// When it does not fit in a frame.
     pub(super) fn put(&mut self, packet: &[u8]) -> Result<(), WireError> {
         let mut framed = Vec::with_capacity(packet.len() + READ_BYTES / 64);
         ZLIB.with_borrow_mut(|zlib| zlib.write(packet, self.format, &mut framed))?;
@@ -300,7 +301,7 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// When it cannot be opened where it has to be, or fits in no frame.
+    /// When it has to be decompressed and cannot, or does not fit in a frame.
     pub(super) fn pass(&mut self, frame: &Frame, strict: bool) -> Result<(), WireError> {
         let receiver = Receiver {
             format: self.format,
@@ -342,7 +343,7 @@ impl Wire {
     ///
     /// # Errors
     ///
-    /// When the peer does not take it.
+    /// When the connection fails.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         while !self.output.is_empty() {
             match self.stream.write(&self.output).await? {
@@ -355,16 +356,16 @@ impl Wire {
                 }
             }
         }
-        // The buffer of a large frame is given back.
+        // Frees the buffer of a large frame.
         if self.output.capacity() > READ_BYTES {
             self.output = BytesMut::new();
         }
         Ok(())
     }
 
-    /// Writes the output. Of a peer that takes nothing more this and what follows
-    /// is dropped: what it has sent before, such as a kick, is read first, and
-    /// then its end. Cancel safe.
+    /// Writes the output. If the peer accepts nothing more, drops it and all later
+    /// output without an error, so that what the peer has sent before, such as a
+    /// disconnect, can still be read. Cancel safe.
     pub(super) async fn flush_while_taken(&mut self) {
         if self.flush().await.is_err() {
             self.takes_nothing = true;
@@ -372,7 +373,7 @@ impl Wire {
         }
     }
 
-    /// A packet, at once.
+    /// Puts and writes a packet.
     ///
     /// # Errors
     ///
@@ -382,8 +383,7 @@ impl Wire {
         self.flush().await
     }
 
-    /// The socket, what has come and was not split, what was not written, and
-    /// the ciphers.
+    /// Takes the connection apart.
     pub(super) fn into_parts(self) -> Parts {
         Parts {
             stream: self.stream,
@@ -399,7 +399,7 @@ impl Wire {
     }
 }
 
-/// What a [`Wire`] consists of.
+/// The parts of a [`Wire`]; `input` is read and not split, `output` not written yet.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) stream: TcpStream,

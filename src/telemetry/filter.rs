@@ -1,10 +1,10 @@
-//! What the log shows, from the words of an operator.
+//! Reads the log filter of an operator.
 //!
-//! A filter is a list of directives, as the `tracing-subscriber` crate reads
-//! them: a level, or a target and its level. There a word that is not a level
-//! counts as a target, and whatever no directive covers is off, so that
-//! `warning` or a filter of another program silences everything. Here `info`
-//! holds for what no directive covers, and what cannot be understood is reported.
+//! A filter is a list of directives of the `tracing-subscriber` crate: a level, or a
+//! target and its level. That crate takes a word that is not a level as a target, and
+//! switches off everything that no directive covers, so that `warning` or the filter of
+//! another program would silence the log. Here `info` is the level for everything that
+//! no directive covers, and directives that cannot be understood are reported.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Directive;
@@ -17,21 +17,21 @@ const OWN_TARGET: &str = "infrarust";
 /// Infrarust v2 consisted of crates with names such as `infrarust_core`, and its
 /// guides filter by them.
 const V2_TARGET_PREFIX: &str = "infrarust_";
-/// Holds for whatever no directive covers.
+/// The level for everything that no directive covers.
 const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
 /// The most bytes of a filter that are read. A directive takes some 40 bytes.
 const FILTER_BYTES_MAX: usize = 4096;
 
-/// A filter as it is put into force.
+/// A filter in the form that is used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Understood {
     /// Directives that the crate reads without an error.
     pub(super) directives: String,
-    /// What was read differently than it was written, one sentence each.
+    /// One sentence for each part that was ignored or changed.
     pub(super) notes: Vec<String>,
 }
 
-/// Reads a filter. There is no error: what cannot be used is left out and noted.
+/// Reads a filter. Never fails: parts that cannot be used are left out and noted.
 pub(super) fn understand(filter: &str) -> Understood {
     let mut notes = Vec::new();
     let mut directives = vec![DEFAULT_LEVEL.to_string()];
@@ -67,14 +67,14 @@ pub(super) fn understand(filter: &str) -> Understood {
     }
 }
 
-/// One directive as the crate reads it, and a note where it was changed.
+/// One directive in the form of the crate, with a note if it was changed.
 fn directive(written: &str) -> Result<(String, Option<String>), String> {
     let shown = Escaped(written);
     if let Some(level) = level(written) {
         return Ok((level.to_string(), None));
     }
     let (target, level_word) = match written.rsplit_once('=') {
-        // The `=` of a field's value is inside of brackets.
+        // A `=` inside brackets belongs to the value of a field.
         Some((target, word)) if !word.contains(['}', ']']) => (target.trim(), Some(word.trim())),
         _ => (written, None),
     };
@@ -97,14 +97,14 @@ fn directive(written: &str) -> Result<(String, Option<String>), String> {
         );
         return Ok((format!("{OWN_TARGET}{of_level}"), Some(note)));
     }
-    // A directive covers the targets that begin with it. Without a level the
-    // beginning of a name is rather a misspelt word.
+    // A directive covers the targets that begin with it. Without a level, the beginning
+    // of one of our targets is more likely a misspelt level.
     let is_own = |own: &str| {
         name.starts_with(own)
             || ((name.is_empty() || level_word.is_some()) && own.starts_with(name))
     };
     if !is_own(OWN_TARGET) && !is_own(TARGET_PREFIX) {
-        // A word alone was meant as a level.
+        // A single word was meant as a level.
         if level_word.is_none() && !target.contains(['[', ':']) {
             return Err(format!(
                 "the log level `{shown}` is not known and not used; \
@@ -131,8 +131,8 @@ fn parsed(directive: String) -> Result<String, String> {
     }
 }
 
-/// The level that a word plainly means: our own words, and those of syslog,
-/// Java, Python, npm and other programs.
+/// The level that a word means: the words of this program, of syslog, Java, Python, npm
+/// and others.
 fn level(word: &str) -> Option<LevelFilter> {
     let word = word.trim_matches(['"', '\'']).to_ascii_lowercase();
     Some(match word.as_str() {
@@ -160,7 +160,7 @@ mod tests {
         (directives, notes.len())
     }
 
-    /// Words for levels are understood in any case, alone and behind a target.
+    /// Words for levels are understood in any letter case, alone and with a target.
     #[test]
     fn levels() {
         for (written, level) in [
@@ -184,7 +184,7 @@ mod tests {
         );
     }
 
-    /// `info` holds for what no directive covers, unless a level is given.
+    /// `info` is the level for what no directive covers, unless a level is given.
     #[test]
     fn the_rest_stays_at_info() {
         for (written, directives) in [
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// What cannot be used, or matches nothing, is noted and silences nothing.
+    /// A directive that cannot be used, or matches nothing, is noted and silences nothing.
     #[test]
     fn the_rest_is_reported() {
         for (written, directives, notes) in [
@@ -233,7 +233,7 @@ mod tests {
         assert!(text.chars().all(|c| !c.is_control()), "{text:?}");
     }
 
-    /// A filter is read up to its limit.
+    /// A filter that is longer than the limit is not used.
     #[test]
     fn long_filters() {
         let padded = |len: usize| format!("{:len$}", "debug");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written, the result is a filter.
+        /// Any text gives a valid filter.
         #[test]
         fn any_filter(written in "([a-z=,:\\[\\]{}\" ]|info|infrarust|\\PC){0,30}") {
             prop_assert!(EnvFilter::try_new(understand(&written).directives).is_ok());

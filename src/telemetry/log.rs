@@ -1,4 +1,4 @@
-//! The log: who writes it, and in which form.
+//! Starts the log: a thread that writes lines to standard output, as text or JSON.
 
 use std::io::IsTerminal;
 use std::sync::mpsc;
@@ -14,11 +14,11 @@ use tracing_subscriber::registry::LookupSpan;
 use super::filter::understand;
 use crate::plugin::TARGET_PREFIX;
 
-/// Lines that may wait for a slow reader of the log. At some 200 bytes a line
-/// the queue stays under 2 MiB; beyond it lines are lost and counted.
+/// The most lines that wait for a slow reader of the log. At some 200 bytes a line the
+/// queue stays under 2 MiB; further lines are lost and counted.
 const WAITING_LINES_MAX: usize = 8192;
-/// How long the end of the process waits for the last lines. A reader that
-/// lives takes them at once, one that is stuck may never do.
+/// How long the end of the process waits for the last lines to be written. A working
+/// reader reads them at once, a stuck one never.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(2);
 
 /// The format of the log.
@@ -30,8 +30,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Keeps the log's thread alive; waiting lines are written when it is dropped,
-/// as far as their reader takes them within two seconds.
+/// Keeps the log's thread running. Dropping it writes the waiting lines, as far as
+/// their reader accepts them within two seconds.
 #[derive(Debug)]
 #[must_use = "the log ends when this is dropped"]
 pub(crate) struct LogGuard {
@@ -50,9 +50,9 @@ impl LogGuard {
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        // The worker's own guard reports a reader that is stuck by printing to
-        // the standard output that is stuck. So a thread that nobody joins
-        // waits for it, and we wait for that thread no longer than we want.
+        // The worker's own guard reports a stuck reader by printing to the standard
+        // output that is stuck. So it is dropped in a detached thread, and we wait for
+        // that thread only for a limited time.
         let worker = self.worker.take();
         let (written, all_written) = mpsc::channel::<()>();
         let waiting = std::thread::Builder::new()
@@ -67,11 +67,11 @@ impl Drop for LogGuard {
     }
 }
 
-/// A filter from the words of an operator, and what of them is to be reported.
+/// Reads the filter of an operator: the filter, and the notes to report.
 ///
 /// # Errors
 ///
-/// Never for words: what cannot be used is left out.
+/// Not for any text: parts that cannot be used are left out.
 pub(crate) fn filter(words: &str) -> anyhow::Result<(EnvFilter, Vec<String>)> {
     let understood = understand(words);
     Ok((EnvFilter::try_new(understood.directives)?, understood.notes))
@@ -79,10 +79,9 @@ pub(crate) fn filter(words: &str) -> anyhow::Result<(EnvFilter, Vec<String>)> {
 
 /// Starts the log on standard output.
 ///
-/// `level` is what the command line says and wins; without it `RUST_LOG`
-/// decides, and without that `info`. What of it cannot be used is reported in
-/// the log, and `info` holds. A thread of its own writes, so that a
-/// stuck reader of standard output never holds a player.
+/// The filter is `level`, from the command line, or else `RUST_LOG`, or else `info`.
+/// Parts that cannot be used are reported in the log. A separate thread writes the lines,
+/// so that a stuck reader of standard output never delays a player.
 ///
 /// # Errors
 ///
@@ -125,8 +124,8 @@ pub(crate) fn init(format: LogFormat, level: Option<&str>) -> anyhow::Result<Log
     })
 }
 
-/// The text form: lines of plugins name the plugin, by their target; those of
-/// the proxy need none.
+/// The text format: lines of plugins show their target, which names the plugin; lines of
+/// the proxy do not.
 struct NamePlugins {
     own: Format,
     of_plugins: Format,

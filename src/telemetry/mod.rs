@@ -1,5 +1,5 @@
-//! What operators see of a proxy that runs: the log, and messages to the service
-//! manager.
+//! What operators see of a running proxy: the log with its `filter` and `sample`, and
+//! messages to the service manager.
 
 mod filter;
 mod log;

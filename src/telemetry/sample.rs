@@ -1,10 +1,9 @@
-//! How much of the log an attack can fill.
+//! Limits repeated lines, so that an attack cannot fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines of one kind that are written in one window, where nothing else is said;
-/// what follows is counted.
+/// The default for the most lines of one kind in one window; further ones are counted.
 const SAMPLE_LINES_MAX: u32 = 10;
 /// The usual window of a [`Sampler`].
 const SAMPLE_WINDOW: Duration = Duration::from_secs(10);
@@ -28,9 +27,9 @@ struct Window {
 /// What to do with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sample {
-    /// Write it, and say that so many like it were left out before.
+    /// Write it.
     Write {
-        /// How many lines were left out since the last one that was written.
+        /// How many lines of its kind were left out since the last one that was written.
         suppressed: u64,
     },
     /// Leave it out.
@@ -44,7 +43,7 @@ impl Sampler {
         Self::with(SAMPLE_LINES_MAX, SAMPLE_WINDOW)
     }
 
-    /// A sampler of so many lines in one window.
+    /// A sampler of at most `lines_max` lines in one `window`.
     #[must_use]
     pub const fn with(lines_max: u32, window: Duration) -> Self {
         Self {
@@ -58,7 +57,7 @@ impl Sampler {
         }
     }
 
-    /// What to do with a line that is due at `now`.
+    /// Says what to do with a line at `now`.
     pub fn sample(&self, now: Instant) -> Sample {
         let mut window = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if window
@@ -89,7 +88,7 @@ impl Default for Sampler {
 mod tests {
     use super::*;
 
-    /// A burst is cut, and the first line after it says how much is missing.
+    /// A burst is cut off, and the first line after it has the number of missing lines.
     #[test]
     fn a_flood_becomes_a_few_lines_and_a_number() {
         let sampler = Sampler::new();

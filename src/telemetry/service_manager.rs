@@ -1,6 +1,6 @@
 //! Messages to systemd, or to another service manager that sets
-//! `NOTIFY_SOCKET` (`sd_notify(3)`). Without that variable nothing is sent. It
-//! counts as it was when the process began: plugins may change the environment.
+//! `NOTIFY_SOCKET` (`sd_notify(3)`). Without that variable nothing is sent. Its value at
+//! the start of the process is used, since plugins may change the environment.
 
 #[cfg(unix)]
 use std::ffi::OsStr;
@@ -20,13 +20,13 @@ use crate::environment;
 #[cfg(unix)]
 const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The proxy serves players. This also ends a reload that [`reloading`] began.
+/// Reports that the proxy serves players, or that a reload has ended.
 pub(crate) fn ready() {
     send("READY=1");
 }
 
-/// A reload begins. `Type=notify-reload` recognises the reload that it asked
-/// for by the time, and waits for [`ready`].
+/// Reports that a reload begins. With `Type=notify-reload` systemd recognizes the reload
+/// that it asked for by the time, and waits for [`ready`].
 pub(crate) fn reloading() {
     #[cfg(unix)]
     match monotonic_usec() {
@@ -35,12 +35,12 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The proxy drains.
+/// Reports that the proxy drains.
 pub(crate) fn stopping() {
     send("STOPPING=1");
 }
 
-/// What the proxy does, in a line for `systemctl status`.
+/// Sets the line about the proxy in `systemctl status`.
 pub(crate) fn status(line: &str) {
     send(&format!("STATUS={line}"));
 }
@@ -110,7 +110,7 @@ mod tests {
         String::from_utf8_lossy(&bytes[..length]).into_owned()
     }
 
-    /// Both kinds of sockets that systemd uses get the message as it is.
+    /// Messages arrive at both kinds of sockets that systemd uses.
     #[test]
     fn messages_arrive() {
         let folder = tempfile::tempdir().unwrap();
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// A manager that does not read holds nobody for long.
+    /// A manager that does not read delays a message for a limited time only.
     #[test]
     fn a_full_queue_is_not_awaited_for_ever() {
         let folder = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ mod tests {
         ));
     }
 
-    /// What is neither path nor abstract name is an error, not a file beside us.
+    /// An address that is neither an absolute path nor an abstract name is an error.
     #[test]
     fn other_addresses_are_refused() {
         for address in ["notify", "vsock:2:1234", "./notify"] {
