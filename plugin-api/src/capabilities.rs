@@ -14,7 +14,7 @@ pub trait Cap: 'static {
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` did not declare the capability `{C}`",
     label = "not declared",
-    note = "add it to `needs: [...]` in `export_plugin!` (or to `wants: [...]`, if the plugin can do without); the proxy then holds it against the mode of each server"
+    note = "add it to `needs: [...]` in `export_plugin!` (or to `wants: [...]`, if the plugin can do without it); the proxy then checks that the mode of each server offers it"
 )]
 pub trait Declares<C: Cap> {}
 

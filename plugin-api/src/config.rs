@@ -1,13 +1,14 @@
-//! The plugin's own table, read where the operator wrote it.
+//! Reads the plugin's own table in the operator's document, so that errors have their
+//! place in the operator's file.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// Reads the table at `path`, whose keys are each ended by a zero byte, from a
-/// TOML document. Places of errors are bytes of the document. A table that is
-/// not there is an empty one.
+/// Reads the table at `path` from a TOML document; each key of the path ends with a zero
+/// byte. The spans of errors are bytes of the document. A missing table is read as an
+/// empty one.
 pub(crate) fn read<T: DeserializeOwned>(document: &str, path: &str) -> Result<T, toml::de::Error> {
     let path: Vec<&str> = path.split_terminator('\0').collect();
     let at = At {
@@ -20,7 +21,7 @@ pub(crate) fn read<T: DeserializeOwned>(document: &str, path: &str) -> Result<T,
     }
 }
 
-/// Goes down the path and leaves everything beside it alone.
+/// Follows the path and ignores all other keys.
 struct At<'p, T> {
     path: &'p [&'p str],
     table: PhantomData<T>,

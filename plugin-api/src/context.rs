@@ -1,4 +1,4 @@
-//! What hooks are told: views of the tables that the host lends for the call.
+//! The arguments of hooks: views of the tables that the host lends for a call.
 #![allow(unsafe_code, reason = "texts of the host are pointers")]
 
 use std::fmt;
@@ -36,7 +36,7 @@ impl Intent {
     }
 }
 
-/// The address; `0.0.0.0:0` where there is none.
+/// Converts an address; `0.0.0.0:0` if there is none.
 fn address(address: abi::Address) -> SocketAddr {
     let ip = match address.family {
         abi::family::V4 => {
@@ -51,8 +51,8 @@ fn address(address: abi::Address) -> SocketAddr {
 
 /// An input that the host lends.
 ///
-/// A host that is older than this crate lends a shorter one, so that there is no
-/// reference to the whole: fields are read one by one.
+/// A host that is older than this crate lends a shorter table. So there is never a
+/// reference to the whole table: fields are read one by one.
 struct Lent<'a, I> {
     input: *const I,
     lent: PhantomData<&'a I>,
@@ -79,8 +79,8 @@ macro_rules! field {
     };
 }
 
-/// A text of an input that every host has, read when somebody asks for it: most
-/// hooks look at one or two, and each costs a look at all its bytes.
+/// A text of an input that every host has. Read only when needed: checking a text for
+/// UTF-8 reads all its bytes, and most hooks use one or two.
 macro_rules! text {
     ($view:ident.$field:ident) => {{
         let text: abi::Str = field!($view.$field);
@@ -89,7 +89,7 @@ macro_rules! text {
     }};
 }
 
-/// A field that a later version has appended; `None` where the host is older.
+/// A field that a later version has appended; `None` if the host is older.
 macro_rules! appended {
     ($view:ident.$field:ident: $type:ty, of $input:ident) => {
         if field!($view.size) as usize >= offset_of!(abi::$input, $field) + size_of::<$type>() {
@@ -119,15 +119,15 @@ macro_rules! context {
                 })
             }
 
-            /// The client's address: behind a trusted load balancer, the one
-            /// that its PROXY header tells. IPv4 is never written as IPv6.
+            /// The client's address; behind a trusted load balancer the one in its
+            /// PROXY header. An IPv4 address is never mapped to IPv6.
             #[must_use]
             pub fn peer(&self) -> SocketAddr {
                 address(field!(self.peer))
             }
 
             /// The virtual host that the client sent: lower case, without a
-            /// trailing dot, without markers. Empty when there was none.
+            /// trailing dot, without markers. Empty if there was none.
             #[must_use]
             pub const fn virtual_host(&self) -> &'a str {
                 text!(self.host)
@@ -141,7 +141,7 @@ macro_rules! context {
             }
 
             /// The protocol version that the client announced, such as 767 for
-            /// 1.21; -1 where it was too old to have one.
+            /// 1.21; -1 for clients before 1.7.
             #[must_use]
             pub const fn protocol(&self) -> i32 {
                 field!(self.protocol)
@@ -194,8 +194,8 @@ impl<'a> Handshake<'a> {
         Intent::from_number(field!(self.intent))
     }
 
-    /// The host that the backend will see as things stand: the client's, the
-    /// one of the configuration, or what a plugin before this one has chosen.
+    /// The host that the backend gets if this plugin keeps it: the client's, the one of
+    /// the configuration, or the choice of a previous plugin.
     #[must_use]
     pub const fn host(&self) -> &'a str {
         text!(self.current)
@@ -208,14 +208,13 @@ context! {
 }
 
 impl<'a> Status<'a> {
-    /// Whether a backend has answered, or the proxy answers for it.
+    /// Whether the answer is from a backend; otherwise it is the proxy's own.
     #[must_use]
     pub const fn is_online(&self) -> bool {
         field!(self.online) != 0
     }
 
-    /// The answer as it stands: a JSON object, perhaps changed by a plugin
-    /// before this one.
+    /// The answer, a JSON object, which a previous plugin may have changed.
     #[must_use]
     pub const fn json(&self) -> &'a str {
         text!(self.current)
@@ -253,11 +252,10 @@ impl<'a> Login<'a> {
 
     /// Whether the proxy itself has proved name and UUID, at the session service.
     ///
-    /// True in `login.decide` on a `client_only` server: the hook is asked there
-    /// once the player is authenticated. False everywhere else: in the other
-    /// modes, in `route.select`, which comes before, and in a proxy whose plugin
-    /// API is older than 0.1.1, which does not say. Costs one comparison; may be
-    /// called on any thread, as long as the hook runs.
+    /// True in `login.decide` on a `client_only` server, where the hook is called after
+    /// the authentication. False everywhere else: in the other modes, in `route.select`,
+    /// which is called before, and in a proxy with a plugin API before 0.1.1. Costs one
+    /// comparison; may be called on any thread while the hook runs.
     #[must_use]
     pub const fn is_proved(&self) -> bool {
         matches!(appended!(self.proved: u32, of LoginInput), Some(proved) if proved != 0)
@@ -296,13 +294,13 @@ impl<'a> Session<'a> {
                 clientbound_bytes: field!(self.clientbound_bytes),
                 duration: Duration::from_millis(field!(self.duration_ms)),
             },
-            // The hook is asked about known events only.
+            // The hook is called for known events only.
             _ => Event::Opened,
         }
     }
 }
 
-/// What a hook that does not wait is asked about.
+/// The argument of a hook that does not wait.
 pub(crate) trait Known {
     /// Whether this version of the API knows what has happened.
     fn is_known(&self) -> bool {
@@ -327,23 +325,23 @@ impl Known for Session<'_> {
 pub enum Event<'a> {
     /// A player was let in and has a place on the server.
     Opened,
-    /// The backend has taken the connection. Comes again for another backend if
-    /// this one ends the connection before it has said anything.
+    /// The backend has accepted the connection. Comes again for another backend if this
+    /// one ends the connection before it has sent anything.
     Connected {
         /// Its address.
         backend: &'a str,
     },
     /// The session is over. Comes once for each `Opened`, however it ended.
     Closed {
-        /// Why, in one word; more may come. As in the log: `closed`, `reset`,
+        /// The reason, in one word; words may be added. As in the log: `closed`, `reset`,
         /// `failed`, `read_timeout`, `write_timeout`, `half_close_timeout`,
         /// `stopped`, `server_full`, `plugin`, `plugin_failed`, `unreachable`
-        /// and `backend_failed` (no backend could be used). Where the log has a
+        /// and `backend_failed` (no backend could be used). For these the log has a
         /// sentence: `not_authenticated` (`auth_guard`), `broken` (bytes that
         /// are not the protocol), `client_left` and `evicted` (before there was
         /// a backend). In `client_only` and `offline`, before the player is in
         /// the game: `client_fault`, `client_too_slow`, `proxy_fault`, `replaced`,
-        /// `version_without_forwarding`, and of the backend `backend_online`,
+        /// `version_without_forwarding`, and about the backend `backend_online`,
         /// `backend_never_asked`, `backend_refused`, `backend_fault`,
         /// `backend_lost`, `backend_too_slow`.
         reason: &'a str,
@@ -362,7 +360,7 @@ context! {
 }
 
 impl<'a> Player<'a> {
-    /// Who it is, for the services that reach players.
+    /// The id of the player, for services.
     #[must_use]
     pub const fn id(&self) -> PlayerId {
         PlayerId::from_number(field!(self.player))
@@ -374,15 +372,14 @@ impl<'a> Player<'a> {
         text!(self.name)
     }
 
-    /// The UUID of the player. A backend that is not told who comes knows another,
+    /// The UUID of the player. A backend without player forwarding uses another one,
     /// made from the name.
     #[must_use]
     pub const fn uuid(&self) -> u128 {
         u128::from_be_bytes(field!(self.uuid))
     }
 
-    /// Whether the proxy itself has proved name and UUID, as it has on
-    /// `client_only` servers.
+    /// Whether the proxy itself has proved name and UUID: on `client_only` servers.
     #[must_use]
     pub const fn is_proved(&self) -> bool {
         field!(self.proved) != 0
@@ -395,7 +392,7 @@ impl<'a> Player<'a> {
             abi::player_event::LEFT => PlayerEvent::Left {
                 reason: text!(self.text),
             },
-            // The hook is asked about known events only.
+            // The hook is called for known events only.
             _ => PlayerEvent::Joined,
         }
     }
@@ -414,12 +411,12 @@ impl Known for Player<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlayerEvent<'a> {
-    /// The player is in the game: the client has read the packet that says so.
+    /// The player is in the game: the client has been sent the packet that begins it.
     Joined,
-    /// The player has left the game. Comes once for each `Joined`, however the
-    /// session ended; no service reaches the player any more.
+    /// The player has left the game. Comes once for each `Joined`, however the session
+    /// ended; services can no longer be used for the player.
     Left {
-        /// Why, in one word, as in [`Event::Closed`].
+        /// The reason, in one word, as in [`Event::Closed`].
         reason: &'a str,
     },
 }

@@ -7,17 +7,17 @@ use std::ops::Range;
 /// The result of most functions of a plugin.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a plugin could not do what it was asked to.
+/// An error of a plugin.
 ///
-/// Every error of the standard kind turns into it with `?`. It is not a
-/// [`std::error::Error`] itself.
+/// Every [`std::error::Error`] converts to it with `?`. It does not implement that trait
+/// itself, as the conversion would then be ambiguous.
 pub struct Error {
     inner: Box<dyn StdError + Send + Sync>,
     span: Option<Range<usize>>,
 }
 
 impl Error {
-    /// An error that is a text: lower case, without a final period.
+    /// An error with this text: lower case, without a final period.
     #[must_use]
     pub fn msg(text: impl Into<String>) -> Self {
         Self {
@@ -26,10 +26,10 @@ impl Error {
         }
     }
 
-    /// An error in the plugin's configuration, at these bytes of its text.
+    /// An error in the plugin's configuration, at this span of bytes.
     ///
-    /// The bytes come from a [`Spanned`](crate::Spanned) value; the proxy shows
-    /// the place in the operator's own file. Only for [`Plugin::new`](crate::Plugin::new).
+    /// The span comes from a [`Spanned`](crate::Spanned) value; the proxy shows the place
+    /// in the operator's own file. Only for [`Plugin::new`](crate::Plugin::new).
     #[must_use]
     pub fn at(span: Range<usize>, text: impl Into<String>) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for Error {
 /// The error and all its sources, separated by colons.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// A chain that is longer is a circle.
+        /// The most sources that are shown. A longer chain is probably a cycle.
         const SOURCES_MAX: usize = 16;
         self.inner.fmt(f)?;
         let mut source = self.inner.source();

@@ -1,4 +1,5 @@
-//! The macro that makes a plugin of a crate.
+//! [`export_plugin!`](crate::export_plugin), which makes a crate a plugin, and the checks
+//! that it runs at compile time.
 
 use std::marker::PhantomData;
 
@@ -26,10 +27,10 @@ pub unsafe trait Exported: Plugin {
     fn hook_refs() -> &'static [HookRef];
 }
 
-/// Stops the compiler at a name that a configuration could not write.
+/// A compile-time error for a name that is not allowed in configurations.
 #[doc(hidden)]
 pub const fn check_name(name: &str) {
-    /// As long as the name of a server may be.
+    /// The same limit as for names of servers.
     const NAME_BYTES_MAX: usize = 64;
     let bytes = name.as_bytes();
     assert!(
@@ -47,7 +48,7 @@ pub const fn check_name(name: &str) {
     }
 }
 
-/// Stops the compiler where a hook is listed twice.
+/// A compile-time error for a hook that is listed twice.
 #[doc(hidden)]
 pub const fn check_hooks(listed: &[Capability]) {
     let mut at = 0;
@@ -74,7 +75,7 @@ pub const fn is_in(capability: Capability, list: &[Capability]) -> bool {
     false
 }
 
-/// Tells whether the type `P` has a hook's trait. Where it has, the constant
+/// Says whether the type `P` implements the trait of a hook: if it does, the constant
 /// here hides the one of [`Otherwise`].
 #[doc(hidden)]
 #[derive(Debug)]
@@ -122,8 +123,8 @@ abi::hooks! { [implements] }
 ///     plugin: Gate,               // a type that implements `Plugin`
 ///     name: "gate",               // as in `[plugins.gate]`
 ///     hooks: [LoginDecide],       // traits that it implements
-///     needs: [PlayerMessage],     // without these it does not run
-///     wants: [ServerSwitch],      // it uses these where it can
+///     needs: [PlayerMessage],     // capabilities without which it does not run
+///     wants: [ServerSwitch],      // capabilities that it uses if they are offered
 /// }
 /// # fn main() {}
 /// ```
@@ -181,7 +182,7 @@ macro_rules! export_plugin {
                 .names(abi::key::HOOKS, HOOKS)
                 .names(abi::key::NEEDS, NEEDS)
                 .names(abi::key::WANTS, WANTS);
-            // `cfg!` looks at the crate in which it stands: at the plugin's.
+            // In a macro `cfg!` is about the crate that uses it: the plugin's.
             const FLAGS: u16 = $crate::__private::FLAGS
                 | if cfg!(panic = "unwind") { abi::flag::PANIC_UNWIND } else { 0 }
                 | if cfg!(debug_assertions) { abi::flag::DEBUG } else { 0 };
@@ -190,8 +191,8 @@ macro_rules! export_plugin {
             $crate::__private::check_hooks(HOOKS);
             abi::hooks! { [$crate::__check_listed] $plugin, HOOKS, }
 
-            // Three reasons for every linker to keep it: the kind of the section,
-            // `used`, and the pointer in the entry.
+            // The type of the section, `used`, and the pointer in the entry keep every
+            // linker from removing it.
             #[used]
             #[cfg_attr(not(test), unsafe(link_section = ".note.infrarust.plugin"))]
             static NOTE: abi::Note<{ TEXT.padded_bytes() }> =
@@ -222,7 +223,7 @@ macro_rules! export_plugin {
                 &raw const ENTRY
             }
 
-            // Alive in tests too, where nothing is exported.
+            // Keeps the function used in tests too, where nothing is exported.
             #[used]
             static ENTRY_FN: extern "C" fn() -> *const abi::Entry = infrarust_plugin_entry_v1;
 
@@ -250,14 +251,14 @@ macro_rules! export_plugin {
     };
 }
 
-/// Stops the compiler where a hook is implemented and not listed: the proxy
-/// would never ask it.
+/// A compile-time error for a hook that is implemented and not listed: the proxy would
+/// never call it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __check_listed {
     ($plugin:ty, $listed:ident, $($(#[doc = $doc:literal])+ $hook:ident $row:tt)+) => {
         $({
-            // It is not used where every trait is implemented.
+            // Unused if every trait is implemented.
             #[allow(unused_imports)]
             use $crate::__private::Otherwise as _;
             ::core::assert!(

@@ -1,4 +1,4 @@
-//! Futures of a plugin, as the host holds and polls them.
+//! Futures of a plugin in the form of C tables, which the host holds and polls.
 #![allow(unsafe_code, reason = "futures cross as C tables")]
 
 use std::ffi::c_void;
@@ -41,7 +41,7 @@ impl<V: IntoAnswer + 'static> Waiting<V> {
     }
 }
 
-/// Polls once. `Ok(None)` is not yet.
+/// Polls once. `Ok(None)` means pending.
 pub(crate) fn poll_once<V: IntoAnswer>(
     future: Pin<&mut (dyn Future<Output = Result<V>> + Send)>,
     link: &Link,
@@ -88,7 +88,7 @@ unsafe extern "C" fn drop_future<V: IntoAnswer + 'static>(data: *mut c_void) {
     drop_guarded(&link, future);
 }
 
-/// A task of the plugin as a future for the host.
+/// Makes a future for the host from a task of the plugin.
 pub(crate) fn task(link: Arc<Link>, task: Boxed<()>) -> RawFuture {
     let future: Boxed<Result<()>> = Box::pin(async move {
         task.await;

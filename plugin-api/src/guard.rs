@@ -1,4 +1,4 @@
-//! The guard that no panic leaves, and the sinks that take answers and failures.
+//! Catches panics at the border to the host, and passes answers and failures to sinks.
 #![allow(unsafe_code, reason = "sinks are C tables")]
 
 use std::any::Any;
@@ -15,27 +15,28 @@ use crate::link::Link;
 use crate::verdict::{Answer, IntoAnswer};
 use crate::{Error, Result};
 
-/// The end of the configuration's bytes when an error has no place.
+/// The value of a span's start and end if an error has no place.
 const NO_PLACE: u64 = u64::MAX;
 
 thread_local! {
     /// How many guarded calls this thread is in.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// What the last panic of this thread said, and where.
+    /// The text and the place of the last panic of this thread.
     static LAST_PANIC: RefCell<Option<LastPanic>> = const { RefCell::new(None) };
 }
 
-/// What the hook has learned of a panic. The plugin may have caught that panic
-/// itself, and the next one may come without the hook.
+/// What the panic hook has recorded. It may belong to a panic that the plugin has caught
+/// itself, and a later panic may not run the panic hook.
 struct LastPanic {
     text: String,
     place: String,
 }
 
-/// Makes panics quiet inside guarded calls: their text goes to the host.
+/// Installs a panic hook that prints nothing for panics inside guarded calls: their text
+/// goes to the host.
 ///
-/// A dynamic library has its own `std`, so that a hook of the host would never
-/// be called.
+/// A dynamic library has its own `std`, so a panic hook of the host would never be
+/// called.
 pub(crate) fn quiet_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -76,15 +77,15 @@ fn payload_text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without a text")
 }
 
-/// This thread is in a guarded call.
+/// Marks that this thread is in a guarded call.
 ///
-/// It remembers where the count is, because in a dynamic library each look-up
-/// of a thread's own variable is a call into the loader.
+/// It keeps the address of the count, because in a dynamic library each access to a
+/// thread-local variable is a call into the loader.
 struct Entered(*const Cell<u32>);
 
 impl Entered {
     fn begin() -> Self {
-        // Not to be found only while the thread ends.
+        // Not available only while the thread ends.
         let depth = DEPTH.try_with(std::ptr::from_ref);
         let entered = Self(depth.unwrap_or(std::ptr::null()));
         entered.change(1);
@@ -92,15 +93,15 @@ impl Entered {
     }
 
     fn change(&self, by: i32) {
-        // SAFETY: null, or the variable of this thread, on which the guard stays:
-        // it has no destructor, and is there as long as the thread.
+        // SAFETY: null, or the variable of this thread, on which the guard stays: the
+        // variable has no destructor and lives as long as the thread.
         if let Some(depth) = unsafe { self.0.as_ref() } {
             depth.set(depth.get().saturating_add_signed(by));
         }
     }
 }
 
-/// However the call ends.
+/// Runs however the call ends.
 impl Drop for Entered {
     fn drop(&mut self) {
         self.change(-1);
@@ -131,7 +132,7 @@ fn panicked(sink: *const Sink, payload: Box<dyn Any + Send>) -> i32 {
     status::PANIC
 }
 
-/// What a panic says, and where it was, if the hook has seen this one.
+/// The text of a panic, and its place if the panic hook has recorded this one.
 fn panic_text(payload: Box<dyn Any + Send>) -> String {
     let text = payload_text(payload.as_ref()).to_owned();
     let said = LAST_PANIC.try_with(RefCell::take).ok().flatten();
@@ -140,8 +141,8 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
     format!("`{text}`{}", place.unwrap_or_default())
 }
 
-/// Drops a value of the author, for a call of the host that has no sink: what a
-/// panic says goes to the log.
+/// Drops a value of the author, for a call of the host without a sink: the text of a
+/// panic goes to the log.
 pub(crate) fn drop_guarded<T>(link: &Link, value: T) {
     let _entered = Entered::begin();
     let dropped = catch_unwind(AssertUnwindSafe(|| entered(link, || drop(value))));
@@ -151,10 +152,10 @@ pub(crate) fn drop_guarded<T>(link: &Link, value: T) {
     }
 }
 
-/// Drops the payload of a panic, whose own `Drop` may panic again.
+/// Drops the payload of a panic; its `Drop` may panic too.
 pub(crate) fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // It has had its chance.
+        // Leaked, since its drop could panic again.
         mem::forget(second);
     }
 }
@@ -195,12 +196,12 @@ pub(crate) fn give(sink: *const Sink, given: &Answer) -> i32 {
     // SAFETY: the context belongs to the table, the text is good for the call.
     match unsafe { give(sink.ctx, given.code, Str::new(&given.text)) } {
         status::OK => status::OK,
-        // The host knows why it did not take it.
+        // The host knows why it has refused the answer.
         _ => status::ERR,
     }
 }
 
-/// What a call of the other side has put into a sink of ours.
+/// What a call to the host has put into a sink of this side.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) answer: Option<Answer>,
@@ -265,7 +266,7 @@ unsafe extern "C" fn collect_failure(
     status::OK
 }
 
-/// Runs inside the plugin's own runtime, where it has one.
+/// Runs inside the plugin's own runtime, if it has one.
 #[cfg_attr(not(feature = "rt"), allow(unused_variables))]
 pub(crate) fn entered<T>(link: &Link, body: impl FnOnce() -> T) -> T {
     #[cfg(feature = "rt")]

@@ -1,4 +1,4 @@
-//! The traits of a plugin.
+//! The traits that a plugin implements: [`Plugin`], and one for each hook.
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -8,36 +8,36 @@ use crate::{
     Result, Rewrite, Session, Status, Verdict,
 };
 
-/// A plugin: made from its configuration, then asked through its hooks.
+/// A plugin: made from its configuration, then called through its hooks.
 pub trait Plugin: Sized + Send + Sync + 'static {
     /// The type of the table `[plugins.<id>.config]`. Without settings write
     /// `struct Config {}`: a table cannot be read as `()`.
     ///
     /// It derives [`Deserialize`](serde::Deserialize) with
-    /// `#[serde(crate = "infrarust_plugin_api::serde")]`, without which the
-    /// derive looks for a crate `serde` of yours ("can't find crate").
-    /// `deny_unknown_fields` lets the operator find a key that is misspelt.
+    /// `#[serde(crate = "infrarust_plugin_api::serde")]`; without the attribute the
+    /// derive needs `serde` as a dependency of the plugin ("can't find crate").
+    /// With `deny_unknown_fields` a misspelt key is an error.
     type Config: DeserializeOwned;
 
     /// Makes the instance, once per load or reload, on a thread that may wait
     /// (read a file, open a database). No hook is called before it returns. A
-    /// reload, and `infrarust check --deep`, first make one in another process
-    /// and drop it again, where a crash ends nothing else.
+    /// reload, and `infrarust check --deep`, first make and drop an instance in another
+    /// process, so that a crash does not end the proxy.
     ///
     /// # Errors
     ///
-    /// When the plugin cannot work. It is not loaded then; on a reload the
-    /// instance before it goes on. [`Error::at`](crate::Error::at) points into
-    /// the operator's file.
+    /// When the plugin cannot work. Then it is not loaded; on a reload the previous
+    /// instance stays in use. [`Error::at`](crate::Error::at) names a place in the
+    /// operator's file.
     fn new(config: Self::Config, host: &Host<Self>) -> Result<Self>;
 }
 
-/// `connection.decide`: whether a client may go on at all.
+/// `connection.decide`: whether to accept a connection.
 ///
-/// - **When**: the handshake was read, its virtual host looked up, and filters
-///   and the rate limit have let the client pass; status pings come here too. In
-///   every mode. Once more for the server that `route.select` has chosen, unless
-///   the plugin was asked for the one before.
+/// - **When**: after the handshake was read, its virtual host was looked up, and filters
+///   and the rate limit have accepted the client; also for status pings. In every mode.
+///   Called again for the server that `route.select` has chosen, unless the plugin was
+///   called for the first server too.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first refusal wins.
 /// - **Cancellation**: the future is dropped when the deadline is over, when the
@@ -60,12 +60,12 @@ pub trait ConnectionDecide: Plugin {
 
 /// `handshake.rewrite`: which host the backend sees.
 ///
-/// - **When**: the server is known and no backend was connected yet; for status
-///   pings as for logins, so that both see the same. In every mode. Where the
-///   configuration says `from_backend`, [`Handshake::host`] is that of the first
+/// - **When**: the server is known and no backend is connected yet; for status pings
+///   and for logins, so that both use the same host. In every mode. If the
+///   configuration says `from_backend`, [`Handshake::host`] is the host of the first
 ///   backend.
 /// - **Thread**: any worker, several calls at once. Must not wait.
-/// - **Order**: as in the configuration, each sees what the one before chose.
+/// - **Order**: as in the configuration; each plugin gets the choice of the previous one.
 /// - **Cancellation**: none; the call is short.
 /// - **On failure**: the host stays as it was, unless `on_failure = "deny"`.
 #[diagnostic::on_unimplemented(
@@ -84,11 +84,11 @@ pub trait HandshakeRewrite: Plugin {
 
 /// `status.respond`: what a client shows in its server list.
 ///
-/// - **When**: the answer is ready, from a backend, a cache or the proxy
-///   itself, for every ping again. In every mode. Pings from before 1.7 come here
-///   where the backend answers newer ones too.
+/// - **When**: for every ping, once its answer is ready, from a backend, a cache or the
+///   proxy itself. In every mode. For pings of clients before 1.7 only if the backend
+///   answers newer pings too.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
-/// - **Order**: as in the configuration, each sees what the one before chose.
+/// - **Order**: as in the configuration; each plugin gets the answer of the previous one.
 /// - **Cancellation**: as for [`ConnectionDecide`].
 /// - **On failure**: the answer stays as it was, unless `on_failure = "deny"`.
 #[diagnostic::on_unimplemented(
@@ -109,11 +109,11 @@ pub trait StatusRespond: Plugin {
 /// `login.decide`: whether a player may join.
 ///
 /// - **When**: the name is known. In `client_only` the proxy has authenticated the
-///   player: the hook comes after `route.select`, and name and UUID are
-///   [proved](crate::Login::is_proved). In every other mode the login start was
-///   read, the hook comes before `route.select`, and both are *claims*. Once more
-///   for the server that `route.select` has chosen, unless the plugin was asked
-///   for the one before, and in any case where they are proved only now.
+///   player: the hook is called after `route.select`, and name and UUID are
+///   [proved](crate::Login::is_proved). In every other mode it is called after the login
+///   start was read and before `route.select`, and both are *claims*. Called again for
+///   the server that `route.select` has chosen, unless the plugin was called for the
+///   first server too; always if name and UUID are proved only now.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first refusal wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
@@ -135,11 +135,11 @@ pub trait LoginDecide: Plugin {
 
 /// `route.select`: another server for this login.
 ///
-/// - **When**: every `login.decide` has let the player in, except in `client_only`,
-///   where that comes later; name and UUID are *claims*. No place was taken and
-///   no backend connected yet. In every mode. The chosen server's own gates
-///   hold afterwards; nobody is asked to select a second time. The player
-///   counts on no server yet, so that logins of one moment see the same counts.
+/// - **When**: every `login.decide` has accepted the player, except in `client_only`,
+///   where that hook is called later; name and UUID are *claims*. No place on a server is
+///   taken and no backend is connected yet. In every mode. The filter and the hooks of the
+///   chosen server are applied afterwards, but not its `route.select`. The player is not
+///   counted on any server yet, so logins at the same time get the same counts.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
 /// - **Order**: as in the configuration; the first choice wins.
 /// - **Cancellation**: as for [`ConnectionDecide`].
@@ -159,23 +159,23 @@ pub trait RouteSelect: Plugin {
     async fn route_select(&self, login: Login<'_>) -> Result<Choice>;
 }
 
-/// `session.observe`: learn what happens to sessions.
+/// `session.observe`: observe sessions.
 ///
-/// - **When**: a session opened, its backend was connected (in a network also each
-///   further one), it closed. Each `Opened` is followed by one `Closed`. In every
+/// - **When**: a session opens, its backend is connected (in a network also each
+///   further one), it closes. Each `Opened` is followed by one `Closed`. In every
 ///   mode.
 /// - **Thread**: any worker, several calls at once; the events of one session
 ///   one after another. Must not wait.
-/// - **Order**: as in the configuration; all are told.
+/// - **Order**: as in the configuration; all plugins are called.
 /// - **Cancellation**: none; the call is short.
-/// - **On failure**: the session goes on; `on_failure` changes nothing.
+/// - **On failure**: the session continues; `on_failure` changes nothing.
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` lists the hook `SessionObserve` and does not have it",
     label = "no `SessionObserve`",
     note = "write `impl SessionObserve for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
 )]
 pub trait SessionObserve: Plugin {
-    /// Takes note.
+    /// Observes an event.
     ///
     /// # Errors
     ///
@@ -183,16 +183,16 @@ pub trait SessionObserve: Plugin {
     fn session_observe(&self, session: &Session<'_>) -> Result<()>;
 }
 
-/// `player.observe`: learn who comes into the game and who leaves it.
+/// `player.observe`: observe the players in the game.
 ///
-/// - **When**: a player of a `client_only` or `offline` server has read that he is
-///   in the game, and when he has left it. Each `Joined` is followed by one `Left`.
-///   Between the two the services reach him by his [id](Player::id), also from
-///   inside the hook.
+/// - **When**: the client of a player on a `client_only` or `offline` server has got the
+///   packet that begins the game, and again when the player has left the game. Each
+///   `Joined` is followed by one `Left`. Between the two, services can be used with the
+///   [id](Player::id) of the player, also inside the hook.
 /// - **Thread**: any worker, several calls at once; the events of one player one
 ///   after another. Must not wait: packets of this player wait for the return.
-/// - **Order**: as in the configuration; all are told. `Joined` comes after
-///   `session.observe` has seen the session connected, `Left` before it sees it closed.
+/// - **Order**: as in the configuration; all plugins are called. `Joined` comes after
+///   `Connected` of `session.observe`, `Left` before `Closed`.
 /// - **Cancellation**: none; the call is short.
 /// - **On failure**: the player stays; `on_failure` changes nothing.
 #[diagnostic::on_unimplemented(
@@ -201,7 +201,7 @@ pub trait SessionObserve: Plugin {
     note = "write `impl PlayerObserve for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
 )]
 pub trait PlayerObserve: Plugin {
-    /// Takes note.
+    /// Observes an event.
     ///
     /// # Errors
     ///
@@ -274,7 +274,7 @@ pub trait PacketModify: Plugin {
 mod tests {
     use infrarust_plugin_abi::{Hook, OnFailure};
 
-    /// What the contracts of the traits say of failing is what the table of hooks says.
+    /// The contracts of the traits and the table of hooks say the same about failures.
     #[test]
     fn contracts_agree_with_the_table() {
         let contracts = include_str!("hook.rs");

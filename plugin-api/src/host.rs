@@ -1,4 +1,4 @@
-//! What a plugin may call.
+//! The functions of the proxy that a plugin may call.
 #![allow(unsafe_code, reason = "services are C tables of the host")]
 
 use std::ffi::c_void;
@@ -18,11 +18,10 @@ use crate::guard::Collected;
 use crate::link::{Link, lacks};
 use crate::{Cap, Declares, Error, Result};
 
-/// The proxy, as a plugin of the type `P` sees it. Clones are cheap.
+/// The proxy, for a plugin of the type `P`. Clones are cheap.
 ///
-/// All methods may be called on any thread, and none calls a hook, so that a
-/// plugin may hold its locks. `P` is there for the compiler: it knows what the
-/// plugin has declared.
+/// All methods may be called on any thread, and none calls a hook, so a plugin may hold
+/// its own locks meanwhile. Through `P` the compiler knows what the plugin has declared.
 pub struct Host<P> {
     pub(crate) link: Arc<Link>,
     plugin: PhantomData<fn() -> P>,
@@ -48,9 +47,9 @@ impl<P> Host<P> {
         }
     }
 
-    /// The folder of the plugin, where it may keep what it likes. It is made
-    /// where it is missing. May wait for the disk: for [`Plugin::new`](crate::Plugin::new)
-    /// rather than for a hook.
+    /// The folder of the plugin, for its own files. It is created if it does not exist,
+    /// which may wait for the disk: call it in [`Plugin::new`](crate::Plugin::new) and not
+    /// in a hook.
     ///
     /// # Errors
     ///
@@ -66,7 +65,7 @@ impl<P> Host<P> {
             .map(|answer| PathBuf::from(answer.text.into_owned()))
     }
 
-    /// The players on a server; `None` when there is no such server.
+    /// The number of players on a server; `None` if there is no such server.
     #[must_use]
     pub fn players_on(&self, server: &str) -> Option<u64> {
         // An empty name would mean all of them.
@@ -77,7 +76,7 @@ impl<P> Host<P> {
         }
     }
 
-    /// The players on all servers.
+    /// The number of players on all servers.
     #[must_use]
     pub fn players(&self) -> u64 {
         self.count("").unwrap_or(0)
@@ -98,7 +97,7 @@ impl<P> Host<P> {
         let future = self.link.time.sleep.and_then(|sleep| {
             // SAFETY: the context belongs to the host, which fills `raw` on `OK`.
             let status = unsafe { sleep(self.link.host.ctx, millis, &raw mut raw) };
-            // SAFETY: the host gives the future away.
+            // SAFETY: the host gives up its ownership of the future.
             (status == status::OK)
                 .then(|| unsafe { OwnedFuture::new(raw) })
                 .flatten()
@@ -127,8 +126,8 @@ impl<P> Host<P> {
         .await
     }
 
-    /// Runs a future beside the hooks, on the workers of the proxy, until it is
-    /// done, aborted, or the plugin ends. It must not block.
+    /// Runs a future as a task on the workers of the proxy, until it is done, it is
+    /// aborted, or the plugin ends. It must not block.
     ///
     /// # Errors
     ///
@@ -153,8 +152,8 @@ impl<P> Host<P> {
         })
     }
 
-    /// Calls `tick` every `period`, the first time after one `period`, each time
-    /// when the one before is done. As [`Host::spawn`] otherwise.
+    /// Calls `tick` again and again in a task, each time one `period` after the previous
+    /// call is done, and the first time after one `period`. See [`Host::spawn`].
     ///
     /// # Errors
     ///
@@ -174,8 +173,8 @@ impl<P> Host<P> {
         })
     }
 
-    /// A number of the plugin that only grows, shown by `infrarust plugin list`.
-    /// The same name gives the same counter.
+    /// A metric that only grows, shown by `infrarust plugin list`. The same name gives the
+    /// same counter.
     ///
     /// # Errors
     ///
@@ -185,8 +184,8 @@ impl<P> Host<P> {
         self.metric(name, metric::COUNTER).map(Counter)
     }
 
-    /// A number of the plugin that goes up and down, shown by `infrarust plugin
-    /// list`. The same name gives the same gauge.
+    /// A metric that goes up and down, shown by `infrarust plugin list`. The same name
+    /// gives the same gauge.
     ///
     /// # Errors
     ///
@@ -211,10 +210,9 @@ impl<P> Host<P> {
         }
     }
 
-    /// The proof that the proxy grants a capability, which its services ask for.
-    /// `None` where this proxy does not have the service.
+    /// The service of a capability; `None` if this proxy does not have the service.
     ///
-    /// Without a declaration in `needs` or `wants` this does not compile.
+    /// Does not compile unless the capability is listed in `needs` or `wants`.
     #[must_use]
     pub fn grant<C: Cap>(&self) -> Option<Grant<C>>
     where
@@ -232,8 +230,8 @@ impl<P> Host<P> {
     }
 }
 
-/// The proof that the capability `C` was declared and granted, and the way to its
-/// service. Clones are cheap; all methods may be called on any thread.
+/// The service of the capability `C`, which the plugin has declared. Clones are cheap;
+/// all methods may be called on any thread.
 pub struct Grant<C> {
     pub(crate) link: Arc<Link>,
     pub(crate) table: Table,
@@ -250,7 +248,7 @@ unsafe impl Send for Table {}
 unsafe impl Sync for Table {}
 
 impl Table {
-    /// The function at the end of `T`, as far as the host's table reaches.
+    /// The table as a `T`; `None` if the host is older and its table is shorter.
     ///
     /// # Safety
     ///
@@ -292,8 +290,7 @@ impl<C: Cap> fmt::Debug for Grant<C> {
     }
 }
 
-/// A future that is ready when its time has come. Dropping it is enough to
-/// cancel it.
+/// A future that is ready after a time; see [`Host::sleep`]. Dropping it cancels it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Sleep(Option<OwnedFuture>);
@@ -313,7 +310,7 @@ impl Future for Sleep {
     }
 }
 
-/// The time was over first.
+/// The error of [`Host::timeout`]: the time was over first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
@@ -325,14 +322,14 @@ impl fmt::Display for Elapsed {
 
 impl std::error::Error for Elapsed {}
 
-/// A task of the plugin. Dropping the handle lets the task go on.
+/// The handle of a task. Dropping the handle does not end the task.
 pub struct Task {
     link: Arc<Link>,
     id: u64,
 }
 
 impl Task {
-    /// Ends the task at its next wait. Does nothing when it has ended.
+    /// Ends the task at its next `await`. Does nothing if it has ended already.
     pub fn abort(&self) {
         if let Some(abort) = self.link.task.abort {
             // SAFETY: the context belongs to the host.

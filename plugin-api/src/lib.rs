@@ -1,8 +1,8 @@
 //! Write plugins for the Minecraft proxy infrarust, in safe Rust.
 //!
-//! A plugin is a dynamic library. It says in one macro what it is, which hooks
-//! it has and what it needs; the proxy reads that from the file before it runs
-//! any code, and refuses a plugin on a server whose mode cannot give it.
+//! A plugin is a dynamic library. It declares in one macro its name, its hooks and
+//! what it needs. The proxy reads this declaration from the file before it runs any
+//! code, and refuses the plugin on servers with a mode that cannot offer what it needs.
 //!
 //! ```
 //! #![forbid(unsafe_code)]
@@ -37,30 +37,30 @@
 //! # fn main() {}
 //! ```
 //!
-//! `infrarust plugin new NAME` begins such a crate, and the guide in
-//! `docs/plugins.md` of the repository goes through everything once.
+//! `infrarust plugin new NAME` creates such a crate, and `docs/plugins.md` of the
+//! repository is the guide for authors.
 //!
-//! The crate of the plugin has `crate-type = ["cdylib"]` and this one
-//! dependency. What `cargo build --release` makes goes into the proxy's folder
-//! of plugins.
+//! The crate of the plugin has `crate-type = ["cdylib"]` and this dependency. The
+//! library that `cargo build --release` makes is copied into the proxy's folder of
+//! plugins.
 //!
 //! # The hooks
 //!
 #![doc = include_str!("hooks.md")]
 //!
-//! A trait whose hook may wait is an [`async_trait`](macro@async_trait), and so is its `impl`:
-//! without the attribute the compiler says that lifetimes do not match.
+//! The trait of a hook that may wait is an [`async_trait`](macro@async_trait), and so is
+//! its `impl`: without the attribute the compiler reports that lifetimes do not match.
 //!
-//! A hook *fails* when it returns an error, panics, takes longer than its
-//! deadline, or answers with something that cannot be used. The operator can
-//! choose otherwise with `on_failure`.
+//! A hook *fails* when it returns an error, panics, takes longer than its deadline, or
+//! gives an answer that cannot be used. The last column is the default; the operator can
+//! change it with `on_failure`.
 //!
 //! # Players
 //!
 //! On `client_only` and `offline` servers the proxy speaks the protocol, and a
 //! plugin can know who is in the game. [`PlayerObserve`] gives each player a
-//! [`PlayerId`], which the services take. A service is a capability: it stands in
-//! `needs` or `wants`, and [`Host::grant`] gives the way to it.
+//! [`PlayerId`], which the services take as an argument. A service is a capability: list
+//! it in `needs` or `wants`, and get it with [`Host::grant`].
 //!
 //! | capability | what it gives |
 //! |---|---|
@@ -71,37 +71,36 @@
 //!
 //! # Packets
 //!
-//! On the same servers [`PacketInspect`] and [`PacketModify`] are asked about the
-//! packets that the plugin names by their [`PacketKind`], in the game and in the
-//! configuration before it. A [`Packet`] has the same fields in every version of the
-//! game, and reads one when it is asked for it. The proxy keeps the connection alive
-//! whatever a plugin drops: see [`PacketVerdict::drop`].
+//! On the same servers the hooks [`PacketInspect`] and [`PacketModify`] are called for
+//! the packets that the plugin names by their [`PacketKind`], in the configuration and in
+//! play. A [`Packet`] has the same fields in every version of the game, and reads a field
+//! only when it is asked for it. The proxy keeps the connection alive whatever a plugin
+//! drops: see [`PacketVerdict::drop`].
 //!
 //! # What comes later
 //!
-//! `ServerSwitch` and `PlayerCommand` have their names and their places in the matrix,
-//! and can be written into `needs` and `wants` today. In `needs` they keep a plugin off
-//! the servers whose mode can never give them, at `infrarust check`; in `wants` they are
-//! a warning there. Nothing more: they have no service yet, so that [`Host::grant`]
-//! gives `None` in every mode. What `may` of a context tells is what declaration and
-//! mode would allow.
+//! `ServerSwitch` and `PlayerCommand` are reserved: they are in the matrix, and can be
+//! listed in `needs` and `wants` today. On servers with a mode that will not offer them,
+//! `infrarust check` then reports an error for `needs` and a warning for `wants`. They
+//! have no other effect yet: there is no service, so [`Host::grant`] returns `None` in
+//! every mode. `may` of a context returns what declaration and mode would allow.
 //!
 //! # Threads
 //!
 //! There is one instance of a plugin per configuration, shared by all workers:
 //! it is `Send + Sync`, hooks take `&self`, and several may run at once. The
-//! hooks of one connection come one after another. A hook that cannot wait must
-//! not block: it holds a worker that serves other players.
+//! hooks of one connection are called one after another. A hook that cannot wait must
+//! not block either: it runs on a worker that serves other players.
 //!
 //! # Panics
 //!
 //! A panic ends the call, not the proxy: it is caught inside the plugin and
 //! counts as a failure. That needs `panic = "unwind"`, the default of Cargo; a
 //! plugin built with `"abort"` is refused. After five panics within a minute the
-//! plugin is not asked any more: each of its hooks counts as failed, so that a
-//! gate stays shut, until the operator resumes or reloads it. What cannot be
-//! caught ends the proxy: a stack overflow, `std::process::exit`, a panic while
-//! another unwinds.
+//! plugin is quarantined: its hooks are not called and count as failed, so that a plugin
+//! that refuses players does not let them in, until the operator resumes or reloads it.
+//! Some things cannot be caught and end the proxy: a stack overflow,
+//! `std::process::exit`, a panic while another one unwinds.
 //!
 //! # The log
 //!

@@ -1,4 +1,4 @@
-//! How a plugin reaches the host: its tables.
+//! The tables of the host, through which a plugin calls it.
 #![allow(unsafe_code, reason = "services are C tables of the host")]
 
 use infrarust_plugin_abi::{
@@ -32,7 +32,7 @@ impl Link {
     ) -> Result<Self> {
         // SAFETY: the caller promises it.
         let host = unsafe { host.as_ref() }.ok_or_else(|| Error::msg("the host gave no table"))?;
-        // SAFETY: each number goes with the type of its table.
+        // SAFETY: each number belongs to the type of its table.
         unsafe {
             Ok(Self {
                 host,
@@ -53,7 +53,7 @@ pub(crate) fn lacks(service: &str) -> Error {
     Error::msg(format!("the host does not offer the service `{service}`"))
 }
 
-/// The first version of a service, as far as the host has it.
+/// The table of the first version of a service, if the host has it.
 ///
 /// # Safety
 ///
@@ -67,6 +67,6 @@ unsafe fn find<T>(host: &HostTable, service: u32) -> Option<&'static T> {
     }
     // SAFETY: every table begins with its size and lives as long as the process.
     let size = unsafe { *table.cast::<u32>() };
-    // SAFETY: it is as large as this type, which the number goes with.
+    // SAFETY: it is as large as this type, which belongs to the number.
     (size as usize >= size_of::<T>()).then(|| unsafe { &*table.cast::<T>() })
 }

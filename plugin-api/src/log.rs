@@ -1,8 +1,8 @@
 //! The bridge from `tracing` to the log of the host.
 //!
-//! A dynamic library has a `tracing` of its own, to which nobody listens. The
-//! subscriber here makes each place of the source known to the host once, and
-//! sends events as numbers and values.
+//! A dynamic library has its own copy of `tracing`, without a subscriber. The subscriber
+//! here registers each call site with the host once, and sends each event as the number
+//! of its call site and its values.
 #![allow(unsafe_code, reason = "the log is a C table of the host")]
 
 use std::collections::HashMap;
@@ -20,11 +20,11 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::link::Link;
 
-/// The target of events that tell of a panic which no call could return. The
-/// host knows it, and counts them; one that does not writes the lines.
+/// The target of events about a panic that no call could return. The host recognizes and
+/// counts them; an older one only logs them.
 const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
 
-/// Tells the host of a panic that was caught where a value was dropped.
+/// Reports to the host a panic that was caught while a value was dropped.
 pub(crate) fn report_panic(link: &Link, text: &str) {
     let Some(log) = link.log else { return };
     let (Some(introduce), Some(event)) = (log.callsite, log.event) else {
@@ -62,21 +62,21 @@ pub(crate) fn report_panic(link: &Link, text: &str) {
     }
 }
 
-/// Sends events of this image to the host, from now on.
+/// Sends the events of this library to the host from now on.
 pub(crate) fn install(host: &'static HostTable, table: &'static LogTable) {
     let bridge = Bridge {
         host,
         table,
         sites: RwLock::default(),
     };
-    // A plugin that set its own subscriber before wants it that way.
+    // Fails if the plugin has set its own subscriber, which is then kept.
     let _ = tracing::subscriber::set_global_default(bridge);
 }
 
 struct Bridge {
     host: &'static HostTable,
     table: &'static LogTable,
-    /// `None` for a place that the host has refused.
+    /// The registered call sites; `None` for one that the host has refused.
     sites: RwLock<HashMap<Identifier, Option<Site>>>,
 }
 
@@ -87,8 +87,8 @@ struct Site {
 }
 
 impl Bridge {
-    /// The place of an event. A thread that meets a place while another makes it
-    /// known is asked before that other is done.
+    /// The call site of an event. `tracing` can ask about a call site on one thread while
+    /// another thread still registers it, so it may have to be registered here.
     fn site(&self, metadata: &Metadata<'_>) -> Option<Site> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let site = sites.get(&metadata.callsite()).copied();
@@ -96,7 +96,7 @@ impl Bridge {
         site.unwrap_or_else(|| self.meet(metadata))
     }
 
-    /// Makes a place known; the host gives one place one number, whoever asks.
+    /// Registers a call site. If two threads do so, the host gives both the same number.
     fn meet(&self, metadata: &Metadata<'_>) -> Option<Site> {
         let site = self.introduce(metadata);
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ impl Bridge {
 
 impl Subscriber for Bridge {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        // Only events cross.
+        // Only events are sent.
         if !metadata.is_event() {
             return Interest::never();
         }
@@ -158,7 +158,7 @@ impl Subscriber for Bridge {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Only events cross.
+        // Only events are sent.
         if !metadata.is_event() {
             return false;
         }

@@ -17,9 +17,9 @@ use crate::guard::Collected;
 use crate::host::Grant;
 use crate::packet::{Outgoing, crossing};
 
-/// A player in the game, from `Joined` to `Left` of
-/// [`PlayerObserve`](crate::PlayerObserve). No two players of a process have the
-/// same, and none gets it again.
+/// The id of a player in the game, valid from `Joined` to `Left` of
+/// [`PlayerObserve`](crate::PlayerObserve). Ids are unique in a process and are not
+/// reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlayerId(u64);
 
@@ -37,24 +37,24 @@ impl PlayerId {
     }
 }
 
-/// Why a service did not do what it was asked to do for a player.
+/// Why a service refused a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServiceError {
     /// The player has left.
     Gone,
-    /// The plugin may not do that on the player's server: its mode does not offer
-    /// it, or the plugin is not attached to it.
+    /// The plugin may not use the service on the player's server: the mode of the server
+    /// does not offer it, or the plugin is not attached to the server.
     NotGranted,
-    /// Too much of the plugin waits for the player already, or the plugin sends too
-    /// much in a second. It may work later.
+    /// Too many packets of the plugin wait for the player, or the plugin has sent too
+    /// many in a second. Can be tried again later.
     Full,
-    /// It cannot be done, for this reason.
+    /// The call is not possible, for this reason.
     Refused(String),
 }
 
 impl ServiceError {
-    /// What a status means; nothing where the call was done.
+    /// Converts a status of the host.
     fn check(status: i32, collected: Collected) -> Result<(), Self> {
         match status {
             status::OK => Ok(()),
@@ -87,11 +87,11 @@ impl fmt::Display for ServiceError {
 
 impl std::error::Error for ServiceError {}
 
-/// Who a player is, as the session service has confirmed to the proxy.
+/// The profile of a player that the session service has confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Profile {
-    /// The name, as the service writes it.
+    /// The name, as the session service spells it.
     pub name: String,
     /// The UUID.
     pub uuid: u128,
@@ -107,20 +107,20 @@ pub struct Property {
     pub name: String,
     /// The value; of `textures`, base64.
     pub value: String,
-    /// The signature of the service, where it gives one.
+    /// The signature of the service, if it has one.
     pub signature: Option<String>,
 }
 
 impl Grant<IdentityVerified> {
-    /// The profile that was proved for a player.
+    /// The proved profile of a player.
     ///
-    /// On any thread, also inside a hook; takes no lock of another player. The
-    /// profile is a copy and stays true after the player has left.
+    /// May be called on any thread, also inside a hook. The profile is a copy and stays
+    /// valid after the player has left.
     ///
     /// # Errors
     ///
     /// [`Gone`](ServiceError::Gone), and [`NotGranted`](ServiceError::NotGranted)
-    /// on servers whose proxy does not prove who a player is.
+    /// on servers on which the proxy does not authenticate players.
     pub fn profile(&self, player: PlayerId) -> Result<Profile, ServiceError> {
         let mut profile = Profile {
             name: String::new(),
@@ -149,13 +149,13 @@ impl Grant<IdentityVerified> {
 pub struct Title {
     title: Text,
     subtitle: Text,
-    /// In ticks of 50 ms: appearing, staying, going.
+    /// In ticks of 50 ms: fade in, stay, fade out.
     ticks: [u32; 3],
 }
 
 impl Title {
-    /// A title without a text below, that appears in half a second, stays for three
-    /// and a half, and goes in one, as the game's own.
+    /// A title without a subtitle, with the default times of the game: it fades in for
+    /// 0.5 s, stays for 3.5 s, and fades out for 1 s.
     #[must_use]
     pub fn new(title: impl Into<Text>) -> Self {
         Self {
@@ -165,14 +165,15 @@ impl Title {
         }
     }
 
-    /// With this text below it.
+    /// Sets the text below the title.
     #[must_use]
     pub fn subtitle(self, subtitle: impl Into<Text>) -> Self {
         let subtitle = subtitle.into();
         Self { subtitle, ..self }
     }
 
-    /// With other times, each cut to a multiple of 50 ms, and to 100,000 s.
+    /// Sets the times. Each is rounded down to a multiple of 50 ms, and is at most
+    /// 100,000 s.
     #[must_use]
     pub fn times(self, fade_in: Duration, stay: Duration, fade_out: Duration) -> Self {
         let ticks = [fade_in, stay, fade_out].map(|time| {
@@ -186,7 +187,7 @@ impl Title {
 
 #[cfg(feature = "testing")]
 impl Title {
-    /// The title that crosses the border so.
+    /// Converts the form that is passed to the host.
     ///
     /// # Safety
     ///
@@ -202,23 +203,22 @@ impl Title {
     }
 }
 
-/// The longest time of a title: clients add them up.
+/// The longest time of a title, in ticks: clients add up the three times as `i32`.
 const TICKS_MAX: u32 = 2_000_000;
 
 impl Grant<PlayerMessage> {
     /// Shows a line in the chat window of a player.
     ///
-    /// On any thread, also inside a hook; it never waits. What is sent to one player
-    /// arrives in the order of the calls, between two packets of his backend, once he
-    /// is in the game: while his client is between two worlds it waits. One call
-    /// serves every version of the game: what a version cannot show of a text is left
-    /// out.
+    /// May be called on any thread, also inside a hook; never waits. Calls for one player
+    /// take effect in their order, between two packets of the backend. While the client
+    /// is in a configuration, its packets wait. One call is enough for every version of
+    /// the game: parts of a text that a version cannot show are left out.
     ///
     /// # Errors
     ///
     /// [`Gone`](ServiceError::Gone); [`NotGranted`](ServiceError::NotGranted);
-    /// [`Full`](ServiceError::Full) when 128 packets or 512 KiB of the plugin wait for
-    /// the player, and when the plugin sends more than 20,000 packets or 16 MiB in a
+    /// [`Full`](ServiceError::Full) if 128 packets or 512 KiB of the plugin wait for
+    /// the player, or if the plugin sends more than 20,000 packets or 16 MiB in a
     /// second to all players; [`Refused`](ServiceError::Refused) for a text that is too
     /// long. An accepted message is lost if the player leaves before it is written.
     pub fn chat(&self, player: PlayerId, text: impl Into<Text>) -> Result<(), ServiceError> {
@@ -266,8 +266,8 @@ impl Grant<PlayerMessage> {
         ServiceError::check(status, collected)
     }
 
-    /// Ends the session of a player with a text: at once, whatever waits for him.
-    /// `player.observe` then tells of `Left` with the reason `plugin`.
+    /// Ends the session of a player with a text, at once: packets that wait for the player
+    /// are dropped. `player.observe` then gets `Left` with the reason `plugin`.
     ///
     /// # Errors
     ///
@@ -303,16 +303,15 @@ type SendKind =
     unsafe extern "C" fn(*const c_void, u64, u32, *const FieldValue, usize, *const Sink) -> i32;
 
 impl Grant<PacketInject> {
-    /// Sends a packet of the game, by its kind: to the client or to the backend of a
-    /// player, as packets of this kind go, and as his version has it. One call serves
-    /// every version that has the kind. Otherwise as [`to_client`](Self::to_client).
+    /// Sends a play packet by its kind, in the form of the player's version: to the client
+    /// or to the backend, depending on the kind. One call is enough for every version
+    /// that has the kind. See [`to_client`](Self::to_client).
     ///
     /// # Errors
     ///
-    /// As [`to_client`](Self::to_client). [`Refused`](ServiceError::Refused) where the
-    /// player's version has no packet of this kind in the game, where a field is
-    /// missing or cannot have its value, and by a proxy whose plugin API is older than
-    /// 0.1.2.
+    /// As [`to_client`](Self::to_client). [`Refused`](ServiceError::Refused) if the
+    /// player's version has no play packet of this kind, if a field is missing or cannot
+    /// have its value, and by a proxy with a plugin API before 0.1.2.
     pub fn send(&self, player: PlayerId, packet: &Outgoing) -> Result<(), ServiceError> {
         // SAFETY: a grant of this capability has this table, of this or an older version.
         let send = unsafe { self.table.field(offset_of!(InjectTable, send_kind)) };
@@ -328,28 +327,27 @@ impl Grant<PacketInject> {
         ServiceError::check(status, collected)
     }
 
-    /// Sends a packet of the game to the client of a player, as if his backend had
-    /// sent it: its id as the player's [version](crate::Player::protocol) has it,
-    /// and its fields.
+    /// Sends a play packet to the client of a player, as if the backend had sent it. `id`
+    /// is the id of the packet in the player's [version](crate::Player::protocol).
     ///
-    /// On any thread, also inside a hook; it never waits. When it arrives is as for
-    /// [`Grant::chat`], with which it shares the order and the limits; no other hook
-    /// sees it. What the fields mean is not checked: a client leaves when it cannot
-    /// read a packet, and what it answers goes to the backend.
+    /// May be called on any thread, also inside a hook; never waits. Order, time and
+    /// limits are shared with [`Grant::chat`]; no other hook sees the packet. The content
+    /// of the fields is not checked: a client disconnects if it cannot read a packet, and
+    /// its answers go to the backend.
     ///
     /// # Errors
     ///
     /// As [`Grant::chat`]. [`Refused`](ServiceError::Refused) for an id that the
-    /// version does not have, more than 256 KiB of fields, and packets on which the
-    /// proxy depends to know where the player is: the beginning of a configuration,
-    /// its acknowledgement, the ends of bundles, join game, questions for cookies, and
-    /// disconnect ([`Grant::kick`] does that).
+    /// version does not have, for more than 256 KiB of fields, and for packets from which
+    /// the proxy knows the state of the player: the start of a configuration and its
+    /// acknowledgement, bundle delimiters, join game, cookie requests, and disconnect
+    /// (use [`Grant::kick`]).
     pub fn to_client(&self, player: PlayerId, id: i32, fields: &[u8]) -> Result<(), ServiceError> {
         self.inject(player, receiver::CLIENT, id, fields)
     }
 
-    /// Sends a packet of the game to the backend of a player, as if the client had
-    /// sent it. As [`to_client`](Self::to_client) otherwise.
+    /// Sends a play packet to the backend of a player, as if the client had sent it. See
+    /// [`to_client`](Self::to_client).
     ///
     /// # Errors
     ///
@@ -389,12 +387,12 @@ impl Grant<PacketInject> {
 }
 
 impl Grant<PlayerTransfer> {
-    /// Has the client of a player leave and connect to this host and port, as if
-    /// the player had chosen them: the login there begins again.
+    /// Makes the client of a player disconnect and connect to this host and port, with a
+    /// new login.
     ///
-    /// On any thread, also inside a hook; it never waits. When it arrives is as for
-    /// [`Grant::chat`], with which it shares the order and the limits. The session here
-    /// ends when the client leaves; one that stays goes on to play.
+    /// May be called on any thread, also inside a hook; never waits. Order, time and
+    /// limits are shared with [`Grant::chat`]. The session here ends when the client
+    /// disconnects; if it does not, the session continues.
     ///
     /// # Errors
     ///

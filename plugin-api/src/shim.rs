@@ -1,4 +1,5 @@
-//! The C functions of a plugin: its own table and those of its hooks.
+//! The C functions of a plugin, which call the author's code: one table to create and
+//! destroy the plugin, and one for each hook.
 #![allow(unsafe_code, reason = "tables hold C functions")]
 
 use std::ffi::c_void;
@@ -31,7 +32,7 @@ pub const FLAGS: u16 = if cfg!(feature = "rt") {
 
 // ------------------------------------------------------------- the instance
 
-/// What the host holds as an opaque pointer.
+/// The instance, which the host holds as an opaque pointer.
 struct Instance<P> {
     plugin: P,
     link: Arc<Link>,
@@ -39,8 +40,8 @@ struct Instance<P> {
     runtime: OwnRuntime,
 }
 
-/// The plugin's own runtime. A start that fails drops it, and must not wait for
-/// what the plugin has begun there: the host waits for the reason.
+/// The plugin's own runtime. Dropping it, after a failed start, does not wait for tasks of
+/// the plugin: the host waits for the error.
 #[cfg(feature = "rt")]
 struct OwnRuntime(Option<tokio::runtime::Runtime>);
 
@@ -53,11 +54,11 @@ impl Drop for OwnRuntime {
     }
 }
 
-/// How long the plugin's own runtime may take to end its blocking tasks.
+/// How long to wait for the blocking tasks of the plugin's own runtime at the end.
 #[cfg(feature = "rt")]
 const RUNTIME_END: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The table that makes and ends a plugin.
+/// The table that creates and destroys a plugin.
 #[doc(hidden)]
 #[must_use]
 pub const fn plugin_table<P: Plugin>() -> PluginTable {
@@ -161,7 +162,8 @@ unsafe extern "C" fn refresh_log() {
     });
 }
 
-/// Starts a hook that may wait: polls once, and hands over what is left.
+/// Starts a hook that may wait: polls its future once, and gives the future to the host
+/// if it is pending.
 ///
 /// # Safety
 ///
@@ -174,11 +176,11 @@ unsafe fn start<'a, P: Plugin, V: IntoAnswer + 'static>(
     ask: impl FnOnce(&'a P) -> Pin<Box<dyn Future<Output = Result<V>> + Send + 'a>>,
 ) -> i32 {
     guard(sink, || {
-        // SAFETY: the host asks hooks of living instances only, and ends all
-        // their futures before it destroys them.
+        // SAFETY: the host calls hooks only while the instance exists, and drops all their
+        // futures before it destroys the instance.
         let instance = unsafe { &*instance.cast::<Instance<P>>() };
         let future = entered(&instance.link, || ask(&instance.plugin));
-        // SAFETY: instance and input outlive the future, as said above.
+        // SAFETY: instance and input outlive the future, see above.
         let mut future: Boxed<Result<V>> = unsafe { mem::transmute(future) };
         if let Some(status) = poll_once(future.as_mut(), &instance.link, waker, sink)? {
             entered(&instance.link, || drop(future));
@@ -194,7 +196,7 @@ unsafe fn start<'a, P: Plugin, V: IntoAnswer + 'static>(
     })
 }
 
-/// Asks a hook that does not wait.
+/// Calls a hook that does not wait.
 ///
 /// # Safety
 ///
@@ -205,7 +207,7 @@ unsafe fn call<'a, P: Plugin, V: IntoAnswer>(
     ask: impl FnOnce(&'a P) -> Result<V>,
 ) -> i32 {
     guard(sink, || {
-        // SAFETY: the host asks hooks of living instances only.
+        // SAFETY: the host calls hooks only while the instance exists.
         let instance = unsafe { &*instance.cast::<Instance<P>>() };
         let given = entered(&instance.link, || ask(&instance.plugin))?;
         Ok(give(sink, &given.into_answer()))
@@ -341,8 +343,8 @@ const fn hook_ref<T>(capability: Capability, table: &'static T) -> HookRef {
     }
 }
 
-/// Makes the compiler refuse a name in `hooks: [...]` that is not a hook, and say
-/// where it belongs.
+/// A compile-time error for a name in `hooks: [...]` that is not a hook, which says where
+/// it belongs.
 macro_rules! not_hooks {
     ($(
         $(#[doc = $doc:literal])+

@@ -1,9 +1,8 @@
 //! A small host for the tests of plugins.
 //!
-//! [`TestHost`] calls a plugin through the same C tables as the proxy does,
-//! without loading a file: breakpoints, coverage and `cargo test` just work.
-//! Put `infrarust-plugin-api` with the feature `testing` into
-//! `[dev-dependencies]`.
+//! [`TestHost`] calls a plugin through the same C tables as the proxy, without loading a
+//! file, so that `cargo test`, breakpoints and coverage work as usual. Add
+//! `infrarust-plugin-api` with the feature `testing` to `[dev-dependencies]`.
 //!
 //! ```standalone_crate
 //! # use infrarust_plugin_api::prelude::*;
@@ -69,17 +68,17 @@ use crate::{
     Text, Title, Verdict,
 };
 
-/// How long a hook may take in a test. The proxy's deadlines are shorter.
+/// How long a hook may take in a test. The deadlines of the proxy are shorter.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why a plugin did not start, or a hook failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// What the plugin said.
+    /// The text of the error or the panic.
     pub text: String,
-    /// The bytes of the configuration that it is about.
+    /// The span of bytes of the configuration that it is about, if any.
     pub span: Option<Range<usize>>,
 }
 
@@ -104,8 +103,8 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A client for hooks to be asked about: a player `Steve` from `127.0.0.1` who
-/// joins the server `lobby` at `play.example.com` with 1.21.
+/// A client for calls of hooks: by default a player `Steve` from `127.0.0.1` who joins
+/// the server `lobby` at `play.example.com` with 1.21.
 #[derive(Debug, Clone)]
 pub struct Client {
     peer: SocketAddr,
@@ -137,7 +136,7 @@ macro_rules! with {
 }
 
 impl Client {
-    /// The client above.
+    /// A client with the default values, see [`Client`].
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -170,8 +169,8 @@ impl Client {
         uuid: Option<u128>;
     }
 
-    /// Authenticated by the proxy with this UUID, as on a `client_only` server:
-    /// for [`TestHost::login_decide`] and [`TestHost::player_observe`].
+    /// Authenticated by the proxy with this UUID, as on a `client_only` server; has an
+    /// effect in [`TestHost::login_decide`] and [`TestHost::player_observe`].
     #[must_use]
     pub fn proved(mut self, uuid: u128) -> Self {
         self.uuid = Some(uuid);
@@ -179,7 +178,7 @@ impl Client {
         self
     }
 
-    /// With one more property in the profile that is proved.
+    /// Adds a property to the proved profile.
     #[must_use]
     pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.properties.push((name.into(), value.into()));
@@ -206,7 +205,7 @@ impl Client {
     }
 
     fn login(&self, hook: Hook) -> LoginInput {
-        // Nothing is proved yet when a server is selected.
+        // Nothing is proved yet in `route.select`.
         let is_proved = self.is_proved && hook != Hook::RouteSelect;
         LoginInput::new(&self.input(), &self.name, self.uuid).proved(is_proved)
     }
@@ -236,7 +235,7 @@ impl Client {
     }
 }
 
-/// Something that a plugin has sent.
+/// Something that a plugin has sent to a player.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Sent {
@@ -275,9 +274,9 @@ pub enum Sent {
 
 /// A running plugin in a test.
 ///
-/// Hooks that wait are awaited on the calling thread. Tasks of the plugin run
-/// on threads of their own, and time is the real one. When it is dropped, tasks
-/// are ended and the plugin is destroyed.
+/// Hooks that wait are awaited on the calling thread. Each task of the plugin runs on its
+/// own thread, and time is not simulated. Dropping the host ends the tasks and destroys
+/// the plugin.
 pub struct TestHost<P: Exported> {
     instance: *mut c_void,
     state: &'static State,
@@ -295,7 +294,7 @@ unsafe impl<P: Exported> Send for TestHost<P> {}
 // SAFETY: and from several at once.
 unsafe impl<P: Exported> Sync for TestHost<P> {}
 
-/// What the plugin's services know. Leaked: a plugin may keep its tables.
+/// The state of the services. Leaked, since a plugin may keep pointers to its tables.
 #[derive(Debug, Default)]
 struct State {
     table: std::sync::OnceLock<HostTable>,
@@ -311,7 +310,7 @@ struct State {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
-/// How a [`TestHost`] is put together.
+/// The settings of a [`TestHost`].
 #[derive(Debug, Default)]
 pub struct Setup {
     denied: u64,
@@ -320,27 +319,28 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Nothing special: every declared capability is granted.
+    /// The default: every declared capability is granted.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As on a server whose mode does not offer `capability`.
+    /// As on a server with a mode that does not offer `capability`.
     #[must_use]
     pub fn without(mut self, capability: Capability) -> Self {
         self.denied |= capability.bit();
         self
     }
 
-    /// With this data folder; without it asking for one is an error.
+    /// Sets the data folder; without one, [`Host::data_folder`](crate::Host::data_folder)
+    /// returns an error.
     #[must_use]
     pub fn data_folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// With so many players on a server.
+    /// Sets the number of players on a server.
     #[must_use]
     pub fn players(mut self, server: impl Into<String>, count: u64) -> Self {
         self.players.insert(server.into(), count);
@@ -351,7 +351,7 @@ impl Setup {
     ///
     /// # Errors
     ///
-    /// When the configuration cannot be used, or the plugin says so.
+    /// When the configuration cannot be read, or [`Plugin::new`](crate::Plugin::new) fails.
     pub fn start<P: Exported>(self, config: &str) -> Result<TestHost<P>, Failure> {
         let Setup {
             denied,
@@ -422,7 +422,7 @@ impl<P: Exported> TestHost<P> {
         unsafe { &*hook.table.cast::<H::Table>() }
     }
 
-    /// Asks a hook that the plugin lists.
+    /// Calls a hook that the plugin lists.
     fn ask<H: Point>(&self, input: &H::Input) -> Result<Answer, Failure>
     where
         H::Table: Asked<H::Input>,
@@ -430,7 +430,7 @@ impl<P: Exported> TestHost<P> {
         Self::table::<H>().ask(H::HOOK, self.instance, input)
     }
 
-    /// As [`TestHost::status_respond`], with the answer as the proxy's own.
+    /// As [`TestHost::status_respond`], with `json` as the proxy's own answer.
     ///
     /// # Errors
     ///
@@ -445,7 +445,7 @@ impl<P: Exported> TestHost<P> {
         self.ask::<points::StatusRespond>(&input).map(Reply)
     }
 
-    /// Asks a hook about a packet of which the plugin has interest.
+    /// Calls a hook with a packet, if the plugin has asked for its kind.
     fn ask_packet<H>(
         &self,
         client: &Client,
@@ -501,8 +501,8 @@ impl<P: Exported> TestHost<P> {
         outcome(collected, status)
     }
 
-    /// What the plugin has sent to this player, or in his name to his backend,
-    /// since this was asked last; in order.
+    /// What the plugin has sent to this player or to the player's backend since the last
+    /// call, in order.
     #[must_use]
     pub fn take_sent(&self, player: PlayerId) -> Vec<Sent> {
         let mut all = lock(&self.state.sent);
@@ -564,7 +564,7 @@ impl<I: 'static> Asked<I> for AsyncHook<I> {
                     )
                 };
                 if status == status::PENDING {
-                    // SAFETY: the plugin gives the future away.
+                    // SAFETY: the plugin gives up its ownership of the future.
                     future = unsafe { OwnedFuture::new(raw) };
                 }
                 status
@@ -597,8 +597,8 @@ impl<I: 'static> Asked<I> for SyncHook<I> {
     }
 }
 
-/// Makes the method of each hook, by its input: a hook with an input that has no
-/// arm here does not compile.
+/// Makes the method of each hook, by the type of its input. A hook with an input that has
+/// no arm here does not compile.
 macro_rules! hook_methods {
     ($(
         $(#[doc = $doc:literal])+
@@ -662,8 +662,8 @@ macro_rules! hook_methods {
     };
     (@PlayerInput $hook:ident $method:ident ()) => {
         hook_methods! { @asks $hook [
-            " `what` has happened to the player. From `Joined` to `Left` the services reach"
-            " him, also in a plugin that does not list the hook: then nobody is asked."]
+            " `what` has happened to the player. From `Joined` to `Left` services can be used"
+            " for the player. If the plugin does not list the hook, it is not called."]
             pub fn $method(
                 &self,
                 client: &Client,
@@ -718,7 +718,7 @@ macro_rules! hook_methods {
         }
     };
     (@asks $hook:ident [$($more:literal)*] $($method:tt)+) => {
-        #[doc = concat!("Asks the hook [`", stringify!($hook), "`](crate::", stringify!($hook), ").")]
+        #[doc = concat!("Calls the hook [`", stringify!($hook), "`](crate::", stringify!($hook), ").")]
         $(#[doc = $more])*
         ///
         /// # Errors
@@ -739,7 +739,7 @@ impl<P: Exported> Drop for TestHost<P> {
         self.state.ended.store(true, Ordering::Release);
         for thread in std::mem::take(&mut *lock(&self.state.threads)) {
             thread.thread().unpark();
-            // A task that panicked has been caught in the plugin.
+            // The plugin has caught the panic of a task.
             let _ = thread.join();
         }
         if let Some(destroy) = P::plugin_table().destroy {
@@ -896,8 +896,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Calls `poll` on this thread until it gives something; `None` when the time
-/// is over.
+/// Calls `poll` on this thread, each time it is woken, until it returns something; `None`
+/// when the time is over.
 fn block_on<T>(time: Duration, mut poll: impl FnMut(&Waker) -> Option<T>) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let end = Instant::now() + time;
@@ -947,7 +947,7 @@ static SLEEP: FutureTable = table!(FutureTable {
     drop: drop_sleep
 });
 
-/// The log has no table: in a test, `tracing` of plugin and test are one.
+/// There is no table for the log: in a test, plugin and test share one `tracing`.
 unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *const c_void {
     let is_granted = |capability: Capability| {
         service == service::OF_CAPABILITY + capability as u32
@@ -1037,7 +1037,7 @@ unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) 
             Poll::Pending
         });
         let mut done = pin!(done);
-        // Wakes now and then to see whether it is over.
+        // Wakes regularly to check whether it is over.
         const LOOK: Duration = Duration::from_millis(20);
         while block_on(LOOK, |waker| {
             let polled = Future::poll(done.as_mut(), &mut Context::from_waker(waker));
@@ -1189,7 +1189,7 @@ unsafe extern "C" fn inject(
     fields_bytes: usize,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: so many bytes are there, and good for the call.
+    // SAFETY: the plugin passes this many bytes, which are good for the call.
     let fields = unsafe { std::slice::from_raw_parts(fields, fields_bytes) }.to_vec();
     let sent = match to {
         receiver::CLIENT => Some(Sent::ToClient { id, fields }),

@@ -1,27 +1,27 @@
-//! What hooks answer. Made with named constructors, so that kinds of answers
-//! can be added.
+//! The answers of hooks. They have named constructors, so that kinds of answers can be
+//! added.
 
 use std::borrow::Cow;
 
 use infrarust_plugin_abi::answer;
 
-/// Whether a client may go on.
+/// The answer of a hook that decides about a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict(pub(crate) Answer);
 
-/// Which host the backend sees.
+/// The answer of `handshake.rewrite`: the host for the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite(pub(crate) Answer);
 
-/// What a status ping is answered.
+/// The answer of `status.respond`: the answer to a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply(pub(crate) Answer);
 
-/// Which server a login goes to.
+/// The answer of `route.select`: the server of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice(pub(crate) Answer);
 
-/// A code and its text, as they cross the border.
+/// A code and its text, in the form that is passed to the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) code: u32,
@@ -45,20 +45,20 @@ impl Answer {
 }
 
 impl Verdict {
-    /// Go on. The plugins after this one are asked too.
+    /// Accept the client, if the plugins after this one do so too.
     #[must_use]
     pub const fn allow() -> Self {
         Self(Answer::word(answer::PASS))
     }
 
-    /// Refuse with a text that the player reads: plain, with `§` codes, or a
-    /// [`Text`](crate::Text); at most 4096 bytes. No other plugin is asked.
+    /// Refuse with a text for the player: plain, with `§` codes, or a
+    /// [`Text`](crate::Text); at most 4096 bytes. No other plugin is called.
     #[must_use]
     pub fn refuse(text: impl Into<Cow<'static, str>>) -> Self {
         Self(Answer::text(answer::REFUSE, text))
     }
 
-    /// Close the connection without a word. No other plugin is asked.
+    /// Close the connection without a text. No other plugin is called.
     #[must_use]
     pub const fn drop() -> Self {
         Self(Answer::word(answer::DROP))
@@ -72,9 +72,8 @@ impl Rewrite {
         Self(Answer::word(answer::PASS))
     }
 
-    /// The backend sees this host: 1 to 255 bytes, without white space and
-    /// control characters. A mod loader's marker behind the host is kept by the
-    /// proxy; it is not part of this text.
+    /// The host for the backend: 1 to 255 bytes, without white space and control
+    /// characters. It does not include a mod loader's marker, which the proxy keeps.
     #[must_use]
     pub fn host(host: impl Into<Cow<'static, str>>) -> Self {
         Self(Answer::text(answer::REPLACE, host))
@@ -94,7 +93,7 @@ impl Reply {
         Self(Answer::text(answer::REPLACE, json))
     }
 
-    /// Close the connection without an answer. No other plugin is asked.
+    /// Close the connection without an answer. No other plugin is called.
     #[must_use]
     pub const fn drop() -> Self {
         Self(Answer::word(answer::DROP))
@@ -102,21 +101,21 @@ impl Reply {
 }
 
 impl Choice {
-    /// Leave the server as it is. The plugins after this one are asked too.
+    /// Leave the server as it is. The plugins after this one can still choose.
     #[must_use]
     pub const fn keep() -> Self {
         Self(Answer::word(answer::PASS))
     }
 
-    /// Go to the server with this id. No other plugin is asked. A server that
-    /// does not exist is a failure of the plugin.
+    /// Go to the server with this id. No other plugin is called. A server that does not
+    /// exist is a failure of the plugin.
     #[must_use]
     pub fn server(id: impl Into<Cow<'static, str>>) -> Self {
         Self(Answer::text(answer::REPLACE, id))
     }
 }
 
-/// What a hook returns, on its way to the host.
+/// Converts what a hook returns to the form that is passed to the host.
 pub(crate) trait IntoAnswer {
     fn into_answer(self) -> Answer;
 }

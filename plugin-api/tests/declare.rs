@@ -89,7 +89,7 @@ fn an_undeclared_capability_is_named() {
             "lib.rs:10",
             "not declared",
             "= note: add it to `needs: [...]` in `export_plugin!` (or to `wants: [...]`, if the \
-             plugin can do without); the proxy then holds it against the mode of each server",
+             plugin can do without it); the proxy then checks that the mode of each server offers it",
         ],
     );
     for list in ["needs", "wants"] {
