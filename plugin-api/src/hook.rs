@@ -219,7 +219,7 @@ pub trait PlayerObserve: Plugin {
 ///   in one direction one after another. That direction of that player waits for the
 ///   return, and nobody else does.
 /// - **Order**: as in the configuration, together with
-///   [`PacketModify`](crate::PacketModify): a plugin sees what those before it have
+///   [`PacketModify`]: a plugin sees what those before it have
 ///   changed, and not what they have dropped.
 /// - **Cancellation**: after the deadline the direction goes on; what the call returns
 ///   later is not looked at. Of one plugin 64 calls can run at the same time.
@@ -244,7 +244,7 @@ pub trait PacketInspect: Plugin {
 /// `packet.modify`: change or drop packets.
 ///
 /// - **When**, **Thread**, **Order**, **Cancellation**: as for
-///   [`PacketInspect`](crate::PacketInspect). The first plugin that drops a packet ends
+///   [`PacketInspect`]. The first plugin that drops a packet ends
 ///   its way.
 /// - **On failure**: the packet passes, unless `on_failure = "deny"`. What the call that
 ///   failed has changed does not count.
