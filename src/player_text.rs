@@ -76,6 +76,12 @@ pub(crate) fn moved_because(from: &str, to: &str) -> String {
     format!("You were moved from {from} to {to}: ")
 }
 
+/// A server does not let in a player of its network, who stays where he is. In front
+/// of the reason.
+pub(crate) fn not_moved(server: &str) -> String {
+    format!("You cannot be moved to {server}: ")
+}
+
 /// In the server list: no backend answers, and no MOTD is configured for that.
 pub(crate) const STATUS_OFFLINE: &str = "§cThis server is currently unreachable.";
 /// In the server list: an unknown domain, and no default MOTD is configured.

@@ -141,7 +141,10 @@ impl Ending {
 
     /// What the player reads, on the server with this configuration; `None` where
     /// the connection is closed without a text.
-    fn player_text<'a>(&'a self, server: Option<&'a ServerConfig>) -> Option<Cow<'a, str>> {
+    pub(super) fn player_text<'a>(
+        &'a self,
+        server: Option<&'a ServerConfig>,
+    ) -> Option<Cow<'a, str>> {
         let of_server = |text: fn(&ServerConfig) -> &str| server.map(text).map(Cow::from);
         let disconnect_message = || of_server(|server| &server.disconnect_message);
         match self {

@@ -89,6 +89,24 @@ impl Facts {
         }
     }
 
+    /// What is known of the connection while it is tried on another server. Nobody
+    /// observes a trial.
+    pub(super) fn trial(&self) -> Self {
+        Self {
+            began: self.began,
+            peer: self.peer,
+            header: self.header,
+            client: self.client,
+            virtual_host: self.virtual_host.clone(),
+            player: self.player.clone(),
+            server: None,
+            session: None,
+            intent: self.intent,
+            protocol: self.protocol,
+            observed: None,
+        }
+    }
+
     /// The client, as plugins see it.
     pub(super) fn for_plugins(&self) -> plugin::Client<'_> {
         plugin::Client {

@@ -1,5 +1,6 @@
 //! How a player comes to a backend: that of the server that he has asked for, or,
 //! when he loses it or cannot come to it, that of another server of its network.
+//! A switch that somebody has asked for is in `switch`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use crate::close::left_by_peer;
 use crate::config::model::{
     BackendAddress, IdentityForwarding, Intercepted, OnBackendLoss, Relay, ServerConfig, ServerKind,
 };
-use crate::forward::{Counters, Outcome, Side};
+use crate::forward::{Counters, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, Answering, Arrival, Dialled, Failure, Identity, LoggedIn, Playing, Proved, Stranded, Who,
+    self, Answering, Arrival, Dialled, Failure, Identity, Interrupts, LoggedIn, Playing, Prepared,
+    Present, Proved, Stranded, Who,
 };
 use crate::limit::Slot;
 use crate::player_text;
@@ -50,11 +52,14 @@ pub(super) struct Traveller {
     pub(super) is_proved: bool,
     pub(super) network: String,
     pub(super) counters: Arc<Counters>,
+    pub(super) present: Arc<Present>,
 }
 
 /// The servers that were tried for a player since he has last settled on one.
 pub(super) struct Chain {
     tried: Vec<String>,
+    /// A server that works and that he has left: it is tried behind the others.
+    last: Option<String>,
     dials: usize,
     until: Instant,
 }
@@ -64,15 +69,21 @@ impl Chain {
     pub(super) fn begin(server: &Server) -> Self {
         Self {
             tried: vec![server.config.id.clone()],
+            last: None,
             dials: 0,
             until: Instant::now() + CHAIN_WAIT,
         }
     }
 
+    /// Whether a player who was on a server for so long has settled on it.
+    pub(super) fn is_over(stayed: Duration) -> bool {
+        stayed >= SETTLED_AFTER
+    }
+
     /// Goes on with the loss of this server, on which the player was for so long.
     pub(super) fn go_on(chain: Option<Self>, server: &Server, stayed: Duration) -> Self {
         match chain {
-            Some(mut chain) if stayed < SETTLED_AFTER => {
+            Some(mut chain) if !Self::is_over(stayed) => {
                 // It may have been dialled for another reason than a loss.
                 if !chain.tried.contains(&server.config.id) {
                     chain.tried.push(server.config.id.clone());
@@ -83,14 +94,22 @@ impl Chain {
         }
     }
 
+    /// The player has left this server for one that he has lost on his way to it.
+    pub(super) fn left(&mut self, server: &Server) {
+        self.last = Some(server.config.id.clone());
+    }
+
     /// The next server to try.
     pub(super) fn next(&mut self, proxy: &Proxy, network: &str) -> Option<Arc<Server>> {
         if self.dials >= DIALS_MAX || Instant::now() >= self.until {
             return None;
         }
         let order = proxy.snapshot().order(network);
-        let is_untried = |server: &Arc<Server>| !self.tried.contains(&server.config.id);
-        let server = order.into_iter().find(is_untried)?;
+        let is_untried = |server: &&Arc<Server>| !self.tried.contains(&server.config.id);
+        let mut untried = order.iter().filter(is_untried);
+        let is_last = |server: &Server| self.last.as_ref() == Some(&server.config.id);
+        let server = untried.clone().find(|server| !is_last(server));
+        let server = Arc::clone(server.or_else(|| untried.next())?);
         self.tried.push(server.config.id.clone());
         Some(server)
     }
@@ -112,11 +131,21 @@ pub(super) struct Opened {
     pub(super) identity: Identity,
 }
 
+/// A server whose backend has let in a player who is not yet there.
+pub(super) struct Ready {
+    pub(super) server: Arc<Server>,
+    slot: Slot,
+    backend: Prepared,
+    session: Option<SessionFacts>,
+}
+
 /// A player who has come to another server.
 pub(super) struct Arrived {
     pub(super) playing: Playing,
     pub(super) server: Arc<Server>,
     pub(super) slot: Slot,
+    /// Where others put packets for him and for its backend.
+    pub(super) outbox: Arc<Outbox>,
 }
 
 /// A player who could not be brought to another server.
@@ -134,10 +163,13 @@ impl Traveller {
     }
 
     /// Whether a session has ended with its backend, and the player is still there.
+    pub(super) fn is_without_backend(&self, outcome: &Outcome) -> bool {
+        outcome.end.side() == Some(Side::Backend) && !self.counters.client_has_ended()
+    }
+
+    /// The same, in a network that brings him to another server.
     pub(super) fn has_lost_his_backend(&self, outcome: &Outcome, proxy: &Proxy) -> bool {
-        outcome.end.side() == Some(Side::Backend)
-            && !self.counters.client_has_ended()
-            && self.falls_back(proxy)
+        self.is_without_backend(outcome) && self.falls_back(proxy)
     }
 
     /// Logs a player in at another server of his network, who is in the login
@@ -158,7 +190,9 @@ impl Traveller {
         while let Some(server) = chain.next(proxy, &self.network) {
             note(&server, &last);
             let before = (facts.server.clone(), facts.session.take());
-            let opened = timeout_at(chain.until, self.open(&server, &mut chain, proxy, facts));
+            let until = chain.until;
+            let opened = self.open(&server, &mut chain.dials, proxy, facts);
+            let opened = timeout_at(until, opened);
             let opened = tokio::select! {
                 opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
                 () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
@@ -194,17 +228,22 @@ impl Traveller {
         Err(last)
     }
 
-    /// Brings a player to another server of his network.
+    /// Brings a player who has lost this server to another one of his network.
     pub(super) async fn fall_back(
         &self,
         mut client: Box<Stranded>,
         from: &Server,
         chain: &mut Chain,
-        replaced: &CancellationToken,
+        interrupts: &Interrupts,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<Arrived, Left> {
         let reason = client.reason();
+        let kick = client.take_kick();
+        let left = |mut client: Box<Stranded>, failure| {
+            client.set_kick(kick.clone());
+            Err(Left { client, failure })
+        };
         loop {
             let next = if client.can_move() {
                 chain.next(proxy, &self.network)
@@ -212,44 +251,35 @@ impl Traveller {
                 None
             };
             let Some(server) = next else {
-                return Err(Left {
-                    client,
-                    failure: None,
-                });
+                return left(client, None);
             };
-            let before = (facts.server.clone(), facts.session.take());
-            let opened = timeout_at(chain.until, self.open(&server, chain, proxy, facts));
-            let opened = tokio::select! {
-                opened = client.while_waiting(opened) => opened,
-                () = replaced.cancelled() => Err(Failure::Replaced),
+            let until = chain.until;
+            let prepared = self.prepare(&server, &mut chain.dials, proxy, facts.trial());
+            let prepared = tokio::select! {
+                prepared = client.while_waiting(timeout_at(until, prepared)) => prepared,
+                interrupt = interrupts.first() => Err(interrupt),
             };
-            let opened = match opened {
-                Ok(Ok(Ok(opened))) => opened,
-                not_opened => {
-                    (facts.server, facts.session) = before;
-                    match not_opened {
-                        Err(failure) => {
-                            return Err(Left {
-                                client,
-                                failure: Some(failure),
-                            });
-                        }
-                        Ok(Ok(Err(ending))) => note(&server, &ending),
-                        Ok(_) => {}
-                    }
+            let ready = match prepared {
+                Ok(Ok(Ok(ready))) => ready,
+                Ok(Ok(Err(ending))) => {
+                    note(&server, &ending);
                     continue;
                 }
+                Ok(Err(_)) => {
+                    note(&server, &Ending::Intercepted(Failure::BackendTooSlow));
+                    continue;
+                }
+                Err(failure) => return left(client, Some(failure)),
             };
-            let is_authenticated = is_authenticated(&server);
+            let before = (facts.server.clone(), facts.session.take());
             let arrival = Arrival {
-                who: opened.identity.who(self.version),
-                is_authenticated,
+                is_authenticated: is_authenticated(&server),
                 notices: self.notices(from, &server, reason.as_ref()),
-                until: chain.until,
-                replaced,
+                until,
+                interrupts,
             };
-            match client.arrive(opened.backend, arrival).await {
-                Ok(playing) => {
+            match self.enter(client, ready, arrival, facts).await {
+                Ok(arrived) => {
                     info!(
                         player = %Escaped(&self.identity.profile.name),
                         network = self.network,
@@ -257,20 +287,13 @@ impl Traveller {
                         to = server.config.id,
                         "a player was moved to another server"
                     );
-                    return Ok(Arrived {
-                        playing,
-                        server,
-                        slot: opened.slot,
-                    });
+                    return Ok(arrived);
                 }
                 Err((failure, stranded)) => {
                     client = stranded;
                     (facts.server, facts.session) = before;
                     if ends_the_player(&failure) {
-                        return Err(Left {
-                            client,
-                            failure: Some(failure),
-                        });
+                        return left(client, Some(failure));
                     }
                     note(&server, &Ending::Intercepted(failure));
                 }
@@ -278,12 +301,60 @@ impl Traveller {
         }
     }
 
+    /// Brings the player as far as he comes without a change for him: the backend of
+    /// this server lets him in.
+    pub(super) async fn prepare(
+        &self,
+        server: &Arc<Server>,
+        dials: &mut usize,
+        proxy: &Proxy,
+        mut trial: Facts,
+    ) -> Result<Ready, Ending> {
+        let opened = self.open(server, dials, proxy, &mut trial).await?;
+        let backend = opened.backend.prepare(opened.identity.who(self.version));
+        Ok(Ready {
+            server: Arc::clone(server),
+            slot: opened.slot,
+            backend: backend.await.map_err(Ending::Intercepted)?,
+            session: trial.session.take(),
+        })
+    }
+
+    /// Brings the player into the game of a server that is ready for him. He is on
+    /// that one from now on, or on none.
+    pub(super) async fn enter(
+        &self,
+        client: Box<Stranded>,
+        ready: Ready,
+        arrival: Arrival<'_>,
+        facts: &mut Facts,
+    ) -> Result<Arrived, (Failure, Box<Stranded>)> {
+        let Ready {
+            server,
+            slot,
+            backend,
+            session,
+        } = ready;
+        facts.server = Some(Arc::clone(&server));
+        facts.session = session;
+        facts.session_connected();
+        let outbox = Arc::default();
+        self.present.come_to(&server.config.id, &outbox);
+        let playing = client.enter(backend, arrival).await?;
+        Ok(Arrived {
+            playing,
+            server,
+            slot,
+            outbox,
+        })
+    }
+
     /// Asks everything that decides whether the player may come to a server, and
     /// connects to its backend.
     pub(super) async fn open(
         &self,
         server: &Arc<Server>,
-        chain: &mut Chain,
+        dials: &mut usize,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<Opened, Ending> {
@@ -315,7 +386,7 @@ impl Traveller {
             opening: &self.opening,
             host: host.as_deref(),
         };
-        chain.dials += 1;
+        *dials += 1;
         let who = identity.who(self.version);
         let backend = asker.reach(who, &self.counters, proxy, facts).await?;
         Ok(Opened {
@@ -357,7 +428,7 @@ pub(super) fn can_go_on(ending: &Ending) -> bool {
 /// Whether nothing more is to be tried for the player.
 pub(super) fn ends_the_player(failure: &Failure) -> bool {
     match failure {
-        Failure::Replaced | Failure::Proxy(_) => true,
+        Failure::Replaced | Failure::Stopped | Failure::Proxy(_) => true,
         // It depends on the server.
         Failure::VersionWithoutForwarding => false,
         failure => failure.blame() == Blame::Client,
@@ -369,12 +440,12 @@ pub(super) fn is_authenticated(server: &Server) -> bool {
     server.config.mode() == crate::mode::Mode::ClientOnly
 }
 
-fn note(server: &Server, ending: &Ending) {
+pub(super) fn note(server: &Server, ending: &Ending) {
     debug!(
         server = server.config.id,
         reason = ending.name(),
         error = %ending,
-        "a server does not take a player who has lost his"
+        "a server does not take a player of its network"
     );
 }
 

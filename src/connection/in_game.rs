@@ -21,7 +21,6 @@ use crate::proxy::snapshot::Server;
 pub(super) struct Stay {
     players: Arc<Players>,
     number: u64,
-    outbox: Arc<Outbox>,
     kicked: Arc<Kicked>,
     session: plugin::Session,
     server: Arc<Server>,
@@ -46,18 +45,17 @@ impl Stay {
         version: Version,
         profile: Profile,
         is_proved: bool,
+        outbox: &Arc<Outbox>,
     ) -> Option<Box<Self>> {
         let grants = server.hooks.service_grants();
         if grants.is_empty() && !server.hooks.has(Hook::PlayerObserve) {
             return None;
         }
         let number = players.next_number();
-        let outbox = Arc::new(Outbox::default());
         let kicked = Arc::new(Kicked::default());
         let mut stay = Box::new(Self {
             players: Arc::clone(players),
             number,
-            outbox: Arc::clone(&outbox),
             kicked: Arc::clone(&kicked),
             session: plugin::Session::new(number),
             server: Arc::clone(server),
@@ -75,18 +73,13 @@ impl Stay {
             grants: grants.into(),
             reach: Arc::new(Reached {
                 version,
-                outbox,
+                outbox: Arc::clone(outbox),
                 kicked,
             }),
         };
         players.enter(number, player);
         stay.observe(PlayerEvent::Joined);
         Some(stay)
-    }
-
-    /// The outbox for packets that plugins send in the session.
-    pub(super) fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
     }
 
     /// Completes when a plugin ends the session. Cancel safe.

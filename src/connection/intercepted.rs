@@ -3,27 +3,29 @@
 //! [`Applicant::join`]: authenticate the player → `login.decide` → places in the roster
 //! and on the server → log in at a backend, or at another server of the network →
 //! complete the client's login → play. [`BridgeSession::run`]: relay, and if the
-//! backend is lost, move the player to another server of the network.
+//! backend is lost or a switch is requested, move the player to another server of the
+//! network.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
-use super::fallback::{self, Asker, Candidate, Chain, Traveller, can_go_on, decide};
+use super::fallback::{self, Arrived, Asker, Candidate, Chain, Traveller, can_go_on, decide};
 use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
+use super::switch::{Next, Switch, Trip};
 use crate::close::left_by_peer;
 use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
 use crate::forward::memory::Memory;
-use crate::forward::{Counters, End, Outcome, Side};
+use crate::forward::{Counters, End, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, ClientSettings, Failure, Left, Lost, Newcomer, NotJoined, Playing, Proved, Rules,
-    Stranded,
+    self, ClientSettings, Details, Failure, Interrupts, Left, Lost, Newcomer, NotJoined, Playing,
+    Present, Proved, Rules, Stranded,
 };
 use crate::limit::Slot;
 use crate::protocol::packet::Version;
@@ -52,14 +54,15 @@ pub(super) struct Applicant {
 
 /// A player in the game, with everything that the session holds.
 pub(super) struct BridgeSession {
-    playing: Playing,
+    /// The player's connection to the current server.
+    arrived: Arrived,
     /// The stay on the server that plugins observe, if any do.
     stay: Option<Box<Stay>>,
-    server: Arc<Server>,
     place: intercept::Place,
-    slot: Slot,
+    /// How others reach the player.
+    present: Arc<Present>,
     connection: Slot,
-    /// Set if the network can move the player to another server.
+    /// Set if the server belongs to a network, which can move the player.
     traveller: Option<Box<Traveller>>,
     /// The servers that were tried for the player.
     chain: Option<Chain>,
@@ -186,6 +189,17 @@ impl Applicant {
                 .map_err(Ending::Intercepted),
             Err(ending) => Err(ending),
         };
+        let present = Present::new(
+            Details {
+                name: profile.name.clone(),
+                uuid: profile.uuid,
+                version,
+                address: origin.client,
+                network: config.network().map(str::to_owned),
+                counters: Arc::clone(&counters),
+            },
+            &config.id,
+        );
         let traveller = config.network().map(|network| {
             Box::new(Traveller {
                 origin,
@@ -195,9 +209,9 @@ impl Applicant {
                 is_proved,
                 network: network.to_owned(),
                 counters: Arc::clone(&counters),
+                present: Arc::clone(&present),
             })
         });
-        let traveller = traveller.filter(|traveller| traveller.falls_back(proxy));
         let mut candidate = Candidate {
             server,
             slot,
@@ -205,7 +219,7 @@ impl Applicant {
         };
         let logged_in = match (logged_in, &traveller) {
             (Ok(logged_in), _) => Ok(logged_in),
-            (Err(ending), Some(traveller)) if can_go_on(&ending) => {
+            (Err(ending), Some(traveller)) if can_go_on(&ending) && traveller.falls_back(proxy) => {
                 let next = traveller.log_in_elsewhere(
                     &mut proved,
                     &mut candidate,
@@ -232,23 +246,32 @@ impl Applicant {
             slot,
             notices,
         } = candidate;
-        place.begin_session(Arc::clone(&counters));
+        let outbox = Arc::default();
+        present.come_to(&server.config.id, &outbox);
+        place.begin_session(&present);
         let settings = settings(&server, &intercepted, proxy);
         let memory = traveller.is_some().then(Memory::default);
         let joined = intercept::join(
             proved, logged_in, settings, counters, memory, notices, &replaced,
         );
         let mut chain = None;
-        let (playing, server, slot) = match (joined.await, &traveller) {
-            (Ok(playing), _) => (playing, server, slot),
+        let arrived = match (joined.await, &traveller) {
+            (Ok(playing), _) => Arrived {
+                playing,
+                server,
+                slot,
+                outbox,
+            },
             (Err(NotJoined::Stranded(failure, client)), Some(traveller))
-                if !fallback::ends_the_player(&failure) =>
+                if !fallback::ends_the_player(&failure) && traveller.falls_back(proxy) =>
             {
                 drop(slot);
+                let interrupts = interrupts(&place, proxy);
                 let chain = chain.insert(Chain::begin(&server));
-                let arrived = traveller.fall_back(client, &server, chain, &replaced, proxy, facts);
+                let arrived =
+                    traveller.fall_back(client, &server, chain, &interrupts, proxy, facts);
                 match Box::pin(arrived).await {
-                    Ok(arrived) => (arrived.playing, arrived.server, arrived.slot),
+                    Ok(arrived) => arrived,
                     Err(left) => {
                         let failure = left.failure.unwrap_or(failure);
                         return Err(lose_stranded(left.client, failure, connection));
@@ -262,18 +285,18 @@ impl Applicant {
             (Err(NotJoined::Lost(lost)), _) => return Err(lose(*lost, connection)),
         };
         Ok(BridgeSession {
-            playing,
             stay: Stay::begin(
                 proxy.plugins.in_game(),
-                &server,
+                &arrived.server,
                 facts,
                 version,
                 profile,
                 is_proved,
+                &arrived.outbox,
             ),
-            server,
+            arrived,
             place,
-            slot,
+            present,
             connection,
             traveller,
             chain,
@@ -294,6 +317,14 @@ fn intercept_scope(config: &ServerConfig) -> String {
         // Cannot be the id of a server, which has no spaces.
         Some(network) => format!("network {network}"),
         None => config.id.clone(),
+    }
+}
+
+/// What ends a session in every phase.
+fn interrupts(place: &intercept::Place, proxy: &Proxy) -> Interrupts {
+    Interrupts {
+        replaced: place.replaced().clone(),
+        stopped: proxy.shutdown.stop.clone(),
     }
 }
 
@@ -353,74 +384,102 @@ fn lose_stranded(client: Box<Stranded>, failure: Failure, connection: Slot) -> E
 }
 
 impl BridgeSession {
-    /// Relays until the session ends. If the backend is lost, the player is moved to
-    /// another server of the network, if one takes the player. At the end the client may
+    /// Relays until the session ends. If the backend is lost, or a switch was requested,
+    /// the player is moved to another server of the network. At the end the client may
     /// read why.
     pub(super) async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
         let Self {
-            mut playing,
+            mut arrived,
             mut stay,
-            mut server,
             place,
-            mut slot,
+            present,
             connection,
             traveller,
             mut chain,
         } = self;
-        let replaced = place.replaced().clone();
+        let interrupts = interrupts(&place, proxy);
         loop {
             let began = Instant::now();
-            let ended = relay(playing, &server, stay.as_deref(), &replaced, proxy).await;
+            let Arrived {
+                playing,
+                server,
+                slot,
+                outbox,
+            } = arrived;
+            present.settle();
+            let relay = Playground {
+                server: &server,
+                stay: stay.as_deref(),
+                present: &present,
+                traveller: traveller.as_deref(),
+                interrupts: &interrupts,
+                proxy,
+                facts,
+            };
+            let (ended, next) = relay.run(playing, outbox).await;
+            present.leave();
             let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
             let outcome = ended.outcome;
             let end = outcome.end;
             debug!(end = %end, "an intercepted session has ended");
+            let is_asked_for = matches!(next, Next::Ready(..)) && end == End::Stopped;
             let mut ending = match (end, ended.fault(), kick) {
                 (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
-                (End::Stopped, None, _) if replaced.is_cancelled() => Ending::Replaced(outcome),
+                (End::Stopped, None, _) if interrupts.replaced.is_cancelled() => {
+                    Ending::Replaced(outcome)
+                }
                 (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
                 (_, None, _) => Ending::Relayed(outcome),
             };
+            let can_switch = is_asked_for
+                && matches!(ending, Ending::Relayed(_))
+                && !interrupts.stopped.is_cancelled();
             if let Some(stay) = stay.take() {
-                (*stay).end(ending.name());
+                (*stay).end(match can_switch {
+                    true => SWITCHED,
+                    false => ending.name(),
+                });
             }
             // The places on the server are free before the player reads. The slot is
             // first, since a login that waits for the place in the roster needs a slot too.
             drop(slot);
-            let left = ended.into_left();
-            let reader = match (left, &traveller) {
-                (Some(Left::Stranded(client)), Some(traveller))
-                    if traveller.has_lost_his_backend(&outcome, proxy) =>
-                {
-                    let before = chain.take();
-                    let chain = chain.insert(Chain::go_on(before, &server, began.elapsed()));
-                    // Boxed so that an idle session does not hold the state of a move.
-                    let arrived = Box::pin(
-                        traveller.fall_back(client, &server, chain, &replaced, proxy, facts),
-                    );
-                    let arrived = tokio::select! {
-                        arrived = arrived => arrived,
-                        () = proxy.shutdown.stop.cancelled() => {
-                            return Ending::Relayed(Outcome { end: End::Stopped, ..outcome }).into();
-                        }
+            let is_waited_for = !matches!(next, Next::Nothing);
+            let is_moved = |traveller: &Traveller| {
+                can_switch
+                    || traveller.has_lost_his_backend(&outcome, proxy)
+                    || (is_waited_for && traveller.is_without_backend(&outcome))
+            };
+            let reader = match (ended.into_left(), &traveller) {
+                (Some(Left::Stranded(client)), Some(traveller)) if is_moved(traveller) => {
+                    let trip = Trip {
+                        from: &server,
+                        stayed: began.elapsed(),
+                        chain: &mut chain,
+                        interrupts: &interrupts,
                     };
-                    match arrived {
-                        Ok(arrived) => {
-                            (playing, server, slot) =
-                                (arrived.playing, arrived.server, arrived.slot);
+                    // Boxed so that an idle session does not hold the state of a move.
+                    let moved = traveller.move_on(client, next, trip, proxy, facts);
+                    match Box::pin(moved).await {
+                        Ok(there) => {
+                            arrived = there;
                             stay = Stay::begin(
                                 proxy.plugins.in_game(),
-                                &server,
+                                &arrived.server,
                                 facts,
                                 traveller.version,
                                 traveller.identity.profile.clone(),
                                 traveller.is_proved,
+                                &arrived.outbox,
                             );
                             continue;
                         }
                         Err(left) => {
                             ending = match left.failure {
                                 Some(Failure::Replaced) => Ending::Replaced(outcome),
+                                Some(Failure::Stopped) => Ending::Relayed(Outcome {
+                                    end: End::Stopped,
+                                    ..outcome
+                                }),
                                 Some(Failure::ClientLeft) => Ending::Relayed(Outcome {
                                     end: End::Closed(Side::Client),
                                     ..outcome
@@ -443,41 +502,78 @@ impl BridgeSession {
     }
 }
 
-/// Relays until the backend or the client ends the session, another login of the
-/// player replaces it, or a plugin ends it.
-async fn relay(
-    playing: Playing,
-    server: &Server,
-    stay: Option<&Stay>,
-    replaced: &CancellationToken,
-    proxy: &Proxy,
-) -> intercept::Ended {
-    let mut limits = server.config.timeouts.session;
-    limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
-    let stop = proxy.shutdown.stop.child_token();
-    let rules = Rules {
-        keepalive: proxy.snapshot().proxy.keepalive,
-        limits,
-        stop: stop.clone(),
-        outbox: stay.map(|stay| Arc::clone(stay.outbox())),
-    };
-    let play = playing.play(&proxy.forwarders, rules);
-    tokio::pin!(play);
-    let kicked = async {
-        match stay {
-            Some(stay) => stay.kicked().await,
-            None => std::future::pending().await,
+/// The word for plugins of the server that a player leaves for another one.
+const SWITCHED: &str = "switched";
+
+/// A player in the game of a server, and what can end it.
+struct Playground<'a, 'f> {
+    server: &'a Server,
+    stay: Option<&'f Stay>,
+    present: &'a Arc<Present>,
+    traveller: Option<&'a Traveller>,
+    interrupts: &'a Interrupts,
+    proxy: &'a Proxy,
+    facts: &'f Facts,
+}
+
+impl<'a> Playground<'a, '_> {
+    /// Relays until the backend or the client ends the session, another login of the
+    /// player replaces it, a plugin ends it, or another server waits for the player.
+    async fn run(self, playing: Playing, outbox: Arc<Outbox>) -> (intercept::Ended, Next<'a>) {
+        let Self { stay, proxy, .. } = self;
+        let mut limits = self.server.config.timeouts.session;
+        limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
+        let stop = proxy.shutdown.stop.child_token();
+        let rules = Rules {
+            keepalive: proxy.snapshot().proxy.keepalive,
+            limits,
+            stop: stop.clone(),
+            outbox: Some(outbox),
+        };
+        let mut play = pin!(playing.play(&proxy.forwarders, rules));
+        let mut switch = None;
+        loop {
+            let is_switching = switch.is_some();
+            let kicked = async {
+                match stay {
+                    Some(stay) => stay.kicked().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let prepared = async {
+                match &mut switch {
+                    Some(switch) => Switch::prepared(switch).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let prepared = tokio::select! {
+                ended = &mut play => return (ended, switch.map_or(Next::Nothing, Next::Preparing)),
+                () = kicked => break,
+                () = self.interrupts.replaced.cancelled() => break,
+                prepared = prepared => prepared,
+                order = self.present.ordered(), if !is_switching => {
+                    switch = self.traveller.and_then(|traveller| {
+                        Switch::begin(order, traveller, proxy, self.facts)
+                    });
+                    continue;
+                }
+            };
+            let (Some(current), Some(traveller)) = (switch.take(), self.traveller) else {
+                continue;
+            };
+            match prepared {
+                Ok(ready) => {
+                    // From here on the player can only go forward.
+                    stop.cancel();
+                    return (
+                        play.await,
+                        Next::Ready(current.into_order(), Box::new(ready)),
+                    );
+                }
+                Err(ending) => current.refuse(&ending, traveller),
+            }
         }
-    };
-    tokio::select! {
-        () = kicked => {
-            stop.cancel();
-            play.await
-        }
-        ended = &mut play => ended,
-        () = replaced.cancelled() => {
-            stop.cancel();
-            play.await
-        }
+        stop.cancel();
+        (play.await, Next::Nothing)
     }
 }

@@ -35,6 +35,7 @@ mod opening;
 mod route;
 mod sender;
 mod status;
+mod switch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ use crate::protocol::peek;
 use crate::protocol::varint;
 
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
-use super::memory::Memory;
+use super::memory::{HELD_BYTES_MAX, Memory, is_held};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
 use super::{Direction, Outbox};
@@ -85,6 +85,8 @@ pub(crate) struct Passage {
     bounds: Bounds,
     /// Set if the player may be moved to another backend.
     memory: Option<Memory>,
+    /// Frames for the receiver that wait for the end of a configuration.
+    held: Vec<u8>,
     /// The fields of the backend's disconnect, which is kept back from the client if
     /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
@@ -186,6 +188,7 @@ impl Passage {
             edits: Edits::default(),
             bounds: Bounds::Client(bounds),
             memory: None,
+            held: Vec::new(),
             kick: None,
             fault: None,
         }
@@ -213,6 +216,7 @@ impl Passage {
             edits,
             bounds: Bounds::Backend(bounds),
             memory: None,
+            held: Vec::new(),
             kick: None,
             fault: None,
         }
@@ -512,6 +516,7 @@ impl Passage {
                     .kind(self.reading.state, id)
                     .is_some_and(|kind| {
                         Reading::concern(kind)
+                            || (self.memory.is_some() && is_held(self.reading.state, kind))
                             || self.edits.concern(kind)
                             || BackendBounds::concern(kind)
                             || is_kept(kind)
@@ -564,23 +569,59 @@ impl Passage {
         let fields = packet.get(id_bytes..).unwrap_or_default();
         match self.check_bounds(id, fields)? {
             Allowed::Drop => Ok(Fate::Drop),
-            Allowed::Pass => Ok(self.understand(id, fields).map_or(passes, Fate::Change)),
+            Allowed::Pass if self.holds(id) => Ok(Fate::Hold),
+            Allowed::Pass => {
+                let changed = self.understand(id, fields).map_or(passes, Fate::Change);
+                // Nothing is held but in a configuration, which this packet ends.
+                let ends_configuration = self.reading.state == State::Play;
+                Ok(match ends_configuration && !self.held.is_empty() {
+                    true => Fate::Release,
+                    false => changed,
+                })
+            }
         }
+    }
+
+    /// Whether a packet with this id waits for the end of the configuration.
+    fn holds(&self, id: i32) -> bool {
+        let state = self.reading.state;
+        self.direction == Direction::Clientbound
+            && self.memory.is_some()
+            && self
+                .version
+                .kind(state, id)
+                .is_some_and(|kind| is_held(state, kind))
     }
 
     /// Writes a frame that does not pass unchanged.
     fn write(
-        &self,
+        &mut self,
         fate: &Fate,
         frame: &RawFrame<'_>,
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
-    ) -> Result<(), CodecError> {
+    ) -> Result<(), FramedError> {
         match fate {
-            Fate::Drop => Ok(()),
-            Fate::Change(packet) => zlib.write(packet, self.to.format, output),
-            Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output),
+            Fate::Drop => {}
+            Fate::Change(packet) => zlib.write(packet, self.to.format, output)?,
+            Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output)?,
+            Fate::Hold => {
+                codec::convert(frame, self.from, &self.to, zlib, &mut self.held)?;
+                if self.held.len() > HELD_BYTES_MAX {
+                    return Err(Exceeded::Limit {
+                        what: "a configuration",
+                        max: HELD_BYTES_MAX,
+                        unit: "bytes",
+                    }
+                    .into());
+                }
+            }
+            Fate::Release => {
+                output.append(&mut std::mem::take(&mut self.held));
+                codec::convert(frame, self.from, &self.to, zlib, output)?;
+            }
         }
+        Ok(())
     }
 
     /// Checks that the version has a packet with this id. Only for a client in a
@@ -656,6 +697,10 @@ enum Fate {
     Convert,
     /// It is replaced by this packet.
     Change(Vec<u8>),
+    /// It waits for the end of the configuration.
+    Hold,
+    /// It passes behind what has waited for it.
+    Release,
     /// It is dropped.
     Drop,
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::packet::world::Screen;
-use crate::protocol::packet::{Brand, Clientbound, Serverbound, Version};
+use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 
 /// The longest settings and the longest name of the client's software that are
 /// remembered. Both have some twenty bytes.
@@ -15,6 +15,23 @@ const KEPT_BYTES_MAX: usize = 1024;
 const KEEP_ALIVES_MAX: usize = 64;
 /// The longest fields of a keep alive, in bytes: an `i64`.
 const KEEP_ALIVE_BYTES_MAX: usize = 8;
+
+/// The most bytes of a configuration that wait for its end (8 MiB). Registries of the
+/// game have some 60 KiB, those of large packs of mods some MiB.
+pub(crate) const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Whether a packet waits for the end of its configuration: what a backend sends of its
+/// registries reaches the client as a whole or not at all, since another backend's
+/// cannot follow the half of it. The client refuses an entry that comes twice.
+pub(crate) const fn is_held(state: State, kind: Clientbound) -> bool {
+    matches!(
+        (state, kind),
+        (
+            State::Configuration,
+            Clientbound::RegistryData | Clientbound::Tags | Clientbound::FeatureFlags
+        )
+    )
+}
 
 /// What is remembered of a player; both directions of the session share it.
 #[derive(Debug, Clone, Default)]

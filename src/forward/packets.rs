@@ -18,9 +18,6 @@ pub(crate) struct Reading {
     /// The client was sent into a configuration and no join game since: until then it
     /// cannot use other play packets.
     pub(crate) awaits_join_game: bool,
-    /// It was sent registries in the current configuration. Those of another backend
-    /// cannot follow: the client refuses an entry that it gets twice.
-    pub(crate) has_registries: bool,
 }
 
 impl Reading {
@@ -31,7 +28,6 @@ impl Reading {
             has_kicked: false,
             in_bundle: false,
             awaits_join_game: false,
-            has_registries: false,
         }
     }
 
@@ -40,10 +36,7 @@ impl Reading {
         kind.leads_to().is_some()
             || matches!(
                 kind,
-                Clientbound::Disconnect
-                    | Clientbound::BundleDelimiter
-                    | Clientbound::JoinGame
-                    | Clientbound::RegistryData
+                Clientbound::Disconnect | Clientbound::BundleDelimiter | Clientbound::JoinGame
             )
     }
 
@@ -53,12 +46,7 @@ impl Reading {
         match kind {
             Clientbound::Disconnect => self.has_kicked = true,
             Clientbound::BundleDelimiter => self.in_bundle = !self.in_bundle,
-            Clientbound::StartConfiguration => {
-                self.awaits_join_game = true;
-                self.has_registries = false;
-            }
-            Clientbound::FinishConfiguration => self.has_registries = false,
-            Clientbound::RegistryData => self.has_registries = true,
+            Clientbound::StartConfiguration => self.awaits_join_game = true,
             Clientbound::JoinGame => self.awaits_join_game = false,
             _ => {}
         }

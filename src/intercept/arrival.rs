@@ -1,44 +1,126 @@
-//! How a client that has lost its backend comes to another without connecting
-//! again.
+//! How a client comes to another backend without connecting again: one that has
+//! lost its own, or has left it for this one.
+//!
+//! The other backend lets the player in first ([`Answering::prepare`]), while the client
+//! still plays where it is. From [`Stranded::enter`] on it can only go forward.
 //!
 //! Before 1.20.2 the client stays in play and gets another world there: see
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
 //! backend sends what it sends a client that has just logged in.
 
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answering, LoggedIn};
 use super::failure::Failure;
 use super::identity::Who;
 use super::join::{Held, Joining, Playing, edits};
-use super::stranded::{
-    KEEP_ALIVE_INTERVAL, Stranded, drop_frame, keep_alive, next_keep_alive, open_bundle,
-};
+use super::stranded::{Stranded, drop_frame, open_bundle};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
-use super::wire::{Frame, WireError};
+use super::wire::{Frame, Wire, WireError};
 use crate::forward::memory::Memory;
-use crate::protocol::packet::{Clientbound, Serverbound, State, world};
-use crate::protocol::read::write_string;
+use crate::protocol::component;
+use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
+use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::version::{V1_8, V1_13, V1_20_2};
 
 /// The most bytes of the names in one registration of channels: a plugin message
 /// has at most 32 767.
 const REGISTRATION_BYTES_MAX: usize = 30_000;
 
+/// A backend that has let in a player who is still elsewhere.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    wire: Wire,
+    /// Until when the player has to be in the game, as far as that is up to the backend.
+    until: Instant,
+    /// The fields of its join game, before 1.20.2.
+    join_game: Option<Vec<u8>>,
+    /// What came in front of that.
+    held: Held,
+}
+
 /// How a player arrives at another backend.
 #[derive(Debug)]
 pub(crate) struct Arrival<'a> {
-    /// Who he is there.
-    pub(crate) who: Who<'a>,
     /// Whether the proxy has authenticated him.
     pub(crate) is_authenticated: bool,
     /// Packets that he is sent once he is there.
     pub(crate) notices: Vec<Vec<u8>>,
     /// Until when he has to be there.
     pub(crate) until: Instant,
+    /// What ends him wherever he is.
+    pub(crate) interrupts: &'a Interrupts,
+}
+
+/// What ends a session in every phase.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupts {
     /// Cancelled when another login of the player takes his place.
-    pub(crate) replaced: &'a CancellationToken,
+    pub(crate) replaced: CancellationToken,
+    /// Cancelled when the proxy stops.
+    pub(crate) stopped: CancellationToken,
+}
+
+impl Interrupts {
+    /// The first of them. Cancel safe.
+    pub(crate) async fn first(&self) -> Failure {
+        tokio::select! {
+            () = self.replaced.cancelled() => Failure::Replaced,
+            () = self.stopped.cancelled() => Failure::Stopped,
+        }
+    }
+}
+
+impl Answering {
+    /// Logs in a player who is in the game elsewhere, as far as that changes nothing
+    /// for him: up to the login success, or to the join game before 1.20.2.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps him out.
+    pub(crate) async fn prepare(self, who: Who<'_>) -> Result<Prepared, Failure> {
+        let version = who.version;
+        let LoggedIn { mut wire, until } = self.log_in(who, None).await?;
+        let mut held = Held::default();
+        let join_game = match version.protocol() {
+            V1_20_2.. => None,
+            _ => {
+                let join_game = await_join_game(&mut wire, version, &mut held);
+                let join_game = timeout_at(until, join_game).await;
+                Some(join_game.unwrap_or(Err(Failure::BackendTooSlow))?)
+            }
+        };
+        Ok(Prepared {
+            wire,
+            until,
+            join_game,
+            held,
+        })
+    }
+}
+
+/// The fields of a backend's join game, before 1.20.2. What comes in front of it is
+/// held.
+async fn await_join_game(
+    backend: &mut Wire,
+    version: Version,
+    held: &mut Held,
+) -> Result<Vec<u8>, Failure> {
+    loop {
+        let frame = backend.frame().await.map_err(Failure::backend)?;
+        let packet = frame.packet().map_err(Failure::backend)?;
+        match packet.kind(version, State::Play) {
+            Some(Clientbound::JoinGame) => return Ok(packet.fields().to_vec()),
+            Some(Clientbound::Disconnect) => {
+                let mut cursor = Cursor::new(packet.fields());
+                let text = component::read(&mut cursor, version, State::Play);
+                let text = text.map_err(|error| Failure::BackendFault(error.to_string()))?;
+                return Err(Failure::BackendRefused(text.to_string()));
+            }
+            _ => held.push(frame)?,
+        }
+    }
 }
 
 impl Stranded {
@@ -47,26 +129,16 @@ impl Stranded {
     /// # Errors
     ///
     /// Whatever keeps him out, with the client, for the next.
-    pub(crate) async fn arrive(
-        mut self: Box<Self>,
-        backend: Answering,
+    pub(crate) async fn enter(
+        self: Box<Self>,
+        backend: Prepared,
         arrival: Arrival<'_>,
     ) -> Result<Playing, (Failure, Box<Self>)> {
-        let replaced = arrival.replaced;
-        let backend = backend.before(arrival.until);
-        let logged_in = tokio::select! {
-            logged_in = self.while_waiting(backend.log_in(arrival.who, None)) => logged_in,
-            () = replaced.cancelled() => Err(Failure::Replaced),
-        };
-        let logged_in = match logged_in.and_then(|logged_in| logged_in) {
-            Ok(logged_in) => logged_in,
-            Err(failure) => return Err((failure, self)),
-        };
         let memory = self.memory.clone();
-        let mut joining = self.at(logged_in, &arrival);
+        let mut joining = self.at(backend.wire, backend.held, backend.until, &arrival);
         let crossed = tokio::select! {
-            crossed = joining.cross() => crossed,
-            () = replaced.cancelled() => Err(Failure::Replaced),
+            crossed = joining.cross(backend.join_game.as_deref()) => crossed,
+            interrupt = arrival.interrupts.first() => Err(interrupt),
         };
         match crossed {
             Ok(()) => Ok(joining.into_playing()),
@@ -74,13 +146,12 @@ impl Stranded {
         }
     }
 
-    fn at(self, backend: LoggedIn, arrival: &Arrival<'_>) -> Joining {
-        let LoggedIn { wire, until } = backend;
+    fn at(self, backend: Wire, held: Held, until: Instant, arrival: &Arrival<'_>) -> Joining {
         let mut bounds = self.bounds;
         let backend_bounds = bounds.renew();
         Joining {
             client: self.client,
-            backend: wire,
+            backend,
             version: self.version,
             clientbound: self.reading,
             serverbound: self.serverbound,
@@ -90,10 +161,10 @@ impl Stranded {
             client_bounds: bounds,
             backend_bounds,
             memory: Some(self.memory),
-            held: Held::default(),
+            held,
             notices: arrival.notices.clone(),
             kick: self.kick,
-            turns: Turns::new(until, CLIENT_WAIT),
+            turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
             questions: OpenQuestions::default(),
             counters: self.counters,
         }
@@ -101,12 +172,10 @@ impl Stranded {
 }
 
 impl Joining {
-    /// Brings a client that has lost its backend into the game of this one,
-    /// which has let the player in.
-    async fn cross(&mut self) -> Result<(), Failure> {
-        if self.version.protocol() < V1_20_2 {
-            let join_game = self.await_join_game().await?;
-            return self.change_world(&join_game).await;
+    /// Brings the client into the game of this backend, which has let the player in.
+    async fn cross(&mut self, join_game: Option<&[u8]>) -> Result<(), Failure> {
+        if let Some(join_game) = join_game {
+            return self.change_world(join_game).await;
         }
         self.leave_world().await?;
         let id = self
@@ -150,36 +219,6 @@ impl Joining {
             self.drop_frame(&frame)?;
         }
         Ok(())
-    }
-
-    /// The fields of the backend's join game, before 1.20.2. What comes in front
-    /// of it is held.
-    async fn await_join_game(&mut self) -> Result<Vec<u8>, Failure> {
-        let mut interval = interval_at(next_keep_alive(), KEEP_ALIVE_INTERVAL);
-        loop {
-            tokio::select! {
-                frame = self.backend.frame() => {
-                    let frame = frame.map_err(Failure::backend)?;
-                    let packet = frame.packet().map_err(Failure::backend)?;
-                    match packet.kind(self.version, State::Play) {
-                        Some(Clientbound::JoinGame) => return Ok(packet.fields().to_vec()),
-                        Some(Clientbound::Disconnect) => {
-                            self.clientbound(&packet)?;
-                        }
-                        _ => self.held.push(frame)?,
-                    }
-                }
-                frame = self.client.frame() => {
-                    self.drop_frame(&frame.map_err(Failure::client)?)?;
-                }
-                _ = interval.tick() => {
-                    let packet = keep_alive(self.version, State::Play);
-                    self.client.put(&packet).map_err(Failure::client)?;
-                    self.flush().await?;
-                }
-                failure = self.turns.run_out() => return Err(failure),
-            }
-        }
     }
 
     /// Brings the client into the world of this join game, before 1.20.2.

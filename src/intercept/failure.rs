@@ -36,6 +36,9 @@ pub(crate) enum Failure {
     /// Another login of the same player takes the place.
     #[error("another login of the player has taken the place")]
     Replaced,
+    /// The proxy stops.
+    #[error("the proxy was stopped")]
+    Stopped,
     /// The backend wants to authenticate the player itself.
     #[error("the backend is in online mode: it asks for encryption")]
     BackendOnline,
@@ -93,6 +96,7 @@ impl Failure {
             Self::Session(_) => "session_service",
             Self::Proxy(_) => "proxy_fault",
             Self::Replaced => "replaced",
+            Self::Stopped => "stopped",
             Self::BackendOnline => "backend_online",
             Self::BackendNeverAsked => "backend_never_asked",
             Self::VersionWithoutForwarding => "version_without_forwarding",
@@ -114,7 +118,7 @@ impl Failure {
             | Self::Session(SessionError::NotJoined)
             | Self::VersionWithoutForwarding => Blame::Client,
             Self::Session(_) | Self::BackendRefused(_) => Blame::Nobody,
-            Self::Proxy(_) | Self::Replaced => Blame::Proxy,
+            Self::Proxy(_) | Self::Replaced | Self::Stopped => Blame::Proxy,
             Self::BackendOnline
             | Self::BackendNeverAsked
             | Self::BackendFault(_)
@@ -140,6 +144,7 @@ impl Failure {
             }
             Self::Proxy(_) => player_text::PROXY_FAULT,
             Self::Replaced => player_text::REPLACED,
+            Self::Stopped => player_text::STOPPED,
             Self::BackendOnline => player_text::BACKEND_ONLINE,
             Self::BackendNeverAsked => player_text::BACKEND_NEVER_ASKED,
             Self::VersionWithoutForwarding => player_text::VERSION_WITHOUT_FORWARDING,
@@ -176,6 +181,7 @@ mod tests {
             Failure::TooSlow,
             Failure::Proxy(text()),
             Failure::Replaced,
+            Failure::Stopped,
             Failure::BackendOnline,
             Failure::BackendNeverAsked,
             Failure::VersionWithoutForwarding,

@@ -16,7 +16,7 @@ use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
-use crate::forward::memory::Memory;
+use crate::forward::memory::{HELD_BYTES_MAX, Memory, is_held};
 use crate::forward::packets::{Edits, Reading};
 use crate::forward::{Counters, Direction, Forwarders, Outbox, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
@@ -136,18 +136,12 @@ pub(crate) enum NotJoined {
     Stranded(Failure, Box<Stranded>),
 }
 
-/// Frames of a configuration that wait for its end: what a backend sends of its
-/// registries reaches the client as a whole or not at all, so that another
-/// backend's can follow.
+/// Frames that wait: in a configuration for its end, before 1.20.2 for the join game.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     frames: Vec<Frame>,
     bytes: usize,
 }
-
-/// The most bytes that are held (8 MiB). Registries of the game have some 60 KiB,
-/// those of large packs of mods some MiB.
-const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 impl Held {
     /// Holds a frame.
@@ -301,7 +295,7 @@ impl Joining {
         let packet = frame.packet().map_err(Failure::backend)?;
         if self.memory.is_some() && self.clientbound.state == State::Configuration {
             match packet.kind(self.version, State::Configuration) {
-                Some(Clientbound::RegistryData | Clientbound::Tags | Clientbound::FeatureFlags) => {
+                Some(kind) if is_held(State::Configuration, kind) => {
                     return self.held.push(frame.clone());
                 }
                 Some(Clientbound::FinishConfiguration) => {

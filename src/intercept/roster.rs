@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::present::Present;
 use super::settings::DuplicateLogin;
-use crate::forward::Counters;
 
 /// How long a login waits until the one that it replaces has closed the connection to
 /// its backend.
@@ -43,16 +43,16 @@ struct Login {
     replaced: CancellationToken,
     /// Cancelled when the place is free.
     gone: CancellationToken,
-    /// The session, once it is in play.
-    session: OnceLock<Arc<Counters>>,
+    /// The player, once the backend has let him in.
+    player: OnceLock<Arc<Present>>,
 }
 
 impl Login {
     /// Whether the client has ended its stream, and only the backend keeps the session
     /// open. A player who comes back does not wait for that.
     fn is_leaving(&self) -> bool {
-        let session = self.session.get();
-        session.is_some_and(|counters| counters.client_has_ended())
+        let player = self.player.get();
+        player.is_some_and(|player| player.is_leaving())
     }
 }
 
@@ -111,6 +111,42 @@ impl Roster {
         of_scope.any(|(_, login)| login.is_leaving())
     }
 
+    /// The players in the game of a network, by their names.
+    #[allow(dead_code, reason = "what asks for a switch follows")]
+    pub(crate) fn present(&self, network: &str) -> Vec<Arc<Present>> {
+        self.players(|player| player.network() == Some(network))
+    }
+
+    /// The player of this name in the game of a network, in any case of its letters.
+    #[allow(dead_code, reason = "what asks for a switch follows")]
+    pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<Present>> {
+        let is_named = |player: &Present| player.name().eq_ignore_ascii_case(name);
+        let found = self.players(|player| player.network() == Some(network) && is_named(player));
+        // Where some names are proved and others are not, two can differ in case alone.
+        let exact = found.iter().find(|player| player.name() == name);
+        exact.or(found.first()).cloned()
+    }
+
+    /// All players in the game of the intercepted modes, by their names.
+    #[allow(dead_code, reason = "what asks for a switch follows")]
+    pub(crate) fn everyone(&self) -> Vec<Arc<Present>> {
+        self.players(|_| true)
+    }
+
+    #[allow(dead_code, reason = "what asks for a switch follows")]
+    fn players(&self, is_wanted: impl Fn(&Present) -> bool) -> Vec<Arc<Present>> {
+        let logins = self.lock();
+        // Each has one key with his id.
+        let logins = logins
+            .iter()
+            .filter(|(key, _)| matches!(key, Key::Uuid(..)));
+        let players = logins.filter_map(|(_, login)| login.player.get());
+        let players = players.filter(|player| !player.is_leaving() && is_wanted(player));
+        let mut players: Vec<_> = players.map(Arc::clone).collect();
+        players.sort_by(|a, b| a.name().cmp(b.name()));
+        players
+    }
+
     /// Takes all places or none. The error is a login that has one of them.
     fn take(self: &Arc<Self>, keys: &[Key]) -> Result<Place, Arc<Login>> {
         let mut logins = self.lock();
@@ -120,7 +156,7 @@ impl Roster {
         let login = Arc::new(Login {
             replaced: CancellationToken::new(),
             gone: CancellationToken::new(),
-            session: OnceLock::new(),
+            player: OnceLock::new(),
         });
         for key in keys {
             logins.insert(key.clone(), Arc::clone(&login));
@@ -145,10 +181,10 @@ impl Roster {
 }
 
 impl Place {
-    /// Sets the counters of the session, once the player is in the game.
-    pub(crate) fn begin_session(&self, counters: Arc<Counters>) {
+    /// The player comes into the game: others find him from now on.
+    pub(crate) fn begin_session(&self, player: &Arc<Present>) {
         // A place has one session.
-        let _ = self.login.session.set(counters);
+        let _ = self.login.player.set(Arc::clone(player));
     }
 
     /// Cancelled when another login of the player takes the place.

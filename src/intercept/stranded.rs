@@ -23,7 +23,8 @@ use crate::protocol::version::{V1_8, V1_12_2};
 
 /// How often a client without a backend is sent a keep alive. It ends its
 /// connection after 30 s in which it has read nothing.
-pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A client that has lost its backend.
 #[derive(Debug)]
 pub(crate) struct Stranded {
@@ -81,7 +82,17 @@ impl Stranded {
 
     /// Whether the client can be brought to another backend.
     pub(crate) fn can_move(&self) -> bool {
-        !self.reading.has_registries && !self.reading.has_kicked
+        !self.reading.has_kicked
+    }
+
+    /// Takes the fields of the text with which the backend has ended the session.
+    pub(crate) fn take_kick(&mut self) -> Option<Vec<u8>> {
+        self.kick.take()
+    }
+
+    /// Has these fields of a text shown to a client that goes no further.
+    pub(crate) fn set_kick(&mut self, kick: Option<Vec<u8>>) {
+        self.kick = kick;
     }
 
     /// The text with which the backend has ended the session, as a component.
@@ -188,7 +199,7 @@ pub(super) fn next_keep_alive() -> Instant {
 
 /// A keep alive of the proxy's own. Its answer is dropped, as that to any keep
 /// alive that the backend has not sent.
-pub(super) fn keep_alive(version: Version, state: State) -> Vec<u8> {
+fn keep_alive(version: Version, state: State) -> Vec<u8> {
     let mut packet = vec![
         version
             .id(state, Clientbound::KeepAlive)

@@ -191,6 +191,13 @@ impl Snapshot {
         members
     }
 
+    /// The server of a network with this id.
+    pub(crate) fn member(&self, network: &str, id: &str) -> Option<Arc<Server>> {
+        let server = self.servers.get(id);
+        let server = server.filter(|server| server.config.network() == Some(network));
+        server.map(Arc::clone)
+    }
+
     /// The configuration that this snapshot was made of.
     #[must_use]
     pub fn config(&self) -> Config {

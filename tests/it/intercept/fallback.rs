@@ -413,6 +413,56 @@ async fn before_the_game() {
     }
 }
 
+/// A backend that is lost in a configuration that it has begun in play: the player
+/// comes to the other server, without half of the first one's registries.
+#[tokio::test]
+async fn in_a_configuration_of_the_backend() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network([&a, &b], "", ["", ""]);
+    for protocol in [764, 767, 776] {
+        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let registry = if protocol >= 766 { 7 } else { 5 };
+        let (mut client, mut first) = play_on_a(&proxy, &a, protocol).await;
+        // A whole one passes.
+        configure(&mut client, &mut first, &more).await;
+        first.send(registry, b"new").await;
+        first.send(ids.finish, &[]).await;
+        assert_eq!(client.expect(registry).await, b"new");
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        first.expect(ids.finish).await;
+        first.send(ids.join, &join_game(protocol, 1)).await;
+        client.expect(ids.join).await;
+        // Half of one does not.
+        configure(&mut client, &mut first, &more).await;
+        first.send(registry, b"half of it").await;
+        drop(first);
+        let mut second = accept_on_b(&b, protocol).await;
+        second.expect(3).await;
+        assert_eq!(second.expect(0).await, b"settings of the client");
+        second.send(registry, b"the registry").await;
+        second.send(ids.finish, &[]).await;
+        assert_eq!(client.expect(registry).await, b"the registry");
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        second.expect(ids.finish).await;
+        second.send(ids.join, &join_game(protocol, 2)).await;
+        client.expect(ids.join).await;
+        client.expect(more.chat).await;
+        both_ways(&mut client, &mut second, protocol).await;
+        drop((client, second));
+        proxy.idle().await;
+    }
+}
+
+/// The backend begins a configuration, and the client acknowledges it.
+async fn configure(client: &mut Speaker, server: &mut Speaker, more: &More) {
+    server.send(more.start_configuration, &[]).await;
+    client.expect(more.start_configuration).await;
+    client.send(more.configuration_acknowledged, &[]).await;
+    server.expect(more.configuration_acknowledged).await;
+}
+
 /// With nobody left the player reads the last reason.
 #[tokio::test]
 async fn nobody_lets_the_player_in() {

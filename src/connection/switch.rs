@@ -1,0 +1,227 @@
+//! A switch: a player goes to another server of his network because somebody has asked
+//! for it.
+//!
+//! He plays on where he is until the backend of the other server has let him in. What
+//! keeps him out up to then changes nothing for him: he reads why, and stays. Then his
+//! relay ends, which closes the old backend's connection, and from there on he can only
+//! go forward: to that server, or, when it is lost before he is in its game, to another
+//! one of his network.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tracing::info;
+
+use super::ending::Ending;
+use super::facts::Facts;
+use super::fallback::{
+    Arrived, Chain, Left, Ready, Traveller, ends_the_player, is_authenticated, note,
+};
+use crate::intercept::{Arrival, By, Failure, Interrupts, NotSwitched, Order, Stranded};
+use crate::player_text;
+use crate::protocol::text;
+use crate::proxy::Proxy;
+use crate::proxy::snapshot::Server;
+use crate::show::Escaped;
+
+/// How long the other server may take to let the player in, and he to come to it then.
+const SWITCH_WAIT: Duration = Duration::from_secs(30);
+
+/// A switch while the other server has not let the player in.
+pub(super) struct Switch<'a> {
+    order: Order,
+    server: Arc<Server>,
+    preparing: Pin<Box<dyn Future<Output = Result<Ready, Ending>> + Send + 'a>>,
+}
+
+/// What comes behind a relay that has ended.
+pub(super) enum Next<'a> {
+    /// Nothing was asked for.
+    Nothing,
+    /// The relay has ended during a switch.
+    Preparing(Switch<'a>),
+    /// The relay was ended for a switch.
+    Ready(Order, Box<Ready>),
+}
+
+/// What is known of the way of a player whose relay has ended.
+pub(super) struct Trip<'a> {
+    pub(super) from: &'a Arc<Server>,
+    /// How long he was there.
+    pub(super) stayed: Duration,
+    pub(super) chain: &'a mut Option<Chain>,
+    pub(super) interrupts: &'a Interrupts,
+}
+
+impl<'a> Switch<'a> {
+    /// Begins with what somebody has asked for. `None` where the network does not have
+    /// the server; whoever has asked learns of it.
+    pub(super) fn begin(
+        order: Order,
+        traveller: &'a Traveller,
+        proxy: &'a Proxy,
+        facts: &Facts,
+    ) -> Option<Self> {
+        let Some(server) = proxy.snapshot().member(&traveller.network, order.target()) else {
+            order.end(Err(NotSwitched::UnknownServer));
+            return None;
+        };
+        let trial = facts.trial();
+        let target = Arc::clone(&server);
+        let preparing = Box::pin(async move {
+            // A chain of fallbacks counts its dials; this is one.
+            let mut dials = 0;
+            let prepared = traveller.prepare(&target, &mut dials, proxy, trial);
+            let prepared = timeout(SWITCH_WAIT, prepared).await;
+            prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)))
+        });
+        Some(Self {
+            order,
+            server,
+            preparing,
+        })
+    }
+
+    /// Completes when the other server has let the player in, or does not. Cancel safe.
+    pub(super) async fn prepared(&mut self) -> Result<Ready, Ending> {
+        self.preparing.as_mut().await
+    }
+
+    /// The other server has let the player in.
+    pub(super) fn into_order(self) -> Order {
+        self.order
+    }
+
+    /// The other server does not let the player in, who stays and reads why.
+    pub(super) fn refuse(self, ending: &Ending, traveller: &Traveller) {
+        note(&self.server, ending);
+        let text = refusal(&self.server, ending);
+        traveller.present.send(&text);
+        self.order.end(Err(NotSwitched::Refused { text }));
+    }
+}
+
+/// What a player reads whom this server does not let in.
+fn refusal(server: &Server, ending: &Ending) -> Value {
+    let reason = ending.player_text(Some(&server.config));
+    let reason = reason.map(|reason| text::bounded_component(&reason));
+    let extra: Vec<Value> = reason.into_iter().collect();
+    let text = player_text::not_moved(&server.config.id);
+    match extra.is_empty() {
+        true => json!({ "text": text }),
+        false => json!({ "text": text, "extra": extra }),
+    }
+}
+
+impl Traveller {
+    /// Brings a player whose relay has ended to the server that somebody has asked for,
+    /// or else to another one that takes him.
+    pub(super) async fn move_on(
+        &self,
+        mut client: Box<Stranded>,
+        next: Next<'_>,
+        trip: Trip<'_>,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Arrived, Left> {
+        let Trip {
+            from,
+            stayed,
+            chain,
+            interrupts,
+        } = trip;
+        // He has left a server that works for the one that is ready, or lost it.
+        let has_left = matches!(next, Next::Ready(..));
+        let ready = match next {
+            Next::Nothing => None,
+            Next::Ready(order, ready) => Some((order, ready)),
+            // The server that he is waiting for is the first to be tried.
+            Next::Preparing(mut switch) => {
+                let prepared = tokio::select! {
+                    prepared = client.while_waiting(switch.prepared()) => prepared,
+                    interrupt = interrupts.first() => Err(interrupt),
+                };
+                match prepared {
+                    Ok(Ok(ready)) => Some((switch.order, Box::new(ready))),
+                    Ok(Err(ending)) => {
+                        switch.refuse(&ending, self);
+                        None
+                    }
+                    Err(failure) => {
+                        let failure = Some(failure);
+                        return Err(Left { client, failure });
+                    }
+                }
+            }
+        };
+        let mut lost = Arc::clone(from);
+        let mut failed = None;
+        let mut behind = match (chain.take(), has_left) {
+            (before, true) => before.filter(|_| !Chain::is_over(stayed)),
+            (before, false) => Some(Chain::go_on(before, from, stayed)),
+        };
+        if let Some((order, ready)) = ready {
+            let server = Arc::clone(&ready.server);
+            let arrival = Arrival {
+                is_authenticated: is_authenticated(&server),
+                notices: Vec::new(),
+                until: Instant::now() + SWITCH_WAIT,
+                interrupts,
+            };
+            match self.enter(client, *ready, arrival, facts).await {
+                Ok(arrived) => {
+                    self.report(order.by(), from, &server);
+                    order.end(Ok(()));
+                    *chain = behind;
+                    return Ok(arrived);
+                }
+                Err((failure, stranded)) => {
+                    client = stranded;
+                    let ends = ends_the_player(&failure);
+                    let ending = Ending::Intercepted(failure);
+                    note(&server, &ending);
+                    let text = refusal(&server, &ending);
+                    order.end(Err(NotSwitched::Refused { text }));
+                    if let Ending::Intercepted(failure) = ending {
+                        failed = Some(failure);
+                    }
+                    if ends {
+                        let failure = failed;
+                        return Err(Left { client, failure });
+                    }
+                    let mut tried = Chain::go_on(behind.take(), &server, Duration::ZERO);
+                    if has_left {
+                        tried.left(from);
+                    }
+                    behind = Some(tried);
+                    lost = server;
+                }
+            }
+        }
+        let behind = chain.insert(behind.unwrap_or_else(|| Chain::begin(&lost)));
+        if !self.falls_back(proxy) {
+            let failure = failed;
+            return Err(Left { client, failure });
+        }
+        let arrived = self.fall_back(client, &lost, behind, interrupts, proxy, facts);
+        arrived.await.map_err(|left| Left {
+            failure: left.failure.or(failed),
+            ..left
+        })
+    }
+
+    fn report(&self, by: &By, from: &Server, to: &Server) {
+        info!(
+            player = %Escaped(&self.identity.profile.name),
+            network = self.network,
+            from = from.config.id,
+            to = to.config.id,
+            by = by.name(),
+            who = %Escaped(by.who()),
+            "a player has switched to another server"
+        );
+    }
+}

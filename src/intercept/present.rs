@@ -1,0 +1,372 @@
+//! The players in the game: on which server each of them is, and how others than his
+//! own two peers reach him.
+#![allow(dead_code, reason = "what asks for a switch follows")]
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::forward::{Counters, Direction, Full, Outbox};
+use crate::protocol::packet::message::{Message, message};
+use crate::protocol::packet::{State, Version};
+
+/// The sender of the proxy's own packets in an [`Outbox`]. Plugins count from zero.
+const PROXY_SENDER: u64 = u64::MAX;
+
+/// A player in the game. One for each session; it outlasts his backends.
+#[derive(Debug)]
+pub(crate) struct Present {
+    name: String,
+    uuid: [u8; 16],
+    version: Version,
+    address: SocketAddr,
+    network: Option<String>,
+    counters: Arc<Counters>,
+    now: Mutex<Now>,
+    /// Wakes his session for a request.
+    requested: Notify,
+    /// Cancelled when others than a plugin send him away.
+    kicked: CancellationToken,
+}
+
+/// Who a player is, for [`Present::new`].
+#[derive(Debug)]
+pub(crate) struct Details {
+    pub(crate) name: String,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) version: Version,
+    /// The client's address.
+    pub(crate) address: SocketAddr,
+    pub(crate) network: Option<String>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What changes while a player is in the game.
+#[derive(Debug)]
+struct Now {
+    server: Arc<str>,
+    outbox: Arc<Outbox>,
+    /// He has no backend, is not yet in the game, or leaves: nobody can ask for him.
+    is_away: bool,
+    /// A switch that somebody has asked for, and that has not ended.
+    switch: Option<Arc<Switch>>,
+    /// The text with which he is sent away.
+    kick: Option<Value>,
+}
+
+/// A switch that somebody has asked for.
+#[derive(Debug)]
+struct Switch {
+    target: String,
+    by: By,
+    /// Whether the session has begun with it.
+    has_begun: AtomicBool,
+    outcome: watch::Sender<Option<Result<(), NotSwitched>>>,
+}
+
+impl Switch {
+    /// Ends it so, unless it has ended.
+    fn end(&self, reason: NotSwitched) {
+        self.outcome.send_if_modified(|outcome| {
+            let is_open = outcome.is_none();
+            outcome.get_or_insert(Err(reason));
+            is_open
+        });
+    }
+}
+
+/// Who asks for a switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The player himself.
+    Player,
+    /// A player or operator of this name, for another one.
+    Admin(String),
+    /// The plugin of this id.
+    Plugin(String),
+    /// A backend of the network.
+    Backend,
+}
+
+impl By {
+    /// The word in logs.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Player => "player",
+            Self::Admin(_) => "admin",
+            Self::Plugin(_) => "plugin",
+            Self::Backend => "backend",
+        }
+    }
+
+    /// The name of who has asked, where there is one.
+    pub(crate) fn who(&self) -> &str {
+        match self {
+            Self::Admin(name) | Self::Plugin(name) => name,
+            Self::Player | Self::Backend => "",
+        }
+    }
+}
+
+/// Why a player is not on the server that somebody has asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum NotSwitched {
+    /// The network has no server of this name.
+    UnknownServer,
+    /// He is there.
+    AlreadyThere,
+    /// He is on his way to another server.
+    Busy,
+    /// He has left, or leaves.
+    Gone,
+    /// The server does not let him in, for this reason. He has read it.
+    Refused {
+        /// A component.
+        text: Value,
+    },
+}
+
+/// A switch that was asked for. It goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Request(Result<watch::Receiver<Option<Result<(), NotSwitched>>>, NotSwitched>);
+
+impl Request {
+    /// What has become of it. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Why the player is not on the server.
+    pub(crate) async fn outcome(self) -> Result<(), NotSwitched> {
+        let mut outcome = self.0?;
+        let ended = outcome.wait_for(Option::is_some).await;
+        ended.map_or(Err(NotSwitched::Gone), |ended| {
+            ended.clone().unwrap_or(Err(NotSwitched::Gone))
+        })
+    }
+}
+
+/// A switch with which the player's session has begun. Its drop without
+/// [`end`](Self::end) means that the player has left.
+#[derive(Debug)]
+pub(crate) struct Order {
+    present: Arc<Present>,
+    switch: Arc<Switch>,
+}
+
+impl Order {
+    /// The id of the server.
+    pub(crate) fn target(&self) -> &str {
+        &self.switch.target
+    }
+
+    /// Who has asked.
+    pub(crate) fn by(&self) -> &By {
+        &self.switch.by
+    }
+
+    /// The switch has ended so.
+    pub(crate) fn end(self, outcome: Result<(), NotSwitched>) {
+        self.switch.outcome.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        let mut now = self.present.lock();
+        now.switch = None;
+        drop(now);
+        self.switch.end(NotSwitched::Gone);
+    }
+}
+
+impl Present {
+    /// A player who comes into the game of this server.
+    pub(crate) fn new(details: Details, server: &str) -> Arc<Self> {
+        let Details {
+            name,
+            uuid,
+            version,
+            address,
+            network,
+            counters,
+        } = details;
+        Arc::new(Self {
+            name,
+            uuid,
+            version,
+            address,
+            network,
+            counters,
+            now: Mutex::new(Now {
+                server: server.into(),
+                outbox: Arc::default(),
+                is_away: true,
+                switch: None,
+                kick: None,
+            }),
+            requested: Notify::new(),
+            kicked: CancellationToken::new(),
+        })
+    }
+
+    /// His name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// His id, as plugins know it.
+    pub(crate) const fn uuid(&self) -> [u8; 16] {
+        self.uuid
+    }
+
+    /// The version of the game that his client speaks.
+    pub(crate) const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The address of his client.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The network between whose servers he can move.
+    pub(crate) fn network(&self) -> Option<&str> {
+        self.network.as_deref()
+    }
+
+    /// The id of the server on which he is.
+    pub(crate) fn server(&self) -> Arc<str> {
+        Arc::clone(&self.lock().server)
+    }
+
+    /// Whether his client has ended its stream.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.counters.client_has_ended()
+    }
+
+    /// Asks his session to bring him to another server of his network, and returns
+    /// at once. Two requests for one server are one; while one for another runs,
+    /// this is refused.
+    pub(crate) fn switch(&self, target: &str, by: By) -> Request {
+        let mut now = self.lock();
+        if let Some(switch) = &now.switch {
+            return Request(match switch.target == target {
+                true => Ok(switch.outcome.subscribe()),
+                false => Err(NotSwitched::Busy),
+            });
+        }
+        let refused = if self.is_leaving() {
+            Some(NotSwitched::Gone)
+        } else if self.network.is_none() {
+            Some(NotSwitched::UnknownServer)
+        } else if now.is_away {
+            Some(NotSwitched::Busy)
+        } else {
+            (&*now.server == target).then_some(NotSwitched::AlreadyThere)
+        };
+        if let Some(refused) = refused {
+            return Request(Err(refused));
+        }
+        let (outcome, receiver) = watch::channel(None);
+        now.switch = Some(Arc::new(Switch {
+            target: target.to_owned(),
+            by,
+            has_begun: AtomicBool::new(false),
+            outcome,
+        }));
+        drop(now);
+        self.requested.notify_one();
+        Request(Ok(receiver))
+    }
+
+    /// The next switch that somebody has asked for. For his session alone. Cancel
+    /// safe.
+    pub(crate) async fn ordered(self: &Arc<Self>) -> Order {
+        loop {
+            if let Some(switch) = &self.lock().switch
+                && !switch.has_begun.swap(true, Ordering::Relaxed)
+            {
+                return Order {
+                    present: Arc::clone(self),
+                    switch: Arc::clone(switch),
+                };
+            }
+            self.requested.notified().await;
+        }
+    }
+
+    /// He is on this server from now on, and packets of others for him and for its
+    /// backend are put here. What waits for the one before is dropped.
+    pub(crate) fn come_to(&self, server: &str, outbox: &Arc<Outbox>) {
+        let mut now = self.lock();
+        if &*now.server != server {
+            now.server = server.into();
+        }
+        now.outbox = Arc::clone(outbox);
+    }
+
+    /// He plays, and can be asked for.
+    pub(crate) fn settle(&self) {
+        self.lock().is_away = false;
+    }
+
+    /// He has no backend, or leaves: nobody can ask for him, and a request with which
+    /// his session has not begun is over.
+    pub(crate) fn leave(&self) {
+        let mut now = self.lock();
+        now.is_away = true;
+        let is_new = |switch: &mut Arc<Switch>| !switch.has_begun.load(Ordering::Relaxed);
+        if let Some(switch) = now.switch.take_if(is_new) {
+            switch.end(match self.is_leaving() {
+                true => NotSwitched::Gone,
+                false => NotSwitched::Busy,
+            });
+        }
+    }
+
+    /// Sends him a component as a line of chat, as soon as he is in the game. It is
+    /// dropped where too much waits.
+    pub(crate) fn send(&self, text: &Value) {
+        match message(self.version, State::Play, &Message::Chat(text)) {
+            Ok(packets) => {
+                let put = self.put(Direction::Clientbound, packets);
+                if put == Err(Full) {
+                    debug!(player = self.name, "a message is dropped: too many wait");
+                }
+            }
+            Err(error) => debug!(player = self.name, %error, "a message cannot be written"),
+        }
+    }
+
+    /// Puts packets of the game behind those that wait in this direction.
+    ///
+    /// # Errors
+    ///
+    /// When too much of the proxy's waits there.
+    pub(crate) fn put(&self, direction: Direction, packets: Vec<Vec<u8>>) -> Result<(), Full> {
+        let outbox = Arc::clone(&self.lock().outbox);
+        outbox.put(direction, PROXY_SENDER, packets)
+    }
+
+    /// Sends him away with a component; the first one counts.
+    pub(crate) fn kick(&self, text: Value) {
+        self.lock().kick.get_or_insert(text);
+        self.kicked.cancel();
+    }
+
+    /// Completes when he is sent away. Cancel safe.
+    pub(crate) async fn kicked(&self) -> Value {
+        self.kicked.cancelled().await;
+        self.lock().kick.clone().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        // Under the lock nothing is left half done.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
