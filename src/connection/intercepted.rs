@@ -83,11 +83,11 @@ impl Applicant {
             };
             return Err(self.end(refusal));
         };
-        let login = proxy.snapshot().proxy.login.clone();
+        let login = self.server.proxy.login.clone();
         let scope = intercept_scope(&config);
         let duplicate_login = config
             .network()
-            .and_then(|network| proxy.snapshot().proxy.network(network).duplicate_login)
+            .and_then(|network| self.server.proxy.network(network).duplicate_login)
             .unwrap_or(login.duplicate_login);
         let is_full = config
             .max_players

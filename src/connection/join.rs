@@ -107,7 +107,7 @@ impl Admitted {
                         rest: &mut rest,
                         backend: &mut backend,
                         counters: &counters,
-                        keepalive: proxy.snapshot().proxy.keepalive,
+                        keepalive: server.proxy.keepalive,
                     };
                     let begun = begin
                         .run(&sender, &config, &forwarding, &connected.address, &waiting)
@@ -177,7 +177,7 @@ impl RelaySession {
         let session = forward::Session {
             client: self.client,
             backend: self.backend,
-            keepalive: proxy.snapshot().proxy.keepalive,
+            keepalive: self.server.proxy.keepalive,
             limits: self.server.config.timeouts.session,
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),

@@ -58,6 +58,9 @@ const UNCLAIMED_MODE: Mode = Mode::Passthrough;
 pub struct Server {
     /// What its file says.
     pub config: Arc<ServerConfig>,
+    /// What the global file of the same snapshot says: a connection has its server,
+    /// and keeps to one configuration.
+    pub proxy: Arc<ProxyConfig>,
     /// Identifies this configuration of the server among all that the process
     /// has seen, so that nothing cached for one is used for another.
     pub revision: u64,
@@ -112,6 +115,7 @@ impl Snapshot {
     pub fn new(config: Config, plugins: Option<&PluginHost>, previous: Option<&Snapshot>) -> Self {
         static REVISIONS: AtomicU64 = AtomicU64::new(0);
         let mut sets = HookSets::new(plugins);
+        let proxy = config.proxy;
         let servers: HashMap<String, Arc<Server>> = config
             .servers
             .into_iter()
@@ -126,6 +130,7 @@ impl Snapshot {
                     revision,
                     state: state.unwrap_or_default(),
                     hooks: sets.get(&config.plugins, config.mode()),
+                    proxy: Arc::clone(&proxy),
                     config,
                 };
                 (server.config.id.clone(), Arc::new(server))
@@ -147,7 +152,7 @@ impl Snapshot {
             "validation lets no two servers claim one name"
         );
         Self {
-            proxy: config.proxy,
+            proxy,
             routes,
             servers,
             gone: gone.unwrap_or_default(),
@@ -252,6 +257,10 @@ mod tests {
     use crate::config::load_texts;
 
     fn config(ids: &[&str]) -> Config {
+        config_with("", ids)
+    }
+
+    fn config_with(global: &str, ids: &[&str]) -> Config {
         let files: Vec<_> = ids
             .iter()
             .map(|id| {
@@ -263,7 +272,7 @@ mod tests {
             .iter()
             .map(|(name, text)| (Path::new(name), text.as_bytes()))
             .collect();
-        load_texts(b"", &files).config.unwrap()
+        load_texts(global.as_bytes(), &files).config.unwrap()
     }
 
     /// A server that goes and comes back counts the players who stayed, and those
@@ -287,6 +296,20 @@ mod tests {
         assert_eq!(back.servers["a"].state.players.taken(), 1);
         drop(late);
         assert_eq!(back.servers["a"].state.players.taken(), 0);
+    }
+
+    /// A connection that has its server keeps to the global file that it began
+    /// with, whatever is reloaded before it has its backend.
+    #[test]
+    fn a_server_goes_with_its_global_file() {
+        let old = Snapshot::new(config(&["a"]), None, None);
+        let server = Arc::clone(&old.servers["a"]);
+        let changed = config_with("[keepalive]\ntime = \"7s\"\n", &["a"]);
+        let new = Snapshot::new(changed, None, Some(&old));
+        let default = old.proxy.keepalive;
+        assert_ne!(new.proxy.keepalive, default);
+        assert_eq!(server.proxy.keepalive, default);
+        assert_eq!(new.servers["a"].proxy.keepalive, new.proxy.keepalive);
     }
 
     /// A client who has come, but has no place yet, keeps the count as well.
