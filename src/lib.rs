@@ -54,6 +54,7 @@ mod blame;
 mod capability;
 pub mod cli;
 mod close;
+mod command;
 pub mod config;
 mod connection;
 mod demo;

@@ -82,6 +82,73 @@ pub(crate) fn not_moved(server: &str) -> String {
     format!("You cannot be moved to {server}: ")
 }
 
+/// The player's server has no others to which he could move.
+pub(crate) const NO_NETWORK: &str = "This server belongs to no network.";
+/// In front of the names of the servers of a network.
+pub(crate) const SERVERS: &str = "Servers: ";
+/// A switch of the player runs.
+pub(crate) const ALREADY_SWITCHING: &str = "You are on your way to another server already.";
+
+/// A command is not written as it must be.
+pub(crate) fn usage(usage: &str) -> String {
+    format!("Usage: {usage}")
+}
+
+/// The server of the player who asks.
+pub(crate) fn you_are_on(server: &str) -> String {
+    format!("You are on {server}.")
+}
+
+/// Under the pointer, over the name of a server.
+pub(crate) fn switch_to(server: &str) -> String {
+    format!("Click to go to {server}")
+}
+
+/// The network of the player who asks has no such server.
+pub(crate) fn no_server(server: &str) -> String {
+    format!("There is no server {server}.")
+}
+
+/// The player is on the server to which he asks to go.
+pub(crate) fn already_on(server: &str) -> String {
+    format!("You are on {server} already.")
+}
+
+/// How many players are in a network.
+pub(crate) fn players_in(players: &str, network: &str) -> String {
+    format!("{players} in the network {network}.")
+}
+
+/// How many players are on a server without a network.
+pub(crate) fn players_on(players: &str, server: &str) -> String {
+    format!("{players} on {server}.")
+}
+
+/// On which server a player is.
+pub(crate) fn is_on(player: &str, server: &str) -> String {
+    format!("{player} is on {server}.")
+}
+
+/// No player in the game has the name.
+pub(crate) fn nobody(name: &str) -> String {
+    format!("There is no player {name}.")
+}
+
+/// Players were asked to be brought to a server.
+pub(crate) fn sending(players: &str, server: &str) -> String {
+    format!("Sending {players} to {server}.")
+}
+
+/// All of them have come there.
+pub(crate) fn sent(players: &str, server: &str) -> String {
+    format!("{players} went to {server}.")
+}
+
+/// Some of them have come there.
+pub(crate) fn sent_of(sent: usize, players: &str, server: &str) -> String {
+    format!("{sent} of {players} went to {server}.")
+}
+
 /// In the server list: no backend answers, and no MOTD is configured for that.
 pub(crate) const STATUS_OFFLINE: &str = "§cThis server is currently unreachable.";
 /// In the server list: an unknown domain, and no default MOTD is configured.

@@ -17,6 +17,7 @@ pub use infrarust_plugin_abi::OnFailure;
 use ipnet::IpNet;
 
 use super::plugin_file::Sha;
+pub use crate::command::{Admin, Permissions};
 pub use crate::forward::{Limits, Relay};
 use crate::glob;
 pub use crate::intercept::{
@@ -130,6 +131,10 @@ pub struct ProxyConfig {
     /// What the global file says about networks, by their names. The others have
     /// the defaults.
     pub networks: BTreeMap<String, NetworkConfig>,
+    /// Who may use commands of the proxy, in the intercepted modes.
+    pub permissions: Permissions,
+    /// Whether clients know the commands of the proxy that their players may use.
+    pub announce_proxy_commands: bool,
     /// The container engine; its labelled containers are servers.
     pub docker: Option<DockerConfig>,
 }

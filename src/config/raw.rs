@@ -20,6 +20,9 @@ const ID: &str = "^[a-z0-9_-][a-z0-9_.-]{0,63}$";
 /// A pattern of virtual hosts: names without scheme, port, path and separators.
 const DOMAIN: &str = "^[^ \\t:/,;|\"']+$";
 
+/// A pattern of names of commands.
+const COMMAND: &str = "^[a-z0-9_-]{1,32}$";
+
 /// A count of packets' bytes, or -1 for never.
 type Threshold = Whole<-1, 2_097_151>;
 
@@ -76,15 +79,17 @@ keys! {
         log: RawLog;
         /// The networks of servers, each in a table with its name. A network without a table has the defaults.
         networks: Map<RawNetwork>;
+        /// Who may use commands of the proxy.
+        permissions: RawPermissions;
+        /// Whether clients complete the commands of the proxy that their players may use, beside those of the backend. They work either way.
+        announce_proxy_commands: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
         /// Servers from the labels of containers; there are none where this table is not written.
         docker: RawDocker [effect: Some(Effect::AtOnce)];
         unsupported {
             "connect_max_attempts" => "how many addresses are tried for a join; here all are";
-            "announce_proxy_commands" => "commands of the proxy in the client's completion";
             "ban" => "bans";
-            "permissions" => "who may use commands of the proxy";
             "plugin_messaging" => "the BungeeCord plugin channel";
             "web" => "the HTTP interface";
             "active_health" => "probes of backends";
@@ -190,6 +195,19 @@ keys! {
         on_backend_loss: OnBackendLossWord = r#""fallback""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// As `auth.duplicate_login`, for logins on all servers of this network.
         duplicate_login: DuplicateLoginWord [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+    }
+
+    /// Who may use commands of the proxy. A player does not see a command that he may not use, and his backend gets what he types. A right that is taken away ends at once; a new one begins with the next join of a server.
+    RawPermissions, "`permissions`" {
+        /// The players who may use all commands: names, or player ids, which stay when a player changes his name. They need `client_only`, where the proxy authenticates.
+        admins: List<String> = "[]" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// The names of the commands that every player may use, without the slash: `server`, `glist`, `find`, `send`, and those that plugins leave to this list.
+        player_commands: List<String> = "[]" [pattern: Some(COMMAND), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// Whether names and ids make admins in `offline` too, where everybody can take any name.
+        trust_offline_admins: bool = "false" [scope: Scope::Only(&[Mode::Offline])];
+        unsupported {
+            "provider" => "permissions from a plugin";
+        }
     }
 
     /// How backends learn who a player is.

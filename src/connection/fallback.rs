@@ -16,6 +16,7 @@ use super::opening::Opening;
 use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
+use crate::command::PlayerCommands;
 use crate::config::model::{
     BackendAddress, IdentityForwarding, Intercepted, OnBackendLoss, Relay, ServerConfig, ServerKind,
 };
@@ -274,6 +275,7 @@ impl Traveller {
             let before = (facts.server.clone(), facts.session.take());
             let arrival = Arrival {
                 is_authenticated: is_authenticated(&server),
+                commands: PlayerCommands::of(proxy, &self.present, self.is_proved),
                 notices: self.notices(from, &server, reason.as_ref()),
                 until,
                 interrupts,

@@ -20,7 +20,9 @@ use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
 use super::switch::{Next, Switch, Trip};
 use crate::close::left_by_peer;
+use crate::command::PlayerCommands;
 use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
+use crate::forward::commands::Commands;
 use crate::forward::memory::Memory;
 use crate::forward::{Counters, End, Outbox, Outcome, Side};
 use crate::intercept::{
@@ -249,7 +251,8 @@ impl Applicant {
         let outbox = Arc::default();
         present.come_to(&server.config.id, &outbox);
         place.begin_session(&present);
-        let settings = settings(&server, &intercepted, proxy);
+        let commands = PlayerCommands::of(proxy, &present, is_proved);
+        let settings = settings(&server, &intercepted, commands, proxy);
         let memory = traveller.is_some().then(Memory::default);
         let joined = intercept::join(
             proved, logged_in, settings, counters, memory, notices, &replaced,
@@ -329,11 +332,17 @@ fn interrupts(place: &intercept::Place, proxy: &Proxy) -> Interrupts {
 }
 
 /// The settings of the client's connection, which those of the first server decide.
-fn settings(server: &Server, first: &Intercepted, proxy: &Proxy) -> ClientSettings {
+fn settings(
+    server: &Server,
+    first: &Intercepted,
+    commands: Option<Arc<dyn Commands>>,
+    proxy: &Proxy,
+) -> ClientSettings {
     ClientSettings {
         compression: first.compression,
         is_authenticated: fallback::is_authenticated(server),
         session: proxy.session_id,
+        commands,
     }
 }
 

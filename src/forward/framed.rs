@@ -26,6 +26,7 @@ use crate::protocol::peek;
 use crate::protocol::varint;
 
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
+use super::commands::{Met, SessionCommands};
 use super::memory::{HELD_BYTES_MAX, Memory, is_held};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
@@ -82,6 +83,8 @@ pub(crate) struct Passage {
     has_paused: bool,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
+    /// The commands of the proxy that the client may send; serverbound.
+    commands: Option<Arc<SessionCommands>>,
     bounds: Bounds,
     /// Set if the player may be moved to another backend.
     memory: Option<Memory>,
@@ -186,6 +189,7 @@ impl Passage {
             carried: Vec::new(),
             has_paused: false,
             edits: Edits::default(),
+            commands: None,
             bounds: Bounds::Client(bounds),
             memory: None,
             held: Vec::new(),
@@ -214,12 +218,18 @@ impl Passage {
             carried: Vec::new(),
             has_paused: false,
             edits,
+            commands: None,
             bounds: Bounds::Backend(bounds),
             memory: None,
             held: Vec::new(),
             kick: None,
             fault: None,
         }
+    }
+
+    /// Takes these commands from what the client sends.
+    pub(crate) fn take_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
+        self.commands = commands;
     }
 
     /// Whether the backend has ended the session with a disconnect that is kept back.
@@ -527,10 +537,18 @@ impl Passage {
                 self.version
                     .kind(self.reading.state, id)
                     .is_some_and(|kind: Serverbound| {
-                        kind.leads_to().is_some() || ClientBounds::concern(kind) || is_kept(kind)
+                        kind.leads_to().is_some()
+                            || ClientBounds::concern(kind)
+                            || is_kept(kind)
+                            || self.takes(kind)
                     })
             }
         }
+    }
+
+    /// Whether packets of the client of this kind can be commands of the proxy.
+    fn takes(&self, kind: Serverbound) -> bool {
+        self.commands.is_some() && SessionCommands::concerns_serverbound(kind)
     }
 
     /// The id of a compressed packet, if it can be read without decompressing. Packets
@@ -571,12 +589,16 @@ impl Passage {
             Allowed::Drop => Ok(Fate::Drop),
             Allowed::Pass if self.holds(id) => Ok(Fate::Hold),
             Allowed::Pass => {
-                let changed = self.understand(id, fields).map_or(passes, Fate::Change);
+                let fate = match self.understand(id, fields) {
+                    Met::Pass => passes,
+                    Met::Drop => Fate::Drop,
+                    Met::Change(packet) => Fate::Change(packet),
+                };
                 // Nothing is held but in a configuration, which this packet ends.
                 let ends_configuration = self.reading.state == State::Play;
                 Ok(match ends_configuration && !self.held.is_empty() {
                     true => Fate::Release,
-                    false => changed,
+                    false => fate,
                 })
             }
         }
@@ -671,19 +693,25 @@ impl Passage {
         }
     }
 
-    /// Records what a packet means. Returns the packet that replaces it, if any.
-    fn understand(&mut self, id: i32, fields: &[u8]) -> Option<Vec<u8>> {
+    /// Records what a packet means. Returns what happens to it.
+    fn understand(&mut self, id: i32, fields: &[u8]) -> Met {
         let state = self.reading.state;
         match self.direction {
             Direction::Clientbound => {
-                let kind = self.version.kind(state, id)?;
+                let Some(kind) = self.version.kind(state, id) else {
+                    return Met::Pass;
+                };
                 self.reading.note(kind);
-                self.edits.apply(self.version, state, kind, fields)
+                let changed = self.edits.apply(self.version, state, kind, fields);
+                changed.map_or(Met::Pass, Met::Change)
             }
             Direction::Serverbound => {
-                let kind: Serverbound = self.version.kind(state, id)?;
+                let Some(kind): Option<Serverbound> = self.version.kind(state, id) else {
+                    return Met::Pass;
+                };
                 self.reading.state = kind.leads_to().unwrap_or(state);
-                None
+                let commands = self.commands.as_ref();
+                commands.map_or(Met::Pass, |commands| commands.serverbound(kind, fields))
             }
         }
     }
@@ -744,6 +772,7 @@ pub mod trial {
                 let edits = Edits {
                     brand: Some(Brand("test")),
                     is_authenticated: true,
+                    commands: None,
                 };
                 let reading = Reading::new(State::Play);
                 let (_, bounds) = bounds();

@@ -8,9 +8,9 @@
 //! - `lane` is one direction: its bytes in flight, and whether it still runs;
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
 //! - `framed` is a direction in which the proxy reads the frames. `packets` has what it
-//!   records and changes in the packets, `bounds` their limits, `memory` what is kept
-//!   for moving a player to another backend; incomplete frames are in buffers of
-//!   `spare`;
+//!   records and changes in the packets, `bounds` their limits, `commands` the proxy's
+//!   own commands, `memory` what is kept for moving a player to another backend;
+//!   incomplete frames are in buffers of `spare`;
 //! - `outbox` has packets for such a session that come from plugins or the proxy, not
 //!   from its two peers;
 //! - `keep` forwards bytes before the relay begins, and keeps a copy of them;
@@ -27,6 +27,7 @@
 mod adaptive;
 mod both;
 pub(crate) mod bounds;
+pub(crate) mod commands;
 #[cfg(all(test, target_os = "linux"))]
 mod encryption_tests;
 mod exchange;

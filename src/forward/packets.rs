@@ -1,6 +1,9 @@
 //! What packets mean for a session in which the proxy reads frames ([`Reading`]), and
 //! which ones it changes ([`Edits`]): in the configuration and in play.
 
+use std::sync::Arc;
+
+use super::commands::SessionCommands;
 use crate::protocol::packet::{Brand, Clientbound, State, Version};
 use crate::protocol::varint;
 use crate::protocol::version::V26_2;
@@ -54,13 +57,15 @@ impl Reading {
 }
 
 /// What the proxy changes in packets for a client.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Edits {
     /// What is appended to the name of the backend's software.
     pub(crate) brand: Option<Brand>,
     /// Whether the join game says that the server authenticates (since 26.2). The
     /// backend does not know that the proxy does.
     pub(crate) is_authenticated: bool,
+    /// The commands of the proxy that the player may use, if there are any.
+    pub(crate) commands: Option<Arc<SessionCommands>>,
 }
 
 impl Edits {
@@ -69,7 +74,10 @@ impl Edits {
         match kind {
             Clientbound::PluginMessage => self.brand.is_some(),
             Clientbound::JoinGame => self.is_authenticated,
-            _ => false,
+            _ => {
+                let commands = self.commands.as_ref();
+                commands.is_some_and(|commands| commands.concerns_clientbound(kind))
+            }
         }
     }
 
@@ -85,7 +93,7 @@ impl Edits {
         match kind {
             Clientbound::PluginMessage => self.brand?.rewrite(version, state, fields),
             Clientbound::JoinGame => self.join_game(version, id, fields),
-            _ => None,
+            _ => self.commands.as_ref()?.clientbound(kind, fields),
         }
     }
 

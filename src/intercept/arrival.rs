@@ -8,6 +8,8 @@
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
 //! backend sends what it sends a client that has just logged in.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,7 @@ use super::join::{Held, Joining, Playing, edits};
 use super::stranded::{Stranded, drop_frame, open_bundle};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Wire, WireError};
+use crate::forward::commands::Commands;
 use crate::forward::memory::Memory;
 use crate::protocol::component;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
@@ -45,6 +48,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Arrival<'a> {
     /// Whether the proxy has authenticated him.
     pub(crate) is_authenticated: bool,
+    /// The commands of the proxy that he may use there, if there are any.
+    pub(crate) commands: Option<Arc<dyn Commands>>,
     /// Packets that he is sent once he is there.
     pub(crate) notices: Vec<Vec<u8>>,
     /// Until when he has to be there.
@@ -155,7 +160,11 @@ impl Stranded {
             version: self.version,
             clientbound: self.reading,
             serverbound: self.serverbound,
-            edits: edits(arrival.is_authenticated),
+            edits: edits(
+                self.version,
+                arrival.is_authenticated,
+                arrival.commands.as_ref(),
+            ),
             has_world: self.has_world,
             has_joined: false,
             client_bounds: bounds,

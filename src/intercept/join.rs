@@ -15,6 +15,7 @@ use super::stranded::{Stranded, next_keep_alive};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
+use crate::forward::commands::{Commands, Met, SessionCommands};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
 use crate::forward::memory::{HELD_BYTES_MAX, Memory, is_held};
 use crate::forward::packets::{Edits, Reading};
@@ -28,7 +29,7 @@ use crate::protocol::version::{V1_8, V1_18, V1_20_2};
 const BRAND: Brand = Brand("infrarust");
 
 /// What the player's own server settings say about his connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ClientSettings {
     /// Which packets are compressed.
     pub(crate) compression: ClientCompression,
@@ -36,6 +37,8 @@ pub(crate) struct ClientSettings {
     pub(crate) is_authenticated: bool,
     /// The id of the proxy's session (26.2).
     pub(crate) session: [u8; 16],
+    /// The commands of the proxy that he may use on the server, if there are any.
+    pub(crate) commands: Option<Arc<dyn Commands>>,
 }
 
 /// Logs the player in at a backend, unless another login has `replaced` this one.
@@ -89,7 +92,11 @@ pub(crate) async fn join(
         version,
         clientbound: Reading::new(state),
         serverbound: state,
-        edits: edits(settings.is_authenticated),
+        edits: edits(
+            version,
+            settings.is_authenticated,
+            settings.commands.as_ref(),
+        ),
         has_world: false,
         has_joined: false,
         client_bounds: Box::new(client_bounds),
@@ -104,7 +111,7 @@ pub(crate) async fn join(
     };
     let joined = async {
         let mut login_turns = Turns::new(until, login_left);
-        let welcome = joining.welcome(&player.profile, settings);
+        let welcome = joining.welcome(&player.profile, &settings);
         login_turns.wait_for(Turn::Client, welcome).await??;
         joining.turns = Turns::new(login_turns.backend_until(), CLIENT_WAIT);
         joining.run().await
@@ -119,11 +126,17 @@ pub(crate) async fn join(
     }
 }
 
-/// What the proxy changes in what a player is sent.
-pub(super) const fn edits(is_authenticated: bool) -> Edits {
+/// What the proxy changes in what a player is sent, who may use these commands.
+pub(super) fn edits(
+    version: Version,
+    is_authenticated: bool,
+    commands: Option<&Arc<dyn Commands>>,
+) -> Edits {
+    let commands = commands.map(|commands| SessionCommands::new(Arc::clone(commands), version));
     Edits {
         brand: Some(BRAND),
         is_authenticated,
+        commands: commands.map(Arc::new),
     }
 }
 
@@ -201,7 +214,7 @@ impl Joining {
     async fn welcome(
         &mut self,
         profile: &packets::Profile,
-        settings: ClientSettings,
+        settings: &ClientSettings,
     ) -> Result<(), Failure> {
         let version = self.version;
         let format = match version.protocol() {
@@ -350,6 +363,12 @@ impl Joining {
             if allowed == Allowed::Drop || !self.memory.as_ref().is_none_or(is_wanted) {
                 return Ok(());
             }
+            let commands = self.edits.commands.as_ref();
+            match commands.map_or(Met::Pass, |it| it.serverbound(kind, packet.fields())) {
+                Met::Pass => {}
+                Met::Drop => return Ok(()),
+                Met::Change(packet) => return self.backend.put(&packet).map_err(Failure::client),
+            }
         }
         if let Some(kind) = kind {
             self.questions.answer(kind, packet.fields());
@@ -432,7 +451,7 @@ impl Joining {
             to_client,
             self.clientbound,
             encrypt,
-            self.edits,
+            self.edits.clone(),
             self.backend_bounds,
         );
         clientbound.carry(&backend.input);
@@ -444,6 +463,7 @@ impl Joining {
             decrypt,
             self.client_bounds,
         );
+        serverbound.take_commands(self.edits.commands);
         serverbound.carry(&client.input);
         let mut passages = Passages {
             serverbound: Box::new(serverbound),

@@ -49,6 +49,8 @@ pub struct Proxy {
     pub(crate) plugins: PluginHost,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) roster: Arc<Roster>,
+    /// For tasks that outlast who starts them.
+    own: Weak<Self>,
     /// The id of this proxy's run, which clients since 26.2 get.
     pub(crate) session_id: [u8; 16],
 }
@@ -66,21 +68,21 @@ impl Proxy {
         let mut session_id = [0; 16];
         getrandom::fill(&mut session_id).map_err(io::Error::other)?;
         Ok(Arc::new_cyclic(|proxy| {
-            Self::with_players(config, open_files, forwarders, session_id, proxy.clone())
+            Self::with_own(config, open_files, forwarders, session_id, proxy.clone())
         }))
     }
 
-    fn with_players(
+    fn with_own(
         config: Config,
         open_files: Option<u64>,
         forwarders: Forwarders,
         session_id: [u8; 16],
-        players: Weak<Self>,
+        own: Weak<Self>,
     ) -> Self {
         let environment = Environment {
             runtime: Handle::current(),
             data_dir: config.proxy.plugins_dir.clone(),
-            players: Arc::new(players),
+            players: Arc::new(own.clone()),
         };
         let snapshot = Snapshot::new(config, None, None);
         let upstream = Arc::new(Upstream::from_system());
@@ -99,10 +101,16 @@ impl Proxy {
             shutdown: Shutdown::default(),
             plugins: PluginHost::new(environment),
             roster: Arc::default(),
+            own,
             session_id,
             snapshot: ArcSwap::from_pointee(snapshot),
             replacing: Mutex::default(),
         }
+    }
+
+    /// The proxy, for tasks that outlast who starts them.
+    pub(crate) fn own(&self) -> Weak<Self> {
+        self.own.clone()
     }
 
     /// The snapshot in force.

@@ -203,6 +203,20 @@ impl Snapshot {
         server.map(Arc::clone)
     }
 
+    /// All servers of a network: those of its order first, then in alphabetical
+    /// order.
+    pub(crate) fn members(&self, network: &str) -> Vec<Arc<Server>> {
+        let mut members = self.order(network);
+        let is_listed = |id: &str| members.iter().any(|server| server.config.id == id);
+        let others = self.servers.values().filter(|server| {
+            server.config.network() == Some(network) && !is_listed(&server.config.id)
+        });
+        let mut others: Vec<_> = others.map(Arc::clone).collect();
+        others.sort_by(|a, b| a.config.id.cmp(&b.config.id));
+        members.append(&mut others);
+        members
+    }
+
     /// The configuration that this snapshot was made of.
     #[must_use]
     pub fn config(&self) -> Config {

@@ -147,6 +147,8 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         log_format,
         login,
         networks,
+        permissions,
+        announce_proxy_commands,
         docker,
     } = new;
     let LoginConfig {
@@ -190,6 +192,8 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         "compression_threshold" => *compression != old.login.compression,
         "log.format" => *log_format != old.log_format,
         "networks" => *networks != old.networks,
+        "permissions" => *permissions != old.permissions,
+        "announce_proxy_commands" => *announce_proxy_commands != old.announce_proxy_commands,
         "docker" => *docker != old.docker,
         // What servers inherit differs in the servers; plugins are compared apart.
         "connect_timeout" | "forwarding" | "plugins" => false,

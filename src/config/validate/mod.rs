@@ -18,6 +18,7 @@ mod modes;
 mod motd;
 pub(crate) mod names;
 mod networks;
+mod permissions;
 pub(super) mod plugins;
 mod proxy;
 mod server;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use super::{Context, ProxyFile, compression, docker, filters, motd, networks};
+use super::{Context, ProxyFile, compression, docker, filters, motd, networks, permissions};
 use crate::config::entry::{Entry, Given, Reported};
 use crate::config::model::{
     Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache, Trust,
@@ -29,6 +29,7 @@ pub(super) fn proxy(
     let ip_filter = filters::ip_filter(&raw.ip_filter);
     let keepalive = keepalive(&raw.keepalive);
     let networks = networks::tables(raw, context);
+    let permissions = permissions::permissions(raw, context);
     let docker = docker::docker(&raw.docker, keepalive, context);
     Ok(ProxyConfig {
         bind: bind?,
@@ -60,6 +61,8 @@ pub(super) fn proxy(
         },
         login: login(raw, context)?,
         networks: networks?,
+        permissions: permissions?,
+        announce_proxy_commands: *raw.announce_proxy_commands()?,
         docker: docker?,
     })
 }

@@ -12,6 +12,7 @@
 //! itself makes or changes.
 
 mod brand;
+pub(crate) mod commands;
 pub(crate) mod disconnect;
 #[cfg(test)]
 mod generate;

@@ -3,6 +3,7 @@
 
 mod authentication;
 mod bounds;
+mod commands;
 mod compression;
 mod duplicate;
 mod fallback;

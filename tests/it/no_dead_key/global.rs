@@ -85,6 +85,19 @@ pub fn proofs() -> Proofs {
             "networks.<id>.duplicate_login",
             intercepted::duplicate_login_of_a_network(),
         ),
+        effect("permissions.admins", intercepted::admins()),
+        effect(
+            "permissions.player_commands",
+            intercepted::player_commands(),
+        ),
+        effect(
+            "permissions.trust_offline_admins",
+            intercepted::trust_offline_admins(),
+        ),
+        effect(
+            "announce_proxy_commands",
+            intercepted::announce_proxy_commands(),
+        ),
         effect("forwarding.mode", forwarding_mode()),
         effect("forwarding.secret", forwarding_secret()),
         effect(

@@ -126,6 +126,69 @@ pub async fn on_backend_loss() {
     }
 }
 
+/// Whether the backend gets `/glist`, and how many nodes the client gets of a tree
+/// that has only its root.
+async fn glist(global: &str) -> (bool, u8) {
+    const COMMAND: i32 = 0x04;
+    const TREE: i32 = 0x11;
+    let backend = FakeBackend::start().await;
+    let proxy = offline(global, &backend, "compression_threshold = -1");
+    let mut client = FakeClient::login_as(proxy.address(), WITH_UUID, HOST, "Alice").await;
+    let (mut peer, ..) = backend.accept_login().await;
+    let success = [&CLAIMED[..], &string("Alice"), &[0, 1]].concat();
+    peer.send(&frame(2, &success)).await;
+    client.frame().await;
+    client.send(&frame(3, &[])).await;
+    peer.frame().await;
+    // Through the configuration, and the join game.
+    peer.send(&frame(3, &[])).await;
+    client.frame().await;
+    client.send(&frame(3, &[])).await;
+    peer.frame().await;
+    peer.send(&frame(0x2B, &[0; 7])).await;
+    client.frame().await;
+    peer.send(&frame(TREE, &[1, 0, 0, 0])).await;
+    let (id, tree) = client.frame().await;
+    assert_eq!(id, TREE);
+    for command in ["glist", "end"] {
+        client.send(&frame(COMMAND, &string(command))).await;
+    }
+    let (_, command) = peer.frame().await;
+    (command == string("glist"), tree[0])
+}
+
+/// A command of the proxy stays there for an admin, and for all who may use it.
+pub async fn admins() {
+    let trusting = "[permissions]\ntrust_offline_admins = true\n";
+    let admins = format!("{trusting}admins = [\"Alice\"]");
+    // Four commands, two nodes each.
+    assert_eq!(glist(&admins).await, (false, 9));
+    assert_eq!(glist(trusting).await, (true, 1));
+}
+
+pub async fn player_commands() {
+    let all = "[permissions]\nplayer_commands = [\"glist\"]";
+    assert_eq!(glist(all).await, (false, 3));
+    assert_eq!(glist("").await, (true, 1));
+}
+
+pub async fn trust_offline_admins() {
+    for (word, expected) in [("true", (false, 9)), ("false", (true, 1))] {
+        let global = format!("[permissions]\nadmins = [\"Alice\"]\ntrust_offline_admins = {word}");
+        assert_eq!(glist(&global).await, expected, "{word}");
+    }
+}
+
+/// Without it commands work, and no client completes them.
+pub async fn announce_proxy_commands() {
+    for (word, nodes) in [("true", 3), ("false", 1)] {
+        let global = format!(
+            "announce_proxy_commands = {word}\n[permissions]\nplayer_commands = [\"glist\"]"
+        );
+        assert_eq!(glist(&global).await, (false, nodes), "{word}");
+    }
+}
+
 /// The second login ends, or the first.
 pub async fn duplicate_login() {
     second_login(

@@ -29,14 +29,13 @@ pub fn written(kind: FileKind) -> &'static [(&'static str, &'static str)] {
 
 const GLOBAL: &[(&str, &str)] = &[
     ("connect_max_attempts", "connect_max_attempts = 3"),
-    ("announce_proxy_commands", "announce_proxy_commands = true"),
     (
         "ban",
         "[ban]\nprovider = \"builtin\"\nfile = \"bans.json\"\npurge_interval = \"300s\"\nenable_audit_log = true",
     ),
     (
-        "permissions",
-        "[permissions]\nprovider = \"builtin\"\nadmins = [\"Notch\"]\nplayer_commands = []",
+        "permissions.provider",
+        "[permissions]\nprovider = \"builtin\"",
     ),
     (
         "plugin_messaging",

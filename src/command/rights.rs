@@ -1,0 +1,85 @@
+//! Who may use which command.
+
+/// What the configuration says about commands of the proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Who may use all of them.
+    pub admins: Vec<Admin>,
+    /// The names, in lower case, of those that every player may use.
+    pub player_commands: Vec<String>,
+    /// Whether a name or id that nobody has proved makes an admin.
+    pub trust_offline_admins: bool,
+}
+
+/// A player who may use all commands of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// By the name; letter case does not count.
+    Name(String),
+    /// By the player id.
+    Uuid([u8; 16]),
+}
+
+/// A player, as far as it decides what he may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) uuid: [u8; 16],
+    /// Whether the proxy has authenticated him.
+    pub(crate) is_proved: bool,
+}
+
+impl Permissions {
+    /// Whether a player may use a command of this name, in lower case.
+    pub(crate) fn allow(&self, asker: Asker<'_>, name: &str) -> bool {
+        self.player_commands.iter().any(|listed| listed == name) || self.is_admin(asker)
+    }
+
+    /// Whether a player may use all commands.
+    fn is_admin(&self, asker: Asker<'_>) -> bool {
+        if !asker.is_proved && !self.trust_offline_admins {
+            return false;
+        }
+        self.admins.iter().any(|admin| match admin {
+            Admin::Name(name) => name.eq_ignore_ascii_case(asker.name),
+            Admin::Uuid(uuid) => *uuid == asker.uuid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Admins use everything, others what the configuration gives to all. A name
+    /// that nobody has proved makes no admin, unless the operator trusts it.
+    #[test]
+    fn rights_follow_the_configuration() {
+        let mut permissions = Permissions {
+            admins: vec![Admin::Name("Alice".to_owned()), Admin::Uuid([7; 16])],
+            player_commands: vec!["server".to_owned()],
+            trust_offline_admins: false,
+        };
+        let asker = |name, uuid, is_proved| Asker {
+            name,
+            uuid,
+            is_proved,
+        };
+        let alice = asker("aLICE", [1; 16], true);
+        let by_uuid = asker("Carol", [7; 16], true);
+        let bob = asker("Bob", [2; 16], true);
+        let forged = asker("Alice", [7; 16], false);
+        for (player, is_admin) in [
+            (alice, true),
+            (by_uuid, true),
+            (bob, false),
+            (forged, false),
+        ] {
+            assert!(permissions.allow(player, "server"));
+            assert_eq!(permissions.allow(player, "send"), is_admin);
+        }
+        permissions.trust_offline_admins = true;
+        assert!(permissions.is_admin(forged));
+        assert!(!permissions.is_admin(asker("Bob", [2; 16], false)));
+    }
+}
