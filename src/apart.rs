@@ -176,29 +176,23 @@ impl Lane {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        if self.overdue.load(Ordering::Relaxed) >= OVERDUE_MAX {
-            return Err(NotDone::Stuck);
-        }
-        let state = Arc::new(AtomicUsize::new(AWAITED));
+        let (awaited, work) = self.counted(work)?;
         let (sender, receiver) = mpsc::sync_channel(1);
-        let of_work = Arc::clone(&state);
-        begin(Box::new(move || {
+        let begun = begin(Box::new(move || {
             // The caller may have given up.
-            let _ = sender.send(caught(work));
-            if of_work.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
-                self.overdue.fetch_sub(1, Ordering::Relaxed);
-            }
-        }))
-        .map_err(NotDone::NoThread)?;
+            let _ = sender.send(work());
+        }));
+        if let Err(error) = begun {
+            awaited.ends();
+            return Err(NotDone::NoThread(error));
+        }
         match receiver.recv_timeout(limit) {
             Ok(result) => result,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
+                awaited.ends();
                 Err(NotDone::Panic("its thread has ended".to_owned()))
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                self.give_up(&state);
-                Err(NotDone::Overdue(limit))
-            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(NotDone::Overdue(limit)),
         }
     }
 
@@ -213,6 +207,28 @@ impl Lane {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NotDone> {
+        let (awaited, work) = self.counted(work)?;
+        match tokio::time::timeout(limit, run(work)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(not_begun)) => {
+                awaited.ends();
+                Err(not_begun)
+            }
+            Err(_) => Err(NotDone::Overdue(limit)),
+        }
+    }
+
+    /// The same work, which notes its end, and the guard of its caller.
+    fn counted<T>(
+        &'static self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<
+        (
+            Awaited,
+            impl FnOnce() -> Result<T, NotDone> + Send + 'static,
+        ),
+        NotDone,
+    > {
         if self.overdue.load(Ordering::Relaxed) >= OVERDUE_MAX {
             return Err(NotDone::Stuck);
         }
@@ -220,44 +236,43 @@ impl Lane {
             lane: self,
             state: Arc::new(AtomicUsize::new(AWAITED)),
         };
-        let of_work = Arc::clone(&awaited.state);
-        let done = run(move || {
+        let state = Arc::clone(&awaited.state);
+        let work = move || {
             let result = caught(work);
-            if of_work.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
+            if state.swap(ENDED, Ordering::AcqRel) == GIVEN_UP {
                 self.overdue.fetch_sub(1, Ordering::Relaxed);
             }
             result
-        });
-        match tokio::time::timeout(limit, done).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(not_begun)) => {
-                awaited.state.store(ENDED, Ordering::Release);
-                Err(not_begun)
-            }
-            Err(_) => Err(NotDone::Overdue(limit)),
-        }
-    }
-
-    /// Marks work whose caller no longer waits.
-    fn give_up(&self, state: &AtomicUsize) {
-        // Counted first, so that the end of the work cannot be subtracted before
-        // it is added.
-        self.overdue.fetch_add(1, Ordering::Relaxed);
-        if state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
-            self.overdue.fetch_sub(1, Ordering::Relaxed);
-        }
+        };
+        Ok((awaited, work))
     }
 }
 
-/// Work that a task waits for, which is given up with it.
+/// Work that a caller waits for, which is given up with it.
 struct Awaited {
     lane: &'static Lane,
     state: Arc<AtomicUsize>,
 }
 
+impl Awaited {
+    /// The work does not run, so that its end will not be noted.
+    fn ends(self) {
+        self.state.store(ENDED, Ordering::Release);
+    }
+}
+
 impl Drop for Awaited {
+    /// Counts work that goes on although its caller no longer waits.
     fn drop(&mut self) {
-        self.lane.give_up(&self.state);
+        if self.state.load(Ordering::Acquire) == ENDED {
+            return;
+        }
+        // Counted first, so that the end of the work cannot be subtracted before
+        // it is added.
+        self.lane.overdue.fetch_add(1, Ordering::Relaxed);
+        if self.state.swap(GIVEN_UP, Ordering::AcqRel) == ENDED {
+            self.lane.overdue.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -73,6 +73,7 @@ pub mod protocol;
 mod provider;
 pub mod proxy;
 pub mod proxy_protocol;
+mod reason;
 pub mod reload;
 pub mod route;
 mod show;

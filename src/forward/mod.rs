@@ -69,6 +69,7 @@ pub(crate) use self::outbox::{Full, Outbox};
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
 pub use crate::protocol::packet::Direction;
+use crate::reason::names;
 use crate::socket::Keepalive;
 
 /// The size of the buffer for one read, in bytes.
@@ -317,10 +318,10 @@ impl End {
         }
     }
 
-    /// The name in logs and metrics: one of few, without the side.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
+    names! {
+        /// The name in logs and metrics: one of few, without the side.
+        #[must_use]
+        pub const fn name(self) {
             End::Closed(_) => "closed",
             End::Reset(_) => "reset",
             End::Failed(..) => "failed",
