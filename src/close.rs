@@ -18,14 +18,23 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES: usize = 1024;
 
 /// Sends the final packet and closes, in a way that lets the client read it.
+///
+/// A client that does not take it in time is reset: an end in order would tell it
+/// that the packet was complete, and the system would keep the rest for it.
 pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
+    let mut is_written = false;
     let conversation = async {
         stream.write_all(final_packet).await?;
         stream.shutdown().await?;
+        is_written = true;
         drain_input(&mut stream).await
     };
-    // A client that does not read in time is closed all the same.
+    // A client that does not close in time is closed all the same.
     let _ = timeout(LINGER, conversation).await;
+    if !is_written {
+        // A connection that has failed needs no reset.
+        let _ = stream.set_zero_linger();
+    }
 }
 
 /// Lets the client close first, so that TIME_WAIT stays on its side.
@@ -68,4 +77,39 @@ async fn drain_input(stream: &mut TcpStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// More than the buffers of two sockets hold.
+    const LARGE_BYTES: usize = 64 * 1024 * 1024;
+
+    /// What a client reads of a final packet after the proxy has closed, and how the
+    /// stream ends.
+    async fn read_late(packet: Vec<u8>) -> (usize, io::Result<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        let mut client = client.unwrap();
+        close_with(accepted.unwrap().0, &packet).await;
+        let mut bytes = Vec::new();
+        let end = client.read_to_end(&mut bytes).await;
+        (bytes.len(), end.map(drop))
+    }
+
+    /// A final packet that fits ends in order, and one that is cut does not.
+    #[tokio::test]
+    async fn only_a_whole_packet_ends_in_order() {
+        let (bytes, end) = read_late(vec![7; 1000]).await;
+        assert_eq!((bytes, end.is_ok()), (1000, true));
+        let (bytes, end) = read_late(vec![7; LARGE_BYTES]).await;
+        assert!(bytes < LARGE_BYTES);
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }
