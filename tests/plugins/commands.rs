@@ -19,7 +19,7 @@ use infrarust_test_support::library::{self, build, sample};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
 /// Enough for a plugin that works, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn infrarust(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);

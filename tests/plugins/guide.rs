@@ -19,7 +19,7 @@ use infrarust_test_support::library;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 const PAGES: [&str; 2] = ["docs/plugins.md", "docs/shipped-plugins.md"];
 /// Enough for a plugin that works, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

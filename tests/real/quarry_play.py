@@ -24,7 +24,7 @@ from twisted.web.server import Site
 # The versions of the library that differ in their login.
 VERSIONS = [4, 5, 47, 340, 404, 578, 736, 754, 758, 759, 760]
 # How long one player may take, in seconds.
-PATIENCE = 30
+PATIENCE = 60
 CHANNEL = "infrarust:echo"
 
 

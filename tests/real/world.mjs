@@ -28,7 +28,7 @@ const VIEW_CHUNKS = 2;
 const CHUNKS_MIN = (2 * VIEW_CHUNKS) ** 2;
 
 /** How long one job may take, in milliseconds. */
-const JOB_MS = 30_000;
+const JOB_MS = 90_000;
 
 /** What a server wrote to each player in the play state, by name. */
 const written = new Map();

@@ -31,15 +31,15 @@ use crate::alone::shared;
 
 /// How long a program may take until its first line. Node reads the packets of
 /// all versions before that, which took 1.5 s on two cores.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 
 /// How long one batch of the matrix may take, of which there are three; each took
 /// about 20 s on two cores.
-const BATCH: Duration = Duration::from_secs(240);
+const BATCH: Duration = Duration::from_secs(600);
 
 /// How long `status.py` waits for each answer, in seconds: more than the 10 s
 /// that the proxy gives a client whose bytes may not be complete.
-const STATUS_TIMEOUT_SECS: &str = "15";
+const STATUS_TIMEOUT_SECS: &str = "60";
 
 /// The last lines of a program that a failure shows.
 const TAIL_LINES: usize = 40;
@@ -638,7 +638,7 @@ impl Setup {
 }
 
 /// How long all players of `quarry` may take; each takes half a second at most.
-const QUARRY: Duration = Duration::from_secs(120);
+const QUARRY: Duration = Duration::from_secs(300);
 
 /// Players of `quarry`, of every version of its login, are let in by a server of
 /// `quarry` in both intercepted modes: messages come back, and so does a kick.

@@ -415,10 +415,11 @@ async fn status_cache_max_entries() {
 }
 
 /// The option is set on the listener, before it listens and before it accepts,
-/// so that its connections have it, and on the backend's socket in a session that
-/// lasts; with another value where the key is not written.
+/// so that its connections have it, on the first of these, which may be older, and
+/// on the backend's socket in a session that lasts; with another value where the key
+/// is not written.
 async fn keepalive(line: &'static str, option: &'static str) {
-    const CALLS: usize = 3;
+    const CALLS: usize = 4;
     for (global, is_set) in [
         (format!("[keepalive]\n{line}"), true),
         (String::new(), false),

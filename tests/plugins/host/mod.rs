@@ -47,7 +47,8 @@ fn spec(id: &str, file: &Path, config: &str) -> Spec {
         file: file.to_owned(),
         sha256: None,
         on_failure: None,
-        deadline: Some(Duration::from_millis(300)),
+        // What answers does so long before, also on a busy machine.
+        deadline: Some(Duration::from_secs(3)),
         checked: None,
         content: None,
         document: Document(config.into()),
@@ -412,7 +413,7 @@ async fn a_start_can_fail() {
 // -------------------------------------------------------------------- reload
 
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(120);
     while !is_so() {
         assert!(Instant::now() < end, "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

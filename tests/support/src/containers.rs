@@ -34,6 +34,23 @@ pub async fn await_removal(program: &mut Program, ids: &[&str]) {
     }
 }
 
+/// Waits until servers have been added, changed and removed, these and no others, by
+/// one change or by several: a container that is looked at for long does not hold up
+/// the others.
+pub async fn changes(program: &mut Program, expected: [&[&str]; 3]) {
+    let mut left = expected.map(<[&str]>::to_vec);
+    while left.iter().any(|ids| !ids.is_empty()) {
+        let (added, changed, removed) = change(program).await;
+        for (left, ids) in left.iter_mut().zip([added, changed, removed]) {
+            let ids: Vec<String> = serde_json::from_str(ids.as_str().unwrap()).unwrap();
+            for id in ids {
+                let place = left.iter().position(|expected| *expected == id);
+                left.remove(place.unwrap_or_else(|| panic!("`{id}` changes, too")));
+            }
+        }
+    }
+}
+
 /// Waits for the next change of servers by containers.
 pub async fn change(program: &mut Program) -> (Value, Value, Value) {
     let mut line = program.line(CHANGED).await;

@@ -61,7 +61,7 @@ pub fn infrarust() -> PathBuf {
 
 /// Longer than anything that is awaited takes, also where a slow machine runs all
 /// tests at once; a test that meets it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The future's result; a failed test if it takes too long.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
