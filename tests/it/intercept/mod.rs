@@ -3,19 +3,27 @@
 
 mod authentication;
 mod bounds;
+#[cfg(target_os = "linux")]
+mod cable;
 mod commands;
 mod compression;
+mod contents;
+mod crowd;
 mod duplicate;
+mod every_version;
 mod fallback;
 mod faults;
 mod final_text;
 mod forwarding;
 mod hostile;
 mod loss;
+mod modes;
 #[cfg(target_os = "linux")]
 mod plugins;
 mod pressure;
 mod questions;
+mod refusals;
+mod secrets;
 mod texts;
 mod turns;
 

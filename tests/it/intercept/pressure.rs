@@ -104,7 +104,7 @@ async fn flood_until<F: Future>(writer: &Speaker, id: i32, stop: impl Fn() -> F)
 }
 
 /// Writes as many frames as are taken; how many bytes.
-async fn flood(writer: &Speaker, id: i32) -> usize {
+pub(super) async fn flood(writer: &Speaker, id: i32) -> usize {
     // Nothing is taken for so long.
     let patience = Duration::from_millis(500);
     flood_until(writer, id, || tokio::time::sleep(patience)).await

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use infrarust_test_support::game::{self, Ids, Sessions, Speaker, encrypt, refusal};
+use infrarust_test_support::game::{self, Ids, Speaker, refusal};
 
+use super::modes::Modes;
 use super::{NO_COMPRESSION, enter, text, uuid};
 use crate::support::wire::{string, string_in};
-use crate::support::{FakeBackend, TestProxy};
 
 const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
 const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
@@ -28,7 +28,7 @@ const SHOW_DIALOG: i32 = 0x12;
 const CLEAR_DIALOG: i32 = 0x11;
 
 /// Lets so much time pass, in which nothing else happens.
-async fn pass(time: Duration) {
+pub(super) async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
@@ -36,63 +36,6 @@ async fn pass(time: Duration) {
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// A proxy of each intercepted mode.
-struct Modes {
-    backend: FakeBackend,
-    proxies: [(TestProxy, bool); 2],
-    _sessions: Sessions,
-}
-
-impl Modes {
-    async fn start() -> Self {
-        let backend = FakeBackend::start().await;
-        let sessions = Sessions::confirming("Notch").await;
-        let proxy = |mode: &str| {
-            TestProxy::with_one_server(&sessions.global(), mode, &backend, NO_COMPRESSION)
-        };
-        let proxies = [(proxy("offline"), false), (proxy("client_only"), true)];
-        Self {
-            backend,
-            proxies,
-            _sessions: sessions,
-        }
-    }
-
-    /// A client and its backend, which has read who comes.
-    async fn begin(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
-        let (proxy, encrypts) = &self.proxies[mode];
-        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
-        if *encrypts {
-            encrypt(&mut client, protocol).await;
-        }
-        let (server, _, _) = game::accept(&self.backend).await;
-        (client, server)
-    }
-
-    /// The same, with a client that has read that its login has succeeded.
-    async fn welcomed(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
-        let (mut client, mut server) = self.begin(mode, protocol).await;
-        let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-        server.send(2, &success).await;
-        client.expect(2).await;
-        (client, server)
-    }
-
-    /// The same, in the configuration.
-    async fn configured(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
-        let (mut client, mut server) = self.welcomed(mode, protocol).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
-        (client, server)
-    }
-
-    async fn idle(&self) {
-        for (proxy, _) in &self.proxies {
-            proxy.idle().await;
-        }
-    }
 }
 
 /// Asserts that both sides are connected, in the configuration.
@@ -115,7 +58,7 @@ async fn ends_with(expected: &str, mut client: Speaker, mut server: Speaker, pro
 /// nothing but keep alives in the configuration.
 #[tokio::test]
 async fn a_backend_that_does_not_finish() {
-    let modes = Modes::start().await;
+    let modes = Modes::start("", NO_COMPRESSION).await;
     for mode in 0..2 {
         let (mut client, mut server) = modes.begin(mode, 767).await;
         // The length of a frame that does not follow.
@@ -149,7 +92,7 @@ async fn a_backend_that_does_not_finish() {
 /// a question in the configuration and to its end. The backend owes nothing.
 #[tokio::test]
 async fn a_client_that_does_not_answer() {
-    let modes = Modes::start().await;
+    let modes = Modes::start("", NO_COMPRESSION).await;
     let cookie = string("a:b");
     for mode in 0..2 {
         for is_let_in in [false, true] {
@@ -196,7 +139,7 @@ async fn a_client_that_does_not_answer() {
 /// had before.
 #[tokio::test]
 async fn a_player_may_take_his_time() {
-    let modes = Modes::start().await;
+    let modes = Modes::start("", NO_COMPRESSION).await;
     let id = [5; 16];
     let pack = [&id[..], &string("http://a"), &string(""), &[0, 0]].concat();
     let status = |state: u8| [&id[..], &[state]].concat();
@@ -251,7 +194,7 @@ async fn a_player_may_take_his_time() {
 /// Answers that come slowly share the client's time, and do not use up the backend's.
 #[tokio::test]
 async fn a_slow_client_gets_in() {
-    let modes = Modes::start().await;
+    let modes = Modes::start("", NO_COMPRESSION).await;
     let (mut client, mut server) = modes.begin(1, 767).await;
     server.send(5, &string("a:b")).await;
     client.expect(5).await;
@@ -290,7 +233,7 @@ async fn a_slow_client_gets_in() {
 /// Cookies of the backend pass in the configuration, and their answers as they are.
 #[tokio::test]
 async fn questions_for_cookies_are_answered() {
-    let modes = Modes::start().await;
+    let modes = Modes::start("", NO_COMPRESSION).await;
     let (mut client, mut server) = modes.configured(1, 776).await;
     server.send(COOKIE_REQUEST, &string("a:b")).await;
     client.expect(COOKIE_REQUEST).await;

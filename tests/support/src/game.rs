@@ -79,6 +79,16 @@ impl Speaker {
         self.is_lenient = true;
     }
 
+    /// Nothing arrives any more, as if the cable had been pulled: the kernel drops what
+    /// comes, and the peer reads neither an end nor an error.
+    #[cfg(target_os = "linux")]
+    pub fn pull_the_cable(&self) {
+        // Returns 0: no byte of a packet is kept (classic BPF, `BPF_RET | BPF_K`).
+        let drop_all = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.attach_filter(&drop_all).unwrap();
+    }
+
     /// Completes when the connection takes bytes, or has failed.
     pub async fn writable(&self) {
         let _ = self.stream.writable().await;
@@ -271,34 +281,90 @@ pub struct Ids {
     pub finish: i32,
 }
 
+/// Ids by protocol: each holds from its protocol to the next.
+type Runs = &'static [(i32, i32)];
+
+const JOIN: Runs = &[
+    (4, 0x01),
+    (107, 0x23),
+    (393, 0x25),
+    (573, 0x26),
+    (735, 0x25),
+    (751, 0x24),
+    (755, 0x26),
+    (759, 0x23),
+    (760, 0x25),
+    (761, 0x24),
+    (762, 0x28),
+    (764, 0x29),
+    (766, 0x2B),
+    (768, 0x2C),
+    (770, 0x2B),
+    (773, 0x30),
+    (775, 0x31),
+    (777, 0x32),
+];
+const DISCONNECT: Runs = &[
+    (4, 0x40),
+    (107, 0x1A),
+    (393, 0x1B),
+    (477, 0x1A),
+    (573, 0x1B),
+    (735, 0x1A),
+    (751, 0x19),
+    (755, 0x1A),
+    (759, 0x17),
+    (760, 0x19),
+    (761, 0x17),
+    (762, 0x1A),
+    (764, 0x1B),
+    (766, 0x1D),
+    (770, 0x1C),
+    (773, 0x20),
+];
+const PLUGIN: Runs = &[
+    (4, 0x3F),
+    (107, 0x18),
+    (393, 0x19),
+    (477, 0x18),
+    (573, 0x19),
+    (735, 0x18),
+    (751, 0x17),
+    (755, 0x18),
+    (759, 0x15),
+    (760, 0x16),
+    (761, 0x15),
+    (762, 0x17),
+    (764, 0x18),
+    (766, 0x19),
+    (770, 0x18),
+];
+
+/// The protocol numbers of all releases.
+pub const RELEASES: [i32; 52] = [
+    4, 5, 47, 107, 108, 109, 110, 210, 315, 316, 335, 338, 340, 393, 401, 404, 477, 480, 485, 490,
+    498, 573, 575, 578, 735, 736, 751, 753, 754, 755, 756, 757, 758, 759, 760, 761, 762, 763, 764,
+    765, 766, 767, 768, 769, 770, 771, 772, 773, 774, 775, 776, 777,
+];
+
 impl Ids {
     pub fn of(protocol: i32) -> Self {
-        let (join, disconnect, plugin) = match protocol {
-            5 | 47 => (0x01, 0x40, 0x3F),
-            340 => (0x23, 0x1A, 0x18),
-            578 => (0x26, 0x1B, 0x19),
-            735 => (0x25, 0x1A, 0x18),
-            754 => (0x24, 0x19, 0x17),
-            758 => (0x26, 0x1A, 0x18),
-            759 => (0x23, 0x17, 0x15),
-            760 => (0x25, 0x19, 0x16),
-            763 => (0x28, 0x1A, 0x17),
-            764 => (0x29, 0x1B, 0x18),
-            765 => (0x29, 0x1B, 0x18),
-            767 => (0x2B, 0x1D, 0x19),
-            770 => (0x2B, 0x1C, 0x18),
-            774 => (0x30, 0x20, 0x18),
-            776 => (0x31, 0x20, 0x18),
-            other => panic!("no ids for {other}"),
+        assert!(RELEASES.contains(&protocol), "no ids for {protocol}");
+        let id = |runs: Runs| {
+            runs.iter()
+                .rev()
+                .find(|(from, _)| *from <= protocol)
+                .unwrap()
+                .1
         };
         let (config_disconnect, finish) = match protocol {
             ..=765 => (1, 2),
             _ => (2, 3),
         };
         Self {
-            join,
-            disconnect,
-            plugin,
+            join: id(JOIN),
+            disconnect: id(DISCONNECT),
+            plugin: id(PLUGIN),
             config_disconnect,
             finish,
         }
@@ -321,7 +387,8 @@ pub fn login_start(protocol: i32, name: &str, uuid: [u8; 16]) -> Vec<u8> {
 /// The fields of a login success as a backend writes it.
 pub fn login_success(protocol: i32, uuid: [u8; 16], name: &str) -> Vec<u8> {
     let mut body = match protocol {
-        ..=578 => string(&dashed(uuid)),
+        ..=4 => string(&dashed(uuid).replace('-', "")),
+        5..=578 => string(&dashed(uuid)),
         _ => uuid.to_vec(),
     };
     body.extend(string(name));
@@ -342,7 +409,9 @@ pub fn who(protocol: i32, body: &[u8]) -> (String, String) {
     if protocol <= 578 {
         let uuid = string_in(body);
         let name = string_in(&body[string(&uuid).len()..]);
-        return (uuid, name);
+        assert_eq!(uuid.contains('-'), protocol > 4, "{uuid}");
+        let bytes = u128::from_str_radix(&uuid.replace('-', ""), 16).unwrap();
+        return (dashed(bytes.to_be_bytes()), name);
     }
     let uuid = dashed(body[..16].try_into().unwrap());
     (uuid, string_in(&body[16..]))

@@ -1,0 +1,70 @@
+//! Many logins at once at a session service that is slow, while others play.
+
+use infrarust_test_support::game::{self, Say, Sessions, Speaker, encrypt};
+
+use super::{NO_COMPRESSION, NOTCH, enter, uuid};
+use crate::support::{FakeBackend, TestProxy};
+
+const PROTOCOL: i32 = 767;
+const LOGINS: usize = 200;
+/// Any packet of play that the proxy passes, in each direction.
+const DOWN: i32 = 0x27;
+const UP: i32 = 0x1A;
+
+/// One packet each way.
+async fn round_trip(client: &mut Speaker, server: &mut Speaker, number: u8) {
+    client.send(UP, &[number]).await;
+    assert_eq!(server.expect(UP).await, [number]);
+    server.send(DOWN, &[number]).await;
+    assert_eq!(client.expect(DOWN).await, [number]);
+}
+
+/// Two hundred players wait for a service that says nothing until others have played:
+/// not one of their packets waits for it. Whoever waits is let in, or reads a text.
+#[tokio::test]
+async fn players_play_while_others_wait_for_the_service() {
+    let profile = format!(
+        r#"{{"id":"{}","name":"Notch","properties":[]}}"#,
+        NOTCH.replace('-', "")
+    );
+    let says = vec![Say::Answer(200, profile), Say::Nothing];
+    let sessions = Sessions::in_turn(says).await;
+    let backend = FakeBackend::start().await;
+    let proxy =
+        TestProxy::with_one_server(&sessions.global(), "client_only", &backend, NO_COMPRESSION);
+    let mut client = game::begin(proxy.address(), PROTOCOL, "Notch").await;
+    encrypt(&mut client, PROTOCOL).await;
+    let (mut server, _, _) = game::accept(&backend).await;
+    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
+    server.send(2, &success).await;
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    enter(&mut client, &mut server, PROTOCOL).await;
+
+    let mut crowd = Vec::new();
+    for index in 0..LOGINS {
+        let mut waiting = game::begin(proxy.address(), PROTOCOL, &format!("p{index}")).await;
+        encrypt(&mut waiting, PROTOCOL).await;
+        crowd.push(waiting);
+        round_trip(&mut client, &mut server, u8::try_from(index).unwrap()).await;
+    }
+    for number in 0..100 {
+        round_trip(&mut client, &mut server, number).await;
+    }
+    // The service has confirmed nobody but the player.
+    let accepted = futures_util::FutureExt::now_or_never(backend.listener.accept());
+    assert!(accepted.is_none());
+    for mut waiting in crowd {
+        // He reads that the service does not answer, or waits for that.
+        let read = futures_util::FutureExt::now_or_never(waiting.next());
+        if let Some(packet) = read {
+            let (id, body) = packet.expect("a text comes before the end");
+            let text = String::from_utf8_lossy(&body).into_owned();
+            assert!(id == 0 && text.contains("cannot be reached"), "{text}");
+        }
+    }
+    round_trip(&mut client, &mut server, 9).await;
+    drop((client, server));
+    proxy.idle().await;
+}
