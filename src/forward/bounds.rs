@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::limit::Bucket;
+use crate::protocol::nbt;
 use crate::protocol::packet::login::COOKIE_BYTES_MAX;
 use crate::protocol::packet::{Clientbound, Serverbound, Version};
 use crate::protocol::read::{Cursor, ReadError};
@@ -59,6 +60,10 @@ const KNOWN_PACKS_MAX: usize = 1024;
 const KNOWN_PACKS_BYTES_MAX: usize = 64 * 1024;
 /// The most characters of a cookie's name (the game).
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
+/// The most characters of the identifier of a click in a dialog (the game).
+const CLICK_NAME_CHARS_MAX: usize = 32_767;
+/// The most bytes of the tag in one (the game).
+const CLICK_BYTES_MAX: usize = 64 * 1024;
 /// The most cookies that a backend may have requested without an answer.
 const COOKIES_ASKED_MAX: usize = 1024;
 /// The most bytes of their names together (4 MiB).
@@ -103,6 +108,7 @@ const COMPLETION: Named = named("a text to complete", "characters");
 const PLUGIN_MESSAGE: Named = named("a plugin message", "bytes");
 const COOKIE: Named = named("a cookie", "bytes");
 const KNOWN_PACKS: Named = named("a list of known packs", "packs");
+const CLICK: Named = named("a click in a dialog", "bytes");
 
 const fn named(what: &'static str, unit: &'static str) -> Named {
     Named { what, unit }
@@ -257,6 +263,7 @@ impl ClientBounds {
                 | Serverbound::PluginMessage
                 | Serverbound::CookieResponse
                 | Serverbound::KnownPacks
+                | Serverbound::CustomClick
         )
     }
 
@@ -317,6 +324,7 @@ impl ClientBounds {
                 self.cookies.answer(name)?;
             }
             Serverbound::KnownPacks => check_known_packs(cursor)?,
+            Serverbound::CustomClick => check_click(cursor)?,
             _ => {}
         }
         Ok(Allowed::Pass)
@@ -415,4 +423,16 @@ fn check_known_packs(cursor: &mut Cursor<'_>) -> Result<(), Exceeded> {
     bytes.bound(cursor.remaining(), KNOWN_PACKS_BYTES_MAX)?;
     let count = KNOWN_PACKS.read(cursor.length())?;
     KNOWN_PACKS.bound(count, KNOWN_PACKS_MAX)
+}
+
+/// Checks a click in a dialog: its identifier, the length of a tag, and the tag.
+fn check_click(cursor: &mut Cursor<'_>) -> Result<(), Exceeded> {
+    CLICK.text(cursor, CLICK_NAME_CHARS_MAX)?;
+    let mut tag = Cursor::new(CLICK.read(cursor.bytes(CLICK_BYTES_MAX))?);
+    match nbt::skip(&mut tag, false) {
+        Err(ReadError::TooDeep) => {
+            named(CLICK.what, "nested tags").bound(usize::MAX, nbt::DEPTH_MAX)
+        }
+        skipped => CLICK.read(skipped),
+    }
 }

@@ -28,7 +28,7 @@ pub mod handshake;
 pub mod legacy;
 mod lenient;
 pub mod login;
-mod nbt;
+pub(crate) mod nbt;
 pub mod packet;
 pub mod peek;
 pub mod read;

@@ -23,7 +23,7 @@ const TAG_INT_ARRAY: u8 = 11;
 const TAG_LONG_ARRAY: u8 = 12;
 
 /// The deepest nesting of tags (the game).
-const DEPTH_MAX: usize = 512;
+pub(crate) const DEPTH_MAX: usize = 512;
 /// The deepest nesting of tags in a text. Texts in use are some ten deep. Reading
 /// them is recursive, so the limit bounds the stack.
 const TEXT_DEPTH_MAX: usize = 96;
@@ -198,7 +198,7 @@ enum Open {
 /// # Errors
 ///
 /// When it is malformed, or nested more than 512 deep.
-pub(super) fn skip(cursor: &mut Cursor<'_>, has_name: bool) -> Result<(), ReadError> {
+pub(crate) fn skip(cursor: &mut Cursor<'_>, has_name: bool) -> Result<(), ReadError> {
     let tag = cursor.u8()?;
     if tag == TAG_END {
         return Ok(());

@@ -17,6 +17,8 @@ mod final_text;
 mod forwarding;
 mod hostile;
 mod loss;
+#[cfg(target_os = "linux")]
+mod memory;
 mod modes;
 #[cfg(target_os = "linux")]
 mod plugins;
