@@ -9,14 +9,11 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
-use infrarust_plugin_abi::{Sink, SinkTable, Str, answer, failure, size_of_table, status};
+use infrarust_plugin_abi::{Sink, SinkTable, Str, answer, failure, status, table};
 
 use crate::link::Link;
 use crate::verdict::{Answer, IntoAnswer};
 use crate::{Error, Result};
-
-/// The value of a span's start and end if an error has no place.
-const NO_PLACE: u64 = u64::MAX;
 
 thread_local! {
     /// How many guarded calls this thread is in.
@@ -167,35 +164,18 @@ pub(crate) fn fail(
     place: Option<std::ops::Range<usize>>,
 ) {
     // SAFETY: a sink is null or good for the call that it came with.
-    let Some(sink) = (unsafe { sink.as_ref() }) else {
-        return;
-    };
-    // SAFETY: the table of a sink is as good as the sink.
-    let Some(fail) = (unsafe { sink.table.as_ref() }).and_then(|table| table.fail) else {
-        return;
-    };
-    let bytes = |at: usize| u64::try_from(at).unwrap_or(NO_PLACE);
-    let (start, end) = place.map_or((NO_PLACE, NO_PLACE), |at| (bytes(at.start), bytes(at.end)));
-    // SAFETY: the context belongs to the table, the text is good for the call.
-    unsafe { fail(sink.ctx, code, Str::new(text), start, end) };
+    unsafe { Sink::fail(sink, code, text, place) };
 }
 
 /// Gives an answer to the host.
 pub(crate) fn give(sink: *const Sink, given: &Answer) -> i32 {
-    if given.code == answer::PASS {
+    if given.code == answer::PASS || sink.is_null() {
         return status::OK;
     }
-    // SAFETY: a sink is null or good for the call that it came with.
-    let Some(sink) = (unsafe { sink.as_ref() }) else {
-        return status::OK;
-    };
-    // SAFETY: the table of a sink is as good as the sink.
-    let Some(give) = (unsafe { sink.table.as_ref() }).and_then(|table| table.answer) else {
-        return status::UNSUPPORTED;
-    };
-    // SAFETY: the context belongs to the table, the text is good for the call.
-    match unsafe { give(sink.ctx, given.code, Str::new(&given.text)) } {
+    // SAFETY: a sink is good for the call that it came with.
+    match unsafe { Sink::give(sink, given.code, &given.text) } {
         status::OK => status::OK,
+        status::UNSUPPORTED => status::UNSUPPORTED,
         // The host knows why it has refused the answer.
         _ => status::ERR,
     }
@@ -208,12 +188,10 @@ pub(crate) struct Collected {
     pub(crate) failure: Option<(u32, String, Option<std::ops::Range<usize>>)>,
 }
 
-static COLLECT: SinkTable = SinkTable {
-    size: size_of_table::<SinkTable>(),
-    reserved: 0,
-    answer: Some(collect_answer),
-    fail: Some(collect_failure),
-};
+static COLLECT: SinkTable = table!(SinkTable {
+    answer: collect_answer,
+    fail: collect_failure,
+});
 
 impl Collected {
     /// A sink, good as long as `self` stays where it is and is not used.
@@ -258,10 +236,7 @@ unsafe extern "C" fn collect_failure(
     let collected = unsafe { &mut *ctx.cast::<Collected>() };
     // SAFETY: the text is good for the call.
     let text = unsafe { text.text() }.to_owned();
-    let place = match (usize::try_from(start), usize::try_from(end)) {
-        (Ok(start), Ok(end)) if end != usize::MAX => Some(start..end),
-        _ => None,
-    };
+    let place = Sink::place(start, end);
     collected.failure = Some((code, text, place));
     status::OK
 }

@@ -41,7 +41,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ use infrarust_plugin_abi::{
     PacketInput, PacketTable, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker,
     SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput,
     TransferTable, ValueSink, answer, export_waker, failure, import_waker, intent, message, metric,
-    packet_state, points, receiver, sample, service, size_of_table, status,
+    packet_state, points, receiver, sample, service, size_of_table, sized, status, table,
 };
 
 use crate::export::Exported;
@@ -755,14 +755,12 @@ struct Shown {
     is_changeable: bool,
 }
 
-static PACKET: PacketTable = PacketTable {
-    size: size_of_table::<PacketTable>(),
-    reserved: 0,
-    get: Some(get_field),
-    raw: Some(raw_fields),
-    set: Some(set_fields),
-    replace: Some(replace_fields),
-};
+static PACKET: PacketTable = table!(PacketTable {
+    get: get_field,
+    raw: raw_fields,
+    set: set_fields,
+    replace: replace_fields,
+});
 
 unsafe extern "C" fn add_interest(ctx: *mut c_void, number: u32) {
     // SAFETY: the context is the interest of the call that runs.
@@ -915,12 +913,6 @@ fn block_on<T>(time: Duration, mut poll: impl FnMut(&Waker) -> Option<T>) -> Opt
 
 // ------------------------------------------------------------------ services
 
-macro_rules! table {
-    ($type:ident { $($field:ident: $function:ident),+ }) => {
-        $type { size: size_of_table::<$type>(), reserved: 0, $($field: Some($function)),+ }
-    };
-}
-
 static TIME: TimeTable = table!(TimeTable { sleep: sleep });
 static TASK: TaskTable = table!(TaskTable {
     spawn: spawn,
@@ -1057,34 +1049,22 @@ unsafe extern "C" fn abort(ctx: *const c_void, id: u64) {
 }
 
 unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
-    let made = state(ctx)
-        .folder
-        .as_deref()
-        .map(|folder| std::fs::create_dir_all(folder).map(|()| folder));
-    let (text, done) = match &made {
-        Some(Ok(folder)) => (Path::to_string_lossy(folder), true),
-        Some(Err(error)) => (error.to_string().into(), false),
-        None => (
-            "give the test a data folder with `Setup::data_folder`".into(),
-            false,
-        ),
+    let made = match &state(ctx).folder {
+        Some(folder) => std::fs::create_dir_all(folder)
+            .map(|()| folder)
+            .map_err(|error| error.to_string()),
+        None => Err("give the test a data folder with `Setup::data_folder`".to_owned()),
     };
     // SAFETY: the plugin's sink is good for the call.
     unsafe {
-        let sink = &*sink;
-        match (done, (*sink.table).answer, (*sink.table).fail) {
-            (true, Some(answer), _) => answer(sink.ctx, 0, Str::new(&text)),
-            (false, _, Some(fail)) => fail(
-                sink.ctx,
-                failure::ERROR,
-                Str::new(&text),
-                u64::MAX,
-                u64::MAX,
-            ),
-            _ => status::UNSUPPORTED,
-        };
+        match made {
+            Ok(folder) => Sink::give(sink, answer::PASS, &folder.to_string_lossy()),
+            Err(error) => {
+                Sink::fail(sink, failure::ERROR, &error, None);
+                status::ERR
+            }
+        }
     }
-    if done { status::OK } else { status::ERR }
 }
 
 unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
@@ -1106,26 +1086,14 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
     };
     drop(in_game);
     // SAFETY: the plugin's sink is good for the call.
-    let sink = unsafe { &*sink };
-    let (Some(uuid), Some(give_player), Some(give_property)) = (
-        client.uuid.filter(|_| client.is_proved),
-        sink.player,
-        sink.property,
-    ) else {
+    let sink = unsafe { sized(sink) };
+    let (Some(uuid), Some(sink)) = (client.uuid.filter(|_| client.is_proved), sink) else {
         return status::DENIED;
     };
-    // SAFETY: the context belongs to the sink, the texts are good for the call.
-    unsafe {
-        give_player(
-            sink.ctx,
-            Str::new(&client.name),
-            uuid.to_be_bytes().as_ptr(),
-        );
-        for (name, value) in &client.properties {
-            give_property(sink.ctx, Str::new(name), Str::new(value), Str::EMPTY, 0);
-        }
-    }
-    status::OK
+    let properties = client.properties.iter();
+    let properties = properties.map(|(name, value)| (name.as_str(), value.as_str(), None));
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { sink.give(&client.name, uuid.to_be_bytes(), properties) }
 }
 
 /// Keeps what was sent, if the player is in the game.
@@ -1215,19 +1183,21 @@ unsafe extern "C" fn inject_kind(
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {
     // SAFETY: the text is good for the call.
     let name = unsafe { name.text() };
-    let is_good = !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
-    let mut metrics = lock(&state(ctx).metrics);
-    let found = metrics.iter().position(|metric| metric.0 == name);
-    let index = found.unwrap_or_else(|| {
-        metrics.push((name.to_owned(), kind, 0));
-        metrics.len() - 1
-    });
-    if !is_good || metrics[index].1 != kind {
+    let is_kind = matches!(kind, metric::COUNTER | metric::GAUGE);
+    if !metric::is_name(name) || !is_kind {
         return status::ERR;
     }
+    let mut metrics = lock(&state(ctx).metrics);
+    let found = metrics.iter().position(|metric| metric.0 == name);
+    let index = match found {
+        Some(index) if metrics[index].1 != kind => return status::ERR,
+        Some(index) => index,
+        None if metrics.len() == metric::METRICS_MAX => return status::DENIED,
+        None => {
+            metrics.push((name.to_owned(), kind, 0));
+            metrics.len() - 1
+        }
+    };
     // SAFETY: the plugin gives a place to write to.
     unsafe { *id = index as u64 };
     status::OK

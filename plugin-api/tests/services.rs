@@ -10,8 +10,12 @@ use infrarust_plugin_api::testing::{Client, Sent, Setup, TestHost};
 use infrarust_plugin_api::{Gauge, Grant, Profile, ServiceError};
 
 #[derive(Deserialize)]
-#[serde(crate = "infrarust_plugin_api::serde")]
-struct Config {}
+#[serde(crate = "infrarust_plugin_api::serde", default)]
+#[derive(Default)]
+struct Config {
+    /// Counters to register.
+    counters: Vec<String>,
+}
 
 /// Counts the properties of each player that comes or leaves.
 struct Watcher {
@@ -22,7 +26,10 @@ struct Watcher {
 impl Plugin for Watcher {
     type Config = Config;
 
-    fn new(_: Config, host: &Host<Self>) -> Result<Self> {
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        for name in &config.counters {
+            host.counter(name)?;
+        }
         Ok(Watcher {
             identity: host.grant(),
             properties: host.gauge("properties")?,
@@ -164,4 +171,28 @@ fn sent_things_are_kept() {
     assert_eq!(host.take_sent(STEVE), []);
     let gone = host.player_observe(&steve(), STEVE, LEFT).unwrap_err();
     assert_eq!(gone.text, ServiceError::Gone.to_string());
+}
+
+/// Metrics have the names, and are as many, as in the proxy.
+#[test]
+fn metrics_are_bounded() {
+    let starts = |names: &[String]| {
+        let config = format!("counters = {names:?}");
+        TestHost::<Watcher>::start(&config).is_ok()
+    };
+    assert!(starts(&["a_1".to_owned(), "n".repeat(64)]));
+    for bad in [
+        "".to_owned(),
+        "A".to_owned(),
+        "a-b".to_owned(),
+        "n".repeat(65),
+    ] {
+        assert!(!starts(std::slice::from_ref(&bad)), "{bad:?}");
+    }
+    // The plugin has a gauge of its own.
+    let names = |count: usize| -> Vec<String> { (0..count).map(|n| format!("n{n}")).collect() };
+    assert!(starts(&names(63)));
+    assert!(!starts(&names(64)));
+    // A name that is registered again is the same counter.
+    assert!(starts(&vec!["n".to_owned(); 100]));
 }

@@ -23,10 +23,6 @@ use super::watch::{self, PluginId};
 /// The most tasks of a plugin at a time: one per player of a large proxy would
 /// be a mistake, one per server is usual.
 const TASKS_MAX: usize = 1024;
-/// The most metrics of a plugin. They have no labels, so each is a line.
-const METRICS_MAX: usize = 64;
-/// The longest name of a metric in bytes.
-const METRIC_NAME_BYTES_MAX: usize = 64;
 
 /// A source of player counts.
 pub trait PlayerCounts: Send + Sync {
@@ -67,7 +63,7 @@ struct Metric {
 #[derive(Debug)]
 pub(super) struct OwnMetrics {
     /// Filled from the front.
-    slots: [OnceLock<Arc<Metric>>; METRICS_MAX],
+    slots: [OnceLock<Arc<Metric>>; metric::METRICS_MAX],
     filling: Mutex<()>,
 }
 
@@ -114,7 +110,7 @@ impl Metrics {
         };
         let unused = || all.iter().position(|shared| shared.users == 0);
         let instead = found.or_else(|| {
-            if all.len() < METRICS_MAX {
+            if all.len() < metric::METRICS_MAX {
                 None
             } else {
                 unused()
@@ -164,22 +160,18 @@ impl Metrics {
 impl OwnMetrics {
     pub(super) fn new() -> Self {
         Self {
-            slots: [const { OnceLock::new() }; METRICS_MAX],
+            slots: [const { OnceLock::new() }; metric::METRICS_MAX],
             filling: Mutex::new(()),
         }
     }
 
     pub(super) fn register(&self, all: &Metrics, name: &str, kind: u32) -> Result<u64, NoMetric> {
-        let is_good = (1..=METRIC_NAME_BYTES_MAX).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         let kind = match kind {
             metric::COUNTER => MetricKind::Counter,
             metric::GAUGE => MetricKind::Gauge,
             _ => return Err(NoMetric::Bad),
         };
-        if !is_good {
+        if !metric::is_name(name) {
             return Err(NoMetric::Bad);
         }
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,7 +274,7 @@ impl Services {
         }
         let (max, what) = match supply {
             Supply::Tasks => (TASKS_MAX, "tasks at a time"),
-            Supply::Metrics => (METRICS_MAX, "metrics"),
+            Supply::Metrics => (metric::METRICS_MAX, "metrics"),
             Supply::LogPlaces => (
                 log::SITES_MAX,
                 "places that log, and what others log is lost",
@@ -409,7 +401,7 @@ mod tests {
         own.record(joins, 2);
         own.record(joins, 3);
         own.record(999, 1);
-        for number in 1..METRICS_MAX {
+        for number in 1..metric::METRICS_MAX {
             register(&format!("m{number}"), metric::GAUGE).unwrap();
         }
         assert_eq!(register("more", metric::GAUGE), Err(NoMetric::TooMany));
@@ -417,7 +409,7 @@ mod tests {
         let values = metrics.values("p");
         assert_eq!(
             (values.len(), values[0].value, values[1].value),
-            (METRICS_MAX, 5, -5)
+            (metric::METRICS_MAX, 5, -5)
         );
     }
 
@@ -428,7 +420,7 @@ mod tests {
         let (metrics, old, new) = (Metrics::default(), OwnMetrics::new(), OwnMetrics::new());
         old.register(&metrics, "joins", metric::COUNTER).unwrap();
         old.register(&metrics, "mood", metric::COUNTER).unwrap();
-        for number in 2..METRICS_MAX {
+        for number in 2..metric::METRICS_MAX {
             let name = format!("old{number}");
             old.register(&metrics, &name, metric::COUNTER).unwrap();
         }
@@ -447,11 +439,11 @@ mod tests {
         assert_eq!(value("mood"), Some((MetricKind::Gauge, 7)));
         metrics.release(&old);
         assert_eq!(value("old2"), Some((MetricKind::Counter, 0)));
-        for number in 2..METRICS_MAX {
+        for number in 2..metric::METRICS_MAX {
             let name = format!("new{number}");
             new.register(&metrics, &name, metric::GAUGE).unwrap();
         }
-        assert_eq!(metrics.values("p").len(), METRICS_MAX);
+        assert_eq!(metrics.values("p").len(), metric::METRICS_MAX);
         assert_eq!(value("joins"), Some((MetricKind::Counter, 5)));
         assert_eq!(value("old2"), None);
     }

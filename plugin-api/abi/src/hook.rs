@@ -2,9 +2,10 @@
 
 use core::ffi::c_void;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::ops::Range;
 use core::time::Duration;
 
-use crate::{RawFuture, RawWaker, Str, size_of_table};
+use crate::{RawFuture, RawWaker, Str, size_of_table, status};
 
 /// A hook that answers before it returns.
 #[derive(Debug)]
@@ -51,6 +52,60 @@ pub struct Sink {
     /// What can be done.
     pub table: *const SinkTable,
 }
+
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+impl Sink {
+    /// Gives an answer, and returns what the other side says: `UNSUPPORTED` where it
+    /// takes none.
+    ///
+    /// # Safety
+    ///
+    /// The sink must be null or good for the call.
+    pub unsafe fn give(sink: *const Self, code: u32, text: &str) -> i32 {
+        // SAFETY: the caller promises it, and the table is as good as the sink.
+        let found = unsafe {
+            sink.as_ref()
+                .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.answer?)))
+        };
+        match found {
+            // SAFETY: the context belongs to the table, the text is good for the call.
+            Some((ctx, answer)) => unsafe { answer(ctx, code, Str::new(text)) },
+            None => status::UNSUPPORTED,
+        }
+    }
+
+    /// Gives a failure, with the bytes of the configuration that it is about. It is
+    /// lost where the other side takes none.
+    ///
+    /// # Safety
+    ///
+    /// The sink must be null or good for the call.
+    pub unsafe fn fail(sink: *const Self, code: u32, text: &str, place: Option<Range<usize>>) {
+        // SAFETY: the caller promises it, and the table is as good as the sink.
+        let found = unsafe {
+            sink.as_ref()
+                .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.fail?)))
+        };
+        let Some((ctx, fail)) = found else { return };
+        let bytes = |at: usize| u64::try_from(at).unwrap_or(NO_PLACE);
+        let (start, end) =
+            place.map_or((NO_PLACE, NO_PLACE), |at| (bytes(at.start), bytes(at.end)));
+        // SAFETY: the context belongs to the table, the text is good for the call.
+        unsafe { fail(ctx, code, Str::new(text), start, end) };
+    }
+
+    /// The place of a failure, from the numbers with which it crosses.
+    #[must_use]
+    pub fn place(start: u64, end: u64) -> Option<Range<usize>> {
+        match (usize::try_from(start), usize::try_from(end)) {
+            (Ok(start), Ok(end)) if start <= end && end != usize::MAX => Some(start..end),
+            _ => None,
+        }
+    }
+}
+
+/// A failure that is not about bytes of the configuration.
+const NO_PLACE: u64 = u64::MAX;
 
 /// What can be given to a [`Sink`]. Only on the thread of the call.
 #[derive(Debug)]

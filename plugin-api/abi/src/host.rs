@@ -5,7 +5,7 @@
 
 use core::ffi::c_void;
 
-use crate::{FieldValue, RawFuture, Sink, Str};
+use crate::{FieldValue, RawFuture, Sink, Str, status};
 
 /// What a plugin gets at `create`.
 #[derive(Debug)]
@@ -239,6 +239,18 @@ pub mod metric {
     pub const COUNTER: u32 = 1;
     /// Goes up and down.
     pub const GAUGE: u32 = 2;
+
+    /// The most metrics of a plugin. They have no labels, so each is a line.
+    pub const METRICS_MAX: usize = 64;
+    /// The longest name of a metric in bytes.
+    pub const NAME_BYTES_MAX: usize = 64;
+
+    /// Whether a metric can have this name.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
+        (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits)
+    }
 }
 
 /// The service of `identity.verified`.
@@ -280,6 +292,40 @@ pub struct ProfileSink {
             has_signature: u32,
         ),
     >,
+}
+
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+impl ProfileSink {
+    /// Gives a profile: each property has its name, its value, and a signature where
+    /// there is one. Returns the status of the call.
+    ///
+    /// # Safety
+    ///
+    /// The sink must be good for the call.
+    pub unsafe fn give<'a>(
+        &self,
+        name: &str,
+        uuid: [u8; 16],
+        properties: impl Iterator<Item = (&'a str, &'a str, Option<&'a str>)>,
+    ) -> i32 {
+        let (Some(player), Some(property)) = (self.player, self.property) else {
+            return status::ERR;
+        };
+        // SAFETY: the functions belong to the sink, and the texts outlive the calls.
+        unsafe {
+            player(self.ctx, Str::new(name), uuid.as_ptr());
+            for (name, value, signature) in properties {
+                property(
+                    self.ctx,
+                    Str::new(name),
+                    Str::new(value),
+                    signature.map_or(Str::EMPTY, Str::new),
+                    signature.is_some().into(),
+                );
+            }
+        }
+        status::OK
+    }
 }
 
 /// The service of `player.message`.

@@ -76,6 +76,38 @@ pub const fn size_of_table<T>() -> u32 {
     size_of::<T>() as u32
 }
 
+/// Makes a table of functions, which begins with its size.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! table {
+    ($type:ident { $($field:ident: $function:ident),+ $(,)? }) => {
+        $type {
+            size: $crate::size_of_table::<$type>(),
+            reserved: 0,
+            $($field: Some($function),)+
+        }
+    };
+}
+
+/// What begins with its size; `None` when it is missing, not aligned, or shorter
+/// than this side knows it.
+///
+/// # Safety
+///
+/// A pointer that is not null must lead to the size of such a table, and to as many
+/// bytes as that says, for `'a`.
+#[allow(unsafe_code, reason = "the border is made of pointers")]
+#[must_use]
+pub unsafe fn sized<'a, T>(table: *const T) -> Option<&'a T> {
+    if table.is_null() || !table.is_aligned() {
+        return None;
+    }
+    // SAFETY: not null, and it begins with its size.
+    let size = unsafe { table.cast::<u32>().read() };
+    // SAFETY: as large as this type.
+    (size >= size_of_table::<T>()).then(|| unsafe { &*table })
+}
+
 /// What functions of the tables return.
 pub mod status {
     /// Done.

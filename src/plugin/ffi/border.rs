@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::ops::Range;
 
-use infrarust_plugin_abi::{Sink, SinkTable, Str, failure, size_of_table, status};
+use infrarust_plugin_abi::{Sink, SinkTable, Str, failure, status, table};
 
 use crate::show::Line;
 
@@ -73,12 +73,10 @@ pub(super) struct Answers {
     failure: Option<Failure>,
 }
 
-static SINK: SinkTable = SinkTable {
-    size: size_of_table::<SinkTable>(),
-    reserved: 0,
-    answer: Some(take_answer),
-    fail: Some(take_failure),
-};
+static SINK: SinkTable = table!(SinkTable {
+    answer: take_answer,
+    fail: take_failure,
+});
 
 impl Answers {
     #[inline]
@@ -179,31 +177,11 @@ unsafe extern "C" fn take_failure(
         failure::CONFIG => FailureKind::Config,
         _ => FailureKind::Error,
     };
-    let place = match (usize::try_from(start), usize::try_from(end)) {
-        (Ok(start), Ok(end)) if start <= end && end != usize::MAX => Some(start..end),
-        _ => None,
-    };
+    let place = Sink::place(start, end);
     // SAFETY: good for the call.
     let text = Line(&unsafe { text(said, FAILURE_BYTES_MAX) }).to_string();
     answers.failure = Some(Failure { kind, text, place });
     status::OK
-}
-
-/// A table that begins with its size; `None` when it is missing or too small.
-///
-/// # Safety
-///
-/// A pointer that is not null must lead to a table of this kind, for the life
-/// of the process.
-pub(super) unsafe fn table<T>(pointer: *const c_void) -> Option<&'static T> {
-    let pointer = pointer.cast::<T>();
-    if pointer.is_null() || !pointer.is_aligned() {
-        return None;
-    }
-    // SAFETY: every table begins with its size.
-    let size = unsafe { *pointer.cast::<u32>() };
-    // SAFETY: as large as this type.
-    (size >= size_of_table::<T>()).then(|| unsafe { &*pointer })
 }
 
 /// Writes where the plugin wants it; whether it wants it anywhere.

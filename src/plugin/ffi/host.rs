@@ -12,7 +12,7 @@ use infrarust_plugin_abi::{
     InjectTable, LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture,
     PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable,
     TitleInput, TransferTable, answer, capabilities_in, failure, field, import_waker, interest,
-    level, message, receiver, service, size_of_table, status,
+    level, message, receiver, service, size_of_table, sized, status, table,
 };
 use tracing::Level;
 
@@ -38,40 +38,34 @@ const PANIC_SITE: u64 = u64::MAX;
 /// timer can still count.
 const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-macro_rules! service {
-    ($type:ident { $($field:ident: $function:ident),+ }) => {
-        $type { size: size_of_table::<$type>(), reserved: 0, $($field: Some($function)),+ }
-    };
-}
-
-static LOG: LogTable = service!(LogTable {
+static LOG: LogTable = table!(LogTable {
     callsite: log_callsite,
     enabled: log_enabled,
     event: log_event
 });
-static TIME: TimeTable = service!(TimeTable { sleep: sleep });
-static TASK: TaskTable = service!(TaskTable {
+static TIME: TimeTable = table!(TimeTable { sleep: sleep });
+static TASK: TaskTable = table!(TaskTable {
     spawn: spawn,
     abort: abort
 });
-static DATA: DataTable = service!(DataTable { folder: folder });
-static PLAYERS: PlayersTable = service!(PlayersTable { count: count });
-static METRICS: MetricsTable = service!(MetricsTable {
+static DATA: DataTable = table!(DataTable { folder: folder });
+static PLAYERS: PlayersTable = table!(PlayersTable { count: count });
+static METRICS: MetricsTable = table!(MetricsTable {
     register: register,
     record: record
 });
-static SLEEP: FutureTable = service!(FutureTable {
+static SLEEP: FutureTable = table!(FutureTable {
     poll: poll_sleep,
     drop: drop_sleep
 });
 
-static IDENTITY: IdentityTable = service!(IdentityTable { profile: profile });
-static MESSAGE: MessageTable = service!(MessageTable {
+static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
+static MESSAGE: MessageTable = table!(MessageTable {
     send: send_message,
     title: send_title
 });
-static TRANSFER: TransferTable = service!(TransferTable { transfer: transfer });
-static INJECT: InjectTable = service!(InjectTable {
+static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
+static INJECT: InjectTable = table!(InjectTable {
     send: inject,
     send_kind: inject_kind
 });
@@ -135,16 +129,12 @@ unsafe extern "C" fn log_callsite(
     given: *mut u32,
 ) -> i32 {
     // SAFETY: the plugin passes its context and good pointers.
-    let (Some(services), Some(site)) =
-        (unsafe { (services(ctx), callsite.cast::<u32>().as_ref()) })
-    else {
+    let (Some(services), Some(site)) = (unsafe { (services(ctx), sized(callsite)) }) else {
         return status::ERR;
     };
-    if *site < size_of_table::<LogCallsite>() || id.is_null() || given.is_null() {
+    if id.is_null() || given.is_null() {
         return status::ERR;
     }
-    // SAFETY: as large as this type.
-    let site = unsafe { &*callsite };
     if site.fields_len > log::FIELDS_MAX || (site.fields.is_null() && site.fields_len > 0) {
         return status::DENIED;
     }
@@ -382,34 +372,16 @@ unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
         return status::ERR;
     };
     let made = std::fs::create_dir_all(&services.folder);
-    let said = match &made {
-        Ok(()) => services.folder.to_string_lossy().into_owned(),
-        Err(error) => format!(
-            "the data folder `{}` cannot be made: {error}",
-            services.folder.display()
-        ),
-    };
     // SAFETY: the plugin's sink is good for the call.
     unsafe {
-        let Some(sink) = sink.as_ref() else {
-            return status::ERR;
-        };
-        let Some(table) = sink.table.as_ref() else {
-            return status::ERR;
-        };
-        match (made, table.answer, table.fail) {
-            (Ok(()), Some(answer), _) => answer(sink.ctx, answer::PASS, Str::new(&said)),
-            (Err(_), _, Some(fail)) => {
-                fail(
-                    sink.ctx,
-                    failure::ERROR,
-                    Str::new(&said),
-                    u64::MAX,
-                    u64::MAX,
-                );
+        match made {
+            Ok(()) => Sink::give(sink, answer::PASS, &services.folder.to_string_lossy()),
+            Err(error) => {
+                let folder = services.folder.display();
+                let why = format!("the data folder `{folder}` cannot be made: {error}");
+                Sink::fail(sink, failure::ERROR, &why, None);
                 status::ERR
             }
-            _ => status::UNSUPPORTED,
         }
     }
 }
@@ -436,16 +408,7 @@ const fn refused(why: NotServed) -> i32 {
 
 unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32 {
     // SAFETY: the plugin passes its context, and a sink that is good for the call.
-    let (Some(services), Some(size)) = (unsafe { (services(ctx), sink.cast::<u32>().as_ref()) })
-    else {
-        return status::ERR;
-    };
-    if *size < size_of_table::<ProfileSink>() {
-        return status::ERR;
-    }
-    // SAFETY: as large as this type.
-    let sink = unsafe { &*sink };
-    let (Some(give_player), Some(give_property)) = (sink.player, sink.property) else {
+    let (Some(services), Some(sink)) = (unsafe { (services(ctx), sized(sink)) }) else {
         return status::ERR;
     };
     let found = guarded(Err(NotServed::Gone), || {
@@ -456,21 +419,12 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
         Err(why) => return refused(why),
     };
     let profile = &player.profile;
-    // SAFETY: the functions belong to the sink, and the texts outlive the calls.
-    unsafe {
-        give_player(sink.ctx, Str::new(&profile.name), profile.uuid.as_ptr());
-        for property in &profile.properties {
-            let signature = property.signature.as_deref();
-            give_property(
-                sink.ctx,
-                Str::new(&property.name),
-                Str::new(&property.value),
-                signature.map_or(Str::EMPTY, Str::new),
-                signature.is_some().into(),
-            );
-        }
-    }
-    status::OK
+    let properties = profile.properties.iter().map(|property| {
+        let signature = property.signature.as_deref();
+        (property.name.as_str(), property.value.as_str(), signature)
+    });
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { sink.give(&profile.name, profile.uuid, properties) }
 }
 
 unsafe extern "C" fn send_message(
@@ -506,18 +460,11 @@ unsafe extern "C" fn send_title(
     sink: *const Sink,
 ) -> i32 {
     // SAFETY: the plugin passes its context, and a title that is good for the call.
-    let (Some(services), Some(size)) = (unsafe { (services(ctx), title.cast::<u32>().as_ref()) })
-    else {
+    let (Some(services), Some(input)) = (unsafe { (services(ctx), sized(title)) }) else {
         return status::ERR;
     };
-    if *size < size_of_table::<TitleInput>() {
-        return status::ERR;
-    }
-    // SAFETY: as large as this type, and its texts are good for the call.
-    let (input, title, subtitle) = unsafe {
-        let input = &*title;
-        (input, input.title.text(), input.subtitle.text())
-    };
+    // SAFETY: its texts are good for the call.
+    let (title, subtitle) = unsafe { (input.title.text(), input.subtitle.text()) };
     let shown = Shown::Title {
         title,
         subtitle,
@@ -616,28 +563,10 @@ unsafe fn answer_sent(sent: Option<Result<(), NotSent>>, sink: *const Sink) -> i
         Some(Err(NotSent::Full(_))) => status::FULL,
         Some(Err(NotSent::Refused(reason))) => {
             // SAFETY: the caller promises it.
-            unsafe { fail(sink, &reason) };
+            unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
             status::ERR
         }
         None => status::ERR,
-    }
-}
-
-/// Gives the reason of a failure to a sink.
-///
-/// # Safety
-///
-/// The sink must be null or good for the call.
-pub(super) unsafe fn fail(sink: *const Sink, reason: &str) {
-    // SAFETY: the caller promises it, and the table is as good as the sink.
-    let found = unsafe {
-        sink.as_ref()
-            .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.fail?)))
-    };
-    if let Some((ctx, fail)) = found {
-        let no_place = u64::MAX;
-        // SAFETY: the context belongs to the table, the text is good for the call.
-        unsafe { fail(ctx, failure::ERROR, Str::new(reason), no_place, no_place) };
     }
 }
 

@@ -6,14 +6,14 @@ use std::mem::ManuallyDrop;
 
 use infrarust_plugin_abi::{
     Capability, ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn, Hook, HookRef, HostTable, PluginTable,
-    Point, Str, points, size_of_table,
+    Point, Str, points, size_of_table, sized,
 };
 #[cfg(not(unix))]
 use libloading::Library;
 #[cfg(unix)]
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
-use super::border::{Answers, Failure, FailureKind, table};
+use super::border::{Answers, Failure, FailureKind};
 use crate::manifest::{CapabilitySet, Manifest};
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 use crate::plugin::code;
@@ -54,7 +54,7 @@ macro_rules! hooks {
             unsafe fn fill(&mut self, capability: Capability, found: *const c_void) -> Option<()> {
                 match Hook::of(capability) {
                     // SAFETY: as the caller promises.
-                    $(Some(Hook::$hook) => self.$method = Some(unsafe { table(found) }?),)+
+                    $(Some(Hook::$hook) => self.$method = Some(unsafe { sized(found.cast()) }?),)+
                     // The manifest was refused if it listed another hook.
                     None => {}
                 }
@@ -176,7 +176,7 @@ fn check_entry(
         ));
     }
     // SAFETY: tables of an entry are constants of the image.
-    let plugin = unsafe { table::<PluginTable>(entry.plugin.cast()) }
+    let plugin = unsafe { sized(entry.plugin) }
         .filter(|table| table.create.is_some() && table.destroy.is_some())
         .ok_or_else(|| ImageError::Load("its plugin table is too small".to_owned()))?;
     Ok((plugin, hooks(entry, manifest.hooks)?))

@@ -5,11 +5,10 @@ use std::ffi::c_void;
 
 use infrarust_plugin_abi::{
     FieldType, FieldValue, InterestSink, PacketField, PacketHook, PacketInput, PacketKind,
-    PacketTable, Sink, Str, ValueSink, size_of_table, status,
+    PacketTable, Sink, Str, ValueSink, failure, size_of_table, status, table,
 };
 
 use super::border::{Answer, Answers, Failure, guarded, write};
-use super::host::fail;
 use super::image::Instance;
 use crate::plugin::send::FIELDS_BYTES_MAX;
 use crate::protocol::component;
@@ -23,14 +22,12 @@ const VALUES_MAX: usize = 256;
 /// The most numbers that a plugin gives of what it is interested in.
 const INTERESTS_MAX: usize = 1024;
 
-static TABLE: PacketTable = PacketTable {
-    size: size_of_table::<PacketTable>(),
-    reserved: 0,
-    get: Some(get),
-    raw: Some(raw),
-    set: Some(set),
-    replace: Some(replace),
-};
+static TABLE: PacketTable = table!(PacketTable {
+    get: get,
+    raw: raw,
+    set: set,
+    replace: replace,
+});
 
 /// A packet as a hook sees it, with what the hook has changed.
 #[derive(Debug)]
@@ -105,7 +102,7 @@ impl Shown<'_> {
             }
             Err(reason) => {
                 // SAFETY: the plugin's sink is good for the call.
-                unsafe { fail(sink, &reason) };
+                unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
                 status::ERR
             }
         }
