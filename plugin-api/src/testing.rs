@@ -703,7 +703,7 @@ macro_rules! hook_methods {
     };
     (@PacketInput $hook:ident $method:ident PacketVerdict) => {
         hook_methods! { @asks $hook [
-            " What becomes of `packet`; `None` when the plugin drops it. As for"
+            " What happens to `packet`; `None` when the plugin drops it. As for"
             " [`packet_inspect`](Self::packet_inspect) otherwise."]
             pub fn $method(
                 &self,

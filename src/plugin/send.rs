@@ -110,7 +110,7 @@ impl Services {
         })
     }
 
-    /// Sends a packet of the game by its kind, to whom packets of this kind go.
+    /// Sends a packet of the game by its kind, to the side that packets of this kind go to.
     pub(super) fn inject_kind(
         &self,
         player: u64,

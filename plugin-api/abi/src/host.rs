@@ -414,7 +414,7 @@ pub struct InjectTable {
         ) -> i32,
     >,
     /// Sends a packet of a `PacketKind` with these values, as the player's version has
-    /// it, to whom packets of this kind go. Fields that are not given are zero, empty
+    /// it, to the side that packets of this kind go to. Fields that are not given are zero, empty
     /// or missing. Since 0.1.2.
     pub send_kind: Option<
         unsafe extern "C" fn(

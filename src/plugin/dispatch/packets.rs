@@ -31,7 +31,7 @@ pub(crate) struct PacketPlayer {
     pub(crate) version: Version,
 }
 
-/// What becomes of a packet.
+/// What happens to a packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PacketFate {
     /// It passes as it came.
@@ -194,7 +194,7 @@ impl HookSet {
         inspect.chain(modify.map(|plugin| &plugin.generation.interests.modify))
     }
 
-    /// Asks `packet.inspect` and `packet.modify` what becomes of a packet, its id and
+    /// Asks `packet.inspect` and `packet.modify` what happens to a packet, its id and
     /// its fields: plugin after plugin, each about what those before it have left.
     /// Dropping the future gives the question up.
     ///

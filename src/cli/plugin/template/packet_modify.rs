@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// What becomes of a line of chat.
+    /// What happens to a line of chat.
     fn passed(line: &str) -> Option<Outgoing> {
         let plugin = TestHost::<Quiet>::start(include_str!("../config.toml")).unwrap();
         let steve = PlayerId::from_number(1);
