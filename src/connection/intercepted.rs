@@ -287,6 +287,10 @@ impl Applicant {
             // The places on the server are free before the player reads.
             (Err(NotJoined::Lost(lost)), _) => return Err(lose(*lost, connection)),
         };
+        let traveller = traveller.map(|mut traveller| {
+            traveller.opening.become_login();
+            traveller
+        });
         Ok(BridgeSession {
             stay: Stay::begin(
                 proxy.plugins.in_game(),

@@ -106,6 +106,18 @@ impl Opening {
         .into()
     }
 
+    /// Makes a transfer a login: a client that has been on a server of this proxy comes
+    /// from there, whatever brought it to the proxy. Backends refuse transfers where
+    /// their settings do not accept them.
+    pub(super) fn become_login(&mut self) {
+        if let First::Handshake(handshake) = &mut self.first
+            && handshake.intent == Intent::Transfer
+        {
+            handshake.intent = Intent::Login;
+            self.wire = handshake.encode_with_host(self.host.as_str()).into();
+        }
+    }
+
     /// The family of login packets that the client and its backend use.
     pub(super) fn dialect(&self) -> Dialect {
         match &self.first {

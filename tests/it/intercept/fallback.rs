@@ -3,8 +3,9 @@
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
 
+use super::turns::{CLIENT_TOO_SLOW, pass};
 use super::{NOTCH, NOTCH_OFFLINE, begin, enter, text, uuid, welcome};
-use crate::support::{FakeBackend, TestProxy, server, wire};
+use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
 /// Packets of play that only these tests use.
 struct More {
@@ -593,4 +594,73 @@ async fn ciphers_and_formats_go_on() {
         drop((client, second));
         proxy.idle().await;
     }
+}
+
+/// A client that does not follow to the other server is ended when its time is over,
+/// with a text in the state in which it reads; the backend of that server sees the
+/// end, and its place is free.
+#[tokio::test]
+async fn a_client_that_does_not_follow() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network([&a, &b], "", ["", "max_players = 1\n"]);
+    for protocol in [764, 767, 776] {
+        let (mut client, server) = play_on_a(&proxy, &a, protocol).await;
+        drop(server);
+        let mut second = accept_on_b(&b, protocol).await;
+        client.expect(More::of(protocol).start_configuration).await;
+        // It may go on in the game as long as it likes.
+        client.send(More::of(protocol).swing, b"for a").await;
+        pass(std::time::Duration::from_secs(31)).await;
+        let body = client.expect(Ids::of(protocol).config_disconnect).await;
+        assert_eq!(text(protocol, &body), CLIENT_TOO_SLOW);
+        client.expect_end().await;
+        second.expect_end().await;
+        drop(client);
+        proxy.idle().await;
+    }
+    let _on_b = game::begin_at(proxy.address(), 767, "b.example.com", "Other").await;
+    game::accept(&b).await;
+}
+
+/// A transferred client says so to every server until it is in the game of one. A
+/// server to which it comes afterwards hears of a login.
+#[tokio::test]
+async fn transfers_end_with_the_first_game() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network([&a, &b], "", ["", ""]);
+    for protocol in [766, 776] {
+        for is_let_in in [false, true] {
+            let stream = within(
+                "a connection",
+                tokio::net::TcpStream::connect(proxy.address()),
+            );
+            let mut client = Speaker::new(stream.await.unwrap());
+            let hello = wire::handshake(protocol, "play.example.com", 25565, 3);
+            client.send_raw(&hello).await;
+            let start = game::login_start(protocol, "Notch", [7; 16]);
+            client.send(0, &start).await;
+            let (mut first, intent) = accept_with_intent(&a).await;
+            assert_eq!(intent, 3);
+            if is_let_in {
+                welcome(&mut client, &mut first, protocol).await;
+                enter(&mut client, &mut first, protocol).await;
+            } else {
+                first.send(0, &wire::string("{\"text\":\"no\"}")).await;
+            }
+            drop(first);
+            let (_second, intent) = accept_with_intent(&b).await;
+            assert_eq!(intent, if is_let_in { 2 } else { 3 }, "{protocol}");
+            drop(client);
+            proxy.idle().await;
+        }
+    }
+}
+
+/// The next connection of a backend, and the intent of its handshake.
+async fn accept_with_intent(backend: &FakeBackend) -> (Speaker, i32) {
+    let accepted = within("a backend connection", backend.listener.accept()).await;
+    let mut peer = Speaker::new(accepted.unwrap().0);
+    let hello = wire::parse_handshake(&peer.expect(0).await);
+    peer.expect(0).await;
+    (peer, hello.intent)
 }

@@ -12,7 +12,7 @@ use super::{NO_COMPRESSION, enter, text, uuid};
 use crate::support::wire::{string, string_in};
 
 const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
-const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
+pub(super) const CLIENT_TOO_SLOW: &str = "Your client took too long to log in.";
 
 /// Configuration since 1.20.5, in both directions.
 const KEEP_ALIVE: i32 = 4;
