@@ -13,6 +13,7 @@ use tracing::{debug, info};
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
 use super::opening::Opening;
+use super::packets::PacketStage;
 use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
@@ -27,7 +28,7 @@ use crate::intercept::{
 };
 use crate::limit::Slot;
 use crate::player_text;
-use crate::plugin::{self, HookSet};
+use crate::plugin::{self, HookSet, Players};
 use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
@@ -54,6 +55,8 @@ pub(super) struct Traveller {
     pub(super) network: String,
     pub(super) counters: Arc<Counters>,
     pub(super) present: Arc<Present>,
+    /// The players that plugins reach.
+    pub(super) in_game: Arc<Players>,
 }
 
 /// The servers that were tried for a player since he has last settled on one.
@@ -147,6 +150,8 @@ pub(super) struct Arrived {
     pub(super) slot: Slot,
     /// Where others put packets for him and for its backend.
     pub(super) outbox: Arc<Outbox>,
+    /// The plugins that are asked about his packets.
+    pub(super) packets: Option<PacketStage>,
 }
 
 /// A player who could not be brought to another server.
@@ -279,6 +284,7 @@ impl Traveller {
                 notices: self.notices(from, &server, reason.as_ref()),
                 until,
                 interrupts,
+                inquiry: None,
             };
             match self.enter(client, ready, arrival, facts).await {
                 Ok(arrived) => {
@@ -328,7 +334,7 @@ impl Traveller {
         &self,
         client: Box<Stranded>,
         ready: Ready,
-        arrival: Arrival<'_>,
+        mut arrival: Arrival<'_>,
         facts: &mut Facts,
     ) -> Result<Arrived, (Failure, Box<Stranded>)> {
         let Ready {
@@ -342,12 +348,24 @@ impl Traveller {
         facts.session_connected();
         let outbox = Arc::default();
         self.present.come_to(&server.config.id, &outbox);
+        let packets = PacketStage::begin(
+            &self.in_game,
+            &server,
+            self.version,
+            &self.identity.profile,
+            self.is_proved,
+            &outbox,
+        );
+        arrival.inquiry = packets
+            .as_ref()
+            .map(|packets| Arc::clone(packets.inquiry()));
         let playing = client.enter(backend, arrival).await?;
         Ok(Arrived {
             playing,
             server,
             slot,
             outbox,
+            packets,
         })
     }
 

@@ -2,11 +2,12 @@
 //! access to the session.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
 
 use super::facts::Facts;
+use super::fallback::Arrived;
+use super::kicked::Kicked;
+use super::packets::PacketStage;
 use crate::forward::{self, Direction, Outbox};
 use crate::manifest::Hook;
 use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
@@ -33,26 +34,31 @@ pub(super) struct Stay {
     is_proved: bool,
     /// Why the player leaves, as in the log.
     reason: &'static str,
+    /// The plugins that are asked about packets are asked until the end.
+    _packets: Option<PacketStage>,
 }
 
 impl Stay {
-    /// Reports the join. `None` if no plugin of the server observes players or may use
-    /// a service.
+    /// Reports the join. `None` if no plugin of the server observes players, is asked
+    /// about packets, or may use a service.
     pub(super) fn begin(
         players: &Arc<Players>,
-        server: &Arc<Server>,
+        arrived: &mut Arrived,
         facts: &Facts,
         version: Version,
         profile: Profile,
         is_proved: bool,
-        outbox: &Arc<Outbox>,
     ) -> Option<Box<Self>> {
+        let packets = arrived.packets.take();
+        let (server, outbox) = (&arrived.server, &arrived.outbox);
         let grants = server.hooks.service_grants();
-        if grants.is_empty() && !server.hooks.has(Hook::PlayerObserve) {
+        if grants.is_empty() && !server.hooks.has(Hook::PlayerObserve) && packets.is_none() {
             return None;
         }
-        let number = players.next_number();
-        let kicked = Arc::new(Kicked::default());
+        let (number, kicked) = match &packets {
+            Some(packets) => packets.player(),
+            None => (players.next_number(), Arc::default()),
+        };
         let mut stay = Box::new(Self {
             players: Arc::clone(players),
             number,
@@ -67,6 +73,7 @@ impl Stay {
             uuid: u128::from_be_bytes(profile.uuid),
             is_proved,
             reason: forward::End::Stopped.name(),
+            _packets: packets,
         });
         let player = InGame {
             profile,
@@ -84,12 +91,12 @@ impl Stay {
 
     /// Completes when a plugin ends the session. Cancel safe.
     pub(super) async fn kicked(&self) {
-        self.kicked.token.cancelled().await;
+        self.kicked.kicked().await;
     }
 
     /// The plugin that has ended the session, and the text for the player.
     pub(super) fn kick(&self) -> Option<&plugin::Refusal> {
-        self.kicked.by.get()
+        self.kicked.by()
     }
 
     /// Reports the leave, for this reason.
@@ -131,13 +138,6 @@ struct Reached {
     kicked: Arc<Kicked>,
 }
 
-/// Set when a plugin ends the session.
-#[derive(Debug, Default)]
-struct Kicked {
-    by: OnceLock<plugin::Refusal>,
-    token: CancellationToken,
-}
-
 impl Reach for Reached {
     fn version(&self) -> Version {
         self.version
@@ -154,13 +154,10 @@ impl Reach for Reached {
     }
 
     fn kick(&self, plugin: &str, text: String) {
-        let kick = plugin::Refusal {
+        self.kicked.kick(plugin::Refusal {
             plugin: plugin.to_owned(),
             text: Some(text),
             is_failure: false,
-        };
-        // Only the first one has an effect.
-        let _ = self.kicked.by.set(kick);
-        self.kicked.token.cancel();
+        });
     }
 }

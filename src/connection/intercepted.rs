@@ -18,11 +18,13 @@ use super::facts::{Facts, Origin, Player};
 use super::fallback::{self, Arrived, Asker, Candidate, Chain, Traveller, can_go_on, decide};
 use super::in_game::Stay;
 use super::opening::{Dialect, Opening};
+use super::packets::PacketStage;
 use super::switch::{Next, Switch, Trip};
 use crate::close::left_by_peer;
 use crate::command::PlayerCommands;
 use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
 use crate::forward::commands::Commands;
+use crate::forward::inquiry::Inquiry;
 use crate::forward::memory::Memory;
 use crate::forward::{Counters, End, Outbox, Outcome, Side};
 use crate::intercept::{
@@ -212,6 +214,7 @@ impl Applicant {
                 network: network.to_owned(),
                 counters: Arc::clone(&counters),
                 present: Arc::clone(&present),
+                in_game: Arc::clone(proxy.plugins.in_game()),
             })
         });
         let mut candidate = Candidate {
@@ -252,18 +255,28 @@ impl Applicant {
         present.come_to(&server.config.id, &outbox);
         place.begin_session(&present);
         let commands = PlayerCommands::of(proxy, &present, is_proved);
-        let settings = settings(&server, &intercepted, commands, proxy);
+        let packets = PacketStage::begin(
+            proxy.plugins.in_game(),
+            &server,
+            version,
+            &profile,
+            is_proved,
+            &outbox,
+        );
+        let inquiry = packets.as_ref().map(PacketStage::inquiry).cloned();
+        let settings = settings(&server, &intercepted, commands, inquiry, proxy);
         let memory = traveller.is_some().then(Memory::default);
         let joined = intercept::join(
             proved, logged_in, settings, counters, memory, notices, &replaced,
         );
         let mut chain = None;
-        let arrived = match (joined.await, &traveller) {
+        let mut arrived = match (joined.await, &traveller) {
             (Ok(playing), _) => Arrived {
                 playing,
                 server,
                 slot,
                 outbox,
+                packets,
             },
             (Err(NotJoined::Stranded(failure, client)), Some(traveller))
                 if !fallback::ends_the_player(&failure) && traveller.falls_back(proxy) =>
@@ -294,12 +307,11 @@ impl Applicant {
         Ok(BridgeSession {
             stay: Stay::begin(
                 proxy.plugins.in_game(),
-                &arrived.server,
+                &mut arrived,
                 facts,
                 version,
                 profile,
                 is_proved,
-                &arrived.outbox,
             ),
             arrived,
             place,
@@ -340,6 +352,7 @@ fn settings(
     server: &Server,
     first: &Intercepted,
     commands: Option<Arc<dyn Commands>>,
+    inquiry: Option<Arc<Inquiry>>,
     proxy: &Proxy,
 ) -> ClientSettings {
     ClientSettings {
@@ -347,6 +360,7 @@ fn settings(
         is_authenticated: fallback::is_authenticated(server),
         session: proxy.session_id,
         commands,
+        inquiry,
     }
 }
 
@@ -418,6 +432,7 @@ impl BridgeSession {
                 server,
                 slot,
                 outbox,
+                packets: _,
             } = arrived;
             present.settle();
             let relay = Playground {
@@ -477,12 +492,11 @@ impl BridgeSession {
                             arrived = there;
                             stay = Stay::begin(
                                 proxy.plugins.in_game(),
-                                &arrived.server,
+                                &mut arrived,
                                 facts,
                                 traveller.version,
                                 traveller.identity.profile.clone(),
                                 traveller.is_proved,
-                                &arrived.outbox,
                             );
                             continue;
                         }

@@ -172,6 +172,7 @@ impl Traveller {
                 notices: Vec::new(),
                 until: Instant::now() + SWITCH_WAIT,
                 interrupts,
+                inquiry: None,
             };
             match self.enter(client, *ready, arrival, facts).await {
                 Ok(arrived) => {

@@ -220,13 +220,17 @@ impl<S: Socket> Exchange<S> {
         }
     }
 
-    /// Writes packets of the outbox, as far as both receivers accept them now. To be
-    /// called after the waker was set, and each time it woke the driver.
+    /// Goes on with frames that have waited for a decision, and writes packets of the
+    /// outbox, as far as both receivers accept them now. To be called after the waker was set, and each time it woke the driver.
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
             outbox.answer_bell();
             for source in Side::BOTH {
-                self.send_out(source, buffers);
+                let is_decided = self.over.is_none() && self.lanes.of_mut(source).take_decision();
+                match is_decided {
+                    true => self.step(source, buffers),
+                    false => self.send_out(source, buffers),
+                }
             }
         }
     }

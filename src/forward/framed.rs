@@ -27,6 +27,7 @@ use crate::protocol::varint;
 
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use super::commands::{Met, SessionCommands};
+use super::inquiry::{Decision, Inquiry, Question};
 use super::memory::{HELD_BYTES_MAX, Memory, is_held};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
@@ -81,6 +82,12 @@ pub(crate) struct Passage {
     carried: Vec<u8>,
     /// The walk has paused at [`OUTPUT_BYTES_MAX`].
     has_paused: bool,
+    /// Who is asked about packets, if anybody is.
+    inquiry: Option<Arc<Inquiry>>,
+    /// The first frame of those that are carried waits for a decision.
+    is_asking: bool,
+    /// The decision about the frame that is walked next.
+    decision: Option<Decision>,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
     /// The commands of the proxy that the client may send; serverbound.
@@ -114,6 +121,12 @@ pub(crate) struct Passages {
 }
 
 impl Passages {
+    /// Has packets wait for what somebody says about them.
+    pub(crate) fn ask(&mut self, inquiry: &Arc<Inquiry>) {
+        self.serverbound.inquiry = Some(Arc::clone(inquiry));
+        self.clientbound.inquiry = Some(Arc::clone(inquiry));
+    }
+
     /// Records what is needed to move the player to another backend, and keeps back
     /// the disconnect with which this backend ends the session.
     pub(crate) fn remember(&mut self, memory: &Memory) {
@@ -188,6 +201,9 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             has_paused: false,
+            inquiry: None,
+            is_asking: false,
+            decision: None,
             edits: Edits::default(),
             commands: None,
             bounds: Bounds::Client(bounds),
@@ -217,6 +233,9 @@ impl Passage {
             cipher,
             carried: Vec::new(),
             has_paused: false,
+            inquiry: None,
+            is_asking: false,
+            decision: None,
             edits,
             commands: None,
             bounds: Bounds::Backend(bounds),
@@ -268,6 +287,32 @@ impl Passage {
     /// again with an empty buffer, before it reads more.
     pub(crate) fn has_paused(&self) -> bool {
         self.has_paused
+    }
+
+    /// Whether each frame waits for a decision.
+    pub(super) fn asks_always(&self) -> bool {
+        let (state, direction) = (self.reading.state, self.direction);
+        let inquiry = self.inquiry.as_ref();
+        inquiry.is_some_and(|inquiry| inquiry.wanted.has_all(state, direction))
+    }
+
+    /// Whether a frame waits for a decision. Nothing is read from the sender until then.
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
+    /// Takes the decision for which a frame waits, if it has been made: the frames
+    /// that are carried can be walked then, as after a pause.
+    pub(super) fn take_decision(&mut self) -> bool {
+        let inquiry = self.inquiry.as_deref().filter(|_| self.is_asking);
+        let decision = inquiry.and_then(|inquiry| inquiry.take_answer(self.direction));
+        let is_decided = decision.is_some();
+        if is_decided {
+            self.decision = decision;
+            self.is_asking = false;
+            self.has_paused = true;
+        }
+        is_decided
     }
 
     /// Adds bytes that were read earlier, decrypted: the beginning of a frame.
@@ -428,6 +473,11 @@ impl Passage {
             };
             let wire_bytes = frame.wire.len();
             match self.meet(&frame, zlib)? {
+                Fate::Ask => {
+                    carried.extend_from_slice(buffer.get(at..).unwrap_or_default());
+                    self.carried = carried;
+                    return Ok(None);
+                }
                 Fate::Pass => {
                     // More than one frame may have been carried.
                     self.carried = carried.split_off(wire_bytes);
@@ -479,6 +529,11 @@ impl Passage {
             let end = run.end + frame.wire.len();
             match self.meet(&frame, zlib)? {
                 Fate::Pass => run.end = end,
+                Fate::Ask => {
+                    self.carried = spare.take();
+                    self.carried.extend_from_slice(rest);
+                    return Ok(());
+                }
                 fate => {
                     output.extend_from_slice(buffer.get(run.clone()).unwrap_or_default());
                     *run = run.end..run.end;
@@ -517,6 +572,9 @@ impl Passage {
 
     /// Whether the proxy has to see the packet with this id.
     fn concerns(&self, id: i32) -> bool {
+        if self.is_wanted(id) || self.is_withheld(id) {
+            return true;
+        }
         match self.direction {
             Direction::Clientbound => {
                 let is_kept = |kind| {
@@ -551,6 +609,21 @@ impl Passage {
         self.commands.is_some() && SessionCommands::concerns_serverbound(kind)
     }
 
+    /// Whether somebody wants to know of the packet with this id.
+    fn is_wanted(&self, id: i32) -> bool {
+        let (state, direction) = (self.reading.state, self.direction);
+        let inquiry = self.inquiry.as_ref();
+        inquiry.is_some_and(|inquiry| inquiry.wanted.has(state, direction, id))
+    }
+
+    /// Whether the backend does not get the packet with this id.
+    fn is_withheld(&self, id: i32) -> bool {
+        let (version, state) = (self.version, self.reading.state);
+        let inquiry = self.inquiry.as_ref();
+        self.direction == Direction::Serverbound
+            && inquiry.is_some_and(|inquiry| inquiry.wanted.withholds(version, state, id))
+    }
+
     /// The id of a compressed packet, if it can be read without decompressing. Packets
     /// of a client are always decompressed: they are few, and their length is checked.
     fn shown_id(&self, frame: &RawFrame<'_>) -> Option<i32> {
@@ -565,26 +638,85 @@ impl Passage {
 
     /// Counts and checks a frame, records what it means, and decides what to do with it.
     fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
-        if let Bounds::Client(bounds) = &mut self.bounds {
-            self.from.check_threshold(frame.data_length)?;
-            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
-        }
         let passes = match self.to.takes(frame, self.from) {
             true => Fate::Pass,
             false => Fate::Convert,
         };
+        if let Some(decision) = self.decision.take() {
+            return self.decided(decision, frame, passes, zlib);
+        }
+        if let Bounds::Client(bounds) = &mut self.bounds {
+            self.from.check_threshold(frame.data_length)?;
+            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
+        }
         if self.shown_id(frame).is_some_and(|id| !self.concerns(id)) {
             return Ok(passes);
         }
         let packet = zlib.packet(frame)?;
-        let Ok(Some((id, id_bytes))) = varint::decode(packet) else {
-            return Err(CodecError::Frame(FrameError::BadId).into());
-        };
+        let (id, fields) = parts(packet)?;
         self.check(id)?;
         if !self.concerns(id) {
             return Ok(passes);
         }
-        let fields = packet.get(id_bytes..).unwrap_or_default();
+        let state = self.reading.state;
+        let is_wanted = self.is_wanted(id);
+        let is_withheld = self.is_withheld(id);
+        // What a client sends is checked before anybody sees it; what a backend sends
+        // is understood as the client gets it.
+        if self.direction == Direction::Serverbound || !is_wanted {
+            let fate = self.receive(id, fields, passes)?;
+            if is_withheld {
+                return Ok(Fate::Drop);
+            }
+            if !is_wanted || !matches!(fate, Fate::Pass | Fate::Convert) {
+                return Ok(fate);
+            }
+        }
+        if let Some(inquiry) = &self.inquiry {
+            let packet = packet.to_vec();
+            inquiry.put(self.direction, Question { state, packet });
+            self.is_asking = true;
+        }
+        Ok(Fate::Ask)
+    }
+
+    /// Decides what to do with a frame about which somebody else has decided.
+    fn decided(
+        &mut self,
+        decision: Decision,
+        frame: &RawFrame<'_>,
+        passes: Fate,
+        zlib: &mut Zlib,
+    ) -> Result<Fate, FramedError> {
+        match (decision, self.direction) {
+            (Decision::Drop(None), _) => Ok(Fate::Drop),
+            (Decision::Drop(Some(packet)), _) => Ok(Fate::Change(packet)),
+            (Decision::Pass, Direction::Serverbound) => Ok(passes),
+            (Decision::Pass, Direction::Clientbound) => {
+                let (id, fields) = parts(zlib.packet(frame)?)?;
+                self.receive(id, fields, passes)
+            }
+            (Decision::Change(packet), Direction::Serverbound) => {
+                let (id, fields) = parts(&packet)?;
+                if let (Some(memory), Some(kind)) =
+                    (&self.memory, self.version.kind(self.reading.state, id))
+                {
+                    memory.serverbound(kind, fields);
+                }
+                Ok(Fate::Change(packet))
+            }
+            (Decision::Change(packet), Direction::Clientbound) => {
+                let (id, fields) = parts(&packet)?;
+                Ok(match self.receive(id, fields, Fate::Pass)? {
+                    Fate::Pass => Fate::Change(packet),
+                    fate => fate,
+                })
+            }
+        }
+    }
+
+    /// Checks a packet, records what it means, and decides what to do with it.
+    fn receive(&mut self, id: i32, fields: &[u8], passes: Fate) -> Result<Fate, FramedError> {
         match self.check_bounds(id, fields)? {
             Allowed::Drop => Ok(Fate::Drop),
             Allowed::Pass if self.holds(id) => Ok(Fate::Hold),
@@ -624,7 +756,7 @@ impl Passage {
         zlib: &mut Zlib,
     ) -> Result<(), FramedError> {
         match fate {
-            Fate::Drop => {}
+            Fate::Drop | Fate::Ask => {}
             Fate::Change(packet) => zlib.write(packet, self.to.format, output)?,
             Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output)?,
             Fate::Hold => {
@@ -731,13 +863,26 @@ enum Fate {
     Release,
     /// It is dropped.
     Drop,
+    /// It waits for what somebody else decides.
+    Ask,
+}
+
+/// The id and the fields of a packet.
+fn parts(packet: &[u8]) -> Result<(i32, &[u8]), CodecError> {
+    match varint::decode(packet) {
+        Ok(Some((id, bytes))) => Ok((id, packet.get(bytes..).unwrap_or_default())),
+        _ => Err(CodecError::Frame(FrameError::BadId)),
+    }
 }
 
 /// Walks over arbitrary bytes, for tests and for the fuzz target `walk`.
 #[cfg(any(test, feature = "fuzz"))]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub)]
 pub mod trial {
+    use futures_util::FutureExt as _;
+
     use super::super::bounds::bounds;
+    use super::super::inquiry::Wanted;
     use super::*;
     use crate::protocol::packet::Brand;
 
@@ -786,6 +931,36 @@ pub mod trial {
         }
     }
 
+    /// Somebody who wants to know of each second packet.
+    pub(super) fn inquiry() -> Arc<Inquiry> {
+        let ids = [0x5555_5555_5555_5555; 4];
+        let mut wanted = Wanted::default();
+        for state in [State::Configuration, State::Play] {
+            for direction in [Direction::Clientbound, Direction::Serverbound] {
+                wanted = wanted.with(state, direction, ids);
+            }
+        }
+        Arc::new(Inquiry::new(wanted, Arc::default()))
+    }
+
+    /// Decides about the packet that waits, by what it holds.
+    fn decide(passage: &mut Passage) {
+        let Some(inquiry) = passage.inquiry.clone().filter(|_| passage.is_asking()) else {
+            return;
+        };
+        let question = inquiry.question(passage.direction).now_or_never().unwrap();
+        assert!(!passage.has_paused() && !passage.take_decision());
+        let packet = question.packet;
+        let decision = match packet.len() % 4 {
+            0 => Decision::Drop(None),
+            1 => Decision::Drop(Some(vec![0x7C, 0])),
+            2 => Decision::Change([&packet[..], &[0]].concat()),
+            _ => Decision::Pass,
+        };
+        inquiry.answer(passage.direction, decision);
+        assert!(passage.take_decision());
+    }
+
     /// What the receiver gets if a stream is read in pieces of these lengths.
     pub(super) fn walked(
         mut passage: Passage,
@@ -817,6 +992,7 @@ pub mod trial {
                 if let Some(fault) = passage.fault() {
                     return (written, Some(fault.clone()));
                 }
+                decide(&mut passage);
                 if !passage.has_paused() {
                     break;
                 }
@@ -843,7 +1019,11 @@ pub mod trial {
             _ => Direction::Clientbound,
         };
         let format = |choice: &u8| formats()[usize::from(*choice) % formats().len()];
-        let passage = || passage(direction, format(from), format(to), kind & 2 != 0);
+        let passage = || {
+            let mut passage = passage(direction, format(from), format(to), kind & 2 != 0);
+            passage.inquiry = (kind & 4 != 0).then(inquiry);
+            passage
+        };
         let whole = walked(passage(), stream, &[stream.len()]);
         let cuts = [first, second, third].map(|cut| usize::from(*cut));
         assert_eq!(walked(passage(), stream, &cuts), whole);
@@ -855,7 +1035,7 @@ pub mod trial {
 mod tests {
     use proptest::prelude::*;
 
-    use super::trial::{PROTOCOL, SECRET, cut_any_bytes, formats, passage, walked};
+    use super::trial::{PROTOCOL, SECRET, cut_any_bytes, formats, inquiry, passage, walked};
     use super::*;
     use crate::protocol::packet::Clientbound;
 
@@ -897,6 +1077,7 @@ mod tests {
             to in 0_usize..4,
             is_encrypted: bool,
             is_serverbound: bool,
+            is_asked: bool,
             tail: Vec<u8>,
         ) {
             let (from, to) = (formats()[from], formats()[to]);
@@ -912,7 +1093,11 @@ mod tests {
             if is_encrypted && is_serverbound {
                 Cipher::new(&SECRET).encrypt(&mut stream);
             }
-            let passage = || passage(direction, from, to, is_encrypted);
+            let passage = || {
+                let mut passage = passage(direction, from, to, is_encrypted);
+                passage.inquiry = is_asked.then(inquiry);
+                passage
+            };
             let whole = walked(passage(), &stream, &[stream.len()]);
             prop_assert_eq!(&walked(passage(), &stream, &cuts), &whole);
             prop_assert_eq!(&walked(passage(), &stream, &[1]), &whole);

@@ -19,6 +19,10 @@ use crate::protocol::codec::Zlib;
 /// its session holds that much while it waits for the encryption.
 const ENCRYPTED_READ_BYTES: usize = 16 * 1024;
 
+/// The same where each frame waits for a decision, in bytes: with each the rest is
+/// copied.
+const ASKED_READ_BYTES: usize = 4 * 1024;
+
 /// How a direction moves its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Method {
@@ -208,7 +212,10 @@ impl Lane {
     /// Whether it can read from its sender now.
     pub(super) fn reads(&self) -> bool {
         match self.phase {
-            Phase::Open => matches!(self.in_flight, InFlight::Nothing) && !self.has_paused(),
+            Phase::Open => {
+                let is_idle = matches!(self.in_flight, InFlight::Nothing);
+                is_idle && !self.has_paused() && !self.is_asking()
+            }
             Phase::Discarding => true,
             Phase::Done => false,
         }
@@ -221,6 +228,20 @@ impl Lane {
             InFlight::Plain { .. } => false,
             _ => true,
         }
+    }
+
+    /// Whether a frame waits for what somebody else decides.
+    pub(super) fn is_asking(&self) -> bool {
+        let is_asking = |passage: &Passage| passage.is_asking();
+        self.phase == Phase::Open && self.passage.as_deref().is_some_and(is_asking)
+    }
+
+    /// Takes that decision, if it has been made: then the next [`step`](Self::step)
+    /// goes on with the frame.
+    pub(super) fn take_decision(&mut self) -> bool {
+        self.passage
+            .as_mut()
+            .is_some_and(|passage| passage.take_decision())
     }
 
     /// Whether frames were read and not yet walked.
@@ -312,6 +333,9 @@ impl Lane {
             Phase::Open => {
                 self.deliver(destination, counters, buffers)?;
                 if !matches!(self.in_flight, InFlight::Nothing) {
+                    return Ok(());
+                }
+                if self.is_asking() {
                     return Ok(());
                 }
                 if self.has_paused() {
@@ -451,9 +475,10 @@ impl Lane {
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
         self.with_passage(|lane, passage| {
-            let read_bytes = match passage.encryption() {
-                Some(_) => ENCRYPTED_READ_BYTES,
-                None => COPY_BYTES,
+            let read_bytes = match (passage.asks_always(), passage.encryption()) {
+                (true, _) => ASKED_READ_BYTES,
+                (false, Some(_)) => ENCRYPTED_READ_BYTES,
+                (false, None) => COPY_BYTES,
             };
             let room = buffers.buffer.get_mut(..read_bytes).unwrap_or_default();
             let Some(bytes) = read_result(source.read(room))? else {

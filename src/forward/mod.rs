@@ -14,6 +14,7 @@
 //! - `outbox` has packets for such a session that come from plugins or the proxy, not
 //!   from its two peers;
 //! - `keep` forwards bytes before the relay begins, and keeps a copy of them;
+//! - `inquiry` holds packets of such a session that wait for what others decide;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -32,6 +33,7 @@ pub(crate) mod commands;
 mod encryption_tests;
 mod exchange;
 pub(crate) mod framed;
+pub(crate) mod inquiry;
 mod keep;
 mod lane;
 pub(crate) mod memory;

@@ -68,13 +68,22 @@ impl Outbox {
         }
         queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
+        Self::ring_for(waiting);
+        Ok(())
+    }
+
+    /// Wakes whoever drives the session: there is something for it elsewhere.
+    pub(super) fn ring(&self) {
+        Self::ring_for(self.lock());
+    }
+
+    fn ring_for(mut waiting: MutexGuard<'_, Waiting>) {
         let has_rung = std::mem::replace(&mut waiting.has_rung, true);
         let bell = waiting.bell.clone().filter(|_| !has_rung);
         drop(waiting);
         if let Some(bell) = bell {
             bell.wake();
         }
-        Ok(())
     }
 
     /// Whether something waits in this direction.

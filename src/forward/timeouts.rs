@@ -100,7 +100,10 @@ impl Timeouts {
                 if lane.phase() != Phase::Open {
                     continue;
                 }
-                if mark.moved_bytes != lane.moved_bytes() || mark.waiting != lane.is_waiting() {
+                let has_moved =
+                    mark.moved_bytes != lane.moved_bytes() || mark.waiting != lane.is_waiting();
+                // Neither peer is silent while a plugin is asked: that has its own deadline.
+                if has_moved || lane.is_asking() {
                     *mark = Mark::new(lane, now);
                     continue;
                 }

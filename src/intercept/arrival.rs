@@ -16,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{Answering, LoggedIn};
 use super::failure::Failure;
 use super::identity::Who;
-use super::join::{Held, Joining, Playing, edits};
+use super::join::{Held, Joining, Playing, decide, edits};
 use super::stranded::{Stranded, drop_frame, open_bundle};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Wire, WireError};
+use crate::forward::Direction;
 use crate::forward::commands::Commands;
+use crate::forward::inquiry::Inquiry;
 use crate::forward::memory::Memory;
 use crate::protocol::component;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
@@ -56,6 +58,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) until: Instant,
     /// What ends him wherever he is.
     pub(crate) interrupts: &'a Interrupts,
+    /// Who is asked about packets there, if anybody is.
+    pub(crate) inquiry: Option<Arc<Inquiry>>,
 }
 
 /// What ends a session in every phase.
@@ -175,6 +179,7 @@ impl Stranded {
             kick: self.kick,
             turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
             questions: OpenQuestions::default(),
+            inquiry: arrival.inquiry.clone(),
             counters: self.counters,
         }
     }
@@ -233,16 +238,24 @@ impl Joining {
     /// Brings the client into the world of this join game, before 1.20.2.
     async fn change_world(&mut self, join_game: &[u8]) -> Result<(), Failure> {
         let fault = |error: WireError| Failure::backend(error);
+        let id = self.version.id(State::Play, Clientbound::JoinGame);
+        let join = [&[id.unwrap_or_default()][..], join_game].concat();
+        // It passes in any case.
+        let direction = Direction::Clientbound;
+        decide(
+            self.inquiry.as_deref(),
+            direction,
+            State::Play,
+            id.unwrap_or_default().into(),
+            &join,
+        )
+        .await;
         let packets = match self.has_world {
             true => {
                 let entered = world::enter(self.version, join_game);
                 entered.map_err(|error| Failure::BackendFault(error.to_string()))?
             }
-            false => {
-                let id = self.version.id(State::Play, Clientbound::JoinGame);
-                let join = [&[id.unwrap_or_default()][..], join_game].concat();
-                [join, Vec::new()]
-            }
+            false => [join, Vec::new()],
         };
         let delimiter = open_bundle(self.version, self.clientbound).map(Vec::from);
         self.clientbound.in_bundle = false;
@@ -256,12 +269,12 @@ impl Joining {
         self.has_joined = true;
         self.introduce(State::Play)?;
         for frame in self.held.take() {
-            self.pass_to_client(&frame)?;
+            self.pass_to_client(&frame).await?;
         }
         for notice in std::mem::take(&mut self.notices) {
             self.client.put(&notice).map_err(Failure::client)?;
         }
-        while !self.pass_what_has_come()? {
+        while !self.pass_what_has_come().await? {
             self.flush().await?;
         }
         self.flush().await

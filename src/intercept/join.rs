@@ -17,6 +17,7 @@ use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::commands::{Commands, Met, SessionCommands};
 use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
+use crate::forward::inquiry::{Decision, Inquiry};
 use crate::forward::memory::{HELD_BYTES_MAX, Memory, is_held};
 use crate::forward::packets::{Edits, Reading};
 use crate::forward::{Counters, Direction, Forwarders, Outbox, Outcome, Session};
@@ -39,6 +40,8 @@ pub(crate) struct ClientSettings {
     pub(crate) session: [u8; 16],
     /// The commands of the proxy that he may use on the server, if there are any.
     pub(crate) commands: Option<Arc<dyn Commands>>,
+    /// Who is asked about packets, if anybody is.
+    pub(crate) inquiry: Option<Arc<Inquiry>>,
 }
 
 /// Logs the player in at a backend, unless another login has `replaced` this one.
@@ -107,6 +110,7 @@ pub(crate) async fn join(
         kick: None,
         turns: Turns::new(until, CLIENT_WAIT),
         questions: OpenQuestions::default(),
+        inquiry: settings.inquiry.clone(),
         counters,
     };
     let joined = async {
@@ -137,6 +141,20 @@ pub(super) fn edits(
         brand: Some(BRAND),
         is_authenticated,
         commands: commands.map(Arc::new),
+    }
+}
+
+/// What becomes of a packet, if somebody is asked about it.
+pub(super) async fn decide(
+    inquiry: Option<&Inquiry>,
+    direction: Direction,
+    state: State,
+    id: i32,
+    packet: &[u8],
+) -> Decision {
+    match inquiry.filter(|inquiry| inquiry.wanted.has(state, direction, id)) {
+        Some(inquiry) => inquiry.ask(direction, state, packet.to_vec()).await,
+        None => Decision::Pass,
     }
 }
 
@@ -205,6 +223,8 @@ pub(super) struct Joining {
     pub(super) turns: Turns,
     /// What the backend has asked the client.
     pub(super) questions: OpenQuestions,
+    /// Who is asked about packets, if anybody is.
+    pub(super) inquiry: Option<Arc<Inquiry>>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -256,16 +276,16 @@ impl Joining {
         while !self.has_joined || self.serverbound != State::Play {
             tokio::select! {
                 frame = self.backend.frame() => {
-                    self.pass_to_client(&frame.map_err(Failure::backend)?)?;
+                    self.pass_to_client(&frame.map_err(Failure::backend)?).await?;
                 }
                 frame = self.client.frame() => {
-                    self.pass_to_backend(&frame.map_err(Failure::client)?)?;
+                    self.pass_to_backend(&frame.map_err(Failure::client)?).await?;
                 }
                 failure = self.turns.run_out() => return Err(failure),
             }
             let mut is_all = false;
             while !is_all {
-                is_all = self.pass_what_has_come()?;
+                is_all = self.pass_what_has_come().await?;
                 self.flush().await?;
             }
             self.turns.give(self.questions.turn());
@@ -275,15 +295,15 @@ impl Joining {
 
     /// Passes the frames that have arrived; false when so much waits to be
     /// written that some are left.
-    pub(super) fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
         while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
-            self.pass_to_client(&frame)?;
+            self.pass_to_client(&frame).await?;
             if self.client.waiting_bytes() >= OUTPUT_BYTES_MAX {
                 return Ok(false);
             }
         }
         while let Some(frame) = self.client.arrived().map_err(Failure::client)? {
-            self.pass_to_backend(&frame)?;
+            self.pass_to_backend(&frame).await?;
             if self.backend.waiting_bytes() >= OUTPUT_BYTES_MAX {
                 return Ok(false);
             }
@@ -304,8 +324,19 @@ impl Joining {
         Ok(())
     }
 
-    pub(super) fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
-        let packet = frame.packet().map_err(Failure::backend)?;
+    pub(super) async fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let mut packet = frame.packet().map_err(Failure::backend)?;
+        let (direction, state) = (Direction::Clientbound, self.clientbound.state);
+        let inquiry = self.inquiry.as_deref();
+        let decision = decide(inquiry, direction, state, packet.id, packet.bytes()).await;
+        let is_changed = matches!(decision, Decision::Change(_));
+        match decision {
+            Decision::Pass => {}
+            Decision::Change(changed) => {
+                packet = Packet::of(changed.into()).map_err(Failure::backend)?;
+            }
+            Decision::Drop(_) => return Ok(()),
+        }
         if self.memory.is_some() && self.clientbound.state == State::Configuration {
             match packet.kind(self.version, State::Configuration) {
                 Some(kind) if is_held(State::Configuration, kind) => {
@@ -319,9 +350,9 @@ impl Joining {
                 _ => {}
             }
         }
-        let state = self.clientbound.state;
         match self.clientbound(&packet)? {
             Some(changed) => self.client.put(&changed).map_err(Failure::backend)?,
+            None if is_changed => self.client.put(packet.bytes()).map_err(Failure::backend)?,
             None => self.pass(frame)?,
         }
         if packet.kind(self.version, state) == Some(Clientbound::JoinGame) {
@@ -337,7 +368,7 @@ impl Joining {
         self.client.pass(frame, strict).map_err(Failure::backend)
     }
 
-    fn pass_to_backend(&mut self, frame: &Frame) -> Result<(), Failure> {
+    async fn pass_to_backend(&mut self, frame: &Frame) -> Result<(), Failure> {
         let exceeded = |error: Exceeded| Failure::Client(error.to_string());
         let counted = self.client_bounds.count(frame.packet_bytes());
         counted.map_err(exceeded)?;
@@ -353,7 +384,8 @@ impl Joining {
                 packet.id,
             )));
         }
-        let kind = packet.kind(self.version, self.serverbound);
+        let state = self.serverbound;
+        let kind = packet.kind(self.version, state);
         if let Some(kind) = kind {
             let checked = self
                 .client_bounds
@@ -376,7 +408,27 @@ impl Joining {
         if let Some(state) = kind.and_then(Serverbound::leads_to) {
             self.serverbound = state;
         }
-        self.backend.pass(frame, true).map_err(Failure::client)
+        let Some(inquiry) = &self.inquiry else {
+            return self.backend.pass(frame, true).map_err(Failure::client);
+        };
+        if inquiry.wanted.withholds(self.version, state, packet.id) {
+            return Ok(());
+        }
+        let direction = Direction::Serverbound;
+        let passed = match decide(Some(inquiry), direction, state, packet.id, packet.bytes()).await
+        {
+            Decision::Pass => self.backend.pass(frame, true),
+            Decision::Drop(None) => Ok(()),
+            Decision::Drop(Some(instead)) => self.backend.put(&instead),
+            Decision::Change(changed) => {
+                let changed = Packet::of(changed.into()).map_err(Failure::client)?;
+                if let (Some(memory), Some(kind)) = (&self.memory, kind) {
+                    memory.serverbound(kind, changed.fields());
+                }
+                self.backend.put(changed.bytes())
+            }
+        };
+        passed.map_err(Failure::client)
     }
 
     /// Takes note of what a packet of the backend means; the packet that
@@ -472,6 +524,9 @@ impl Joining {
         };
         if let Some(memory) = &self.memory {
             passages.remember(memory);
+        }
+        if let Some(inquiry) = &self.inquiry {
+            passages.ask(inquiry);
         }
         Playing {
             client: client.stream,

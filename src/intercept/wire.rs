@@ -105,14 +105,7 @@ impl Frame {
                 packet.into()
             }
         };
-        match varint::decode(&bytes) {
-            Ok(Some((id, fields_at))) => Ok(Packet {
-                id,
-                fields_at,
-                bytes,
-            }),
-            Ok(None) | Err(_) => Err(CodecError::Frame(codec_bad_id()).into()),
-        }
+        Packet::of(bytes)
     }
 }
 
@@ -129,6 +122,22 @@ pub(super) struct Packet {
 }
 
 impl Packet {
+    /// A packet from its bytes.
+    ///
+    /// # Errors
+    ///
+    /// When its id is malformed.
+    pub(super) fn of(bytes: Bytes) -> Result<Self, WireError> {
+        match varint::decode(&bytes) {
+            Ok(Some((id, fields_at))) => Ok(Self {
+                id,
+                fields_at,
+                bytes,
+            }),
+            Ok(None) | Err(_) => Err(CodecError::Frame(codec_bad_id()).into()),
+        }
+    }
+
     /// The fields.
     pub(super) fn fields(&self) -> &[u8] {
         self.bytes.get(self.fields_at..).unwrap_or_default()

@@ -61,6 +61,13 @@ impl Interest {
     pub(super) fn has(&self, direction: Direction, kind: Option<PacketKind>) -> bool {
         self.has_all(direction) || kind.is_some_and(|kind| self.kinds.contains(&kind))
     }
+
+    /// Whether it has lines of chat or commands of players.
+    pub(super) fn has_chat(&self) -> bool {
+        let direction = Direction::Serverbound;
+        let chat = [PacketKind::ChatMessage, PacketKind::ChatCommand];
+        chat.into_iter().any(|kind| self.has(direction, Some(kind)))
+    }
 }
 
 #[cfg(test)]
@@ -73,10 +80,12 @@ mod tests {
         let chat = PacketKind::ChatMessage;
         let named = Interest::of(&[chat.number().into(), 9999, 0x1_FFFF]);
         assert!(named.has(Direction::Serverbound, Some(chat)));
+        assert!(named.has_chat());
         assert!(!named.has(Direction::Serverbound, None));
         assert!(!named.has(Direction::Clientbound, Some(PacketKind::Title)));
         let all = Interest::of(&[packet_interest::ALL_TO_CLIENT]);
         assert!(all.has(Direction::Clientbound, None));
         assert!(!all.has(Direction::Serverbound, None));
+        assert!(!all.has_chat());
     }
 }

@@ -34,6 +34,7 @@ mod send;
 mod services;
 pub(crate) mod slot;
 mod spec;
+mod threads;
 #[cfg(unix)]
 pub(crate) mod trial;
 pub(crate) mod watch;

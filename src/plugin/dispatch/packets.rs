@@ -6,12 +6,14 @@ use std::sync::Arc;
 use infrarust_plugin_abi::{
     PacketHook, PacketInput, PacketKind, Point, Str, answer, packet_state, receiver, size_of_table,
 };
+use tokio::sync::oneshot;
 
 use super::HookSet;
 use super::attached::{Answered, Attached, HookFailure, bad_answer, busy, overrun, unknown_code};
 use super::subject::Refusal;
 use crate::plugin::ffi::{self, Shown};
 use crate::plugin::interest::Interest;
+use crate::plugin::threads::{self, NoThread};
 use crate::protocol::packet::{Direction, State, Version, view};
 
 /// The player on whose connection packets are.
@@ -110,13 +112,17 @@ where
         let calls = Arc::clone(&self.generation.packet_calls);
         let permit = calls.try_acquire_owned().map_err(|_| busy())?;
         let (plugin, asked) = (self.clone(), Arc::clone(asked));
-        let call = tokio::task::spawn_blocking(move || {
+        let (sender, given) = oneshot::channel();
+        let call = move || {
             let given = plugin.call_packet(&asked, is_changeable);
-            drop(permit);
-            given
-        });
+            // The plugin may end with this.
+            drop((plugin, permit));
+            // Nobody waits any longer after the deadline.
+            let _ = sender.send(given);
+        };
+        threads::run(call).map_err(|NoThread| busy())?;
         let deadline = self.generation.deadline;
-        match tokio::time::timeout(deadline, call).await {
+        match tokio::time::timeout(deadline, given).await {
             Ok(Ok(given)) => given,
             Ok(Err(_)) => Err(bad_answer("its thread ended".to_owned())),
             Err(_) => Err(overrun(deadline)),
@@ -163,6 +169,17 @@ fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookF
 }
 
 impl HookSet {
+    /// Whether a plugin has interest in packets.
+    pub(crate) fn sees_packets(&self) -> bool {
+        !self.packet_inspect.is_empty() || !self.packet_modify.is_empty()
+    }
+
+    /// Whether a plugin may change or drop what players write.
+    pub(crate) fn modifies_chat(&self) -> bool {
+        let mut plugins = self.packet_modify.iter();
+        plugins.any(|plugin| plugin.generation.interests.modify.has_chat())
+    }
+
     /// The ids of the packets that plugins are asked about: of some of these it shows
     /// only when they are read that no plugin has interest.
     pub(crate) fn packet_ids(

@@ -21,6 +21,8 @@ mod loss;
 mod memory;
 mod modes;
 #[cfg(target_os = "linux")]
+mod packets;
+#[cfg(target_os = "linux")]
 mod plugins;
 mod pressure;
 mod questions;

@@ -1,0 +1,115 @@
+//! The plugins that are asked about the packets of a player.
+
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::kicked::Kicked;
+use crate::forward::inquiry::{Decision, Inquiry, Wanted};
+use crate::forward::{Direction, Outbox};
+use crate::plugin::{PacketFate, PacketPlayer, Players};
+use crate::protocol::packet::login::Profile;
+use crate::protocol::packet::{State, Version};
+use crate::proxy::snapshot::Server;
+
+/// Answers for the packets of a player on a server: begins before he comes into the
+/// game there, and ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct PacketStage {
+    inquiry: Arc<Inquiry>,
+    number: u64,
+    kicked: Arc<Kicked>,
+    _answers: AbortOnDropHandle<()>,
+}
+
+impl PacketStage {
+    /// `None` if no plugin of the server is asked about packets.
+    pub(super) fn begin(
+        players: &Players,
+        server: &Arc<Server>,
+        version: Version,
+        profile: &Profile,
+        is_proved: bool,
+        outbox: &Arc<Outbox>,
+    ) -> Option<Self> {
+        let hooks = &server.hooks;
+        if !hooks.sees_packets() {
+            return None;
+        }
+        let mut wanted = Wanted::default();
+        for state in [State::Configuration, State::Play] {
+            for direction in [Direction::Clientbound, Direction::Serverbound] {
+                let ids = hooks.packet_ids(version, state, direction);
+                wanted = wanted.with(state, direction, ids);
+            }
+        }
+        wanted.withholds_chat_key = hooks.modifies_chat();
+        let inquiry = Arc::new(Inquiry::new(wanted, Arc::clone(outbox)));
+        let number = players.next_number();
+        let kicked = Arc::new(Kicked::default());
+        let answers = Answers {
+            inquiry: Arc::clone(&inquiry),
+            server: Arc::clone(server),
+            player: Arc::new(PacketPlayer {
+                number,
+                name: profile.name.clone(),
+                uuid: u128::from_be_bytes(profile.uuid),
+                is_proved,
+                server: server.config.id.clone(),
+                version,
+            }),
+            kicked: Arc::clone(&kicked),
+        };
+        Some(Self {
+            inquiry,
+            number,
+            kicked,
+            _answers: AbortOnDropHandle::new(tokio::spawn(answers.run())),
+        })
+    }
+
+    /// Where the packets wait.
+    pub(super) fn inquiry(&self) -> &Arc<Inquiry> {
+        &self.inquiry
+    }
+
+    /// The number of the player, and what ends his session.
+    pub(super) fn player(&self) -> (u64, Arc<Kicked>) {
+        (self.number, Arc::clone(&self.kicked))
+    }
+}
+
+/// Asks the plugins of a server.
+struct Answers {
+    inquiry: Arc<Inquiry>,
+    server: Arc<Server>,
+    player: Arc<PacketPlayer>,
+    kicked: Arc<Kicked>,
+}
+
+impl Answers {
+    /// Answers until it is dropped. A plugin that takes its time holds one direction.
+    async fn run(self) {
+        let [clientbound, serverbound] =
+            [Direction::Clientbound, Direction::Serverbound].map(|direction| self.lane(direction));
+        tokio::join!(clientbound, serverbound);
+    }
+
+    async fn lane(&self, direction: Direction) {
+        loop {
+            let question = self.inquiry.question(direction).await;
+            let hooks = &self.server.hooks;
+            let asked = hooks.packet(&self.player, question.state, direction, question.packet);
+            let decision = match asked.await {
+                Ok(PacketFate::Pass) => Decision::Pass,
+                Ok(PacketFate::Changed(packet)) => Decision::Change(packet),
+                Ok(PacketFate::Dropped(instead)) => Decision::Drop(instead),
+                Err(refusal) => {
+                    self.kicked.kick(refusal);
+                    Decision::Drop(None)
+                }
+            };
+            self.inquiry.answer(direction, decision);
+        }
+    }
+}

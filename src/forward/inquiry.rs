@@ -1,0 +1,221 @@
+//! Packets of a session that wait for what somebody else says about them.
+//!
+//! Whoever drives the session puts a packet here, and does not read on in its
+//! direction. Somebody else takes it, answers when he can, and the bell of the
+//! [`Outbox`] tells the driver. A packet of which nobody wants to know costs one
+//! look-up.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::{Direction, Outbox};
+use crate::protocol::packet::{Serverbound, State, Version};
+
+/// Which packets of a session somebody wants to know of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The ids as bits, by state and direction.
+    ids: [[[u64; 4]; 2]; 2],
+    /// Whether the backend does not learn the key with which the client signs what it
+    /// writes (1.19.3): then a line can be missing.
+    pub(crate) withholds_chat_key: bool,
+}
+
+impl Wanted {
+    /// With these packets of a state.
+    pub(crate) fn with(mut self, state: State, direction: Direction, ids: [u64; 4]) -> Self {
+        if let Some(place) = place(state) {
+            self.ids[place][direction as usize] = ids;
+        }
+        self
+    }
+
+    /// Whether the packet with this id is one of them.
+    #[inline]
+    pub(crate) fn has(&self, state: State, direction: Direction, id: i32) -> bool {
+        let Some(place) = place(state) else {
+            return false;
+        };
+        let ids = &self.ids[place][direction as usize];
+        match u8::try_from(id) {
+            Ok(id) => ids[usize::from(id / 64)] >> (id % 64) & 1 == 1,
+            // No version has so many; whoever wants all wants these as well.
+            Err(_) => self.has_all(state, direction),
+        }
+    }
+
+    /// Whether all packets of a direction are.
+    pub(super) fn has_all(&self, state: State, direction: Direction) -> bool {
+        place(state).is_some_and(|place| self.ids[place][direction as usize] == [u64::MAX; 4])
+    }
+
+    /// Whether a packet of a client is one that its backend does not get.
+    pub(crate) fn withholds(&self, version: Version, state: State, id: i32) -> bool {
+        self.withholds_chat_key && version.kind(state, id) == Some(Serverbound::ChatSession)
+    }
+}
+
+/// The place of a state in which packets are shown.
+const fn place(state: State) -> Option<usize> {
+    match state {
+        State::Configuration => Some(0),
+        State::Play => Some(1),
+        State::Login => None,
+    }
+}
+
+/// A packet that waits.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) state: State,
+    /// Its id and fields.
+    pub(crate) packet: Vec<u8>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It passes as it came.
+    Pass,
+    /// It passes as this packet.
+    Change(Vec<u8>),
+    /// It goes no further. This packet takes its place, if there is one.
+    Drop(Option<Vec<u8>>),
+}
+
+/// Where the packets of one session wait, at most one in each direction.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    pub(crate) wanted: Wanted,
+    outbox: Arc<Outbox>,
+    lanes: [LaneInquiry; 2],
+}
+
+#[derive(Debug, Default)]
+struct LaneInquiry {
+    slot: Mutex<Slot>,
+    is_asked: Notify,
+    is_answered: Notify,
+}
+
+/// At most one of them.
+#[derive(Debug, Default)]
+struct Slot {
+    question: Option<Question>,
+    answer: Option<Decision>,
+}
+
+impl Inquiry {
+    /// About the packets of the session with this outbox.
+    pub(crate) fn new(wanted: Wanted, outbox: Arc<Outbox>) -> Self {
+        Self {
+            wanted,
+            outbox,
+            lanes: Default::default(),
+        }
+    }
+
+    /// Puts a packet here. The one before in this direction has been answered.
+    pub(super) fn put(&self, direction: Direction, question: Question) {
+        let lane = &self.lanes[direction as usize];
+        lane.lock().question = Some(question);
+        lane.is_asked.notify_one();
+    }
+
+    /// The next packet of a direction. For one caller at a time; cancel safe.
+    pub(crate) async fn question(&self, direction: Direction) -> Question {
+        let lane = &self.lanes[direction as usize];
+        loop {
+            let is_asked = lane.is_asked.notified();
+            // Not longer locked than for this: the answer has to stay visible.
+            let question = lane.lock().question.take();
+            if let Some(question) = question {
+                return question;
+            }
+            is_asked.await;
+        }
+    }
+
+    /// Says what becomes of the packet that was taken in this direction.
+    pub(crate) fn answer(&self, direction: Direction, decision: Decision) {
+        let lane = &self.lanes[direction as usize];
+        lane.lock().answer = Some(decision);
+        lane.is_answered.notify_one();
+        self.outbox.ring();
+    }
+
+    /// What was said, if it was.
+    pub(super) fn take_answer(&self, direction: Direction) -> Option<Decision> {
+        self.lanes[direction as usize].lock().answer.take()
+    }
+
+    /// Asks about a packet, and waits for the answer: where no driver does that.
+    pub(crate) async fn ask(
+        &self,
+        direction: Direction,
+        state: State,
+        packet: Vec<u8>,
+    ) -> Decision {
+        self.put(direction, Question { state, packet });
+        let lane = &self.lanes[direction as usize];
+        loop {
+            let is_answered = lane.is_answered.notified();
+            if let Some(decision) = self.take_answer(direction) {
+                return decision;
+            }
+            is_answered.await;
+        }
+    }
+}
+
+impl LaneInquiry {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        // Nothing is left half done under the lock.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet is one of those that are wanted by its state, its direction and its id.
+    #[test]
+    fn ids_are_looked_up() {
+        let wanted = Wanted::default()
+            .with(State::Play, Direction::Serverbound, [1 << 5, 0, 1 << 9, 0])
+            .with(State::Configuration, Direction::Clientbound, [u64::MAX; 4]);
+        let has = |state, direction, id| wanted.has(state, direction, id);
+        assert!(has(State::Play, Direction::Serverbound, 5));
+        assert!(has(State::Play, Direction::Serverbound, 137));
+        for id in [0, 4, 6, 64, 136, 255, 256, 1 << 20, -1] {
+            assert!(!has(State::Play, Direction::Serverbound, id), "{id}");
+            assert!(has(State::Configuration, Direction::Clientbound, id));
+            assert!(!has(State::Login, Direction::Clientbound, id));
+        }
+        assert!(!has(State::Play, Direction::Clientbound, 5));
+    }
+
+    /// Each direction waits for its own answer.
+    #[tokio::test]
+    async fn directions_wait_by_themselves() {
+        let inquiry = Inquiry::new(Wanted::default(), Arc::default());
+        let (to_client, to_backend) = (Direction::Clientbound, Direction::Serverbound);
+        let answer = async {
+            let question = inquiry.question(to_backend).await;
+            assert_eq!(question.packet, [1]);
+            assert_eq!(inquiry.take_answer(to_client), None);
+            inquiry.answer(to_backend, Decision::Drop(None));
+            let question = inquiry.question(to_client).await;
+            inquiry.answer(to_client, Decision::Change(question.packet));
+        };
+        let ask = async {
+            let decision = inquiry.ask(to_backend, State::Play, vec![1]).await;
+            assert_eq!(decision, Decision::Drop(None));
+            inquiry.ask(to_client, State::Play, vec![2]).await
+        };
+        let (decision, ()) = tokio::join!(ask, answer);
+        assert_eq!(decision, Decision::Change(vec![2]));
+    }
+}

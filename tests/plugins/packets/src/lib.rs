@@ -1,0 +1,144 @@
+//! A plugin for the tests of the intercepted modes: it does with packets what they
+//! say, and writes what it sees into a file.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use infrarust_plugin_api::prelude::*;
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct Config {
+    /// Where the packets are written that are seen, a line each.
+    events: PathBuf,
+    /// The kinds that are inspected; `to_client` and `to_backend` are all of a direction.
+    #[serde(default)]
+    inspect: Vec<String>,
+    /// The kinds that are changed and dropped.
+    #[serde(default)]
+    modify: Vec<String>,
+    /// What is done with each packet that is no line of chat.
+    #[serde(default)]
+    others: String,
+    /// Whether packets are only counted.
+    #[serde(default)]
+    counts: bool,
+}
+
+struct Packets {
+    config: Config,
+    count: AtomicUsize,
+}
+
+impl Plugin for Packets {
+    type Config = Config;
+
+    fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
+        let count = AtomicUsize::new(0);
+        Ok(Packets { config, count })
+    }
+}
+
+fn interest(names: &[String]) -> Interest {
+    let has = |name: &str| names.iter().any(|known| known == name);
+    let kinds = PacketKind::ALL.iter().filter(|kind| has(kind.name()));
+    let mut interest = Interest::in_kinds(kinds.copied());
+    if has("to_client") {
+        interest = interest.and_all_to_client();
+    }
+    if has("to_backend") {
+        interest = interest.and_all_to_backend();
+    }
+    interest
+}
+
+impl PacketInspect for Packets {
+    fn interest(&self) -> Interest {
+        interest(&self.config.inspect)
+    }
+
+    fn packet_inspect(&self, packet: &Packet<'_>) -> Result<()> {
+        if self.config.counts {
+            let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_multiple_of(1000) {
+                self.write(&count.to_string())?;
+            }
+            return Ok(());
+        }
+        let kind = packet.kind().map_or("other", PacketKind::name);
+        let said = match packet.chat_message() {
+            Some(chat) => chat.message()?,
+            None => what(packet)?,
+        };
+        let (state, name) = (packet.state(), packet.player_name());
+        self.write(&format!("{name} {kind} {state:?} {said}"))
+    }
+}
+
+/// Something that a packet says.
+fn what(packet: &Packet<'_>) -> Result<String> {
+    Ok(if let Some(command) = packet.chat_command() {
+        command.command()?
+    } else if let Some(message) = packet.plugin_message_to_client() {
+        message.channel()?
+    } else if let Some(message) = packet.plugin_message_to_server() {
+        message.channel()?
+    } else if let Some(settings) = packet.client_information() {
+        settings.locale()?
+    } else if let Some(pack) = packet.resource_pack_push() {
+        pack.url()?
+    } else if let Some(join) = packet.join_game() {
+        format!("mode {}", join.game_mode()?)
+    } else if let Some(message) = packet.system_message() {
+        message.text()?.plain()
+    } else {
+        String::new()
+    })
+}
+
+impl PacketModify for Packets {
+    fn interest(&self) -> Interest {
+        interest(&self.config.modify)
+    }
+
+    fn packet_modify(&self, packet: &mut Packet<'_>) -> Result<PacketVerdict> {
+        let said = match (packet.chat_message(), packet.chat_command()) {
+            (Some(chat), _) => chat.message()?,
+            (_, Some(command)) => command.command()?,
+            _ => self.config.others.clone(),
+        };
+        let (order, text) = said.split_once(' ').unwrap_or((&said, ""));
+        match order {
+            "drop" => return Ok(PacketVerdict::drop()),
+            "shout" => packet.set(PacketField::Message, text.to_uppercase())?,
+            "garbage" => packet.set_fields(&[0xFF; 7])?,
+            "other-text" => packet.set(PacketField::Text, Text::new("other").bold())?,
+            "long" => packet.set(PacketField::Message, "x".repeat(1000))?,
+            "sleep" => std::thread::sleep(Duration::from_millis(text.parse()?)),
+            "error" => return Err(Error::msg("as it was told")),
+            "panic" => panic!("as it was told"),
+            _ => {}
+        }
+        Ok(PacketVerdict::pass())
+    }
+}
+
+impl Packets {
+    fn write(&self, line: &str) -> Result<()> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .append(true)
+            .open(&self.config.events)?;
+        Ok(writeln!(file, "{line}")?)
+    }
+}
+
+export_plugin! {
+    plugin: Packets,
+    name: "packets",
+    hooks: [PacketInspect, PacketModify],
+}
