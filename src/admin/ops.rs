@@ -61,7 +61,7 @@ pub(crate) enum Refused {
 
 /// The state of all plugins.
 pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
-    let metrics = proxy.plugins.metrics();
+    let metrics = proxy.plugin_metrics();
     let current = proxy.plugins.states().into_iter().map(|state| {
         let own = metrics.iter().filter(|metric| metric.plugin == state.id);
         CurrentPlugin {

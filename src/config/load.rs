@@ -147,14 +147,30 @@ pub fn load(options: &LoadOptions) -> Loaded {
 /// Checks texts as [`load`] checks files: the global one, and server files by
 /// name, as if they all lay in the working directory.
 ///
-/// For the demo, for fuzzing and for editors: no other file is read, except
-/// the favicons and secrets that the texts name.
+/// For tests and fuzzing: no other file is read, except the favicons and secrets
+/// that the texts name.
 #[must_use]
 pub fn load_texts(global: &[u8], servers: &[(&Path, &[u8])]) -> Loaded {
     let mut sources = Sources::default();
     let mut report = Report::default();
     let meaning = load_texts_into(global, servers, &mut sources, &mut report);
     finish(meaning, Some(GlobalText(global.into())), sources, report)
+}
+
+/// A valid configuration of a global file, and of servers by their id, which is also
+/// their domain, and their address.
+#[cfg(test)]
+pub(crate) fn with_servers(global: &str, servers: &[(&str, &str)]) -> Config {
+    let servers = servers.iter().map(|(id, address)| {
+        let text = format!("domains = [\"{id}\"]\naddresses = [\"{address}\"]");
+        (format!("{id}.toml"), text)
+    });
+    let servers: Vec<_> = servers.collect();
+    let files: Vec<_> = servers
+        .iter()
+        .map(|(name, text)| (Path::new(name), text.as_bytes()))
+        .collect();
+    load_texts(global.as_bytes(), &files).config.unwrap()
 }
 
 /// The configuration, as far as it could be made.

@@ -31,5 +31,7 @@ mod syntax;
 mod types;
 pub(crate) mod validate;
 
+#[cfg(test)]
+pub(crate) use load::with_servers;
 pub use load::{GlobalText, LoadOptions, Loaded, load, load_texts};
 pub use model::Config;

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use infrarust_plugin_abi::Capability;
 
-use super::dispatch::ServiceGrant;
 use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::{Direction, Version};
 
@@ -26,6 +25,16 @@ impl Default for Players {
             next: AtomicU64::new(1),
         }
     }
+}
+
+/// What a plugin may do by services for the players of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceGrant {
+    /// The id of the plugin: a generation that is loaded later may go on with
+    /// what the one before has been given.
+    pub(crate) plugin: Arc<str>,
+    /// The capabilities, as bits.
+    pub(crate) bits: u64,
 }
 
 /// A player in the game, as services see him.

@@ -265,28 +265,16 @@ impl<'a> HookSets<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::load_texts;
+    use crate::config::with_servers;
 
     fn config(ids: &[&str]) -> Config {
         config_with("", ids)
     }
 
     fn config_with(global: &str, ids: &[&str]) -> Config {
-        let files: Vec<_> = ids
-            .iter()
-            .map(|id| {
-                let text = format!("domains = [\"{id}\"]\naddresses = [\"127.0.0.1\"]");
-                (format!("{id}.toml"), text)
-            })
-            .collect();
-        let files: Vec<_> = files
-            .iter()
-            .map(|(name, text)| (Path::new(name), text.as_bytes()))
-            .collect();
-        load_texts(global.as_bytes(), &files).config.unwrap()
+        let servers: Vec<_> = ids.iter().map(|id| (*id, "127.0.0.1")).collect();
+        with_servers(global, &servers)
     }
 
     /// A server that goes and comes back counts the players who stayed, and those

@@ -236,25 +236,8 @@ impl fmt::Display for Changes {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::config::load_texts;
-
-    fn config(global: &str, servers: &[(&str, &str)]) -> Config {
-        let files: Vec<_> = servers
-            .iter()
-            .map(|(name, port)| {
-                let text = format!("domains = [\"{name}\"]\naddresses = [\"127.0.0.1:{port}\"]");
-                (format!("{name}.toml"), text)
-            })
-            .collect();
-        let files: Vec<_> = files
-            .iter()
-            .map(|(name, text)| (Path::new(name), text.as_bytes()))
-            .collect();
-        load_texts(global.as_bytes(), &files).config.unwrap()
-    }
+    use crate::config::with_servers;
 
     /// Every global key is compared, and a table that is compared as a whole has
     /// one answer to when its changes take effect.
@@ -276,7 +259,7 @@ mod tests {
                 }
             }
         }
-        let proxy = config("", &[]).proxy;
+        let proxy = with_servers("", &[]).proxy;
         let root = FileKind::Global.table();
         walk(root, "", Effect::NewConnections, false, &proxy);
     }
@@ -301,10 +284,10 @@ mod tests {
                      worker_threads = 3\nso_reuseport = true\nstatus_cache.ttl = \"1s\"\n\
                      log.format = \"json\"\nmax_connections = 5\ndrain_timeout = \"1s\"\n\
                      auth.duplicate_login = \"replace\"\n";
-        let mut new = config(other, &[]);
+        let mut new = with_servers(other, &[]);
         // Texts that lie in no folder have the folder of the command line.
         Arc::make_mut(&mut new.proxy).plugins_dir = "p".into();
-        let changes = Changes::between(&config("", &[]), &new);
+        let changes = Changes::between(&with_servers("", &[]), &new);
         assert_eq!(changes.restart, documented);
         assert_eq!(changes.at_once, ["drain_timeout"]);
         assert_eq!(
@@ -320,10 +303,13 @@ mod tests {
     /// Servers are compared by name; global keys by when they take effect.
     #[test]
     fn changes_name_what_differs() {
-        let old = config("", &[("a", "1"), ("b", "2"), ("c", "3")]);
-        let new = config(
+        let old = with_servers(
+            "",
+            &[("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")],
+        );
+        let new = with_servers(
             "handshake_timeout = \"3s\"\nbind = \"127.0.0.1:7\"",
-            &[("b", "2"), ("c", "4"), ("d", "5")],
+            &[("b", "10.0.0.2"), ("c", "10.0.0.4"), ("d", "10.0.0.5")],
         );
         let changes = Changes::between(&old, &new);
         assert_eq!(

@@ -19,6 +19,7 @@ pub(crate) use self::packets::{PacketFate, PacketPlayer};
 pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
 use super::generation::Generation;
+use super::players::ServiceGrant;
 use crate::config::model::OnFailure;
 use crate::manifest::Hook;
 use crate::mode::Mode;
@@ -57,16 +58,6 @@ macro_rules! hook_set {
 }
 
 infrarust_plugin_abi::hooks! { [hook_set] }
-
-/// What a plugin may do by services for the players of one server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServiceGrant {
-    /// The id of the plugin: a generation that is loaded later may go on with
-    /// what the one before has been given.
-    pub(crate) plugin: Arc<str>,
-    /// The capabilities, as bits.
-    pub(crate) bits: u64,
-}
 
 /// The capabilities that are services, as bits.
 const SERVICES: u64 = {
