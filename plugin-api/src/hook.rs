@@ -213,16 +213,15 @@ pub trait PlayerObserve: Plugin {
 ///
 /// - **When**: a packet of an [interest](Self::interest) of the plugin comes from the
 ///   client or the backend of a player of a `client_only` or `offline` server, in the
-///   game or in the configuration before it (1.20.2 and later); not those of the login.
-///   What plugins send is not shown.
-/// - **Thread**: one that may block, several calls at once; the packets of one player
-///   in one direction one after another. That direction of that player waits for the
-///   return, and nobody else does.
-/// - **Order**: as in the configuration, together with
-///   [`PacketModify`]: a plugin sees what those before it have
-///   changed, and not what they have dropped.
-/// - **Cancellation**: after the deadline the direction goes on; what the call returns
-///   later is not looked at. Of one plugin 64 calls can run at the same time.
+///   game or in the configuration phase (1.20.2 and later). Packets of the login and
+///   packets that plugins send are not shown.
+/// - **Thread**: a thread that may block. Several calls run at once, but the packets
+///   of one player in one direction come one after another. Only that direction of
+///   that player waits for the return.
+/// - **Order**: as in the configuration, together with [`PacketModify`]: a plugin sees
+///   the changes of the plugins before it, and no packet that one of them dropped.
+/// - **Cancellation**: after the deadline the direction continues, and the proxy
+///   ignores the result of the late call. At most 64 calls of one plugin run at once.
 /// - **On failure**: the packet passes, unless `on_failure = "deny"`.
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` lists the hook `PacketInspect` and does not have it",
@@ -230,10 +229,10 @@ pub trait PlayerObserve: Plugin {
     note = "write `impl PacketInspect for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
 )]
 pub trait PacketInspect: Plugin {
-    /// Which packets the plugin sees. Asked once, when it has been made.
+    /// Which packets the plugin sees. Called once, after `Plugin::new`.
     fn interest(&self) -> Interest;
 
-    /// Looks at a packet.
+    /// Reads a packet.
     ///
     /// # Errors
     ///
@@ -243,26 +242,26 @@ pub trait PacketInspect: Plugin {
 
 /// `packet.modify`: change or drop packets.
 ///
-/// - **When**, **Thread**, **Order**, **Cancellation**: as for
-///   [`PacketInspect`]. The first plugin that drops a packet ends
-///   its way.
-/// - **On failure**: the packet passes, unless `on_failure = "deny"`. What the call that
-///   failed has changed does not count.
+/// - **When**, **Thread**, **Order**, **Cancellation**: as for [`PacketInspect`].
+///   After one plugin has dropped a packet, no other plugin sees it.
+/// - **On failure**: the packet passes, unless `on_failure = "deny"`. Changes of the
+///   failed call are discarded.
 ///
-/// A plugin that changes or drops chat or commands of players gets them unsigned since
-/// 1.19.3: the proxy keeps the key of the client's chat from the backend, without which
-/// a line that is missing would end the player. Other players then see that a line is
-/// not signed. Commands that the client signs can be dropped, and not changed.
+/// For a plugin that changes or drops chat or commands of players, they are unsigned
+/// from 1.19.3 on: the proxy does not give the client's chat key to the backend, because
+/// a backend that knows the key disconnects the player when a signed line is missing.
+/// Other players then see that a line is not signed. Commands that the client signs can
+/// be dropped, but not changed.
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` lists the hook `PacketModify` and does not have it",
     label = "no `PacketModify`",
     note = "write `impl PacketModify for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
 )]
 pub trait PacketModify: Plugin {
-    /// Which packets the plugin may change. Asked once, when it has been made.
+    /// Which packets the plugin may change. Called once, after `Plugin::new`.
     fn interest(&self) -> Interest;
 
-    /// Says what a packet becomes, and changes it where it is to pass otherwise.
+    /// Passes or drops a packet. Changes to `packet` reach the receiver if it passes.
     ///
     /// # Errors
     ///

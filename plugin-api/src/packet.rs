@@ -1,4 +1,10 @@
-//! Packets, as plugins see, change and make them.
+//! Packets that plugins read, change and send.
+//!
+//! An [`Interest`] names the packets that the hooks [`PacketInspect`](crate::PacketInspect)
+//! and [`PacketModify`](crate::PacketModify) get. Each call has one [`Packet`], whose
+//! fields are read by [`PacketField`] or by the typed views in [`packets`]. The names of
+//! kinds and fields are the same in every version of the game. [`Outgoing`] is a packet
+//! that a plugin sends.
 #![allow(unsafe_code, reason = "packets are C tables of the host")]
 
 use std::ffi::c_void;
@@ -13,10 +19,10 @@ use infrarust_plugin_abi::{
 use crate::guard::Collected;
 use crate::{Capability, Error, PlayerId, Result, Text};
 
-/// Which packets a hook is asked about.
+/// The packets that a hook is called for.
 ///
-/// A packet that no plugin of the server is asked about costs one look-up and is not
-/// opened. So a plugin names what it needs, and no more.
+/// A packet that no plugin of the server is interested in costs one look-up and is not
+/// decompressed, so a plugin should name only the packets that it needs.
 ///
 /// ```
 /// use infrarust_plugin_api::{Interest, PacketKind};
@@ -41,27 +47,27 @@ impl Interest {
         Self(numbers.collect())
     }
 
-    /// All packets for clients too, also those that have no kind. Each one then waits
-    /// for the plugin: a server sends hundreds in a second to each player.
+    /// Adds all packets for clients, also those that have no kind. Each one then waits
+    /// for the plugin, and a server sends hundreds in a second to each player.
     #[must_use]
     pub fn and_all_to_client(mut self) -> Self {
         self.0.push(packet_interest::ALL_TO_CLIENT);
         self
     }
 
-    /// All packets for backends too, also those that have no kind. A client sends
-    /// twenty in a second as long as its player walks.
+    /// Adds all packets for backends, also those that have no kind. A client sends
+    /// twenty in a second while its player walks.
     #[must_use]
     pub fn and_all_to_backend(mut self) -> Self {
         self.0.push(packet_interest::ALL_TO_BACKEND);
         self
     }
 
-    /// Gives it to the host.
+    /// Writes the numbers into the host's sink.
     ///
     /// # Safety
     ///
-    /// The sink must be good for the call.
+    /// The sink must be valid during the call.
     pub(crate) unsafe fn give(&self, sink: *const InterestSink) -> i32 {
         // SAFETY: the caller promises it.
         let Some(sink) = (unsafe { sink.as_ref() }) else {
@@ -102,7 +108,7 @@ impl<const N: usize> From<[PacketKind; N]> for Interest {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PacketValue {
-    /// The packet has a place for the field and nothing in it.
+    /// The packet has an optional field, and it is empty.
     Missing,
     /// True or false.
     Bool(bool),
@@ -150,7 +156,7 @@ values!(
 
 /// A type that fields of packets can be read as.
 pub trait FromPacketValue: Sized {
-    /// The value as this type; `None` when the field holds something else, or nothing.
+    /// The value as this type, or `None` if the field has another type or is missing.
     fn from_packet_value(value: PacketValue) -> Option<Self>;
 }
 
@@ -180,7 +186,7 @@ from_values!(
 );
 
 impl PacketValue {
-    /// The value of a field as it crosses the border; a text and a UUID need room.
+    /// The value in the form of the ABI. `room` holds the bytes of a text or UUID.
     fn cross(&self, field: PacketField, room: &mut Vec<u8>) -> FieldValue {
         let (holds, number) = match self {
             Self::Missing => (0, 0),
@@ -216,11 +222,11 @@ impl PacketValue {
         }
     }
 
-    /// The value that crosses the border so.
+    /// The value from the form of the ABI.
     ///
     /// # Safety
     ///
-    /// The data of the value must be good for the call.
+    /// The data of the value must be valid during the call.
     pub(crate) unsafe fn crossed(value: &FieldValue) -> Option<Self> {
         // SAFETY: the caller promises it.
         let (bytes, text) = unsafe { (value.data.bytes(), value.data.text()) };
@@ -247,8 +253,8 @@ impl PacketValue {
     }
 }
 
-/// Has values at the border for a call. Plain characters become a text where the
-/// field is one.
+/// Calls `call` with the values in the form of the ABI. A string becomes a text where
+/// the field is a text.
 pub(crate) fn crossing<T>(
     values: &[(PacketField, PacketValue)],
     call: impl FnOnce(*const FieldValue, usize) -> T,
@@ -274,30 +280,31 @@ pub(crate) fn crossing<T>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PacketState {
-    /// The settings before the game, and between two worlds (1.20.2 and later).
+    /// The configuration phase: before the game, and during a change of the server
+    /// (1.20.2 and later).
     Configuration,
     /// The game.
     Play,
-    /// Something that this version of the API does not know.
+    /// A state that this version of the API does not know.
     Other,
 }
 
-/// A packet that a hook is asked about.
+/// The packet of a call of a hook.
 ///
-/// Nothing of it is read before a getter is called. What it holds has the same names
-/// in every version of the game: see the views such as [`chat_message`](Self::chat_message),
-/// and [`get`](Self::get). A packet without a [`kind`](Self::kind) has an
-/// [`id`](Self::id) and [`fields`](Self::fields) as the player's
-/// [version](Self::protocol) has them.
+/// A field is decoded when its getter is called. Fields have the same names in every
+/// version of the game: see the views such as [`chat_message`](Self::chat_message),
+/// and [`get`](Self::get). A packet without a [`kind`](Self::kind) has only its
+/// [`id`](Self::id) and its [`fields`](Self::fields) as bytes, both as the player's
+/// [version](Self::protocol) defines them.
 pub struct Packet<'a> {
     input: *const PacketInput,
     lent: PhantomData<&'a PacketInput>,
 }
 
-/// A field of the input. No host that asks this hook lends one without it.
+/// A field of the input. Each host that calls this hook has all the fields.
 macro_rules! field {
     ($packet:ident.$field:ident) => {
-        // SAFETY: the input is lent, and has the field.
+        // SAFETY: the input is valid for the lifetime of the packet, and has the field.
         unsafe { (&raw const (*$packet.input).$field).read() }
     };
 }
@@ -305,7 +312,7 @@ macro_rules! field {
 impl<'a> Packet<'a> {
     /// # Safety
     ///
-    /// The input must be good for `'a`.
+    /// The input must be valid for `'a`.
     pub(crate) const unsafe fn new(input: *const PacketInput) -> Self {
         Self {
             input,
@@ -313,8 +320,9 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The player on whose connection it is, for services. They reach him once
-    /// `player.observe` has seen him in the game, which is after the first packets.
+    /// The player of the connection, for services. A service can use this id from
+    /// [`PlayerEvent::Joined`](crate::PlayerEvent::Joined) on, which comes after the
+    /// first packets.
     #[must_use]
     pub const fn player(&self) -> PlayerId {
         PlayerId::from_number(field!(self.player))
@@ -360,20 +368,21 @@ impl<'a> Packet<'a> {
         field!(self.grants) & capability.bit() != 0
     }
 
-    /// What it is; `None` for the many packets that have no kind.
+    /// The kind of the packet. `None` for most packets: only those that plugins can
+    /// read by field names have a kind.
     #[must_use]
     pub fn kind(&self) -> Option<PacketKind> {
         let number: u32 = field!(self.kind);
         u16::try_from(number).ok().and_then(PacketKind::from_number)
     }
 
-    /// Whether it goes to the client; the others go to the backend.
+    /// Whether the packet goes to the client, and not to the backend.
     #[must_use]
     pub const fn is_clientbound(&self) -> bool {
         field!(self.to) == receiver::CLIENT
     }
 
-    /// In which state it is sent.
+    /// The state of the connection in which it is sent.
     #[must_use]
     pub const fn state(&self) -> PacketState {
         match field!(self.state) {
@@ -383,13 +392,13 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// Its id, as the player's version has it in this state.
+    /// The id of the packet in the player's version and in this state.
     #[must_use]
     pub fn id(&self) -> i32 {
         self.raw().0
     }
 
-    /// The bytes behind the id.
+    /// The bytes after the id.
     #[must_use]
     pub fn fields(&self) -> &[u8] {
         self.raw().1
@@ -407,12 +416,12 @@ impl<'a> Packet<'a> {
             ptr: fields,
             len: bytes,
         };
-        // SAFETY: they are good until the packet is changed, which takes `&mut self`.
+        // SAFETY: they are valid until the packet is changed, which takes `&mut self`.
         (id, unsafe { fields.bytes() })
     }
 
-    /// The value of a field. `None` when packets of this kind do not have it in the
-    /// player's version, or when this one has nothing there.
+    /// The value of a field. `None` if packets of this kind do not have the field in
+    /// the player's version, or if it is optional and missing in this packet.
     ///
     /// ```
     /// # use infrarust_plugin_api::prelude::*;
@@ -424,7 +433,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// When the packet is malformed, and when the field has another type.
+    /// If the packet is malformed, or the field has another type.
     pub fn get<T: FromPacketValue>(&self, field: PacketField) -> Result<Option<T>> {
         match self.value(field)? {
             None | Some(PacketValue::Missing) => Ok(None),
@@ -438,11 +447,11 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The value of a field, whatever its type. As [`get`](Self::get).
+    /// The value of a field, whatever its type. Otherwise like [`get`](Self::get).
     ///
     /// # Errors
     ///
-    /// When the packet is malformed.
+    /// If the packet is malformed.
     pub fn value(&self, field: PacketField) -> Result<Option<PacketValue>> {
         let get = self.table().and_then(|table| table.get);
         let get = get.ok_or_else(|| Error::msg("the host cannot read packets"))?;
@@ -464,30 +473,30 @@ impl<'a> Packet<'a> {
         }
     }
 
-    /// The field that packets of this kind always have.
+    /// The value of a field that packets of this kind always have.
     fn always<T: FromPacketValue>(&self, field: PacketField) -> Result<T> {
         self.get(field)?
             .ok_or_else(|| Error::msg(format!("a packet lacks its field `{}`", field.name())))
     }
 
-    /// Gives a field another value. Plugins after this one, and the receiver, see it.
-    /// Fields that packets of this kind do not have in the player's version are passed
-    /// over.
+    /// Sets a field. The plugins after this one and the receiver see the new value.
+    /// Nothing happens for a field that packets of this kind do not have in the
+    /// player's version.
     ///
     /// # Errors
     ///
-    /// When the field cannot have the value, when the packet may not change (a signed
+    /// If the field cannot have the value, if the packet must not change (a signed
     /// command, a packet on which the proxy depends), and outside
-    /// [`PacketModify`](crate::PacketModify). The packet then stays as it was.
+    /// [`PacketModify`](crate::PacketModify). The packet is then unchanged.
     pub fn set(&mut self, field: PacketField, value: impl Into<PacketValue>) -> Result<()> {
         self.set_all(&[(field, value.into())])
     }
 
-    /// Gives several fields other values, all or none. As [`set`](Self::set).
+    /// Sets several fields, all or none. Otherwise like [`set`](Self::set).
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set).
+    /// Those of [`set`](Self::set).
     pub fn set_all(&mut self, values: &[(PacketField, PacketValue)]) -> Result<()> {
         let set = self.table().and_then(|table| table.set);
         let set = set.ok_or_else(|| Error::msg("the host cannot change packets"))?;
@@ -501,12 +510,13 @@ impl<'a> Packet<'a> {
         changed(status, collected)
     }
 
-    /// Puts other bytes behind the id, as the player's version has them. What they
-    /// mean is not checked: a receiver that cannot read a packet ends the connection.
+    /// Replaces the bytes after the id. They must be encoded for the player's version;
+    /// the proxy does not check them, and a receiver that cannot decode a packet ends
+    /// the connection.
     ///
     /// # Errors
     ///
-    /// As [`set`](Self::set), and when there are more than 256 KiB.
+    /// Those of [`set`](Self::set), and if there are more than 256 KiB.
     pub fn set_fields(&mut self, fields: &[u8]) -> Result<()> {
         let replace = self.table().and_then(|table| table.replace);
         let replace = replace.ok_or_else(|| Error::msg("the host cannot change packets"))?;
@@ -520,7 +530,7 @@ impl<'a> Packet<'a> {
 
     fn table(&self) -> Option<&PacketTable> {
         let table: *const PacketTable = field!(self.table);
-        // SAFETY: null, or good for the call, with at least the functions of 0.1.2.
+        // SAFETY: null, or valid during the call, with at least the functions of 0.1.2.
         unsafe { table.as_ref() }
     }
 }
@@ -536,6 +546,7 @@ impl fmt::Debug for Packet<'_> {
     }
 }
 
+/// The result of a function of the host that changes a packet.
 fn changed(status: i32, collected: Collected) -> Result<()> {
     match status {
         status::OK => Ok(()),
@@ -552,12 +563,12 @@ fn changed(status: i32, collected: Collected) -> Result<()> {
 }
 
 unsafe extern "C" fn take_value(ctx: *mut c_void, value: *const FieldValue) {
-    // SAFETY: the context is the place of the call that runs, and the value is good
-    // for the call.
+    // SAFETY: the context is the variable of `Packet::value`, which waits for this
+    // call, and the value is valid during the call.
     unsafe { *ctx.cast::<Option<PacketValue>>() = PacketValue::crossed(&*value) };
 }
 
-/// The result of a getter: the value of a field that is always there, or maybe one.
+/// The body of a getter, for a field that is always there or that may be missing.
 macro_rules! getter {
     (always $type:ty, $packet:expr, $field:ident) => {
         $packet.always::<$type>(PacketField::$field)
@@ -572,15 +583,15 @@ macro_rules! gives {
     (maybe $type:ty) => { Result<Option<$type>> };
 }
 
-/// One view for each kind: a type with a getter for each field, and the method of
-/// [`Packet`] that gives it.
+/// Writes one view for each kind: a type with a getter for each field, and the method
+/// of [`Packet`] that returns it.
 macro_rules! views {
     ($($kind:ident, $view:ident { $($get:ident: $often:ident $type:ty, $field:ident;)* })+) => {
         /// The packets of each kind, with a getter for each field.
         ///
-        /// A getter reads its field when it is called, and fails when the packet is
-        /// malformed. What a field means is said at its [`PacketField`]; `None` means
-        /// that the player's version does not have it, or that it is not there.
+        /// A getter decodes its field when it is called, and fails if the packet is
+        /// malformed. [`PacketField`] describes each field. `None` means that the
+        /// player's version does not have the field, or that it is missing.
         pub mod packets {
             use super::{Packet, PacketField, Result, Text};
 
@@ -595,7 +606,7 @@ macro_rules! views {
                         ///
                         /// # Errors
                         ///
-                        /// When the packet is malformed.
+                        /// If the packet is malformed.
                         pub fn $get(&self) -> gives!($often $type) {
                             getter!($often $type, self.0, $field)
                         }
@@ -726,7 +737,7 @@ views! {
     }
 }
 
-/// A packet to send, by its kind: the proxy makes it as the player's version has it.
+/// A packet to send, by its kind. The proxy encodes it for the player's version.
 ///
 /// ```
 /// use infrarust_plugin_api::{Outgoing, PacketField, PacketKind};
@@ -744,8 +755,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// A packet of this kind. Fields that are not given are zero, empty or missing;
-    /// some have to be given.
+    /// A packet of this kind. Fields without a value are zero, empty or missing; some
+    /// kinds have fields that need a value.
     #[must_use]
     pub const fn new(kind: PacketKind) -> Self {
         Self {
@@ -754,8 +765,8 @@ impl Outgoing {
         }
     }
 
-    /// With this value in a field. Fields that the player's version does not have are
-    /// passed over.
+    /// Sets a field. The proxy leaves out fields that the player's version does not
+    /// have.
     #[must_use]
     pub fn with(mut self, field: PacketField, value: impl Into<PacketValue>) -> Self {
         self.values.push((field, value.into()));
@@ -778,7 +789,7 @@ impl Outgoing {
             .with(PacketField::Data, data)
     }
 
-    /// The texts above and below the list of players.
+    /// The packet that sets the texts above and below the list of players.
     #[must_use]
     pub fn player_list_text(header: impl Into<Text>, footer: impl Into<Text>) -> Self {
         Self::new(PacketKind::PlayerListText)
@@ -786,7 +797,8 @@ impl Outgoing {
             .with(PacketField::Footer, footer.into())
     }
 
-    /// A resource pack to load, by its address and its SHA-1 in hexadecimal digits.
+    /// The packet that makes the client load a resource pack. `hash` is the SHA-1 of
+    /// the pack in hexadecimal digits.
     #[must_use]
     pub fn resource_pack(url: &str, hash: &str) -> Self {
         Self::new(PacketKind::ResourcePackPush)
@@ -794,13 +806,13 @@ impl Outgoing {
             .with(PacketField::Hash, hash)
     }
 
-    /// Its kind.
+    /// The kind of the packet.
     #[must_use]
     pub const fn kind(&self) -> PacketKind {
         self.kind
     }
 
-    /// The value that a field was given.
+    /// The value that [`with`](Self::with) gave to a field.
     #[must_use]
     pub fn value(&self, field: PacketField) -> Option<&PacketValue> {
         let given = self.values.iter().rev().find(|(known, _)| *known == field);
@@ -816,11 +828,11 @@ impl Outgoing {
         &mut self.values
     }
 
-    /// The packet that crosses the border so.
+    /// The packet from the form of the ABI.
     ///
     /// # Safety
     ///
-    /// The values, and what they lead to, must be good for the call.
+    /// The values, and the bytes that they point to, must be valid during the call.
     #[cfg(feature = "testing")]
     pub(crate) unsafe fn crossed(kind: u32, values: *const FieldValue, len: usize) -> Option<Self> {
         let kind = PacketKind::from_number(u16::try_from(kind).ok()?)?;
@@ -835,12 +847,12 @@ impl Outgoing {
     }
 }
 
-/// The values of fields that cross the border so; those of unknown fields are passed
-/// over.
+/// Calls `take` for each value in the form of the ABI, except for unknown fields.
+/// `None` if a value is invalid.
 ///
 /// # Safety
 ///
-/// The values, and what they lead to, must be good for the call.
+/// The values, and the bytes that they point to, must be valid during the call.
 #[cfg(feature = "testing")]
 pub(crate) unsafe fn crossed_values(
     values: *const FieldValue,
@@ -861,22 +873,22 @@ pub(crate) unsafe fn crossed_values(
     Some(())
 }
 
-/// What a packet becomes.
+/// The answer of [`PacketModify`](crate::PacketModify): whether the packet passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketVerdict(pub(crate) u32);
 
 impl PacketVerdict {
-    /// It passes, as it was or as it was [changed](Packet::set). The plugins after
-    /// this one are asked too.
+    /// The packet passes, unchanged or [changed](Packet::set), to the next plugin and
+    /// to the receiver.
     #[must_use]
     pub const fn pass() -> Self {
         Self(abi::answer::PASS)
     }
 
-    /// It goes no further, and no other plugin is asked. What its sender needs to stay
-    /// in the game is the proxy's business: the acknowledgement that a line of chat
-    /// carries still reaches the backend. A packet on which the proxy or the game
-    /// depends passes nevertheless, and that is a failure of the plugin.
+    /// The proxy drops the packet, and calls no other plugin for it. The proxy keeps
+    /// the session consistent: it still sends the acknowledgement that a line of chat
+    /// carries to the backend. A packet on which the proxy or the game depends passes
+    /// nevertheless, and the drop counts as a failure of the plugin.
     #[must_use]
     pub const fn drop() -> Self {
         Self(abi::answer::DROP)
@@ -893,7 +905,7 @@ mod tests {
         assert_eq!(VIEWS, PacketKind::ALL);
     }
 
-    /// What crosses the border is what was put in.
+    /// A value that crosses the ABI and comes back is unchanged.
     #[test]
     fn values_cross() {
         let values = [
@@ -907,10 +919,10 @@ mod tests {
             (PacketField::Signature, PacketValue::Missing),
         ];
         let crossed: Vec<_> = crossing(&values, |crossed, len| {
-            // SAFETY: so many values are there for the call.
+            // SAFETY: `len` values are valid during the call.
             let crossed = unsafe { std::slice::from_raw_parts(crossed, len) };
             let value = |value| {
-                // SAFETY: what they lead to is good for the call.
+                // SAFETY: the bytes that they point to are valid during the call.
                 unsafe { PacketValue::crossed(value) }.unwrap()
             };
             crossed.iter().map(value).collect()

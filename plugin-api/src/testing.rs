@@ -703,8 +703,8 @@ macro_rules! hook_methods {
     };
     (@PacketInput $hook:ident $method:ident PacketVerdict) => {
         hook_methods! { @asks $hook [
-            " What happens to `packet`; `None` when the plugin drops it. As for"
-            " [`packet_inspect`](Self::packet_inspect) otherwise."]
+            " The packet as the plugin leaves it, or `None` if the plugin drops it."
+            " Otherwise like [`packet_inspect`](Self::packet_inspect)."]
             pub fn $method(
                 &self,
                 client: &Client,

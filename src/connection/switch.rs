@@ -105,7 +105,7 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// What a player reads that this server does not let in.
+/// The text for a player that this server does not let in.
 fn refusal(server: &Server, ending: &Ending) -> Value {
     let reason = ending.player_text(Some(&server.config));
     let reason = reason.map(|reason| text::bounded_component(&reason));

@@ -110,7 +110,8 @@ impl Services {
         })
     }
 
-    /// Sends a packet of the game by its kind, to the side that packets of this kind go to.
+    /// Sends a packet of the game by its kind. The kind decides whether the client or
+    /// the backend gets it.
     pub(super) fn inject_kind(
         &self,
         player: u64,

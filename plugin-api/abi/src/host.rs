@@ -413,9 +413,9 @@ pub struct InjectTable {
             sink: *const Sink,
         ) -> i32,
     >,
-    /// Sends a packet of a `PacketKind` with these values, as the player's version has
-    /// it, to the side that packets of this kind go to. Fields that are not given are zero, empty
-    /// or missing. Since 0.1.2.
+    /// Sends a packet of a `PacketKind` with these values, encoded for the player's
+    /// version, to the client or the backend, as the kind says. Fields without a value
+    /// are zero, empty or missing. Since 0.1.2.
     pub send_kind: Option<
         unsafe extern "C" fn(
             ctx: *const c_void,

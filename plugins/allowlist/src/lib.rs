@@ -1,4 +1,4 @@
-//! `allowlist`: lets in the players of a list, and nobody else.
+//! `allowlist`: lets in only the players of a list.
 //!
 //! ```toml
 //! [plugins.allowlist.config]
@@ -9,15 +9,15 @@
 //! message = "You are not on the list."
 //! ```
 //!
-//! One entry that fits is enough. `file` is relative to the plugin's data
-//! folder: one name, UUID or network a line, `#` begins a comment. It is read
-//! again when it has changed and stays the same for two seconds; while it has a
-//! mistake or cannot be read, the list before stays in force. It is read on a
-//! thread of its own: a disk that does not answer holds no player up.
+//! One matching entry is enough. `file` is relative to the plugin's data folder, has
+//! one name, UUID or network on each line, and `#` begins a comment. The plugin reads
+//! the file again when it has changed and then stays the same for two seconds. While
+//! the file has an error or cannot be read, the plugin keeps the last list. A separate
+//! thread reads the file, so a slow disk does not delay players.
 //!
-//! In the forwarding modes names and UUIDs are what the client *claims*: the
-//! list keeps out who does not know a name on it. Where that matters, the
-//! backend has to authenticate its players.
+//! In the forwarding modes the client only *claims* its name and UUID: a player who
+//! knows a listed name gets in. If that matters, the backend has to authenticate its
+//! players.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -33,17 +33,17 @@ use std::time::{Duration, Instant};
 use infrarust_plugin_api::prelude::*;
 use ipnet::IpNet;
 
-/// How often the file is looked at.
+/// How often the thread checks whether the file has changed.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
-/// The largest file in bytes: 60,000 names, and still read in a moment.
+/// The largest file in bytes. It has room for 60,000 names.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// How long the file may take to be read before that is logged; at the start it
-/// is not waited for any longer.
+/// How long a read of the file may take before the plugin logs a warning. At the
+/// start it is an error, and the plugin does not start.
 const READ_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long the thread that reads may take to end with the plugin: it only has to
-/// wake up, unless the disk does not answer.
+/// How long the end of the plugin waits for the reading thread. The thread ends at
+/// once, unless it waits for a disk that does not answer.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
-/// The longest name of a player.
+/// The longest name of a player, as in the protocol.
 const NAME_CHARS_MAX: usize = 16;
 
 #[derive(Deserialize)]
@@ -66,7 +66,7 @@ fn message() -> String {
 
 #[derive(Default)]
 struct List {
-    /// In lower case: the game compares names so.
+    /// In lower case, because names of players do not differ in case alone.
     names: HashSet<String>,
     uuids: HashSet<u128>,
     networks: Vec<IpNet>,
@@ -174,22 +174,22 @@ impl LoginDecide for Allowlist {
     }
 }
 
-/// The list of a file, and the thread that reads it.
+/// The list of a file, with the thread that reads it.
 struct Followed {
     shared: Arc<Shared>,
-    /// Its end stops the thread.
+    /// The thread ends when this sender is dropped.
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
     ended: Mutex<Receiver<()>>,
 }
 
-/// What the thread that reads and the others share. Each lock is held for moments.
+/// The state that the reading thread and the hooks share. No lock is held during I/O.
 #[derive(Default)]
 struct Shared {
     list: RwLock<List>,
-    /// What was read last, until it is taken.
+    /// The result of the last read, until [`take_news`] takes it.
     news: Mutex<Option<Result<List>>>,
-    /// Since when the file is being read.
+    /// When the current read of the file began.
     reading: Mutex<Option<Instant>>,
 }
 
@@ -200,7 +200,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Drop for Followed {
     fn drop(&mut self) {
         self.stop = None;
-        // One that waits for the disk is left to it: nothing can end it.
+        // A thread that waits for the disk cannot be stopped, so it is not joined.
         let is_ended = lock(&self.ended).recv_timeout(END_TIME_MAX);
         if let (Err(RecvTimeoutError::Disconnected), Some(thread)) = (is_ended, self.thread.take())
         {
@@ -209,7 +209,7 @@ impl Drop for Followed {
     }
 }
 
-/// Reads the file now, and again whenever it has changed.
+/// Reads the file now, and again each time that it has changed.
 fn follow(file: &Spanned<PathBuf>, host: &Host<Allowlist>) -> Result<Followed> {
     let path = host.data_folder()?.join(file.get_ref());
     let at = |error: Error| Error::at(file.span(), format!("`{}`: {error}", path.display()));
@@ -220,7 +220,7 @@ fn follow(file: &Spanned<PathBuf>, host: &Host<Allowlist>) -> Result<Followed> {
     let (mut watched, of_thread) = (Watched::new(&path), Arc::clone(&shared));
     let read = move || {
         let _alive = alive;
-        // Whoever started the plugin may not wait any more.
+        // `follow` may have returned because of `READ_TIME_MAX`.
         let _ = first.send(watched.first());
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_PERIOD) {
             *lock(&of_thread.reading) = Some(Instant::now());
@@ -253,7 +253,8 @@ fn follow(file: &Spanned<PathBuf>, host: &Host<Allowlist>) -> Result<Followed> {
     Ok(followed)
 }
 
-/// Puts a list that was read into force, and logs what is wrong with the file.
+/// Takes the result of the last read: uses its list, or logs its error. Also logs when
+/// a read takes too long.
 fn take_news(path: &Path, shared: &Shared, is_overdue: &mut bool) {
     let file = path.display();
     let reading = *lock(&shared.reading);
@@ -281,8 +282,8 @@ fn take_news(path: &Path, shared: &Shared, is_overdue: &mut bool) {
     }
 }
 
-/// What a change of a file alters. Tools that copy keep its size and its time of
-/// writing; the number of the file and the time of its change they cannot.
+/// The metadata by which a change of a file is seen. A copying tool can keep the size
+/// and the time of writing, but not the inode and the time of change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
@@ -304,14 +305,14 @@ fn stamp(path: &Path) -> Result<Stamp> {
     })
 }
 
-/// A file that is looked at now and then.
+/// A file that is checked for changes.
 struct Watched {
     path: PathBuf,
-    /// The file that was read last.
+    /// The file when it was last read.
     read: Option<Stamp>,
-    /// The file at the last look.
+    /// The file at the last check.
     seen: Option<Stamp>,
-    /// Whether it has been reported that there is no file any more.
+    /// Whether the missing file has been reported.
     is_gone: bool,
 }
 
@@ -325,24 +326,24 @@ impl Watched {
         }
     }
 
-    /// Reads the file as it is.
+    /// Reads the file for the first time.
     fn first(&mut self) -> Result<List> {
         self.read = Some(stamp(&self.path)?);
         self.seen = self.read;
         read(&self.path)
     }
 
-    /// Reads the file if it has changed and is the same as at the last look: one
-    /// that is still being written is not a list yet.
+    /// Reads the file if it has changed since the last read but not since the last
+    /// check: a file that changes between two checks is still being written.
     fn look(&mut self) -> Option<Result<List>> {
         let now = match stamp(&self.path) {
             Ok(now) => {
                 self.is_gone = false;
                 Some(now)
             }
-            // At the first look an editor may be putting a new one in its place.
+            // An editor may be replacing the file, so one failed check is ignored.
             Err(_) if self.seen.take().is_some() || self.is_gone => return None,
-            // Said once, until it is there again.
+            // Reported once, until the file is there again.
             Err(error) => {
                 self.is_gone = true;
                 return Some(Err(error));
@@ -388,7 +389,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, Setup, TestHost};
 
-    /// A name in any case, a UUID or a network is enough; others read the message.
+    /// A player gets in by name (in any case), UUID or network. Others read the message.
     #[test]
     fn one_entry_is_enough() {
         let plugin = TestHost::<Allowlist>::start(
@@ -408,9 +409,9 @@ mod tests {
         assert_eq!(ask(&eve.peer((v6, 1))), Verdict::allow());
     }
 
-    /// Mistakes point at the value that has them.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         for (config, place) in [
             ("names = ['a b']", "'a b'"),
             ("uuids = ['1']", "'1'"),
@@ -421,7 +422,8 @@ mod tests {
         }
     }
 
-    /// The file is read at the start and again; a bad one changes nothing.
+    /// The plugin reads the file at its start and after a change. A file with an error
+    /// does not change the list.
     #[test]
     fn the_file_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
@@ -445,7 +447,7 @@ mod tests {
         let shared = Shared::default();
         *shared.list.write().unwrap() = watched.first().unwrap();
         let mut look = || {
-            // The first look sees that it has changed, the next that it stays so.
+            // The first check sees the change, the second that the file stays the same.
             assert!(watched.look().is_none());
             *lock(&shared.news) = watched.look();
             take_news(&path, &shared, &mut false);
@@ -465,7 +467,7 @@ mod tests {
         look();
         assert!(shared.list.read().unwrap().names.contains("steve"));
 
-        // Another file of the same size and time of writing is another list.
+        // A new file with the same size and time of writing is read.
         let written = std::fs::metadata(&path).unwrap().modified().unwrap();
         let beside = folder.path().join("beside");
         std::fs::write(&beside, "Alice\n").unwrap();
@@ -476,8 +478,8 @@ mod tests {
         assert!(shared.list.read().unwrap().names.contains("alice"));
     }
 
-    /// A file that is removed is reported once, and the list stays; it is read
-    /// again when it is back.
+    /// A removed file is reported once, and the list stays. The file is read again when
+    /// it is back.
     #[test]
     fn a_removed_file_is_reported_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -497,7 +499,7 @@ mod tests {
         assert!(watched.look().is_some_and(|news| news.is_ok()));
     }
 
-    /// A file that is being written is not a list.
+    /// A file is read only after it has stayed the same between two checks.
     #[test]
     fn a_file_must_stay_the_same_to_be_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -513,8 +515,8 @@ mod tests {
         assert!(watched.look().is_none(), "read twice");
     }
 
-    /// What is not a file, or too large, keeps the plugin out; nobody waits for a
-    /// pipe.
+    /// The plugin does not start with a path that is not a regular file, such as a pipe,
+    /// or with a file that is too large.
     #[test]
     fn only_regular_files_are_lists() {
         let folder = tempfile::tempdir().unwrap();

@@ -8,15 +8,14 @@
 //! ]
 //! ```
 //!
-//! The first rule whose `from` fits the virtual host that the client sent
-//! decides. A `*` stands for exactly one label and is `$1`, `$2` … in `to`: a
-//! client can fill in a label, and no more, so that it cannot name a host that
-//! the operator did not mean.
+//! The plugin uses the first rule whose `from` matches the virtual host that the client
+//! sent. A `*` matches exactly one label, which is `$1`, `$2` … in `to`. A client can
+//! choose only a label, so it cannot name a host that the operator did not mean.
 #![forbid(unsafe_code)]
 
 use infrarust_plugin_api::prelude::*;
 
-/// The most bytes of a host in a handshake.
+/// The most bytes of a host in a handshake: 255 characters, as in the protocol.
 const HOST_BYTES_MAX: usize = 255;
 
 #[derive(Deserialize)]
@@ -36,19 +35,23 @@ struct DomainRewrite {
     rules: Vec<Rule>,
 }
 
+/// A rule of the settings, parsed.
 struct Rule {
     from: Vec<Label>,
     to: Vec<Piece>,
 }
 
+/// A label of `from`.
 enum Label {
     Text(String),
+    /// A `*`.
     Any,
 }
 
+/// A part of `to`.
 enum Piece {
     Text(String),
-    /// The label with this index, for which `from` has a `*`.
+    /// The label of the host with this index, where `from` has a `*`.
     Capture(usize),
 }
 
@@ -174,7 +177,8 @@ impl Rule {
     }
 }
 
-/// As bytes, because a search for a character is made for longer texts.
+/// The labels of a host, as bytes: splitting a short text by a byte is faster than by a
+/// character.
 fn labels_of(host: &str) -> impl Iterator<Item = &[u8]> {
     host.as_bytes().split(|byte| *byte == b'.')
 }
@@ -192,7 +196,7 @@ mod tests {
         { from = "*.*.example.net.", to = "$2-$1.internal" },
     ]"#;
 
-    /// The first rule that fits decides; a star takes one label and no more.
+    /// The first matching rule is used, and a `*` matches exactly one label.
     #[test]
     fn rules_are_tried_in_order() {
         let plugin = TestHost::<DomainRewrite>::start(RULES).unwrap();
@@ -217,9 +221,9 @@ mod tests {
         assert_eq!(rewrite(&long), Rewrite::keep());
     }
 
-    /// Mistakes point at the value that has them.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let cases = [
             (
                 "*.a",

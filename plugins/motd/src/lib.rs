@@ -1,4 +1,4 @@
-//! `motd`: writes the text of the server list.
+//! `motd`: replaces the text of the server list.
 //!
 //! ```toml
 //! [plugins.motd.config]
@@ -11,9 +11,10 @@
 //!
 //! Placeholders: `{server}`, `{host}` (the virtual host), `{online}` and
 //! `{max}` (of the answer), `{players}` (on this server through this proxy).
-//! Times are in UTC; a span may go over midnight, and the first that fits
-//! decides. `offline` is for answers that no backend gave; without it those
-//! stay as they are. Everything else in the answer stays as it is.
+//! Times are in UTC. A span may go over midnight, and the first span that has the
+//! current time is used. `offline` is for answers that the proxy gives because the
+//! backend does not; without `offline` the plugin does not change them. The plugin
+//! changes nothing else in the answer.
 #![forbid(unsafe_code)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,8 +65,10 @@ impl Slot {
     }
 }
 
+/// A text with placeholders.
 struct Template(Vec<Piece>);
 
+/// A part of a template: a text or a placeholder.
 enum Piece {
     Text(String),
     Server,
@@ -99,7 +102,7 @@ impl Plugin for Motd {
 #[async_trait]
 impl StatusRespond for Motd {
     async fn status_respond(&self, status: Status<'_>) -> Result<Reply> {
-        // A host that no server claims: that answer is the operator's `default_motd`.
+        // No server has the host, and the answer is `default_motd`.
         if status.server().is_empty() {
             return Ok(Reply::keep());
         }
@@ -204,7 +207,7 @@ mod tests {
 
     const ANSWER: &str = r#"{"version":{"name":"x"},"players":{"online":3,"max":20}}"#;
 
-    /// Placeholders are filled, and the rest of the answer stays.
+    /// The plugin fills placeholders, and does not change the rest of the answer.
     #[test]
     fn placeholders_are_filled() {
         let plugin = Setup::new()
@@ -228,7 +231,7 @@ mod tests {
         assert!(plugin.status_respond(&Client::new(), "[]").is_err());
     }
 
-    /// A host that no server claims keeps the answer that the operator wrote.
+    /// The plugin does not change the answer for a host that no server has.
     #[test]
     fn unclaimed_hosts_keep_their_answer() {
         let plugin = TestHost::<Motd>::start("text = 'a'\noffline = 'b'").unwrap();
@@ -243,7 +246,7 @@ mod tests {
         assert_ne!(known, Reply::keep());
     }
 
-    /// The first slot that covers the minute decides, over midnight too.
+    /// The first slot that covers the minute is used, also over midnight.
     #[test]
     fn the_schedule_covers_midnight() {
         let config: Config = serde_json::from_value(json!({ "schedule": [] })).unwrap();
@@ -263,9 +266,9 @@ mod tests {
         assert_eq!(reply, Reply::json(r#"{"description":{"text":"day"}}"#));
     }
 
-    /// Mistakes point at the value that has them.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         for (config, place) in [
             ("text = '{sever}'", "'{sever}'"),
             ("offline = 'a {'", "'a {'"),

@@ -1,4 +1,4 @@
-//! `welcome`: greets players who come into the game.
+//! `welcome`: greets players who join the game.
 //!
 //! ```toml
 //! [plugins.welcome]
@@ -11,14 +11,13 @@
 //! subtitle = "have fun"
 //! ```
 //!
-//! `message` is a line of chat; `first` is the line for those who have not been
-//! seen since the proxy was started or the plugin was loaded. `title` and
-//! `subtitle` are shown to everybody. A text that is not written is not shown. The
-//! table `[plugins.welcome.config.servers.ID]` has texts for one server, each of
-//! which takes the place of the one above.
+//! `message` is a line of chat. A player who joins for the first time since the plugin
+//! was loaded gets `first` instead. `title` and `subtitle` are for all players. A text
+//! that is not set is not shown. Texts in the table
+//! `[plugins.welcome.config.servers.ID]` replace those above on one server.
 //!
-//! Texts have tags of MiniMessage, and the placeholders `{player}` and `{server}`.
-//! For servers with `proxy_mode` `client_only` or `offline`.
+//! Texts may have tags of MiniMessage, and the placeholders `{player}` and `{server}`.
+//! The plugin works on servers with `proxy_mode` `client_only` or `offline`.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -27,7 +26,8 @@ use std::sync::{Mutex, PoisonError};
 use infrarust_plugin_api::prelude::*;
 use infrarust_plugin_api::{Grant, ServiceError};
 
-/// Players who are remembered: the oldest of more are greeted as new ones again.
+/// The most players that the plugin remembers. If there are more, it forgets the oldest
+/// and greets them as new players again.
 const SEEN_MAX: usize = 100_000;
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ struct RawTexts {
     subtitle: Option<Spanned<String>>,
 }
 
-/// What is shown on a server.
+/// The texts for a server.
 #[derive(Clone, Default)]
 struct Texts {
     message: Option<String>,
@@ -66,7 +66,7 @@ struct Welcome {
     seen: Mutex<Seen>,
 }
 
-/// The players who have been greeted, the oldest first.
+/// The players that the plugin has greeted, at most [`SEEN_MAX`].
 #[derive(Default)]
 struct Seen {
     players: HashSet<u128>,
@@ -74,7 +74,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Takes note of a player; whether it is for the first time.
+    /// Adds a player. Returns whether he was not there before.
     fn note(&mut self, player: u128) -> bool {
         if !self.players.insert(player) {
             return false;
@@ -122,7 +122,7 @@ impl Plugin for Welcome {
     }
 }
 
-/// The texts of a table, and where it has none those of `otherwise`.
+/// The texts of a table. A text that the table does not have is that of `otherwise`.
 fn texts(raw: RawTexts, otherwise: &Texts) -> Result<Texts> {
     let text = |raw: Option<Spanned<String>>, otherwise: &Option<String>| match raw {
         Some(text) => checked(text).map(Some),
@@ -136,7 +136,7 @@ fn texts(raw: RawTexts, otherwise: &Texts) -> Result<Texts> {
     })
 }
 
-/// A text whose placeholders are known.
+/// Checks that a text has only known placeholders.
 fn checked(text: Spanned<String>) -> Result<String> {
     let rest = text
         .get_ref()
@@ -159,7 +159,7 @@ impl PlayerObserve for Welcome {
             return Ok(());
         }
         match self.greet(player) {
-            // He was gone sooner.
+            // The player has left in the meantime.
             Ok(()) | Err(ServiceError::Gone) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -173,7 +173,7 @@ impl Welcome {
             .get(player.server())
             .unwrap_or(&self.everywhere);
         let text = |template: &str| {
-            // Names could have tags.
+            // A name could contain tags.
             let player_name = Text::escape_mini(player.name());
             let server = Text::escape_mini(player.server());
             let text = template
@@ -227,8 +227,8 @@ mod tests {
         plugin.take_sent(id)
     }
 
-    /// The first greeting is another one, once for each player, and a server can
-    /// have texts of its own.
+    /// A player gets `first` once and `message` afterwards, and a server can have its own
+    /// texts.
     #[test]
     fn players_are_greeted() {
         let plugin = TestHost::<Welcome>::start(CONFIG).unwrap();
@@ -242,24 +242,24 @@ mod tests {
         assert_eq!(greeted(&plugin, &steve.server("pvp")), [again, fight]);
     }
 
-    /// Names are shown as they are, whatever is in them.
+    /// A tag in a player's name is shown as plain text.
     #[test]
-    fn names_are_no_tags() {
+    fn tags_in_names_are_escaped() {
         let plugin = TestHost::<Welcome>::start("message = '{player}'").unwrap();
         let sent = greeted(&plugin, &Client::new().name("<red>x"));
         assert_eq!(sent, [Sent::Chat(Text::new("<red>x"))]);
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "message = 'Hi {name}'";
         let failure = TestHost::<Welcome>::start(config).unwrap_err();
         assert!(failure.text.starts_with("there is no placeholder `{name}`"));
         assert_eq!(&config[failure.span.unwrap()], "'Hi {name}'");
     }
 
-    /// What is remembered is bounded.
+    /// The plugin forgets the oldest players above `SEEN_MAX`.
     #[test]
     fn the_oldest_are_forgotten() {
         let mut seen = Seen::default();

@@ -33,7 +33,7 @@ pub(crate) struct PacketPlayer {
     pub(crate) version: Version,
 }
 
-/// What happens to a packet.
+/// What the proxy does with a packet after the hooks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PacketFate {
     /// It passes as it came.
@@ -211,9 +211,9 @@ impl HookSet {
         inspect.chain(modify.map(|plugin| &plugin.generation.interests.modify))
     }
 
-    /// Asks `packet.inspect` and `packet.modify` what happens to a packet, its id and
-    /// its fields: plugin after plugin, each about what those before it have left.
-    /// Dropping the future gives the question up.
+    /// Calls `packet.inspect` and `packet.modify` for a packet, which is its id and its
+    /// fields. The plugins run one after another, and each sees the changes of those
+    /// before it. Dropping the future cancels the call.
     ///
     /// # Errors
     ///

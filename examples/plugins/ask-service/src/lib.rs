@@ -1,5 +1,5 @@
 //! `ask-service`: asks a service over TCP whether a player may join. An example
-//! of a hook that waits, with the plugin's own copy of tokio (feature `rt`).
+//! of a hook that waits for I/O, with the plugin's own copy of tokio (feature `rt`).
 //!
 //! ```toml
 //! [plugins.ask-service]
@@ -8,8 +8,8 @@
 //! address = "127.0.0.1:9000"
 //! ```
 //!
-//! The plugin sends the claimed name and a line break. The service answers one
-//! line: `yes`, or the text that the player reads.
+//! The plugin sends the claimed name and a line break. The service answers with one
+//! line: `yes`, or the text for the refused player.
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
@@ -19,10 +19,10 @@ use infrarust_plugin_api::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// The longest answer in bytes: a text of a few lines on a player's screen.
+/// The longest answer in bytes.
 const ANSWER_BYTES_MAX: u64 = 1024;
-/// Below the two seconds that the proxy waits, so that the error names the
-/// service.
+/// How long the plugin waits for the service. It is shorter than the default deadline
+/// of the hook, two seconds, so that the log has the plugin's own error.
 const TIME_MAX: Duration = Duration::from_millis(1500);
 
 #[derive(Deserialize)]
@@ -64,7 +64,7 @@ impl LoginDecide for AskService {
 
 impl AskService {
     async fn ask(&self, name: &str) -> Result<String> {
-        // A name is a claim of the client's: it must not become a second line.
+        // The client chooses the name, and it must not contain a line break.
         if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok("Your name has characters that no name has.".to_owned());
         }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, Failure, TestHost};
 
-    /// What comes of a login, when the service sends back `answer`.
+    /// Runs one login with a service that sends `answer`.
     fn ask(answer: &'static str) -> Result<Verdict, Failure> {
         let service = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = format!("address = '{}'", service.local_addr().unwrap());
@@ -112,7 +112,7 @@ mod tests {
         verdict
     }
 
-    /// The first line decides, and is the text where it is not `yes`.
+    /// The first line of the answer decides. If it is not `yes`, the player reads it.
     #[test]
     fn the_service_decides() {
         assert_eq!(ask("yes\n").unwrap(), Verdict::allow());
@@ -123,8 +123,7 @@ mod tests {
         );
     }
 
-    /// A service that says nothing, or is not there, is an error: what that
-    /// means is the operator's choice.
+    /// An empty answer and an unreachable service are errors, so `on_failure` decides.
     #[test]
     fn a_service_that_is_away_is_an_error() {
         let failure = ask("").unwrap_err();
@@ -136,7 +135,7 @@ mod tests {
         assert!(plugin.login_decide(&Client::new()).is_err());
     }
 
-    /// A name cannot carry a second line to the service.
+    /// A name with a line break is not sent to the service.
     #[test]
     fn names_are_one_line() {
         let plugin = TestHost::<AskService>::start("address = '127.0.0.1:1'").unwrap();

@@ -8,9 +8,9 @@
 //! servers = ["lobby-1", "lobby-2"]
 //! ```
 //!
-//! Shows `route.select` and the player counts of the proxy. A server that does
-//! not exist is passed over, so that one can be taken out of the configuration
-//! without touching this list; when none is left, players stay where they came.
+//! Shows `route.select` and the player counts of the proxy. The plugin ignores a server
+//! that does not exist, so a server can be removed from the configuration without a
+//! change of this list. If none of them exists, players stay on their server.
 #![forbid(unsafe_code)]
 
 use infrarust_plugin_api::prelude::*;
@@ -51,7 +51,7 @@ impl RouteSelect for EmptiestLobby {
             .servers
             .iter()
             .filter_map(|id| Some((players(id)?, id)));
-        // Of equally empty ones the first of the list.
+        // Among servers with the same count this is the first of the list.
         let Some((count, emptiest)) = counted.min_by_key(|(count, _)| *count) else {
             return Ok(Choice::keep());
         };
@@ -74,7 +74,7 @@ mod tests {
         plugin.route_select(&Client::new()).unwrap()
     }
 
-    /// The emptiest one gets the player; equals stand in the order of the list.
+    /// The emptiest server is chosen, and the first of the list among equal ones.
     #[test]
     fn the_emptiest_is_chosen() {
         let host = Setup::new;
@@ -84,9 +84,9 @@ mod tests {
         assert_eq!(select(host()), Choice::keep());
     }
 
-    /// An empty list is a mistake.
+    /// An empty list is an error.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let failure = TestHost::<EmptiestLobby>::start("servers = []").unwrap_err();
         assert_eq!(failure.span, Some(10..12));
     }

@@ -7,9 +7,9 @@
 //! message = "Come back at 14:00 UTC."
 //! ```
 //!
-//! Shows `connection.decide`: whoever wants to join outside of these hours reads
-//! the message; status pings pass, so that the server stays visible. Times are
-//! in UTC; a span may go over midnight.
+//! Shows `connection.decide`: a player who joins outside of these hours reads the
+//! message. Status pings pass, so that the server stays visible. Times are in UTC, and
+//! a span may go over midnight.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(plugin.connection_decide(&ping).unwrap(), Verdict::allow());
     }
 
-    /// A span over midnight is open at both of its ends.
+    /// A span over midnight is open before and after midnight.
     #[test]
     fn a_span_may_go_over_midnight() {
         let hours = OpeningHours {
@@ -116,9 +116,9 @@ mod tests {
         assert!(!at(6) && !at(12));
     }
 
-    /// A time that is none is told where it stands.
+    /// An invalid time is an error that points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         for time in ["25:00", "12:60", "1:5", "+5:30", "12", "12:00:00", ""] {
             let config = format!("open = '{time}'\nclose = '12:00'\nmessage = ''");
             let failure = TestHost::<OpeningHours>::start(&config).unwrap_err();

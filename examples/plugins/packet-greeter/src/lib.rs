@@ -1,16 +1,15 @@
-//! `packet-greeter`: declares that it injects packets, and so can only be
-//! attached to servers whose mode lets the proxy see packets.
+//! `packet-greeter`: declares that it injects packets, and so can only be attached to
+//! servers in a mode that lets the proxy inject packets.
 //!
-//! What it shows is the declaration, and what it is for: a server in
-//! `passthrough`, `zero_copy` or `server_only` that this plugin is attached to is
-//! refused by `infrarust check`, with both lines and the reason. On other servers
-//! it writes a line for each session. `welcome`, which ships with the proxy, is a
-//! plugin that does greet.
+//! Shows such a declaration and its effect: if the plugin is attached to a server in
+//! `passthrough`, `zero_copy` or `server_only`, `infrarust check` reports an error with
+//! both lines and the reason. On other servers the plugin only logs each session.
+//! `welcome`, which ships with the proxy, is a plugin that greets players.
 #![forbid(unsafe_code)]
 
 use infrarust_plugin_api::prelude::*;
 
-/// The plugin's own table: none of it is needed.
+/// The plugin has no settings.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {}

@@ -1,4 +1,4 @@
-//! `per-address`: bounds how many players of one address play at once.
+//! `per-address`: limits how many players of one address play at once.
 //!
 //! ```toml
 //! [plugins.per-address.config]
@@ -6,14 +6,13 @@
 //! message = "Three of you play already."
 //! ```
 //!
-//! Shows two hooks that share what they know: `session.observe` counts sessions,
-//! and `connection.decide` refuses clients for which the count leaves no place. Status pings
-//! pass.
+//! Shows two hooks that share state: `session.observe` counts sessions, and
+//! `connection.decide` refuses clients of an address that has reached the limit. Status
+//! pings pass.
 //!
-//! What it does not promise: players who join in the same moment may all find a
-//! place, because a session counts only once it has opened. And after a reload
-//! the count starts at zero, since sessions stay with the instance with which they
-//! began.
+//! The limit is not exact: if several players join at the same moment, all of them may
+//! get in, because a session counts only after it has opened. After a reload the count
+//! starts at zero, because open sessions stay with the old instance.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -28,7 +27,7 @@ use infrarust_plugin_api::{Counter, Gauge};
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Zero is refused by its type, with the place of the value.
+    /// The type refuses zero, and the error points at the value.
     players_max: NonZeroU32,
     message: String,
 }
@@ -36,7 +35,7 @@ struct Config {
 struct PerAddress {
     players_max: u32,
     message: String,
-    /// Addresses with at least one session. As many as there are players at most.
+    /// The number of sessions of each address that has at least one.
     sessions: Mutex<HashMap<IpAddr, u32>>,
     addresses: Gauge,
     refused: Counter,
@@ -57,8 +56,8 @@ impl Plugin for PerAddress {
 }
 
 impl PerAddress {
-    /// Held for a look or a change, and never across an `.await`. A panic while
-    /// it was held has left the numbers as they were.
+    /// Locks the counts. The guard must not live across an `.await`. A poisoned lock is
+    /// fine: each change is a single step, so a panic cannot leave half of one.
     fn sessions(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,7 +94,7 @@ impl SessionObserve for PerAddress {
                     }
                 }
             }
-            // Later versions of the proxy may tell of more.
+            // Later versions of the proxy can add events.
             _ => {}
         }
         self.addresses.set(i64::try_from(sessions.len())?);
@@ -127,8 +126,8 @@ mod tests {
         duration: Duration::ZERO,
     };
 
-    /// An address gets as many places as it may have, and each back when its
-    /// session ends; others are not touched, and pings always pass.
+    /// An address has at most `players_max` sessions, and the end of one makes room. Other
+    /// addresses are independent, and pings always pass.
     #[test]
     fn places_are_counted_by_address() {
         let plugin = start("players_max = 2\nmessage = 'full'");
@@ -152,9 +151,9 @@ mod tests {
         assert_eq!(plugin.gauge("addresses"), Some(0), "nothing is left behind");
     }
 
-    /// A bound of nobody is a mistake, told where it stands.
+    /// A limit of zero is an error that points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "message = ''\nplayers_max = 0";
         let failure = TestHost::<PerAddress>::start(config).unwrap_err();
         assert_eq!(&config[failure.span.unwrap()], "0");

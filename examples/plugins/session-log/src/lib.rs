@@ -5,11 +5,11 @@
 //! file = "sessions.csv"
 //! ```
 //!
-//! Shows `session.observe`, which must not wait, beside a thread that may: the
-//! hook hands lines over a bounded queue, and a disk that does not keep up costs
-//! lines, which are counted, and never a player. The file lies in the plugin's
-//! data folder; lines have time (seconds since 1970), server, player, reason,
-//! milliseconds, and bytes to the backend and to the client.
+//! Shows `session.observe`, which must not wait, and a thread that may block. The hook
+//! sends lines to the thread over a bounded queue. If the disk is too slow, lines are
+//! lost and counted, but players do not wait. The file is in the plugin's data folder.
+//! A line has time (seconds since 1970), server, player, reason, duration in
+//! milliseconds, bytes to the backend and bytes to the client.
 #![forbid(unsafe_code)]
 
 use std::fs::File;
@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use infrarust_plugin_api::Counter;
 use infrarust_plugin_api::prelude::*;
 
-/// Lines that may wait for the disk: some seconds of a busy proxy.
+/// The most lines that wait for the disk.
 const WAITING_LINES_MAX: usize = 1024;
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ struct Config {
 }
 
 struct SessionLog {
-    /// `None` only while it ends.
+    /// `None` only in `drop`.
     lines: Option<SyncSender<String>>,
     writer: Option<JoinHandle<()>>,
     lost: Counter,
@@ -91,7 +91,7 @@ impl SessionObserve for SessionLog {
     }
 }
 
-/// A name as one field: it is the client's word, and may hold anything.
+/// A name as one CSV field. The client chooses the name, so it may have any characters.
 fn plain(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     name.chars()
@@ -101,7 +101,7 @@ fn plain(name: &str) -> String {
 
 impl Drop for SessionLog {
     fn drop(&mut self) {
-        // Without a sender the thread writes what waits, and ends.
+        // Without a sender the thread writes the waiting lines, and ends.
         self.lines = None;
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, Setup};
 
-    /// Each session that ends leaves one line, whatever its player is called.
+    /// Each session that ends writes one line, whatever characters the name has.
     #[test]
     fn sessions_leave_a_line() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,13 @@
-//! The plugin `template-name`: closes connections from addresses of a list,
-//! before their clients say who they are.
+//! The plugin `template-name`: closes connections from listed addresses, before the
+//! client sends a name.
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
@@ -22,7 +22,8 @@ struct Guard {
 impl Plugin for Guard {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         tracing::info!(addresses = config.block.len(), "ready");
         Ok(Guard {
@@ -68,9 +69,9 @@ mod tests {
         assert_eq!(decide("127.0.0.1:50000"), Verdict::allow());
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "block = ['nowhere']";
         let failure = TestHost::<Guard>::start(config).unwrap_err();
         assert_eq!(&config[failure.span.unwrap()], "'nowhere'");

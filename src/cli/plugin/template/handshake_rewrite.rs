@@ -1,17 +1,17 @@
-//! The plugin `template-name`: lets backends see another host than the one
-//! that the player typed.
+//! The plugin `template-name`: replaces the host that the player typed by another one
+//! for the backend.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// What the player typed, and what the backend sees.
+    /// The host that the player typed, and the host that the backend gets.
     hosts: HashMap<String, Spanned<String>>,
 }
 
@@ -22,7 +22,8 @@ struct Rewriter {
 impl Plugin for Rewriter {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         let mut hosts = HashMap::new();
         for (from, to) in config.hosts {
@@ -37,7 +38,7 @@ impl Plugin for Rewriter {
 }
 
 impl HandshakeRewrite for Rewriter {
-    // This hook cannot wait: it must not block either.
+    // This hook is not async, and must not block.
     fn handshake_rewrite(&self, handshake: &Handshake<'_>) -> Result<Rewrite> {
         Ok(match self.hosts.get(handshake.virtual_host()) {
             Some(host) => Rewrite::host(host.clone()),
@@ -69,9 +70,9 @@ mod tests {
         assert_eq!(rewrite("other.example.com"), Rewrite::keep());
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "hosts = { 'a.b' = '' }";
         let failure = TestHost::<Rewriter>::start(config).unwrap_err();
         assert_eq!(failure.text, "a host is not empty");

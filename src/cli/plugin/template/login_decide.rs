@@ -3,14 +3,14 @@
 
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
     /// Names of players.
     deny: Vec<Spanned<String>>,
-    /// What they read.
+    /// The text that they read.
     message: String,
 }
 
@@ -22,7 +22,8 @@ struct Gate {
 impl Plugin for Gate {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         let mut deny = Vec::new();
         for name in config.deny {
@@ -71,9 +72,9 @@ mod tests {
         assert_eq!(decide("Steve"), Verdict::allow());
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "deny = ['Eve', 'two words']\nmessage = ''";
         let failure = TestHost::<Gate>::start(config).unwrap_err();
         assert_eq!(failure.text, "a name has no spaces");

@@ -1,4 +1,4 @@
-//! The plugin `template-name`: reports players who write the same line again and again.
+//! The plugin `template-name`: logs players who repeat the same line of chat.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -7,20 +7,21 @@ use std::sync::{Mutex, PoisonError};
 use infrarust_plugin_api::Counter;
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// From how many equal lines in a row on it is reported.
+    /// How many equal lines in a row are logged, at least 2.
     rows: Spanned<u32>,
 }
 
-/// The players whose last line is known, at most.
+/// The most players whose last line the plugin keeps. Over it, the plugin forgets all.
 const PLAYERS_MAX: usize = 10_000;
 
 struct Echoes {
     rows: u32,
+    /// The last line of each player, and how often it came in a row.
     last: Mutex<HashMap<PlayerId, (String, u32)>>,
     reported: Counter,
 }
@@ -28,11 +29,12 @@ struct Echoes {
 impl Plugin for Echoes {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
         let rows = *config.rows.get_ref();
         if rows < 2 {
-            return Err(Error::at(config.rows.span(), "every line is equal to itself"));
+            return Err(Error::at(config.rows.span(), "a row has two lines or more"));
         }
         tracing::info!(rows, "ready");
         Ok(Echoes {
@@ -44,17 +46,17 @@ impl Plugin for Echoes {
 }
 
 impl PacketInspect for Echoes {
-    /// All other packets pass without a look.
+    /// The proxy calls the hook for these packets only.
     fn interest(&self) -> Interest {
         [PacketKind::ChatMessage].into()
     }
 
-    // The player's packets wait for the return, and nobody else's.
+    // Only this player's packets to the backend wait for the return.
     fn packet_inspect(&self, packet: &Packet<'_>) -> Result<()> {
         let Some(chat) = packet.chat_message() else {
             return Ok(());
         };
-        // One name for the field in every version of the game.
+        // The field has this name in every version of the game.
         let line = chat.message()?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() >= PLAYERS_MAX {
@@ -64,7 +66,7 @@ impl PacketInspect for Echoes {
         *rows = if *known == line { *rows + 1 } else { 1 };
         *known = line;
         if *rows >= self.rows {
-            tracing::warn!(name = packet.player_name(), rows = *rows, "the same again");
+            tracing::warn!(name = packet.player_name(), rows = *rows, "repeated line");
             self.reported.add(1);
         }
         Ok(())
@@ -82,9 +84,9 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// Equal lines in a row are reported; another one begins a new row.
+    /// Equal lines in a row are logged and counted; a different line resets the count.
     #[test]
-    fn rows_are_reported() {
+    fn repeated_lines_are_reported() {
         let plugin = TestHost::<Echoes>::start(include_str!("../config.toml")).unwrap();
         let steve = PlayerId::from_number(1);
         let say = |line: &str| {
@@ -99,12 +101,12 @@ mod tests {
         assert_eq!(plugin.counter("reported"), Some(1));
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "rows = 1";
         let failure = TestHost::<Echoes>::start(config).unwrap_err();
-        assert_eq!(failure.text, "every line is equal to itself");
+        assert_eq!(failure.text, "a row has two lines or more");
         assert_eq!(&config[failure.span.unwrap()], "1");
     }
 }

@@ -1,14 +1,15 @@
-//! The plugin `template-name`: writes loud lines of chat in small letters, and drops empty ones.
+//! The plugin `template-name`: writes lines of chat that are all capitals in small
+//! letters, and drops blank lines.
 #![forbid(unsafe_code)]
 
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// From how many capital letters on a line without small ones is loud.
+    /// How many capital letters make a line without small letters loud, at least 1.
     loud: Spanned<usize>,
 }
 
@@ -19,11 +20,12 @@ struct Quiet {
 impl Plugin for Quiet {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         let loud = *config.loud.get_ref();
         if loud == 0 {
-            return Err(Error::at(config.loud.span(), "every line is loud"));
+            return Err(Error::at(config.loud.span(), "a loud line has capitals"));
         }
         tracing::info!(loud, "ready");
         Ok(Quiet { loud })
@@ -31,12 +33,12 @@ impl Plugin for Quiet {
 }
 
 impl PacketModify for Quiet {
-    /// All other packets pass without a look.
+    /// The proxy calls the hook for these packets only.
     fn interest(&self) -> Interest {
         [PacketKind::ChatMessage].into()
     }
 
-    // The player's packets wait for the return, and nobody else's.
+    // Only this player's packets to the backend wait for the return.
     fn packet_modify(&self, packet: &mut Packet<'_>) -> Result<PacketVerdict> {
         let Some(chat) = packet.chat_message() else {
             return Ok(PacketVerdict::pass());
@@ -47,7 +49,7 @@ impl PacketModify for Quiet {
         }
         let capitals = line.chars().filter(|letter| letter.is_uppercase()).count();
         if capitals >= self.loud && !line.chars().any(char::is_lowercase) {
-            // The proxy writes it as the player's version has it.
+            // The proxy encodes the packet for the player's version.
             packet.set(PacketField::Message, line.to_lowercase())?;
         }
         Ok(PacketVerdict::pass())
@@ -65,32 +67,38 @@ mod tests {
     use super::*;
     use infrarust_plugin_api::testing::{Client, TestHost};
 
-    /// What happens to a line of chat.
+    /// The packet that a line of chat leaves, or `None` if the plugin drops it.
     fn passed(line: &str) -> Option<Outgoing> {
         let plugin = TestHost::<Quiet>::start(include_str!("../config.toml")).unwrap();
         let steve = PlayerId::from_number(1);
-        plugin.packet_modify(&Client::new(), steve, &said(line)).unwrap()
+        plugin
+            .packet_modify(&Client::new(), steve, &said(line))
+            .unwrap()
     }
 
     fn said(line: &str) -> Outgoing {
         Outgoing::new(PacketKind::ChatMessage).with(PacketField::Message, line)
     }
 
-    /// Loud lines become quiet, others stay, empty ones go no further.
+    /// Loud lines are written in small letters, blank lines are dropped, and other lines
+    /// pass unchanged.
     #[test]
     fn loud_lines_become_quiet() {
         assert_eq!(passed("HELP ME NOW"), Some(said("help me now")));
-        assert_eq!(passed("Help me NOW please"), Some(said("Help me NOW please")));
+        assert_eq!(
+            passed("Help me NOW please"),
+            Some(said("Help me NOW please"))
+        );
         assert_eq!(passed("OK"), Some(said("OK")));
         assert_eq!(passed("  "), None);
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "loud = 0";
         let failure = TestHost::<Quiet>::start(config).unwrap_err();
-        assert_eq!(failure.text, "every line is loud");
+        assert_eq!(failure.text, "a loud line has capitals");
         assert_eq!(&config[failure.span.unwrap()], "0");
     }
 }

@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use infrarust_plugin_api::Gauge;
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// The number of players from which on each that joins is logged.
+    /// With this many players or more, each player who joins is logged. At least 1.
     busy: Spanned<usize>,
 }
 
@@ -25,7 +25,8 @@ struct InGame {
 impl Plugin for InGame {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
         let busy = *config.busy.get_ref();
         if busy == 0 {
@@ -41,7 +42,7 @@ impl Plugin for InGame {
 }
 
 impl PlayerObserve for InGame {
-    // This hook cannot wait: it must not block either.
+    // This hook is not async, and must not block.
     fn player_observe(&self, player: &Player<'_>) -> Result<()> {
         let mut players = self.players.lock().unwrap_or_else(PoisonError::into_inner);
         match player.event() {
@@ -54,7 +55,7 @@ impl PlayerObserve for InGame {
             PlayerEvent::Left { .. } => {
                 players.remove(&player.id());
             }
-            // Kinds of events can be added.
+            // Later versions of the proxy can add events.
             _ => {}
         }
         self.count.set(i64::try_from(players.len())?);
@@ -89,9 +90,9 @@ mod tests {
         assert_eq!(plugin.gauge("in_game"), Some(1));
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "busy = 0";
         let failure = TestHost::<InGame>::start(config).unwrap_err();
         assert_eq!(failure.text, "it is always busy");

@@ -3,8 +3,8 @@
 
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
@@ -22,7 +22,8 @@ struct Router {
 impl Plugin for Router {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         if config.server.get_ref().is_empty() {
             return Err(Error::at(config.server.span(), "a server has an id"));
@@ -38,7 +39,7 @@ impl Plugin for Router {
 #[async_trait]
 impl RouteSelect for Router {
     async fn route_select(&self, login: Login<'_>) -> Result<Choice> {
-        // Who the client claims to be; nobody has proved it yet.
+        // The client claims this name, and nobody has proved it yet.
         let name = login.name();
         if self.names.iter().any(|one| one.eq_ignore_ascii_case(name)) {
             return Ok(Choice::server(self.server.clone()));
@@ -67,9 +68,9 @@ mod tests {
         assert_eq!(select("Steve"), Choice::keep());
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "names = []\nserver = ''";
         let failure = TestHost::<Router>::start(config).unwrap_err();
         assert_eq!(failure.text, "a server has an id");

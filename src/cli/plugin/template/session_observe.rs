@@ -6,12 +6,12 @@ use std::time::Duration;
 use infrarust_plugin_api::Counter;
 use infrarust_plugin_api::prelude::*;
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// The length in minutes from which on a session is logged.
+    /// Sessions of at least this many minutes are logged. At least 1.
     minutes: Spanned<u64>,
 }
 
@@ -23,7 +23,8 @@ struct Observer {
 impl Plugin for Observer {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
         let minutes = *config.minutes.get_ref();
         if minutes == 0 {
@@ -38,7 +39,7 @@ impl Plugin for Observer {
 }
 
 impl SessionObserve for Observer {
-    // This hook cannot wait: it must not block either.
+    // This hook is not async, and must not block.
     fn session_observe(&self, session: &Session<'_>) -> Result<()> {
         match session.event() {
             Event::Opened => self.sessions.add(1),
@@ -46,7 +47,7 @@ impl SessionObserve for Observer {
                 let minutes = duration.as_secs() / 60;
                 tracing::info!(name = session.name(), minutes, "a long session");
             }
-            // Kinds of events can be added.
+            // Later versions of the proxy can add events.
             _ => {}
         }
         Ok(())
@@ -81,9 +82,9 @@ mod tests {
         assert_eq!(plugin.counter("sessions"), Some(1));
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = "minutes = 0";
         let failure = TestHost::<Observer>::start(config).unwrap_err();
         assert_eq!(failure.text, "every session is longer");

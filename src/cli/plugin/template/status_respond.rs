@@ -5,8 +5,8 @@
 use infrarust_plugin_api::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// The table `[plugins.template-name.config]`. Its mistakes are shown in the
-/// operator's own file.
+/// The table `[plugins.template-name.config]`. The proxy reports an error in it with
+/// its place in `infrarust.toml`.
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
@@ -21,7 +21,8 @@ struct Greeter {
 impl Plugin for Greeter {
     type Config = Config;
 
-    /// Called once, and again for each reload. An error keeps the proxy as it was.
+    /// Called when the proxy starts and for each reload. After an error the proxy does
+    /// not start, and on a reload keeps the instance that it has.
     fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
         if config.text.get_ref().lines().count() > 2 {
             let why = "the server list shows two lines";
@@ -64,9 +65,9 @@ mod tests {
         assert_eq!(reply, Reply::json(after));
     }
 
-    /// A mistake in the settings has its place.
+    /// An error in the settings points at the value.
     #[test]
-    fn mistakes_have_their_place() {
+    fn errors_point_at_the_value() {
         let config = r#"text = "1\n2\n3""#;
         let failure = TestHost::<Greeter>::start(config).unwrap_err();
         assert_eq!(failure.text, "the server list shows two lines");
