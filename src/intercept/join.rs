@@ -144,7 +144,7 @@ pub(super) fn edits(
     }
 }
 
-/// What becomes of a packet, if somebody is asked about it.
+/// What happens to a packet, if somebody is asked about it.
 pub(super) async fn decide(
     inquiry: Option<&Inquiry>,
     direction: Direction,

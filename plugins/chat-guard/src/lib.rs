@@ -311,7 +311,7 @@ mod tests {
         write(host, PacketKind::ChatMessage, line)
     }
 
-    fn told(text: &str) -> Option<Vec<Sent>> {
+    fn reads(text: &str) -> Option<Vec<Sent>> {
         Some(vec![Sent::Chat(Text::from_mini(text))])
     }
 
@@ -322,13 +322,13 @@ mod tests {
         assert_eq!(say(&host, "one"), None);
         assert_eq!(write(&host, PacketKind::ChatCommand, "hub"), None);
         assert_eq!(say(&host, "three"), None);
-        assert_eq!(say(&host, "four"), told("<red>You are writing too fast."));
+        assert_eq!(say(&host, "four"), reads("<red>You are writing too fast."));
         assert_eq!(host.counter("dropped_rate"), Some(1));
         let alex = PlayerId::from_number(2);
         let packet = Outgoing::new(PacketKind::ChatMessage).with(PacketField::Message, "hi");
         let passed = host.packet_modify(&Client::new().name("Alex"), alex, &packet);
         assert_eq!(passed.unwrap(), Some(packet));
-        // Who comes again begins anew.
+        // Who comes again begins again.
         let left = PlayerEvent::Left { reason: "closed" };
         host.player_observe(&Client::new(), STEVE, left).unwrap();
         assert_eq!(say(&host, "back"), None);
@@ -353,10 +353,10 @@ mod tests {
     fn lengths_are_limited() {
         let host = guard("length = 5\nlength_text = 'too long'");
         assert_eq!(say(&host, "äöüßé"), None);
-        assert_eq!(say(&host, "äöüßéx"), told("too long"));
+        assert_eq!(say(&host, "äöüßéx"), reads("too long"));
         assert_eq!(
             write(&host, PacketKind::ChatCommand, "12345"),
-            told("too long")
+            reads("too long")
         );
     }
 

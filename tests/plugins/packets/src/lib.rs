@@ -118,8 +118,8 @@ impl PacketModify for Packets {
             "other-text" => packet.set(PacketField::Text, Text::new("other").bold())?,
             "long" => packet.set(PacketField::Message, "x".repeat(1000))?,
             "sleep" => std::thread::sleep(Duration::from_millis(text.parse()?)),
-            "error" => return Err(Error::msg("as it was told")),
-            "panic" => panic!("as it was told"),
+            "error" => return Err(Error::msg("as the packet says")),
+            "panic" => panic!("as the packet says"),
             _ => {}
         }
         Ok(PacketVerdict::pass())
