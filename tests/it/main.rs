@@ -30,6 +30,8 @@ mod legacy;
 mod lifecycle;
 mod limits;
 mod matrix;
+#[cfg(target_os = "linux")]
+mod mission;
 mod no_dead_key;
 #[cfg(target_os = "linux")]
 mod plugin_reload;

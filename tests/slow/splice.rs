@@ -13,6 +13,10 @@ use std::time::Duration;
 
 use infrarust::config::model::Relay;
 use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, Side};
+use infrarust_test_support::library::build;
+use infrarust_test_support::program::Program;
+use infrarust_test_support::{FakeBackend, FakeClient, server};
+use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
 use crate::alone::blocking_alone;
@@ -238,5 +242,120 @@ fn a_spliced_message_takes_two_calls() {
     assert!(
         (2 * MESSAGES..2 * MESSAGES + OTHER_CALLS).contains(&calls),
         "{calls} calls for {MESSAGES} messages"
+    );
+}
+
+/// Starts the program under `strace`, which is its grandchild and writes to `trace`.
+fn under_strace(command: &mut tokio::process::Command, trace: &std::path::Path) {
+    let program = command.as_std();
+    let mut strace = tokio::process::Command::new("strace");
+    strace
+        .args(["-D", "-f", "-q", "-yy", "-e", TRACED, "-e", "signal=none"])
+        .args(["-s", "0", "-o"])
+        .arg(trace)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(program.get_current_dir().unwrap())
+        .env_remove("RUST_LOG")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    *command = strace;
+}
+
+/// Bytes between connections and user space, and those of `splice`. A call that
+/// another thread interrupted in the log names its descriptor in its first line alone.
+fn account_of_sockets(trace: &str) -> Moved {
+    let mut moved = Moved {
+        by_splice: 0,
+        through_user_space: 0,
+        splices: 0,
+    };
+    let mut interrupted = std::collections::HashMap::new();
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        let call = call.trim_start();
+        // Pipes of a spliced call are named, too.
+        let mut is_socket = call.contains("<TCP:") || call.contains("<socket:");
+        if call.ends_with("<unfinished ...>") {
+            interrupted.insert(thread.to_owned(), is_socket);
+            continue;
+        }
+        if call.starts_with("<... ") {
+            is_socket = interrupted.remove(thread).unwrap_or(false);
+        }
+        let result = call.rsplit_once(" = ").map_or("", |(_, result)| result);
+        let Ok(bytes) = result.split(' ').next().unwrap_or_default().parse::<u64>() else {
+            continue;
+        };
+        match call.trim_start_matches("<... ").starts_with("splice") {
+            true => moved.by_splice += bytes,
+            false if is_socket => moved.through_user_space += bytes,
+            false => {}
+        }
+    }
+    moved
+}
+
+/// The program itself, with a plugin that rewrites the host of a `zero_copy` server:
+/// the host is another one, and of what follows no byte enters the program.
+#[test]
+fn behind_a_rewritten_host_bytes_stay_in_the_kernel() {
+    /// Handshake and login start, in and out.
+    const OPENING_BYTES_MAX: u64 = 1024;
+    let _machine = blocking_alone();
+    if !strace_works() {
+        eprintln!("skipped: strace is not installed or may not trace here");
+        return;
+    }
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let rewrite = build("plugins/domain-rewrite", "domain_rewrite");
+    let global = format!(
+        "[plugins.domain-rewrite]\npath = {rewrite:?}\n[plugins.domain-rewrite.config]\n\
+         rules = [{{ from = \"*.mission\", to = \"$1.internal\" }}]\n"
+    );
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let backend = FakeBackend::start().await;
+        let file = server("zero_copy", "a.mission", backend.address, "");
+        let mut program = Program::start_with(&global, &[("a", file)], |command| {
+            under_strace(command, trace.path());
+        });
+        let address = program.address().await;
+        let client = FakeClient::login(address, "a.mission", "player").await;
+        let (mut peer, hello, _) = backend.accept_login().await;
+        assert_eq!(hello.host, "a.internal");
+        let mut client = client;
+        peer.send(&[1]).await;
+        client.bytes(1).await;
+        let [player, peer] = [client, peer].map(|peer| {
+            let stream = peer.stream.into_std().unwrap();
+            stream.set_nonblocking(false).unwrap();
+            stream
+        });
+        tokio::task::spawn_blocking(|| payloads(player, peer))
+            .await
+            .unwrap();
+        program.line("session ended").await;
+        program.signal(Signal::SIGTERM);
+        program.exit_code().await;
+    });
+    // The tracer ends behind the program.
+    let end = std::time::Instant::now() + infrarust_test_support::PATIENCE;
+    let said = loop {
+        let said = std::fs::read_to_string(trace.path()).unwrap();
+        if said.contains("+++ exited with 0 +++") && said.ends_with("+++\n") {
+            break said;
+        }
+        assert!(std::time::Instant::now() < end, "the trace does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let moved = account_of_sockets(&said);
+    let payload = 2 * u64::try_from(PAYLOAD_BYTES).unwrap();
+    assert!(moved.by_splice >= 2 * payload, "{}", moved.by_splice);
+    let opening = moved.through_user_space;
+    assert!(
+        opening > 0 && opening < OPENING_BYTES_MAX,
+        "{opening} bytes"
     );
 }

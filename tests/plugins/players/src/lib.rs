@@ -101,5 +101,6 @@ export_plugin! {
     plugin: Players,
     name: "players",
     hooks: [PlayerObserve],
-    wants: [IdentityVerified, PlayerMessage, PacketInject, PlayerTransfer],
+    needs: [PacketInject],
+    wants: [IdentityVerified, PlayerMessage, PlayerTransfer],
 }
