@@ -60,6 +60,9 @@ pub(crate) const BACKEND_ONLINE: &str = "This server authenticates players itsel
 /// The backend does not ask for the signed identity.
 pub(crate) const BACKEND_NEVER_ASKED: &str =
     "This server is not set up for the player forwarding of its proxy. Please tell its operator.";
+/// The backend negotiates mods in the login, which a player in the game has behind him.
+pub(crate) const BACKEND_MODS: &str =
+    "This server checks your mods while you log in. Join it from the server list.";
 /// The backend sent something that it may not send.
 pub(crate) const BACKEND_FAULT: &str =
     "This server sent something that the proxy does not understand.";

@@ -326,7 +326,8 @@ pub enum Event<'a> {
     /// A player was let in and has a place on the server.
     Opened,
     /// The backend has accepted the connection. Comes again for another backend if this
-    /// one ends the connection before it has sent anything.
+    /// one ends the connection before it has sent anything, and in `client_only` and
+    /// `offline` if the player comes to another server of the network.
     Connected {
         /// Its address.
         backend: &'a str,
@@ -335,14 +336,14 @@ pub enum Event<'a> {
     Closed {
         /// The reason, in one word; words may be added. As in the log: `closed`, `reset`,
         /// `failed`, `read_timeout`, `write_timeout`, `half_close_timeout`,
-        /// `stopped`, `server_full`, `plugin`, `plugin_failed`, `unreachable`
+        /// `stopped`, `kicked`, `server_full`, `plugin`, `plugin_failed`, `unreachable`
         /// and `backend_failed` (no backend could be used). For these the log has a
         /// sentence: `not_authenticated` (`auth_guard`), `broken` (bytes that
         /// are not the protocol), `client_left` and `evicted` (before there was
         /// a backend). In `client_only` and `offline`, before the player is in
         /// the game: `client_fault`, `client_too_slow`, `proxy_fault`, `replaced`,
         /// `version_without_forwarding`, and about the backend `backend_online`,
-        /// `backend_never_asked`, `backend_refused`, `backend_fault`,
+        /// `backend_never_asked`, `backend_refused`, `backend_mods`, `backend_fault`,
         /// `backend_lost`, `backend_too_slow`.
         reason: &'a str,
         /// Bytes from the client to the backend.
@@ -416,7 +417,8 @@ pub enum PlayerEvent<'a> {
     /// The player has left the game. Comes once for each `Joined`, however the session
     /// ended; services can no longer be used for the player.
     Left {
-        /// The reason, in one word, as in [`Event::Closed`].
+        /// The reason, in one word, as in [`Event::Closed`]; `switched` if the player goes
+        /// to another server of the network because somebody has asked for it.
         reason: &'a str,
     },
 }

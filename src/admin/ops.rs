@@ -2,9 +2,12 @@
 //! The callers know how a command arrives and in which form the answer is sent: the
 //! control socket today.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::intercept::Present;
 use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
 use crate::reload::changes::Changes;
@@ -73,6 +76,14 @@ pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
         current: current.collect(),
         replaced: proxy.plugins.replaced(),
     }
+}
+
+/// The players in the game on servers of the intercepted modes, by server and name.
+/// Of the others the proxy does not know who they are.
+pub(crate) fn players(proxy: &Proxy) -> Vec<Arc<Present>> {
+    let mut players = proxy.roster.everyone();
+    players.sort_by_cached_key(|player| (player.server(), player.name().to_owned()));
+    players
 }
 
 /// Ends the quarantine of a plugin.

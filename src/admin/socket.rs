@@ -5,6 +5,7 @@
 //! people. While the answer is not ready, the proxy sends lines `wait` before it.
 //! [`Command`] lists the commands; [`ops`] runs them.
 
+use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -19,9 +20,12 @@ use tracing::{debug, info, warn};
 
 use super::ops::{self, CurrentPlugin, Plugins, Refused, Reloaded};
 use crate::apart::{self, Lane, NotDone};
+use crate::intercept::Present;
 use crate::plugin::{MetricValue, PluginState};
+use crate::protocol::uuid::uuid_text;
 use crate::proxy::Proxy;
 use crate::reload::Request;
+use crate::show::Escaped;
 
 /// The longest line of a client in bytes: a command and the id of a plugin.
 const LINE_BYTES_MAX: u64 = 256;
@@ -51,6 +55,10 @@ pub(crate) enum Command {
     Plugins,
     /// `plugins json`: the same as a JSON array.
     PluginsJson,
+    /// `players`: who is on which server.
+    Players,
+    /// `players json`: the same as a JSON array.
+    PlayersJson,
     /// `reload [PLUGIN]`: the same as `SIGHUP`; the plugin is loaded again even if
     /// nothing about it has changed.
     Reload(Option<String>),
@@ -65,6 +73,8 @@ impl Command {
         match self {
             Command::Plugins => "plugins\n".to_owned(),
             Command::PluginsJson => "plugins json\n".to_owned(),
+            Command::Players => "players\n".to_owned(),
+            Command::PlayersJson => "players json\n".to_owned(),
             Command::Reload(None) => "reload\n".to_owned(),
             Command::Reload(Some(id)) => format!("reload {id}\n"),
             Command::Resume(id) => format!("resume {id}\n"),
@@ -76,6 +86,8 @@ impl Command {
         let command = match (words.next()?, words.next()) {
             ("plugins", None) => Command::Plugins,
             ("plugins", Some("json")) => Command::PluginsJson,
+            ("players", None) => Command::Players,
+            ("players", Some("json")) => Command::PlayersJson,
             ("reload", id) => Command::Reload(id.map(str::to_owned)),
             ("resume", Some(id)) => Command::Resume(id.to_owned()),
             _ => return None,
@@ -382,6 +394,8 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
     let done = match command {
         Command::Plugins => Ok(plugins_as_text(&ops::plugins(proxy))),
         Command::PluginsJson => Ok(format!("{}\n", plugins_as_json(&ops::plugins(proxy)))),
+        Command::Players => Ok(players_as_text(&ops::players(proxy))),
+        Command::PlayersJson => Ok(format!("{}\n", players_as_json(&ops::players(proxy)))),
         Command::Resume(id) => {
             ops::resume(proxy, &id).map(|()| format!("plugin `{id}` is resumed\n"))
         }
@@ -397,6 +411,43 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
         Refused::NotLoaded(_) => format!("{refused}; see `infrarust plugin list`\n"),
         Refused::NotQuarantined(_) | Refused::NotEnded => format!("{refused}\n"),
     })
+}
+
+/// A line for each server with players, and one for each player.
+fn players_as_text(players: &[Arc<Present>]) -> String {
+    if players.is_empty() {
+        return "nobody is in the game on a server in `client_only` or `offline`\n".to_owned();
+    }
+    let mut text = String::new();
+    for of_server in players.chunk_by(|a, b| a.server() == b.server()) {
+        let Some(first) = of_server.first() else {
+            continue;
+        };
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "{}: {}", first.server(), of_server.len());
+        let _ = match first.network() {
+            Some(network) => writeln!(text, " (network {network})"),
+            None => writeln!(text),
+        };
+        for player in of_server {
+            let uuid = uuid_text(player.uuid(), true);
+            let _ = writeln!(text, "  {} {uuid}", Escaped(player.name()));
+        }
+    }
+    text
+}
+
+fn players_as_json(players: &[Arc<Present>]) -> serde_json::Value {
+    let players = players.iter().map(|player| {
+        serde_json::json!({
+            "name": player.name(),
+            "uuid": uuid_text(player.uuid(), true),
+            "server": &*player.server(),
+            "network": player.network(),
+            "address": player.address().to_string(),
+        })
+    });
+    players.collect()
 }
 
 fn reloaded_as_text(reloaded: &Reloaded) -> String {
@@ -528,6 +579,8 @@ mod tests {
         for command in [
             Command::Plugins,
             Command::PluginsJson,
+            Command::Players,
+            Command::PlayersJson,
             Command::Reload(None),
             Command::Reload(Some("a-b".to_owned())),
             Command::Resume("a".to_owned()),

@@ -118,6 +118,13 @@ enum Command {
         #[arg(long)]
         docker: bool,
     },
+    /// Show who is on which server of the running proxy, in `client_only` and `offline`.
+    #[cfg(unix)]
+    Players {
+        /// The form of the output.
+        #[arg(long, value_enum, default_value_t)]
+        format: running::Format,
+    },
     /// Inspect plugins, reload them in the running proxy, and create new ones.
     #[cfg(unix)]
     #[command(subcommand)]
@@ -213,6 +220,8 @@ pub fn main() -> ExitCode {
         Command::Route { host, docker } => show_route(&cli.options, &host, docker),
         #[cfg(unix)]
         Command::Plugin(command) => run_plugin_command(&cli.options, command),
+        #[cfg(unix)]
+        Command::Players { format } => show_players(&cli.options, format),
         Command::Demo { once } => run_demo(once),
     };
     done.unwrap_or_else(|error| {
@@ -225,6 +234,16 @@ pub fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {error:#}");
         ExitCode::from(FAILURE)
     })
+}
+
+#[cfg(unix)]
+fn show_players(options: &Options, format: running::Format) -> anyhow::Result<ExitCode> {
+    use crate::admin::socket::Command;
+    let command = match format {
+        running::Format::Text => Command::Players,
+        running::Format::Json => Command::PlayersJson,
+    };
+    Ok(running::ask(&options.load_options(), &command)?)
 }
 
 #[cfg(unix)]

@@ -26,6 +26,7 @@ pub use crate::intercept::{
 pub(crate) use crate::limit::Quota;
 use crate::manifest::Manifest;
 use crate::mode::Mode;
+use crate::protocol::bungee::Subcommands;
 pub use crate::protocol::status::Motd;
 pub use crate::proxy::status_cache::StatusCache;
 pub use crate::proxy_protocol::{Trust, Version as ProxyVersion};
@@ -135,6 +136,8 @@ pub struct ProxyConfig {
     pub permissions: Permissions,
     /// Whether clients know the commands of the proxy that their players may use.
     pub announce_proxy_commands: bool,
+    /// What servers that use the BungeeCord channel may ask for; `None` where it is off.
+    pub bungeecord: Option<Subcommands>,
     /// The container engine; its labelled containers are servers.
     pub docker: Option<DockerConfig>,
 }
@@ -155,6 +158,8 @@ pub struct NetworkConfig {
     pub order: Option<Vec<String>>,
     /// What happens to a player who loses his backend.
     pub on_backend_loss: OnBackendLoss,
+    /// Whether server lists show the players of the whole network.
+    pub sum_players: bool,
     /// What a second login of a player means; `None` is as `[auth]` says.
     pub duplicate_login: Option<DuplicateLogin>,
 }
@@ -317,9 +322,15 @@ impl ServerConfig {
     /// The network that it belongs to.
     #[must_use]
     pub fn network(&self) -> Option<&str> {
+        self.intercepted()?.network.as_deref()
+    }
+
+    /// What it says as a server of an intercepted mode, if it is one.
+    #[must_use]
+    pub fn intercepted(&self) -> Option<&Intercepted> {
         match &self.kind {
             ServerKind::Forwarding(_) => None,
-            ServerKind::Intercepted(intercepted) => intercepted.network.as_deref(),
+            ServerKind::Intercepted(intercepted) => Some(intercepted),
         }
     }
 
@@ -387,6 +398,8 @@ pub struct Intercepted {
     pub identity: Option<IdentityForwarding>,
     /// Which packets to a client are compressed.
     pub compression: ClientCompression,
+    /// Whether the backend may use the BungeeCord channel.
+    pub bungeecord_channel: bool,
 }
 
 /// An intercepted mode.

@@ -83,6 +83,8 @@ keys! {
         permissions: RawPermissions;
         /// Whether clients complete the commands of the proxy that their players may use, beside those of the backend. They work either way.
         announce_proxy_commands: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// The channel on which backends ask the proxy about players and servers, as they ask BungeeCord.
+        plugin_messaging: RawPluginMessaging;
         /// The plugins, each in a table with its id as the name.
         plugins: Map<RawPlugin>;
         /// Servers from the labels of containers; there are none where this table is not written.
@@ -90,7 +92,6 @@ keys! {
         unsupported {
             "connect_max_attempts" => "how many addresses are tried for a join; here all are";
             "ban" => "bans";
-            "plugin_messaging" => "the BungeeCord plugin channel";
             "web" => "the HTTP interface";
             "active_health" => "probes of backends";
             "events" => "times of plugin handlers";
@@ -193,6 +194,8 @@ keys! {
         order: List<String> [pattern: Some(ID), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// What happens to a player who loses his backend or is sent away by it.
         on_backend_loss: OnBackendLossWord = r#""fallback""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// Whether server lists show how many players are on all servers of the network, in place of the number that the backend of the one server gives.
+        sum_players: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// As `auth.duplicate_login`, for logins on all servers of this network.
         duplicate_login: DuplicateLoginWord [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
@@ -208,6 +211,55 @@ keys! {
         unsupported {
             "provider" => "permissions from a plugin";
         }
+    }
+
+    /// The BungeeCord plugin channel.
+    RawPluginMessaging, "`plugin_messaging`" {
+        /// Whether servers with `bungeecord_channel = true` may use the channel.
+        bungeecord: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// What they may ask for.
+        bungeecord_permissions: RawBungeecordPermissions;
+    }
+
+    /// What backends may ask for on the BungeeCord plugin channel.
+    // The defaults are those of Infrarust v2: what acts on other players is off.
+    RawBungeecordPermissions, "`bungeecord_permissions`" {
+        /// `Connect`, with which a backend moves the player of the connection.
+        connect: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `ConnectOther`, with which a backend moves another player.
+        connect_other: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `IP`, with which a backend asks for the address of the player.
+        ip: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `IPOther`, with which a backend asks for the address of another player.
+        ip_other: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `PlayerCount`, with which a backend asks how many players are on a server.
+        player_count: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `PlayerList`, with which a backend asks who is on a server.
+        player_list: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `GetServers`, with which a backend asks for the names of the servers.
+        get_servers: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `GetServer`, with which a backend asks for its own name.
+        get_server: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `GetPlayerServer`, with which a backend asks where a player is.
+        get_player_server: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `Forward`, with which a backend sends data to other servers.
+        forward: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `ForwardToPlayer`, with which a backend sends data to the server of a player.
+        forward_to_player: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `UUID`, with which a backend asks for the id of the player.
+        uuid: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `UUIDOther`, with which a backend asks for the id of another player.
+        uuid_other: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `ServerIP`, with which a backend asks for the address of a server.
+        server_ip: bool = "true" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `Message`, with which a backend sends a player a text.
+        message: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `MessageRaw`, with which a backend sends a player a JSON text component.
+        message_raw: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `KickPlayer`, with which a backend sends a player away with a text.
+        kick_player: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
+        /// `KickPlayerRaw`, with which a backend sends a player away with a JSON text component.
+        kick_player_raw: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
     /// How backends learn who a player is.
@@ -333,6 +385,8 @@ keys! {
         motd: RawMotdSet;
         /// Which addresses may use this server. Clients at others get a text; the global `ip_filter` closes without one.
         ip_filter: RawIpFilter;
+        /// Whether the server may use the BungeeCord plugin channel, where `plugin_messaging.bungeecord` is on too. It sees the players and servers of its own network alone.
+        bungeecord_channel: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// Exactly these plugins take part; without the key, those with a `servers` entry that matches.
         plugins: List<String> [pattern: Some(ID)];
         unsupported {
@@ -341,7 +395,6 @@ keys! {
             "slow_start_aggression" => "sending few players to a backend that has just come back";
             "active_health" => "probes of backends";
             "server_manager" => "starting and stopping the server";
-            "bungeecord_channel" => "the BungeeCord plugin channel";
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Ending {
     Replaced(Outcome),
     /// A plugin ended the session of a player.
     Kicked(Outcome, plugin::Refusal),
+    /// A server of the network has sent the player away with this text, a JSON component.
+    SentAway(Outcome, String),
     /// A side of a session in play has violated the protocol.
     Faulted(Outcome, FramedError),
     /// The client did not send a valid request.
@@ -88,6 +90,7 @@ impl Ending {
             Ending::Broken(_) => "broken",
             Ending::Denied(denied) if denied.is_failure => "plugin_failed",
             Ending::Denied(_) | Ending::Kicked(..) => "plugin",
+            Ending::SentAway(..) => "kicked",
             Ending::Unreachable(_) => "unreachable",
             Ending::BackendFailed(_) => "backend_failed",
             Ending::NotAuthenticated(_) => "not_authenticated",
@@ -134,9 +137,10 @@ impl Ending {
             Ending::Broken(_) | Ending::ClientLeft | Ending::Evicted => Blame::Client,
             Ending::Refused(_) | Ending::Stopped => Blame::Proxy,
             Ending::Denied(_) | Ending::Kicked(..) => Blame::Plugin,
-            Ending::Unreachable(_) | Ending::BackendFailed(_) | Ending::NotAuthenticated(_) => {
-                Blame::Backend
-            }
+            Ending::Unreachable(_)
+            | Ending::BackendFailed(_)
+            | Ending::NotAuthenticated(_)
+            | Ending::SentAway(..) => Blame::Backend,
             Ending::Intercepted(failure) => failure.blame(),
         }
     }
@@ -180,6 +184,7 @@ impl Ending {
             Ending::Denied(denied) | Ending::Kicked(_, denied) => {
                 denied.text.as_deref().map(Cow::from)
             }
+            Ending::SentAway(_, text) => Some(text.into()),
             Ending::Unreachable(_) | Ending::BackendFailed(_) => disconnect_message(),
             Ending::NotAuthenticated(_) => Some(player_text::NOT_AUTHENTICATED.into()),
             Ending::Intercepted(intercept::Failure::ClientLeft) => None,
@@ -199,7 +204,9 @@ impl fmt::Display for Ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.fmt(f),
             Ending::Faulted(_, fault) => fault.fmt(f),
             Ending::Broken(error) => error.fmt(f),
-            Ending::Refused(_) | Ending::Denied(_) | Ending::Kicked(..) => f.write_str(self.name()),
+            Ending::Refused(_) | Ending::Denied(_) | Ending::Kicked(..) | Ending::SentAway(..) => {
+                f.write_str(self.name())
+            }
             Ending::Unreachable(error) => error.fmt(f),
             Ending::BackendFailed(error) => error.fmt(f),
             Ending::NotAuthenticated(error) => error.fmt(f),
@@ -338,7 +345,11 @@ impl Ended {
         let text = text.into_owned();
         let is_session = matches!(
             ending,
-            Ending::Relayed(_) | Ending::Replaced(_) | Ending::Kicked(..) | Ending::Faulted(..)
+            Ending::Relayed(_)
+                | Ending::Replaced(_)
+                | Ending::Kicked(..)
+                | Ending::SentAway(..)
+                | Ending::Faulted(..)
         );
         // Boxed: only a client that reads pays for the future.
         let cut = Box::pin(async {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::channel::{self, Channel};
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
 use super::opening::Opening;
@@ -43,6 +44,9 @@ const DIALS_MAX: usize = 8;
 const CHAIN_WAIT: Duration = Duration::from_secs(30);
 /// After so long on a server all others count as untried.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// The markers in the host field of clients that negotiate mods of Forge in the login.
+const FORGE_MARKERS: [&str; 2] = ["\0FML2\0", "\0FML3\0"];
 
 /// What it takes to bring a player to another server of his network.
 pub(super) struct Traveller {
@@ -89,12 +93,17 @@ impl Chain {
         match chain {
             Some(mut chain) if !Self::is_over(stayed) => {
                 // It may have been dialled for another reason than a loss.
-                if !chain.tried.contains(&server.config.id) {
-                    chain.tried.push(server.config.id.clone());
-                }
+                chain.refused(server);
                 chain
             }
             _ => Self::begin(server),
+        }
+    }
+
+    /// This server has not let the player in.
+    pub(super) fn refused(&mut self, server: &Server) {
+        if !self.tried.contains(&server.config.id) {
+            self.tried.push(server.config.id.clone());
         }
     }
 
@@ -285,8 +294,9 @@ impl Traveller {
                 until,
                 interrupts,
                 inquiry: None,
+                listener: Channel::of(proxy, &self.present, &server),
             };
-            match self.enter(client, ready, arrival, facts).await {
+            match self.enter(client, ready, arrival, proxy, facts).await {
                 Ok(arrived) => {
                     info!(
                         player = %Escaped(&self.identity.profile.name),
@@ -319,7 +329,10 @@ impl Traveller {
         mut trial: Facts,
     ) -> Result<Ready, Ending> {
         let opened = self.open(server, dials, proxy, &mut trial).await?;
-        let backend = opened.backend.prepare(opened.identity.who(self.version));
+        let markers = self.opening.host.markers();
+        let has_mods = FORGE_MARKERS.iter().any(|marker| markers.contains(marker));
+        let who = opened.identity.who(self.version);
+        let backend = opened.backend.prepare(who, has_mods);
         Ok(Ready {
             server: Arc::clone(server),
             slot: opened.slot,
@@ -335,6 +348,7 @@ impl Traveller {
         client: Box<Stranded>,
         ready: Ready,
         mut arrival: Arrival<'_>,
+        proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<Arrived, (Failure, Box<Stranded>)> {
         let Ready {
@@ -359,7 +373,14 @@ impl Traveller {
         arrival.inquiry = packets
             .as_ref()
             .map(|packets| Arc::clone(packets.inquiry()));
-        let playing = client.enter(backend, arrival).await?;
+        let forwarded = channel::open(&self.present, &server, proxy);
+        let playing = match client.enter(backend, arrival).await {
+            Ok(playing) => playing,
+            Err(stranded) => {
+                channel::give_back(&server, forwarded);
+                return Err(stranded);
+            }
+        };
         Ok(Arrived {
             playing,
             server,

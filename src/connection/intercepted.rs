@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
+use super::channel::{self, Channel};
 use super::client::{self, Reader};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
@@ -26,7 +27,7 @@ use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerC
 use crate::forward::commands::Commands;
 use crate::forward::inquiry::Inquiry;
 use crate::forward::memory::Memory;
-use crate::forward::{Counters, End, Outbox, Outcome, Side};
+use crate::forward::{Counters, End, Listener, Outbox, Outcome, Side};
 use crate::intercept::{
     self, ClientSettings, Details, Failure, Interrupts, Left, Lost, Newcomer, NotJoined, Playing,
     Present, Proved, Rules, Stranded,
@@ -264,13 +265,19 @@ impl Applicant {
             &outbox,
         );
         let inquiry = packets.as_ref().map(PacketStage::inquiry).cloned();
-        let settings = settings(&server, &intercepted, commands, inquiry, proxy);
+        let listener = Channel::of(proxy, &present, &server);
+        let settings = settings(&server, &intercepted, commands, inquiry, listener, proxy);
         let memory = traveller.is_some().then(Memory::default);
         let joined = intercept::join(
             proved, logged_in, settings, counters, memory, notices, &replaced,
         );
         let mut chain = None;
-        let mut arrived = match (joined.await, &traveller) {
+        let forwarded = channel::open(&present, &server, proxy);
+        let joined = joined.await;
+        if joined.is_err() {
+            channel::give_back(&server, forwarded);
+        }
+        let mut arrived = match (joined, &traveller) {
             (Ok(playing), _) => Arrived {
                 playing,
                 server,
@@ -353,6 +360,7 @@ fn settings(
     first: &Intercepted,
     commands: Option<Arc<dyn Commands>>,
     inquiry: Option<Arc<Inquiry>>,
+    listener: Option<Arc<dyn Listener>>,
     proxy: &Proxy,
 ) -> ClientSettings {
     ClientSettings {
@@ -361,6 +369,7 @@ fn settings(
         session: proxy.session_id,
         commands,
         inquiry,
+        listener,
     }
 }
 
@@ -457,6 +466,10 @@ impl BridgeSession {
                     Ending::Replaced(outcome)
                 }
                 (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
+                (End::Stopped, None, None) if present.kick_text().is_some() => {
+                    let text = present.kick_text().unwrap_or_default();
+                    Ending::SentAway(outcome, text.to_string())
+                }
                 (_, None, _) => Ending::Relayed(outcome),
             };
             let can_switch = is_asked_for
@@ -576,6 +589,7 @@ impl<'a> Playground<'a, '_> {
             let prepared = tokio::select! {
                 ended = &mut play => return (ended, switch.map_or(Next::Nothing, Next::Preparing)),
                 () = kicked => break,
+                () = self.present.kicked() => break,
                 () = self.interrupts.replaced.cancelled() => break,
                 prepared = prepared => prepared,
                 order = self.present.ordered(), if !is_switching => {

@@ -40,7 +40,10 @@ impl Facts {
     /// is a warning. Lines that any client can cause at will are sampled.
     pub(super) fn write_line(&self, ending: &Ending) {
         match ending {
-            Ending::Relayed(outcome) | Ending::Replaced(outcome) | Ending::Kicked(outcome, _) => {
+            Ending::Relayed(outcome)
+            | Ending::Replaced(outcome)
+            | Ending::Kicked(outcome, _)
+            | Ending::SentAway(outcome, _) => {
                 self.session_line(ending, outcome, None);
             }
             Ending::Faulted(outcome, fault) => self.session_line(ending, outcome, Some(fault)),

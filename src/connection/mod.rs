@@ -20,6 +20,7 @@
 //! may still read why. Only `serve` shows the text and writes the log line.
 
 mod begin;
+mod channel;
 mod client;
 mod ending;
 mod facts;

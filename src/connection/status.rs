@@ -36,7 +36,7 @@ use crate::proxy::Proxy;
 use crate::proxy::snapshot::{Server, Snapshot};
 use crate::proxy::status_cache::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
-use crate::upstream::{DROPPED_MAX, Dropped, Upstream, first_byte};
+use crate::upstream::{DROPPED_MAX, Dropped, first_byte};
 
 /// How long a connected backend may take to answer a status request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -159,6 +159,13 @@ impl Routed {
         Ok(status::response(changed.as_deref().unwrap_or(&answer)).into())
     }
 
+    /// The network of a server, if the players of all its servers are shown.
+    fn summed_network<'s>(&self, server: &'s Server) -> Option<&'s str> {
+        let network = server.config.network()?;
+        let rules = self.snapshot.proxy.network(network);
+        rules.sum_players.then_some(network)
+    }
+
     /// The proxy's own answer, if no backend gives one.
     fn fallback(&self) -> Fallback<'_> {
         match &self.server {
@@ -190,7 +197,9 @@ impl Routed {
     ) -> Result<Bytes, plugin::Refusal> {
         let hooks = self.hooks();
         let responds = hooks.has(Hook::StatusRespond);
-        let has_motd = |server: &Arc<Server>| server.config.motd.online.is_some();
+        let has_motd = |server: &Arc<Server>| {
+            server.config.motd.online.is_some() || self.summed_network(server).is_some()
+        };
         // A MOTD or a plugin that changes the backend's answer needs one that can
         // be parsed; otherwise the answer is forwarded unchanged.
         if (responds || self.server.as_ref().is_some_and(has_motd))
@@ -307,7 +316,7 @@ impl Routed {
             _share = Some(entered);
         }
         let found = proxy.status.find(&key).await;
-        let fetch = self.fetch_until(until, server, key.form, chosen, &proxy.upstream);
+        let fetch = self.fetch_until(until, server, key.form, chosen, proxy);
         match found {
             Found::Answer(answer) => answer,
             Found::Old(refresh) => proxy.status.renew(key, refresh, fetch).await,
@@ -322,14 +331,14 @@ impl Routed {
         server: &Server,
         form: Form,
         chosen: Option<&str>,
-        upstream: &Upstream,
+        proxy: &Proxy,
     ) -> Answer {
         let turn = timeout_at(until, server.state.status_fetches.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             no_status(server, &"too many questions wait for their turn");
             return Answer::NotAsked;
         };
-        let fetched = self.fetch(server, form, chosen, upstream);
+        let fetched = self.fetch(server, form, chosen, proxy);
         let error = match timeout_at(until, fetched).await {
             Ok(Ok(answer)) => return answer,
             Ok(Err(error)) => error,
@@ -344,14 +353,17 @@ impl Routed {
         server: &Server,
         form: Form,
         chosen: Option<&str>,
-        upstream: &Upstream,
+        proxy: &Proxy,
     ) -> Result<Answer, io::Error> {
         let config = &server.config;
+        let summed = self.summed_network(server);
+        let online = summed.map(|network| proxy.roster.present(network).len());
         // After a backend that ends the connection without a byte the next is
         // tried.
         let mut dropped = Vec::new();
         loop {
-            let connected = upstream
+            let connected = proxy
+                .upstream
                 .connect(&config.addresses, config.timeouts.connect, &dropped)
                 .await;
             let connected = connected.map_err(io::Error::other)?;
@@ -367,7 +379,8 @@ impl Routed {
                 }
                 let answer = match form {
                     Form::Json(protocol) => {
-                        read_json(&mut backend, config.motd.online.as_ref(), protocol).await
+                        let motd = config.motd.online.as_ref();
+                        read_json(&mut backend, motd, online, protocol).await
                     }
                     Form::Legacy(..) => read_legacy(&mut backend).await,
                 };
@@ -438,11 +451,12 @@ impl Routed {
     }
 }
 
-/// Reads a status response; memory grows with what arrives. If no MOTD changes it, the
-/// response passes unchanged, provided that some client can read it.
+/// Reads a status response; memory grows with what arrives. If no MOTD and no number of
+/// players changes it, the response passes unchanged, provided that some client can read it.
 async fn read_json(
     backend: &mut TcpStream,
     motd: Option<&Motd>,
+    online: Option<usize>,
     protocol: i32,
 ) -> io::Result<Answer> {
     let mut bytes = BytesMut::new();
@@ -450,10 +464,15 @@ async fn read_json(
         if let Some(frame) = frame::split(&bytes, STATUS_ANSWER_FRAME_BYTES_MAX).map_err(bad)? {
             let response = Response::read(&frame).map_err(bad)?;
             let mut json = response.parse().map_err(bad)?;
-            let packet = match motd {
-                None => frame::write(frame.id, frame.body),
-                Some(motd) => {
-                    status::overlay(&mut json, motd, protocol);
+            let packet = match (motd, online) {
+                (None, None) => frame::write(frame.id, frame.body),
+                _ => {
+                    if let Some(motd) = motd {
+                        status::overlay(&mut json, motd, protocol);
+                    }
+                    if let Some(online) = online {
+                        status::set_online(&mut json, online);
+                    }
                     let text = json.to_string();
                     // Raw characters that have to be escaped take up to six bytes.
                     if text.len() > STATUS_ANSWER_BYTES_MAX {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
+use super::channel::Channel;
 use super::ending::Ending;
 use super::facts::Facts;
 use super::fallback::{
@@ -136,6 +137,7 @@ impl Traveller {
         } = trip;
         // He has left a server that works for the one that is ready, or lost it.
         let has_left = matches!(next, Next::Ready(..));
+        let mut refused = None;
         let ready = match next {
             Next::Nothing => None,
             Next::Ready(order, ready) => Some((order, ready)),
@@ -148,6 +150,7 @@ impl Traveller {
                 match prepared {
                     Ok(Ok(ready)) => Some((switch.order, Box::new(ready))),
                     Ok(Err(ending)) => {
+                        refused = Some(Arc::clone(&switch.server));
                         switch.refuse(&ending, self);
                         None
                     }
@@ -164,6 +167,9 @@ impl Traveller {
             (before, true) => before.filter(|_| !Chain::is_over(stayed)),
             (before, false) => Some(Chain::go_on(before, from, stayed)),
         };
+        if let (Some(chain), Some(server)) = (&mut behind, &refused) {
+            chain.refused(server);
+        }
         if let Some((order, ready)) = ready {
             let server = Arc::clone(&ready.server);
             let arrival = Arrival {
@@ -173,8 +179,9 @@ impl Traveller {
                 until: Instant::now() + SWITCH_WAIT,
                 interrupts,
                 inquiry: None,
+                listener: Channel::of(proxy, &self.present, &server),
             };
-            match self.enter(client, *ready, arrival, facts).await {
+            match self.enter(client, *ready, arrival, proxy, facts).await {
                 Ok(arrived) => {
                     self.report(order.by(), from, &server);
                     order.end(Ok(()));

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::limit::Bucket;
+use crate::protocol::bungee;
 use crate::protocol::nbt;
 use crate::protocol::packet::login::COOKIE_BYTES_MAX;
 use crate::protocol::packet::{Clientbound, Serverbound, Version};
@@ -315,7 +316,7 @@ impl ClientBounds {
                     return Ok(Allowed::Drop);
                 }
             }
-            Serverbound::PluginMessage => self.check_plugin_message(version, cursor)?,
+            Serverbound::PluginMessage => return self.check_plugin_message(version, cursor),
             Serverbound::CookieResponse => {
                 let name = COOKIE.text(cursor, COOKIE_NAME_CHARS_MAX)?;
                 if COOKIE.read(cursor.bool())? {
@@ -334,7 +335,7 @@ impl ClientBounds {
         &mut self,
         version: Version,
         cursor: &mut Cursor<'_>,
-    ) -> Result<(), Exceeded> {
+    ) -> Result<Allowed, Exceeded> {
         let channel = PLUGIN_MESSAGE.text(cursor, CHANNEL_CHARS_MAX)?;
         let is_old = version.protocol() < V1_8;
         let bytes_max = match is_old {
@@ -345,7 +346,9 @@ impl ClientBounds {
         let registers = match channel {
             "REGISTER" | "register" | "minecraft:register" => true,
             "UNREGISTER" | "unregister" | "minecraft:unregister" => false,
-            _ => return Ok(()),
+            // Backends take what comes there for the proxy's.
+            bungee::CHANNEL | bungee::OLD_CHANNEL => return Ok(Allowed::Drop),
+            _ => return Ok(Allowed::Pass),
         };
         if is_old {
             // The length of the data.
@@ -363,7 +366,7 @@ impl ClientBounds {
             self.channels.insert(name.into());
             named("a registration", "channels").bound(self.channels.len(), CHANNELS_MAX)?;
         }
-        Ok(())
+        Ok(Allowed::Pass)
     }
 }
 

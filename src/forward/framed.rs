@@ -31,7 +31,7 @@ use super::inquiry::{Decision, Inquiry, Question};
 use super::memory::{HELD_BYTES_MAX, Memory, is_held};
 use super::packets::{Edits, Reading};
 use super::spare::SpareBuffers;
-use super::{Direction, Outbox};
+use super::{Direction, Listener, Outbox};
 
 /// The number of output bytes at which a walk pauses until they are written: a few
 /// compressed bytes can decompress to a thousand times as many. The output exceeds it
@@ -97,6 +97,8 @@ pub(crate) struct Passage {
     memory: Option<Memory>,
     /// Frames for the receiver that wait for the end of a configuration.
     held: Vec<u8>,
+    /// Reads what the backend asks the proxy; only used clientbound.
+    listener: Option<Arc<dyn Listener>>,
     /// The fields of the backend's disconnect, which is kept back from the client if
     /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
@@ -209,6 +211,7 @@ impl Passage {
             bounds: Bounds::Client(bounds),
             memory: None,
             held: Vec::new(),
+            listener: None,
             kick: None,
             fault: None,
         }
@@ -241,6 +244,7 @@ impl Passage {
             bounds: Bounds::Backend(bounds),
             memory: None,
             held: Vec::new(),
+            listener: None,
             kick: None,
             fault: None,
         }
@@ -249,6 +253,11 @@ impl Passage {
     /// Takes these commands from what the client sends.
     pub(crate) fn take_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
         self.commands = commands;
+    }
+
+    /// Has this listener read what the backend asks the proxy.
+    pub(crate) fn listen(&mut self, listener: Option<Arc<dyn Listener>>) {
+        self.listener = listener;
     }
 
     /// Whether the backend has ended the session with a disconnect that is kept back.
@@ -812,6 +821,12 @@ impl Passage {
                     return Ok(Allowed::Pass);
                 };
                 bounds.check(kind, fields)?;
+                let is_asked =
+                    (self.reading.state, kind) == (State::Play, Clientbound::PluginMessage);
+                let hears = |listener: &Arc<dyn Listener>| listener.hear(fields);
+                if is_asked && self.listener.as_ref().is_some_and(hears) {
+                    return Ok(Allowed::Drop);
+                }
                 let Some(memory) = &self.memory else {
                     return Ok(Allowed::Pass);
                 };

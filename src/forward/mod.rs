@@ -36,6 +36,7 @@ pub(crate) mod framed;
 pub(crate) mod inquiry;
 mod keep;
 mod lane;
+mod listener;
 pub(crate) mod memory;
 mod outbox;
 pub(crate) mod packets;
@@ -67,6 +68,7 @@ pub use self::framed::trial;
 use self::framed::{Passages, Remains};
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
+pub(crate) use self::listener::Listener;
 pub(crate) use self::outbox::{Full, Outbox};
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;

@@ -20,10 +20,10 @@ use super::join::{Held, Joining, Playing, decide, edits};
 use super::stranded::{Stranded, drop_frame, open_bundle};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Wire, WireError};
-use crate::forward::Direction;
 use crate::forward::commands::Commands;
 use crate::forward::inquiry::Inquiry;
 use crate::forward::memory::Memory;
+use crate::forward::{Direction, Listener};
 use crate::protocol::component;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
 use crate::protocol::read::{Cursor, write_string};
@@ -60,6 +60,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) interrupts: &'a Interrupts,
     /// Who is asked about packets there, if anybody is.
     pub(crate) inquiry: Option<Arc<Inquiry>>,
+    /// Reads what the backend asks the proxy, if the server may.
+    pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
 /// What ends a session in every phase.
@@ -83,14 +85,17 @@ impl Interrupts {
 
 impl Answering {
     /// Logs in a player who is in the game elsewhere, as far as that changes nothing
-    /// for him: up to the login success, or to the join game before 1.20.2.
+    /// for him: up to the login success, or to the join game before 1.20.2. A client
+    /// with mods of Forge negotiates them once, in its own login (1.13): `has_mods` says
+    /// that this one has.
     ///
     /// # Errors
     ///
     /// Whatever keeps him out.
-    pub(crate) async fn prepare(self, who: Who<'_>) -> Result<Prepared, Failure> {
+    pub(crate) async fn prepare(self, who: Who<'_>, has_mods: bool) -> Result<Prepared, Failure> {
         let version = who.version;
-        let LoggedIn { mut wire, until } = self.log_in(who, None).await?;
+        let backend = self.for_mods(has_mods);
+        let LoggedIn { mut wire, until } = backend.log_in(who, None).await?;
         let mut held = Held::default();
         let join_game = match version.protocol() {
             V1_20_2.. => None,
@@ -177,6 +182,7 @@ impl Stranded {
             held,
             notices: arrival.notices.clone(),
             kick: self.kick,
+            listener: arrival.listener.clone(),
             turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
             questions: OpenQuestions::default(),
             inquiry: arrival.inquiry.clone(),

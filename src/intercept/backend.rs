@@ -29,6 +29,8 @@ const QUESTIONS_MAX: usize = 1024;
 const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most characters of a text that ends a login (the game).
 const DISCONNECT_CHARS_MAX: usize = 262_144;
+/// The channel on which Forge negotiates mods in the login since 1.13.
+const FORGE_CHANNEL: &str = "fml:loginwrapper";
 /// The most characters of a cookie's name (the game).
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 
@@ -54,6 +56,8 @@ pub(crate) struct Answering {
     identity: Option<IdentityForwarding>,
     address: IpAddr,
     server: String,
+    /// Whether a backend that negotiates mods refuses the player.
+    refuses_mods: bool,
 }
 
 /// A backend that has let the player in.
@@ -114,11 +118,21 @@ impl Dialled {
             identity: self.identity,
             address: self.address,
             server: self.server,
+            refuses_mods: false,
         })
     }
 }
 
 impl Answering {
+    /// The same backend, for a client with mods that is in the game elsewhere: one that
+    /// negotiates mods refuses it.
+    pub(super) fn for_mods(self, has_mods: bool) -> Self {
+        Self {
+            refuses_mods: has_mods,
+            ..self
+        }
+    }
+
     /// The same backend, with a deadline that is not later than `until`.
     pub(crate) fn before(self, until: Instant) -> Self {
         let until = until.min(self.until);
@@ -151,6 +165,7 @@ impl Answering {
             server: self.server,
             questions: Questions::default(),
             has_let_in: false,
+            refuses_mods: self.refuses_mods,
         };
         let run = login.run(who, client.as_deref_mut(), &mut turns).await;
         if let Some(client) = client {
@@ -174,6 +189,8 @@ struct Login {
     questions: Questions,
     /// Whether the backend has let the player in.
     has_let_in: bool,
+    /// Whether it refuses the player if it negotiates mods.
+    refuses_mods: bool,
 }
 
 /// The requests of the backend that the client has not answered.
@@ -312,6 +329,8 @@ impl Login {
                     self.questions
                         .ask(request.message_id, packet.bytes().len())?;
                     pass_to_client(packet, client, turns).await?;
+                } else if self.refuses_mods && request.channel == FORGE_CHANNEL {
+                    return Err(Failure::BackendMods);
                 } else {
                     // Clients answer such requests only in the login state.
                     let answer = packets::plugin_response(version, request.message_id, None);

@@ -51,6 +51,9 @@ pub(crate) enum Failure {
         "the player's version is older than 1.13, and `forwarding_mode = \"velocity\"` needs that"
     )]
     VersionWithoutForwarding,
+    /// The backend negotiates mods in the login, which the player's client does once.
+    #[error("the backend negotiates mods in the login, and the player is in the game already")]
+    BackendMods,
     /// The backend refused the player with its own text, a JSON component.
     #[error("the backend refused the player")]
     BackendRefused(String),
@@ -101,6 +104,7 @@ impl Failure {
             Self::BackendOnline => "backend_online",
             Self::BackendNeverAsked => "backend_never_asked",
             Self::VersionWithoutForwarding => "version_without_forwarding",
+            Self::BackendMods => "backend_mods",
             Self::BackendRefused(_) => "backend_refused",
             Self::BackendFault(_) => "backend_fault",
             Self::BackendLost(_) => "backend_lost",
@@ -118,7 +122,7 @@ impl Failure {
             | Self::Encryption
             | Self::Session(SessionError::NotJoined)
             | Self::VersionWithoutForwarding => Blame::Client,
-            Self::Session(_) | Self::BackendRefused(_) => Blame::Nobody,
+            Self::Session(_) | Self::BackendMods | Self::BackendRefused(_) => Blame::Nobody,
             Self::Proxy(_) | Self::Replaced | Self::Stopped => Blame::Proxy,
             Self::BackendOnline
             | Self::BackendNeverAsked
@@ -146,6 +150,7 @@ impl Failure {
             Self::Proxy(_) => player_text::PROXY_FAULT,
             Self::Replaced => player_text::REPLACED,
             Self::Stopped => player_text::STOPPED,
+            Self::BackendMods => player_text::BACKEND_MODS,
             Self::BackendOnline => player_text::BACKEND_ONLINE,
             Self::BackendNeverAsked => player_text::BACKEND_NEVER_ASKED,
             Self::VersionWithoutForwarding => player_text::VERSION_WITHOUT_FORWARDING,

@@ -20,7 +20,7 @@ use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, R
 use crate::forward::inquiry::{Decision, Inquiry};
 use crate::forward::memory::{HELD_BYTES_MAX, Memory, is_held};
 use crate::forward::packets::{Edits, Reading};
-use crate::forward::{Counters, Direction, Forwarders, Outbox, Outcome, Session};
+use crate::forward::{Counters, Direction, Forwarders, Listener, Outbox, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
@@ -42,6 +42,8 @@ pub(crate) struct ClientSettings {
     pub(crate) commands: Option<Arc<dyn Commands>>,
     /// Who is asked about packets, if anybody is.
     pub(crate) inquiry: Option<Arc<Inquiry>>,
+    /// Reads what the backend asks the proxy, if the server may.
+    pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
 /// Logs the player in at a backend, unless another login has `replaced` this one.
@@ -108,6 +110,7 @@ pub(crate) async fn join(
         held: Held::default(),
         notices,
         kick: None,
+        listener: settings.listener.clone(),
         turns: Turns::new(until, CLIENT_WAIT),
         questions: OpenQuestions::default(),
         inquiry: settings.inquiry.clone(),
@@ -219,6 +222,8 @@ pub(super) struct Joining {
     pub(super) notices: Vec<Vec<u8>>,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
+    /// Reads what the backend asks the proxy.
+    pub(super) listener: Option<Arc<dyn Listener>>,
     /// Who has how much time left.
     pub(super) turns: Turns,
     /// What the backend has asked the client.
@@ -349,6 +354,13 @@ impl Joining {
                 }
                 _ => {}
             }
+        }
+        let kind = packet.kind(self.version, state);
+        if (state, kind) == (State::Play, Some(Clientbound::PluginMessage))
+            && let Some(listener) = &self.listener
+            && listener.hear(packet.fields())
+        {
+            return Ok(());
         }
         match self.clientbound(&packet)? {
             Some(changed) => self.client.put(&changed).map_err(Failure::backend)?,
@@ -506,6 +518,7 @@ impl Joining {
             self.edits.clone(),
             self.backend_bounds,
         );
+        clientbound.listen(self.listener);
         clientbound.carry(&backend.input);
         let mut serverbound = Passage::serverbound(
             self.version,

@@ -1,6 +1,5 @@
 //! The players in the game: on which server each of them is, and how others than his
 //! own two peers reach him.
-#![allow(dead_code, reason = "what asks for a switch follows")]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +87,7 @@ pub(crate) enum By {
     /// A player or operator of this name, for another one.
     Admin(String),
     /// The plugin of this id.
+    #[allow(dead_code, reason = "constructed by the service that switches players")]
     Plugin(String),
     /// A backend of the network.
     Backend,
@@ -360,9 +360,13 @@ impl Present {
     }
 
     /// Completes when he is sent away. Cancel safe.
-    pub(crate) async fn kicked(&self) -> Value {
+    pub(crate) async fn kicked(&self) {
         self.kicked.cancelled().await;
-        self.lock().kick.clone().unwrap_or_default()
+    }
+
+    /// The component with which he is sent away, if he is.
+    pub(crate) fn kick_text(&self) -> Option<Value> {
+        self.lock().kick.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {

@@ -112,13 +112,11 @@ impl Roster {
     }
 
     /// The players in the game of a network, by their names.
-    #[allow(dead_code, reason = "what asks for a switch follows")]
     pub(crate) fn present(&self, network: &str) -> Vec<Arc<Present>> {
         self.players(|player| player.network() == Some(network))
     }
 
     /// The player of this name in the game of a network, in any case of its letters.
-    #[allow(dead_code, reason = "what asks for a switch follows")]
     pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<Present>> {
         let is_named = |player: &Present| player.name().eq_ignore_ascii_case(name);
         let found = self.players(|player| player.network() == Some(network) && is_named(player));
@@ -128,12 +126,10 @@ impl Roster {
     }
 
     /// All players in the game of the intercepted modes, by their names.
-    #[allow(dead_code, reason = "what asks for a switch follows")]
     pub(crate) fn everyone(&self) -> Vec<Arc<Present>> {
         self.players(|_| true)
     }
 
-    #[allow(dead_code, reason = "what asks for a switch follows")]
     fn players(&self, is_wanted: impl Fn(&Present) -> bool) -> Vec<Arc<Present>> {
         let logins = self.lock();
         // Each has one key with his id.

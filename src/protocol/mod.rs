@@ -20,6 +20,7 @@
 //! bounds. `Ok(None)` always means that the bytes so far are the beginning of
 //! something valid.
 
+pub mod bungee;
 pub mod cipher;
 pub mod codec;
 pub mod component;

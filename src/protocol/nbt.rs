@@ -159,7 +159,7 @@ fn write_list(items: &[Value], out: &mut Vec<u8>) {
 /// Appends a string: its length in two bytes, then modified UTF-8, where NUL
 /// takes two bytes and a character above U+FFFF six (Java's `DataOutput`).
 /// The string is cut at [`STRING_BYTES_MAX`].
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);
     for unit in text.encode_utf16() {
@@ -363,7 +363,11 @@ fn unwrapped(value: Value) -> Value {
 }
 
 /// Reads a string of modified UTF-8. Unpaired surrogates become U+FFFD.
-fn read_string(cursor: &mut Cursor<'_>) -> Result<String, ReadError> {
+///
+/// # Errors
+///
+/// When it is cut off, or is not modified UTF-8.
+pub(crate) fn read_string(cursor: &mut Cursor<'_>) -> Result<String, ReadError> {
     let length = usize::from(cursor.u16()?);
     let bytes = cursor.take(length)?;
     if bytes.is_ascii() {

@@ -191,6 +191,13 @@ pub fn overlay(answer: &mut Value, motd: &Motd, protocol: i32) {
     }
 }
 
+/// Puts another number of players into an answer. The names beside it stay.
+pub fn set_online(answer: &mut Value, online: usize) {
+    if let Value::Object(answer) = answer {
+        set_within(answer, "players", "online", online.into());
+    }
+}
+
 /// A complete answer, for when no backend gives one.
 ///
 /// Its protocol number is normally the client's own, so that the entry looks

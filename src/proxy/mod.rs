@@ -1,5 +1,6 @@
 //! What all connections share, its start, and the life of the process.
 
+mod forwarded;
 pub(crate) mod lifecycle;
 mod shutdown;
 pub(crate) mod snapshot;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::forwarded::Forwarded;
 use super::status_cache::Shares;
 use crate::config::model::{Config, PluginConfig, ProxyConfig, ServerConfig};
 use crate::limit::{Slot, Slots};
@@ -90,6 +91,9 @@ pub struct ServerState {
     pub unreachable: Sampler,
     /// Bounds the log lines about status answers that cannot be had.
     pub status_failures: Sampler,
+    /// What other servers have forwarded on the BungeeCord channel while no player was
+    /// here.
+    pub(crate) forwarded: Forwarded,
     /// Whether the log has said that a tail of the host field was dropped.
     pub tail_reported: AtomicBool,
 }
@@ -102,6 +106,7 @@ impl Default for ServerState {
             status_shares: Shares::default(),
             unreachable: Sampler::new(),
             status_failures: Sampler::with(STATUS_FAILURE_LINES_MAX, STATUS_FAILURE_WINDOW),
+            forwarded: Forwarded::default(),
             tail_reported: AtomicBool::new(false),
         }
     }

@@ -149,6 +149,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         networks,
         permissions,
         announce_proxy_commands,
+        bungeecord,
         docker,
     } = new;
     let LoginConfig {
@@ -194,6 +195,7 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         "networks" => *networks != old.networks,
         "permissions" => *permissions != old.permissions,
         "announce_proxy_commands" => *announce_proxy_commands != old.announce_proxy_commands,
+        "plugin_messaging" => *bungeecord != old.bungeecord,
         "docker" => *docker != old.docker,
         // What servers inherit differs in the servers; plugins are compared apart.
         "connect_timeout" | "forwarding" | "plugins" => false,

@@ -30,6 +30,7 @@
 //   seenHost    what the backend is to see in its place (default `host`)
 //   text        what the disconnect text must contain (default: any words)
 //   kick        what a backend says that sends a player away, if it says anything
+//   servers     the two servers between which a player is brought to and fro
 //   notice      what a player reads who comes to another backend
 //   reset       whether a backend that is lost resets the connection (default:
 //               false, an orderly end)
@@ -116,6 +117,9 @@ const CROWD_ENTERS = 5;
 const CROWD_LINES = 10;
 const CROWD_PAUSE_MS = 1000;
 
+/** How often a player is brought to another server. */
+const SWITCHES = 10;
+
 /** How long a crowd may take, in milliseconds. */
 const CROWD_MS = 180_000;
 
@@ -130,7 +134,8 @@ const ledger = new Map();
  * second time as `next` says.
  */
 function expectPlayer(name, plan, next = undefined) {
-  const story = { plan, next, visits: next === undefined ? 1 : 2 };
+  const visits = plan.switches === undefined ? 2 : plan.switches.length + 1;
+  const story = { plan, next, visits: next === undefined ? 1 : visits };
   const heard = ["login", "left", "loginAgain", "aliveAgain"].map((what) => [
     what,
     new Promise((resolve) => (story[what] = resolve)),
@@ -357,6 +362,31 @@ const jobs = {
     same("encryption at the client", end.encrypted, authenticates(job));
     await within(JOB_MS, "the end of both sessions at the backend", found.left);
     return { text: job.notice };
+  },
+
+  /**
+   * The backend has the player brought to another server and back, ten times: each time
+   * he is in another world, and in the last one bytes go there and back.
+   */
+  async switched(job, context) {
+    const name = playerName();
+    const switches = Array.from({ length: SWITCHES }, (_, at) => job.servers[(at + 1) % 2]);
+    const chat = [];
+    const options = { world: SWITCHES + 1, stay: true, onChat: (text) => chat.push(text) };
+    const plan = { switches };
+    const found = await enter(job, context, name, options, plan, plan);
+    const { player } = found;
+    await player.playing;
+    same("the switches that are left", switches.length, 0);
+    same("the UUID at the other backend", (await found.loginAgain).uuid, (await found.login).uuid);
+    same("the chat", chat.join(), "");
+    await found.aliveAgain;
+    player.leave();
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    same("encryption at the client", end.encrypted, authenticates(job));
+    await within(JOB_MS, "the end of all sessions at the backend", found.left);
+    return {};
   },
 
   /** A join that must end with a disconnect text in the login state. */

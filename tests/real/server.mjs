@@ -125,6 +125,17 @@ function identityBehind(client) {
   return { address, uuid };
 }
 
+/** What a backend asks its proxy: texts as Java's `DataOutput` writes them. */
+function question(data, texts) {
+  const channel = data.version.version < 393 ? "BungeeCord" : "bungeecord:main";
+  const written = texts.map((text) => {
+    const length = Buffer.alloc(2);
+    length.writeUInt16BE(text.length);
+    return Buffer.concat([length, Buffer.from(text)]);
+  });
+  return { channel, data: Buffer.concat(written) };
+}
+
 /**
  * Starts a server on loopback and resolves, once it listens, to
  * `{ version, online, port, protocol, close }`.
@@ -138,6 +149,8 @@ function identityBehind(client) {
  *   reset      whether that is a reset (default: an orderly end)
  *   burst      bytes that are sent before an end in the play state
  *   threshold  of the compression (default 256), negative for none
+ *   switches   names of servers: each time that the player has come and has sent a
+ *              payload, the proxy is asked to bring him to the next of them
  *   forwarding how a proxy says who the player is: "bungeecord", or `{ secret }`
  *              for the signed answer of velocity (default: not at all)
  *
@@ -224,6 +237,7 @@ export async function startServer({
     const name = client.username;
     onEvent("play", { name });
     const end = plan(name);
+    const target = end.switches?.shift();
     client.on("keep_alive", () => onEvent("alive", { name }));
     client.on("custom_payload", (packet) => {
       if (packet.channel === CROWD_CHANNEL) {
@@ -234,6 +248,9 @@ export async function startServer({
       if (packet.channel !== ECHO_CHANNEL) return;
       onEvent("message", { name, bytes: packet.data.length });
       if (end.at === "play") return sendAway(client, end);
+      if (target !== undefined) {
+        return client.write("custom_payload", question(data, ["Connect", target]));
+      }
       client.write("custom_payload", packet);
     });
     client.write("login", loginPacket(data, client));

@@ -387,10 +387,11 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
 
 /// Two servers of a network, which are one backend: a client that it sends away from the
 /// first, or loses there, comes to the second.
-fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 2] {
+/// Its backend also has a client brought to and fro.
+fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 3] {
     let hosts = ["moved", "other"].map(|name| backend.host(&format!("{name}-{mode}")));
     let [first, other] = [0, 1].map(|at| hosts[at].strip_suffix(".example").unwrap());
-    let keys = format!("network = \"{first}\"\n");
+    let keys = format!("network = \"{first}\"\nbungeecord_channel = true\n");
     for host in &hosts {
         setup.server(mode, host, &backend.address, &keys);
     }
@@ -406,7 +407,9 @@ fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 2] {
     ));
     // One mode sees a reset, the other one an orderly end.
     lost["reset"] = json!(mode == "client_only");
-    [kicked, lost]
+    let mut switched = backend.job("switched", &hosts[0]);
+    switched["servers"] = json!([first, other]);
+    [kicked, lost, switched]
 }
 
 /// The backend learns who the player is, and the client gets that id too.
@@ -549,6 +552,9 @@ impl Setup {
                       \n\
                       [log]\n\
                       format = \"json\"\n\
+                      \n\
+                      [plugin_messaging]\n\
+                      bungeecord = true\n\
                       \n";
         let setup = Self { folder };
         fs::write(setup.global(), global).unwrap();

@@ -52,6 +52,7 @@ fn network(
             OnBackendLossWord::Fallback => OnBackendLoss::Fallback,
             OnBackendLossWord::Kick => OnBackendLoss::Kick,
         },
+        sum_players: *raw.sum_players()?,
         duplicate_login: raw.duplicate_login.get()?.map(duplicate_login),
     })
 }

@@ -9,10 +9,14 @@ use crate::config::model::{
     Keepalive, LogFormat, LoginConfig, ProxyConfig, Quota, RateLimit, StatusCache, Trust,
     UnknownDomain,
 };
-use crate::config::raw::{RawAuth, RawKeepalive, RawLog, RawProxy, RawRateLimit, RawStatusCache};
+use crate::config::raw::{
+    RawAuth, RawBungeecordPermissions, RawKeepalive, RawLog, RawPluginMessaging, RawProxy,
+    RawRateLimit, RawStatusCache,
+};
 use crate::config::types::{LogFormatWord, OfflineUuidWord, UnknownDomainWord};
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic};
+use crate::protocol::bungee::{Subcommand, Subcommands};
 
 /// The longest address of a session server that a help repeats, in bytes.
 const SESSION_URL_BYTES_REPEATED_MAX: usize = 100;
@@ -63,8 +67,46 @@ pub(super) fn proxy(
         networks: networks?,
         permissions: permissions?,
         announce_proxy_commands: *raw.announce_proxy_commands()?,
+        bungeecord: bungeecord(raw)?,
         docker: docker?,
     })
+}
+
+/// What servers may ask for on the BungeeCord channel.
+fn bungeecord(raw: &RawProxy) -> Result<Option<Subcommands>, Reported> {
+    let (nothing, no_permissions) = (
+        RawPluginMessaging::default(),
+        RawBungeecordPermissions::default(),
+    );
+    let messaging = raw.plugin_messaging.or(&nothing)?;
+    let raw = messaging.bungeecord_permissions.or(&no_permissions)?;
+    let mut allowed = Subcommands::default();
+    for subcommand in Subcommand::ALL {
+        let is_allowed = match subcommand {
+            Subcommand::Connect => raw.connect()?,
+            Subcommand::ConnectOther => raw.connect_other()?,
+            Subcommand::Ip => raw.ip()?,
+            Subcommand::IpOther => raw.ip_other()?,
+            Subcommand::PlayerCount => raw.player_count()?,
+            Subcommand::PlayerList => raw.player_list()?,
+            Subcommand::GetServers => raw.get_servers()?,
+            Subcommand::GetServer => raw.get_server()?,
+            Subcommand::GetPlayerServer => raw.get_player_server()?,
+            Subcommand::Forward => raw.forward()?,
+            Subcommand::ForwardToPlayer => raw.forward_to_player()?,
+            Subcommand::Uuid => raw.uuid()?,
+            Subcommand::UuidOther => raw.uuid_other()?,
+            Subcommand::ServerIp => raw.server_ip()?,
+            Subcommand::Message => raw.message()?,
+            Subcommand::MessageRaw => raw.message_raw()?,
+            Subcommand::KickPlayer => raw.kick_player()?,
+            Subcommand::KickPlayerRaw => raw.kick_player_raw()?,
+        };
+        if *is_allowed {
+            allowed.add(*subcommand);
+        }
+    }
+    Ok(messaging.bungeecord()?.then_some(allowed))
 }
 
 /// How the proxy lets players in, in the intercepted modes.

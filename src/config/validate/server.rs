@@ -337,6 +337,14 @@ fn kind(
     if let (Some(key), true) = (raw.auth_guard.key(), chosen.mode != Mode::ServerOnly) {
         modes::no_effect(chosen, "auth_guard", key, &[Mode::ServerOnly], context);
     }
+    let intercepted_modes = [Mode::ClientOnly, Mode::Offline];
+    let asks_for_channel = raw.bungeecord_channel.value() == Some(&true);
+    if let (Some(key), true) = (raw.bungeecord_channel.key(), asks_for_channel)
+        && !intercepted_modes.contains(&chosen.mode)
+    {
+        let works_in = &intercepted_modes;
+        modes::no_effect(chosen, "bungeecord_channel", key, works_in, context);
+    }
     if !is_sound {
         return Err(Reported);
     }
@@ -365,6 +373,7 @@ fn kind(
                 Some(number) => compression::threshold(*number),
                 None => defaults.compression?,
             },
+            bungeecord_channel: *raw.bungeecord_channel()?,
         }))
     };
     match chosen.mode {

@@ -7,23 +7,23 @@ use super::turns::{CLIENT_TOO_SLOW, pass};
 use super::{NOTCH, NOTCH_OFFLINE, begin, enter, text, uuid, welcome};
 use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
-/// Packets of play that only these tests use.
-struct More {
+/// Packets of play that only these tests and those of switches use.
+pub(super) struct More {
     /// Clientbound.
-    respawn: i32,
-    start_configuration: i32,
-    chat: i32,
-    keep_alive: i32,
+    pub(super) respawn: i32,
+    pub(super) start_configuration: i32,
+    pub(super) chat: i32,
+    pub(super) keep_alive: i32,
     /// Serverbound.
-    settings: i32,
-    configuration_acknowledged: i32,
-    keep_alive_answer: i32,
+    pub(super) settings: i32,
+    pub(super) configuration_acknowledged: i32,
+    pub(super) keep_alive_answer: i32,
     /// Any that the proxy does not read.
-    swing: i32,
+    pub(super) swing: i32,
 }
 
 impl More {
-    fn of(protocol: i32) -> Self {
+    pub(super) fn of(protocol: i32) -> Self {
         let ids = match protocol {
             5 => (0x07, 0, 0x02, 0x00, 0x15, 0, 0x00),
             47 => (0x07, 0, 0x02, 0x00, 0x15, 0, 0x00),
@@ -54,7 +54,7 @@ impl More {
 }
 
 /// A join game of the overworld, with this as the entity's id.
-fn join_game(protocol: i32, entity: u8) -> Vec<u8> {
+pub(super) fn join_game(protocol: i32, entity: u8) -> Vec<u8> {
     let worlds = b"\x01\x01w\x0a\0\0\0";
     let entity = [0, 0, 0, entity];
     let rest: Vec<u8> = match protocol {
@@ -124,7 +124,7 @@ async fn play_on_a(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speake
 }
 
 /// The other server lets the player in: its connection.
-async fn accept_on_b(b: &FakeBackend, protocol: i32) -> Speaker {
+pub(super) async fn accept_on_b(b: &FakeBackend, protocol: i32) -> Speaker {
     let (mut server, _, start) = game::accept(b).await;
     assert!(start.starts_with(&wire::string("Notch")));
     let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
@@ -182,7 +182,7 @@ async fn arrive_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) 
 }
 
 /// Bytes pass in both directions.
-async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+pub(super) async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let swing = More::of(protocol).swing;
     client.send(swing, b"to b").await;
     assert_eq!(server.expect(swing).await, b"to b");
@@ -190,13 +190,13 @@ async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     assert_eq!(client.expect(0x22).await, b"from b");
 }
 
-fn contains(bytes: &[u8], part: &str) -> bool {
+pub(super) fn contains(bytes: &[u8], part: &str) -> bool {
     bytes
         .windows(part.len())
         .any(|window| window == part.as_bytes())
 }
 
-const ALL: [i32; 12] = [5, 47, 340, 578, 735, 754, 763, 764, 765, 767, 770, 776];
+pub(super) const ALL: [i32; 12] = [5, 47, 340, 578, 735, 754, 763, 764, 765, 767, 770, 776];
 
 /// A backend that is lost in the middle of a frame: the player is on the other
 /// server then, in every family of versions, and reads where he is.

@@ -5,6 +5,7 @@ mod authentication;
 mod bounds;
 #[cfg(target_os = "linux")]
 mod cable;
+pub mod channel;
 mod commands;
 mod compression;
 mod contents;
@@ -28,6 +29,7 @@ mod pressure;
 mod questions;
 mod refusals;
 mod secrets;
+mod switching;
 mod texts;
 mod turns;
 

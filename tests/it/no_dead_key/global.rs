@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
+use super::channel;
 use super::docker;
 use super::intercepted;
 use super::witness::{
@@ -81,6 +82,7 @@ pub fn proofs() -> Proofs {
             "networks.<id>.on_backend_loss",
             intercepted::on_backend_loss(),
         ),
+        effect("networks.<id>.sum_players", intercepted::sum_players()),
         effect(
             "networks.<id>.duplicate_login",
             intercepted::duplicate_login_of_a_network(),
@@ -124,6 +126,7 @@ pub fn proofs() -> Proofs {
         }
     }
     proofs.extend(docker::proofs());
+    proofs.extend(channel::proofs());
     proofs.extend(super::plugin::global_proofs());
     proofs
 }

@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use super::witness::{HOST, final_text};
+use crate::intercept::channel::{USES, play};
 use crate::support::wire::{
     frame, handshake, login_start, login_success, read_varint, string, varint,
 };
@@ -186,6 +187,30 @@ pub async fn announce_proxy_commands() {
             "announce_proxy_commands = {word}\n[permissions]\nplayer_commands = [\"glist\"]"
         );
         assert_eq!(glist(&global).await, (false, nodes), "{word}");
+    }
+}
+
+/// The server list shows the player on the other server, or what the backend says.
+pub async fn sum_players() {
+    for (word, expected) in [("true", 1), ("false", 3)] {
+        let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+        let global = format!("[networks.main]\nsum_players = {word}");
+        let files = [
+            ("a", server("offline", "play.example.com", a.address, USES)),
+            ("b", server("offline", "b.x", b.address, USES)),
+        ];
+        let proxy = TestProxy::start(&global, &files);
+        let player = play(&proxy, &a, WITH_UUID).await;
+        let status = FakeClient::status(proxy.address(), "b.x");
+        let answer = async {
+            let (mut peer, _) = b.accept_hello().await;
+            let json = r#"{"version":{"name":"x","protocol":1},"players":{"max":9,"online":3}}"#;
+            FakeBackend::answer_status(&mut peer, json).await;
+        };
+        let (status, ()) = tokio::join!(status, answer);
+        assert_eq!(status["players"]["online"], expected, "{word}");
+        assert_eq!(status["players"]["max"], 9);
+        drop(player);
     }
 }
 

@@ -5,6 +5,7 @@
 //! whose key is gone fails as well. Effects are looked at from outside: bytes
 //! on a socket, lines and threads of the program, its system calls.
 
+mod channel;
 mod docker;
 mod global;
 mod intercepted;

@@ -9,7 +9,7 @@ use super::witness::{
     FULL, HOST, LATE, NO_SERVER, NOT_ALLOWED, SOON, Table, Traced, UNREACHABLE, file, gone,
     host_seen, host_seen_with_variable, motd_key, one, refusal, refused, shown, sooner, token,
 };
-use super::{Files, Proof, Proofs, effect, intercepted};
+use super::{Files, Proof, Proofs, channel, effect, intercepted};
 use crate::program::Program;
 use crate::support::wire::{login_success, string};
 use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server};
@@ -40,6 +40,7 @@ pub fn proofs() -> Proofs {
             ),
         ),
         effect("network", intercepted::network()),
+        effect("bungeecord_channel", channel::bungeecord_channel()),
         model("limbo_handlers", "limbo_handlers = [\"queue\"]"),
         effect(
             "compression_threshold",

@@ -38,10 +38,6 @@ const GLOBAL: &[(&str, &str)] = &[
         "[permissions]\nprovider = \"builtin\"",
     ),
     (
-        "plugin_messaging",
-        "[plugin_messaging]\nbungeecord = true\n[plugin_messaging.bungeecord_permissions]\nconnect = true",
-    ),
-    (
         "web",
         "[web]\nenable_api = true\nbind = \"127.0.0.1:8080\"\n[web.rate_limit]\nrequests_per_minute = 60",
     ),
@@ -113,7 +109,6 @@ const SERVER: &[(&str, &str)] = &[
         "server_manager",
         "[server_manager]\ntype = \"pterodactyl\"\napi_url = \"https://panel.example.com\"\napi_key = \"k\"\nserver_id = \"1a2b\"",
     ),
-    ("bungeecord_channel", "bungeecord_channel = true"),
     (
         "addresses.weight",
         "addresses = [{ address = \"10.0.0.6:25566\", weight = 2 }]",

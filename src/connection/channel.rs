@@ -1,0 +1,381 @@
+//! The BungeeCord channel: backends of a network ask the proxy about its players and
+//! servers, send them messages, and move them.
+//!
+//! A backend knows its own network alone: names outside it do not exist for it. What
+//! cannot be answered gets no answer, as backends expect it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tracing::{debug, warn};
+
+use crate::config::model::ServerConfig;
+use crate::forward::{Direction, Listener};
+use crate::intercept::{By, Present};
+use crate::limit::Bucket;
+use crate::protocol::bungee::{
+    self, Answer, Arguments, MESSAGE_BYTES_MAX, Subcommand, Subcommands,
+};
+use crate::protocol::read::ReadError;
+use crate::protocol::text;
+use crate::proxy::Proxy;
+use crate::proxy::snapshot::{Server, Snapshot};
+
+/// Messages a second of one connection to a backend. Plugins that update their signs send
+/// some in a second for each player.
+const MESSAGES_PER_SECOND_MAX: u64 = 50;
+/// What may come at once is what would be allowed in this time.
+const MESSAGES_WINDOW: Duration = Duration::from_secs(1);
+
+/// The name that stands for all players or servers.
+const ALL: &str = "ALL";
+/// The name that stands for all servers with players.
+const ONLINE: &str = "ONLINE";
+
+/// The channel of one connection to a backend.
+#[derive(Debug)]
+pub(super) struct Channel {
+    proxy: Weak<Proxy>,
+    player: Arc<Present>,
+    server: Arc<Server>,
+    network: Option<String>,
+    allowed: Subcommands,
+    messages: Mutex<Bucket>,
+    has_complained: AtomicBool,
+}
+
+impl Channel {
+    /// The channel of this player's connection to a server; `None` where the server may
+    /// not use it.
+    pub(super) fn of(
+        proxy: &Proxy,
+        player: &Arc<Present>,
+        server: &Arc<Server>,
+    ) -> Option<Arc<dyn Listener>> {
+        let allowed = proxy.snapshot().proxy.bungeecord?;
+        if !uses_channel(&server.config) {
+            return None;
+        }
+        Some(Arc::new(Self {
+            proxy: proxy.own(),
+            player: Arc::clone(player),
+            server: Arc::clone(server),
+            network: server.config.network().map(str::to_owned),
+            allowed,
+            messages: Mutex::new(Bucket::new(
+                MESSAGES_PER_SECOND_MAX,
+                MESSAGES_WINDOW,
+                Instant::now(),
+            )),
+            has_complained: AtomicBool::new(false),
+        }))
+    }
+
+    fn answer(&self, subcommand: Subcommand, arguments: Arguments<'_>) -> Result<(), ReadError> {
+        let Some(proxy) = self.proxy.upgrade() else {
+            return Ok(());
+        };
+        let snapshot = proxy.snapshot();
+        let call = Call {
+            channel: self,
+            proxy: &proxy,
+            snapshot: &snapshot,
+            subcommand,
+        };
+        if let Some(answer) = call.run(arguments)? {
+            send(&self.player, &answer.into_data());
+        }
+        Ok(())
+    }
+
+    /// Logs what is wrong with the messages of the backend, once for each connection.
+    fn complain(&self, what: &str) {
+        if !self.has_complained.swap(true, Ordering::Relaxed) {
+            warn!(
+                server = self.server.config.id,
+                "messages on the BungeeCord channel are ignored: {what}"
+            );
+        }
+    }
+}
+
+impl Listener for Channel {
+    fn hear(&self, fields: &[u8]) -> bool {
+        let Some(data) = bungee::data(self.player.version(), fields) else {
+            return false;
+        };
+        let is_in_time = {
+            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            messages.take(1, Instant::now())
+        };
+        if !is_in_time {
+            self.complain("there are more than 50 in a second");
+        } else if data.len() > MESSAGE_BYTES_MAX {
+            self.complain("one is too long");
+        } else {
+            match Arguments::read(data) {
+                Ok((Some(subcommand), arguments)) if self.allowed.has(subcommand) => {
+                    if self.answer(subcommand, arguments).is_err() {
+                        self.complain("one is cut off");
+                    }
+                }
+                Ok((subcommand, _)) => debug!(
+                    server = self.server.config.id,
+                    subcommand = subcommand.map_or("", Subcommand::name),
+                    "a message on the BungeeCord channel is unknown or not allowed"
+                ),
+                Err(_) => self.complain("one is cut off"),
+            }
+        }
+        true
+    }
+}
+
+/// Whether a server may use the channel, and is sent what others forward.
+fn uses_channel(config: &ServerConfig) -> bool {
+    config
+        .intercepted()
+        .is_some_and(|intercepted| intercepted.bungeecord_channel)
+}
+
+/// Sends data on the channel over the connection of this player.
+fn send(carrier: &Present, data: &[u8]) {
+    let packet = bungee::packet(carrier.version(), data);
+    let put = packet.map(|packet| carrier.put(Direction::Serverbound, vec![packet]));
+    if put != Some(Ok(())) {
+        debug!("a message on the BungeeCord channel is dropped: too many wait");
+    }
+}
+
+/// Prepares a player's connection to a server that uses the channel: the backend learns
+/// that somebody reads it, and gets what was forwarded while no player was there. Returns
+/// that, for [`give_back`].
+pub(super) fn open(player: &Present, server: &Server, proxy: &Proxy) -> VecDeque<Vec<u8>> {
+    if proxy.snapshot().proxy.bungeecord.is_none() || !uses_channel(&server.config) {
+        return VecDeque::new();
+    }
+    if let Some(registration) = bungee::registration(player.version()) {
+        // Nothing waits there yet.
+        let _ = player.put(Direction::Serverbound, vec![registration]);
+    }
+    let forwarded = server.state.forwarded.take();
+    for data in &forwarded {
+        send(player, data);
+    }
+    forwarded
+}
+
+/// The player has not come into the game of the server: what was forwarded waits for the
+/// next one.
+pub(super) fn give_back(server: &Server, forwarded: VecDeque<Vec<u8>>) {
+    for data in forwarded {
+        server.state.forwarded.put(&data);
+    }
+}
+
+/// One message.
+struct Call<'a> {
+    channel: &'a Channel,
+    proxy: &'a Proxy,
+    snapshot: &'a Snapshot,
+    subcommand: Subcommand,
+}
+
+impl Call<'_> {
+    /// Does what the message asks for. What is unknown gets no answer.
+    fn run(&self, mut arguments: Arguments<'_>) -> Result<Option<Answer>, ReadError> {
+        use Subcommand::{
+            Connect, ConnectOther, Forward, ForwardToPlayer, GetPlayerServer, GetServer,
+            GetServers, Ip, IpOther, KickPlayer, KickPlayerRaw, Message, MessageRaw, PlayerCount,
+            PlayerList, ServerIp, Uuid, UuidOther,
+        };
+        let arguments = &mut arguments;
+        let own = &self.channel.player;
+        let answer = Answer::to(self.subcommand);
+        let address = |answer: Answer, player: &Present| {
+            let address = player.address();
+            let port = i32::from(address.port());
+            answer
+                .text(&address.ip().to_canonical().to_string())
+                .int(port)
+        };
+        Ok(match self.subcommand {
+            Connect => {
+                let target = arguments.text()?;
+                own.switch(&target, By::Backend);
+                None
+            }
+            ConnectOther => {
+                let (player, target) = (arguments.text()?, arguments.text()?);
+                if let Some(player) = self.player(&player) {
+                    player.switch(&target, By::Backend);
+                }
+                None
+            }
+            Ip => Some(address(answer, own)),
+            IpOther => {
+                let name = arguments.text()?;
+                self.player(&name)
+                    .map(|player| address(answer.text(&name), &player))
+            }
+            PlayerCount => {
+                let server = arguments.text()?;
+                self.players(&server).map(|players| {
+                    let count = i32::try_from(players.len()).unwrap_or(i32::MAX);
+                    answer.text(&server).int(count)
+                })
+            }
+            PlayerList => {
+                let server = arguments.text()?;
+                self.players(&server).map(|players| {
+                    let names = players.iter().map(|player| player.name());
+                    answer.text(&server).names(names)
+                })
+            }
+            GetServers => {
+                let servers = self.members();
+                let ids = servers.iter().map(|server| server.config.id.as_str());
+                Some(answer.names(ids))
+            }
+            GetServer => Some(answer.text(&self.channel.server.config.id)),
+            GetPlayerServer => {
+                let name = arguments.text()?;
+                let server = self.player(&name).map(|player| player.server());
+                let server = server.as_deref().unwrap_or_default();
+                Some(answer.text(&name).text(server))
+            }
+            Uuid => Some(answer.uuid(own.uuid())),
+            UuidOther => {
+                let name = arguments.text()?;
+                self.player(&name)
+                    .map(|player| answer.text(&name).uuid(player.uuid()))
+            }
+            ServerIp => {
+                let name = arguments.text()?;
+                let address = self
+                    .server(&name)
+                    .and_then(|server| server.config.addresses.first().cloned());
+                address.map(|address| {
+                    let host = address.host.to_string();
+                    answer.text(&name).text(&host).short(address.port)
+                })
+            }
+            Message | MessageRaw => {
+                let (name, text) = (arguments.text()?, arguments.text()?);
+                let text = self.component(&text);
+                match name.as_str() {
+                    ALL => self.everyone().iter().for_each(|player| player.send(&text)),
+                    name => self
+                        .player(name)
+                        .iter()
+                        .for_each(|player| player.send(&text)),
+                }
+                None
+            }
+            KickPlayer | KickPlayerRaw => {
+                let (name, text) = (arguments.text()?, arguments.text()?);
+                if let Some(player) = self.player(&name) {
+                    player.kick(self.component(&text));
+                }
+                None
+            }
+            Forward => {
+                let target = arguments.text()?;
+                self.forward(&target, arguments.forwarded()?);
+                None
+            }
+            ForwardToPlayer => {
+                let player = arguments.text()?;
+                let data = arguments.forwarded()?;
+                if let Some(player) = self.player(&player)
+                    && let Some(server) = self.server(&player.server())
+                    && uses_channel(&server.config)
+                {
+                    send(&player, data);
+                }
+                None
+            }
+        })
+    }
+
+    /// What a text of the message shows: JSON where it says so, else a plain text.
+    fn component(&self, text: &str) -> Value {
+        match self.subcommand {
+            Subcommand::MessageRaw | Subcommand::KickPlayerRaw => text::bounded_component(text),
+            _ => json!({ "text": text }),
+        }
+    }
+
+    /// Sends data to other servers of the network, over the connection of a player of
+    /// each. A server without players gets it later, unless it is only for those with.
+    fn forward(&self, target: &str, data: &[u8]) {
+        let own = &self.channel.server.config.id;
+        let servers = match target {
+            ALL | ONLINE => self.members(),
+            id => self.server(id).into_iter().collect(),
+        };
+        let everyone = self.everyone();
+        let others = servers
+            .iter()
+            .filter(|server| server.config.id != *own && uses_channel(&server.config));
+        for server in others {
+            let is_there = |player: &&Arc<Present>| *player.server() == *server.config.id;
+            match everyone.iter().find(is_there) {
+                Some(carrier) => send(carrier, data),
+                None if target == ONLINE => {}
+                None => server.state.forwarded.put(data),
+            }
+        }
+    }
+
+    /// The servers of the network, or the own one where it has none.
+    fn members(&self) -> Vec<Arc<Server>> {
+        match &self.channel.network {
+            Some(network) => self.snapshot.members(network),
+            None => vec![Arc::clone(&self.channel.server)],
+        }
+    }
+
+    fn server(&self, id: &str) -> Option<Arc<Server>> {
+        let mut members = self.members().into_iter();
+        members.find(|server| server.config.id == id)
+    }
+
+    /// The players on these servers, by their names.
+    fn everyone(&self) -> Vec<Arc<Present>> {
+        match &self.channel.network {
+            Some(network) => self.proxy.roster.present(network),
+            None => {
+                let mut players = self.proxy.roster.everyone();
+                let own = &self.channel.server.config.id;
+                players.retain(|player| player.network().is_none() && *player.server() == **own);
+                players
+            }
+        }
+    }
+
+    /// The player of this name, in any case of its letters.
+    fn player(&self, name: &str) -> Option<Arc<Present>> {
+        let everyone = self.everyone();
+        // Where some names are proved and others are not, two can differ in case alone.
+        let exact = everyone.iter().find(|player| player.name() == name);
+        let other = || {
+            let mut others = everyone.iter();
+            others.find(|player| player.name().eq_ignore_ascii_case(name))
+        };
+        exact.or_else(other).cloned()
+    }
+
+    /// The players of a server, or of the network; `None` if it has no such server.
+    fn players(&self, server: &str) -> Option<Vec<Arc<Present>>> {
+        let mut players = self.everyone();
+        if server != ALL {
+            self.server(server)?;
+            players.retain(|player| &*player.server() == server);
+        }
+        Some(players)
+    }
+}

@@ -1,0 +1,10 @@
+//! Who reads the plugin messages with which a backend asks the proxy.
+
+use std::fmt;
+
+/// Reads the plugin messages with which a backend asks the proxy.
+pub(crate) trait Listener: fmt::Debug + Send + Sync {
+    /// Reads the fields of a plugin message of the backend, in play. True if it is for
+    /// the proxy: then it does not reach the client. Does not wait.
+    fn hear(&self, fields: &[u8]) -> bool;
+}

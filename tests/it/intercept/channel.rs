@@ -1,0 +1,325 @@
+//! The BungeeCord channel: what backends ask, and the exact bytes of the answers.
+
+use infrarust_test_support::game::{self, Ids, Speaker};
+
+use super::fallback::{More, join_game};
+use super::{NOTCH_OFFLINE, begin, enter, welcome};
+use crate::support::{FakeBackend, TestProxy, server, wire};
+
+/// The channel is on, with everything that it has.
+pub const GLOBAL: &str = "[plugin_messaging]\nbungeecord = true\n\
+    [plugin_messaging.bungeecord_permissions]\nconnect_other = true\nmessage = true\n\
+    message_raw = true\nkick_player = true\nkick_player_raw = true\n";
+/// Of a server that may use it.
+pub const USES: &str = "network = \"main\"\nbungeecord_channel = true\n\
+    compression_threshold = -1\ndisconnect_message = \"lost\"\n";
+
+/// The id of a plugin message to a backend.
+fn to_backend(protocol: i32) -> i32 {
+    match protocol {
+        5 | 47 => 0x17,
+        340 => 0x09,
+        578 | 735 | 754 => 0x0B,
+        763 => 0x0D,
+        764 => 0x0F,
+        765 => 0x10,
+        767 => 0x12,
+        770 => 0x14,
+        776 => 0x16,
+        other => panic!("no ids for {other}"),
+    }
+}
+
+/// Texts as Java's `DataOutput` writes them.
+pub fn utf(texts: &[&str]) -> Vec<u8> {
+    let one = |text: &&str| {
+        let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+        [&length[..], text.as_bytes()].concat()
+    };
+    texts.iter().flat_map(one).collect()
+}
+
+/// The fields of a plugin message on the channel.
+fn fields(protocol: i32, data: &[u8]) -> Vec<u8> {
+    let channel = match protocol {
+        ..393 => "BungeeCord",
+        _ => "bungeecord:main",
+    };
+    let length = u16::try_from(data.len()).unwrap().to_be_bytes();
+    let length = if protocol < 47 { &length[..] } else { &[] };
+    [&wire::string(channel), length, data].concat()
+}
+
+/// The backend asks.
+pub async fn ask(backend: &mut Speaker, protocol: i32, data: &[u8]) {
+    let fields = fields(protocol, data);
+    backend.send(Ids::of(protocol).plugin, &fields).await;
+}
+
+/// What the backend reads next on the channel. The message with which it learns of the
+/// channel is skipped.
+pub async fn answer(backend: &mut Speaker, protocol: i32) -> Vec<u8> {
+    loop {
+        let body = backend.expect(to_backend(protocol)).await;
+        let empty = fields(protocol, b"");
+        let head = wire::string(&wire::string_in(&empty));
+        if let Some(data) = body.strip_prefix(&head[..]) {
+            let at = if protocol < 47 { 2 } else { 0 };
+            return data[at..].to_vec();
+        }
+        let channel = wire::string_in(&body);
+        assert!(["REGISTER", "minecraft:register"].contains(&&*channel));
+    }
+}
+
+/// What the backend reads next that is not about channels.
+pub async fn expect_past_channels(backend: &mut Speaker, protocol: i32, id: i32) -> Vec<u8> {
+    loop {
+        let (came, body) = backend.next().await.expect("the end came");
+        if came == id {
+            return body;
+        }
+        assert_eq!(came, to_backend(protocol), "{body:02x?}");
+    }
+}
+
+/// A player in the game of the first server, in the world of entity 1.
+pub async fn play(proxy: &TestProxy, backend: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
+    let (mut client, mut server) = begin(proxy, backend, protocol, "Notch").await;
+    welcome(&mut client, &mut server, protocol).await;
+    if protocol >= 764 {
+        enter(&mut client, &mut server, protocol).await;
+    } else {
+        let join = Ids::of(protocol).join;
+        server.send(join, &join_game(protocol, 1)).await;
+        client.expect(join).await;
+    }
+    let settings = More::of(protocol).settings;
+    client.send(settings, b"settings of the client").await;
+    expect_past_channels(&mut server, protocol, settings).await;
+    (client, server)
+}
+
+/// Two servers of a network, and an island.
+fn servers(backends: [&FakeBackend; 3], uses: [&str; 3]) -> TestProxy {
+    let hosts = ["play.example.com", "b.example.com", "c.example.com"];
+    let file = |at: usize| server("offline", hosts[at], backends[at].address, uses[at]);
+    TestProxy::start(GLOBAL, &[("a", file(0)), ("b", file(1)), ("c", file(2))])
+}
+
+/// Every question with the bytes of its answer, in both names of the channel.
+#[tokio::test]
+async fn questions_and_answers() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let island = "bungeecord_channel = true";
+    let proxy = servers([&a, &b, &c], [USES, USES, island]);
+    for protocol in [5, 340, 767] {
+        let (client, mut server) = play(&proxy, &a, protocol).await;
+        let uuid32 = NOTCH_OFFLINE.replace('-', "");
+        let int = |number: i32| number.to_be_bytes().to_vec();
+        let port = b.address.port().to_be_bytes().to_vec();
+        let cases: Vec<(&[&str], Vec<u8>)> = vec![
+            (&["GetServers"], utf(&["GetServers", "a, b"])),
+            (&["GetServer"], utf(&["GetServer", "a"])),
+            (
+                &["PlayerCount", "a"],
+                [utf(&["PlayerCount", "a"]), int(1)].concat(),
+            ),
+            (
+                &["PlayerCount", "b"],
+                [utf(&["PlayerCount", "b"]), int(0)].concat(),
+            ),
+            (
+                &["PlayerCount", "ALL"],
+                [utf(&["PlayerCount", "ALL"]), int(1)].concat(),
+            ),
+            (&["PlayerList", "ALL"], utf(&["PlayerList", "ALL", "Notch"])),
+            (&["PlayerList", "b"], utf(&["PlayerList", "b", ""])),
+            (&["UUID"], utf(&["UUID", &uuid32])),
+            (
+                &["UUIDOther", "notch"],
+                utf(&["UUIDOther", "notch", &uuid32]),
+            ),
+            (
+                &["GetPlayerServer", "Notch"],
+                utf(&["GetPlayerServer", "Notch", "a"]),
+            ),
+            (
+                &["GetPlayerServer", "Nobody"],
+                utf(&["GetPlayerServer", "Nobody", ""]),
+            ),
+            (
+                &["ServerIP", "b"],
+                [utf(&["ServerIP", "b", "127.0.0.1"]), port].concat(),
+            ),
+        ];
+        for (question, expected) in cases {
+            ask(&mut server, protocol, &utf(question)).await;
+            let answered = answer(&mut server, protocol).await;
+            assert_eq!(answered, expected, "{protocol} {question:?}");
+        }
+        for (question, head) in [
+            (&["IP"][..], utf(&["IP", "127.0.0.1"])),
+            (
+                &["IPOther", "Notch"],
+                utf(&["IPOther", "Notch", "127.0.0.1"]),
+            ),
+        ] {
+            ask(&mut server, protocol, &utf(question)).await;
+            let answered = answer(&mut server, protocol).await;
+            assert_eq!(answered[..head.len()], head, "{protocol}");
+            assert_eq!(answered.len(), head.len() + 4);
+        }
+        // The island does not exist here, nor does anybody unknown; none is answered.
+        for question in [
+            &["PlayerCount", "c"][..],
+            &["ServerIP", "c"],
+            &["UUIDOther", "Nobody"],
+            &["IPOther", "Nobody"],
+            &["Unknown"],
+            &["Connect", "c"],
+            &["Connect", "a"],
+        ] {
+            ask(&mut server, protocol, &utf(question)).await;
+        }
+        // Cut off anywhere.
+        let whole = [utf(&["Forward", "ALL", "x"]), vec![0, 3, 1, 2, 3]].concat();
+        for cut in 0..whole.len() {
+            ask(&mut server, protocol, &whole[..cut]).await;
+        }
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
+/// Players on both servers: texts, forwarded data, moves and kicks reach the other one.
+#[tokio::test]
+async fn what_acts_on_others() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = servers([&a, &b, &c], [USES, USES, ""]);
+    let protocol = 767;
+    let (ids, more) = (Ids::of(protocol), More::of(protocol));
+    let (mut notch, mut of_a) = play(&proxy, &a, protocol).await;
+
+    // Nobody is on b yet: it gets this once somebody is.
+    let data = [utf(&["a:b"]), vec![0, 3, 7, 8, 9]].concat();
+    let forward = |target| [utf(&["Forward", target]), data.clone()].concat();
+    ask(&mut of_a, protocol, &forward("b")).await;
+    ask(&mut of_a, protocol, &forward("ONLINE")).await;
+    ask(&mut of_a, protocol, &utf(&["GetServer"])).await;
+    answer(&mut of_a, protocol).await;
+
+    let mut alice = game::begin_at(proxy.address(), protocol, "b.example.com", "Alice").await;
+    let (mut of_b, ..) = game::accept(&b).await;
+    let success = game::login_success(protocol, [5; 16], "Alice");
+    of_b.send(2, &success).await;
+    alice.expect(2).await;
+    alice.send(3, &[]).await;
+    of_b.expect(3).await;
+    enter(&mut alice, &mut of_b, protocol).await;
+    assert_eq!(answer(&mut of_b, protocol).await, data);
+    for target in ["ALL", "ONLINE", "b"] {
+        ask(&mut of_a, protocol, &forward(target)).await;
+        assert_eq!(answer(&mut of_b, protocol).await, data, "{target}");
+    }
+    let to_alice = [utf(&["ForwardToPlayer", "alice"]), data.clone()].concat();
+    ask(&mut of_a, protocol, &to_alice).await;
+    assert_eq!(answer(&mut of_b, protocol).await, data);
+
+    ask(&mut of_a, protocol, &utf(&["Message", "Alice", "§chello"])).await;
+    let message = alice.expect(more.chat).await;
+    assert!(super::fallback::contains(&message, "hello"), "{message:?}");
+    let json = r#"{"text":"to all","bold":true}"#;
+    ask(&mut of_a, protocol, &utf(&["MessageRaw", "ALL", json])).await;
+    for client in [&mut alice, &mut notch] {
+        let message = client.expect(more.chat).await;
+        assert!(super::fallback::contains(&message, "to all"), "{message:?}");
+    }
+
+    // A client that writes there reaches nobody.
+    alice
+        .send(
+            to_backend(protocol),
+            &fields(protocol, &utf(&["Connect", "a"])),
+        )
+        .await;
+    alice.send(more.swing, b"behind").await;
+    assert_eq!(of_b.expect(more.swing).await, b"behind");
+
+    ask(
+        &mut of_a,
+        protocol,
+        &utf(&["KickPlayer", "Alice", "go away"]),
+    )
+    .await;
+    let text = super::text(protocol, &alice.expect(ids.disconnect).await);
+    assert_eq!(text, "go away");
+    alice.expect_end().await;
+    drop((notch, of_a, of_b));
+    proxy.idle().await;
+}
+
+/// Where the channel is off, for all or for this server, its messages pass; a subcommand
+/// that is not allowed has no effect.
+#[tokio::test]
+async fn off_and_forbidden() {
+    let backend = FakeBackend::start().await;
+    let protocol = 767;
+    let off = "compression_threshold = -1";
+    let on = "bungeecord_channel = true\ncompression_threshold = -1";
+    for (global, more, passes) in [
+        ("", on, true),
+        (GLOBAL, off, true),
+        ("[plugin_messaging]\nbungeecord = true", on, false),
+    ] {
+        let proxy = TestProxy::with_one_server(global, "offline", &backend, more);
+        let (mut client, mut server) = play(&proxy, &backend, protocol).await;
+        let kick = utf(&["KickPlayer", "Notch", "go away"]);
+        ask(&mut server, protocol, &kick).await;
+        server.send(0x22, b"behind").await;
+        if passes {
+            let passed = client.expect(Ids::of(protocol).plugin).await;
+            assert_eq!(passed, fields(protocol, &kick));
+        }
+        assert_eq!(client.expect(0x22).await, b"behind");
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
+/// A backend that asks without an end gets what is allowed, and the session goes on.
+#[tokio::test]
+async fn floods_are_bounded() {
+    let backend = FakeBackend::start().await;
+    let more = "bungeecord_channel = true\ncompression_threshold = -1";
+    let proxy = TestProxy::with_one_server(GLOBAL, "offline", &backend, more);
+    let protocol = 767;
+    let (mut client, mut server) = play(&proxy, &backend, protocol).await;
+    for _ in 0..2000 {
+        ask(&mut server, protocol, &utf(&["GetServer"])).await;
+    }
+    server.send(0x22, b"behind").await;
+    assert_eq!(client.expect(0x22).await, b"behind");
+    let swing = More::of(protocol).swing;
+    client.send(swing, b"the end").await;
+    let mut answers = 0;
+    loop {
+        match server.next().await {
+            Some((id, body)) if id == swing => {
+                assert_eq!(body, b"the end");
+                break;
+            }
+            Some(_) => answers += 1,
+            None => panic!("the end came"),
+        }
+    }
+    assert!((50..2000).contains(&answers), "{answers}");
+}

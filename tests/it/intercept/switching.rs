@@ -1,0 +1,461 @@
+//! A player goes to another server because somebody has asked for it: here his backend
+//! does, on the BungeeCord channel.
+
+use infrarust_test_support::game::{self, Ids, Speaker};
+
+use super::channel::{GLOBAL, USES, ask, expect_past_channels, play, utf};
+use super::fallback::{ALL, More, accept_on_b, contains, join_game};
+use crate::support::{FakeBackend, TestProxy, server, wire};
+
+/// A proxy with a network of `offline` servers; the file of each has its lines.
+fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
+    let files: Vec<_> = servers
+        .iter()
+        .map(|(id, backend, more)| {
+            let host = match *id {
+                "a" => "play.example.com".to_owned(),
+                id => format!("{id}.example.com"),
+            };
+            let more = format!("{USES}{more}");
+            (*id, server("offline", &host, backend.address, &more))
+        })
+        .collect();
+    TestProxy::start(&format!("{GLOBAL}{global}"), &files)
+}
+
+/// The backend asks for the player to come to another server.
+async fn connect(backend: &mut Speaker, protocol: i32, target: &str) {
+    ask(backend, protocol, &utf(&["Connect", target])).await;
+}
+
+/// The server lets the player in, as far as that changes nothing for him.
+async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> Speaker {
+    let mut server = accept_on_b(backend, protocol).await;
+    if protocol < 764 {
+        let join = Ids::of(protocol).join;
+        server.send(join, &join_game(protocol, entity)).await;
+    }
+    server
+}
+
+/// The client leaves the world of the one server, which sees that first, and comes into
+/// that of the other.
+async fn cross(
+    client: &mut Speaker,
+    old: &mut Speaker,
+    new: &mut Speaker,
+    protocol: i32,
+    entity: u8,
+) {
+    while old.next().await.is_some() {}
+    come_over(client, new, protocol, entity).await;
+}
+
+/// The client comes into the world of a server that has let it in.
+async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol: i32, entity: u8) {
+    let (ids, more) = (Ids::of(protocol), More::of(protocol));
+    let settings = b"settings of the client";
+    if protocol >= 764 {
+        client.expect(more.start_configuration).await;
+        // What was on the way reaches nobody.
+        client.send(more.swing, b"for the old one").await;
+        client.send(more.configuration_acknowledged, &[]).await;
+        new.expect(3).await;
+        assert_eq!(new.expect(0).await, settings);
+        let registry = if protocol >= 766 { 7 } else { 5 };
+        new.send(registry, b"the registry").await;
+        new.send(ids.finish, &[]).await;
+        assert_eq!(client.expect(registry).await, b"the registry");
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        new.expect(ids.finish).await;
+        new.send(ids.join, &join_game(protocol, entity)).await;
+    }
+    loop {
+        let (id, body) = client.next().await.expect("the end came");
+        if id == ids.join {
+            assert_eq!(body[..4], [0, 0, 0, entity], "{protocol}");
+            break;
+        }
+    }
+    if protocol < 764 {
+        client.expect(more.respawn).await;
+        assert_eq!(new.expect(more.settings).await, settings);
+    }
+}
+
+/// Bytes pass in both directions.
+async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    let swing = More::of(protocol).swing;
+    client.send(swing, b"to the server").await;
+    let swung = expect_past_channels(server, protocol, swing).await;
+    assert_eq!(swung, b"to the server", "{protocol}");
+    server.send(0x22, b"to the client").await;
+    assert_eq!(client.expect(0x22).await, b"to the client", "{protocol}");
+}
+
+/// Ten times back and forth, in every family of versions; one place on each server is
+/// enough, and none is left.
+#[tokio::test]
+async fn back_and_forth() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let one = "max_players = 1\n";
+    let proxy = network("", &[("a", &a, one), ("b", &b, one)]);
+    for protocol in ALL {
+        let (mut client, mut here) = play(&proxy, &a, protocol).await;
+        for turn in 0..10 {
+            let (target, backend) = match turn % 2 {
+                0 => ("b", &b),
+                _ => ("a", &a),
+            };
+            connect(&mut here, protocol, target).await;
+            let mut there = let_in(backend, protocol, turn).await;
+            cross(&mut client, &mut here, &mut there, protocol, turn).await;
+            both_ways(&mut client, &mut there, protocol).await;
+            here = there;
+        }
+        drop((client, here));
+        proxy.idle().await;
+    }
+}
+
+/// What keeps the player out changes nothing for him: he reads the server and the reason,
+/// plays on, and may ask again at once.
+#[tokio::test]
+async fn refusals() {
+    let (a, b, full, other) = (
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    );
+    let filter = "[ip_filter]\nblacklist = [\"127.0.0.0/8\"]\n";
+    let proxy = network(
+        "",
+        &[
+            ("a", &a, "max_players = 1\n"),
+            ("b", &b, "max_players = 1\n"),
+            (
+                "full",
+                &full,
+                "max_players = 1\nfull_message = \"no room\"\n",
+            ),
+            ("filtered", &other, filter),
+        ],
+    );
+    let mut occupant = game::begin_at(proxy.address(), 767, "full.example.com", "Other").await;
+    let (mut of_full, ..) = game::accept(&full).await;
+    let success = game::login_success(767, [5; 16], "Other");
+    of_full.send(2, &success).await;
+    occupant.expect(2).await;
+
+    for protocol in [47, 340, 763, 767, 776] {
+        let more = More::of(protocol);
+        let (mut client, mut server) = play(&proxy, &a, protocol).await;
+        for round in 0..2 {
+            for step in 0..5 {
+                let (target, reason) = match step {
+                    0 => ("full", "no room"),
+                    1 => ("filtered", "may not"),
+                    2 => ("b", "banned"),
+                    3 => ("b", "lost"),
+                    _ => ("b", "sent away"),
+                };
+                if step == 4 && protocol >= 764 {
+                    continue;
+                }
+                connect(&mut server, protocol, target).await;
+                match step {
+                    2 => {
+                        let (mut there, ..) = game::accept(&b).await;
+                        there.send(0, &wire::string(r#"{"text":"banned"}"#)).await;
+                        there.expect_end().await;
+                    }
+                    3 => {
+                        // Its second address is tried before it is given up.
+                        drop(game::accept(&b).await);
+                    }
+                    4 => {
+                        let mut there = accept_on_b(&b, protocol).await;
+                        let text = wire::string(r#"{"text":"sent away"}"#);
+                        there.send(Ids::of(protocol).disconnect, &text).await;
+                        there.expect_end().await;
+                    }
+                    _ => {}
+                }
+                let message = client.expect(more.chat).await;
+                let names = contains(&message, &format!("moved to {target}"));
+                let says = step == 1 || contains(&message, reason);
+                assert!(names && says, "{protocol} {round} {step}: {message:?}");
+                both_ways(&mut client, &mut server, protocol).await;
+            }
+        }
+        // And then it works.
+        connect(&mut server, protocol, "b").await;
+        let mut there = let_in(&b, protocol, 7).await;
+        cross(&mut client, &mut server, &mut there, protocol, 7).await;
+        both_ways(&mut client, &mut there, protocol).await;
+        drop((client, there));
+        while server.next().await.is_some() {}
+    }
+    drop((occupant, of_full));
+    proxy.idle().await;
+}
+
+/// Of several requests at one instant the first counts.
+#[tokio::test]
+async fn at_one_instant() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = network("", &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
+    for protocol in [340, 767] {
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        for target in ["b", "b", "c", "a", "b"] {
+            connect(&mut first, protocol, target).await;
+        }
+        let mut second = let_in(&b, protocol, 2).await;
+        cross(&mut client, &mut first, &mut second, protocol, 2).await;
+        both_ways(&mut client, &mut second, protocol).await;
+        // Nobody has asked c: its first visitor is this one.
+        connect(&mut second, protocol, "c").await;
+        let mut third = let_in(&c, protocol, 3).await;
+        cross(&mut client, &mut second, &mut third, protocol, 3).await;
+        both_ways(&mut client, &mut third, protocol).await;
+        drop((client, third));
+        proxy.idle().await;
+    }
+}
+
+/// The backend is lost while the other one has not let the player in: he goes on to it,
+/// or, where it refuses him, to the next.
+#[tokio::test]
+async fn the_backend_is_lost_meanwhile() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = network("", &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
+    for protocol in [47, 340, 763, 764, 767] {
+        for is_refused in [false, true] {
+            let (mut client, mut first) = play(&proxy, &a, protocol).await;
+            connect(&mut first, protocol, "b").await;
+            let (mut second, ..) = game::accept(&b).await;
+            drop(first);
+            let mut there = if is_refused {
+                second.send(0, &wire::string(r#"{"text":"no"}"#)).await;
+                second.expect_end().await;
+                let_in(&c, protocol, 3).await
+            } else {
+                let success =
+                    game::login_success(protocol, super::uuid(super::NOTCH_OFFLINE), "Notch");
+                second.send(2, &success).await;
+                if protocol < 764 {
+                    let join = Ids::of(protocol).join;
+                    second.send(join, &join_game(protocol, 3)).await;
+                }
+                second
+            };
+            come_over(&mut client, &mut there, protocol, 3).await;
+            if is_refused {
+                let notice = client.expect(More::of(protocol).chat).await;
+                assert!(contains(&notice, "You are on c now"), "{notice:?}");
+            }
+            both_ways(&mut client, &mut there, protocol).await;
+            drop((client, there));
+            proxy.idle().await;
+        }
+    }
+}
+
+/// The other server is lost when the player has left the first one for it: he comes back
+/// to that, which works.
+#[tokio::test]
+async fn the_other_server_is_lost() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let one = "max_players = 1\n";
+    let proxy = network("", &[("a", &a, one), ("b", &b, one)]);
+    for protocol in [764, 767, 776] {
+        let more = More::of(protocol);
+        for step in 0..2 {
+            let (mut client, mut first) = play(&proxy, &a, protocol).await;
+            connect(&mut first, protocol, "b").await;
+            let mut second = accept_on_b(&b, protocol).await;
+            first.expect_end().await;
+            client.expect(more.start_configuration).await;
+            client.send(more.configuration_acknowledged, &[]).await;
+            second.expect(3).await;
+            if step == 1 {
+                second.expect(0).await;
+                let registry = if protocol >= 766 { 7 } else { 5 };
+                second.send(registry, b"half of it").await;
+            }
+            drop(second);
+            let mut again = accept_on_b(&a, protocol).await;
+            again.expect(3).await;
+            again.expect(0).await;
+            let ids = Ids::of(protocol);
+            again.send(ids.finish, &[]).await;
+            client.expect(ids.finish).await;
+            client.send(ids.finish, &[]).await;
+            again.expect(ids.finish).await;
+            again.send(ids.join, &join_game(protocol, 9)).await;
+            client.expect(ids.join).await;
+            let notice = client.expect(more.chat).await;
+            assert!(contains(&notice, "You are on a now"), "{notice:?}");
+            both_ways(&mut client, &mut again, protocol).await;
+            drop((client, again));
+            proxy.idle().await;
+        }
+    }
+}
+
+/// The client leaves at each step of a switch: both servers see the end, and nothing is
+/// left.
+#[tokio::test]
+async fn the_client_leaves_meanwhile() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let one = "max_players = 1\n";
+    let proxy = network("", &[("a", &a, one), ("b", &b, one)]);
+    for protocol in [340, 767] {
+        for step in 0..3 {
+            let (mut client, mut first) = play(&proxy, &a, protocol).await;
+            connect(&mut first, protocol, "b").await;
+            let mut second;
+            if step == 0 {
+                (second, ..) = game::accept(&b).await;
+            } else if step == 1 {
+                second = accept_on_b(&b, protocol).await;
+            } else {
+                second = let_in(&b, protocol, 2).await;
+                while first.next().await.is_some() {}
+                let more = More::of(protocol);
+                if protocol >= 764 {
+                    client.expect(more.start_configuration).await;
+                }
+            }
+            drop(client);
+            while first.next().await.is_some() {}
+            drop(first);
+            while second.next().await.is_some() {}
+            drop(second);
+            proxy.idle().await;
+        }
+    }
+}
+
+/// The proxy stops during a switch: the player reads that, in whatever state he is.
+#[tokio::test]
+async fn the_proxy_stops_meanwhile() {
+    for protocol in [340, 767] {
+        for has_left in [false, true] {
+            let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+            let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+            let (ids, more) = (Ids::of(protocol), More::of(protocol));
+            let (mut client, mut first) = play(&proxy, &a, protocol).await;
+            connect(&mut first, protocol, "b").await;
+            let (mut second, ..) = game::accept(&b).await;
+            let mut disconnect = ids.disconnect;
+            if has_left && protocol >= 764 {
+                let success =
+                    game::login_success(protocol, super::uuid(super::NOTCH_OFFLINE), "Notch");
+                second.send(2, &success).await;
+                client.expect(more.start_configuration).await;
+                disconnect = ids.config_disconnect;
+            }
+            proxy.running.shutdown().stop_now();
+            let body = client.expect(disconnect).await;
+            assert_eq!(super::text(protocol, &body), "The proxy is closing.");
+            client.expect_end().await;
+        }
+    }
+}
+
+/// The answer to a keep alive of the old backend reaches nobody, and that to one of the
+/// new backend's does.
+#[tokio::test]
+async fn keep_alives_are_kept_apart() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for protocol in [340, 763, 767] {
+        let more = More::of(protocol);
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        first.send(more.keep_alive, &[1; 8]).await;
+        client.expect(more.keep_alive).await;
+        connect(&mut first, protocol, "b").await;
+        let mut second = let_in(&b, protocol, 2).await;
+        cross(&mut client, &mut first, &mut second, protocol, 2).await;
+        client.send(more.keep_alive_answer, &[1; 8]).await;
+        second.send(more.keep_alive, &[2; 8]).await;
+        client.expect(more.keep_alive).await;
+        client.send(more.keep_alive_answer, &[2; 8]).await;
+        let answer = expect_past_channels(&mut second, protocol, more.keep_alive_answer).await;
+        assert_eq!(answer, [2; 8]);
+        drop((client, second));
+        proxy.idle().await;
+    }
+}
+
+/// A thousand switches that fail: the places are exact afterwards, and a switch works.
+#[tokio::test]
+async fn a_thousand_failures() {
+    const PLAYERS: usize = 20;
+    const TIMES: usize = 50;
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network(
+        "",
+        &[
+            ("a", &a, &format!("max_players = {PLAYERS}\n")),
+            ("b", &b, "max_players = 1\n"),
+        ],
+    );
+    let protocol = 767;
+    let more = More::of(protocol);
+    let mut occupant = game::begin_at(proxy.address(), protocol, "b.example.com", "Other").await;
+    let (mut of_b, ..) = game::accept(&b).await;
+    of_b.send(2, &game::login_success(protocol, [5; 16], "Other"))
+        .await;
+    occupant.expect(2).await;
+    let mut sessions = Vec::new();
+    for number in 0..PLAYERS {
+        let name = format!("player{number}");
+        let (mut client, mut server) = super::begin(&proxy, &a, protocol, &name).await;
+        let success = game::login_success(protocol, [5; 16], &name);
+        server.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        super::enter(&mut client, &mut server, protocol).await;
+        sessions.push((client, server));
+    }
+    for _ in 0..TIMES {
+        for (_, server) in &mut sessions {
+            connect(server, protocol, "b").await;
+        }
+        for (client, _) in &mut sessions {
+            let message = client.expect(more.chat).await;
+            assert!(contains(&message, "moved to b"), "{message:?}");
+        }
+    }
+    drop((occupant, of_b));
+    // The place of the occupant is free once its session has ended.
+    let (mut client, mut server) = sessions.pop().unwrap();
+    let settings = more.settings;
+    client.send(settings, b"settings of the client").await;
+    expect_past_channels(&mut server, protocol, settings).await;
+    drop(sessions);
+    while proxy.running.open_connections() > 1 {
+        tokio::task::yield_now().await;
+    }
+    connect(&mut server, protocol, "b").await;
+    let (mut there, ..) = game::accept(&b).await;
+    let success = game::login_success(protocol, [5; 16], "player19");
+    there.send(2, &success).await;
+    cross(&mut client, &mut server, &mut there, protocol, 4).await;
+    both_ways(&mut client, &mut there, protocol).await;
+    drop((client, there));
+    proxy.idle().await;
+}
