@@ -73,7 +73,7 @@ pub(crate) struct Question {
     pub(crate) packet: Vec<u8>,
 }
 
-/// What happens to a packet.
+/// The answer about a packet: what the lane does with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// It passes as it came.
@@ -137,7 +137,7 @@ impl Inquiry {
         }
     }
 
-    /// Says what happens to the packet that was taken in this direction.
+    /// Gives the answer about the packet that was taken in this direction.
     pub(crate) fn answer(&self, direction: Direction, decision: Decision) {
         let lane = &self.lanes[direction as usize];
         lane.lock().answer = Some(decision);

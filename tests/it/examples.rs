@@ -153,7 +153,7 @@ fn configurations_of_the_plugin_pages_are_sound() {
             }
         }
     }
-    assert_eq!(seen, 6);
+    assert_eq!(seen, 7);
 }
 
 /// What the page about modes lets operators write is sound: all its files

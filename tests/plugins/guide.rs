@@ -108,8 +108,9 @@ impl Case {
             fs::copy(library_of(id), at(&file_of(id))).unwrap();
         }
         fs::create_dir(at("servers")).unwrap();
-        // It needs a mode that speaks the protocol.
-        let mode = match ids.iter().any(|id| id == "welcome") {
+        // These plugins need a mode that speaks the protocol.
+        let need_it = ["welcome", "chat-guard"];
+        let mode = match ids.iter().any(|id| need_it.contains(&id.as_str())) {
             true => "proxy_mode = \"offline\"\nforwarding_mode = \"bungeecord\"\n",
             false => "",
         };
@@ -178,7 +179,7 @@ fn plugins_take_the_settings_of_the_pages() {
             }
         }
     }
-    assert_eq!(seen, 6);
+    assert_eq!(seen, 7);
 }
 
 /// Every plugin is loaded with the settings that stand at its top, and works.

@@ -3,7 +3,7 @@
 //!
 //! ```toml
 //! [plugins.chat-guard]
-//! servers = ["survival"]
+//! servers = ["lobby"]
 //!
 //! [plugins.chat-guard.config]
 //! lines = 5
@@ -14,16 +14,16 @@
 //! pattern_text = "<red>No advertising, please."
 //! ```
 //!
-//! `lines` may be written in `seconds`, commands too, and each may have `length`
-//! characters. A pattern matches a whole line without regard to case: `*` stands for any
-//! characters, `?` for one. Commands are matched with their `/`. A limit that is not
-//! written does not hold. Players in `bypass` write what they like.
+//! A player may write at most `lines` lines and commands in `seconds`, and each may have
+//! at most `length` characters. A pattern matches a whole line in upper or lower case:
+//! `*` matches any characters, `?` matches one. Commands are matched with their `/`. A
+//! limit that is not set does not apply. The plugin does not check players in `bypass`.
 //!
-//! A player whose line is dropped reads why: `rate_text`, `length_text` and
-//! `pattern_text`, with tags of MiniMessage; an empty text is not shown.
+//! A player whose line is dropped reads `rate_text`, `length_text` or `pattern_text`,
+//! which may have tags of MiniMessage. An empty text is not shown.
 //!
-//! For servers with `proxy_mode` `client_only` or `offline`, in every version of the
-//! game.
+//! The plugin works on servers with `proxy_mode` `client_only` or `offline`, in every
+//! version of the game.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -33,11 +33,11 @@ use std::time::{Duration, Instant};
 use infrarust_plugin_api::prelude::*;
 use infrarust_plugin_api::{Counter, Grant};
 
-/// Lines of one player that are counted.
+/// The largest `lines`, and the most times that the plugin keeps for one player.
 const LINES_MAX: usize = 1000;
-/// The longest time in which lines are counted: an hour.
+/// The largest `seconds`: an hour.
 const SECONDS_MAX: u64 = 3600;
-/// Patterns, each of which is tried on every line.
+/// The most patterns. Each line is compared with every pattern.
 const PATTERNS_MAX: usize = 1000;
 
 #[derive(Deserialize)]
@@ -71,16 +71,16 @@ fn pattern_text() -> String {
 }
 
 struct ChatGuard {
-    /// How many lines in which time.
+    /// How many lines a player may write in which time.
     rate: Option<(usize, Duration)>,
     /// The most characters of a line.
     length: Option<usize>,
     patterns: Vec<Pattern>,
     bypass: Vec<String>,
-    /// What a player reads, by [`Reason`].
+    /// The text for the player, by [`Reason`].
     texts: [Option<Text>; 3],
     messages: Option<Grant<capability::PlayerMessage>>,
-    /// When the players in the game have written their last lines.
+    /// The times of the last lines of each player in the game.
     written: Mutex<HashMap<PlayerId, Written>>,
     dropped: [Counter; 3],
 }
@@ -134,7 +134,7 @@ impl Plugin for ChatGuard {
     }
 }
 
-/// A number from 1 on.
+/// The number, if it is from 1 to `max`.
 fn limit<T: Copy + From<u8> + Ord + std::fmt::Display>(given: &Spanned<T>, max: T) -> Result<T> {
     let number = *given.get_ref();
     if number < T::from(1) || number > max {
@@ -183,7 +183,7 @@ impl PlayerObserve for ChatGuard {
 }
 
 impl ChatGuard {
-    /// Why a line that comes now is dropped, if it is.
+    /// Why a line is dropped, or `None` if it passes. Counts the line for the rate.
     fn reason(&self, player: PlayerId, line: &str, now: Instant) -> Option<Reason> {
         let is_too_fast = self.is_too_fast(player, now);
         if self.length.is_some_and(|max| line.chars().count() > max) {
@@ -205,17 +205,18 @@ impl ChatGuard {
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<PlayerId, Written>> {
-        // Nothing is left half done under the lock.
+        // A poisoned lock is fine: a panic cannot leave half of a change behind.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// When a player has written the lines that count.
+/// The times of the last lines of a player.
 #[derive(Default)]
 struct Written(VecDeque<Instant>);
 
 impl Written {
-    /// Whether there is room for another line; it counts then.
+    /// Adds a line, if there are fewer than `lines` in the last `per`. Returns whether it
+    /// did.
     fn takes(&mut self, lines: usize, per: Duration, now: Instant) -> bool {
         self.0.retain(|at| now.duration_since(*at) < per);
         let has_room = self.0.len() < lines;
@@ -226,7 +227,7 @@ impl Written {
     }
 }
 
-/// Characters, of which `*` stands for any number of others and `?` for one.
+/// A pattern in small letters: `*` matches any characters, `?` matches one.
 struct Pattern(Vec<char>);
 
 impl Pattern {
@@ -293,7 +294,7 @@ mod tests {
         host
     }
 
-    /// What the player reads when he writes a line; nothing where it passes.
+    /// The texts that the player gets for a dropped line, or `None` if the line passes.
     fn write(host: &TestHost<ChatGuard>, kind: PacketKind, line: &str) -> Option<Vec<Sent>> {
         let packet = Outgoing::new(kind).with(PacketField::Message, line);
         let passed = host.packet_modify(&Client::new(), STEVE, &packet).unwrap();
@@ -315,7 +316,8 @@ mod tests {
         Some(vec![Sent::Chat(Text::from_mini(text))])
     }
 
-    /// So many lines pass in the time, commands too, and those of others beside them.
+    /// A player may write `lines` lines and commands in `seconds`, and each player has his
+    /// own count.
     #[test]
     fn lines_are_limited() {
         let host = guard("lines = 3\nseconds = 3600");
@@ -328,13 +330,13 @@ mod tests {
         let packet = Outgoing::new(PacketKind::ChatMessage).with(PacketField::Message, "hi");
         let passed = host.packet_modify(&Client::new().name("Alex"), alex, &packet);
         assert_eq!(passed.unwrap(), Some(packet));
-        // Who comes again begins again.
+        // A player who leaves and joins again starts at zero.
         let left = PlayerEvent::Left { reason: "closed" };
         host.player_observe(&Client::new(), STEVE, left).unwrap();
         assert_eq!(say(&host, "back"), None);
     }
 
-    /// Time frees lines, and what was dropped does not count.
+    /// A line no longer counts after `per`, and dropped lines never count.
     #[test]
     fn lines_come_back() {
         let mut written = Written::default();
@@ -348,7 +350,7 @@ mod tests {
         assert!(written.takes(2, per, after(16)));
     }
 
-    /// Long lines are dropped; characters count, and not bytes.
+    /// Long lines are dropped. The limit is in characters, not in bytes.
     #[test]
     fn lengths_are_limited() {
         let host = guard("length = 5\nlength_text = 'too long'");
@@ -360,7 +362,7 @@ mod tests {
         );
     }
 
-    /// Patterns match whole lines, whatever their case; an empty text is not shown.
+    /// Patterns match whole lines in upper and lower case. An empty text is not shown.
     #[test]
     fn patterns_are_dropped() {
         let config = "patterns = ['*discord.gg/*', 'buy * cheap*', '/op ?*']\npattern_text = ''";
@@ -380,14 +382,14 @@ mod tests {
         assert_eq!(host.counter("dropped_pattern"), Some(4));
     }
 
-    /// Those who may do everything may do this too.
+    /// Lines of players in `bypass` are not checked.
     #[test]
     fn some_are_not_checked() {
         let host = guard("length = 1\nbypass = ['steve']");
         assert_eq!(say(&host, "hello"), None);
     }
 
-    /// Without messages lines are dropped all the same, and mistakes have their place.
+    /// An error in the settings points at the value.
     #[test]
     fn settings_are_checked() {
         for (config, at, text) in [

@@ -20,7 +20,7 @@ struct Config {
     /// The kinds that are changed and dropped.
     #[serde(default)]
     modify: Vec<String>,
-    /// What is done with each packet that is no line of chat.
+    /// What is done with each packet other than a line of chat.
     #[serde(default)]
     others: String,
     /// Whether packets are only counted.
