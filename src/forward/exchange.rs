@@ -263,7 +263,8 @@ impl<S: Socket> Exchange<S> {
             }
             _ => {}
         }
-        if source == Side::Client {
+        // A write that fails says that the backend is lost, and nothing about the client.
+        if source == Side::Client && !matches!(stop, Stop::Write(_)) {
             self.counters.end_client();
         }
         self.timeouts.start_half_close();

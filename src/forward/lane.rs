@@ -329,7 +329,7 @@ impl Lane {
     ) -> Result<(), Stop> {
         match self.phase {
             Phase::Done => Ok(()),
-            Phase::Discarding => read_result(source.read(&mut buffers.buffer)).map(drop),
+            Phase::Discarding => self.discard_read(source, buffers),
             Phase::Open => {
                 self.deliver(destination, counters, buffers)?;
                 if !matches!(self.in_flight, InFlight::Nothing) {
@@ -346,6 +346,40 @@ impl Lane {
                 self.read(source, destination, counters, buffers)
             }
         }
+    }
+
+    /// Reads once and drops what it read. The frames of a client are still walked: it
+    /// may be moved to another backend, where it continues behind them.
+    fn discard_read<S: Socket>(&mut self, source: &S, buffers: &mut Buffers) -> Result<(), Stop> {
+        let Some(bytes) = read_result(source.read(&mut buffers.buffer))? else {
+            return Ok(());
+        };
+        if self.direction == Direction::Clientbound {
+            return Ok(());
+        }
+        self.with_passage(|_, passage| {
+            let Buffers {
+                buffer,
+                output,
+                zlib,
+                spare,
+                ..
+            } = buffers;
+            let mut read = buffer.get_mut(..bytes).unwrap_or_default();
+            loop {
+                output.clear();
+                passage.walk(read, output, zlib, spare);
+                if !passage.has_paused() {
+                    break;
+                }
+                read = &mut [];
+            }
+            if output.capacity() > COPY_BYTES {
+                *output = Vec::new();
+            }
+            let fault = passage.fault();
+            fault.map_or(Ok(()), |error| Err(Stop::Fault(error.into())))
+        })
     }
 
     /// Reads once and delivers what it read, or keeps it in flight. Must be called

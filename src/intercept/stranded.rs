@@ -114,7 +114,8 @@ impl Stranded {
     }
 
     /// The output of a future. What the client sends meanwhile was meant for the
-    /// lost backend: it is read, and goes no further.
+    /// lost backend: it is read, and goes no further. What waits for the client is
+    /// written as it accepts it; a client that accepts nothing does not delay the future.
     ///
     /// # Errors
     ///
@@ -128,10 +129,10 @@ impl Stranded {
             tokio::select! {
                 biased;
                 output = &mut future => return Ok(output),
-                frame = self.client.frame() => {
+                frame = self.client.frame_while_writing() => {
                     self.drop_frame(&frame.map_err(Failure::client)?)?;
                 }
-                () = sleep_until(self.keep_alive_at) => self.send_keep_alive().await?,
+                () = sleep_until(self.keep_alive_at) => self.put_keep_alive()?,
             }
         }
     }
@@ -156,10 +157,12 @@ impl Stranded {
         }
     }
 
-    async fn send_keep_alive(&mut self) -> Result<(), Failure> {
+    fn put_keep_alive(&mut self) -> Result<(), Failure> {
+        // Clients handle the packets of a bundle when it ends.
+        self.close_bundle();
         let packet = keep_alive(self.version, self.reading.state);
         self.keep_alive_at = Instant::now() + KEEP_ALIVE_INTERVAL;
-        self.client.send(&packet).await.map_err(Failure::client)
+        self.client.put(&packet).map_err(Failure::client)
     }
 }
 
@@ -211,4 +214,59 @@ fn keep_alive(version: Version, state: State) -> Vec<u8> {
         _ => &[0; 8],
     });
     packet
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::forward::bounds::bounds;
+
+    /// More than the buffers of the sockets below hold.
+    const LARGE_BYTES: usize = 1_000_000;
+
+    /// A client that has lost its backend, and its peer. Their sockets hold little.
+    async fn stranded() -> (Stranded, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(8192).unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, peer) = tokio::join!(connecting, listener.accept());
+        let (client, (peer, _)) = (client.unwrap(), peer.unwrap());
+        SockRef::from(&client).set_send_buffer_size(8192).unwrap();
+        let stranded = Stranded {
+            client: Wire::new(client, BytesMut::new(), SERVERBOUND_PACKET_BYTES_MAX),
+            version: Version::of(767).unwrap(),
+            reading: Reading::new(State::Play),
+            serverbound: State::Play,
+            bounds: Box::new(bounds().0),
+            has_world: true,
+            memory: Memory::default(),
+            kick: None,
+            keep_alive_at: next_keep_alive(),
+            counters: Arc::default(),
+        };
+        (stranded, peer)
+    }
+
+    /// A client that accepts nothing does not delay what it waits for, and what waits
+    /// for it is written as soon as it accepts it.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_delays_nothing() {
+        let (mut stranded, mut peer) = stranded().await;
+        stranded.client.put(&vec![7; LARGE_BYTES]).unwrap();
+        // Two keep alives are due meanwhile.
+        let waiting = stranded.while_waiting(sleep(KEEP_ALIVE_INTERVAL * 5 / 2));
+        let waited = timeout(KEEP_ALIVE_INTERVAL * 4, waiting).await;
+        assert!(waited.is_ok_and(|waited| waited.is_ok()));
+        assert!(stranded.client.waiting_bytes() > 0);
+        let mut bytes = vec![0; LARGE_BYTES];
+        let reading = stranded.while_waiting(peer.read_exact(&mut bytes));
+        let read = timeout(KEEP_ALIVE_INTERVAL * 1000, reading).await.unwrap();
+        assert_eq!(read.unwrap().unwrap(), LARGE_BYTES);
+    }
 }

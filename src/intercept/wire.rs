@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -247,9 +247,44 @@ impl Wire {
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(WireError::Closed);
             }
-            if let (Some(ciphers), Some(new)) = (&mut self.ciphers, self.input.get_mut(before..)) {
-                ciphers.decrypt.decrypt(new);
+            self.decrypt_from(before);
+        }
+    }
+
+    /// As [`frame`](Self::frame); meanwhile the output is written as the peer accepts it.
+    /// Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub(super) async fn frame_while_writing(&mut self) -> Result<Frame, WireError> {
+        loop {
+            self.write_now()?;
+            if let Some(frame) = self.arrived()? {
+                return Ok(frame);
             }
+            let interest = match self.output.is_empty() {
+                true => Interest::READABLE,
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            if !self.stream.ready(interest).await?.is_readable() {
+                continue;
+            }
+            let before = self.input.len();
+            self.input.reserve(READ_BYTES);
+            match self.stream.try_read_buf(&mut self.input) {
+                Ok(0) => return Err(WireError::Closed),
+                Ok(_) => self.decrypt_from(before),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Decrypts the input from this index on.
+    fn decrypt_from(&mut self, at: usize) {
+        if let (Some(ciphers), Some(new)) = (&mut self.ciphers, self.input.get_mut(at..)) {
+            ciphers.decrypt.decrypt(new);
         }
     }
 
@@ -348,6 +383,30 @@ impl Wire {
         self.output.extend_from_slice(frame);
     }
 
+    /// Writes what the peer accepts now of the output.
+    fn write_now(&mut self) -> Result<(), WireError> {
+        while !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(bytes) => self.has_written(bytes)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer has accepted this many bytes of the output.
+    fn has_written(&mut self, bytes: usize) -> Result<(), WireError> {
+        if bytes == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        self.output.advance(bytes);
+        let uncounted_bytes = bytes.min(self.uncounted_bytes);
+        self.uncounted_bytes -= uncounted_bytes;
+        self.sent_bytes += (bytes - uncounted_bytes) as u64;
+        Ok(())
+    }
+
     /// Writes the output. Cancel safe: what was not written stays.
     ///
     /// # Errors
@@ -355,15 +414,8 @@ impl Wire {
     /// When the connection fails.
     pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         while !self.output.is_empty() {
-            match self.stream.write(&self.output).await? {
-                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                bytes => {
-                    self.output.advance(bytes);
-                    let uncounted_bytes = bytes.min(self.uncounted_bytes);
-                    self.uncounted_bytes -= uncounted_bytes;
-                    self.sent_bytes += (bytes - uncounted_bytes) as u64;
-                }
-            }
+            let bytes = self.stream.write(&self.output).await?;
+            self.has_written(bytes)?;
         }
         // Frees the buffer of a large frame.
         if self.output.capacity() > READ_BYTES {

@@ -163,22 +163,29 @@ async fn arrive_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) 
         );
     } else {
         client.expect(more.start_configuration).await;
-        // What was on the way reaches nobody.
-        client.send(more.swing, b"for a").await;
-        client.send(more.configuration_acknowledged, &[]).await;
-        server.expect(3).await;
-        assert_eq!(server.expect(0).await, b"settings of the client");
-        let registry = if protocol >= 766 { 7 } else { 5 };
-        server.send(registry, b"the registry").await;
-        server.send(ids.finish, &[]).await;
-        assert_eq!(client.expect(registry).await, b"the registry");
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        server.expect(ids.finish).await;
-        server.send(ids.join, &join_game(protocol, 2)).await;
-        client.expect(ids.join).await;
+        configure_on_b(client, server, protocol).await;
     }
     client.expect(more.chat).await
+}
+
+/// The client goes through the configuration of server `b` into its game, from 1.20.2
+/// on.
+async fn configure_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    let (ids, more) = (Ids::of(protocol), More::of(protocol));
+    // What was on the way reaches nobody.
+    client.send(more.swing, b"for a").await;
+    client.send(more.configuration_acknowledged, &[]).await;
+    server.expect(3).await;
+    assert_eq!(server.expect(0).await, b"settings of the client");
+    let registry = if protocol >= 766 { 7 } else { 5 };
+    server.send(registry, b"the registry").await;
+    server.send(ids.finish, &[]).await;
+    assert_eq!(client.expect(registry).await, b"the registry");
+    client.expect(ids.finish).await;
+    client.send(ids.finish, &[]).await;
+    server.expect(ids.finish).await;
+    server.send(ids.join, &join_game(protocol, 2)).await;
+    client.expect(ids.join).await;
 }
 
 /// Bytes pass in both directions.
@@ -218,6 +225,63 @@ async fn in_play() {
         drop(client);
         second.expect_end().await;
         drop(second);
+        proxy.idle().await;
+    }
+}
+
+/// A backend that is reset while its client is behind and goes on sending: the client
+/// reads what was whole and is on the other server then, whatever it has sent meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_behind_is_moved() {
+    let sessions = Sessions::confirming("Notch").await;
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let keys = "network = \"main\"\ncompression_threshold = -1\n";
+    let file = |host, backend: &FakeBackend| server("client_only", host, backend.address, keys);
+    let servers = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let proxy = TestProxy::start(&sessions.global(), &servers);
+    let protocol = 767;
+    let more = More::of(protocol);
+    // In the runtime, and in the hands of a relay thread.
+    for is_settled in [false, true] {
+        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+        game::encrypt(&mut client, protocol).await;
+        let (mut first, ..) = game::accept(&a).await;
+        welcome(&mut client, &mut first, protocol).await;
+        enter(&mut client, &mut first, protocol).await;
+        client.send(more.settings, b"settings of the client").await;
+        first.expect(more.settings).await;
+        if is_settled {
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        }
+        let chunk = first.framed(0x22, &[7; 30_000]);
+        let full = std::time::Duration::from_millis(300);
+        while let Ok(()) = tokio::time::timeout(full, first.send_raw(&chunk)).await {}
+        first.reset();
+        // Frames that are cut between two writes.
+        for part in [&[6, 0x70][..], b"for", &[b'a', b'!', 6, 0x70], b"for a"] {
+            client.send_raw(part).await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let mut accepting = std::pin::pin!(accept_on_b(&b, protocol));
+        let mut second = loop {
+            tokio::select! {
+                second = &mut accepting => break second,
+                packet = client.next() => assert_eq!(packet.unwrap().0, 0x22),
+            }
+        };
+        while let Some((id, _)) = client.next().await
+            && id != more.start_configuration
+        {
+            assert_eq!(id, 0x22);
+        }
+        configure_on_b(&mut client, &mut second, protocol).await;
+        let notice = client.expect(more.chat).await;
+        assert!(contains(&notice, "You are on b now"), "{notice:?}");
+        both_ways(&mut client, &mut second, protocol).await;
+        drop((client, second));
         proxy.idle().await;
     }
 }
