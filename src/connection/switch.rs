@@ -184,6 +184,8 @@ impl Traveller {
             match self.enter(client, *ready, arrival, proxy, facts).await {
                 Ok(arrived) => {
                     self.report(order.by(), from, &server);
+                    // Before anybody learns that he is there.
+                    self.present.settle();
                     order.end(Ok(()));
                     *chain = behind;
                     return Ok(arrived);

@@ -171,15 +171,20 @@ impl Order {
 
     /// The switch has ended so.
     pub(crate) fn end(self, outcome: Result<(), NotSwitched>) {
+        self.close();
         self.switch.outcome.send_replace(Some(outcome));
+    }
+
+    /// The next switch can be asked for: by whoever learns how this one has ended.
+    fn close(&self) {
+        let is_this = |switch: &mut Arc<Switch>| Arc::ptr_eq(switch, &self.switch);
+        self.present.lock().switch.take_if(is_this);
     }
 }
 
 impl Drop for Order {
     fn drop(&mut self) {
-        let mut now = self.present.lock();
-        now.switch = None;
-        drop(now);
+        self.close();
         self.switch.end(NotSwitched::Gone);
     }
 }
@@ -372,5 +377,56 @@ impl Present {
     fn lock(&self) -> MutexGuard<'_, Now> {
         // Under the lock nothing is left half done.
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+
+    /// Asks for a switch as soon as it is woken, and remembers whether it may.
+    struct AsksAgain {
+        present: Arc<Present>,
+        is_taken: Mutex<Option<bool>>,
+    }
+
+    impl Wake for AsksAgain {
+        fn wake(self: Arc<Self>) {
+            let request = self.present.switch("c", By::Player);
+            *self.is_taken.lock().unwrap() = Some(request.0.is_ok());
+        }
+    }
+
+    /// Whoever learns that a switch has ended can ask for the next one, and the end of
+    /// the first does not take that away.
+    #[tokio::test]
+    async fn a_switch_can_follow_another() {
+        let details = Details {
+            name: "Notch".to_owned(),
+            uuid: [0; 16],
+            version: Version::of(767).unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            network: Some("main".to_owned()),
+            counters: Arc::default(),
+        };
+        let present = Present::new(details, "a");
+        present.settle();
+        let request = present.switch("b", By::Player);
+        let order = present.ordered().await;
+        let asks_again = Arc::new(AsksAgain {
+            present: Arc::clone(&present),
+            is_taken: Mutex::default(),
+        });
+        let waker = Waker::from(Arc::clone(&asks_again));
+        let mut outcome = pin!(request.outcome());
+        let poll = outcome.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+        order.end(Ok(()));
+        assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(true));
+        assert_eq!(outcome.await, Ok(()));
+        assert_eq!(present.ordered().await.target(), "c");
     }
 }
