@@ -92,6 +92,9 @@ pub(crate) const SERVERS: &str = "Servers: ";
 /// A switch of the player runs.
 pub(crate) const ALREADY_SWITCHING: &str = "You are on your way to another server already.";
 
+/// A plugin has failed to run its command.
+pub(crate) const COMMAND_FAILED: &str = "The command failed. Please tell the operator.";
+
 /// A command is not written as it must be.
 pub(crate) fn usage(usage: &str) -> String {
     format!("Usage: {usage}")

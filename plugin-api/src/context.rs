@@ -423,6 +423,62 @@ pub enum PlayerEvent<'a> {
     },
 }
 
+context! {
+    /// A command that a player uses.
+    Command reads CommandInput, and says player, name, command, arguments
+}
+
+impl<'a> Command<'a> {
+    /// Who uses it, for the services that reach players.
+    #[must_use]
+    pub const fn player(&self) -> PlayerId {
+        PlayerId::from_number(field!(self.player))
+    }
+
+    /// The name of the player.
+    #[must_use]
+    pub const fn name(&self) -> &'a str {
+        text!(self.name)
+    }
+
+    /// The UUID of the player. A backend that is not told who comes knows another,
+    /// made from the name.
+    #[must_use]
+    pub const fn uuid(&self) -> u128 {
+        u128::from_be_bytes(field!(self.uuid))
+    }
+
+    /// Whether the proxy itself has proved name and UUID, as it has on
+    /// `client_only` servers.
+    #[must_use]
+    pub const fn is_proved(&self) -> bool {
+        field!(self.proved) != 0
+    }
+
+    /// Whether the operator has made the player an admin (`permissions.admins`).
+    #[must_use]
+    pub const fn is_admin(&self) -> bool {
+        field!(self.admin) != 0
+    }
+
+    /// The name of the command, as the plugin has listed it.
+    #[must_use]
+    pub const fn command(&self) -> &'a str {
+        text!(self.command)
+    }
+
+    /// What was typed behind it, without the space between.
+    #[must_use]
+    pub const fn arguments(&self) -> &'a str {
+        text!(self.arguments)
+    }
+
+    /// What is wanted: one of [`abi::command_event`].
+    pub(crate) const fn event(&self) -> u32 {
+        field!(self.event)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use infrarust_plugin_abi::{ClientInput, LoginInput, sample};

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Choice, Connection, Handshake, Host, Interest, Login, Packet, PacketVerdict, Player, Reply,
-    Result, Rewrite, Session, Status, Verdict,
+    Choice, Command, CommandReply, CommandSpec, Connection, Handshake, Host, Interest, Login,
+    Packet, PacketVerdict, Player, Reply, Result, Rewrite, Session, Status, Verdict,
 };
 
 /// A plugin: made from its configuration, then called through its hooks.
@@ -267,6 +267,51 @@ pub trait PacketModify: Plugin {
     ///
     /// An error is a failure of the hook.
     fn packet_modify(&self, packet: &mut Packet<'_>) -> Result<PacketVerdict>;
+}
+
+/// `player.command`: commands that players type.
+///
+/// - **When**: a player sends one of the plugin's commands, or asks for its completion,
+///   and may use it. In `client_only` and `offline`. His backend gets neither.
+/// - **Thread**: any worker, several calls at once. May wait; must not block.
+/// - **Order**: those of one player one after another, as he has sent them; what he sends
+///   to his backend does not wait for them. Of completions that wait only the last counts.
+/// - **Cancellation**: the future is dropped when the deadline is over and when the player
+///   leaves the server. What it has begun elsewhere, with [`Host::spawn`], goes on;
+///   a message to a player who has left is an error and nothing else.
+/// - **On failure**: the player reads that the command failed; `on_failure` changes nothing.
+///
+/// A command of the proxy itself (`server`, `glist`, `find`, `send`), one that stops or
+/// locks a server (`stop`, `op`, `ban` and their like), and one that a plugin before this
+/// one has on the same server, is refused with a line in the log. The plugin works without it.
+#[diagnostic::on_unimplemented(
+    message = "the plugin `{Self}` lists the hook `PlayerCommand` and does not have it",
+    label = "no `PlayerCommand`",
+    note = "write `impl PlayerCommand for {Self}`, or take it out of `hooks: [...]` in `export_plugin!`"
+)]
+#[async_trait]
+pub trait PlayerCommand: Plugin {
+    /// The commands of the plugin. Asked once, when it has been made.
+    fn commands(&self) -> Vec<CommandSpec>;
+
+    /// Runs a command.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn player_command(&self, command: Command<'_>) -> Result<CommandReply>;
+
+    /// Suggests what the last word of the [arguments](Command::arguments) can become: at
+    /// most 200 words of 1 to 256 characters, without line feeds; what is more is left
+    /// out. Without this method there are none.
+    ///
+    /// # Errors
+    ///
+    /// An error is a failure of the hook.
+    async fn complete(&self, command: Command<'_>) -> Result<Vec<String>> {
+        let _ = command;
+        Ok(Vec::new())
+    }
 }
 
 #[cfg(test)]

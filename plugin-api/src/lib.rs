@@ -77,13 +77,18 @@
 //! only when it is asked for it. The proxy keeps the connection alive whatever a plugin
 //! drops: see [`PacketVerdict::drop`].
 //!
+//! # Commands
+//!
+//! [`PlayerCommand`] adds commands that players type, with completion. Each says which
+//! players it is for; others do not see it, and their backend gets what they type.
+//!
 //! # What comes later
 //!
-//! `ServerSwitch` and `PlayerCommand` are reserved: they are in the matrix, and can be
-//! listed in `needs` and `wants` today. On servers with a mode that will not offer them,
-//! `infrarust check` then reports an error for `needs` and a warning for `wants`. They
-//! have no other effect yet: there is no service, so [`Host::grant`] returns `None` in
-//! every mode. `may` of a context returns what declaration and mode would allow.
+//! `ServerSwitch` is reserved: it is in the matrix, and can be listed in `needs` and
+//! `wants` today. On servers with a mode that will not offer it, `infrarust check` then
+//! reports an error for `needs` and a warning for `wants`. It has no other effect yet:
+//! there is no service, so [`Host::grant`] returns `None` in every mode. `may` of a
+//! context returns what declaration and mode would allow.
 //!
 //! # Threads
 //!
@@ -109,6 +114,7 @@
 //! configuration. Spans are not passed on.
 
 mod capabilities;
+mod command;
 mod config;
 mod context;
 mod error;
@@ -134,8 +140,9 @@ pub use toml::Spanned;
 pub use tracing;
 
 pub use capabilities::{Cap, Declares, capability};
+pub use command::{Audience, CommandReply, CommandSpec};
 pub use context::{
-    Connection, Event, Handshake, Intent, Login, Player, PlayerEvent, Session, Status,
+    Command, Connection, Event, Handshake, Intent, Login, Player, PlayerEvent, Session, Status,
 };
 pub use error::{Error, Result};
 pub use hook::*;
@@ -151,10 +158,10 @@ pub use verdict::{Choice, Reply, Rewrite, Verdict};
 pub mod prelude {
     pub use crate::hook::*;
     pub use crate::{
-        Capability, Choice, Connection, Error, Event, Handshake, Host, Intent, Interest, Login,
-        Outgoing, Packet, PacketField, PacketKind, PacketState, PacketVerdict, Player, PlayerEvent,
-        PlayerId, Reply, Result, Rewrite, Session, Spanned, Status, Text, Title, Verdict,
-        async_trait, capability, export_plugin, tracing,
+        Audience, Capability, Choice, Command, CommandReply, CommandSpec, Connection, Error, Event,
+        Handshake, Host, Intent, Interest, Login, Outgoing, Packet, PacketField, PacketKind,
+        PacketState, PacketVerdict, Player, PlayerEvent, PlayerId, Reply, Result, Rewrite, Session,
+        Spanned, Status, Text, Title, Verdict, async_trait, capability, export_plugin, tracing,
     };
     pub use serde::Deserialize;
 }

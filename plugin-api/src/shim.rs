@@ -10,11 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use infrarust_plugin_abi::{
-    AsyncHook, Capability, ConnectionInput, HandshakeInput, HookRef, HostTable, InterestSink,
-    LoginInput, PacketHook, PacketInput, PlayerInput, PluginTable, RawFuture, RawWaker,
-    SessionInput, Sink, StatusInput, Str, SyncHook, failure, flag, size_of_table, status,
+    AsyncHook, Capability, CommandHook, CommandInput, CommandSink, ConnectionInput, HandshakeInput,
+    HookRef, HostTable, InterestSink, LoginInput, PacketHook, PacketInput, PlayerInput,
+    PluginTable, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str, SyncHook,
+    command_event, failure, flag, size_of_table, status,
 };
 
+use crate::command::Suggestions;
 use crate::context::Known as _;
 use crate::future::{Boxed, Waiting, poll_once};
 use crate::guard::{drop_guarded, entered, fail, give, guard, quiet_panics};
@@ -331,6 +333,62 @@ macro_rules! hook_tables {
             let mut view = unsafe { crate::$view::new(input) };
             // SAFETY: the arguments are passed on.
             unsafe { call(instance, sink, |plugin| P::$method(plugin, &mut view)) }
+        }
+    };
+    (@command $hook:ident $method:ident $input:ident $view:ident) => {
+        impl<P: crate::$hook> Hooks<P> {
+            #[allow(non_upper_case_globals, reason = "named as the trait")]
+            const $hook: &'static CommandHook<$input> = &CommandHook {
+                ask: AsyncHook {
+                    size: size_of_table::<CommandHook<$input>>(),
+                    reserved: 0,
+                    start: Some($method::<P>),
+                },
+                list: Some(Self::$method),
+            };
+
+            unsafe extern "C" fn $method(
+                instance: *const c_void,
+                commands: *const CommandSink,
+                sink: *const Sink,
+            ) -> i32 {
+                guard(sink, || {
+                    // SAFETY: the host asks hooks of living instances only.
+                    let instance = unsafe { &*instance.cast::<Instance<P>>() };
+                    let listed = entered(&instance.link, || instance.plugin.commands());
+                    // SAFETY: the sink is good for the call.
+                    Ok(unsafe { crate::command::list(&listed, commands) })
+                })
+            }
+        }
+
+        unsafe extern "C" fn $method<P: crate::$hook>(
+            instance: *const c_void,
+            input: *const $input,
+            waker: *const RawWaker,
+            sink: *const Sink,
+            future: *mut RawFuture,
+        ) -> i32 {
+            // SAFETY: the host keeps the input until the future is dropped.
+            let view = unsafe { crate::$view::new(input) };
+            match view.event() {
+                command_event::RUN => {
+                    let run = |plugin| P::$method(plugin, view);
+                    // SAFETY: the arguments are passed on.
+                    unsafe { start(instance, waker, sink, future, run) }
+                }
+                command_event::COMPLETE => {
+                    // SAFETY: the arguments are passed on.
+                    unsafe {
+                        start::<P, Suggestions>(instance, waker, sink, future, |plugin| {
+                            Box::pin(async move {
+                                P::complete(plugin, view).await.map(Suggestions)
+                            })
+                        })
+                    }
+                }
+                _ => status::OK,
+            }
         }
     };
 }

@@ -50,13 +50,14 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
-    API_VERSION, AsyncHook, Capability, ClientInput, ConnectionInput, DataTable, FieldType,
-    FieldValue, FutureTable, HandshakeInput, Hook, HostTable, IdentityTable, InjectTable,
-    InterestSink, LoginInput, MessageTable, MetricsTable, OwnedFuture, PacketField, PacketHook,
-    PacketInput, PacketTable, PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker,
-    SessionInput, Sink, StatusInput, Str, SyncHook, TaskTable, TimeTable, TitleInput,
-    TransferTable, ValueSink, answer, export_waker, failure, import_waker, intent, message, metric,
-    packet_state, points, receiver, sample, service, size_of_table, sized, status, table,
+    API_VERSION, AsyncHook, Capability, ClientInput, CommandHook, CommandInput, CommandPlayer,
+    CommandSink, ConnectionInput, DataTable, FieldType, FieldValue, FutureTable, HandshakeInput,
+    Hook, HostTable, IdentityTable, InjectTable, InterestSink, LoginInput, MessageTable,
+    MetricsTable, OwnedFuture, PacketField, PacketHook, PacketInput, PacketTable, PlayerInput,
+    PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str,
+    SyncHook, TaskTable, TimeTable, TitleInput, TransferTable, ValueSink, answer, command_audience,
+    export_waker, failure, import_waker, intent, message, metric, packet_state, points, receiver,
+    sample, service, size_of_table, sized, status, table,
 };
 
 use crate::export::Exported;
@@ -64,8 +65,8 @@ use crate::guard::Collected;
 use crate::packet::{crossed_values, crossing};
 use crate::verdict::Answer;
 use crate::{
-    Choice, Event, Intent, Interest, Outgoing, PacketValue, PlayerEvent, PlayerId, Reply, Rewrite,
-    Text, Title, Verdict,
+    Audience, Choice, CommandReply, CommandSpec, Event, Intent, Interest, Outgoing, PacketValue,
+    PlayerEvent, PlayerId, Reply, Rewrite, Text, Title, Verdict,
 };
 
 /// How long a hook may take in a test. The deadlines of the proxy are shorter.
@@ -115,6 +116,7 @@ pub struct Client {
     name: String,
     uuid: Option<u128>,
     is_proved: bool,
+    is_admin: bool,
     properties: Vec<(String, String)>,
 }
 
@@ -148,6 +150,7 @@ impl Client {
             name: sample::NAME.to_owned(),
             uuid: None,
             is_proved: false,
+            is_admin: false,
             properties: Vec::new(),
         }
     }
@@ -175,6 +178,13 @@ impl Client {
     pub fn proved(mut self, uuid: u128) -> Self {
         self.uuid = Some(uuid);
         self.is_proved = true;
+        self
+    }
+
+    /// As an admin of the proxy, for [`TestHost::player_command`].
+    #[must_use]
+    pub const fn admin(mut self) -> Self {
+        self.is_admin = true;
         self
     }
 
@@ -445,6 +455,71 @@ impl<P: Exported> TestHost<P> {
         self.ask::<points::StatusRespond>(&input).map(Reply)
     }
 
+    /// The commands of the plugin, as it has listed them.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin fails.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin does not list the hook `PlayerCommand`.
+    pub fn commands(&self) -> Result<Vec<CommandSpec>, Failure> {
+        let hook = Self::table::<points::PlayerCommand>();
+        let Some(list) = hook.list else {
+            unreachable!("the macro fills the table")
+        };
+        let mut commands: Vec<CommandSpec> = Vec::new();
+        let sink = CommandSink {
+            size: size_of_table::<CommandSink>(),
+            reserved: 0,
+            ctx: (&raw mut commands).cast(),
+            add: Some(add_command),
+        };
+        let mut collected = Collected::default();
+        let failures = collected.sink();
+        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        let status = unsafe { list(self.instance, &raw const sink, &raw const failures) };
+        outcome(collected, status).map(|_| commands)
+    }
+
+    /// What the plugin suggests for the last word of a line, as a player asks for it.
+    ///
+    /// # Errors
+    ///
+    /// When the hook fails.
+    ///
+    /// # Panics
+    ///
+    /// When the plugin does not list the hook `PlayerCommand`.
+    pub fn complete(
+        &self,
+        client: &Client,
+        player: PlayerId,
+        line: &str,
+    ) -> Result<Vec<String>, Failure> {
+        let mut input = self.command(client, player, line).completing();
+        input.grants = self.grants();
+        let answer = self.ask::<points::PlayerCommand>(&input)?;
+        Ok(answer.text.lines().map(str::to_owned).collect())
+    }
+
+    fn command(&self, client: &Client, player: PlayerId, line: &str) -> CommandInput {
+        lock(&self.state.in_game)
+            .entry(player)
+            .or_insert_with(|| client.clone());
+        let line = line.strip_prefix('/').unwrap_or(line);
+        let (command, arguments) = line.split_once(' ').unwrap_or((line, ""));
+        let user = CommandPlayer {
+            number: player.number(),
+            name: &client.name,
+            uuid: client.uuid.unwrap_or(sample::UUID),
+            is_proved: client.is_proved,
+            is_admin: client.is_admin,
+        };
+        CommandInput::new(&client.input(), &user, command, arguments)
+    }
+
     /// Calls a hook with a packet, if the plugin has asked for its kind.
     fn ask_packet<H>(
         &self,
@@ -538,6 +613,12 @@ impl<P: Exported> TestHost<P> {
 /// A table of a hook.
 trait Asked<I> {
     fn ask(&self, hook: Hook, instance: *const c_void, input: &I) -> Result<Answer, Failure>;
+}
+
+impl<I: 'static> Asked<I> for CommandHook<I> {
+    fn ask(&self, hook: Hook, instance: *const c_void, input: &I) -> Result<Answer, Failure> {
+        self.ask.ask(hook, instance, input)
+    }
 }
 
 impl<I: 'static> Asked<I> for AsyncHook<I> {
@@ -685,6 +766,22 @@ macro_rules! hook_methods {
             }
         }
     };
+    (@CommandInput $hook:ident $method:ident $answer:tt) => {
+        hook_methods! { @asks $hook [
+            " `line` is what the player types, with or without the slash. Whether he may use the"
+            " command is not asked. From the first command on the services reach him."]
+            pub fn $method(
+                &self,
+                client: &Client,
+                player: PlayerId,
+                line: &str,
+            ) -> Result<$answer, Failure> {
+                let mut input = self.command(client, player, line);
+                input.grants = self.grants();
+                self.ask::<points::$hook>(&input).map($answer)
+            }
+        }
+    };
     (@PacketInput $hook:ident $method:ident ()) => {
         hook_methods! { @asks $hook [
             " `packet` comes by on the connection of the player: a packet of which the plugin"
@@ -761,6 +858,17 @@ static PACKET: PacketTable = table!(PacketTable {
     set: set_fields,
     replace: replace_fields,
 });
+
+unsafe extern "C" fn add_command(ctx: *mut c_void, name: Str, audience: u32) {
+    // SAFETY: the context is the list of the call that runs, the name is good for it.
+    let (commands, name) = unsafe { (&mut *ctx.cast::<Vec<CommandSpec>>(), name.text()) };
+    let audience = match audience {
+        command_audience::EVERYBODY => Audience::Everybody,
+        command_audience::PLAYER_COMMANDS => Audience::PlayerCommands,
+        _ => Audience::Admins,
+    };
+    commands.push(CommandSpec::new(name, audience));
+}
 
 unsafe extern "C" fn add_interest(ctx: *mut c_void, number: u32) {
     // SAFETY: the context is the interest of the call that runs.

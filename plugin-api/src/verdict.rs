@@ -29,14 +29,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    const fn word(code: u32) -> Self {
+    pub(crate) const fn word(code: u32) -> Self {
         Self {
             code,
             text: Cow::Borrowed(""),
         }
     }
 
-    fn text(code: u32, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn text(code: u32, text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             text: text.into(),

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use infrarust_plugin_abi::CommandPlayer;
+use serde_json::json;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::builtin::{Builtin, Caller};
@@ -11,8 +14,13 @@ use super::rights::Asker;
 use crate::forward::Direction;
 use crate::forward::commands::Commands;
 use crate::intercept::Present;
+use crate::player_text;
+use crate::plugin::commands::Audience;
+use crate::plugin::{self, HasFailed, Typed};
+use crate::protocol::handshake::Intent;
 use crate::protocol::packet::commands::{Completion, name_of};
 use crate::proxy::Proxy;
+use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
 
 /// The most commands of a player that wait while one runs. What is typed by hand
@@ -29,44 +37,59 @@ pub(crate) struct PlayerCommands {
     own: Weak<Self>,
     proxy: Weak<Proxy>,
     runtime: Handle,
-    player: Arc<Present>,
-    /// Whether the proxy has authenticated him.
-    is_proved: bool,
+    visit: Visit,
     inbox: Mutex<Inbox>,
+    /// The player has left the server: what runs for him is given up.
+    end: CancellationToken,
+}
+
+/// A player on a server.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) player: Arc<Present>,
+    /// Whether the proxy has authenticated him.
+    pub(crate) is_proved: bool,
+    /// With the plugins that take part there.
+    pub(crate) server: Arc<Server>,
+    /// What his client wanted.
+    pub(crate) intent: Intent,
+    /// The cleaned host that it has asked for.
+    pub(crate) virtual_host: String,
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
-    waiting: VecDeque<Typed>,
+    waiting: VecDeque<Entered>,
     /// A task takes what waits.
     is_running: bool,
-    /// The player has left the server.
-    has_ended: bool,
 }
 
 /// Something that a player has typed.
 #[derive(Debug)]
-enum Typed {
+enum Entered {
     /// A command, without the slash.
     Line(String),
     /// The beginning of one, to be completed.
     Beginning(Completion<'static>),
 }
 
+/// Who has a command.
+#[derive(Debug, Clone, Copy)]
+enum Owner {
+    Proxy(Builtin),
+    Plugin,
+}
+
 impl PlayerCommands {
     /// The commands of a player, if he may use one now.
-    pub(crate) fn of(
-        proxy: &Proxy,
-        player: &Arc<Present>,
-        is_proved: bool,
-    ) -> Option<Arc<dyn Commands>> {
+    pub(crate) fn of(proxy: &Proxy, visit: Visit) -> Option<Arc<dyn Commands>> {
         let commands = Arc::new_cyclic(|own| Self {
             own: own.clone(),
             proxy: proxy.own(),
             runtime: Handle::current(),
-            player: Arc::clone(player),
-            is_proved,
+            visit,
             inbox: Mutex::default(),
+            end: CancellationToken::new(),
         });
         if commands.names().is_empty() {
             return None;
@@ -76,43 +99,62 @@ impl PlayerCommands {
 
     /// The names of those that he may use now.
     fn names(&self) -> Vec<String> {
-        let builtin = Builtin::ALL.iter().map(|command| command.name());
-        let allowed = builtin.filter(|name| self.may_use(name));
-        let mut names: Vec<String> = allowed.map(str::to_owned).collect();
+        let own = Builtin::ALL.iter().map(|command| command.name());
+        let own = own.map(|name| (name, Audience::PlayerCommands));
+        let of_plugins = self.visit.server.hooks.commands();
+        let of_plugins = of_plugins.map(|command| (&*command.name, command.audience));
+        let all = own.chain(of_plugins);
+        let allowed = all.filter(|(name, audience)| self.may_use(name, *audience));
+        let mut names: Vec<String> = allowed.map(|(name, _)| name.to_owned()).collect();
         names.sort();
         names
     }
 
-    fn may_use(&self, name: &str) -> bool {
-        let asker = Asker {
-            name: self.player.name(),
-            uuid: self.player.uuid(),
-            is_proved: self.is_proved,
-        };
+    fn may_use(&self, name: &str, audience: Audience) -> bool {
         self.proxy.upgrade().is_some_and(|proxy| {
             let permissions = &proxy.snapshot().proxy.permissions;
-            permissions.allow(asker, name)
+            permissions.allow(self.asker(), name, audience)
         })
     }
 
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            name: self.visit.player.name(),
+            uuid: self.visit.player.uuid(),
+            is_proved: self.visit.is_proved,
+        }
+    }
+
+    /// Who has the command of this name, in lower case, if the player may use it.
+    fn owner(&self, name: &str) -> Option<Owner> {
+        let (owner, audience) = match Builtin::of(name) {
+            Some(command) => (Owner::Proxy(command), Audience::PlayerCommands),
+            None => (
+                Owner::Plugin,
+                self.visit.server.hooks.command(name)?.audience,
+            ),
+        };
+        self.may_use(name, audience).then_some(owner)
+    }
+
     /// Puts something behind what waits.
-    fn put(&self, typed: Typed) {
-        let mut inbox = self.inbox();
-        if inbox.has_ended {
+    fn put(&self, entered: Entered) {
+        if self.end.is_cancelled() {
             return;
         }
-        if matches!(typed, Typed::Beginning(_)) {
+        let mut inbox = self.inbox();
+        if matches!(entered, Entered::Beginning(_)) {
             // The client shows the answer to its last request alone.
-            inbox
-                .waiting
-                .retain(|typed| matches!(typed, Typed::Line(_)));
+            let is_line = |entered: &Entered| matches!(entered, Entered::Line(_));
+            inbox.waiting.retain(is_line);
         }
         if inbox.waiting.len() >= WAITING_MAX {
             drop(inbox);
-            debug!(player = %Escaped(self.player.name()), "a command is dropped: too many wait");
+            let player = Escaped(self.visit.player.name());
+            debug!(%player, "a command is dropped: too many wait");
             return;
         }
-        inbox.waiting.push_back(typed);
+        inbox.waiting.push_back(entered);
         let is_running = std::mem::replace(&mut inbox.is_running, true);
         drop(inbox);
         if let Some(own) = self.own.upgrade().filter(|_| !is_running) {
@@ -122,66 +164,111 @@ impl PlayerCommands {
 
     /// Runs what waits.
     async fn run_waiting(self: Arc<Self>) {
-        while let Some(typed) = self.next() {
-            let Some(proxy) = self.proxy.upgrade() else {
-                return;
-            };
-            match typed {
-                Typed::Line(line) => self.run_line(proxy, &line),
-                Typed::Beginning(request) => self.complete_line(&proxy, &request),
+        let run = async {
+            while let Some(entered) = self.next() {
+                let Some(proxy) = self.proxy.upgrade() else {
+                    return;
+                };
+                match entered {
+                    Entered::Line(line) => self.run_line(proxy, &line).await,
+                    Entered::Beginning(request) => self.complete_line(proxy, &request).await,
+                }
             }
+        };
+        tokio::select! {
+            () = run => {}
+            () = self.end.cancelled() => {}
         }
     }
 
-    fn next(&self) -> Option<Typed> {
+    fn next(&self) -> Option<Entered> {
         let mut inbox = self.inbox();
         let next = inbox.waiting.pop_front();
         inbox.is_running = next.is_some();
         next
     }
 
-    fn run_line(&self, proxy: Arc<Proxy>, line: &str) {
+    async fn run_line(&self, proxy: Arc<Proxy>, line: &str) {
         let name = name_of(line).to_ascii_lowercase();
         // He may have lost the right since.
-        let Some(command) = self.builtin(&name) else {
+        let Some(owner) = self.owner(&name) else {
             return;
         };
+        let player = &self.visit.player;
         debug!(
-            player = %Escaped(self.player.name()),
-            server = %self.player.server(),
+            player = %Escaped(player.name()),
+            server = self.visit.server.config.id,
             command = %Escaped(line),
             "a player uses a command of the proxy"
         );
-        let caller = Caller {
-            proxy,
-            player: Arc::clone(&self.player),
-        };
-        command.run(&caller, arguments(line));
+        match owner {
+            Owner::Proxy(command) => command.run(&self.caller(proxy), arguments(line)),
+            Owner::Plugin => {
+                let typed = self.typed(&proxy, &name, arguments(line));
+                let hooks = &self.visit.server.hooks;
+                match hooks.player_command(&self.client(), &typed).await {
+                    Ok(Some(text)) => player.send(&text),
+                    Ok(None) => {}
+                    Err(HasFailed) => player.send(&json!(player_text::COMMAND_FAILED)),
+                }
+            }
+        }
     }
 
-    fn complete_line(&self, proxy: &Arc<Proxy>, request: &Completion<'_>) {
+    async fn complete_line(&self, proxy: Arc<Proxy>, request: &Completion<'_>) {
         let Some(line) = request.command() else {
             return;
         };
         let name = name_of(line).to_ascii_lowercase();
-        let Some(command) = self.builtin(&name) else {
+        let Some(owner) = self.owner(&name) else {
             return;
         };
-        let caller = Caller {
-            proxy: Arc::clone(proxy),
-            player: Arc::clone(&self.player),
+        let suggestions = match owner {
+            Owner::Proxy(command) => command.complete(&self.caller(proxy), arguments(line)),
+            Owner::Plugin => {
+                let typed = self.typed(&proxy, &name, arguments(line));
+                let hooks = &self.visit.server.hooks;
+                hooks.complete_command(&self.client(), &typed).await
+            }
         };
-        let suggestions = command.complete(&caller, arguments(line));
-        if let Some(packet) = request.answer(self.player.version(), &suggestions) {
+        let player = &self.visit.player;
+        if let Some(packet) = request.answer(player.version(), &suggestions) {
             // Where too much waits for him, he asks again.
-            let _ = self.player.put(Direction::Clientbound, vec![packet]);
+            let _ = player.put(Direction::Clientbound, vec![packet]);
         }
     }
 
-    /// The command of this name, in lower case, if he may use it.
-    fn builtin(&self, name: &str) -> Option<Builtin> {
-        let command = Builtin::of(name)?;
-        self.may_use(name).then_some(command)
+    fn caller(&self, proxy: Arc<Proxy>) -> Caller {
+        Caller {
+            proxy,
+            player: Arc::clone(&self.visit.player),
+        }
+    }
+
+    /// The client, as plugins see it.
+    fn client(&self) -> plugin::Client<'_> {
+        plugin::Client {
+            peer: self.visit.player.address(),
+            protocol: self.visit.player.version().protocol(),
+            intent: self.visit.intent,
+            virtual_host: &self.visit.virtual_host,
+            server: &self.visit.server.config.id,
+        }
+    }
+
+    fn typed<'a>(&'a self, proxy: &Proxy, name: &'a str, arguments: &'a str) -> Typed<'a> {
+        let permissions = &proxy.snapshot().proxy.permissions;
+        Typed {
+            player: CommandPlayer {
+                number: self.visit.player.number(),
+                name: self.visit.player.name(),
+                uuid: u128::from_be_bytes(self.visit.player.uuid()),
+                is_proved: self.visit.is_proved,
+                is_admin: permissions.is_admin(self.asker()),
+            },
+            name,
+            arguments,
+        }
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -205,20 +292,19 @@ impl Commands for PlayerCommands {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.builtin(&name.to_ascii_lowercase()).is_some()
+        self.owner(&name.to_ascii_lowercase()).is_some()
     }
 
     fn run(&self, line: &str) {
-        self.put(Typed::Line(line.to_owned()));
+        self.put(Entered::Line(line.to_owned()));
     }
 
     fn complete(&self, request: Completion<'static>) {
-        self.put(Typed::Beginning(request));
+        self.put(Entered::Beginning(request));
     }
 
     fn end(&self) {
-        let mut inbox = self.inbox();
-        inbox.has_ended = true;
-        inbox.waiting = VecDeque::new();
+        self.end.cancel();
+        self.inbox().waiting = VecDeque::new();
     }
 }

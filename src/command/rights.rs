@@ -1,5 +1,7 @@
 //! Who may use which command.
 
+use crate::plugin::commands::Audience;
+
 /// What the configuration says about commands of the proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permissions {
@@ -31,12 +33,18 @@ pub(crate) struct Asker<'a> {
 
 impl Permissions {
     /// Whether a player may use a command of this name, in lower case.
-    pub(crate) fn allow(&self, asker: Asker<'_>, name: &str) -> bool {
-        self.player_commands.iter().any(|listed| listed == name) || self.is_admin(asker)
+    pub(crate) fn allow(&self, asker: Asker<'_>, name: &str, audience: Audience) -> bool {
+        match audience {
+            Audience::Everybody => true,
+            Audience::PlayerCommands => {
+                self.player_commands.iter().any(|listed| listed == name) || self.is_admin(asker)
+            }
+            Audience::Admins => self.is_admin(asker),
+        }
     }
 
     /// Whether a player may use all commands.
-    fn is_admin(&self, asker: Asker<'_>) -> bool {
+    pub(crate) fn is_admin(&self, asker: Asker<'_>) -> bool {
         if !asker.is_proved && !self.trust_offline_admins {
             return false;
         }
@@ -75,8 +83,11 @@ mod tests {
             (bob, false),
             (forged, false),
         ] {
-            assert!(permissions.allow(player, "server"));
-            assert_eq!(permissions.allow(player, "send"), is_admin);
+            let may = |name, audience| permissions.allow(player, name, audience);
+            assert!(may("x", Audience::Everybody));
+            assert!(may("server", Audience::PlayerCommands));
+            assert_eq!(may("send", Audience::PlayerCommands), is_admin);
+            assert_eq!(may("server", Audience::Admins), is_admin);
         }
         permissions.trust_offline_admins = true;
         assert!(permissions.is_admin(forged));

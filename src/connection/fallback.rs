@@ -18,10 +18,11 @@ use super::packets::PacketStage;
 use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
-use crate::command::PlayerCommands;
+use crate::command::{PlayerCommands, Visit};
 use crate::config::model::{
     BackendAddress, IdentityForwarding, Intercepted, OnBackendLoss, Relay, ServerConfig, ServerKind,
 };
+use crate::forward::commands::Commands;
 use crate::forward::{Counters, Outbox, Outcome, Side};
 use crate::intercept::{
     self, Answering, Arrival, Dialled, Failure, Identity, Interrupts, LoggedIn, Playing, Prepared,
@@ -29,7 +30,7 @@ use crate::intercept::{
 };
 use crate::limit::Slot;
 use crate::player_text;
-use crate::plugin::{self, HookSet, Players};
+use crate::plugin::{self, HookSet};
 use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
@@ -59,8 +60,6 @@ pub(super) struct Traveller {
     pub(super) network: String,
     pub(super) counters: Arc<Counters>,
     pub(super) present: Arc<Present>,
-    /// The players that plugins reach.
-    pub(super) in_game: Arc<Players>,
 }
 
 /// The servers that were tried for a player since he has last settled on one.
@@ -171,6 +170,23 @@ pub(super) struct Left {
 }
 
 impl Traveller {
+    /// The commands of the proxy that the player may use on this server, if there are any.
+    pub(super) fn commands(
+        &self,
+        server: &Arc<Server>,
+        facts: &Facts,
+        proxy: &Proxy,
+    ) -> Option<Arc<dyn Commands>> {
+        let visit = Visit {
+            player: Arc::clone(&self.present),
+            is_proved: self.is_proved,
+            server: Arc::clone(server),
+            intent: facts.intent,
+            virtual_host: facts.host().to_owned(),
+        };
+        PlayerCommands::of(proxy, visit)
+    }
+
     /// Whether the network brings players to other servers.
     pub(super) fn falls_back(&self, proxy: &Proxy) -> bool {
         let network = proxy.snapshot().proxy.network(&self.network);
@@ -289,7 +305,7 @@ impl Traveller {
             let before = (facts.server.clone(), facts.session.take());
             let arrival = Arrival {
                 is_authenticated: is_authenticated(&server),
-                commands: PlayerCommands::of(proxy, &self.present, self.is_proved),
+                commands: self.commands(&server, facts, proxy),
                 notices: self.notices(from, &server, reason.as_ref()),
                 until,
                 interrupts,
@@ -363,9 +379,8 @@ impl Traveller {
         let outbox = Arc::default();
         self.present.come_to(&server.config.id, &outbox);
         let packets = PacketStage::begin(
-            &self.in_game,
+            &self.present,
             &server,
-            self.version,
             &self.identity.profile,
             self.is_proved,
             &outbox,

@@ -9,6 +9,7 @@ use super::fallback::Arrived;
 use super::kicked::Kicked;
 use super::packets::PacketStage;
 use crate::forward::{self, Direction, Outbox};
+use crate::intercept::Present;
 use crate::manifest::Hook;
 use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
 use crate::protocol::handshake::Intent;
@@ -45,20 +46,21 @@ impl Stay {
         players: &Arc<Players>,
         arrived: &mut Arrived,
         facts: &Facts,
-        version: Version,
+        present: &Present,
         profile: Profile,
         is_proved: bool,
     ) -> Option<Box<Self>> {
         let packets = arrived.packets.take();
         let (server, outbox) = (&arrived.server, &arrived.outbox);
         let grants = server.hooks.service_grants();
-        if grants.is_empty() && !server.hooks.has(Hook::PlayerObserve) && packets.is_none() {
+        let is_met = |hook| server.hooks.has(hook);
+        let is_concerned = is_met(Hook::PlayerObserve) || is_met(Hook::PlayerCommand);
+        if grants.is_empty() && !is_concerned && packets.is_none() {
             return None;
         }
-        let (number, kicked) = match &packets {
-            Some(packets) => packets.player(),
-            None => (players.next_number(), Arc::default()),
-        };
+        let (version, number) = (present.version(), present.number());
+        let kicked = packets.as_ref().map(PacketStage::kicked).cloned();
+        let kicked = kicked.unwrap_or_default();
         let mut stay = Box::new(Self {
             players: Arc::clone(players),
             number,

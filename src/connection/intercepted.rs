@@ -22,7 +22,7 @@ use super::opening::{Dialect, Opening};
 use super::packets::PacketStage;
 use super::switch::{Next, Switch, Trip};
 use crate::close::left_by_peer;
-use crate::command::PlayerCommands;
+use crate::command::{PlayerCommands, Visit};
 use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
 use crate::forward::commands::Commands;
 use crate::forward::inquiry::Inquiry;
@@ -196,6 +196,7 @@ impl Applicant {
         };
         let present = Present::new(
             Details {
+                number: proxy.plugins.in_game().next_number(),
                 name: profile.name.clone(),
                 uuid: profile.uuid,
                 version,
@@ -215,7 +216,6 @@ impl Applicant {
                 network: network.to_owned(),
                 counters: Arc::clone(&counters),
                 present: Arc::clone(&present),
-                in_game: Arc::clone(proxy.plugins.in_game()),
             })
         });
         let mut candidate = Candidate {
@@ -255,15 +255,15 @@ impl Applicant {
         let outbox = Arc::default();
         present.come_to(&server.config.id, &outbox);
         place.begin_session(&present);
-        let commands = PlayerCommands::of(proxy, &present, is_proved);
-        let packets = PacketStage::begin(
-            proxy.plugins.in_game(),
-            &server,
-            version,
-            &profile,
+        let visit = Visit {
+            player: Arc::clone(&present),
             is_proved,
-            &outbox,
-        );
+            server: Arc::clone(&server),
+            intent: facts.intent,
+            virtual_host: facts.host().to_owned(),
+        };
+        let commands = PlayerCommands::of(proxy, visit);
+        let packets = PacketStage::begin(&present, &server, &profile, is_proved, &outbox);
         let inquiry = packets.as_ref().map(PacketStage::inquiry).cloned();
         let listener = Channel::of(proxy, &present, &server);
         let settings = settings(&server, &intercepted, commands, inquiry, listener, proxy);
@@ -316,7 +316,7 @@ impl Applicant {
                 proxy.plugins.in_game(),
                 &mut arrived,
                 facts,
-                version,
+                &present,
                 profile,
                 is_proved,
             ),
@@ -507,7 +507,7 @@ impl BridgeSession {
                                 proxy.plugins.in_game(),
                                 &mut arrived,
                                 facts,
-                                traveller.version,
+                                &present,
                                 traveller.identity.profile.clone(),
                                 traveller.is_proved,
                             );

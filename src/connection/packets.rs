@@ -7,9 +7,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::kicked::Kicked;
 use crate::forward::inquiry::{Decision, Inquiry, Wanted};
 use crate::forward::{Direction, Outbox};
-use crate::plugin::{PacketFate, PacketPlayer, Players};
+use crate::intercept::Present;
+use crate::plugin::{PacketFate, PacketPlayer};
+use crate::protocol::packet::State;
 use crate::protocol::packet::login::Profile;
-use crate::protocol::packet::{State, Version};
 use crate::proxy::snapshot::Server;
 
 /// Answers for the packets of a player on a server: begins before he comes into the
@@ -17,7 +18,6 @@ use crate::proxy::snapshot::Server;
 #[derive(Debug)]
 pub(super) struct PacketStage {
     inquiry: Arc<Inquiry>,
-    number: u64,
     kicked: Arc<Kicked>,
     _answers: AbortOnDropHandle<()>,
 }
@@ -25,9 +25,8 @@ pub(super) struct PacketStage {
 impl PacketStage {
     /// `None` if no plugin of the server is asked about packets.
     pub(super) fn begin(
-        players: &Players,
+        present: &Present,
         server: &Arc<Server>,
-        version: Version,
         profile: &Profile,
         is_proved: bool,
         outbox: &Arc<Outbox>,
@@ -36,6 +35,7 @@ impl PacketStage {
         if !hooks.sees_packets() {
             return None;
         }
+        let version = present.version();
         let mut wanted = Wanted::default();
         for state in [State::Configuration, State::Play] {
             for direction in [Direction::Clientbound, Direction::Serverbound] {
@@ -45,13 +45,12 @@ impl PacketStage {
         }
         wanted.withholds_chat_key = hooks.modifies_chat();
         let inquiry = Arc::new(Inquiry::new(wanted, Arc::clone(outbox)));
-        let number = players.next_number();
         let kicked = Arc::new(Kicked::default());
         let answers = Answers {
             inquiry: Arc::clone(&inquiry),
             server: Arc::clone(server),
             player: Arc::new(PacketPlayer {
-                number,
+                number: present.number(),
                 name: profile.name.clone(),
                 uuid: u128::from_be_bytes(profile.uuid),
                 is_proved,
@@ -62,7 +61,6 @@ impl PacketStage {
         };
         Some(Self {
             inquiry,
-            number,
             kicked,
             _answers: AbortOnDropHandle::new(tokio::spawn(answers.run())),
         })
@@ -73,9 +71,9 @@ impl PacketStage {
         &self.inquiry
     }
 
-    /// The number of the player, and what ends his session.
-    pub(super) fn player(&self) -> (u64, Arc<Kicked>) {
-        (self.number, Arc::clone(&self.kicked))
+    /// What ends the session of the player.
+    pub(super) fn kicked(&self) -> &Arc<Kicked> {
+        &self.kicked
     }
 }
 

@@ -21,7 +21,6 @@ use super::facts::Facts;
 use super::fallback::{
     Arrived, Chain, Left, Ready, Traveller, ends_the_player, is_authenticated, note,
 };
-use crate::command::PlayerCommands;
 use crate::intercept::{Arrival, By, Failure, Interrupts, NotSwitched, Order, Stranded};
 use crate::player_text;
 use crate::protocol::text;
@@ -174,7 +173,7 @@ impl Traveller {
             let server = Arc::clone(&ready.server);
             let arrival = Arrival {
                 is_authenticated: is_authenticated(&server),
-                commands: PlayerCommands::of(proxy, &self.present, self.is_proved),
+                commands: self.commands(&server, facts, proxy),
                 notices: Vec::new(),
                 until: Instant::now() + SWITCH_WAIT,
                 interrupts,

@@ -20,6 +20,7 @@ const PROXY_SENDER: u64 = u64::MAX;
 /// A player in the game. One for each session; it outlasts his backends.
 #[derive(Debug)]
 pub(crate) struct Present {
+    number: u64,
     name: String,
     uuid: [u8; 16],
     version: Version,
@@ -36,6 +37,8 @@ pub(crate) struct Present {
 /// Who a player is, for [`Present::new`].
 #[derive(Debug)]
 pub(crate) struct Details {
+    /// As plugins know him.
+    pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) uuid: [u8; 16],
     pub(crate) version: Version,
@@ -193,6 +196,7 @@ impl Present {
     /// A player who comes into the game of this server.
     pub(crate) fn new(details: Details, server: &str) -> Arc<Self> {
         let Details {
+            number,
             name,
             uuid,
             version,
@@ -201,6 +205,7 @@ impl Present {
             counters,
         } = details;
         Arc::new(Self {
+            number,
             name,
             uuid,
             version,
@@ -217,6 +222,11 @@ impl Present {
             requested: Notify::new(),
             kicked: CancellationToken::new(),
         })
+    }
+
+    /// His number, as plugins know it: the same on every server of his session.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// His name.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
+use super::commands::{self, PluginCommand};
 use super::ffi::{self, Failure, FailureKind, Image, Instance};
 use super::health::{Counts, Health, LastFailure};
 use super::image::Sealed;
@@ -60,6 +61,8 @@ pub(super) struct Generation {
     pub(super) endings: Endings,
     /// Which packets its hooks are asked about.
     pub(super) interests: Interests,
+    /// The commands that it adds.
+    pub(super) commands: Box<[PluginCommand]>,
     /// How many more calls about packets can run.
     pub(super) packet_calls: Arc<Semaphore>,
     /// `None` once it is ended.
@@ -186,6 +189,14 @@ async fn destroy(services: &'static Services, instance: Instance) -> std::io::Re
     ended.await.map_err(silent)
 }
 
+/// What is made of a library.
+pub(super) struct Created {
+    pub(super) image: &'static Image,
+    pub(super) instance: Instance,
+    pub(super) interests: Interests,
+    pub(super) commands: Box<[PluginCommand]>,
+}
+
 /// Loads the library and makes the instance on a thread of its own, so that a
 /// plugin that never returns does not hold the proxy.
 pub(super) fn create(
@@ -196,7 +207,7 @@ pub(super) fn create(
     number: u32,
     endings: &Endings,
     is_closed: &AtomicBool,
-) -> Result<(&'static Image, Instance, Interests), ProblemKind> {
+) -> Result<Created, ProblemKind> {
     if is_closed.load(Ordering::Relaxed) {
         return Err(closed());
     }
@@ -217,8 +228,17 @@ pub(super) fn create(
                 let _mark = plugin_id.start();
                 let created = image.create(ffi::table(services), &document, &path);
                 let instance = created.map_err(|failure| (not_created(*failure), None))?;
-                match Interests::ask(image, &instance) {
-                    Ok(interests) => Ok((image, instance, interests)),
+                let asked = Interests::ask(image, &instance).and_then(|interests| {
+                    let commands = commands::ask(image, &instance, &services.health.plugin)?;
+                    Ok((interests, commands))
+                });
+                match asked {
+                    Ok((interests, commands)) => Ok(Created {
+                        image,
+                        instance,
+                        interests,
+                        commands,
+                    }),
                     Err(failure) => Err((not_created(*failure), Some(instance))),
                 }
             });
@@ -228,8 +248,8 @@ pub(super) fn create(
             problem
         });
         // If the receiver is gone, the plugin is not needed any more.
-        if let Err(mpsc::SendError(Ok((_, instance, _)))) = sender.send(created) {
-            endings.end(services, number, Some(instance));
+        if let Err(mpsc::SendError(Ok(created))) = sender.send(created) {
+            endings.end(services, number, Some(created.instance));
         }
     };
     let started = thread::Builder::new()

@@ -14,6 +14,7 @@
 mod budget;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod code;
+pub(crate) mod commands;
 #[cfg(unix)]
 pub(crate) mod crash_report;
 mod dispatch;
@@ -45,7 +46,7 @@ pub const TARGET_PREFIX: &str = "plugin::";
 pub use dispatch::{
     Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,
 };
-pub(crate) use dispatch::{PacketFate, PacketPlayer};
+pub(crate) use dispatch::{HasFailed, PacketFate, PacketPlayer, Typed};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;

@@ -406,7 +406,7 @@ impl PluginHost {
             tasks: Tasks::default(),
             ran_out: Default::default(),
         }));
-        let (image, instance, interests) = create(
+        let created = create(
             sealed,
             &manifest,
             services,
@@ -426,12 +426,13 @@ impl PluginHost {
             health,
             plugin_id,
             deadline,
-            image,
+            image: created.image,
             services,
             endings: self.endings.clone(),
-            interests,
+            interests: created.interests,
+            commands: created.commands,
             packet_calls: Arc::new(Semaphore::new(PACKET_CALLS_MAX)),
-            instance: Some(instance),
+            instance: Some(created.instance),
         })
     }
 }

@@ -45,7 +45,8 @@ macro_rules! capabilities {
             /// Move a player to another server.
             ServerSwitch = 11, "server.switch", service "server switching", since (0, 1, 0);
             /// Register commands that players type.
-            PlayerCommand = 12, "player.command", service "commands of players", since (0, 1, 0);
+            PlayerCommand = 12, "player.command", hook "commands of players",
+                since (0, 1, 0), served (0, 1, 2);
             /// Hold a player without a backend.
             Limbo = 13, "limbo", planned "a proxy that can hold a player", since (0, 1, 0);
             /// Be a member of a network whose players can move between servers.

@@ -59,7 +59,8 @@ pub struct HookRef {
     pub capability: u32,
     /// The version of the table. A break gets a new number.
     pub version: u32,
-    /// A `SyncHook`, an `AsyncHook` or a `PacketHook`, as the capability says.
+    /// A `SyncHook`, an `AsyncHook`, a `PacketHook` or a `CommandHook`, as the capability
+    /// says.
     pub table: *const c_void,
 }
 

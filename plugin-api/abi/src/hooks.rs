@@ -2,8 +2,8 @@
 //! does not compile without its entry.
 
 use crate::{
-    AsyncHook, Capability, ConnectionInput, HandshakeInput, LoginInput, PacketHook, PacketInput,
-    PlayerInput, SessionInput, StatusInput, SyncHook, Version,
+    AsyncHook, Capability, CommandHook, CommandInput, ConnectionInput, HandshakeInput, LoginInput,
+    PacketHook, PacketInput, PlayerInput, SessionInput, StatusInput, SyncHook, Version,
 };
 
 /// Calls a macro with the table of hooks: `hooks! { [callback] tokens }` becomes
@@ -12,8 +12,8 @@ use crate::{
 /// A row has the capability, which is also the name of the author's trait, and
 ///
 /// - `method`: the method of the trait, of `TestHost` and of the proxy's set
-/// - `call`: `sync`, `async`, or `packet` for a hook that says which packets it is asked
-///   about
+/// - `call`: `sync`, `async`, `packet` for a hook that says which packets it is asked
+///   about, or `command` for one that says which commands it has
 /// - `input`: the table that the host passes in, and the author's view of it
 /// - `answer`: what the method returns
 /// - `answer_bytes`: the most bytes of the text of an answer
@@ -129,6 +129,17 @@ macro_rules! hooks {
                 failed: Continue "the packet passes",
                 since: (0, 1, 2),
             }
+            /// What a command of the plugin does. The most bytes are those of a text.
+            PlayerCommand {
+                method: player_command,
+                call: command,
+                input: CommandInput as Command,
+                answer: CommandReply,
+                answer_bytes: 32_767,
+                when: "a player uses a command of the plugin; `client_only` and `offline`",
+                failed: Continue "nothing",
+                since: (0, 1, 2),
+            }
         }
     };
 }
@@ -148,7 +159,8 @@ pub trait Point: 'static {
     const HOOK: Hook;
     /// What the host passes in.
     type Input: 'static;
-    /// The table of functions: a [`SyncHook`], an [`AsyncHook`] or a [`PacketHook`].
+    /// The table of functions: a [`SyncHook`], an [`AsyncHook`], a [`PacketHook`] or a
+    /// [`CommandHook`].
     type Table: 'static;
 }
 
@@ -156,9 +168,11 @@ macro_rules! make {
     (@table sync $input:ident) => { SyncHook<$input> };
     (@table async $input:ident) => { AsyncHook<$input> };
     (@table packet $input:ident) => { PacketHook<$input> };
+    (@table command $input:ident) => { CommandHook<$input> };
     (@may_wait sync) => { false };
     (@may_wait async) => { true };
     (@may_wait packet) => { false };
+    (@may_wait command) => { true };
     ($(
         $(#[doc = $doc:literal])+
         $hook:ident {
@@ -246,7 +260,8 @@ macro_rules! make {
                 match self { $(Hook::$hook => Version::new($major, $minor, $patch),)+ }
             }
 
-            /// How it crosses the border: `sync`, `async` or `packet`, and the input.
+            /// How it crosses the border: `sync`, `async`, `packet` or `command`, and
+            /// the input.
             #[cfg(test)]
             pub(crate) const fn shape(self) -> &'static str {
                 match self {

@@ -95,6 +95,9 @@ fn layout() -> String {
         PacketInput as PacketInput { size, protocol, grants, player, uuid, proved, to, state, kind, name, server, packet, table }
         PacketTable as PacketTable { size, reserved, get, raw, set, replace }
         FieldValue as FieldValue { field, holds, number, data }
+        CommandHook<()> as CommandHook { ask, list }
+        CommandSink as CommandSink { size, reserved, ctx, add }
+        CommandInput as CommandInput { size, protocol, grants, peer, event, player, host, server, name, uuid, proved, admin, command, arguments }
         ValueSink as ValueSink { size, reserved, ctx, value }
     }
     numbers! { out,
@@ -108,6 +111,8 @@ fn layout() -> String {
         receiver::{ CLIENT, BACKEND }
         packet_interest::{ ALL_TO_CLIENT, ALL_TO_BACKEND }
         packet_state::{ CONFIGURATION, PLAY }
+        command_audience::{ EVERYBODY, PLAYER_COMMANDS, ADMINS }
+        command_event::{ RUN, COMPLETE }
         intent::{ STATUS, LOGIN, TRANSFER }
         family::{ NONE, V4, V6 }
         level::{ ERROR, WARN, INFO, DEBUG, TRACE }

@@ -23,6 +23,7 @@
 //!   several threads at once.
 
 mod capability;
+mod command_hook;
 mod entry;
 mod future;
 mod hook;
@@ -39,6 +40,9 @@ mod version;
 mod layout;
 
 pub use capability::{Capability, CapabilityKind, UnknownCapability, capabilities_in};
+pub use command_hook::{
+    CommandHook, CommandInput, CommandPlayer, CommandSink, command_audience, command_event,
+};
 pub use entry::{ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn, HookRef, PluginTable};
 pub use future::{
     FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,

@@ -211,11 +211,16 @@ impl<H: Point> Attached<H> {
     where
         H: Point<Input = I, Table = AsyncHook<I>>,
     {
+        self.ask_table(self.hook, input).await
+    }
+
+    /// Asks through the part of the table that may wait.
+    pub(super) async fn ask_table<I: Sync>(&self, hook: &AsyncHook<I>, input: &I) -> Answered {
         let instance = self.instance()?;
         let plugin_id = self.generation.plugin_id;
         let mut call = HookCall::new(
             instance,
-            self.hook,
+            hook,
             input,
             H::HOOK.answer_bytes_max(),
             plugin_id,

@@ -3,6 +3,7 @@
 
 mod attached;
 mod check;
+mod commands;
 mod packets;
 mod subject;
 
@@ -15,6 +16,7 @@ use infrarust_plugin_abi::{
 
 use self::attached::{Attached, HookList, replaced};
 use self::check::{check_host, check_status};
+pub(crate) use self::commands::{HasFailed, Typed};
 pub(crate) use self::packets::{PacketFate, PacketPlayer};
 pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
@@ -102,7 +104,9 @@ impl HookSet {
         let plugins: Vec<(&Arc<Generation>, u64)> = plugins
             .map(|plugin| (plugin, plugin.manifest.grants(mode).bits()))
             .collect();
-        Self::attach(&plugins)
+        let set = Self::attach(&plugins);
+        set.report_clashes();
+        set
     }
 
     /// The deciding hooks of the plugins that are not in `before`: for a client

@@ -8,12 +8,14 @@
 
 mod border;
 mod call;
+mod command;
 mod host;
 mod image;
 mod packet;
 
 pub(super) use border::{Answer, Failure, FailureKind};
 pub(super) use call::{HookCall, call};
+pub(super) use command::ask_commands;
 pub(super) use host::table;
 pub(super) use image::{Hooks, Image, Instance, open};
 pub(super) use packet::{Shown, ask_interest, call_packet};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use infrarust_plugin_abi::sample;
+use infrarust_plugin_abi::{CommandPlayer, sample};
 use tokio::runtime::Runtime;
 
 use super::event::{Event, EventWriter};
@@ -10,7 +10,8 @@ use super::findings::{Answer, Fired, Step, quoted};
 use super::packets::{self, SamplePacket};
 use crate::manifest::Hook;
 use crate::plugin::{
-    Client, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal, Session, SessionEvent,
+    Client, HasFailed, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal, Session,
+    SessionEvent, Typed,
 };
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::Version;
@@ -85,6 +86,31 @@ impl HookRun<'_> {
                     Ok(PacketFate::Changed(_)) => "change".to_owned(),
                     Ok(PacketFate::Dropped(_)) => "drop".to_owned(),
                     Err(refusal) => verdict(Err(refusal)),
+                }
+            })
+        });
+        failures.sum()
+    }
+
+    fn ask_commands(&self, hook: Hook) -> u64 {
+        let commands = self.hooks.commands();
+        let failures = commands.map(|command| {
+            let typed = Typed {
+                player: CommandPlayer {
+                    number: 1,
+                    name: sample::NAME,
+                    uuid: sample::UUID,
+                    is_proved: false,
+                    is_admin: true,
+                },
+                name: &command.name,
+                arguments: "",
+            };
+            self.ask(hook, &command.name, || {
+                match self.wait(self.hooks.player_command(&JOINING, &typed)) {
+                    Ok(Some(text)) => format!("say {}", quoted(&text.to_string())),
+                    Ok(None) => "nothing".to_owned(),
+                    Err(HasFailed) => "failed".to_owned(),
                 }
             })
         });
@@ -230,6 +256,7 @@ macro_rules! questions {
         })
     };
     (@PacketInput $answer:tt $run:ident $hook:ident $method:ident) => { $run.ask_packets($hook) };
+    (@CommandInput $answer:tt $run:ident $hook:ident $method:ident) => { $run.ask_commands($hook) };
     (@PlayerInput () $run:ident $hook:ident $method:ident) => {
         $run.observe($hook, IN_GAME, |session, event| {
             $run.hooks.$method(&JOINING, &PLAYER, session, event);

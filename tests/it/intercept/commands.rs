@@ -7,7 +7,7 @@ use crate::support::wire::{read_varint, string, varint};
 use crate::support::{FakeBackend, TestProxy, server};
 
 /// One version of each family of packets.
-const FAMILIES: [i32; 14] = [
+pub(super) const FAMILIES: [i32; 14] = [
     5, 47, 340, 578, 735, 754, 758, 759, 760, 763, 764, 767, 770, 776,
 ];
 
@@ -16,21 +16,21 @@ const FOR_ALL: &str =
     "[permissions]\nplayer_commands = [\"server\", \"glist\", \"find\", \"send\"]\n";
 
 /// Ids of the packets that hold commands, as they were collected by hand.
-struct CommandIds {
+pub(super) struct CommandIds {
     /// Serverbound: a command, and whether its packet holds the slash.
-    command: i32,
-    has_slash: bool,
-    signed_command: i32,
-    acknowledgement: i32,
-    completion: i32,
+    pub(super) command: i32,
+    pub(super) has_slash: bool,
+    pub(super) signed_command: i32,
+    pub(super) acknowledgement: i32,
+    pub(super) completion: i32,
     /// Clientbound.
-    tree: i32,
-    suggestions: i32,
-    text: i32,
+    pub(super) tree: i32,
+    pub(super) suggestions: i32,
+    pub(super) text: i32,
 }
 
 impl CommandIds {
-    fn of(protocol: i32) -> Self {
+    pub(super) fn of(protocol: i32) -> Self {
         let at = |ids: &[(i32, i32)]| {
             let found = ids.iter().rev().find(|(from, _)| *from <= protocol);
             found.map_or(-1, |(_, id)| *id)
@@ -124,7 +124,7 @@ impl CommandIds {
 
     /// A command as its packet holds it, without the slash; `seen` messages are
     /// acknowledged with it where the packet says so.
-    fn fields(&self, protocol: i32, line: &str, seen: u8) -> Vec<u8> {
+    pub(super) fn fields(&self, protocol: i32, line: &str, seen: u8) -> Vec<u8> {
         let line = string(&if self.has_slash {
             format!("/{line}")
         } else {
@@ -140,7 +140,7 @@ impl CommandIds {
     }
 
     /// What asks for the completion of a line.
-    fn asking(&self, protocol: i32, id: u8, line: &str) -> Vec<u8> {
+    pub(super) fn asking(&self, protocol: i32, id: u8, line: &str) -> Vec<u8> {
         match protocol {
             ..47 => string(line),
             47..107 => [string(line), vec![0]].concat(),
@@ -151,7 +151,7 @@ impl CommandIds {
 }
 
 /// Reads up to a text with this in it. What came before.
-async fn read_until(client: &mut Speaker, ids: &CommandIds, text: &str) -> Vec<String> {
+pub(super) async fn read_until(client: &mut Speaker, ids: &CommandIds, text: &str) -> Vec<String> {
     let mut before = Vec::new();
     loop {
         let (id, body) = client.next().await.expect("the session goes on");
@@ -263,11 +263,11 @@ async fn a_server_without_a_network_stands_alone() {
 }
 
 /// The nodes of a backend's tree: the root, and one with a parser that nobody knows.
-const TREE: &[u8] = b"\x02\x00\x01\x01\x06\x04mine\x7F\xFE\xFD\xFC\x00";
+pub(super) const TREE: &[u8] = b"\x02\x00\x01\x01\x06\x04mine\x7F\xFE\xFD\xFC\x00";
 
 /// The names of the literals behind the nodes of [`TREE`], in a tree that begins
 /// with these.
-fn added(protocol: i32, tree: &[u8]) -> Vec<String> {
+pub(super) fn added(protocol: i32, tree: &[u8]) -> Vec<String> {
     if tree == TREE {
         return Vec::new();
     }

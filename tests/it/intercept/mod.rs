@@ -24,6 +24,8 @@ mod modes;
 #[cfg(target_os = "linux")]
 mod packets;
 #[cfg(target_os = "linux")]
+mod plugin_commands;
+#[cfg(target_os = "linux")]
 mod plugins;
 mod pressure;
 mod questions;

@@ -1,0 +1,237 @@
+//! Commands of plugins: a real library that answers, fails, and answers too late.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use infrarust_test_support::game::{self, Speaker};
+use tempfile::TempDir;
+
+use super::commands::{CommandIds, FAMILIES, TREE, added, read_until};
+use super::{NO_COMPRESSION, NOTCH_OFFLINE, play};
+use crate::library::build;
+use crate::support::wire::string;
+use crate::support::{FakeBackend, TestProxy, server, within};
+
+fn commander() -> &'static Path {
+    static COMMANDER: OnceLock<std::path::PathBuf> = OnceLock::new();
+    COMMANDER.get_or_init(|| build("tests/plugins/commander", "infrarust_test_commander"))
+}
+
+/// The table of a plugin that writes into this folder.
+fn table(id: &str, folder: &TempDir, more: &str, config: &str) -> String {
+    let (path, events) = (commander(), folder.path().join("events"));
+    format!(
+        "[plugins.{id}]\npath = {path:?}\n{more}\n[plugins.{id}.config]\nevents = {events:?}\n{config}\n"
+    )
+}
+
+/// An `offline` server with the plugin.
+async fn start(backend: &FakeBackend, folder: &TempDir, global: &str, more: &str) -> TestProxy {
+    let global = format!("{global}\n{}", table("p", folder, more, ""));
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        NO_COMPRESSION,
+    );
+    TestProxy::with_plugins(&global, &[("a", file)]).await
+}
+
+async fn send(client: &mut Speaker, ids: &CommandIds, protocol: i32, line: &str) {
+    client
+        .send(ids.command, &ids.fields(protocol, line, 0))
+        .await;
+}
+
+/// In every family a command is answered and completed, one after another in the order
+/// in which they were typed, while the backend gets its own at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_answer_commands() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let proxy = start(&backend, &folder, "", "").await;
+    for protocol in FAMILIES {
+        let ids = CommandIds::of(protocol);
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        let mut segment = Vec::new();
+        for line in ["wait 1", "echo 2 words", "spawn", "wait 3", "who"] {
+            segment.extend(client.framed(ids.command, &ids.fields(protocol, line, 0)));
+        }
+        client.send_raw(&segment).await;
+        assert_eq!(
+            peer.expect(ids.command).await,
+            ids.fields(protocol, "spawn", 0)
+        );
+        let uuid = NOTCH_OFFLINE.replace('-', "");
+        for answer in [
+            "waited 1".to_owned(),
+            "echo 2 words".to_owned(),
+            "waited 3".to_owned(),
+            format!("Notch {uuid} false false a {protocol}"),
+        ] {
+            let before = read_until(&mut client, &ids, &answer).await;
+            assert!(before.is_empty(), "{protocol}: {before:?} before {answer}");
+        }
+        let asked = ids.asking(protocol, 4, "/echo one t");
+        client.send(ids.completion, &asked).await;
+        let suggestions = client.expect(ids.suggestions).await;
+        let suggestions = String::from_utf8_lossy(&suggestions).into_owned();
+        assert!(
+            suggestions.contains("<one t>") && suggestions.contains("more"),
+            "{suggestions}"
+        );
+        drop((client, peer));
+        proxy.idle().await;
+    }
+}
+
+/// A player sees and uses the commands that are for him; others, and names that a
+/// plugin may not have, are the backend's.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_for_their_audience() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let everybody = [
+        "echo", "error", "hang", "late", "lines", "panic", "wait", "who",
+    ];
+    let with = |more: &[&str]| {
+        let names = everybody.iter().chain(more).map(|name| (*name).to_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    for (permissions, named) in [
+        ("", with(&[])),
+        (
+            "player_commands = [\"listed\", \"secret\"]",
+            with(&["listed"]),
+        ),
+        (
+            "admins = [\"Notch\"]\ntrust_offline_admins = true",
+            with(&["find", "glist", "listed", "secret", "send", "server"]),
+        ),
+    ] {
+        let global = format!("[permissions]\n{permissions}\n");
+        let proxy = start(&backend, &folder, &global, "").await;
+        let ids = CommandIds::of(767);
+        let (mut client, mut peer) = play(&proxy, &backend, 767).await;
+        peer.send(ids.tree, TREE).await;
+        assert_eq!(added(767, &client.expect(ids.tree).await), named);
+        for name in ["stop", "listed", "secret", "end"] {
+            send(&mut client, &ids, 767, name).await;
+            match named.iter().any(|named| named == name) {
+                true => drop(read_until(&mut client, &ids, name).await),
+                false => assert_eq!(peer.expect(ids.command).await, string(name)),
+            }
+        }
+    }
+}
+
+/// A command that fails says so to its player, and ends nothing: an error, a panic,
+/// an answer that does not come in time, too many suggestions. A plugin in a quarantine
+/// is not asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_said() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let proxy = start(&backend, &folder, "", "deadline = \"50ms\"").await;
+    let ids = CommandIds::of(767);
+    let (mut client, mut peer) = play(&proxy, &backend, 767).await;
+    for line in ["error", "panic", "hang"] {
+        send(&mut client, &ids, 767, line).await;
+        read_until(&mut client, &ids, "The command failed.").await;
+    }
+    send(&mut client, &ids, 767, "echo still there").await;
+    read_until(&mut client, &ids, "echo still there").await;
+    let completions = [("/lines x", 200), ("/error x", 0)];
+    for (line, words) in completions {
+        client.send(ids.completion, &ids.asking(767, 1, line)).await;
+        let answer = client.expect(ids.suggestions).await;
+        let (count, _) = crate::support::wire::read_varint(&answer[3..]).unwrap();
+        assert_eq!(count, words, "{line}");
+    }
+    for _ in 0..10 {
+        send(&mut client, &ids, 767, "panic").await;
+        read_until(&mut client, &ids, "The command failed.").await;
+    }
+    // It would have answered.
+    send(&mut client, &ids, 767, "echo anybody").await;
+    read_until(&mut client, &ids, "The command failed.").await;
+    send(&mut client, &ids, 767, "spawn").await;
+    assert_eq!(peer.expect(ids.command).await, string("spawn"));
+}
+
+/// An answer that comes when the player has left is an error for the plugin, and
+/// nothing else; one that comes before reaches him.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_answers_are_harmless() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let proxy = start(&backend, &folder, "", "").await;
+    let ids = CommandIds::of(767);
+    let events = folder.path().join("events");
+    for (name, is_gone, expected) in [
+        ("first", false, "sent\n"),
+        ("second", true, "sent\nthe player has left\n"),
+    ] {
+        let (mut client, mut peer) = play(&proxy, &backend, 767).await;
+        let signal = folder.path().join(name);
+        let line = format!("late {}", signal.display());
+        send(&mut client, &ids, 767, &line).await;
+        // It has run when the next has.
+        send(&mut client, &ids, 767, "echo next").await;
+        read_until(&mut client, &ids, "echo next").await;
+        let sessions = match is_gone {
+            true => {
+                drop((client, peer));
+                proxy.idle().await;
+                None
+            }
+            false => {
+                peer.send(0x7C, b"x").await;
+                client.expect(0x7C).await;
+                Some((client, peer))
+            }
+        };
+        std::fs::write(&signal, "").unwrap();
+        within("the late answer", async {
+            while std::fs::read_to_string(&events).unwrap_or_default() != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        if let Some((mut client, _)) = sessions {
+            read_until(&mut client, &ids, "late").await;
+        }
+        proxy.idle().await;
+    }
+}
+
+/// Of two plugins with one command the first of the configuration has it, on each
+/// server by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_name_has_one_plugin() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let global = [
+        table("p", &folder, "", "prefix = \"first \""),
+        table("q", &folder, "", "prefix = \"second \""),
+    ]
+    .concat();
+    let file = |host, plugins: &str| {
+        let more = format!("{NO_COMPRESSION}\n{plugins}");
+        server("offline", host, backend.address, &more)
+    };
+    let servers = [
+        ("a", file("play.example.com", "")),
+        ("b", file("b.example.com", "plugins = [\"q\"]")),
+    ];
+    let proxy = TestProxy::with_plugins(&global, &servers).await;
+    let ids = CommandIds::of(767);
+    for (host, answer) in [
+        ("play.example.com", "first echo x"),
+        ("b.example.com", "second echo x"),
+    ] {
+        let mut client = game::begin_at(proxy.address(), 767, host, "Notch").await;
+        let (mut peer, ..) = game::accept(&backend).await;
+        super::welcome(&mut client, &mut peer, 767).await;
+        super::enter(&mut client, &mut peer, 767).await;
+        send(&mut client, &ids, 767, "echo x").await;
+        read_until(&mut client, &ids, answer).await;
+    }
+}

@@ -1,0 +1,128 @@
+//! A plugin for the tests of the intercepted modes: commands of players.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use infrarust_plugin_api::Grant;
+use infrarust_plugin_api::prelude::*;
+
+#[derive(Deserialize)]
+#[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
+struct Config {
+    /// Where the plugin writes whether late answers were sent, a line each.
+    events: PathBuf,
+    /// What `/echo` says in front of what was typed.
+    #[serde(default)]
+    prefix: String,
+}
+
+struct Commander {
+    config: Arc<Config>,
+    host: Host<Self>,
+}
+
+impl Plugin for Commander {
+    type Config = Config;
+
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        let (config, host) = (Arc::new(config), host.clone());
+        Ok(Commander { config, host })
+    }
+}
+
+#[async_trait]
+impl PlayerCommand for Commander {
+    fn commands(&self) -> Vec<CommandSpec> {
+        let everybody = [
+            "echo", "wait", "hang", "panic", "error", "late", "who", "lines",
+        ];
+        let everybody = everybody.map(|name| CommandSpec::new(name, Audience::Everybody));
+        let refused = ["stop", "server", "Bad Name", "echo", ""];
+        let refused = refused.map(|name| CommandSpec::new(name, Audience::Everybody));
+        let mut commands = Vec::from(everybody);
+        commands.extend(refused);
+        commands.push(CommandSpec::new("listed", Audience::PlayerCommands));
+        commands.push(CommandSpec::new("secret", Audience::Admins));
+        commands
+    }
+
+    async fn player_command(&self, command: Command<'_>) -> Result<CommandReply> {
+        let arguments = command.arguments();
+        match command.command() {
+            "wait" => {
+                self.host.sleep(Duration::from_millis(50)).await;
+                Ok(CommandReply::say(format!("waited {arguments}")))
+            }
+            "hang" => std::future::pending().await,
+            "panic" => panic!("as it was typed"),
+            "error" => Err(Error::msg("it has no mind to")),
+            "late" => {
+                self.answer_late(command.player(), arguments)?;
+                Ok(CommandReply::nothing())
+            }
+            "who" => Ok(CommandReply::say(format!(
+                "{} {:032x} {} {} {} {}",
+                command.name(),
+                command.uuid(),
+                command.is_proved(),
+                command.is_admin(),
+                command.server(),
+                command.protocol(),
+            ))),
+            name => Ok(CommandReply::say(format!(
+                "{}{name} {arguments}",
+                self.config.prefix
+            ))),
+        }
+    }
+
+    async fn complete(&self, command: Command<'_>) -> Result<Vec<String>> {
+        match command.command() {
+            "lines" => Ok((0..5000).map(|number| format!("word{number}")).collect()),
+            "error" => Err(Error::msg("it has no words")),
+            _ => Ok(vec![
+                format!("<{}>", command.arguments()),
+                "more".to_owned(),
+                String::new(),
+            ]),
+        }
+    }
+}
+
+impl Commander {
+    /// Answers in a line of chat, when a file of this name is there.
+    fn answer_late(&self, player: PlayerId, file: &str) -> Result<()> {
+        let messages: Option<Grant<_>> = self.host.grant::<capability::PlayerMessage>();
+        let messages = messages.ok_or_else(|| Error::msg("no service"))?;
+        let (host, config, file) = (
+            self.host.clone(),
+            Arc::clone(&self.config),
+            PathBuf::from(file),
+        );
+        self.host.spawn(async move {
+            while !file.exists() {
+                host.sleep(Duration::from_millis(5)).await;
+            }
+            let line = match messages.chat(player, "late") {
+                Ok(()) => "sent".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let mut options = OpenOptions::new();
+            let file = options.create(true).append(true).open(&config.events);
+            if let Ok(mut file) = file {
+                let _ = writeln!(file, "{line}");
+            }
+        })?;
+        Ok(())
+    }
+}
+
+export_plugin! {
+    plugin: Commander,
+    name: "commander",
+    hooks: [PlayerCommand],
+    wants: [PlayerMessage],
+}
