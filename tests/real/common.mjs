@@ -2,6 +2,7 @@
 // plain words of a chat component.
 
 import process from "node:process";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import nbt from "prismarine-nbt";
 
@@ -48,6 +49,37 @@ export function stdinEnd() {
   return new Promise((resolve) => {
     process.stdin.on("end", resolve).on("error", resolve).resume();
   });
+}
+
+/** Runs each line of JSON of standard input as a batch; resolves to whether all passed. */
+export async function eachBatch(run) {
+  let passed = true;
+  for await (const line of createInterface({ input: process.stdin })) {
+    if (line.trim() === "") continue;
+    passed = (await run(JSON.parse(line))) && passed;
+  }
+  return passed;
+}
+
+/**
+ * Runs a program to its end: it exits with 0 when `main` resolves to true, with 1 when
+ * it does not, and with 2 when it throws.
+ *
+ * The library throws from timers and streams when bytes make no sense to it. The
+ * session at fault then fails by its deadline, and the others go on; the program fails.
+ */
+export async function runToEnd(main) {
+  let uncaught = 0;
+  process.on("uncaughtException", (error) => {
+    uncaught += 1;
+    emit("error", { text: String(error?.stack ?? error) });
+  });
+  try {
+    process.exit((await main()) && uncaught === 0 ? 0 : 1);
+  } catch (error) {
+    emit("error", { text: String(error?.stack ?? error) });
+    process.exit(2);
+  }
 }
 
 /** Cuts `bytes` into pieces that fit one packet each. */

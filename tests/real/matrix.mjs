@@ -41,12 +41,10 @@
 //               {"secret":TEXT} for velocity (default: not at all)
 //   proxy       where to connect, if not to the proxy of the batch
 
-import process from "node:process";
-import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import mc from "minecraft-protocol";
 import { join, status, GAME_PORT } from "./client.mjs";
-import { emit, within } from "./common.mjs";
+import { eachBatch, emit, runToEnd, within } from "./common.mjs";
 import { motdOf, pointServersAt, startServer } from "./server.mjs";
 import { offlineId, profileId, startSessionServer } from "./session_server.mjs";
 
@@ -563,26 +561,7 @@ async function main() {
   if (values.direct) {
     return await runBatch({ session: session.url, jobs: directJobs(fleet) }, fleet);
   }
-  let passed = true;
-  for await (const line of createInterface({ input: process.stdin })) {
-    if (line.trim() === "") continue;
-    const batch = { ...JSON.parse(line), session: session.url };
-    passed = (await runBatch(batch, fleet)) && passed;
-  }
-  return passed;
+  return await eachBatch((batch) => runBatch({ ...batch, session: session.url }, fleet));
 }
 
-// The library throws from timers and streams when bytes make no sense to it. The
-// session at fault then fails by its deadline; the others are to go on.
-let uncaught = 0;
-process.on("uncaughtException", (error) => {
-  uncaught += 1;
-  emit("error", { text: String(error?.stack ?? error) });
-});
-
-try {
-  process.exit((await main()) && uncaught === 0 ? 0 : 1);
-} catch (error) {
-  emit("error", { text: String(error?.stack ?? error) });
-  process.exit(2);
-}
+await runToEnd(main);

@@ -9,13 +9,11 @@
 // send the bot away, which is to come back by the other server of the network.
 
 import { createHash } from "node:crypto";
-import process from "node:process";
-import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import squid from "flying-squid";
 import mineflayer from "mineflayer";
 import { authenticated, dialling, GAME_PORT } from "./client.mjs";
-import { emit, within } from "./common.mjs";
+import { eachBatch, emit, runToEnd, within } from "./common.mjs";
 import { startSessionServer } from "./session_server.mjs";
 
 /** Versions that `flying-squid` names as tested and that work without a proxy. */
@@ -222,24 +220,7 @@ async function main() {
     }));
     return await runBatch({ jobs }, session.url, worlds);
   }
-  let passed = true;
-  for await (const line of createInterface({ input: process.stdin })) {
-    if (line.trim() === "") continue;
-    passed = (await runBatch(JSON.parse(line), session.url, worlds)) && passed;
-  }
-  return passed;
+  return await eachBatch((batch) => runBatch(batch, session.url, worlds));
 }
 
-// As in `matrix.mjs`: what a timer of a library throws is told and counted.
-let uncaught = 0;
-process.on("uncaughtException", (error) => {
-  uncaught += 1;
-  emit("error", { text: String(error?.stack ?? error) });
-});
-
-try {
-  process.exit((await main()) && uncaught === 0 ? 0 : 1);
-} catch (error) {
-  emit("error", { text: String(error?.stack ?? error) });
-  process.exit(2);
-}
+await runToEnd(main);

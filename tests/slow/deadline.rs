@@ -28,15 +28,9 @@ async fn a_player_who_does_not_read_ends_after_30_s() {
     let mut client = game::begin(proxy, PROTOCOL, "Notch").await;
     let (mut server, _, _) = game::accept(&backend).await;
     let ids = Ids::of(PROTOCOL);
-    let success = game::login_success(PROTOCOL, [1; 16], "Notch");
-    server.send(2, &success).await;
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
-    server.send(ids.finish, &[]).await;
-    client.expect(ids.finish).await;
-    client.send(ids.finish, &[]).await;
-    server.expect(ids.finish).await;
+    let both = [&mut client, &mut server];
+    game::welcome(both, PROTOCOL, ([1; 16], "Notch"), None).await;
+    game::configure([&mut client, &mut server], PROTOCOL).await;
     server.send(ids.join, &[0; 8]).await;
     client.expect(ids.join).await;
     let full = fill(&server).await;

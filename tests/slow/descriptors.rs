@@ -5,17 +5,16 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, pipe};
+use infrarust::forward::{End, Forwarder, Forwarders, pipe};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 use crate::alone::in_own_process;
+use crate::{connected, session};
 
 /// How many sessions end in each way, with each forwarder.
 const SESSIONS: usize = 24;
@@ -39,15 +38,6 @@ fn descriptors() -> HashMap<String, usize> {
     counts
 }
 
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let there = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    let (here, _) = listener.accept().await.unwrap();
-    (there, here)
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Ending {
     InOrder,
@@ -65,19 +55,9 @@ async fn ended(mut socket: TcpStream) {
 async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let (mut player, client) = connected().await;
     let (backend, mut server) = connected().await;
-    let stop = CancellationToken::new();
-    let session = Session {
-        client,
-        backend,
-        keepalive: crate::KEEPALIVE,
-        limits: Limits {
-            read: Some(Duration::from_secs(60)),
-            write: None,
-            half_close: Duration::from_secs(60),
-        },
-        counters: Arc::new(Counters::default()),
-        stop: stop.clone(),
-    };
+    let mut session = session(client, backend);
+    session.limits.read = Some(Duration::from_secs(60));
+    let stop = session.stop.clone();
     let forwarder = forwarders.select(relay);
     let running = tokio::spawn(async move { forwarder.forward(session).await });
     let mut bytes = vec![1; 100_000];

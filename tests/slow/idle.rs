@@ -3,18 +3,16 @@
 //! In a process of its own: it measures the time of the whole process.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{Counters, Forwarder, Forwarders, Limits, Session};
+use infrarust::forward::{Forwarder, Forwarders};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::alone::in_own_process;
 
@@ -32,12 +30,9 @@ const STILL: Duration = Duration::from_millis(100);
 
 const BUFFER_BYTES: usize = 32 * 1024;
 
+/// Both ends of a connection with small buffers.
 async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let there = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
-    let (here, _) = listener.accept().await.unwrap();
+    let (there, here) = crate::connected().await;
     for socket in [&there, &here] {
         let socket = SockRef::from(socket);
         socket.set_send_buffer_size(BUFFER_BYTES).unwrap();
@@ -65,18 +60,7 @@ enum Rest {
 async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
     let (mut player, client) = connected().await;
     let (backend, mut server) = connected().await;
-    let session = Session {
-        client,
-        backend,
-        keepalive: crate::KEEPALIVE,
-        limits: Limits {
-            read: None,
-            write: None,
-            half_close: Duration::from_secs(60),
-        },
-        counters: Arc::new(Counters::default()),
-        stop: CancellationToken::new(),
-    };
+    let session = crate::session(client, backend);
     let forwarder = forwarders.select(relay);
     tokio::spawn(async move { forwarder.forward(session).await });
     let mut word = [0; 5];

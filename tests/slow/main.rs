@@ -17,9 +17,13 @@ mod real_clients;
 mod scale;
 mod splice;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust::config::model::Keepalive;
+use infrarust::forward::{Counters, Limits, Session};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 /// Peers in these tests live and answer probes.
 const KEEPALIVE: Keepalive = Keepalive {
@@ -27,3 +31,29 @@ const KEEPALIVE: Keepalive = Keepalive {
     interval: Duration::from_secs(5),
     retries: 4,
 };
+
+/// Both ends of a connection.
+async fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (here, _) = listener.accept().await.unwrap();
+    (there, here)
+}
+
+/// A session without timeouts.
+fn session(client: TcpStream, backend: TcpStream) -> Session {
+    Session {
+        client,
+        backend,
+        keepalive: KEEPALIVE,
+        limits: Limits {
+            read: None,
+            write: None,
+            half_close: Duration::from_secs(60),
+        },
+        counters: Arc::new(Counters::default()),
+        stop: CancellationToken::new(),
+    }
+}

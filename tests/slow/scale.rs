@@ -279,20 +279,11 @@ async fn play(proxy: SocketAddr, backend: &FakeBackend, mode: &str, name: &str) 
         game::encrypt(&mut client, PROTOCOL).await;
     }
     let (mut server, _, _) = game::accept(backend).await;
-    let threshold = varint(256);
-    server.send(3, &threshold).await;
+    server.send(3, &varint(256)).await;
     server.compress(256);
-    let success = game::login_success(PROTOCOL, [7; 16], name);
-    server.send(2, &success).await;
-    assert_eq!(client.expect(3).await, threshold);
-    client.compress(256);
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
-    server.send(ids.finish, &[]).await;
-    client.expect(ids.finish).await;
-    client.send(ids.finish, &[]).await;
-    server.expect(ids.finish).await;
+    let both = [&mut client, &mut server];
+    game::welcome(both, PROTOCOL, ([7; 16], name), Some(256)).await;
+    game::configure([&mut client, &mut server], PROTOCOL).await;
     server.send(ids.join, &[0; 8]).await;
     client.expect(ids.join).await;
     for bytes in [40, 32 * 1024] {

@@ -8,16 +8,14 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{Counters, End, Forwarder, Forwarders, Limits, Session, Side};
+use infrarust::forward::{End, Forwarder, Forwarders, Side};
 use infrarust_test_support::library::build;
 use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeBackend, FakeClient, server};
 use nix::sys::signal::Signal;
-use tokio_util::sync::CancellationToken;
 
 use crate::alone::blocking_alone;
 
@@ -61,18 +59,7 @@ fn child_relays_one_session() {
         // In turn, so that the parent knows which is which.
         let client = tokio::net::TcpStream::connect(peers).await.unwrap();
         let backend = tokio::net::TcpStream::connect(peers).await.unwrap();
-        let session = Session {
-            client,
-            backend,
-            keepalive: crate::KEEPALIVE,
-            limits: Limits {
-                read: None,
-                write: None,
-                half_close: Duration::from_secs(60),
-            },
-            counters: Arc::new(Counters::default()),
-            stop: CancellationToken::new(),
-        };
+        let session = crate::session(client, backend);
         let forwarder = Forwarders::start(NonZeroUsize::MIN).unwrap().select(relay);
         tokio::spawn(async move { forwarder.forward(session).await })
             .await

@@ -1,9 +1,9 @@
 //! What a player is told last: the backend's own text arrives, however its
 //! connection ends, and one of the proxy is readable wherever the stream was cut.
 
-use infrarust_test_support::game::{Ids, refusal};
+use infrarust_test_support::game::{self, Ids, refusal};
 
-use super::{NO_COMPRESSION, begin, offline, play, text, uuid, welcome};
+use super::{NO_COMPRESSION, begin, offline, play, text, welcome, welcome_with};
 use crate::support::wire;
 use crate::support::{FakeBackend, TestProxy};
 
@@ -16,12 +16,7 @@ async fn a_kick_behind_the_join_game() {
         let ids = Ids::of(protocol);
         let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
         welcome(&mut client, &mut server, protocol).await;
-        if protocol >= 764 {
-            server.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            server.expect(ids.finish).await;
-        }
+        game::configure([&mut client, &mut server], protocol).await;
         let join = server.framed(ids.join, &[0, 0, 0, 1, 9, 0, 0]);
         let kick = server.framed(ids.disconnect, b"the text");
         server.send_raw(&[join, kick].concat()).await;
@@ -93,23 +88,9 @@ async fn a_backend_is_lost_in_a_bundle() {
         for bundles in [&[1, 0][..], &[2, 0], &[0, 1], &[0, 2], &[1, 1], &[1, 2]] {
             let ids = Ids::of(protocol);
             let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
-            let success = infrarust_test_support::game::login_success(
-                protocol,
-                uuid(super::NOTCH_OFFLINE),
-                "Notch",
-            );
-            server.send(2, &success).await;
-            if threshold >= 0 {
-                client.expect(3).await;
-                client.compress(threshold);
-            }
-            client.expect(2).await;
-            client.send(3, &[]).await;
-            server.expect(3).await;
-            server.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            server.expect(ids.finish).await;
+            let threshold = (threshold >= 0).then_some(threshold);
+            welcome_with(&mut client, &mut server, protocol, threshold).await;
+            game::configure([&mut client, &mut server], protocol).await;
             // Some delimiters behind the join game, and some later.
             let delimiter = server.framed(DELIMITER, &[]);
             let join = server.framed(ids.join, &[0, 0, 0, 1, 9, 0, 0]);

@@ -1,9 +1,9 @@
 //! Clients that do not keep to the protocol: they end, and nobody else does.
 
-use infrarust_test_support::game::{Ids, Speaker, deflated};
+use infrarust_test_support::game::{self, Ids, Speaker, deflated};
 use infrarust_test_support::hostile;
 
-use super::{NO_COMPRESSION, begin, enter, offline, play, text, uuid, welcome};
+use super::{NO_COMPRESSION, begin, enter, offline, play, text, uuid, welcome, welcome_with};
 use crate::support::{FakeBackend, TestProxy, wire};
 
 /// A player in the game with compression on both sides.
@@ -11,13 +11,8 @@ async fn compressed(proxy: &TestProxy, backend: &FakeBackend, name: &str) -> (Sp
     let (mut client, mut server) = begin(proxy, backend, 767, name).await;
     server.send(3, &wire::varint(256)).await;
     server.compress(256);
-    let success = infrarust_test_support::game::login_success(767, uuid(super::NOTCH), name);
-    server.send(2, &success).await;
-    client.expect(3).await;
-    client.compress(256);
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    let player = (uuid(super::NOTCH), name);
+    game::welcome([&mut client, &mut server], 767, player, Some(256)).await;
     enter(&mut client, &mut server, 767).await;
     (client, server)
 }
@@ -114,14 +109,7 @@ async fn below_the_threshold_in_configuration() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, "compression_threshold = 256");
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
-    let success =
-        infrarust_test_support::game::login_success(767, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
-    client.expect(3).await;
-    client.compress(256);
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    welcome_with(&mut client, &mut server, 767, Some(256)).await;
     let message = [&[2][..], &wire::string("a:b"), &[0; 250]].concat();
     client.send(2, &message[1..252]).await;
     assert_eq!(server.expect(2).await, message[1..252]);

@@ -72,24 +72,24 @@ async fn begin(
 
 /// The backend lets the player in, and the client reads it: `offline`, Notch.
 async fn welcome(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
-    let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-    backend.send(2, &success).await;
-    client.expect(2).await;
-    if protocol >= 764 {
-        client.send(3, &[]).await;
-        assert!(backend.expect(3).await.is_empty());
-    }
+    welcome_with(client, backend, protocol, None).await;
+}
+
+/// The same with what the proxy tells the client about compression.
+async fn welcome_with(
+    client: &mut Speaker,
+    backend: &mut Speaker,
+    protocol: i32,
+    threshold: Option<i32>,
+) {
+    let player = (uuid(NOTCH_OFFLINE), "Notch");
+    game::welcome([client, backend], protocol, player, threshold).await;
 }
 
 /// Through a configuration, where there is one, into the game.
 async fn enter(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
     let ids = Ids::of(protocol);
-    if protocol >= 764 {
-        backend.send(ids.finish, &[]).await;
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        backend.expect(ids.finish).await;
-    }
+    game::configure([client, backend], protocol).await;
     backend.send(ids.join, &[0, 0, 0, 1, 9, 0, 0]).await;
     client.expect(ids.join).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infrarust_test_support::game::{self, Speaker, deflated};
 
-use super::{NO_COMPRESSION, begin, enter, offline, play, uuid, welcome};
+use super::{NO_COMPRESSION, begin, enter, offline, play, uuid, welcome, welcome_with};
 use crate::support::{FakeBackend, wire, within};
 
 const PROTOCOL: i32 = 767;
@@ -40,13 +40,7 @@ async fn what_was_compressed_arrives_whole() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, "compression_threshold = 256");
     let (mut client, mut server) = begin(&proxy, &backend, PROTOCOL, "Notch").await;
-    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
-    client.expect(3).await;
-    client.compress(256);
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    welcome_with(&mut client, &mut server, PROTOCOL, Some(256)).await;
     client.send_raw(&bombs(0, 3)).await;
     client.send(0, b"settings").await;
     expect_bombs(&mut server, 0, 3).await;

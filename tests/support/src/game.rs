@@ -521,6 +521,40 @@ pub async fn refusal(client: &mut Speaker) -> String {
     text["text"].as_str().unwrap().to_owned()
 }
 
+/// The backend lets the player in, and the client reads it, first the threshold that
+/// the proxy compresses from; since 1.20.2 the client acknowledges, and the
+/// configuration begins.
+pub async fn welcome(
+    [client, backend]: [&mut Speaker; 2],
+    protocol: i32,
+    player: ([u8; 16], &str),
+    threshold: Option<i32>,
+) {
+    let (uuid, name) = player;
+    let success = login_success(protocol, uuid, name);
+    backend.send(2, &success).await;
+    if let Some(threshold) = threshold {
+        assert_eq!(client.expect(3).await, varint(threshold));
+        client.compress(threshold);
+    }
+    client.expect(2).await;
+    if protocol >= 764 {
+        client.send(3, &[]).await;
+        assert!(backend.expect(3).await.is_empty());
+    }
+}
+
+/// Through the rest of a configuration, where there is one.
+pub async fn configure([client, backend]: [&mut Speaker; 2], protocol: i32) {
+    let ids = Ids::of(protocol);
+    if protocol >= 764 {
+        backend.send(ids.finish, &[]).await;
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        backend.expect(ids.finish).await;
+    }
+}
+
 /// The next connection of a backend: its host field and login start were read.
 pub async fn accept(backend: &FakeBackend) -> (Speaker, String, Vec<u8>) {
     let accepted = within("a backend connection", backend.listener.accept()).await;
