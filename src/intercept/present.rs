@@ -419,6 +419,7 @@ mod tests {
             uuid: [0; 16],
             version: Version::of(767).unwrap(),
             address: ([127, 0, 0, 1], 1).into(),
+            number: 1,
             network: Some("main".to_owned()),
             counters: Arc::default(),
         };
