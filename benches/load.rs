@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// of samples that criterion takes keeps the whole run short.
 const SAMPLES: usize = 10;
 
-/// A global file, and so many server files beside it.
+/// A global file, and `count` server files beside it.
 fn folder(count: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let servers = folder.path().join("servers");

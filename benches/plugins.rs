@@ -2,8 +2,8 @@
 //! same in this program.
 //!
 //! The plugins are built from this workspace in release, and loaded as a proxy
-//! loads them. `docs/plugin-performance.md` has the results and what they are
-//! held against.
+//! loads them. `docs/plugin-performance.md` has the results and their
+//! bounds.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use infrarust::route::{HostPattern, RouteTable};
 
-/// A table of so many routes and one for everybody else.
+/// A table of `count` routes and one for all other hosts.
 fn table(count: usize, route: impl Fn(usize) -> String) -> RouteTable<usize> {
     let routes = (0..count).map(|n| (HostPattern::parse(&route(n)).unwrap(), n));
     let rest = (HostPattern::parse("*").unwrap(), count);

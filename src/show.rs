@@ -119,7 +119,7 @@ pub(crate) fn path(path: &Path) -> String {
     Line(&path.to_string_lossy()).to_string()
 }
 
-/// So many characters from the start of a text, and whether there are more.
+/// The first `chars_max` characters of a text, and whether there are more.
 fn cut(text: &str, chars_max: usize) -> (&str, bool) {
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => (text.get(..end).unwrap_or_default(), true),

@@ -45,7 +45,7 @@ const TICKS: u32 = 20;
 pub enum Burst {
     /// Some 42 small frames, mean 1.1 KB; in 2 of 100 a chunk of 8 to 32 KiB.
     Mix,
-    /// One frame of so many bytes, and a small one.
+    /// One frame of this number of bytes, and a small one.
     One(usize),
 }
 

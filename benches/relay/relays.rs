@@ -248,7 +248,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Nothing is left to be told to one that has gone by itself.
+        // The process may have ended by itself, and then this fails.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -163,7 +163,7 @@ pub(crate) fn fail(
     text: &str,
     place: Option<std::ops::Range<usize>>,
 ) {
-    // SAFETY: a sink is null or good for the call that it came with.
+    // SAFETY: a sink is null or valid during the call that it came with.
     unsafe { Sink::fail(sink, code, text, place) };
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn give(sink: *const Sink, given: &Answer) -> i32 {
     if given.code == answer::PASS || sink.is_null() {
         return status::OK;
     }
-    // SAFETY: a sink is good for the call that it came with.
+    // SAFETY: a sink is valid during the call that it came with.
     match unsafe { Sink::give(sink, given.code, &given.text) } {
         status::OK => status::OK,
         status::UNSUPPORTED => status::UNSUPPORTED,
@@ -216,7 +216,7 @@ impl Collected {
 unsafe extern "C" fn collect_answer(ctx: *mut c_void, code: u32, text: Str) -> i32 {
     // SAFETY: the context is the `Collected` of the call that runs.
     let collected = unsafe { &mut *ctx.cast::<Collected>() };
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let text = unsafe { text.text() }.to_owned();
     collected.answer = Some(Answer {
         code,
@@ -234,7 +234,7 @@ unsafe extern "C" fn collect_failure(
 ) -> i32 {
     // SAFETY: the context is the `Collected` of the call that runs.
     let collected = unsafe { &mut *ctx.cast::<Collected>() };
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let text = unsafe { text.text() }.to_owned();
     let place = Sink::place(start, end);
     collected.failure = Some((code, text, place));

@@ -58,7 +58,7 @@ impl<P> Host<P> {
         let folder = self.link.data.folder.ok_or_else(|| lacks("data folder"))?;
         let mut collected = Collected::default();
         let sink = collected.sink();
-        // SAFETY: the context belongs to the host, the sink is good for the call.
+        // SAFETY: the context belongs to the host, the sink is valid during the call.
         let status = unsafe { folder(self.link.host.ctx, &raw const sink) };
         collected
             .result(status)
@@ -84,7 +84,7 @@ impl<P> Host<P> {
 
     fn count(&self, server: &str) -> Option<u64> {
         let count = self.link.players.count?;
-        // SAFETY: the context belongs to the host, the text is good for the call.
+        // SAFETY: the context belongs to the host, the text is valid during the call.
         let count = unsafe { count(self.link.host.ctx, Str::new(server)) };
         u64::try_from(count).ok()
     }
@@ -197,7 +197,7 @@ impl<P> Host<P> {
     fn metric(&self, name: &str, kind: u32) -> Result<Metric> {
         let register = self.link.metrics.register.ok_or_else(|| lacks("metrics"))?;
         let mut id = 0;
-        // SAFETY: the context belongs to the host, the text is good for the call.
+        // SAFETY: the context belongs to the host, the text is valid during the call.
         match unsafe { register(self.link.host.ctx, Str::new(name), kind, &raw mut id) } {
             status::OK => Ok(Metric {
                 link: Arc::clone(&self.link),

@@ -48,7 +48,7 @@ pub(crate) fn report_panic(link: &Link, text: &str) {
         text: Str::new(text),
     };
     let (mut id, mut given) = (0, interest::NEVER);
-    // SAFETY: the context belongs to the host, all texts are good for the calls.
+    // SAFETY: the context belongs to the host, all texts are valid during the calls.
     unsafe {
         let status = introduce(
             link.host.ctx,
@@ -131,7 +131,7 @@ impl Bridge {
             interest: interest::NEVER,
         };
         let introduce = self.table.callsite?;
-        // SAFETY: the context belongs to the host, all texts are good for the call.
+        // SAFETY: the context belongs to the host, all texts are valid during the call.
         let status = unsafe {
             introduce(
                 self.host.ctx,
@@ -189,7 +189,7 @@ impl Subscriber for Bridge {
         let mut values = Values::default();
         event.record(&mut values);
         let fields: Vec<LogField> = values.0.iter().map(Value::field).collect();
-        // SAFETY: the context belongs to the host, all texts are good for the call.
+        // SAFETY: the context belongs to the host, all texts are valid during the call.
         unsafe { log(self.host.ctx, site.id, fields.as_ptr(), fields.len()) };
     }
 

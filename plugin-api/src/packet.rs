@@ -463,7 +463,7 @@ impl<'a> Packet<'a> {
             value: Some(take_value),
         };
         let packet: *mut c_void = field!(self.packet);
-        // SAFETY: the context belongs to the table, the sink is good for the call.
+        // SAFETY: the context belongs to the table, the sink is valid during the call.
         match unsafe { get(packet, field.number().into(), &raw const sink) } {
             status::OK => Ok(taken),
             _ => Err(Error::msg(format!(
@@ -504,7 +504,7 @@ impl<'a> Packet<'a> {
         let mut collected = Collected::default();
         let sink = collected.sink();
         let status = crossing(values, |values, len| {
-            // SAFETY: the context belongs to the table, the rest is good for the call.
+            // SAFETY: the context belongs to the table, the rest is valid during the call.
             unsafe { set(packet, values, len, &raw const sink) }
         });
         changed(status, collected)
@@ -523,7 +523,7 @@ impl<'a> Packet<'a> {
         let packet: *mut c_void = field!(self.packet);
         let mut collected = Collected::default();
         let sink = collected.sink();
-        // SAFETY: the context belongs to the table, the rest is good for the call.
+        // SAFETY: the context belongs to the table, the rest is valid during the call.
         let status = unsafe { replace(packet, fields.as_ptr(), fields.len(), &raw const sink) };
         changed(status, collected)
     }

@@ -138,7 +138,7 @@ impl Grant<IdentityVerified> {
         let table = unsafe { self.table.get::<IdentityTable>() };
         let get = table.and_then(|table| table.profile);
         let get = get.ok_or_else(ServiceError::lacks)?;
-        // SAFETY: the context belongs to the host, the sink is good for the call.
+        // SAFETY: the context belongs to the host, the sink is valid during the call.
         let status = unsafe { get(self.link.host.ctx, player.0, &raw const sink) };
         ServiceError::check(status, Collected::default()).map(|()| profile)
     }
@@ -191,7 +191,7 @@ impl Title {
     ///
     /// # Safety
     ///
-    /// The texts of the input must be good for the call.
+    /// The texts of the input must be valid during the call.
     pub(crate) unsafe fn of_input(input: &TitleInput) -> Option<Self> {
         // SAFETY: the caller promises it.
         let (title, subtitle) = unsafe { (input.title.text(), input.subtitle.text()) };
@@ -254,7 +254,7 @@ impl Grant<PlayerMessage> {
         let send = send.ok_or_else(ServiceError::lacks)?;
         let mut collected = Collected::default();
         let sink = collected.sink();
-        // SAFETY: the context belongs to the host, the rest is good for the call.
+        // SAFETY: the context belongs to the host, the rest is valid during the call.
         let status = unsafe {
             send(
                 self.link.host.ctx,
@@ -283,7 +283,7 @@ impl Grant<PlayerMessage> {
         let mut collected = Collected::default();
         let sink = collected.sink();
         let ctx = self.link.host.ctx;
-        // SAFETY: the context belongs to the host, the rest is good for the call.
+        // SAFETY: the context belongs to the host, the rest is valid during the call.
         let status = unsafe { send(ctx, player.0, kind, Str::new(&text), &raw const sink) };
         ServiceError::check(status, collected)
     }
@@ -321,7 +321,7 @@ impl Grant<PacketInject> {
         let sink = collected.sink();
         let (ctx, kind) = (self.link.host.ctx, packet.kind().number().into());
         let status = crossing(packet.values(), |values, len| {
-            // SAFETY: the context belongs to the host, the rest is good for the call.
+            // SAFETY: the context belongs to the host, the rest is valid during the call.
             unsafe { send(ctx, player.0, kind, values, len, &raw const sink) }
         });
         ServiceError::check(status, collected)
@@ -370,7 +370,7 @@ impl Grant<PacketInject> {
         let mut collected = Collected::default();
         let sink = collected.sink();
         let (ctx, bytes) = (self.link.host.ctx, fields.len());
-        // SAFETY: the context belongs to the host, the rest is good for the call.
+        // SAFETY: the context belongs to the host, the rest is valid during the call.
         let status = unsafe {
             send(
                 ctx,
@@ -407,7 +407,7 @@ impl Grant<PlayerTransfer> {
         let mut collected = Collected::default();
         let sink = collected.sink();
         let (ctx, host) = (self.link.host.ctx, Str::new(host));
-        // SAFETY: the context belongs to the host, the rest is good for the call.
+        // SAFETY: the context belongs to the host, the rest is valid during the call.
         let status = unsafe { transfer(ctx, player.0, host, port, &raw const sink) };
         ServiceError::check(status, collected)
     }
@@ -435,7 +435,7 @@ unsafe extern "C" fn take_property(
     has_signature: u32,
 ) {
     // SAFETY: the context is the profile of the call that runs, and the texts are
-    // good for the call.
+    // valid during the call.
     let (profile, name, value, signature) = unsafe {
         (
             &mut *ctx.cast::<Profile>(),

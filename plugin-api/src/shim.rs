@@ -102,7 +102,7 @@ unsafe extern "C" fn create<P: Plugin>(
         if let Some(log) = link.log {
             crate::log::install(link.host, log);
         }
-        // SAFETY: the texts are good for the call.
+        // SAFETY: the texts are valid during the call.
         let (document, path) = unsafe { (document.text(), path.text()) };
         let config = match crate::config::read::<P::Config>(document, path) {
             Ok(config) => config,
@@ -288,7 +288,7 @@ macro_rules! hook_tables {
             input: *const $input,
             sink: *const Sink,
         ) -> i32 {
-            // SAFETY: the input is good for the call.
+            // SAFETY: the input is valid during the call.
             let view = unsafe { crate::$view::new(input) };
             if !view.is_known() {
                 return status::OK;
@@ -318,7 +318,7 @@ macro_rules! hook_tables {
                     let given = entered(&instance.link, || {
                         <P as crate::$hook>::interest(&instance.plugin)
                     });
-                    // SAFETY: the sink is good for the call.
+                    // SAFETY: the sink is valid during the call.
                     Ok(unsafe { given.give(interest) })
                 })
             }
@@ -329,7 +329,7 @@ macro_rules! hook_tables {
             input: *const $input,
             sink: *const Sink,
         ) -> i32 {
-            // SAFETY: the input is good for the call.
+            // SAFETY: the input is valid during the call.
             let mut view = unsafe { crate::$view::new(input) };
             // SAFETY: the arguments are passed on.
             unsafe { call(instance, sink, |plugin| P::$method(plugin, &mut view)) }

@@ -387,7 +387,7 @@ impl Setup {
         let Some(create) = P::plugin_table().create else {
             unreachable!("the macro fills the table")
         };
-        // SAFETY: the table and the state are leaked; the rest is good for the call.
+        // SAFETY: the table and the state are leaked; the rest is valid during the call.
         let status = unsafe {
             create(
                 table,
@@ -543,7 +543,7 @@ impl<P: Exported> TestHost<P> {
         };
         let mut collected = Collected::default();
         let failures = collected.sink();
-        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        // SAFETY: the instance lives as long as `self`; the rest is valid during the call.
         let status = unsafe { interest(self.instance, &raw const sink, &raw const failures) };
         let passed = outcome(collected, status)?;
         let kind = shown.packet.kind();
@@ -571,7 +571,7 @@ impl<P: Exported> TestHost<P> {
         };
         let mut collected = Collected::default();
         let sink = collected.sink();
-        // SAFETY: the instance lives as long as `self`; the rest is good for the call.
+        // SAFETY: the instance lives as long as `self`; the rest is valid during the call.
         let status = unsafe { call(self.instance, &raw const input, &raw const sink) };
         outcome(collected, status)
     }
@@ -884,7 +884,7 @@ unsafe extern "C" fn get_field(packet: *mut c_void, field: u32, sink: *const Val
         return status::OK;
     };
     crossing(&[(field, value)], |value, _| {
-        // SAFETY: the sink is good for the call, and the value as well.
+        // SAFETY: the sink is valid during the call, and the value as well.
         unsafe {
             if let Some(take) = (*sink).value {
                 take((*sink).ctx, value);
@@ -921,13 +921,13 @@ unsafe extern "C" fn set_fields(
         return status::DENIED;
     }
     let mut given = Vec::new();
-    // SAFETY: the values are good for the call.
+    // SAFETY: the values are valid during the call.
     let crossed = unsafe { crossed_values(values, len, |field, value| given.push((field, value))) };
     let wrong = given.iter().find(|(field, value)| !holds(*field, value));
     if crossed.is_none() || wrong.is_some() {
         let name = wrong.map_or("a field", |(field, _)| field.name());
         let text = format!("`{name}` has a value of another type");
-        // SAFETY: the sink is good for the call.
+        // SAFETY: the sink is valid during the call.
         unsafe {
             if let Some(fail) = (*(*sink).table).fail {
                 fail(
@@ -1163,7 +1163,7 @@ unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
             .map_err(|error| error.to_string()),
         None => Err("give the test a data folder with `Setup::data_folder`".to_owned()),
     };
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe {
         match made {
             Ok(folder) => Sink::give(sink, answer::PASS, &folder.to_string_lossy()),
@@ -1177,7 +1177,7 @@ unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
 
 unsafe extern "C" fn count(ctx: *const c_void, server: Str) -> i64 {
     let players = &state(ctx).players;
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let found = match unsafe { server.text() } {
         "" => Some(players.values().sum()),
         server => players.get(server).copied(),
@@ -1193,14 +1193,14 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
         return status::GONE;
     };
     drop(in_game);
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     let sink = unsafe { sized(sink) };
     let (Some(uuid), Some(sink)) = (client.uuid.filter(|_| client.is_proved), sink) else {
         return status::DENIED;
     };
     let properties = client.properties.iter();
     let properties = properties.map(|(name, value)| (name.as_str(), value.as_str(), None));
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { sink.give(&client.name, uuid.to_be_bytes(), properties) }
 }
 
@@ -1222,7 +1222,7 @@ unsafe extern "C" fn send_message(
     text: Str,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let text = Text::from_json(unsafe { text.text() });
     let sent = text.and_then(|text| match kind {
         message::CHAT => Some(Sent::Chat(text)),
@@ -1239,7 +1239,7 @@ unsafe extern "C" fn send_title(
     title: *const TitleInput,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: title and texts are good for the call.
+    // SAFETY: title and texts are valid during the call.
     let title = unsafe { Title::of_input(&*title) };
     keep(ctx, player, title.map(Sent::Title))
 }
@@ -1251,7 +1251,7 @@ unsafe extern "C" fn transfer(
     port: u16,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let host = unsafe { host.text() }.to_owned();
     keep(ctx, player, Some(Sent::Transfer { host, port }))
 }
@@ -1265,7 +1265,7 @@ unsafe extern "C" fn inject(
     fields_bytes: usize,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: the plugin passes this many bytes, which are good for the call.
+    // SAFETY: the plugin passes this many bytes, which are valid during the call.
     let fields = unsafe { std::slice::from_raw_parts(fields, fields_bytes) }.to_vec();
     let sent = match to {
         receiver::CLIENT => Some(Sent::ToClient { id, fields }),
@@ -1283,13 +1283,13 @@ unsafe extern "C" fn inject_kind(
     len: usize,
     _: *const Sink,
 ) -> i32 {
-    // SAFETY: the values are good for the call.
+    // SAFETY: the values are valid during the call.
     let packet = unsafe { Outgoing::crossed(kind, values, len) };
     keep(ctx, player, packet.map(Sent::Packet))
 }
 
 unsafe extern "C" fn register(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32 {
-    // SAFETY: the text is good for the call.
+    // SAFETY: the text is valid during the call.
     let name = unsafe { name.text() };
     let is_kind = matches!(kind, metric::COUNTER | metric::GAUGE);
     if !metric::is_name(name) || !is_kind {

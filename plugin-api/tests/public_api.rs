@@ -1,4 +1,4 @@
-//! The public items of both crates, held against `public-api.txt`.
+//! Compares the public items of both crates with `public-api.txt`.
 //!
 //! An author's plugin compiles against these. A change shows up in the file, and
 //! so in the review: a line that goes away or changes is a break, a new one
@@ -6,7 +6,7 @@
 //! files again.
 //!
 //! The list comes from rustdoc's JSON, which is not stable: a toolchain that
-//! writes another format than `public-api` reads is passed over with a word,
+//! writes another format than `public-api` reads only prints a note,
 //! unless `INFRARUST_PUBLIC_API=required`.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]

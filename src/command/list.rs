@@ -19,7 +19,7 @@ pub(super) fn list(parts: Vec<Value>, max: usize) -> Value {
     json!({ "text": "", "extra": extra })
 }
 
-/// `one player` or so many.
+/// `one player`, or the number of players.
 pub(super) fn players(count: usize) -> String {
     match count {
         1 => "1 player".to_owned(),

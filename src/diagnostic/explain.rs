@@ -262,8 +262,8 @@ pub fn page(code: Code) -> Page {
             what: "The file is a shared library, and the note in it that says what the plugin is, \
                    is missing, damaged or contradicts itself. `export_plugin!` writes the note; a \
                    library without it is not a plugin.",
-            why: "What a plugin needs is held against the modes before any of its code runs. \
-                  Without a note nobody knows what to hold.",
+            why: "The needs of a plugin are compared with the modes before any of its code runs, and \
+                  only the note has them.",
             wrong: &[
                 (GLOBAL, "[plugins.hub]\n"),
                 (HUB, "a library without a note\n"),

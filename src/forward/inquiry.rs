@@ -40,7 +40,7 @@ impl Wanted {
         let ids = &self.ids[place][direction as usize];
         match u8::try_from(id) {
             Ok(id) => ids[usize::from(id / 64)] >> (id % 64) & 1 == 1,
-            // No version has so many; whoever wants all wants these as well.
+            // No version has ids from 256 on, so such a packet is only in the set of all.
             Err(_) => self.has_all(state, direction),
         }
     }

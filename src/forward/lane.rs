@@ -93,7 +93,7 @@ impl Buffers {
 #[derive(Debug)]
 enum InFlight {
     Nothing,
-    /// To be written once all of them are encrypted; so many are.
+    /// Bytes that are written after all of them are encrypted, and how many are.
     Plain {
         bytes: Vec<u8>,
         encrypted: usize,
@@ -534,8 +534,8 @@ impl Lane {
         passed
     }
 
-    /// Walks so many bytes that were read, and writes all whole frames with one
-    /// write. Where that is much, the rest waits for another step.
+    /// Goes through bytes that were read, and writes all whole frames with one write. If
+    /// there are many, the rest waits for the next step.
     fn pass_frames<S: Socket>(
         &mut self,
         passage: &mut Passage,

@@ -534,7 +534,7 @@ async fn a_reset_in_the_middle_of_a_stream_overtakes_nothing() {
 }
 
 /// A side that has ended its stream and then refuses what the other still
-/// sends: the other is told by a reset, as it would be without a proxy.
+/// sends: the other gets a reset, as without a proxy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_receiver_resets_its_sender() {
     for forwarder in all() {
@@ -990,8 +990,8 @@ mod pipes {
         running.player.read_exact(&mut heard).await.unwrap();
     }
 
-    /// Twenty sessions that are at rest hold no pipe: the one of each pool
-    /// serves all their messages, one after the other.
+    /// Twenty idle sessions hold no pipe: the pipe of each pool serves all their messages,
+    /// one after the other.
     #[tokio::test]
     async fn idle_sessions_hold_no_pipe() {
         static MADE: AtomicUsize = AtomicUsize::new(0);

@@ -46,7 +46,7 @@ impl Mark {
 #[derive(Debug)]
 pub(super) struct Timeouts {
     limits: Limits,
-    /// Boxed, and `None` without timeouts, to keep a session at rest small.
+    /// Boxed, and `None` without timeouts, to keep an idle session small.
     marks: Option<Box<Both<Mark>>>,
     half_close_at: Option<Instant>,
     next_deadline: Option<Instant>,

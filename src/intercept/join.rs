@@ -443,8 +443,7 @@ impl Joining {
         passed.map_err(Failure::client)
     }
 
-    /// Takes note of what a packet of the backend means; the packet that
-    /// replaces it, if one does.
+    /// Follows a packet of the backend, and returns the packet that replaces it, if any.
     pub(super) fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
         let state = self.clientbound.state;
         let Some(kind) = packet.kind(self.version, state) else {

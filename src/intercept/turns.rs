@@ -163,7 +163,7 @@ const UNFINISHED_PACKS: [u8; 2] = [3, 4];
 pub(super) struct OpenQuestions([u32; QUESTIONS.len()]);
 
 impl OpenQuestions {
-    /// Takes note of a packet of the backend.
+    /// Counts the question in a packet of the backend, if it has one.
     pub(super) fn ask(&mut self, kind: Clientbound) {
         if kind == Clientbound::FinishConfiguration {
             // It waits for nothing else any more.
@@ -181,7 +181,7 @@ impl OpenQuestions {
         }
     }
 
-    /// Takes note of a packet of the client.
+    /// Counts the answer in a packet of the client, if it has one.
     pub(super) fn answer(&mut self, kind: Serverbound, fields: &[u8]) {
         let last = fields.last().unwrap_or(&0);
         if kind == Serverbound::ResourcePackStatus && UNFINISHED_PACKS.contains(last) {

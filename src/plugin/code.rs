@@ -62,12 +62,12 @@ unsafe extern "C" fn is_in(
     _: libc::size_t,
     find: *mut c_void,
 ) -> c_int {
-    // SAFETY: both are good for the call.
+    // SAFETY: both are valid during the call.
     let (image, find) = unsafe { (&*image, &mut *find.cast::<Find>()) };
     if image.dlpi_phdr.is_null() {
         return 0;
     }
-    // SAFETY: so many headers are there.
+    // SAFETY: the loader promises this number of headers.
     let headers = unsafe { std::slice::from_raw_parts(image.dlpi_phdr, image.dlpi_phnum.into()) };
     let place = |header: &libc::Elf64_Phdr| -> Option<Range<usize>> {
         let start = usize::try_from(image.dlpi_addr.wrapping_add(header.p_vaddr)).ok()?;

@@ -74,7 +74,7 @@ impl Interest {
 mod tests {
     use super::*;
 
-    /// An interest has what was named, and passes over what it does not know.
+    /// An interest has the named packets, and ignores unknown numbers.
     #[test]
     fn interests_are_what_was_named() {
         let chat = PacketKind::ChatMessage;

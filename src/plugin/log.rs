@@ -81,8 +81,8 @@ static SITES: RwLock<Option<Sites>> = RwLock::new(None);
 #[derive(Debug, Default)]
 pub(super) struct Added(AtomicUsize);
 
-/// The number of a place and its interest; `None` when a generation that has
-/// `added` so many adds no more.
+/// The number of a place and its interest. `None` if the generation has `added` the most
+/// places.
 pub(super) fn introduce(key: Key, added: &Added) -> Option<(u64, u32)> {
     if key.fields.len() > FIELDS_MAX {
         return None;
@@ -208,7 +208,7 @@ pub(super) enum Given {
     Bool(bool),
 }
 
-/// Logs an event that is enabled. Values without a field are passed over.
+/// Logs an event that is enabled. Values without a field are ignored.
 pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     let Some(site) = site(id) else { return };
     let metadata: &'static Metadata<'static> = match site.metadata.get() {

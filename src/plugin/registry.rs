@@ -31,8 +31,8 @@ use crate::mode::Mode;
 /// the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// The most calls about packets of one plugin that run at the same time. Each has a
-/// thread: a plugin that does not return holds so many, and is then not asked.
+/// The most packet hooks of one plugin that run at the same time. Each has a thread, so
+/// this also limits the threads of a plugin whose hooks do not return.
 const PACKET_CALLS_MAX: usize = 64;
 
 /// The environment of plugins.

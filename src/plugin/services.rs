@@ -118,7 +118,7 @@ impl Metrics {
         });
         match instead.and_then(|at| all.get_mut(at)) {
             Some(place) => *place = shared,
-            // At most so many for each generation that has not ended.
+            // At most this number for each generation that has not ended.
             None => all.push(shared),
         }
         metric
@@ -388,7 +388,7 @@ impl Services {
 mod tests {
     use super::*;
 
-    /// Names are held against their kind, and there is an end to them.
+    /// A name cannot have two kinds, and the number of names is limited.
     #[test]
     fn metrics_are_bounded() {
         let (metrics, own) = (Metrics::default(), OwnMetrics::new());

@@ -40,8 +40,8 @@ const LAST_GOOD_TTL: Duration = Duration::from_secs(30);
 /// Questions to one server that one client may have on their way. The players
 /// behind one address ask for the same few answers.
 const FETCHES_PER_CLIENT_MAX: usize = 2;
-/// An answer of so many bytes takes one of `max_entries` places, a longer one
-/// takes several. An icon has some 10 KiB; only long lists of mods, and backends
+/// An answer of up to this number of bytes takes one of `max_entries` places, a longer
+/// one takes several. An icon has some 10 KiB; only long lists of mods, and backends
 /// that mean harm, come to more. Whoever pings with many versions of the protocol
 /// fills all places, and the memory has to be bounded then, too.
 const PLACE_BYTES: usize = 32 * 1024;
@@ -98,7 +98,7 @@ impl Form {
         })
     }
 
-    /// The form for a ping of so many bytes before 1.7.
+    /// The form for a ping before 1.7, which is known by its length in bytes.
     pub(crate) fn legacy(ping_bytes: usize, protocol: Option<u8>) -> Self {
         let protocol = protocol.map(|protocol| match version::is_known_legacy(protocol) {
             true => protocol,

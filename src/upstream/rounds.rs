@@ -228,7 +228,7 @@ mod tests {
         let mut waiting = enter(EQUAL_LOGINS_MAX - 1);
         assert!(
             !rounds.is_loop(&key, pending()).await,
-            "there may be so many"
+            "this number is allowed"
         );
         waiting.push(rounds.enter(&key));
         let other = Key {

@@ -110,7 +110,7 @@ async fn silence_does_not_keep_players_out() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// One client may only have so many connections whose handshake is missing.
+/// The number of connections of one client without a handshake is limited.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_cannot_hold_all_pending_places() {
     let backend = FakeBackend::start().await;

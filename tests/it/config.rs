@@ -316,8 +316,8 @@ fn strange_files_are_told() {
     assert_eq!(sorted(found), sorted(expected));
 }
 
-/// A global file that is not text does not hide what is wrong in server files,
-/// and what only it could tell is not held against them.
+/// A global file that is not text does not hide errors in server files, and adds no
+/// errors to them for keys that only the global file could have.
 #[test]
 fn server_files_are_judged_without_the_global_one() {
     let server = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\nplugins = [\"p\"]\nforwarding_mode = \"bungeeguard\"\n";
@@ -843,7 +843,7 @@ fn depth_is_judged() {
     }
 }
 
-/// Thousands of mistakes on one endless line are told in a bounded way.
+/// The report of thousands of mistakes on one endless line is bounded.
 #[test]
 fn endless_lines_are_bounded() {
     let start = thread_time();

@@ -36,7 +36,7 @@ fn global(file: &Path, top: &str, more: &str, settings: &str) -> String {
     )
 }
 
-/// As a plugin is told in a diagnostic.
+/// How a diagnostic names a plugin.
 fn named(file: &Path, code: &str) -> String {
     let file = file.display();
     format!("error[{code}]: the plugin `live` ({file}) cannot run: ")
@@ -210,9 +210,9 @@ async fn plugins_are_reloaded_under_players() {
     .await;
 }
 
-/// A plugin that never comes back from its start hangs in a process of its own,
-/// with the data of the running proxy: players come and go, the proxy ends when
-/// it is told to, and that process ends with it.
+/// A plugin whose start never returns hangs in a separate process, with the data of the
+/// running proxy: players come and go, the proxy ends on its signal, and that process
+/// ends with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_hangs_holds_nobody() {
     for does_end in [false, true] {
@@ -320,8 +320,8 @@ async fn an_upgraded_program_still_tries_plugins() {
 }
 
 /// Twenty reloads under a stream of logins: nobody is refused or lost, every
-/// session is told of once as opened and once as closed, whichever generation
-/// it met, and the old ones end.
+/// session has one opened and one closed event, in whichever generation, and the old
+/// generations end.
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_go_on_through_reloads() {
     const RELOADS: u32 = 20;
@@ -378,7 +378,7 @@ async fn logins_go_on_through_reloads() {
     drop((first, first_peer));
     let counted = format!("opened = {total}\n");
     let closed = format!("closed = {total}\n");
-    until("all sessions to be told of", async || {
+    until("the events of all sessions", async || {
         let list = live.command(&["list"]).await;
         list.contains(&counted) && list.contains(&closed)
     })

@@ -421,8 +421,8 @@ async fn the_guide_shows_the_log() {
     }
 }
 
-/// Each session is told of from its place to its end, with true counts, even
-/// when no backend was there.
+/// Each session has all its events with the true counts, even if the backend was not
+/// reached.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_observed() {
     let backend = FakeBackend::start().await;

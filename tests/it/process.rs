@@ -775,8 +775,8 @@ async fn a_stuck_log_holds_nobody() {
             command.args(["-l", "debug"]);
         },
     );
-    // From here on nobody reads the log, and so many connections fill the pipe
-    // and the queue before it.
+    // From here on the log is not read, and the connections fill the pipe and the queue
+    // before it.
     let proxy = program.address().await;
     for _ in 0..10_000 {
         let mut client = FakeClient::connect(proxy).await;

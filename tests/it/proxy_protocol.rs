@@ -18,8 +18,8 @@ fn login() -> Vec<u8> {
     .concat()
 }
 
-/// The address of a believed header, ports and destination included, is what
-/// the backend is told, in both versions, for both families.
+/// The backend gets the addresses and ports of a trusted header unchanged, in both
+/// versions, for both families.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_passed_on_as_they_were() {
     let mut v2 = V2_SIGNATURE.to_vec();

@@ -9,9 +9,11 @@ use infrarust_test_support::root;
 
 /// Words and phrases that puzzle a reader, and what to write instead. Any letter
 /// case counts, and a part of an identifier too (`send_off`, `FAREWELL_MAX`).
-const STRUCK_OUT: [(&str, &str); 24] = [
+const STRUCK_OUT: [(&str, &str); 34] = [
     ("whom", "make it the subject: \"the client that ...\""),
     ("anew", "again"),
+    ("as things stand", "so far, or at the moment"),
+    ("at rest", "idle"),
     ("becomes of", "what happens to, or what to do with"),
     ("read over", "ignored"),
     ("without any speciality", "a base value"),
@@ -22,16 +24,24 @@ const STRUCK_OUT: [(&str, &str); 24] = [
     ("employer", "worker handle"),
     ("farewell", "pending reset"),
     ("hear_out", "drain the input"),
+    ("held against", "compared with"),
     ("last_words", "final packet, or crash report"),
     ("last words", "final bytes, or final packet"),
     ("look_at", "next deadline"),
     ("look_at_what_is_due", "run timers"),
     ("mute", "unregister"),
+    ("pass over", "ignore"),
+    ("passed over", "ignored"),
+    ("passes over", "ignores"),
     ("promise_kept", "check the guard"),
     ("see_off", "wait for the close"),
     ("send_off", "close with a text"),
+    ("so many", "the number, by its name"),
     ("spoil", "mark as broken"),
+    ("take note", "count, or follow"),
+    ("takes note", "counts, or follows"),
     ("teller", "writer"),
+    ("the begin", "the start"),
     ("told once", "logged once"),
     ("youth", "handover delay"),
 ];

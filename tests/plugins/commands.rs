@@ -59,9 +59,9 @@ fn tried(settings: &str, patience: Duration) -> Result<Findings, Box<ProbeError>
 
 // ------------------------------------------------------------------- inspect
 
-/// A plugin's file is told in words, and in JSON that says the same.
+/// `inspect` describes a plugin's file as text, and as JSON with the same content.
 #[test]
-fn inspect_tells_what_a_plugin_is() {
+fn inspect_describes_a_plugin() {
     let folder = tempfile::tempdir().unwrap();
     let output = infrarust(folder.path(), &["plugin", "inspect", text(sample())]);
     let shown = out(&output);
@@ -104,8 +104,8 @@ fn inspect_tells_what_a_plugin_is() {
     assert_eq!(told["modes"][3]["lacks"].as_array().unwrap().len(), 0);
 }
 
-/// A file that is not a plugin is refused with the reason and the way out; a plugin that
-/// runs in some modes only is told where it does not, and why.
+/// `inspect` refuses a file that is not a plugin, with the reason and a remedy. For a
+/// plugin that runs in some modes only, it says in which modes it does not, and why.
 #[test]
 fn inspect_refuses_and_explains() {
     let folder = tempfile::tempdir().unwrap();
@@ -219,10 +219,10 @@ fn a_refusal_has_its_place() {
     assert_eq!(&document[problem.place.unwrap()], "'place'");
 }
 
-/// However a plugin ends its process, or does not, it is told in words, within
-/// the time that was given.
+/// `verify` reports in words how a plugin ends its process, or that it does not, within
+/// the given time.
 #[test]
-fn crashes_are_told_in_words() {
+fn crashes_are_reported_in_words() {
     let cases = [
         ("panic", "it did not start: panicked: `no start today` at "),
         ("error", "it did not start: no database"),
@@ -407,9 +407,9 @@ fn try_unruly(way: &str) -> Result<Findings, Box<ProbeError>> {
     probe(Path::new(PROGRAM), &request, PATIENCE)
 }
 
-/// A slow end, a panic at the end and tasks that do not end are told apart.
+/// A slow end, a panic at the end and tasks that do not end have different reports.
 #[test]
-fn troubles_at_the_end_are_told_apart() {
+fn failures_at_the_end_have_different_reports() {
     for (way, said) in [
         // Five seconds, and more on a busy machine.
         ("slow", "its drop took "),

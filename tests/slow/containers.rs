@@ -15,8 +15,8 @@ use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeClient, Peer, server, within};
 
 /// From the start of a container to the first status that comes from it, at most:
-/// far less than to the next list, so that an event must have told of it. What was
-/// measured stands in `docs/docker.md`; a busy machine takes longer.
+/// far less than to the next list, so it must come from an event. `docs/docker.md` has
+/// measured times; a busy machine takes longer.
 const FIRST_STATUS: Duration = Duration::from_secs(10);
 
 /// A player who is on: the backend has let them in.
@@ -161,8 +161,8 @@ async fn is_held_and_renamed(engine: &Engine, program: &mut Program, proxy: Sock
     echoes(&mut player).await;
 }
 
-/// Without a network there is no way to a container, and it is told what there
-/// was; in another network it is found again.
+/// Without a network a container cannot be reached, and the log says so. In another
+/// network it is found again.
 async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     engine.docker(&["network", "disconnect", "games", "first"]);
     let line = program.line_with("the container `first` is refused").await;
@@ -177,7 +177,7 @@ async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: S
     assert_eq!(change(program).await.1, "[\"first\"]");
     answers(proxy, "mc.example.com", "first").await;
 
-    // Whoever shares the network of another has no address to be told.
+    // A container that shares the network of another one has no address.
     engine.run("guest", &["--network=container:first", "--env=PORT=1"], &[]);
     let line = program.line_with("the container `guest` is refused").await;
     let text = line["message"].as_str().unwrap();

@@ -102,9 +102,8 @@ fn cost() -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap())
 }
 
-/// Sockets that nothing more is wanted from - ended, reset, with a receiver
-/// that is behind - are told of by epoll(7) whether anybody asks or not; no
-/// worker runs in circles over them.
+/// epoll(7) reports sockets that ended or were reset, even if no events are requested. A
+/// worker does not loop over such sockets, nor over those with a slow receiver.
 #[test]
 fn nothing_costs_nothing() {
     in_own_process("idle::nothing_costs_nothing", watch_resting_sessions);

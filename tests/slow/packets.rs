@@ -1,5 +1,5 @@
-//! The packets that the proxy makes and reads by what they mean are held against
-//! the packet descriptions of `minecraft-protocol`, version by version.
+//! Compares the packets that the proxy makes and reads by name with the packet
+//! descriptions of `minecraft-protocol`, version by version.
 //!
 //! Every packet that is made is read by the library to the values that it was made
 //! with, to its last byte; what the library writes is read to the same values.

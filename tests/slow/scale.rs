@@ -74,7 +74,7 @@ impl Session {
     }
 }
 
-/// Opens so many sessions, through each of which bytes went both ways.
+/// Opens `count` sessions, each with bytes in both directions.
 async fn open(proxy: SocketAddr, backend: &FakeBackend, count: usize) -> Vec<Session> {
     let mut opening = JoinSet::new();
     for _ in 0..count {
@@ -178,7 +178,7 @@ fn watched(mut command: Command) -> Command {
 
 /// A user without privileges has room for 1,024 pipes of ordinary size, and
 /// every further one is of a page or two. Many more sessions than that relay
-/// through pipes of full size, since those at rest hold none.
+/// through pipes of full size, since idle sessions hold none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipes_of_full_size_without_privileges() {
     const SESSIONS: usize = 1300;

@@ -1,4 +1,4 @@
-//! The capabilities: what a plugin, or a key of a configuration, may ask for.
+//! The capabilities that a plugin or a configuration key may ask for.
 
 use crate::Version;
 
@@ -7,9 +7,9 @@ use crate::Version;
 ///
 /// A row has the name, the bit, the name that configurations use, and
 ///
-/// - the [`CapabilityKind`] in lower case, followed by what the capability gives,
-///   as it follows "needs" in a message: without it, its name
-/// - `since`: the version of the plugin API from which on it can be listed in
+/// - the [`CapabilityKind`] in lower case, and optionally the words that follow "needs"
+///   in a message. Without these words the message has the name
+/// - `since`: the first version of the plugin API in which it can be listed in
 ///   `needs` and `wants`. A plugin that needs it requires that version.
 /// - `served`: the first version whose hosts serve it to a plugin that needs it,
 ///   where it could be listed before
@@ -69,7 +69,7 @@ macro_rules! capabilities {
     };
 }
 
-/// What has a capability.
+/// Who uses a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CapabilityKind {
     /// A plugin that implements the trait of a [`Hook`](crate::Hook).
@@ -122,19 +122,19 @@ macro_rules! make {
                 match self { $(Capability::$name => $id,)+ }
             }
 
-            /// What has it.
+            /// Who uses it.
             #[must_use]
             pub const fn kind(self) -> CapabilityKind {
                 match self { $(Capability::$name => make!(@kind $kind),)+ }
             }
 
-            /// One sentence that says what it lets its holder do.
+            /// One sentence about its effect.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Capability::$name => concat!($($doc),+).trim_ascii(),)+ }
             }
 
-            /// What it gives, as it follows "needs", such as `messages to players`.
+            /// The words that follow "needs" in a message, such as `messages to players`.
             #[must_use]
             pub const fn gives(self) -> &'static str {
                 match self { $(Capability::$name => make!(@first $($gives)? $id),)+ }
@@ -166,7 +166,7 @@ macro_rules! make {
 capabilities! { [make] }
 
 /// The capabilities whose bits are set in `mask`, in the order of their bits.
-/// Bits that no capability has are passed over.
+/// Unknown bits are ignored.
 pub fn capabilities_in(mask: u64) -> impl Iterator<Item = Capability> {
     Capability::ALL
         .iter()

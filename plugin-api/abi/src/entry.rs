@@ -1,4 +1,4 @@
-//! What a plugin exports: one function that returns one table.
+//! The export of a plugin: one function that returns one table.
 
 use core::ffi::c_void;
 
@@ -8,16 +8,16 @@ use crate::{HostTable, Sink, Str};
 /// another name, so that a host can serve both.
 pub const ENTRY_SYMBOL: &str = "infrarust_plugin_entry_v1";
 
-/// What [`Entry::magic`] holds.
+/// The value of [`Entry::magic`].
 pub const ENTRY_MAGIC: [u8; 8] = *b"irplug\0\x01";
 
-/// The type of the exported function. It runs no code of the author, and may
+/// The type of the exported function. It runs no code of the plugin's author, and may
 /// be called on any thread.
 pub type EntryFn = unsafe extern "C" fn() -> *const Entry;
 
-/// What the exported function returns: data for the life of the process.
+/// The table that the exported function returns, valid for the life of the process.
 ///
-/// It says again what the note says; a difference is refused.
+/// It repeats the note, and the host refuses a plugin in which they differ.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Entry {
@@ -39,11 +39,11 @@ pub struct Entry {
     pub note: *const u8,
     /// Its length in bytes.
     pub note_bytes: usize,
-    /// How the plugin is made and ended.
+    /// The functions that create and end the plugin.
     pub plugin: *const PluginTable,
     /// One reference per hook.
     pub hook_refs: *const HookRef,
-    /// How many.
+    /// The number of references.
     pub hook_refs_len: usize,
 }
 
@@ -68,7 +68,7 @@ pub struct HookRef {
 #[allow(unsafe_code, reason = "the border is made of pointers")]
 unsafe impl Sync for HookRef {}
 
-/// How a plugin is made and ended.
+/// The functions that create and end a plugin.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PluginTable {
@@ -76,14 +76,14 @@ pub struct PluginTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Makes the instance from its configuration: a TOML document, and the path
-    /// of the plugin's table in it, whose keys are each ended by a zero byte
-    /// (no key: the whole document). Bytes that errors point at are bytes of the
-    /// document, so that the host can show them where the operator wrote them.
+    /// Makes the instance from its configuration. `document` is a TOML document, and
+    /// the path has the keys of the plugin's table in it, each ended by a zero byte (an
+    /// empty path is the whole document). Spans of errors are bytes of the document, so
+    /// that the host can show them in the operator's file.
     ///
-    /// Called once per image, on a thread that may wait. `host` and everything
-    /// it leads to live as long as the process. On `OK` the instance is written
-    /// to `instance`; else a text was given to the sink.
+    /// Called once per image, on a thread that may wait. `host` and everything that it
+    /// points to live as long as the process. On `OK` the instance is written to
+    /// `instance`, otherwise a text was given to the sink.
     pub create: Option<
         unsafe extern "C" fn(
             host: *const HostTable,
@@ -93,11 +93,11 @@ pub struct PluginTable {
             instance: *mut *mut c_void,
         ) -> i32,
     >,
-    /// Ends the instance. Called once, when no hook runs and no future of the
-    /// instance is left, on a thread that may wait.
+    /// Ends the instance. Called once, on a thread that may wait, after the last hook has
+    /// returned and the last future of the instance was dropped.
     pub destroy: Option<unsafe extern "C" fn(instance: *mut c_void)>,
-    /// For a host that changes the filter of its log while it runs: the plugin
-    /// then asks again which events are logged. The proxy does not call it, since
-    /// its filter changes at a restart only.
+    /// Makes the plugin ask again which events are logged, for a host that changes the
+    /// filter of its log while it runs. The proxy does not call it, because its filter
+    /// changes only at a restart.
     pub refresh_log: Option<unsafe extern "C" fn()>,
 }

@@ -1,7 +1,7 @@
 //! Futures and wakers as C tables.
 //!
-//! Each side frees what it made: a future is dropped through its own table, and
-//! a waker that is kept is a clone that its maker boxed.
+//! Each side frees its own memory: a future is dropped through its own table, and a
+//! waker that is kept is a clone, boxed by the side that made it.
 #![allow(unsafe_code, reason = "the border is made of pointers")]
 
 use core::ffi::c_void;
@@ -10,18 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{Sink, size_of_table, status};
 
-/// Something that is polled until it is done. Owned by whoever holds it.
+/// A future that is polled until it is done. Its holder owns it.
 #[derive(Debug)]
 #[repr(C)]
 pub struct RawFuture {
     /// For the functions of the table.
     pub data: *mut c_void,
-    /// What can be done.
+    /// The functions.
     pub table: *const FutureTable,
 }
 
 impl RawFuture {
-    /// No future: a place that a call may fill.
+    /// An empty value, which a call may fill with a future.
     pub const NONE: RawFuture = RawFuture {
         data: core::ptr::null_mut(),
         table: core::ptr::null(),
@@ -36,8 +36,8 @@ pub struct FutureTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// `PENDING`, or the end; not to be called again after that. The sink may
-    /// be null.
+    /// Returns `PENDING`, or the status of the finished future, after which it must not
+    /// be called again. The sink may be null.
     pub poll: Option<
         unsafe extern "C" fn(data: *mut c_void, waker: *const RawWaker, sink: *const Sink) -> i32,
     >,
@@ -51,7 +51,7 @@ pub struct FutureTable {
 pub struct RawWaker {
     /// For the functions of the table.
     pub data: *const c_void,
-    /// What can be done.
+    /// The functions.
     pub table: *const WakerTable,
 }
 
@@ -63,7 +63,7 @@ pub struct WakerTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// A waker that may be kept; to be given to `drop` in the end.
+    /// Makes a waker that may be kept, and must be passed to `drop` in the end.
     pub clone: Option<unsafe extern "C" fn(data: *const c_void) -> RawWaker>,
     /// Wakes.
     pub wake_by_ref: Option<unsafe extern "C" fn(data: *const c_void)>,
@@ -86,7 +86,7 @@ static KEPT: WakerTable = WakerTable {
     drop: Some(drop_kept),
 };
 
-/// Lends a waker across the border; the result is good as long as `waker` is.
+/// Lends a waker across the border. The result is valid as long as `waker` is.
 #[must_use]
 pub fn export_waker(waker: &Waker) -> RawWaker {
     RawWaker {
@@ -111,7 +111,7 @@ unsafe extern "C" fn clone_exported(data: *const c_void) -> RawWaker {
 unsafe extern "C" fn wake_exported(data: *const c_void) {
     // SAFETY: as in `clone_exported`.
     let waker = unsafe { &*data.cast::<Waker>() };
-    // A waker that panics must not take the other side with it.
+    // A panic of the waker must not unwind into the other side.
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref())) {
         core::mem::forget(payload);
     }
@@ -134,7 +134,7 @@ unsafe extern "C" fn drop_kept(data: *const c_void) {
 ///
 /// # Safety
 ///
-/// `waker` and its table must be good until the result is dropped.
+/// `waker` and its table must be valid until the result is dropped.
 #[must_use]
 pub unsafe fn import_waker(waker: &RawWaker) -> core::mem::ManuallyDrop<Waker> {
     let raw = StdRawWaker::new(core::ptr::from_ref(waker).cast(), &BORROWED);
@@ -150,7 +150,7 @@ static OWNED: RawWakerVTable =
 fn import_clone(data: *const ()) -> StdRawWaker {
     // SAFETY: `data` is a `RawWaker`, lent to `import_waker` or boxed here.
     let waker = unsafe { &*data.cast::<RawWaker>() };
-    // SAFETY: the table is good as long as the waker.
+    // SAFETY: the table is valid as long as the waker.
     let clone = unsafe { (*waker.table).clone };
     match clone {
         Some(clone) => {
@@ -165,7 +165,7 @@ fn import_clone(data: *const ()) -> StdRawWaker {
 fn import_wake(data: *const ()) {
     // SAFETY: as in `import_clone`.
     let waker = unsafe { &*data.cast::<RawWaker>() };
-    // SAFETY: the table is good as long as the waker.
+    // SAFETY: the table is valid as long as the waker.
     if let Some(wake) = unsafe { (*waker.table).wake_by_ref } {
         // SAFETY: `data` belongs to this table.
         unsafe { wake(waker.data) };
@@ -182,7 +182,7 @@ fn import_nothing(_: *const ()) {}
 fn import_drop(data: *const ()) {
     // SAFETY: boxed by `import_clone`, and dropped once.
     let waker = unsafe { Box::from_raw(data.cast_mut().cast::<RawWaker>()) };
-    // SAFETY: the table of a kept waker is good until its `drop`.
+    // SAFETY: the table of a kept waker is valid until its `drop`.
     if let Some(drop) = unsafe { (*waker.table).drop } {
         // SAFETY: `data` belongs to this table, and this is its only drop.
         unsafe { drop(waker.data) };
@@ -196,29 +196,29 @@ pub struct OwnedFuture(RawFuture);
 // SAFETY: the functions of a future may be called on any thread, one at a time:
 // `poll` takes `&mut self`.
 unsafe impl Send for OwnedFuture {}
-// SAFETY: a shared reference can do nothing.
+// SAFETY: no function takes a shared reference.
 unsafe impl Sync for OwnedFuture {}
 
 impl OwnedFuture {
-    /// Takes a future over; `None` when its table is missing or too small.
+    /// Takes over a future. `None` if its table is missing or too small.
     ///
     /// # Safety
     ///
-    /// The future must be good, and nobody else may use it from now on.
+    /// The future must be valid, and no other code may use it from now on.
     #[must_use]
     pub unsafe fn new(raw: RawFuture) -> Option<Self> {
         if raw.table.is_null() {
             return None;
         }
-        // SAFETY: not null, and good as the caller promises. Every table has its
+        // SAFETY: not null, and valid as the caller promises. Every table has its
         // first field.
         let size = unsafe { (*raw.table).size };
         (size >= size_of_table::<FutureTable>()).then_some(Self(raw))
     }
 
-    /// Polls; `UNSUPPORTED` when the future cannot be.
+    /// Polls the future. `UNSUPPORTED` if its table has no `poll`.
     pub fn poll(&mut self, waker: &Waker, sink: Option<&Sink>) -> i32 {
-        // SAFETY: `new` has checked the table, and it is good until `drop`.
+        // SAFETY: `new` has checked the table, and it is valid until `drop`.
         let Some(poll) = (unsafe { (*self.0.table).poll }) else {
             return status::UNSUPPORTED;
         };
@@ -228,7 +228,7 @@ impl OwnedFuture {
         unsafe { poll(self.0.data, &raw const waker, sink) }
     }
 
-    /// Gives the future away again.
+    /// Returns the future, which the caller then owns.
     #[must_use]
     pub fn into_raw(self) -> RawFuture {
         let raw = RawFuture { ..self.0 };
@@ -267,7 +267,8 @@ mod tests {
         }
     }
 
-    /// Wakers cross and come back; each clone is freed once; a panic stays here.
+    /// A waker works across the border and back, each clone is freed once, and a panic of
+    /// a waker does not cross.
     #[test]
     fn a_waker_survives_both_ways() {
         let counter = Arc::new(Counter(AtomicUsize::new(0)));

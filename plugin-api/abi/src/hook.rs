@@ -1,4 +1,4 @@
-//! Hooks: what the host passes in, and how a plugin answers.
+//! The tables of hooks: the inputs from the host, and the answers of a plugin.
 
 use core::ffi::c_void;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::{RawFuture, RawWaker, Str, size_of_table, status};
 
-/// A hook that answers before it returns.
+/// A hook that answers before its call returns.
 #[derive(Debug)]
 #[repr(C)]
 pub struct SyncHook<I> {
@@ -15,7 +15,7 @@ pub struct SyncHook<I> {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Asks. `input` and `sink` are good for the call.
+    /// Calls the hook. `input` and `sink` are valid during the call.
     pub call: Option<
         unsafe extern "C" fn(instance: *const c_void, input: *const I, sink: *const Sink) -> i32,
     >,
@@ -29,9 +29,9 @@ pub struct AsyncHook<I> {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Asks, and polls once. `PENDING`: the rest is in `future`, which the host
-    /// polls or drops; `input` is good until then. Anything else: `future` is
-    /// untouched. `waker` and `sink` are good for the call.
+    /// Calls the hook, and polls it once. After `PENDING` the host polls or drops
+    /// `future`, and `input` is valid until then. With any other status `future` is
+    /// unchanged. `waker` and `sink` are valid during the call.
     pub start: Option<
         unsafe extern "C" fn(
             instance: *const c_void,
@@ -43,24 +43,24 @@ pub struct AsyncHook<I> {
     >,
 }
 
-/// Where answers go. It belongs to the caller and is good for the call.
+/// Takes the answer of a call. It belongs to the caller and is valid during the call.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Sink {
     /// For the functions of the table.
     pub ctx: *mut c_void,
-    /// What can be done.
+    /// The functions.
     pub table: *const SinkTable,
 }
 
 #[allow(unsafe_code, reason = "the border is made of pointers")]
 impl Sink {
-    /// Gives an answer, and returns what the other side says: `UNSUPPORTED` where it
-    /// takes none.
+    /// Gives an answer, and returns the status of the other side: `UNSUPPORTED` if it takes
+    /// no answer.
     ///
     /// # Safety
     ///
-    /// The sink must be null or good for the call.
+    /// The sink must be null or valid during the call.
     pub unsafe fn give(sink: *const Self, code: u32, text: &str) -> i32 {
         // SAFETY: the caller promises it, and the table is as good as the sink.
         let found = unsafe {
@@ -68,18 +68,18 @@ impl Sink {
                 .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.answer?)))
         };
         match found {
-            // SAFETY: the context belongs to the table, the text is good for the call.
+            // SAFETY: the context belongs to the table, the text is valid during the call.
             Some((ctx, answer)) => unsafe { answer(ctx, code, Str::new(text)) },
             None => status::UNSUPPORTED,
         }
     }
 
-    /// Gives a failure, with the bytes of the configuration that it is about. It is
-    /// lost where the other side takes none.
+    /// Gives a failure, with the bytes of the configuration that it is about. Nothing
+    /// happens if the other side takes no failure.
     ///
     /// # Safety
     ///
-    /// The sink must be null or good for the call.
+    /// The sink must be null or valid during the call.
     pub unsafe fn fail(sink: *const Self, code: u32, text: &str, place: Option<Range<usize>>) {
         // SAFETY: the caller promises it, and the table is as good as the sink.
         let found = unsafe {
@@ -90,7 +90,7 @@ impl Sink {
         let bytes = |at: usize| u64::try_from(at).unwrap_or(NO_PLACE);
         let (start, end) =
             place.map_or((NO_PLACE, NO_PLACE), |at| (bytes(at.start), bytes(at.end)));
-        // SAFETY: the context belongs to the table, the text is good for the call.
+        // SAFETY: the context belongs to the table, the text is valid during the call.
         unsafe { fail(ctx, code, Str::new(text), start, end) };
     }
 
@@ -107,7 +107,7 @@ impl Sink {
 /// A failure that is not about bytes of the configuration.
 const NO_PLACE: u64 = u64::MAX;
 
-/// What can be given to a [`Sink`]. Only on the thread of the call.
+/// The functions of a [`Sink`], to be called only on the thread of the call.
 #[derive(Debug)]
 #[repr(C)]
 pub struct SinkTable {
@@ -118,8 +118,8 @@ pub struct SinkTable {
     /// An answer: a code of [`answer`] and its text. The last one counts.
     /// `DENIED` when the text is longer than the host takes.
     pub answer: Option<unsafe extern "C" fn(ctx: *mut c_void, code: u32, text: Str) -> i32>,
-    /// A failure: a code of [`failure`], a text, and the bytes of the
-    /// configuration that it is about (both `u64::MAX`: none).
+    /// A failure: a code of [`failure`], a text, and the start and end of the bytes of the
+    /// configuration that it is about (both `u64::MAX` for none).
     pub fail: Option<
         unsafe extern "C" fn(ctx: *mut c_void, code: u32, text: Str, start: u64, end: u64) -> i32,
     >,
@@ -127,11 +127,11 @@ pub struct SinkTable {
 
 /// Codes of answers. An unknown one is a failure of the plugin.
 pub mod answer {
-    /// Go on, unchanged. Without an answer this is meant.
+    /// Go on, unchanged. No answer means the same.
     pub const PASS: u32 = 0;
     /// Refuse; the text is for the player.
     pub const REFUSE: u32 = 1;
-    /// Close without a word.
+    /// Close without a text.
     pub const DROP: u32 = 2;
     /// Go on with the text in place of the host, the status answer or the server.
     pub const REPLACE: u32 = 3;
@@ -139,7 +139,7 @@ pub mod answer {
 
 /// Codes of failures. An unknown one counts as [`failure::ERROR`].
 pub mod failure {
-    /// The plugin said so.
+    /// The plugin returned an error.
     pub const ERROR: u32 = 1;
     /// It panicked.
     pub const PANIC: u32 = 2;
@@ -147,13 +147,13 @@ pub mod failure {
     pub const CONFIG: u32 = 3;
 }
 
-/// What a client wants of the connection.
+/// The intent of a client.
 pub mod intent {
     /// The entry in a server list.
     pub const STATUS: u32 = 1;
     /// To join.
     pub const LOGIN: u32 = 2;
-    /// To join, sent here by another server.
+    /// To join, after a transfer from another server.
     pub const TRANSFER: u32 = 3;
 }
 
@@ -182,12 +182,12 @@ pub struct Address {
 }
 
 impl From<SocketAddr> for Address {
-    /// IPv4 crosses as IPv4, however the socket writes it.
+    /// An IPv4 address crosses as IPv4, also if the socket has it as IPv6.
     #[inline]
     fn from(address: SocketAddr) -> Self {
-        // Kept as whole numbers until they are written where they belong: an
-        // address that is put together elsewhere and copied from there makes the
-        // processor wait for its small pieces.
+        // Both branches return whole numbers, which are then written to their final
+        // place. Building an address byte by byte and then copying it makes the
+        // processor wait for the small writes.
         let (bits, family) = match address {
             SocketAddr::V4(v4) => v4_bits(*v4.ip()),
             SocketAddr::V6(v6) => v6_bits(*v6.ip()),
@@ -214,9 +214,9 @@ fn v6_bits(v6: Ipv6Addr) -> (u128, u8) {
     }
 }
 
-/// What every input says about a client. The constructors of the inputs take it;
-/// an input is good as long as the texts that it was made from. They grant
-/// nothing: whoever asks several plugins sets `grants` for each.
+/// The facts about a client in every input. The constructors of the inputs take it. An
+/// input is valid as long as the texts that it was made from. The constructors set no
+/// `grants`; the caller sets them for each plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientInput<'a> {
     /// Its address.
@@ -227,7 +227,7 @@ pub struct ClientInput<'a> {
     pub intent: u32,
     /// The cleaned virtual host; may be empty.
     pub host: &'a str,
-    /// The server it leads to; may be empty.
+    /// The server that the host leads to; may be empty.
     pub server: &'a str,
 }
 
@@ -247,7 +247,7 @@ pub struct ConnectionInput {
     pub intent: u32,
     /// The cleaned virtual host; may be empty.
     pub host: Str,
-    /// The server it leads to; may be empty.
+    /// The server that the host leads to; may be empty.
     pub server: Str,
 }
 
@@ -284,15 +284,15 @@ pub struct HandshakeInput {
     pub intent: u32,
     /// The cleaned virtual host that the client sent; may be empty.
     pub host: Str,
-    /// The host that the backend sees as things stand: of the configuration, or
-    /// of a plugin before this one.
+    /// The host for the backend so far: of the configuration, or of a plugin before this
+    /// one.
     pub current: Str,
     /// The server.
     pub server: Str,
 }
 
 impl HandshakeInput {
-    /// An input about this client, whose backend sees `current` as things stand.
+    /// An input about this client. `current` is the host for the backend so far.
     #[inline]
     #[must_use]
     pub fn new(client: &ClientInput<'_>, current: &str) -> Self {
@@ -325,9 +325,9 @@ pub struct StatusInput {
     pub online: u32,
     /// The cleaned virtual host; may be empty.
     pub host: Str,
-    /// The server; empty when no server claims the host.
+    /// The server; empty if no server has the host.
     pub server: Str,
-    /// The status answer as it stands: a JSON object.
+    /// The status answer so far: a JSON object.
     pub current: Str,
 }
 
@@ -365,13 +365,13 @@ pub struct LoginInput {
     pub intent: u32,
     /// The cleaned virtual host; may be empty.
     pub host: Str,
-    /// The server that the login goes to as things stand.
+    /// The server of the login so far.
     pub server: Str,
     /// The name of the player.
     pub name: Str,
     /// The UUID of the player, in network order.
     pub uuid: [u8; 16],
-    /// Whether there is one (1) or not (0).
+    /// Whether there is a UUID (1) or not (0).
     pub has_uuid: u32,
     /// Zero.
     pub reserved: u32,
@@ -404,7 +404,7 @@ impl LoginInput {
         }
     }
 
-    /// The same, where the proxy has proved name and UUID, or has not.
+    /// The same input, with whether the proxy has proved name and UUID.
     #[inline]
     #[must_use]
     pub const fn proved(mut self, is_proved: bool) -> Self {
@@ -497,9 +497,9 @@ impl SessionInput {
     }
 }
 
-/// What happened to a session. An unknown one is to be passed over.
+/// Events of a session. A plugin ignores an unknown one.
 pub mod event {
-    /// A player was let in and has a place on a server.
+    /// A player may join and has a place on a server.
     pub const OPENED: u32 = 1;
     /// The backend has taken the connection.
     pub const CONNECTED: u32 = 2;
@@ -578,9 +578,9 @@ impl PlayerInput {
     }
 }
 
-/// What happened to a player. An unknown one is to be passed over.
+/// Events of a player. A plugin ignores an unknown one.
 pub mod player_event {
-    /// He has come into the game.
+    /// He has joined the game.
     pub const JOINED: u32 = 1;
     /// He has left the game.
     pub const LEFT: u32 = 2;
@@ -590,7 +590,7 @@ pub mod player_event {
 mod tests {
     use super::*;
 
-    /// IPv4 crosses as IPv4, however the socket writes it.
+    /// An IPv4 address crosses as IPv4, also if the socket has it as IPv6.
     #[test]
     fn addresses_cross() {
         let crossed = |text: &str| {

@@ -1,5 +1,5 @@
-//! The table of hooks. Everything that has one entry a hook is made from it, or
-//! does not compile without its entry.
+//! The table of hooks. All code and documents with one entry for each hook are generated
+//! from it, or do not compile if an entry is missing.
 
 use crate::{
     AsyncHook, Capability, CommandHook, CommandInput, ConnectionInput, HandshakeInput, LoginInput,
@@ -12,18 +12,18 @@ use crate::{
 /// A row has the capability, which is also the name of the author's trait, and
 ///
 /// - `method`: the method of the trait, of `TestHost` and of the proxy's set
-/// - `call`: `sync`, `async`, `packet` for a hook that says which packets it is asked
-///   about, or `command` for one that says which commands it has
+/// - `call`: `sync`, `async`, `packet` for a hook that names the packets it is called for,
+///   or `command` for one that names its commands
 /// - `input`: the table that the host passes in, and the author's view of it
-/// - `answer`: what the method returns
+/// - `answer`: the type that the method returns
 /// - `answer_bytes`: the most bytes of the text of an answer
-/// - `when`: when it is asked, for the tables of the documents
-/// - `failed`: what a failure means where the operator has not chosen: `Continue`
-///   or `Deny`, and for the reader
-/// - `since`: the version of the plugin API from which on it can be listed in
-///   `hooks`. A plugin that lists it requires that version.
+/// - `when`: when it is called, for the tables of the documents
+/// - `failed`: the effect of a failure without `on_failure`: `Continue` or `Deny`, and
+///   words for the reader
+/// - `since`: the first version of the plugin API in which it can be listed in `hooks`.
+///   A plugin that lists it requires that version.
 ///
-/// The rows stand in the order in which a connection comes to them.
+/// The rows are in the order in which the hooks run for a connection.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! hooks {
@@ -40,7 +40,7 @@ macro_rules! hooks {
                 failed: Deny "the client is refused",
                 since: (0, 1, 0),
             }
-            /// Which host the backend sees. The most bytes are the handshake's own limit.
+            /// The host for the backend. The most bytes are the limit of the handshake.
             HandshakeRewrite {
                 method: handshake_rewrite,
                 call: sync,
@@ -51,7 +51,7 @@ macro_rules! hooks {
                 failed: Continue "the host stays as it was",
                 since: (0, 1, 0),
             }
-            /// What a status ping is answered. The limit of its packet is 32,767
+            /// The answer to a status ping. The limit of its packet is 32,767
             /// characters, each of which has at most four bytes.
             StatusRespond {
                 method: status_respond,
@@ -81,7 +81,7 @@ macro_rules! hooks {
                 input: LoginInput as Login,
                 answer: Choice,
                 answer_bytes: 64,
-                when: "the name is claimed, no place taken yet",
+                when: "the login start has been read, and no place is taken yet",
                 failed: Continue "the server stays as it was",
                 since: (0, 1, 0),
             }
@@ -92,33 +92,33 @@ macro_rules! hooks {
                 input: SessionInput as Session,
                 answer: (),
                 answer_bytes: 0,
-                when: "a session opened, reached its backend, closed",
+                when: "a session opened, reached its backend or closed",
                 failed: Continue "nothing",
                 since: (0, 1, 0),
             }
-            /// Who comes into the game and leaves it.
+            /// Players who join the game and leave it.
             PlayerObserve {
                 method: player_observe,
                 call: sync,
                 input: PlayerInput as Player,
                 answer: (),
                 answer_bytes: 0,
-                when: "a player came into the game and left it; `client_only` and `offline`",
+                when: "a player joined the game or left it; `client_only` and `offline`",
                 failed: Continue "nothing",
                 since: (0, 1, 1),
             }
-            /// Which packets pass, without changing them.
+            /// See packets, without changing them.
             PacketInspect {
                 method: packet_inspect,
                 call: packet,
                 input: PacketInput as Packet,
                 answer: (),
                 answer_bytes: 0,
-                when: "a packet that the plugin has named comes by; `client_only` and `offline`",
+                when: "a packet arrives that the plugin has named; `client_only` and `offline`",
                 failed: Continue "the packet passes",
                 since: (0, 1, 2),
             }
-            /// Which packets pass, and how.
+            /// Change packets, or drop them.
             PacketModify {
                 method: packet_modify,
                 call: packet,
@@ -144,20 +144,20 @@ macro_rules! hooks {
     };
 }
 
-/// What happens to a connection when a plugin fails.
+/// The effect of a plugin's failure on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It goes on as if the plugin were not there.
+    /// The connection continues as if there were no plugin.
     Continue,
     /// It is refused.
     Deny,
 }
 
-/// A hook as a type, for what depends on the types of its tables.
+/// A hook as a type, for code that depends on the types of its tables.
 pub trait Point: 'static {
     /// The hook.
     const HOOK: Hook;
-    /// What the host passes in.
+    /// The input from the host.
     type Input: 'static;
     /// The table of functions: a [`SyncHook`], an [`AsyncHook`], a [`PacketHook`] or a
     /// [`CommandHook`].
@@ -186,23 +186,23 @@ macro_rules! make {
             since: ($major:literal, $minor:literal, $patch:literal),
         }
     )+) => {
-        /// A hook: a capability that a plugin has by answering.
+        /// A hook, at which the proxy calls a plugin. Each hook is a capability.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Hook {
             $($(#[doc = $doc])+ $hook,)+
         }
 
         impl Hook {
-            /// All of them, in the order in which a connection comes to them.
+            /// All hooks, in the order in which they run for a connection.
             pub const ALL: [Hook; [$(stringify!($hook)),+].len()] = [$(Hook::$hook),+];
 
-            /// The hook as a capability, which has its name and its place in the matrix.
+            /// The capability of this hook, with the same name.
             #[must_use]
             pub const fn capability(self) -> Capability {
                 match self { $(Hook::$hook => Capability::$hook,)+ }
             }
 
-            /// The hook that a capability is, if it is one.
+            /// The hook of a capability, if it has one.
             #[must_use]
             pub const fn of(capability: Capability) -> Option<Self> {
                 match capability {
@@ -223,7 +223,7 @@ macro_rules! make {
                 match self { $(Hook::$hook => stringify!($method),)+ }
             }
 
-            /// Whether an answer may take its time.
+            /// Whether the hook may wait before it answers.
             #[must_use]
             pub const fn may_wait(self) -> bool {
                 match self { $(Hook::$hook => make!(@may_wait $call),)+ }
@@ -235,13 +235,13 @@ macro_rules! make {
                 match self { $(Hook::$hook => $bytes,)+ }
             }
 
-            /// When it is asked, in Markdown.
+            /// When it is called, in Markdown.
             #[must_use]
             pub const fn when(self) -> &'static str {
                 match self { $(Hook::$hook => $when,)+ }
             }
 
-            /// What a failure means where the operator has not chosen.
+            /// The effect of a failure without `on_failure`.
             #[must_use]
             pub const fn on_failure(self) -> OnFailure {
                 match self { $(Hook::$hook => OnFailure::$failed,)+ }
@@ -317,14 +317,14 @@ mod tests {
         }
     }
 
-    /// The name of the trait, of the method and of the capability are one name.
+    /// The trait, the method and the capability of a hook have the same name.
     #[test]
     fn names_agree() {
         for hook in Hook::ALL {
             assert_eq!(hook.method(), hook.name().replace('.', "_"));
             assert_eq!(hook.trait_name(), format!("{:?}", hook.capability()));
             assert_eq!(Hook::of(hook.capability()), Some(hook));
-            // Who cannot list the capability cannot list the hook.
+            // A hook cannot be listed before its capability.
             assert!(hook.since() >= hook.capability().since());
         }
     }

@@ -1,13 +1,14 @@
-//! What a plugin may call: one table per service, asked for by number.
+//! The services that a plugin may call: one table for each service, requested by number.
 //!
-//! A service that is not granted has no table: the pointer is the permission.
+//! The host returns no table for a service that is not granted, so a plugin that has the
+//! pointer has the permission.
 //! All tables live as long as the process.
 
 use core::ffi::c_void;
 
 use crate::{FieldValue, RawFuture, Sink, Str, status};
 
-/// What a plugin gets at `create`.
+/// The table that a plugin gets in `create`.
 #[derive(Debug)]
 #[repr(C)]
 pub struct HostTable {
@@ -60,8 +61,8 @@ pub struct LogTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Makes a place of the source known, once. Writes its number and one of
-    /// [`interest`]; `DENIED` when there are too many places.
+    /// Registers a place of the source, once. Writes its number and one of
+    /// [`interest`]. `DENIED` if there are too many places.
     pub callsite: Option<
         unsafe extern "C" fn(
             ctx: *const c_void,
@@ -70,7 +71,7 @@ pub struct LogTable {
             interest: *mut u32,
         ) -> i32,
     >,
-    /// Whether an event of this place would be logged now: 1 or 0.
+    /// Whether an event of this place is logged at the moment: 1 or 0.
     pub enabled: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64) -> u32>,
     /// Logs an event.
     pub event: Option<
@@ -101,7 +102,7 @@ pub struct LogCallsite {
     pub reserved: u32,
     /// The names of the fields.
     pub fields: *const Str,
-    /// How many.
+    /// The number of names.
     pub fields_len: usize,
 }
 
@@ -109,7 +110,7 @@ pub struct LogCallsite {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct LogField {
-    /// Which name of the callsite.
+    /// The index of the name in the callsite.
     pub index: u32,
     /// One of [`field`].
     pub kind: u32,
@@ -119,11 +120,11 @@ pub struct LogField {
     pub text: Str,
 }
 
-/// Kinds of values. An unknown one is passed over.
+/// Kinds of values. The host ignores an unknown one.
 pub mod field {
     /// A text.
     pub const TEXT: u32 = 1;
-    /// Something that prints itself; already printed.
+    /// Another value, as a text.
     pub const PRINTED: u32 = 2;
     /// An `i64`.
     pub const I64: u32 = 3;
@@ -141,9 +142,9 @@ pub mod level {
     pub const ERROR: u32 = 1;
     /// Warnings.
     pub const WARN: u32 = 2;
-    /// News.
+    /// Information for operators.
     pub const INFO: u32 = 3;
-    /// For finding mistakes.
+    /// Information for finding mistakes.
     pub const DEBUG: u32 = 4;
     /// Everything.
     pub const TRACE: u32 = 5;
@@ -167,8 +168,8 @@ pub struct TimeTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Writes a future that is `OK` after so many milliseconds. The plugin
-    /// polls and drops it.
+    /// Writes a future that is `OK` after this number of milliseconds. The plugin polls
+    /// and drops it.
     pub sleep: Option<
         unsafe extern "C" fn(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32,
     >,
@@ -187,7 +188,7 @@ pub struct TaskTable {
     /// plugin has too many; the future stays the plugin's then.
     pub spawn:
         Option<unsafe extern "C" fn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32>,
-    /// Ends a task at its next wait. Unknown numbers are passed over.
+    /// Ends a task at its next wait. Nothing happens for an unknown number.
     pub abort: Option<unsafe extern "C" fn(ctx: *const c_void, id: u64)>,
 }
 
@@ -199,8 +200,8 @@ pub struct DataTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Answers with the path of the folder, which it makes where it is missing.
-    /// May wait for the disk.
+    /// Answers with the path of the folder, and makes the folder if it is missing. May
+    /// wait for the disk.
     pub folder: Option<unsafe extern "C" fn(ctx: *const c_void, sink: *const Sink) -> i32>,
 }
 
@@ -212,7 +213,8 @@ pub struct PlayersTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Players on a server, or on all when `server` is empty; -1: no such server.
+    /// The number of players on a server, or on all servers if `server` is empty. -1 if
+    /// there is no such server.
     pub count: Option<unsafe extern "C" fn(ctx: *const c_void, server: Str) -> i64>,
 }
 
@@ -224,9 +226,8 @@ pub struct MetricsTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Finds or makes a metric: its name and one of [`metric`]. Writes its
-    /// number. `DENIED` when there are too many, `ERR` when the name is bad or
-    /// has another kind.
+    /// Finds or makes a metric with a name and a kind of [`metric`]. Writes its number.
+    /// `DENIED` if there are too many, `ERR` if the name is invalid or has another kind.
     pub register:
         Option<unsafe extern "C" fn(ctx: *const c_void, name: Str, kind: u32, id: *mut u64) -> i32>,
     /// Adds to a counter, or sets a gauge (the bits of an `i64`).
@@ -261,16 +262,16 @@ pub struct IdentityTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Gives the profile of a player, by the number that `player.observe` has
-    /// given, to a [`ProfileSink`] that is good for the call. `GONE` when the
-    /// player has left, `DENIED` when the plugin may not know on his connection.
+    /// Gives the profile of a player, by his number of `player.observe`, to a
+    /// [`ProfileSink`] that is valid during the call. `GONE` if the player has left,
+    /// `DENIED` if the plugin does not have the capability on his connection.
     pub profile: Option<
         unsafe extern "C" fn(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32,
     >,
 }
 
-/// Where a profile goes. It belongs to the plugin; its functions are called on the
-/// thread of the call that it is passed to, before that returns.
+/// Takes a profile. It belongs to the plugin, and its functions are called on the thread
+/// of the call that it is passed to, before that call returns.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ProfileSink {
@@ -301,7 +302,7 @@ impl ProfileSink {
     ///
     /// # Safety
     ///
-    /// The sink must be good for the call.
+    /// The sink must be valid during the call.
     pub unsafe fn give<'a>(
         &self,
         name: &str,
@@ -330,11 +331,11 @@ impl ProfileSink {
 
 /// The service of `player.message`.
 ///
-/// Every call is taken at once and carried out later, in order: at the next edge
-/// of a frame at which the player is in the game. `GONE` when he has left,
-/// `DENIED` when the plugin may not on his connection, `FULL` when too much of the
-/// plugin waits for him or it sends too much in a second, `ERR` with a text to the
-/// sink when the text cannot be shown.
+/// A call returns at once. The host sends the packets later, in the order of the calls,
+/// between two frames while the player is in the game. `GONE` if he has left, `DENIED` if
+/// the plugin does not have the capability on his connection, `FULL` if too much of the
+/// plugin waits for him or it sends too much in a second, `ERR` with a text to the sink if
+/// the text cannot be shown.
 #[derive(Debug)]
 #[repr(C)]
 pub struct MessageTable {
@@ -363,17 +364,17 @@ pub struct MessageTable {
     >,
 }
 
-/// A title, and the text below it. Good for the call.
+/// A title, and the text below it. Valid during the call.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct TitleInput {
     /// Bytes of this table.
     pub size: u32,
-    /// Ticks of 50 ms in which it appears.
+    /// How long the title fades in, in ticks of 50 ms.
     pub fade_in: u32,
-    /// Ticks that it stays.
+    /// How long it stays, in ticks.
     pub stay: u32,
-    /// Ticks in which it goes.
+    /// How long it fades out, in ticks.
     pub fade_out: u32,
     /// The big text, a JSON component.
     pub title: Str,
@@ -381,18 +382,18 @@ pub struct TitleInput {
     pub subtitle: Str,
 }
 
-/// Ways to show a text. `send` answers `UNSUPPORTED` to an unknown one.
+/// Ways to show a text. `send` returns `UNSUPPORTED` for an unknown one.
 pub mod message {
     /// A line in the chat window.
     pub const CHAT: u32 = 1;
     /// The line above the items.
     pub const ACTION_BAR: u32 = 2;
-    /// The end of the session: at once, and whatever state the player is in.
+    /// The end of the session: at once, in every state of the connection.
     pub const KICK: u32 = 3;
 }
 
-/// The service of `packet.inject`. As for [`MessageTable`], when and with which
-/// status.
+/// The service of `packet.inject`. The time of the packets and the status of the calls
+/// are those of [`MessageTable`].
 #[derive(Debug)]
 #[repr(C)]
 pub struct InjectTable {
@@ -400,8 +401,8 @@ pub struct InjectTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Sends a packet of the game to one of [`receiver`]: its id as the player's
-    /// version has it, and its fields.
+    /// Sends a packet of the game to one of [`receiver`]. Id and fields are those of the
+    /// player's version.
     pub send: Option<
         unsafe extern "C" fn(
             ctx: *const c_void,
@@ -428,7 +429,7 @@ pub struct InjectTable {
     >,
 }
 
-/// Who reads a packet.
+/// The receiver of a packet.
 pub mod receiver {
     /// The player's client.
     pub const CLIENT: u32 = 1;
@@ -436,8 +437,8 @@ pub mod receiver {
     pub const BACKEND: u32 = 2;
 }
 
-/// The service of `player.transfer`. As for [`MessageTable`], when and with which
-/// status.
+/// The service of `player.transfer`. The time of the packet and the status of the call
+/// are those of [`MessageTable`].
 #[derive(Debug)]
 #[repr(C)]
 pub struct TransferTable {
@@ -445,7 +446,7 @@ pub struct TransferTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Has the client of a player connect to this host and port instead.
+    /// Makes the client of a player connect to this host and port instead.
     pub transfer: Option<
         unsafe extern "C" fn(
             ctx: *const c_void,

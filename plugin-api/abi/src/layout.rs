@@ -1,5 +1,5 @@
-//! The layout of every table, held against `layout.txt` and against what was
-//! released.
+//! The layout of every table, compared with `layout.txt` and with the layouts of released
+//! versions.
 #![allow(unsafe_code, reason = "places of fields are looked at")]
 
 use std::any::type_name;
@@ -14,7 +14,7 @@ fn type_at<T>(_: *const T) -> String {
     let mut short = String::new();
     for word in type_name::<T>().split_inclusive(|c: char| !c.is_alphanumeric() && c != '_') {
         short.push_str(word);
-        // What stands before `::` is a module.
+        // The part before `::` is a module.
         if short.ends_with(':') {
             let keep = short
                 .trim_end_matches(':')
@@ -140,7 +140,7 @@ fn layout() -> String {
     for hook in Hook::ALL {
         writeln!(out, "hook {hook} = {}", hook.shape()).unwrap();
     }
-    // Tables whose values lie side by side in memory may not even grow.
+    // Tables that are passed as arrays must not grow either.
     for (name, size) in [
         ("Str", size_of::<Str>()),
         ("HookRef", size_of::<HookRef>()),
@@ -163,7 +163,7 @@ fn released() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("released")
 }
 
-/// `layout.txt` says what is there. `UPDATE_SNAPSHOTS=1` writes it.
+/// `layout.txt` has the current layout. `UPDATE_SNAPSHOTS=1` writes it.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn the_layout_is_written_down() {
@@ -180,7 +180,7 @@ fn the_layout_is_written_down() {
     );
 }
 
-/// The released versions, with what was written down about each.
+/// The released versions, each with its recorded layout.
 fn releases() -> Vec<(Version, String)> {
     let files = std::fs::read_dir(released()).unwrap();
     let releases = files.map(|file| {
@@ -194,8 +194,8 @@ fn releases() -> Vec<(Version, String)> {
     releases.collect()
 }
 
-/// Each capability and each hook says `since` which version it is there: those
-/// of a release are not younger than it, and all others are.
+/// `since` of each capability and hook is right: those of a release are not younger than
+/// it, and all others are.
 #[test]
 fn since_is_when_it_came() {
     let capabilities = Capability::ALL.iter();
@@ -218,8 +218,8 @@ fn since_is_when_it_came() {
     }
 }
 
-/// What has been released stays where it was, as long as the version promises
-/// it; and a version that was released has the layout that it was released with.
+/// Released fields keep their place as long as the version promises it, and the layout of
+/// a released version does not change.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn released_layouts_are_kept() {
@@ -245,7 +245,7 @@ fn released_layouts_are_kept() {
             count += 1;
         }
     }
-    // A version that may break begins without any.
+    // A version that may break plugins has no released layouts to keep.
     let first = API_VERSION.patch == 0 && (API_VERSION.major == 0 || API_VERSION.minor == 0);
     assert!(
         count > 0 || first,

@@ -1,24 +1,22 @@
-//! The border between the proxy and its plugins: names, numbers and C tables
-//! that both sides must agree on, and nothing else.
+//! The ABI between the proxy and its plugins, also called the border: the names,
+//! numbers and C tables that both sides must agree on.
 //!
-//! This crate has no dependencies and no policy. It is apart from the SDK that
-//! plugin authors use, so that the host can depend on the border without
-//! depending on the SDK.
+//! This crate has no dependencies. It is separate from `infrarust-plugin-api`, the SDK
+//! for plugin authors, so that the host can depend on the ABI without the SDK.
 //!
 //! # Rules of the border
 //!
 //! - Every table begins with `size`, in bytes. Fields are appended, never
 //!   moved, retyped or reused; a field that was appended is read only when
-//!   `size` covers it. A test holds the layout of every table against
+//!   `size` covers it. A test compares the layout of every table with
 //!   `layout.txt`.
-//! - Texts are borrowed ([`Str`]) and good for the call they are passed to, or
-//!   for the life of the future that the call starts. Answers travel the other
-//!   way through a [`Sink`], so that nothing allocated on one side is freed on
-//!   the other.
+//! - Texts are borrowed ([`Str`]) and valid during the call they are passed to, or
+//!   for the life of the future that the call starts. Answers are passed to a
+//!   [`Sink`] of the caller, so that memory is freed on the side that allocated it.
 //! - No Rust enum, `bool`, trait object or future crosses; only integers,
-//!   pointers and functions. What an unknown integer means is told where it is
-//!   defined.
-//! - No panic crosses: each function of a table catches its own.
+//!   pointers and functions. The definition of a set of numbers says what an unknown
+//!   number means.
+//! - No panic crosses: each function of a table catches its panics.
 //! - Unless a function says otherwise, it may be called on any thread and from
 //!   several threads at once.
 
@@ -93,13 +91,13 @@ macro_rules! table {
     };
 }
 
-/// What begins with its size; `None` when it is missing, not aligned, or shorter
-/// than this side knows it.
+/// A table that begins with its size. `None` if the pointer is null or not aligned, or
+/// if the table is shorter than `T`.
 ///
 /// # Safety
 ///
-/// A pointer that is not null must lead to the size of such a table, and to as many
-/// bytes as that says, for `'a`.
+/// A pointer that is not null must lead to the size of a table, and to that number of
+/// bytes, for `'a`.
 #[allow(unsafe_code, reason = "the border is made of pointers")]
 #[must_use]
 pub unsafe fn sized<'a, T>(table: *const T) -> Option<&'a T> {
@@ -112,7 +110,7 @@ pub unsafe fn sized<'a, T>(table: *const T) -> Option<&'a T> {
     (size >= size_of_table::<T>()).then(|| unsafe { &*table })
 }
 
-/// What functions of the tables return.
+/// The status that functions of the tables return.
 pub mod status {
     /// Done.
     pub const OK: i32 = 0;
@@ -122,12 +120,12 @@ pub mod status {
     pub const ERR: i32 = -1;
     /// Panicked; the panic was caught where it happened.
     pub const PANIC: i32 = -2;
-    /// This side is too old, or was not built with what was asked for.
+    /// This side is too old, or was built without the feature.
     pub const UNSUPPORTED: i32 = -3;
     /// Not granted, or over a limit.
     pub const DENIED: i32 = -4;
-    /// What the call is about is not there any more.
+    /// The player or other subject of the call does not exist any more.
     pub const GONE: i32 = -5;
-    /// Over a limit of now: it may be done later.
+    /// Over a limit at the moment. A later call may succeed.
     pub const FULL: i32 = -6;
 }

@@ -1,9 +1,10 @@
-//! The manifest: an ELF note that can be read without running a plugin.
+//! The manifest of a plugin: an ELF note, which the host reads without running the
+//! plugin.
 //!
 //! All numbers of the descriptor are little-endian: format `u16`, API version
 //! of the SDK twice `u16`, flags `u16`, hooks, needs and wants `u64` each, the
 //! length of the text `u32`, and the text: `key=value` pairs, each ended by a
-//! zero byte. Unknown keys are passed over.
+//! zero byte. Unknown keys are ignored.
 
 use crate::{API_VERSION, Capability, Hook, Version};
 
@@ -13,17 +14,17 @@ pub const NOTE_SECTION: &str = ".note.infrarust.plugin";
 pub const NOTE_NAME: &str = "infrarust";
 /// The type in the note.
 pub const NOTE_TYPE: u32 = 1;
-/// The layout of the descriptor. Another number is another layout.
+/// The version of the layout of the descriptor.
 pub const NOTE_FORMAT: u16 = 1;
 /// Bytes of the descriptor before the text.
 pub const NOTE_FIXED_BYTES: usize = 36;
-/// The most bytes of text. A dozen short values take 500; a reader can refuse
-/// more before it looks at it.
+/// The most bytes of text. A dozen short values take 500, and a reader refuses a longer
+/// text before it parses it.
 pub const NOTE_TEXT_BYTES_MAX: usize = 4096;
 /// The name with its zero byte, padded to a multiple of four as ELF wants it.
 const NAME_FIELD_BYTES: usize = 12;
 
-/// Bits of the flags. Unknown ones are passed over.
+/// Bits of the flags. Unknown bits are ignored.
 pub mod flag {
     /// Panics unwind, so that the plugin can catch them.
     pub const PANIC_UNWIND: u16 = 1;
@@ -39,7 +40,7 @@ pub mod key {
     pub const NAME: &str = "name";
     /// The version of the plugin; required, semver.
     pub const VERSION: &str = "version";
-    /// What versions of the API the plugin runs on; required, a semver
+    /// The versions of the API that the plugin runs with; required, a semver
     /// requirement.
     pub const REQUIRES: &str = "requires";
     /// The version of the SDK.
@@ -68,7 +69,7 @@ pub struct Note<const N: usize> {
     descriptor: [u8; N],
 }
 
-/// The parts of a note, put together while the plugin is compiled.
+/// The parts of a note, built by the compiler of the plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct NoteText {
     bytes: [u8; NOTE_TEXT_BYTES_MAX],
@@ -162,8 +163,8 @@ impl NoteText {
             .byte(0)
     }
 
-    /// Adds the version of the SDK, and what the plugin requires: the first
-    /// version in which everything that it lists exists.
+    /// Adds the version of the SDK, and the version that the plugin requires: the first
+    /// one that has all its hooks and needs.
     #[must_use]
     pub const fn requires(self, lists: &[&[Capability]]) -> Self {
         let mut version = oldest();
@@ -175,8 +176,8 @@ impl NoteText {
         self.required(version)
     }
 
-    /// As [`requires`](Self::requires), for a plugin with these hooks and needs.
-    /// A capability can be older than the hook of its name.
+    /// Like [`requires`](Self::requires), for a plugin with these hooks and needs. A
+    /// capability can be older than its hook.
     #[must_use]
     pub const fn requires_for(self, hooks: &[Capability], needs: &[Capability]) -> Self {
         let mut version = oldest();
@@ -203,7 +204,7 @@ impl NoteText {
     }
 }
 
-/// The oldest version whose tables mean the same as ours.
+/// The oldest version that is compatible with this one.
 const fn oldest() -> Version {
     if API_VERSION.major == 0 {
         Version::new(0, API_VERSION.minor, 0)
@@ -212,7 +213,7 @@ const fn oldest() -> Version {
     }
 }
 
-/// The first version that is not before `version` and has these capabilities.
+/// The first version from `version` on that has these capabilities.
 const fn latest(version: Version, capabilities: &[Capability]) -> Version {
     let mut version = version;
     let mut at = 0;
@@ -236,7 +237,7 @@ pub const fn mask(capabilities: &[Capability]) -> u64 {
 }
 
 impl<const N: usize> Note<N> {
-    /// Puts a note together. `N` is [`NoteText::padded_bytes`].
+    /// Builds a note. `N` is [`NoteText::padded_bytes`].
     #[must_use]
     #[allow(
         clippy::cast_possible_truncation,
@@ -307,7 +308,7 @@ mod tests {
         .names(key::HOOKS, HOOKS)
         .requires(&[HOOKS, &[]]);
 
-    /// A note that a compiler made reads back byte by byte.
+    /// The bytes of a note that the compiler built are as documented.
     #[test]
     fn a_note_is_made_in_a_constant() {
         static NOTE: Note<{ TEXT.padded_bytes() }> = Note::new(
@@ -331,7 +332,7 @@ mod tests {
         assert_eq!(NOTE.name[..10], *b"infrarust\0");
     }
 
-    /// What a plugin requires is the version of the latest of its hooks and needs.
+    /// A plugin requires the version of the latest of its hooks and needs.
     #[test]
     fn the_latest_of_a_list_is_required() {
         let required = |text: NoteText| {

@@ -1,7 +1,7 @@
-//! The packets that plugins know by name, and the fields of these, in numbers
-//! that are the same for every version of the game.
+//! The kinds of packets that plugins know by name, and their fields. Each has a number
+//! that is the same for every version of the game.
 
-/// What a field of a packet holds.
+/// The type of a field of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
 pub enum FieldType {
@@ -21,8 +21,8 @@ pub enum FieldType {
     Uuid = 7,
 }
 
-/// Makes an enum of numbers that cross the border, each with a name and a further
-/// column, which a method gives.
+/// Writes an enum of numbers that cross the border. Each number has a name and one further
+/// column, which a method returns.
 macro_rules! numbered {
     (
         $(#[$attribute:meta])*
@@ -94,8 +94,8 @@ macro_rules! field_type {
 }
 
 numbered! {
-    /// A packet that means the same in every version of the game that has it. Which
-    /// packet of which version it is, is the proxy's business.
+    /// A packet that means the same in every version of the game that has it. The proxy
+    /// knows its id and its encoding in each version.
     enum PacketKind {
         /// A line of chat that a player sends.
         ChatMessage = 1, "chat_message", serverbound;
@@ -120,27 +120,27 @@ numbered! {
         PluginMessageToClient = 10, "plugin_message_to_client", clientbound;
         /// A plugin message to a server.
         PluginMessageToServer = 11, "plugin_message_to_server", serverbound;
-        /// The begin of the game on a server, or on another one.
+        /// The player joins the game of a server, for the first time or after a switch.
         JoinGame = 12, "join_game", clientbound;
-        /// Another world, or another life.
+        /// The player changes the world, or lives again after his death.
         Respawn = 13, "respawn", clientbound;
         /// A resource pack to load (1.8 and later).
         ResourcePackPush = 14, "resource_pack_push", clientbound;
         /// A resource pack to unload, or all of them (1.20.3 and later).
         ResourcePackPop = 15, "resource_pack_pop", clientbound;
-        /// What became of a resource pack (1.8 and later).
+        /// The result of a resource pack (1.8 and later).
         ResourcePackStatus = 16, "resource_pack_status", serverbound;
         /// A move to another address (1.20.5 and later).
         Transfer = 17, "transfer", clientbound;
-        /// A question for a cookie (1.20.5 and later).
+        /// A request for a cookie (1.20.5 and later).
         CookieRequest = 18, "cookie_request", clientbound;
         /// A cookie to keep (1.20.5 and later).
         CookieStore = 19, "cookie_store", clientbound;
-        /// The cookie that was asked for (1.20.5 and later).
+        /// The requested cookie (1.20.5 and later).
         CookieResponse = 20, "cookie_response", serverbound;
         /// The client's settings.
         ClientInformation = 21, "client_information", serverbound;
-        /// A question whether the client is there.
+        /// A request that the client answers to show that it is connected.
         KeepAlive = 22, "keep_alive", clientbound;
         /// The answer to it.
         KeepAliveAnswer = 23, "keep_alive_answer", serverbound;
@@ -181,21 +181,21 @@ numbered! {
         FadeIn = 8, "fade_in", Int;
         /// How long a title stays, in ticks.
         Stay = 9, "stay", Int;
-        /// How long a title takes to go, in ticks.
+        /// How long a title takes to disappear, in ticks.
         FadeOut = 10, "fade_out", Int;
         /// Whether the times of titles are set back too.
         Reset = 11, "reset", Bool;
-        /// Where a resource pack is.
+        /// The URL of a resource pack.
         Url = 12, "url", Str;
         /// The SHA-1 of a resource pack, in 40 hexadecimal digits, or nothing.
         Hash = 13, "hash", Str;
         /// Whether a player who refuses the resource pack has to leave (1.17 and later).
         Forced = 14, "forced", Bool;
-        /// What is shown with the question for a resource pack (1.17 and later).
+        /// The text of the request to load a resource pack (1.17 and later).
         Prompt = 15, "prompt", Text;
         /// Which resource pack (1.20.3 and later).
         PackId = 16, "pack_id", Uuid;
-        /// What became of a resource pack: 0 loaded, 1 declined, 2 failed, 3 accepted; since
+        /// The result of a resource pack: 0 loaded, 1 declined, 2 failed, 3 accepted; since
         /// 1.20.3 also 4 downloaded, 5 bad address, 6 reload failed, 7 discarded.
         PackStatus = 17, "pack_status", Int;
         /// The number that the answer to a keep alive repeats.
@@ -237,11 +237,11 @@ numbered! {
         HashedSeed = 35, "hashed_seed", Int;
         /// The difficulty, 0 to 3 (before 1.14).
         Difficulty = 36, "difficulty", Int;
-        /// How many players the server takes.
+        /// The most players of the server, as it announces.
         MaxPlayers = 37, "max_players", Int;
         /// The kind of world, such as `flat` (before 1.16).
         LevelType = 38, "level_type", Str;
-        /// How many chunks around the player are alive (1.18 and later).
+        /// In how many chunks around the player the game runs (1.18 and later).
         SimulationDistance = 39, "simulation_distance", Int;
         /// Whether the debug screen hides coordinates (1.8 and later).
         ReducedDebugInfo = 40, "reduced_debug_info", Bool;
@@ -255,13 +255,13 @@ numbered! {
         FlatWorld = 44, "flat_world", Bool;
         /// How many ticks a portal stays closed (1.20 and later).
         PortalCooldown = 45, "portal_cooldown", Int;
-        /// The height of the sea (1.21.2 and later).
+        /// The level of the sea (1.21.2 and later).
         SeaLevel = 46, "sea_level", Int;
         /// Whether the server wants signed chat (1.20.5 and later).
         SecureChat = 47, "secure_chat", Bool;
         /// Whether the server proves its players (26.2 and later).
         OnlineMode = 48, "online_mode", Bool;
-        /// What a respawn keeps, a bit each: 1 attributes, 2 other data (1.16 and later).
+        /// The data that a respawn keeps, a bit each: 1 attributes, 2 other data (1.16 and later).
         Kept = 49, "kept", Int;
         /// The text above the list of players.
         Header = 50, "header", Text;
@@ -304,7 +304,7 @@ numbered! {
 mod tests {
     use super::{PacketField, PacketKind};
 
-    /// Numbers are dense, in order and lead back; so do names, each once.
+    /// Numbers are dense and in order, names are unique, and each number gives its value.
     #[test]
     fn numbers_and_names_are_unique() {
         for (index, kind) in PacketKind::ALL.iter().enumerate() {

@@ -1,10 +1,11 @@
-//! Hooks that are asked about packets: which packets, and what can be done with one.
+//! The tables of the packet hooks: the packets that they are called for, and the
+//! functions that read and change a packet.
 
 use core::ffi::c_void;
 
 use crate::{Sink, Str};
 
-/// A hook that is asked about packets of the game.
+/// A hook that is called for packets of the game.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PacketHook<I> {
@@ -12,12 +13,13 @@ pub struct PacketHook<I> {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Asks. `input` and `sink` are good for the call. The answer is `PASS` or `DROP`.
+    /// Calls the hook. `input` and `sink` are valid during the call. The answer is `PASS`
+    /// or `DROP`.
     pub call: Option<
         unsafe extern "C" fn(instance: *const c_void, input: *const I, sink: *const Sink) -> i32,
     >,
-    /// Says which packets the hook is asked about: calls [`InterestSink::add`] for
-    /// each. Called once, when the plugin has been created, on a thread that may wait.
+    /// Calls [`InterestSink::add`] for each kind of packet that the hook wants. Called
+    /// once, after the plugin has been created, on a thread that may wait.
     pub interest: Option<
         unsafe extern "C" fn(
             instance: *const c_void,
@@ -27,8 +29,8 @@ pub struct PacketHook<I> {
     >,
 }
 
-/// Where a plugin puts which packets a hook is asked about. It belongs to the host
-/// and is good for the call.
+/// Takes the kinds of packets that a hook wants. It belongs to the host and is valid
+/// during the call.
 #[derive(Debug)]
 #[repr(C)]
 pub struct InterestSink {
@@ -38,12 +40,12 @@ pub struct InterestSink {
     pub reserved: u32,
     /// For the functions of this table.
     pub ctx: *mut c_void,
-    /// Adds the number of a `PacketKind`, or one of [`packet_interest`]. Numbers that
-    /// the host does not know are passed over.
+    /// Adds the number of a `PacketKind`, or one of [`packet_interest`]. The host ignores
+    /// unknown numbers.
     pub add: Option<unsafe extern "C" fn(ctx: *mut c_void, number: u32)>,
 }
 
-/// Packets to be asked about that are not of one kind.
+/// Numbers for all packets of a direction.
 pub mod packet_interest {
     /// All packets of the game for clients.
     pub const ALL_TO_CLIENT: u32 = 0x1_0000;
@@ -53,7 +55,8 @@ pub mod packet_interest {
 
 /// The states of a connection in which packets are shown.
 pub mod packet_state {
-    /// The settings before the game, and between two worlds (1.20.2 and later).
+    /// The configuration phase: before the game, and during a change of the server (1.20.2
+    /// and later).
     pub const CONFIGURATION: u32 = 1;
     /// The game.
     pub const PLAY: u32 = 2;
@@ -75,7 +78,7 @@ pub struct PacketInput {
     pub uuid: [u8; 16],
     /// Whether the proxy has proved name and UUID (1) or not (0).
     pub proved: u32,
-    /// Who gets the packet: one of [`receiver`](crate::receiver).
+    /// The receiver of the packet: one of [`receiver`](crate::receiver).
     pub to: u32,
     /// One of [`packet_state`].
     pub state: u32,
@@ -87,11 +90,11 @@ pub struct PacketInput {
     pub server: Str,
     /// For the functions of `table`.
     pub packet: *mut c_void,
-    /// What the packet holds, and how it is changed.
+    /// The functions that read and change the packet.
     pub table: *const PacketTable,
 }
 
-/// What can be asked of a packet. Only on the thread of the call.
+/// The functions of a packet, to be called only on the thread of the call.
 #[derive(Debug)]
 #[repr(C)]
 pub struct PacketTable {
@@ -100,13 +103,13 @@ pub struct PacketTable {
     /// Zero.
     pub reserved: u32,
     /// Gives the value of a field, by the number of its `PacketField`, to a
-    /// [`ValueSink`]: not at all when packets of this kind do not have the field in
-    /// this version. `ERR` when the packet is malformed.
+    /// [`ValueSink`]. Gives no value if packets of this kind do not have the field in this
+    /// version. `ERR` if the packet is malformed.
     pub get: Option<
         unsafe extern "C" fn(packet: *mut c_void, field: u32, sink: *const ValueSink) -> i32,
     >,
-    /// Writes the id, as the player's version has it, and where the fields are. They
-    /// are good until the packet is changed, and for the call.
+    /// Writes the id in the player's version, and the place of the fields. They are valid
+    /// until the packet is changed or the call ends.
     pub raw: Option<
         unsafe extern "C" fn(
             packet: *mut c_void,
@@ -115,8 +118,8 @@ pub struct PacketTable {
             fields_bytes: *mut usize,
         ) -> i32,
     >,
-    /// Gives fields other values. `DENIED` outside `packet.modify`; `ERR` with a text
-    /// to the sink when the packet cannot have them: it stays as it was then.
+    /// Sets fields. `DENIED` outside `packet.modify`. `ERR` with a text to the sink if the
+    /// packet cannot have the values; it is then unchanged.
     pub set: Option<
         unsafe extern "C" fn(
             packet: *mut c_void,
@@ -125,7 +128,7 @@ pub struct PacketTable {
             sink: *const Sink,
         ) -> i32,
     >,
-    /// Puts other fields in place of all. With the same statuses as `set`.
+    /// Replaces all fields. The statuses are those of `set`.
     pub replace: Option<
         unsafe extern "C" fn(
             packet: *mut c_void,
@@ -144,15 +147,15 @@ pub struct FieldValue {
     pub field: u32,
     /// The number of the `FieldType`; 0 for a field that can be missing and is.
     pub holds: u32,
-    /// 0 or 1 for a truth value; the bits of a whole number; those of a floating
+    /// 0 or 1 for a truth value, the bits of a whole number, or the bits of a floating
     /// point number in the lower half.
     pub number: u64,
     /// Characters, a text component as JSON, bytes, or the 16 bytes of a UUID.
     pub data: Str,
 }
 
-/// Where the value of a field goes. It belongs to the plugin; its function is called
-/// on the thread of the call that it is passed to, before that returns.
+/// Takes the value of a field. It belongs to the plugin, and its function is called on the
+/// thread of the call that it is passed to, before that call returns.
 #[derive(Debug)]
 #[repr(C)]
 pub struct ValueSink {
@@ -162,6 +165,6 @@ pub struct ValueSink {
     pub reserved: u32,
     /// For the functions of this table.
     pub ctx: *mut c_void,
-    /// Takes the value, which is good for the call.
+    /// Takes the value, which is valid during the call.
     pub value: Option<unsafe extern "C" fn(ctx: *mut c_void, value: *const FieldValue)>,
 }

@@ -1,5 +1,5 @@
-//! The player, the server and the answers that plugins are asked about where no
-//! real ones are: in the tests of authors, and by `infrarust plugin verify`.
+//! The sample player, server and answers for calls of hooks without a real player: in
+//! tests of plugins, and in `infrarust plugin verify`.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ pub const HOST: &str = "play.example.com";
 pub const SERVER: &str = "lobby";
 /// The name that the player claims.
 pub const NAME: &str = "Steve";
-/// What an offline server gives to that name.
+/// The UUID that an offline server gives to this name.
 pub const UUID: u128 = 0x5627_dd98_e6be_3c21_b8a8_e923_4418_3641;
 /// A backend of the server.
 pub const BACKEND: &str = "10.0.0.5:25565";

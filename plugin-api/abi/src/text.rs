@@ -1,21 +1,21 @@
 //! Texts that cross the border.
 
-/// Borrowed bytes, meant as UTF-8. The reader checks, because the writer may
-/// be wrong.
+/// Borrowed bytes that should be UTF-8. The reader checks them, because the writer can be
+/// wrong.
 ///
-/// They belong to the side that passes them and are good for the call, or for
-/// the life of the future that the call starts. A null pointer with a length
-/// of zero is an empty text.
+/// They belong to the side that passes them, and are valid during the call, or for the
+/// life of the future that the call starts. A null pointer with a length of zero is an
+/// empty text.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Str {
     /// The first byte.
     pub ptr: *const u8,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: usize,
 }
 
-// SAFETY: nobody writes to the bytes while they are lent.
+// SAFETY: the bytes are not written to while they are lent.
 #[allow(unsafe_code, reason = "the border is made of pointers")]
 unsafe impl Send for Str {}
 // SAFETY: as above.
@@ -58,7 +58,7 @@ impl Str {
     ///
     /// # Safety
     ///
-    /// As for [`Str::bytes`].
+    /// That of [`Str::bytes`].
     #[allow(unsafe_code, reason = "the border is made of pointers")]
     #[must_use]
     pub const unsafe fn text<'a>(self) -> &'a str {

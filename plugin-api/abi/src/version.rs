@@ -1,10 +1,10 @@
-//! The version of the border.
+//! The version of the ABI.
 
 /// The version of the plugin API that this crate belongs to.
 ///
-/// `infrarust-plugin-api` and this crate carry the same number. While it is
-/// `0.x.y`, a change of `x` may break and a change of `y` only adds; from 1.0
-/// on, only the first number may break.
+/// `infrarust-plugin-api` and this crate have the same version. While it is `0.x.y`, a
+/// change of `x` may break plugins and a change of `y` only adds to the API. From 1.0
+/// on, only a change of the first number may break plugins.
 pub const API_VERSION: Version = Version::new(0, 1, 2);
 
 /// Three numbers, compared in order.
@@ -39,8 +39,8 @@ impl Version {
         if own < others { other } else { self }
     }
 
-    /// Whether tables of `self` and `other` have the same meaning: the numbers
-    /// whose change may break are equal.
+    /// Whether `self` and `other` are compatible: the numbers whose change may break
+    /// plugins are equal.
     #[must_use]
     pub const fn same_abi(self, other: Self) -> bool {
         self.major == other.major && (self.major > 0 || self.minor == other.minor)

@@ -1,4 +1,4 @@
-//! What a server asks for, held against what its mode offers.
+//! Compares what a server needs with what its mode offers.
 
 use super::Context;
 use crate::capability::{Capability, Offer, modes_with, offer};

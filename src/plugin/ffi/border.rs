@@ -126,7 +126,7 @@ impl Answers {
     }
 }
 
-/// A text of a plugin: at most so many bytes, and UTF-8 whatever it was.
+/// A text of a plugin, cut to a length in bytes and to valid UTF-8.
 ///
 /// # Safety
 ///
@@ -157,7 +157,7 @@ unsafe extern "C" fn take_answer(ctx: *mut c_void, code: u32, given: Str) -> i32
         answers.failure = Some(Failure::new(FailureKind::BadAnswer, why));
         return status::DENIED;
     }
-    // SAFETY: good for the call.
+    // SAFETY: valid during the call.
     let text = unsafe { text(given, answers.text_bytes_max) };
     answers.answer = Some(Answer { code, text });
     status::OK
@@ -178,7 +178,7 @@ unsafe extern "C" fn take_failure(
         _ => FailureKind::Error,
     };
     let place = Sink::place(start, end);
-    // SAFETY: good for the call.
+    // SAFETY: valid during the call.
     let text = Line(&unsafe { text(said, FAILURE_BYTES_MAX) }).to_string();
     answers.failure = Some(Failure { kind, text, place });
     status::OK

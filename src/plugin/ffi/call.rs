@@ -24,7 +24,7 @@ pub(in crate::plugin) fn call<I>(
         return Err(Failure::unsupported());
     };
     let mut answers = Answers::new(text_bytes_max);
-    // SAFETY: the instance lives, the rest is good for the call.
+    // SAFETY: the instance lives, the rest is valid during the call.
     let status = answers.during(|sink| unsafe { call(instance.raw, input, sink) });
     answers.outcome(status)
 }
@@ -93,7 +93,7 @@ impl<I> Future for HookCall<'_, I> {
                 let waker = export_waker(cx.waker());
                 let (instance, input) = (call.instance.raw, std::ptr::from_ref(call.input));
                 // SAFETY: instance and input outlive this call and its future,
-                // the rest is good for the call.
+                // the rest is valid during the call.
                 let status = answers.during(|sink| unsafe {
                     start(instance, input, &raw const waker, sink, &raw mut raw)
                 });

@@ -145,7 +145,7 @@ unsafe extern "C" fn log_callsite(
         level::DEBUG => Level::DEBUG,
         _ => Level::TRACE,
     };
-    // SAFETY: so many names are there, and all texts are good for the call.
+    // SAFETY: this number of names and all texts are valid during the call.
     let (target, file, fields) = unsafe {
         let names: &[Str] = match site.fields_len {
             0 => &[],
@@ -201,7 +201,7 @@ unsafe extern "C" fn log_event(
         return status::DENIED;
     }
     if id == PANIC_SITE {
-        // SAFETY: so many values are there, and their texts are good for the call.
+        // SAFETY: this number of values and their texts are valid during the call.
         let said = unsafe {
             fields
                 .as_ref()
@@ -217,9 +217,9 @@ unsafe extern "C" fn log_event(
     }
     let mut values = Vec::with_capacity(len);
     for at in 0..len {
-        // SAFETY: so many values are there.
+        // SAFETY: this number of values is valid during the call.
         let value = unsafe { &*fields.add(at) };
-        // SAFETY: the text is good for the call.
+        // SAFETY: the text is valid during the call.
         let text = || unsafe { text(value.text, LOG_TEXT_BYTES_MAX) };
         let given = match value.kind {
             field::TEXT => log::Given::Text(text()),
@@ -372,7 +372,7 @@ unsafe extern "C" fn folder(ctx: *const c_void, sink: *const Sink) -> i32 {
         return status::ERR;
     };
     let made = std::fs::create_dir_all(&services.folder);
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe {
         match made {
             Ok(()) => Sink::give(sink, answer::PASS, &services.folder.to_string_lossy()),
@@ -407,7 +407,7 @@ const fn refused(why: NotServed) -> i32 {
 }
 
 unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32 {
-    // SAFETY: the plugin passes its context, and a sink that is good for the call.
+    // SAFETY: the plugin passes its context, and a sink that is valid during the call.
     let (Some(services), Some(sink)) = (unsafe { (services(ctx), sized(sink)) }) else {
         return status::ERR;
     };
@@ -423,7 +423,7 @@ unsafe extern "C" fn profile(ctx: *const c_void, player: u64, sink: *const Profi
         let signature = property.signature.as_deref();
         (property.name.as_str(), property.value.as_str(), signature)
     });
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { sink.give(&profile.name, profile.uuid, properties) }
 }
 
@@ -448,7 +448,7 @@ unsafe extern "C" fn send_message(
     });
     match sent {
         None => status::UNSUPPORTED,
-        // SAFETY: the plugin's sink is good for the call.
+        // SAFETY: the plugin's sink is valid during the call.
         sent => unsafe { answer_sent(sent, sink) },
     }
 }
@@ -459,11 +459,11 @@ unsafe extern "C" fn send_title(
     title: *const TitleInput,
     sink: *const Sink,
 ) -> i32 {
-    // SAFETY: the plugin passes its context, and a title that is good for the call.
+    // SAFETY: the plugin passes its context, and a title that is valid during the call.
     let (Some(services), Some(input)) = (unsafe { (services(ctx), sized(title)) }) else {
         return status::ERR;
     };
-    // SAFETY: its texts are good for the call.
+    // SAFETY: its texts are valid during the call.
     let (title, subtitle) = unsafe { (input.title.text(), input.subtitle.text()) };
     let shown = Shown::Title {
         title,
@@ -471,7 +471,7 @@ unsafe extern "C" fn send_title(
         ticks: [input.fade_in, input.stay, input.fade_out],
     };
     let sent = guarded(None, || Some(services.show(player, &shown)));
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
 }
 
@@ -487,7 +487,7 @@ unsafe extern "C" fn transfer(
         return status::ERR;
     };
     let sent = guarded(None, || Some(services.transfer(player, host, port)));
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
 }
 
@@ -512,13 +512,13 @@ unsafe extern "C" fn inject(
     let bytes = fields_bytes.min(FIELDS_BYTES_MAX + 1);
     let fields = match fields.is_null() {
         true => &[],
-        // SAFETY: at least so many bytes are there, and good for the call.
+        // SAFETY: at least this number of bytes is valid during the call.
         false => unsafe { std::slice::from_raw_parts(fields, bytes) },
     };
     let sent = guarded(None, || {
         Some(services.inject(player, direction, id, fields))
     });
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
 }
 
@@ -539,14 +539,14 @@ unsafe extern "C" fn inject_kind(
         return status::UNSUPPORTED;
     };
     let sent = guarded(None, || {
-        // SAFETY: the values are good for the call.
+        // SAFETY: the values are valid during the call.
         let values = unsafe { read_values(values, len) };
         Some(match values {
             Ok(values) => services.inject_kind(player, kind, &values),
             Err(reason) => Err(NotSent::Refused(reason)),
         })
     });
-    // SAFETY: the plugin's sink is good for the call.
+    // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
 }
 
@@ -555,7 +555,7 @@ unsafe extern "C" fn inject_kind(
 ///
 /// # Safety
 ///
-/// The sink must be null or good for the call.
+/// The sink must be null or valid during the call.
 unsafe fn answer_sent(sent: Option<Result<(), NotSent>>, sink: *const Sink) -> i32 {
     match sent {
         Some(Ok(())) => status::OK,

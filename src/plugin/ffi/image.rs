@@ -244,7 +244,7 @@ impl Image {
         let Some(create) = self.plugin.create else {
             return Err(Failure::unsupported());
         };
-        // SAFETY: the host's tables are leaked, the rest is good for the call.
+        // SAFETY: the host's tables are leaked, the rest is valid during the call.
         let status = answers.during(|sink| unsafe {
             create(
                 host,

@@ -17,9 +17,9 @@ use crate::protocol::packet::view::Value;
 use crate::protocol::packet::{Direction, State, Version};
 use crate::protocol::varint;
 
-/// The most fields that one call gives values: there are not so many.
+/// The most values that one call sets. There are fewer fields.
 const VALUES_MAX: usize = 256;
-/// The most numbers that a plugin gives of what it is interested in.
+/// The most numbers of an interest of a plugin.
 const INTERESTS_MAX: usize = 1024;
 
 static TABLE: PacketTable = table!(PacketTable {
@@ -101,7 +101,7 @@ impl Shown<'_> {
                 status::OK
             }
             Err(reason) => {
-                // SAFETY: the plugin's sink is good for the call.
+                // SAFETY: the plugin's sink is valid during the call.
                 unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
                 status::ERR
             }
@@ -123,7 +123,7 @@ pub(in crate::plugin) fn call_packet(
     input.packet = std::ptr::from_mut(shown).cast();
     input.table = &raw const TABLE;
     let mut answers = Answers::new(0);
-    // SAFETY: the instance lives, the rest is good for the call.
+    // SAFETY: the instance lives, the rest is valid during the call.
     let status = answers.during(|sink| unsafe { call(instance.raw, &raw const input, sink) });
     answers.outcome(status)
 }
@@ -144,7 +144,7 @@ pub(in crate::plugin) fn ask_interest(
         add: Some(add_interest),
     };
     let mut answers = Answers::new(0);
-    // SAFETY: the instance lives, the rest is good for the call.
+    // SAFETY: the instance lives, the rest is valid during the call.
     let status = answers.during(|sink| unsafe { ask(instance.raw, &raw const interest, sink) });
     answers.outcome(status).map(|_| numbers)
 }
@@ -178,7 +178,7 @@ unsafe extern "C" fn get(packet: *mut c_void, field: u32, sink: *const ValueSink
         match view.get(field) {
             Ok(None) => status::OK,
             Ok(Some(value)) => {
-                // SAFETY: the plugin's sink is good for the call.
+                // SAFETY: the plugin's sink is valid during the call.
                 unsafe { give(field, &value, sink) }
             }
             Err(_) => status::ERR,
@@ -190,7 +190,7 @@ unsafe extern "C" fn get(packet: *mut c_void, field: u32, sink: *const ValueSink
 ///
 /// # Safety
 ///
-/// The sink must be null or good for the call.
+/// The sink must be null or valid during the call.
 unsafe fn give(field: PacketField, value: &Value<'_>, sink: *const ValueSink) -> i32 {
     // SAFETY: the caller promises it.
     let Some(sink) = (unsafe { sink.as_ref() }) else {
@@ -222,7 +222,7 @@ unsafe fn give(field: PacketField, value: &Value<'_>, sink: *const ValueSink) ->
             len: data.len(),
         },
     };
-    // SAFETY: the context belongs to the sink, the value is good for the call.
+    // SAFETY: the context belongs to the sink, the value is valid during the call.
     unsafe { take(sink.ctx, &raw const value) };
     status::OK
 }
@@ -259,7 +259,7 @@ unsafe extern "C" fn set(
         if !shown.is_changeable {
             return status::DENIED;
         }
-        // SAFETY: the values are good for the call.
+        // SAFETY: the values are valid during the call.
         let changed = unsafe { read_values(values, len) }.and_then(|values| shown.with(&values));
         shown.change(changed, sink)
     })
@@ -281,13 +281,13 @@ unsafe extern "C" fn replace(
             ptr: fields,
             len: fields_bytes.min(FIELDS_BYTES_MAX + 1),
         };
-        // SAFETY: at least so many bytes are there, and good for the call.
+        // SAFETY: at least this number of bytes is valid during the call.
         let changed = shown.replaced(unsafe { fields.bytes() });
         shown.change(changed, sink)
     })
 }
 
-/// The values of fields that a plugin gives. Those of unknown fields are passed over.
+/// The values of fields that a plugin gives, without those of unknown fields.
 ///
 /// # Safety
 ///
@@ -302,7 +302,7 @@ pub(super) unsafe fn read_values<'a>(
     if len == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: so many values are there, as the caller promises.
+    // SAFETY: the caller promises this number of values.
     let values = unsafe { std::slice::from_raw_parts(values, len) };
     let mut read = Vec::with_capacity(len);
     for value in values {

@@ -114,8 +114,8 @@ pub(crate) fn name_of(line: &str) -> &str {
     line.split_once(' ').map_or(line, |(name, _)| name)
 }
 
-/// The packet that says to a backend that its client has seen so many messages
-/// more, if there is something to say.
+/// The packet that acknowledges `seen` more messages to a backend. `None` if the count is
+/// zero or the version has no such packet.
 pub(crate) fn acknowledge(version: Version, seen: i32) -> Option<Vec<u8>> {
     if seen <= 0 {
         return None;
@@ -316,7 +316,7 @@ mod tests {
         bytes
     }
 
-    /// Fields of a command with so many signed arguments, as each version has them.
+    /// Fields of a command with signed arguments, as each version has them.
     fn command(protocol: i32, text: &str, signatures: u8, seen: u8) -> Vec<u8> {
         let mut fields = string(text);
         fields.extend([7; 16]);

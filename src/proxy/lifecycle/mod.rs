@@ -31,8 +31,7 @@ const PLUGINS_END_MAX: Duration = Duration::from_secs(15);
 /// What connections and plugins have together after a signal has cut the end
 /// short. The process is gone within a second of that signal.
 const CUT_END_MAX: Duration = Duration::from_millis(500);
-/// How long after the begin of the drain a connection may still say what it
-/// wants. A login that was on its way has arrived within some round trips.
+/// How long after the start of the drain a connection may still send its login start. A login that was on its way has arrived within some round trips.
 const SILENT_MAX: Duration = Duration::from_secs(1);
 /// How often the drain looks for connections that have become silent.
 const SILENT_CHECK: Duration = Duration::from_millis(500);
@@ -59,7 +58,7 @@ const OTHER_THREADS: usize = 4;
 ///
 /// # Errors
 ///
-/// When the system has not so many to give.
+/// If the system does not allow this number of threads.
 pub(crate) fn check_threads(workers: usize) -> anyhow::Result<()> {
     let threads = 2 * workers + OTHER_THREADS;
     apart::can_start(threads).with_context(|| {

@@ -284,7 +284,7 @@ async fn families_take_turns() {
     assert_eq!(rig.all("mc", false).await, turns);
     let many: Vec<String> = (0..40).map(|n| format!("192.0.2.{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    // A real server would cut so many off over UDP.
+    // A real server would cut this number off over UDP.
     let Reply::Records(records) = ips(&many) else {
         unreachable!("they are records");
     };

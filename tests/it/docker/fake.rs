@@ -184,8 +184,8 @@ async fn nobody_meets_half_of_the_servers() {
 }
 
 /// An engine that is away at first, hangs, talks nonsense, or ends in the
-/// middle of an answer takes nothing from the files, is told of once each time,
-/// and is followed as soon as it can be.
+/// middle of an answer does not change the servers of files, is logged once each time,
+/// and is used as soon as it works.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_do_not_suffer() {
     let say = |text: &str| Whim::Say(text.as_bytes().to_vec());
@@ -608,9 +608,8 @@ async fn a_file_wins_over_a_container() {
     joins(proxy, "mc.example.com", &of_container).await;
 }
 
-/// What works better has the route: an unhealthy container leaves it to a younger
-/// one that works, and a stopped one takes nothing. Who is refused again is told
-/// of again.
+/// A healthy container gets the route before an older unhealthy one, and a stopped one
+/// gets none. A container that is refused again is logged again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_works_better_has_the_route() {
     let (old, young) = (FakeBackend::start().await, FakeBackend::start().await);

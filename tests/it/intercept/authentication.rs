@@ -326,7 +326,7 @@ async fn names_without_an_account() {
     }
 }
 
-/// With `prevent_proxy_connections` the service is told the player's address.
+/// With `prevent_proxy_connections` the service gets the player's address.
 #[tokio::test]
 async fn the_address_is_sent_where_it_counts() {
     let mut sessions = Sessions::confirming("Notch").await;

@@ -76,7 +76,7 @@ fn message(channel: &str, bytes: usize) -> Vec<u8> {
     [string(channel), vec![7; bytes]].concat()
 }
 
-/// A list of so many packs, in so many bytes at least.
+/// A list of `count` packs, with at least `bytes` bytes.
 fn packs(count: i32, bytes: usize) -> Vec<u8> {
     [varint(count), vec![0; bytes]].concat()
 }
@@ -86,7 +86,7 @@ fn channels(count: usize, length: usize) -> Vec<u8> {
     [string("minecraft:register"), names.join("\0").into_bytes()].concat()
 }
 
-/// A command with a time, a salt and so many signatures.
+/// A command with a time, a salt and signatures.
 fn command(characters: usize, signatures: i32) -> Vec<u8> {
     [letters(characters), vec![0; 16], varint(signatures)].concat()
 }

@@ -1,5 +1,5 @@
-//! What a player is told last: the backend's own text arrives, however its
-//! connection ends, and one of the proxy is readable wherever the stream was cut.
+//! The last text of a session: the text of the backend arrives, however its connection
+//! ends, and a text of the proxy can be read wherever the stream was cut.
 
 use infrarust_test_support::game::{self, Ids, refusal};
 

@@ -53,7 +53,7 @@ fn packet(protocol: i32, kind: PacketKind, values: &[(PacketField, Value<'_>)]) 
     (id, packet[bytes..].to_vec())
 }
 
-/// A line of chat that acknowledges so many messages, where the version does.
+/// A line of chat that acknowledges messages, if the version does.
 fn chat(protocol: i32, line: &str, seen: i64) -> (i32, Vec<u8>) {
     let mut values = vec![
         (PacketField::Message, Value::Str(line.into())),

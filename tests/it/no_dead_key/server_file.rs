@@ -175,8 +175,7 @@ async fn addresses(list: &'static str) {
     backend.accept_login().await;
 }
 
-/// A backend that lets a player in without authentication is told from one that
-/// may, by the keys alone.
+/// The keys alone decide whether a backend without authentication is an error.
 async fn guard(guarded: &'static str, open: &'static str) {
     let let_in = login_success("Alice");
     for (keys, is_guarded) in [(guarded, true), (open, false)] {

@@ -220,7 +220,7 @@ impl Traced {
         Some(Self { program, trace })
     }
 
-    /// Waits until this word stands in the trace so many times.
+    /// Waits until the trace has this word `count` times.
     pub async fn wait_for(&self, word: &str, count: usize) {
         let calls = || std::fs::read_to_string(self.trace.path()).unwrap();
         within(word, async {

@@ -354,7 +354,7 @@ async fn files_that_need_a_newer_glibc() {
     );
 }
 
-/// A file that is not the pinned one is told by both digests.
+/// The report of a file other than the pinned one has both digests.
 #[tokio::test]
 async fn files_that_are_not_the_pinned_ones() {
     let pinned = Spec {

@@ -114,8 +114,8 @@ async fn a_flood_of_lines_is_cut_and_counted() {
     );
 }
 
-/// Whoever was told that a session opens is told that it closes, also in a
-/// quarantine and after one; of what began in a quarantine nothing is told.
+/// A plugin that gets the opened event of a session gets its closed event, also in a
+/// quarantine and after one. It gets no event of a session that opened in a quarantine.
 #[tokio::test]
 async fn every_session_that_opened_is_closed() {
     let (host, _folder) = load(vec![way("")]);

@@ -24,7 +24,7 @@ pub enum Whim {
     Say(Vec<u8>),
     /// It answers with this text as JSON.
     Json(String),
-    /// It answers with the truth of the question's time, when it is told to.
+    /// It answers later, on a signal, with the state at the time of the request.
     Late(Arc<Notify>),
 }
 
@@ -147,7 +147,7 @@ impl FakeEngine {
             .unwrap() = value;
     }
 
-    /// Waits until so many questions that begin so have been asked.
+    /// Waits until `count` requests have come that begin with `begin`.
     pub async fn asked(&self, begin: &str, count: usize) {
         let mut asked = self.asked.subscribe();
         // Each question is looked at once, however many there are.

@@ -69,7 +69,7 @@ impl Speaker {
         }
     }
 
-    /// Takes at most so many bytes with one read.
+    /// Takes at most this number of bytes with one read.
     pub fn read_at_most(&mut self, bytes: usize) {
         self.read_bytes_max = bytes;
     }

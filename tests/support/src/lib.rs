@@ -138,7 +138,7 @@ impl Peer {
         }
     }
 
-    /// Exactly so many bytes.
+    /// Exactly this number of bytes.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
             assert!(
@@ -150,7 +150,7 @@ impl Peer {
         self.buffer.drain(..count).collect()
     }
 
-    /// So many bytes, or fewer if the end comes first.
+    /// This number of bytes, or fewer if the end comes first.
     pub async fn up_to(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count && self.fill().await > 0 {}
         self.buffer.drain(..count.min(self.buffer.len())).collect()

@@ -38,7 +38,7 @@ impl Plugin for Timed {
 }
 
 impl Timed {
-    /// How many of so many tasks the host takes.
+    /// How many of this number of tasks the host takes.
     fn flood(&self, tasks: usize) -> usize {
         let spawn = |_: &usize| self.0.spawn(std::future::pending()).is_ok();
         (0..tasks).filter(spawn).count()
