@@ -365,28 +365,35 @@ fn config_for(
          [plugins.domain-rewrite.config]\n{REWRITE_RULES}\n"
         )
     });
-    let loaded = folder.load(plugins.as_deref(), backend, port)?;
+    let loaded = folder.load(plugins.as_deref(), backend, port, None)?;
     let problems = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
     loaded
         .config
         .with_context(|| format!("the demo's own configuration is wrong:\n{problems}"))
 }
 
-/// Shows the checker's error for a plugin that needs more than the server's mode offers.
+/// Shows the checker's errors for a plugin and a key that need more than the mode of
+/// the lobby offers, and that another mode offers it.
 fn refuse_packets(
     folder: &Folder,
     libraries: &Libraries,
     backend: SocketAddr,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let (lobby, lobby_mode, ..) = SERVERS[1];
+    let (creative, creative_mode, ..) = SERVERS[2];
     writeln!(
         out,
-        "a plugin that injects packets, on the same zero_copy server:\n"
+        "a plugin that injects packets, and a network, on the same {lobby_mode} server:\n"
     )?;
     let library = libraries.packet_greeter.file_name().unwrap_or_default();
     std::fs::copy(&libraries.packet_greeter, folder.path.join(library))?;
-    let plugins = format!("[plugins.packet-greeter]\npath = {library:?}\nservers = [\"lobby\"]\n");
-    let loaded = folder.load(Some(&plugins), backend, 0)?;
+    let load = |id: &str| {
+        let plugins =
+            format!("[plugins.packet-greeter]\npath = {library:?}\nservers = [\"{id}\"]\n");
+        folder.load(Some(&plugins), backend, 0, Some(id))
+    };
+    let loaded = load(lobby)?;
     ensure!(
         loaded.config.is_none(),
         "the checker let the packet-injecting plugin pass"
@@ -397,6 +404,14 @@ fn refuse_packets(
         writeln!(out, "{}", format!("  {line}").trim_end())?;
     }
     writeln!(out, "\nrefused before any player met it")?;
+    ensure!(
+        load(creative)?.config.is_some(),
+        "the checker refused what the mode of `{creative}` offers"
+    );
+    writeln!(
+        out,
+        "on {creative}, in {creative_mode}, the checker takes both"
+    )?;
     Ok(())
 }
 
@@ -414,8 +429,14 @@ impl Folder {
     }
 
     /// Writes the files and loads them, as `infrarust run` would. Without a
-    /// plugin the configuration rewrites the host.
-    fn load(&self, plugins: Option<&str>, backend: SocketAddr, port: u16) -> io::Result<Loaded> {
+    /// plugin the configuration rewrites the host. The server `networked` gets a network.
+    fn load(
+        &self,
+        plugins: Option<&str>,
+        backend: SocketAddr,
+        port: u16,
+        networked: Option<&str>,
+    ) -> io::Result<Loaded> {
         let global = self.path.join(CONFIG_FILE);
         let text = plugins.unwrap_or_default();
         std::fs::write(&global, format!("bind = \"127.0.0.1:{port}\"\n\n{text}"))?;
@@ -431,6 +452,9 @@ impl Folder {
             );
             if mode == OFFLINE {
                 text.push_str(OFFLINE_KEYS);
+            }
+            if networked == Some(id) {
+                text.push_str("network = \"main\"\n");
             }
             if plugins.is_none() && seen != host {
                 text.push_str(&format!("domain_rewrite = {{ explicit = \"{seen}\" }}\n"));
