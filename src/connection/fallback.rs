@@ -34,6 +34,7 @@ use crate::plugin::{self, HookSet};
 use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
+use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
@@ -130,7 +131,8 @@ impl Chain {
 /// A server to which a player comes.
 pub(super) struct Candidate {
     pub(super) server: Arc<Server>,
-    pub(super) slot: Slot,
+    /// None if the server is full.
+    pub(super) slot: Option<Slot>,
     /// What he reads there.
     pub(super) notices: Vec<Vec<u8>>,
 }
@@ -216,6 +218,14 @@ impl Traveller {
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
         let first = Arc::clone(&candidate.server);
+        // What the server itself says, and the proxy about its places.
+        let reason = match &ending {
+            Ending::Refused(_) | Ending::Intercepted(Failure::BackendRefused(_)) => {
+                let reason = ending.player_text(Some(&first.config));
+                reason.map(|reason| text::bounded_component(&reason))
+            }
+            _ => None,
+        };
         let mut chain = Chain::begin(&first);
         let mut last = ending;
         while let Some(server) = chain.next(proxy, &self.network) {
@@ -242,8 +252,8 @@ impl Traveller {
             };
             match logged_in {
                 Ok((logged_in, slot)) => {
-                    candidate.notices = self.notices(&first, &server, None);
-                    (candidate.server, candidate.slot) = (server, slot);
+                    candidate.notices = self.notices(&first, &server, reason.as_ref());
+                    (candidate.server, candidate.slot) = (server, Some(slot));
                     return Ok(logged_in);
                 }
                 Err(ending) => {
@@ -475,7 +485,9 @@ impl Traveller {
 /// Whether a player in the login state may come to another server.
 pub(super) fn can_go_on(ending: &Ending) -> bool {
     match ending {
-        Ending::Unreachable(_) | Ending::BackendFailed(_) => true,
+        Ending::Unreachable(_)
+        | Ending::BackendFailed(_)
+        | Ending::Refused(Refusal::ServerFull) => true,
         Ending::Intercepted(failure) => !ends_the_player(failure),
         _ => false,
     }

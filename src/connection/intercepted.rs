@@ -23,7 +23,9 @@ use super::packets::PacketStage;
 use super::switch::{Next, Switch, Trip};
 use crate::close::left_by_peer;
 use crate::command::{PlayerCommands, Visit};
-use crate::config::model::{DuplicateLogin, Intercepted, InterceptedMode, ServerConfig};
+use crate::config::model::{
+    DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss, ServerConfig,
+};
 use crate::forward::commands::Commands;
 use crate::forward::inquiry::Inquiry;
 use crate::forward::memory::Memory;
@@ -100,7 +102,8 @@ impl Applicant {
         // One of the places may belong to an older session of this player.
         let may_replace =
             || duplicate_login == DuplicateLogin::Replace || proxy.roster.has_leaving(&scope);
-        if is_full && !may_replace() {
+        let has_others = has_other_servers(&self.server);
+        if is_full && !has_others && !may_replace() {
             // Refused before the authentication.
             return Err(self.end(Refusal::ServerFull));
         }
@@ -155,10 +158,14 @@ impl Applicant {
         let Ok(place) = while_there(&proved, entered).await? else {
             return Err(end(proved, Refusal::DuplicateLogin, connection));
         };
-        let Some(slot) = server.take_place() else {
+        let slot = server.take_place();
+        let is_full = slot.is_none();
+        if is_full && !has_others {
             return Err(end(proved, Refusal::ServerFull, connection));
-        };
-        facts.session_opened();
+        }
+        if !is_full {
+            facts.session_opened();
+        }
         let host = match facts.chosen_host(&server, &opening) {
             Ok(host) => host,
             Err(denied) => return Err(end(proved, denied, connection)),
@@ -172,6 +179,9 @@ impl Applicant {
         let counters = Arc::new(Counters::default());
         let replaced = place.replaced().clone();
         let asked = async {
+            if is_full {
+                return Err(Refusal::ServerFull.into());
+            }
             let version = intercept::check_version(intercepted.identity.as_ref(), version);
             version.map_err(Ending::Intercepted)?;
             let asker = Asker {
@@ -252,6 +262,13 @@ impl Applicant {
             slot,
             notices,
         } = candidate;
+        let Some(slot) = slot else {
+            return Err(end(proved, Refusal::ServerFull, connection));
+        };
+        if is_full {
+            facts.session_opened();
+            facts.session_connected();
+        }
         let outbox = Arc::default();
         present.come_to(&server.config.id, &outbox);
         place.begin_session(&present);
@@ -344,6 +361,13 @@ fn intercept_scope(config: &ServerConfig) -> String {
         Some(network) => format!("network {network}"),
         None => config.id.clone(),
     }
+}
+
+/// Whether players whom this server does not let in may come to others of its network.
+fn has_other_servers(server: &Server) -> bool {
+    let network = server.config.network();
+    let rules = network.map(|network| server.proxy.network(network));
+    rules.is_some_and(|rules| rules.on_backend_loss == OnBackendLoss::Fallback)
 }
 
 /// What ends a session in every phase.
@@ -565,7 +589,7 @@ impl<'a> Playground<'a, '_> {
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
         let rules = Rules {
-            keepalive: proxy.snapshot().proxy.keepalive,
+            keepalive: self.server.proxy.keepalive,
             limits,
             stop: stop.clone(),
             outbox: Some(outbox),

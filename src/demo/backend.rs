@@ -12,13 +12,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::protocol::bungee;
 use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Intent};
 use crate::protocol::login::{self, LoginStart, login_start_bytes_max};
 use crate::protocol::packet::disconnect::disconnect;
 use crate::protocol::packet::login::{Profile, login_success};
 use crate::protocol::packet::{Clientbound, Kind, State, Version};
+use crate::protocol::read::write_string;
 use crate::protocol::status::{self, StatusPacket};
 use crate::protocol::{frame, varint, version};
+
+/// The name of the player whom the backend has brought to another server.
+pub(super) const TRAVELLER: &str = "Traveller";
+/// The host of the server from which that player goes.
+pub(super) const FROM_HOST: &str = "creative.demo";
+/// The id of the server to which that player goes.
+pub(super) const TO_SERVER: &str = "minigames";
+/// The host that the backend sees of that server.
+pub(super) const TO_HOST: &str = "minigames.internal";
 
 /// The size of the payload that the backend sends to a client that can answer, and
 /// that the demo's client returns.
@@ -187,6 +198,10 @@ impl Conversation {
     async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<Option<[u8; 16]>> {
         let (_, body) = self.hear(login_start_bytes_max(handshake.protocol)).await?;
         let player = LoginStart::parse(handshake.protocol, &body).map_err(bad)?;
+        if player.name == TRAVELLER {
+            self.meet_traveller(handshake.host.host(), &player).await?;
+            return Ok(player.uuid);
+        }
         let mut returned = 0;
         if handshake.protocol >= version::V1_13 {
             self.say(&payload()).await?;
@@ -208,6 +223,29 @@ impl Conversation {
         }
         self.end().await?;
         Ok(player.uuid)
+    }
+
+    /// Lets the player in, and on the one server asks the proxy to bring the player to the
+    /// other; there the player reads a text.
+    async fn meet_traveller(&mut self, host: &str, player: &LoginStart) -> io::Result<()> {
+        self.let_in(player).await?;
+        if host == FROM_HOST {
+            let mut fields = Vec::new();
+            write_string(bungee::CHANNEL, &mut fields);
+            let question = bungee::Answer::to(bungee::Subcommand::Connect).text(TO_SERVER);
+            fields.extend(question.into_data());
+            let ask = Clientbound::PluginMessage;
+            self.say(&packet(State::Play, ask, &fields)).await?;
+        } else {
+            let text = format!("You came through infrarust, from one server to {host}.");
+            let goodbye = disconnect(Version::newest(), State::Play, &text);
+            self.say(&framed(&goodbye)).await?;
+        }
+        // The proxy closes the connection.
+        while self.stream.read_buf(&mut self.buffer).await? > 0 {
+            self.buffer.clear();
+        }
+        Ok(())
     }
 
     /// Brings the demo's client into the play state.

@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::backend::{
-    Backend, Conversation, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen, framed, packet,
+    Backend, Conversation, FROM_HOST, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen, TO_HOST, TO_SERVER,
+    TRAVELLER, framed, packet,
 };
 use self::plugins::Libraries;
 use crate::config::load::CONFIG_FILE;
@@ -28,7 +29,7 @@ use crate::diagnostic::render::{self, Colour};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::login::{LoginStart, offline_uuid};
 use crate::protocol::packet::login::login_acknowledged;
-use crate::protocol::packet::{Serverbound, State, Version};
+use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::uuid::uuid_text;
 use crate::protocol::{frame, status, text, version};
 use crate::proxy::start::{self, Running};
@@ -52,7 +53,8 @@ const SERVERS: [(&str, &str, &str, &str); 3] = [
 const OFFLINE: &str = "offline";
 /// Additional keys of the server in that mode. The demo's client does not read
 /// compressed packets.
-const OFFLINE_KEYS: &str = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1\n";
+const OFFLINE_KEYS: &str = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1\n\
+    network = \"demo\"\nbungeecord_channel = true\n";
 
 /// The player's name, and the id that the client claims.
 const PLAYER: (&str, [u8; 16]) = ("Demo", [7; 16]);
@@ -119,6 +121,14 @@ pub(crate) async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Re
         writeln!(out)?;
     }
     writeln!(out, "everything arrived, byte for byte\n")?;
+    writeln!(out, "one player, two servers of a network")?;
+    let travelled = timeout(PATIENCE, travel(address, &mut backend)).await;
+    travelled.context("no end within the time of a stage")??;
+    writeln!(
+        out,
+        "  switch  the backend of creative asks on the BungeeCord channel → {TO_SERVER}, \
+         without a new connection\n"
+    )?;
     if let Some(libraries) = &libraries {
         refuse_packets(&folder, libraries, backend.address, out)?;
     }
@@ -310,6 +320,40 @@ async fn join(
     Ok((traffic, seen))
 }
 
+/// A player joins one server of a network, whose backend has the proxy bring the player
+/// to the other.
+async fn travel(proxy: SocketAddr, backend: &mut Backend) -> io::Result<()> {
+    let mut client = open(proxy, FROM_HOST, Intent::Login).await?;
+    let login = LoginStart {
+        name: TRAVELLER.to_owned(),
+        uuid: Some(PLAYER.1),
+    };
+    client.say(&login.encode(version::NEWEST)).await?;
+    client.hear(PACKET_BYTES_MAX).await?;
+    let acknowledged = framed(&login_acknowledged(Version::newest()));
+    let finished = packet(State::Configuration, Serverbound::FinishConfiguration, &[]);
+    let left = packet(State::Play, Serverbound::ConfigurationAcknowledged, &[]);
+    let finish = Version::newest().id(State::Configuration, Clientbound::FinishConfiguration);
+    let start = Version::newest().id(State::Play, Clientbound::StartConfiguration);
+    client.say(&acknowledged).await?;
+    for answer in [&finished, &left, &finished] {
+        let awaited = if *answer == left { start } else { finish };
+        while Some(client.hear(PACKET_BYTES_MAX).await?.0) != awaited.map(i32::from) {}
+        client.say(answer).await?;
+    }
+    let mut text = String::new();
+    while !text.contains(TO_HOST) {
+        let (_, body) = client.hear(PACKET_BYTES_MAX).await?;
+        text = String::from_utf8_lossy(&body).into_owned();
+    }
+    client.end().await?;
+    let hosts = [seen(backend).await?.host, seen(backend).await?.host];
+    if hosts != [FROM_HOST, TO_HOST] {
+        return Err(wrong("the backend saw other servers"));
+    }
+    Ok(())
+}
+
 fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
@@ -439,7 +483,17 @@ impl Folder {
     ) -> io::Result<Loaded> {
         let global = self.path.join(CONFIG_FILE);
         let text = plugins.unwrap_or_default();
-        std::fs::write(&global, format!("bind = \"127.0.0.1:{port}\"\n\n{text}"))?;
+        // The backend sends players away with a text that they shall read.
+        let channel = "[plugin_messaging]\nbungeecord = true\n\n\
+            [networks.demo]\non_backend_loss = \"kick\"\n";
+        let bind = format!("bind = \"127.0.0.1:{port}\"\n");
+        std::fs::write(&global, format!("{bind}\n{channel}\n{text}"))?;
+        let other = format!(
+            "addresses = [\"{backend}\"]\nproxy_mode = \"{OFFLINE}\"\n{OFFLINE_KEYS}\
+             domain_rewrite = {{ explicit = \"{TO_HOST}\" }}\n"
+        );
+        let servers = self.path.join("servers");
+        std::fs::write(servers.join(format!("{TO_SERVER}.toml")), other)?;
         for (id, mode, host, seen) in SERVERS {
             // A game client that connects to `localhost` gets the lobby.
             let more = if id == "lobby" {

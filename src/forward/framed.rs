@@ -370,7 +370,16 @@ impl Passage {
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
     ) -> Result<(), CodecError> {
-        zlib.write(packet, self.to.format, output)
+        zlib.write(packet, self.to.format, output)?;
+        // What a plugin puts on the client's screen is cleared there as well.
+        if let (Direction::Clientbound, Some(memory)) = (self.direction, &self.memory)
+            && let Ok(Some((id, id_bytes))) = varint::decode(packet)
+            && let Some(kind) = self.version.kind(State::Play, id)
+        {
+            let fields = packet.get(id_bytes..).unwrap_or_default();
+            memory.shown(self.version, kind, fields);
+        }
+        Ok(())
     }
 
     /// Encrypts bytes for the client, in place, if the session is encrypted.

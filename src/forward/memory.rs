@@ -69,6 +69,13 @@ impl Memory {
         }
     }
 
+    /// Records a packet of somebody else that changes the client's screen.
+    pub(crate) fn shown(&self, version: Version, kind: Clientbound, fields: &[u8]) {
+        if Screen::concerns(version, kind) {
+            self.lock().screen.note(version, kind, fields);
+        }
+    }
+
     /// Whether such a packet is relevant for [`serverbound`](Self::serverbound).
     pub(crate) const fn concerns_serverbound(kind: Serverbound) -> bool {
         matches!(

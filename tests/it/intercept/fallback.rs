@@ -404,6 +404,48 @@ async fn gates_of_the_other_server() {
     }
 }
 
+/// A player who finds the first server full comes to the next, and reads why; where all
+/// are full, the text of the first.
+#[tokio::test]
+async fn a_full_server() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let full = "max_players = 1\nfull_message = \"no room\"\n";
+    let proxy = network([&a, &b], "", [full, "max_players = 1\n"]);
+    let mut occupant = game::begin(proxy.address(), 767, "Other").await;
+    let (mut of_a, ..) = game::accept(&a).await;
+    let success = game::login_success(767, [5; 16], "Other");
+    of_a.send(2, &success).await;
+    occupant.expect(2).await;
+    for protocol in [47, 767] {
+        let ids = Ids::of(protocol);
+        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+        let mut server = accept_on_b(&b, protocol).await;
+        client.expect(2).await;
+        if protocol >= 764 {
+            client.send(3, &[]).await;
+            server.expect(3).await;
+            server.send(ids.finish, &[]).await;
+            client.expect(ids.finish).await;
+            client.send(ids.finish, &[]).await;
+            server.expect(ids.finish).await;
+        }
+        server.send(ids.join, &join_game(protocol, 2)).await;
+        client.expect(ids.join).await;
+        let notice = client.expect(More::of(protocol).chat).await;
+        assert!(contains(&notice, "no room"), "{protocol}: {notice:?}");
+        let mut third = game::begin(proxy.address(), protocol, "Third").await;
+        assert!(refusal(&mut third).await.contains("no room"));
+        both_ways(&mut client, &mut server, protocol).await;
+        drop((client, server, third));
+        // The place on b is free again.
+        while proxy.running.open_connections() > 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    drop((occupant, of_a));
+    proxy.idle().await;
+}
+
 /// A network that does not want it ends the player with the backend's text.
 #[tokio::test]
 async fn a_network_that_kicks() {

@@ -244,6 +244,9 @@ async fn the_backend_is_lost_meanwhile() {
             let (mut client, mut first) = play(&proxy, &a, protocol).await;
             connect(&mut first, protocol, "b").await;
             let (mut second, ..) = game::accept(&b).await;
+            // The proxy has seen the loss once it has closed its own side.
+            first.end().await;
+            while first.next().await.is_some() {}
             drop(first);
             let mut there = if is_refused {
                 second.send(0, &wire::string(r#"{"text":"no"}"#)).await;
