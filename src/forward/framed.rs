@@ -310,6 +310,13 @@ impl Passage {
         self.is_asking
     }
 
+    /// Asks nobody any more. A frame that waits for a decision is walked with the next.
+    pub(super) fn stop_asking(&mut self) {
+        self.inquiry = None;
+        self.is_asking = false;
+        self.decision = None;
+    }
+
     /// Takes the decision for which a frame waits, if it has been made: the frames
     /// that are carried can be walked then, as after a pause.
     pub(super) fn take_decision(&mut self) -> bool {
@@ -1170,6 +1177,22 @@ mod tests {
         assert_eq!(passage.reading().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
         assert_eq!(passage.fault(), Some(&FramedError::Codec(empty)));
+    }
+
+    /// A frame about which nobody is asked any more is walked with the next ones, and
+    /// nothing is kept.
+    #[test]
+    fn nobody_is_asked_about_what_is_dropped() {
+        let mut passage = passage(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        passage.inquiry = Some(inquiry());
+        let (mut output, mut zlib) = (Vec::new(), Zlib::default());
+        let mut spare = SpareBuffers::default();
+        let walked = passage.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
+        assert!(walked == Walked::Nothing && passage.is_asking());
+        passage.stop_asking();
+        passage.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
+        assert!(!passage.is_asking() && passage.carried.is_empty());
+        assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
     }
 
     /// However much the packets of one read decompress to, the output of a walk is

@@ -307,6 +307,9 @@ impl Lane {
         if self.phase == Phase::Open {
             self.in_flight = InFlight::Nothing;
             self.phase = Phase::Discarding;
+            if let Some(passage) = &mut self.passage {
+                passage.stop_asking();
+            }
         }
     }
 
