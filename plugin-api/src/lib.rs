@@ -68,6 +68,7 @@
 //! | `PlayerMessage` | [`Grant::chat`], [`Grant::action_bar`], [`Grant::title`], [`Grant::kick`] |
 //! | `PacketInject` | [`Grant::send`] for packets by their kind; [`Grant::to_client`], [`Grant::to_backend`] |
 //! | `PlayerTransfer` | [`Grant::transfer`]: to another address (1.20.5 and later) |
+//! | `ServerSwitch` | [`Grant::switch`]: to another server of the player's network |
 //!
 //! # Packets
 //!
@@ -81,14 +82,6 @@
 //!
 //! [`PlayerCommand`] adds commands that players type, with completion. Each says which
 //! players it is for; others do not see it, and their backend gets what they type.
-//!
-//! # What comes later
-//!
-//! `ServerSwitch` is reserved: it is in the matrix, and can be listed in `needs` and
-//! `wants` today. On servers with a mode that will not offer it, `infrarust check` then
-//! reports an error for `needs` and a warning for `wants`. It has no other effect yet:
-//! there is no service, so [`Host::grant`] returns `None` in every mode. `may` of a
-//! context returns what declaration and mode would allow.
 //!
 //! # Threads
 //!
@@ -150,7 +143,7 @@ pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
 pub use packet::{
     FromPacketValue, Interest, Outgoing, Packet, PacketState, PacketValue, PacketVerdict, packets,
 };
-pub use player::{PlayerId, Profile, Property, ServiceError, Title};
+pub use player::{PlayerId, Profile, Property, ServiceError, Switching, Title};
 pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
 

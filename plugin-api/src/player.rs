@@ -3,16 +3,21 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::future::Future;
 use std::mem::offset_of;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    FieldValue, IdentityTable, InjectTable, MessageTable, ProfileSink, Sink, Str, TitleInput,
-    TransferTable, message, receiver, size_of_table, status,
+    FieldValue, IdentityTable, InjectTable, MessageTable, OwnedFuture, ProfileSink, RawFuture,
+    Sink, Str, SwitchTable, TitleInput, TransferTable, message, receiver, size_of_table, status,
 };
 
 use crate::Text;
-use crate::capability::{IdentityVerified, PacketInject, PlayerMessage, PlayerTransfer};
+use crate::capability::{
+    IdentityVerified, PacketInject, PlayerMessage, PlayerTransfer, ServerSwitch,
+};
 use crate::guard::Collected;
 use crate::host::Grant;
 use crate::packet::{Outgoing, crossing};
@@ -410,6 +415,56 @@ impl Grant<PlayerTransfer> {
         // SAFETY: the context belongs to the host, the rest is valid during the call.
         let status = unsafe { transfer(ctx, player.0, host, port, &raw const sink) };
         ServiceError::check(status, collected)
+    }
+}
+
+impl Grant<ServerSwitch> {
+    /// Asks for the switch of a player to another server of his network, by its id. The
+    /// player stays where he is until the other server has let him in; where it does
+    /// not, he reads why.
+    ///
+    /// On any thread, also inside a hook; it never waits. The switch goes on whether or
+    /// not the future is polled or dropped. `player.observe` observes `Left` on the one
+    /// server and `Joined` on the other, with the same [`PlayerId`].
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`](ServiceError::Gone) and [`NotGranted`](ServiceError::NotGranted) at once.
+    /// The future gives [`Gone`](ServiceError::Gone) when the player leaves before, and
+    /// [`Refused`](ServiceError::Refused) when he stays where he is: there is no such
+    /// server in his network, he is there, he is on his way to another one, or the
+    /// server does not let him in.
+    pub fn switch(&self, player: PlayerId, server: &str) -> Result<Switching, ServiceError> {
+        // SAFETY: a grant of this capability has this table.
+        let table = unsafe { self.table.get::<SwitchTable>() };
+        let switch = table.and_then(|table| table.switch);
+        let switch = switch.ok_or_else(ServiceError::lacks)?;
+        let mut raw = RawFuture::NONE;
+        let (ctx, server) = (self.link.host.ctx, Str::new(server));
+        // SAFETY: the context belongs to the host, which fills `raw` on `OK`.
+        let status = unsafe { switch(ctx, player.0, server, &raw mut raw) };
+        ServiceError::check(status, Collected::default())?;
+        // SAFETY: the host gives the future away.
+        let future = unsafe { OwnedFuture::new(raw) };
+        future.map(Switching).ok_or_else(ServiceError::lacks)
+    }
+}
+
+/// A switch that was asked for: see [`Grant::switch`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled; `drop` it to let the switch go on alone"]
+pub struct Switching(OwnedFuture);
+
+impl Future for Switching {
+    type Output = Result<(), ServiceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        match self.0.poll(cx.waker(), Some(&sink)) {
+            status::PENDING => Poll::Pending,
+            status => Poll::Ready(ServiceError::check(status, collected)),
+        }
     }
 }
 

@@ -55,9 +55,9 @@ use infrarust_plugin_abi::{
     Hook, HostTable, IdentityTable, InjectTable, InterestSink, LoginInput, MessageTable,
     MetricsTable, OwnedFuture, PacketField, PacketHook, PacketInput, PacketTable, PlayerInput,
     PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str,
-    SyncHook, TaskTable, TimeTable, TitleInput, TransferTable, ValueSink, answer, command_audience,
-    export_waker, failure, import_waker, intent, message, metric, packet_state, points, receiver,
-    sample, service, size_of_table, sized, status, table,
+    SwitchTable, SyncHook, TaskTable, TimeTable, TitleInput, TransferTable, ValueSink, answer,
+    command_audience, export_waker, failure, import_waker, intent, message, metric, packet_state,
+    points, receiver, sample, service, size_of_table, sized, status, table,
 };
 
 use crate::export::Exported;
@@ -266,6 +266,11 @@ pub enum Sent {
     },
     /// [`Grant::send`](crate::Grant::send).
     Packet(Outgoing),
+    /// [`Grant::switch`](crate::Grant::switch); its future is ready at once.
+    Switch {
+        /// The server.
+        server: String,
+    },
     /// [`Grant::to_client`](crate::Grant::to_client).
     ToClient {
         /// The id of the packet.
@@ -1037,6 +1042,11 @@ static MESSAGE: MessageTable = table!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
+static SWITCH: SwitchTable = table!(SwitchTable { switch: switch });
+static SWITCHED: FutureTable = table!(FutureTable {
+    poll: poll_switched,
+    drop: drop_switched
+});
 static INJECT: InjectTable = table!(InjectTable {
     send: inject,
     send_kind: inject_kind
@@ -1056,6 +1066,7 @@ unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *c
     match (service, version) {
         (_, 1) if is_granted(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         (_, 1) if is_granted(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        (_, 1) if is_granted(Capability::ServerSwitch) => (&raw const SWITCH).cast(),
         (_, 1) if is_granted(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         (_, 1) if is_granted(Capability::PacketInject) => (&raw const INJECT).cast(),
         (service::TIME, 1) => (&raw const TIME).cast(),
@@ -1255,6 +1266,34 @@ unsafe extern "C" fn transfer(
     let host = unsafe { host.text() }.to_owned();
     keep(ctx, player, Some(Sent::Transfer { host, port }))
 }
+
+unsafe extern "C" fn switch(
+    ctx: *const c_void,
+    player: u64,
+    server: Str,
+    future: *mut RawFuture,
+) -> i32 {
+    // SAFETY: the text is good for the call.
+    let server = unsafe { server.text() }.to_owned();
+    let status = keep(ctx, player, Some(Sent::Switch { server }));
+    if status == status::OK {
+        // SAFETY: the plugin gives a place to write to. The future has no data: its
+        // functions do not look at it, and it is not null.
+        unsafe {
+            *future = RawFuture {
+                data: std::ptr::dangling_mut(),
+                table: &raw const SWITCHED,
+            }
+        };
+    }
+    status
+}
+
+unsafe extern "C" fn poll_switched(_: *mut c_void, _: *const RawWaker, _: *const Sink) -> i32 {
+    status::OK
+}
+
+unsafe extern "C" fn drop_switched(_: *mut c_void) {}
 
 unsafe extern "C" fn inject(
     ctx: *const c_void,

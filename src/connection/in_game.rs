@@ -9,13 +9,14 @@ use super::fallback::Arrived;
 use super::kicked::Kicked;
 use super::packets::PacketStage;
 use crate::forward::{self, Direction, Outbox};
-use crate::intercept::Present;
+use crate::intercept::{By, NotSwitched, Present};
 use crate::manifest::Hook;
 use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::Version;
 use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
+use crate::show::Quoted;
 
 /// The stay of a player on a server: plugins have observed the join, and observe the
 /// leave when this is dropped.
@@ -46,7 +47,7 @@ impl Stay {
         players: &Arc<Players>,
         arrived: &mut Arrived,
         facts: &Facts,
-        present: &Present,
+        present: &Arc<Present>,
         profile: Profile,
         is_proved: bool,
     ) -> Option<Box<Self>> {
@@ -58,7 +59,7 @@ impl Stay {
         if grants.is_empty() && !is_concerned && packets.is_none() {
             return None;
         }
-        let (version, number) = (present.version(), present.number());
+        let number = present.number();
         let kicked = packets.as_ref().map(PacketStage::kicked).cloned();
         let kicked = kicked.unwrap_or_default();
         let mut stay = Box::new(Self {
@@ -81,7 +82,7 @@ impl Stay {
             profile,
             grants: grants.into(),
             reach: Arc::new(Reached {
-                version,
+                present: Arc::clone(present),
                 outbox: Arc::clone(outbox),
                 kicked,
             }),
@@ -135,14 +136,14 @@ impl Drop for Stay {
 /// The access of services to a session.
 #[derive(Debug)]
 struct Reached {
-    version: Version,
+    present: Arc<Present>,
     outbox: Arc<Outbox>,
     kicked: Arc<Kicked>,
 }
 
 impl Reach for Reached {
     fn version(&self) -> Version {
-        self.version
+        self.present.version()
     }
 
     fn put(
@@ -161,5 +162,30 @@ impl Reach for Reached {
             text: Some(text),
             is_failure: false,
         });
+    }
+
+    fn switch(&self, plugin: &str, server: &str) -> plugin::Switching {
+        let request = self.present.switch(server, By::Plugin(plugin.to_owned()));
+        let server = server.to_owned();
+        Box::pin(async move {
+            request.outcome().await.map_err(|why| match why {
+                NotSwitched::Gone => plugin::NotSwitched::Gone,
+                NotSwitched::UnknownServer => {
+                    let server = Quoted(&server);
+                    let reason = format!("there is no server {server} in his network");
+                    plugin::NotSwitched::Stays(reason)
+                }
+                NotSwitched::AlreadyThere => {
+                    plugin::NotSwitched::Stays("he is there already".to_owned())
+                }
+                NotSwitched::Busy => {
+                    plugin::NotSwitched::Stays("he is on his way to another server".to_owned())
+                }
+                NotSwitched::Refused { text } => {
+                    let reason = format!("the server does not let him in: {text}");
+                    plugin::NotSwitched::Stays(reason)
+                }
+            })
+        })
     }
 }

@@ -50,7 +50,7 @@ pub(crate) use dispatch::{HasFailed, PacketFate, PacketPlayer, Typed};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
-pub(crate) use players::{Full, InGame, Players, Reach};
+pub(crate) use players::{Full, InGame, NotSwitched, Players, Reach, Switching};
 pub use problem::{Problem, ProblemKind, ProblemText};
 pub use registry::{Environment, PluginHost, Reloaded};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -63,6 +65,22 @@ pub(crate) trait Reach: fmt::Debug + Send + Sync {
 
     /// Ends the session. The player reads `text`; the first one counts.
     fn kick(&self, plugin: &str, text: String);
+
+    /// Asks for the switch to another server of the player's network, which goes on
+    /// whether or not the future is polled.
+    fn switch(&self, plugin: &str, server: &str) -> Switching;
+}
+
+/// A switch that was asked for.
+pub(crate) type Switching = Pin<Box<dyn Future<Output = Result<(), NotSwitched>> + Send>>;
+
+/// Why a player is not on the server that a plugin has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotSwitched {
+    /// He has left.
+    Gone,
+    /// He stays where he is, for this reason.
+    Stays(String),
 }
 
 /// Too much of the sender waits already.
@@ -132,6 +150,10 @@ mod tests {
         }
 
         fn kick(&self, _: &str, _: String) {}
+
+        fn switch(&self, _: &str, _: &str) -> Switching {
+            Box::pin(std::future::ready(Err(NotSwitched::Gone)))
+        }
     }
 
     /// A service reaches a player as long as he is there, and only for a plugin

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use infrarust_plugin_abi::{Capability, PacketField, PacketKind};
 
-use super::players::{InGame, NotServed};
+use super::players::{InGame, NotServed, Switching};
 use super::services::Services;
 use crate::protocol::component::{self, TextError};
 use crate::protocol::packet::message::{self, Message};
@@ -165,6 +165,12 @@ impl Services {
             let packet = transfer(player.reach.version(), host, port)?;
             self.put(&player, Direction::Clientbound, vec![packet])
         })
+    }
+
+    /// Asks for the switch of a player to another server.
+    pub(super) fn switch(&self, player: u64, server: &str) -> Result<Switching, NotServed> {
+        let player = self.player(player, Capability::ServerSwitch)?;
+        Ok(player.reach.switch(&self.health.plugin, server))
     }
 
     fn put(

@@ -43,7 +43,8 @@ macro_rules! capabilities {
             PlayerMessage = 10, "player.message", service "messages to players",
                 since (0, 1, 0), served (0, 1, 1);
             /// Move a player to another server.
-            ServerSwitch = 11, "server.switch", service "server switching", since (0, 1, 0);
+            ServerSwitch = 11, "server.switch", service "server switching",
+                since (0, 1, 0), served (0, 1, 2);
             /// Register commands that players type.
             PlayerCommand = 12, "player.command", hook "commands of players",
                 since (0, 1, 0), served (0, 1, 2);

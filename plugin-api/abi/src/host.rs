@@ -457,3 +457,26 @@ pub struct TransferTable {
         ) -> i32,
     >,
 }
+
+/// The service of `server.switch`. Since 0.1.2.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SwitchTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Asks for the switch of a player to another server of his network, by its id.
+    /// Returns at once. `OK`: writes a future, which the plugin polls and drops; it is `OK`
+    /// when the player is there, `GONE` when he leaves before, `ERR` with a text to the
+    /// sink when he stays where he is. The switch goes on when it is dropped. Else `GONE`
+    /// or `DENIED`, as for [`MessageTable`].
+    pub switch: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            server: Str,
+            future: *mut RawFuture,
+        ) -> i32,
+    >,
+}

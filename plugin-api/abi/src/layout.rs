@@ -90,6 +90,7 @@ fn layout() -> String {
         TitleInput as TitleInput { size, fade_in, stay, fade_out, title, subtitle }
         InjectTable as InjectTable { size, reserved, send, send_kind }
         TransferTable as TransferTable { size, reserved, transfer }
+        SwitchTable as SwitchTable { size, reserved, switch }
         PacketHook<()> as PacketHook { size, reserved, call, interest }
         InterestSink as InterestSink { size, reserved, ctx, add }
         PacketInput as PacketInput { size, protocol, grants, player, uuid, proved, to, state, kind, name, server, packet, table }

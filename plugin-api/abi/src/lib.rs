@@ -53,8 +53,8 @@ pub use hook::{
 pub use hooks::{Hook, OnFailure, Point, points};
 pub use host::{
     DataTable, HostTable, IdentityTable, InjectTable, LogCallsite, LogField, LogTable,
-    MessageTable, MetricsTable, PlayersTable, ProfileSink, TaskTable, TimeTable, TitleInput,
-    TransferTable, field, interest, level, message, metric, receiver, service,
+    MessageTable, MetricsTable, PlayersTable, ProfileSink, SwitchTable, TaskTable, TimeTable,
+    TitleInput, TransferTable, field, interest, level, message, metric, receiver, service,
 };
 pub use note::{
     NOTE_FIXED_BYTES, NOTE_FORMAT, NOTE_NAME, NOTE_SECTION, NOTE_TEXT_BYTES_MAX, NOTE_TYPE, Note,

@@ -10,16 +10,16 @@ use std::time::Duration;
 use infrarust_plugin_abi::{
     API_VERSION, Capability, DataTable, FieldValue, FutureTable, HostTable, IdentityTable,
     InjectTable, LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture,
-    PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str, TaskTable, TimeTable,
-    TitleInput, TransferTable, answer, capabilities_in, failure, field, import_waker, interest,
-    level, message, receiver, service, size_of_table, sized, status, table,
+    PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str, SwitchTable, TaskTable,
+    TimeTable, TitleInput, TransferTable, answer, capabilities_in, failure, field, import_waker,
+    interest, level, message, receiver, service, size_of_table, sized, status, table,
 };
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
 use super::packet::read_values;
-use crate::plugin::players::NotServed;
+use crate::plugin::players::{NotServed, NotSwitched, Switching};
 use crate::plugin::send::{FIELDS_BYTES_MAX, NotSent, Shown};
 use crate::plugin::services::{NoMetric, Services, Supply};
 use crate::plugin::watch::PluginId;
@@ -65,6 +65,11 @@ static MESSAGE: MessageTable = table!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
+static SWITCH: SwitchTable = table!(SwitchTable { switch: switch });
+static SWITCHING: FutureTable = table!(FutureTable {
+    poll: poll_switching,
+    drop: drop_switching
+});
 static INJECT: InjectTable = table!(InjectTable {
     send: inject,
     send_kind: inject_kind
@@ -95,6 +100,7 @@ fn service_of(services: &Services, bit: u32) -> *const c_void {
     match { declared }.find(|capability| *capability as u32 == bit) {
         Some(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         Some(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        Some(Capability::ServerSwitch) => (&raw const SWITCH).cast(),
         Some(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         Some(Capability::PacketInject) => (&raw const INJECT).cast(),
         _ => std::ptr::null(),
@@ -269,6 +275,22 @@ impl Drop for PluginWaker {
     }
 }
 
+/// A waker of ours that wakes the one of a plugin.
+///
+/// # Safety
+///
+/// The waker must be null or good for the call.
+unsafe fn plugin_waker(waker: *const RawWaker, plugin_id: PluginId) -> Option<Waker> {
+    // SAFETY: the caller promises it.
+    let waker = unsafe { waker.as_ref() }.filter(|waker| !waker.table.is_null())?;
+    // SAFETY: dropped before this call returns.
+    let waker = unsafe { import_waker(waker) };
+    Some(Waker::from(Arc::new(PluginWaker {
+        waker: Some((*waker).clone()),
+        plugin_id,
+    })))
+}
+
 unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFuture) -> i32 {
     // SAFETY: the plugin passes its context.
     let Some(services) = (unsafe { services(ctx) }) else {
@@ -304,15 +326,9 @@ unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *c
         // SAFETY: made by `sleep`, and one call at a time.
         let sleeping = unsafe { &mut *data.cast::<Sleeping>() };
         // SAFETY: the plugin lends its waker for the call.
-        let Some(waker) = (unsafe { waker.as_ref() }).filter(|waker| !waker.table.is_null()) else {
+        let Some(waker) = (unsafe { plugin_waker(waker, sleeping.plugin_id) }) else {
             return status::ERR;
         };
-        // SAFETY: dropped before this call returns.
-        let waker = unsafe { import_waker(waker) };
-        let waker = Waker::from(Arc::new(PluginWaker {
-            waker: Some((*waker).clone()),
-            plugin_id: sleeping.plugin_id,
-        }));
         match sleeping
             .sleep
             .as_mut()
@@ -489,6 +505,76 @@ unsafe extern "C" fn transfer(
     let sent = guarded(None, || Some(services.transfer(player, host, port)));
     // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
+}
+
+/// A switch that a plugin waits for.
+struct WaitingSwitch {
+    switching: Switching,
+    plugin_id: PluginId,
+}
+
+unsafe extern "C" fn switch(
+    ctx: *const c_void,
+    player: u64,
+    server: Str,
+    future: *mut RawFuture,
+) -> i32 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), server) = (unsafe { (services(ctx), server.text()) }) else {
+        return status::ERR;
+    };
+    if future.is_null() {
+        return status::ERR;
+    }
+    let switching = guarded(Err(NotServed::Gone), || services.switch(player, server));
+    let switching = match switching {
+        Ok(switching) => switching,
+        Err(why) => return refused(why),
+    };
+    let waiting = Box::new(WaitingSwitch {
+        switching,
+        plugin_id: services.plugin_id,
+    });
+    // SAFETY: the plugin gives a place to write to.
+    unsafe {
+        *future = RawFuture {
+            data: Box::into_raw(waiting).cast(),
+            table: &raw const SWITCHING,
+        }
+    };
+    status::OK
+}
+
+unsafe extern "C" fn poll_switching(
+    data: *mut c_void,
+    waker: *const RawWaker,
+    sink: *const Sink,
+) -> i32 {
+    guarded(status::ERR, || {
+        // SAFETY: made by `switch`, and one call at a time.
+        let waiting = unsafe { &mut *data.cast::<WaitingSwitch>() };
+        // SAFETY: the plugin lends its waker for the call.
+        let Some(waker) = (unsafe { plugin_waker(waker, waiting.plugin_id) }) else {
+            return status::ERR;
+        };
+        let mut cx = Context::from_waker(&waker);
+        match waiting.switching.as_mut().poll(&mut cx) {
+            Poll::Pending => status::PENDING,
+            Poll::Ready(Ok(())) => status::OK,
+            Poll::Ready(Err(NotSwitched::Gone)) => status::GONE,
+            Poll::Ready(Err(NotSwitched::Stays(reason))) => {
+                // SAFETY: the plugin's sink is good for the call.
+                unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
+                status::ERR
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn drop_switching(data: *mut c_void) {
+    // SAFETY: made by `switch`, and dropped once.
+    let waiting = unsafe { Box::from_raw(data.cast::<WaitingSwitch>()) };
+    guarded((), || drop(waiting));
 }
 
 unsafe extern "C" fn inject(

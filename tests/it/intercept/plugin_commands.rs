@@ -90,7 +90,7 @@ async fn plugins_answer_commands() {
 async fn commands_are_for_their_audience() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
     let everybody = [
-        "echo", "error", "hang", "late", "lines", "panic", "wait", "who",
+        "echo", "error", "go", "hang", "late", "lines", "panic", "wait", "who",
     ];
     let with = |more: &[&str]| {
         let names = everybody.iter().chain(more).map(|name| (*name).to_owned());
@@ -234,4 +234,53 @@ async fn one_name_has_one_plugin() {
         send(&mut client, &ids, 767, "echo x").await;
         read_until(&mut client, &ids, answer).await;
     }
+}
+
+/// A plugin brings a player to another server of his network, and learns what comes of
+/// it: nothing where there is no such server, or he is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_switch_players() {
+    const START_CONFIGURATION: i32 = 0x69;
+    const CONFIGURATION_ACKNOWLEDGED: i32 = 0x0C;
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |host, backend: &FakeBackend| {
+        let more = format!("network = \"main\"\n{NO_COMPRESSION}");
+        server("offline", host, backend.address, &more)
+    };
+    let servers = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let proxy = TestProxy::with_plugins(&table("p", &folder, "", ""), &servers).await;
+    let ids = CommandIds::of(767);
+    let (mut client, mut first) = play(&proxy, &a, 767).await;
+    let events = folder.path().join("events");
+    let written = async |expected: &str| {
+        within("the outcome of a switch", async {
+            while std::fs::read_to_string(&events).unwrap_or_default() != expected {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    send(&mut client, &ids, 767, "go nowhere").await;
+    let nowhere = "nowhere: there is no server `nowhere` in his network\n";
+    written(nowhere).await;
+    send(&mut client, &ids, 767, "go a").await;
+    let there = format!("{nowhere}a: he is there already\n");
+    written(&there).await;
+    send(&mut client, &ids, 767, "go b").await;
+    let (mut second, ..) = game::accept(&b).await;
+    let success = game::login_success(767, super::uuid(NOTCH_OFFLINE), "Notch");
+    second.send(2, &success).await;
+    client.expect(START_CONFIGURATION).await;
+    first.expect_end().await;
+    client.send(CONFIGURATION_ACKNOWLEDGED, &[]).await;
+    second.expect(3).await;
+    super::enter(&mut client, &mut second, 767).await;
+    written(&format!("{there}b: there\n")).await;
+    // The commands of the other server are there as well.
+    send(&mut client, &ids, 767, "echo on b").await;
+    read_until(&mut client, &ids, "echo on b").await;
 }

@@ -19,6 +19,16 @@ struct Config {
     prefix: String,
 }
 
+impl Config {
+    fn write(&self, line: &str) {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(&self.events);
+        if let Ok(mut file) = file {
+            let _ = writeln!(file, "{line}");
+        }
+    }
+}
+
 struct Commander {
     config: Arc<Config>,
     host: Host<Self>,
@@ -37,7 +47,7 @@ impl Plugin for Commander {
 impl PlayerCommand for Commander {
     fn commands(&self) -> Vec<CommandSpec> {
         let everybody = [
-            "echo", "wait", "hang", "panic", "error", "late", "who", "lines",
+            "echo", "wait", "hang", "panic", "error", "late", "go", "who", "lines",
         ];
         let everybody = everybody.map(|name| CommandSpec::new(name, Audience::Everybody));
         let refused = ["stop", "server", "Bad Name", "echo", ""];
@@ -61,6 +71,10 @@ impl PlayerCommand for Commander {
             "error" => Err(Error::msg("it has no mind to")),
             "late" => {
                 self.answer_late(command.player(), arguments)?;
+                Ok(CommandReply::nothing())
+            }
+            "go" => {
+                self.switch(command.player(), arguments)?;
                 Ok(CommandReply::nothing())
             }
             "who" => Ok(CommandReply::say(format!(
@@ -93,6 +107,22 @@ impl PlayerCommand for Commander {
 }
 
 impl Commander {
+    /// Brings a player to another server, and writes what comes of it.
+    fn switch(&self, player: PlayerId, server: &str) -> Result<()> {
+        let switches: Option<Grant<_>> = self.host.grant::<capability::ServerSwitch>();
+        let switches = switches.ok_or_else(|| Error::msg("no service"))?;
+        let switching = switches.switch(player, server)?;
+        let (config, server) = (Arc::clone(&self.config), server.to_owned());
+        self.host.spawn(async move {
+            let line = match switching.await {
+                Ok(()) => format!("{server}: there"),
+                Err(error) => format!("{server}: {error}"),
+            };
+            config.write(&line);
+        })?;
+        Ok(())
+    }
+
     /// Answers in a line of chat, when a file of this name is there.
     fn answer_late(&self, player: PlayerId, file: &str) -> Result<()> {
         let messages: Option<Grant<_>> = self.host.grant::<capability::PlayerMessage>();
@@ -110,11 +140,7 @@ impl Commander {
                 Ok(()) => "sent".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let mut options = OpenOptions::new();
-            let file = options.create(true).append(true).open(&config.events);
-            if let Ok(mut file) = file {
-                let _ = writeln!(file, "{line}");
-            }
+            config.write(&line);
         })?;
         Ok(())
     }
@@ -124,5 +150,5 @@ export_plugin! {
     plugin: Commander,
     name: "commander",
     hooks: [PlayerCommand],
-    wants: [PlayerMessage],
+    wants: [PlayerMessage, ServerSwitch],
 }
