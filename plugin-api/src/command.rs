@@ -1,4 +1,4 @@
-//! Commands of players.
+//! Commands of players: [`CommandSpec`] declares one, and [`CommandReply`] answers it.
 #![allow(
     unsafe_code,
     reason = "a list of commands goes to a C table of the host"
@@ -9,8 +9,8 @@ use infrarust_plugin_abi::{CommandSink, Hook, Str, answer, command_audience, sta
 use crate::Text;
 use crate::verdict::{Answer, IntoAnswer};
 
-/// The players who may use a command. Others do not see it, and what they type goes
-/// to their backend.
+/// The players who may use a command. Other players do not see it, and if they type it, it
+/// goes to their backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Audience {
@@ -37,7 +37,7 @@ impl Audience {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CommandSpec {
-    /// What players type behind the slash: 1 to 32 of `a-z`, `0-9`, `_` and `-`.
+    /// The name after the slash: 1 to 32 characters of `a-z`, `0-9`, `_` and `-`.
     pub name: String,
     /// Who may use it.
     pub audience: Audience,
@@ -54,11 +54,11 @@ impl CommandSpec {
     }
 }
 
-/// Gives commands to the host.
+/// Writes the commands into the host's sink.
 ///
 /// # Safety
 ///
-/// The sink must be null or good for the call.
+/// The sink must be null or valid during the call.
 pub(crate) unsafe fn list(commands: &[CommandSpec], sink: *const CommandSink) -> i32 {
     // SAFETY: the caller promises it.
     let add = unsafe { sink.as_ref() }.and_then(|sink| Some((sink.ctx, sink.add?)));
@@ -72,13 +72,12 @@ pub(crate) unsafe fn list(commands: &[CommandSpec], sink: *const CommandSink) ->
     status::OK
 }
 
-/// What a command answers.
+/// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandReply(pub(crate) Answer);
 
 impl CommandReply {
-    /// Nothing: the plugin says something later, through
-    /// [`Grant::chat`](crate::Grant::chat), or not at all.
+    /// No answer. The plugin can send a text later with [`Grant::chat`](crate::Grant::chat).
     #[must_use]
     pub const fn nothing() -> Self {
         Self(Answer::word(answer::PASS))
@@ -137,7 +136,7 @@ impl IntoAnswer for Suggestions {
 mod tests {
     use super::*;
 
-    /// Suggestions are cut to what the host takes, and to words.
+    /// Suggestions are limited to the most that the host takes, and to single words.
     #[test]
     fn suggestions_are_bounded() {
         let text = |words: Vec<String>| Suggestions(words).into_answer().text;

@@ -272,18 +272,19 @@ pub trait PacketModify: Plugin {
 /// `player.command`: commands that players type.
 ///
 /// - **When**: a player sends one of the plugin's commands, or asks for its completion,
-///   and may use it. In `client_only` and `offline`. His backend gets neither.
+///   and may use it, in `client_only` and `offline`. His backend gets neither.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
-/// - **Order**: those of one player one after another, as he has sent them; what he sends
-///   to his backend does not wait for them. Of completions that wait only the last counts.
+/// - **Order**: the commands of one player run one after another, in the order in which he
+///   sent them; his packets to the backend do not wait for them. Of waiting requests for
+///   completions only the latest is answered.
 /// - **Cancellation**: the future is dropped when the deadline is over and when the player
-///   leaves the server. What it has begun elsewhere, with [`Host::spawn`], goes on;
-///   a message to a player who has left is an error and nothing else.
+///   leaves the server. Tasks that it has started with [`Host::spawn`] go on, and a
+///   message to a player who has left returns an error.
 /// - **On failure**: the player reads that the command failed; `on_failure` changes nothing.
 ///
 /// A command of the proxy itself (`server`, `glist`, `find`, `send`), one that stops or
-/// locks a server (`stop`, `op`, `ban` and their like), and one that a plugin before this
-/// one has on the same server, is refused with a line in the log. The plugin works without it.
+/// locks a server (such as `stop`, `op` and `ban`), and one that a plugin before this one
+/// has on the same server, is refused with a line in the log. The plugin works without it.
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` lists the hook `PlayerCommand` and does not have it",
     label = "no `PlayerCommand`",

@@ -1,6 +1,6 @@
-//! How a player comes to a backend: that of the server that he has asked for, or,
-//! when he loses it or cannot come to it, that of another server of its network.
-//! A switch that somebody has asked for is in `switch`.
+//! Brings a player to a backend: that of the server that he has asked for, or, if he
+//! cannot join it or loses it, that of another server of its network. The module `switch`
+//! has switches on request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,17 +40,17 @@ use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
 use crate::upstream::{DROPPED_MAX, Dropped};
 
-/// The most servers that are dialled for a player between two that he plays on.
+/// The most servers that are dialled for a player after he has lost one.
 const DIALS_MAX: usize = 8;
-/// How long the way from one to the other may take.
+/// How long the move from one server to the next may take.
 const CHAIN_WAIT: Duration = Duration::from_secs(30);
-/// After so long on a server all others count as untried.
+/// After this time on a server, all other servers count as untried.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The markers in the host field of clients that negotiate mods of Forge in the login.
 const FORGE_MARKERS: [&str; 2] = ["\0FML2\0", "\0FML3\0"];
 
-/// What it takes to bring a player to another server of his network.
+/// The data to move a player to another server of his network.
 pub(super) struct Traveller {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
@@ -63,10 +63,10 @@ pub(super) struct Traveller {
     pub(super) present: Arc<Present>,
 }
 
-/// The servers that were tried for a player since he has last settled on one.
+/// The servers that were tried for a player since he last stayed [`SETTLED_AFTER`] on one.
 pub(super) struct Chain {
     tried: Vec<String>,
-    /// A server that works and that he has left: it is tried behind the others.
+    /// A server that works and that he has left. It is tried after the others.
     last: Option<String>,
     dials: usize,
     until: Instant,
@@ -83,12 +83,12 @@ impl Chain {
         }
     }
 
-    /// Whether a player who was on a server for so long has settled on it.
+    /// Whether a player who was on a server for this time has settled on it.
     pub(super) fn is_over(stayed: Duration) -> bool {
         stayed >= SETTLED_AFTER
     }
 
-    /// Goes on with the loss of this server, on which the player was for so long.
+    /// Continues with the loss of this server, on which the player was for this time.
     pub(super) fn go_on(chain: Option<Self>, server: &Server, stayed: Duration) -> Self {
         match chain {
             Some(mut chain) if !Self::is_over(stayed) => {
@@ -107,7 +107,7 @@ impl Chain {
         }
     }
 
-    /// The player has left this server for one that he has lost on his way to it.
+    /// The player has left this server for another one, and lost that one on the way.
     pub(super) fn left(&mut self, server: &Server) {
         self.last = Some(server.config.id.clone());
     }
@@ -128,24 +128,24 @@ impl Chain {
     }
 }
 
-/// A server to which a player comes.
+/// A server to which a player moves.
 pub(super) struct Candidate {
     pub(super) server: Arc<Server>,
-    /// None if the server is full.
+    /// `None` if the server is full.
     pub(super) slot: Option<Slot>,
-    /// What he reads there.
+    /// The text for him there.
     pub(super) notices: Vec<Vec<u8>>,
 }
 
-/// A server that lets a player in as far as the proxy knows, and has a backend
-/// that answers.
+/// A server that the player may join as far as the proxy knows, with a connected
+/// backend.
 pub(super) struct Opened {
     pub(super) backend: Answering,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
 }
 
-/// A server whose backend has let in a player who is not yet there.
+/// A server whose backend has let the player in, while he is still on the old one.
 pub(super) struct Ready {
     pub(super) server: Arc<Server>,
     slot: Slot,
@@ -153,21 +153,21 @@ pub(super) struct Ready {
     session: Option<SessionFacts>,
 }
 
-/// A player who has come to another server.
+/// A player who has moved to another server.
 pub(super) struct Arrived {
     pub(super) playing: Playing,
     pub(super) server: Arc<Server>,
     pub(super) slot: Slot,
-    /// Where others put packets for him and for its backend.
+    /// The outbox for packets of plugins to him and to the backend.
     pub(super) outbox: Arc<Outbox>,
-    /// The plugins that are asked about his packets.
+    /// The plugins that get his packets.
     pub(super) packets: Option<PacketStage>,
 }
 
-/// A player who could not be brought to another server.
+/// A player who could not move to another server.
 pub(super) struct Left {
     pub(super) client: Box<Stranded>,
-    /// What has ended him meanwhile, if anything has.
+    /// Why his session has ended meanwhile, if it has.
     pub(super) failure: Option<Failure>,
 }
 
@@ -189,7 +189,7 @@ impl Traveller {
         PlayerCommands::of(proxy, visit)
     }
 
-    /// Whether the network brings players to other servers.
+    /// Whether the network moves players to other servers.
     pub(super) fn falls_back(&self, proxy: &Proxy) -> bool {
         let network = proxy.snapshot().proxy.network(&self.network);
         network.on_backend_loss == OnBackendLoss::Fallback
@@ -205,9 +205,9 @@ impl Traveller {
         self.is_without_backend(outcome) && self.falls_back(proxy)
     }
 
-    /// Logs a player in at another server of his network, who is in the login
-    /// state and cannot come to the one that he has asked for. That server's
-    /// ending, unless the last one that was tried has another.
+    /// Logs in a player in the login state at another server of his network, because he
+    /// cannot join the one that he has asked for. If none lets him in, the result is the
+    /// ending of the last server that was tried, or else of the first.
     pub(super) async fn log_in_elsewhere(
         &self,
         proved: &mut Proved,
@@ -269,7 +269,7 @@ impl Traveller {
         Err(last)
     }
 
-    /// Brings a player who has lost this server to another one of his network.
+    /// Moves a player who has lost this server to another one of his network.
     pub(super) async fn fall_back(
         &self,
         mut client: Box<Stranded>,
@@ -345,8 +345,7 @@ impl Traveller {
         }
     }
 
-    /// Brings the player as far as he comes without a change for him: the backend of
-    /// this server lets him in.
+    /// Logs the player in at the backend of this server, as far as he does not notice it.
     pub(super) async fn prepare(
         &self,
         server: &Arc<Server>,
@@ -367,8 +366,8 @@ impl Traveller {
         })
     }
 
-    /// Brings the player into the game of a server that is ready for him. He is on
-    /// that one from now on, or on none.
+    /// Moves the player into the game of a server that is ready for him. From now on he is
+    /// on that server, or on none.
     pub(super) async fn enter(
         &self,
         client: Box<Stranded>,
@@ -415,7 +414,7 @@ impl Traveller {
         })
     }
 
-    /// Asks everything that decides whether the player may come to a server, and
+    /// Checks whether the player may join a server, by its filters and plugins, and
     /// connects to its backend.
     pub(super) async fn open(
         &self,
@@ -462,7 +461,7 @@ impl Traveller {
         })
     }
 
-    /// What a player reads who has come to another server.
+    /// The text for a player who has moved to another server.
     pub(super) fn notices(
         &self,
         from: &Server,
@@ -482,7 +481,7 @@ impl Traveller {
     }
 }
 
-/// Whether a player in the login state may come to another server.
+/// Whether a player in the login state may move to another server.
 pub(super) fn can_go_on(ending: &Ending) -> bool {
     match ending {
         Ending::Unreachable(_)
@@ -493,7 +492,7 @@ pub(super) fn can_go_on(ending: &Ending) -> bool {
     }
 }
 
-/// Whether nothing more is to be tried for the player.
+/// Whether no other server is tried for the player after this.
 pub(super) fn ends_the_player(failure: &Failure) -> bool {
     match failure {
         Failure::Replaced | Failure::Stopped | Failure::Proxy(_) => true,
@@ -524,13 +523,13 @@ pub(super) struct Asker<'a> {
     /// With its destination.
     pub(super) origin: &'a Origin,
     pub(super) opening: &'a Opening,
-    /// The host that a plugin has chosen for the backend to see.
+    /// The host for the backend that a plugin has chosen.
     pub(super) host: Option<&'a str>,
 }
 
 impl Asker<'_> {
-    /// Connects to the first backend that says something once it has read who
-    /// comes: until then another can take its place.
+    /// Connects to the first backend that answers the login start. Until a backend answers,
+    /// the next one can be tried.
     pub(super) async fn reach(
         &self,
         who: Who<'_>,
@@ -572,7 +571,7 @@ impl Asker<'_> {
         }
     }
 
-    /// The PROXY header, or nothing.
+    /// The PROXY header, or no bytes.
     fn header(&self) -> Result<Vec<u8>, Ending> {
         match self.config.send_proxy_protocol {
             Some(version) => self.origin.known_header(version).ok_or(Ending::ClientLeft),
@@ -597,7 +596,7 @@ impl Asker<'_> {
     }
 }
 
-/// Asks `login.decide` about a player.
+/// Calls `login.decide` for a player.
 pub(super) async fn decide(
     hooks: &HookSet,
     profile: &Profile,

@@ -1,9 +1,8 @@
-//! Packets of a session that wait for what somebody else says about them.
+//! Packets of a session that wait for an answer of plugins.
 //!
-//! Whoever drives the session puts a packet here, and does not read on in its
-//! direction. Somebody else takes it, answers when he can, and the bell of the
-//! [`Outbox`] tells the driver. A packet of which nobody wants to know costs one
-//! look-up.
+//! The driver of the session puts a packet here, and reads no more in its direction. A
+//! task takes the packet, calls the plugins and gives the answer, and the bell of the
+//! [`Outbox`] wakes the driver. A packet that no plugin wants costs one look-up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,13 +11,13 @@ use tokio::sync::Notify;
 use super::{Direction, Outbox};
 use crate::protocol::packet::{Serverbound, State, Version};
 
-/// Which packets of a session somebody wants to know of.
+/// The packets of a session that plugins want.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The ids as bits, by state and direction.
     ids: [[[u64; 4]; 2]; 2],
-    /// Whether the backend does not learn the key with which the client signs what it
-    /// writes (1.19.3): then a line can be missing.
+    /// Whether the proxy keeps the client's chat key from the backend (1.19.3 and later),
+    /// so that lines of chat can be dropped.
     pub(crate) withholds_chat_key: bool,
 }
 
@@ -31,7 +30,7 @@ impl Wanted {
         self
     }
 
-    /// Whether the packet with this id is one of them.
+    /// Whether plugins want the packet with this id.
     #[inline]
     pub(crate) fn has(&self, state: State, direction: Direction, id: i32) -> bool {
         let Some(place) = place(state) else {
@@ -45,18 +44,18 @@ impl Wanted {
         }
     }
 
-    /// Whether all packets of a direction are.
+    /// Whether plugins want all packets of a direction.
     pub(super) fn has_all(&self, state: State, direction: Direction) -> bool {
         place(state).is_some_and(|place| self.ids[place][direction as usize] == [u64::MAX; 4])
     }
 
-    /// Whether a packet of a client is one that its backend does not get.
+    /// Whether the proxy does not pass a packet of the client to the backend.
     pub(crate) fn withholds(&self, version: Version, state: State, id: i32) -> bool {
         self.withholds_chat_key && version.kind(state, id) == Some(Serverbound::ChatSession)
     }
 }
 
-/// The place of a state in which packets are shown.
+/// The index of a state in which plugins see packets.
 const fn place(state: State) -> Option<usize> {
     match state {
         State::Configuration => Some(0),
@@ -65,7 +64,7 @@ const fn place(state: State) -> Option<usize> {
     }
 }
 
-/// A packet that waits.
+/// A packet that waits for its answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     pub(crate) state: State,
@@ -76,15 +75,15 @@ pub(crate) struct Question {
 /// The answer about a packet: what the lane does with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// It passes as it came.
+    /// It passes unchanged.
     Pass,
     /// It passes as this packet.
     Change(Vec<u8>),
-    /// It goes no further. This packet takes its place, if there is one.
+    /// It is dropped, and replaced by this packet, if there is one.
     Drop(Option<Vec<u8>>),
 }
 
-/// Where the packets of one session wait, at most one in each direction.
+/// The packets of one session that wait for an answer, at most one in each direction.
 #[derive(Debug)]
 pub(crate) struct Inquiry {
     pub(crate) wanted: Wanted,
@@ -107,7 +106,7 @@ struct Slot {
 }
 
 impl Inquiry {
-    /// About the packets of the session with this outbox.
+    /// For the session with this outbox.
     pub(crate) fn new(wanted: Wanted, outbox: Arc<Outbox>) -> Self {
         Self {
             wanted,
@@ -116,7 +115,7 @@ impl Inquiry {
         }
     }
 
-    /// Puts a packet here. The one before in this direction has been answered.
+    /// Adds a packet. The packet before it in this direction must have been answered.
     pub(super) fn put(&self, direction: Direction, question: Question) {
         let lane = &self.lanes[direction as usize];
         lane.lock().question = Some(question);
@@ -128,7 +127,7 @@ impl Inquiry {
         let lane = &self.lanes[direction as usize];
         loop {
             let is_asked = lane.is_asked.notified();
-            // Not longer locked than for this: the answer has to stay visible.
+            // The lock is released before the wait, so that `answer` can take it.
             let question = lane.lock().question.take();
             if let Some(question) = question {
                 return question;
@@ -145,12 +144,12 @@ impl Inquiry {
         self.outbox.ring();
     }
 
-    /// What was said, if it was.
+    /// Takes the answer, if there is one.
     pub(super) fn take_answer(&self, direction: Direction) -> Option<Decision> {
         self.lanes[direction as usize].lock().answer.take()
     }
 
-    /// Asks about a packet, and waits for the answer: where no driver does that.
+    /// Adds a packet and waits for its answer, for callers without a driver.
     pub(crate) async fn ask(
         &self,
         direction: Direction,
@@ -171,7 +170,7 @@ impl Inquiry {
 
 impl LaneInquiry {
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock cannot leave half of a change behind.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! One direction of a session: where its bytes are, and whether it still runs.
+//! One direction of a session: it reads from the sender, keeps what the receiver does not
+//! accept yet, and knows how the direction ends.
 
 use std::io;
 
@@ -15,12 +16,12 @@ use super::{adaptive::CopyOrSplice, splice};
 use crate::protocol::cipher::Job;
 use crate::protocol::codec::Zlib;
 
-/// The most that one read takes of what is encrypted for a client, in bytes:
-/// its session holds that much while it waits for the encryption.
+/// The most bytes that one read takes for a client with encryption: the session holds
+/// them while it waits for the encryption.
 const ENCRYPTED_READ_BYTES: usize = 16 * 1024;
 
-/// The same where each frame waits for a decision, in bytes: with each the rest is
-/// copied.
+/// The same if each frame waits for an answer of plugins. It is small, because the rest
+/// of the bytes is copied for each frame.
 const ASKED_READ_BYTES: usize = 4 * 1024;
 
 /// How a direction moves its bytes.
@@ -28,10 +29,10 @@ const ASKED_READ_BYTES: usize = 4 * 1024;
 pub(super) enum Method {
     /// Through user space.
     Copy,
-    /// Through a pipe that this function makes.
+    /// Through a pipe, which this function makes.
     #[cfg(target_os = "linux")]
     Splice(MakePipe),
-    /// Whichever of both is cheaper for the recent reads.
+    /// The cheaper one of both for the recent reads.
     #[cfg(target_os = "linux")]
     Adaptive(MakePipe, CopyOrSplice),
 }
@@ -56,11 +57,11 @@ impl Method {
 #[derive(Debug)]
 pub(super) struct Buffers {
     buffer: Box<[u8]>,
-    /// Output of a walk over frames, where it is not a slice of `buffer`.
+    /// The frames to write, if they are not a slice of `buffer`.
     output: Vec<u8>,
     zlib: Zlib,
     spare: SpareBuffers,
-    /// Whether the driver encrypts what lanes have [for that](Lane::encryption).
+    /// Whether the driver encrypts the bytes of [`Lane::encryption`].
     driver_encrypts: bool,
     #[cfg(target_os = "linux")]
     pub(super) pipes: Pool,
@@ -109,7 +110,7 @@ enum InFlight {
     },
 }
 
-/// How far a direction has come.
+/// The progress of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Reads and delivers.
@@ -172,8 +173,8 @@ impl Lane {
         }
     }
 
-    /// What is left of a direction of a framed session: bytes that the receiver
-    /// has not accepted, and the passage.
+    /// Takes apart a direction of a framed session: the bytes that the receiver has not
+    /// accepted, and the passage.
     pub(super) fn into_passage(mut self) -> (Vec<u8>, Option<Box<Passage>>) {
         let backlog = match self.in_flight {
             InFlight::Plain {
@@ -230,21 +231,21 @@ impl Lane {
         }
     }
 
-    /// Whether a frame waits for what somebody else decides.
+    /// Whether a frame waits for an answer of plugins.
     pub(super) fn is_asking(&self) -> bool {
         let is_asking = |passage: &Passage| passage.is_asking();
         self.phase == Phase::Open && self.passage.as_deref().is_some_and(is_asking)
     }
 
-    /// Takes that decision, if it has been made: then the next [`step`](Self::step)
-    /// goes on with the frame.
+    /// Takes the answer about the waiting frame, if there is one. The next
+    /// [`step`](Self::step) then continues with the frame.
     pub(super) fn take_decision(&mut self) -> bool {
         self.passage
             .as_mut()
             .is_some_and(|passage| passage.take_decision())
     }
 
-    /// Whether frames were read and not yet walked.
+    /// Whether there are frames that were read and not handled yet.
     fn has_paused(&self) -> bool {
         let has_paused = |passage: &Passage| passage.has_paused();
         self.phase == Phase::Open && self.passage.as_deref().is_some_and(has_paused)
@@ -273,7 +274,7 @@ impl Lane {
     ///
     /// # Errors
     ///
-    /// What stops the direction, as for [`step`](Self::step).
+    /// Those of [`step`](Self::step).
     pub(super) fn deliver_encrypted<S: Socket>(
         &mut self,
         destination: &S,
@@ -313,16 +314,16 @@ impl Lane {
         }
     }
 
-    /// One step: delivers the bytes in flight, then reads once and delivers that.
+    /// One step: delivers the bytes in flight, then reads once and delivers those bytes.
     ///
-    /// A driver calls this once each time the sender is readable. So a message
-    /// that one read returns whole costs no second read that would only return
-    /// `EAGAIN`, and no session gets two turns while others wait.
+    /// A driver calls this once each time the sender is readable. A message that one
+    /// read returns whole then costs no second read, which would only return `EAGAIN`,
+    /// and no session gets two turns while others wait.
     ///
     /// # Errors
     ///
-    /// What stops the direction. The caller then calls
-    /// [`finish`](Self::finish) or [`discard`](Self::discard).
+    /// The [`Stop`] of the direction. The caller then calls [`finish`](Self::finish) or
+    /// [`discard`](Self::discard).
     pub(super) fn step<S: Socket>(
         &mut self,
         source: &S,
@@ -351,8 +352,8 @@ impl Lane {
         }
     }
 
-    /// Reads once and drops what it read. The frames of a client are still walked: it
-    /// may be moved to another backend, where it continues behind them.
+    /// Reads once and drops the bytes. The frames of a client are still parsed, because
+    /// the client may move to another backend and continues there after them.
     fn discard_read<S: Socket>(&mut self, source: &S, buffers: &mut Buffers) -> Result<(), Stop> {
         let Some(bytes) = read_result(source.read(&mut buffers.buffer))? else {
             return Ok(());
@@ -454,12 +455,12 @@ impl Lane {
         )
     }
 
-    /// Writes packets of others to the receiver, as far as it takes them now. The
-    /// lane is at the edge of a frame whenever nothing is in flight.
+    /// Writes packets of the outbox to the receiver, as far as it accepts them now. The
+    /// lane is between two frames when no bytes are in flight.
     ///
     /// # Errors
     ///
-    /// What stops the direction, as for [`step`](Self::step).
+    /// Those of [`step`](Self::step).
     pub(super) fn send_out<S: Socket>(
         &mut self,
         outbox: &Outbox,
@@ -574,7 +575,7 @@ impl Lane {
             written = Err(Stop::Fault(error.into()));
         }
         if written.is_ok() && passage.is_kicked() {
-            // What the backend sends behind its last text is not read.
+            // Bytes after the last text of the backend are not read.
             written = Err(Stop::EndOfStream);
         }
         if output.capacity() > COPY_BYTES {
@@ -627,8 +628,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Writes of these bytes, behind those that were `written`, what the receiver
-    /// accepts now.
+    /// Writes these bytes from `written` on, as far as the receiver accepts them now.
     fn send<S: Socket>(
         &mut self,
         bytes: &[u8],

@@ -1,8 +1,8 @@
-//! Packets that are put into a session by others than its two peers.
+//! Packets that plugins and the proxy put into a session, besides those of its two peers.
 //!
-//! Whoever sends them may be on any thread, and never waits: a packet lies in a
-//! bounded queue until whoever drives the session is at the edge of a frame and
-//! the receiver takes it. That the driver learns of it is what the bell is for.
+//! A sender may be on any thread, and never waits. A packet waits in a bounded queue until
+//! the driver of the session is between two frames and the receiver accepts it. The bell
+//! wakes the driver.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +11,17 @@ use std::task::Waker;
 
 use super::Direction;
 
-/// Packets of one sender that wait in one direction. A player who comes out of a
-/// configuration gets what has piled up; more would be old by then.
+/// The most packets of one sender that wait in one direction. They wait, for example,
+/// while the player is in the configuration phase; more would be outdated afterwards.
 pub(crate) const WAITING_PACKETS_MAX: usize = 128;
-/// Bytes of the packets of one sender that wait in one direction.
+/// The most bytes of packets of one sender that wait in one direction.
 pub(crate) const WAITING_BYTES_MAX: usize = 512 * 1024;
 
-/// What waits to be put into one session.
+/// The packets that wait to be put into one session.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    /// How many wait in each direction, to be looked at without the lock.
+    /// How many wait in each direction, to be read without the lock.
     counts: [AtomicUsize; 2],
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Outbox {
 struct Waiting {
     queues: [VecDeque<Queued>; 2],
     bell: Option<Waker>,
-    /// The bell has rung, and nobody has answered it: once is enough.
+    /// The bell has rung and was not answered yet, so it does not have to ring again.
     has_rung: bool,
 }
 
@@ -39,17 +39,17 @@ struct Queued {
     packet: Vec<u8>,
 }
 
-/// Too much of the sender waits already.
+/// The limits of the sender are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
 impl Outbox {
-    /// Puts packets, each its id and fields, behind those that wait in this
-    /// direction: all or none.
+    /// Appends packets, each with its id and fields, to those that wait in this direction:
+    /// all or none.
     ///
     /// # Errors
     ///
-    /// When the sender has too much there.
+    /// If the sender would exceed its limits.
     pub(crate) fn put(
         &self,
         direction: Direction,
@@ -72,7 +72,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Wakes whoever drives the session: there is something for it elsewhere.
+    /// Wakes the driver of the session without a packet here, to look elsewhere.
     pub(super) fn ring(&self) {
         Self::ring_for(self.lock());
     }
@@ -86,7 +86,7 @@ impl Outbox {
         }
     }
 
-    /// Whether something waits in this direction.
+    /// Whether a packet waits in this direction.
     pub(super) fn has(&self, direction: Direction) -> bool {
         self.counts[direction as usize].load(Ordering::Acquire) > 0
     }
@@ -100,19 +100,19 @@ impl Outbox {
         queued.map(|queued| queued.packet)
     }
 
-    /// Who is woken by what is put in. Whoever sets it looks into the outbox
-    /// afterwards, as whoever is woken.
+    /// Sets the waker of the driver. The driver must look into the outbox afterwards, and
+    /// after each time that it was woken.
     pub(super) fn set_bell(&self, bell: Waker) {
         self.lock().bell = Some(bell);
     }
 
-    /// From now on the next packet rings again.
+    /// Makes the next packet ring again.
     pub(super) fn answer_bell(&self) {
         self.lock().has_rung = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Under the lock nothing is left half done.
+        // A panic under the lock cannot leave half of a change behind.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
 //! Sessions driven by separate threads, one for each core; Linux only.
 //!
-//! The runtime's scheduler is made for tasks that do much with few sockets; a
-//! relay does little with many. So a session that lasts leaves the runtime: both sockets
-//! go to one of a few workers, each a thread with a level-triggered epoll(7)
-//! and nothing else. A worker reads from one ready socket and writes what it
+//! The runtime's scheduler is made for tasks that do much with few sockets, but a relay
+//! does little with many. So a session that lasts leaves the runtime: both sockets go to
+//! one of a few workers, which are threads with a level-triggered epoll(7) and no other
+//! work. A worker reads from one ready socket and writes what it
 //! read before it handles the next, without repeated system calls. The runtime
 //! keeps one small task that waits for the outcome.
 //!
@@ -38,20 +38,19 @@ use crate::socket::Keepalive;
 /// How long a session is left to the runtime before it is handed over.
 ///
 /// Most connections that do not last end at once: a refusal, a kick, a bot.
-/// Taking their sockets out of one epoll into another would be a tenth of all
-/// that they cost.
+/// Moving their sockets from one epoll to another would be a tenth of their whole cost.
 const HANDOVER_DELAY: Duration = Duration::from_millis(200);
 
 /// The most ready sockets that one call reports. The others wait for the next
 /// call, behind sockets that become ready meanwhile, so this bounds the unfairness.
 const EVENTS_MAX: usize = 256;
 
-/// What is encrypted of each session before the sockets are looked at again, in
-/// bytes. Small messages do not wait for large ones, which fill the lanes beside
-/// messages that arrive meanwhile.
+/// The most bytes of each session that are encrypted before the worker handles the
+/// sockets again. So small messages do not wait for large ones, which are encrypted in
+/// slices side by side.
 const SLICE_BYTES: usize = 512;
 
-/// The same where only one session waits. It takes as long as a slice of sixteen
+/// The same if only one session waits. It takes as long as a slice of sixteen
 /// sessions side by side, and most bursts of a game server are smaller.
 const LONE_SLICE_BYTES: usize = 1024;
 
@@ -94,7 +93,7 @@ struct WorkerHandle(Arc<Inbox>);
 struct Inbox {
     wakeup: EventFd,
     commands: Mutex<Commands>,
-    /// Sessions that it has or will have.
+    /// The number of sessions that the worker has or will have.
     sessions: AtomicUsize,
 }
 
@@ -102,14 +101,14 @@ struct Inbox {
 struct Commands {
     waiting: Vec<Command>,
     next_id: u64,
-    /// No more will come, or the worker has ended.
+    /// No more commands will come, or the worker has ended.
     closed: bool,
 }
 
 #[derive(Debug)]
 enum Command {
     Relay(u64, Box<Relayed>),
-    /// Others have sent something in this session.
+    /// The outbox of this session has packets.
     Send(u64),
     Stop(u64),
 }
@@ -132,7 +131,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// When there is no descriptor or no thread for one.
+    /// If there is no descriptor or no thread for a worker.
     pub(super) fn start(threads: NonZeroUsize) -> io::Result<Self> {
         let workers: io::Result<Vec<_>> = (0..threads.get()).map(Worker::start).collect();
         Ok(Self {
@@ -223,8 +222,8 @@ impl ReactorForwarder {
                 keep_alive(exchange.socket(Side::Backend), &keepalive);
             }
         });
-        // Boxed, so that it is freed at the handover: a future holds what it
-        // was given until it ends.
+        // Boxed, so that its memory is freed at the handover: a future keeps its
+        // arguments until it ends.
         let in_runtime = Box::pin(in_runtime);
         async move {
             let (result_tx, mut result_rx) = oneshot::channel();
@@ -274,7 +273,7 @@ impl Finished {
 }
 
 impl Relayed {
-    /// Takes a session from the runtime, if it is not over.
+    /// Takes over a session from the runtime, if it has not ended.
     fn take_over(
         exchange: Exchange<tokio::net::TcpStream>,
         result_tx: oneshot::Sender<Box<Finished>>,
@@ -306,7 +305,7 @@ impl Relayed {
     }
 }
 
-/// Tells the worker of a session that others have sent something in it.
+/// The waker of an outbox: tells the worker that the outbox has packets.
 #[derive(Debug)]
 struct Bell {
     inbox: Arc<Inbox>,
@@ -324,7 +323,7 @@ impl Wake for Bell {
     }
 }
 
-/// A session that was handed over; its drop stops what has not ended.
+/// A session that was handed over. Its drop stops the session, if it has not ended.
 struct SessionHandle<'a> {
     inbox: &'a Inbox,
     id: Option<u64>,
@@ -486,7 +485,7 @@ impl Worker {
         self.update(id);
     }
 
-    /// Runs the commands that have come; true when no more will.
+    /// Runs the waiting commands. Returns true after the last one.
     fn run_commands(&mut self) -> bool {
         let mut commands = std::mem::take(&mut self.commands);
         let closed = {
@@ -538,8 +537,8 @@ impl Worker {
         }
     }
 
-    /// Encrypts a slice of each session that waits for it, side by side, and
-    /// writes what is encrypted as a whole.
+    /// Encrypts a slice of each waiting session, side by side, and writes the bytes of a
+    /// session when all of them are encrypted.
     fn encrypt(&mut self) {
         if self.in_encryption.is_empty() {
             return;

@@ -1,8 +1,8 @@
-//! How a client comes to another backend without connecting again: one that has
-//! lost its own, or has left it for this one.
+//! Moves a client to another backend without a new connection: a client that has lost its
+//! backend, or that switches the server.
 //!
 //! The other backend lets the player in first ([`Answering::prepare`]), while the client
-//! still plays where it is. From [`Stranded::enter`] on it can only go forward.
+//! still plays on the old one. After [`Stranded::enter`] it cannot go back.
 //!
 //! Before 1.20.2 the client stays in play and gets another world there: see
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
@@ -37,11 +37,11 @@ const REGISTRATION_BYTES_MAX: usize = 30_000;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wire: Wire,
-    /// Until when the player has to be in the game, as far as that is up to the backend.
+    /// The time until which the backend has to bring the player into the game.
     until: Instant,
     /// The fields of its join game, before 1.20.2.
     join_game: Option<Vec<u8>>,
-    /// What came in front of that.
+    /// The packets before the join game.
     held: Held,
 }
 
@@ -54,11 +54,11 @@ pub(crate) struct Arrival<'a> {
     pub(crate) commands: Option<Arc<dyn Commands>>,
     /// Packets that he is sent once he is there.
     pub(crate) notices: Vec<Vec<u8>>,
-    /// Until when he has to be there.
+    /// The time until which he has to be in the game there.
     pub(crate) until: Instant,
-    /// What ends him wherever he is.
+    /// What ends his session in every phase.
     pub(crate) interrupts: &'a Interrupts,
-    /// Who is asked about packets there, if anybody is.
+    /// The plugins that get packets there, if there are any.
     pub(crate) inquiry: Option<Arc<Inquiry>>,
     /// Reads what the backend asks the proxy, if the server may.
     pub(crate) listener: Option<Arc<dyn Listener>>,
@@ -84,14 +84,14 @@ impl Interrupts {
 }
 
 impl Answering {
-    /// Logs in a player who is in the game elsewhere, as far as that changes nothing
-    /// for him: up to the login success, or to the join game before 1.20.2. A client
+    /// Logs in a player who is still in the game elsewhere, as far as he does not notice
+    /// it: up to the login success, or before 1.20.2 to the join game. A client
     /// with mods of Forge negotiates them once, in its own login (1.13): `has_mods` says
     /// that this one has.
     ///
     /// # Errors
     ///
-    /// Whatever keeps him out.
+    /// If the backend does not let him in.
     pub(crate) async fn prepare(self, who: Who<'_>, has_mods: bool) -> Result<Prepared, Failure> {
         let version = who.version;
         let backend = self.for_mods(has_mods);
@@ -114,8 +114,7 @@ impl Answering {
     }
 }
 
-/// The fields of a backend's join game, before 1.20.2. What comes in front of it is
-/// held.
+/// The fields of a backend's join game, before 1.20.2. Packets before it are kept.
 async fn await_join_game(
     backend: &mut Wire,
     version: Version,
@@ -142,7 +141,7 @@ impl Stranded {
     ///
     /// # Errors
     ///
-    /// Whatever keeps him out, with the client, for the next.
+    /// If the backend does not let him in. The error has the client, for the next backend.
     pub(crate) async fn enter(
         self: Box<Self>,
         backend: Prepared,
@@ -208,8 +207,8 @@ impl Joining {
         self.run().await
     }
 
-    /// Takes the client out of the world of the lost backend, into a
-    /// configuration, since 1.20.2.
+    /// Moves the client from the world of the old backend into the configuration phase
+    /// (1.20.2 and later).
     async fn leave_world(&mut self) -> Result<(), Failure> {
         if self.clientbound.state == State::Play {
             let delimiter = open_bundle(self.version, self.clientbound);
@@ -246,7 +245,7 @@ impl Joining {
         let fault = |error: WireError| Failure::backend(error);
         let id = self.version.id(State::Play, Clientbound::JoinGame);
         let join = [&[id.unwrap_or_default()][..], join_game].concat();
-        // It passes in any case.
+        // The join game always passes.
         let direction = Direction::Clientbound;
         decide(
             self.inquiry.as_deref(),
@@ -286,8 +285,8 @@ impl Joining {
         self.flush().await
     }
 
-    /// Tells the backend what the client has told the one before: the name of its
-    /// software, its settings, its channels.
+    /// Sends the backend what the client has sent to the old one: its brand, its settings
+    /// and its channels.
     fn introduce(&mut self, state: State) -> Result<(), Failure> {
         let of_client = self.memory.as_ref().map(Memory::of_client);
         for (kind, fields) in of_client.into_iter().flatten().flatten() {

@@ -1,4 +1,5 @@
-//! From the backend's login success into the game, and the game itself.
+//! The way of a player from the backend's login success into the game, and the relay of
+//! the game.
 
 use std::sync::Arc;
 
@@ -26,10 +27,10 @@ use crate::protocol::packet::login::{self as packets};
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 use crate::protocol::version::{V1_8, V1_18, V1_20_2};
 
-/// What the proxy appends to the name of a backend's software.
+/// The text that the proxy appends to the brand of a backend.
 const BRAND: Brand = Brand("infrarust");
 
-/// What the player's own server settings say about his connection.
+/// The settings of a player's connection, from the configuration of his server.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientSettings {
     /// Which packets are compressed.
@@ -40,9 +41,9 @@ pub(crate) struct ClientSettings {
     pub(crate) session: [u8; 16],
     /// The commands of the proxy that he may use on the server, if there are any.
     pub(crate) commands: Option<Arc<dyn Commands>>,
-    /// Who is asked about packets, if anybody is.
+    /// The plugins that get packets, if there are any.
     pub(crate) inquiry: Option<Arc<Inquiry>>,
-    /// Reads what the backend asks the proxy, if the server may.
+    /// Reads requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
@@ -50,7 +51,7 @@ pub(crate) struct ClientSettings {
 ///
 /// # Errors
 ///
-/// Whatever keeps him out. Another backend can take its place.
+/// If the backend does not let him in. Another backend can then be tried.
 pub(crate) async fn log_in(
     player: &mut Proved,
     backend: Answering,
@@ -69,11 +70,11 @@ pub(crate) async fn log_in(
 }
 
 /// Brings a player into the game of a backend that has let him in, unless another
-/// login has `replaced` this one. With a `memory` he may come to another backend.
+/// login has `replaced` this one. With a `memory` he may move to another backend later.
 ///
 /// # Errors
 ///
-/// Whatever ends the session before.
+/// If the session ends before that.
 pub(crate) async fn join(
     player: Proved,
     logged_in: LoggedIn,
@@ -161,16 +162,17 @@ pub(super) async fn decide(
     }
 }
 
-/// A player who has not come into the game.
+/// A player who has not reached the game.
 #[derive(Debug)]
 pub(crate) enum NotJoined {
-    /// The client can be shown why.
+    /// The client can get a text with the reason.
     Lost(Box<Lost>),
-    /// The client can be brought to another backend.
+    /// The client can move to another backend.
     Stranded(Failure, Box<Stranded>),
 }
 
-/// Frames that wait: in a configuration for its end, before 1.20.2 for the join game.
+/// Frames that wait: for the end of the configuration phase, or before 1.20.2 for the
+/// join game.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     frames: Vec<Frame>,
@@ -189,7 +191,7 @@ impl Held {
         Ok(())
     }
 
-    /// What was held.
+    /// Takes the frames.
     pub(super) fn take(&mut self) -> Vec<Frame> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
@@ -211,24 +213,24 @@ pub(super) struct Joining {
     pub(super) has_world: bool,
     /// Whether the backend has sent its join game.
     pub(super) has_joined: bool,
-    /// What the client may still send.
+    /// The limits of the client's packets.
     pub(super) client_bounds: Box<ClientBounds>,
-    /// What the backend may still send.
+    /// The limits of the backend's packets.
     pub(super) backend_bounds: BackendBounds,
-    /// Of a player who may be brought to another backend.
+    /// The memory of a player who may move to another backend.
     pub(super) memory: Option<Memory>,
     pub(super) held: Held,
-    /// Packets that the client is sent behind the join game.
+    /// Packets for the client after the join game.
     pub(super) notices: Vec<Vec<u8>>,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
     /// Reads what the backend asks the proxy.
     pub(super) listener: Option<Arc<dyn Listener>>,
-    /// Who has how much time left.
+    /// The time limits of both sides.
     pub(super) turns: Turns,
-    /// What the backend has asked the client.
+    /// The questions of the backend that the client has not answered.
     pub(super) questions: OpenQuestions,
-    /// Who is asked about packets, if anybody is.
+    /// The plugins that get packets, if there are any.
     pub(super) inquiry: Option<Arc<Inquiry>>,
     pub(super) counters: Arc<Counters>,
 }
@@ -274,8 +276,8 @@ impl Joining {
         Ok(())
     }
 
-    /// Passes frames until the player is in the game. What has come by then is
-    /// passed on as well.
+    /// Passes frames until the player is in the game, with all frames that have arrived by
+    /// then.
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
         self.turns.give(self.questions.turn());
         while !self.has_joined || self.serverbound != State::Play {
@@ -298,8 +300,8 @@ impl Joining {
         Ok(())
     }
 
-    /// Passes the frames that have arrived; false when so much waits to be
-    /// written that some are left.
+    /// Passes the frames that have arrived. Returns false if some are left, because too
+    /// many bytes wait to be written.
     pub(super) async fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
         while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
             self.pass_to_client(&frame).await?;
@@ -477,7 +479,7 @@ impl Joining {
         }
     }
 
-    /// The client, which has lost this backend.
+    /// Turns the client into one that has lost this backend.
     pub(super) fn strand(self, memory: Memory) -> Stranded {
         memory.lose_backend();
         Stranded {
@@ -566,7 +568,7 @@ pub(crate) struct Rules {
     pub(crate) keepalive: crate::socket::Keepalive,
     pub(crate) limits: crate::forward::Limits,
     pub(crate) stop: CancellationToken,
-    /// What plugins send in the session, where one may.
+    /// The packets that plugins send in the session, if one may.
     pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
@@ -597,9 +599,9 @@ impl Playing {
 /// A client whose relay has ended.
 #[derive(Debug)]
 pub(crate) enum Left {
-    /// It can be shown a text.
+    /// It can get a text.
     Reader(Reader),
-    /// It can be brought to another backend as well.
+    /// It can also move to another backend.
     Stranded(Box<Stranded>),
 }
 
@@ -613,12 +615,12 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// What ended the session, if a side has not kept to the protocol.
+    /// The violation of the protocol that ended the session, if there was one.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
         self.remains.as_ref()?.fault.as_ref()
     }
 
-    /// The client, if it is left.
+    /// The client, if it is still connected.
     pub(crate) fn into_left(self) -> Option<Left> {
         let mut remains = self.remains?;
         Some(match remains.sender.take() {

@@ -1,4 +1,5 @@
-//! A client that has lost its backend, and is kept until it comes to another.
+//! A client that has lost its backend. The proxy keeps the connection alive until the
+//! client moves to another backend.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::Cursor;
 use crate::protocol::version::{V1_8, V1_12_2};
 
-/// How often a client without a backend is sent a keep alive. It ends its
-/// connection after 30 s in which it has read nothing.
+/// How often the proxy sends a keep alive to a client without a backend. A client
+/// disconnects after 30 s without any bytes.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A client that has lost its backend.
@@ -34,14 +35,14 @@ pub(crate) struct Stranded {
     pub(super) reading: Reading,
     /// The state in which the client writes.
     pub(super) serverbound: State,
-    /// What it may still send.
+    /// The limits of the client's packets.
     pub(super) bounds: Box<ClientBounds>,
     /// Whether it has been in a world.
     pub(super) has_world: bool,
     pub(super) memory: Memory,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
-    /// When it is sent a keep alive.
+    /// When it gets the next keep alive.
     pub(super) keep_alive_at: Instant,
     pub(super) counters: Arc<Counters>,
 }
@@ -90,7 +91,7 @@ impl Stranded {
         self.kick.take()
     }
 
-    /// Has these fields of a text shown to a client that goes no further.
+    /// Sets the text that the client sees if it does not get another backend.
     pub(crate) fn set_kick(&mut self, kick: Option<Vec<u8>>) {
         self.kick = kick;
     }
@@ -101,7 +102,7 @@ impl Stranded {
         component::read(&mut cursor, self.version, State::Play).ok()
     }
 
-    /// The client, to be shown a text: the backend's own, if it has sent one.
+    /// The client, ready to get a text: that of the backend, if it has sent one.
     pub(crate) fn into_reader(mut self) -> Reader {
         if let Some(fields) = self.kick.take() {
             self.close_bundle();
@@ -113,13 +114,14 @@ impl Stranded {
         Reader::new(self.client, self.version, self.reading)
     }
 
-    /// The output of a future. What the client sends meanwhile was meant for the
-    /// lost backend: it is read, and goes no further. What waits for the client is
-    /// written as it accepts it; a client that accepts nothing does not delay the future.
+    /// Waits for a future and returns its output. Meanwhile the proxy reads and drops the
+    /// client's packets, which were meant for the lost backend, and writes the waiting
+    /// bytes as the client accepts them. A client that accepts nothing does not delay the
+    /// future.
     ///
     /// # Errors
     ///
-    /// When the client leaves or is at fault before.
+    /// If the client leaves or breaks the protocol before that.
     pub(crate) async fn while_waiting<T>(
         &mut self,
         future: impl Future<Output = T>,
@@ -172,8 +174,8 @@ pub(super) fn open_bundle(version: Version, reading: Reading) -> Option<[u8; 1]>
     reading.in_bundle.then_some([id])
 }
 
-/// Drops what a client has sent to a backend that is lost, apart from what is
-/// remembered of it. The state in which the client writes then.
+/// Drops packets of a client for a lost backend, after it has followed them. Returns the
+/// state in which the client then writes.
 pub(super) fn drop_frame(
     frame: &Frame,
     version: Version,
@@ -195,13 +197,13 @@ pub(super) fn drop_frame(
     Ok(kind.leads_to().unwrap_or(state))
 }
 
-/// When a client that has lost its backend is sent the first keep alive.
+/// When a client that has lost its backend gets the first keep alive.
 pub(super) fn next_keep_alive() -> Instant {
     Instant::now() + KEEP_ALIVE_INTERVAL
 }
 
-/// A keep alive of the proxy's own. Its answer is dropped, as that to any keep
-/// alive that the backend has not sent.
+/// A keep alive of the proxy. The answer is dropped, like the answer to any keep alive
+/// that the backend has not sent.
 fn keep_alive(version: Version, state: State) -> Vec<u8> {
     let mut packet = vec![
         version

@@ -1,5 +1,4 @@
-//! One plugin at one hook: its calls within the deadline, and what its failure
-//! means.
+//! One plugin at one hook: its calls within the deadline, and the effect of its failures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,7 @@ impl<H: Point> Clone for Attached<H> {
 
 pub(super) type HookList<H> = Box<[Attached<H>]>;
 
-/// What a hook has answered; nothing means to go on.
+/// The answer of a hook. `None` means to continue.
 pub(super) type Answered = Result<Option<Answer>, HookFailure>;
 
 /// A failure of a hook, and how it is counted.
@@ -137,7 +136,7 @@ impl<H: Point> Attached<H> {
             .failed(H::HOOK.name(), failure.kind, &failure.text, consequence);
     }
 
-    /// What a failure means for the connection: nothing (`None`), or its end.
+    /// The effect of a failure on the connection: none, or its end.
     pub(super) fn settle<T>(&self, answer: Result<T, HookFailure>) -> Result<Option<T>, Refusal> {
         let failure = match answer {
             Ok(answer) => return Ok(Some(answer)),
@@ -214,7 +213,7 @@ impl<H: Point> Attached<H> {
         self.ask_table(self.hook, input).await
     }
 
-    /// Asks through the part of the table that may wait.
+    /// Calls an async hook.
     pub(super) async fn ask_table<I: Sync>(&self, hook: &AsyncHook<I>, input: &I) -> Answered {
         let instance = self.instance()?;
         let plugin_id = self.generation.plugin_id;
@@ -244,8 +243,7 @@ pub(super) fn unknown_code(code: u32) -> HookFailure {
     ))
 }
 
-/// The text that takes the place of another, if the answer says so and the
-/// text can.
+/// The text that replaces another one, if the answer has one and it is valid.
 pub(super) fn replaced(
     answer: Option<Answer>,
     check: impl Fn(&str) -> Result<(), String>,

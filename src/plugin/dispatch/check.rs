@@ -1,4 +1,4 @@
-//! Whether a text of a plugin can take the place of another.
+//! Checks of the texts with which a plugin replaces others.
 
 use crate::manifest::Hook;
 
@@ -10,11 +10,11 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
     if host.is_empty() {
         return Err("it chose an empty host".to_owned());
     }
-    // Most hosts are plain, and a look at the bytes is all they need.
+    // Most hosts are ASCII, and need only this check of their bytes.
     if host.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }
-    // Data after a zero byte is what a backend may trust.
+    // A backend may trust data after a zero byte.
     match host
         .chars()
         .find(|c| c.is_control() || c.is_whitespace() || *c == char::REPLACEMENT_CHARACTER)

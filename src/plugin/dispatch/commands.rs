@@ -23,18 +23,18 @@ pub(crate) struct Typed<'a> {
     pub(crate) player: CommandPlayer<'a>,
     /// The name of the command.
     pub(crate) name: &'a str,
-    /// What stands behind it.
+    /// The text after the name.
     pub(crate) arguments: &'a str,
 }
 
-/// The plugin has failed, which is counted and in the log.
+/// The plugin has failed. The failure is already counted and logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HasFailed;
 
 type Plugin = Attached<points::PlayerCommand>;
 
 impl HookSet {
-    /// The commands of the plugins, each name once: the first plugin has it.
+    /// The commands of the plugins. If several plugins have a name, the first one gets it.
     pub(crate) fn commands(&self) -> impl Iterator<Item = &PluginCommand> {
         let all = self.player_command.iter();
         all.flat_map(|plugin| {
@@ -79,8 +79,8 @@ impl HookSet {
         all.find(|plugin| plugin.command(name).is_some())
     }
 
-    /// Runs a command: what the player reads, if anything. Dropping the future cancels
-    /// it.
+    /// Runs a command, and returns the line for the player, if there is one. Dropping the
+    /// future cancels it.
     pub(crate) async fn player_command(
         &self,
         client: &Client<'_>,
@@ -104,7 +104,7 @@ impl HookSet {
         answer.map_err(|failure| failed(plugin, &failure))
     }
 
-    /// What the last word of a command can become. Dropping the future cancels it.
+    /// The suggestions for the last word of a command. Dropping the future cancels the call.
     pub(crate) async fn complete_command(
         &self,
         client: &Client<'_>,

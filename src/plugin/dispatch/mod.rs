@@ -1,5 +1,5 @@
-//! The hooks of a server: which plugins are called, in which order, and what a
-//! failure means.
+//! The hooks of a server: which plugins are called, in which order, and the effect of
+//! their failures.
 
 mod attached;
 mod check;
@@ -127,11 +127,11 @@ impl HookSet {
         }
     }
 
-    /// Asks `connection.decide`. Dropping the future cancels the question.
+    /// Calls `connection.decide`. Dropping the future cancels the call.
     ///
     /// # Errors
     ///
-    /// The first refusal; the plugins after it are not asked.
+    /// The first refusal. The plugins after it are not called.
     pub async fn connection_decide(&self, client: &Client<'_>) -> Result<(), Refusal> {
         for plugin in &self.connection_decide {
             let mut input = ConnectionInput::new(&client.input());
@@ -142,8 +142,8 @@ impl HookSet {
         Ok(())
     }
 
-    /// Asks `handshake.rewrite`: the host that the backend sees, if it is
-    /// another than `current`.
+    /// Calls `handshake.rewrite`, and returns the host for the backend, if it is another
+    /// than `current`.
     ///
     /// # Errors
     ///
@@ -179,8 +179,8 @@ impl HookSet {
         Ok(chosen)
     }
 
-    /// Asks `status.respond`: the answer, if it is another than `json`.
-    /// Dropping the future cancels the question.
+    /// Calls `status.respond`, and returns the answer, if it is another than `json`.
+    /// Dropping the future cancels the call.
     ///
     /// # Errors
     ///
@@ -211,11 +211,11 @@ impl HookSet {
         Ok(chosen)
     }
 
-    /// Asks `login.decide`. Dropping the future cancels the question.
+    /// Calls `login.decide`. Dropping the future cancels the call.
     ///
     /// # Errors
     ///
-    /// The first refusal; the plugins after it are not asked.
+    /// The first refusal. The plugins after it are not called.
     pub async fn login_decide(
         &self,
         client: &Client<'_>,
@@ -231,8 +231,8 @@ impl HookSet {
         Ok(())
     }
 
-    /// Asks `route.select`: another server, if a plugin has chosen one of
-    /// those that `exists` knows. Dropping the future cancels the question.
+    /// Calls `route.select`, and returns another server, if a plugin has chosen one that
+    /// `exists` knows. Dropping the future cancels the call.
     ///
     /// # Errors
     ///
@@ -266,9 +266,9 @@ impl HookSet {
         Ok(None)
     }
 
-    /// Calls `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin
-    /// that is quarantined does not observe sessions that open meanwhile; of a
-    /// session that it has observed it also receives the end.
+    /// Calls `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin in a
+    /// quarantine does not get sessions that open meanwhile, but it gets the end of each
+    /// session whose opening it got.
     #[inline]
     pub fn session_observe(
         &self,
@@ -309,8 +309,8 @@ impl HookSet {
         });
     }
 
-    /// Calls `player.observe`, beginning with [`PlayerEvent::Joined`]. Of plugins
-    /// in a quarantine the same holds as for `session.observe`.
+    /// Calls `player.observe`, beginning with [`PlayerEvent::Joined`]. Plugins in a
+    /// quarantine are handled as for `session.observe`.
     pub fn player_observe(
         &self,
         client: &Client<'_>,
@@ -330,13 +330,13 @@ impl HookSet {
         });
     }
 
-    /// What each plugin may do for a player of this server by services.
+    /// The services that each plugin may use for a player of this server.
     pub(crate) fn service_grants(&self) -> &[ServiceGrant] {
         &self.services
     }
 }
 
-/// Where an event stands among those of its session.
+/// The position of an event among those of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Beginning,
@@ -344,7 +344,7 @@ enum Moment {
     End,
 }
 
-/// Calls the plugins that observe a session, or shall from its beginning on.
+/// Calls the plugins that observe a session, or all plugins at its beginning.
 fn observe<H: Point>(
     plugins: &HookList<H>,
     session: &mut Session,
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
     use crate::protocol::handshake::Intent;
 
-    /// Without plugins nobody is asked, and nothing is allocated or awaited.
+    /// Without plugins nothing is called, allocated or awaited.
     #[test]
     fn an_empty_set_answers_at_once() {
         let hooks = HookSet::default();

@@ -1,4 +1,4 @@
-//! The hooks that are asked about packets: `packet.inspect` and `packet.modify`.
+//! The calls of the packet hooks: `packet.inspect` and `packet.modify`.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::plugin::interest::Interest;
 use crate::plugin::threads::{self, NoThread};
 use crate::protocol::packet::{Direction, State, Version, view};
 
-/// The player on whose connection packets are.
+/// The player whose packets plugins get.
 #[derive(Debug)]
 pub(crate) struct PacketPlayer {
     /// His number, for services.
@@ -29,25 +29,25 @@ pub(crate) struct PacketPlayer {
     pub(crate) is_proved: bool,
     /// The id of the server.
     pub(crate) server: String,
-    /// The version that he speaks.
+    /// The version of his client.
     pub(crate) version: Version,
 }
 
 /// What the proxy does with a packet after the hooks.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PacketFate {
-    /// It passes as it came.
+    /// It passes unchanged.
     Pass,
     /// It passes as this packet.
     Changed(Vec<u8>),
-    /// It goes no further. This packet takes its place, if there is one.
+    /// It is dropped, and replaced by this packet, if there is one.
     Dropped(Option<Vec<u8>>),
 }
 
 /// The ids of packets, as bits.
 pub(crate) type PacketIds = [u64; 4];
 
-/// A packet that plugins are asked about.
+/// A packet for the hooks.
 struct Asked {
     player: Arc<PacketPlayer>,
     state: State,
@@ -99,14 +99,14 @@ impl Asked {
     }
 }
 
-/// What a call about a packet has given: the answer, and the packet as it was changed.
+/// The result of a call: the answer, and the changed packet, if it was changed.
 type Given = Result<(Option<ffi::Answer>, Option<Vec<u8>>), HookFailure>;
 
 impl<H> Attached<H>
 where
     H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
 {
-    /// Asks on a thread that may block, until the deadline.
+    /// Calls the hook on a thread that may block, and waits until the deadline.
     async fn ask_packet(&self, asked: &Arc<Asked>, is_changeable: bool) -> Given {
         self.instance()?;
         let calls = Arc::clone(&self.generation.packet_calls);
@@ -117,7 +117,7 @@ where
             let given = plugin.call_packet(&asked, is_changeable);
             // The plugin may end with this.
             drop((plugin, permit));
-            // Nobody waits any longer after the deadline.
+            // After the deadline the receiver is gone.
             let _ = sender.send(given);
         };
         threads::run(call).map_err(|NoThread| busy())?;
@@ -153,7 +153,7 @@ fn inspected(answer: Answered) -> Result<(), HookFailure> {
     }
 }
 
-/// Whether `packet.modify` drops the packet, which it may not with each.
+/// Whether `packet.modify` drops the packet. Some packets must not be dropped.
 fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookFailure> {
     match answer.map(|answer| answer.code) {
         None | Some(answer::PASS) => Ok(false),
@@ -169,7 +169,7 @@ fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookF
 }
 
 impl HookSet {
-    /// Whether a plugin has interest in packets.
+    /// Whether a plugin wants packets.
     pub(crate) fn sees_packets(&self) -> bool {
         !self.packet_inspect.is_empty() || !self.packet_modify.is_empty()
     }
@@ -180,8 +180,8 @@ impl HookSet {
         plugins.any(|plugin| plugin.generation.interests.modify.has_chat())
     }
 
-    /// The ids of the packets that plugins are asked about: of some of these it shows
-    /// only when they are read that no plugin has interest.
+    /// The ids of the packets that plugins may want. For some ids, only the fields show
+    /// whether a plugin wants the packet.
     pub(crate) fn packet_ids(
         &self,
         version: Version,

@@ -12,7 +12,7 @@ use crate::protocol::handshake::Intent;
 pub struct Client<'a> {
     /// Its true address.
     pub peer: SocketAddr,
-    /// The protocol version it has announced; -1 before there were any.
+    /// The protocol version it has announced; -1 for clients older than protocol versions.
     pub protocol: i32,
     /// What it wants.
     pub intent: Intent,
@@ -23,7 +23,7 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// The same for the border.
+    /// The client in the form of the ABI.
     #[inline]
     pub(super) const fn input(&self) -> ClientInput<'a> {
         ClientInput {
@@ -86,8 +86,8 @@ pub enum PlayerEvent<'a> {
 #[derive(Debug)]
 pub struct Session {
     pub(super) id: u64,
-    /// Which plugins of the set have observed its beginning. Exactly these also
-    /// observe its end, even when quarantined meanwhile.
+    /// The plugins of the set that have observed its beginning. Exactly these also observe
+    /// its end, even if they are quarantined meanwhile.
     pub(super) observers: Vec<bool>,
 }
 
@@ -103,12 +103,12 @@ impl Session {
     }
 }
 
-/// A client must not go on.
+/// A plugin, or its failure, refuses a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The plugin that has decided.
     pub plugin: String,
-    /// What the player reads; `None`: the connection is closed without a text.
+    /// The text for the player. `None` closes the connection without a text.
     pub text: Option<String>,
     /// Whether the plugin has failed rather than decided.
     pub is_failure: bool,
