@@ -52,7 +52,7 @@ export async function status({ address, host, version, port = GAME_PORT, ms = 10
  *   encrypted, threshold }` or `{ outcome: "kicked", state, text, form, burst }`, and rejects
  *   when it ended in another way;
  * - `say(text)` sends a line to everybody; `onLine` hears those of everybody, and
- *   `onChat` the words of the chat;
+ *   `onChat` the words of the chat, into which `chat(text)` writes;
  * - `leave()` ends it; with `stay: false` that happens by itself.
  *
  * `session`, the address of a session server, makes the player authenticate. The
@@ -187,7 +187,11 @@ export function join({
     client.write("custom_payload", { channel: CROWD_CHANNEL, data: Buffer.from(text) });
   }
 
-  return { playing, done, say, leave };
+  function chat(text) {
+    client.chat(text);
+  }
+
+  return { playing, done, say, chat, leave };
 }
 
 /** Options of a player whom the session server at `session` knows. */

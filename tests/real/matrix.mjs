@@ -31,7 +31,9 @@
 //   text        what the disconnect text must contain (default: any words)
 //   kick        what a backend says that sends a player away, if it says anything
 //   servers     the two servers between which a player is brought to and fro
-//   notice      what a player reads who comes to another backend
+//   notice      what a player reads who comes to another backend, or whose line is
+//               dropped
+//   dropped     a line of chat that a plugin drops
 //   reset       whether a backend that is lost resets the connection (default:
 //               false, an orderly end)
 //   backendThreshold, clientThreshold
@@ -154,6 +156,7 @@ function backendEvent(event, fields) {
     story.login(fields);
   }
   if (event === "alive" && story.hasComeAgain) story.aliveAgain();
+  if (event === "said") story.plan.onSaid?.(fields.text);
   if (event === "leave") {
     story.visits -= 1;
     if (story.visits > 0) return;
@@ -384,6 +387,41 @@ const jobs = {
     same("the outcome", end.outcome, "played");
     same("encryption at the client", end.encrypted, authenticates(job));
     await within(JOB_MS, "the end of all sessions at the backend", found.left);
+    return {};
+  },
+
+  /**
+   * A plugin drops a line of chat and says why: the backend hears the others, and the
+   * player reads the reason.
+   */
+  async guarded(job, context) {
+    const [said, read] = [[], []];
+    let resolveAll;
+    const all = new Promise((resolve) => (resolveAll = resolve));
+    const count = () => said.length === 2 && read.length === 1 && resolveAll();
+    const options = {
+      stay: true,
+      onChat: (text) => {
+        read.push(text);
+        count();
+      },
+    };
+    const plan = {
+      onSaid: (text) => {
+        said.push(text);
+        count();
+      },
+    };
+    const { player, left } = await enter(job, context, playerName(), options, plan);
+    await player.playing;
+    for (const line of ["hello", job.dropped, "goodbye"]) player.chat(line);
+    await within(JOB_MS, "what is written and read", all);
+    same("what the backend heard", said.join(), "hello,goodbye");
+    same("what the player read", read.join(), job.notice);
+    player.leave();
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    await within(JOB_MS, "the end of the session at the backend", left);
     return {};
   },
 

@@ -154,8 +154,8 @@ function question(data, texts) {
  *   forwarding how a proxy says who the player is: "bungeecord", or `{ secret }`
  *              for the signed answer of velocity (default: not at all)
  *
- * `onEvent(name, fields)` hears of `login`, `play`, `message`, `alive` (the answer
- * to a keep alive), `leave` and `error`.
+ * `onEvent(name, fields)` hears of `login`, `play`, `message`, `said` (a line of
+ * chat), `alive` (the answer to a keep alive), `leave` and `error`.
  */
 export async function startServer({
   version,
@@ -239,6 +239,9 @@ export async function startServer({
     const end = plan(name);
     const target = end.switches?.shift();
     client.on("keep_alive", () => onEvent("alive", { name }));
+    for (const packetName of ["chat", "chat_message"]) {
+      client.on(packetName, (packet) => onEvent("said", { name, text: packet.message }));
+    }
     client.on("custom_payload", (packet) => {
       if (packet.channel === CROWD_CHANNEL) {
         for (const other of Object.values(server.clients)) {

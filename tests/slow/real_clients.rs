@@ -359,6 +359,17 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
             job["reset"] = proves.clone();
             whats.push(job);
         }
+        let guarded = backend.host(&format!("guarded-{mode}"));
+        setup.server(
+            mode,
+            &guarded,
+            &backend.address,
+            "plugins = [\"chat-guard\"]\n",
+        );
+        let mut job = backend.job("guarded", &guarded);
+        job["dropped"] = json!("buy GOLD now");
+        job["notice"] = json!("no advertising");
+        whats.push(job);
         if mode == "client_only" {
             let mut job = backend.job("unproved", &host);
             job["text"] = json!("not authenticated with your Minecraft account");
@@ -586,13 +597,16 @@ impl Setup {
     fn plugins(&self) {
         let rewrite = library::build("plugins/domain-rewrite", "domain_rewrite");
         let allow = library::build("plugins/allowlist", "allowlist");
+        let guard = library::build("plugins/chat-guard", "chat_guard");
         let mut global = fs::read_to_string(self.global()).unwrap();
         writeln!(
             global,
             "[plugins.domain-rewrite]\npath = {rewrite:?}\nservers = [\"plugin-*\"]\n\
              config.rules = [{{ from = \"*.example\", to = \"$1.inside\" }}]\n\
              [plugins.allowlist]\npath = {allow:?}\nservers = [\"closed-*\"]\n\
-             config = {{ names = [], message = \"the list has nobody\" }}"
+             config = {{ names = [], message = \"the list has nobody\" }}\n\
+             [plugins.chat-guard]\npath = {guard:?}\nservers = [\"guarded-*\"]\n\
+             config = {{ patterns = [\"*gold*\"], pattern_text = \"<red>no advertising\" }}"
         )
         .unwrap();
         fs::write(self.global(), global).unwrap();
