@@ -363,7 +363,7 @@ fn intercept_scope(config: &ServerConfig) -> String {
     }
 }
 
-/// Whether players whom this server does not let in may come to others of its network.
+/// Whether players that this server refuses may come to others of its network.
 fn has_other_servers(server: &Server) -> bool {
     let network = server.config.network();
     let rules = network.map(|network| server.proxy.network(network));

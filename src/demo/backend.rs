@@ -22,7 +22,7 @@ use crate::protocol::read::write_string;
 use crate::protocol::status::{self, StatusPacket};
 use crate::protocol::{frame, varint, version};
 
-/// The name of the player whom the backend has brought to another server.
+/// The name of the player that a backend moves to another server.
 pub(super) const TRAVELLER: &str = "Traveller";
 /// The host of the server from which that player goes.
 pub(super) const FROM_HOST: &str = "creative.demo";
