@@ -402,6 +402,49 @@ async fn keep_alives_are_kept_apart() {
     }
 }
 
+/// Fifty players are moved at one instant: each of them is on the other server then.
+#[tokio::test]
+async fn fifty_at_once() {
+    const PLAYERS: usize = 50;
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let places = format!("max_players = {PLAYERS}\n");
+    let proxy = network("", &[("a", &a, &places), ("b", &b, &places)]);
+    let protocol = 767;
+    let mut sessions = Vec::new();
+    for number in 0..PLAYERS {
+        let name = format!("player{number}");
+        let (mut client, mut server) = super::begin(&proxy, &a, protocol, &name).await;
+        let success = game::login_success(protocol, [5; 16], &name);
+        server.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        super::enter(&mut client, &mut server, protocol).await;
+        let settings = More::of(protocol).settings;
+        client.send(settings, b"settings of the client").await;
+        expect_past_channels(&mut server, protocol, settings).await;
+        sessions.push((name, client, server));
+    }
+    for (_, _, server) in &mut sessions {
+        connect(server, protocol, "b").await;
+    }
+    let mut arrived = std::collections::HashMap::new();
+    for _ in 0..PLAYERS {
+        let (mut there, _, start) = game::accept(&b).await;
+        let name = wire::string_in(&start);
+        let success = game::login_success(protocol, [5; 16], &name);
+        there.send(2, &success).await;
+        arrived.insert(name, there);
+    }
+    for (name, client, here) in &mut sessions {
+        let there = arrived.get_mut(name).unwrap();
+        cross(client, here, there, protocol, 7).await;
+        both_ways(client, there, protocol).await;
+    }
+    drop((sessions, arrived));
+    proxy.idle().await;
+}
+
 /// A thousand switches that fail: the places are exact afterwards, and a switch works.
 #[tokio::test]
 async fn a_thousand_failures() {
