@@ -65,8 +65,7 @@ pub fn open(config: &ProxyConfig) -> anyhow::Result<Vec<StdListener>> {
 /// so that no client can delay another.
 pub(crate) async fn accept(listener: TcpListener, address: SocketAddr, proxy: Arc<Proxy>) {
     let failures = Sampler::new();
-    let mut options = Options::default();
-    options.follow(&listener, &proxy);
+    let mut options = Options::of(&listener, &proxy);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -116,6 +115,18 @@ struct Options {
 const OLDER_MAX: Duration = Duration::from_secs(1);
 
 impl Options {
+    /// Gives the listener the options in force, if it does not have them. One that we
+    /// have opened had them before it listened.
+    fn of(listener: &TcpListener, proxy: &Proxy) -> Self {
+        let keepalive = proxy.snapshot().proxy.keepalive;
+        let mut options = Self {
+            keepalive: socket::is_tuned(listener, &keepalive).then_some(keepalive),
+            older_since: None,
+        };
+        options.follow(listener, proxy);
+        options
+    }
+
     /// Gives the listener the options in force.
     fn follow(&mut self, listener: &TcpListener, proxy: &Proxy) {
         let keepalive = proxy.snapshot().proxy.keepalive;
@@ -214,6 +225,24 @@ mod tests {
                 listener.accept().await.unwrap();
             }
             drop(another);
+        }
+    }
+
+    /// Nothing has to be set for a connection of a listener that we have opened: none can
+    /// be older than its options. One that was handed over may have older ones.
+    #[tokio::test]
+    async fn connections_of_an_own_listener_cost_nothing() {
+        let proxy = Proxy::new(config(41), None).unwrap();
+        let keepalive = proxy.snapshot().proxy.keepalive;
+        let address = ([127, 0, 0, 1], 0).into();
+        let own = socket::listen(address, Families::Both, false, &keepalive).unwrap();
+        let handed_over = StdListener::bind(address).unwrap();
+        handed_over.set_nonblocking(true).unwrap();
+        for (listener, is_own) in [(own, true), (handed_over, false)] {
+            let (listener, _) = into_tokio(listener).unwrap();
+            let options = Options::of(&listener, &proxy);
+            assert_eq!(options.older_since.is_none(), is_own);
+            assert!(socket::is_tuned(&listener, &keepalive));
         }
     }
 

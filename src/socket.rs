@@ -126,6 +126,28 @@ pub fn tune(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<()> {
     keep_alive(socket, keepalive)
 }
 
+/// Whether a socket has the options that [`tune`] sets.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_tuned(socket: &impl AsSystem, keepalive: &Keepalive) -> bool {
+    let socket = SockRef::from(socket);
+    let has_all = || -> io::Result<bool> {
+        Ok(socket.tcp_nodelay()?
+            && socket.keepalive()?
+            && socket.tcp_keepalive_time()? == keepalive.time
+            && socket.tcp_keepalive_interval()? == keepalive.interval
+            && socket.tcp_keepalive_retries()? == keepalive.retries
+            && socket.tcp_user_timeout()? == Some(keepalive.user_timeout()))
+    };
+    has_all().unwrap_or(false)
+}
+
+/// Whether a socket has the options that [`tune`] sets: used only where
+/// [`LISTENER_TUNES_CONNECTIONS`].
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_tuned(_: &impl AsSystem, _: &Keepalive) -> bool {
+    false
+}
+
 /// Makes the kernel detect that the peer has vanished.
 ///
 /// # Errors
