@@ -9,7 +9,10 @@ use std::os::fd::AsFd as AsSystem;
 #[cfg(windows)]
 use std::os::windows::io::AsSocket as AsSystem;
 
+use futures_util::FutureExt;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 
 /// Connections that the kernel keeps ready for us to accept. The kernel cuts
 /// it to `net.core.somaxconn` (4096 by default, `listen(2)`).
@@ -166,6 +169,13 @@ pub fn keep_alive(socket: &impl AsSystem, keepalive: &Keepalive) -> io::Result<(
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(keepalive.user_timeout()))?;
     Ok(())
+}
+
+/// Whether the runtime knows that the peer has ended its stream. There may be bytes
+/// before the end that nobody has read.
+pub(crate) fn is_read_closed(stream: &TcpStream) -> bool {
+    let ready = stream.ready(Interest::READABLE).now_or_never();
+    matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
 }
 
 /// Whether a connection waits to be accepted. Used only where

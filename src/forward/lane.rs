@@ -400,6 +400,9 @@ impl Lane {
         }
         #[cfg(target_os = "linux")]
         if let Some(make) = self.wants_pipe() {
+            if let Some(end) = source.end() {
+                return read_result(end).map(drop);
+            }
             let Some(pipe) = buffers.pipes.take(make) else {
                 self.degrade();
                 return self.read_by_copy(source, destination, counters, buffers);

@@ -25,6 +25,14 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// The default capacity of a pipe in bytes (pipe(7)).
 const DEFAULT_BYTES: usize = 64 * 1024;
 
+/// The size of a page, which is that of a slot, in bytes: at most this. x86 has pages of
+/// 4 KiB only; the largest that Linux has elsewhere are of 64 KiB.
+const PAGE_BYTES_MAX: usize = if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+    4 * 1024
+} else {
+    64 * 1024
+};
+
 /// Empty pipes that a worker keeps: more directions of one worker rarely have
 /// bytes in flight at once. 32 workers that keep as many stay within
 /// `fs.pipe-user-pages-soft`, by default 16,384 pages.
@@ -48,6 +56,8 @@ pub struct Pipe {
     pub(super) read: OwnedFd,
     pub(super) write: OwnedFd,
     pub(super) capacity_bytes: usize,
+    /// How many it has at least; 0 if that is not known.
+    pub(super) slots: usize,
 }
 
 impl Pipe {
@@ -61,6 +71,7 @@ impl Pipe {
             read,
             write,
             capacity_bytes,
+            slots: 0,
         }
     }
 }
@@ -75,11 +86,11 @@ pub fn make() -> io::Result<Pipe> {
     let wish = FcntlArg::F_SETPIPE_SZ(i32::try_from(PIPE_BYTES).unwrap_or(i32::MAX));
     let granted = fcntl(&write, wish).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ));
     // A sandbox may forbid both calls. The pipe works all the same.
-    let capacity_bytes = granted
-        .ok()
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .unwrap_or(DEFAULT_BYTES);
-    Ok(Pipe::new(read, write, capacity_bytes))
+    let granted = granted.ok().and_then(|bytes| usize::try_from(bytes).ok());
+    Ok(Pipe {
+        slots: granted.unwrap_or(0) / PAGE_BYTES_MAX,
+        ..Pipe::new(read, write, granted.unwrap_or(DEFAULT_BYTES))
+    })
 }
 
 /// The empty pipes of one worker.

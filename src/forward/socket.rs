@@ -1,6 +1,7 @@
 //! A connected socket that does not block, under either driver.
 
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 #[cfg(unix)]
 use std::os::fd::AsFd as AsSystem;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
+
+use crate::socket::is_read_closed;
 
 /// A connected socket that does not block, and how its driver learns that a
 /// call would have blocked.
@@ -25,6 +28,13 @@ pub(super) trait Socket: AsSystem + Sized {
     /// although there is more. `at_end` says that it reported the end.
     #[cfg(target_os = "linux")]
     fn is_at_urgent_byte(&self, at_end: bool) -> bool;
+
+    /// What a read returns where the driver knows that the peer has ended its stream,
+    /// and nothing is left to read: zero or an error. splice(2) would leave open whether
+    /// bytes come behind an urgent one.
+    fn end(&self) -> Option<io::Result<usize>> {
+        None
+    }
 
     /// Reads into a buffer; zero is the end of the stream.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -67,6 +77,17 @@ impl Socket for tokio::net::TcpStream {
     #[cfg(target_os = "linux")]
     fn is_at_urgent_byte(&self, at_end: bool) -> bool {
         at_end && has_urgent_byte(self)
+    }
+
+    fn end(&self) -> Option<io::Result<usize>> {
+        if !is_read_closed(self) {
+            return None;
+        }
+        match SockRef::from(self).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(1..) => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            end => Some(end),
+        }
     }
 
     /// A short read proves that nothing more is there: this reports it to the

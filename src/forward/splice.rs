@@ -18,15 +18,25 @@ pub(super) fn fill(source: &impl Socket, pipe: &Pipe) -> io::Result<usize> {
 }
 
 /// Moves at most this many bytes from a socket into an empty pipe.
+///
+/// Each slot of a pipe takes a byte at least. So with fewer bytes than slots, no slot was
+/// missing: nothing more was there. This reports that to the driver at once, which saves
+/// a call that would only return `EAGAIN`.
 pub(super) fn fill_at_most(
     source: &impl Socket,
     pipe: &Pipe,
     bytes_max: usize,
 ) -> io::Result<usize> {
-    source.try_read_io(|source| {
-        nix::fcntl::splice(source, None, &pipe.write, None, bytes_max, FLAGS)
-            .map_err(io::Error::from)
-    })
+    let mut short = None;
+    let filled = source.try_read_io(|source| {
+        let bytes = nix::fcntl::splice(source, None, &pipe.write, None, bytes_max, FLAGS)?;
+        if (1..pipe.slots.min(bytes_max)).contains(&bytes) {
+            short = Some(bytes);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(bytes)
+    });
+    short.map_or(filled, Ok)
 }
 
 /// Moves the bytes of a pipe into a socket.
