@@ -8,24 +8,23 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ending::Ending;
 use super::guard::{self, Watched};
-use super::sender::Sender;
-use crate::config::model::{
-    BackendAddress, Forwarding, ForwardingMode, Keepalive, Relay, ServerConfig,
-};
+use super::opening::Dialect;
+use crate::config::model::{Forwarding, ForwardingMode, Keepalive, Relay};
 use crate::forward::{self, Counters, Direction, End, Outcome};
-use crate::upstream::first_byte;
+use crate::socket;
+use crate::upstream::answered;
 use crate::upstream::rounds::Waiting;
 
 /// The most bytes that are kept of a client that sends before its backend has
@@ -45,6 +44,11 @@ pub(super) struct Begin<'a> {
     pub(super) backend: &'a mut TcpStream,
     pub(super) counters: &'a Counters,
     pub(super) keepalive: Keepalive,
+    pub(super) forwarding: &'a Forwarding,
+    /// `timeouts.read` of the server.
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) dialect: Dialect,
+    pub(super) first: First,
 }
 
 /// Why the relay does not begin.
@@ -57,53 +61,85 @@ pub(super) enum Failed {
     Ended(Ending),
 }
 
+/// What a backend is sent first.
+#[derive(Default)]
+pub(super) struct First {
+    pub(super) bytes: Vec<u8>,
+    /// Its first so many bytes are a PROXY header, which does not count as relayed.
+    pub(super) header_bytes: usize,
+}
+
 impl Begin<'_> {
     /// Sends what the client has sent, and waits until the relay may begin.
-    pub(super) async fn run(
-        &mut self,
-        sender: &Sender,
-        config: &ServerConfig,
-        forwarding: &Forwarding,
-        address: &BackendAddress,
-        waiting: &Waiting<'_>,
-    ) -> Result<(), Failed> {
-        let replay = sender.replay(self.client, self.rest, config, forwarding, address);
-        let (header_bytes, replay) =
-            replay.map_err(|error| Failed::Ended(Ending::Broken(error.into())))?;
-        let is_guarded = forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true });
-        let answered = async {
-            self.backend
-                .write_all(&replay)
-                .await
-                .map_err(Failed::Dropped)?;
-            let sent_bytes = replay.len() - header_bytes;
+    ///
+    /// Thousands of logins may wait here, when a server has restarted: this holds one
+    /// timer and no other future.
+    pub(super) async fn run(&mut self, waiting: &Waiting<'_>) -> Result<(), Failed> {
+        let (until, keepalive_at) = {
+            let connected = Instant::now();
+            let until = self.limit().and_then(|limit| connected.checked_add(limit));
+            (until, connected + KEEPALIVE_DELAY)
+        };
+        {
+            let (unsent, sent_bytes) = self.send()?;
+            if !unsent.is_empty() {
+                // Boxed: a new connection takes all of them at once.
+                Box::pin(self.send_later(&unsent, until)).await?;
+            }
             self.counters.add(Direction::Serverbound, sent_bytes as u64);
-            tokio::select! {
-                biased;
-                answered = self.answered(forwarding.relay) => answered,
-                () = waiting.has_to_hang_up() => Err(Failed::Doubted),
-            }
-        };
-        // The relay limits silence in the same way, from its own start on.
-        let (limit, silent) = match (config.timeouts.session.read, is_guarded) {
-            (Some(read), true) if read > guard::ANSWER_TIMEOUT => {
-                (Some(guard::ANSWER_TIMEOUT), true)
-            }
-            (None, true) => (Some(guard::ANSWER_TIMEOUT), true),
-            (read, _) => (read, false),
-        };
-        match within(limit, pin!(answered)).await {
-            Some(answered) => answered?,
-            None if silent => return Err(Failed::Ended(Ending::BackendFailed(guard::silent()))),
-            None => {
-                let end = End::ReadTimeout(Direction::Clientbound);
-                return Err(Failed::Ended(Ending::Relayed(Outcome::nothing(end))));
+        }
+        let mut is_kept_alive = false;
+        let mut timer = pin!(sleep_until(keepalive_at));
+        loop {
+            let event = poll_fn(|cx| {
+                if self.backend.poll_read_ready(cx).is_ready() {
+                    Poll::Ready(Event::Backend)
+                } else if self.client.poll_read_ready(cx).is_ready() {
+                    Poll::Ready(Event::Client)
+                } else if waiting.poll_has_to_hang_up(cx).is_ready() {
+                    Poll::Ready(Event::Doubt)
+                } else if (!is_kept_alive || until.is_some()) && timer.as_mut().poll(cx).is_ready()
+                {
+                    Poll::Ready(Event::Timer)
+                } else {
+                    Poll::Pending
+                }
+            });
+            match event.await {
+                Event::Backend => match answered(self.backend) {
+                    // The backend may only have followed its client.
+                    Err(error) if !has_ended(self.client) => return Err(Failed::Dropped(error)),
+                    Ok(()) | Err(_) => break,
+                },
+                Event::Client => {
+                    let is_over = socket::is_read_closed(self.client);
+                    // The runtime reports the end of reading for ever, so it must not be
+                    // waited for again.
+                    if is_over || self.rest.len() >= REST_BYTES_MAX {
+                        break;
+                    }
+                    if !self.forward_rest().await? {
+                        break;
+                    }
+                }
+                Event::Doubt => return Err(Failed::Doubted),
+                Event::Timer => {
+                    if until.is_some_and(|until| until <= Instant::now()) {
+                        return Err(self.silent());
+                    }
+                    if !is_kept_alive {
+                        is_kept_alive = true;
+                        forward::keep_alive(self.backend, &self.keepalive);
+                    }
+                    if let Some(until) = until {
+                        timer.as_mut().reset(until);
+                    }
+                }
             }
         }
-        if is_guarded {
+        if self.is_guarded() {
             // Boxed so that its buffers do not enlarge the future of the other modes.
-            let dialect = sender.opening.dialect();
-            let watch = guard::watch(self.client, self.backend, dialect, self.counters);
+            let watch = guard::watch(self.client, self.backend, self.dialect, self.counters);
             return Box::pin(watch).await.map_or_else(
                 |error| Err(Failed::Ended(Ending::BackendFailed(error))),
                 |watched| match watched {
@@ -118,59 +154,80 @@ impl Begin<'_> {
         Ok(())
     }
 
-    /// Completes when the backend has sent a byte, or when the client has ended
-    /// or sent too much, which the relay handles.
-    async fn answered(&mut self, relay: Relay) -> Result<(), Failed> {
-        let mut is_kept_alive = false;
-        let mut delay = pin!(sleep(KEEPALIVE_DELAY));
-        loop {
-            let event = poll_fn(|cx| {
-                if self.backend.poll_read_ready(cx).is_ready() {
-                    Poll::Ready(Event::Backend)
-                } else if self.client.poll_read_ready(cx).is_ready() {
-                    Poll::Ready(Event::Client)
-                } else if !is_kept_alive && delay.as_mut().poll(cx).is_ready() {
-                    Poll::Ready(Event::Delay)
-                } else {
-                    Poll::Pending
-                }
-            });
-            match event.await {
-                Event::Backend => match first_byte(self.backend).await {
-                    // The backend may only have followed its client.
-                    Err(_) if has_ended(self.client) => return Ok(()),
-                    answered => return answered.map_err(Failed::Dropped),
-                },
-                Event::Delay => {
-                    is_kept_alive = true;
-                    forward::keep_alive(self.backend, &self.keepalive);
-                    continue;
-                }
-                Event::Client => {}
-            }
-            let ready = self.client.ready(Interest::READABLE).await;
-            // The runtime keeps reporting that the stream has ended, so waiting again
-            // would spin.
-            let is_over = ready.is_ok_and(|ready| ready.is_read_closed());
-            if is_over || self.rest.len() >= REST_BYTES_MAX {
-                return Ok(());
-            }
-            // Boxed: few clients send before they are answered.
-            let moved = match relay {
-                Relay::Splice => {
-                    let moving = forward::splice_and_keep(self.client, self.backend, self.rest);
-                    Box::pin(moving).await
-                }
-                Relay::Copy | Relay::Adaptive => {
-                    let moving = forward::copy_and_keep(self.client, self.backend, self.rest);
-                    Box::pin(moving).await
-                }
-            };
-            match moved.map_err(Failed::Dropped)? {
-                Some(bytes) => self.counters.add(Direction::Serverbound, bytes as u64),
-                None => return Ok(()),
-            }
+    fn is_guarded(&self) -> bool {
+        self.forwarding.mode == (ForwardingMode::ServerOnly { auth_guard: true })
+    }
+
+    /// How long the backend may be silent. The relay limits silence in the same way,
+    /// from its own start on.
+    fn limit(&self) -> Option<Duration> {
+        match (self.read_timeout, self.is_guarded()) {
+            (Some(read), true) => Some(read.min(guard::ANSWER_TIMEOUT)),
+            (None, true) => Some(guard::ANSWER_TIMEOUT),
+            (read, false) => read,
         }
+    }
+
+    /// The end of a login whose backend has been silent for too long.
+    fn silent(&self) -> Failed {
+        let is_of_relay = |read: Duration| !self.is_guarded() || read <= guard::ANSWER_TIMEOUT;
+        Failed::Ended(match self.read_timeout {
+            Some(read) if is_of_relay(read) => {
+                let end = End::ReadTimeout(Direction::Clientbound);
+                Ending::Relayed(Outcome::nothing(end))
+            }
+            _ => Ending::BackendFailed(guard::silent()),
+        })
+    }
+
+    /// Sends the backend its first bytes, as many as it takes now. Returns the others, and
+    /// how many count as relayed once all are sent.
+    fn send(&mut self) -> Result<(Vec<u8>, usize), Failed> {
+        let First {
+            mut bytes,
+            header_bytes,
+        } = std::mem::take(&mut self.first);
+        let counted = bytes.len() - header_bytes;
+        let sent = match self.backend.try_write(&bytes) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(Failed::Dropped(error)),
+        };
+        Ok((bytes.split_off(sent), counted))
+    }
+
+    /// Sends bytes that the backend has not taken at once.
+    async fn send_later(&mut self, rest: &[u8], until: Option<Instant>) -> Result<(), Failed> {
+        let writing = self.backend.write_all(rest);
+        let written = match until {
+            Some(until) => timeout_at(until, writing).await,
+            None => Ok(writing.await),
+        };
+        match written {
+            Ok(written) => written.map_err(Failed::Dropped),
+            Err(_) => Err(self.silent()),
+        }
+    }
+
+    /// Forwards bytes of a client that sends before it is answered; false where the
+    /// relay has to read what comes next.
+    async fn forward_rest(&mut self) -> Result<bool, Failed> {
+        // Boxed: few clients do that.
+        let moved = match self.forwarding.relay {
+            Relay::Splice => {
+                let moving = forward::splice_and_keep(self.client, self.backend, self.rest);
+                Box::pin(moving).await
+            }
+            Relay::Copy | Relay::Adaptive => {
+                let moving = forward::copy_and_keep(self.client, self.backend, self.rest);
+                Box::pin(moving).await
+            }
+        };
+        let moved = moved.map_err(Failed::Dropped)?;
+        if let Some(bytes) = moved {
+            self.counters.add(Direction::Serverbound, bytes as u64);
+        }
+        Ok(moved.is_some())
     }
 }
 
@@ -183,22 +240,14 @@ fn has_ended(client: &TcpStream) -> bool {
     }
 }
 
-/// What [`Begin::answered`] waits for.
+/// What [`Begin::run`] waits for.
 enum Event {
     /// The backend has sent something, or ended the connection.
     Backend,
     /// The client has.
     Client,
-    /// [`KEEPALIVE_DELAY`] is over.
-    Delay,
-}
-
-/// Runs a future within a limit, if there is one; `None` when it has passed. The
-/// future is pinned by the caller, since each call here would otherwise hold a
-/// copy.
-async fn within<F: Future>(limit: Option<Duration>, future: Pin<&mut F>) -> Option<F::Output> {
-    match limit {
-        Some(limit) => timeout(limit, future).await.ok(),
-        None => Some(future.await),
-    }
+    /// The login has to close the connection to its backend.
+    Doubt,
+    /// [`KEEPALIVE_DELAY`] is over, or the time of the backend.
+    Timer,
 }

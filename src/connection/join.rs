@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use tokio::net::TcpStream;
 
 use super::begin::{Begin, Failed};
@@ -14,11 +15,11 @@ use super::ending::{Ended, Ending};
 use super::facts::{Facts, SessionFacts};
 use super::sender::Sender;
 use crate::config::model::{Forwarding, Relay};
-use crate::forward::{self, Counters, Forwarder, Outcome};
+use crate::forward::{self, Counters, Outcome};
 use crate::limit::Slot;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
-use crate::upstream::{DROPPED_MAX, Dropped, rounds};
+use crate::upstream::{Connected, DROPPED_MAX, Dropped, rounds};
 
 /// A client with a place on its server.
 pub(super) struct Admitted {
@@ -40,8 +41,8 @@ pub(super) struct RelaySession {
     server: Arc<Server>,
     counters: Arc<Counters>,
     relay: Relay,
-    _place: Slot,
-    _slot: Slot,
+    place: Slot,
+    slot: Slot,
 }
 
 impl Admitted {
@@ -57,9 +58,12 @@ impl Admitted {
         self.sender
             .report_dropped_tail(&self.server, &config, &self.forwarding);
         let key = self.round();
-        let left = client::closed_by_client(self.client.stream());
-        if proxy.upstream.rounds.is_loop(&key, left).await {
-            return Err(Ending::ClientLeft.into());
+        if proxy.upstream.rounds.is_doubtful(&key) {
+            let left = client::closed_by_client(self.client.stream());
+            // Boxed: few logins are tested.
+            if Box::pin(proxy.upstream.rounds.is_loop(&key, left)).await {
+                return Err(Ending::ClientLeft.into());
+            }
         }
         let Self {
             client,
@@ -68,10 +72,10 @@ impl Admitted {
             forwarding,
             place,
             slot,
-        } = *self;
-        let (mut client, rest) = client.into_parts();
+        } = self.unboxed();
+        let (mut client, mut rest) = client.into_parts();
         // Copied, so that the larger buffer that they are parts of is freed.
-        let mut rest = BytesMut::from(rest.as_ref());
+        rest = BytesMut::from(rest.as_ref());
         let sender = sender.in_own_memory();
         let joined = {
             let joining = pin!(async {
@@ -80,27 +84,33 @@ impl Admitted {
                     // Boxed so that the wait for the first byte does not hold its state.
                     let dialling = Box::pin(async {
                         let (addresses, bound) = (&config.addresses, config.timeouts.connect);
-                        tokio::select! {
-                            dialled = proxy.upstream.connect(addresses, bound, &dropped) => Some(dialled),
-                            () = client::closed_by_client(&client) => None,
-                        }
+                        let dialled = tokio::select! {
+                            dialled = proxy.upstream.connect(addresses, bound, &dropped) => dialled,
+                            () = client::closed_by_client(&client) => return Err(Ending::ClientLeft),
+                        };
+                        dialled.map_err(|error| match dropped.is_empty() {
+                            true => Ending::Unreachable(error),
+                            false => Ending::BackendFailed(io::Error::other(error)),
+                        })
                     });
-                    let Some(dialled) = dialling.await else {
-                        return Err(Ending::ClientLeft);
+                    // A block of its own, so that the wait does not hold what it uses.
+                    let (mut backend, dialled, first, counters) = {
+                        let Connected {
+                            stream,
+                            address,
+                            dialled,
+                        } = dialling.await?;
+                        let first = sender.replay(&client, &rest, &config, &forwarding, &address);
+                        let counters = Arc::new(Counters::default());
+                        facts.session = Some(SessionFacts {
+                            backend: address,
+                            relay: forwarding.relay,
+                            counters: Arc::clone(&counters),
+                        });
+                        facts.session_connected();
+                        let first = first.map_err(|error| Ending::Broken(error.into()))?;
+                        (stream, dialled, first, counters)
                     };
-                    let connected = match dialled {
-                        Ok(connected) => connected,
-                        Err(error) if dropped.is_empty() => return Err(Ending::Unreachable(error)),
-                        Err(error) => return Err(Ending::BackendFailed(io::Error::other(error))),
-                    };
-                    let mut backend = connected.stream;
-                    let counters = Arc::new(Counters::default());
-                    facts.session = Some(SessionFacts {
-                        backend: connected.address.clone(),
-                        relay: forwarding.relay,
-                        counters: Arc::clone(&counters),
-                    });
-                    facts.session_connected();
                     let waiting = proxy.upstream.rounds.enter(&key);
                     let mut begin = Begin {
                         client: &mut client,
@@ -108,17 +118,19 @@ impl Admitted {
                         backend: &mut backend,
                         counters: &counters,
                         keepalive: server.proxy.keepalive,
+                        forwarding: &forwarding,
+                        read_timeout: config.timeouts.session.read,
+                        dialect: sender.opening.dialect(),
+                        first,
                     };
-                    let begun = begin
-                        .run(&sender, &config, &forwarding, &connected.address, &waiting)
-                        .await;
-                    let error = match begun {
+                    let error = match begin.run(&waiting).await {
                         Ok(()) => return Ok((backend, counters)),
                         Err(Failed::Ended(ending)) => return Err(ending),
                         Err(Failed::Dropped(error)) => error,
                         Err(Failed::Doubted) => {
                             drop(backend);
-                            if !waiting.came_back().await {
+                            // Boxed: few logins are tested.
+                            if !Box::pin(waiting.came_back()).await {
                                 // Nothing has reached the player, so nothing is lost.
                                 facts.session = None;
                                 continue;
@@ -131,7 +143,6 @@ impl Admitted {
                     if dropped.len() == DROPPED_MAX {
                         return Err(Ending::BackendFailed(error));
                     }
-                    let dialled = connected.dialled;
                     dropped.push(Dropped { dialled, error });
                 }
             });
@@ -156,9 +167,14 @@ impl Admitted {
             server,
             counters,
             relay,
-            _place: place,
-            _slot: slot,
+            place,
+            slot,
         })
+    }
+
+    /// The same, after its box has been freed.
+    fn unboxed(self: Box<Self>) -> Self {
+        *self
     }
 
     /// The key by which a login is recognized if it comes back to the proxy.
@@ -172,8 +188,7 @@ impl Admitted {
 
 impl RelaySession {
     /// Moves bytes until the session has ended.
-    pub(super) async fn run(self, proxy: &Proxy) -> Outcome {
-        let forwarder = proxy.forwarders.select(self.relay);
+    pub(super) fn run(self, proxy: &Proxy) -> impl Future<Output = Outcome> + Send + use<> {
         let session = forward::Session {
             client: self.client,
             backend: self.backend,
@@ -182,6 +197,10 @@ impl RelaySession {
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),
         };
-        forwarder.forward(session).await
+        let held = (self.place, self.slot);
+        proxy
+            .forwarders
+            .forward(self.relay, session)
+            .inspect(move |_| drop(held))
     }
 }

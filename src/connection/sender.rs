@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tracing::info;
 
+use super::begin::First;
 use super::facts::{Facts, Origin, Player};
 use super::opening::Opening;
 use crate::config::model::{BackendAddress, DomainRewrite, Forwarding, HostTail, ServerConfig};
@@ -37,7 +38,6 @@ impl Sender {
     }
 
     /// The first bytes for a backend: a PROXY header, and what the client has sent.
-    /// Returns the length of the header and all bytes.
     pub(super) fn replay(
         &self,
         client: &TcpStream,
@@ -45,14 +45,16 @@ impl Sender {
         config: &ServerConfig,
         forwarding: &Forwarding,
         address: &BackendAddress,
-    ) -> io::Result<(usize, Vec<u8>)> {
+    ) -> io::Result<First> {
         let header = config.send_proxy_protocol;
         let header = header.map(|version| self.origin.header(version, client));
         let header = header.transpose()?.unwrap_or_default();
         let host_field = self.host_field_for(config, forwarding, address);
         let first = self.opening.with_host(&host_field);
-        let replay = [&header, first.as_ref(), &self.login_start, rest].concat();
-        Ok((header.len(), replay))
+        Ok(First {
+            bytes: [&header, first.as_ref(), &self.login_start, rest].concat(),
+            header_bytes: header.len(),
+        })
     }
 
     /// The host field for the backend.

@@ -402,6 +402,21 @@ impl Forwarders {
 }
 
 impl Forwarders {
+    /// Relays a session as [`select`](Self::select)'s forwarder does; the future
+    /// borrows nothing.
+    pub(crate) fn forward(
+        &self,
+        relay: Relay,
+        session: Session,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let method = Method::of(relay);
+        #[cfg(target_os = "linux")]
+        let forwarded = self.reactor.forwarder(method).forward_owned(session);
+        #[cfg(not(target_os = "linux"))]
+        let forwarded = async move { portable::PortableForwarder(method).forward(session).await };
+        forwarded
+    }
+
     /// Relays a session and reads its frames, until both directions have ended,
     /// a limit has passed, or its backend is lost. Returns what is left of the
     /// client's side, so that it can be sent a text or another backend's packets.
@@ -413,10 +428,13 @@ impl Forwarders {
         passages: Passages,
     ) -> impl Future<Output = (Outcome, Option<Remains<std::net::TcpStream>>)> + Send + use<> {
         #[cfg(target_os = "linux")]
-        let forwarder = self.reactor.forwarder(Method::Copy);
+        let forwarded = self
+            .reactor
+            .forwarder(Method::Copy)
+            .forward_framed(session, passages);
         #[cfg(not(target_os = "linux"))]
-        let forwarder = portable::PortableForwarder(Method::Copy);
-        async move { forwarder.forward_framed(session, passages).await }
+        let forwarded = portable::PortableForwarder(Method::Copy).forward_framed(session, passages);
+        forwarded
     }
 }
 

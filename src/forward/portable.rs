@@ -60,39 +60,41 @@ impl PortableForwarder {
 }
 
 /// Drives a session to its end, or until this time: then it is returned unfinished.
-pub(super) async fn drive(
-    exchange: Exchange<TcpStream>,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` would hold its arguments twice"
+)]
+pub(super) fn drive(
+    mut exchange: Exchange<TcpStream>,
     stop: CancellationToken,
     until: Option<Instant>,
-) -> Exchange<TcpStream> {
-    let mut exchange = Some(exchange);
-    let mut timer = None;
-    let mut stopped = pin!(stop.cancelled());
-    poll_fn(|cx| {
-        let Some(mut driven) = exchange.take() else {
-            return Poll::Pending;
-        };
-        if stopped.as_mut().poll(cx).is_ready() {
-            driven.stop(End::Stopped);
-        }
-        driven.set_bell(|| cx.waker().clone());
-        BUFFERS.with_borrow_mut(|buffers| driven.send_out_all(buffers));
-        loop {
-            let moved = BUFFERS.with_borrow_mut(|buffers| {
-                // Not `||`, which would skip the second socket.
-                Side::BOTH.map(|side| move_once(&mut driven, side, cx, buffers)) != [false; 2]
-            });
-            let given_up = !moved && check_deadlines(&mut driven, until, &mut timer, cx);
-            if given_up || driven.outcome().is_some() {
-                return Poll::Ready(driven);
+) -> impl Future<Output = Exchange<TcpStream>> + Send {
+    async move {
+        let mut timer = None;
+        let mut stopped = pin!(stop.cancelled());
+        poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                exchange.stop(End::Stopped);
             }
-            if !moved {
-                exchange = Some(driven);
-                return Poll::Pending;
+            exchange.set_bell(|| cx.waker().clone());
+            BUFFERS.with_borrow_mut(|buffers| exchange.send_out_all(buffers));
+            loop {
+                let moved = BUFFERS.with_borrow_mut(|buffers| {
+                    // Not `||`, which would skip the second socket.
+                    Side::BOTH.map(|side| move_once(&mut exchange, side, cx, buffers)) != [false; 2]
+                });
+                let given_up = !moved && check_deadlines(&mut exchange, until, &mut timer, cx);
+                if given_up || exchange.outcome().is_some() {
+                    return Poll::Ready(());
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
             }
-        }
-    })
-    .await
+        })
+        .await;
+        exchange
+    }
 }
 
 /// Moves the bytes that this socket is ready for; false when it is not ready.

@@ -190,20 +190,28 @@ pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
 
 impl Forwarder for ReactorForwarder {
     fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
-        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
-        self.drive(Exchange::new(session, self.method), stop, keepalive)
-            .map(|finished| finished.outcome)
+        self.forward_owned(session)
     }
 }
 
 impl ReactorForwarder {
+    /// [`forward`](Forwarder::forward), but the future borrows nothing.
+    pub(super) fn forward_owned(
+        &self,
+        session: Session,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let (stop, keepalive) = (session.stop.clone(), session.keepalive);
+        self.drive(Exchange::new(session, self.method), stop, keepalive)
+            .map(|finished| finished.outcome)
+    }
+
     /// Relays a framed session. Returns the outcome, and what is left of the
     /// client's side if its socket still works.
     pub(super) fn forward_framed(
         &self,
         session: Session,
         passages: Passages,
-    ) -> impl Future<Output = (Outcome, Option<Remains<TcpStream>>)> + Send {
+    ) -> impl Future<Output = (Outcome, Option<Remains<TcpStream>>)> + Send + use<> {
         let (stop, keepalive) = (session.stop.clone(), session.keepalive);
         self.drive(Exchange::framed(session, passages), stop, keepalive)
             .map(|finished| (finished.outcome, finished.remains))
@@ -214,7 +222,8 @@ impl ReactorForwarder {
         exchange: Exchange<tokio::net::TcpStream>,
         stop: CancellationToken,
         keepalive: Keepalive,
-    ) -> impl Future<Output = Box<Finished>> + Send {
+    ) -> impl Future<Output = Box<Finished>> + Send + use<> {
+        let reactor = self.reactor.clone();
         let until = Instant::now().checked_add(self.handover_delay);
         let in_runtime = portable::drive(exchange, stop.clone(), until).inspect(move |exchange| {
             // Five system calls that most connections end too early to need.
@@ -231,7 +240,7 @@ impl ReactorForwarder {
                 Ok(relayed) => relayed,
                 Err(finished) => return finished,
             };
-            let mut handle = self.reactor.least_busy().hand_over(relayed);
+            let mut handle = reactor.least_busy().hand_over(relayed);
             let result = match stop.run_until_cancelled(&mut result_rx).await {
                 Some(result) => result,
                 None => {

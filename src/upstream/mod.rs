@@ -35,6 +35,7 @@ use self::race::race;
 use self::resolve::{Candidates, Names};
 use self::rounds::Rounds;
 use self::system::Files;
+use crate::socket;
 
 /// Head start of one IP address of a name before the next is tried concurrently
 /// (RFC 8305, section 5: 250 ms recommended).
@@ -306,8 +307,18 @@ fn not_resolved(failure: &Failure) -> io::Error {
 ///
 /// When it ends the connection without a byte. Cancel safe.
 pub(crate) async fn first_byte(backend: &TcpStream) -> io::Result<()> {
-    let ready = backend.ready(Interest::READABLE).await?;
-    if !ready.is_read_closed() {
+    backend.readable().await?;
+    answered(backend)
+}
+
+/// Whether a backend that is ready for reading has sent something, which stays in the
+/// socket.
+///
+/// # Errors
+///
+/// When it has ended the connection without a byte.
+pub(crate) fn answered(backend: &TcpStream) -> io::Result<()> {
+    if !socket::is_read_closed(backend) {
         return Ok(());
     }
     // There may be bytes before the end.

@@ -8,12 +8,13 @@
 //! longest closes the connection to its backend, which loses nothing yet. In a loop,
 //! the newest login then loses its client. Otherwise the oldest dials again.
 
-use std::collections::{HashMap, VecDeque};
-use std::future::Future;
-use std::pin::pin;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -25,6 +26,10 @@ const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How long it may take until the client of a suspected login leaves, after the oldest
 /// login has closed the connection to its backend.
 const HANG_UP_WAIT: Duration = Duration::from_secs(1);
+
+/// How many logins usually wait. The table that more of them needed, after the restart
+/// of a server, is freed.
+const WAITING_USUAL: usize = 256;
 
 /// The logins that wait for the first byte of their backends.
 #[derive(Debug, Default)]
@@ -43,7 +48,7 @@ pub(crate) struct Key {
 #[derive(Debug, Default)]
 struct Equal {
     /// The oldest is first.
-    waiting: VecDeque<Arc<Login>>,
+    waiting: Vec<Arc<Login>>,
     /// Notified when one of them no longer waits; made at the first suspicion.
     answered: Option<Arc<Notify>>,
     /// One of them is being tested, or they are known to be different players.
@@ -66,7 +71,8 @@ enum Doubt {
 #[derive(Debug)]
 struct Login {
     doubt: Mutex<Doubt>,
-    changed: Notify,
+    /// Woken when the doubt changes. Only the task of the login waits for that.
+    changed: AtomicWaker,
 }
 
 /// A login that waits for the first byte of its backend.
@@ -82,16 +88,25 @@ impl Rounds {
     pub(crate) fn enter<'a>(&'a self, key: &'a Arc<Key>) -> Waiting<'a> {
         let login = Arc::new(Login {
             doubt: Mutex::new(Doubt::None),
-            changed: Notify::new(),
+            changed: AtomicWaker::new(),
         });
         let mut all = self.lock();
         let equal = all.entry(Arc::clone(key)).or_default();
-        equal.waiting.push_back(Arc::clone(&login));
+        if equal.waiting.is_empty() {
+            // Nearly all are alone.
+            equal.waiting.reserve_exact(1);
+        }
+        equal.waiting.push(Arc::clone(&login));
         Waiting {
             rounds: self,
             key,
             login,
         }
+    }
+
+    /// Whether so many equal logins wait that the next one has to be tested.
+    pub(crate) fn is_doubtful(&self, key: &Key) -> bool {
+        self.lock().get(key).is_some_and(Equal::is_doubtful)
     }
 
     /// Whether a new login is one of the waiting ones that has come back to the proxy.
@@ -116,7 +131,7 @@ impl Rounds {
             match all.get_mut(key) {
                 Some(equal) if equal.is_doubtful() => {
                     equal.is_settled = true;
-                    equal.waiting.front().map(Arc::clone)
+                    equal.waiting.first().map(Arc::clone)
                 }
                 Some(_) | None => None,
             }
@@ -153,35 +168,37 @@ impl Login {
 
     fn set(&self, doubt: Doubt) {
         *self.doubt.lock().unwrap_or_else(PoisonError::into_inner) = doubt;
-        self.changed.notify_waiters();
+        self.changed.wake();
     }
 
-    /// Completes when the state is one that `is_awaited` accepts, and returns it.
-    async fn doubt_of(&self, is_awaited: impl Fn(Doubt) -> bool) -> Doubt {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            // Before the state is read, so that no change is missed.
-            changed.as_mut().enable();
-            let doubt = self.doubt();
-            if is_awaited(doubt) {
-                return doubt;
-            }
-            changed.await;
+    /// Ready when the state is one that `is_awaited` accepts.
+    fn poll_doubt(&self, cx: &mut Context<'_>, is_awaited: fn(Doubt) -> bool) -> Poll<Doubt> {
+        // Before the state is read, so that no change is missed.
+        self.changed.register(cx.waker());
+        match self.doubt() {
+            doubt if is_awaited(doubt) => Poll::Ready(doubt),
+            _ => Poll::Pending,
         }
     }
 }
 
 impl Waiting<'_> {
-    /// Completes when the login has to close the connection to its backend.
-    pub(crate) async fn has_to_hang_up(&self) {
-        self.login.doubt_of(|doubt| doubt != Doubt::None).await;
+    /// Ready when the login has to close the connection to its backend. For the task of
+    /// the login: only the last one that has polled is woken.
+    pub(crate) fn poll_has_to_hang_up(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.login
+            .poll_doubt(cx, |doubt| doubt != Doubt::None)
+            .map(drop)
     }
 
     /// Whether the closed connection has led back to the proxy.
     pub(crate) async fn came_back(&self) -> bool {
-        let is_known = |doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared);
+        let known = poll_fn(|cx| {
+            let is_known = |doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared);
+            self.login.poll_doubt(cx, is_known)
+        });
         // The login that started the test may have been stopped meanwhile.
-        timeout(2 * HANG_UP_WAIT, self.login.doubt_of(is_known))
+        timeout(2 * HANG_UP_WAIT, known)
             .await
             .is_ok_and(|doubt| doubt == Doubt::CameBack)
     }
@@ -201,6 +218,9 @@ impl Drop for Waiting<'_> {
         }
         if equal.waiting.is_empty() {
             all.remove(self.key);
+        }
+        if all.is_empty() && all.capacity() > WAITING_USUAL {
+            all.shrink_to_fit();
         }
     }
 }
@@ -241,7 +261,7 @@ mod tests {
         );
 
         // The oldest one hangs up, and the last one's client follows.
-        let hung_up = waiting[0].has_to_hang_up();
+        let hung_up = poll_fn(|cx| waiting[0].poll_has_to_hang_up(cx));
         assert!(rounds.is_loop(&key, hung_up).await);
         assert!(waiting[0].came_back().await);
         assert_eq!(waiting[1].login.doubt(), Doubt::None);
