@@ -6,10 +6,11 @@
 //! backend is lost or a switch is requested, move the player to another server of the
 //! network.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::channel::{self, Channel};
@@ -477,7 +478,9 @@ impl BridgeSession {
                 proxy,
                 facts,
             };
-            let (ended, next) = relay.run(playing, outbox).await;
+            // Boxed: an idle session holds it once, instead of each future on the way.
+            let (play, stop) = relay.begin(playing, outbox);
+            let (ended, next) = relay.run(Box::pin(play), stop).await;
             present.leave();
             let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
             let outcome = ended.outcome;
@@ -581,10 +584,16 @@ struct Playground<'a, 'f> {
 }
 
 impl<'a> Playground<'a, '_> {
-    /// Relays until the backend or the client ends the session, another login of the
-    /// player replaces it, a plugin ends it, or another server waits for the player.
-    async fn run(self, playing: Playing, outbox: Arc<Outbox>) -> (intercept::Ended, Next<'a>) {
-        let Self { stay, proxy, .. } = self;
+    /// The relay, and what stops it.
+    fn begin(
+        &self,
+        playing: Playing,
+        outbox: Arc<Outbox>,
+    ) -> (
+        impl Future<Output = intercept::Ended> + Send + use<>,
+        CancellationToken,
+    ) {
+        let proxy = self.proxy;
         let mut limits = self.server.config.timeouts.session;
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
@@ -594,7 +603,17 @@ impl<'a> Playground<'a, '_> {
             stop: stop.clone(),
             outbox: Some(outbox),
         };
-        let mut play = pin!(playing.play(&proxy.forwarders, rules));
+        (playing.play(&proxy.forwarders, rules), stop)
+    }
+
+    /// Relays until the backend or the client ends the session, another login of the
+    /// player replaces it, a plugin ends it, or another server waits for the player.
+    async fn run<F: Future<Output = intercept::Ended>>(
+        self,
+        mut play: Pin<Box<F>>,
+        stop: CancellationToken,
+    ) -> (intercept::Ended, Next<'a>) {
+        let Self { stay, proxy, .. } = self;
         let mut switch = None;
         loop {
             let is_switching = switch.is_some();

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -574,9 +575,13 @@ pub(crate) struct Rules {
 
 impl Playing {
     /// Relays until the session ends.
-    pub(crate) async fn play(mut self, forwarders: &Forwarders, rules: Rules) -> Ended {
+    pub(crate) fn play(
+        mut self,
+        forwarders: &Forwarders,
+        rules: Rules,
+    ) -> impl Future<Output = Ended> + Send + use<> {
         self.passages.outbox = rules.outbox;
-        let counters = self.counters;
+        let (version, counters) = (self.version, self.counters);
         let session = Session {
             client: self.client,
             backend: self.backend,
@@ -585,14 +590,13 @@ impl Playing {
             counters: Arc::clone(&counters),
             stop: rules.stop,
         };
-        let version = self.version;
-        let (outcome, remains) = forwarders.forward_framed(session, self.passages).await;
-        Ended {
+        let relayed = forwarders.forward_framed(session, self.passages);
+        relayed.map(move |(outcome, remains)| Ended {
             outcome,
             remains,
             version,
             counters,
-        }
+        })
     }
 }
 
