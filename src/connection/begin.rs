@@ -65,7 +65,7 @@ pub(super) enum Failed {
 #[derive(Default)]
 pub(super) struct First {
     pub(super) bytes: Vec<u8>,
-    /// Its first so many bytes are a PROXY header, which does not count as relayed.
+    /// How many of its first bytes are a PROXY header, which does not count as relayed.
     pub(super) header_bytes: usize,
 }
 

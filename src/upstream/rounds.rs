@@ -104,7 +104,7 @@ impl Rounds {
         }
     }
 
-    /// Whether so many equal logins wait that the next one has to be tested.
+    /// Whether enough equal logins wait that the next one has to be tested.
     pub(crate) fn is_doubtful(&self, key: &Key) -> bool {
         self.lock().get(key).is_some_and(Equal::is_doubtful)
     }
