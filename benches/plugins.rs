@@ -21,12 +21,17 @@ mod linux {
 
     use criterion::{Criterion, SamplingMode, criterion_group};
     use infrarust::config::model::Document;
+    use infrarust::forward::Wanted;
     use infrarust::manifest;
     use infrarust::mode::Mode;
     use infrarust::plugin::{
-        Client, Environment, HookSet, Player, PlayerCounts, PluginHost, Session, SessionEvent, Spec,
+        Client, Environment, HookSet, PacketFate, PacketPlayer, Player, PlayerCounts, PluginHost,
+        Session, SessionEvent, Spec,
     };
     use infrarust::protocol::handshake::Intent;
+    use infrarust::protocol::packet::view::{self, Value};
+    use infrarust::protocol::packet::{Direction, State, Version};
+    use infrarust_plugin_abi::{PacketField, PacketKind};
     use sha2::{Digest, Sha256};
 
     // ------------------------------------------------------------ the plugins
@@ -80,9 +85,13 @@ mod linux {
     }
 
     fn hooks(host: &PluginHost) -> HookSet {
+        hooks_in(host, Mode::Passthrough)
+    }
+
+    fn hooks_in(host: &PluginHost, mode: Mode) -> HookSet {
         let states = host.states();
         let ids = states.iter().map(|state| state.id.as_str());
-        host.hooks(ids, Mode::Passthrough)
+        host.hooks(ids, mode)
     }
 
     fn client(virtual_host: &str) -> Client<'_> {
@@ -268,6 +277,75 @@ mod linux {
         }
     }
 
+    /// Packets: the look-up for one that nobody has named, and lines of chat that a
+    /// plugin sees or changes, on this thread and as a session has them asked.
+    pub(crate) fn packets(c: &mut Criterion) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _entered = runtime.enter();
+        let folder = tempfile::tempdir().unwrap();
+        let environment = environment(&runtime, folder.path());
+        let library = build("infrarust-test-packets", "infrarust_test_packets");
+        let load = |name: &str, config: &str| {
+            let events = folder.path().join(name);
+            let document = format!("events = {events:?}\n{config}");
+            load(&environment, spec(name, &library, &document))
+        };
+        let inspecting = load("inspecting", "inspect = ['chat_message']\ncounts = true");
+        let modifying = load("modifying", "modify = ['chat_message']");
+        let inspect = hooks_in(&inspecting, Mode::Offline);
+        let modify = hooks_in(&modifying, Mode::Offline);
+        let version = Version::of(770).unwrap();
+        let player = Arc::new(PacketPlayer {
+            number: 1,
+            name: "Steve".to_owned(),
+            uuid: 1,
+            is_proved: true,
+            server: "lobby".to_owned(),
+            version,
+        });
+        let chat = |line: &str| {
+            let values = [
+                (PacketField::Message, Value::Str(line.to_owned().into())),
+                (PacketField::Timestamp, Value::Int(1)),
+                (PacketField::Seen, Value::Bytes(vec![0; 3].into())),
+            ];
+            view::build(version, State::Play, PacketKind::ChatMessage, &values).unwrap()
+        };
+        let (state, direction) = (State::Play, Direction::Serverbound);
+        let loud = chat("shout hello");
+        let here = |hooks: &HookSet, packet: &[u8]| {
+            hooks.packet_here(&player, state, direction, packet.to_vec())
+        };
+        assert_eq!(here(&inspect, &loud), Ok(PacketFate::Pass));
+        assert!(matches!(here(&modify, &loud), Ok(PacketFate::Changed(_))));
+
+        let wanted = Wanted::default().with(state, direction, [1 << 7, 0, 0, 0]);
+        let mut group = c.benchmark_group("packet");
+        group.bench_function("nobody asked/look-up", |b| {
+            b.iter(|| black_box(&wanted).has(state, direction, black_box(0x1D)));
+        });
+        for (name, hooks) in [("inspected", &inspect), ("modified", &modify)] {
+            group.bench_function(format!("{name}/on this thread"), |b| {
+                b.iter(|| here(black_box(hooks), black_box(&loud)).is_ok());
+            });
+            group.bench_function(format!("{name}/as in a session"), |b| {
+                b.iter(|| {
+                    let packet = black_box(&loud).clone();
+                    let asked = hooks.packet(&player, state, direction, packet);
+                    runtime.block_on(asked).is_ok()
+                });
+            });
+        }
+        group.bench_function("made by its kind", |b| {
+            b.iter(|| chat(black_box("hello")).len());
+        });
+        group.finish();
+        drop((inspect, modify));
+        for host in [inspecting, modifying] {
+            host.reload(Vec::new(), None).unwrap();
+        }
+    }
+
     fn environment(runtime: &tokio::runtime::Runtime, folder: &Path) -> Environment {
         Environment {
             runtime: runtime.handle().clone(),
@@ -340,7 +418,7 @@ mod linux {
         group.finish();
     }
 
-    criterion_group!(benches, ask, load_and_check);
+    criterion_group!(benches, ask, packets, load_and_check);
 }
 
 #[cfg(target_os = "linux")]

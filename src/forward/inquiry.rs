@@ -13,7 +13,7 @@ use crate::protocol::packet::{Serverbound, State, Version};
 
 /// The packets of a session that plugins want.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     /// The ids as bits, by state and direction.
     ids: [[[u64; 4]; 2]; 2],
     /// Whether the proxy keeps the client's chat key from the backend (1.19.3 and later),
@@ -23,7 +23,8 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// With these packets of a state.
-    pub(crate) fn with(mut self, state: State, direction: Direction, ids: [u64; 4]) -> Self {
+    #[must_use]
+    pub fn with(mut self, state: State, direction: Direction, ids: [u64; 4]) -> Self {
         if let Some(place) = place(state) {
             self.ids[place][direction as usize] = ids;
         }
@@ -32,7 +33,8 @@ impl Wanted {
 
     /// Whether plugins want the packet with this id.
     #[inline]
-    pub(crate) fn has(&self, state: State, direction: Direction, id: i32) -> bool {
+    #[must_use]
+    pub fn has(&self, state: State, direction: Direction, id: i32) -> bool {
         let Some(place) = place(state) else {
             return false;
         };

@@ -66,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "fuzz")]
 pub use self::framed::trial;
 use self::framed::{Passages, Remains};
+pub use self::inquiry::Wanted;
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
 pub(crate) use self::listener::Listener;

@@ -46,7 +46,8 @@ pub const TARGET_PREFIX: &str = "plugin::";
 pub use dispatch::{
     Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,
 };
-pub(crate) use dispatch::{HasFailed, PacketFate, PacketPlayer, Typed};
+pub(crate) use dispatch::{HasFailed, Typed};
+pub use dispatch::{PacketFate, PacketPlayer};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;

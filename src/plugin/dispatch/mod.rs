@@ -17,7 +17,7 @@ use infrarust_plugin_abi::{
 use self::attached::{Attached, HookList, replaced};
 use self::check::{check_host, check_status};
 pub(crate) use self::commands::{HasFailed, Typed};
-pub(crate) use self::packets::{PacketFate, PacketPlayer};
+pub use self::packets::{PacketFate, PacketPlayer};
 pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
 use super::generation::Generation;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use infrarust_plugin_abi::{
     PacketHook, PacketInput, PacketKind, Point, Str, answer, packet_state, receiver, size_of_table,
 };
@@ -18,24 +19,24 @@ use crate::protocol::packet::{Direction, State, Version, view};
 
 /// The player whose packets plugins get.
 #[derive(Debug)]
-pub(crate) struct PacketPlayer {
+pub struct PacketPlayer {
     /// His number, for services.
-    pub(crate) number: u64,
+    pub number: u64,
     /// His name.
-    pub(crate) name: String,
+    pub name: String,
     /// His UUID.
-    pub(crate) uuid: u128,
+    pub uuid: u128,
     /// Whether the proxy has proved both.
-    pub(crate) is_proved: bool,
+    pub is_proved: bool,
     /// The id of the server.
-    pub(crate) server: String,
+    pub server: String,
     /// The version of his client.
-    pub(crate) version: Version,
+    pub version: Version,
 }
 
 /// What the proxy does with a packet after the hooks.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum PacketFate {
+pub enum PacketFate {
     /// It passes unchanged.
     Pass,
     /// It passes as this packet.
@@ -99,6 +100,14 @@ impl Asked {
     }
 }
 
+/// Where a plugin is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    This,
+    /// One that may block.
+    Other,
+}
+
 /// The result of a call: the answer, and the changed packet, if it was changed.
 type Given = Result<(Option<ffi::Answer>, Option<Vec<u8>>), HookFailure>;
 
@@ -106,9 +115,13 @@ impl<H> Attached<H>
 where
     H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
 {
-    /// Calls the hook on a thread that may block, and waits until the deadline.
-    async fn ask_packet(&self, asked: &Arc<Asked>, is_changeable: bool) -> Given {
+    /// Asks on a thread that may block, until the deadline; or on this one, as long as
+    /// it takes.
+    async fn ask_packet(&self, asked: &Arc<Asked>, is_changeable: bool, thread: Thread) -> Given {
         self.instance()?;
+        if thread == Thread::This {
+            return self.call_packet(asked, is_changeable);
+        }
         let calls = Arc::clone(&self.generation.packet_calls);
         let permit = calls.try_acquire_owned().map_err(|_| busy())?;
         let (plugin, asked) = (self.clone(), Arc::clone(asked));
@@ -218,12 +231,42 @@ impl HookSet {
     /// # Errors
     ///
     /// When a plugin has failed and its failure ends the session.
-    pub(crate) async fn packet(
+    pub async fn packet(
         &self,
         player: &Arc<PacketPlayer>,
         state: State,
         direction: Direction,
         packet: Vec<u8>,
+    ) -> Result<PacketFate, Refusal> {
+        self.ask_packet(player, state, direction, packet, Thread::Other)
+            .await
+    }
+
+    /// The same on this thread, which waits as long as the plugins take: for
+    /// `infrarust plugin verify`, which reports how long that is.
+    ///
+    /// # Errors
+    ///
+    /// As [`packet`](Self::packet).
+    pub fn packet_here(
+        &self,
+        player: &Arc<PacketPlayer>,
+        state: State,
+        direction: Direction,
+        packet: Vec<u8>,
+    ) -> Result<PacketFate, Refusal> {
+        let asked = self.ask_packet(player, state, direction, packet, Thread::This);
+        // Nothing in it waits.
+        asked.now_or_never().unwrap_or(Ok(PacketFate::Pass))
+    }
+
+    async fn ask_packet(
+        &self,
+        player: &Arc<PacketPlayer>,
+        state: State,
+        direction: Direction,
+        packet: Vec<u8>,
+        thread: Thread,
     ) -> Result<PacketFate, Refusal> {
         let mut asked = Arc::new(Asked {
             player: Arc::clone(player),
@@ -239,7 +282,7 @@ impl HookSet {
             let order = modify.peek().map_or(usize::MAX, |plugin| plugin.order);
             if let Some(plugin) = inspect.next_if(|plugin| plugin.order <= order) {
                 if plugin.generation.interests.inspect.has(direction, kind) {
-                    let given = plugin.ask_packet(&asked, false).await;
+                    let given = plugin.ask_packet(&asked, false, thread).await;
                     let answer = inspected(given.map(|(answer, _)| answer));
                     plugin.settle(answer)?;
                 }
@@ -251,7 +294,7 @@ impl HookSet {
             if !plugin.generation.interests.modify.has(direction, kind) {
                 continue;
             }
-            let given = plugin.ask_packet(&asked, true).await;
+            let given = plugin.ask_packet(&asked, true, thread).await;
             let given = given.and_then(|(answer, changed)| {
                 is_dropped(answer.as_ref(), &asked).map(|is_dropped| (is_dropped, changed))
             });

@@ -80,8 +80,7 @@ impl HookRun<'_> {
                     bytes,
                     ..
                 } = packet;
-                let asked = self.hooks.packet(&player, state, direction, bytes);
-                match self.runtime.block_on(asked) {
+                match self.hooks.packet_here(&player, state, direction, bytes) {
                     Ok(PacketFate::Pass) => "pass".to_owned(),
                     Ok(PacketFate::Changed(_)) => "change".to_owned(),
                     Ok(PacketFate::Dropped(_)) => "drop".to_owned(),
