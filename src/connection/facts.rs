@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -71,6 +72,42 @@ pub(super) struct Observed {
     pub(super) opened: Instant,
 }
 
+/// See [`Facts::moving`].
+pub(super) struct Moving<'a> {
+    facts: &'a mut Facts,
+    /// The server and the session; `None` once the player has arrived.
+    before: Option<(Option<Arc<Server>>, Option<SessionFacts>)>,
+}
+
+impl Moving<'_> {
+    /// The facts stay with the new server.
+    pub(super) fn has_arrived(mut self) {
+        self.before = None;
+    }
+}
+
+impl Deref for Moving<'_> {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        self.facts
+    }
+}
+
+impl DerefMut for Moving<'_> {
+    fn deref_mut(&mut self) -> &mut Facts {
+        self.facts
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        if let Some(before) = self.before.take() {
+            (self.facts.server, self.facts.session) = before;
+        }
+    }
+}
+
 impl Facts {
     /// Begins with the address of the peer.
     pub(super) fn begin(peer: SocketAddr) -> Self {
@@ -104,6 +141,16 @@ impl Facts {
             intent: self.intent,
             protocol: self.protocol,
             observed: None,
+        }
+    }
+
+    /// The facts while the player goes to another server: they are about the server
+    /// and the session before that again, unless he arrives.
+    pub(super) fn moving(&mut self) -> Moving<'_> {
+        let before = (self.server.clone(), self.session.take());
+        Moving {
+            facts: self,
+            before: Some(before),
         }
     }
 
@@ -214,5 +261,40 @@ impl Player {
             uuid: self.uuid.map(u128::from_be_bytes),
             is_proved: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::BackendHost;
+
+    /// A player who does not arrive is still where he was, whatever the way there has
+    /// noted; one who arrives is at the new place.
+    #[test]
+    fn facts_stay_where_the_player_is() {
+        let session = |host: &str| SessionFacts {
+            backend: BackendAddress {
+                host: BackendHost::Name(host.to_owned()),
+                port: 1,
+                follows_srv: false,
+            },
+            relay: Relay::Copy,
+            counters: Arc::default(),
+        };
+        let mut facts = Facts::begin(SocketAddr::from(([127, 0, 0, 1], 1)));
+        facts.session = Some(session("old"));
+        let at = |facts: &Facts| facts.session.as_ref().map(|one| one.backend.to_string());
+
+        let mut moving = facts.moving();
+        assert_eq!(at(&moving), None);
+        moving.session = Some(session("new"));
+        drop(moving);
+        assert_eq!(at(&facts).as_deref(), Some("old:1"));
+
+        let mut moving = facts.moving();
+        moving.session = Some(session("new"));
+        moving.has_arrived();
+        assert_eq!(at(&facts).as_deref(), Some("new:1"));
     }
 }

@@ -230,9 +230,9 @@ impl Traveller {
         let mut last = ending;
         while let Some(server) = chain.next(proxy, &self.network) {
             note(&server, &last);
-            let before = (facts.server.clone(), facts.session.take());
+            let mut moving = facts.moving();
             let until = chain.until;
-            let opened = self.open(&server, &mut chain.dials, proxy, facts);
+            let opened = self.open(&server, &mut chain.dials, proxy, &mut moving);
             let opened = timeout_at(until, opened);
             let opened = tokio::select! {
                 opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
@@ -252,12 +252,13 @@ impl Traveller {
             };
             match logged_in {
                 Ok((logged_in, slot)) => {
+                    moving.has_arrived();
                     candidate.notices = self.notices(&first, &server, reason.as_ref());
                     (candidate.server, candidate.slot) = (server, Some(slot));
                     return Ok(logged_in);
                 }
                 Err(ending) => {
-                    (facts.server, facts.session) = before;
+                    drop(moving);
                     let goes_on = can_go_on(&ending) || matches!(ending, Ending::Refused(_));
                     last = ending;
                     if !goes_on {
@@ -312,18 +313,19 @@ impl Traveller {
                 }
                 Err(failure) => return left(client, Some(failure)),
             };
-            let before = (facts.server.clone(), facts.session.take());
+            let mut moving = facts.moving();
             let arrival = Arrival {
                 is_authenticated: is_authenticated(&server),
-                commands: self.commands(&server, facts, proxy),
+                commands: self.commands(&server, &moving, proxy),
                 notices: self.notices(from, &server, reason.as_ref()),
                 until,
                 interrupts,
                 inquiry: None,
                 listener: Channel::of(proxy, &self.present, &server),
             };
-            match self.enter(client, ready, arrival, proxy, facts).await {
+            match self.enter(client, ready, arrival, proxy, &mut moving).await {
                 Ok(arrived) => {
+                    moving.has_arrived();
                     info!(
                         player = %Escaped(&self.identity.profile.name),
                         network = self.network,
@@ -335,7 +337,7 @@ impl Traveller {
                 }
                 Err((failure, stranded)) => {
                     client = stranded;
-                    (facts.server, facts.session) = before;
+                    drop(moving);
                     if ends_the_player(&failure) {
                         return left(client, Some(failure));
                     }
