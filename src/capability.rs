@@ -91,6 +91,7 @@ pub(crate) const fn offer(mode: Mode, capability: Capability) -> Offer {
         | Capability::PlayerCommand
         | Capability::PlayerObserve
         | Capability::PlayerTransfer
+        | Capability::PlayerCookie
         | Capability::Limbo
         | Capability::NetworkMember
         | Capability::ForwardingSigned

@@ -68,6 +68,7 @@
 //! | `PlayerMessage` | [`Grant::chat`], [`Grant::action_bar`], [`Grant::title`], [`Grant::kick`] |
 //! | `PacketInject` | [`Grant::send`] for packets by their kind; [`Grant::to_client`], [`Grant::to_backend`] |
 //! | `PlayerTransfer` | [`Grant::transfer`]: to another address (1.20.5 and later) |
+//! | `PlayerCookie` | [`Grant::store`], [`Grant::request`]: cookies of the client (1.20.5 and later) |
 //! | `ServerSwitch` | [`Grant::switch`]: to another server of the player's network |
 //!
 //! # Packets
@@ -143,7 +144,7 @@ pub use host::{Counter, Elapsed, Gauge, Grant, Host, Sleep, Task};
 pub use packet::{
     FromPacketValue, Interest, Outgoing, Packet, PacketState, PacketValue, PacketVerdict, packets,
 };
-pub use player::{PlayerId, Profile, Property, ServiceError, Switching, Title};
+pub use player::{CookieAnswer, PlayerId, Profile, Property, ServiceError, Switching, Title};
 pub use text::{Color, Format, Text};
 pub use verdict::{Choice, Reply, Rewrite, Verdict};
 

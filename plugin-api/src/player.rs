@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    FieldValue, IdentityTable, InjectTable, MessageTable, OwnedFuture, ProfileSink, RawFuture,
-    Sink, Str, SwitchTable, TitleInput, TransferTable, message, receiver, size_of_table, status,
+    CookieTable, FieldValue, IdentityTable, InjectTable, MessageTable, OwnedFuture, ProfileSink,
+    RawFuture, Sink, SinkTable, Str, SwitchTable, TitleInput, TransferTable, message, receiver,
+    size_of_table, status,
 };
 
 use crate::Text;
 use crate::capability::{
-    IdentityVerified, PacketInject, PlayerMessage, PlayerTransfer, ServerSwitch,
+    IdentityVerified, PacketInject, PlayerCookie, PlayerMessage, PlayerTransfer, ServerSwitch,
 };
 use crate::guard::Collected;
 use crate::host::Grant;
@@ -447,6 +448,105 @@ impl Grant<ServerSwitch> {
         // SAFETY: the host gives the future away.
         let future = unsafe { OwnedFuture::new(raw) };
         future.map(Switching).ok_or_else(ServiceError::lacks)
+    }
+}
+
+impl Grant<PlayerCookie> {
+    /// Stores bytes under a key, such as `my-plugin:visits`, in the client of a player. The
+    /// client keeps them until it closes, also over a transfer to another address.
+    ///
+    /// On any thread, also inside a hook; it never waits. When it arrives is as for
+    /// [`Grant::chat`], with which it shares the order and the limits. Backends can read
+    /// and replace a cookie too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Grant::chat`]. [`Refused`](ServiceError::Refused) for clients before 1.20.5, for a
+    /// key that is not `path` or `name:path` of `a-z`, `0-9`, `_`, `-`, `.` and in the path
+    /// `/`, and for more than 5,120 bytes.
+    pub fn store(&self, player: PlayerId, key: &str, data: &[u8]) -> Result<(), ServiceError> {
+        let store = self.cookies().and_then(|table| table.store);
+        let store = store.ok_or_else(ServiceError::lacks)?;
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let (ctx, key) = (self.link.host.ctx, Str::new(key));
+        let data = Str {
+            ptr: data.as_ptr(),
+            len: data.len(),
+        };
+        // SAFETY: the context belongs to the host, the rest is good for the call.
+        let status = unsafe { store(ctx, player.0, key, data, &raw const sink) };
+        ServiceError::check(status, collected)
+    }
+
+    /// Asks the client of a player for what it has under a key. The future gives `None` if
+    /// it has nothing there. What a client answers is not proved: a changed client can
+    /// answer anything.
+    ///
+    /// On any thread, also inside a hook; it never waits. The question is sent whether or
+    /// not the future is polled; the backend does not get the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store), and [`Full`](ServiceError::Full) while 64 questions to one
+    /// player have no answer. The future gives [`Gone`](ServiceError::Gone) when the player
+    /// leaves the server before.
+    pub fn request(&self, player: PlayerId, key: &str) -> Result<CookieAnswer, ServiceError> {
+        let request = self.cookies().and_then(|table| table.request);
+        let request = request.ok_or_else(ServiceError::lacks)?;
+        let mut collected = Collected::default();
+        let sink = collected.sink();
+        let mut raw = RawFuture::NONE;
+        let (ctx, key) = (self.link.host.ctx, Str::new(key));
+        // SAFETY: the context belongs to the host, which fills `raw` on `OK`.
+        let status = unsafe { request(ctx, player.0, key, &raw mut raw, &raw const sink) };
+        ServiceError::check(status, collected)?;
+        // SAFETY: the host gives the future away.
+        let future = unsafe { OwnedFuture::new(raw) };
+        future.map(CookieAnswer).ok_or_else(ServiceError::lacks)
+    }
+
+    fn cookies(&self) -> Option<&'static CookieTable> {
+        // SAFETY: a grant of this capability has this table.
+        unsafe { self.table.get::<CookieTable>() }
+    }
+}
+
+/// The answer of a client that was asked for a cookie: see [`Grant::request`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct CookieAnswer(OwnedFuture);
+
+static TAKE_COOKIE: SinkTable = SinkTable {
+    size: size_of_table::<SinkTable>(),
+    reserved: 0,
+    answer: Some(take_cookie),
+    fail: None,
+};
+
+unsafe extern "C" fn take_cookie(ctx: *mut c_void, _: u32, data: Str) -> i32 {
+    // SAFETY: the context is that of the poll that runs, the bytes are good for the call.
+    let (cookie, data) = unsafe { (&mut *ctx.cast::<Option<Vec<u8>>>(), data.bytes()) };
+    *cookie = Some(data.to_vec());
+    status::OK
+}
+
+impl Future for CookieAnswer {
+    type Output = Result<Option<Vec<u8>>, ServiceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut cookie: Option<Vec<u8>> = None;
+        let sink = Sink {
+            ctx: (&raw mut cookie).cast(),
+            table: &raw const TAKE_COOKIE,
+        };
+        match self.0.poll(cx.waker(), Some(&sink)) {
+            status::PENDING => Poll::Pending,
+            status => {
+                let checked = ServiceError::check(status, Collected::default());
+                Poll::Ready(checked.map(|()| cookie))
+            }
+        }
     }
 }
 

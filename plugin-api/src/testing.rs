@@ -51,13 +51,13 @@ use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{
     API_VERSION, AsyncHook, Capability, ClientInput, CommandHook, CommandInput, CommandPlayer,
-    CommandSink, ConnectionInput, DataTable, FieldType, FieldValue, FutureTable, HandshakeInput,
-    Hook, HostTable, IdentityTable, InjectTable, InterestSink, LoginInput, MessageTable,
-    MetricsTable, OwnedFuture, PacketField, PacketHook, PacketInput, PacketTable, PlayerInput,
-    PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink, StatusInput, Str,
-    SwitchTable, SyncHook, TaskTable, TimeTable, TitleInput, TransferTable, ValueSink, answer,
-    command_audience, export_waker, failure, import_waker, intent, message, metric, packet_state,
-    points, receiver, sample, service, size_of_table, sized, status, table,
+    CommandSink, ConnectionInput, CookieTable, DataTable, FieldType, FieldValue, FutureTable,
+    HandshakeInput, Hook, HostTable, IdentityTable, InjectTable, InterestSink, LoginInput,
+    MessageTable, MetricsTable, OwnedFuture, PacketField, PacketHook, PacketInput, PacketTable,
+    PlayerInput, PlayersTable, Point, ProfileSink, RawFuture, RawWaker, SessionInput, Sink,
+    StatusInput, Str, SwitchTable, SyncHook, TaskTable, TimeTable, TitleInput, TransferTable,
+    ValueSink, answer, command_audience, export_waker, failure, import_waker, intent, message,
+    metric, packet_state, points, receiver, sample, service, size_of_table, sized, status, table,
 };
 
 use crate::export::Exported;
@@ -266,6 +266,13 @@ pub enum Sent {
     },
     /// [`Grant::send`](crate::Grant::send).
     Packet(Outgoing),
+    /// [`Grant::store`](crate::Grant::store).
+    Cookie {
+        /// The key.
+        key: String,
+        /// The bytes.
+        data: Vec<u8>,
+    },
     /// [`Grant::switch`](crate::Grant::switch); its future is ready at once.
     Switch {
         /// The server.
@@ -318,6 +325,7 @@ struct State {
     players: HashMap<String, u64>,
     in_game: Mutex<HashMap<PlayerId, Client>>,
     sent: Mutex<Vec<(PlayerId, Sent)>>,
+    cookies: Mutex<HashMap<(PlayerId, String), Vec<u8>>>,
     metrics: Mutex<Vec<(String, u32, u64)>>,
     tasks: Mutex<HashMap<u64, Arc<AtomicBool>>>,
     next_task: AtomicU64,
@@ -1042,6 +1050,14 @@ static MESSAGE: MessageTable = table!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
+static COOKIE: CookieTable = table!(CookieTable {
+    store: store_cookie,
+    request: request_cookie
+});
+static ANSWERED: FutureTable = table!(FutureTable {
+    poll: poll_answered,
+    drop: drop_answered
+});
 static SWITCH: SwitchTable = table!(SwitchTable { switch: switch });
 static SWITCHED: FutureTable = table!(FutureTable {
     poll: poll_switched,
@@ -1066,6 +1082,7 @@ unsafe extern "C" fn query(ctx: *const c_void, service: u32, version: u32) -> *c
     match (service, version) {
         (_, 1) if is_granted(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         (_, 1) if is_granted(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        (_, 1) if is_granted(Capability::PlayerCookie) => (&raw const COOKIE).cast(),
         (_, 1) if is_granted(Capability::ServerSwitch) => (&raw const SWITCH).cast(),
         (_, 1) if is_granted(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         (_, 1) if is_granted(Capability::PacketInject) => (&raw const INJECT).cast(),
@@ -1265,6 +1282,72 @@ unsafe extern "C" fn transfer(
     // SAFETY: the text is valid during the call.
     let host = unsafe { host.text() }.to_owned();
     keep(ctx, player, Some(Sent::Transfer { host, port }))
+}
+
+unsafe extern "C" fn store_cookie(
+    ctx: *const c_void,
+    player: u64,
+    key: Str,
+    data: Str,
+    _: *const Sink,
+) -> i32 {
+    // SAFETY: key and bytes are good for the call.
+    let (key, data) = unsafe { (key.text().to_owned(), data.bytes().to_vec()) };
+    let cookie = ((PlayerId::from_number(player), key.clone()), data.clone());
+    let status = keep(ctx, player, Some(Sent::Cookie { key, data }));
+    if status == status::OK {
+        lock(&state(ctx).cookies).extend([cookie]);
+    }
+    status
+}
+
+unsafe extern "C" fn request_cookie(
+    ctx: *const c_void,
+    player: u64,
+    key: Str,
+    future: *mut RawFuture,
+    _: *const Sink,
+) -> i32 {
+    let (state, player) = (state(ctx), PlayerId::from_number(player));
+    if !lock(&state.in_game).contains_key(&player) {
+        return status::GONE;
+    }
+    // SAFETY: the key is good for the call.
+    let key = unsafe { key.text() }.to_owned();
+    let cookie: Option<Vec<u8>> = lock(&state.cookies).get(&(player, key)).cloned();
+    // SAFETY: the plugin gives a place to write to.
+    unsafe {
+        *future = RawFuture {
+            data: Box::into_raw(Box::new(cookie)).cast(),
+            table: &raw const ANSWERED,
+        }
+    };
+    status::OK
+}
+
+unsafe extern "C" fn poll_answered(
+    data: *mut c_void,
+    _: *const RawWaker,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: made by `request_cookie`; the plugin's sink is good for the call.
+    unsafe {
+        if let (Some(cookie), Some(sink)) = (&*data.cast::<Option<Vec<u8>>>(), sink.as_ref())
+            && let Some(answer) = (*sink.table).answer
+        {
+            let data = Str {
+                ptr: cookie.as_ptr(),
+                len: cookie.len(),
+            };
+            answer(sink.ctx, answer::REPLACE, data);
+        }
+    }
+    status::OK
+}
+
+unsafe extern "C" fn drop_answered(data: *mut c_void) {
+    // SAFETY: made by `request_cookie`, and dropped once.
+    drop(unsafe { Box::from_raw(data.cast::<Option<Vec<u8>>>()) });
 }
 
 unsafe extern "C" fn switch(

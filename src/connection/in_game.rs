@@ -164,6 +164,11 @@ impl Reach for Reached {
         });
     }
 
+    fn ask_cookie(&self, key: &str) -> Result<plugin::CookieReceiver, plugin::Full> {
+        let asked = self.outbox.ask_cookie(key);
+        asked.map_err(|forward::Full| plugin::Full)
+    }
+
     fn switch(&self, plugin: &str, server: &str) -> plugin::Switching {
         let request = self.present.switch(server, By::Plugin(plugin.to_owned()));
         let server = server.to_owned();

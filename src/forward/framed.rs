@@ -90,6 +90,8 @@ pub(crate) struct Passage {
     decision: Option<Decision>,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
+    /// Who else than the backend asks the client for cookies; only used serverbound.
+    cookies: Option<Arc<Outbox>>,
     /// The commands of the proxy that the client may send; serverbound.
     commands: Option<Arc<SessionCommands>>,
     bounds: Bounds,
@@ -207,6 +209,7 @@ impl Passage {
             is_asking: false,
             decision: None,
             edits: Edits::default(),
+            cookies: None,
             commands: None,
             bounds: Bounds::Client(bounds),
             memory: None,
@@ -240,6 +243,7 @@ impl Passage {
             is_asking: false,
             decision: None,
             edits,
+            cookies: None,
             commands: None,
             bounds: Bounds::Backend(bounds),
             memory: None,
@@ -248,6 +252,11 @@ impl Passage {
             kick: None,
             fault: None,
         }
+    }
+
+    /// Gives the client's cookies to those who have asked through this outbox.
+    pub(crate) fn take_cookies(&mut self, outbox: Option<Arc<Outbox>>) {
+        self.cookies = outbox;
     }
 
     /// Takes these commands from what the client sends.
@@ -825,6 +834,10 @@ impl Passage {
                 let Some(kind) = self.version.kind(self.reading.state, id) else {
                     return Ok(Allowed::Pass);
                 };
+                let takes = |outbox: &Arc<Outbox>| outbox.answer_cookie(fields);
+                if kind == Serverbound::CookieResponse && self.cookies.as_ref().is_some_and(takes) {
+                    return Ok(Allowed::Drop);
+                }
                 let allowed = bounds.check(self.version, kind, fields)?;
                 let is_wanted = |memory: &Memory| memory.serverbound(kind, fields);
                 Ok(match self.memory.as_ref().is_none_or(is_wanted) {

@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use tokio::sync::oneshot;
+
 use super::Direction;
+use crate::protocol::packet::login::COOKIE_BYTES_MAX;
+use crate::protocol::read::Cursor;
 
 /// The most packets of one sender that wait in one direction. They wait, for example,
 /// while the player is in the configuration phase; more would be outdated afterwards.
@@ -23,6 +27,8 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// How many wait in each direction, to be read without the lock.
     counts: [AtomicUsize; 2],
+    /// The cookies for which the client was asked by others than its backend.
+    cookies: Mutex<Vec<AskedCookie>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +44,15 @@ struct Queued {
     sender: u64,
     packet: Vec<u8>,
 }
+
+/// The key of a cookie, and who waits for it.
+type AskedCookie = (Box<str>, oneshot::Sender<Option<Vec<u8>>>);
+
+/// The most cookies for which a client may be asked at a time, beside those of its
+/// backend.
+const COOKIES_ASKED_MAX: usize = 64;
+/// The most characters of the key of a cookie (the game).
+const COOKIE_KEY_CHARS_MAX: usize = 32_767;
 
 /// The limits of the sender are reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +99,51 @@ impl Outbox {
         if let Some(bell) = bell {
             bell.wake();
         }
+    }
+
+    /// Records that the client is asked for a cookie. Its answer comes to the receiver,
+    /// and not to its backend.
+    ///
+    /// # Errors
+    ///
+    /// When it is asked for too many already.
+    pub(crate) fn ask_cookie(&self, key: &str) -> Result<oneshot::Receiver<Option<Vec<u8>>>, Full> {
+        // An answer comes also if nobody waits for it any more.
+        let mut asked = self.cookies();
+        if asked.len() >= COOKIES_ASKED_MAX {
+            return Err(Full);
+        }
+        let (sender, receiver) = oneshot::channel();
+        asked.push((key.into(), sender));
+        Ok(receiver)
+    }
+
+    /// Takes a client's answer, if it was asked by somebody here.
+    pub(super) fn answer_cookie(&self, fields: &[u8]) -> bool {
+        let mut cursor = Cursor::new(fields);
+        let Ok(key) = cursor.string(COOKIE_KEY_CHARS_MAX) else {
+            return false;
+        };
+        let mut asked = self.cookies();
+        let Some(place) = asked.iter().position(|(name, _)| **name == *key) else {
+            return false;
+        };
+        let data = match cursor.bool() {
+            Ok(true) => match cursor.bytes(COOKIE_BYTES_MAX) {
+                Ok(data) => Some(data.to_vec()),
+                Err(_) => return false,
+            },
+            Ok(false) => None,
+            Err(_) => return false,
+        };
+        let (_, sender) = asked.remove(place);
+        let _ = sender.send(data);
+        true
+    }
+
+    fn cookies(&self) -> MutexGuard<'_, Vec<AskedCookie>> {
+        // Under the lock nothing is left half done.
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a packet waits in this direction.

@@ -580,6 +580,8 @@ impl Playing {
         forwarders: &Forwarders,
         rules: Rules,
     ) -> impl Future<Output = Ended> + Send + use<> {
+        let serverbound = &mut self.passages.serverbound;
+        serverbound.take_cookies(rules.outbox.clone());
         self.passages.outbox = rules.outbox;
         let (version, counters) = (self.version, self.counters);
         let session = Session {

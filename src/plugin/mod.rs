@@ -51,7 +51,7 @@ pub use dispatch::{PacketFate, PacketPlayer};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;
-pub(crate) use players::{Full, InGame, NotSwitched, Players, Reach, Switching};
+pub(crate) use players::{CookieReceiver, Full, InGame, NotSwitched, Players, Reach, Switching};
 pub use problem::{Problem, ProblemKind, ProblemText};
 pub use registry::{Environment, PluginHost, Reloaded};
 pub use services::{MetricKind, MetricValue, PlayerCounts};

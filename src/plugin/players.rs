@@ -69,7 +69,18 @@ pub(crate) trait Reach: fmt::Debug + Send + Sync {
     /// Asks for the switch to another server of the player's network, which goes on
     /// whether or not the future is polled.
     fn switch(&self, plugin: &str, server: &str) -> Switching;
+
+    /// Records that the client is asked for a cookie.
+    ///
+    /// # Errors
+    ///
+    /// When it is asked for too many already.
+    fn ask_cookie(&self, key: &str) -> Result<CookieReceiver, Full>;
 }
+
+/// Receives what a client has under a key, if anything; an error when the player has
+/// left.
+pub(crate) type CookieReceiver = tokio::sync::oneshot::Receiver<Option<Vec<u8>>>;
 
 /// A switch that was asked for.
 pub(crate) type Switching = Pin<Box<dyn Future<Output = Result<(), NotSwitched>> + Send>>;
@@ -153,6 +164,10 @@ mod tests {
 
         fn switch(&self, _: &str, _: &str) -> Switching {
             Box::pin(std::future::ready(Err(NotSwitched::Gone)))
+        }
+
+        fn ask_cookie(&self, _: &str) -> Result<CookieReceiver, Full> {
+            Err(Full)
         }
     }
 

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use infrarust_plugin_abi::{Capability, PacketField, PacketKind};
 
-use super::players::{InGame, NotServed, Switching};
+use super::players::{CookieReceiver, InGame, NotServed, Switching};
 use super::services::Services;
 use crate::protocol::component::{self, TextError};
+use crate::protocol::packet::login::COOKIE_BYTES_MAX;
 use crate::protocol::packet::message::{self, Message};
 use crate::protocol::packet::view::{self, Value};
 use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
@@ -173,6 +174,40 @@ impl Services {
         Ok(player.reach.switch(&self.health.plugin, server))
     }
 
+    /// Stores bytes in the client of a player.
+    pub(super) fn store_cookie(&self, player: u64, key: &str, data: &[u8]) -> Result<(), NotSent> {
+        self.noted("player.cookie", || {
+            let player = self.player(player, Capability::PlayerCookie)?;
+            check_key(key)?;
+            if data.len() > COOKIE_BYTES_MAX {
+                let why = format!("a cookie has more than {COOKIE_BYTES_MAX} bytes");
+                return Err(NotSent::Refused(why));
+            }
+            let fields = [
+                (PacketField::Key, Value::Str(key.into())),
+                (PacketField::Data, Value::Bytes(data.into())),
+            ];
+            let packet = cookie(&player, PacketKind::CookieStore, &fields)?;
+            self.put(&player, Direction::Clientbound, vec![packet])
+        })
+    }
+
+    /// Asks the client of a player for what it has under a key.
+    pub(super) fn request_cookie(&self, player: u64, key: &str) -> Result<CookieReceiver, NotSent> {
+        let mut receiver = None;
+        self.noted("player.cookie", || {
+            let player = self.player(player, Capability::PlayerCookie)?;
+            check_key(key)?;
+            let fields = [(PacketField::Key, Value::Str(key.into()))];
+            let packet = cookie(&player, PacketKind::CookieRequest, &fields)?;
+            let asked = player.reach.ask_cookie(key);
+            let asked = asked.map_err(|_| NotSent::Full("too many of its questions wait"))?;
+            receiver = Some(asked);
+            self.put(&player, Direction::Clientbound, vec![packet])
+        })?;
+        receiver.ok_or(NotSent::NotServed(NotServed::Gone))
+    }
+
     fn put(
         &self,
         player: &InGame,
@@ -209,6 +244,38 @@ impl Services {
             );
         }
         sent
+    }
+}
+
+/// A packet about a cookie, in the player's version.
+fn cookie(
+    player: &InGame,
+    kind: PacketKind,
+    fields: &[(PacketField, Value<'_>)],
+) -> Result<Vec<u8>, NotSent> {
+    let packet = view::build(player.reach.version(), State::Play, kind, fields);
+    packet.map_err(|error| NotSent::Refused(error.to_string()))
+}
+
+/// The most bytes of the key of a cookie of a plugin.
+const KEY_BYTES_MAX: usize = 256;
+
+/// Whether clients take this as the key of a cookie.
+fn check_key(key: &str) -> Result<(), NotSent> {
+    let is_word = |word: &str, others: &[u8]| {
+        !word.is_empty()
+            && word.bytes().all(|byte| {
+                matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.')
+                    || others.contains(&byte)
+            })
+    };
+    let (name, path) = key.split_once(':').unwrap_or(("minecraft", key));
+    match key.len() <= KEY_BYTES_MAX && is_word(name, b"") && is_word(path, b"/") {
+        true => Ok(()),
+        false => {
+            let why = format!("{} is not a key of a cookie", Quoted(key));
+            Err(NotSent::Refused(why))
+        }
     }
 }
 

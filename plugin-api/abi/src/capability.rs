@@ -66,6 +66,8 @@ macro_rules! capabilities {
             PlayerObserve = 19, "player.observe", hook "players in the game", since (0, 1, 1);
             /// Send a player to another address (1.20.5 and later).
             PlayerTransfer = 20, "player.transfer", service "transfers of players", since (0, 1, 1);
+            /// Store cookies in clients, and ask for them (1.20.5 and later).
+            PlayerCookie = 21, "player.cookie", service "cookies of clients", since (0, 1, 2);
         }
     };
 }

@@ -480,3 +480,37 @@ pub struct SwitchTable {
         ) -> i32,
     >,
 }
+
+/// The service of `player.cookie`. As for [`MessageTable`], when and with which
+/// status. Since 0.1.2.
+#[derive(Debug)]
+#[repr(C)]
+pub struct CookieTable {
+    /// Bytes of this table.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Stores bytes under a key in the client of a player. `data` need not be UTF-8.
+    pub store: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            key: Str,
+            data: Str,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+    /// Asks the client of a player for what it has under a key. `OK`: writes a future,
+    /// which the plugin polls and drops; it is `OK` with the bytes as its answer, which
+    /// need not be UTF-8, or without an answer if the client has none, and `GONE` when
+    /// the player leaves the server before.
+    pub request: Option<
+        unsafe extern "C" fn(
+            ctx: *const c_void,
+            player: u64,
+            key: Str,
+            future: *mut RawFuture,
+            sink: *const Sink,
+        ) -> i32,
+    >,
+}

@@ -91,6 +91,7 @@ fn layout() -> String {
         InjectTable as InjectTable { size, reserved, send, send_kind }
         TransferTable as TransferTable { size, reserved, transfer }
         SwitchTable as SwitchTable { size, reserved, switch }
+        CookieTable as CookieTable { size, reserved, store, request }
         PacketHook<()> as PacketHook { size, reserved, call, interest }
         InterestSink as InterestSink { size, reserved, ctx, add }
         PacketInput as PacketInput { size, protocol, grants, player, uuid, proved, to, state, kind, name, server, packet, table }

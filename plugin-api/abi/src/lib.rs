@@ -52,7 +52,7 @@ pub use hook::{
 };
 pub use hooks::{Hook, OnFailure, Point, points};
 pub use host::{
-    DataTable, HostTable, IdentityTable, InjectTable, LogCallsite, LogField, LogTable,
+    CookieTable, DataTable, HostTable, IdentityTable, InjectTable, LogCallsite, LogField, LogTable,
     MessageTable, MetricsTable, PlayersTable, ProfileSink, SwitchTable, TaskTable, TimeTable,
     TitleInput, TransferTable, field, interest, level, message, metric, receiver, service,
 };

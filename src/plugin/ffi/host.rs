@@ -8,18 +8,19 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use infrarust_plugin_abi::{
-    API_VERSION, Capability, DataTable, FieldValue, FutureTable, HostTable, IdentityTable,
-    InjectTable, LogCallsite, LogField, LogTable, MessageTable, MetricsTable, OwnedFuture,
-    PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str, SwitchTable, TaskTable,
-    TimeTable, TitleInput, TransferTable, answer, capabilities_in, failure, field, import_waker,
-    interest, level, message, receiver, service, size_of_table, sized, status, table,
+    API_VERSION, Capability, CookieTable, DataTable, FieldValue, FutureTable, HostTable,
+    IdentityTable, InjectTable, LogCallsite, LogField, LogTable, MessageTable, MetricsTable,
+    OwnedFuture, PacketKind, PlayersTable, ProfileSink, RawFuture, RawWaker, Sink, Str,
+    SwitchTable, TaskTable, TimeTable, TitleInput, TransferTable, answer, capabilities_in, failure,
+    field, import_waker, interest, level, message, receiver, service, size_of_table, sized, status,
+    table,
 };
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, guarded, text, write};
 use super::call::TaskCall;
 use super::packet::read_values;
-use crate::plugin::players::{NotServed, NotSwitched, Switching};
+use crate::plugin::players::{CookieReceiver, NotServed, NotSwitched, Switching};
 use crate::plugin::send::{FIELDS_BYTES_MAX, NotSent, Shown};
 use crate::plugin::services::{NoMetric, Services, Supply};
 use crate::plugin::watch::PluginId;
@@ -65,6 +66,14 @@ static MESSAGE: MessageTable = table!(MessageTable {
     title: send_title
 });
 static TRANSFER: TransferTable = table!(TransferTable { transfer: transfer });
+static COOKIE: CookieTable = table!(CookieTable {
+    store: store_cookie,
+    request: request_cookie
+});
+static ASKED_COOKIE: FutureTable = table!(FutureTable {
+    poll: poll_cookie,
+    drop: drop_cookie
+});
 static SWITCH: SwitchTable = table!(SwitchTable { switch: switch });
 static SWITCHING: FutureTable = table!(FutureTable {
     poll: poll_switching,
@@ -100,6 +109,7 @@ fn service_of(services: &Services, bit: u32) -> *const c_void {
     match { declared }.find(|capability| *capability as u32 == bit) {
         Some(Capability::IdentityVerified) => (&raw const IDENTITY).cast(),
         Some(Capability::PlayerMessage) => (&raw const MESSAGE).cast(),
+        Some(Capability::PlayerCookie) => (&raw const COOKIE).cast(),
         Some(Capability::ServerSwitch) => (&raw const SWITCH).cast(),
         Some(Capability::PlayerTransfer) => (&raw const TRANSFER).cast(),
         Some(Capability::PacketInject) => (&raw const INJECT).cast(),
@@ -505,6 +515,109 @@ unsafe extern "C" fn transfer(
     let sent = guarded(None, || Some(services.transfer(player, host, port)));
     // SAFETY: the plugin's sink is valid during the call.
     unsafe { answer_sent(sent, sink) }
+}
+
+unsafe extern "C" fn store_cookie(
+    ctx: *const c_void,
+    player: u64,
+    key: Str,
+    data: Str,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context, a good text and good bytes.
+    let (Some(services), key, data) = (unsafe { (services(ctx), key.text(), data.bytes()) }) else {
+        return status::ERR;
+    };
+    let sent = guarded(None, || Some(services.store_cookie(player, key, data)));
+    // SAFETY: the plugin's sink is good for the call.
+    unsafe { answer_sent(sent, sink) }
+}
+
+/// A cookie that a plugin waits for.
+struct WaitingCookie {
+    receiver: CookieReceiver,
+    plugin_id: PluginId,
+}
+
+unsafe extern "C" fn request_cookie(
+    ctx: *const c_void,
+    player: u64,
+    key: Str,
+    future: *mut RawFuture,
+    sink: *const Sink,
+) -> i32 {
+    // SAFETY: the plugin passes its context and a good text.
+    let (Some(services), key) = (unsafe { (services(ctx), key.text()) }) else {
+        return status::ERR;
+    };
+    if future.is_null() {
+        return status::ERR;
+    }
+    let asked = guarded(None, || Some(services.request_cookie(player, key)));
+    let receiver = match asked {
+        Some(Ok(receiver)) => receiver,
+        Some(Err(why)) => {
+            // SAFETY: the plugin's sink is good for the call.
+            return unsafe { answer_sent(Some(Err(why)), sink) };
+        }
+        None => return status::ERR,
+    };
+    let waiting = Box::new(WaitingCookie {
+        receiver,
+        plugin_id: services.plugin_id,
+    });
+    // SAFETY: the plugin gives a place to write to.
+    unsafe {
+        *future = RawFuture {
+            data: Box::into_raw(waiting).cast(),
+            table: &raw const ASKED_COOKIE,
+        }
+    };
+    status::OK
+}
+
+unsafe extern "C" fn poll_cookie(
+    data: *mut c_void,
+    waker: *const RawWaker,
+    sink: *const Sink,
+) -> i32 {
+    guarded(status::ERR, || {
+        // SAFETY: made by `request_cookie`, and one call at a time.
+        let waiting = unsafe { &mut *data.cast::<WaitingCookie>() };
+        // SAFETY: the plugin lends its waker for the call.
+        let Some(waker) = (unsafe { plugin_waker(waker, waiting.plugin_id) }) else {
+            return status::ERR;
+        };
+        let mut cx = Context::from_waker(&waker);
+        let cookie = match Pin::new(&mut waiting.receiver).poll(&mut cx) {
+            Poll::Pending => return status::PENDING,
+            Poll::Ready(Err(_)) => return status::GONE,
+            Poll::Ready(Ok(cookie)) => cookie,
+        };
+        let Some(cookie) = cookie else {
+            return status::OK;
+        };
+        // SAFETY: the plugin's sink is good for the call, and its table as well.
+        let found = unsafe {
+            sink.as_ref()
+                .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.answer?)))
+        };
+        let Some((ctx, give)) = found else {
+            return status::UNSUPPORTED;
+        };
+        let data = Str {
+            ptr: cookie.as_ptr(),
+            len: cookie.len(),
+        };
+        // SAFETY: the context belongs to the table, the bytes are good for the call.
+        unsafe { give(ctx, answer::REPLACE, data) }
+    })
+}
+
+unsafe extern "C" fn drop_cookie(data: *mut c_void) {
+    // SAFETY: made by `request_cookie`, and dropped once.
+    let waiting = unsafe { Box::from_raw(data.cast::<WaitingCookie>()) };
+    guarded((), || drop(waiting));
 }
 
 /// A switch that a plugin waits for.

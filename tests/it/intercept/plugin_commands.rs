@@ -90,7 +90,7 @@ async fn plugins_answer_commands() {
 async fn commands_are_for_their_audience() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
     let everybody = [
-        "echo", "error", "go", "hang", "late", "lines", "panic", "wait", "who",
+        "cookie", "echo", "error", "go", "hang", "late", "lines", "panic", "wait", "who",
     ];
     let with = |more: &[&str]| {
         let names = everybody.iter().chain(more).map(|name| (*name).to_owned());
@@ -283,4 +283,46 @@ async fn plugins_switch_players() {
     // The commands of the other server are there as well.
     send(&mut client, &ids, 767, "echo on b").await;
     read_until(&mut client, &ids, "echo on b").await;
+}
+
+/// A plugin stores cookies in the client and asks for them; the answer to its question
+/// is not the backend's, and one that nobody has asked for still ends the client.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_keep_cookies() {
+    // 1.21: clientbound request and store, serverbound response.
+    const REQUEST: i32 = 0x16;
+    const STORE: i32 = 0x6B;
+    const RESPONSE: i32 = 0x11;
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let proxy = start(&backend, &folder, "", "").await;
+    let ids = CommandIds::of(767);
+    let (mut client, mut peer) = play(&proxy, &backend, 767).await;
+    send(&mut client, &ids, 767, "cookie p:k=data").await;
+    let stored = client.expect(STORE).await;
+    assert_eq!(stored, [string("p:k"), string("data")].concat());
+    read_until(&mut client, &ids, "stored").await;
+
+    // The backend has asked for the same cookie.
+    peer.send(REQUEST, &string("p:k")).await;
+    assert_eq!(client.expect(REQUEST).await, string("p:k"));
+    send(&mut client, &ids, 767, "cookie p:k").await;
+    assert_eq!(client.expect(REQUEST).await, string("p:k"));
+    let answer = [string("p:k"), vec![1], string("data")].concat();
+    client.send(RESPONSE, &answer).await;
+    client.send(RESPONSE, &answer).await;
+    read_until(&mut client, &ids, "p:k: Ok(Some([100, 97, 116, 97]))").await;
+    assert_eq!(peer.expect(RESPONSE).await, answer);
+
+    send(&mut client, &ids, 767, "cookie none").await;
+    assert_eq!(client.expect(REQUEST).await, string("none"));
+    client
+        .send(RESPONSE, &[string("none"), vec![0]].concat())
+        .await;
+    read_until(&mut client, &ids, "none: Ok(None)").await;
+    send(&mut client, &ids, 767, "cookie Bad Key").await;
+    read_until(&mut client, &ids, "is not a key of a cookie").await;
+    client
+        .send(RESPONSE, &[string("other"), vec![0]].concat())
+        .await;
+    peer.expect_end().await;
 }

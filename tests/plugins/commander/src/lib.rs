@@ -47,7 +47,7 @@ impl Plugin for Commander {
 impl PlayerCommand for Commander {
     fn commands(&self) -> Vec<CommandSpec> {
         let everybody = [
-            "echo", "wait", "hang", "panic", "error", "late", "go", "who", "lines",
+            "echo", "wait", "hang", "panic", "error", "late", "go", "cookie", "who", "lines",
         ];
         let everybody = everybody.map(|name| CommandSpec::new(name, Audience::Everybody));
         let refused = ["stop", "server", "Bad Name", "echo", ""];
@@ -77,6 +77,7 @@ impl PlayerCommand for Commander {
                 self.switch(command.player(), arguments)?;
                 Ok(CommandReply::nothing())
             }
+            "cookie" => self.cookie(command.player(), arguments).await,
             "who" => Ok(CommandReply::say(format!(
                 "{} {:032x} {} {} {} {}",
                 command.name(),
@@ -107,6 +108,23 @@ impl PlayerCommand for Commander {
 }
 
 impl Commander {
+    /// Stores `KEY=DATA`, or says what the client has under a key.
+    async fn cookie(&self, player: PlayerId, what: &str) -> Result<CommandReply> {
+        let cookies: Option<Grant<_>> = self.host.grant::<capability::PlayerCookie>();
+        let cookies = cookies.ok_or_else(|| Error::msg("no service"))?;
+        if let Some((key, data)) = what.split_once('=') {
+            return Ok(match cookies.store(player, key, data.as_bytes()) {
+                Ok(()) => CommandReply::say("stored"),
+                Err(error) => CommandReply::say(error.to_string()),
+            });
+        }
+        let answer = match cookies.request(player, what) {
+            Ok(answer) => answer.await,
+            Err(error) => Err(error),
+        };
+        Ok(CommandReply::say(format!("{what}: {answer:?}")))
+    }
+
     /// Brings a player to another server, and writes what comes of it.
     fn switch(&self, player: PlayerId, server: &str) -> Result<()> {
         let switches: Option<Grant<_>> = self.host.grant::<capability::ServerSwitch>();
@@ -150,5 +168,5 @@ export_plugin! {
     plugin: Commander,
     name: "commander",
     hooks: [PlayerCommand],
-    wants: [PlayerMessage, ServerSwitch],
+    wants: [PlayerMessage, ServerSwitch, PlayerCookie],
 }
