@@ -58,13 +58,12 @@ fn load_files(files: &[(&str, &str)]) -> (TempDir, Loaded) {
 /// What an operator reads, with paths that begin at the folder.
 fn rendered(loaded: &Loaded, dir: &Path) -> String {
     let mut text = Vec::new();
-    check::show(
-        loaded,
-        "the proxy was not started",
-        &mut text,
-        Colour::Never,
-    )
-    .unwrap();
+    let outcome = if loaded.has_errors() {
+        "the proxy was not started"
+    } else {
+        "starting"
+    };
+    check::show(loaded, outcome, &mut text, Colour::Never).unwrap();
     let text = String::from_utf8(text).unwrap();
     text.replace(&format!("{}/", dir.display()), "")
 }
