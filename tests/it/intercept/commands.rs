@@ -604,3 +604,59 @@ async fn acknowledgements_reach_the_backend() {
         proxy.idle().await;
     }
 }
+
+/// The client comes from its backend to this one, in 1.21.
+pub(super) async fn move_to(
+    client: &mut Speaker,
+    first: &mut Speaker,
+    backend: &FakeBackend,
+) -> Speaker {
+    const START_CONFIGURATION: i32 = 0x69;
+    const CONFIGURATION_ACKNOWLEDGED: i32 = 0x0C;
+    let (mut second, ..) = game::accept(backend).await;
+    let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
+    second.send(2, &success).await;
+    client.expect(START_CONFIGURATION).await;
+    first.expect_end().await;
+    client.send(CONFIGURATION_ACKNOWLEDGED, &[]).await;
+    second.expect(3).await;
+    enter(client, &mut second, 767).await;
+    second
+}
+
+/// `/server` and `/send` bring players to another server of their network, and say what
+/// they cannot do.
+#[tokio::test]
+async fn players_are_brought_to_servers() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let more = format!("network = \"main\"\n{NO_COMPRESSION}");
+    let file = |host, backend: &FakeBackend| server("offline", host, backend.address, &more);
+    let servers = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let proxy = TestProxy::start(FOR_ALL, &servers);
+    let ids = CommandIds::of(767);
+    let (mut client, mut first) = play(&proxy, &a, 767).await;
+    for (line, answer) in [
+        ("server nowhere", "There is no server nowhere."),
+        ("server a", "You are on a already."),
+        ("send Notch nowhere", "There is no server nowhere."),
+        ("send Nobody b", "There is no player Nobody."),
+        ("send all a", "Sending 0 players to a."),
+    ] {
+        client.send(ids.command, &ids.fields(767, line, 0)).await;
+        read_until(&mut client, &ids, answer).await;
+    }
+    read_until(&mut client, &ids, "0 players went to a.").await;
+    client
+        .send(ids.command, &ids.fields(767, "server b", 0))
+        .await;
+    let mut second = move_to(&mut client, &mut first, &b).await;
+    client
+        .send(ids.command, &ids.fields(767, "send current a", 0))
+        .await;
+    read_until(&mut client, &ids, "Sending 1 player to a.").await;
+    let _third = move_to(&mut client, &mut second, &a).await;
+    read_until(&mut client, &ids, "1 player went to a.").await;
+}

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use infrarust_test_support::game::{self, Speaker};
 use tempfile::TempDir;
 
-use super::commands::{CommandIds, FAMILIES, TREE, added, read_until};
+use super::commands::{CommandIds, FAMILIES, TREE, added, move_to, read_until};
 use super::{NO_COMPRESSION, NOTCH_OFFLINE, play};
 use crate::library::build;
 use crate::support::wire::string;
@@ -240,8 +240,6 @@ async fn one_name_has_one_plugin() {
 /// it: nothing where there is no such server, or he is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_switch_players() {
-    const START_CONFIGURATION: i32 = 0x69;
-    const CONFIGURATION_ACKNOWLEDGED: i32 = 0x0C;
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let folder = tempfile::tempdir().unwrap();
     let file = |host, backend: &FakeBackend| {
@@ -271,14 +269,7 @@ async fn plugins_switch_players() {
     let there = format!("{nowhere}a: he is there already\n");
     written(&there).await;
     send(&mut client, &ids, 767, "go b").await;
-    let (mut second, ..) = game::accept(&b).await;
-    let success = game::login_success(767, super::uuid(NOTCH_OFFLINE), "Notch");
-    second.send(2, &success).await;
-    client.expect(START_CONFIGURATION).await;
-    first.expect_end().await;
-    client.send(CONFIGURATION_ACKNOWLEDGED, &[]).await;
-    second.expect(3).await;
-    super::enter(&mut client, &mut second, 767).await;
+    let _second = move_to(&mut client, &mut first, &b).await;
     written(&format!("{there}b: there\n")).await;
     // The commands of the other server are there as well.
     send(&mut client, &ids, 767, "echo on b").await;
