@@ -82,8 +82,13 @@ impl Pipe {
 ///
 /// The error of pipe2(2), usually that there is no descriptor left.
 pub fn make() -> io::Result<Pipe> {
+    make_of(PIPE_BYTES)
+}
+
+/// Makes a pipe of this size, if the kernel grants it.
+pub(super) fn make_of(bytes: usize) -> io::Result<Pipe> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    let wish = FcntlArg::F_SETPIPE_SZ(i32::try_from(PIPE_BYTES).unwrap_or(i32::MAX));
+    let wish = FcntlArg::F_SETPIPE_SZ(i32::try_from(bytes).unwrap_or(i32::MAX));
     let granted = fcntl(&write, wish).or_else(|_| fcntl(&write, FcntlArg::F_GETPIPE_SZ));
     // A sandbox may forbid both calls. The pipe works all the same.
     let granted = granted.ok().and_then(|bytes| usize::try_from(bytes).ok());

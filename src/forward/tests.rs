@@ -1012,6 +1012,22 @@ mod pipes {
         assert!((1..=2).contains(&made), "{made} pipes");
     }
 
+    /// A splice that ends because the pipe has no slot left does not count as one that
+    /// has emptied the socket.
+    #[tokio::test]
+    async fn a_full_pipe_hides_no_bytes() {
+        const BYTES: usize = 64 * 1024;
+        let small: pipe::MakePipe = || pipe::make_of(1);
+        for forwarder in drivers(Method::Splice(small)) {
+            let mut rig = rig(NO_LIMITS, None).await;
+            rig.server.write_all(&[7; BYTES]).await.unwrap();
+            let mut running = rig.run(&forwarder);
+            let mut read = vec![0; BYTES];
+            let read = timeout(PATIENCE, running.player.read_exact(&mut read)).await;
+            assert_eq!(read.unwrap().unwrap(), BYTES, "{forwarder:?}");
+        }
+    }
+
     /// A pipe that a session leaves with bytes in it serves no other session.
     #[tokio::test]
     async fn a_pipe_with_bytes_is_never_lent_again() {
