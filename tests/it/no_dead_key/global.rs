@@ -417,12 +417,11 @@ async fn status_cache_max_entries() {
     .await;
 }
 
-/// The option is set on the listener, before it listens and before it accepts,
-/// so that its connections have it, on the first of these, which may be older, and
-/// on the backend's socket in a session that lasts; with another value where the key
-/// is not written.
+/// The option is set on the listener before it listens, so that its connections have
+/// it, and on the backend's socket in a session that lasts; with another value where
+/// the key is not written.
 async fn keepalive(line: &'static str, option: &'static str) {
-    const CALLS: usize = 4;
+    const CALLS: usize = 2;
     for (global, is_set) in [
         (format!("[keepalive]\n{line}"), true),
         (String::new(), false),
