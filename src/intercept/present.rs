@@ -90,7 +90,6 @@ pub(crate) enum By {
     /// A player or operator of this name, for another one.
     Admin(String),
     /// The plugin of this id.
-    #[allow(dead_code, reason = "constructed by the service that switches players")]
     Plugin(String),
     /// A backend of the network.
     Backend,
