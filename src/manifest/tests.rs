@@ -183,15 +183,15 @@ fn refusals_say_both_values() {
         let wanted = wanted.replace("HERE", &API_VERSION.to_string());
         assert_eq!(found, wanted);
     }
-    let packets = Spec {
-        bits: [Capability::PacketInspect.bit(), 0, 0],
-        text: b"name=a\0version=1.0.0\0requires=*\0hooks=packet.inspect\0",
+    let service = Spec {
+        bits: [Capability::PacketInject.bit(), 0, 0],
+        text: b"name=a\0version=1.0.0\0requires=*\0hooks=packet.inject\0",
         ..Spec::default()
     };
     assert_eq!(
-        packets.refusal(),
+        service.refusal(),
         Refusal::NoHook {
-            capability: Capability::PacketInspect
+            capability: Capability::PacketInject
         }
     );
 }

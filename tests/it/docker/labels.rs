@@ -204,6 +204,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("relay", "\"adaptive\"", ""),
     ("auth_guard", "false", "proxy_mode = \"server_only\"\n"),
     ("network", "\"main\"", INTERCEPTED),
+    ("bungeecord_channel", "true", INTERCEPTED),
     ("limbo_handlers", "[\"a\", \"b\"]", INTERCEPTED),
     ("compression_threshold", "-1", INTERCEPTED),
     ("forwarding_mode", "\"bungeecord\"", ""),
