@@ -97,7 +97,12 @@ fn inspect_describes_a_plugin() {
     );
     // All but the hooks that a forwarding mode cannot give.
     let hooks = Hook::ALL.iter().map(|hook| hook.name());
-    let in_game = ["player.observe", "packet.inspect", "packet.modify"];
+    let in_game = [
+        "player.observe",
+        "player.command",
+        "packet.inspect",
+        "packet.modify",
+    ];
     let hooks: Vec<_> = hooks.filter(|name| !in_game.contains(name)).collect();
     assert_eq!(told["hooks"], Value::from(hooks));
     assert_eq!(told["modes"][1]["lacks"][0]["capability"], "packet.inject");
