@@ -473,7 +473,8 @@ impl Folder {
     }
 
     /// Writes the files and loads them, as `infrarust run` would. Without a
-    /// plugin the configuration rewrites the host. The server `networked` gets a network.
+    /// plugin the configuration rewrites the host. The server `networked` gets a network
+    /// (those in `offline` mode have one).
     fn load(
         &self,
         plugins: Option<&str>,
@@ -506,8 +507,7 @@ impl Folder {
             );
             if mode == OFFLINE {
                 text.push_str(OFFLINE_KEYS);
-            }
-            if networked == Some(id) {
+            } else if networked == Some(id) {
                 text.push_str("network = \"main\"\n");
             }
             if plugins.is_none() && seen != host {
