@@ -82,7 +82,7 @@ pub const fn size_of_table<T>() -> u32 {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! table {
-    ($type:ident { $($field:ident: $function:ident),+ $(,)? }) => {
+    ($type:ident { $($field:ident: $function:expr),+ $(,)? }) => {
         $type {
             size: $crate::size_of_table::<$type>(),
             reserved: 0,

@@ -57,7 +57,7 @@ static METRICS: MetricsTable = table!(MetricsTable {
 });
 static SLEEP: FutureTable = table!(FutureTable {
     poll: poll_sleep,
-    drop: drop_sleep
+    drop: drop_waiting::<Sleeping>
 });
 
 static IDENTITY: IdentityTable = table!(IdentityTable { profile: profile });
@@ -72,12 +72,12 @@ static COOKIE: CookieTable = table!(CookieTable {
 });
 static ASKED_COOKIE: FutureTable = table!(FutureTable {
     poll: poll_cookie,
-    drop: drop_cookie
+    drop: drop_waiting::<CookieReceiver>
 });
 static SWITCH: SwitchTable = table!(SwitchTable { switch: switch });
 static SWITCHING: FutureTable = table!(FutureTable {
     poll: poll_switching,
-    drop: drop_switching
+    drop: drop_waiting::<Switching>
 });
 static INJECT: InjectTable = table!(InjectTable {
     send: inject,
@@ -252,9 +252,66 @@ unsafe extern "C" fn log_event(
     status::OK
 }
 
-struct Sleeping {
-    sleep: Pin<Box<tokio::time::Sleep>>,
+/// The sleep of a plugin.
+type Sleeping = Pin<Box<tokio::time::Sleep>>;
+
+/// A future of the host that a plugin waits for.
+struct Waiting<F> {
+    future: F,
     plugin_id: PluginId,
+}
+
+impl<F: Future + Unpin> Waiting<F> {
+    fn new(future: F, services: &Services) -> Self {
+        Self {
+            future,
+            plugin_id: services.plugin_id,
+        }
+    }
+
+    /// Gives the future to a plugin, and returns the status of the call.
+    ///
+    /// # Safety
+    ///
+    /// `place` must be valid for a write, and `table` must have functions for this type.
+    unsafe fn give(self, place: *mut RawFuture, table: &'static FutureTable) -> i32 {
+        let data = Box::into_raw(Box::new(self)).cast();
+        // SAFETY: the caller promises it.
+        unsafe { *place = RawFuture { data, table } };
+        status::OK
+    }
+
+    /// Polls the future with the waker of the plugin, and returns the status of the
+    /// call: that of `answer` where the future is ready.
+    ///
+    /// # Safety
+    ///
+    /// `data` must come from [`give`](Self::give) of this type, with one call at a time,
+    /// and the waker must be valid during the call.
+    unsafe fn poll(
+        data: *mut c_void,
+        waker: *const RawWaker,
+        answer: impl FnOnce(F::Output) -> i32,
+    ) -> i32 {
+        guarded(status::ERR, || {
+            // SAFETY: the caller promises it.
+            let waiting = unsafe { &mut *data.cast::<Self>() };
+            // SAFETY: the caller promises it.
+            let Some(waker) = (unsafe { plugin_waker(waker, waiting.plugin_id) }) else {
+                return status::ERR;
+            };
+            match Pin::new(&mut waiting.future).poll(&mut Context::from_waker(&waker)) {
+                Poll::Pending => status::PENDING,
+                Poll::Ready(output) => answer(output),
+            }
+        })
+    }
+}
+
+unsafe extern "C" fn drop_waiting<F>(data: *mut c_void) {
+    // SAFETY: made by `Waiting::give`, and dropped once.
+    let waiting = unsafe { Box::from_raw(data.cast::<Waiting<F>>()) };
+    guarded((), || drop(waiting));
 }
 
 /// A waker that a plugin has passed. To call or to free it is to call the
@@ -313,47 +370,18 @@ unsafe extern "C" fn sleep(ctx: *const c_void, millis: u64, future: *mut RawFutu
         // The plugin may be on a thread of its own.
         let _entered = services.runtime.enter();
         let time = Duration::from_millis(millis).min(SLEEP_MAX);
-        Some(Box::new(Sleeping {
-            sleep: Box::pin(tokio::time::sleep(time)),
-            plugin_id: services.plugin_id,
-        }))
+        Some(Box::pin(tokio::time::sleep(time)))
     });
-    let Some(sleeping): Option<Box<Sleeping>> = sleeping else {
+    let Some(sleeping) = sleeping else {
         return status::ERR;
     };
-    // SAFETY: the plugin gives a place to write to.
-    unsafe {
-        *future = RawFuture {
-            data: Box::into_raw(sleeping).cast(),
-            table: &raw const SLEEP,
-        }
-    };
-    status::OK
+    // SAFETY: the plugin gives a place to write to, and the table polls a sleep.
+    unsafe { Waiting::new(sleeping, services).give(future, &SLEEP) }
 }
 
 unsafe extern "C" fn poll_sleep(data: *mut c_void, waker: *const RawWaker, _: *const Sink) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: made by `sleep`, and one call at a time.
-        let sleeping = unsafe { &mut *data.cast::<Sleeping>() };
-        // SAFETY: the plugin lends its waker for the call.
-        let Some(waker) = (unsafe { plugin_waker(waker, sleeping.plugin_id) }) else {
-            return status::ERR;
-        };
-        match sleeping
-            .sleep
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-        {
-            Poll::Ready(()) => status::OK,
-            Poll::Pending => status::PENDING,
-        }
-    })
-}
-
-unsafe extern "C" fn drop_sleep(data: *mut c_void) {
-    // SAFETY: made by `sleep`, and dropped once.
-    let sleeping = unsafe { Box::from_raw(data.cast::<Sleeping>()) };
-    guarded((), || drop(sleeping));
+    // SAFETY: made by `sleep`, one call at a time, and the plugin lends its waker.
+    unsafe { Waiting::<Sleeping>::poll(data, waker, |()| status::OK) }
 }
 
 unsafe extern "C" fn spawn(ctx: *const c_void, future: RawFuture, id: *mut u64) -> i32 {
@@ -533,12 +561,6 @@ unsafe extern "C" fn store_cookie(
     unsafe { answer_sent(sent, sink) }
 }
 
-/// A cookie that a plugin waits for.
-struct WaitingCookie {
-    receiver: CookieReceiver,
-    plugin_id: PluginId,
-}
-
 unsafe extern "C" fn request_cookie(
     ctx: *const c_void,
     player: u64,
@@ -562,18 +584,8 @@ unsafe extern "C" fn request_cookie(
         }
         None => return status::ERR,
     };
-    let waiting = Box::new(WaitingCookie {
-        receiver,
-        plugin_id: services.plugin_id,
-    });
-    // SAFETY: the plugin gives a place to write to.
-    unsafe {
-        *future = RawFuture {
-            data: Box::into_raw(waiting).cast(),
-            table: &raw const ASKED_COOKIE,
-        }
-    };
-    status::OK
+    // SAFETY: the plugin gives a place to write to, and the table polls a cookie.
+    unsafe { Waiting::new(receiver, services).give(future, &ASKED_COOKIE) }
 }
 
 unsafe extern "C" fn poll_cookie(
@@ -581,23 +593,14 @@ unsafe extern "C" fn poll_cookie(
     waker: *const RawWaker,
     sink: *const Sink,
 ) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: made by `request_cookie`, and one call at a time.
-        let waiting = unsafe { &mut *data.cast::<WaitingCookie>() };
-        // SAFETY: the plugin lends its waker for the call.
-        let Some(waker) = (unsafe { plugin_waker(waker, waiting.plugin_id) }) else {
-            return status::ERR;
-        };
-        let mut cx = Context::from_waker(&waker);
-        let cookie = match Pin::new(&mut waiting.receiver).poll(&mut cx) {
-            Poll::Pending => return status::PENDING,
-            Poll::Ready(Err(_)) => return status::GONE,
-            Poll::Ready(Ok(cookie)) => cookie,
+    let give = |asked: <CookieReceiver as Future>::Output| {
+        let Ok(cookie) = asked else {
+            return status::GONE;
         };
         let Some(cookie) = cookie else {
             return status::OK;
         };
-        // SAFETY: the plugin's sink is good for the call, and its table as well.
+        // SAFETY: the plugin's sink is valid during the call, and its table as well.
         let found = unsafe {
             sink.as_ref()
                 .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.answer?)))
@@ -609,21 +612,11 @@ unsafe extern "C" fn poll_cookie(
             ptr: cookie.as_ptr(),
             len: cookie.len(),
         };
-        // SAFETY: the context belongs to the table, the bytes are good for the call.
+        // SAFETY: the context belongs to the table, the bytes are valid during the call.
         unsafe { give(ctx, answer::REPLACE, data) }
-    })
-}
-
-unsafe extern "C" fn drop_cookie(data: *mut c_void) {
-    // SAFETY: made by `request_cookie`, and dropped once.
-    let waiting = unsafe { Box::from_raw(data.cast::<WaitingCookie>()) };
-    guarded((), || drop(waiting));
-}
-
-/// A switch that a plugin waits for.
-struct WaitingSwitch {
-    switching: Switching,
-    plugin_id: PluginId,
+    };
+    // SAFETY: made by `request_cookie`, one call at a time, and the plugin lends its waker.
+    unsafe { Waiting::<CookieReceiver>::poll(data, waker, give) }
 }
 
 unsafe extern "C" fn switch(
@@ -644,18 +637,8 @@ unsafe extern "C" fn switch(
         Ok(switching) => switching,
         Err(why) => return refused(why),
     };
-    let waiting = Box::new(WaitingSwitch {
-        switching,
-        plugin_id: services.plugin_id,
-    });
-    // SAFETY: the plugin gives a place to write to.
-    unsafe {
-        *future = RawFuture {
-            data: Box::into_raw(waiting).cast(),
-            table: &raw const SWITCHING,
-        }
-    };
-    status::OK
+    // SAFETY: the plugin gives a place to write to, and the table polls a switch.
+    unsafe { Waiting::new(switching, services).give(future, &SWITCHING) }
 }
 
 unsafe extern "C" fn poll_switching(
@@ -663,31 +646,17 @@ unsafe extern "C" fn poll_switching(
     waker: *const RawWaker,
     sink: *const Sink,
 ) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: made by `switch`, and one call at a time.
-        let waiting = unsafe { &mut *data.cast::<WaitingSwitch>() };
-        // SAFETY: the plugin lends its waker for the call.
-        let Some(waker) = (unsafe { plugin_waker(waker, waiting.plugin_id) }) else {
-            return status::ERR;
-        };
-        let mut cx = Context::from_waker(&waker);
-        match waiting.switching.as_mut().poll(&mut cx) {
-            Poll::Pending => status::PENDING,
-            Poll::Ready(Ok(())) => status::OK,
-            Poll::Ready(Err(NotSwitched::Gone)) => status::GONE,
-            Poll::Ready(Err(NotSwitched::Stays(reason))) => {
-                // SAFETY: the plugin's sink is good for the call.
-                unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
-                status::ERR
-            }
+    let answer = |outcome| match outcome {
+        Ok(()) => status::OK,
+        Err(NotSwitched::Gone) => status::GONE,
+        Err(NotSwitched::Stays(reason)) => {
+            // SAFETY: the plugin's sink is valid during the call.
+            unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
+            status::ERR
         }
-    })
-}
-
-unsafe extern "C" fn drop_switching(data: *mut c_void) {
-    // SAFETY: made by `switch`, and dropped once.
-    let waiting = unsafe { Box::from_raw(data.cast::<WaitingSwitch>()) };
-    guarded((), || drop(waiting));
+    };
+    // SAFETY: made by `switch`, one call at a time, and the plugin lends its waker.
+    unsafe { Waiting::<Switching>::poll(data, waker, answer) }
 }
 
 unsafe extern "C" fn inject(
