@@ -15,7 +15,7 @@ use super::text::COLOURS;
 use super::version::{
     V1_8, V1_12, V1_13, V1_14, V1_15, V1_16, V1_20_3, V1_20_5, V1_21_5, V1_21_6, V1_21_9,
 };
-use super::{nbt, text};
+use super::{link, nbt, text};
 
 /// The most characters of the JSON form that clients up to 1.12.2 read.
 const JSON_CHARS_MAX_BEFORE_1_13: usize = 32_767;
@@ -24,6 +24,9 @@ const JSON_CHARS_MAX: usize = 262_144;
 /// The most bytes of a canonical text from a plugin: clients of every version read
 /// this much. The documentation of the plugin API promises the same number.
 pub const CANONICAL_BYTES_MAX: usize = 32_767;
+
+/// The most characters of an identifier (the game).
+const IDENTIFIER_CHARS_MAX: usize = 32_767;
 
 /// The keys that can be a component's content, each with the first protocol number
 /// that knows it.
@@ -327,16 +330,13 @@ fn convert_content(map: &mut Map<String, Value>, protocol: i32) {
     let mut has_content = false;
     for (key, since) in CONTENT_KEYS {
         match map.get(key) {
-            Some(Value::Null) => {}
-            Some(_) if protocol >= since => {
-                has_content = true;
-                continue;
-            }
-            Some(_) => {}
-            None => continue,
+            Some(_) if protocol >= since && is_content(key, map) => has_content = true,
+            Some(_) => drop(map.remove(key)),
+            None => {}
         }
-        map.remove(key);
     }
+    // Clients recognize a content by its keys, and refuse a name that does not fit.
+    map.remove("type");
     for key in [
         "text",
         "translate",
@@ -354,9 +354,34 @@ fn convert_content(map: &mut Map<String, Value>, protocol: i32) {
     if !has_content {
         let fallback = map.remove("fallback").unwrap_or_else(|| "".into());
         map.insert("text".to_owned(), fallback);
-        // It names the kind of the removed content.
-        map.remove("type");
     }
+}
+
+/// Whether clients read the content with this key.
+fn is_content(key: &str, map: &Map<String, Value>) -> bool {
+    let has_text = |value: &Value, key: &str| value.get(key).is_some_and(Value::is_string);
+    let Some(value) = map.get(key) else {
+        return false;
+    };
+    match key {
+        "score" => has_text(value, "name") && has_text(value, "objective"),
+        "nbt" => {
+            let has_source = |key: &&str| map.get(*key).is_some_and(Value::is_string);
+            value.is_string() && ["block", "entity", "storage"].iter().any(has_source)
+        }
+        _ => !value.is_null(),
+    }
+}
+
+/// Whether clients since 1.13 read this as a name such as `minecraft:brand`: that of a
+/// channel, a cookie or a font.
+pub(super) fn is_identifier(name: &str) -> bool {
+    let (namespace, path) = name.split_once(':').unwrap_or(("minecraft", name));
+    let is_part = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '.');
+    name.len() <= IDENTIFIER_CHARS_MAX
+        && namespace.chars().all(is_part)
+        && !path.is_empty()
+        && path.chars().all(|c| is_part(c) || c == '/')
 }
 
 fn convert_look(map: &mut Map<String, Value>, protocol: i32) {
@@ -364,6 +389,15 @@ fn convert_look(map: &mut Map<String, Value>, protocol: i32) {
         if map.get(key).is_some_and(|value| !value.is_boolean()) {
             map.remove(key);
         }
+    }
+    let is_font = |font: &Value| font.as_str().is_some_and(is_identifier);
+    if map.get("font").is_some_and(|font| !is_font(font)) {
+        map.remove("font");
+    }
+    if let Some(shadow) = map.remove("shadow_color")
+        && let Some(shadow) = shadow_colour(&shadow)
+    {
+        map.insert("shadow_color".to_owned(), shadow.into());
     }
     let Some(colour) = map.remove("color") else {
         return;
@@ -380,6 +414,25 @@ fn convert_look(map: &mut Map<String, Value>, protocol: i32) {
     if let Some(colour) = colour {
         map.insert("color".to_owned(), colour.into());
     }
+}
+
+/// The colour of a shadow (1.21.4) as one number: alpha, red, green, blue. Clients also
+/// read it as the four parts from 0 to 1, of which alpha is the last.
+fn shadow_colour(shadow: &Value) -> Option<i64> {
+    if let Some(number) = shadow.as_i64() {
+        let is_argb = i64::from(i32::MIN)..=i64::from(u32::MAX);
+        return is_argb.contains(&number).then_some(number);
+    }
+    let parts = shadow.as_array().filter(|parts| parts.len() == 4)?;
+    let mut number = 0;
+    for index in [3, 0, 1, 2] {
+        let part = parts.get(index)?.as_f64()?.clamp(0.0, 1.0);
+        // Between 0 and 255.
+        #[allow(clippy::cast_possible_truncation)]
+        let part = (part * 255.0).round() as i64;
+        number = number << 8 | part;
+    }
+    Some(number)
 }
 
 /// The number of a colour `#rrggbb`.
@@ -417,19 +470,28 @@ fn click_for(click: Value, protocol: i32) -> Option<Value> {
         return is_known.then_some(click);
     };
     let value = click.get(*key)?;
+    let value = match (action, value) {
+        ("change_page", Value::Number(page)) => page.as_u64().filter(|page| *page > 0)?.into(),
+        ("change_page", _) => return None,
+        ("open_url", value) => Value::from(link::openable(&scalar(value)?)?),
+        ("run_command" | "suggest_command", value) => Value::from(chat_line(&scalar(value)?)),
+        (_, value) => Value::from(scalar(value)?.into_owned()),
+    };
     if protocol >= V1_21_5 {
-        let value = match (action, value) {
-            ("change_page", Value::Number(page)) => page.as_u64().filter(|page| *page > 0)?.into(),
-            ("change_page", _) => return None,
-            (_, value) => Value::from(scalar(value)?.into_owned()),
-        };
         return Some(json!({ "action": action, *key: value }));
     }
     let action = match action {
         "copy_to_clipboard" if protocol < V1_15 => "suggest_command",
         action => action,
     };
-    Some(json!({ "action": action, "value": scalar(value)? }))
+    Some(json!({ "action": action, "value": scalar(&value)? }))
+}
+
+/// The text without the characters that a line of chat cannot have. Clients since 1.21.5
+/// refuse a command with one.
+fn chat_line(text: &str) -> String {
+    let is_allowed = |c: &char| *c >= ' ' && !matches!(c, '\x7f' | '§');
+    text.chars().filter(is_allowed).collect()
 }
 
 fn hover_for(hover: Value, protocol: i32) -> Option<Value> {
@@ -475,10 +537,20 @@ fn hover_for(hover: Value, protocol: i32) -> Option<Value> {
     Some(json!({ "action": action, "contents": map }))
 }
 
+/// Whether Java reads this as an id: five numbers in hexadecimal digits.
+fn is_uuid(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let sizes = [8, 4, 4, 4, 12];
+    let is_part = |(part, size): (&&str, usize)| {
+        part.len() == size && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    parts.len() == sizes.len() && parts.iter().zip(sizes).all(is_part)
+}
+
 /// A player id, given as a text or as four numbers, as a text.
 fn uuid_text(value: &Value) -> Option<String> {
     if let Some(text) = value.as_str() {
-        return Some(text.to_owned());
+        return is_uuid(text).then(|| text.to_owned());
     }
     let numbers = value.as_array().filter(|numbers| numbers.len() == 4)?;
     let mut uuid = Vec::with_capacity(16);
@@ -586,6 +658,62 @@ mod tests {
             ),
             (
                 json!({"text": "a", "click_event": {"action": "custom", "id": "b:c"}}),
+                770,
+                json!({"text": "a"}),
+            ),
+            (
+                json!({"text": "a", "click_event": {"action": "open_url", "url": "b.example"}}),
+                770,
+                json!({"text": "a", "click_event": {"action": "open_url", "url": "https://b.example"}}),
+            ),
+            (
+                json!({"text": "a", "click_event": {"action": "open_url", "url": "b.example"}}),
+                47,
+                json!({"text": "a", "clickEvent": {"action": "open_url", "value": "https://b.example"}}),
+            ),
+            (
+                json!({"text": "a", "click_event": {"action": "open_url", "url": "https://b c"}}),
+                777,
+                json!({"text": "a"}),
+            ),
+            (
+                json!({"text": "a", "click_event": {"action": "run_command", "command": "/b\n§cc\u{7f}"}}),
+                770,
+                json!({"text": "a", "click_event": {"action": "run_command", "command": "/bcc"}}),
+            ),
+            (
+                json!({"score": {"name": "b"}, "fallback": "c"}),
+                47,
+                json!({"text": "c"}),
+            ),
+            (
+                json!({"score": {"name": "b", "objective": "c"}}),
+                770,
+                json!({"score": {"name": "b", "objective": "c"}}),
+            ),
+            (json!({"nbt": "b"}), 770, json!({"text": ""})),
+            (
+                json!({"nbt": "b", "storage": "c:d"}),
+                770,
+                json!({"nbt": "b", "storage": "c:d"}),
+            ),
+            (
+                json!({"type": "keybind", "text": "a", "font": "Not an id"}),
+                770,
+                json!({"text": "a"}),
+            ),
+            (
+                json!({"text": "a", "font": "uniform", "shadow_color": [1, 0.5, 0, 1]}),
+                770,
+                json!({"text": "a", "font": "uniform", "shadow_color": 0xFF_FF_80_00_i64}),
+            ),
+            (
+                json!({"text": "a", "shadow_color": "red"}),
+                770,
+                json!({"text": "a"}),
+            ),
+            (
+                json!({"text": "a", "hover_event": {"action": "show_entity", "id": "b", "uuid": "c"}}),
                 770,
                 json!({"text": "a"}),
             ),

@@ -11,8 +11,8 @@
 //! - [`packet`]: the packets of login, configuration and play by version, for
 //!   the intercepted modes and their plugins.
 //! - [`text`]: texts as JSON components and `§` codes; [`component`]: components
-//!   in the form of each version, in `nbt` since 1.20.3; `lenient`: JSON as
-//!   clients read it.
+//!   in the form of each version, in `nbt` since 1.20.3; `link`: the addresses that
+//!   they open; `lenient`: JSON as clients read it.
 //!
 //! Nothing here uses a socket or a clock: functions take bytes and return values
 //! or errors. A decoder never allocates what a peer announces, only what has
@@ -28,6 +28,7 @@ pub mod frame;
 pub mod handshake;
 pub mod legacy;
 mod lenient;
+mod link;
 pub mod login;
 pub(crate) mod nbt;
 pub mod packet;

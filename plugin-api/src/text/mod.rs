@@ -371,13 +371,15 @@ impl Text {
         self.format(Format::Obfuscated, true)
     }
 
-    /// A click opens this address, `http://` or `https://`, after a question.
+    /// A click opens this address, after a question. It begins with `http://` or
+    /// `https://`; the proxy adds `https://` where neither is written, and leaves out a
+    /// click that clients cannot open.
     #[must_use]
     pub fn open_url(self, url: impl Into<String>) -> Self {
         self.click(Click::OpenUrl(url.into()))
     }
 
-    /// A click sends this command, written with its `/`.
+    /// A click sends this command, written with its `/` and without `§`.
     #[must_use]
     pub fn run_command(self, command: impl Into<String>) -> Self {
         self.click(Click::RunCommand(command.into()))

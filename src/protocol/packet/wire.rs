@@ -383,7 +383,9 @@ impl Wire {
                 limited(&text, *max)?;
                 write_string(&text, out);
             }
-            (Identifier, Value::Str(name)) if is_identifier(name) => write_string(name, out),
+            (Identifier, Value::Str(name)) if component::is_identifier(name) => {
+                write_string(name, out)
+            }
             (Identifier, Value::Str(_)) => return Err(bad),
             (ChannelName, Value::Str(name)) => {
                 let name = match place.version.protocol() < V1_13 {
@@ -392,7 +394,7 @@ impl Wire {
                 };
                 if place.version.protocol() < V1_13 {
                     limited(name, OLD_CHANNEL_CHARS_MAX)?;
-                } else if !is_identifier(name) {
+                } else if !component::is_identifier(name) {
                     return Err(bad);
                 }
                 write_string(name, out);
@@ -476,16 +478,6 @@ fn new_channel(name: &str) -> &str {
 fn old_channel(name: &str) -> &str {
     let found = CHANNELS.iter().find(|(_, new)| *new == name);
     found.map_or(name, |(old, _)| old)
-}
-
-/// Whether clients since 1.13 read this as the name of a channel or a cookie.
-fn is_identifier(name: &str) -> bool {
-    let (namespace, path) = name.split_once(':').unwrap_or(("minecraft", name));
-    let is_part = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-' | '.');
-    name.len() <= STRING_CHARS_MAX
-        && namespace.chars().all(is_part)
-        && !path.is_empty()
-        && path.chars().all(|c| is_part(c) || c == '/')
 }
 
 /// The name of the world with this dimension's number before 1.16.
