@@ -25,7 +25,7 @@ use crate::packet::{Outgoing, crossing};
 
 /// The id of a player in the game, valid from `Joined` to `Left` of
 /// [`PlayerObserve`](crate::PlayerObserve). Ids are unique in a process and are not
-/// reused.
+/// reused. A player who moves to another server of the network keeps the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlayerId(u64);
 

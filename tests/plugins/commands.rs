@@ -396,6 +396,33 @@ fn verify_shows_what_it_saw() {
     assert_eq!(no_plugin.status.code(), Some(1));
 }
 
+/// In a trial the sample player is in the game: services reach him until he has left, and
+/// each answer shows what was sent to him.
+#[test]
+fn verify_has_a_player_for_services() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = build("tests/plugins/players", "infrarust_test_players");
+    let events = folder.path().join("events");
+    let send = "['chat hi', 'title hi', 'backend 0', 'transfer example.com', 'kick bye']";
+    let settings = format!("events = {events:?}\nsend = {send}\n");
+    std::fs::write(folder.path().join("s.toml"), settings).unwrap();
+    let arguments = ["plugin", "verify", text(&library), "--config", "s.toml"];
+    let output = infrarust(folder.path(), &arguments);
+    let shown = out(&output);
+    assert!(output.status.success(), "{shown}{}", err(&output));
+    // A title is three packets. The sample player has 1.21.
+    let joined = "heard; 5 packets to the client, 1 packet to the backend, 1 kick\n";
+    assert!(shown.contains(joined), "{shown}");
+    assert!(shown.contains("  heard\n"), "{shown}");
+    let events = std::fs::read_to_string(events).unwrap();
+    assert!(
+        events.contains("Joined Steve 5627dd98e6be3c21b8a8e92344183641 true: Profile"),
+        "{events}"
+    );
+    assert!(!events.contains("not sent"), "{events}");
+    assert!(events.ends_with("the player has left\n"), "{events}");
+}
+
 fn unruly() -> &'static Path {
     static UNRULY: OnceLock<PathBuf> = OnceLock::new();
     UNRULY.get_or_init(|| build("tests/plugins/unruly", "infrarust_test_unruly"))

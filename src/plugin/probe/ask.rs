@@ -1,5 +1,6 @@
 //! Asks a plugin at each of its hooks, about a sample player.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use infrarust_plugin_abi::{CommandPlayer, sample};
@@ -8,7 +9,10 @@ use tokio::runtime::Runtime;
 use super::event::{Event, EventWriter};
 use super::findings::{Answer, Fired, Step, quoted};
 use super::packets::{self, SamplePacket};
+use super::player::{NUMBER, SampleReach};
+use crate::capability::{Capability, Offer, offer};
 use crate::manifest::Hook;
+use crate::mode::Mode;
 use crate::plugin::{
     Client, HasFailed, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal, Session,
     SessionEvent, Typed,
@@ -18,16 +22,41 @@ use crate::protocol::packet::Version;
 
 /// A plugin that is asked at all its hooks.
 pub(super) struct HookRun<'a> {
-    pub(super) hooks: &'a HookSet,
-    pub(super) host: &'a PluginHost,
-    pub(super) runtime: &'a Runtime,
-    pub(super) events: &'a EventWriter,
+    hooks: &'a HookSet,
+    host: &'a PluginHost,
+    runtime: &'a Runtime,
+    events: &'a EventWriter,
+    version: Version,
+    /// Whether the mode proves who the player is.
+    is_proved: bool,
+    reach: Arc<SampleReach>,
 }
 
-impl HookRun<'_> {
+impl<'a> HookRun<'a> {
+    /// A run as on a server with this mode.
+    pub(super) fn new(
+        mode: Mode,
+        hooks: &'a HookSet,
+        host: &'a PluginHost,
+        runtime: &'a Runtime,
+        events: &'a EventWriter,
+    ) -> Self {
+        let version = Version::of(sample::PROTOCOL).unwrap_or(Version::newest());
+        Self {
+            hooks,
+            host,
+            runtime,
+            events,
+            version,
+            is_proved: offer(mode, Capability::IdentityVerified) == Offer::Yes,
+            reach: SampleReach::new(version),
+        }
+    }
+
     pub(super) fn all(&self) {
         let mut failed = 0;
         for hook in Hook::ALL.into_iter().filter(|hook| self.hooks.has(*hook)) {
+            self.reach.enter(self.host.in_game(), self.hooks);
             failed += self.call_hooks(hook);
         }
         let Some(state) = self.host.states().pop() else {
@@ -44,6 +73,15 @@ impl HookRun<'_> {
         }
     }
 
+    /// The sample player.
+    const fn player(&self) -> Player<'static> {
+        Player {
+            name: sample::NAME,
+            uuid: Some(sample::UUID),
+            is_proved: self.is_proved,
+        }
+    }
+
     /// Waits for an answer. The deadline of the hook ends it.
     fn wait<T>(&self, asked: impl Future<Output = T>) -> T {
         self.runtime.block_on(asked)
@@ -56,7 +94,7 @@ impl HookRun<'_> {
         events: [(&str, E); N],
         mut observe: impl FnMut(&mut Session, E),
     ) -> u64 {
-        let mut session = Session::new(1);
+        let mut session = Session::new(NUMBER);
         let failures = events.map(|(name, event)| {
             self.ask(hook, name, || {
                 observe(&mut session, event);
@@ -67,11 +105,8 @@ impl HookRun<'_> {
     }
 
     fn ask_packets(&self, hook: Hook) -> u64 {
-        let Some(version) = Version::of(sample::PROTOCOL) else {
-            return 0;
-        };
-        let player = packets::player(version);
-        let packets = packets::packets(self.hooks, version).into_iter();
+        let player = packets::player(self.version, self.is_proved);
+        let packets = packets::packets(self.hooks, self.version).into_iter();
         let failures = packets.map(|packet| {
             self.ask(hook, packet.kind.name(), || {
                 let SamplePacket {
@@ -96,10 +131,10 @@ impl HookRun<'_> {
         let failures = commands.map(|command| {
             let typed = Typed {
                 player: CommandPlayer {
-                    number: 1,
+                    number: NUMBER,
                     name: sample::NAME,
                     uuid: sample::UUID,
-                    is_proved: false,
+                    is_proved: self.is_proved,
                     is_admin: true,
                 },
                 name: &command.name,
@@ -125,8 +160,9 @@ impl HookRun<'_> {
             self.host.resume(&state.id);
         }
         let begin = Instant::now();
-        let said = run();
+        let mut said = run();
         let took = begin.elapsed();
+        said.push_str(&self.reach.take_done());
         // A task may have failed meanwhile, and is not this hook.
         let failure = self
             .host
@@ -164,13 +200,8 @@ const fn client(intent: Intent) -> Client<'static> {
     }
 }
 
-/// The sample client that joins, and who it claims to be.
+/// The sample client that joins.
 const JOINING: Client<'static> = client(Intent::Login);
-const PLAYER: Player<'static> = Player {
-    name: sample::NAME,
-    uuid: Some(sample::UUID),
-    is_proved: false,
-};
 
 /// The life of a sample session.
 const SESSION: [(&str, SessionEvent<'static>); 3] = [
@@ -239,26 +270,31 @@ macro_rules! questions {
     };
     (@LoginInput Verdict $run:ident $hook:ident $method:ident) => {
         $run.ask($hook, sample::NAME, || {
-            verdict($run.wait($run.hooks.$method(&JOINING, &PLAYER)))
+            verdict($run.wait($run.hooks.$method(&JOINING, &$run.player())))
         })
     };
     (@LoginInput Choice $run:ident $hook:ident $method:ident) => {
         $run.ask($hook, sample::NAME, || {
+            // It is called before a mode proves who the player is.
+            let player = Player { is_proved: false, ..$run.player() };
             // Which servers there are is not known here.
-            let selected = $run.wait($run.hooks.$method(&JOINING, &PLAYER, |_| true));
+            let selected = $run.wait($run.hooks.$method(&JOINING, &player, |_| true));
             chosen("server", selected.map(|one| one.map(|one| one.server)))
         })
     };
     (@SessionInput () $run:ident $hook:ident $method:ident) => {
         $run.observe($hook, SESSION, |session, event| {
-            $run.hooks.$method(&JOINING, &PLAYER, session, event);
+            $run.hooks.$method(&JOINING, &$run.player(), session, event);
         })
     };
     (@PacketInput $answer:tt $run:ident $hook:ident $method:ident) => { $run.ask_packets($hook) };
     (@CommandInput $answer:tt $run:ident $hook:ident $method:ident) => { $run.ask_commands($hook) };
     (@PlayerInput () $run:ident $hook:ident $method:ident) => {
         $run.observe($hook, IN_GAME, |session, event| {
-            $run.hooks.$method(&JOINING, &PLAYER, session, event);
+            if matches!(event, PlayerEvent::Left { .. }) {
+                $run.host.in_game().leave(NUMBER);
+            }
+            $run.hooks.$method(&JOINING, &$run.player(), session, event);
         })
     };
 }

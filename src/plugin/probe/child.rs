@@ -99,13 +99,7 @@ fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
     }));
     if let Some(mode) = mode.filter(|_| request.fire) {
         let hooks = host.hooks([request.id.as_str()], mode);
-        HookRun {
-            hooks: &hooks,
-            host: &host,
-            runtime,
-            events,
-        }
-        .all();
+        HookRun::new(mode, &hooks, &host, runtime, events).all();
     }
     events.event(&Event::Begin(Step::End));
     let begin = Instant::now();

@@ -13,6 +13,7 @@ mod event;
 mod findings;
 mod packets;
 mod parent;
+mod player;
 mod scratch;
 
 pub use child::serve;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use infrarust_plugin_abi::{PacketField, PacketKind, sample};
 
+use super::player::NUMBER;
 use crate::plugin::{HookSet, PacketPlayer};
 use crate::protocol::packet::view::{self, Value};
 use crate::protocol::packet::{Direction, State, Version};
@@ -18,12 +19,12 @@ pub(super) struct SamplePacket {
 }
 
 /// The player on whose connection they are.
-pub(super) fn player(version: Version) -> Arc<PacketPlayer> {
+pub(super) fn player(version: Version, is_proved: bool) -> Arc<PacketPlayer> {
     Arc::new(PacketPlayer {
-        number: 1,
+        number: NUMBER,
         name: sample::NAME.to_owned(),
         uuid: sample::UUID,
-        is_proved: false,
+        is_proved,
         server: sample::SERVER.to_owned(),
         version,
     })
