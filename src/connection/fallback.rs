@@ -320,7 +320,7 @@ impl Traveller {
                 notices: self.notices(from, &server, reason.as_ref()),
                 until,
                 interrupts,
-                inquiry: None,
+                queries: None,
                 listener: Channel::of(proxy, &self.present, &server),
             };
             match self.enter(client, ready, arrival, proxy, &mut moving).await {
@@ -396,9 +396,9 @@ impl Traveller {
             self.is_proved,
             &outbox,
         );
-        arrival.inquiry = packets
+        arrival.queries = packets
             .as_ref()
-            .map(|packets| Arc::clone(packets.inquiry()));
+            .map(|packets| Arc::clone(packets.queries()));
         let forwarded = channel::open(&self.present, &server, proxy);
         let playing = match client.enter(backend, arrival).await {
             Ok(playing) => playing,

@@ -28,8 +28,8 @@ use crate::config::model::{
     DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss, ServerConfig,
 };
 use crate::forward::commands::Commands;
-use crate::forward::inquiry::Inquiry;
-use crate::forward::memory::Memory;
+use crate::forward::queries::PacketQueries;
+use crate::forward::record::PlayerRecord;
 use crate::forward::{Counters, End, Listener, Outbox, Outcome, Side};
 use crate::intercept::{
     self, ClientSettings, Details, Failure, Interrupts, Left, Lost, Newcomer, NotJoined, Playing,
@@ -282,12 +282,12 @@ impl Applicant {
         };
         let commands = PlayerCommands::of(proxy, visit);
         let packets = PacketStage::begin(&present, &server, &profile, is_proved, &outbox);
-        let inquiry = packets.as_ref().map(PacketStage::inquiry).cloned();
+        let queries = packets.as_ref().map(PacketStage::queries).cloned();
         let listener = Channel::of(proxy, &present, &server);
-        let settings = settings(&server, &intercepted, commands, inquiry, listener, proxy);
-        let memory = traveller.is_some().then(Memory::default);
+        let settings = settings(&server, &intercepted, commands, queries, listener, proxy);
+        let record = traveller.is_some().then(PlayerRecord::default);
         let joined = intercept::join(
-            proved, logged_in, settings, counters, memory, notices, &replaced,
+            proved, logged_in, settings, counters, record, notices, &replaced,
         );
         let mut chain = None;
         let forwarded = channel::open(&present, &server, proxy);
@@ -384,7 +384,7 @@ fn settings(
     server: &Server,
     first: &Intercepted,
     commands: Option<Arc<dyn Commands>>,
-    inquiry: Option<Arc<Inquiry>>,
+    queries: Option<Arc<PacketQueries>>,
     listener: Option<Arc<dyn Listener>>,
     proxy: &Proxy,
 ) -> ClientSettings {
@@ -393,7 +393,7 @@ fn settings(
         is_authenticated: fallback::is_authenticated(server),
         session: proxy.session_id,
         commands,
-        inquiry,
+        queries,
         listener,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::kicked::Kicked;
-use crate::forward::inquiry::{Decision, Inquiry, Wanted};
+use crate::forward::queries::{Decision, PacketQueries, Wanted};
 use crate::forward::{Direction, Outbox};
 use crate::intercept::Present;
 use crate::plugin::{PacketFate, PacketPlayer};
@@ -17,7 +17,7 @@ use crate::proxy::snapshot::Server;
 /// game there, and ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct PacketStage {
-    inquiry: Arc<Inquiry>,
+    queries: Arc<PacketQueries>,
     kicked: Arc<Kicked>,
     _answers: AbortOnDropHandle<()>,
 }
@@ -44,10 +44,10 @@ impl PacketStage {
             }
         }
         wanted.withholds_chat_key = hooks.modifies_chat();
-        let inquiry = Arc::new(Inquiry::new(wanted, Arc::clone(outbox)));
+        let queries = Arc::new(PacketQueries::new(wanted, Arc::clone(outbox)));
         let kicked = Arc::new(Kicked::default());
         let answers = Answers {
-            inquiry: Arc::clone(&inquiry),
+            queries: Arc::clone(&queries),
             server: Arc::clone(server),
             player: Arc::new(PacketPlayer {
                 number: present.number(),
@@ -60,15 +60,15 @@ impl PacketStage {
             kicked: Arc::clone(&kicked),
         };
         Some(Self {
-            inquiry,
+            queries,
             kicked,
             _answers: AbortOnDropHandle::new(tokio::spawn(answers.run())),
         })
     }
 
     /// Where the packets wait.
-    pub(super) fn inquiry(&self) -> &Arc<Inquiry> {
-        &self.inquiry
+    pub(super) fn queries(&self) -> &Arc<PacketQueries> {
+        &self.queries
     }
 
     /// What ends the session of the player.
@@ -79,7 +79,7 @@ impl PacketStage {
 
 /// Asks the plugins of a server.
 struct Answers {
-    inquiry: Arc<Inquiry>,
+    queries: Arc<PacketQueries>,
     server: Arc<Server>,
     player: Arc<PacketPlayer>,
     kicked: Arc<Kicked>,
@@ -95,9 +95,9 @@ impl Answers {
 
     async fn lane(&self, direction: Direction) {
         loop {
-            let question = self.inquiry.question(direction).await;
+            let query = self.queries.next_query(direction).await;
             let hooks = &self.server.hooks;
-            let asked = hooks.packet(&self.player, question.state, direction, question.packet);
+            let asked = hooks.packet(&self.player, query.state, direction, query.packet);
             let decision = match asked.await {
                 Ok(PacketFate::Pass) => Decision::Pass,
                 Ok(PacketFate::Changed(packet)) => Decision::Change(packet),
@@ -107,7 +107,7 @@ impl Answers {
                     Decision::Drop(None)
                 }
             };
-            self.inquiry.answer(direction, decision);
+            self.queries.answer(direction, decision);
         }
     }
 }

@@ -177,7 +177,7 @@ impl Traveller {
                 notices: Vec::new(),
                 until: Instant::now() + SWITCH_WAIT,
                 interrupts,
-                inquiry: None,
+                queries: None,
                 listener: Channel::of(proxy, &self.present, &server),
             };
             match self.enter(client, *ready, arrival, proxy, facts).await {

@@ -159,9 +159,9 @@ pub(crate) enum Allowed {
 
 /// The cookies that a backend has requested, shared by both directions of a session.
 #[derive(Debug, Default)]
-struct Asked(Mutex<Vec<Box<str>>>);
+struct RequestedCookies(Mutex<Vec<Box<str>>>);
 
-impl Asked {
+impl RequestedCookies {
     fn lock(&self) -> MutexGuard<'_, Vec<Box<str>>> {
         // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -192,7 +192,7 @@ impl Asked {
 
 /// The limits of both directions of a new session.
 pub(crate) fn bounds() -> (ClientBounds, BackendBounds) {
-    let asked = Arc::<Asked>::default();
+    let asked = Arc::<RequestedCookies>::default();
     (ClientBounds::new(Arc::clone(&asked)), BackendBounds(asked))
 }
 
@@ -204,11 +204,11 @@ pub(crate) struct ClientBounds {
     completions: Bucket,
     /// The channels that it has registered.
     channels: BTreeSet<Box<str>>,
-    cookies: Arc<Asked>,
+    cookies: Arc<RequestedCookies>,
 }
 
 impl ClientBounds {
-    fn new(cookies: Arc<Asked>) -> Self {
+    fn new(cookies: Arc<RequestedCookies>) -> Self {
         let now = Instant::now();
         Self {
             packets: Bucket::new(PACKETS_PER_SECOND_MAX, RATE_WINDOW, now),
@@ -253,7 +253,7 @@ impl ClientBounds {
     }
 
     /// Whether [`check`](Self::check) reads packets of this kind.
-    pub(crate) const fn concern(kind: Serverbound) -> bool {
+    pub(crate) const fn checks(kind: Serverbound) -> bool {
         matches!(
             kind,
             Serverbound::Chat
@@ -372,11 +372,11 @@ impl ClientBounds {
 
 /// The limits for what a backend sends.
 #[derive(Debug, Clone)]
-pub(crate) struct BackendBounds(Arc<Asked>);
+pub(crate) struct BackendBounds(Arc<RequestedCookies>);
 
 impl BackendBounds {
     /// Whether [`check`](Self::check) reads packets of this kind.
-    pub(crate) const fn concern(kind: Clientbound) -> bool {
+    pub(crate) const fn checks(kind: Clientbound) -> bool {
         matches!(
             kind,
             Clientbound::PluginMessage

@@ -43,7 +43,7 @@ pub(crate) trait Commands: fmt::Debug + Send + Sync {
 
 /// What happens to a packet of the client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Met {
+pub(crate) enum PacketAction {
     /// It passes.
     Pass,
     /// The backend does not get it.
@@ -58,14 +58,14 @@ pub(crate) struct SessionCommands {
     commands: Arc<dyn Commands>,
     version: Version,
     /// Before 1.13: requests for suggestions that the backend answers.
-    asked: Mutex<VecDeque<Asked>>,
+    asked: Mutex<VecDeque<SuggestionRequest>>,
     /// Whether the log has said that trees of this backend are not known.
     has_reported_tree: AtomicBool,
 }
 
 /// A request for suggestions before 1.13.
 #[derive(Debug)]
-struct Asked {
+struct SuggestionRequest {
     /// The beginning of a command's name, if it is one that is to be completed.
     prefix: Option<Box<str>>,
     at: Instant,
@@ -82,7 +82,7 @@ impl SessionCommands {
     }
 
     /// Whether [`clientbound`](Self::clientbound) reads packets of this kind.
-    pub(crate) const fn concerns_clientbound(&self, kind: Clientbound) -> bool {
+    pub(crate) const fn reads_clientbound(&self, kind: Clientbound) -> bool {
         match kind {
             Clientbound::Commands => true,
             Clientbound::Suggestions => self.is_unnumbered(),
@@ -91,7 +91,7 @@ impl SessionCommands {
     }
 
     /// Whether [`serverbound`](Self::serverbound) reads packets of this kind.
-    pub(crate) const fn concerns_serverbound(kind: Serverbound) -> bool {
+    pub(crate) const fn reads_serverbound(kind: Serverbound) -> bool {
         matches!(
             kind,
             Serverbound::Chat
@@ -129,33 +129,33 @@ impl SessionCommands {
     }
 
     /// What happens to a packet of the client in the game.
-    pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> Met {
+    pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> PacketAction {
         if kind == Serverbound::SuggestionRequest {
             return self.complete(fields);
         }
         let Some(line) = CommandLine::of(self.version, kind, fields) else {
-            return Met::Pass;
+            return PacketAction::Pass;
         };
         // A command with a signature is the backend's: the next one is only good
         // behind it.
         if line.is_signed || !self.commands.has(line.name()) {
-            return Met::Pass;
+            return PacketAction::Pass;
         }
         self.commands.run(line.text);
         match acknowledge(self.version, line.seen) {
-            Some(packet) => Met::Change(packet),
-            None => Met::Drop,
+            Some(packet) => PacketAction::Change(packet),
+            None => PacketAction::Drop,
         }
     }
 
-    fn complete(&self, fields: &[u8]) -> Met {
+    fn complete(&self, fields: &[u8]) -> PacketAction {
         let Some(request) = Completion::of(self.version, fields) else {
-            return Met::Pass;
+            return PacketAction::Pass;
         };
         match request.command() {
             Some(line) if self.commands.has(name_of(line)) => {
                 self.commands.complete(request.into_owned());
-                Met::Drop
+                PacketAction::Drop
             }
             command => {
                 if self.is_unnumbered() {
@@ -163,7 +163,7 @@ impl SessionCommands {
                     let prefix = name.filter(|_| command.is_none()).map(Box::from);
                     self.ask(prefix);
                 }
-                Met::Pass
+                PacketAction::Pass
             }
         }
     }
@@ -179,7 +179,7 @@ impl SessionCommands {
             asked.pop_front();
         }
         let at = Instant::now();
-        asked.push_back(Asked { prefix, at });
+        asked.push_back(SuggestionRequest { prefix, at });
     }
 
     /// What the backend's suggestions answer, if that is the name of a command.
@@ -193,7 +193,7 @@ impl SessionCommands {
         None
     }
 
-    fn asked(&self) -> MutexGuard<'_, VecDeque<Asked>> {
+    fn asked(&self) -> MutexGuard<'_, VecDeque<SuggestionRequest>> {
         // Nothing is left half done under the lock.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }

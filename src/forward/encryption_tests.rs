@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::bounds::bounds;
 use super::exchange::{Exchange, Ready};
-use super::framed::{Passage, Passages, Remains};
+use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
-use super::packets::{Edits, Reading};
+use super::packets::{Edits, SentState};
 use super::reactor::Reactor;
 use super::{Counters, End, Limits, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Small sockets, so that a player who does not read is soon behind.
 const SOCKET_BYTES: usize = 8 * 1024;
 
-type Result = (Outcome, Option<Remains<std::net::TcpStream>>);
+type Result = (Outcome, Option<ReturnedClient<std::net::TcpStream>>);
 
 async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -53,7 +53,7 @@ fn secret(number: u8) -> [u8; 16] {
 }
 
 /// An encrypted session between a player and a server.
-async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, Passages) {
+async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, FrameFilters) {
     let (player, client) = connected().await;
     let (backend, server) = connected().await;
     let session = Session {
@@ -79,8 +79,8 @@ async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, Passages) {
         strict: true,
     };
     let (of_client, of_backend) = bounds();
-    let passages = Passages {
-        serverbound: Box::new(Passage::serverbound(
+    let filters = FrameFilters {
+        serverbound: Box::new(FrameFilter::serverbound(
             version,
             Format::Plain,
             receiver,
@@ -88,18 +88,18 @@ async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, Passages) {
             Some(Box::new(cipher.clone())),
             Box::new(of_client),
         )),
-        clientbound: Box::new(Passage::clientbound(
+        clientbound: Box::new(FrameFilter::clientbound(
             version,
             Format::Plain,
             receiver,
-            Reading::new(State::Play),
+            SentState::new(State::Play),
             Some(Box::new(cipher)),
             Edits::default(),
             of_backend,
         )),
         outbox: None,
     };
-    (player, server, session, passages)
+    (player, server, session, filters)
 }
 
 /// Frames of a packet that the proxy does not have to see; no two players get
@@ -133,11 +133,11 @@ async fn each_player_gets_his_own_bytes() {
     let mut players = JoinSet::new();
     let fast_ones_are_done = Arc::new(Barrier::new(usize::from(PLAYERS)));
     for number in 0..PLAYERS {
-        let (mut player, mut server, session, passages) = encrypted(number).await;
+        let (mut player, mut server, session, filters) = encrypted(number).await;
         let stop = session.stop.clone();
         let relay: JoinHandle<Result> = tokio::spawn({
             let forwarder = forwarder.clone();
-            async move { forwarder.forward_framed(session, passages).await }
+            async move { forwarder.forward_framed(session, filters).await }
         });
         let size = |index: usize| match (index + usize::from(number)) % 7 {
             0 => 20_000,
@@ -166,10 +166,10 @@ async fn each_player_gets_his_own_bytes() {
                 all_fast.wait().await;
             }
             stop.cancel();
-            let (outcome, remains) = timeout(PATIENCE, relay).await.unwrap().unwrap();
+            let (outcome, returned) = timeout(PATIENCE, relay).await.unwrap().unwrap();
             assert_eq!(outcome.end, End::Stopped);
             assert_eq!(outcome.clientbound_bytes, stream.len() as u64);
-            assert!(remains.unwrap().backlog.is_empty());
+            assert!(returned.unwrap().backlog.is_empty());
             drop(writer.await);
         });
     }
@@ -192,8 +192,8 @@ async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
     let stream = frames(7, [1000, 5, 20, 1500]);
     let text = frames(7, [50]);
     for slices in 0..stream.len().div_ceil(SLICE_BYTES) {
-        let (mut player, mut server, session, passages) = encrypted(7).await;
-        let mut exchange = Exchange::framed(session, passages).into_std().unwrap();
+        let (mut player, mut server, session, filters) = encrypted(7).await;
+        let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
         let mut buffers = Buffers::of_encrypting_driver();
         server.write_all(&stream).await.unwrap();
         while !exchange.is_encrypting() {
@@ -209,11 +209,11 @@ async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
         }
         exchange.stop(End::Stopped);
         assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
-        let remains = exchange.into_remains().unwrap();
+        let returned = exchange.into_returned_client().unwrap();
         let mut last = text.clone();
-        remains.cipher.unwrap().encrypt(&mut last);
-        let mut client = TcpStream::from_std(remains.client).unwrap();
-        client.write_all(&remains.backlog).await.unwrap();
+        returned.cipher.unwrap().encrypt(&mut last);
+        let mut client = TcpStream::from_std(returned.client).unwrap();
+        client.write_all(&returned.backlog).await.unwrap();
         client.write_all(&last).await.unwrap();
         let whole = [&stream[..], &text].concat();
         let mut received = read_exact(&mut player, whole.len()).await;
@@ -225,8 +225,8 @@ async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
 /// A client that goes away during its encryption takes nothing with it.
 #[tokio::test]
 async fn a_client_may_leave_in_its_encryption() {
-    let (player, mut server, session, passages) = encrypted(7).await;
-    let mut exchange = Exchange::framed(session, passages).into_std().unwrap();
+    let (player, mut server, session, filters) = encrypted(7).await;
+    let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
     let mut buffers = Buffers::of_encrypting_driver();
     server.write_all(&frames(7, [3000])).await.unwrap();
     while !exchange.is_encrypting() {

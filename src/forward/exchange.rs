@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::both::Both;
-use super::framed::{Passages, Remains};
+use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Lane, Method, Phase, Stop};
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
@@ -93,15 +93,15 @@ impl Exchange<tokio::net::TcpStream> {
     }
 
     /// A framed session. The client's socket outlives it: see
-    /// [`into_remains`](Self::into_remains).
-    pub(super) fn framed(session: Session, passages: Passages) -> Self {
+    /// [`into_returned_client`](Self::into_returned_client).
+    pub(super) fn framed(session: Session, filters: FrameFilters) -> Self {
         let lanes = Both {
-            client: Lane::framed(Direction::Serverbound, passages.serverbound),
-            backend: Lane::framed(Direction::Clientbound, passages.clientbound),
+            client: Lane::framed(Direction::Serverbound, filters.serverbound),
+            backend: Lane::framed(Direction::Clientbound, filters.clientbound),
         };
         Self {
             is_framed: true,
-            outbox: passages.outbox,
+            outbox: filters.outbox,
             ..Self::with_lanes(session, lanes)
         }
     }
@@ -214,17 +214,18 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// Sets the waker that wakes the driver when a packet is put into the outbox.
-    pub(super) fn set_bell(&self, bell: impl FnOnce() -> Waker) {
+    pub(super) fn set_waker(&self, waker: impl FnOnce() -> Waker) {
         if let Some(outbox) = &self.outbox {
-            outbox.set_bell(bell());
+            outbox.set_waker(waker());
         }
     }
 
-    /// Goes on with frames that have waited for a decision, and writes packets of the
-    /// outbox, as far as both receivers accept them now. To be called after the waker was set, and each time it woke the driver.
+    /// Continues with frames that waited for a decision, and writes packets of the
+    /// outbox, as far as both receivers accept them now. To be called after the waker was
+    /// set, and each time that it woke the driver.
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
-            outbox.answer_bell();
+            outbox.clear_wakeup();
             for source in Side::BOTH {
                 let is_decided = self.over.is_none() && self.lanes.of_mut(source).take_decision();
                 match is_decided {
@@ -392,23 +393,23 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// The client's side of a framed session. The backend's socket is closed.
-    pub(super) fn into_remains(self) -> Option<Remains<S>> {
-        let (_, serverbound) = self.lanes.client.into_passage();
-        let (backlog, passage) = self.lanes.backend.into_passage();
-        let mut passage = passage?;
-        let reading = passage.reading();
-        let of_client = serverbound.as_ref().and_then(|passage| passage.fault());
-        let fault = of_client.or(passage.fault()).cloned();
-        let kick = passage.take_kick();
-        let sender = serverbound.and_then(|passage| passage.into_sender(kick));
-        let (cipher, format) = passage.into_receiver();
-        Some(Remains {
+    pub(super) fn into_returned_client(self) -> Option<ReturnedClient<S>> {
+        let (_, serverbound) = self.lanes.client.into_filter();
+        let (backlog, filter) = self.lanes.backend.into_filter();
+        let mut filter = filter?;
+        let sent = filter.sent();
+        let of_client = serverbound.as_ref().and_then(|filter| filter.fault());
+        let fault = of_client.or(filter.fault()).cloned();
+        let kick = filter.take_kick();
+        let input = serverbound.and_then(|filter| filter.into_client_input(kick));
+        let (cipher, format) = filter.into_receiver();
+        Some(ReturnedClient {
             client: self.sockets.client,
             backlog,
             cipher,
             format,
-            reading,
-            sender,
+            sent,
+            input,
             fault,
         })
     }

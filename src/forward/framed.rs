@@ -26,10 +26,10 @@ use crate::protocol::peek;
 use crate::protocol::varint;
 
 use super::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
-use super::commands::{Met, SessionCommands};
-use super::inquiry::{Decision, Inquiry, Question};
-use super::memory::{HELD_BYTES_MAX, Memory, is_held};
-use super::packets::{Edits, Reading};
+use super::commands::{PacketAction, SessionCommands};
+use super::packets::{Edits, SentState};
+use super::queries::{Decision, PacketQueries, PacketQuery};
+use super::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
 use super::spare::SpareBuffers;
 use super::{Direction, Listener, Outbox};
 
@@ -66,7 +66,7 @@ impl From<&FramedError> for io::ErrorKind {
 /// One direction: the formats of its sender and receiver, and what the proxy knows of
 /// the packets.
 #[derive(Debug)]
-pub(crate) struct Passage {
+pub(crate) struct FrameFilter {
     direction: Direction,
     version: Version,
     /// The format of the sender's frames.
@@ -75,7 +75,7 @@ pub(crate) struct Passage {
     to: Receiver,
     /// What the receiver has been sent. Frames pass in order, so the sender
     /// writes in the state in which the receiver reads.
-    reading: Reading,
+    sent: SentState,
     /// Of the client's side, if the session is encrypted.
     cipher: Option<Box<Cipher>>,
     /// The bytes of an incomplete frame, or the rest after a walk has paused.
@@ -83,9 +83,9 @@ pub(crate) struct Passage {
     /// The walk has paused at [`OUTPUT_BYTES_MAX`].
     has_paused: bool,
     /// Who is asked about packets, if anybody is.
-    inquiry: Option<Arc<Inquiry>>,
+    queries: Option<Arc<PacketQueries>>,
     /// The first frame of those that are carried waits for a decision.
-    is_asking: bool,
+    awaits_decision: bool,
     /// The decision about the frame that is walked next.
     decision: Option<Decision>,
     /// The changes to packets for the client; only used clientbound.
@@ -96,7 +96,7 @@ pub(crate) struct Passage {
     commands: Option<Arc<SessionCommands>>,
     bounds: Bounds,
     /// Set if the player may be moved to another backend.
-    memory: Option<Memory>,
+    record: Option<PlayerRecord>,
     /// Frames for the receiver that wait for the end of a configuration.
     held: Vec<u8>,
     /// Reads what the backend asks the proxy; only used clientbound.
@@ -117,31 +117,31 @@ enum Bounds {
 
 /// Both directions of a session.
 #[derive(Debug)]
-pub(crate) struct Passages {
-    pub(crate) serverbound: Box<Passage>,
-    pub(crate) clientbound: Box<Passage>,
+pub(crate) struct FrameFilters {
+    pub(crate) serverbound: Box<FrameFilter>,
+    pub(crate) clientbound: Box<FrameFilter>,
     /// Packets that do not come from the two peers, if there can be any.
     pub(crate) outbox: Option<Arc<Outbox>>,
 }
 
-impl Passages {
+impl FrameFilters {
     /// Has packets wait for what somebody says about them.
-    pub(crate) fn ask(&mut self, inquiry: &Arc<Inquiry>) {
-        self.serverbound.inquiry = Some(Arc::clone(inquiry));
-        self.clientbound.inquiry = Some(Arc::clone(inquiry));
+    pub(crate) fn set_queries(&mut self, queries: &Arc<PacketQueries>) {
+        self.serverbound.queries = Some(Arc::clone(queries));
+        self.clientbound.queries = Some(Arc::clone(queries));
     }
 
     /// Records what is needed to move the player to another backend, and keeps back
     /// the disconnect with which this backend ends the session.
-    pub(crate) fn remember(&mut self, memory: &Memory) {
-        self.serverbound.memory = Some(memory.clone());
-        self.clientbound.memory = Some(memory.clone());
+    pub(crate) fn set_record(&mut self, record: &PlayerRecord) {
+        self.serverbound.record = Some(record.clone());
+        self.clientbound.record = Some(record.clone());
     }
 }
 
 /// The client's side of a session whose relay has ended.
 #[derive(Debug)]
-pub(crate) struct Remains<S> {
+pub(crate) struct ReturnedClient<S> {
     /// Its socket.
     pub(crate) client: S,
     /// Bytes that the client has not accepted yet, encrypted.
@@ -151,16 +151,16 @@ pub(crate) struct Remains<S> {
     /// The format of frames for the client.
     pub(crate) format: Format,
     /// What the client has been sent.
-    pub(crate) reading: Reading,
+    pub(crate) sent: SentState,
     /// The state of the client as a sender, if it may be moved to another backend.
-    pub(crate) sender: Option<Box<Sender>>,
+    pub(crate) input: Option<Box<ClientInput>>,
     /// What ended the session, if a side has violated the protocol.
     pub(crate) fault: Option<FramedError>,
 }
 
 /// What is needed to continue reading from a client after its backend is lost.
 #[derive(Debug)]
-pub(crate) struct Sender {
+pub(crate) struct ClientInput {
     /// Decrypts the following bytes.
     pub(crate) cipher: Option<Box<Cipher>>,
     /// The bytes of an incomplete frame, decrypted.
@@ -170,7 +170,7 @@ pub(crate) struct Sender {
     /// Its limits.
     pub(crate) bounds: Box<ClientBounds>,
     /// What was recorded of the player.
-    pub(crate) memory: Memory,
+    pub(crate) record: PlayerRecord,
     /// The fields of the disconnect with which the backend has ended the session.
     pub(crate) kick: Option<Vec<u8>>,
 }
@@ -186,7 +186,7 @@ pub(crate) enum Walked {
     Output,
 }
 
-impl Passage {
+impl FrameFilter {
     /// A direction from client to backend. `cipher` decrypts what the client sends.
     pub(crate) fn serverbound(
         version: Version,
@@ -201,18 +201,18 @@ impl Passage {
             version,
             from,
             to,
-            reading: Reading::new(state),
+            sent: SentState::new(state),
             cipher,
             carried: Vec::new(),
             has_paused: false,
-            inquiry: None,
-            is_asking: false,
+            queries: None,
+            awaits_decision: false,
             decision: None,
             edits: Edits::default(),
             cookies: None,
             commands: None,
             bounds: Bounds::Client(bounds),
-            memory: None,
+            record: None,
             held: Vec::new(),
             listener: None,
             kick: None,
@@ -225,7 +225,7 @@ impl Passage {
         version: Version,
         from: Format,
         to: Receiver,
-        reading: Reading,
+        sent: SentState,
         cipher: Option<Box<Cipher>>,
         edits: Edits,
         bounds: BackendBounds,
@@ -235,18 +235,18 @@ impl Passage {
             version,
             from,
             to,
-            reading,
+            sent,
             cipher,
             carried: Vec::new(),
             has_paused: false,
-            inquiry: None,
-            is_asking: false,
+            queries: None,
+            awaits_decision: false,
             decision: None,
             edits,
             cookies: None,
             commands: None,
             bounds: Bounds::Backend(bounds),
-            memory: None,
+            record: None,
             held: Vec::new(),
             listener: None,
             kick: None,
@@ -255,17 +255,17 @@ impl Passage {
     }
 
     /// Gives the client's cookies to those who have asked through this outbox.
-    pub(crate) fn take_cookies(&mut self, outbox: Option<Arc<Outbox>>) {
+    pub(crate) fn set_cookie_outbox(&mut self, outbox: Option<Arc<Outbox>>) {
         self.cookies = outbox;
     }
 
     /// Takes these commands from what the client sends.
-    pub(crate) fn take_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
+    pub(crate) fn set_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
         self.commands = commands;
     }
 
     /// Has this listener read what the backend asks the proxy.
-    pub(crate) fn listen(&mut self, listener: Option<Arc<dyn Listener>>) {
+    pub(crate) fn set_listener(&mut self, listener: Option<Arc<dyn Listener>>) {
         self.listener = listener;
     }
 
@@ -281,17 +281,17 @@ impl Passage {
 
     /// What is needed to continue reading from the client, if it may be moved to
     /// another backend.
-    pub(crate) fn into_sender(self, kick: Option<Vec<u8>>) -> Option<Box<Sender>> {
-        let (Bounds::Client(bounds), Some(memory)) = (self.bounds, self.memory) else {
+    pub(crate) fn into_client_input(self, kick: Option<Vec<u8>>) -> Option<Box<ClientInput>> {
+        let (Bounds::Client(bounds), Some(record)) = (self.bounds, self.record) else {
             return None;
         };
-        memory.lose_backend();
-        Some(Box::new(Sender {
+        record.forget_keep_alives();
+        Some(Box::new(ClientInput {
             cipher: self.cipher,
             carried: self.carried,
-            state: self.reading.state,
+            state: self.sent.state,
             bounds,
-            memory,
+            record,
             kick,
         }))
     }
@@ -308,33 +308,33 @@ impl Passage {
     }
 
     /// Whether each frame waits for a decision.
-    pub(super) fn asks_always(&self) -> bool {
-        let (state, direction) = (self.reading.state, self.direction);
-        let inquiry = self.inquiry.as_ref();
-        inquiry.is_some_and(|inquiry| inquiry.wanted.has_all(state, direction))
+    pub(super) fn queries_every_packet(&self) -> bool {
+        let (state, direction) = (self.sent.state, self.direction);
+        let queries = self.queries.as_ref();
+        queries.is_some_and(|queries| queries.wanted.has_all(state, direction))
     }
 
     /// Whether a frame waits for a decision. Nothing is read from the sender until then.
-    pub(super) fn is_asking(&self) -> bool {
-        self.is_asking
+    pub(super) fn awaits_decision(&self) -> bool {
+        self.awaits_decision
     }
 
     /// Asks nobody any more. A frame that waits for a decision is walked with the next.
-    pub(super) fn stop_asking(&mut self) {
-        self.inquiry = None;
-        self.is_asking = false;
+    pub(super) fn cancel_queries(&mut self) {
+        self.queries = None;
+        self.awaits_decision = false;
         self.decision = None;
     }
 
     /// Takes the decision for which a frame waits, if it has been made: the frames
     /// that are carried can be walked then, as after a pause.
     pub(super) fn take_decision(&mut self) -> bool {
-        let inquiry = self.inquiry.as_deref().filter(|_| self.is_asking);
-        let decision = inquiry.and_then(|inquiry| inquiry.take_answer(self.direction));
+        let queries = self.queries.as_deref().filter(|_| self.awaits_decision);
+        let decision = queries.and_then(|queries| queries.take_answer(self.direction));
         let is_decided = decision.is_some();
         if is_decided {
             self.decision = decision;
-            self.is_asking = false;
+            self.awaits_decision = false;
             self.has_paused = true;
         }
         is_decided
@@ -346,8 +346,8 @@ impl Passage {
     }
 
     /// What the receiver has been sent.
-    pub(crate) fn reading(&self) -> Reading {
-        self.reading
+    pub(crate) fn sent(&self) -> SentState {
+        self.sent
     }
 
     /// The cipher, and the format of the receiver.
@@ -365,13 +365,13 @@ impl Passage {
 
     /// Whether the receiver can get play packets that its peer has not sent. It cannot
     /// inside a bundle, since they would become a part of it.
-    pub(crate) fn takes_others(&self) -> bool {
-        let Reading {
+    pub(crate) fn accepts_other_packets(&self) -> bool {
+        let SentState {
             state,
             awaits_join_game,
             in_bundle,
             ..
-        } = self.reading;
+        } = self.sent;
         state == State::Play && !awaits_join_game && !in_bundle
     }
 
@@ -380,7 +380,7 @@ impl Passage {
     /// # Errors
     ///
     /// When it is too large for a frame.
-    pub(crate) fn write_other(
+    pub(crate) fn write_other_packet(
         &self,
         packet: &[u8],
         output: &mut Vec<u8>,
@@ -388,12 +388,12 @@ impl Passage {
     ) -> Result<(), CodecError> {
         zlib.write(packet, self.to.format, output)?;
         // What a plugin puts on the client's screen is cleared there as well.
-        if let (Direction::Clientbound, Some(memory)) = (self.direction, &self.memory)
+        if let (Direction::Clientbound, Some(record)) = (self.direction, &self.record)
             && let Ok(Some((id, id_bytes))) = varint::decode(packet)
             && let Some(kind) = self.version.kind(State::Play, id)
         {
             let fields = packet.get(id_bytes..).unwrap_or_default();
-            memory.shown(self.version, kind, fields);
+            record.shown(self.version, kind, fields);
         }
         Ok(())
     }
@@ -506,13 +506,13 @@ impl Passage {
                 return Err(CodecError::BadDataLength.into());
             };
             let wire_bytes = frame.wire.len();
-            match self.meet(&frame, zlib)? {
-                Fate::Ask => {
+            match self.handle_frame(&frame, zlib)? {
+                FrameAction::Ask => {
                     carried.extend_from_slice(buffer.get(at..).unwrap_or_default());
                     self.carried = carried;
                     return Ok(None);
                 }
-                Fate::Pass => {
+                FrameAction::Pass => {
                     // More than one frame may have been carried.
                     self.carried = carried.split_off(wire_bytes);
                     if output.is_empty() {
@@ -522,8 +522,8 @@ impl Passage {
                         output.extend_from_slice(&carried);
                     }
                 }
-                fate => {
-                    self.write(&fate, &frame, output, zlib)?;
+                action => {
+                    self.write(&action, &frame, output, zlib)?;
                     self.carried = carried.split_off(wire_bytes);
                 }
             }
@@ -561,17 +561,17 @@ impl Passage {
                 return Ok(());
             };
             let end = run.end + frame.wire.len();
-            match self.meet(&frame, zlib)? {
-                Fate::Pass => run.end = end,
-                Fate::Ask => {
+            match self.handle_frame(&frame, zlib)? {
+                FrameAction::Pass => run.end = end,
+                FrameAction::Ask => {
                     self.carried = spare.take();
                     self.carried.extend_from_slice(rest);
                     return Ok(());
                 }
-                fate => {
+                action => {
                     output.extend_from_slice(buffer.get(run.clone()).unwrap_or_default());
                     *run = run.end..run.end;
-                    self.write(&fate, &frame, output, zlib)?;
+                    self.write(&action, &frame, output, zlib)?;
                     *run = end..end;
                     if output.len() >= OUTPUT_BYTES_MAX {
                         self.pause(buffer.get(end..).unwrap_or_default());
@@ -605,33 +605,32 @@ impl Passage {
     }
 
     /// Whether the proxy has to see the packet with this id.
-    fn concerns(&self, id: i32) -> bool {
+    fn reads(&self, id: i32) -> bool {
         if self.is_wanted(id) || self.is_withheld(id) {
             return true;
         }
         match self.direction {
             Direction::Clientbound => {
-                let is_kept = |kind| {
-                    self.memory.is_some() && Memory::concerns_clientbound(self.version, kind)
+                let is_recorded = |kind| {
+                    self.record.is_some() && PlayerRecord::records_clientbound(self.version, kind)
                 };
-                self.version
-                    .kind(self.reading.state, id)
-                    .is_some_and(|kind| {
-                        Reading::concern(kind)
-                            || (self.memory.is_some() && is_held(self.reading.state, kind))
-                            || self.edits.concern(kind)
-                            || BackendBounds::concern(kind)
-                            || is_kept(kind)
-                    })
+                self.version.kind(self.sent.state, id).is_some_and(|kind| {
+                    SentState::is_relevant(kind)
+                        || (self.record.is_some() && is_held(self.sent.state, kind))
+                        || self.edits.may_change(kind)
+                        || BackendBounds::checks(kind)
+                        || is_recorded(kind)
+                })
             }
             Direction::Serverbound => {
-                let is_kept = |kind| self.memory.is_some() && Memory::concerns_serverbound(kind);
+                let is_recorded =
+                    |kind| self.record.is_some() && PlayerRecord::records_serverbound(kind);
                 self.version
-                    .kind(self.reading.state, id)
+                    .kind(self.sent.state, id)
                     .is_some_and(|kind: Serverbound| {
                         kind.leads_to().is_some()
-                            || ClientBounds::concern(kind)
-                            || is_kept(kind)
+                            || ClientBounds::checks(kind)
+                            || is_recorded(kind)
                             || self.takes(kind)
                     })
             }
@@ -640,22 +639,22 @@ impl Passage {
 
     /// Whether packets of the client of this kind can be commands of the proxy.
     fn takes(&self, kind: Serverbound) -> bool {
-        self.commands.is_some() && SessionCommands::concerns_serverbound(kind)
+        self.commands.is_some() && SessionCommands::reads_serverbound(kind)
     }
 
     /// Whether somebody wants to know of the packet with this id.
     fn is_wanted(&self, id: i32) -> bool {
-        let (state, direction) = (self.reading.state, self.direction);
-        let inquiry = self.inquiry.as_ref();
-        inquiry.is_some_and(|inquiry| inquiry.wanted.has(state, direction, id))
+        let (state, direction) = (self.sent.state, self.direction);
+        let queries = self.queries.as_ref();
+        queries.is_some_and(|queries| queries.wanted.has(state, direction, id))
     }
 
     /// Whether the backend does not get the packet with this id.
     fn is_withheld(&self, id: i32) -> bool {
-        let (version, state) = (self.version, self.reading.state);
-        let inquiry = self.inquiry.as_ref();
+        let (version, state) = (self.version, self.sent.state);
+        let queries = self.queries.as_ref();
         self.direction == Direction::Serverbound
-            && inquiry.is_some_and(|inquiry| inquiry.wanted.withholds(version, state, id))
+            && queries.is_some_and(|queries| queries.wanted.withholds(version, state, id))
     }
 
     /// The id of a compressed packet, if it can be read without decompressing. Packets
@@ -671,100 +670,109 @@ impl Passage {
     }
 
     /// Counts and checks a frame, records what it means, and decides what to do with it.
-    fn meet(&mut self, frame: &RawFrame<'_>, zlib: &mut Zlib) -> Result<Fate, FramedError> {
+    fn handle_frame(
+        &mut self,
+        frame: &RawFrame<'_>,
+        zlib: &mut Zlib,
+    ) -> Result<FrameAction, FramedError> {
         let passes = match self.to.takes(frame, self.from) {
-            true => Fate::Pass,
-            false => Fate::Convert,
+            true => FrameAction::Pass,
+            false => FrameAction::Convert,
         };
         if let Some(decision) = self.decision.take() {
-            return self.decided(decision, frame, passes, zlib);
+            return self.apply_decision(decision, frame, passes, zlib);
         }
         if let Bounds::Client(bounds) = &mut self.bounds {
             self.from.check_threshold(frame.data_length)?;
             bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
         }
-        if self.shown_id(frame).is_some_and(|id| !self.concerns(id)) {
+        if self.shown_id(frame).is_some_and(|id| !self.reads(id)) {
             return Ok(passes);
         }
         let packet = zlib.packet(frame)?;
         let (id, fields) = parts(packet)?;
         self.check(id)?;
-        if !self.concerns(id) {
+        if !self.reads(id) {
             return Ok(passes);
         }
-        let state = self.reading.state;
+        let state = self.sent.state;
         let is_wanted = self.is_wanted(id);
         let is_withheld = self.is_withheld(id);
         // What a client sends is checked before anybody sees it; what a backend sends
         // is understood as the client gets it.
         if self.direction == Direction::Serverbound || !is_wanted {
-            let fate = self.receive(id, fields, passes)?;
+            let action = self.handle_packet(id, fields, passes)?;
             if is_withheld {
-                return Ok(Fate::Drop);
+                return Ok(FrameAction::Drop);
             }
-            if !is_wanted || !matches!(fate, Fate::Pass | Fate::Convert) {
-                return Ok(fate);
+            if !is_wanted || !matches!(action, FrameAction::Pass | FrameAction::Convert) {
+                return Ok(action);
             }
         }
-        if let Some(inquiry) = &self.inquiry {
+        if let Some(queries) = &self.queries {
             let packet = packet.to_vec();
-            inquiry.put(self.direction, Question { state, packet });
-            self.is_asking = true;
+            queries.put(self.direction, PacketQuery { state, packet });
+            self.awaits_decision = true;
         }
-        Ok(Fate::Ask)
+        Ok(FrameAction::Ask)
     }
 
     /// Decides what to do with a frame about which somebody else has decided.
-    fn decided(
+    fn apply_decision(
         &mut self,
         decision: Decision,
         frame: &RawFrame<'_>,
-        passes: Fate,
+        passes: FrameAction,
         zlib: &mut Zlib,
-    ) -> Result<Fate, FramedError> {
+    ) -> Result<FrameAction, FramedError> {
         match (decision, self.direction) {
-            (Decision::Drop(None), _) => Ok(Fate::Drop),
-            (Decision::Drop(Some(packet)), _) => Ok(Fate::Change(packet)),
+            (Decision::Drop(None), _) => Ok(FrameAction::Drop),
+            (Decision::Drop(Some(packet)), _) => Ok(FrameAction::Change(packet)),
             (Decision::Pass, Direction::Serverbound) => Ok(passes),
             (Decision::Pass, Direction::Clientbound) => {
                 let (id, fields) = parts(zlib.packet(frame)?)?;
-                self.receive(id, fields, passes)
+                self.handle_packet(id, fields, passes)
             }
             (Decision::Change(packet), Direction::Serverbound) => {
                 let (id, fields) = parts(&packet)?;
-                if let (Some(memory), Some(kind)) =
-                    (&self.memory, self.version.kind(self.reading.state, id))
+                if let (Some(record), Some(kind)) =
+                    (&self.record, self.version.kind(self.sent.state, id))
                 {
-                    memory.serverbound(kind, fields);
+                    record.serverbound(kind, fields);
                 }
-                Ok(Fate::Change(packet))
+                Ok(FrameAction::Change(packet))
             }
             (Decision::Change(packet), Direction::Clientbound) => {
                 let (id, fields) = parts(&packet)?;
-                Ok(match self.receive(id, fields, Fate::Pass)? {
-                    Fate::Pass => Fate::Change(packet),
-                    fate => fate,
+                Ok(match self.handle_packet(id, fields, FrameAction::Pass)? {
+                    FrameAction::Pass => FrameAction::Change(packet),
+                    action => action,
                 })
             }
         }
     }
 
     /// Checks a packet, records what it means, and decides what to do with it.
-    fn receive(&mut self, id: i32, fields: &[u8], passes: Fate) -> Result<Fate, FramedError> {
+    fn handle_packet(
+        &mut self,
+        id: i32,
+        fields: &[u8],
+        passes: FrameAction,
+    ) -> Result<FrameAction, FramedError> {
         match self.check_bounds(id, fields)? {
-            Allowed::Drop => Ok(Fate::Drop),
-            Allowed::Pass if self.holds(id) => Ok(Fate::Hold),
+            Allowed::Drop => Ok(FrameAction::Drop),
+            Allowed::Pass if self.holds(id) => Ok(FrameAction::Hold),
             Allowed::Pass => {
-                let fate = match self.understand(id, fields) {
-                    Met::Pass => passes,
-                    Met::Drop => Fate::Drop,
-                    Met::Change(packet) => Fate::Change(packet),
+                let action = match self.apply_packet(id, fields) {
+                    PacketAction::Pass => passes,
+                    PacketAction::Drop => FrameAction::Drop,
+                    PacketAction::Change(packet) => FrameAction::Change(packet),
                 };
                 // Nothing is held but in a configuration, which this packet ends.
-                let ends_configuration = self.reading.state == State::Play;
+                let ends_configuration = self.sent.state == State::Play;
                 Ok(match ends_configuration && !self.held.is_empty() {
-                    true => Fate::Release,
-                    false => fate,
+                    true => FrameAction::Release,
+                    false => action,
                 })
             }
         }
@@ -772,9 +780,9 @@ impl Passage {
 
     /// Whether a packet with this id waits for the end of the configuration.
     fn holds(&self, id: i32) -> bool {
-        let state = self.reading.state;
+        let state = self.sent.state;
         self.direction == Direction::Clientbound
-            && self.memory.is_some()
+            && self.record.is_some()
             && self
                 .version
                 .kind(state, id)
@@ -784,16 +792,18 @@ impl Passage {
     /// Writes a frame that does not pass unchanged.
     fn write(
         &mut self,
-        fate: &Fate,
+        action: &FrameAction,
         frame: &RawFrame<'_>,
         output: &mut Vec<u8>,
         zlib: &mut Zlib,
     ) -> Result<(), FramedError> {
-        match fate {
-            Fate::Drop | Fate::Ask => {}
-            Fate::Change(packet) => zlib.write(packet, self.to.format, output)?,
-            Fate::Pass | Fate::Convert => codec::convert(frame, self.from, &self.to, zlib, output)?,
-            Fate::Hold => {
+        match action {
+            FrameAction::Drop | FrameAction::Ask => {}
+            FrameAction::Change(packet) => zlib.write(packet, self.to.format, output)?,
+            FrameAction::Pass | FrameAction::Convert => {
+                codec::convert(frame, self.from, &self.to, zlib, output)?
+            }
+            FrameAction::Hold => {
                 codec::convert(frame, self.from, &self.to, zlib, &mut self.held)?;
                 if self.held.len() > HELD_BYTES_MAX {
                     return Err(Exceeded::Limit {
@@ -804,7 +814,7 @@ impl Passage {
                     .into());
                 }
             }
-            Fate::Release => {
+            FrameAction::Release => {
                 output.append(&mut std::mem::take(&mut self.held));
                 codec::convert(frame, self.from, &self.to, zlib, output)?;
             }
@@ -816,12 +826,12 @@ impl Passage {
     /// configuration, where a packet of another state shows that the client is in the
     /// wrong state. In play the backend checks this itself.
     fn check(&self, id: i32) -> Result<(), FramedError> {
-        let (state, direction) = (self.reading.state, self.direction);
+        let (state, direction) = (self.sent.state, self.direction);
         let is_checked = (direction, state) == (Direction::Serverbound, State::Configuration);
         if is_checked && self.version.name(state, direction, id).is_none() {
             return Err(FramedError::Unexpected {
                 id,
-                state: self.reading.state,
+                state: self.sent.state,
             });
         }
         Ok(())
@@ -831,7 +841,7 @@ impl Passage {
     fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
         match &mut self.bounds {
             Bounds::Client(bounds) => {
-                let Some(kind) = self.version.kind(self.reading.state, id) else {
+                let Some(kind) = self.version.kind(self.sent.state, id) else {
                     return Ok(Allowed::Pass);
                 };
                 let takes = |outbox: &Arc<Outbox>| outbox.answer_cookie(fields);
@@ -839,62 +849,63 @@ impl Passage {
                     return Ok(Allowed::Drop);
                 }
                 let allowed = bounds.check(self.version, kind, fields)?;
-                let is_wanted = |memory: &Memory| memory.serverbound(kind, fields);
-                Ok(match self.memory.as_ref().is_none_or(is_wanted) {
+                let is_wanted = |record: &PlayerRecord| record.serverbound(kind, fields);
+                Ok(match self.record.as_ref().is_none_or(is_wanted) {
                     true => allowed,
                     false => Allowed::Drop,
                 })
             }
             Bounds::Backend(bounds) => {
-                let Some(kind) = self.version.kind(self.reading.state, id) else {
+                let Some(kind) = self.version.kind(self.sent.state, id) else {
                     return Ok(Allowed::Pass);
                 };
                 bounds.check(kind, fields)?;
-                let is_asked =
-                    (self.reading.state, kind) == (State::Play, Clientbound::PluginMessage);
+                let is_asked = (self.sent.state, kind) == (State::Play, Clientbound::PluginMessage);
                 let hears = |listener: &Arc<dyn Listener>| listener.hear(fields);
                 if is_asked && self.listener.as_ref().is_some_and(hears) {
                     return Ok(Allowed::Drop);
                 }
-                let Some(memory) = &self.memory else {
+                let Some(record) = &self.record else {
                     return Ok(Allowed::Pass);
                 };
                 if kind == Clientbound::Disconnect {
                     self.kick = Some(fields.to_vec());
                     return Ok(Allowed::Drop);
                 }
-                memory.clientbound(self.version, kind, fields);
+                record.clientbound(self.version, kind, fields);
                 Ok(Allowed::Pass)
             }
         }
     }
 
     /// Records what a packet means. Returns what happens to it.
-    fn understand(&mut self, id: i32, fields: &[u8]) -> Met {
-        let state = self.reading.state;
+    fn apply_packet(&mut self, id: i32, fields: &[u8]) -> PacketAction {
+        let state = self.sent.state;
         match self.direction {
             Direction::Clientbound => {
                 let Some(kind) = self.version.kind(state, id) else {
-                    return Met::Pass;
+                    return PacketAction::Pass;
                 };
-                self.reading.note(kind);
+                self.sent.note(kind);
                 let changed = self.edits.apply(self.version, state, kind, fields);
-                changed.map_or(Met::Pass, Met::Change)
+                changed.map_or(PacketAction::Pass, PacketAction::Change)
             }
             Direction::Serverbound => {
                 let Some(kind): Option<Serverbound> = self.version.kind(state, id) else {
-                    return Met::Pass;
+                    return PacketAction::Pass;
                 };
-                self.reading.state = kind.leads_to().unwrap_or(state);
+                self.sent.state = kind.leads_to().unwrap_or(state);
                 let commands = self.commands.as_ref();
-                commands.map_or(Met::Pass, |commands| commands.serverbound(kind, fields))
+                commands.map_or(PacketAction::Pass, |commands| {
+                    commands.serverbound(kind, fields)
+                })
             }
         }
     }
 }
 
 /// What to do with a frame.
-enum Fate {
+enum FrameAction {
     /// It passes unchanged.
     Pass,
     /// It is converted to the receiver's format.
@@ -926,7 +937,7 @@ pub mod trial {
     use futures_util::FutureExt as _;
 
     use super::super::bounds::bounds;
-    use super::super::inquiry::Wanted;
+    use super::super::queries::Wanted;
     use super::*;
     use crate::protocol::packet::Brand;
 
@@ -944,12 +955,12 @@ pub mod trial {
         ]
     }
 
-    pub(super) fn passage(
+    pub(super) fn filter(
         direction: Direction,
         from: Format,
         to: Format,
         is_encrypted: bool,
-    ) -> Passage {
+    ) -> FrameFilter {
         let version = Version::of(PROTOCOL).unwrap();
         let cipher = is_encrypted.then(|| Box::new(Cipher::new(&SECRET)));
         let to = Receiver {
@@ -963,20 +974,20 @@ pub mod trial {
                     is_authenticated: true,
                     commands: None,
                 };
-                let reading = Reading::new(State::Play);
+                let sent = SentState::new(State::Play);
                 let (_, bounds) = bounds();
-                Passage::clientbound(version, from, to, reading, cipher, edits, bounds)
+                FrameFilter::clientbound(version, from, to, sent, cipher, edits, bounds)
             }
             Direction::Serverbound => {
                 let (bounds, _) = bounds();
                 let bounds = Box::new(bounds);
-                Passage::serverbound(version, from, to, State::Play, cipher, bounds)
+                FrameFilter::serverbound(version, from, to, State::Play, cipher, bounds)
             }
         }
     }
 
     /// Somebody who wants to know of each second packet.
-    pub(super) fn inquiry() -> Arc<Inquiry> {
+    pub(super) fn queries() -> Arc<PacketQueries> {
         let ids = [0x5555_5555_5555_5555; 4];
         let mut wanted = Wanted::default();
         for state in [State::Configuration, State::Play] {
@@ -984,30 +995,30 @@ pub mod trial {
                 wanted = wanted.with(state, direction, ids);
             }
         }
-        Arc::new(Inquiry::new(wanted, Arc::default()))
+        Arc::new(PacketQueries::new(wanted, Arc::default()))
     }
 
     /// Decides about the packet that waits, by what it holds.
-    fn decide(passage: &mut Passage) {
-        let Some(inquiry) = passage.inquiry.clone().filter(|_| passage.is_asking()) else {
+    fn decide(filter: &mut FrameFilter) {
+        let Some(queries) = filter.queries.clone().filter(|_| filter.awaits_decision()) else {
             return;
         };
-        let question = inquiry.question(passage.direction).now_or_never().unwrap();
-        assert!(!passage.has_paused() && !passage.take_decision());
-        let packet = question.packet;
+        let query = queries.next_query(filter.direction).now_or_never().unwrap();
+        assert!(!filter.has_paused() && !filter.take_decision());
+        let packet = query.packet;
         let decision = match packet.len() % 4 {
             0 => Decision::Drop(None),
             1 => Decision::Drop(Some(vec![0x7C, 0])),
             2 => Decision::Change([&packet[..], &[0]].concat()),
             _ => Decision::Pass,
         };
-        inquiry.answer(passage.direction, decision);
-        assert!(passage.take_decision());
+        queries.answer(filter.direction, decision);
+        assert!(filter.take_decision());
     }
 
     /// What the receiver gets if a stream is read in pieces of these lengths.
     pub(super) fn walked(
-        mut passage: Passage,
+        mut filter: FrameFilter,
         stream: &[u8],
         cuts: &[usize],
     ) -> (Vec<u8>, Option<FramedError>) {
@@ -1021,7 +1032,7 @@ pub mod trial {
             let mut buffer = piece.to_vec();
             loop {
                 let mut output = Vec::new();
-                let mut to_write = match passage.walk(
+                let mut to_write = match filter.walk(
                     &mut buffer,
                     &mut output,
                     &mut zlib,
@@ -1031,13 +1042,13 @@ pub mod trial {
                     Walked::Slice(range) => buffer[range].to_vec(),
                     Walked::Output => output,
                 };
-                passage.encrypt(&mut to_write);
+                filter.encrypt(&mut to_write);
                 written.extend(to_write);
-                if let Some(fault) = passage.fault() {
+                if let Some(fault) = filter.fault() {
                     return (written, Some(fault.clone()));
                 }
-                decide(&mut passage);
-                if !passage.has_paused() {
+                decide(&mut filter);
+                if !filter.has_paused() {
                     break;
                 }
                 buffer.clear();
@@ -1063,15 +1074,15 @@ pub mod trial {
             _ => Direction::Clientbound,
         };
         let format = |choice: &u8| formats()[usize::from(*choice) % formats().len()];
-        let passage = || {
-            let mut passage = passage(direction, format(from), format(to), kind & 2 != 0);
-            passage.inquiry = (kind & 4 != 0).then(inquiry);
-            passage
+        let filter = || {
+            let mut filter = filter(direction, format(from), format(to), kind & 2 != 0);
+            filter.queries = (kind & 4 != 0).then(queries);
+            filter
         };
-        let whole = walked(passage(), stream, &[stream.len()]);
+        let whole = walked(filter(), stream, &[stream.len()]);
         let cuts = [first, second, third].map(|cut| usize::from(*cut));
-        assert_eq!(walked(passage(), stream, &cuts), whole);
-        assert_eq!(walked(passage(), stream, &[1]), whole);
+        assert_eq!(walked(filter(), stream, &cuts), whole);
+        assert_eq!(walked(filter(), stream, &[1]), whole);
     }
 }
 
@@ -1079,7 +1090,7 @@ pub mod trial {
 mod tests {
     use proptest::prelude::*;
 
-    use super::trial::{PROTOCOL, SECRET, cut_any_bytes, formats, inquiry, passage, walked};
+    use super::trial::{PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
     use super::*;
     use crate::protocol::packet::Clientbound;
 
@@ -1137,14 +1148,14 @@ mod tests {
             if is_encrypted && is_serverbound {
                 Cipher::new(&SECRET).encrypt(&mut stream);
             }
-            let passage = || {
-                let mut passage = passage(direction, from, to, is_encrypted);
-                passage.inquiry = is_asked.then(inquiry);
-                passage
+            let filter = || {
+                let mut filter = filter(direction, from, to, is_encrypted);
+                filter.queries = is_asked.then(queries);
+                filter
             };
-            let whole = walked(passage(), &stream, &[stream.len()]);
-            prop_assert_eq!(&walked(passage(), &stream, &cuts), &whole);
-            prop_assert_eq!(&walked(passage(), &stream, &[1]), &whole);
+            let whole = walked(filter(), &stream, &[stream.len()]);
+            prop_assert_eq!(&walked(filter(), &stream, &cuts), &whole);
+            prop_assert_eq!(&walked(filter(), &stream, &[1]), &whole);
         }
 
         /// The same for bytes that need not be frames.
@@ -1167,8 +1178,8 @@ mod tests {
                 true => Direction::Serverbound,
                 false => Direction::Clientbound,
             };
-            let passage = passage(direction, formats()[from], formats()[to], false);
-            walked(passage, &stream, &cuts);
+            let filter = filter(direction, formats()[from], formats()[to], false);
+            walked(filter, &stream, &cuts);
         }
     }
 
@@ -1178,33 +1189,33 @@ mod tests {
     fn frames_before_a_fault_pass() {
         let start = id_of(Clientbound::StartConfiguration, State::Play);
         let stream = [1, start, 0];
-        let mut passage = passage(Direction::Clientbound, Format::Plain, Format::Plain, false);
+        let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
         let mut output = Vec::new();
-        let walked = passage.walk(
+        let walked = filter.walk(
             &mut stream.clone(),
             &mut output,
             &mut Zlib::default(),
             &mut SpareBuffers::default(),
         );
         assert_eq!(walked, Walked::Slice(0..2));
-        assert_eq!(passage.reading().state, State::Configuration);
+        assert_eq!(filter.sent().state, State::Configuration);
         let empty = CodecError::Frame(FrameError::Empty);
-        assert_eq!(passage.fault(), Some(&FramedError::Codec(empty)));
+        assert_eq!(filter.fault(), Some(&FramedError::Codec(empty)));
     }
 
     /// A frame about which nobody is asked any more is walked with the next ones, and
     /// nothing is kept.
     #[test]
     fn nobody_is_asked_about_what_is_dropped() {
-        let mut passage = passage(Direction::Serverbound, Format::Plain, Format::Plain, false);
-        passage.inquiry = Some(inquiry());
+        let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        filter.queries = Some(queries());
         let (mut output, mut zlib) = (Vec::new(), Zlib::default());
         let mut spare = SpareBuffers::default();
-        let walked = passage.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
-        assert!(walked == Walked::Nothing && passage.is_asking());
-        passage.stop_asking();
-        passage.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
-        assert!(!passage.is_asking() && passage.carried.is_empty());
+        let walked = filter.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
+        assert!(walked == Walked::Nothing && filter.awaits_decision());
+        filter.cancel_queries();
+        filter.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
+        assert!(!filter.awaits_decision() && filter.carried.is_empty());
         assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
     }
 
@@ -1224,13 +1235,13 @@ mod tests {
         stream.extend(tail);
         assert!(stream.len() < 64 * 1024, "{}", stream.len());
         for first in [0, 1, 5000] {
-            let mut passage = passage(Direction::Serverbound, packed, Format::Plain, false);
+            let mut filter = filter(Direction::Serverbound, packed, Format::Plain, false);
             let (begin, rest) = stream.split_at(first);
-            passage.carry(begin);
+            filter.carry(begin);
             let (mut buffer, mut walks, mut written) = (rest.to_vec(), 0, 0);
             loop {
                 let mut output = Vec::new();
-                let walked = passage.walk(
+                let walked = filter.walk(
                     &mut buffer,
                     &mut output,
                     &mut zlib,
@@ -1241,7 +1252,7 @@ mod tests {
                 walks += 1;
                 written += output.len();
                 buffer.clear();
-                if !passage.has_paused() {
+                if !filter.has_paused() {
                     assert!(output.ends_with(&tail[2..]));
                     break;
                 }
@@ -1252,14 +1263,14 @@ mod tests {
         }
     }
 
-    /// What is carried into a passage may be more than one frame.
+    /// What is carried into a filter may be more than one frame.
     #[test]
     fn carried_frames_pass_one_by_one() {
-        let mut passage = passage(Direction::Clientbound, Format::Plain, Format::Plain, false);
-        passage.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
+        let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+        filter.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
         let mut output = Vec::new();
         let mut buffer = [3, 4, 1, 0x7C];
-        let walked = passage.walk(
+        let walked = filter.walk(
             &mut buffer,
             &mut output,
             &mut Zlib::default(),
@@ -1267,7 +1278,7 @@ mod tests {
         );
         assert_eq!(walked, Walked::Output);
         assert_eq!(output, [2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C, 3, 4, 1, 0x7C]);
-        assert!(passage.carried.is_empty());
+        assert!(filter.carried.is_empty());
     }
 
     /// A client that sends a packet of another state in a configuration, or too many
@@ -1278,7 +1289,7 @@ mod tests {
         let acknowledged = version
             .id(State::Play, Serverbound::ConfigurationAcknowledged)
             .unwrap();
-        let new = || passage(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
         let (written, fault) = walked(new(), &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
         assert_eq!(written, [1, acknowledged, 1, 0x00]);
         let unexpected = FramedError::Unexpected {

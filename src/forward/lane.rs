@@ -5,7 +5,7 @@ use std::io;
 
 use tracing::debug;
 
-use super::framed::{Passage, Walked};
+use super::framed::{FrameFilter, Walked};
 #[cfg(target_os = "linux")]
 use super::pipe::{self, MakePipe, Pipe, Pool};
 use super::socket::{self, Socket};
@@ -145,7 +145,7 @@ pub(super) struct Lane {
     )]
     method: Method,
     /// In a framed session; boxed, since other sessions do not have it.
-    passage: Option<Box<Passage>>,
+    filter: Option<Box<FrameFilter>>,
     in_flight: InFlight,
     phase: Phase,
     moved_bytes: u64,
@@ -157,7 +157,7 @@ impl Lane {
         Self {
             direction,
             method,
-            passage: None,
+            filter: None,
             in_flight: InFlight::Nothing,
             phase: Phase::Open,
             moved_bytes: 0,
@@ -166,24 +166,24 @@ impl Lane {
     }
 
     /// A direction of a framed session.
-    pub(super) fn framed(direction: Direction, passage: Box<Passage>) -> Self {
+    pub(super) fn framed(direction: Direction, filter: Box<FrameFilter>) -> Self {
         Self {
-            passage: Some(passage),
+            filter: Some(filter),
             ..Self::new(direction, Method::Copy)
         }
     }
 
     /// Takes apart a direction of a framed session: the bytes that the receiver has not
-    /// accepted, and the passage.
-    pub(super) fn into_passage(mut self) -> (Vec<u8>, Option<Box<Passage>>) {
+    /// accepted, and the filter.
+    pub(super) fn into_filter(mut self) -> (Vec<u8>, Option<Box<FrameFilter>>) {
         let backlog = match self.in_flight {
             InFlight::Plain {
                 mut bytes,
                 encrypted,
             } => {
                 let rest = bytes.get_mut(encrypted..).unwrap_or_default();
-                if let Some(passage) = &mut self.passage {
-                    passage.encrypt(rest);
+                if let Some(filter) = &mut self.filter {
+                    filter.encrypt(rest);
                 }
                 bytes
             }
@@ -194,7 +194,7 @@ impl Lane {
             InFlight::Pipe { .. } => Vec::new(),
             InFlight::Nothing => Vec::new(),
         };
-        (backlog, self.passage)
+        (backlog, self.filter)
     }
 
     pub(super) fn direction(&self) -> Direction {
@@ -215,7 +215,7 @@ impl Lane {
         match self.phase {
             Phase::Open => {
                 let is_idle = matches!(self.in_flight, InFlight::Nothing);
-                is_idle && !self.has_paused() && !self.is_asking()
+                is_idle && !self.has_paused() && !self.awaits_decision()
             }
             Phase::Discarding => true,
             Phase::Done => false,
@@ -232,23 +232,23 @@ impl Lane {
     }
 
     /// Whether a frame waits for an answer of plugins.
-    pub(super) fn is_asking(&self) -> bool {
-        let is_asking = |passage: &Passage| passage.is_asking();
-        self.phase == Phase::Open && self.passage.as_deref().is_some_and(is_asking)
+    pub(super) fn awaits_decision(&self) -> bool {
+        let awaits_decision = |filter: &FrameFilter| filter.awaits_decision();
+        self.phase == Phase::Open && self.filter.as_deref().is_some_and(awaits_decision)
     }
 
     /// Takes the answer about the waiting frame, if there is one. The next
     /// [`step`](Self::step) then continues with the frame.
     pub(super) fn take_decision(&mut self) -> bool {
-        self.passage
+        self.filter
             .as_mut()
-            .is_some_and(|passage| passage.take_decision())
+            .is_some_and(|filter| filter.take_decision())
     }
 
     /// Whether there are frames that were read and not handled yet.
     fn has_paused(&self) -> bool {
-        let has_paused = |passage: &Passage| passage.has_paused();
-        self.phase == Phase::Open && self.passage.as_deref().is_some_and(has_paused)
+        let has_paused = |filter: &FrameFilter| filter.has_paused();
+        self.phase == Phase::Open && self.filter.as_deref().is_some_and(has_paused)
     }
 
     /// Whether bytes wait for their encryption.
@@ -262,7 +262,7 @@ impl Lane {
         let InFlight::Plain { bytes, encrypted } = &mut self.in_flight else {
             return None;
         };
-        let cipher = self.passage.as_mut()?.encryption()?;
+        let cipher = self.filter.as_mut()?.encryption()?;
         let rest = bytes.get_mut(*encrypted..)?;
         let count = rest.len().min(bytes_max);
         *encrypted += count;
@@ -308,8 +308,8 @@ impl Lane {
         if self.phase == Phase::Open {
             self.in_flight = InFlight::Nothing;
             self.phase = Phase::Discarding;
-            if let Some(passage) = &mut self.passage {
-                passage.stop_asking();
+            if let Some(filter) = &mut self.filter {
+                filter.cancel_queries();
             }
         }
     }
@@ -339,12 +339,12 @@ impl Lane {
                 if !matches!(self.in_flight, InFlight::Nothing) {
                     return Ok(());
                 }
-                if self.is_asking() {
+                if self.awaits_decision() {
                     return Ok(());
                 }
                 if self.has_paused() {
-                    return self.with_passage(|lane, passage| {
-                        lane.pass_frames(passage, 0, destination, counters, buffers)
+                    return self.with_filter(|lane, filter| {
+                        lane.pass_frames(filter, 0, destination, counters, buffers)
                     });
                 }
                 self.read(source, destination, counters, buffers)
@@ -361,7 +361,7 @@ impl Lane {
         if self.direction == Direction::Clientbound {
             return Ok(());
         }
-        self.with_passage(|_, passage| {
+        self.with_filter(|_, filter| {
             let Buffers {
                 buffer,
                 output,
@@ -372,8 +372,8 @@ impl Lane {
             let mut read = buffer.get_mut(..bytes).unwrap_or_default();
             loop {
                 output.clear();
-                passage.walk(read, output, zlib, spare);
-                if !passage.has_paused() {
+                filter.walk(read, output, zlib, spare);
+                if !filter.has_paused() {
                     break;
                 }
                 read = &mut [];
@@ -381,7 +381,7 @@ impl Lane {
             if output.capacity() > COPY_BYTES {
                 *output = Vec::new();
             }
-            let fault = passage.fault();
+            let fault = filter.fault();
             fault.map_or(Ok(()), |error| Err(Stop::Fault(error.into())))
         })
     }
@@ -395,7 +395,7 @@ impl Lane {
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        if self.passage.is_some() {
+        if self.filter.is_some() {
             return self.read_frames(source, destination, counters, buffers);
         }
         #[cfg(target_os = "linux")]
@@ -471,11 +471,11 @@ impl Lane {
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        let takes_others = |lane: &Self| {
-            let passage = lane.passage.as_ref();
+        let accepts_other_packets = |lane: &Self| {
+            let filter = lane.filter.as_ref();
             lane.phase == Phase::Open
                 && lane.reads()
-                && passage.is_some_and(|passage| passage.takes_others())
+                && filter.is_some_and(|filter| filter.accepts_other_packets())
         };
         let Buffers {
             output,
@@ -484,18 +484,18 @@ impl Lane {
             driver_encrypts,
             ..
         } = buffers;
-        while outbox.has(self.direction) && takes_others(self) {
+        while outbox.has(self.direction) && accepts_other_packets(self) {
             output.clear();
-            self.with_passage(|lane, passage| {
+            self.with_filter(|lane, filter| {
                 while output.len() < COPY_BYTES
                     && let Some(packet) = outbox.take(lane.direction)
                 {
-                    if let Err(error) = passage.write_other(&packet, output, zlib) {
+                    if let Err(error) = filter.write_other_packet(&packet, output, zlib) {
                         debug!(direction = %lane.direction, %error, "a packet cannot be written");
                     }
                 }
                 lane.write_frames(
-                    passage,
+                    filter,
                     output,
                     destination,
                     counters,
@@ -515,8 +515,8 @@ impl Lane {
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        self.with_passage(|lane, passage| {
-            let read_bytes = match (passage.asks_always(), passage.encryption()) {
+        self.with_filter(|lane, filter| {
+            let read_bytes = match (filter.queries_every_packet(), filter.encryption()) {
                 (true, _) => ASKED_READ_BYTES,
                 (false, Some(_)) => ENCRYPTED_READ_BYTES,
                 (false, None) => COPY_BYTES,
@@ -525,19 +525,19 @@ impl Lane {
             let Some(bytes) = read_result(source.read(room))? else {
                 return Ok(());
             };
-            lane.pass_frames(passage, bytes, destination, counters, buffers)
+            lane.pass_frames(filter, bytes, destination, counters, buffers)
         })
     }
 
-    fn with_passage(
+    fn with_filter(
         &mut self,
-        pass: impl FnOnce(&mut Self, &mut Passage) -> Result<(), Stop>,
+        pass: impl FnOnce(&mut Self, &mut FrameFilter) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let Some(mut passage) = self.passage.take() else {
+        let Some(mut filter) = self.filter.take() else {
             return Ok(());
         };
-        let passed = pass(self, &mut passage);
-        self.passage = Some(passage);
+        let passed = pass(self, &mut filter);
+        self.filter = Some(filter);
         passed
     }
 
@@ -545,7 +545,7 @@ impl Lane {
     /// there are many, the rest waits for the next step.
     fn pass_frames<S: Socket>(
         &mut self,
-        passage: &mut Passage,
+        filter: &mut FrameFilter,
         bytes: usize,
         destination: &S,
         counters: &Counters,
@@ -561,23 +561,23 @@ impl Lane {
         } = buffers;
         let read = buffer.get_mut(..bytes).unwrap_or_default();
         output.clear();
-        let to_write = match passage.walk(read, output, zlib, spare) {
+        let to_write = match filter.walk(read, output, zlib, spare) {
             Walked::Slice(range) => buffer.get_mut(range).unwrap_or_default(),
             Walked::Output => &mut output[..],
             Walked::Nothing => &mut [],
         };
         let mut written = self.write_frames(
-            passage,
+            filter,
             to_write,
             destination,
             counters,
             spare,
             *driver_encrypts,
         );
-        if let (Ok(()), Some(error)) = (&written, passage.fault()) {
+        if let (Ok(()), Some(error)) = (&written, filter.fault()) {
             written = Err(Stop::Fault(error.into()));
         }
-        if written.is_ok() && passage.is_kicked() {
+        if written.is_ok() && filter.is_kicked() {
             // Bytes after the last text of the backend are not read.
             written = Err(Stop::EndOfStream);
         }
@@ -591,14 +591,14 @@ impl Lane {
     /// encrypts.
     fn write_frames<S: Socket>(
         &mut self,
-        passage: &mut Passage,
+        filter: &mut FrameFilter,
         frames: &mut [u8],
         destination: &S,
         counters: &Counters,
         spare: &mut SpareBuffers,
         driver_encrypts: bool,
     ) -> Result<(), Stop> {
-        if driver_encrypts && !frames.is_empty() && passage.encryption().is_some() {
+        if driver_encrypts && !frames.is_empty() && filter.encryption().is_some() {
             let mut bytes = spare.take();
             bytes.extend_from_slice(frames);
             self.in_flight = InFlight::Plain {
@@ -607,7 +607,7 @@ impl Lane {
             };
             return Ok(());
         }
-        passage.encrypt(frames);
+        filter.encrypt(frames);
         self.write(frames, destination, counters)
     }
 

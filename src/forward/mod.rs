@@ -9,12 +9,12 @@
 //!   it copies, splices through a `pipe`, or chooses between both (`adaptive`);
 //! - `framed` is a direction in which the proxy reads the frames. `packets` has what it
 //!   records and changes in the packets, `bounds` their limits, `commands` the proxy's
-//!   own commands, `memory` what is kept for moving a player to another backend;
+//!   own commands, `record` what is kept for moving a player to another backend;
 //!   incomplete frames are in buffers of `spare`;
 //! - `outbox` has packets for such a session that come from plugins or the proxy, not
 //!   from its two peers;
 //! - `keep` forwards bytes before the relay begins, and keeps a copy of them;
-//! - `inquiry` holds packets of such a session that wait for what others decide;
+//! - `queries` holds packets of such a session that wait for what others decide;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -33,18 +33,18 @@ pub(crate) mod commands;
 mod encryption_tests;
 mod exchange;
 pub(crate) mod framed;
-pub(crate) mod inquiry;
 mod keep;
 mod lane;
 mod listener;
-pub(crate) mod memory;
 mod outbox;
 pub(crate) mod packets;
 #[cfg(target_os = "linux")]
 pub mod pipe;
 mod portable;
+pub(crate) mod queries;
 #[cfg(target_os = "linux")]
 mod reactor;
+pub(crate) mod record;
 mod socket;
 mod spare;
 #[cfg(target_os = "linux")]
@@ -65,12 +65,12 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "fuzz")]
 pub use self::framed::trial;
-use self::framed::{Passages, Remains};
-pub use self::inquiry::Wanted;
+use self::framed::{FrameFilters, ReturnedClient};
 pub(crate) use self::keep::{copy_and_keep, splice_and_keep};
 use self::lane::Method;
 pub(crate) use self::listener::Listener;
 pub(crate) use self::outbox::{Full, Outbox};
+pub use self::queries::Wanted;
 #[cfg(target_os = "linux")]
 use self::reactor::Reactor;
 pub use crate::protocol::packet::Direction;
@@ -426,15 +426,16 @@ impl Forwarders {
     pub(crate) fn forward_framed(
         &self,
         session: Session,
-        passages: Passages,
-    ) -> impl Future<Output = (Outcome, Option<Remains<std::net::TcpStream>>)> + Send + use<> {
+        filters: FrameFilters,
+    ) -> impl Future<Output = (Outcome, Option<ReturnedClient<std::net::TcpStream>>)> + Send + use<>
+    {
         #[cfg(target_os = "linux")]
         let forwarded = self
             .reactor
             .forwarder(Method::Copy)
-            .forward_framed(session, passages);
+            .forward_framed(session, filters);
         #[cfg(not(target_os = "linux"))]
-        let forwarded = portable::PortableForwarder(Method::Copy).forward_framed(session, passages);
+        let forwarded = portable::PortableForwarder(Method::Copy).forward_framed(session, filters);
         forwarded
     }
 }

@@ -1,8 +1,8 @@
 //! Packets that plugins and the proxy put into a session, besides those of its two peers.
 //!
 //! A sender may be on any thread, and never waits. A packet waits in a bounded queue until
-//! the driver of the session is between two frames and the receiver accepts it. The bell
-//! wakes the driver.
+//! the driver of the session is between two frames and the receiver accepts it. The waker
+//! of the outbox then wakes the driver.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,9 +34,9 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct Waiting {
     queues: [VecDeque<Queued>; 2],
-    bell: Option<Waker>,
-    /// The bell has rung and was not answered yet, so it does not have to ring again.
-    has_rung: bool,
+    waker: Option<Waker>,
+    /// The waker was called and the driver has not run since, so no second call is needed.
+    is_woken: bool,
 }
 
 #[derive(Debug)]
@@ -83,21 +83,21 @@ impl Outbox {
         }
         queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
-        Self::ring_for(waiting);
+        Self::wake_and_unlock(waiting);
         Ok(())
     }
 
-    /// Wakes the driver of the session without a packet here, to look elsewhere.
-    pub(super) fn ring(&self) {
-        Self::ring_for(self.lock());
+    /// Wakes the driver although no packet was put here: an answer waits in the queries.
+    pub(super) fn wake_driver(&self) {
+        Self::wake_and_unlock(self.lock());
     }
 
-    fn ring_for(mut waiting: MutexGuard<'_, Waiting>) {
-        let has_rung = std::mem::replace(&mut waiting.has_rung, true);
-        let bell = waiting.bell.clone().filter(|_| !has_rung);
+    fn wake_and_unlock(mut waiting: MutexGuard<'_, Waiting>) {
+        let is_woken = std::mem::replace(&mut waiting.is_woken, true);
+        let waker = waiting.waker.clone().filter(|_| !is_woken);
         drop(waiting);
-        if let Some(bell) = bell {
-            bell.wake();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
@@ -162,13 +162,13 @@ impl Outbox {
 
     /// Sets the waker of the driver. The driver must look into the outbox afterwards, and
     /// after each time that it was woken.
-    pub(super) fn set_bell(&self, bell: Waker) {
-        self.lock().bell = Some(bell);
+    pub(super) fn set_waker(&self, waker: Waker) {
+        self.lock().waker = Some(waker);
     }
 
-    /// Makes the next packet ring again.
-    pub(super) fn answer_bell(&self) {
-        self.lock().has_rung = false;
+    /// Clears `is_woken`: the next packet calls the waker again.
+    pub(super) fn clear_wakeup(&self) {
+        self.lock().is_woken = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

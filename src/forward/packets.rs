@@ -1,4 +1,4 @@
-//! What packets mean for a session in which the proxy reads frames ([`Reading`]), and
+//! What packets mean for a session in which the proxy reads frames ([`SentState`]), and
 //! which ones it changes ([`Edits`]): in the configuration and in play.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::protocol::version::V26_2;
 
 /// What a receiver has been sent, as far as that decides what it can read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reading {
+pub(crate) struct SentState {
     /// The state in which it reads the next packet.
     pub(crate) state: State,
     /// It was sent a disconnect: no second one may follow.
@@ -23,7 +23,7 @@ pub(crate) struct Reading {
     pub(crate) awaits_join_game: bool,
 }
 
-impl Reading {
+impl SentState {
     /// Nothing has been sent in this state.
     pub(crate) const fn new(state: State) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Reading {
     }
 
     /// Whether packets of this kind are relevant for [`note`](Self::note).
-    pub(crate) fn concern(kind: Clientbound) -> bool {
+    pub(crate) fn is_relevant(kind: Clientbound) -> bool {
         kind.leads_to().is_some()
             || matches!(
                 kind,
@@ -70,13 +70,13 @@ pub(crate) struct Edits {
 
 impl Edits {
     /// Whether [`apply`](Self::apply) can change packets of this kind.
-    pub(crate) fn concern(&self, kind: Clientbound) -> bool {
+    pub(crate) fn may_change(&self, kind: Clientbound) -> bool {
         match kind {
             Clientbound::PluginMessage => self.brand.is_some(),
             Clientbound::JoinGame => self.is_authenticated,
             _ => {
                 let commands = self.commands.as_ref();
-                commands.is_some_and(|commands| commands.concerns_clientbound(kind))
+                commands.is_some_and(|commands| commands.reads_clientbound(kind))
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Exchange, Ready};
 #[cfg(not(target_os = "linux"))]
-use super::framed::{Passages, Remains};
+use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::Buffers;
 #[cfg(any(test, not(target_os = "linux")))]
 use super::lane::Method;
@@ -48,14 +48,17 @@ impl PortableForwarder {
     pub(super) async fn forward_framed(
         self,
         session: Session,
-        passages: Passages,
-    ) -> (Outcome, Option<Remains<std::net::TcpStream>>) {
+        filters: FrameFilters,
+    ) -> (Outcome, Option<ReturnedClient<std::net::TcpStream>>) {
         let stop = session.stop.clone();
         keep_alive(&session.backend, &session.keepalive);
-        let driven = drive(Exchange::framed(session, passages), stop, None).await;
+        let driven = drive(Exchange::framed(session, filters), stop, None).await;
         let outcome = driven.outcome().unwrap_or(Outcome::nothing(End::Stopped));
-        let remains = driven.into_std().ok().and_then(Exchange::into_remains);
-        (outcome, remains)
+        let returned = driven
+            .into_std()
+            .ok()
+            .and_then(Exchange::into_returned_client);
+        (outcome, returned)
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) fn drive(
             if stopped.as_mut().poll(cx).is_ready() {
                 exchange.stop(End::Stopped);
             }
-            exchange.set_bell(|| cx.waker().clone());
+            exchange.set_waker(|| cx.waker().clone());
             BUFFERS.with_borrow_mut(|buffers| exchange.send_out_all(buffers));
             loop {
                 let moved = BUFFERS.with_borrow_mut(|buffers| {

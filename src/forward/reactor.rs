@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
-use super::framed::{Passages, Remains};
+use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
 use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
 use crate::protocol::cipher;
@@ -210,11 +210,11 @@ impl ReactorForwarder {
     pub(super) fn forward_framed(
         &self,
         session: Session,
-        passages: Passages,
-    ) -> impl Future<Output = (Outcome, Option<Remains<TcpStream>>)> + Send + use<> {
+        filters: FrameFilters,
+    ) -> impl Future<Output = (Outcome, Option<ReturnedClient<TcpStream>>)> + Send + use<> {
         let (stop, keepalive) = (session.stop.clone(), session.keepalive);
-        self.drive(Exchange::framed(session, passages), stop, keepalive)
-            .map(|finished| (finished.outcome, finished.remains))
+        self.drive(Exchange::framed(session, filters), stop, keepalive)
+            .map(|finished| (finished.outcome, finished.returned))
     }
 
     fn drive(
@@ -251,7 +251,7 @@ impl ReactorForwarder {
             handle.id = None;
             // A worker that has panicked has closed the sockets without a result.
             result.unwrap_or_else(|_| {
-                Box::new(Finished::without_remains(Outcome::nothing(End::Stopped)))
+                Box::new(Finished::without_client(Outcome::nothing(End::Stopped)))
             })
         }
     }
@@ -261,7 +261,7 @@ impl ReactorForwarder {
 #[derive(Debug)]
 struct Finished {
     outcome: Outcome,
-    remains: Option<Remains<TcpStream>>,
+    returned: Option<ReturnedClient<TcpStream>>,
 }
 
 impl Finished {
@@ -269,14 +269,14 @@ impl Finished {
     fn new(exchange: Exchange<TcpStream>, outcome: Outcome) -> Self {
         Self {
             outcome,
-            remains: exchange.into_remains(),
+            returned: exchange.into_returned_client(),
         }
     }
 
-    const fn without_remains(outcome: Outcome) -> Self {
+    const fn without_client(outcome: Outcome) -> Self {
         Self {
             outcome,
-            remains: None,
+            returned: None,
         }
     }
 }
@@ -293,7 +293,7 @@ impl Relayed {
             (Ok(exchange), Some(outcome)) => Err(Box::new(Finished::new(exchange, outcome))),
             (Err(error), outcome) => {
                 let failed = Outcome::nothing(End::Failed(Side::Client, error.kind()));
-                Err(Box::new(Finished::without_remains(
+                Err(Box::new(Finished::without_client(
                     outcome.unwrap_or(failed),
                 )))
             }
@@ -316,12 +316,12 @@ impl Relayed {
 
 /// The waker of an outbox: tells the worker that the outbox has packets.
 #[derive(Debug)]
-struct Bell {
+struct OutboxWaker {
     inbox: Arc<Inbox>,
     id: u64,
 }
 
-impl Wake for Bell {
+impl Wake for OutboxWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -505,9 +505,9 @@ impl Worker {
         for command in commands.drain(..) {
             match command {
                 Command::Relay(id, mut relayed) => {
-                    relayed.exchange.set_bell(|| {
+                    relayed.exchange.set_waker(|| {
                         let inbox = Arc::clone(&self.inbox);
-                        Waker::from(Arc::new(Bell { inbox, id }))
+                        Waker::from(Arc::new(OutboxWaker { inbox, id }))
                     });
                     relayed.exchange.send_out_all(&mut self.buffers);
                     self.sessions.insert(id, relayed);

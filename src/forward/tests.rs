@@ -1067,8 +1067,8 @@ impl FramedRig {
     async fn start(handover_delay: Duration) -> Self {
         use crate::protocol::codec::{Format, Receiver};
         use crate::protocol::packet::{State, Version};
-        use framed::Passage;
-        use packets::{Edits, Reading};
+        use framed::FrameFilter;
+        use packets::{Edits, SentState};
 
         let Rig {
             player,
@@ -1081,16 +1081,16 @@ impl FramedRig {
             format: Format::Plain,
             strict: true,
         };
-        let reading = Reading::new(State::Play);
+        let sent = SentState::new(State::Play);
         let (of_client, of_backend) = bounds::bounds();
         let edits = Edits::default();
         let clientbound =
-            Passage::clientbound(version, Format::Plain, to, reading, None, edits, of_backend);
+            FrameFilter::clientbound(version, Format::Plain, to, sent, None, edits, of_backend);
         let of_client = Box::new(of_client);
         let serverbound =
-            Passage::serverbound(version, Format::Plain, to, State::Play, None, of_client);
+            FrameFilter::serverbound(version, Format::Plain, to, State::Play, None, of_client);
         let outbox = Arc::new(Outbox::default());
-        let passages = Passages {
+        let filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
             outbox: Some(Arc::clone(&outbox)),
@@ -1099,7 +1099,7 @@ impl FramedRig {
         let forwarder = reactor
             .forwarder(Method::Copy)
             .with_handover_delay(handover_delay);
-        let relay = async move { forwarder.forward_framed(session, passages).await.0 };
+        let relay = async move { forwarder.forward_framed(session, filters).await.0 };
         let relay = tokio::spawn(relay);
         Self {
             player,

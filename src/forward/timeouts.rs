@@ -103,7 +103,7 @@ impl Timeouts {
                 let has_moved =
                     mark.moved_bytes != lane.moved_bytes() || mark.waiting != lane.is_waiting();
                 // Neither peer is silent while a plugin is asked: that has its own deadline.
-                if has_moved || lane.is_asking() {
+                if has_moved || lane.awaits_decision() {
                     *mark = Mark::new(lane, now);
                     continue;
                 }

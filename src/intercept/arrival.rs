@@ -21,8 +21,8 @@ use super::stranded::{Stranded, drop_frame, open_bundle};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
-use crate::forward::inquiry::Inquiry;
-use crate::forward::memory::Memory;
+use crate::forward::queries::PacketQueries;
+use crate::forward::record::PlayerRecord;
 use crate::forward::{Direction, Listener};
 use crate::protocol::component;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
@@ -59,7 +59,7 @@ pub(crate) struct Arrival<'a> {
     /// What ends his session in every phase.
     pub(crate) interrupts: &'a Interrupts,
     /// The plugins that get packets there, if there are any.
-    pub(crate) inquiry: Option<Arc<Inquiry>>,
+    pub(crate) queries: Option<Arc<PacketQueries>>,
     /// Reads what the backend asks the proxy, if the server may.
     pub(crate) listener: Option<Arc<dyn Listener>>,
 }
@@ -147,7 +147,7 @@ impl Stranded {
         backend: Prepared,
         arrival: Arrival<'_>,
     ) -> Result<Playing, (Failure, Box<Self>)> {
-        let memory = self.memory.clone();
+        let record = self.record.clone();
         let mut joining = self.at(backend.wire, backend.held, backend.until, &arrival);
         let crossed = tokio::select! {
             crossed = joining.cross(backend.join_game.as_deref()) => crossed,
@@ -155,7 +155,7 @@ impl Stranded {
         };
         match crossed {
             Ok(()) => Ok(joining.into_playing()),
-            Err(failure) => Err((failure, Box::new(joining.strand(memory)))),
+            Err(failure) => Err((failure, Box::new(joining.strand(record)))),
         }
     }
 
@@ -166,7 +166,7 @@ impl Stranded {
             client: self.client,
             backend,
             version: self.version,
-            clientbound: self.reading,
+            clientbound: self.sent,
             serverbound: self.serverbound,
             edits: edits(
                 self.version,
@@ -177,14 +177,14 @@ impl Stranded {
             has_joined: false,
             client_bounds: bounds,
             backend_bounds,
-            memory: Some(self.memory),
+            record: Some(self.record),
             held,
             notices: arrival.notices.clone(),
             kick: self.kick,
             listener: arrival.listener.clone(),
             turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
             questions: OpenQuestions::default(),
-            inquiry: arrival.inquiry.clone(),
+            queries: arrival.queries.clone(),
             counters: self.counters,
         }
     }
@@ -248,7 +248,7 @@ impl Joining {
         // The join game always passes.
         let direction = Direction::Clientbound;
         decide(
-            self.inquiry.as_deref(),
+            self.queries.as_deref(),
             direction,
             State::Play,
             id.unwrap_or_default().into(),
@@ -264,8 +264,8 @@ impl Joining {
         };
         let delimiter = open_bundle(self.version, self.clientbound).map(Vec::from);
         self.clientbound.in_bundle = false;
-        let memory = self.memory.as_ref();
-        let clears = memory.map(|memory| memory.clear_screen(self.version));
+        let record = self.record.as_ref();
+        let clears = record.map(|record| record.clear_screen(self.version));
         let clears = clears.into_iter().flatten().filter(|_| self.has_world);
         let packets = packets.into_iter().filter(|packet| !packet.is_empty());
         for packet in delimiter.into_iter().chain(clears).chain(packets) {
@@ -288,7 +288,7 @@ impl Joining {
     /// Sends the backend what the client has sent to the old one: its brand, its settings
     /// and its channels.
     fn introduce(&mut self, state: State) -> Result<(), Failure> {
-        let of_client = self.memory.as_ref().map(Memory::of_client);
+        let of_client = self.record.as_ref().map(PlayerRecord::of_client);
         for (kind, fields) in of_client.into_iter().flatten().flatten() {
             let id = self.version.id(state, kind).unwrap_or_default();
             let packet = [&[id][..], &fields].concat();
@@ -332,10 +332,10 @@ impl Joining {
     }
 
     fn drop_frame(&mut self, frame: &Frame) -> Result<(), Failure> {
-        if let Some(memory) = &self.memory {
+        if let Some(record) = &self.record {
             let (version, state) = (self.version, self.serverbound);
             let bounds = &mut self.client_bounds;
-            self.serverbound = drop_frame(frame, version, state, bounds, memory)?;
+            self.serverbound = drop_frame(frame, version, state, bounds, record)?;
         }
         Ok(())
     }

@@ -17,11 +17,13 @@ use super::stranded::{Stranded, next_keep_alive};
 use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
-use crate::forward::commands::{Commands, Met, SessionCommands};
-use crate::forward::framed::{FramedError, OUTPUT_BYTES_MAX, Passage, Passages, Remains};
-use crate::forward::inquiry::{Decision, Inquiry};
-use crate::forward::memory::{HELD_BYTES_MAX, Memory, is_held};
-use crate::forward::packets::{Edits, Reading};
+use crate::forward::commands::{Commands, PacketAction, SessionCommands};
+use crate::forward::framed::{
+    FrameFilter, FrameFilters, FramedError, OUTPUT_BYTES_MAX, ReturnedClient,
+};
+use crate::forward::packets::{Edits, SentState};
+use crate::forward::queries::{Decision, PacketQueries};
+use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
 use crate::forward::{Counters, Direction, Forwarders, Listener, Outbox, Outcome, Session};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
@@ -43,7 +45,7 @@ pub(crate) struct ClientSettings {
     /// The commands of the proxy that he may use on the server, if there are any.
     pub(crate) commands: Option<Arc<dyn Commands>>,
     /// The plugins that get packets, if there are any.
-    pub(crate) inquiry: Option<Arc<Inquiry>>,
+    pub(crate) queries: Option<Arc<PacketQueries>>,
     /// Reads requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
 }
@@ -71,7 +73,7 @@ pub(crate) async fn log_in(
 }
 
 /// Brings a player into the game of a backend that has let him in, unless another
-/// login has `replaced` this one. With a `memory` he may move to another backend later.
+/// login has `replaced` this one. With a `record` he may move to another backend later.
 ///
 /// # Errors
 ///
@@ -81,7 +83,7 @@ pub(crate) async fn join(
     logged_in: LoggedIn,
     settings: ClientSettings,
     counters: Arc<Counters>,
-    memory: Option<Memory>,
+    record: Option<PlayerRecord>,
     notices: Vec<Vec<u8>>,
     replaced: &CancellationToken,
 ) -> Result<Playing, NotJoined> {
@@ -97,7 +99,7 @@ pub(crate) async fn join(
         backend: wire,
         client: player.leg.wire,
         version,
-        clientbound: Reading::new(state),
+        clientbound: SentState::new(state),
         serverbound: state,
         edits: edits(
             version,
@@ -108,14 +110,14 @@ pub(crate) async fn join(
         has_joined: false,
         client_bounds: Box::new(client_bounds),
         backend_bounds,
-        memory,
+        record,
         held: Held::default(),
         notices,
         kick: None,
         listener: settings.listener.clone(),
         turns: Turns::new(until, CLIENT_WAIT),
         questions: OpenQuestions::default(),
-        inquiry: settings.inquiry.clone(),
+        queries: settings.queries.clone(),
         counters,
     };
     let joined = async {
@@ -151,14 +153,14 @@ pub(super) fn edits(
 
 /// What happens to a packet, if somebody is asked about it.
 pub(super) async fn decide(
-    inquiry: Option<&Inquiry>,
+    queries: Option<&PacketQueries>,
     direction: Direction,
     state: State,
     id: i32,
     packet: &[u8],
 ) -> Decision {
-    match inquiry.filter(|inquiry| inquiry.wanted.has(state, direction, id)) {
-        Some(inquiry) => inquiry.ask(direction, state, packet.to_vec()).await,
+    match queries.filter(|queries| queries.wanted.has(state, direction, id)) {
+        Some(queries) => queries.ask(direction, state, packet.to_vec()).await,
         None => Decision::Pass,
     }
 }
@@ -206,7 +208,7 @@ pub(super) struct Joining {
     pub(super) backend: Wire,
     pub(super) version: Version,
     /// What the client has been sent.
-    pub(super) clientbound: Reading,
+    pub(super) clientbound: SentState,
     /// The state in which the client writes and the backend reads.
     pub(super) serverbound: State,
     pub(super) edits: Edits,
@@ -218,8 +220,8 @@ pub(super) struct Joining {
     pub(super) client_bounds: Box<ClientBounds>,
     /// The limits of the backend's packets.
     pub(super) backend_bounds: BackendBounds,
-    /// The memory of a player who may move to another backend.
-    pub(super) memory: Option<Memory>,
+    /// The record of a player who may move to another backend.
+    pub(super) record: Option<PlayerRecord>,
     pub(super) held: Held,
     /// Packets for the client after the join game.
     pub(super) notices: Vec<Vec<u8>>,
@@ -232,7 +234,7 @@ pub(super) struct Joining {
     /// The questions of the backend that the client has not answered.
     pub(super) questions: OpenQuestions,
     /// The plugins that get packets, if there are any.
-    pub(super) inquiry: Option<Arc<Inquiry>>,
+    pub(super) queries: Option<Arc<PacketQueries>>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -335,8 +337,8 @@ impl Joining {
     pub(super) async fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
         let mut packet = frame.packet().map_err(Failure::backend)?;
         let (direction, state) = (Direction::Clientbound, self.clientbound.state);
-        let inquiry = self.inquiry.as_deref();
-        let decision = decide(inquiry, direction, state, packet.id, packet.bytes()).await;
+        let queries = self.queries.as_deref();
+        let decision = decide(queries, direction, state, packet.id, packet.bytes()).await;
         let is_changed = matches!(decision, Decision::Change(_));
         match decision {
             Decision::Pass => {}
@@ -345,7 +347,7 @@ impl Joining {
             }
             Decision::Drop(_) => return Ok(()),
         }
-        if self.memory.is_some() && self.clientbound.state == State::Configuration {
+        if self.record.is_some() && self.clientbound.state == State::Configuration {
             match packet.kind(self.version, State::Configuration) {
                 Some(kind) if is_held(State::Configuration, kind) => {
                     return self.held.push(frame.clone());
@@ -406,15 +408,19 @@ impl Joining {
                 .client_bounds
                 .check(self.version, kind, packet.fields());
             let allowed = checked.map_err(exceeded)?;
-            let is_wanted = |memory: &Memory| memory.serverbound(kind, packet.fields());
-            if allowed == Allowed::Drop || !self.memory.as_ref().is_none_or(is_wanted) {
+            let is_wanted = |record: &PlayerRecord| record.serverbound(kind, packet.fields());
+            if allowed == Allowed::Drop || !self.record.as_ref().is_none_or(is_wanted) {
                 return Ok(());
             }
             let commands = self.edits.commands.as_ref();
-            match commands.map_or(Met::Pass, |it| it.serverbound(kind, packet.fields())) {
-                Met::Pass => {}
-                Met::Drop => return Ok(()),
-                Met::Change(packet) => return self.backend.put(&packet).map_err(Failure::client),
+            match commands.map_or(PacketAction::Pass, |it| {
+                it.serverbound(kind, packet.fields())
+            }) {
+                PacketAction::Pass => {}
+                PacketAction::Drop => return Ok(()),
+                PacketAction::Change(packet) => {
+                    return self.backend.put(&packet).map_err(Failure::client);
+                }
             }
         }
         if let Some(kind) = kind {
@@ -423,22 +429,22 @@ impl Joining {
         if let Some(state) = kind.and_then(Serverbound::leads_to) {
             self.serverbound = state;
         }
-        let Some(inquiry) = &self.inquiry else {
+        let Some(queries) = &self.queries else {
             return self.backend.pass(frame, true).map_err(Failure::client);
         };
-        if inquiry.wanted.withholds(self.version, state, packet.id) {
+        if queries.wanted.withholds(self.version, state, packet.id) {
             return Ok(());
         }
         let direction = Direction::Serverbound;
-        let passed = match decide(Some(inquiry), direction, state, packet.id, packet.bytes()).await
+        let passed = match decide(Some(queries), direction, state, packet.id, packet.bytes()).await
         {
             Decision::Pass => self.backend.pass(frame, true),
             Decision::Drop(None) => Ok(()),
             Decision::Drop(Some(instead)) => self.backend.put(&instead),
             Decision::Change(changed) => {
                 let changed = Packet::of(changed.into()).map_err(Failure::client)?;
-                if let (Some(memory), Some(kind)) = (&self.memory, kind) {
-                    memory.serverbound(kind, changed.fields());
+                if let (Some(record), Some(kind)) = (&self.record, kind) {
+                    record.serverbound(kind, changed.fields());
                 }
                 self.backend.put(changed.bytes())
             }
@@ -454,14 +460,14 @@ impl Joining {
         };
         let checked = self.backend_bounds.check(kind, packet.fields());
         checked.map_err(|error| Failure::BackendFault(error.to_string()))?;
-        if let Some(memory) = &self.memory {
+        if let Some(record) = &self.record {
             if kind == Clientbound::Disconnect {
                 self.kick = Some(packet.fields().to_vec());
                 return Err(Failure::BackendLost(
                     "it ended the session with a text".to_owned(),
                 ));
             }
-            memory.clientbound(self.version, kind, packet.fields());
+            record.clientbound(self.version, kind, packet.fields());
         }
         self.has_joined |= kind == Clientbound::JoinGame;
         self.questions.ask(kind);
@@ -471,8 +477,8 @@ impl Joining {
 
     /// The player cannot come into the game of this backend.
     fn fail(self, failure: Failure) -> NotJoined {
-        match self.memory.clone() {
-            Some(memory) => NotJoined::Stranded(failure, Box::new(self.strand(memory))),
+        match self.record.clone() {
+            Some(record) => NotJoined::Stranded(failure, Box::new(self.strand(record))),
             None => NotJoined::Lost(Box::new(Lost {
                 failure,
                 client: Reader::new(self.client, self.version, self.clientbound),
@@ -481,16 +487,16 @@ impl Joining {
     }
 
     /// Turns the client into one that has lost this backend.
-    pub(super) fn strand(self, memory: Memory) -> Stranded {
-        memory.lose_backend();
+    pub(super) fn strand(self, record: PlayerRecord) -> Stranded {
+        record.forget_keep_alives();
         Stranded {
             client: self.client,
             version: self.version,
-            reading: self.clientbound,
+            sent: self.clientbound,
             serverbound: self.serverbound,
             bounds: self.client_bounds,
             has_world: self.has_world || self.has_joined,
-            memory,
+            record,
             kick: self.kick,
             keep_alive_at: next_keep_alive(),
             counters: self.counters,
@@ -511,7 +517,7 @@ impl Joining {
             format: backend.format,
             strict: true,
         };
-        let mut clientbound = Passage::clientbound(
+        let mut clientbound = FrameFilter::clientbound(
             self.version,
             backend.format,
             to_client,
@@ -520,9 +526,9 @@ impl Joining {
             self.edits.clone(),
             self.backend_bounds,
         );
-        clientbound.listen(self.listener);
+        clientbound.set_listener(self.listener);
         clientbound.carry(&backend.input);
-        let mut serverbound = Passage::serverbound(
+        let mut serverbound = FrameFilter::serverbound(
             self.version,
             client.format,
             to_backend,
@@ -530,24 +536,24 @@ impl Joining {
             decrypt,
             self.client_bounds,
         );
-        serverbound.take_commands(self.edits.commands);
+        serverbound.set_commands(self.edits.commands);
         serverbound.carry(&client.input);
-        let mut passages = Passages {
+        let mut filters = FrameFilters {
             serverbound: Box::new(serverbound),
             clientbound: Box::new(clientbound),
             outbox: None,
         };
-        if let Some(memory) = &self.memory {
-            passages.remember(memory);
+        if let Some(record) = &self.record {
+            filters.set_record(record);
         }
-        if let Some(inquiry) = &self.inquiry {
-            passages.ask(inquiry);
+        if let Some(queries) = &self.queries {
+            filters.set_queries(queries);
         }
         Playing {
             client: client.stream,
             backend: backend.stream,
             version: self.version,
-            passages,
+            filters,
             counters: self.counters,
         }
     }
@@ -559,7 +565,7 @@ pub(crate) struct Playing {
     client: TcpStream,
     backend: TcpStream,
     version: Version,
-    passages: Passages,
+    filters: FrameFilters,
     counters: Arc<Counters>,
 }
 
@@ -580,9 +586,9 @@ impl Playing {
         forwarders: &Forwarders,
         rules: Rules,
     ) -> impl Future<Output = Ended> + Send + use<> {
-        let serverbound = &mut self.passages.serverbound;
-        serverbound.take_cookies(rules.outbox.clone());
-        self.passages.outbox = rules.outbox;
+        let serverbound = &mut self.filters.serverbound;
+        serverbound.set_cookie_outbox(rules.outbox.clone());
+        self.filters.outbox = rules.outbox;
         let (version, counters) = (self.version, self.counters);
         let session = Session {
             client: self.client,
@@ -592,10 +598,10 @@ impl Playing {
             counters: Arc::clone(&counters),
             stop: rules.stop,
         };
-        let relayed = forwarders.forward_framed(session, self.passages);
-        relayed.map(move |(outcome, remains)| Ended {
+        let relayed = forwarders.forward_framed(session, self.filters);
+        relayed.map(move |(outcome, returned)| Ended {
             outcome,
-            remains,
+            returned,
             version,
             counters,
         })
@@ -615,7 +621,7 @@ pub(crate) enum Left {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) outcome: Outcome,
-    remains: Option<Remains<std::net::TcpStream>>,
+    returned: Option<ReturnedClient<std::net::TcpStream>>,
     version: Version,
     counters: Arc<Counters>,
 }
@@ -623,17 +629,17 @@ pub(crate) struct Ended {
 impl Ended {
     /// The violation of the protocol that ended the session, if there was one.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
-        self.remains.as_ref()?.fault.as_ref()
+        self.returned.as_ref()?.fault.as_ref()
     }
 
     /// The client, if it is still connected.
     pub(crate) fn into_left(self) -> Option<Left> {
-        let mut remains = self.remains?;
-        Some(match remains.sender.take() {
-            None => Left::Reader(Reader::of_relay(remains, self.version)?),
-            Some(sender) => Left::Stranded(Box::new(Stranded::of_relay(
-                remains,
-                *sender,
+        let mut returned = self.returned?;
+        Some(match returned.input.take() {
+            None => Left::Reader(Reader::of_relay(returned, self.version)?),
+            Some(input) => Left::Stranded(Box::new(Stranded::of_relay(
+                returned,
+                *input,
                 self.version,
                 self.counters,
             )?)),

@@ -20,7 +20,7 @@ use super::turns::CLIENT_WAIT;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
 use crate::close::left_by_peer;
-use crate::forward::packets::Reading;
+use crate::forward::packets::SentState;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::frame::{self, FRAME_BYTES_MAX};
 use crate::protocol::login::offline_uuid;
@@ -135,7 +135,7 @@ pub(crate) struct LoginLeg {
 impl LoginLeg {
     /// The client, to be shown a text.
     pub(crate) fn into_reader(self) -> Reader {
-        Reader::new(self.wire, self.version, Reading::new(State::Login))
+        Reader::new(self.wire, self.version, SentState::new(State::Login))
     }
 
     /// The login has failed.
@@ -143,13 +143,13 @@ impl LoginLeg {
         let Self {
             mut wire, version, ..
         } = self;
-        let mut reading = Reading::new(State::Login);
+        let mut sent = SentState::new(State::Login);
         if let Failure::BackendRefused(json) = &failure {
             // The backend's own text is passed on unchanged. It fits in a frame, since it
             // came in one.
-            reading.has_kicked = wire.put(&login_disconnect(version, json)).is_ok();
+            sent.has_kicked = wire.put(&login_disconnect(version, json)).is_ok();
         }
-        let client = Reader::new(wire, version, reading);
+        let client = Reader::new(wire, version, sent);
         Box::new(Lost { failure, client })
     }
 

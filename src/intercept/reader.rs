@@ -5,8 +5,8 @@ use tokio::net::TcpStream;
 use super::failure::Failure;
 use super::wire::Wire;
 use crate::close::close_with;
-use crate::forward::framed::Remains;
-use crate::forward::packets::Reading;
+use crate::forward::framed::ReturnedClient;
+use crate::forward::packets::SentState;
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{Format, Zlib};
 use crate::protocol::packet::disconnect::disconnect;
@@ -25,12 +25,12 @@ pub(crate) struct Reader {
     format: Format,
     version: Version,
     /// What the client has been sent.
-    reading: Reading,
+    sent: SentState,
 }
 
 impl Reader {
     /// A client before its relay.
-    pub(super) fn new(wire: Wire, version: Version, reading: Reading) -> Self {
+    pub(super) fn new(wire: Wire, version: Version, sent: SentState) -> Self {
         let parts = wire.into_parts();
         Self {
             stream: parts.stream,
@@ -38,33 +38,33 @@ impl Reader {
             cipher: parts.ciphers.map(|ciphers| ciphers.encrypt),
             format: parts.format,
             version,
-            reading,
+            sent,
         }
     }
 
     /// A client after its relay; `None` if the runtime does not accept its socket again.
     pub(super) fn of_relay(
-        remains: Remains<std::net::TcpStream>,
+        returned: ReturnedClient<std::net::TcpStream>,
         version: Version,
     ) -> Option<Self> {
         Some(Self {
-            stream: TcpStream::from_std(remains.client).ok()?,
-            backlog: remains.backlog,
-            cipher: remains.cipher,
-            format: remains.format,
+            stream: TcpStream::from_std(returned.client).ok()?,
+            backlog: returned.backlog,
+            cipher: returned.cipher,
+            format: returned.format,
             version,
-            reading: remains.reading,
+            sent: returned.sent,
         })
     }
 
     /// Shows `text` in the form of the client's state, and closes.
     pub(crate) async fn show(self, text: &str) {
-        let Reading {
+        let SentState {
             state,
             has_kicked,
             in_bundle,
             ..
-        } = self.reading;
+        } = self.sent;
         if has_kicked {
             close_with(self.stream, &self.backlog).await;
             return;

@@ -13,9 +13,9 @@ use super::reader::Reader;
 use super::wire::{Ciphers, Frame, Parts, Wire};
 use crate::forward::Counters;
 use crate::forward::bounds::{ClientBounds, Exceeded};
-use crate::forward::framed::{Remains, Sender};
-use crate::forward::memory::Memory;
-use crate::forward::packets::Reading;
+use crate::forward::framed::{ClientInput, ReturnedClient};
+use crate::forward::packets::SentState;
+use crate::forward::record::PlayerRecord;
 use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
 use crate::protocol::component;
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
@@ -32,14 +32,14 @@ pub(crate) struct Stranded {
     pub(super) client: Wire,
     pub(super) version: Version,
     /// What the client has been sent.
-    pub(super) reading: Reading,
+    pub(super) sent: SentState,
     /// The state in which the client writes.
     pub(super) serverbound: State,
     /// The limits of the client's packets.
     pub(super) bounds: Box<ClientBounds>,
     /// Whether it has been in a world.
     pub(super) has_world: bool,
-    pub(super) memory: Memory,
+    pub(super) record: PlayerRecord,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
     /// When it gets the next keep alive.
@@ -51,31 +51,31 @@ impl Stranded {
     /// A client whose relay has ended; `None` where the runtime does not take
     /// its connection back.
     pub(super) fn of_relay(
-        remains: Remains<std::net::TcpStream>,
-        sender: Sender,
+        returned: ReturnedClient<std::net::TcpStream>,
+        input: ClientInput,
         version: Version,
         counters: Arc<Counters>,
     ) -> Option<Self> {
-        let ciphers = match (remains.cipher, sender.cipher) {
+        let ciphers = match (returned.cipher, input.cipher) {
             (Some(encrypt), Some(decrypt)) => Some(Ciphers { encrypt, decrypt }),
             _ => None,
         };
         let parts = Parts {
-            stream: TcpStream::from_std(remains.client).ok()?,
-            input: sender.carried[..].into(),
-            output: remains.backlog[..].into(),
-            format: remains.format,
+            stream: TcpStream::from_std(returned.client).ok()?,
+            input: input.carried[..].into(),
+            output: returned.backlog[..].into(),
+            format: returned.format,
             ciphers,
         };
         Some(Self {
             client: Wire::from_parts(parts, SERVERBOUND_PACKET_BYTES_MAX),
             version,
-            reading: remains.reading,
-            serverbound: sender.state,
-            bounds: sender.bounds,
+            sent: returned.sent,
+            serverbound: input.state,
+            bounds: input.bounds,
             has_world: true,
-            memory: sender.memory,
-            kick: sender.kick,
+            record: input.record,
+            kick: input.kick,
             keep_alive_at: next_keep_alive(),
             counters,
         })
@@ -83,7 +83,7 @@ impl Stranded {
 
     /// Whether the client can be brought to another backend.
     pub(crate) fn can_move(&self) -> bool {
-        !self.reading.has_kicked
+        !self.sent.has_kicked
     }
 
     /// Takes the fields of the text with which the backend has ended the session.
@@ -106,12 +106,12 @@ impl Stranded {
     pub(crate) fn into_reader(mut self) -> Reader {
         if let Some(fields) = self.kick.take() {
             self.close_bundle();
-            let id = self.version.id(self.reading.state, Clientbound::Disconnect);
+            let id = self.version.id(self.sent.state, Clientbound::Disconnect);
             let packet = [&[id.unwrap_or_default()][..], &fields].concat();
             // It came in a frame.
-            self.reading.has_kicked |= self.client.put(&packet).is_ok();
+            self.sent.has_kicked |= self.client.put(&packet).is_ok();
         }
-        Reader::new(self.client, self.version, self.reading)
+        Reader::new(self.client, self.version, self.sent)
     }
 
     /// Waits for a future and returns its output. Meanwhile the proxy reads and drops the
@@ -144,16 +144,16 @@ impl Stranded {
             version,
             serverbound,
             bounds,
-            memory,
+            record,
             ..
         } = self;
-        *serverbound = drop_frame(frame, *version, *serverbound, bounds, memory)?;
+        *serverbound = drop_frame(frame, *version, *serverbound, bounds, record)?;
         Ok(())
     }
 
     fn close_bundle(&mut self) {
-        if let Some(delimiter) = open_bundle(self.version, self.reading) {
-            self.reading.in_bundle = false;
+        if let Some(delimiter) = open_bundle(self.version, self.sent) {
+            self.sent.in_bundle = false;
             // One byte fits in a frame.
             let _ = self.client.put(&delimiter);
         }
@@ -162,16 +162,16 @@ impl Stranded {
     fn put_keep_alive(&mut self) -> Result<(), Failure> {
         // Clients handle the packets of a bundle when it ends.
         self.close_bundle();
-        let packet = keep_alive(self.version, self.reading.state);
+        let packet = keep_alive(self.version, self.sent.state);
         self.keep_alive_at = Instant::now() + KEEP_ALIVE_INTERVAL;
         self.client.put(&packet).map_err(Failure::client)
     }
 }
 
 /// The delimiter that closes a bundle, if one is open.
-pub(super) fn open_bundle(version: Version, reading: Reading) -> Option<[u8; 1]> {
+pub(super) fn open_bundle(version: Version, sent: SentState) -> Option<[u8; 1]> {
     let id = version.id(State::Play, Clientbound::BundleDelimiter)?;
-    reading.in_bundle.then_some([id])
+    sent.in_bundle.then_some([id])
 }
 
 /// Drops packets of a client for a lost backend, after it has followed them. Returns the
@@ -181,7 +181,7 @@ pub(super) fn drop_frame(
     version: Version,
     state: State,
     bounds: &mut ClientBounds,
-    memory: &Memory,
+    record: &PlayerRecord,
 ) -> Result<State, Failure> {
     let exceeded = |error: Exceeded| Failure::Client(error.to_string());
     bounds.count(frame.packet_bytes()).map_err(exceeded)?;
@@ -193,7 +193,7 @@ pub(super) fn drop_frame(
         let checked = bounds.check(version, kind, packet.fields());
         checked.map_err(exceeded)?;
     }
-    memory.serverbound(kind, packet.fields());
+    record.serverbound(kind, packet.fields());
     Ok(kind.leads_to().unwrap_or(state))
 }
 
@@ -243,11 +243,11 @@ mod tests {
         let stranded = Stranded {
             client: Wire::new(client, BytesMut::new(), SERVERBOUND_PACKET_BYTES_MAX),
             version: Version::of(767).unwrap(),
-            reading: Reading::new(State::Play),
+            sent: SentState::new(State::Play),
             serverbound: State::Play,
             bounds: Box::new(bounds().0),
             has_world: true,
-            memory: Memory::default(),
+            record: PlayerRecord::default(),
             kick: None,
             keep_alive_at: next_keep_alive(),
             counters: Arc::default(),

@@ -1,5 +1,5 @@
-//! What the proxy remembers of a player in play, to be able to move the player to
-//! another backend.
+//! The record of a player in play that the proxy needs to move the player to another
+//! backend.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use crate::protocol::packet::world::Screen;
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 
 /// The longest settings and the longest name of the client's software that are
-/// remembered. Both have some twenty bytes.
+/// recorded. Both have some twenty bytes.
 const KEPT_BYTES_MAX: usize = 1024;
 /// The most keep alives of a backend that wait for an answer. Backends send one a
 /// second at most, and wait for half a minute.
@@ -33,12 +33,12 @@ pub(crate) const fn is_held(state: State, kind: Clientbound) -> bool {
     )
 }
 
-/// What is remembered of a player; both directions of the session share it.
+/// What is recorded of a player; both directions of the session share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory(Arc<Mutex<Remembered>>);
+pub(crate) struct PlayerRecord(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
-struct Remembered {
+struct Recorded {
     screen: Screen,
     /// The fields of the client's settings.
     settings: Option<Box<[u8]>>,
@@ -48,24 +48,24 @@ struct Remembered {
     keep_alives: VecDeque<Box<[u8]>>,
 }
 
-impl Memory {
+impl PlayerRecord {
     /// Whether such a packet is relevant for [`clientbound`](Self::clientbound).
-    pub(crate) const fn concerns_clientbound(version: Version, kind: Clientbound) -> bool {
+    pub(crate) const fn records_clientbound(version: Version, kind: Clientbound) -> bool {
         matches!(kind, Clientbound::KeepAlive) || Screen::concerns(version, kind)
     }
 
     /// Records a packet of the backend.
     pub(crate) fn clientbound(&self, version: Version, kind: Clientbound, fields: &[u8]) {
-        let mut remembered = self.lock();
+        let mut recorded = self.lock();
         if kind != Clientbound::KeepAlive {
-            remembered.screen.note(version, kind, fields);
+            recorded.screen.note(version, kind, fields);
             return;
         }
         if fields.len() <= KEEP_ALIVE_BYTES_MAX {
-            if remembered.keep_alives.len() >= KEEP_ALIVES_MAX {
-                remembered.keep_alives.pop_front();
+            if recorded.keep_alives.len() >= KEEP_ALIVES_MAX {
+                recorded.keep_alives.pop_front();
             }
-            remembered.keep_alives.push_back(fields.into());
+            recorded.keep_alives.push_back(fields.into());
         }
     }
 
@@ -77,7 +77,7 @@ impl Memory {
     }
 
     /// Whether such a packet is relevant for [`serverbound`](Self::serverbound).
-    pub(crate) const fn concerns_serverbound(kind: Serverbound) -> bool {
+    pub(crate) const fn records_serverbound(kind: Serverbound) -> bool {
         matches!(
             kind,
             Serverbound::KeepAlive | Serverbound::PluginMessage | Serverbound::ClientInformation
@@ -88,19 +88,19 @@ impl Memory {
     /// backend has not sent: it was for the backend before, and this one would
     /// disconnect the player because of it.
     pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> bool {
-        let mut remembered = self.lock();
+        let mut recorded = self.lock();
         let is_kept = fields.len() <= KEPT_BYTES_MAX;
         match kind {
             Serverbound::KeepAlive => {
-                let sent = &mut remembered.keep_alives;
+                let sent = &mut recorded.keep_alives;
                 let place = sent.iter().position(|keep_alive| **keep_alive == *fields);
                 return place.and_then(|place| sent.remove(place)).is_some();
             }
             Serverbound::ClientInformation if is_kept => {
-                remembered.settings = Some(fields.into());
+                recorded.settings = Some(fields.into());
             }
             Serverbound::PluginMessage if is_kept && Brand::is_in(fields) => {
-                remembered.brand = Some(fields.into());
+                recorded.brand = Some(fields.into());
             }
             _ => {}
         }
@@ -108,7 +108,7 @@ impl Memory {
     }
 
     /// Forgets the keep alives of a lost backend.
-    pub(crate) fn lose_backend(&self) {
+    pub(crate) fn forget_keep_alives(&self) {
         self.lock().keep_alives = VecDeque::new();
     }
 
@@ -120,15 +120,15 @@ impl Memory {
     /// The fields of the client's settings and those of the message with the
     /// name of its software.
     pub(crate) fn of_client(&self) -> [Option<(Serverbound, Box<[u8]>)>; 2] {
-        let remembered = self.lock();
+        let recorded = self.lock();
         let packet = |kind, fields: &Option<Box<[u8]>>| Some((kind, fields.clone()?));
         [
-            packet(Serverbound::PluginMessage, &remembered.brand),
-            packet(Serverbound::ClientInformation, &remembered.settings),
+            packet(Serverbound::PluginMessage, &recorded.brand),
+            packet(Serverbound::ClientInformation, &recorded.settings),
         ]
     }
 
-    fn lock(&self) -> MutexGuard<'_, Remembered> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,7 +1,7 @@
 //! Packets of a session that wait for an answer of plugins.
 //!
 //! The driver of the session puts a packet here, and reads no more in its direction. A
-//! task takes the packet, calls the plugins and gives the answer, and the bell of the
+//! task takes the packet, calls the plugins and gives the answer, and the waker of the
 //! [`Outbox`] wakes the driver. A packet that no plugin wants costs one look-up.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +68,7 @@ const fn place(state: State) -> Option<usize> {
 
 /// A packet that waits for its answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Question {
+pub(crate) struct PacketQuery {
     pub(crate) state: State,
     /// Its id and fields.
     pub(crate) packet: Vec<u8>,
@@ -87,14 +87,14 @@ pub(crate) enum Decision {
 
 /// The packets of one session that wait for an answer, at most one in each direction.
 #[derive(Debug)]
-pub(crate) struct Inquiry {
+pub(crate) struct PacketQueries {
     pub(crate) wanted: Wanted,
     outbox: Arc<Outbox>,
-    lanes: [LaneInquiry; 2],
+    lanes: [DirectionQueries; 2],
 }
 
 #[derive(Debug, Default)]
-struct LaneInquiry {
+struct DirectionQueries {
     slot: Mutex<Slot>,
     is_asked: Notify,
     is_answered: Notify,
@@ -103,11 +103,11 @@ struct LaneInquiry {
 /// At most one of them.
 #[derive(Debug, Default)]
 struct Slot {
-    question: Option<Question>,
+    query: Option<PacketQuery>,
     answer: Option<Decision>,
 }
 
-impl Inquiry {
+impl PacketQueries {
     /// For the session with this outbox.
     pub(crate) fn new(wanted: Wanted, outbox: Arc<Outbox>) -> Self {
         Self {
@@ -118,21 +118,21 @@ impl Inquiry {
     }
 
     /// Adds a packet. The packet before it in this direction must have been answered.
-    pub(super) fn put(&self, direction: Direction, question: Question) {
+    pub(super) fn put(&self, direction: Direction, query: PacketQuery) {
         let lane = &self.lanes[direction as usize];
-        lane.lock().question = Some(question);
+        lane.lock().query = Some(query);
         lane.is_asked.notify_one();
     }
 
     /// The next packet of a direction. For one caller at a time; cancel safe.
-    pub(crate) async fn question(&self, direction: Direction) -> Question {
+    pub(crate) async fn next_query(&self, direction: Direction) -> PacketQuery {
         let lane = &self.lanes[direction as usize];
         loop {
             let is_asked = lane.is_asked.notified();
             // The lock is released before the wait, so that `answer` can take it.
-            let question = lane.lock().question.take();
-            if let Some(question) = question {
-                return question;
+            let query = lane.lock().query.take();
+            if let Some(query) = query {
+                return query;
             }
             is_asked.await;
         }
@@ -143,7 +143,7 @@ impl Inquiry {
         let lane = &self.lanes[direction as usize];
         lane.lock().answer = Some(decision);
         lane.is_answered.notify_one();
-        self.outbox.ring();
+        self.outbox.wake_driver();
     }
 
     /// Takes the answer, if there is one.
@@ -158,7 +158,7 @@ impl Inquiry {
         state: State,
         packet: Vec<u8>,
     ) -> Decision {
-        self.put(direction, Question { state, packet });
+        self.put(direction, PacketQuery { state, packet });
         let lane = &self.lanes[direction as usize];
         loop {
             let is_answered = lane.is_answered.notified();
@@ -170,7 +170,7 @@ impl Inquiry {
     }
 }
 
-impl LaneInquiry {
+impl DirectionQueries {
     fn lock(&self) -> MutexGuard<'_, Slot> {
         // A panic under the lock cannot leave half of a change behind.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
@@ -201,20 +201,20 @@ mod tests {
     /// Each direction waits for its own answer.
     #[tokio::test]
     async fn directions_wait_by_themselves() {
-        let inquiry = Inquiry::new(Wanted::default(), Arc::default());
+        let queries = PacketQueries::new(Wanted::default(), Arc::default());
         let (to_client, to_backend) = (Direction::Clientbound, Direction::Serverbound);
         let answer = async {
-            let question = inquiry.question(to_backend).await;
-            assert_eq!(question.packet, [1]);
-            assert_eq!(inquiry.take_answer(to_client), None);
-            inquiry.answer(to_backend, Decision::Drop(None));
-            let question = inquiry.question(to_client).await;
-            inquiry.answer(to_client, Decision::Change(question.packet));
+            let query = queries.next_query(to_backend).await;
+            assert_eq!(query.packet, [1]);
+            assert_eq!(queries.take_answer(to_client), None);
+            queries.answer(to_backend, Decision::Drop(None));
+            let query = queries.next_query(to_client).await;
+            queries.answer(to_client, Decision::Change(query.packet));
         };
         let ask = async {
-            let decision = inquiry.ask(to_backend, State::Play, vec![1]).await;
+            let decision = queries.ask(to_backend, State::Play, vec![1]).await;
             assert_eq!(decision, Decision::Drop(None));
-            inquiry.ask(to_client, State::Play, vec![2]).await
+            queries.ask(to_client, State::Play, vec![2]).await
         };
         let (decision, ()) = tokio::join!(ask, answer);
         assert_eq!(decision, Decision::Change(vec![2]));
