@@ -1,0 +1,376 @@
+//! One direction of a session in which the proxy reads the frames: bytes in, whole
+//! frames out.
+//!
+//! The bytes of one read are walked frame by frame and written by one write. Frames
+//! that the receiver accepts unchanged and that the proxy need not read pass as a slice
+//! of the read buffer. Only if a frame is changed, it and the other frames of the same
+//! read are copied.
+//!
+//! A frame is passed on when all of it has arrived. So a sender that fails in the
+//! middle of a frame leaves the receiver's stream between two frames, where a
+//! disconnect or the packets of another backend can follow.
+//!
+//! Here are the state of a direction and its setters; `walk` finds the frames in the
+//! bytes, `packet` decides what happens to one, and `returned` is the client's side after
+//! the relay.
+
+mod packet;
+mod returned;
+#[cfg(test)]
+mod tests;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod trial;
+mod walk;
+
+use std::io;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+pub(crate) use self::returned::{ClientInput, ReturnedClient};
+pub(crate) use self::walk::Walked;
+use super::bounds::{BackendBounds, ClientBounds, Exceeded};
+use super::commands::SessionCommands;
+use super::packets::{Edits, SentState};
+use super::queries::{Decision, PacketQueries};
+use super::record::PlayerRecord;
+use super::{Direction, Listener, Outbox};
+use crate::protocol::cipher::Cipher;
+use crate::protocol::codec::{
+    CLIENTBOUND_PACKET_BYTES_MAX, CodecError, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX, Zlib,
+};
+use crate::protocol::packet::{State, Version};
+use crate::protocol::varint;
+
+/// The number of output bytes at which a walk pauses until they are written: a few
+/// compressed bytes can decompress to a thousand times as many. The output exceeds it
+/// by at most one packet.
+pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Why a direction cannot continue.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum FramedError {
+    /// The sender's bytes are not frames of its format.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The sender exceeds a bound.
+    #[error(transparent)]
+    Exceeded(#[from] Exceeded),
+    /// The client sends a packet that its version does not have in this state.
+    #[error("packet {id:#04x} is not expected in {state:?}")]
+    Unexpected {
+        /// The packet's id.
+        id: i32,
+        /// The state in which the client writes.
+        state: State,
+    },
+}
+
+impl From<&FramedError> for io::ErrorKind {
+    fn from(_: &FramedError) -> Self {
+        io::ErrorKind::InvalidData
+    }
+}
+
+/// One direction: the formats of its sender and receiver, and what the proxy knows of
+/// the packets.
+#[derive(Debug)]
+pub(crate) struct FrameFilter {
+    direction: Direction,
+    version: Version,
+    /// The format of the sender's frames.
+    from: Format,
+    /// The receiver and its format.
+    to: Receiver,
+    /// What the receiver has been sent. Frames pass in order, so the sender
+    /// writes in the state in which the receiver reads.
+    sent: SentState,
+    /// Of the client's side, if the session is encrypted.
+    cipher: Option<Box<Cipher>>,
+    /// The bytes of an incomplete frame, or the rest after a walk has paused.
+    carried: Vec<u8>,
+    /// The walk has paused at [`OUTPUT_BYTES_MAX`].
+    has_paused: bool,
+    /// Who is asked about packets, if anybody is.
+    queries: Option<Arc<PacketQueries>>,
+    /// The first frame of those that are carried waits for a decision.
+    awaits_decision: bool,
+    /// The decision about the frame that is walked next.
+    decision: Option<Decision>,
+    /// The changes to packets for the client; only used clientbound.
+    edits: Edits,
+    /// Who else than the backend asks the client for cookies; only used serverbound.
+    cookies: Option<Arc<Outbox>>,
+    /// The commands of the proxy that the client may send; serverbound.
+    commands: Option<Arc<SessionCommands>>,
+    bounds: Bounds,
+    /// Set if the player may be moved to another backend.
+    record: Option<PlayerRecord>,
+    /// Frames for the receiver that wait for the end of a configuration.
+    held: Vec<u8>,
+    /// Reads what the backend asks the proxy; only used clientbound.
+    listener: Option<Arc<dyn Listener>>,
+    /// The fields of the backend's disconnect, which is kept back from the client if
+    /// the player may be moved to another backend.
+    kick: Option<Vec<u8>>,
+    /// The error after the frames of the last walk.
+    fault: Option<FramedError>,
+}
+
+/// The limits for the sender of a direction.
+#[derive(Debug)]
+enum Bounds {
+    Client(Box<ClientBounds>),
+    Backend(BackendBounds),
+}
+
+/// Both directions of a session.
+#[derive(Debug)]
+pub(crate) struct FrameFilters {
+    pub(crate) serverbound: Box<FrameFilter>,
+    pub(crate) clientbound: Box<FrameFilter>,
+    /// Packets that do not come from the two peers, if there can be any.
+    pub(crate) outbox: Option<Arc<Outbox>>,
+}
+
+impl FrameFilters {
+    /// Has packets wait for what somebody says about them.
+    pub(crate) fn set_queries(&mut self, queries: &Arc<PacketQueries>) {
+        self.serverbound.queries = Some(Arc::clone(queries));
+        self.clientbound.queries = Some(Arc::clone(queries));
+    }
+
+    /// Records what is needed to move the player to another backend, and keeps back
+    /// the disconnect with which this backend ends the session.
+    pub(crate) fn set_record(&mut self, record: &PlayerRecord) {
+        self.serverbound.record = Some(record.clone());
+        self.clientbound.record = Some(record.clone());
+    }
+}
+
+impl FrameFilter {
+    /// A direction from client to backend. `cipher` decrypts what the client sends.
+    pub(crate) fn serverbound(
+        version: Version,
+        from: Format,
+        to: Receiver,
+        state: State,
+        cipher: Option<Box<Cipher>>,
+        bounds: Box<ClientBounds>,
+    ) -> Self {
+        Self {
+            direction: Direction::Serverbound,
+            version,
+            from,
+            to,
+            sent: SentState::new(state),
+            cipher,
+            carried: Vec::new(),
+            has_paused: false,
+            queries: None,
+            awaits_decision: false,
+            decision: None,
+            edits: Edits::default(),
+            cookies: None,
+            commands: None,
+            bounds: Bounds::Client(bounds),
+            record: None,
+            held: Vec::new(),
+            listener: None,
+            kick: None,
+            fault: None,
+        }
+    }
+
+    /// A direction from backend to client. `cipher` encrypts what the client gets.
+    pub(crate) fn clientbound(
+        version: Version,
+        from: Format,
+        to: Receiver,
+        sent: SentState,
+        cipher: Option<Box<Cipher>>,
+        edits: Edits,
+        bounds: BackendBounds,
+    ) -> Self {
+        Self {
+            direction: Direction::Clientbound,
+            version,
+            from,
+            to,
+            sent,
+            cipher,
+            carried: Vec::new(),
+            has_paused: false,
+            queries: None,
+            awaits_decision: false,
+            decision: None,
+            edits,
+            cookies: None,
+            commands: None,
+            bounds: Bounds::Backend(bounds),
+            record: None,
+            held: Vec::new(),
+            listener: None,
+            kick: None,
+            fault: None,
+        }
+    }
+
+    /// Gives the client's cookies to those who have asked through this outbox.
+    pub(crate) fn set_cookie_outbox(&mut self, outbox: Option<Arc<Outbox>>) {
+        self.cookies = outbox;
+    }
+
+    /// Takes these commands from what the client sends.
+    pub(crate) fn set_commands(&mut self, commands: Option<Arc<SessionCommands>>) {
+        self.commands = commands;
+    }
+
+    /// Has this listener read what the backend asks the proxy.
+    pub(crate) fn set_listener(&mut self, listener: Option<Arc<dyn Listener>>) {
+        self.listener = listener;
+    }
+
+    /// Whether the backend has ended the session with a disconnect that is kept back.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.kick.is_some()
+    }
+
+    /// The fields of that disconnect.
+    pub(crate) fn take_kick(&mut self) -> Option<Vec<u8>> {
+        self.kick.take()
+    }
+
+    /// What is needed to continue reading from the client, if it may be moved to
+    /// another backend.
+    pub(crate) fn into_client_input(self, kick: Option<Vec<u8>>) -> Option<Box<ClientInput>> {
+        let (Bounds::Client(bounds), Some(record)) = (self.bounds, self.record) else {
+            return None;
+        };
+        record.forget_keep_alives();
+        Some(Box::new(ClientInput {
+            cipher: self.cipher,
+            carried: self.carried,
+            state: self.sent.state,
+            bounds,
+            record,
+            kick,
+        }))
+    }
+
+    /// The error that ends the direction after the frames of the last walk.
+    pub(crate) fn fault(&self) -> Option<&FramedError> {
+        self.fault.as_ref()
+    }
+
+    /// Whether the last walk has paused. Once its output is written, the caller walks
+    /// again with an empty buffer, before it reads more.
+    pub(crate) fn has_paused(&self) -> bool {
+        self.has_paused
+    }
+
+    /// Whether each frame waits for a decision.
+    pub(super) fn queries_every_packet(&self) -> bool {
+        let (state, direction) = (self.sent.state, self.direction);
+        let queries = self.queries.as_ref();
+        queries.is_some_and(|queries| queries.wanted.has_all(state, direction))
+    }
+
+    /// Whether a frame waits for a decision. Nothing is read from the sender until then.
+    pub(super) fn awaits_decision(&self) -> bool {
+        self.awaits_decision
+    }
+
+    /// Asks nobody any more. A frame that waits for a decision is walked with the next.
+    pub(super) fn cancel_queries(&mut self) {
+        self.queries = None;
+        self.awaits_decision = false;
+        self.decision = None;
+    }
+
+    /// Takes the decision for which a frame waits, if it has been made: the frames
+    /// that are carried can be walked then, as after a pause.
+    pub(super) fn take_decision(&mut self) -> bool {
+        let queries = self.queries.as_deref().filter(|_| self.awaits_decision);
+        let decision = queries.and_then(|queries| queries.take_answer(self.direction));
+        let is_decided = decision.is_some();
+        if is_decided {
+            self.decision = decision;
+            self.awaits_decision = false;
+            self.has_paused = true;
+        }
+        is_decided
+    }
+
+    /// Adds bytes that were read earlier, decrypted: the beginning of a frame.
+    pub(crate) fn carry(&mut self, bytes: &[u8]) {
+        self.carried.extend_from_slice(bytes);
+    }
+
+    /// What the receiver has been sent.
+    pub(crate) fn sent(&self) -> SentState {
+        self.sent
+    }
+
+    /// The cipher, and the format of the receiver.
+    pub(crate) fn into_receiver(self) -> (Option<Box<Cipher>>, Format) {
+        (self.cipher, self.to.format)
+    }
+
+    /// The cipher for bytes to the client; `None` if they are not encrypted.
+    pub(super) fn encryption(&mut self) -> Option<&mut Cipher> {
+        match self.direction {
+            Direction::Clientbound => self.cipher.as_deref_mut(),
+            Direction::Serverbound => None,
+        }
+    }
+
+    /// Whether the receiver can get play packets that its peer has not sent. It cannot
+    /// inside a bundle, since they would become a part of it.
+    pub(crate) fn accepts_other_packets(&self) -> bool {
+        let SentState {
+            state,
+            awaits_join_game,
+            in_bundle,
+            ..
+        } = self.sent;
+        state == State::Play && !awaits_join_game && !in_bundle
+    }
+
+    /// Writes a packet that does not come from the peer, in the receiver's format.
+    ///
+    /// # Errors
+    ///
+    /// When it is too large for a frame.
+    pub(crate) fn write_other_packet(
+        &self,
+        packet: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+    ) -> Result<(), CodecError> {
+        zlib.write(packet, self.to.format, output)?;
+        // What a plugin puts on the client's screen is cleared there as well.
+        if let (Direction::Clientbound, Some(record)) = (self.direction, &self.record)
+            && let Ok(Some((id, id_bytes))) = varint::decode(packet)
+            && let Some(kind) = self.version.kind(State::Play, id)
+        {
+            let fields = packet.get(id_bytes..).unwrap_or_default();
+            record.shown(self.version, kind, fields);
+        }
+        Ok(())
+    }
+
+    /// Encrypts bytes for the client, in place, if the session is encrypted.
+    pub(super) fn encrypt(&mut self, bytes: &mut [u8]) {
+        if let Some(cipher) = self.encryption() {
+            cipher.encrypt(bytes);
+        }
+    }
+
+    fn packet_bytes_max(&self) -> usize {
+        match self.direction {
+            Direction::Serverbound => SERVERBOUND_PACKET_BYTES_MAX,
+            Direction::Clientbound => CLIENTBOUND_PACKET_BYTES_MAX,
+        }
+    }
+}

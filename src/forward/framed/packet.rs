@@ -1,0 +1,344 @@
+//! What happens to a frame: checks its packet against the limits, asks the plugins that
+//! want it, records its meaning, applies the edits of the proxy, and writes it in the
+//! receiver's format.
+
+use std::sync::Arc;
+
+use super::{Bounds, FrameFilter, FramedError};
+use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
+use crate::forward::commands::{PacketAction, SessionCommands};
+use crate::forward::packets::SentState;
+use crate::forward::queries::{Decision, PacketQuery};
+use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
+use crate::forward::{Direction, Listener, Outbox};
+use crate::protocol::codec::{self, CodecError, RawFrame, Zlib};
+use crate::protocol::frame::FrameError;
+use crate::protocol::packet::{Clientbound, Serverbound, State};
+use crate::protocol::{peek, varint};
+
+impl FrameFilter {
+    /// Whether the proxy has to see the packet with this id.
+    fn reads(&self, id: i32) -> bool {
+        if self.is_wanted(id) || self.is_withheld(id) {
+            return true;
+        }
+        match self.direction {
+            Direction::Clientbound => {
+                let is_recorded = |kind| {
+                    self.record.is_some() && PlayerRecord::records_clientbound(self.version, kind)
+                };
+                self.version.kind(self.sent.state, id).is_some_and(|kind| {
+                    SentState::is_relevant(kind)
+                        || (self.record.is_some() && is_held(self.sent.state, kind))
+                        || self.edits.may_change(kind)
+                        || BackendBounds::checks(kind)
+                        || is_recorded(kind)
+                })
+            }
+            Direction::Serverbound => {
+                let is_recorded =
+                    |kind| self.record.is_some() && PlayerRecord::records_serverbound(kind);
+                self.version
+                    .kind(self.sent.state, id)
+                    .is_some_and(|kind: Serverbound| {
+                        kind.leads_to().is_some()
+                            || ClientBounds::checks(kind)
+                            || is_recorded(kind)
+                            || self.takes(kind)
+                    })
+            }
+        }
+    }
+
+    /// Whether packets of the client of this kind can be commands of the proxy.
+    fn takes(&self, kind: Serverbound) -> bool {
+        self.commands.is_some() && SessionCommands::reads_serverbound(kind)
+    }
+
+    /// Whether somebody wants to know of the packet with this id.
+    fn is_wanted(&self, id: i32) -> bool {
+        let (state, direction) = (self.sent.state, self.direction);
+        let queries = self.queries.as_ref();
+        queries.is_some_and(|queries| queries.wanted.has(state, direction, id))
+    }
+
+    /// Whether the backend does not get the packet with this id.
+    fn is_withheld(&self, id: i32) -> bool {
+        let (version, state) = (self.version, self.sent.state);
+        let queries = self.queries.as_ref();
+        self.direction == Direction::Serverbound
+            && queries.is_some_and(|queries| queries.wanted.withholds(version, state, id))
+    }
+
+    /// The id of a compressed packet, if it can be read without decompressing. Packets
+    /// of a client are always decompressed: they are few, and their length is checked.
+    fn shown_id(&self, frame: &RawFrame<'_>) -> Option<i32> {
+        match self.direction {
+            Direction::Serverbound => None,
+            Direction::Clientbound => {
+                frame.data_length?;
+                peek::packet_id(frame.content)
+            }
+        }
+    }
+
+    /// Counts and checks a frame, records what it means, and decides what to do with it.
+    pub(super) fn handle_frame(
+        &mut self,
+        frame: &RawFrame<'_>,
+        zlib: &mut Zlib,
+    ) -> Result<FrameAction, FramedError> {
+        let passes = match self.to.takes(frame, self.from) {
+            true => FrameAction::Pass,
+            false => FrameAction::Convert,
+        };
+        if let Some(decision) = self.decision.take() {
+            return self.apply_decision(decision, frame, passes, zlib);
+        }
+        if let Bounds::Client(bounds) = &mut self.bounds {
+            self.from.check_threshold(frame.data_length)?;
+            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
+        }
+        if self.shown_id(frame).is_some_and(|id| !self.reads(id)) {
+            return Ok(passes);
+        }
+        let packet = zlib.packet(frame)?;
+        let (id, fields) = parts(packet)?;
+        self.check(id)?;
+        if !self.reads(id) {
+            return Ok(passes);
+        }
+        let state = self.sent.state;
+        let is_wanted = self.is_wanted(id);
+        let is_withheld = self.is_withheld(id);
+        // What a client sends is checked before anybody sees it; what a backend sends
+        // is understood as the client gets it.
+        if self.direction == Direction::Serverbound || !is_wanted {
+            let action = self.handle_packet(id, fields, passes)?;
+            if is_withheld {
+                return Ok(FrameAction::Drop);
+            }
+            if !is_wanted || !matches!(action, FrameAction::Pass | FrameAction::Convert) {
+                return Ok(action);
+            }
+        }
+        if let Some(queries) = &self.queries {
+            let packet = packet.to_vec();
+            queries.put(self.direction, PacketQuery { state, packet });
+            self.awaits_decision = true;
+        }
+        Ok(FrameAction::Ask)
+    }
+
+    /// Decides what to do with a frame about which somebody else has decided.
+    fn apply_decision(
+        &mut self,
+        decision: Decision,
+        frame: &RawFrame<'_>,
+        passes: FrameAction,
+        zlib: &mut Zlib,
+    ) -> Result<FrameAction, FramedError> {
+        match (decision, self.direction) {
+            (Decision::Drop(None), _) => Ok(FrameAction::Drop),
+            (Decision::Drop(Some(packet)), _) => Ok(FrameAction::Change(packet)),
+            (Decision::Pass, Direction::Serverbound) => Ok(passes),
+            (Decision::Pass, Direction::Clientbound) => {
+                let (id, fields) = parts(zlib.packet(frame)?)?;
+                self.handle_packet(id, fields, passes)
+            }
+            (Decision::Change(packet), Direction::Serverbound) => {
+                let (id, fields) = parts(&packet)?;
+                if let (Some(record), Some(kind)) =
+                    (&self.record, self.version.kind(self.sent.state, id))
+                {
+                    record.serverbound(kind, fields);
+                }
+                Ok(FrameAction::Change(packet))
+            }
+            (Decision::Change(packet), Direction::Clientbound) => {
+                let (id, fields) = parts(&packet)?;
+                Ok(match self.handle_packet(id, fields, FrameAction::Pass)? {
+                    FrameAction::Pass => FrameAction::Change(packet),
+                    action => action,
+                })
+            }
+        }
+    }
+
+    /// Checks a packet, records what it means, and decides what to do with it.
+    fn handle_packet(
+        &mut self,
+        id: i32,
+        fields: &[u8],
+        passes: FrameAction,
+    ) -> Result<FrameAction, FramedError> {
+        match self.check_bounds(id, fields)? {
+            Allowed::Drop => Ok(FrameAction::Drop),
+            Allowed::Pass if self.holds(id) => Ok(FrameAction::Hold),
+            Allowed::Pass => {
+                let action = match self.apply_packet(id, fields) {
+                    PacketAction::Pass => passes,
+                    PacketAction::Drop => FrameAction::Drop,
+                    PacketAction::Change(packet) => FrameAction::Change(packet),
+                };
+                // Nothing is held but in a configuration, which this packet ends.
+                let ends_configuration = self.sent.state == State::Play;
+                Ok(match ends_configuration && !self.held.is_empty() {
+                    true => FrameAction::Release,
+                    false => action,
+                })
+            }
+        }
+    }
+
+    /// Whether a packet with this id waits for the end of the configuration.
+    fn holds(&self, id: i32) -> bool {
+        let state = self.sent.state;
+        self.direction == Direction::Clientbound
+            && self.record.is_some()
+            && self
+                .version
+                .kind(state, id)
+                .is_some_and(|kind| is_held(state, kind))
+    }
+
+    /// Writes a frame that does not pass unchanged.
+    pub(super) fn write(
+        &mut self,
+        action: &FrameAction,
+        frame: &RawFrame<'_>,
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+    ) -> Result<(), FramedError> {
+        match action {
+            FrameAction::Drop | FrameAction::Ask => {}
+            FrameAction::Change(packet) => zlib.write(packet, self.to.format, output)?,
+            FrameAction::Pass | FrameAction::Convert => {
+                codec::convert(frame, self.from, &self.to, zlib, output)?
+            }
+            FrameAction::Hold => {
+                codec::convert(frame, self.from, &self.to, zlib, &mut self.held)?;
+                if self.held.len() > HELD_BYTES_MAX {
+                    return Err(Exceeded::Limit {
+                        what: "a configuration",
+                        max: HELD_BYTES_MAX,
+                        unit: "bytes",
+                    }
+                    .into());
+                }
+            }
+            FrameAction::Release => {
+                output.append(&mut std::mem::take(&mut self.held));
+                codec::convert(frame, self.from, &self.to, zlib, output)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the version has a packet with this id. Only for a client in a
+    /// configuration, where a packet of another state shows that the client is in the
+    /// wrong state. In play the backend checks this itself.
+    fn check(&self, id: i32) -> Result<(), FramedError> {
+        let (state, direction) = (self.sent.state, self.direction);
+        let is_checked = (direction, state) == (Direction::Serverbound, State::Configuration);
+        if is_checked && self.version.name(state, direction, id).is_none() {
+            return Err(FramedError::Unexpected {
+                id,
+                state: self.sent.state,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks the fields of a packet against the limits of its sender.
+    fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
+        match &mut self.bounds {
+            Bounds::Client(bounds) => {
+                let Some(kind) = self.version.kind(self.sent.state, id) else {
+                    return Ok(Allowed::Pass);
+                };
+                let takes = |outbox: &Arc<Outbox>| outbox.answer_cookie(fields);
+                if kind == Serverbound::CookieResponse && self.cookies.as_ref().is_some_and(takes) {
+                    return Ok(Allowed::Drop);
+                }
+                let allowed = bounds.check(self.version, kind, fields)?;
+                let is_wanted = |record: &PlayerRecord| record.serverbound(kind, fields);
+                Ok(match self.record.as_ref().is_none_or(is_wanted) {
+                    true => allowed,
+                    false => Allowed::Drop,
+                })
+            }
+            Bounds::Backend(bounds) => {
+                let Some(kind) = self.version.kind(self.sent.state, id) else {
+                    return Ok(Allowed::Pass);
+                };
+                bounds.check(kind, fields)?;
+                let is_asked = (self.sent.state, kind) == (State::Play, Clientbound::PluginMessage);
+                let hears = |listener: &Arc<dyn Listener>| listener.hear(fields);
+                if is_asked && self.listener.as_ref().is_some_and(hears) {
+                    return Ok(Allowed::Drop);
+                }
+                let Some(record) = &self.record else {
+                    return Ok(Allowed::Pass);
+                };
+                if kind == Clientbound::Disconnect {
+                    self.kick = Some(fields.to_vec());
+                    return Ok(Allowed::Drop);
+                }
+                record.clientbound(self.version, kind, fields);
+                Ok(Allowed::Pass)
+            }
+        }
+    }
+
+    /// Records what a packet means. Returns what happens to it.
+    fn apply_packet(&mut self, id: i32, fields: &[u8]) -> PacketAction {
+        let state = self.sent.state;
+        match self.direction {
+            Direction::Clientbound => {
+                let Some(kind) = self.version.kind(state, id) else {
+                    return PacketAction::Pass;
+                };
+                self.sent.note(kind);
+                let changed = self.edits.apply(self.version, state, kind, fields);
+                changed.map_or(PacketAction::Pass, PacketAction::Change)
+            }
+            Direction::Serverbound => {
+                let Some(kind): Option<Serverbound> = self.version.kind(state, id) else {
+                    return PacketAction::Pass;
+                };
+                self.sent.state = kind.leads_to().unwrap_or(state);
+                let commands = self.commands.as_ref();
+                commands.map_or(PacketAction::Pass, |commands| {
+                    commands.serverbound(kind, fields)
+                })
+            }
+        }
+    }
+}
+
+/// What to do with a frame.
+pub(super) enum FrameAction {
+    /// It passes unchanged.
+    Pass,
+    /// It is converted to the receiver's format.
+    Convert,
+    /// It is replaced by this packet.
+    Change(Vec<u8>),
+    /// It waits for the end of the configuration.
+    Hold,
+    /// It passes behind what has waited for it.
+    Release,
+    /// It is dropped.
+    Drop,
+    /// It waits for what somebody else decides.
+    Ask,
+}
+
+/// The id and the fields of a packet.
+fn parts(packet: &[u8]) -> Result<(i32, &[u8]), CodecError> {
+    match varint::decode(packet) {
+        Ok(Some((id, bytes))) => Ok((id, packet.get(bytes..).unwrap_or_default())),
+        _ => Err(CodecError::Frame(FrameError::BadId)),
+    }
+}

@@ -1,0 +1,221 @@
+use proptest::prelude::*;
+
+use super::trial::{PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
+use super::*;
+use crate::forward::spare::SpareBuffers;
+use crate::protocol::frame::FrameError;
+use crate::protocol::packet::{Clientbound, Serverbound};
+
+fn id_of(kind: Clientbound, state: State) -> u8 {
+    Version::of(PROTOCOL).unwrap().id(state, kind).unwrap()
+}
+
+/// Packets of a backend in play and in a configuration between.
+fn packets(sizes: &[u16]) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    for (index, size) in sizes.iter().enumerate() {
+        let bytes = vec![u8::try_from(index % 7).unwrap(); usize::from(*size)];
+        packets.push([&[0x7C], &bytes[..]].concat());
+        if index % 3 == 1 {
+            let brand = id_of(Clientbound::PluginMessage, State::Play);
+            packets.push([&[brand], &b"\x0fminecraft:brand\x05Paper"[..]].concat());
+        }
+        if index % 4 == 2 {
+            let start = id_of(Clientbound::StartConfiguration, State::Play);
+            let finish = id_of(Clientbound::FinishConfiguration, State::Configuration);
+            let join = id_of(Clientbound::JoinGame, State::Play);
+            packets.push(vec![start]);
+            packets.push(vec![0x07, 1, 2, 3]);
+            packets.push(vec![finish]);
+            packets.push([&[join], &bytes[..], &[0; 4]].concat());
+        }
+    }
+    packets
+}
+
+proptest! {
+    /// However a stream is cut into reads, its receiver gets the same bytes: in
+    /// all formats, with and without encryption, and before a fault.
+    #[test]
+    fn cuts_change_nothing(
+        sizes in proptest::collection::vec(0_u16..3000, 1..12),
+        cuts in proptest::collection::vec(1_usize..600, 1..12),
+        from in 0_usize..4,
+        to in 0_usize..4,
+        is_encrypted: bool,
+        is_serverbound: bool,
+        is_asked: bool,
+        tail: Vec<u8>,
+    ) {
+        let (from, to) = (formats()[from], formats()[to]);
+        let direction = match is_serverbound {
+            true => Direction::Serverbound,
+            false => Direction::Clientbound,
+        };
+        let (mut zlib, mut stream) = (Zlib::default(), Vec::new());
+        for packet in packets(&sizes) {
+            zlib.write(&packet, from, &mut stream).unwrap();
+        }
+        stream.extend(tail);
+        if is_encrypted && is_serverbound {
+            Cipher::new(&SECRET).encrypt(&mut stream);
+        }
+        let filter = || {
+            let mut filter = filter(direction, from, to, is_encrypted);
+            filter.queries = is_asked.then(queries);
+            filter
+        };
+        let whole = walked(filter(), &stream, &[stream.len()]);
+        prop_assert_eq!(&walked(filter(), &stream, &cuts), &whole);
+        prop_assert_eq!(&walked(filter(), &stream, &[1]), &whole);
+    }
+
+    /// The same for bytes that need not be frames.
+    #[test]
+    fn cuts_of_any_bytes_change_nothing(input in proptest::collection::vec(any::<u8>(), 6..600)) {
+        cut_any_bytes(&input);
+    }
+
+    /// Random bytes end in a fault or wait for more, and the memory stays bounded
+    /// by the number of bytes received.
+    #[test]
+    fn nonsense_is_survived(
+        stream in proptest::collection::vec(any::<u8>(), 0..4000),
+        cuts in proptest::collection::vec(1_usize..900, 1..5),
+        from in 0_usize..4,
+        to in 0_usize..4,
+        is_serverbound: bool,
+    ) {
+        let direction = match is_serverbound {
+            true => Direction::Serverbound,
+            false => Direction::Clientbound,
+        };
+        let filter = filter(direction, formats()[from], formats()[to], false);
+        walked(filter, &stream, &cuts);
+    }
+}
+
+/// The frames before a fault reach the client, and the state is that after them,
+/// so the client can read a disconnect that follows.
+#[test]
+fn frames_before_a_fault_pass() {
+    let start = id_of(Clientbound::StartConfiguration, State::Play);
+    let stream = [1, start, 0];
+    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    let mut output = Vec::new();
+    let walked = filter.walk(
+        &mut stream.clone(),
+        &mut output,
+        &mut Zlib::default(),
+        &mut SpareBuffers::default(),
+    );
+    assert_eq!(walked, Walked::Slice(0..2));
+    assert_eq!(filter.sent().state, State::Configuration);
+    let empty = CodecError::Frame(FrameError::Empty);
+    assert_eq!(filter.fault(), Some(&FramedError::Codec(empty)));
+}
+
+/// A frame about which nobody is asked any more is walked with the next ones, and
+/// nothing is kept.
+#[test]
+fn nobody_is_asked_about_what_is_dropped() {
+    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    filter.queries = Some(queries());
+    let (mut output, mut zlib) = (Vec::new(), Zlib::default());
+    let mut spare = SpareBuffers::default();
+    let walked = filter.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
+    assert!(walked == Walked::Nothing && filter.awaits_decision());
+    filter.cancel_queries();
+    filter.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
+    assert!(!filter.awaits_decision() && filter.carried.is_empty());
+    assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
+}
+
+/// However much the packets of one read decompress to, the output of a walk is
+/// bounded; the rest follows, and the bytes are the same.
+#[test]
+fn a_walk_pauses() {
+    const PACKET_BYTES: usize = 2_000_000;
+    let packed = Format::Compressed { threshold: 256 };
+    let mut zlib = Zlib::default();
+    let mut stream = Vec::new();
+    for id in 0..10 {
+        let packet = [vec![0x70, id], vec![0; PACKET_BYTES - 2]].concat();
+        zlib.write(&packet, packed, &mut stream).unwrap();
+    }
+    let tail = [3, 0, 0x70, 9];
+    stream.extend(tail);
+    assert!(stream.len() < 64 * 1024, "{}", stream.len());
+    for first in [0, 1, 5000] {
+        let mut filter = filter(Direction::Serverbound, packed, Format::Plain, false);
+        let (begin, rest) = stream.split_at(first);
+        filter.carry(begin);
+        let (mut buffer, mut walks, mut written) = (rest.to_vec(), 0, 0);
+        loop {
+            let mut output = Vec::new();
+            let walked = filter.walk(
+                &mut buffer,
+                &mut output,
+                &mut zlib,
+                &mut SpareBuffers::default(),
+            );
+            assert_eq!(walked, Walked::Output);
+            assert!(output.len() < OUTPUT_BYTES_MAX + PACKET_BYTES + 8);
+            walks += 1;
+            written += output.len();
+            buffer.clear();
+            if !filter.has_paused() {
+                assert!(output.ends_with(&tail[2..]));
+                break;
+            }
+        }
+        assert_eq!(walks, 11);
+        // Three bytes of length in front of each.
+        assert_eq!(written, 10 * (PACKET_BYTES + 3) + 3);
+    }
+}
+
+/// What is carried into a filter may be more than one frame.
+#[test]
+fn carried_frames_pass_one_by_one() {
+    let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
+    filter.carry(&[2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C]);
+    let mut output = Vec::new();
+    let mut buffer = [3, 4, 1, 0x7C];
+    let walked = filter.walk(
+        &mut buffer,
+        &mut output,
+        &mut Zlib::default(),
+        &mut SpareBuffers::default(),
+    );
+    assert_eq!(walked, Walked::Output);
+    assert_eq!(output, [2, 0x7C, 1, 2, 0x7C, 2, 3, 0x7C, 3, 4, 1, 0x7C]);
+    assert!(filter.carried.is_empty());
+}
+
+/// A client that sends a packet of another state in a configuration, or too many
+/// packets, is disconnected.
+#[test]
+fn clients_are_held_to_their_state_and_rate() {
+    let version = Version::of(PROTOCOL).unwrap();
+    let acknowledged = version
+        .id(State::Play, Serverbound::ConfigurationAcknowledged)
+        .unwrap();
+    let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    let (written, fault) = walked(new(), &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
+    assert_eq!(written, [1, acknowledged, 1, 0x00]);
+    let unexpected = FramedError::Unexpected {
+        id: 0x70,
+        state: State::Configuration,
+    };
+    assert_eq!(fault, Some(unexpected));
+    let flood = [1, 0x70].repeat(10_000);
+    let (written, fault) = walked(new(), &flood, &[4096]);
+    assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
+    // What a client may send in seven seconds, and what refills meanwhile.
+    assert!(
+        (14_000..17_000).contains(&written.len()),
+        "{}",
+        written.len()
+    );
+}

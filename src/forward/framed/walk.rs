@@ -1,0 +1,216 @@
+//! The walk over the bytes of one read: finds the frames, and collects what is written
+//! to the receiver. What happens to a frame is decided in `packet`.
+
+use std::ops::Range;
+
+use super::packet::FrameAction;
+use super::{FrameFilter, FramedError, OUTPUT_BYTES_MAX};
+use crate::forward::Direction;
+use crate::forward::spare::SpareBuffers;
+use crate::protocol::codec::{self, CodecError, Zlib};
+use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX};
+
+/// Where the bytes to write are after a walk over one read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Walked {
+    /// There are none: no frame is complete.
+    Nothing,
+    /// In this part of the read buffer.
+    Slice(Range<usize>),
+    /// In the output.
+    Output,
+}
+
+impl FrameFilter {
+    /// Walks the bytes of one read. `output` must be empty; it holds the bytes to write
+    /// if they are not a part of `buffer`.
+    ///
+    /// If there is a fault, the frames before it are still passed on, and
+    /// [`fault`](Self::fault) returns it. So the receiver's stream depends only on the
+    /// sender's stream, not on how it was cut into reads.
+    pub(in crate::forward) fn walk(
+        &mut self,
+        buffer: &mut [u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
+    ) -> Walked {
+        if let (Direction::Serverbound, Some(cipher)) = (self.direction, &mut self.cipher) {
+            cipher.decrypt(buffer);
+        }
+        let buffer = &*buffer;
+        if std::mem::take(&mut self.has_paused) {
+            let mut paused = std::mem::take(&mut self.carried);
+            paused.extend_from_slice(buffer);
+            let run = self.walk_all(&paused, output, zlib, spare);
+            output.extend_from_slice(paused.get(run).unwrap_or_default());
+            spare.put(paused);
+            return match output.is_empty() {
+                true => Walked::Nothing,
+                false => Walked::Output,
+            };
+        }
+        let run = self.walk_all(buffer, output, zlib, spare);
+        let last_run = buffer.get(run.clone()).unwrap_or_default();
+        match (output.is_empty(), last_run) {
+            (true, []) => Walked::Nothing,
+            (true, _) => Walked::Slice(run),
+            (false, _) => {
+                output.extend_from_slice(last_run);
+                Walked::Output
+            }
+        }
+    }
+
+    /// Walks the carried bytes and the buffer. Returns the part of the buffer that is
+    /// to be written after the output; stores a fault.
+    fn walk_all(
+        &mut self,
+        buffer: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
+    ) -> Range<usize> {
+        let mut run = 0..0;
+        let end = self
+            .finish_carried(buffer, output, zlib, spare)
+            .and_then(|at| match at {
+                Some(at) => {
+                    run = at..at;
+                    self.walk_frames(buffer, &mut run, output, zlib, spare)
+                }
+                None => Ok(()),
+            });
+        if let Err(fault) = end {
+            self.carried = Vec::new();
+            self.fault = Some(fault);
+        }
+        run
+    }
+
+    /// Completes the carried frames with the beginning of the buffer. Returns how many
+    /// bytes of the buffer that took; `None` if the walk ends here.
+    fn finish_carried(
+        &mut self,
+        buffer: &[u8],
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
+    ) -> Result<Option<usize>, FramedError> {
+        let mut at = 0;
+        while !self.carried.is_empty() {
+            let missing = self.missing()?;
+            if missing > 0 {
+                let more = buffer.get(at..).unwrap_or_default();
+                let more = more.get(..missing).unwrap_or(more);
+                if more.is_empty() {
+                    return Ok(None);
+                }
+                self.carried.extend_from_slice(more);
+                at += more.len();
+                continue;
+            }
+            let mut carried = std::mem::take(&mut self.carried);
+            let Some(frame) = codec::split(&carried, self.from, self.packet_bytes_max())? else {
+                // Not reached: nothing is missing, so the frame is complete.
+                return Err(CodecError::BadDataLength.into());
+            };
+            let wire_bytes = frame.wire.len();
+            match self.handle_frame(&frame, zlib)? {
+                FrameAction::Ask => {
+                    carried.extend_from_slice(buffer.get(at..).unwrap_or_default());
+                    self.carried = carried;
+                    return Ok(None);
+                }
+                FrameAction::Pass => {
+                    // More than one frame may have been carried.
+                    self.carried = carried.split_off(wire_bytes);
+                    if output.is_empty() {
+                        // So a large frame is not copied once more.
+                        std::mem::swap(output, &mut carried);
+                    } else {
+                        output.extend_from_slice(&carried);
+                    }
+                }
+                action => {
+                    self.write(&action, &frame, output, zlib)?;
+                    self.carried = carried.split_off(wire_bytes);
+                }
+            }
+            spare.put(carried);
+            if self.is_kicked() {
+                self.carried = Vec::new();
+                return Ok(None);
+            }
+            if output.len() >= OUTPUT_BYTES_MAX {
+                let rest = buffer.get(at..).unwrap_or_default();
+                self.pause(rest);
+                return Ok(None);
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// Walks whole frames. `run` is the range of the last frames that pass unchanged
+    /// and are not in the output yet. An incomplete frame is carried.
+    fn walk_frames(
+        &mut self,
+        buffer: &[u8],
+        run: &mut Range<usize>,
+        output: &mut Vec<u8>,
+        zlib: &mut Zlib,
+        spare: &mut SpareBuffers,
+    ) -> Result<(), FramedError> {
+        loop {
+            let rest = buffer.get(run.end..).unwrap_or_default();
+            let Some(frame) = codec::split(rest, self.from, self.packet_bytes_max())? else {
+                if !rest.is_empty() {
+                    self.carried = spare.take();
+                    self.carried.extend_from_slice(rest);
+                }
+                return Ok(());
+            };
+            let end = run.end + frame.wire.len();
+            match self.handle_frame(&frame, zlib)? {
+                FrameAction::Pass => run.end = end,
+                FrameAction::Ask => {
+                    self.carried = spare.take();
+                    self.carried.extend_from_slice(rest);
+                    return Ok(());
+                }
+                action => {
+                    output.extend_from_slice(buffer.get(run.clone()).unwrap_or_default());
+                    *run = run.end..run.end;
+                    self.write(&action, &frame, output, zlib)?;
+                    *run = end..end;
+                    if output.len() >= OUTPUT_BYTES_MAX {
+                        self.pause(buffer.get(end..).unwrap_or_default());
+                        return Ok(());
+                    }
+                }
+            }
+            if self.is_kicked() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Pauses a walk before these bytes.
+    fn pause(&mut self, rest: &[u8]) {
+        self.carried.extend_from_slice(rest);
+        self.has_paused = !self.carried.is_empty();
+    }
+
+    /// How many bytes the carried frame lacks; one while its length is not known.
+    fn missing(&self) -> Result<usize, FramedError> {
+        let head = frame::head(&self.carried, FRAME_BYTES_MAX).map_err(CodecError::from)?;
+        let Some(head) = head else {
+            debug_assert!(self.carried.len() < FRAME_LENGTH_BYTES_MAX);
+            return Ok(1);
+        };
+        // Refuses a length before compression that is over the limit now, before
+        // waiting for the frame.
+        codec::split(&self.carried, self.from, self.packet_bytes_max())?;
+        Ok(head.wire_bytes().saturating_sub(self.carried.len()))
+    }
+}
