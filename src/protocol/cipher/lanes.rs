@@ -40,7 +40,8 @@ pub(super) fn encrypt<'a, const R: usize, const W: usize>(
         let mut count = 0;
         for (lane, occupant) in occupants.as_flattened_mut().iter_mut().enumerate() {
             if occupant.is_none() {
-                *occupant = jobs.next().and_then(|job| lanes.assign(lane, job));
+                // A job that was encrypted on its own leaves the lane to the next one.
+                *occupant = jobs.find_map(|job| lanes.assign(lane, job));
             }
             if let Some(occupant) = occupant {
                 count += 1;

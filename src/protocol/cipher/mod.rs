@@ -229,6 +229,32 @@ mod tests {
         bytes
     }
 
+    /// Streams with keys that do not go into lanes are encrypted too, however many
+    /// there are, also between others.
+    #[test]
+    fn keys_of_any_form_are_used() {
+        let secret = |at: usize| [u8::try_from(at).unwrap(); 16];
+        let plain = [5; 50];
+        for (way, encrypt_many) in ways() {
+            for one_fast_of in [usize::MAX, 20, 2] {
+                let cipher = |at: usize| match at % one_fast_of {
+                    1 => Cipher::new(&secret(at)),
+                    _ => portable(&secret(at)),
+                };
+                let mut ciphers: Vec<Cipher> = (0..70).map(cipher).collect();
+                let mut all = vec![plain; ciphers.len()];
+                let jobs = ciphers.iter_mut().zip(&mut all);
+                let mut jobs: Vec<_> = jobs
+                    .map(|(cipher, bytes)| Some(Job { cipher, bytes }))
+                    .collect();
+                encrypt_many(&mut jobs);
+                for (at, got) in all.iter().enumerate() {
+                    assert_eq!(got[..], reference(&secret(at), &plain), "{way} {at}");
+                }
+            }
+        }
+    }
+
     type EncryptMany = fn(&mut [Option<Job<'_>>]);
 
     /// All implementations of encrypting several streams that this CPU supports.
