@@ -143,9 +143,15 @@ fn uses_channel(config: &ServerConfig) -> bool {
 
 /// Sends data on the channel over the connection of this player.
 fn send(carrier: &Present, data: &[u8]) {
-    let packet = bungee::packet(carrier.version(), data);
-    let put = packet.map(|packet| carrier.put(Direction::Serverbound, vec![packet]));
-    if put != Some(Ok(())) {
+    let Some(packet) = bungee::packet(carrier.version(), data) else {
+        let bytes = data.len();
+        debug!(
+            bytes,
+            "a message on the BungeeCord channel is dropped: it is too long"
+        );
+        return;
+    };
+    if carrier.put(Direction::Serverbound, vec![packet]).is_err() {
         debug!("a message on the BungeeCord channel is dropped: too many wait");
     }
 }
@@ -304,7 +310,9 @@ impl Call<'_> {
     /// What a text of the message shows: JSON where it says so, else a plain text.
     fn component(&self, text: &str) -> Value {
         match self.subcommand {
-            Subcommand::MessageRaw | Subcommand::KickPlayerRaw => text::bounded_component(text),
+            Subcommand::MessageRaw | Subcommand::KickPlayerRaw => {
+                text::bounded(text::of_json(text))
+            }
             _ => json!({ "text": text }),
         }
     }

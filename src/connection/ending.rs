@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Broken, Reader};
@@ -17,6 +18,7 @@ use crate::limit::{PendingGuard, Slot};
 use crate::player_text;
 use crate::plugin;
 use crate::protocol::handshake::Intent;
+use crate::protocol::text;
 use crate::reason::names;
 use crate::telemetry::Sampler;
 use crate::upstream::Unreachable;
@@ -193,6 +195,15 @@ impl Ending {
                 None => disconnect_message(),
             },
         }
+    }
+
+    /// The same as a component, for a player who goes on.
+    pub(super) fn player_component(&self, server: &ServerConfig) -> Option<Value> {
+        if let Ending::Intercepted(intercept::Failure::BackendRefused(json)) = self {
+            return Some(text::bounded(text::of_json(json)));
+        }
+        let text = self.player_text(Some(server))?;
+        Some(text::bounded_component(&text))
     }
 }
 

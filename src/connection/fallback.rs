@@ -34,7 +34,6 @@ use crate::plugin::{self, HookSet};
 use crate::protocol::packet::login::Profile;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
-use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
@@ -221,8 +220,7 @@ impl Traveller {
         // What the server itself says, and the proxy about its places.
         let reason = match &ending {
             Ending::Refused(_) | Ending::Intercepted(Failure::BackendRefused(_)) => {
-                let reason = ending.player_text(Some(&first.config));
-                reason.map(|reason| text::bounded_component(&reason))
+                ending.player_component(&first.config)
             }
             _ => None,
         };

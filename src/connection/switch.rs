@@ -23,7 +23,6 @@ use super::fallback::{
 };
 use crate::intercept::{Arrival, By, Failure, Interrupts, NotSwitched, Order, Stranded};
 use crate::player_text;
-use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
@@ -107,8 +106,7 @@ impl<'a> Switch<'a> {
 
 /// The text for a player that this server does not let in.
 fn refusal(server: &Server, ending: &Ending) -> Value {
-    let reason = ending.player_text(Some(&server.config));
-    let reason = reason.map(|reason| text::bounded_component(&reason));
+    let reason = ending.player_component(&server.config);
     let extra: Vec<Value> = reason.into_iter().collect();
     let text = player_text::not_moved(&server.config.id);
     match extra.is_empty() {

@@ -13,6 +13,7 @@ use tracing::debug;
 use crate::forward::{Counters, Direction, Full, Outbox};
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
+use crate::protocol::text;
 
 /// The sender of the proxy's own packets in an [`Outbox`]. Plugins count from zero.
 const PROXY_SENDER: u64 = u64::MAX;
@@ -344,9 +345,10 @@ impl Present {
     }
 
     /// Sends him a component as a line of chat, as soon as he is in the game. It is
-    /// dropped where too much waits.
+    /// shortened where it is too long for his version, and dropped where too much waits.
     pub(crate) fn send(&self, text: &Value) {
-        match message(self.version, State::Play, &Message::Chat(text)) {
+        let chat = |text: &Value| message(self.version, State::Play, &Message::Chat(text));
+        match chat(text).or_else(|_| chat(&text::shortened(text))) {
             Ok(packets) => {
                 let put = self.put(Direction::Clientbound, packets);
                 if put == Err(Full) {

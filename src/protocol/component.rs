@@ -18,7 +18,7 @@ use super::version::{
 use super::{link, nbt, text};
 
 /// The most characters of the JSON form that clients up to 1.12.2 read.
-const JSON_CHARS_MAX_BEFORE_1_13: usize = 32_767;
+pub(super) const JSON_CHARS_MAX_BEFORE_1_13: usize = 32_767;
 /// The most characters that clients since 1.13 read (the game).
 const JSON_CHARS_MAX: usize = 262_144;
 /// The most bytes of a canonical text from a plugin: clients of every version read

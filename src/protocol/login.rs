@@ -167,12 +167,18 @@ impl LoginStart {
 ///
 /// In the login state the text is a JSON component in every version, also in
 /// those that use NBT elsewhere (since 1.20.3); its keys are those that the
-/// version reads. Texts over 5000 characters are cut.
+/// version reads. A literal text is cut after 5000 characters.
 #[must_use]
 pub fn disconnect(protocol: i32, text: &str) -> Vec<u8> {
-    let component = component::for_version(&text::bounded_component(text), protocol);
+    let component = text::bounded_component(text);
+    let mut json = component::for_version(&component, protocol).to_string();
+    if json.len() > component::JSON_CHARS_MAX_BEFORE_1_13 {
+        // The form of this version is longer than the component itself.
+        let shortened = text::shortened(&component);
+        json = component::for_version(&shortened, protocol).to_string();
+    }
     let mut body = Vec::new();
-    write_string(&component.to_string(), &mut body);
+    write_string(&json, &mut body);
     frame::write(DISCONNECT_ID, &body)
 }
 

@@ -60,19 +60,56 @@ pub fn component(text: &str) -> Value {
     }
 }
 
-/// The most characters of a text that ends a connection, so that its JSON stays
-/// below the 32767 characters that clients read even when each becomes a
+/// The component that shows this JSON from a peer, in which a text alone is one, too.
+/// What is not a component is shown literally.
+#[must_use]
+pub(crate) fn of_json(json: &str) -> Value {
+    match serde_json::from_str::<Value>(json) {
+        Ok(value) if is_component(&value) => value,
+        Ok(Value::String(text)) => json!({ "text": text }),
+        _ => json!({ "text": json }),
+    }
+}
+
+/// The most characters of a literal text that ends a connection, so that its JSON
+/// stays below the 32767 characters that clients read even when each becomes a
 /// six-byte escape.
 pub(crate) const BOUNDED_CHARS_MAX: usize = 5000;
+/// The most bytes of the JSON of a component that ends a connection or is a part of a
+/// message, so that there is room for the rest. A colour for each letter makes some 50
+/// bytes of it.
+const BOUNDED_BYTES_MAX: usize = 30_000;
 
-/// The component that shows `text`, cut after 5000 characters.
+/// The component that shows `text`: a component of up to 30,000 bytes, or a literal
+/// text, cut after 5000 characters.
 #[must_use]
 pub fn bounded_component(text: &str) -> Value {
-    match text.char_indices().nth(BOUNDED_CHARS_MAX) {
-        None => component(text),
-        // The start of a JSON component is not a component, so it is shown literally.
-        Some((end, _)) => json!({ "text": text.get(..end).unwrap_or_default() }),
+    let is_short = text.char_indices().nth(BOUNDED_CHARS_MAX).is_none();
+    match component(text) {
+        component if is_short => component,
+        component => bounded(component),
     }
+}
+
+/// A component of up to 30,000 bytes; a longer one is [`shortened`].
+#[must_use]
+pub(crate) fn bounded(component: Value) -> Value {
+    let is_literal = || {
+        let map = component.as_object();
+        map.is_some_and(|map| map.len() == 1 && map.get("text").is_some_and(Value::is_string))
+    };
+    match component.to_string().len() > BOUNDED_BYTES_MAX || is_literal() {
+        true => shortened(&component),
+        false => component,
+    }
+}
+
+/// A component that every client reads: the text of this one, cut after 5000
+/// characters, with its colours and formats as `§` codes.
+#[must_use]
+pub(crate) fn shortened(component: &Value) -> Value {
+    let text: String = plain(component).chars().take(BOUNDED_CHARS_MAX).collect();
+    json!({ "text": text })
 }
 
 /// Whether a client of any version reads this object or list as a component.
@@ -242,6 +279,43 @@ mod tests {
             "[[]]",
         ] {
             assert_eq!(component(text), json!({ "text": text }));
+        }
+    }
+
+    /// A text with a colour for each letter.
+    fn colourful(letters: usize) -> Value {
+        let letter = |at: usize| json!({ "text": "x", "color": format!("#{at:06x}") });
+        json!({ "text": "", "extra": (0..letters).map(letter).collect::<Vec<_>>() })
+    }
+
+    /// What is cut stays a text: nobody reads the beginning of a component as JSON.
+    #[test]
+    fn long_texts_are_bounded() {
+        let long = "é".repeat(BOUNDED_CHARS_MAX + 1);
+        let cut = json!({ "text": "é".repeat(BOUNDED_CHARS_MAX) });
+        assert_eq!(bounded_component(&long), cut);
+        assert_eq!(bounded_component(&json!({ "text": long }).to_string()), cut);
+        // More than 5000 characters of JSON.
+        let many = colourful(300);
+        assert_eq!(bounded_component(&many.to_string()), many);
+        let shown = json!({ "text": "x".repeat(2000) });
+        assert_eq!(bounded_component(&colourful(2000).to_string()), shown);
+        assert_eq!(bounded(colourful(2000)), shown);
+        let escapes = "\u{1}".repeat(BOUNDED_CHARS_MAX);
+        assert_eq!(bounded_component(&escapes), json!({ "text": escapes }));
+    }
+
+    /// Peers send a text alone as JSON, too.
+    #[test]
+    fn json_of_peers_is_read() {
+        for (json, shown) in [
+            (r#""bye""#, json!({"text": "bye"})),
+            (r#"{"translate":"a"}"#, json!({"translate": "a"})),
+            (r#"["a","b"]"#, json!(["a", "b"])),
+            ("bye", json!({"text": "bye"})),
+            (r#"{"a":1}"#, json!({"text": "{\"a\":1}"})),
+        ] {
+            assert_eq!(of_json(json), shown);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Clientbound, State, Version};
 /// The packet that shows `text` and ends the connection.
 ///
 /// In the login state the text is JSON in every version; in the others it is
-/// NBT since 1.20.3. `text` is cut after 5000 characters.
+/// NBT since 1.20.3. A literal text is cut after 5000 characters.
 #[must_use]
 pub(crate) fn disconnect(version: Version, state: State, text: &str) -> Vec<u8> {
     with_component(version, state, &text::bounded_component(text))
@@ -34,8 +34,12 @@ fn with_component(version: Version, state: State, component: &Value) -> Vec<u8> 
         version.games()
     );
     let mut packet = vec![id.unwrap_or_default()];
+    // The form of this version may be longer than the component itself.
+    let written = component::write(component, version, state, &mut packet).or_else(|_| {
+        let shortened = text::shortened(component);
+        component::write(&shortened, version, state, &mut packet)
+    });
     // Cannot fail: 5000 characters take at most six times as many in any form.
-    let written = component::write(component, version, state, &mut packet);
     debug_assert_eq!(written, Ok(()));
     packet
 }

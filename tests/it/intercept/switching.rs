@@ -168,7 +168,15 @@ async fn refusals() {
                 match step {
                     2 => {
                         let (mut there, ..) = game::accept(&b).await;
-                        there.send(0, &wire::string(r#"{"text":"banned"}"#)).await;
+                        // A text alone is JSON, too, and letters with a colour each are long.
+                        let text = match round {
+                            0 => r#""banned""#.to_owned(),
+                            _ => {
+                                let letter = r##"{"text":".","color":"#123456"},"##;
+                                format!("[\"\",{}\"banned\"]", letter.repeat(200))
+                            }
+                        };
+                        there.send(0, &wire::string(&text)).await;
                         there.expect_end().await;
                     }
                     3 => {
@@ -187,6 +195,10 @@ async fn refusals() {
                 let names = contains(&message, &format!("moved to {target}"));
                 let says = step == 1 || contains(&message, reason);
                 assert!(names && says, "{protocol} {round} {step}: {message:?}");
+                // As a text in JSON it would have these characters.
+                let quoted = contains(&message, "\\\"banned");
+                let is_nbt = protocol >= 765 && contains(&message, "\"banned");
+                assert!(!quoted && !is_nbt, "{protocol} {round}: {message:?}");
                 both_ways(&mut client, &mut server, protocol).await;
             }
         }
