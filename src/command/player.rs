@@ -143,15 +143,23 @@ impl PlayerCommands {
             return;
         }
         let mut inbox = self.inbox();
-        if matches!(entered, Entered::Beginning(_)) {
-            // The client shows the answer to its last request alone.
-            let is_line = |entered: &Entered| matches!(entered, Entered::Line(_));
-            inbox.waiting.retain(is_line);
-        }
-        if inbox.waiting.len() >= WAITING_MAX {
+        let is_in_time = match entered {
+            Entered::Line(_) => self.visit.player.may_command(),
+            Entered::Beginning(_) => {
+                // The client shows the answer to its last request alone.
+                let is_line = |entered: &Entered| matches!(entered, Entered::Line(_));
+                inbox.waiting.retain(is_line);
+                true
+            }
+        };
+        if !is_in_time || inbox.waiting.len() >= WAITING_MAX {
             drop(inbox);
             let player = Escaped(self.visit.player.name());
-            debug!(%player, "a command is dropped: too many wait");
+            let why = match is_in_time {
+                true => "too many wait",
+                false => "too many were sent",
+            };
+            debug!(%player, "a command is dropped: {why}");
             return;
         }
         inbox.waiting.push_back(entered);
@@ -173,6 +181,8 @@ impl PlayerCommands {
                     Entered::Line(line) => self.run_line(proxy, &line).await,
                     Entered::Beginning(request) => self.complete_line(proxy, &request).await,
                 }
+                // A command of the proxy waits for nothing.
+                tokio::task::yield_now().await;
             }
         };
         tokio::select! {

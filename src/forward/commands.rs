@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::protocol::packet::commands::{
-    CommandLine, Completion, UnknownTree, acknowledge, add_commands, add_suggestions, name_of,
+    CommandLine, Completion, acknowledge, add_commands, add_suggestions, name_of,
 };
 use crate::protocol::packet::{Clientbound, Serverbound, Version};
 use crate::protocol::version::V1_13;
@@ -59,7 +59,7 @@ pub(crate) struct SessionCommands {
     version: Version,
     /// Before 1.13: requests for suggestions that the backend answers.
     asked: Mutex<VecDeque<SuggestionRequest>>,
-    /// Whether the log has said that trees of this backend are not known.
+    /// Whether the log has said that trees of this backend get no commands.
     has_reported_tree: AtomicBool,
 }
 
@@ -107,12 +107,11 @@ impl SessionCommands {
             Clientbound::Commands => {
                 match add_commands(self.version, fields, &self.commands.announced()) {
                     Ok(tree) => tree,
-                    Err(UnknownTree) => {
+                    Err(error) => {
                         if !self.has_reported_tree.swap(true, Ordering::Relaxed) {
                             tracing::warn!(
                                 version = self.version.games(),
-                                "a backend sends its commands in a form that is not known: \
-                                 those of the proxy are not added"
+                                "{error}: those of the proxy are not added"
                             );
                         }
                         None

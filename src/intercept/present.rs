@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -11,12 +12,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::forward::{Counters, Direction, Full, Outbox};
+use crate::limit::Bucket;
 use crate::protocol::packet::message::{Message, message};
 use crate::protocol::packet::{State, Version};
 use crate::protocol::text;
 
 /// The sender of the proxy's own packets in an [`Outbox`]. Plugins count from zero.
 const PROXY_SENDER: u64 = u64::MAX;
+
+/// The most commands of the proxy a second of one player, on average. One may list all
+/// players of a network or log in at another server, and some clients send several
+/// with one key.
+const COMMANDS_PER_SECOND_MAX: u64 = 20;
+/// What may come at once is what would be allowed in this time.
+const COMMANDS_WINDOW: Duration = Duration::from_secs(4);
 
 /// A player in the game. One for each session; it outlasts his backends.
 #[derive(Debug)]
@@ -29,6 +38,8 @@ pub(crate) struct Present {
     network: Option<String>,
     counters: Arc<Counters>,
     now: Mutex<Now>,
+    /// The commands of the proxy that he may still send.
+    commands: Mutex<Bucket>,
     /// Wakes his session for a request.
     requested: Notify,
     /// Cancelled when others than a plugin send him away.
@@ -219,6 +230,11 @@ impl Present {
                 switch: None,
                 kick: None,
             }),
+            commands: Mutex::new(Bucket::new(
+                COMMANDS_PER_SECOND_MAX,
+                COMMANDS_WINDOW,
+                Instant::now(),
+            )),
             requested: Notify::new(),
             kicked: CancellationToken::new(),
         })
@@ -257,6 +273,12 @@ impl Present {
     /// The id of the server on which he is.
     pub(crate) fn server(&self) -> Arc<str> {
         Arc::clone(&self.lock().server)
+    }
+
+    /// Whether he may send another command of the proxy now, which then counts.
+    pub(crate) fn may_command(&self) -> bool {
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        commands.take(1, Instant::now())
     }
 
     /// Whether his client has ended its stream.

@@ -7,7 +7,10 @@
 
 use std::borrow::Cow;
 
+use thiserror::Error;
+
 use super::{Clientbound, Kind, Serverbound, State, Version};
+use crate::protocol::frame::FRAME_BYTES_MAX;
 use crate::protocol::read::{Cursor, ReadError, write_string};
 use crate::protocol::varint;
 use crate::protocol::version::{V1_13, V1_19, V1_19_1, V1_19_3, V1_20_5};
@@ -26,6 +29,10 @@ const SIGNATURE_BYTES: usize = 256;
 const ARGUMENT_CHARS_MAX: usize = 16;
 /// The most signed arguments of a command (the game).
 const ARGUMENTS_MAX: usize = 8;
+/// The most bytes of a packet that gets more than its backend has sent. It fits in a
+/// frame of every format, where the longest header inside the frame has three bytes,
+/// and clients of every version read it.
+const EXTENDED_BYTES_MAX: usize = FRAME_BYTES_MAX - 3;
 
 /// The flags of a node: a literal that can be run.
 const LITERAL: u8 = 0x05;
@@ -187,7 +194,7 @@ impl<'a> Completion<'a> {
 
 /// A backend's suggestions for the name of a command, with more names that begin
 /// with `prefix`; before 1.13. `None` where nothing is to be added, or the fields
-/// cannot be read.
+/// cannot be read or leave no room.
 pub(crate) fn add_suggestions(
     version: Version,
     fields: &[u8],
@@ -220,7 +227,7 @@ pub(crate) fn add_suggestions(
     for suggestion in &suggestions {
         write_string(suggestion, &mut packet);
     }
-    Some(packet)
+    Some(packet).filter(|packet| packet.len() <= EXTENDED_BYTES_MAX)
 }
 
 /// A backend's tree of commands with commands of these names, each with one
@@ -229,13 +236,13 @@ pub(crate) fn add_suggestions(
 /// # Errors
 ///
 /// When the tree does not begin with its root, as the game's and all known
-/// servers' do.
+/// servers' do, or leaves no room for more.
 pub(crate) fn add_commands(
     version: Version,
     fields: &[u8],
     names: &[String],
-) -> Result<Option<Vec<u8>>, UnknownTree> {
-    let unknown = |_: ReadError| UnknownTree;
+) -> Result<Option<Vec<u8>>, NotAdded> {
+    let unknown = |_: ReadError| NotAdded::UnknownTree;
     let Some(mut packet) = packet(version, Clientbound::Commands).filter(|_| !names.is_empty())
     else {
         return Ok(None);
@@ -244,7 +251,7 @@ pub(crate) fn add_commands(
     let count = cursor.length().map_err(unknown)?;
     let flags = cursor.u8().map_err(unknown)?;
     if count == 0 || flags & NODE_KIND != 0 {
-        return Err(UnknownTree);
+        return Err(NotAdded::UnknownTree);
     }
     let children = cursor.length().map_err(unknown)?;
     let before = cursor.clone().rest();
@@ -257,10 +264,10 @@ pub(crate) fn add_commands(
         .split_last()
         .map_or((&[][..], &1), |(root, nodes)| (nodes, root));
     if *root != 0 {
-        return Err(UnknownTree);
+        return Err(NotAdded::UnknownTree);
     }
     let children_bytes = before.len() - cursor.remaining();
-    let number = |number: usize| i32::try_from(number).map_err(|_| UnknownTree);
+    let number = |number: usize| i32::try_from(number).map_err(|_| NotAdded::UnknownTree);
 
     // Two nodes each: the name, and behind it its argument.
     varint::encode(number(count + 2 * names.len())?, &mut packet);
@@ -288,12 +295,22 @@ pub(crate) fn add_commands(
         write_string("minecraft:ask_server", &mut packet);
     }
     packet.push(0);
-    Ok(Some(packet))
+    match packet.len() > EXTENDED_BYTES_MAX {
+        true => Err(NotAdded::TooLong),
+        false => Ok(Some(packet)),
+    }
 }
 
-/// A tree of commands in a form that is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UnknownTree;
+/// Why a tree of commands gets no other commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum NotAdded {
+    /// Its form is not known.
+    #[error("a backend sends its commands in a form that is not known")]
+    UnknownTree,
+    /// With them it would not fit in a packet.
+    #[error("the commands of a backend fill a whole packet")]
+    TooLong,
+}
 
 /// Begins a packet of the game.
 fn packet<K: Kind>(version: Version, kind: K) -> Option<Vec<u8>> {
@@ -305,6 +322,7 @@ fn packet<K: Kind>(version: Version, kind: K) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::codec::{Format, Zlib};
 
     fn version(protocol: i32) -> Version {
         Version::of(protocol).unwrap()
@@ -496,9 +514,42 @@ mod tests {
                 &[1, 0],
                 &[1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x07, 0],
             ] {
-                assert_eq!(add_commands(version, unknown, &names), Err(UnknownTree));
+                let added = add_commands(version, unknown, &names);
+                assert_eq!(added, Err(NotAdded::UnknownTree));
             }
         }
         assert_eq!(add_commands(version(340), &tree, &names), Ok(None));
+    }
+
+    /// A packet that would not fit in a frame any more stays as the backend has sent it.
+    #[test]
+    fn packets_stay_short_enough_for_a_frame() {
+        let names = ["server".to_owned()];
+        let newer = version(767);
+        let tree = |bytes| [&[2, 0, 1, 1][..], &vec![6; bytes], &[0]].concat();
+        let added = |bytes| add_commands(newer, &tree(bytes), &names);
+        let more = added(0).unwrap().unwrap().len();
+        let longest = added(EXTENDED_BYTES_MAX - more).unwrap().unwrap();
+        assert_eq!(longest.len(), EXTENDED_BYTES_MAX);
+        for format in [Format::Plain, Format::Compressed { threshold: 256 }] {
+            let mut frame = Vec::new();
+            Zlib::default().write(&longest, format, &mut frame).unwrap();
+        }
+        assert_eq!(added(EXTENDED_BYTES_MAX - more + 1), Err(NotAdded::TooLong));
+
+        let old = version(340);
+        let suggestions = |chars: usize| {
+            let mut fields = vec![64];
+            for _ in 0..63 {
+                fields.extend(string(&"s".repeat(SUGGESTION_CHARS_MAX)));
+            }
+            fields.extend(string(&"s".repeat(chars)));
+            fields
+        };
+        assert!(add_suggestions(old, &suggestions(5), "s", &names).is_some());
+        // As the backend sends them they fit in a frame: less than the id is missing.
+        let full = suggestions(FRAME_BYTES_MAX - suggestions(0).len() - 3);
+        assert!(full.len() < FRAME_BYTES_MAX);
+        assert_eq!(add_suggestions(old, &full, "s", &names), None);
     }
 }

@@ -1,5 +1,7 @@
 //! Commands of the proxy: who sees them, who uses them, and what the backend gets.
 
+use std::time::Instant;
+
 use infrarust_test_support::game::{self, Sessions, Speaker, encrypt};
 
 use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, uuid};
@@ -468,6 +470,37 @@ async fn floods_of_completions_are_bounded() {
     assert!((1..500).contains(&answers.len()), "{}", answers.len());
     client.send(ids.command, &ids.fields(767, "spawn", 0)).await;
     assert_eq!(peer.expect(ids.command).await, string("spawn"));
+}
+
+/// Of a flood of commands some are run, none reaches the backend, and the session
+/// goes on.
+#[tokio::test]
+async fn floods_of_commands_are_bounded() {
+    let backend = FakeBackend::start().await;
+    let proxy = TestProxy::with_one_server(FOR_ALL, "offline", &backend, NO_COMPRESSION);
+    let ids = CommandIds::of(767);
+    let (mut client, mut peer) = play(&proxy, &backend, 767).await;
+    let began = Instant::now();
+    let mut answers = 0;
+    // In pieces whose answers fit in what may wait for the client.
+    for _ in 0..50 {
+        for _ in 0..20 {
+            client.send(ids.command, &ids.fields(767, "glist", 0)).await;
+        }
+        client.send(ids.command, &ids.fields(767, "spawn", 0)).await;
+        assert_eq!(peer.expect(ids.command).await, string("spawn"));
+        peer.send(ids.tree, TREE).await;
+        loop {
+            let (id, _) = client.next().await.expect("the session goes on");
+            if id == ids.tree {
+                break;
+            }
+            answers += 1;
+        }
+    }
+    let run = answers / 2;
+    let allowed = 80 + 20 * (began.elapsed().as_secs() + 1);
+    assert!(run > 0 && run <= allowed, "{run} of {allowed}");
 }
 
 /// Whether the player of a session may use a command: then the backend does not
