@@ -17,7 +17,7 @@ use crate::protocol::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Intent};
 use crate::protocol::login::{self, LoginStart, login_start_bytes_max};
 use crate::protocol::packet::disconnect::disconnect;
 use crate::protocol::packet::login::{Profile, login_success};
-use crate::protocol::packet::{Clientbound, Kind, State, Version};
+use crate::protocol::packet::{Clientbound, Kind, Serverbound, State, Version};
 use crate::protocol::read::write_string;
 use crate::protocol::status::{self, StatusPacket};
 use crate::protocol::{frame, varint, version};
@@ -34,7 +34,8 @@ pub(super) const TO_HOST: &str = "minigames.internal";
 /// The size of the payload that the backend sends to a client that can answer, and
 /// that the demo's client returns.
 pub(super) const PAYLOAD_BYTES: usize = 256 * 1024;
-/// The channel of that payload.
+/// The channel of that payload, and of the message that the demo's client sends when it is
+/// in the game.
 const CHANNEL: &str = "infrarust:demo";
 /// The packet id of a login plugin request (since 1.13).
 const PLUGIN_REQUEST_ID: i32 = 4;
@@ -42,10 +43,12 @@ const PLUGIN_REQUEST_ID: i32 = 4;
 pub(super) const PLUGIN_RESPONSE_ID: i32 = 2;
 /// The most bytes of the response with the payload and its few fields.
 const ANSWER_BYTES_MAX: usize = PAYLOAD_BYTES + 64;
-/// The most bytes of the acknowledgements until the game begins, which have no fields.
-const EMPTY_BYTES_MAX: usize = 16;
+/// The most bytes of the acknowledgements until the game begins, which have no fields, and
+/// of the messages until the client says that it is in the game: its own, and the names of
+/// channels that the proxy registers.
+const SHORT_BYTES_MAX: usize = 128;
 /// How long one conversation may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The most reports that wait to be read.
 const REPORTS_MAX: usize = 64;
 
@@ -218,6 +221,13 @@ impl Conversation {
             self.say(&goodbye).await?;
         } else {
             self.let_in(&player).await?;
+            // The client says so when it has read what plugins send to it.
+            while !self
+                .hear(SHORT_BYTES_MAX)
+                .await?
+                .1
+                .ends_with(CHANNEL.as_bytes())
+            {}
             let goodbye = disconnect(Version::newest(), State::Play, &text);
             self.say(&framed(&goodbye)).await?;
         }
@@ -258,10 +268,10 @@ impl Conversation {
         };
         self.say(&framed(&login_success(version, &profile, [0; 16])))
             .await?;
-        self.hear(EMPTY_BYTES_MAX).await?;
+        self.hear(SHORT_BYTES_MAX).await?;
         let finish = Clientbound::FinishConfiguration;
         self.say(&packet(State::Configuration, finish, &[])).await?;
-        self.hear(EMPTY_BYTES_MAX).await?;
+        self.hear(SHORT_BYTES_MAX).await?;
         // The demo's client does not read the fields.
         self.say(&packet(State::Play, Clientbound::JoinGame, &[0; 8]))
             .await
@@ -277,6 +287,13 @@ fn payload() -> Vec<u8> {
     body.extend_from_slice(CHANNEL.as_bytes());
     body.extend((0..=u8::MAX).cycle().take(PAYLOAD_BYTES));
     frame::write(PLUGIN_REQUEST_ID, &body)
+}
+
+/// The packet by which the demo's client says that it is in the game.
+pub(super) fn in_the_game() -> Vec<u8> {
+    let mut fields = Vec::new();
+    write_string(CHANNEL, &mut fields);
+    packet(State::Play, Serverbound::PluginMessage, &fields)
 }
 
 /// A frame with a packet of the newest version.

@@ -1,25 +1,27 @@
 //! The demo: shows the main features with an embedded configuration.
 //!
 //! It starts a backend and a proxy in this process, with three servers in three modes
-//! and a plugin that is loaded as a dynamic library. It sends status pings and logins
-//! through each server, shows that the checker refuses a plugin, and then keeps the
-//! proxy running so that a game client can connect.
+//! and two plugins that are loaded as dynamic libraries. It sends status pings and logins
+//! through each server, shows the packet that a plugin sends to a player, and that the
+//! checker refuses this plugin in another mode. Then it keeps the proxy running so that a
+//! game client can connect.
 
 mod backend;
 mod plugins;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use infrarust_plugin_abi::PacketField;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::backend::{
     Backend, Conversation, FROM_HOST, PAYLOAD_BYTES, PLUGIN_RESPONSE_ID, Seen, TO_HOST, TO_SERVER,
-    TRAVELLER, framed, packet,
+    TRAVELLER, framed, in_the_game, packet,
 };
 use self::plugins::Libraries;
 use crate::config::load::CONFIG_FILE;
@@ -29,7 +31,8 @@ use crate::diagnostic::render::{self, Colour};
 use crate::protocol::handshake::{Handshake, HostField, Intent};
 use crate::protocol::login::{LoginStart, offline_uuid};
 use crate::protocol::packet::login::login_acknowledged;
-use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
+use crate::protocol::packet::view::{Value, View};
+use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::uuid::uuid_text;
 use crate::protocol::{frame, status, text, version};
 use crate::proxy::start::{self, Running};
@@ -38,7 +41,7 @@ use crate::{listener, socket};
 /// The port that game clients try when an address names none.
 const GAME_PORT: u16 = 25565;
 /// How long one stage may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The most bytes of one packet of the demo's traffic.
 const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES + 1024;
 
@@ -58,6 +61,13 @@ const OFFLINE_KEYS: &str = "forwarding_mode = \"bungeecord\"\ncompression_thresh
 
 /// The player's name, and the id that the client claims.
 const PLAYER: (&str, [u8; 16]) = ("Demo", [7; 16]);
+
+/// The plugin that rewrites hosts, and its server.
+const REWRITER: (&str, &str) = ("domain-rewrite", "lobby");
+/// The plugin that sends a packet to players, and its server.
+const GREETER: (&str, &str) = ("packet-greeter", "creative");
+/// A part of the text that this plugin sends.
+const GREETING: &str = "A plugin sends this packet.";
 
 /// The settings of the plugin that rewrites the host of the lobby.
 const REWRITE_RULES: &str = r#"rules = [{ from = "*.demo", to = "$1.internal" }]"#;
@@ -98,7 +108,7 @@ pub(crate) async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Re
             "    {id:<9} {mode:<12} {host:<14} → backend sees {seen}"
         )?;
     }
-    writeln!(out, "{}", plugin_lines(&running))?;
+    writeln!(out, "\n{}", plugin_lines(&running))?;
 
     for (_, mode, host, expected) in SERVERS {
         writeln!(out, "{host} ({mode})")?;
@@ -113,7 +123,7 @@ pub(crate) async fn run(once: bool, out: &mut (impl Write + Send)) -> anyhow::Re
         stage(
             out,
             "login ",
-            join(address, host, mode, &mut backend),
+            join(address, host, mode, libraries.is_some(), &mut backend),
             host,
             expected,
         )
@@ -188,6 +198,13 @@ async fn stage(
         "  {name}  host in {host} → host out {}  {}",
         seen.host, traffic.result
     )?;
+    if let Some(greeting) = &traffic.greeting {
+        let (plugin, _) = GREETER;
+        writeln!(
+            out,
+            "          plugin {plugin}, packet.inject → the player reads “{greeting}”"
+        )?;
+    }
     if let Some((sent, heard)) = traffic.relayed {
         // A rewritten host changes the length of the first packet.
         let longer = host.len().abs_diff(expected.len());
@@ -222,6 +239,8 @@ fn forwarder_of(host: &str) -> &'static str {
 struct Traffic {
     intent: Intent,
     result: String,
+    /// The text of the packet that a plugin has sent.
+    greeting: Option<String>,
     /// The bytes sent and received; `None` if the proxy changed them on the way.
     relayed: Option<(usize, usize)>,
 }
@@ -258,6 +277,7 @@ async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Resul
         Traffic {
             intent: Intent::Status,
             result,
+            greeting: None,
             relayed: None,
         },
         seen(backend).await?,
@@ -268,6 +288,7 @@ async fn join(
     proxy: SocketAddr,
     host: &str,
     mode: &str,
+    has_plugins: bool,
     backend: &mut Backend,
 ) -> io::Result<(Traffic, Seen)> {
     let mut client = open(proxy, host, Intent::Login).await?;
@@ -291,11 +312,23 @@ async fn join(
         .say(&packet(State::Configuration, finished, &[]))
         .await?;
     client.hear(PACKET_BYTES_MAX).await?;
-    let (_, goodbye) = client.hear(PACKET_BYTES_MAX).await?;
+    let greeting = match mode == OFFLINE && has_plugins {
+        true => Some(greeting(&client.hear(PACKET_BYTES_MAX).await?)?),
+        false => None,
+    };
+    client.say(&in_the_game()).await?;
+    // The proxy may send packets of its own before.
+    let kick = Version::newest().id(State::Play, Clientbound::Disconnect);
+    let goodbye = loop {
+        let (id, fields) = client.hear(PACKET_BYTES_MAX).await?;
+        if Some(id) == kick.map(i32::from) {
+            break fields;
+        }
+    };
     client.end().await?;
     let text = String::from_utf8_lossy(&goodbye);
     if !text.contains("You came through infrarust") {
-        return Err(wrong("the login was not answered"));
+        return Err(wrong(&format!("the login was not answered: {text}")));
     }
     let seen = seen(backend).await?;
     let (expected, result, relayed) = if mode == OFFLINE {
@@ -315,9 +348,29 @@ async fn join(
     let traffic = Traffic {
         intent: Intent::Login,
         result,
+        greeting,
         relayed,
     };
     Ok((traffic, seen))
+}
+
+/// The text of the packet that the plugin sends.
+fn greeting((id, fields): &(i32, Vec<u8>)) -> io::Result<String> {
+    let view = View::of(
+        Version::newest(),
+        State::Play,
+        Direction::Clientbound,
+        *id,
+        fields,
+    );
+    let text = match view.map(|view| view.get(PacketField::Text)) {
+        Some(Ok(Some(Value::Text(text)))) => text::without_codes(&text::plain(&text)),
+        _ => return Err(wrong("the packet of the plugin has no text")),
+    };
+    match text.ends_with(GREETING) {
+        true => Ok(text),
+        false => Err(wrong("another text than that of the plugin arrived")),
+    }
 }
 
 /// A player joins one server of a network, whose backend has the proxy bring the player
@@ -366,12 +419,15 @@ async fn seen(backend: &mut Backend) -> io::Result<Seen> {
         .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
-/// A line for each loaded plugin, with an empty line before it.
+/// A line for each loaded plugin.
 fn plugin_lines(running: &Running) -> String {
     let manifests = running.proxy().plugins.manifests();
-    let lines = manifests.iter().map(|(id, manifest)| {
+    let lines = [REWRITER, GREETER].into_iter().filter_map(|(id, server)| {
+        let manifest = manifests.get(id)?;
         let (version, hooks) = (&manifest.version, manifest.hooks);
-        format!("\n  plugin   {id} {version}, a dynamic library with the hook {hooks}, on lobby\n")
+        Some(format!(
+            "  plugin   {id} {version}, a dynamic library with the hook {hooks}, on {server}\n"
+        ))
     });
     lines.collect()
 }
@@ -403,11 +459,14 @@ fn config_for(
     backend: SocketAddr,
     port: u16,
 ) -> anyhow::Result<Config> {
-    let plugins = libraries.map(|Libraries { domain_rewrite, .. }| {
-        format!(
-            "[plugins.domain-rewrite]\npath = {domain_rewrite:?}\nservers = [\"lobby\"]\n\n\
-         [plugins.domain-rewrite.config]\n{REWRITE_RULES}\n"
-        )
+    let plugins = libraries.map(|libraries| {
+        let table = |(id, server): (&str, &str), path: &Path| {
+            format!("[plugins.{id}]\npath = {path:?}\nservers = [\"{server}\"]\n\n")
+        };
+        let rewriter = table(REWRITER, &libraries.domain_rewrite);
+        let greeter = table(GREETER, &libraries.packet_greeter);
+        let (id, _) = REWRITER;
+        format!("{rewriter}[plugins.{id}.config]\n{REWRITE_RULES}\n\n{greeter}")
     });
     let loaded = folder.load(plugins.as_deref(), backend, port, None)?;
     let problems = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);
@@ -428,7 +487,7 @@ fn refuse_packets(
     let (creative, creative_mode, ..) = SERVERS[2];
     writeln!(
         out,
-        "a plugin that injects packets, and a network, on the same {lobby_mode} server:\n"
+        "the plugin that sends packets, and a network, on a {lobby_mode} server:\n"
     )?;
     let library = libraries.packet_greeter.file_name().unwrap_or_default();
     std::fs::copy(&libraries.packet_greeter, folder.path.join(library))?;

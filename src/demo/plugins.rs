@@ -13,7 +13,7 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 pub(super) struct Libraries {
     /// Chooses the host that a backend sees.
     pub(super) domain_rewrite: PathBuf,
-    /// Wants to inject packets.
+    /// Greets players with a packet of its own.
     pub(super) packet_greeter: PathBuf,
 }
 

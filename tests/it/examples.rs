@@ -216,7 +216,7 @@ fn the_guide_shows_what_is_printed() {
     );
     write(
         "plugins/libgreeter.so",
-        &elf::plugin("needs: [PacketInject]"),
+        &elf::plugin("hooks: [PlayerObserve]\nneeds: [PacketInject]"),
     );
     let loaded = in_folder(folder.path());
     let text = render::to_text(&loaded.diagnostics, &loaded.sources, Colour::Never);

@@ -16,6 +16,8 @@ mod abuse;
 mod backends;
 mod config;
 mod contributing;
+#[cfg(target_os = "linux")]
+mod demo;
 mod dependencies;
 #[cfg(unix)]
 mod docker;

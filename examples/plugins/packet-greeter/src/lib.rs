@@ -1,12 +1,13 @@
-//! `packet-greeter`: declares that it injects packets, and so can only be attached to
-//! servers in a mode that lets the proxy inject packets.
+//! `packet-greeter`: greets players with a packet of its own.
 //!
-//! Shows such a declaration and its effect: if the plugin is attached to a server in
-//! `passthrough`, `zero_copy` or `server_only`, `infrarust check` reports an error with
-//! both lines and the reason. On other servers the plugin only logs each session.
-//! `welcome`, which ships with the proxy, is a plugin that greets players.
+//! One call sends the packet in the form of each player's version of the game. The plugin
+//! needs `packet.inject`: if it is attached to a server in `passthrough`, `zero_copy` or
+//! `server_only`, `infrarust check` reports an error with both lines and the reason.
+//! `infrarust demo` shows both. For texts alone, `player.message` is enough:
+//! `welcome`, which ships with the proxy, uses it.
 #![forbid(unsafe_code)]
 
+use infrarust_plugin_api::Grant;
 use infrarust_plugin_api::prelude::*;
 
 /// The plugin has no settings.
@@ -14,23 +15,26 @@ use infrarust_plugin_api::prelude::*;
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {}
 
-struct PacketGreeter;
+struct PacketGreeter {
+    packets: Grant<capability::PacketInject>,
+}
 
 impl Plugin for PacketGreeter {
     type Config = Config;
 
-    fn new(_: Config, _: &Host<Self>) -> Result<Self> {
-        Ok(Self)
+    fn new(_: Config, host: &Host<Self>) -> Result<Self> {
+        let packets = host.grant();
+        let packets = packets.ok_or_else(|| Error::msg("this proxy cannot send packets"))?;
+        Ok(Self { packets })
     }
 }
 
-impl SessionObserve for PacketGreeter {
-    fn session_observe(&self, session: &Session<'_>) -> Result<()> {
-        if session.event() == Event::Opened {
-            tracing::info!(
-                player = session.name(),
-                "a session whose packets it could send"
-            );
+impl PlayerObserve for PacketGreeter {
+    fn player_observe(&self, player: &Player<'_>) -> Result<()> {
+        if player.event() == PlayerEvent::Joined {
+            let text = format!("§aHello {}!§r A plugin sends this packet.", player.name());
+            let line = Outgoing::new(PacketKind::SystemMessage).with(PacketField::Text, text);
+            self.packets.send(player.id(), &line)?;
         }
         Ok(())
     }
@@ -39,6 +43,28 @@ impl SessionObserve for PacketGreeter {
 export_plugin! {
     plugin: PacketGreeter,
     name: "packet-greeter",
-    hooks: [SessionObserve],
+    hooks: [PlayerObserve],
     needs: [PacketInject],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use infrarust_plugin_api::testing::{Client, Sent, TestHost};
+
+    /// A player who joins gets the line, and one who leaves gets nothing.
+    #[test]
+    fn players_are_greeted() {
+        let plugin = TestHost::<PacketGreeter>::start("").unwrap();
+        let (steve, id) = (Client::new(), PlayerId::from_number(1));
+        plugin
+            .player_observe(&steve, id, PlayerEvent::Joined)
+            .unwrap();
+        let text = Text::from("§aHello Steve!§r A plugin sends this packet.");
+        let line = Outgoing::new(PacketKind::SystemMessage).with(PacketField::Text, text);
+        assert_eq!(plugin.take_sent(id), [Sent::Packet(line)]);
+        let left = PlayerEvent::Left { reason: "closed" };
+        plugin.player_observe(&steve, id, left).unwrap();
+        assert_eq!(plugin.take_sent(id), []);
+    }
 }
