@@ -26,6 +26,7 @@
 
 #[cfg(target_os = "linux")]
 mod adaptive;
+mod answers;
 mod both;
 pub(crate) mod bounds;
 pub(crate) mod commands;

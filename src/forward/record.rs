@@ -1,20 +1,15 @@
 //! The record of a player in play that the proxy needs to move the player to another
 //! backend.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::answers::Answers;
 use crate::protocol::packet::world::Screen;
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 
 /// The longest settings and the longest name of the client's software that are
 /// recorded. Both have some twenty bytes.
 const KEPT_BYTES_MAX: usize = 1024;
-/// The most keep alives of a backend that wait for an answer. Backends send one a
-/// second at most, and wait for half a minute.
-const KEEP_ALIVES_MAX: usize = 64;
-/// The longest fields of a keep alive, in bytes: an `i64`.
-const KEEP_ALIVE_BYTES_MAX: usize = 8;
 
 /// The most bytes of a configuration that wait for its end (8 MiB). Registries of the
 /// game have some 60 KiB, those of large packs of mods some MiB.
@@ -44,28 +39,23 @@ struct Recorded {
     settings: Option<Box<[u8]>>,
     /// The fields of the plugin message with the name of the client's software.
     brand: Option<Box<[u8]>>,
-    /// The fields of the backend's keep alives that the client has not answered.
-    keep_alives: VecDeque<Box<[u8]>>,
+    /// What the backends have asked.
+    answers: Answers,
 }
 
 impl PlayerRecord {
     /// Whether such a packet is relevant for [`clientbound`](Self::clientbound).
     pub(crate) const fn records_clientbound(version: Version, kind: Clientbound) -> bool {
-        matches!(kind, Clientbound::KeepAlive) || Screen::concerns(version, kind)
+        Answers::reads_clientbound(version, kind) || Screen::concerns(version, kind)
     }
 
     /// Records a packet of the backend.
     pub(crate) fn clientbound(&self, version: Version, kind: Clientbound, fields: &[u8]) {
         let mut recorded = self.lock();
-        if kind != Clientbound::KeepAlive {
+        if Screen::concerns(version, kind) {
             recorded.screen.note(version, kind, fields);
-            return;
-        }
-        if fields.len() <= KEEP_ALIVE_BYTES_MAX {
-            if recorded.keep_alives.len() >= KEEP_ALIVES_MAX {
-                recorded.keep_alives.pop_front();
-            }
-            recorded.keep_alives.push_back(fields.into());
+        } else {
+            recorded.answers.ask(version, kind, fields);
         }
     }
 
@@ -77,39 +67,35 @@ impl PlayerRecord {
     }
 
     /// Whether such a packet is relevant for [`serverbound`](Self::serverbound).
-    pub(crate) const fn records_serverbound(kind: Serverbound) -> bool {
+    pub(crate) const fn records_serverbound(version: Version, kind: Serverbound) -> bool {
         matches!(
             kind,
-            Serverbound::KeepAlive | Serverbound::PluginMessage | Serverbound::ClientInformation
-        )
+            Serverbound::PluginMessage | Serverbound::ClientInformation
+        ) || Answers::reads_serverbound(version, kind)
     }
 
-    /// Records a packet of the client. False for the answer to a keep alive that this
-    /// backend has not sent: it was for the backend before, and this one would
-    /// disconnect the player because of it.
-    pub(crate) fn serverbound(&self, kind: Serverbound, fields: &[u8]) -> bool {
+    /// Records a packet of the client. False for an answer to what this backend has not
+    /// asked: it is for the backend before, and this one would disconnect the player
+    /// because of it.
+    pub(crate) fn serverbound(&self, version: Version, kind: Serverbound, fields: &[u8]) -> bool {
         let mut recorded = self.lock();
-        let is_kept = fields.len() <= KEPT_BYTES_MAX;
-        match kind {
-            Serverbound::KeepAlive => {
-                let sent = &mut recorded.keep_alives;
-                let place = sent.iter().position(|keep_alive| **keep_alive == *fields);
-                return place.and_then(|place| sent.remove(place)).is_some();
-            }
-            Serverbound::ClientInformation if is_kept => {
-                recorded.settings = Some(fields.into());
-            }
-            Serverbound::PluginMessage if is_kept && Brand::is_in(fields) => {
-                recorded.brand = Some(fields.into());
-            }
-            _ => {}
-        }
-        true
+        recorded.keep(kind, fields);
+        recorded.answers.answer(version, kind, fields)
     }
 
-    /// Forgets the keep alives of a lost backend.
-    pub(crate) fn forget_keep_alives(&self) {
-        self.lock().keep_alives = VecDeque::new();
+    /// Records what takes the place of a packet of the client that was recorded.
+    pub(crate) fn changed(&self, kind: Serverbound, fields: &[u8]) {
+        self.lock().keep(kind, fields);
+    }
+
+    /// Records that the backend is lost.
+    pub(crate) fn lose_backend(&self) {
+        self.lock().answers.lose_backend();
+    }
+
+    /// Records that the client is sent into the world of another backend, before 1.20.2.
+    pub(crate) fn enter_world(&self) {
+        self.lock().answers.enter_world();
     }
 
     /// The packets that clear the client's screen, in play before 1.20.2.
@@ -131,5 +117,18 @@ impl PlayerRecord {
     fn lock(&self) -> MutexGuard<'_, Recorded> {
         // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recorded {
+    /// Keeps what another backend has to know about the client.
+    fn keep(&mut self, kind: Serverbound, fields: &[u8]) {
+        let kept = match kind {
+            _ if fields.len() > KEPT_BYTES_MAX => return,
+            Serverbound::ClientInformation => &mut self.settings,
+            Serverbound::PluginMessage if Brand::is_in(fields) => &mut self.brand,
+            _ => return,
+        };
+        *kept = Some(fields.into());
     }
 }

@@ -272,6 +272,9 @@ impl Joining {
             self.client.put(&packet).map_err(fault)?;
         }
         self.has_joined = true;
+        if let Some(record) = &self.record {
+            record.enter_world();
+        }
         self.introduce(State::Play)?;
         for frame in self.held.take() {
             self.pass_to_client(&frame).await?;

@@ -404,12 +404,13 @@ impl Joining {
         let state = self.serverbound;
         let kind = packet.kind(self.version, state);
         if let Some(kind) = kind {
-            let checked = self
-                .client_bounds
-                .check(self.version, kind, packet.fields());
-            let allowed = checked.map_err(exceeded)?;
-            let is_wanted = |record: &PlayerRecord| record.serverbound(kind, packet.fields());
-            if allowed == Allowed::Drop || !self.record.as_ref().is_none_or(is_wanted) {
+            let (version, fields) = (self.version, packet.fields());
+            let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
+            if !self.record.as_ref().is_none_or(is_wanted) {
+                return Ok(());
+            }
+            let checked = self.client_bounds.check(version, kind, fields);
+            if checked.map_err(exceeded)? == Allowed::Drop {
                 return Ok(());
             }
             let commands = self.edits.commands.as_ref();
@@ -444,7 +445,7 @@ impl Joining {
             Decision::Change(changed) => {
                 let changed = Packet::of(changed.into()).map_err(Failure::client)?;
                 if let (Some(record), Some(kind)) = (&self.record, kind) {
-                    record.serverbound(kind, changed.fields());
+                    record.changed(kind, changed.fields());
                 }
                 self.backend.put(changed.bytes())
             }
@@ -488,7 +489,7 @@ impl Joining {
 
     /// Turns the client into one that has lost this backend.
     pub(super) fn strand(self, record: PlayerRecord) -> Stranded {
-        record.forget_keep_alives();
+        record.lose_backend();
         Stranded {
             client: self.client,
             version: self.version,

@@ -193,7 +193,7 @@ pub(super) fn drop_frame(
         let checked = bounds.check(version, kind, packet.fields());
         checked.map_err(exceeded)?;
     }
-    record.serverbound(kind, packet.fields());
+    record.serverbound(version, kind, packet.fields());
     Ok(kind.leads_to().unwrap_or(state))
 }
 

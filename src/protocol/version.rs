@@ -8,8 +8,12 @@ use super::packet::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub(crate) const V1_8: i32 = 47;
+/// 1.9: clients confirm where they were put.
+pub(crate) const V1_9: i32 = 107;
 /// 1.9.1: the dimension of a join game has four bytes.
 pub(crate) const V1_9_1: i32 = 108;
+/// 1.10: the state of a resource pack no longer names it.
+pub(crate) const V1_10: i32 = 210;
 /// 1.11: lines of chat of up to 256 characters.
 pub(crate) const V1_11: i32 = 315;
 /// 1.12: texts of key bindings.

@@ -247,7 +247,7 @@ impl FrameFilter {
         let (Bounds::Client(bounds), Some(record)) = (self.bounds, self.record) else {
             return None;
         };
-        record.forget_keep_alives();
+        record.lose_backend();
         Some(Box::new(ClientInput {
             cipher: self.cipher,
             carried: self.carried,

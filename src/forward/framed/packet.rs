@@ -36,8 +36,9 @@ impl FrameFilter {
                 })
             }
             Direction::Serverbound => {
-                let is_recorded =
-                    |kind| self.record.is_some() && PlayerRecord::records_serverbound(kind);
+                let is_recorded = |kind| {
+                    self.record.is_some() && PlayerRecord::records_serverbound(self.version, kind)
+                };
                 self.version
                     .kind(self.sent.state, id)
                     .is_some_and(|kind: Serverbound| {
@@ -151,7 +152,7 @@ impl FrameFilter {
                 if let (Some(record), Some(kind)) =
                     (&self.record, self.version.kind(self.sent.state, id))
                 {
-                    record.serverbound(kind, fields);
+                    record.changed(kind, fields);
                 }
                 Ok(FrameAction::Change(packet))
             }
@@ -261,12 +262,12 @@ impl FrameFilter {
                 if kind == Serverbound::CookieResponse && self.cookies.as_ref().is_some_and(takes) {
                     return Ok(Allowed::Drop);
                 }
-                let allowed = bounds.check(self.version, kind, fields)?;
-                let is_wanted = |record: &PlayerRecord| record.serverbound(kind, fields);
-                Ok(match self.record.as_ref().is_none_or(is_wanted) {
-                    true => allowed,
-                    false => Allowed::Drop,
-                })
+                let version = self.version;
+                let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
+                if !self.record.as_ref().is_none_or(is_wanted) {
+                    return Ok(Allowed::Drop);
+                }
+                bounds.check(version, kind, fields)
             }
             Bounds::Backend(bounds) => {
                 let Some(kind) = self.version.kind(self.sent.state, id) else {

@@ -24,7 +24,7 @@ const SUGGESTIONS_MAX: usize = 16_384;
 /// The most bytes of a signature of an argument in 1.19 and 1.19.1 (the game).
 const OLD_SIGNATURE_BYTES_MAX: usize = 4096;
 /// The bytes of a signature since 1.19.3.
-const SIGNATURE_BYTES: usize = 256;
+pub(crate) const SIGNATURE_BYTES: usize = 256;
 /// The most characters of the name of a signed argument (the game).
 const ARGUMENT_CHARS_MAX: usize = 16;
 /// The most signed arguments of a command (the game).

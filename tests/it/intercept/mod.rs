@@ -1,6 +1,7 @@
 //! The intercepted modes over the wire: a client and a backend that speak the
 //! protocol with bytes of their own, and a session service of their own.
 
+mod answers;
 mod authentication;
 mod bounds;
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use super::fallback::{ALL, More, accept_on_b, contains, join_game};
 use crate::support::{FakeBackend, TestProxy, server, wire};
 
 /// A proxy with a network of `offline` servers; the file of each has its lines.
-fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
+pub(super) fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
     let files: Vec<_> = servers
         .iter()
         .map(|(id, backend, more)| {
@@ -24,12 +24,12 @@ fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
 }
 
 /// The backend asks for the player to come to another server.
-async fn connect(backend: &mut Speaker, protocol: i32, target: &str) {
+pub(super) async fn connect(backend: &mut Speaker, protocol: i32, target: &str) {
     ask(backend, protocol, &utf(&["Connect", target])).await;
 }
 
 /// The server lets the player in, as far as that changes nothing for him.
-async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> Speaker {
+pub(super) async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> Speaker {
     let mut server = accept_on_b(backend, protocol).await;
     if protocol < 764 {
         let join = Ids::of(protocol).join;
@@ -40,7 +40,7 @@ async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> Speaker {
 
 /// The client leaves the world of the one server, which sees that first, and comes into
 /// that of the other.
-async fn cross(
+pub(super) async fn cross(
     client: &mut Speaker,
     old: &mut Speaker,
     new: &mut Speaker,

@@ -1,0 +1,396 @@
+//! Which backend an answer of a client is for.
+//!
+//! A client that comes to another backend may still answer what the backend before has
+//! asked. The other backend has not asked that: it would take the answer for that to a
+//! question of its own, or disconnect the player.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher};
+
+use crate::protocol::packet::commands::{CommandLine, SIGNATURE_BYTES};
+use crate::protocol::packet::{Brand, Clientbound, Serverbound, Version};
+use crate::protocol::read::{Cursor, ReadError};
+use crate::protocol::version::{V1_8, V1_9, V1_10, V1_19_1, V1_19_3, V1_20_2, V1_20_3};
+
+/// The most questions of one kind that wait for an answer. Backends send one keep alive
+/// a second at most, and wait for half a minute; of the other kinds they have a few.
+const QUESTIONS_MAX: usize = 64;
+/// The most characters of a text in a question or an answer (the game).
+const TEXT_CHARS_MAX: usize = 32_767;
+/// The offset of the number in a packet that moves the player, up to 1.20.1: behind
+/// three coordinates, two angles and the flags.
+const TELEPORT_NUMBER_AT: usize = 3 * 8 + 2 * 4 + 1;
+/// A state of a resource pack: it was loaded. Nothing follows.
+const PACK_LOADED: i32 = 0;
+/// A state of a resource pack: the player does not want it.
+const PACK_DECLINED: i32 = 1;
+/// A state of a resource pack: the player has accepted it, and it is loaded.
+const PACK_ACCEPTED: i32 = 3;
+/// A state of a resource pack: it was downloaded, and is loaded (1.20.3).
+const PACK_DOWNLOADED: i32 = 4;
+
+/// What a client has not answered, of its backend and of those before.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    questions: VecDeque<Question>,
+    /// The messages of this backend that the client has not acknowledged, from 1.19.1 to
+    /// 1.20.1. Later versions leave none when they come to another backend.
+    unseen_messages: u32,
+    /// The client was sent into the world of this backend, and nothing has come that it
+    /// has sent in it: it may still answer what the backend before has asked.
+    is_entering: bool,
+}
+
+/// A question of a backend that the client has not answered.
+#[derive(Debug)]
+struct Question {
+    answer: Serverbound,
+    /// A hash of the fields that the answer repeats.
+    key: u64,
+    /// It is from a backend before this one.
+    is_old: bool,
+    /// A resource pack that the player has accepted: it is loaded, however long that
+    /// takes, and then comes another answer.
+    is_loading: bool,
+}
+
+impl Answers {
+    /// Whether [`ask`](Self::ask) reads packets of this kind.
+    pub(super) const fn reads_clientbound(version: Version, kind: Clientbound) -> bool {
+        match kind {
+            Clientbound::KeepAlive
+            | Clientbound::ResourcePackPush
+            | Clientbound::KnownPacks
+            | Clientbound::CookieRequest
+            | Clientbound::CodeOfConduct => true,
+            Clientbound::PlayerPosition => has_teleports(version),
+            Clientbound::PlayerChat => counts_messages(version),
+            _ => false,
+        }
+    }
+
+    /// Whether [`answer`](Self::answer) reads packets of this kind.
+    pub(super) const fn reads_serverbound(version: Version, kind: Serverbound) -> bool {
+        match kind {
+            Serverbound::KeepAlive
+            | Serverbound::ResourcePackStatus
+            | Serverbound::KnownPacks
+            | Serverbound::CookieResponse
+            | Serverbound::AcceptCodeOfConduct => true,
+            Serverbound::TeleportConfirm => has_teleports(version),
+            Serverbound::ChatSession
+            | Serverbound::ChatMessage
+            | Serverbound::ChatCommand
+            | Serverbound::ChatAcknowledgement => counts_messages(version),
+            _ => false,
+        }
+    }
+
+    /// Records a packet of the backend that is passed to the client.
+    pub(super) fn ask(&mut self, version: Version, kind: Clientbound, fields: &[u8]) {
+        if kind == Clientbound::PlayerChat {
+            if counts_messages(version) && is_counted(version, fields).unwrap_or(false) {
+                self.unseen_messages = self.unseen_messages.saturating_add(1);
+            }
+            return;
+        }
+        // The backend gets the answer to a question that cannot be read.
+        let Ok(Some((answer, key))) = question(version, kind, fields) else {
+            return;
+        };
+        let is_same = |question: &Question| question.answer == answer;
+        let count = self.questions.iter().filter(|it| is_same(it)).count();
+        if count >= QUESTIONS_MAX {
+            let oldest = self.questions.iter().position(is_same);
+            oldest.and_then(|oldest| self.questions.remove(oldest));
+        }
+        self.questions.push_back(Question {
+            answer,
+            key,
+            is_old: false,
+            is_loading: false,
+        });
+    }
+
+    /// Records a packet of the client. False if it answers a backend before this one.
+    pub(super) fn answer(&mut self, version: Version, kind: Serverbound, fields: &[u8]) -> bool {
+        if kind == Serverbound::ConfigurationAcknowledged {
+            self.forget_old();
+            return true;
+        }
+        if self.is_entering && opens_world(kind, fields) {
+            self.forget_old();
+        }
+        if let Some(seen) = Seen::of(version, kind, fields) {
+            return self.acknowledge(&seen);
+        }
+        let Ok(Some((key, pack))) = answer(version, kind, fields) else {
+            return true;
+        };
+        let is_this = |question: &Question| question.answer == kind && question.key == key;
+        let found = match pack {
+            Some(state) => self.pack(state, is_this),
+            None => self.questions.iter().position(is_this),
+        };
+        let Some(question) = found.and_then(|found| self.questions.get_mut(found)) else {
+            // Clients send other answers without a question; backends count keep alives.
+            return kind != Serverbound::KeepAlive;
+        };
+        let is_old = question.is_old;
+        match pack {
+            Some(PACK_ACCEPTED | PACK_DOWNLOADED) => question.is_loading = true,
+            _ => drop(found.and_then(|found| self.questions.remove(found))),
+        }
+        match (kind, pack) {
+            (Serverbound::KeepAlive, _) if !is_old && self.is_entering => self.forget_old(),
+            (_, Some(PACK_LOADED)) if !is_old && version.protocol() < V1_20_3 => {
+                // The client has given up the packs before this one.
+                let questions = &mut self.questions;
+                questions.retain(|question| question.answer != kind || !question.is_old);
+            }
+            _ => {}
+        }
+        !is_old
+    }
+
+    /// The resource pack that has this state. Before 1.20.3 packs have no names, and a
+    /// client that is sent another one gives up the one before.
+    fn pack(&self, state: i32, is_this: impl Fn(&Question) -> bool) -> Option<usize> {
+        let find = |is_loading: Option<bool>, is_old: Option<bool>| {
+            self.questions.iter().position(|question| {
+                is_this(question)
+                    && is_loading.is_none_or(|wanted| wanted == question.is_loading)
+                    && is_old.is_none_or(|wanted| wanted == question.is_old)
+            })
+        };
+        let is_expected = match state {
+            PACK_ACCEPTED | PACK_DECLINED => find(Some(false), None),
+            PACK_LOADED => find(Some(true), Some(false)).or_else(|| find(Some(true), None)),
+            _ => find(Some(true), None),
+        };
+        is_expected.or_else(|| find(None, None))
+    }
+
+    /// Whether the client acknowledges messages of this backend. Once it is in the world
+    /// of the backend it does: the backend judges the count.
+    fn acknowledge(&mut self, seen: &Seen) -> bool {
+        match *seen {
+            Seen::Count(count) => {
+                let left = self.unseen_messages.checked_sub(count);
+                self.unseen_messages = left.unwrap_or_default();
+                left.is_some() || !self.is_entering
+            }
+            Seen::Named => self.unseen_messages > 0 || !self.is_entering,
+        }
+    }
+
+    /// The backend is lost: what it has asked, the next one has not.
+    pub(super) fn lose_backend(&mut self) {
+        for question in &mut self.questions {
+            question.is_old = true;
+        }
+        self.unseen_messages = 0;
+        self.is_entering = false;
+    }
+
+    /// The client is sent into the world of another backend, before 1.20.2.
+    pub(super) fn enter_world(&mut self) {
+        self.is_entering = true;
+    }
+
+    /// The client has read that it is at another backend: it has answered before that,
+    /// or will not any more. What is being loaded goes on.
+    fn forget_old(&mut self) {
+        self.is_entering = false;
+        self.questions
+            .retain(|question| !question.is_old || question.is_loading);
+        if self.questions.is_empty() {
+            // Frees the memory.
+            self.questions = VecDeque::new();
+        }
+    }
+}
+
+/// Whether clients confirm where a backend has put them in play, and may still do so
+/// at the next backend: since 1.20.2 there is a configuration between.
+const fn has_teleports(version: Version) -> bool {
+    matches!(version.protocol(), V1_9..V1_20_2)
+}
+
+/// Whether clients say which messages they have seen, and may still do so at the next
+/// backend.
+const fn counts_messages(version: Version) -> bool {
+    matches!(version.protocol(), V1_19_1..V1_20_2)
+}
+
+/// Whether this is what clients send first in another world.
+fn opens_world(kind: Serverbound, fields: &[u8]) -> bool {
+    match kind {
+        Serverbound::ClientInformation | Serverbound::ChatSession => true,
+        Serverbound::PluginMessage => Brand::is_in(fields),
+        _ => false,
+    }
+}
+
+/// The answer that a packet of a backend asks for, and what that repeats.
+fn question(
+    version: Version,
+    kind: Clientbound,
+    fields: &[u8],
+) -> Result<Option<(Serverbound, u64)>, ReadError> {
+    let mut cursor = Cursor::new(fields);
+    Ok(Some(match kind {
+        Clientbound::KeepAlive => (Serverbound::KeepAlive, hash(fields)),
+        Clientbound::KnownPacks => (Serverbound::KnownPacks, hash(b"")),
+        Clientbound::CodeOfConduct => (Serverbound::AcceptCodeOfConduct, hash(b"")),
+        Clientbound::CookieRequest => {
+            let name = cursor.string(TEXT_CHARS_MAX)?;
+            (Serverbound::CookieResponse, hash(name.as_bytes()))
+        }
+        Clientbound::PlayerPosition if has_teleports(version) => {
+            cursor.take(TELEPORT_NUMBER_AT)?;
+            let number = cursor.varint()?;
+            (Serverbound::TeleportConfirm, hash(&number.to_be_bytes()))
+        }
+        Clientbound::ResourcePackPush => {
+            let key = match version.protocol() {
+                V1_20_3.. => hash(&cursor.uuid()?),
+                V1_8..V1_10 => {
+                    // The address.
+                    cursor.string(TEXT_CHARS_MAX)?;
+                    hash(cursor.string(TEXT_CHARS_MAX)?.as_bytes())
+                }
+                _ => hash(b""),
+            };
+            (Serverbound::ResourcePackStatus, key)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// What an answer of the client repeats, and of a resource pack its state.
+fn answer(
+    version: Version,
+    kind: Serverbound,
+    fields: &[u8],
+) -> Result<Option<(u64, Option<i32>)>, ReadError> {
+    let mut cursor = Cursor::new(fields);
+    Ok(Some(match kind {
+        Serverbound::KeepAlive => (hash(fields), None),
+        Serverbound::KnownPacks | Serverbound::AcceptCodeOfConduct => (hash(b""), None),
+        Serverbound::CookieResponse => {
+            let name = cursor.string(TEXT_CHARS_MAX)?;
+            (hash(name.as_bytes()), None)
+        }
+        Serverbound::TeleportConfirm if has_teleports(version) => {
+            (hash(&cursor.varint()?.to_be_bytes()), None)
+        }
+        Serverbound::ResourcePackStatus => {
+            let key = match version.protocol() {
+                V1_20_3.. => hash(&cursor.uuid()?),
+                V1_8..V1_10 => hash(cursor.string(TEXT_CHARS_MAX)?.as_bytes()),
+                _ => hash(b""),
+            };
+            (key, Some(cursor.varint()?))
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether the client counts a message of the chat, to acknowledge it later.
+fn is_counted(version: Version, fields: &[u8]) -> Result<bool, ReadError> {
+    if version.protocol() < V1_19_3 {
+        return Ok(true);
+    }
+    let mut cursor = Cursor::new(fields);
+    // The sender and the number of the message. Only signed messages count.
+    cursor.uuid()?;
+    cursor.varint()?;
+    cursor.bool()
+}
+
+/// Which messages a packet of the client says that it has seen.
+#[derive(Debug)]
+enum Seen {
+    /// A number of further ones (1.19.3).
+    Count(u32),
+    /// Some that it names (1.19.1).
+    Named,
+}
+
+impl Seen {
+    /// What a packet says, from 1.19.1 to 1.20.1, if it says something.
+    fn of(version: Version, kind: Serverbound, fields: &[u8]) -> Option<Self> {
+        if !counts_messages(version) {
+            return None;
+        }
+        let read = match version.protocol() {
+            V1_19_3.. => Self::count(version, kind, fields),
+            _ => Self::names(kind, fields),
+        };
+        // The backend judges what cannot be read.
+        read.ok().flatten()
+    }
+
+    fn count(
+        version: Version,
+        kind: Serverbound,
+        fields: &[u8],
+    ) -> Result<Option<Self>, ReadError> {
+        let mut cursor = Cursor::new(fields);
+        let count = match kind {
+            Serverbound::ChatAcknowledgement => cursor.varint()?,
+            Serverbound::ChatMessage => {
+                cursor.string(TEXT_CHARS_MAX)?;
+                // Time and salt.
+                cursor.take(16)?;
+                if cursor.bool()? {
+                    cursor.take(SIGNATURE_BYTES)?;
+                }
+                cursor.varint()?
+            }
+            Serverbound::ChatCommand => {
+                CommandLine::of(version, kind, fields).map_or(0, |line| line.seen)
+            }
+            _ => return Ok(None),
+        };
+        Ok(u32::try_from(count).ok().map(Self::Count))
+    }
+
+    fn names(kind: Serverbound, fields: &[u8]) -> Result<Option<Self>, ReadError> {
+        let mut cursor = Cursor::new(fields);
+        match kind {
+            Serverbound::ChatAcknowledgement => {}
+            Serverbound::ChatMessage => {
+                cursor.string(TEXT_CHARS_MAX)?;
+                // Time and salt.
+                cursor.take(16)?;
+                cursor.bytes(fields.len())?;
+                cursor.bool()?;
+            }
+            Serverbound::ChatCommand => {
+                cursor.string(TEXT_CHARS_MAX)?;
+                cursor.take(16)?;
+                for _ in 0..cursor.length()? {
+                    cursor.string(TEXT_CHARS_MAX)?;
+                    cursor.bytes(fields.len())?;
+                }
+                cursor.bool()?;
+            }
+            _ => return Ok(None),
+        }
+        let count = cursor.length()?;
+        for _ in 0..count {
+            cursor.uuid()?;
+            cursor.bytes(fields.len())?;
+        }
+        let has_last = cursor.bool()?;
+        Ok((count > 0 || has_last).then_some(Self::Named))
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
