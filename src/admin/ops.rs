@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::intercept::Present;
+use crate::intercept::PlayerHandle;
 use crate::plugin::{MetricValue, PluginState};
 use crate::proxy::Proxy;
 use crate::reload::changes::Changes;
@@ -80,7 +80,7 @@ pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
 
 /// The players in the game on servers of the intercepted modes, by server and name.
 /// Of the others the proxy does not know who they are.
-pub(crate) fn players(proxy: &Proxy) -> Vec<Arc<Present>> {
+pub(crate) fn players(proxy: &Proxy) -> Vec<Arc<PlayerHandle>> {
     let mut players = proxy.roster.everyone();
     players.sort_by_cached_key(|player| (player.server(), player.name().to_owned()));
     players

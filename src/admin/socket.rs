@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::ops::{self, CurrentPlugin, Plugins, Refused, Reloaded};
 use crate::apart::{self, Lane, NotDone};
-use crate::intercept::Present;
+use crate::intercept::PlayerHandle;
 use crate::plugin::{MetricValue, PluginState};
 use crate::protocol::uuid::uuid_text;
 use crate::proxy::Proxy;
@@ -414,7 +414,7 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
 }
 
 /// A line for each server with players, and one for each player.
-fn players_as_text(players: &[Arc<Present>]) -> String {
+fn players_as_text(players: &[Arc<PlayerHandle>]) -> String {
     if players.is_empty() {
         return "nobody is in the game on a server in `client_only` or `offline`\n".to_owned();
     }
@@ -437,7 +437,7 @@ fn players_as_text(players: &[Arc<Present>]) -> String {
     text
 }
 
-fn players_as_json(players: &[Arc<Present>]) -> serde_json::Value {
+fn players_as_json(players: &[Arc<PlayerHandle>]) -> serde_json::Value {
     let players = players.iter().map(|player| {
         serde_json::json!({
             "name": player.name(),

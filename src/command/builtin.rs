@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::list::{list, players};
-use crate::intercept::{By, NotSwitched, Present};
+use crate::intercept::{By, NotSwitched, PlayerHandle};
 use crate::player_text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Snapshot;
@@ -39,7 +39,7 @@ pub(crate) enum Builtin {
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) proxy: Arc<Proxy>,
-    pub(super) player: Arc<Present>,
+    pub(super) player: Arc<PlayerHandle>,
 }
 
 impl Builtin {
@@ -135,10 +135,10 @@ impl Caller {
     }
 
     /// The players of his world: of his network, or of his server where it has none.
-    fn everyone(&self) -> Vec<Arc<Present>> {
+    fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         let roster = &self.proxy.roster;
         match self.player.network() {
-            Some(network) => roster.present(network),
+            Some(network) => roster.players_in(network),
             None => {
                 let server = self.player.server();
                 let mut players = roster.everyone();
@@ -149,7 +149,7 @@ impl Caller {
     }
 
     /// The player of this name in his world.
-    fn named(&self, name: &str) -> Option<Arc<Present>> {
+    fn named(&self, name: &str) -> Option<Arc<PlayerHandle>> {
         match self.player.network() {
             Some(network) => self.proxy.roster.find(network, name),
             None => {

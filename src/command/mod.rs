@@ -8,5 +8,5 @@ mod list;
 mod player;
 mod rights;
 
-pub(crate) use player::{PlayerCommands, Visit};
+pub(crate) use player::{CommandContext, PlayerCommands};
 pub use rights::{Admin, Permissions};

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::builtin::{Builtin, Caller};
-use super::rights::Asker;
+use super::rights::CommandSender;
 use crate::forward::Direction;
 use crate::forward::commands::Commands;
-use crate::intercept::Present;
+use crate::intercept::PlayerHandle;
 use crate::player_text;
 use crate::plugin::commands::Audience;
 use crate::plugin::{self, HasFailed, Typed};
@@ -37,7 +37,7 @@ pub(crate) struct PlayerCommands {
     own: Weak<Self>,
     proxy: Weak<Proxy>,
     runtime: Handle,
-    visit: Visit,
+    context: CommandContext,
     inbox: Mutex<Inbox>,
     /// The player has left the server: what runs for him is given up.
     end: CancellationToken,
@@ -45,8 +45,8 @@ pub(crate) struct PlayerCommands {
 
 /// A player on a server.
 #[derive(Debug)]
-pub(crate) struct Visit {
-    pub(crate) player: Arc<Present>,
+pub(crate) struct CommandContext {
+    pub(crate) player: Arc<PlayerHandle>,
     /// Whether the proxy has authenticated him.
     pub(crate) is_proved: bool,
     /// With the plugins that take part there.
@@ -82,12 +82,12 @@ enum Owner {
 
 impl PlayerCommands {
     /// The commands of a player, if he may use one now.
-    pub(crate) fn of(proxy: &Proxy, visit: Visit) -> Option<Arc<dyn Commands>> {
+    pub(crate) fn of(proxy: &Proxy, context: CommandContext) -> Option<Arc<dyn Commands>> {
         let commands = Arc::new_cyclic(|own| Self {
             own: own.clone(),
             proxy: proxy.own(),
             runtime: Handle::current(),
-            visit,
+            context,
             inbox: Mutex::default(),
             end: CancellationToken::new(),
         });
@@ -101,7 +101,7 @@ impl PlayerCommands {
     fn names(&self) -> Vec<String> {
         let own = Builtin::ALL.iter().map(|command| command.name());
         let own = own.map(|name| (name, Audience::PlayerCommands));
-        let of_plugins = self.visit.server.hooks.commands();
+        let of_plugins = self.context.server.hooks.commands();
         let of_plugins = of_plugins.map(|command| (&*command.name, command.audience));
         let all = own.chain(of_plugins);
         let allowed = all.filter(|(name, audience)| self.may_use(name, *audience));
@@ -117,11 +117,11 @@ impl PlayerCommands {
         })
     }
 
-    fn asker(&self) -> Asker<'_> {
-        Asker {
-            name: self.visit.player.name(),
-            uuid: self.visit.player.uuid(),
-            is_proved: self.visit.is_proved,
+    fn asker(&self) -> CommandSender<'_> {
+        CommandSender {
+            name: self.context.player.name(),
+            uuid: self.context.player.uuid(),
+            is_proved: self.context.is_proved,
         }
     }
 
@@ -131,7 +131,7 @@ impl PlayerCommands {
             Some(command) => (Owner::Proxy(command), Audience::PlayerCommands),
             None => (
                 Owner::Plugin,
-                self.visit.server.hooks.command(name)?.audience,
+                self.context.server.hooks.command(name)?.audience,
             ),
         };
         self.may_use(name, audience).then_some(owner)
@@ -144,7 +144,7 @@ impl PlayerCommands {
         }
         let mut inbox = self.inbox();
         let is_in_time = match entered {
-            Entered::Line(_) => self.visit.player.may_command(),
+            Entered::Line(_) => self.context.player.may_command(),
             Entered::Beginning(_) => {
                 // The client shows the answer to its last request alone.
                 let is_line = |entered: &Entered| matches!(entered, Entered::Line(_));
@@ -154,7 +154,7 @@ impl PlayerCommands {
         };
         if !is_in_time || inbox.waiting.len() >= WAITING_MAX {
             drop(inbox);
-            let player = Escaped(self.visit.player.name());
+            let player = Escaped(self.context.player.name());
             let why = match is_in_time {
                 true => "too many wait",
                 false => "too many were sent",
@@ -204,10 +204,10 @@ impl PlayerCommands {
         let Some(owner) = self.owner(&name) else {
             return;
         };
-        let player = &self.visit.player;
+        let player = &self.context.player;
         debug!(
             player = %Escaped(player.name()),
-            server = self.visit.server.config.id,
+            server = self.context.server.config.id,
             command = %Escaped(line),
             "a player uses a command of the proxy"
         );
@@ -215,7 +215,7 @@ impl PlayerCommands {
             Owner::Proxy(command) => command.run(&self.caller(proxy), arguments(line)),
             Owner::Plugin => {
                 let typed = self.typed(&proxy, &name, arguments(line));
-                let hooks = &self.visit.server.hooks;
+                let hooks = &self.context.server.hooks;
                 match hooks.player_command(&self.client(), &typed).await {
                     Ok(Some(text)) => player.send(&text),
                     Ok(None) => {}
@@ -237,11 +237,11 @@ impl PlayerCommands {
             Owner::Proxy(command) => command.complete(&self.caller(proxy), arguments(line)),
             Owner::Plugin => {
                 let typed = self.typed(&proxy, &name, arguments(line));
-                let hooks = &self.visit.server.hooks;
+                let hooks = &self.context.server.hooks;
                 hooks.complete_command(&self.client(), &typed).await
             }
         };
-        let player = &self.visit.player;
+        let player = &self.context.player;
         if let Some(packet) = request.answer(player.version(), &suggestions) {
             // Where too much waits for him, he asks again.
             let _ = player.put(Direction::Clientbound, vec![packet]);
@@ -251,18 +251,18 @@ impl PlayerCommands {
     fn caller(&self, proxy: Arc<Proxy>) -> Caller {
         Caller {
             proxy,
-            player: Arc::clone(&self.visit.player),
+            player: Arc::clone(&self.context.player),
         }
     }
 
     /// The client, as plugins see it.
     fn client(&self) -> plugin::Client<'_> {
         plugin::Client {
-            peer: self.visit.player.address(),
-            protocol: self.visit.player.version().protocol(),
-            intent: self.visit.intent,
-            virtual_host: &self.visit.virtual_host,
-            server: &self.visit.server.config.id,
+            peer: self.context.player.address(),
+            protocol: self.context.player.version().protocol(),
+            intent: self.context.intent,
+            virtual_host: &self.context.virtual_host,
+            server: &self.context.server.config.id,
         }
     }
 
@@ -270,10 +270,10 @@ impl PlayerCommands {
         let permissions = &proxy.snapshot().proxy.permissions;
         Typed {
             player: CommandPlayer {
-                number: self.visit.player.number(),
-                name: self.visit.player.name(),
-                uuid: u128::from_be_bytes(self.visit.player.uuid()),
-                is_proved: self.visit.is_proved,
+                number: self.context.player.number(),
+                name: self.context.player.name(),
+                uuid: u128::from_be_bytes(self.context.player.uuid()),
+                is_proved: self.context.is_proved,
                 is_admin: permissions.is_admin(self.asker()),
             },
             name,

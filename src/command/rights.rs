@@ -24,7 +24,7 @@ pub enum Admin {
 
 /// A player, as far as it decides what he may use.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asker<'a> {
+pub(crate) struct CommandSender<'a> {
     pub(crate) name: &'a str,
     pub(crate) uuid: [u8; 16],
     /// Whether the proxy has authenticated him.
@@ -33,7 +33,7 @@ pub(crate) struct Asker<'a> {
 
 impl Permissions {
     /// Whether a player may use a command of this name, in lower case.
-    pub(crate) fn allow(&self, asker: Asker<'_>, name: &str, audience: Audience) -> bool {
+    pub(crate) fn allow(&self, asker: CommandSender<'_>, name: &str, audience: Audience) -> bool {
         match audience {
             Audience::Everybody => true,
             Audience::PlayerCommands => {
@@ -44,7 +44,7 @@ impl Permissions {
     }
 
     /// Whether a player may use all commands.
-    pub(crate) fn is_admin(&self, asker: Asker<'_>) -> bool {
+    pub(crate) fn is_admin(&self, asker: CommandSender<'_>) -> bool {
         if !asker.is_proved && !self.trust_offline_admins {
             return false;
         }
@@ -68,7 +68,7 @@ mod tests {
             player_commands: vec!["server".to_owned()],
             trust_offline_admins: false,
         };
-        let asker = |name, uuid, is_proved| Asker {
+        let asker = |name, uuid, is_proved| CommandSender {
             name,
             uuid,
             is_proved,

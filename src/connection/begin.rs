@@ -48,7 +48,7 @@ pub(super) struct Begin<'a> {
     /// `timeouts.read` of the server.
     pub(super) read_timeout: Option<Duration>,
     pub(super) dialect: Dialect,
-    pub(super) first: First,
+    pub(super) first: FirstBytes,
 }
 
 /// Why the relay does not begin.
@@ -63,7 +63,7 @@ pub(super) enum Failed {
 
 /// What a backend is sent first.
 #[derive(Default)]
-pub(super) struct First {
+pub(super) struct FirstBytes {
     pub(super) bytes: Vec<u8>,
     /// How many of its first bytes are a PROXY header, which does not count as relayed.
     pub(super) header_bytes: usize,
@@ -183,7 +183,7 @@ impl Begin<'_> {
     /// Sends the backend its first bytes, as many as it takes now. Returns the others, and
     /// how many count as relayed once all are sent.
     fn send(&mut self) -> Result<(Vec<u8>, usize), Failed> {
-        let First {
+        let FirstBytes {
             mut bytes,
             header_bytes,
         } = std::mem::take(&mut self.first);

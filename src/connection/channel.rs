@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use crate::config::model::ServerConfig;
 use crate::forward::{Direction, Listener};
-use crate::intercept::{By, Present};
+use crate::intercept::{By, PlayerHandle};
 use crate::limit::Bucket;
 use crate::protocol::bungee::{
     self, Answer, Arguments, MESSAGE_BYTES_MAX, Subcommand, Subcommands,
@@ -39,7 +39,7 @@ const ONLINE: &str = "ONLINE";
 #[derive(Debug)]
 pub(super) struct Channel {
     proxy: Weak<Proxy>,
-    player: Arc<Present>,
+    player: Arc<PlayerHandle>,
     server: Arc<Server>,
     network: Option<String>,
     allowed: Subcommands,
@@ -52,7 +52,7 @@ impl Channel {
     /// not use it.
     pub(super) fn of(
         proxy: &Proxy,
-        player: &Arc<Present>,
+        player: &Arc<PlayerHandle>,
         server: &Arc<Server>,
     ) -> Option<Arc<dyn Listener>> {
         let allowed = proxy.snapshot().proxy.bungeecord?;
@@ -142,7 +142,7 @@ fn uses_channel(config: &ServerConfig) -> bool {
 }
 
 /// Sends data on the channel over the connection of this player.
-fn send(carrier: &Present, data: &[u8]) {
+fn send(carrier: &PlayerHandle, data: &[u8]) {
     let Some(packet) = bungee::packet(carrier.version(), data) else {
         let bytes = data.len();
         debug!(
@@ -159,7 +159,7 @@ fn send(carrier: &Present, data: &[u8]) {
 /// Prepares a player's connection to a server that uses the channel: the backend learns
 /// that somebody reads it, and gets what was forwarded while no player was there. Returns
 /// that, for [`give_back`].
-pub(super) fn open(player: &Present, server: &Server, proxy: &Proxy) -> VecDeque<Vec<u8>> {
+pub(super) fn open(player: &PlayerHandle, server: &Server, proxy: &Proxy) -> VecDeque<Vec<u8>> {
     if proxy.snapshot().proxy.bungeecord.is_none() || !uses_channel(&server.config) {
         return VecDeque::new();
     }
@@ -201,7 +201,7 @@ impl Call<'_> {
         let arguments = &mut arguments;
         let own = &self.channel.player;
         let answer = Answer::to(self.subcommand);
-        let address = |answer: Answer, player: &Present| {
+        let address = |answer: Answer, player: &PlayerHandle| {
             let address = player.address();
             let port = i32::from(address.port());
             answer
@@ -330,7 +330,7 @@ impl Call<'_> {
             .iter()
             .filter(|server| server.config.id != *own && uses_channel(&server.config));
         for server in others {
-            let is_there = |player: &&Arc<Present>| *player.server() == *server.config.id;
+            let is_there = |player: &&Arc<PlayerHandle>| *player.server() == *server.config.id;
             match everyone.iter().find(is_there) {
                 Some(carrier) => send(carrier, data),
                 None if target == ONLINE => {}
@@ -353,9 +353,9 @@ impl Call<'_> {
     }
 
     /// The players on these servers, by their names.
-    fn everyone(&self) -> Vec<Arc<Present>> {
+    fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         match &self.channel.network {
-            Some(network) => self.proxy.roster.present(network),
+            Some(network) => self.proxy.roster.players_in(network),
             None => {
                 let mut players = self.proxy.roster.everyone();
                 let own = &self.channel.server.config.id;
@@ -366,7 +366,7 @@ impl Call<'_> {
     }
 
     /// The player of this name, in any case of its letters.
-    fn player(&self, name: &str) -> Option<Arc<Present>> {
+    fn player(&self, name: &str) -> Option<Arc<PlayerHandle>> {
         let everyone = self.everyone();
         // Where some names are proved and others are not, two can differ in case alone.
         let exact = everyone.iter().find(|player| player.name() == name);
@@ -378,7 +378,7 @@ impl Call<'_> {
     }
 
     /// The players of a server, or of the network; `None` if it has no such server.
-    fn players(&self, server: &str) -> Option<Vec<Arc<Present>>> {
+    fn players(&self, server: &str) -> Option<Vec<Arc<PlayerHandle>>> {
         let mut players = self.everyone();
         if server != ALL {
             self.server(server)?;

@@ -260,10 +260,10 @@ impl Client {
     }
 
     /// The client, if it can be shown why it is refused: not for a status ping.
-    pub(super) fn into_reader(self, opening: &Opening) -> Option<Reader> {
+    pub(super) fn into_closing(self, opening: &Opening) -> Option<ClosingClient> {
         match opening.intent() {
             Intent::Status => None,
-            Intent::Login | Intent::Transfer => Some(Reader::Plain {
+            Intent::Login | Intent::Transfer => Some(ClosingClient::Plain {
                 stream: self.stream,
                 dialect: opening.dialect(),
             }),
@@ -273,14 +273,14 @@ impl Client {
 
 /// A client that can be shown a final text, in the form of its protocol state.
 #[derive(Debug)]
-pub(super) enum Reader {
+pub(super) enum ClosingClient {
     /// In the login state, and neither compressed nor encrypted.
     Plain { stream: TcpStream, dialect: Dialect },
     /// On a server of an intercepted mode, in any state.
-    Intercepted(intercept::Reader),
+    Intercepted(intercept::ClosingClient),
 }
 
-impl Reader {
+impl ClosingClient {
     /// Shows `text` and closes, in a way that lets the client read it.
     pub(super) async fn show(self, text: &str) {
         match self {

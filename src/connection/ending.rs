@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Broken, Reader};
+use super::client::{Broken, ClosingClient};
 use super::guard::NotAuthenticated;
 use crate::blame::Blame;
 use crate::config::model::ServerConfig;
@@ -35,7 +35,7 @@ pub(super) enum Ending {
     /// A plugin ended the session of a player.
     Kicked(Outcome, plugin::Refusal),
     /// A server of the network has sent the player away with this text, a JSON component.
-    SentAway(Outcome, String),
+    KickedByBackend(Outcome, String),
     /// A side of a session in play has violated the protocol.
     Faulted(Outcome, FramedError),
     /// The client did not send a valid request.
@@ -92,7 +92,7 @@ impl Ending {
             Ending::Broken(_) => "broken",
             Ending::Denied(denied) if denied.is_failure => "plugin_failed",
             Ending::Denied(_) | Ending::Kicked(..) => "plugin",
-            Ending::SentAway(..) => "kicked",
+            Ending::KickedByBackend(..) => "kicked",
             Ending::Unreachable(_) => "unreachable",
             Ending::BackendFailed(_) => "backend_failed",
             Ending::NotAuthenticated(_) => "not_authenticated",
@@ -142,7 +142,7 @@ impl Ending {
             Ending::Unreachable(_)
             | Ending::BackendFailed(_)
             | Ending::NotAuthenticated(_)
-            | Ending::SentAway(..) => Blame::Backend,
+            | Ending::KickedByBackend(..) => Blame::Backend,
             Ending::Intercepted(failure) => failure.blame(),
         }
     }
@@ -186,7 +186,7 @@ impl Ending {
             Ending::Denied(denied) | Ending::Kicked(_, denied) => {
                 denied.text.as_deref().map(Cow::from)
             }
-            Ending::SentAway(_, text) => Some(text.into()),
+            Ending::KickedByBackend(_, text) => Some(text.into()),
             Ending::Unreachable(_) | Ending::BackendFailed(_) => disconnect_message(),
             Ending::NotAuthenticated(_) => Some(player_text::NOT_AUTHENTICATED.into()),
             Ending::Intercepted(intercept::Failure::ClientLeft) => None,
@@ -215,9 +215,10 @@ impl fmt::Display for Ending {
             Ending::Relayed(outcome) | Ending::Replaced(outcome) => outcome.end.fmt(f),
             Ending::Faulted(_, fault) => fault.fmt(f),
             Ending::Broken(error) => error.fmt(f),
-            Ending::Refused(_) | Ending::Denied(_) | Ending::Kicked(..) | Ending::SentAway(..) => {
-                f.write_str(self.name())
-            }
+            Ending::Refused(_)
+            | Ending::Denied(_)
+            | Ending::Kicked(..)
+            | Ending::KickedByBackend(..) => f.write_str(self.name()),
             Ending::Unreachable(error) => error.fmt(f),
             Ending::BackendFailed(error) => error.fmt(f),
             Ending::NotAuthenticated(error) => error.fmt(f),
@@ -297,7 +298,7 @@ pub(super) struct Ended {
 /// A client that may still read a text, and the place that it holds meanwhile.
 #[derive(Debug)]
 struct Audience {
-    reader: Reader,
+    reader: ClosingClient,
     place: Place,
 }
 
@@ -311,7 +312,7 @@ enum Place {
 
 impl Ended {
     /// The end of a connection whose client may read why.
-    pub(super) fn new(ending: impl Into<Ending>, reader: Option<Reader>) -> Self {
+    pub(super) fn new(ending: impl Into<Ending>, reader: Option<ClosingClient>) -> Self {
         let audience = |reader| {
             Box::new(Audience {
                 reader,
@@ -359,7 +360,7 @@ impl Ended {
             Ending::Relayed(_)
                 | Ending::Replaced(_)
                 | Ending::Kicked(..)
-                | Ending::SentAway(..)
+                | Ending::KickedByBackend(..)
                 | Ending::Faulted(..)
         );
         // Boxed: only a client that reads pays for the future.

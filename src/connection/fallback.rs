@@ -13,20 +13,20 @@ use tracing::{debug, info};
 use super::channel::{self, Channel};
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
+use super::first_bytes::rewritten_host;
 use super::opening::Opening;
 use super::packets::PacketStage;
-use super::sender::rewritten_host;
 use crate::blame::Blame;
 use crate::close::left_by_peer;
-use crate::command::{PlayerCommands, Visit};
+use crate::command::{CommandContext, PlayerCommands};
 use crate::config::model::{
     BackendAddress, IdentityForwarding, Intercepted, OnBackendLoss, Relay, ServerConfig, ServerKind,
 };
 use crate::forward::commands::Commands;
 use crate::forward::{Counters, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, Answering, Arrival, Dialled, Failure, Identity, Interrupts, LoggedIn, Playing, Prepared,
-    Present, Proved, Stranded, Who,
+    self, Arrival, ConnectedBackend, DetachedClient, Failure, IdentifiedClient, Identity,
+    Interrupts, LoggedIn, PlayerHandle, Playing, Prepared, RespondingBackend, Who,
 };
 use crate::limit::Slot;
 use crate::player_text;
@@ -42,7 +42,7 @@ use crate::upstream::{DROPPED_MAX, Dropped};
 /// The most servers that are dialled for a player after he has lost one.
 const DIALS_MAX: usize = 8;
 /// How long the move from one server to the next may take.
-const CHAIN_WAIT: Duration = Duration::from_secs(30);
+const FALLBACK_WAIT: Duration = Duration::from_secs(30);
 /// After this time on a server, all other servers count as untried.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
@@ -50,7 +50,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 const FORGE_MARKERS: [&str; 2] = ["\0FML2\0", "\0FML3\0"];
 
 /// The data to move a player to another server of his network.
-pub(super) struct Traveller {
+pub(super) struct NetworkPlayer {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     pub(super) identity: Identity,
@@ -59,11 +59,11 @@ pub(super) struct Traveller {
     pub(super) is_proved: bool,
     pub(super) network: String,
     pub(super) counters: Arc<Counters>,
-    pub(super) present: Arc<Present>,
+    pub(super) handle: Arc<PlayerHandle>,
 }
 
 /// The servers that were tried for a player since he last stayed [`SETTLED_AFTER`] on one.
-pub(super) struct Chain {
+pub(super) struct FallbackAttempts {
     tried: Vec<String>,
     /// A server that works and that he has left. It is tried after the others.
     last: Option<String>,
@@ -71,29 +71,29 @@ pub(super) struct Chain {
     until: Instant,
 }
 
-impl Chain {
+impl FallbackAttempts {
     /// Begins with the loss of this server.
     pub(super) fn begin(server: &Server) -> Self {
         Self {
             tried: vec![server.config.id.clone()],
             last: None,
             dials: 0,
-            until: Instant::now() + CHAIN_WAIT,
+            until: Instant::now() + FALLBACK_WAIT,
         }
     }
 
     /// Whether a player who was on a server for this time has settled on it.
-    pub(super) fn is_over(stayed: Duration) -> bool {
+    pub(super) fn has_settled(stayed: Duration) -> bool {
         stayed >= SETTLED_AFTER
     }
 
     /// Continues with the loss of this server, on which the player was for this time.
-    pub(super) fn go_on(chain: Option<Self>, server: &Server, stayed: Duration) -> Self {
-        match chain {
-            Some(mut chain) if !Self::is_over(stayed) => {
+    pub(super) fn continue_from(attempts: Option<Self>, server: &Server, stayed: Duration) -> Self {
+        match attempts {
+            Some(mut attempts) if !Self::has_settled(stayed) => {
                 // It may have been dialled for another reason than a loss.
-                chain.refused(server);
-                chain
+                attempts.refused(server);
+                attempts
             }
             _ => Self::begin(server),
         }
@@ -128,7 +128,7 @@ impl Chain {
 }
 
 /// A server to which a player moves.
-pub(super) struct Candidate {
+pub(super) struct TargetServer {
     pub(super) server: Arc<Server>,
     /// `None` if the server is full.
     pub(super) slot: Option<Slot>,
@@ -139,7 +139,7 @@ pub(super) struct Candidate {
 /// A server that the player may join as far as the proxy knows, with a connected
 /// backend.
 pub(super) struct Opened {
-    pub(super) backend: Answering,
+    pub(super) backend: RespondingBackend,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
 }
@@ -153,7 +153,7 @@ pub(super) struct Ready {
 }
 
 /// A player who has moved to another server.
-pub(super) struct Arrived {
+pub(super) struct ServerConnection {
     pub(super) playing: Playing,
     pub(super) server: Arc<Server>,
     pub(super) slot: Slot,
@@ -164,13 +164,13 @@ pub(super) struct Arrived {
 }
 
 /// A player who could not move to another server.
-pub(super) struct Left {
-    pub(super) client: Box<Stranded>,
+pub(super) struct NotMoved {
+    pub(super) client: Box<DetachedClient>,
     /// Why his session has ended meanwhile, if it has.
     pub(super) failure: Option<Failure>,
 }
 
-impl Traveller {
+impl NetworkPlayer {
     /// The commands of the proxy that the player may use on this server, if there are any.
     pub(super) fn commands(
         &self,
@@ -178,14 +178,14 @@ impl Traveller {
         facts: &Facts,
         proxy: &Proxy,
     ) -> Option<Arc<dyn Commands>> {
-        let visit = Visit {
-            player: Arc::clone(&self.present),
+        let context = CommandContext {
+            player: Arc::clone(&self.handle),
             is_proved: self.is_proved,
             server: Arc::clone(server),
             intent: facts.intent,
             virtual_host: facts.host().to_owned(),
         };
-        PlayerCommands::of(proxy, visit)
+        PlayerCommands::of(proxy, context)
     }
 
     /// Whether the network moves players to other servers.
@@ -200,7 +200,7 @@ impl Traveller {
     }
 
     /// The same, in a network that brings him to another server.
-    pub(super) fn has_lost_his_backend(&self, outcome: &Outcome, proxy: &Proxy) -> bool {
+    pub(super) fn has_lost_backend(&self, outcome: &Outcome, proxy: &Proxy) -> bool {
         self.is_without_backend(outcome) && self.falls_back(proxy)
     }
 
@@ -209,14 +209,14 @@ impl Traveller {
     /// ending of the last server that was tried, or else of the first.
     pub(super) async fn log_in_elsewhere(
         &self,
-        proved: &mut Proved,
-        candidate: &mut Candidate,
+        identified: &mut IdentifiedClient,
+        target: &mut TargetServer,
         ending: Ending,
         replaced: &CancellationToken,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
-        let first = Arc::clone(&candidate.server);
+        let first = Arc::clone(&target.server);
         // What the server itself says, and the proxy about its places.
         let reason = match &ending {
             Ending::Refused(_) | Ending::Intercepted(Failure::BackendRefused(_)) => {
@@ -224,24 +224,24 @@ impl Traveller {
             }
             _ => None,
         };
-        let mut chain = Chain::begin(&first);
+        let mut attempts = FallbackAttempts::begin(&first);
         let mut last = ending;
-        while let Some(server) = chain.next(proxy, &self.network) {
-            note(&server, &last);
+        while let Some(server) = attempts.next(proxy, &self.network) {
+            log_refusal(&server, &last);
             let mut moving = facts.moving();
-            let until = chain.until;
-            let opened = self.open(&server, &mut chain.dials, proxy, &mut moving);
+            let until = attempts.until;
+            let opened = self.open(&server, &mut attempts.dials, proxy, &mut moving);
             let opened = timeout_at(until, opened);
             let opened = tokio::select! {
                 opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
-                () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
+                () = left_by_peer(identified.client.stream()) => Err(Ending::ClientLeft),
                 () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
             };
             let logged_in = match opened {
                 Ok(opened) => {
-                    proved.profile = opened.identity.profile;
-                    let backend = opened.backend.before(chain.until);
-                    let logged_in = intercept::log_in(proved, backend, replaced).await;
+                    identified.profile = opened.identity.profile;
+                    let backend = opened.backend.before(attempts.until);
+                    let logged_in = intercept::log_in(identified, backend, replaced).await;
                     logged_in
                         .map(|logged_in| (logged_in, opened.slot))
                         .map_err(Ending::Intercepted)
@@ -251,13 +251,13 @@ impl Traveller {
             match logged_in {
                 Ok((logged_in, slot)) => {
                     moving.has_arrived();
-                    candidate.notices = self.notices(&first, &server, reason.as_ref());
-                    (candidate.server, candidate.slot) = (server, Some(slot));
+                    target.notices = self.notices(&first, &server, reason.as_ref());
+                    (target.server, target.slot) = (server, Some(slot));
                     return Ok(logged_in);
                 }
                 Err(ending) => {
                     drop(moving);
-                    let goes_on = can_go_on(&ending) || matches!(ending, Ending::Refused(_));
+                    let goes_on = can_try_another(&ending) || matches!(ending, Ending::Refused(_));
                     last = ending;
                     if !goes_on {
                         break;
@@ -271,30 +271,30 @@ impl Traveller {
     /// Moves a player who has lost this server to another one of his network.
     pub(super) async fn fall_back(
         &self,
-        mut client: Box<Stranded>,
+        mut client: Box<DetachedClient>,
         from: &Server,
-        chain: &mut Chain,
+        attempts: &mut FallbackAttempts,
         interrupts: &Interrupts,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<Arrived, Left> {
+    ) -> Result<ServerConnection, NotMoved> {
         let reason = client.reason();
         let kick = client.take_kick();
-        let left = |mut client: Box<Stranded>, failure| {
+        let left = |mut client: Box<DetachedClient>, failure| {
             client.set_kick(kick.clone());
-            Err(Left { client, failure })
+            Err(NotMoved { client, failure })
         };
         loop {
             let next = if client.can_move() {
-                chain.next(proxy, &self.network)
+                attempts.next(proxy, &self.network)
             } else {
                 None
             };
             let Some(server) = next else {
                 return left(client, None);
             };
-            let until = chain.until;
-            let prepared = self.prepare(&server, &mut chain.dials, proxy, facts.trial());
+            let until = attempts.until;
+            let prepared = self.prepare(&server, &mut attempts.dials, proxy, facts.trial());
             let prepared = tokio::select! {
                 prepared = client.while_waiting(timeout_at(until, prepared)) => prepared,
                 interrupt = interrupts.first() => Err(interrupt),
@@ -302,11 +302,11 @@ impl Traveller {
             let ready = match prepared {
                 Ok(Ok(Ok(ready))) => ready,
                 Ok(Ok(Err(ending))) => {
-                    note(&server, &ending);
+                    log_refusal(&server, &ending);
                     continue;
                 }
                 Ok(Err(_)) => {
-                    note(&server, &Ending::Intercepted(Failure::BackendTooSlow));
+                    log_refusal(&server, &Ending::Intercepted(Failure::BackendTooSlow));
                     continue;
                 }
                 Err(failure) => return left(client, Some(failure)),
@@ -319,7 +319,7 @@ impl Traveller {
                 until,
                 interrupts,
                 queries: None,
-                listener: Channel::of(proxy, &self.present, &server),
+                listener: Channel::of(proxy, &self.handle, &server),
             };
             match self.enter(client, ready, arrival, proxy, &mut moving).await {
                 Ok(arrived) => {
@@ -333,13 +333,13 @@ impl Traveller {
                     );
                     return Ok(arrived);
                 }
-                Err((failure, stranded)) => {
-                    client = stranded;
+                Err((failure, detached)) => {
+                    client = detached;
                     drop(moving);
-                    if ends_the_player(&failure) {
+                    if ends_session(&failure) {
                         return left(client, Some(failure));
                     }
-                    note(&server, &Ending::Intercepted(failure));
+                    log_refusal(&server, &Ending::Intercepted(failure));
                 }
             }
         }
@@ -370,12 +370,12 @@ impl Traveller {
     /// on that server, or on none.
     pub(super) async fn enter(
         &self,
-        client: Box<Stranded>,
+        client: Box<DetachedClient>,
         ready: Ready,
         mut arrival: Arrival<'_>,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<Arrived, (Failure, Box<Stranded>)> {
+    ) -> Result<ServerConnection, (Failure, Box<DetachedClient>)> {
         let Ready {
             server,
             slot,
@@ -386,9 +386,9 @@ impl Traveller {
         facts.session = session;
         facts.session_connected();
         let outbox = Arc::default();
-        self.present.come_to(&server.config.id, &outbox);
+        self.handle.set_server(&server.config.id, &outbox);
         let packets = PacketStage::begin(
-            &self.present,
+            &self.handle,
             &server,
             &self.identity.profile,
             self.is_proved,
@@ -397,15 +397,15 @@ impl Traveller {
         arrival.queries = packets
             .as_ref()
             .map(|packets| Arc::clone(packets.queries()));
-        let forwarded = channel::open(&self.present, &server, proxy);
+        let forwarded = channel::open(&self.handle, &server, proxy);
         let playing = match client.enter(backend, arrival).await {
             Ok(playing) => playing,
-            Err(stranded) => {
+            Err(detached) => {
                 channel::give_back(&server, forwarded);
-                return Err(stranded);
+                return Err(detached);
             }
         };
-        Ok(Arrived {
+        Ok(ServerConnection {
             playing,
             server,
             slot,
@@ -444,7 +444,7 @@ impl Traveller {
         decide(&server.hooks, &self.identity.profile, self.is_proved, facts).await?;
         let host = facts.chosen_host(server, &self.opening)?;
         let identity = self.identity.at(forwarding);
-        let asker = Asker {
+        let asker = BackendConnector {
             config,
             intercepted,
             origin: &self.origin,
@@ -482,18 +482,18 @@ impl Traveller {
 }
 
 /// Whether a player in the login state may move to another server.
-pub(super) fn can_go_on(ending: &Ending) -> bool {
+pub(super) fn can_try_another(ending: &Ending) -> bool {
     match ending {
         Ending::Unreachable(_)
         | Ending::BackendFailed(_)
         | Ending::Refused(Refusal::ServerFull) => true,
-        Ending::Intercepted(failure) => !ends_the_player(failure),
+        Ending::Intercepted(failure) => !ends_session(failure),
         _ => false,
     }
 }
 
 /// Whether no other server is tried for the player after this.
-pub(super) fn ends_the_player(failure: &Failure) -> bool {
+pub(super) fn ends_session(failure: &Failure) -> bool {
     match failure {
         Failure::Replaced | Failure::Stopped | Failure::Proxy(_) => true,
         // It depends on the server.
@@ -507,7 +507,7 @@ pub(super) fn is_authenticated(server: &Server) -> bool {
     server.config.mode() == crate::mode::Mode::ClientOnly
 }
 
-pub(super) fn note(server: &Server, ending: &Ending) {
+pub(super) fn log_refusal(server: &Server, ending: &Ending) {
     debug!(
         server = server.config.id,
         reason = ending.name(),
@@ -517,7 +517,7 @@ pub(super) fn note(server: &Server, ending: &Ending) {
 }
 
 /// A login that looks for a backend.
-pub(super) struct Asker<'a> {
+pub(super) struct BackendConnector<'a> {
     pub(super) config: &'a ServerConfig,
     pub(super) intercepted: &'a Intercepted,
     /// With its destination.
@@ -527,7 +527,7 @@ pub(super) struct Asker<'a> {
     pub(super) host: Option<&'a str>,
 }
 
-impl Asker<'_> {
+impl BackendConnector<'_> {
     /// Connects to the first backend that answers the login start. Until a backend answers,
     /// the next one can be tried.
     pub(super) async fn reach(
@@ -536,7 +536,7 @@ impl Asker<'_> {
         counters: &Arc<Counters>,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<Answering, Ending> {
+    ) -> Result<RespondingBackend, Ending> {
         let mut dropped = Vec::new();
         loop {
             let (addresses, bound) = (&self.config.addresses, self.config.timeouts.connect);
@@ -548,7 +548,7 @@ impl Asker<'_> {
                 counters: Arc::clone(counters),
             });
             facts.session_connected();
-            let dialled = Dialled {
+            let dialled = ConnectedBackend {
                 header: self.header()?,
                 opening: self.handshake(who, &connected.address),
                 stream: connected.stream,

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::facts::Facts;
-use super::fallback::Arrived;
+use super::fallback::ServerConnection;
 use super::kicked::Kicked;
 use super::packets::PacketStage;
 use crate::forward::{self, Direction, Outbox};
-use crate::intercept::{By, NotSwitched, Present};
+use crate::intercept::{By, NotSwitched, PlayerHandle};
 use crate::manifest::Hook;
 use crate::plugin::{self, InGame, PlayerEvent, Players, Reach};
 use crate::protocol::handshake::Intent;
@@ -21,7 +21,7 @@ use crate::show::Quoted;
 /// The stay of a player on a server: plugins have observed the join, and observe the
 /// leave when this is dropped.
 #[derive(Debug)]
-pub(super) struct Stay {
+pub(super) struct ObservedPlayer {
     players: Arc<Players>,
     number: u64,
     kicked: Arc<Kicked>,
@@ -40,14 +40,14 @@ pub(super) struct Stay {
     _packets: Option<PacketStage>,
 }
 
-impl Stay {
+impl ObservedPlayer {
     /// Reports the join. `None` if no plugin of the server observes players, is asked
     /// about packets, or may use a service.
     pub(super) fn begin(
         players: &Arc<Players>,
-        arrived: &mut Arrived,
+        arrived: &mut ServerConnection,
         facts: &Facts,
-        present: &Arc<Present>,
+        handle: &Arc<PlayerHandle>,
         profile: Profile,
         is_proved: bool,
     ) -> Option<Box<Self>> {
@@ -59,10 +59,10 @@ impl Stay {
         if grants.is_empty() && !is_concerned && packets.is_none() {
             return None;
         }
-        let number = present.number();
+        let number = handle.number();
         let kicked = packets.as_ref().map(PacketStage::kicked).cloned();
         let kicked = kicked.unwrap_or_default();
-        let mut stay = Box::new(Self {
+        let mut observed = Box::new(Self {
             players: Arc::clone(players),
             number,
             kicked: Arc::clone(&kicked),
@@ -81,15 +81,15 @@ impl Stay {
         let player = InGame {
             profile,
             grants: grants.into(),
-            reach: Arc::new(Reached {
-                present: Arc::clone(present),
+            reach: Arc::new(BridgeControl {
+                handle: Arc::clone(handle),
                 outbox: Arc::clone(outbox),
                 kicked,
             }),
         };
         players.enter(number, player);
-        stay.observe(PlayerEvent::Joined);
-        Some(stay)
+        observed.observe(PlayerEvent::Joined);
+        Some(observed)
     }
 
     /// Completes when a plugin ends the session. Cancel safe.
@@ -125,7 +125,7 @@ impl Stay {
     }
 }
 
-impl Drop for Stay {
+impl Drop for ObservedPlayer {
     fn drop(&mut self) {
         self.players.leave(self.number);
         let reason = self.reason;
@@ -135,15 +135,15 @@ impl Drop for Stay {
 
 /// The access of services to a session.
 #[derive(Debug)]
-struct Reached {
-    present: Arc<Present>,
+struct BridgeControl {
+    handle: Arc<PlayerHandle>,
     outbox: Arc<Outbox>,
     kicked: Arc<Kicked>,
 }
 
-impl Reach for Reached {
+impl Reach for BridgeControl {
     fn version(&self) -> Version {
-        self.present.version()
+        self.handle.version()
     }
 
     fn put(
@@ -170,7 +170,7 @@ impl Reach for Reached {
     }
 
     fn switch(&self, plugin: &str, server: &str) -> plugin::Switching {
-        let request = self.present.switch(server, By::Plugin(plugin.to_owned()));
+        let request = self.handle.switch(server, By::Plugin(plugin.to_owned()));
         let server = server.to_owned();
         Box::pin(async move {
             request.outcome().await.map_err(|why| match why {

@@ -1,6 +1,6 @@
 //! Logins on servers of the intercepted modes, and their sessions.
 //!
-//! [`Applicant::join`]: authenticate the player → `login.decide` → places in the roster
+//! [`InterceptedLogin::join`]: authenticate the player → `login.decide` → places in the roster
 //! and on the server → log in at a backend, or at another server of the network →
 //! complete the client's login → play. [`BridgeSession::run`]: relay, and if the
 //! backend is lost or a switch is requested, move the player to another server of the
@@ -14,16 +14,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::channel::{self, Channel};
-use super::client::{self, Reader};
+use super::client::{self, ClosingClient};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
-use super::fallback::{self, Arrived, Asker, Candidate, Chain, Traveller, can_go_on, decide};
-use super::in_game::Stay;
+use super::fallback::{
+    self, BackendConnector, FallbackAttempts, NetworkPlayer, ServerConnection, TargetServer,
+    can_try_another, decide,
+};
+use super::in_game::ObservedPlayer;
 use super::opening::{Dialect, Opening};
 use super::packets::PacketStage;
-use super::switch::{Next, Switch, Trip};
+use super::switch::{AfterRelay, MoveContext, Switch};
 use crate::close::left_by_peer;
-use crate::command::{PlayerCommands, Visit};
+use crate::command::{CommandContext, PlayerCommands};
 use crate::config::model::{
     DuplicateLogin, Intercepted, InterceptedMode, OnBackendLoss, ServerConfig,
 };
@@ -32,8 +35,8 @@ use crate::forward::queries::PacketQueries;
 use crate::forward::record::PlayerRecord;
 use crate::forward::{Counters, End, Listener, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, ClientSettings, Details, Failure, Interrupts, Left, Lost, Newcomer, NotJoined, Playing,
-    Present, Proved, Rules, Stranded,
+    self, ClientSettings, DetachedClient, Failure, IdentifiedClient, Interrupts, Lost, NotJoined,
+    PlayerDetails, PlayerHandle, Playing, RemainingClient, Rules, StartedLogin,
 };
 use crate::limit::Slot;
 use crate::protocol::packet::Version;
@@ -46,7 +49,7 @@ use crate::proxy::snapshot::Server;
 const WRITE_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A client that wants to log in on an intercepted server.
-pub(super) struct Applicant {
+pub(super) struct InterceptedLogin {
     pub(super) client: client::Client,
     pub(super) origin: Origin,
     pub(super) opening: Opening,
@@ -63,20 +66,20 @@ pub(super) struct Applicant {
 /// A player in the game, with everything that the session holds.
 pub(super) struct BridgeSession {
     /// The player's connection to the current server.
-    arrived: Arrived,
+    arrived: ServerConnection,
     /// The stay on the server that plugins observe, if any do.
-    stay: Option<Box<Stay>>,
+    observed: Option<Box<ObservedPlayer>>,
     place: intercept::Place,
     /// How others reach the player.
-    present: Arc<Present>,
+    handle: Arc<PlayerHandle>,
     connection: Slot,
     /// Set if the server belongs to a network, which can move the player.
-    traveller: Option<Box<Traveller>>,
+    network_player: Option<Box<NetworkPlayer>>,
     /// The servers that were tried for the player.
-    chain: Option<Chain>,
+    attempts: Option<FallbackAttempts>,
 }
 
-impl Applicant {
+impl InterceptedLogin {
     /// Brings the player into the game.
     pub(super) async fn join(
         self,
@@ -121,7 +124,7 @@ impl Applicant {
             place: connection,
         } = self;
         let (stream, input) = client.into_parts();
-        let newcomer = Newcomer {
+        let newcomer = StartedLogin {
             stream,
             input: input.as_ref().into(),
             version,
@@ -129,7 +132,7 @@ impl Applicant {
             uuid: player.uuid,
             login_start,
         };
-        let proved = match intercepted.mode {
+        let identified = match intercepted.mode {
             InterceptedMode::Offline => newcomer.unproved(login.uuid_of_client),
             InterceptedMode::ClientOnly => {
                 newcomer
@@ -137,46 +140,46 @@ impl Applicant {
                     .await
             }
         };
-        let mut proved = match proved {
-            Ok(proved) => proved,
+        let mut identified = match identified {
+            Ok(identified) => identified,
             Err(lost) => return Err(lose(*lost, connection)),
         };
-        facts.player = Some(proved.profile.name.clone());
+        facts.player = Some(identified.profile.name.clone());
         let is_proved = fallback::is_authenticated(&server);
         if is_proved
-            && let Err(ending) = ask_login_decide(&server, moved_from, &proved, facts).await
+            && let Err(ending) = ask_login_decide(&server, moved_from, &identified, facts).await
         {
-            return Err(end(proved, ending, connection));
+            return Err(end(identified, ending, connection));
         }
 
-        let unproved_name = (!is_proved).then(|| proved.profile.name.clone());
+        let unproved_name = (!is_proved).then(|| identified.profile.name.clone());
         let entered = proxy.roster.enter(
             &scope,
-            proved.profile.uuid,
+            identified.profile.uuid,
             unproved_name.as_deref(),
             duplicate_login,
         );
-        let Ok(place) = while_there(&proved, entered).await? else {
-            return Err(end(proved, Refusal::DuplicateLogin, connection));
+        let Ok(place) = while_there(&identified, entered).await? else {
+            return Err(end(identified, Refusal::DuplicateLogin, connection));
         };
         let slot = server.take_place();
         let is_full = slot.is_none();
         if is_full && !has_others {
-            return Err(end(proved, Refusal::ServerFull, connection));
+            return Err(end(identified, Refusal::ServerFull, connection));
         }
         if !is_full {
             facts.session_opened();
         }
         let host = match facts.chosen_host(&server, &opening) {
             Ok(host) => host,
-            Err(denied) => return Err(end(proved, denied, connection)),
+            Err(denied) => return Err(end(identified, denied, connection)),
         };
 
-        let origin = origin.with_destination(proved.leg.stream());
+        let origin = origin.with_destination(identified.client.stream());
         // Plugins see the true identity, even if the backend gets another one.
-        let identity = proved.identity();
+        let identity = identified.identity();
         let profile = identity.profile.clone();
-        proved.profile = identity.at(intercepted.identity.as_ref()).profile;
+        identified.profile = identity.at(intercepted.identity.as_ref()).profile;
         let counters = Arc::new(Counters::default());
         let replaced = place.replaced().clone();
         let asked = async {
@@ -185,28 +188,28 @@ impl Applicant {
             }
             let version = intercept::check_version(intercepted.identity.as_ref(), version);
             version.map_err(Ending::Intercepted)?;
-            let asker = Asker {
+            let asker = BackendConnector {
                 config: &config,
                 intercepted: &intercepted,
                 origin: &origin,
                 opening: &opening,
                 host: host.as_deref(),
             };
-            asker.reach(proved.who(), &counters, proxy, facts).await
+            asker.reach(identified.who(), &counters, proxy, facts).await
         };
         let asked = tokio::select! {
             asked = asked => asked,
-            () = left_by_peer(proved.leg.stream()) => Err(Ending::ClientLeft),
+            () = left_by_peer(identified.client.stream()) => Err(Ending::ClientLeft),
             () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
         };
         let logged_in = match asked {
-            Ok(backend) => intercept::log_in(&mut proved, backend, &replaced)
+            Ok(backend) => intercept::log_in(&mut identified, backend, &replaced)
                 .await
                 .map_err(Ending::Intercepted),
             Err(ending) => Err(ending),
         };
-        let present = Present::new(
-            Details {
+        let handle = PlayerHandle::new(
+            PlayerDetails {
                 number: proxy.plugins.in_game().next_number(),
                 name: profile.name.clone(),
                 uuid: profile.uuid,
@@ -217,8 +220,8 @@ impl Applicant {
             },
             &config.id,
         );
-        let traveller = config.network().map(|network| {
-            Box::new(Traveller {
+        let network_player = config.network().map(|network| {
+            Box::new(NetworkPlayer {
                 origin,
                 opening,
                 identity,
@@ -226,20 +229,22 @@ impl Applicant {
                 is_proved,
                 network: network.to_owned(),
                 counters: Arc::clone(&counters),
-                present: Arc::clone(&present),
+                handle: Arc::clone(&handle),
             })
         });
-        let mut candidate = Candidate {
+        let mut target = TargetServer {
             server,
             slot,
             notices: Vec::new(),
         };
-        let logged_in = match (logged_in, &traveller) {
+        let logged_in = match (logged_in, &network_player) {
             (Ok(logged_in), _) => Ok(logged_in),
-            (Err(ending), Some(traveller)) if can_go_on(&ending) && traveller.falls_back(proxy) => {
-                let next = traveller.log_in_elsewhere(
-                    &mut proved,
-                    &mut candidate,
+            (Err(ending), Some(network_player))
+                if can_try_another(&ending) && network_player.falls_back(proxy) =>
+            {
+                let next = network_player.log_in_elsewhere(
+                    &mut identified,
+                    &mut target,
                     ending,
                     &replaced,
                     proxy,
@@ -253,103 +258,103 @@ impl Applicant {
             Ok(logged_in) => logged_in,
             Err(Ending::ClientLeft) => return Err(Ending::ClientLeft.into()),
             Err(Ending::Intercepted(failure)) => {
-                drop((candidate, place));
-                return Err(lose(*proved.leg.lose(failure), connection));
+                drop((target, place));
+                return Err(lose(*identified.client.lose(failure), connection));
             }
-            Err(ending) => return Err(end(proved, ending, connection)),
+            Err(ending) => return Err(end(identified, ending, connection)),
         };
-        let Candidate {
+        let TargetServer {
             server,
             slot,
             notices,
-        } = candidate;
+        } = target;
         let Some(slot) = slot else {
-            return Err(end(proved, Refusal::ServerFull, connection));
+            return Err(end(identified, Refusal::ServerFull, connection));
         };
         if is_full {
             facts.session_opened();
             facts.session_connected();
         }
         let outbox = Arc::default();
-        present.come_to(&server.config.id, &outbox);
-        place.begin_session(&present);
-        let visit = Visit {
-            player: Arc::clone(&present),
+        handle.set_server(&server.config.id, &outbox);
+        place.begin_session(&handle);
+        let context = CommandContext {
+            player: Arc::clone(&handle),
             is_proved,
             server: Arc::clone(&server),
             intent: facts.intent,
             virtual_host: facts.host().to_owned(),
         };
-        let commands = PlayerCommands::of(proxy, visit);
-        let packets = PacketStage::begin(&present, &server, &profile, is_proved, &outbox);
+        let commands = PlayerCommands::of(proxy, context);
+        let packets = PacketStage::begin(&handle, &server, &profile, is_proved, &outbox);
         let queries = packets.as_ref().map(PacketStage::queries).cloned();
-        let listener = Channel::of(proxy, &present, &server);
+        let listener = Channel::of(proxy, &handle, &server);
         let settings = settings(&server, &intercepted, commands, queries, listener, proxy);
-        let record = traveller.is_some().then(PlayerRecord::default);
+        let record = network_player.is_some().then(PlayerRecord::default);
         let joined = intercept::join(
-            proved, logged_in, settings, counters, record, notices, &replaced,
+            identified, logged_in, settings, counters, record, notices, &replaced,
         );
-        let mut chain = None;
-        let forwarded = channel::open(&present, &server, proxy);
+        let mut attempts = None;
+        let forwarded = channel::open(&handle, &server, proxy);
         let joined = joined.await;
         if joined.is_err() {
             channel::give_back(&server, forwarded);
         }
-        let mut arrived = match (joined, &traveller) {
-            (Ok(playing), _) => Arrived {
+        let mut arrived = match (joined, &network_player) {
+            (Ok(playing), _) => ServerConnection {
                 playing,
                 server,
                 slot,
                 outbox,
                 packets,
             },
-            (Err(NotJoined::Stranded(failure, client)), Some(traveller))
-                if !fallback::ends_the_player(&failure) && traveller.falls_back(proxy) =>
+            (Err(NotJoined::Detached(failure, client)), Some(network_player))
+                if !fallback::ends_session(&failure) && network_player.falls_back(proxy) =>
             {
                 drop(slot);
                 let interrupts = interrupts(&place, proxy);
-                let chain = chain.insert(Chain::begin(&server));
+                let attempts = attempts.insert(FallbackAttempts::begin(&server));
                 let arrived =
-                    traveller.fall_back(client, &server, chain, &interrupts, proxy, facts);
+                    network_player.fall_back(client, &server, attempts, &interrupts, proxy, facts);
                 match Box::pin(arrived).await {
                     Ok(arrived) => arrived,
                     Err(left) => {
                         let failure = left.failure.unwrap_or(failure);
-                        return Err(lose_stranded(left.client, failure, connection));
+                        return Err(end_detached(left.client, failure, connection));
                     }
                 }
             }
-            (Err(NotJoined::Stranded(failure, client)), _) => {
-                return Err(lose_stranded(client, failure, connection));
+            (Err(NotJoined::Detached(failure, client)), _) => {
+                return Err(end_detached(client, failure, connection));
             }
             // The places on the server are free before the player reads.
             (Err(NotJoined::Lost(lost)), _) => return Err(lose(*lost, connection)),
         };
-        let traveller = traveller.map(|mut traveller| {
-            traveller.opening.become_login();
-            traveller
+        let network_player = network_player.map(|mut network_player| {
+            network_player.opening.become_login();
+            network_player
         });
         Ok(BridgeSession {
-            stay: Stay::begin(
+            observed: ObservedPlayer::begin(
                 proxy.plugins.in_game(),
                 &mut arrived,
                 facts,
-                &present,
+                &handle,
                 profile,
                 is_proved,
             ),
             arrived,
             place,
-            present,
+            handle,
             connection,
-            traveller,
-            chain,
+            network_player,
+            attempts,
         })
     }
 
     /// Ends the connection before the login; the client may read why.
     fn end(self, ending: impl Into<Ending>) -> Ended {
-        let reader = self.client.into_reader(&self.opening);
+        let reader = self.client.into_closing(&self.opening);
         Ended::new(ending, reader).holding_connection(self.place)
     }
 }
@@ -403,10 +408,10 @@ fn settings(
 async fn ask_login_decide(
     server: &Server,
     moved_from: Option<Arc<Server>>,
-    proved: &Proved,
+    identified: &IdentifiedClient,
     facts: &Facts,
 ) -> Result<(), Ending> {
-    let profile = &proved.profile;
+    let profile = &identified.profile;
     let decide = async {
         let Some(first) = moved_from else {
             return decide(&server.hooks, profile, true, facts).await;
@@ -414,33 +419,36 @@ async fn ask_login_decide(
         decide(&first.hooks, profile, true, facts).await?;
         decide(&server.hooks.not_in(&first.hooks), profile, true, facts).await
     };
-    while_there(proved, decide).await?
+    while_there(identified, decide).await?
 }
 
 /// The output of a future, or [`Ending::ClientLeft`] if the player leaves first.
-async fn while_there<T>(player: &Proved, future: impl Future<Output = T>) -> Result<T, Ending> {
+async fn while_there<T>(
+    player: &IdentifiedClient,
+    future: impl Future<Output = T>,
+) -> Result<T, Ending> {
     tokio::select! {
         biased;
         output = future => Ok(output),
-        () = left_by_peer(player.leg.stream()) => Err(Ending::ClientLeft),
+        () = left_by_peer(player.client.stream()) => Err(Ending::ClientLeft),
     }
 }
 
 /// Ends the connection during the login; the client may read why.
-fn end(proved: Proved, ending: impl Into<Ending>, connection: Slot) -> Ended {
-    let reader = Reader::Intercepted(proved.leg.into_reader());
+fn end(identified: IdentifiedClient, ending: impl Into<Ending>, connection: Slot) -> Ended {
+    let reader = ClosingClient::Intercepted(identified.client.into_closing());
     Ended::new(ending, Some(reader)).holding_connection(connection)
 }
 
 /// Ends a session that has not reached play.
 fn lose(lost: Lost, connection: Slot) -> Ended {
-    let reader = Reader::Intercepted(lost.client);
+    let reader = ClosingClient::Intercepted(lost.client);
     Ended::new(Ending::Intercepted(lost.failure), Some(reader)).holding_connection(connection)
 }
 
 /// As [`lose`], for a client that was waiting for another backend.
-fn lose_stranded(client: Box<Stranded>, failure: Failure, connection: Slot) -> Ended {
-    let reader = Reader::Intercepted(client.into_reader());
+fn end_detached(client: Box<DetachedClient>, failure: Failure, connection: Slot) -> Ended {
+    let reader = ClosingClient::Intercepted(client.into_closing());
     Ended::new(Ending::Intercepted(failure), Some(reader)).holding_connection(connection)
 }
 
@@ -451,29 +459,29 @@ impl BridgeSession {
     pub(super) async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
         let Self {
             mut arrived,
-            mut stay,
+            mut observed,
             place,
-            present,
+            handle,
             connection,
-            traveller,
-            mut chain,
+            network_player,
+            mut attempts,
         } = self;
         let interrupts = interrupts(&place, proxy);
         loop {
             let began = Instant::now();
-            let Arrived {
+            let ServerConnection {
                 playing,
                 server,
                 slot,
                 outbox,
                 packets: _,
             } = arrived;
-            present.settle();
-            let relay = Playground {
+            handle.set_available();
+            let relay = RelayPhase {
                 server: &server,
-                stay: stay.as_deref(),
-                present: &present,
-                traveller: traveller.as_deref(),
+                observed: observed.as_deref(),
+                handle: &handle,
+                network_player: network_player.as_deref(),
                 interrupts: &interrupts,
                 proxy,
                 facts,
@@ -481,29 +489,31 @@ impl BridgeSession {
             // Boxed: an idle session holds it once, instead of each future on the way.
             let (play, stop) = relay.begin(playing, outbox);
             let (ended, next) = relay.run(Box::pin(play), stop).await;
-            present.leave();
-            let kick = stay.as_ref().and_then(|stay| stay.kick().cloned());
+            handle.set_unavailable();
+            let kick = observed
+                .as_ref()
+                .and_then(|observed| observed.kick().cloned());
             let outcome = ended.outcome;
             let end = outcome.end;
             debug!(end = %end, "an intercepted session has ended");
-            let is_asked_for = matches!(next, Next::Ready(..)) && end == End::Stopped;
+            let is_asked_for = matches!(next, AfterRelay::Ready(..)) && end == End::Stopped;
             let mut ending = match (end, ended.fault(), kick) {
                 (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
                 (End::Stopped, None, _) if interrupts.replaced.is_cancelled() => {
                     Ending::Replaced(outcome)
                 }
                 (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
-                (End::Stopped, None, None) if present.kick_text().is_some() => {
-                    let text = present.kick_text().unwrap_or_default();
-                    Ending::SentAway(outcome, text.to_string())
+                (End::Stopped, None, None) if handle.kick_text().is_some() => {
+                    let text = handle.kick_text().unwrap_or_default();
+                    Ending::KickedByBackend(outcome, text.to_string())
                 }
                 (_, None, _) => Ending::Relayed(outcome),
             };
             let can_switch = is_asked_for
                 && matches!(ending, Ending::Relayed(_))
                 && !interrupts.stopped.is_cancelled();
-            if let Some(stay) = stay.take() {
-                (*stay).end(match can_switch {
+            if let Some(observed) = observed.take() {
+                (*observed).end(match can_switch {
                     true => SWITCHED,
                     false => ending.name(),
                 });
@@ -511,32 +521,34 @@ impl BridgeSession {
             // The places on the server are free before the player reads. The slot is
             // first, since a login that waits for the place in the roster needs a slot too.
             drop(slot);
-            let is_waited_for = !matches!(next, Next::Nothing);
-            let is_moved = |traveller: &Traveller| {
+            let is_waited_for = !matches!(next, AfterRelay::Nothing);
+            let is_moved = |network_player: &NetworkPlayer| {
                 can_switch
-                    || traveller.has_lost_his_backend(&outcome, proxy)
-                    || (is_waited_for && traveller.is_without_backend(&outcome))
+                    || network_player.has_lost_backend(&outcome, proxy)
+                    || (is_waited_for && network_player.is_without_backend(&outcome))
             };
-            let reader = match (ended.into_left(), &traveller) {
-                (Some(Left::Stranded(client)), Some(traveller)) if is_moved(traveller) => {
-                    let trip = Trip {
+            let reader = match (ended.into_client(), &network_player) {
+                (Some(RemainingClient::Detached(client)), Some(network_player))
+                    if is_moved(network_player) =>
+                {
+                    let context = MoveContext {
                         from: &server,
                         stayed: began.elapsed(),
-                        chain: &mut chain,
+                        attempts: &mut attempts,
                         interrupts: &interrupts,
                     };
                     // Boxed so that an idle session does not hold the state of a move.
-                    let moved = traveller.move_on(client, next, trip, proxy, facts);
+                    let moved = network_player.move_to_next(client, next, context, proxy, facts);
                     match Box::pin(moved).await {
                         Ok(there) => {
                             arrived = there;
-                            stay = Stay::begin(
+                            observed = ObservedPlayer::begin(
                                 proxy.plugins.in_game(),
                                 &mut arrived,
                                 facts,
-                                &present,
-                                traveller.identity.profile.clone(),
-                                traveller.is_proved,
+                                &handle,
+                                network_player.identity.profile.clone(),
+                                network_player.is_proved,
                             );
                             continue;
                         }
@@ -554,16 +566,16 @@ impl BridgeSession {
                                 Some(failure) => Ending::Intercepted(failure),
                                 None => ending,
                             };
-                            Some(left.client.into_reader())
+                            Some(left.client.into_closing())
                         }
                     }
                 }
-                (Some(Left::Stranded(client)), _) => Some(client.into_reader()),
-                (Some(Left::Reader(reader)), _) => Some(reader),
+                (Some(RemainingClient::Detached(client)), _) => Some(client.into_closing()),
+                (Some(RemainingClient::Closing(reader)), _) => Some(reader),
                 (None, _) => None,
             };
             drop(place);
-            let reader = reader.map(Reader::Intercepted);
+            let reader = reader.map(ClosingClient::Intercepted);
             return Ended::new(ending, reader).holding_connection(connection);
         }
     }
@@ -573,17 +585,17 @@ impl BridgeSession {
 const SWITCHED: &str = "switched";
 
 /// A player in the game of a server, and what can end it.
-struct Playground<'a, 'f> {
+struct RelayPhase<'a, 'f> {
     server: &'a Server,
-    stay: Option<&'f Stay>,
-    present: &'a Arc<Present>,
-    traveller: Option<&'a Traveller>,
+    observed: Option<&'f ObservedPlayer>,
+    handle: &'a Arc<PlayerHandle>,
+    network_player: Option<&'a NetworkPlayer>,
     interrupts: &'a Interrupts,
     proxy: &'a Proxy,
     facts: &'f Facts,
 }
 
-impl<'a> Playground<'a, '_> {
+impl<'a> RelayPhase<'a, '_> {
     /// The relay, and what stops it.
     fn begin(
         &self,
@@ -612,14 +624,16 @@ impl<'a> Playground<'a, '_> {
         self,
         mut play: Pin<Box<F>>,
         stop: CancellationToken,
-    ) -> (intercept::Ended, Next<'a>) {
-        let Self { stay, proxy, .. } = self;
+    ) -> (intercept::Ended, AfterRelay<'a>) {
+        let Self {
+            observed, proxy, ..
+        } = self;
         let mut switch = None;
         loop {
             let is_switching = switch.is_some();
             let kicked = async {
-                match stay {
-                    Some(stay) => stay.kicked().await,
+                match observed {
+                    Some(observed) => observed.kicked().await,
                     None => std::future::pending().await,
                 }
             };
@@ -630,19 +644,19 @@ impl<'a> Playground<'a, '_> {
                 }
             };
             let prepared = tokio::select! {
-                ended = &mut play => return (ended, switch.map_or(Next::Nothing, Next::Preparing)),
+                ended = &mut play => return (ended, switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing)),
                 () = kicked => break,
-                () = self.present.kicked() => break,
+                () = self.handle.kicked() => break,
                 () = self.interrupts.replaced.cancelled() => break,
                 prepared = prepared => prepared,
-                order = self.present.ordered(), if !is_switching => {
-                    switch = self.traveller.and_then(|traveller| {
-                        Switch::begin(order, traveller, proxy, self.facts)
+                request = self.handle.next_switch(), if !is_switching => {
+                    switch = self.network_player.and_then(|network_player| {
+                        Switch::begin(request, network_player, proxy, self.facts)
                     });
                     continue;
                 }
             };
-            let (Some(current), Some(traveller)) = (switch.take(), self.traveller) else {
+            let (Some(current), Some(network_player)) = (switch.take(), self.network_player) else {
                 continue;
             };
             match prepared {
@@ -651,13 +665,13 @@ impl<'a> Playground<'a, '_> {
                     stop.cancel();
                     return (
                         play.await,
-                        Next::Ready(current.into_order(), Box::new(ready)),
+                        AfterRelay::Ready(current.into_request(), Box::new(ready)),
                     );
                 }
-                Err(ending) => current.refuse(&ending, traveller),
+                Err(ending) => current.refuse(&ending, network_player),
             }
         }
         stop.cancel();
-        (play.await, Next::Nothing)
+        (play.await, AfterRelay::Nothing)
     }
 }

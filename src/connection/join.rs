@@ -10,10 +10,10 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 
 use super::begin::{Begin, Failed};
-use super::client::{self, Client, Reader};
+use super::client::{self, Client, ClosingClient};
 use super::ending::{Ended, Ending};
 use super::facts::{Facts, SessionFacts};
-use super::sender::Sender;
+use super::first_bytes::FirstBytesBuilder;
 use crate::config::model::{Forwarding, Relay};
 use crate::forward::{self, Counters, Outcome};
 use crate::limit::Slot;
@@ -24,7 +24,7 @@ use crate::upstream::{Connected, DROPPED_MAX, Dropped, rounds};
 /// A client with a place on its server.
 pub(super) struct Admitted {
     pub(super) client: Client,
-    pub(super) sender: Sender,
+    pub(super) first_bytes: FirstBytesBuilder,
     pub(super) server: Arc<Server>,
     /// How its bytes are forwarded.
     pub(super) forwarding: Forwarding,
@@ -55,7 +55,7 @@ impl Admitted {
         facts: &mut Facts,
     ) -> Result<RelaySession, Ended> {
         let config = Arc::clone(&self.server.config);
-        self.sender
+        self.first_bytes
             .report_dropped_tail(&self.server, &config, &self.forwarding);
         let key = self.round();
         if proxy.upstream.rounds.is_doubtful(&key) {
@@ -67,7 +67,7 @@ impl Admitted {
         }
         let Self {
             client,
-            sender,
+            first_bytes,
             server,
             forwarding,
             place,
@@ -76,7 +76,7 @@ impl Admitted {
         let (mut client, mut rest) = client.into_parts();
         // Copied, so that the larger buffer that they are parts of is freed.
         rest = BytesMut::from(rest.as_ref());
-        let sender = sender.in_own_memory();
+        let first_bytes = first_bytes.in_own_memory();
         let joined = {
             let joining = pin!(async {
                 let mut dropped = Vec::new();
@@ -100,7 +100,8 @@ impl Admitted {
                             address,
                             dialled,
                         } = dialling.await?;
-                        let first = sender.replay(&client, &rest, &config, &forwarding, &address);
+                        let first =
+                            first_bytes.replay(&client, &rest, &config, &forwarding, &address);
                         let counters = Arc::new(Counters::default());
                         facts.session = Some(SessionFacts {
                             backend: address,
@@ -120,7 +121,7 @@ impl Admitted {
                         keepalive: server.proxy.keepalive,
                         forwarding: &forwarding,
                         read_timeout: config.timeouts.session.read,
-                        dialect: sender.opening.dialect(),
+                        dialect: first_bytes.opening.dialect(),
                         first,
                     };
                     let error = match begin.run(&waiting).await {
@@ -153,9 +154,9 @@ impl Admitted {
             // As when the relay ends like this: without a text.
             Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
             Err(ending) => {
-                let reader = Reader::Plain {
+                let reader = ClosingClient::Plain {
                     stream: client,
-                    dialect: sender.opening.dialect(),
+                    dialect: first_bytes.opening.dialect(),
                 };
                 return Err(Ended::new(ending, Some(reader)).holding_connection(place));
             }
@@ -180,8 +181,8 @@ impl Admitted {
     /// The key by which a login is recognized if it comes back to the proxy.
     fn round(&self) -> Arc<rounds::Key> {
         Arc::new(rounds::Key {
-            player: self.sender.player.name.clone(),
-            protocol: self.sender.opening.protocol(),
+            player: self.first_bytes.player.name.clone(),
+            protocol: self.first_bytes.opening.protocol(),
         })
     }
 }

@@ -43,7 +43,7 @@ impl Facts {
             Ending::Relayed(outcome)
             | Ending::Replaced(outcome)
             | Ending::Kicked(outcome, _)
-            | Ending::SentAway(outcome, _) => {
+            | Ending::KickedByBackend(outcome, _) => {
                 self.session_line(ending, outcome, None);
             }
             Ending::Faulted(outcome, fault) => self.session_line(ending, outcome, Some(fault)),

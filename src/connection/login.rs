@@ -9,11 +9,11 @@ use tracing::debug;
 use super::client::{Broken, Packet, closed_by_client};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Player};
-use super::intercepted::Applicant;
+use super::first_bytes::FirstBytesBuilder;
+use super::intercepted::InterceptedLogin;
 use super::join::Admitted;
 use super::opening::First;
 use super::route::Routed;
-use super::sender::Sender;
 use crate::config::model::ServerKind;
 use crate::intercept::Failure;
 use crate::limit::Slot;
@@ -45,7 +45,7 @@ pub(super) enum Admission {
     /// The proxy will move bytes.
     Forwarded(Box<Admitted>),
     /// The proxy will speak the protocol.
-    Intercepted(Box<Applicant>),
+    Intercepted(Box<InterceptedLogin>),
 }
 
 impl Routed {
@@ -160,7 +160,7 @@ impl Claimed {
             ServerKind::Forwarding(forwarding) => forwarding.clone(),
             ServerKind::Intercepted(intercepted) => {
                 let intercepted = intercepted.clone();
-                return Ok(Admission::Intercepted(Box::new(Applicant {
+                return Ok(Admission::Intercepted(Box::new(InterceptedLogin {
                     client: routed.client,
                     origin: routed.origin,
                     opening: routed.opening,
@@ -189,7 +189,7 @@ impl Claimed {
         } = routed;
         Ok(Admission::Forwarded(Box::new(Admitted {
             client,
-            sender: Sender {
+            first_bytes: FirstBytesBuilder {
                 origin,
                 opening,
                 login_start,

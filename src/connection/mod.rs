@@ -25,6 +25,7 @@ mod client;
 mod ending;
 mod facts;
 mod fallback;
+mod first_bytes;
 mod guard;
 mod in_game;
 mod intercepted;
@@ -36,7 +37,6 @@ mod observe;
 mod opening;
 mod packets;
 mod route;
-mod sender;
 mod status;
 mod switch;
 

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::kicked::Kicked;
 use crate::forward::queries::{Decision, PacketQueries, Wanted};
 use crate::forward::{Direction, Outbox};
-use crate::intercept::Present;
+use crate::intercept::PlayerHandle;
 use crate::plugin::{PacketFate, PacketPlayer};
 use crate::protocol::packet::State;
 use crate::protocol::packet::login::Profile;
@@ -25,7 +25,7 @@ pub(super) struct PacketStage {
 impl PacketStage {
     /// `None` if no plugin of the server is asked about packets.
     pub(super) fn begin(
-        present: &Present,
+        handle: &PlayerHandle,
         server: &Arc<Server>,
         profile: &Profile,
         is_proved: bool,
@@ -35,7 +35,7 @@ impl PacketStage {
         if !hooks.sees_packets() {
             return None;
         }
-        let version = present.version();
+        let version = handle.version();
         let mut wanted = Wanted::default();
         for state in [State::Configuration, State::Play] {
             for direction in [Direction::Clientbound, Direction::Serverbound] {
@@ -50,7 +50,7 @@ impl PacketStage {
             queries: Arc::clone(&queries),
             server: Arc::clone(server),
             player: Arc::new(PacketPlayer {
-                number: present.number(),
+                number: handle.number(),
                 name: profile.name.clone(),
                 uuid: u128::from_be_bytes(profile.uuid),
                 is_proved,

@@ -211,7 +211,7 @@ impl Opened {
 
     /// Ends the connection; the client may read why.
     pub(super) fn end(self, ending: impl Into<Ending>) -> Ended {
-        Ended::new(ending, self.client.into_reader(&self.opening))
+        Ended::new(ending, self.client.into_closing(&self.opening))
     }
 }
 
@@ -243,7 +243,7 @@ impl Routed {
 
     /// Ends the connection; the client may read why.
     pub(super) fn end(self, ending: impl Into<Ending>) -> Ended {
-        Ended::new(ending, self.client.into_reader(&self.opening))
+        Ended::new(ending, self.client.into_closing(&self.opening))
     }
 }
 

@@ -14,9 +14,9 @@ use tracing::warn;
 use super::client::Broken;
 use super::ending::{Ending, Refusal};
 use super::facts::Facts;
+use super::first_bytes::rewritten_host;
 use super::opening::First;
 use super::route::Routed;
-use super::sender::rewritten_host;
 use crate::config::model::{BackendAddress, DomainRewrite, Motd, ServerConfig};
 use crate::limit::{Busy, PendingGuard, Slot};
 use crate::manifest::Hook;
@@ -357,7 +357,7 @@ impl Routed {
     ) -> Result<Answer, io::Error> {
         let config = &server.config;
         let summed = self.summed_network(server);
-        let online = summed.map(|network| proxy.roster.present(network).len());
+        let online = summed.map(|network| proxy.roster.players_in(network).len());
         // After a backend that ends the connection without a byte the next is
         // tried.
         let mut dropped = Vec::new();

@@ -19,9 +19,12 @@ use super::channel::Channel;
 use super::ending::Ending;
 use super::facts::Facts;
 use super::fallback::{
-    Arrived, Chain, Left, Ready, Traveller, ends_the_player, is_authenticated, note,
+    FallbackAttempts, NetworkPlayer, NotMoved, Ready, ServerConnection, ends_session,
+    is_authenticated, log_refusal,
 };
-use crate::intercept::{Arrival, By, Failure, Interrupts, NotSwitched, Order, Stranded};
+use crate::intercept::{
+    Arrival, By, DetachedClient, Failure, Interrupts, NotSwitched, SwitchRequest,
+};
 use crate::player_text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
@@ -32,27 +35,27 @@ const SWITCH_WAIT: Duration = Duration::from_secs(30);
 
 /// A switch while the other server has not let the player in.
 pub(super) struct Switch<'a> {
-    order: Order,
+    request: SwitchRequest,
     server: Arc<Server>,
     preparing: Pin<Box<dyn Future<Output = Result<Ready, Ending>> + Send + 'a>>,
 }
 
 /// What comes behind a relay that has ended.
-pub(super) enum Next<'a> {
+pub(super) enum AfterRelay<'a> {
     /// Nothing was asked for.
     Nothing,
     /// The relay has ended during a switch.
     Preparing(Switch<'a>),
     /// The relay was ended for a switch.
-    Ready(Order, Box<Ready>),
+    Ready(SwitchRequest, Box<Ready>),
 }
 
 /// What is known of the way of a player whose relay has ended.
-pub(super) struct Trip<'a> {
+pub(super) struct MoveContext<'a> {
     pub(super) from: &'a Arc<Server>,
     /// How long he was there.
     pub(super) stayed: Duration,
-    pub(super) chain: &'a mut Option<Chain>,
+    pub(super) attempts: &'a mut Option<FallbackAttempts>,
     pub(super) interrupts: &'a Interrupts,
 }
 
@@ -60,13 +63,16 @@ impl<'a> Switch<'a> {
     /// Begins with what somebody has asked for. `None` where the network does not have
     /// the server; whoever has asked learns of it.
     pub(super) fn begin(
-        order: Order,
-        traveller: &'a Traveller,
+        request: SwitchRequest,
+        network_player: &'a NetworkPlayer,
         proxy: &'a Proxy,
         facts: &Facts,
     ) -> Option<Self> {
-        let Some(server) = proxy.snapshot().member(&traveller.network, order.target()) else {
-            order.end(Err(NotSwitched::UnknownServer));
+        let Some(server) = proxy
+            .snapshot()
+            .member(&network_player.network, request.target())
+        else {
+            request.end(Err(NotSwitched::UnknownServer));
             return None;
         };
         let trial = facts.trial();
@@ -74,12 +80,12 @@ impl<'a> Switch<'a> {
         let preparing = Box::pin(async move {
             // A chain of fallbacks counts its dials; this is one.
             let mut dials = 0;
-            let prepared = traveller.prepare(&target, &mut dials, proxy, trial);
+            let prepared = network_player.prepare(&target, &mut dials, proxy, trial);
             let prepared = timeout(SWITCH_WAIT, prepared).await;
             prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)))
         });
         Some(Self {
-            order,
+            request,
             server,
             preparing,
         })
@@ -91,16 +97,16 @@ impl<'a> Switch<'a> {
     }
 
     /// The other server has let the player in.
-    pub(super) fn into_order(self) -> Order {
-        self.order
+    pub(super) fn into_request(self) -> SwitchRequest {
+        self.request
     }
 
     /// The other server does not let the player in, who stays and reads why.
-    pub(super) fn refuse(self, ending: &Ending, traveller: &Traveller) {
-        note(&self.server, ending);
+    pub(super) fn refuse(self, ending: &Ending, network_player: &NetworkPlayer) {
+        log_refusal(&self.server, ending);
         let text = refusal(&self.server, ending);
-        traveller.present.send(&text);
-        self.order.end(Err(NotSwitched::Refused { text }));
+        network_player.handle.send(&text);
+        self.request.end(Err(NotSwitched::Refused { text }));
     }
 }
 
@@ -115,37 +121,37 @@ fn refusal(server: &Server, ending: &Ending) -> Value {
     }
 }
 
-impl Traveller {
+impl NetworkPlayer {
     /// Brings a player whose relay has ended to the server that somebody has asked for,
     /// or else to another one that takes him.
-    pub(super) async fn move_on(
+    pub(super) async fn move_to_next(
         &self,
-        mut client: Box<Stranded>,
-        next: Next<'_>,
-        trip: Trip<'_>,
+        mut client: Box<DetachedClient>,
+        next: AfterRelay<'_>,
+        context: MoveContext<'_>,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<Arrived, Left> {
-        let Trip {
+    ) -> Result<ServerConnection, NotMoved> {
+        let MoveContext {
             from,
             stayed,
-            chain,
+            attempts,
             interrupts,
-        } = trip;
+        } = context;
         // He has left a server that works for the one that is ready, or lost it.
-        let has_left = matches!(next, Next::Ready(..));
+        let has_left = matches!(next, AfterRelay::Ready(..));
         let mut refused = None;
         let ready = match next {
-            Next::Nothing => None,
-            Next::Ready(order, ready) => Some((order, ready)),
+            AfterRelay::Nothing => None,
+            AfterRelay::Ready(request, ready) => Some((request, ready)),
             // The server that he is waiting for is the first to be tried.
-            Next::Preparing(mut switch) => {
+            AfterRelay::Preparing(mut switch) => {
                 let prepared = tokio::select! {
                     prepared = client.while_waiting(switch.prepared()) => prepared,
                     interrupt = interrupts.first() => Err(interrupt),
                 };
                 match prepared {
-                    Ok(Ok(ready)) => Some((switch.order, Box::new(ready))),
+                    Ok(Ok(ready)) => Some((switch.request, Box::new(ready))),
                     Ok(Err(ending)) => {
                         refused = Some(Arc::clone(&switch.server));
                         switch.refuse(&ending, self);
@@ -153,21 +159,21 @@ impl Traveller {
                     }
                     Err(failure) => {
                         let failure = Some(failure);
-                        return Err(Left { client, failure });
+                        return Err(NotMoved { client, failure });
                     }
                 }
             }
         };
         let mut lost = Arc::clone(from);
         let mut failed = None;
-        let mut behind = match (chain.take(), has_left) {
-            (before, true) => before.filter(|_| !Chain::is_over(stayed)),
-            (before, false) => Some(Chain::go_on(before, from, stayed)),
+        let mut behind = match (attempts.take(), has_left) {
+            (before, true) => before.filter(|_| !FallbackAttempts::has_settled(stayed)),
+            (before, false) => Some(FallbackAttempts::continue_from(before, from, stayed)),
         };
-        if let (Some(chain), Some(server)) = (&mut behind, &refused) {
-            chain.refused(server);
+        if let (Some(attempts), Some(server)) = (&mut behind, &refused) {
+            attempts.refused(server);
         }
-        if let Some((order, ready)) = ready {
+        if let Some((request, ready)) = ready {
             let server = Arc::clone(&ready.server);
             let arrival = Arrival {
                 is_authenticated: is_authenticated(&server),
@@ -176,32 +182,33 @@ impl Traveller {
                 until: Instant::now() + SWITCH_WAIT,
                 interrupts,
                 queries: None,
-                listener: Channel::of(proxy, &self.present, &server),
+                listener: Channel::of(proxy, &self.handle, &server),
             };
             match self.enter(client, *ready, arrival, proxy, facts).await {
                 Ok(arrived) => {
-                    self.report(order.by(), from, &server);
+                    self.report(request.by(), from, &server);
                     // Before anybody learns that he is there.
-                    self.present.settle();
-                    order.end(Ok(()));
-                    *chain = behind;
+                    self.handle.set_available();
+                    request.end(Ok(()));
+                    *attempts = behind;
                     return Ok(arrived);
                 }
-                Err((failure, stranded)) => {
-                    client = stranded;
-                    let ends = ends_the_player(&failure);
+                Err((failure, detached)) => {
+                    client = detached;
+                    let ends = ends_session(&failure);
                     let ending = Ending::Intercepted(failure);
-                    note(&server, &ending);
+                    log_refusal(&server, &ending);
                     let text = refusal(&server, &ending);
-                    order.end(Err(NotSwitched::Refused { text }));
+                    request.end(Err(NotSwitched::Refused { text }));
                     if let Ending::Intercepted(failure) = ending {
                         failed = Some(failure);
                     }
                     if ends {
                         let failure = failed;
-                        return Err(Left { client, failure });
+                        return Err(NotMoved { client, failure });
                     }
-                    let mut tried = Chain::go_on(behind.take(), &server, Duration::ZERO);
+                    let mut tried =
+                        FallbackAttempts::continue_from(behind.take(), &server, Duration::ZERO);
                     if has_left {
                         tried.left(from);
                     }
@@ -210,13 +217,13 @@ impl Traveller {
                 }
             }
         }
-        let behind = chain.insert(behind.unwrap_or_else(|| Chain::begin(&lost)));
+        let behind = attempts.insert(behind.unwrap_or_else(|| FallbackAttempts::begin(&lost)));
         if !self.falls_back(proxy) {
             let failure = failed;
-            return Err(Left { client, failure });
+            return Err(NotMoved { client, failure });
         }
         let arrived = self.fall_back(client, &lost, behind, interrupts, proxy, facts);
-        arrived.await.map_err(|left| Left {
+        arrived.await.map_err(|left| NotMoved {
             failure: left.failure.or(failed),
             ..left
         })

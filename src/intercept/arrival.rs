@@ -1,8 +1,8 @@
 //! Moves a client to another backend without a new connection: a client that has lost its
 //! backend, or that switches the server.
 //!
-//! The other backend lets the player in first ([`Answering::prepare`]), while the client
-//! still plays on the old one. After [`Stranded::enter`] it cannot go back.
+//! The other backend lets the player in first ([`RespondingBackend::prepare`]), while the client
+//! still plays on the old one. After [`DetachedClient::enter`] it cannot go back.
 //!
 //! Before 1.20.2 the client stays in play and gets another world there: see
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
@@ -13,12 +13,12 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Answering, LoggedIn};
+use super::backend::{LoggedIn, RespondingBackend};
+use super::detached::{DetachedClient, drop_frame, open_bundle};
 use super::failure::Failure;
 use super::identity::Who;
 use super::join::{Held, Joining, Playing, decide, edits};
-use super::stranded::{Stranded, drop_frame, open_bundle};
-use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
+use super::turns::{CLIENT_WAIT, OpenRequests, Turn, Turns};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
 use crate::forward::queries::PacketQueries;
@@ -83,7 +83,7 @@ impl Interrupts {
     }
 }
 
-impl Answering {
+impl RespondingBackend {
     /// Logs in a player who is still in the game elsewhere, as far as he does not notice
     /// it: up to the login success, or before 1.20.2 to the join game. A client
     /// with mods of Forge negotiates them once, in its own login (1.13): `has_mods` says
@@ -136,7 +136,7 @@ async fn await_join_game(
     }
 }
 
-impl Stranded {
+impl DetachedClient {
     /// Brings the player into the game of another backend.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ impl Stranded {
         };
         match crossed {
             Ok(()) => Ok(joining.into_playing()),
-            Err(failure) => Err((failure, Box::new(joining.strand(record)))),
+            Err(failure) => Err((failure, Box::new(joining.detach(record)))),
         }
     }
 
@@ -183,7 +183,7 @@ impl Stranded {
             kick: self.kick,
             listener: arrival.listener.clone(),
             turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
-            questions: OpenQuestions::default(),
+            open_requests: OpenRequests::default(),
             queries: arrival.queries.clone(),
             counters: self.counters,
         }
@@ -282,7 +282,7 @@ impl Joining {
         for notice in std::mem::take(&mut self.notices) {
             self.client.put(&notice).map_err(Failure::client)?;
         }
-        while !self.pass_what_has_come().await? {
+        while !self.pass_arrived_frames().await? {
             self.flush().await?;
         }
         self.flush().await

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::failure::Failure;
 use super::identity::{ChatKey, VELOCITY_CHANNEL, Who, velocity_answer};
-use super::login::LoginLeg;
+use super::login::LoginClient;
 use super::settings::{IdentityForwarding, Secret};
 use super::turns::{BACKEND_WAIT, CLIENT_WAIT, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
@@ -24,9 +24,9 @@ use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
 
 /// The most requests of a backend that the client has not answered.
-const QUESTIONS_MAX: usize = 1024;
+const REQUESTS_MAX: usize = 1024;
 /// The most bytes of these requests and the names of requested cookies (4 MiB).
-const QUESTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+const REQUESTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most characters of a text that ends a login (the game).
 const DISCONNECT_CHARS_MAX: usize = 262_144;
 /// The channel on which Forge negotiates mods in the login since 1.13.
@@ -35,7 +35,7 @@ const FORGE_CHANNEL: &str = "fml:loginwrapper";
 const COOKIE_NAME_CHARS_MAX: usize = 32_767;
 
 /// A dialled backend, and the first bytes for it.
-pub(crate) struct Dialled {
+pub(crate) struct ConnectedBackend {
     pub(crate) stream: TcpStream,
     /// A PROXY header, or nothing.
     pub(crate) header: Vec<u8>,
@@ -50,7 +50,7 @@ pub(crate) struct Dialled {
 }
 
 /// A backend that has been sent the login start, and has sent its first byte.
-pub(crate) struct Answering {
+pub(crate) struct RespondingBackend {
     wire: Wire,
     until: Instant,
     identity: Option<IdentityForwarding>,
@@ -86,13 +86,13 @@ pub(crate) fn check_version(
     }
 }
 
-impl Dialled {
+impl ConnectedBackend {
     /// Sends the first packets, and waits for the first byte of the backend.
     ///
     /// # Errors
     ///
     /// When the backend ends the connection before: another one can be tried.
-    pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<Answering> {
+    pub(crate) async fn greet(self, who: Who<'_>) -> io::Result<RespondingBackend> {
         let until = Instant::now() + BACKEND_WAIT;
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_header(&self.header);
@@ -112,7 +112,7 @@ impl Dialled {
         };
         // If the backend stays silent, the login that follows ends at this deadline too.
         timeout_at(until, greeting).await.unwrap_or(Ok(()))?;
-        Ok(Answering {
+        Ok(RespondingBackend {
             wire,
             until,
             identity: self.identity,
@@ -123,7 +123,7 @@ impl Dialled {
     }
 }
 
-impl Answering {
+impl RespondingBackend {
     /// The same backend, for a client with mods that is in the game elsewhere: one that
     /// negotiates mods refuses it.
     pub(super) fn for_mods(self, has_mods: bool) -> Self {
@@ -149,9 +149,11 @@ impl Answering {
     pub(super) async fn log_in(
         self,
         who: Who<'_>,
-        mut client: Option<&mut LoginLeg>,
+        mut client: Option<&mut LoginClient>,
     ) -> Result<LoggedIn, Failure> {
-        let time_left = client.as_ref().map_or(CLIENT_WAIT, |leg| leg.time_left);
+        let time_left = client
+            .as_ref()
+            .map_or(CLIENT_WAIT, |client| client.time_left);
         let mut turns = Turns::new(self.until, time_left);
         let velocity = match &self.identity {
             Some(IdentityForwarding::Velocity(secret)) => Some(secret.clone()),
@@ -163,7 +165,7 @@ impl Answering {
             was_asked: false,
             address: self.address,
             server: self.server,
-            questions: Questions::default(),
+            open_requests: PendingRequests::default(),
             has_let_in: false,
             refuses_mods: self.refuses_mods,
         };
@@ -186,7 +188,7 @@ struct Login {
     was_asked: bool,
     address: IpAddr,
     server: String,
-    questions: Questions,
+    open_requests: PendingRequests,
     /// Whether the backend has let the player in.
     has_let_in: bool,
     /// Whether it refuses the player if it negotiates mods.
@@ -195,14 +197,14 @@ struct Login {
 
 /// The requests of the backend that the client has not answered.
 #[derive(Default)]
-struct Questions {
+struct PendingRequests {
     /// Message id and length of each; an id may be asked twice.
     plugin: Vec<(i32, usize)>,
     cookies: Vec<String>,
     bytes: usize,
 }
 
-impl Questions {
+impl PendingRequests {
     fn ask(&mut self, message_id: i32, bytes: usize) -> Result<(), Failure> {
         self.bytes = self.bytes.saturating_add(bytes);
         self.plugin.push((message_id, bytes));
@@ -217,7 +219,7 @@ impl Questions {
 
     fn check(&self) -> Result<(), Failure> {
         let count = self.plugin.len() + self.cookies.len();
-        if count > QUESTIONS_MAX || self.bytes > QUESTIONS_BYTES_MAX {
+        if count > REQUESTS_MAX || self.bytes > REQUESTS_BYTES_MAX {
             return Err(Failure::BackendFault(
                 "it asks the client too much at once".to_owned(),
             ));
@@ -251,7 +253,7 @@ impl Login {
     async fn run(
         &mut self,
         who: Who<'_>,
-        mut client: Option<&mut LoginLeg>,
+        mut client: Option<&mut LoginClient>,
         turns: &mut Turns,
     ) -> Result<(), Failure> {
         // The rest of the first packets, if the backend has not read them all.
@@ -262,29 +264,29 @@ impl Login {
                 frame = self.wire.frame() => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::backend)?;
                     let client = client.as_deref_mut();
-                    if self.meet_backend(&packet, who, client, turns).await? {
+                    if self.handle_backend_packet(&packet, who, client, turns).await? {
                         break;
                     }
                 }
                 frame = next_frame(client.as_deref_mut()) => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::client)?;
-                    self.meet_client(&packet, who.version, turns).await?;
+                    self.handle_client_packet(&packet, who.version, turns).await?;
                 }
-                failure = turns.run_out() => return Err(failure),
+                failure = turns.expired() => return Err(failure),
             }
         }
         // The client has to answer before it gets its login success, which ends its login
         // state.
         self.has_let_in = true;
-        while !self.questions.are_answered() {
+        while !self.open_requests.are_answered() {
             turns.give(Turn::Client);
             let frame = tokio::select! {
                 frame = next_frame(client.as_deref_mut()) => frame,
                 lost = self.wire.lost() => return Err(Failure::backend(lost)),
-                failure = turns.run_out() => return Err(failure),
+                failure = turns.expired() => return Err(failure),
             };
             let packet = frame.and_then(|frame| frame.packet());
-            self.meet_client(&packet.map_err(Failure::client)?, who.version, turns)
+            self.handle_client_packet(&packet.map_err(Failure::client)?, who.version, turns)
                 .await?;
         }
         Ok(())
@@ -292,18 +294,18 @@ impl Login {
 
     /// Who has to act.
     fn turn(&self) -> Turn {
-        match self.questions.are_answered() {
+        match self.open_requests.are_answered() {
             true => Turn::Backend,
             false => Turn::Client,
         }
     }
 
     /// Handles a packet of the backend; true when it has let the player in.
-    async fn meet_backend(
+    async fn handle_backend_packet(
         &mut self,
         packet: &Packet,
         who: Who<'_>,
-        client: Option<&mut LoginLeg>,
+        client: Option<&mut LoginClient>,
         turns: &mut Turns,
     ) -> Result<bool, Failure> {
         let version = who.version;
@@ -326,7 +328,7 @@ impl Login {
                 if request.channel == VELOCITY_CHANNEL {
                     self.identify(&request, who, turns).await?;
                 } else if let Some(client) = client {
-                    self.questions
+                    self.open_requests
                         .ask(request.message_id, packet.bytes().len())?;
                     pass_to_client(packet, client, turns).await?;
                 } else if self.refuses_mods && request.channel == FORGE_CHANNEL {
@@ -342,7 +344,7 @@ impl Login {
                 let name = Cursor::new(packet.fields()).string(COOKIE_NAME_CHARS_MAX);
                 let name = name.map_err(fault)?;
                 if let Some(client) = client {
-                    self.questions.ask_cookie(name)?;
+                    self.open_requests.ask_cookie(name)?;
                     pass_to_client(packet, client, turns).await?;
                 } else {
                     let id = version.id(State::Login, Serverbound::CookieResponse);
@@ -423,7 +425,7 @@ impl Login {
     }
 
     /// Handles a packet of the client: the answer to a request of the backend.
-    async fn meet_client(
+    async fn handle_client_packet(
         &mut self,
         packet: &Packet,
         version: Version,
@@ -433,7 +435,7 @@ impl Login {
         let is_answer = match packet.kind(version, State::Login) {
             Some(Serverbound::LoginPluginResponse) => {
                 let message_id = parse_plugin_response(packet.fields()).map_err(fault)?;
-                self.questions.answer(message_id)
+                self.open_requests.answer(message_id)
             }
             Some(Serverbound::CookieResponse) => {
                 let mut cursor = Cursor::new(packet.fields());
@@ -441,7 +443,7 @@ impl Login {
                 if cursor.bool().map_err(fault)? {
                     cursor.bytes(packets::COOKIE_BYTES_MAX).map_err(fault)?;
                 }
-                self.questions.answer_cookie(name)
+                self.open_requests.answer_cookie(name)
             }
             _ => false,
         };
@@ -461,7 +463,7 @@ impl Login {
 
 async fn pass_to_client(
     packet: &Packet,
-    client: &mut LoginLeg,
+    client: &mut LoginClient,
     turns: &mut Turns,
 ) -> Result<(), Failure> {
     let sent = turns.wait_for(Turn::Client, client.wire.send(packet.bytes()));
@@ -470,7 +472,7 @@ async fn pass_to_client(
 
 /// The next frame of a client in the login state; never completes without one. Cancel
 /// safe.
-async fn next_frame(client: Option<&mut LoginLeg>) -> Result<Frame, WireError> {
+async fn next_frame(client: Option<&mut LoginClient>) -> Result<Frame, WireError> {
     match client {
         Some(client) => client.wire.frame().await,
         None => std::future::pending().await,

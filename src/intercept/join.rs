@@ -7,14 +7,14 @@ use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::{Answering, LoggedIn};
+use super::backend::{LoggedIn, RespondingBackend};
+use super::detached::{DetachedClient, next_keep_alive};
 use super::failure::Failure;
 use super::identity::Who;
-use super::login::Proved;
-use super::reader::{Lost, Reader};
+use super::login::IdentifiedClient;
+use super::reader::{ClosingClient, Lost};
 use super::settings::ClientCompression;
-use super::stranded::{Stranded, next_keep_alive};
-use super::turns::{CLIENT_WAIT, OpenQuestions, Turn, Turns};
+use super::turns::{CLIENT_WAIT, OpenRequests, Turn, Turns};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::commands::{Commands, PacketAction, SessionCommands};
@@ -56,18 +56,22 @@ pub(crate) struct ClientSettings {
 ///
 /// If the backend does not let him in. Another backend can then be tried.
 pub(crate) async fn log_in(
-    player: &mut Proved,
-    backend: Answering,
+    player: &mut IdentifiedClient,
+    backend: RespondingBackend,
     replaced: &CancellationToken,
 ) -> Result<LoggedIn, Failure> {
-    let Proved { leg, profile, key } = player;
+    let IdentifiedClient {
+        client,
+        profile,
+        key,
+    } = player;
     let who = Who {
-        version: leg.version,
+        version: client.version,
         profile,
         key: key.as_ref(),
     };
     tokio::select! {
-        logged_in = backend.log_in(who, Some(leg)) => logged_in,
+        logged_in = backend.log_in(who, Some(client)) => logged_in,
         () = replaced.cancelled() => Err(Failure::Replaced),
     }
 }
@@ -79,7 +83,7 @@ pub(crate) async fn log_in(
 ///
 /// If the session ends before that.
 pub(crate) async fn join(
-    player: Proved,
+    player: IdentifiedClient,
     logged_in: LoggedIn,
     settings: ClientSettings,
     counters: Arc<Counters>,
@@ -88,8 +92,8 @@ pub(crate) async fn join(
     replaced: &CancellationToken,
 ) -> Result<Playing, NotJoined> {
     let LoggedIn { wire, until } = logged_in;
-    let version = player.leg.version;
-    let login_left = player.leg.time_left;
+    let version = player.client.version;
+    let login_left = player.client.time_left;
     let state = match version.protocol() {
         V1_20_2.. => State::Configuration,
         _ => State::Play,
@@ -97,7 +101,7 @@ pub(crate) async fn join(
     let (client_bounds, backend_bounds) = bounds();
     let mut joining = Joining {
         backend: wire,
-        client: player.leg.wire,
+        client: player.client.wire,
         version,
         clientbound: SentState::new(state),
         serverbound: state,
@@ -116,7 +120,7 @@ pub(crate) async fn join(
         kick: None,
         listener: settings.listener.clone(),
         turns: Turns::new(until, CLIENT_WAIT),
-        questions: OpenQuestions::default(),
+        open_requests: OpenRequests::default(),
         queries: settings.queries.clone(),
         counters,
     };
@@ -171,7 +175,7 @@ pub(crate) enum NotJoined {
     /// The client can get a text with the reason.
     Lost(Box<Lost>),
     /// The client can move to another backend.
-    Stranded(Failure, Box<Stranded>),
+    Detached(Failure, Box<DetachedClient>),
 }
 
 /// Frames that wait: for the end of the configuration phase, or before 1.20.2 for the
@@ -232,7 +236,7 @@ pub(super) struct Joining {
     /// The time limits of both sides.
     pub(super) turns: Turns,
     /// The questions of the backend that the client has not answered.
-    pub(super) questions: OpenQuestions,
+    pub(super) open_requests: OpenRequests,
     /// The plugins that get packets, if there are any.
     pub(super) queries: Option<Arc<PacketQueries>>,
     pub(super) counters: Arc<Counters>,
@@ -282,7 +286,7 @@ impl Joining {
     /// Passes frames until the player is in the game, with all frames that have arrived by
     /// then.
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
-        self.turns.give(self.questions.turn());
+        self.turns.give(self.open_requests.turn());
         while !self.has_joined || self.serverbound != State::Play {
             tokio::select! {
                 frame = self.backend.frame() => {
@@ -291,21 +295,21 @@ impl Joining {
                 frame = self.client.frame() => {
                     self.pass_to_backend(&frame.map_err(Failure::client)?).await?;
                 }
-                failure = self.turns.run_out() => return Err(failure),
+                failure = self.turns.expired() => return Err(failure),
             }
             let mut is_all = false;
             while !is_all {
-                is_all = self.pass_what_has_come().await?;
+                is_all = self.pass_arrived_frames().await?;
                 self.flush().await?;
             }
-            self.turns.give(self.questions.turn());
+            self.turns.give(self.open_requests.turn());
         }
         Ok(())
     }
 
     /// Passes the frames that have arrived. Returns false if some are left, because too
     /// many bytes wait to be written.
-    pub(super) async fn pass_what_has_come(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn pass_arrived_frames(&mut self) -> Result<bool, Failure> {
         while let Some(frame) = self.backend.arrived().map_err(Failure::backend)? {
             self.pass_to_client(&frame).await?;
             if self.client.waiting_bytes() >= OUTPUT_BYTES_MAX {
@@ -425,7 +429,7 @@ impl Joining {
             }
         }
         if let Some(kind) = kind {
-            self.questions.answer(kind, packet.fields());
+            self.open_requests.answer(kind, packet.fields());
         }
         if let Some(state) = kind.and_then(Serverbound::leads_to) {
             self.serverbound = state;
@@ -471,7 +475,7 @@ impl Joining {
             record.clientbound(self.version, kind, packet.fields());
         }
         self.has_joined |= kind == Clientbound::JoinGame;
-        self.questions.ask(kind);
+        self.open_requests.ask(kind);
         self.clientbound.note(kind);
         Ok(self.edits.apply(self.version, state, kind, packet.fields()))
     }
@@ -479,18 +483,18 @@ impl Joining {
     /// The player cannot come into the game of this backend.
     fn fail(self, failure: Failure) -> NotJoined {
         match self.record.clone() {
-            Some(record) => NotJoined::Stranded(failure, Box::new(self.strand(record))),
+            Some(record) => NotJoined::Detached(failure, Box::new(self.detach(record))),
             None => NotJoined::Lost(Box::new(Lost {
                 failure,
-                client: Reader::new(self.client, self.version, self.clientbound),
+                client: ClosingClient::new(self.client, self.version, self.clientbound),
             })),
         }
     }
 
     /// Turns the client into one that has lost this backend.
-    pub(super) fn strand(self, record: PlayerRecord) -> Stranded {
+    pub(super) fn detach(self, record: PlayerRecord) -> DetachedClient {
         record.lose_backend();
-        Stranded {
+        DetachedClient {
             client: self.client,
             version: self.version,
             sent: self.clientbound,
@@ -611,11 +615,11 @@ impl Playing {
 
 /// A client whose relay has ended.
 #[derive(Debug)]
-pub(crate) enum Left {
+pub(crate) enum RemainingClient {
     /// It can get a text.
-    Reader(Reader),
+    Closing(ClosingClient),
     /// It can also move to another backend.
-    Stranded(Box<Stranded>),
+    Detached(Box<DetachedClient>),
 }
 
 /// A relay that has ended.
@@ -634,11 +638,11 @@ impl Ended {
     }
 
     /// The client, if it is still connected.
-    pub(crate) fn into_left(self) -> Option<Left> {
+    pub(crate) fn into_client(self) -> Option<RemainingClient> {
         let mut returned = self.returned?;
         Some(match returned.input.take() {
-            None => Left::Reader(Reader::of_relay(returned, self.version)?),
-            Some(input) => Left::Stranded(Box::new(Stranded::of_relay(
+            None => RemainingClient::Closing(ClosingClient::of_relay(returned, self.version)?),
+            Some(input) => RemainingClient::Detached(Box::new(DetachedClient::of_relay(
                 returned,
                 *input,
                 self.version,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::failure::Failure;
 use super::identity::{ChatKey, Identity, Who};
 use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
-use super::reader::{Lost, Reader};
+use super::reader::{ClosingClient, Lost};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
 use super::turns::CLIENT_WAIT;
@@ -39,7 +39,7 @@ const DECRYPTION_WAIT: Duration = Duration::from_secs(10);
 
 /// A client that has sent its login start.
 #[derive(Debug)]
-pub(crate) struct Newcomer {
+pub(crate) struct StartedLogin {
     /// Its connection.
     pub(crate) stream: TcpStream,
     /// The bytes that it has sent after the login start.
@@ -125,17 +125,17 @@ impl Authenticator {
 
 /// The connection of a client in the login state.
 #[derive(Debug)]
-pub(crate) struct LoginLeg {
+pub(crate) struct LoginClient {
     pub(super) wire: Wire,
     pub(super) version: Version,
     /// What is left of the time for its answers in this state.
     pub(super) time_left: Duration,
 }
 
-impl LoginLeg {
+impl LoginClient {
     /// The client, to be shown a text.
-    pub(crate) fn into_reader(self) -> Reader {
-        Reader::new(self.wire, self.version, SentState::new(State::Login))
+    pub(crate) fn into_closing(self) -> ClosingClient {
+        ClosingClient::new(self.wire, self.version, SentState::new(State::Login))
     }
 
     /// The login has failed.
@@ -149,7 +149,7 @@ impl LoginLeg {
             // came in one.
             sent.has_kicked = wire.put(&login_disconnect(version, json)).is_ok();
         }
-        let client = Reader::new(wire, version, sent);
+        let client = ClosingClient::new(wire, version, sent);
         Box::new(Lost { failure, client })
     }
 
@@ -161,17 +161,17 @@ impl LoginLeg {
 
 /// A player whose identity is settled.
 #[derive(Debug)]
-pub(crate) struct Proved {
-    pub(crate) leg: LoginLeg,
+pub(crate) struct IdentifiedClient {
+    pub(crate) client: LoginClient,
     pub(crate) profile: Profile,
     pub(super) key: Option<ChatKey>,
 }
 
-impl Proved {
+impl IdentifiedClient {
     /// Who the player is, for a backend.
     pub(crate) fn who(&self) -> Who<'_> {
         Who {
-            version: self.leg.version,
+            version: self.client.version,
             profile: &self.profile,
             key: self.key.as_ref(),
         }
@@ -186,15 +186,15 @@ impl Proved {
     }
 }
 
-impl Newcomer {
-    fn begin(self) -> (LoginLeg, String, Option<[u8; 16]>, Option<ChatKey>) {
+impl StartedLogin {
+    fn begin(self) -> (LoginClient, String, Option<[u8; 16]>, Option<ChatKey>) {
         let key = chat_key(self.version, &self.login_start);
-        let leg = LoginLeg {
+        let client = LoginClient {
             wire: Wire::new(self.stream, self.input, SERVERBOUND_PACKET_BYTES_MAX),
             version: self.version,
             time_left: CLIENT_WAIT,
         };
-        (leg, self.name, self.uuid, key)
+        (client, self.name, self.uuid, key)
     }
 
     /// Accepts the claimed name. The player id is made from the name, or is the one that
@@ -203,14 +203,14 @@ impl Newcomer {
     /// # Errors
     ///
     /// When a server would not accept the name.
-    pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<Proved, Box<Lost>> {
-        let (leg, name, claimed, _) = self.begin();
+    pub(crate) fn unproved(self, uuid_of_client: bool) -> Result<IdentifiedClient, Box<Lost>> {
+        let (client, name, claimed, _) = self.begin();
         if let Err(error) = packets::check_name(&name, false) {
-            return Err(leg.lose(Failure::Name(error)));
+            return Err(client.lose(Failure::Name(error)));
         }
         let claimed = claimed.filter(|_| uuid_of_client);
-        Ok(Proved {
-            leg,
+        Ok(IdentifiedClient {
+            client,
             profile: Profile {
                 uuid: claimed.unwrap_or_else(|| offline_uuid(&name)),
                 name,
@@ -231,10 +231,10 @@ impl Newcomer {
         authenticator: &Arc<Authenticator>,
         config: &LoginConfig,
         address: IpAddr,
-    ) -> Result<Proved, Box<Lost>> {
-        let (mut leg, name, _, key) = self.begin();
+    ) -> Result<IdentifiedClient, Box<Lost>> {
+        let (mut client, name, _, key) = self.begin();
         let proved = authenticate(
-            &mut leg,
+            &mut client,
             &name,
             key.as_ref(),
             authenticator,
@@ -245,19 +245,19 @@ impl Newcomer {
             Ok(profile) => {
                 // A key of 1.19.1 names its holder: that of another player is dropped.
                 let is_own = |key: &ChatKey| key.holder.is_none_or(|holder| holder == profile.uuid);
-                Ok(Proved {
-                    leg,
+                Ok(IdentifiedClient {
+                    client,
                     key: key.filter(is_own),
                     profile,
                 })
             }
-            Err(failure) => Err(leg.lose(failure)),
+            Err(failure) => Err(client.lose(failure)),
         }
     }
 }
 
 async fn authenticate(
-    leg: &mut LoginLeg,
+    client: &mut LoginClient,
     name: &str,
     chat_key: Option<&ChatKey>,
     authenticator: &Arc<Authenticator>,
@@ -268,26 +268,26 @@ async fn authenticate(
     let (key, sessions) = authenticator.ready().await?;
     let mut token = [0; TOKEN_BYTES];
     getrandom::fill(&mut token).map_err(|error| Failure::Proxy(error.to_string()))?;
-    let request = packets::encryption_request(leg.version, key.public_der(), &token);
+    let request = packets::encryption_request(client.version, key.public_der(), &token);
     let began = Instant::now();
-    let response = timeout(leg.time_left, async {
-        leg.wire.send(&request).await?;
-        leg.wire.frame().await?.packet()
+    let response = timeout(client.time_left, async {
+        client.wire.send(&request).await?;
+        client.wire.frame().await?.packet()
     });
     let response = response.await.map_err(|_| Failure::TooSlow)?;
-    leg.time_left = leg.time_left.saturating_sub(began.elapsed());
+    client.time_left = client.time_left.saturating_sub(began.elapsed());
     let response = response.map_err(Failure::client)?;
-    let answer = answer(leg.version, &response, chat_key)?;
+    let answer = answer(client.version, &response, chat_key)?;
 
     let opened = authenticator.compute(move |this| this.key.get()?.open(&answer, token));
     let opened = tokio::select! {
         opened = opened => opened?,
-        () = left_by_peer(leg.wire.stream()) => return Err(Failure::ClientLeft),
+        () = left_by_peer(client.wire.stream()) => return Err(Failure::ClientLeft),
     };
     let opened = opened.ok_or(Failure::Encryption)?;
     // The client has encrypted what follows its answer, and expects no less,
     // also of a refusal.
-    leg.wire.encrypt(&opened.secret);
+    client.wire.encrypt(&opened.secret);
     if !opened.has_token {
         return Err(Failure::Encryption);
     }
@@ -299,7 +299,7 @@ async fn authenticate(
     tokio::select! {
         joined = joined => joined.map_err(Failure::Session),
         // A client sends nothing while it waits.
-        frame = leg.wire.frame() => Err(match frame {
+        frame = client.wire.frame() => Err(match frame {
             Ok(frame) => Failure::client(match frame.packet() {
                 Ok(packet) => WireError::unexpected(State::Login, packet.id),
                 Err(error) => error,

@@ -2,8 +2,8 @@
 //!
 //! The steps of a login, each with the type that it returns:
 //!
-//! 1. A client has sent its login start: [`Newcomer`].
-//! 2. Its identity is settled: [`Proved`]. In `client_only` the session service proves
+//! 1. A client has sent its login start: [`StartedLogin`].
+//! 2. Its identity is settled: [`IdentifiedClient`]. In `client_only` the session service proves
 //!    it, in `offline` the client's claim is accepted.
 //! 3. A backend lets the player in ([`log_in`]): [`LoggedIn`]. Only then does the client
 //!    get its login success, so that until here it can be shown any refusal in the login
@@ -12,39 +12,41 @@
 //!    Until here the task of the connection passes single frames, with a deadline.
 //! 5. A relay thread passes frames in runs (`forward::framed`) until the session ends:
 //!    [`Ended`].
-//! 6. If the backend is lost, the client is [`Stranded`]; an [`Arrival`] at another
+//! 6. If the backend is lost, the client is [`DetachedClient`]; an [`Arrival`] at another
 //!    backend makes it [`Playing`] again.
 //!
 //! In each step both directions know their protocol state, so that the session can end
-//! with a text at any time: [`Reader`].
+//! with a text at any time: [`ClosingClient`].
 
 mod arrival;
 mod backend;
+mod detached;
 mod failure;
 mod identity;
 mod join;
 mod key;
 mod login;
-mod present;
+mod player_handle;
 mod reader;
 mod roster;
 mod session_service;
 mod settings;
-mod stranded;
 mod turns;
 mod wire;
 
 pub(crate) use arrival::{Arrival, Interrupts, Prepared};
-pub(crate) use backend::{Answering, Dialled, LoggedIn, check_version};
+pub(crate) use backend::{ConnectedBackend, LoggedIn, RespondingBackend, check_version};
+pub(crate) use detached::DetachedClient;
 pub(crate) use failure::Failure;
 pub(crate) use identity::{Identity, Who, host_field};
-pub(crate) use join::{ClientSettings, Ended, Left, NotJoined, Playing, Rules, join, log_in};
-pub(crate) use login::{Authenticator, Newcomer, Proved};
-pub(crate) use present::{By, Details, NotSwitched, Order, Present};
-pub(crate) use reader::{Lost, Reader};
+pub(crate) use join::{
+    ClientSettings, Ended, NotJoined, Playing, RemainingClient, Rules, join, log_in,
+};
+pub(crate) use login::{Authenticator, IdentifiedClient, StartedLogin};
+pub(crate) use player_handle::{By, NotSwitched, PlayerDetails, PlayerHandle, SwitchRequest};
+pub(crate) use reader::{ClosingClient, Lost};
 pub(crate) use roster::{Place, Roster};
 pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,
 };
-pub(crate) use stranded::Stranded;

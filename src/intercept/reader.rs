@@ -17,7 +17,7 @@ use crate::protocol::packet::{Clientbound, State, Version};
 /// Its connection may be encrypted, so it does not leave this type: no raw bytes can be
 /// relayed to it.
 #[derive(Debug)]
-pub(crate) struct Reader {
+pub(crate) struct ClosingClient {
     stream: TcpStream,
     /// Bytes of earlier packets that were not written.
     backlog: Vec<u8>,
@@ -28,7 +28,7 @@ pub(crate) struct Reader {
     sent: SentState,
 }
 
-impl Reader {
+impl ClosingClient {
     /// A client before its relay.
     pub(super) fn new(wire: Wire, version: Version, sent: SentState) -> Self {
         let parts = wire.into_parts();
@@ -93,5 +93,5 @@ impl Reader {
 #[derive(Debug)]
 pub(crate) struct Lost {
     pub(crate) failure: Failure,
-    pub(crate) client: Reader,
+    pub(crate) client: ClosingClient,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::present::Present;
+use super::player_handle::PlayerHandle;
 use super::settings::DuplicateLogin;
 
 /// How long a login waits until the one that it replaces has closed the connection to
@@ -44,7 +44,7 @@ struct Login {
     /// Cancelled when the place is free.
     gone: CancellationToken,
     /// The player, once the backend has let him in.
-    player: OnceLock<Arc<Present>>,
+    player: OnceLock<Arc<PlayerHandle>>,
 }
 
 impl Login {
@@ -112,13 +112,13 @@ impl Roster {
     }
 
     /// The players in the game of a network, by their names.
-    pub(crate) fn present(&self, network: &str) -> Vec<Arc<Present>> {
+    pub(crate) fn players_in(&self, network: &str) -> Vec<Arc<PlayerHandle>> {
         self.players(|player| player.network() == Some(network))
     }
 
     /// The player of this name in the game of a network, in any case of its letters.
-    pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<Present>> {
-        let is_named = |player: &Present| player.name().eq_ignore_ascii_case(name);
+    pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<PlayerHandle>> {
+        let is_named = |player: &PlayerHandle| player.name().eq_ignore_ascii_case(name);
         let found = self.players(|player| player.network() == Some(network) && is_named(player));
         // Where some names are proved and others are not, two can differ in case alone.
         let exact = found.iter().find(|player| player.name() == name);
@@ -126,11 +126,11 @@ impl Roster {
     }
 
     /// All players in the game of the intercepted modes, by their names.
-    pub(crate) fn everyone(&self) -> Vec<Arc<Present>> {
+    pub(crate) fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         self.players(|_| true)
     }
 
-    fn players(&self, is_wanted: impl Fn(&Present) -> bool) -> Vec<Arc<Present>> {
+    fn players(&self, is_wanted: impl Fn(&PlayerHandle) -> bool) -> Vec<Arc<PlayerHandle>> {
         let logins = self.lock();
         // Each has one key with his id.
         let logins = logins
@@ -178,7 +178,7 @@ impl Roster {
 
 impl Place {
     /// The player comes into the game: others find him from now on.
-    pub(crate) fn begin_session(&self, player: &Arc<Present>) {
+    pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
         // A place has one session.
         let _ = self.login.player.set(Arc::clone(player));
     }

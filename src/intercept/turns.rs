@@ -87,7 +87,7 @@ impl Turns {
     }
 
     /// Completes when the time runs out of the side that has the turn. Cancel safe.
-    pub(super) async fn run_out(&mut self) -> Failure {
+    pub(super) async fn expired(&mut self) -> Failure {
         let turn = self.turn;
         let until = self.since + *self.left(turn);
         sleep_until(until).await;
@@ -112,7 +112,7 @@ impl Turns {
         let output = tokio::select! {
             biased;
             output = future => Ok(output),
-            failure = self.run_out() => Err(failure),
+            failure = self.expired() => Err(failure),
         };
         self.give(before);
         output
@@ -122,7 +122,7 @@ impl Turns {
 /// A packet of a backend that is a question, the client's answer to it, and who gives
 /// it. What does not keep a backend from going on, such as a keep alive, does not
 /// count: it would let a backend that never finishes go on for ever.
-const QUESTIONS: [(Clientbound, Serverbound, Turn); 6] = [
+const REQUESTS: [(Clientbound, Serverbound, Turn); 6] = [
     (
         Clientbound::KnownPacks,
         Serverbound::KnownPacks,
@@ -160,22 +160,22 @@ const UNFINISHED_PACKS: [u8; 2] = [3, 4];
 
 /// The questions of a backend in the configuration that are not answered.
 #[derive(Debug, Default)]
-pub(super) struct OpenQuestions([u32; QUESTIONS.len()]);
+pub(super) struct OpenRequests([u32; REQUESTS.len()]);
 
-impl OpenQuestions {
+impl OpenRequests {
     /// Counts the question in a packet of the backend, if it has one.
     pub(super) fn ask(&mut self, kind: Clientbound) {
         if kind == Clientbound::FinishConfiguration {
             // It waits for nothing else any more.
             *self = Self::default();
         }
-        for (open, (question, _, _)) in self.0.iter_mut().zip(QUESTIONS) {
+        for (open, (request, _, _)) in self.0.iter_mut().zip(REQUESTS) {
             match kind {
                 // Closed, as if it had been answered.
-                Clientbound::ClearDialog if question == Clientbound::ShowDialog => *open = 0,
+                Clientbound::ClearDialog if request == Clientbound::ShowDialog => *open = 0,
                 // A dialog takes the place of another.
-                Clientbound::ShowDialog if question == kind => *open = 1,
-                _ if question == kind => *open = open.saturating_add(1),
+                Clientbound::ShowDialog if request == kind => *open = 1,
+                _ if request == kind => *open = open.saturating_add(1),
                 _ => {}
             }
         }
@@ -187,7 +187,7 @@ impl OpenQuestions {
         if kind == Serverbound::ResourcePackStatus && UNFINISHED_PACKS.contains(last) {
             return;
         }
-        for (open, (_, answer, _)) in self.0.iter_mut().zip(QUESTIONS) {
+        for (open, (_, answer, _)) in self.0.iter_mut().zip(REQUESTS) {
             if answer == kind {
                 *open = open.saturating_sub(1);
             }
@@ -196,7 +196,7 @@ impl OpenQuestions {
 
     /// Who has to act: the player before his client, which waits for him.
     pub(super) fn turn(&self) -> Turn {
-        let open = self.0.iter().zip(QUESTIONS).filter(|(open, _)| **open > 0);
+        let open = self.0.iter().zip(REQUESTS).filter(|(open, _)| **open > 0);
         let turns = open.map(|(_, (_, _, turn))| turn);
         turns.max().unwrap_or(Turn::Backend)
     }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
-use super::reader::Reader;
+use super::reader::ClosingClient;
 use super::wire::{Ciphers, Frame, Parts, Wire};
 use crate::forward::Counters;
 use crate::forward::bounds::{ClientBounds, Exceeded};
@@ -28,7 +28,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A client that has lost its backend.
 #[derive(Debug)]
-pub(crate) struct Stranded {
+pub(crate) struct DetachedClient {
     pub(super) client: Wire,
     pub(super) version: Version,
     /// What the client has been sent.
@@ -47,7 +47,7 @@ pub(crate) struct Stranded {
     pub(super) counters: Arc<Counters>,
 }
 
-impl Stranded {
+impl DetachedClient {
     /// A client whose relay has ended; `None` where the runtime does not take
     /// its connection back.
     pub(super) fn of_relay(
@@ -103,7 +103,7 @@ impl Stranded {
     }
 
     /// The client, ready to get a text: that of the backend, if it has sent one.
-    pub(crate) fn into_reader(mut self) -> Reader {
+    pub(crate) fn into_closing(mut self) -> ClosingClient {
         if let Some(fields) = self.kick.take() {
             self.close_bundle();
             let id = self.version.id(self.sent.state, Clientbound::Disconnect);
@@ -111,7 +111,7 @@ impl Stranded {
             // It came in a frame.
             self.sent.has_kicked |= self.client.put(&packet).is_ok();
         }
-        Reader::new(self.client, self.version, self.sent)
+        ClosingClient::new(self.client, self.version, self.sent)
     }
 
     /// Waits for a future and returns its output. Meanwhile the proxy reads and drops the
@@ -233,14 +233,14 @@ mod tests {
     const LARGE_BYTES: usize = 1_000_000;
 
     /// A client that has lost its backend, and its peer. Their sockets hold little.
-    async fn stranded() -> (Stranded, TcpStream) {
+    async fn detached() -> (DetachedClient, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         SockRef::from(&listener).set_recv_buffer_size(8192).unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (client, peer) = tokio::join!(connecting, listener.accept());
         let (client, (peer, _)) = (client.unwrap(), peer.unwrap());
         SockRef::from(&client).set_send_buffer_size(8192).unwrap();
-        let stranded = Stranded {
+        let detached = DetachedClient {
             client: Wire::new(client, BytesMut::new(), SERVERBOUND_PACKET_BYTES_MAX),
             version: Version::of(767).unwrap(),
             sent: SentState::new(State::Play),
@@ -252,22 +252,22 @@ mod tests {
             keep_alive_at: next_keep_alive(),
             counters: Arc::default(),
         };
-        (stranded, peer)
+        (detached, peer)
     }
 
     /// A client that accepts nothing does not delay what it waits for, and what waits
     /// for it is written as soon as it accepts it.
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_delays_nothing() {
-        let (mut stranded, mut peer) = stranded().await;
-        stranded.client.put(&vec![7; LARGE_BYTES]).unwrap();
+        let (mut detached, mut peer) = detached().await;
+        detached.client.put(&vec![7; LARGE_BYTES]).unwrap();
         // Two keep alives are due meanwhile.
-        let waiting = stranded.while_waiting(sleep(KEEP_ALIVE_INTERVAL * 5 / 2));
+        let waiting = detached.while_waiting(sleep(KEEP_ALIVE_INTERVAL * 5 / 2));
         let waited = timeout(KEEP_ALIVE_INTERVAL * 4, waiting).await;
         assert!(waited.is_ok_and(|waited| waited.is_ok()));
-        assert!(stranded.client.waiting_bytes() > 0);
+        assert!(detached.client.waiting_bytes() > 0);
         let mut bytes = vec![0; LARGE_BYTES];
-        let reading = stranded.while_waiting(peer.read_exact(&mut bytes));
+        let reading = detached.while_waiting(peer.read_exact(&mut bytes));
         let read = timeout(KEEP_ALIVE_INTERVAL * 1000, reading).await.unwrap();
         assert_eq!(read.unwrap().unwrap(), LARGE_BYTES);
     }

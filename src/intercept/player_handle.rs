@@ -29,7 +29,7 @@ const COMMANDS_WINDOW: Duration = Duration::from_secs(4);
 
 /// A player in the game. One for each session; it outlasts his backends.
 #[derive(Debug)]
-pub(crate) struct Present {
+pub(crate) struct PlayerHandle {
     number: u64,
     name: String,
     uuid: [u8; 16],
@@ -37,7 +37,7 @@ pub(crate) struct Present {
     address: SocketAddr,
     network: Option<String>,
     counters: Arc<Counters>,
-    now: Mutex<Now>,
+    current: Mutex<Current>,
     /// The commands of the proxy that he may still send.
     commands: Mutex<Bucket>,
     /// Wakes his session for a request.
@@ -46,9 +46,9 @@ pub(crate) struct Present {
     kicked: CancellationToken,
 }
 
-/// Who a player is, for [`Present::new`].
+/// Who a player is, for [`PlayerHandle::new`].
 #[derive(Debug)]
-pub(crate) struct Details {
+pub(crate) struct PlayerDetails {
     /// As plugins know him.
     pub(crate) number: u64,
     pub(crate) name: String,
@@ -62,20 +62,20 @@ pub(crate) struct Details {
 
 /// What changes while a player is in the game.
 #[derive(Debug)]
-struct Now {
+struct Current {
     server: Arc<str>,
     outbox: Arc<Outbox>,
     /// He has no backend, is not yet in the game, or leaves: nobody can ask for him.
-    is_away: bool,
+    is_unavailable: bool,
     /// A switch that somebody has asked for, and that has not ended.
-    switch: Option<Arc<Switch>>,
+    switch: Option<Arc<SwitchState>>,
     /// The text with which he is sent away.
     kick: Option<Value>,
 }
 
 /// A switch that somebody has asked for.
 #[derive(Debug)]
-struct Switch {
+struct SwitchState {
     target: String,
     by: By,
     /// Whether the session has begun with it.
@@ -83,7 +83,7 @@ struct Switch {
     outcome: watch::Sender<Option<Result<(), NotSwitched>>>,
 }
 
-impl Switch {
+impl SwitchState {
     /// Ends it so, unless it has ended.
     fn end(&self, reason: NotSwitched) {
         self.outcome.send_if_modified(|outcome| {
@@ -147,9 +147,11 @@ pub(crate) enum NotSwitched {
 
 /// A switch that was asked for. It goes on when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Request(Result<watch::Receiver<Option<Result<(), NotSwitched>>>, NotSwitched>);
+pub(crate) struct SwitchHandle(
+    Result<watch::Receiver<Option<Result<(), NotSwitched>>>, NotSwitched>,
+);
 
-impl Request {
+impl SwitchHandle {
     /// What has become of it. Cancel safe.
     ///
     /// # Errors
@@ -167,12 +169,12 @@ impl Request {
 /// A switch with which the player's session has begun. Its drop without
 /// [`end`](Self::end) means that the player has left.
 #[derive(Debug)]
-pub(crate) struct Order {
-    present: Arc<Present>,
-    switch: Arc<Switch>,
+pub(crate) struct SwitchRequest {
+    present: Arc<PlayerHandle>,
+    switch: Arc<SwitchState>,
 }
 
-impl Order {
+impl SwitchRequest {
     /// The id of the server.
     pub(crate) fn target(&self) -> &str {
         &self.switch.target
@@ -191,22 +193,22 @@ impl Order {
 
     /// The next switch can be asked for: by whoever learns how this one has ended.
     fn close(&self) {
-        let is_this = |switch: &mut Arc<Switch>| Arc::ptr_eq(switch, &self.switch);
+        let is_this = |switch: &mut Arc<SwitchState>| Arc::ptr_eq(switch, &self.switch);
         self.present.lock().switch.take_if(is_this);
     }
 }
 
-impl Drop for Order {
+impl Drop for SwitchRequest {
     fn drop(&mut self) {
         self.close();
         self.switch.end(NotSwitched::Gone);
     }
 }
 
-impl Present {
+impl PlayerHandle {
     /// A player who comes into the game of this server.
-    pub(crate) fn new(details: Details, server: &str) -> Arc<Self> {
-        let Details {
+    pub(crate) fn new(details: PlayerDetails, server: &str) -> Arc<Self> {
+        let PlayerDetails {
             number,
             name,
             uuid,
@@ -223,10 +225,10 @@ impl Present {
             address,
             network,
             counters,
-            now: Mutex::new(Now {
+            current: Mutex::new(Current {
                 server: server.into(),
                 outbox: Arc::default(),
-                is_away: true,
+                is_unavailable: true,
                 switch: None,
                 kick: None,
             }),
@@ -275,7 +277,7 @@ impl Present {
         Arc::clone(&self.lock().server)
     }
 
-    /// Whether he may send another command of the proxy now, which then counts.
+    /// Whether he may send another command of the proxy current, which then counts.
     pub(crate) fn may_command(&self) -> bool {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         commands.take(1, Instant::now())
@@ -289,10 +291,10 @@ impl Present {
     /// Asks his session to bring him to another server of his network, and returns
     /// at once. Two requests for one server are one; while one for another runs,
     /// this is refused.
-    pub(crate) fn switch(&self, target: &str, by: By) -> Request {
-        let mut now = self.lock();
-        if let Some(switch) = &now.switch {
-            return Request(match switch.target == target {
+    pub(crate) fn switch(&self, target: &str, by: By) -> SwitchHandle {
+        let mut current = self.lock();
+        if let Some(switch) = &current.switch {
+            return SwitchHandle(match switch.target == target {
                 true => Ok(switch.outcome.subscribe()),
                 false => Err(NotSwitched::Busy),
             });
@@ -301,34 +303,34 @@ impl Present {
             Some(NotSwitched::Gone)
         } else if self.network.is_none() {
             Some(NotSwitched::UnknownServer)
-        } else if now.is_away {
+        } else if current.is_unavailable {
             Some(NotSwitched::Busy)
         } else {
-            (&*now.server == target).then_some(NotSwitched::AlreadyThere)
+            (&*current.server == target).then_some(NotSwitched::AlreadyThere)
         };
         if let Some(refused) = refused {
-            return Request(Err(refused));
+            return SwitchHandle(Err(refused));
         }
         let (outcome, receiver) = watch::channel(None);
-        now.switch = Some(Arc::new(Switch {
+        current.switch = Some(Arc::new(SwitchState {
             target: target.to_owned(),
             by,
             has_begun: AtomicBool::new(false),
             outcome,
         }));
-        drop(now);
+        drop(current);
         self.requested.notify_one();
-        Request(Ok(receiver))
+        SwitchHandle(Ok(receiver))
     }
 
     /// The next switch that somebody has asked for. For his session alone. Cancel
     /// safe.
-    pub(crate) async fn ordered(self: &Arc<Self>) -> Order {
+    pub(crate) async fn next_switch(self: &Arc<Self>) -> SwitchRequest {
         loop {
             if let Some(switch) = &self.lock().switch
                 && !switch.has_begun.swap(true, Ordering::Relaxed)
             {
-                return Order {
+                return SwitchRequest {
                     present: Arc::clone(self),
                     switch: Arc::clone(switch),
                 };
@@ -339,26 +341,26 @@ impl Present {
 
     /// He is on this server from now on, and packets of others for him and for its
     /// backend are put here. What waits for the one before is dropped.
-    pub(crate) fn come_to(&self, server: &str, outbox: &Arc<Outbox>) {
-        let mut now = self.lock();
-        if &*now.server != server {
-            now.server = server.into();
+    pub(crate) fn set_server(&self, server: &str, outbox: &Arc<Outbox>) {
+        let mut current = self.lock();
+        if &*current.server != server {
+            current.server = server.into();
         }
-        now.outbox = Arc::clone(outbox);
+        current.outbox = Arc::clone(outbox);
     }
 
     /// He plays, and can be asked for.
-    pub(crate) fn settle(&self) {
-        self.lock().is_away = false;
+    pub(crate) fn set_available(&self) {
+        self.lock().is_unavailable = false;
     }
 
     /// He has no backend, or leaves: nobody can ask for him, and a request with which
     /// his session has not begun is over.
-    pub(crate) fn leave(&self) {
-        let mut now = self.lock();
-        now.is_away = true;
-        let is_new = |switch: &mut Arc<Switch>| !switch.has_begun.load(Ordering::Relaxed);
-        if let Some(switch) = now.switch.take_if(is_new) {
+    pub(crate) fn set_unavailable(&self) {
+        let mut current = self.lock();
+        current.is_unavailable = true;
+        let is_new = |switch: &mut Arc<SwitchState>| !switch.has_begun.load(Ordering::Relaxed);
+        if let Some(switch) = current.switch.take_if(is_new) {
             switch.end(match self.is_leaving() {
                 true => NotSwitched::Gone,
                 false => NotSwitched::Busy,
@@ -407,9 +409,9 @@ impl Present {
         self.lock().kick.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Now> {
+    fn lock(&self) -> MutexGuard<'_, Current> {
         // Under the lock nothing is left half done.
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -422,7 +424,7 @@ mod tests {
 
     /// Asks for a switch as soon as it is woken, and remembers whether it may.
     struct AsksAgain {
-        present: Arc<Present>,
+        present: Arc<PlayerHandle>,
         is_taken: Mutex<Option<bool>>,
     }
 
@@ -437,7 +439,7 @@ mod tests {
     /// the first does not take that away.
     #[tokio::test]
     async fn a_switch_can_follow_another() {
-        let details = Details {
+        let details = PlayerDetails {
             name: "Notch".to_owned(),
             uuid: [0; 16],
             version: Version::of(767).unwrap(),
@@ -446,10 +448,10 @@ mod tests {
             network: Some("main".to_owned()),
             counters: Arc::default(),
         };
-        let present = Present::new(details, "a");
-        present.settle();
+        let present = PlayerHandle::new(details, "a");
+        present.set_available();
         let request = present.switch("b", By::Player);
-        let order = present.ordered().await;
+        let order = present.next_switch().await;
         let asks_again = Arc::new(AsksAgain {
             present: Arc::clone(&present),
             is_taken: Mutex::default(),
@@ -461,6 +463,6 @@ mod tests {
         order.end(Ok(()));
         assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(true));
         assert_eq!(outcome.await, Ok(()));
-        assert_eq!(present.ordered().await.target(), "c");
+        assert_eq!(present.next_switch().await.target(), "c");
     }
 }

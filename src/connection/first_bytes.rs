@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tracing::info;
 
-use super::begin::First;
+use super::begin::FirstBytes;
 use super::facts::{Facts, Origin, Player};
 use super::opening::Opening;
 use crate::config::model::{BackendAddress, DomainRewrite, Forwarding, HostTail, ServerConfig};
@@ -19,7 +19,7 @@ use crate::protocol::login::offline_uuid;
 use crate::proxy::snapshot::Server;
 
 /// The data from which the first bytes for a backend are made.
-pub(super) struct Sender {
+pub(super) struct FirstBytesBuilder {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     /// The frame of the login start; empty in the protocol before 1.7.
@@ -29,7 +29,7 @@ pub(super) struct Sender {
     pub(super) host: Option<String>,
 }
 
-impl Sender {
+impl FirstBytesBuilder {
     /// Copies its packets, so that the larger buffer that they may be parts of is freed.
     pub(super) fn in_own_memory(mut self) -> Self {
         self.opening.wire = Bytes::copy_from_slice(&self.opening.wire);
@@ -45,13 +45,13 @@ impl Sender {
         config: &ServerConfig,
         forwarding: &Forwarding,
         address: &BackendAddress,
-    ) -> io::Result<First> {
+    ) -> io::Result<FirstBytes> {
         let header = config.send_proxy_protocol;
         let header = header.map(|version| self.origin.header(version, client));
         let header = header.transpose()?.unwrap_or_default();
         let host_field = self.host_field_for(config, forwarding, address);
         let first = self.opening.with_host(&host_field);
-        Ok(First {
+        Ok(FirstBytes {
             bytes: [&header, first.as_ref(), &self.login_start, rest].concat(),
             header_bytes: header.len(),
         })
