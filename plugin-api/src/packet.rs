@@ -12,8 +12,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use infrarust_plugin_abi::{
-    self as abi, FieldType, FieldValue, InterestSink, PacketField, PacketInput, PacketKind,
-    PacketTable, Str, ValueSink, packet_interest, packet_state, receiver, size_of_table, status,
+    self as abi, FieldData, FieldType, FieldValue, InterestSink, PacketField, PacketInput,
+    PacketKind, PacketTable, Str, ValueSink, packet_interest, packet_state, receiver,
+    size_of_table, status,
 };
 
 use crate::guard::Collected;
@@ -185,93 +186,64 @@ from_values!(
     u128 as Uuid,
 );
 
+/// Holds what a value is converted to while it crosses.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Room {
+    json: String,
+    uuid: [u8; 16],
+}
+
 impl PacketValue {
-    /// The value in the form of the ABI. `room` holds the bytes of a text or UUID.
-    fn cross(&self, field: PacketField, room: &mut Vec<u8>) -> FieldValue {
-        let (holds, number) = match self {
-            Self::Missing => (0, 0),
-            Self::Bool(value) => (FieldType::Bool as u32, u64::from(*value)),
-            Self::Int(value) => (FieldType::Int as u32, value.cast_unsigned()),
-            Self::Float(value) => (FieldType::Float as u32, value.to_bits().into()),
-            Self::Str(_) => (FieldType::Str as u32, 0),
-            Self::Text(_) => (FieldType::Text as u32, 0),
-            Self::Bytes(_) => (FieldType::Bytes as u32, 0),
-            Self::Uuid(_) => (FieldType::Uuid as u32, 0),
-        };
-        let bytes = match self {
-            Self::Str(text) => text.as_bytes(),
-            Self::Bytes(bytes) => bytes,
+    /// The value in the form of the ABI. A string becomes a text where the field is a
+    /// text.
+    pub(crate) fn data<'a>(&'a self, field: PacketField, room: &'a mut Room) -> FieldData<'a> {
+        match self {
+            Self::Str(text) if field.holds() == FieldType::Text => {
+                room.json = Text::from(text).to_json();
+                FieldData::Text(&room.json)
+            }
+            Self::Missing => FieldData::Missing,
+            Self::Bool(value) => FieldData::Bool(*value),
+            Self::Int(value) => FieldData::Int(*value),
+            Self::Float(value) => FieldData::Float(*value),
+            Self::Str(text) => FieldData::Str(text),
             Self::Text(text) => {
-                *room = text.to_json().into_bytes();
-                room
+                room.json = text.to_json();
+                FieldData::Text(&room.json)
             }
+            Self::Bytes(bytes) => FieldData::Bytes(bytes),
             Self::Uuid(uuid) => {
-                *room = uuid.to_be_bytes().to_vec();
-                room
+                room.uuid = uuid.to_be_bytes();
+                FieldData::Uuid(&room.uuid)
             }
-            _ => &[],
-        };
-        FieldValue {
-            field: field.number().into(),
-            holds,
-            number,
-            data: Str {
-                ptr: bytes.as_ptr(),
-                len: bytes.len(),
-            },
         }
     }
 
-    /// The value from the form of the ABI.
-    ///
-    /// # Safety
-    ///
-    /// The data of the value must be valid during the call.
-    pub(crate) unsafe fn crossed(value: &FieldValue) -> Option<Self> {
-        // SAFETY: the caller promises it.
-        let (bytes, text) = unsafe { (value.data.bytes(), value.data.text()) };
-        let holds = |holds: FieldType| value.holds == holds as u32;
-        Some(if value.holds == 0 {
-            Self::Missing
-        } else if holds(FieldType::Bool) {
-            Self::Bool(value.number != 0)
-        } else if holds(FieldType::Int) {
-            Self::Int(value.number.cast_signed())
-        } else if holds(FieldType::Float) {
-            Self::Float(f32::from_bits(u32::try_from(value.number).ok()?))
-        } else if holds(FieldType::Str) {
-            Self::Str(text.to_owned())
-        } else if holds(FieldType::Text) {
-            Self::Text(Text::from_json(text)?)
-        } else if holds(FieldType::Bytes) {
-            Self::Bytes(bytes.to_vec())
-        } else if holds(FieldType::Uuid) {
-            Self::Uuid(u128::from_be_bytes(bytes.try_into().ok()?))
-        } else {
-            return None;
+    /// The value from the form of the ABI. `None` if it is not a text that can be read.
+    pub(crate) fn of_data(data: FieldData<'_>) -> Option<Self> {
+        Some(match data {
+            FieldData::Missing => Self::Missing,
+            FieldData::Bool(value) => Self::Bool(value),
+            FieldData::Int(value) => Self::Int(value),
+            FieldData::Float(value) => Self::Float(value),
+            FieldData::Str(text) => Self::Str(text.to_owned()),
+            FieldData::Text(text) => Self::Text(Text::from_json(text)?),
+            FieldData::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+            FieldData::Uuid(uuid) => Self::Uuid(u128::from_be_bytes(*uuid)),
         })
     }
 }
 
-/// Calls `call` with the values in the form of the ABI. A string becomes a text where
-/// the field is a text.
+/// Calls `call` with the values in the form of the ABI.
 pub(crate) fn crossing<T>(
     values: &[(PacketField, PacketValue)],
     call: impl FnOnce(*const FieldValue, usize) -> T,
 ) -> T {
-    let as_text = |field: &PacketField, value: &PacketValue| match (field.holds(), value) {
-        (FieldType::Text, PacketValue::Str(text)) => PacketValue::Text(text.into()),
-        _ => value.clone(),
-    };
-    let values: Vec<_> = values
-        .iter()
-        .map(|(field, value)| (*field, as_text(field, value)))
-        .collect();
-    let mut rooms = vec![Vec::new(); values.len()];
+    let mut rooms = vec![Room::default(); values.len()];
     let crossed: Vec<FieldValue> = values
         .iter()
         .zip(&mut rooms)
-        .map(|((field, value), room)| value.cross(*field, room))
+        .map(|((field, value), room)| FieldValue::new(*field, value.data(*field, room)))
         .collect();
     call(crossed.as_ptr(), crossed.len())
 }
@@ -565,7 +537,8 @@ fn changed(status: i32, collected: Collected) -> Result<()> {
 unsafe extern "C" fn take_value(ctx: *mut c_void, value: *const FieldValue) {
     // SAFETY: the context is the variable of `Packet::value`, which waits for this
     // call, and the value is valid during the call.
-    unsafe { *ctx.cast::<Option<PacketValue>>() = PacketValue::crossed(&*value) };
+    let (taken, data) = unsafe { (&mut *ctx.cast::<Option<PacketValue>>(), (*value).data()) };
+    *taken = data.ok().and_then(PacketValue::of_data);
 }
 
 /// The body of a getter, for a field that is always there or that may be missing.
@@ -827,50 +800,6 @@ impl Outgoing {
     pub(crate) fn values_mut(&mut self) -> &mut Vec<(PacketField, PacketValue)> {
         &mut self.values
     }
-
-    /// The packet from the form of the ABI.
-    ///
-    /// # Safety
-    ///
-    /// The values, and the bytes that they point to, must be valid during the call.
-    #[cfg(feature = "testing")]
-    pub(crate) unsafe fn crossed(kind: u32, values: *const FieldValue, len: usize) -> Option<Self> {
-        let kind = PacketKind::from_number(u16::try_from(kind).ok()?)?;
-        let mut packet = Self::new(kind);
-        // SAFETY: the caller promises it.
-        unsafe {
-            crossed_values(values, len, |field, value| {
-                packet.values.push((field, value))
-            })
-        }?;
-        Some(packet)
-    }
-}
-
-/// Calls `take` for each value in the form of the ABI, except for unknown fields.
-/// `None` if a value is invalid.
-///
-/// # Safety
-///
-/// The values, and the bytes that they point to, must be valid during the call.
-#[cfg(feature = "testing")]
-pub(crate) unsafe fn crossed_values(
-    values: *const FieldValue,
-    len: usize,
-    mut take: impl FnMut(PacketField, PacketValue),
-) -> Option<()> {
-    if values.is_null() || len == 0 {
-        return Some(());
-    }
-    // SAFETY: the caller promises it.
-    for value in unsafe { std::slice::from_raw_parts(values, len) } {
-        let field = u16::try_from(value.field).ok();
-        if let Some(field) = field.and_then(PacketField::from_number) {
-            // SAFETY: as above.
-            take(field, unsafe { PacketValue::crossed(value) }?);
-        }
-    }
-    Some(())
 }
 
 /// The answer of [`PacketModify`](crate::PacketModify): whether the packet passes.
@@ -921,9 +850,10 @@ mod tests {
         let crossed: Vec<_> = crossing(&values, |crossed, len| {
             // SAFETY: `len` values are valid during the call.
             let crossed = unsafe { std::slice::from_raw_parts(crossed, len) };
-            let value = |value| {
+            let value = |value: &FieldValue| {
                 // SAFETY: the bytes that they point to are valid during the call.
-                unsafe { PacketValue::crossed(value) }.unwrap()
+                let data = unsafe { value.data() }.unwrap();
+                PacketValue::of_data(data).unwrap()
             };
             crossed.iter().map(value).collect()
         });

@@ -193,19 +193,13 @@ impl Title {
 
 #[cfg(feature = "testing")]
 impl Title {
-    /// Converts the form that is passed to the host.
-    ///
-    /// # Safety
-    ///
-    /// The texts of the input must be valid during the call.
-    pub(crate) unsafe fn of_input(input: &TitleInput) -> Option<Self> {
-        // SAFETY: the caller promises it.
-        let (title, subtitle) = unsafe { (input.title.text(), input.subtitle.text()) };
-        Some(Self {
-            title: Text::from_json(title)?,
-            subtitle: Text::from_json(subtitle)?,
-            ticks: [input.fade_in, input.stay, input.fade_out],
-        })
+    /// A title from what a host has got.
+    pub(crate) const fn of_parts(title: Text, subtitle: Text, ticks: [u32; 3]) -> Self {
+        Self {
+            title,
+            subtitle,
+            ticks,
+        }
     }
 }
 
@@ -470,10 +464,7 @@ impl Grant<PlayerCookie> {
         let mut collected = Collected::default();
         let sink = collected.sink();
         let (ctx, key) = (self.link.host.ctx, Str::new(key));
-        let data = Str {
-            ptr: data.as_ptr(),
-            len: data.len(),
-        };
+        let data = Str::lend(data);
         // SAFETY: the context belongs to the host, the rest is good for the call.
         let status = unsafe { store(ctx, player.0, key, data, &raw const sink) };
         ServiceError::check(status, collected)

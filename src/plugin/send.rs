@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use infrarust_plugin_abi::serve::{FIELDS_BYTES_MAX, PlayerText};
 use infrarust_plugin_abi::{Capability, PacketField, PacketKind};
 
 use super::players::{CookieReceiver, InGame, NotServed, Switching};
@@ -15,10 +16,6 @@ use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Versio
 use crate::protocol::{text, varint};
 use crate::show::Quoted;
 use crate::telemetry::Sample;
-
-/// The most bytes of the fields of one packet: a map of 128 by 128 pixels has 16 KiB,
-/// and no backend compresses more in one piece on a thread that others share.
-pub(super) const FIELDS_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest text of a kick as JSON, in characters: longer ones are cut, and a
 /// cut component is none.
@@ -37,49 +34,6 @@ pub(super) enum NotSent {
     Refused(String),
 }
 
-/// A text for a player; its parts are JSON components.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Shown<'a> {
-    /// A line in the chat window.
-    Chat(&'a str),
-    /// The line above the items.
-    ActionBar(&'a str),
-    /// A title.
-    Title {
-        title: &'a str,
-        subtitle: &'a str,
-        /// In ticks of 50 ms: appearing, staying, going.
-        ticks: [u32; 3],
-    },
-}
-
-impl Shown<'_> {
-    /// The packets that show it in this version.
-    fn packets(&self, version: Version) -> Result<Vec<Vec<u8>>, NotSent> {
-        let made = |message: &Message<'_>| message::message(version, State::Play, message);
-        let made = match *self {
-            Shown::Chat(text) => made(&Message::Chat(&component::parse(text)?)),
-            Shown::ActionBar(text) => made(&Message::ActionBar(&component::parse(text)?)),
-            Shown::Title {
-                title,
-                subtitle,
-                ticks,
-            } => {
-                let [fade_in, stay, fade_out] =
-                    ticks.map(|ticks| i32::try_from(ticks).unwrap_or(i32::MAX));
-                made(&Message::Title {
-                    title: &component::parse(title)?,
-                    subtitle: &component::parse(subtitle)?,
-                    fade_in,
-                    stay,
-                    fade_out,
-                })
-            }
-        };
-        made.map_err(|error| NotSent::Refused(error.to_string()))
-    }
-}
-
 impl From<TextError> for NotSent {
     fn from(error: TextError) -> Self {
         Self::Refused(error.to_string())
@@ -94,7 +48,7 @@ impl From<NotServed> for NotSent {
 
 impl Services {
     /// Sends a packet of the game.
-    pub(super) fn inject(
+    pub(super) fn send_packet(
         &self,
         player: u64,
         direction: Direction,
@@ -113,7 +67,7 @@ impl Services {
 
     /// Sends a packet of the game by its kind. The kind decides whether the client or
     /// the backend gets it.
-    pub(super) fn inject_kind(
+    pub(super) fn send_kind(
         &self,
         player: u64,
         kind: PacketKind,
@@ -136,31 +90,50 @@ impl Services {
         })
     }
 
-    /// Shows a text.
-    pub(super) fn show(&self, player: u64, shown: &Shown<'_>) -> Result<(), NotSent> {
+    /// Shows a text to a player, or ends his session with it.
+    pub(super) fn send_text(&self, player: u64, text: &PlayerText<'_>) -> Result<(), NotSent> {
         self.noted("player.message", || {
             let player = self.player(player, Capability::PlayerMessage)?;
-            let packets = shown.packets(player.reach.version())?;
-            self.put(&player, Direction::Clientbound, packets)
+            let send = |message: &Message<'_>| {
+                let packets = message::message(player.reach.version(), State::Play, message);
+                let packets = packets.map_err(|error| NotSent::Refused(error.to_string()))?;
+                self.put(&player, Direction::Clientbound, packets)
+            };
+            match *text {
+                PlayerText::Chat(text) => send(&Message::Chat(&component::parse(text)?)),
+                PlayerText::ActionBar(text) => send(&Message::ActionBar(&component::parse(text)?)),
+                PlayerText::Title {
+                    title,
+                    subtitle,
+                    ticks,
+                } => {
+                    let [fade_in, stay, fade_out] =
+                        ticks.map(|ticks| i32::try_from(ticks).unwrap_or(i32::MAX));
+                    send(&Message::Title {
+                        title: &component::parse(title)?,
+                        subtitle: &component::parse(subtitle)?,
+                        fade_in,
+                        stay,
+                        fade_out,
+                    })
+                }
+                PlayerText::Kick(text) => self.kick(&player, text),
+            }
         })
     }
 
-    /// Ends the session of a player.
-    pub(super) fn kick(&self, player: u64, text: &str) -> Result<(), NotSent> {
-        self.noted("player.message", || {
-            let player = self.player(player, Capability::PlayerMessage)?;
-            component::parse(text)?;
-            if text.chars().nth(KICK_CHARS_MAX).is_some() {
-                let why = format!("the text of a kick has more than {KICK_CHARS_MAX} characters");
-                return Err(NotSent::Refused(why));
-            }
-            player.reach.kick(&self.health.plugin, text.to_owned());
-            Ok(())
-        })
+    fn kick(&self, player: &InGame, text: &str) -> Result<(), NotSent> {
+        component::parse(text)?;
+        if text.chars().nth(KICK_CHARS_MAX).is_some() {
+            let why = format!("the text of a kick has more than {KICK_CHARS_MAX} characters");
+            return Err(NotSent::Refused(why));
+        }
+        player.reach.kick(&self.health.plugin, text.to_owned());
+        Ok(())
     }
 
     /// Has the client of a player connect elsewhere.
-    pub(super) fn transfer(&self, player: u64, host: &str, port: u16) -> Result<(), NotSent> {
+    pub(super) fn send_transfer(&self, player: u64, host: &str, port: u16) -> Result<(), NotSent> {
         self.noted("player.transfer", || {
             let player = self.player(player, Capability::PlayerTransfer)?;
             let packet = transfer(player.reach.version(), host, port)?;
@@ -169,13 +142,13 @@ impl Services {
     }
 
     /// Asks for the switch of a player to another server.
-    pub(super) fn switch(&self, player: u64, server: &str) -> Result<Switching, NotServed> {
+    pub(super) fn ask_switch(&self, player: u64, server: &str) -> Result<Switching, NotServed> {
         let player = self.player(player, Capability::ServerSwitch)?;
         Ok(player.reach.switch(&self.health.plugin, server))
     }
 
     /// Stores bytes in the client of a player.
-    pub(super) fn store_cookie(&self, player: u64, key: &str, data: &[u8]) -> Result<(), NotSent> {
+    pub(super) fn send_cookie(&self, player: u64, key: &str, data: &[u8]) -> Result<(), NotSent> {
         self.noted("player.cookie", || {
             let player = self.player(player, Capability::PlayerCookie)?;
             check_key(key)?;
@@ -193,7 +166,7 @@ impl Services {
     }
 
     /// Asks the client of a player for what it has under a key.
-    pub(super) fn request_cookie(&self, player: u64, key: &str) -> Result<CookieReceiver, NotSent> {
+    pub(super) fn ask_cookie(&self, player: u64, key: &str) -> Result<CookieReceiver, NotSent> {
         let mut receiver = None;
         self.noted("player.cookie", || {
             let player = self.player(player, Capability::PlayerCookie)?;

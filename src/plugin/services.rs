@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+pub use infrarust_plugin_abi::serve::MetricKind;
+use infrarust_plugin_abi::serve::NoMetric;
 use infrarust_plugin_abi::{Capability, metric};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -28,15 +30,6 @@ const TASKS_MAX: usize = 1024;
 pub trait PlayerCounts: Send + Sync {
     /// Players on `server`, or on all servers; `None` when there is no such server.
     fn count(&self, server: Option<&str>) -> Option<u64>;
-}
-
-/// The kinds of metrics of plugins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
 }
 
 /// A metric of a plugin, as it stands.
@@ -78,13 +71,6 @@ pub(super) struct Metrics(Mutex<Vec<Shared>>);
 struct Shared {
     metric: Arc<Metric>,
     users: u32,
-}
-
-/// Why there is no metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoMetric {
-    TooMany,
-    Bad,
 }
 
 impl Metrics {
@@ -165,15 +151,12 @@ impl OwnMetrics {
         }
     }
 
-    pub(super) fn register(&self, all: &Metrics, name: &str, kind: u32) -> Result<u64, NoMetric> {
-        let kind = match kind {
-            metric::COUNTER => MetricKind::Counter,
-            metric::GAUGE => MetricKind::Gauge,
-            _ => return Err(NoMetric::Bad),
-        };
-        if !metric::is_name(name) {
-            return Err(NoMetric::Bad);
-        }
+    pub(super) fn register(
+        &self,
+        all: &Metrics,
+        name: &str,
+        kind: MetricKind,
+    ) -> Result<u64, NoMetric> {
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, slot) in self.slots.iter().enumerate() {
             let found = slot.get_or_init(|| all.share(name, kind));
@@ -181,7 +164,7 @@ impl OwnMetrics {
                 return if found.kind == kind {
                     Ok(index as u64)
                 } else {
-                    Err(NoMetric::Bad)
+                    Err(NoMetric::OtherKind)
                 };
             }
         }
@@ -325,7 +308,7 @@ impl Services {
     }
 
     /// Runs a task until it is done, aborted, or the plugin ends.
-    pub(super) fn spawn<E: Display + Send>(
+    pub(super) fn run_task<E: Display + Send>(
         &'static self,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) -> u64 {
@@ -358,7 +341,7 @@ impl Services {
         id
     }
 
-    pub(super) fn abort(&self, id: u64) {
+    pub(super) fn abort_task(&self, id: u64) {
         let mut running = self
             .tasks
             .running
@@ -393,18 +376,19 @@ mod tests {
     fn metrics_are_bounded() {
         let (metrics, own) = (Metrics::default(), OwnMetrics::new());
         let register = |name: &str, kind| own.register(&metrics, name, kind);
-        let joins = register("joins", metric::COUNTER).unwrap();
-        assert_eq!(register("joins", metric::COUNTER), Ok(joins));
-        assert_eq!(register("joins", metric::GAUGE), Err(NoMetric::Bad));
-        assert_eq!(register("Joins", metric::COUNTER), Err(NoMetric::Bad));
-        assert_eq!(register("", metric::COUNTER), Err(NoMetric::Bad));
+        let joins = register("joins", MetricKind::Counter).unwrap();
+        assert_eq!(register("joins", MetricKind::Counter), Ok(joins));
+        assert_eq!(
+            register("joins", MetricKind::Gauge),
+            Err(NoMetric::OtherKind)
+        );
         own.record(joins, 2);
         own.record(joins, 3);
         own.record(999, 1);
         for number in 1..metric::METRICS_MAX {
-            register(&format!("m{number}"), metric::GAUGE).unwrap();
+            register(&format!("m{number}"), MetricKind::Gauge).unwrap();
         }
-        assert_eq!(register("more", metric::GAUGE), Err(NoMetric::TooMany));
+        assert_eq!(register("more", MetricKind::Gauge), Err(NoMetric::TooMany));
         own.record(1, (-5_i64).cast_unsigned());
         let values = metrics.values("p");
         assert_eq!(
@@ -418,15 +402,18 @@ mod tests {
     #[test]
     fn ended_generations_leave_their_names() {
         let (metrics, old, new) = (Metrics::default(), OwnMetrics::new(), OwnMetrics::new());
-        old.register(&metrics, "joins", metric::COUNTER).unwrap();
-        old.register(&metrics, "mood", metric::COUNTER).unwrap();
+        old.register(&metrics, "joins", MetricKind::Counter)
+            .unwrap();
+        old.register(&metrics, "mood", MetricKind::Counter).unwrap();
         for number in 2..metric::METRICS_MAX {
             let name = format!("old{number}");
-            old.register(&metrics, &name, metric::COUNTER).unwrap();
+            old.register(&metrics, &name, MetricKind::Counter).unwrap();
         }
         old.record(0, 2);
-        let joins = new.register(&metrics, "joins", metric::COUNTER).unwrap();
-        let mood = new.register(&metrics, "mood", metric::GAUGE).unwrap();
+        let joins = new
+            .register(&metrics, "joins", MetricKind::Counter)
+            .unwrap();
+        let mood = new.register(&metrics, "mood", MetricKind::Gauge).unwrap();
         new.record(joins, 3);
         new.record(mood, 7);
         old.record(1, 100);
@@ -441,7 +428,7 @@ mod tests {
         assert_eq!(value("old2"), Some((MetricKind::Counter, 0)));
         for number in 2..metric::METRICS_MAX {
             let name = format!("new{number}");
-            new.register(&metrics, &name, metric::GAUGE).unwrap();
+            new.register(&metrics, &name, MetricKind::Gauge).unwrap();
         }
         assert_eq!(metrics.values("p").len(), metric::METRICS_MAX);
         assert_eq!(value("joins"), Some((MetricKind::Counter, 5)));

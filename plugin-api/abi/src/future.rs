@@ -6,8 +6,8 @@
 
 use core::ffi::c_void;
 use core::task::{RawWaker as StdRawWaker, RawWakerVTable, Waker};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::guarded::guarded;
 use crate::{Sink, size_of_table, status};
 
 /// A future that is polled until it is done. Its holder owns it.
@@ -98,10 +98,7 @@ pub fn export_waker(waker: &Waker) -> RawWaker {
 unsafe extern "C" fn clone_exported(data: *const c_void) -> RawWaker {
     // SAFETY: `data` is the waker of `export_waker`, or a box made below.
     let waker = unsafe { &*data.cast::<Waker>() };
-    let clone = catch_unwind(AssertUnwindSafe(|| waker.clone())).unwrap_or_else(|payload| {
-        core::mem::forget(payload);
-        Waker::noop().clone()
-    });
+    let clone = guarded(Waker::noop().clone(), || waker.clone());
     RawWaker {
         data: Box::into_raw(Box::new(clone)).cast_const().cast(),
         table: &raw const KEPT,
@@ -111,10 +108,7 @@ unsafe extern "C" fn clone_exported(data: *const c_void) -> RawWaker {
 unsafe extern "C" fn wake_exported(data: *const c_void) {
     // SAFETY: as in `clone_exported`.
     let waker = unsafe { &*data.cast::<Waker>() };
-    // A panic of the waker must not unwind into the other side.
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref())) {
-        core::mem::forget(payload);
-    }
+    guarded((), || waker.wake_by_ref());
 }
 
 unsafe extern "C" fn drop_lent(_: *const c_void) {}
@@ -122,9 +116,7 @@ unsafe extern "C" fn drop_lent(_: *const c_void) {}
 unsafe extern "C" fn drop_kept(data: *const c_void) {
     // SAFETY: made by `clone_exported`, and given back once.
     let waker = unsafe { Box::from_raw(data.cast_mut().cast::<Waker>()) };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
-        core::mem::forget(payload);
-    }
+    guarded((), || drop(waker));
 }
 
 /// Uses a waker of the other side as a waker of this one.

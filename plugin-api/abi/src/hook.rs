@@ -62,14 +62,24 @@ impl Sink {
     ///
     /// The sink must be null or valid during the call.
     pub unsafe fn give(sink: *const Self, code: u32, text: &str) -> i32 {
+        // SAFETY: the caller promises it.
+        unsafe { Self::give_bytes(sink, code, text.as_bytes()) }
+    }
+
+    /// The same, for an answer that is not a text.
+    ///
+    /// # Safety
+    ///
+    /// The sink must be null or valid during the call.
+    pub unsafe fn give_bytes(sink: *const Self, code: u32, bytes: &[u8]) -> i32 {
         // SAFETY: the caller promises it, and the table is as good as the sink.
         let found = unsafe {
             sink.as_ref()
                 .and_then(|sink| Some((sink.ctx, sink.table.as_ref()?.answer?)))
         };
         match found {
-            // SAFETY: the context belongs to the table, the text is valid during the call.
-            Some((ctx, answer)) => unsafe { answer(ctx, code, Str::new(text)) },
+            // SAFETY: the context belongs to the table, the bytes are valid during the call.
+            Some((ctx, answer)) => unsafe { answer(ctx, code, Str::lend(bytes)) },
             None => status::UNSUPPORTED,
         }
     }

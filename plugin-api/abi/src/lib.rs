@@ -23,7 +23,9 @@
 mod capability;
 mod command_hook;
 mod entry;
+mod field_data;
 mod future;
+mod guarded;
 mod hook;
 mod hooks;
 mod host;
@@ -31,6 +33,8 @@ mod note;
 mod packet;
 mod packet_hook;
 pub mod sample;
+#[doc(hidden)]
+pub mod serve;
 mod text;
 mod version;
 
@@ -42,6 +46,7 @@ pub use command_hook::{
     CommandHook, CommandInput, CommandPlayer, CommandSink, command_audience, command_event,
 };
 pub use entry::{ENTRY_MAGIC, ENTRY_SYMBOL, Entry, EntryFn, HookRef, PluginTable};
+pub use field_data::FieldData;
 pub use future::{
     FutureTable, OwnedFuture, RawFuture, RawWaker, WakerTable, export_waker, import_waker,
 };

@@ -32,9 +32,15 @@ impl Str {
     /// Lends a text.
     #[must_use]
     pub const fn new(text: &str) -> Self {
+        Self::lend(text.as_bytes())
+    }
+
+    /// Lends bytes, for a receiver that does not read them as a text.
+    #[must_use]
+    pub const fn lend(bytes: &[u8]) -> Self {
         Self {
-            ptr: text.as_ptr(),
-            len: text.len(),
+            ptr: bytes.as_ptr(),
+            len: bytes.len(),
         }
     }
 

@@ -183,26 +183,3 @@ unsafe extern "C" fn take_failure(
     answers.failure = Some(Failure { kind, text, place });
     status::OK
 }
-
-/// Writes where the plugin wants it; whether it wants it anywhere.
-///
-/// # Safety
-///
-/// The place must be null, or good for a write.
-pub(super) unsafe fn write<T>(place: *mut T, value: T) -> bool {
-    let is_there = !place.is_null();
-    if is_there {
-        // SAFETY: the caller promises it.
-        unsafe { place.write(value) };
-    }
-    is_there
-}
-
-/// Host functions are called across `extern "C"`: a panic of ours would end
-/// the proxy, so that it is turned into a status.
-pub(super) fn guarded<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        std::mem::forget(payload);
-        otherwise
-    })
-}

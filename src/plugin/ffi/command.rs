@@ -1,8 +1,7 @@
 //! The commands of a plugin, as it lists them.
 
-use std::ffi::c_void;
-
-use infrarust_plugin_abi::{CommandHook, CommandInput, CommandSink, Str, size_of_table};
+use infrarust_plugin_abi::serve::with_command_sink;
+use infrarust_plugin_abi::{CommandHook, CommandInput};
 
 use super::border::{Answers, Failure, text};
 use super::image::Instance;
@@ -21,24 +20,16 @@ pub(in crate::plugin) fn ask_commands(
         return Err(Failure::unsupported());
     };
     let mut commands: Vec<(String, u32)> = Vec::new();
-    let sink = CommandSink {
-        size: size_of_table::<CommandSink>(),
-        reserved: 0,
-        ctx: (&raw mut commands).cast(),
-        add: Some(add_command),
+    let add = |name, audience| {
+        if commands.len() <= COMMANDS_MAX {
+            // SAFETY: the name is valid during the call.
+            commands.push((unsafe { text(name, NAME_BYTES_MAX) }, audience));
+        }
     };
     let mut answers = Answers::new(0);
-    // SAFETY: the instance lives, the rest is good for the call.
-    let status =
-        answers.during(|failures| unsafe { list(instance.raw, &raw const sink, failures) });
+    let status = answers.during(|failures| {
+        // SAFETY: the instance lives, the rest is valid during the call.
+        with_command_sink(add, |sink| unsafe { list(instance.raw, sink, failures) })
+    });
     answers.outcome(status).map(|_| commands)
-}
-
-unsafe extern "C" fn add_command(ctx: *mut c_void, name: Str, audience: u32) {
-    // SAFETY: the context is that of the call that runs, on its thread.
-    let commands = unsafe { &mut *ctx.cast::<Vec<(String, u32)>>() };
-    if commands.len() <= COMMANDS_MAX {
-        // SAFETY: the name is good for the call.
-        commands.push((unsafe { text(name, NAME_BYTES_MAX) }, audience));
-    }
 }

@@ -11,6 +11,7 @@ mod call;
 mod command;
 mod host;
 mod image;
+mod log;
 mod packet;
 
 pub(super) use border::{Answer, Failure, FailureKind};

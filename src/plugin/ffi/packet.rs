@@ -1,33 +1,22 @@
 //! Packets that plugins are asked about: what the hook may read and change.
 
 use std::borrow::Cow;
-use std::ffi::c_void;
 
-use infrarust_plugin_abi::{
-    FieldType, FieldValue, InterestSink, PacketField, PacketHook, PacketInput, PacketKind,
-    PacketTable, Sink, Str, ValueSink, failure, size_of_table, status, table,
+use infrarust_plugin_abi::serve::{
+    FIELDS_BYTES_MAX, PacketAccess, packet_table, with_interest_sink,
 };
+use infrarust_plugin_abi::{FieldData, PacketField, PacketHook, PacketInput, PacketKind};
 
-use super::border::{Answer, Answers, Failure, guarded, write};
+use super::border::{Answer, Answers, Failure};
 use super::image::Instance;
-use crate::plugin::send::FIELDS_BYTES_MAX;
 use crate::protocol::component;
 use crate::protocol::packet::rights::Passing;
 use crate::protocol::packet::view::Value;
 use crate::protocol::packet::{Direction, State, Version};
 use crate::protocol::varint;
 
-/// The most values that one call sets. There are fewer fields.
-const VALUES_MAX: usize = 256;
 /// The most numbers of an interest of a plugin.
 const INTERESTS_MAX: usize = 1024;
-
-static TABLE: PacketTable = table!(PacketTable {
-    get: get,
-    raw: raw,
-    set: set,
-    replace: replace,
-});
 
 /// A packet as a hook sees it, with what the hook has changed.
 #[derive(Debug)]
@@ -93,20 +82,6 @@ impl Shown<'_> {
         packet.extend_from_slice(fields);
         Ok(packet)
     }
-
-    fn change(&mut self, changed: Result<Vec<u8>, String>, sink: *const Sink) -> i32 {
-        match changed {
-            Ok(packet) => {
-                self.packet = Cow::Owned(packet);
-                status::OK
-            }
-            Err(reason) => {
-                // SAFETY: the plugin's sink is valid during the call.
-                unsafe { Sink::fail(sink, failure::ERROR, &reason, None) };
-                status::ERR
-            }
-        }
-    }
 }
 
 /// Calls a hook about a packet, with an input that lacks the packet alone.
@@ -121,7 +96,7 @@ pub(in crate::plugin) fn call_packet(
         return Err(Failure::unsupported());
     };
     input.packet = std::ptr::from_mut(shown).cast();
-    input.table = &raw const TABLE;
+    input.table = packet_table::<Shown<'_>>();
     let mut answers = Answers::new(0);
     // SAFETY: the instance lives, the rest is valid during the call.
     let status = answers.during(|sink| unsafe { call(instance.raw, &raw const input, sink) });
@@ -137,219 +112,83 @@ pub(in crate::plugin) fn ask_interest(
         return Err(Failure::unsupported());
     };
     let mut numbers: Vec<u32> = Vec::new();
-    let interest = InterestSink {
-        size: size_of_table::<InterestSink>(),
-        reserved: 0,
-        ctx: (&raw mut numbers).cast(),
-        add: Some(add_interest),
+    let add = |number| {
+        if numbers.len() < INTERESTS_MAX && !numbers.contains(&number) {
+            numbers.push(number);
+        }
     };
     let mut answers = Answers::new(0);
-    // SAFETY: the instance lives, the rest is valid during the call.
-    let status = answers.during(|sink| unsafe { ask(instance.raw, &raw const interest, sink) });
+    let status = answers.during(|failures| {
+        // SAFETY: the instance lives, the rest is valid during the call.
+        with_interest_sink(add, |sink| unsafe { ask(instance.raw, sink, failures) })
+    });
     answers.outcome(status).map(|_| numbers)
 }
 
-unsafe extern "C" fn add_interest(ctx: *mut c_void, number: u32) {
-    // SAFETY: the context is that of the call that runs, on its thread.
-    let numbers = unsafe { &mut *ctx.cast::<Vec<u32>>() };
-    if numbers.len() < INTERESTS_MAX && !numbers.contains(&number) {
-        numbers.push(number);
+impl PacketAccess for Shown<'_> {
+    fn get<T>(
+        &self,
+        field: PacketField,
+        give: impl FnOnce(FieldData<'_>) -> T,
+    ) -> Option<Option<T>> {
+        let Some(view) = self.passing().view() else {
+            return Some(None);
+        };
+        let value = view.get(field).ok()?;
+        Some(value.map(|value| match &value {
+            Value::None => give(FieldData::Missing),
+            Value::Bool(value) => give(FieldData::Bool(*value)),
+            Value::Int(value) => give(FieldData::Int(*value)),
+            Value::Float(value) => give(FieldData::Float(*value)),
+            Value::Str(text) => give(FieldData::Str(text)),
+            Value::Text(text) => give(FieldData::Text(&text.to_string())),
+            Value::Bytes(bytes) => give(FieldData::Bytes(bytes)),
+            Value::Uuid(uuid) => give(FieldData::Uuid(uuid)),
+        }))
+    }
+
+    fn raw(&self) -> (i32, &[u8]) {
+        let passing = self.passing();
+        (passing.id, passing.fields)
+    }
+
+    fn is_changeable(&self) -> bool {
+        self.is_changeable
+    }
+
+    fn set(&mut self, values: &[(PacketField, FieldData<'_>)]) -> Result<(), String> {
+        self.packet = Cow::Owned(self.with(&values_of(values)?)?);
+        Ok(())
+    }
+
+    fn replace(&mut self, fields: &[u8]) -> Result<(), String> {
+        self.packet = Cow::Owned(self.replaced(fields)?);
+        Ok(())
     }
 }
 
-/// The packet of the call that runs.
-///
-/// # Safety
-///
-/// The context must be that of the call that runs, on its thread.
-unsafe fn shown<'a>(packet: *mut c_void) -> &'a mut Shown<'a> {
-    // SAFETY: the caller promises it.
-    unsafe { &mut *packet.cast::<Shown<'a>>() }
-}
-
-unsafe extern "C" fn get(packet: *mut c_void, field: u32, sink: *const ValueSink) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: the plugin passes what it was given.
-        let shown = unsafe { shown(packet) };
-        let field = u16::try_from(field).ok().and_then(PacketField::from_number);
-        let (Some(field), Some(view)) = (field, shown.passing().view()) else {
-            return status::OK;
-        };
-        match view.get(field) {
-            Ok(None) => status::OK,
-            Ok(Some(value)) => {
-                // SAFETY: the plugin's sink is valid during the call.
-                unsafe { give(field, &value, sink) }
-            }
-            Err(_) => status::ERR,
-        }
-    })
-}
-
-/// Gives a value to a sink of the plugin.
-///
-/// # Safety
-///
-/// The sink must be null or valid during the call.
-unsafe fn give(field: PacketField, value: &Value<'_>, sink: *const ValueSink) -> i32 {
-    // SAFETY: the caller promises it.
-    let Some(sink) = (unsafe { sink.as_ref() }) else {
-        return status::ERR;
-    };
-    let Some(take) = sink.value else {
-        return status::UNSUPPORTED;
-    };
-    let room: String;
-    let (holds, number, data): (u32, u64, &[u8]) = match value {
-        Value::None => (0, 0, &[]),
-        Value::Bool(value) => (FieldType::Bool as u32, u64::from(*value), &[]),
-        Value::Int(value) => (FieldType::Int as u32, value.cast_unsigned(), &[]),
-        Value::Float(value) => (FieldType::Float as u32, value.to_bits().into(), &[]),
-        Value::Str(text) => (FieldType::Str as u32, 0, text.as_bytes()),
-        Value::Text(text) => {
-            room = text.to_string();
-            (FieldType::Text as u32, 0, room.as_bytes())
-        }
-        Value::Bytes(bytes) => (FieldType::Bytes as u32, 0, bytes),
-        Value::Uuid(uuid) => (FieldType::Uuid as u32, 0, uuid),
-    };
-    let value = FieldValue {
-        field: field.number().into(),
-        holds,
-        number,
-        data: Str {
-            ptr: data.as_ptr(),
-            len: data.len(),
-        },
-    };
-    // SAFETY: the context belongs to the sink, the value is valid during the call.
-    unsafe { take(sink.ctx, &raw const value) };
-    status::OK
-}
-
-unsafe extern "C" fn raw(
-    packet: *mut c_void,
-    id: *mut i32,
-    fields: *mut *const u8,
-    fields_bytes: *mut usize,
-) -> i32 {
-    // SAFETY: the plugin passes what it was given.
-    let passing = unsafe { shown(packet) }.passing();
-    // SAFETY: the plugin gives places to write to.
-    let is_written = unsafe {
-        write(id, passing.id)
-            && write(fields, passing.fields.as_ptr())
-            && write(fields_bytes, passing.fields.len())
-    };
-    match is_written {
-        true => status::OK,
-        false => status::ERR,
-    }
-}
-
-unsafe extern "C" fn set(
-    packet: *mut c_void,
-    values: *const FieldValue,
-    len: usize,
-    sink: *const Sink,
-) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: the plugin passes what it was given.
-        let shown = unsafe { shown(packet) };
-        if !shown.is_changeable {
-            return status::DENIED;
-        }
-        // SAFETY: the values are valid during the call.
-        let changed = unsafe { read_values(values, len) }.and_then(|values| shown.with(&values));
-        shown.change(changed, sink)
-    })
-}
-
-unsafe extern "C" fn replace(
-    packet: *mut c_void,
-    fields: *const u8,
-    fields_bytes: usize,
-    sink: *const Sink,
-) -> i32 {
-    guarded(status::ERR, || {
-        // SAFETY: the plugin passes what it was given.
-        let shown = unsafe { shown(packet) };
-        if !shown.is_changeable {
-            return status::DENIED;
-        }
-        let fields = Str {
-            ptr: fields,
-            len: fields_bytes.min(FIELDS_BYTES_MAX + 1),
-        };
-        // SAFETY: at least this number of bytes is valid during the call.
-        let changed = shown.replaced(unsafe { fields.bytes() });
-        shown.change(changed, sink)
-    })
-}
-
-/// The values of fields that a plugin gives, without those of unknown fields.
-///
-/// # Safety
-///
-/// The values, and what they lead to, must be good for `'a`.
-pub(super) unsafe fn read_values<'a>(
-    values: *const FieldValue,
-    len: usize,
+/// The values that a plugin gives, as packets are made from them.
+pub(super) fn values_of<'a>(
+    values: &[(PacketField, FieldData<'a>)],
 ) -> Result<Vec<(PacketField, Value<'a>)>, String> {
-    if len > VALUES_MAX || (values.is_null() && len > 0) {
-        return Err("it gives more fields than there are".to_owned());
-    }
-    if len == 0 {
-        return Ok(Vec::new());
-    }
-    // SAFETY: the caller promises this number of values.
-    let values = unsafe { std::slice::from_raw_parts(values, len) };
-    let mut read = Vec::with_capacity(len);
-    for value in values {
-        let field = u16::try_from(value.field).ok();
-        if let Some(field) = field.and_then(PacketField::from_number) {
-            // SAFETY: the caller promises it.
-            read.push((field, unsafe { read_value(field, value) }?));
-        }
-    }
-    Ok(read)
+    values
+        .iter()
+        .map(|(field, data)| Ok((*field, value_of(*data)?)))
+        .collect()
 }
 
-/// # Safety
-///
-/// As for [`read_values`].
-unsafe fn read_value<'a>(field: PacketField, value: &FieldValue) -> Result<Value<'a>, String> {
-    let data = Str {
-        len: value.data.len.min(FIELDS_BYTES_MAX + 1),
-        ..value.data
-    };
-    // SAFETY: the caller promises it, and less is good too.
-    let bytes: &'a [u8] = unsafe { data.bytes() };
-    let name = field.name();
-    if bytes.len() > FIELDS_BYTES_MAX {
-        return Err(format!("`{name}` has more than {FIELDS_BYTES_MAX} bytes"));
-    }
-    let text = || std::str::from_utf8(bytes).map_err(|_| format!("`{name}` is not UTF-8"));
-    let other = || format!("`{name}` has a value of another type");
-    if value.holds == 0 {
-        return Ok(Value::None);
-    }
-    if value.holds != u32::from(field.holds() as u16) {
-        return Err(other());
-    }
-    Ok(match field.holds() {
-        FieldType::Bool => Value::Bool(value.number != 0),
-        FieldType::Int => Value::Int(value.number.cast_signed()),
-        FieldType::Float => {
-            let bits = u32::try_from(value.number).map_err(|_| other())?;
-            Value::Float(f32::from_bits(bits))
-        }
-        FieldType::Str => Value::Str(text()?.into()),
-        FieldType::Text => {
-            let text = component::parse(text()?).map_err(|error| error.to_string())?;
+fn value_of(data: FieldData<'_>) -> Result<Value<'_>, String> {
+    Ok(match data {
+        FieldData::Missing => Value::None,
+        FieldData::Bool(value) => Value::Bool(value),
+        FieldData::Int(value) => Value::Int(value),
+        FieldData::Float(value) => Value::Float(value),
+        FieldData::Str(text) => Value::Str(text.into()),
+        FieldData::Text(text) => {
+            let text = component::parse(text).map_err(|error| error.to_string())?;
             Value::Text(Cow::Owned(text))
         }
-        FieldType::Bytes => Value::Bytes(bytes.into()),
-        FieldType::Uuid => Value::Uuid(bytes.try_into().map_err(|_| other())?),
+        FieldData::Bytes(bytes) => Value::Bytes(bytes.into()),
+        FieldData::Uuid(uuid) => Value::Uuid(*uuid),
     })
 }
