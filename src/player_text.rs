@@ -74,20 +74,20 @@ pub(crate) fn moved(from: &str, to: &str) -> String {
     format!("The server {from} cannot be reached. You are on {to} now.")
 }
 
-/// The same, in front of the text with which the server has sent him away.
+/// The same, followed by the text with which that server has kicked the player.
 pub(crate) fn moved_because(from: &str, to: &str) -> String {
     format!("You were moved from {from} to {to}: ")
 }
 
-/// A server does not let in a player of its network, who stays where he is. In front
-/// of the reason.
+/// A server has refused a player of its network, who stays on the current one. The
+/// reason follows.
 pub(crate) fn not_moved(server: &str) -> String {
     format!("You cannot be moved to {server}: ")
 }
 
-/// The player's server has no others to which he could move.
+/// The server of the player does not belong to a network.
 pub(crate) const NO_NETWORK: &str = "This server belongs to no network.";
-/// In front of the names of the servers of a network.
+/// Followed by the names of the servers of a network.
 pub(crate) const SERVERS: &str = "Servers: ";
 /// A switch of the player runs.
 pub(crate) const ALREADY_SWITCHING: &str = "You are on your way to another server already.";

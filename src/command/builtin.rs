@@ -35,7 +35,7 @@ pub(crate) enum Builtin {
     Server,
 }
 
-/// Who has sent a command.
+/// The player who has sent a command.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) proxy: Arc<Proxy>,
@@ -71,7 +71,7 @@ impl Builtin {
         }
     }
 
-    /// Runs it. What it says comes to the player sooner or later.
+    /// Runs the command. Its output is sent to the player, possibly later.
     pub(super) fn run(self, caller: &Caller, arguments: &str) {
         let words: Vec<&str> = arguments.split_whitespace().collect();
         match (self, &words[..]) {
@@ -122,7 +122,7 @@ impl Caller {
     }
 
     /// The ids of the servers between which the player can move, in the order of
-    /// their network; his own where he cannot.
+    /// their network; only the player's own server if it has no network.
     fn servers(&self, snapshot: &Snapshot) -> Vec<String> {
         let Some(network) = self.player.network() else {
             return vec![self.player.server().as_ref().to_owned()];
@@ -134,7 +134,8 @@ impl Caller {
             .collect()
     }
 
-    /// The players of his world: of his network, or of his server where it has none.
+    /// The players that the command can name: of the network, or of the server if it has
+    /// none.
     fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         let roster = &self.proxy.roster;
         match self.player.network() {
@@ -148,7 +149,7 @@ impl Caller {
         }
     }
 
-    /// The player of this name in his world.
+    /// The player of this name among them.
     fn named(&self, name: &str) -> Option<Arc<PlayerHandle>> {
         match self.player.network() {
             Some(network) => self.proxy.roster.find(network, name),
@@ -226,7 +227,7 @@ impl Caller {
         // request ends at once.
         tokio::spawn(async move {
             let said = match request.outcome().await {
-                // His session has said the reason.
+                // The session has sent the reason.
                 Ok(()) | Err(NotSwitched::Gone | NotSwitched::Refused { .. }) => return,
                 Err(NotSwitched::UnknownServer) => player_text::no_server(&server),
                 Err(NotSwitched::AlreadyThere) => player_text::already_on(&server),

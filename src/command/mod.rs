@@ -1,7 +1,7 @@
 //! Commands of the proxy: those that it has itself, and those of plugins.
 //!
-//! A player sees the commands that he may use beside those of his backend. One
-//! that he may not use does not exist for him: the backend gets what he types.
+//! A player sees the commands that the player may use, beside those of the backend. A
+//! command that the player may not use is passed on to the backend.
 
 mod builtin;
 mod list;

@@ -1,4 +1,4 @@
-//! The commands of one player on one server, and what he has typed.
+//! The commands of one player on one server, and the queue of typed commands.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -39,21 +39,21 @@ pub(crate) struct PlayerCommands {
     runtime: Handle,
     context: CommandContext,
     inbox: Mutex<Inbox>,
-    /// The player has left the server: what runs for him is given up.
+    /// Cancelled when the player has left the server: the running command is dropped.
     end: CancellationToken,
 }
 
-/// A player on a server.
+/// The player and server of the commands.
 #[derive(Debug)]
 pub(crate) struct CommandContext {
     pub(crate) player: Arc<PlayerHandle>,
-    /// Whether the proxy has authenticated him.
+    /// Whether the proxy has authenticated the player.
     pub(crate) is_proved: bool,
-    /// With the plugins that take part there.
+    /// The server, with its plugins.
     pub(crate) server: Arc<Server>,
-    /// What his client wanted.
+    /// The intent of the handshake.
     pub(crate) intent: Intent,
-    /// The cleaned host that it has asked for.
+    /// The virtual host.
     pub(crate) virtual_host: String,
 }
 
@@ -81,7 +81,7 @@ enum Owner {
 }
 
 impl PlayerCommands {
-    /// The commands of a player, if he may use one now.
+    /// The commands of a player; `None` if the player may use none now.
     pub(crate) fn of(proxy: &Proxy, context: CommandContext) -> Option<Arc<dyn Commands>> {
         let commands = Arc::new_cyclic(|own| Self {
             own: own.clone(),
@@ -97,7 +97,7 @@ impl PlayerCommands {
         Some(commands)
     }
 
-    /// The names of those that he may use now.
+    /// The names of the commands that the player may use now.
     fn names(&self) -> Vec<String> {
         let own = Builtin::ALL.iter().map(|command| command.name());
         let own = own.map(|name| (name, Audience::PlayerCommands));
@@ -200,7 +200,7 @@ impl PlayerCommands {
 
     async fn run_line(&self, proxy: Arc<Proxy>, line: &str) {
         let name = name_of(line).to_ascii_lowercase();
-        // He may have lost the right since.
+        // The permission may have been removed since.
         let Some(owner) = self.owner(&name) else {
             return;
         };
@@ -243,7 +243,7 @@ impl PlayerCommands {
         };
         let player = &self.context.player;
         if let Some(packet) = request.answer(player.version(), &suggestions) {
-            // Where too much waits for him, he asks again.
+            // If too many packets wait, it is dropped: the client can ask again.
             let _ = player.put(Direction::Clientbound, vec![packet]);
         }
     }

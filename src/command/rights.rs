@@ -22,12 +22,12 @@ pub enum Admin {
     Uuid([u8; 16]),
 }
 
-/// A player, as far as it decides what he may use.
+/// The facts about a player that decide about permissions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CommandSender<'a> {
     pub(crate) name: &'a str,
     pub(crate) uuid: [u8; 16],
-    /// Whether the proxy has authenticated him.
+    /// Whether the proxy has authenticated the player.
     pub(crate) is_proved: bool,
 }
 

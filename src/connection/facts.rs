@@ -126,8 +126,7 @@ impl Facts {
         }
     }
 
-    /// What is known of the connection while it is tried on another server. Nobody
-    /// observes a trial.
+    /// The facts for a trial of another server, which plugins do not observe.
     pub(super) fn trial(&self) -> Self {
         Self {
             began: self.began,
@@ -144,8 +143,8 @@ impl Facts {
         }
     }
 
-    /// The facts while the player goes to another server: they are about the server
-    /// and the session before that again, unless he arrives.
+    /// The facts while the player moves to another server. Unless the move succeeds, they
+    /// return to the server and the session before.
     pub(super) fn moving(&mut self) -> Moving<'_> {
         let before = (self.server.clone(), self.session.take());
         Moving {
@@ -269,8 +268,8 @@ mod tests {
     use super::*;
     use crate::config::model::BackendHost;
 
-    /// A player who does not arrive is still where he was, whatever the way there has
-    /// noted; one who arrives is at the new place.
+    /// After a failed move the facts are those of the old server again, whatever the move
+    /// has recorded; after a successful one they are those of the new server.
     #[test]
     fn facts_stay_where_the_player_is() {
         let session = |host: &str| SessionFacts {

@@ -1,6 +1,6 @@
-//! Brings a player to a backend: that of the server that he has asked for, or, if he
-//! cannot join it or loses it, that of another server of its network. The module `switch`
-//! has switches on request.
+//! Connects a player to a backend: that of the requested server, or, if the player cannot
+//! join it or loses it, that of another server of its network. Switches on request are in
+//! `switch`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
 use crate::upstream::{DROPPED_MAX, Dropped};
 
-/// The most servers that are dialled for a player after he has lost one.
+/// The most servers that are dialled for a player after one was lost.
 const DIALS_MAX: usize = 8;
 /// How long the move from one server to the next may take.
 const FALLBACK_WAIT: Duration = Duration::from_secs(30);
@@ -49,23 +49,24 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// The markers in the host field of clients that negotiate mods of Forge in the login.
 const FORGE_MARKERS: [&str; 2] = ["\0FML2\0", "\0FML3\0"];
 
-/// The data to move a player to another server of his network.
+/// A player who can be moved to other servers of a network.
 pub(super) struct NetworkPlayer {
     pub(super) origin: Origin,
     pub(super) opening: Opening,
     pub(super) identity: Identity,
     pub(super) version: Version,
-    /// Whether the proxy has authenticated him.
+    /// Whether the proxy has authenticated the player.
     pub(super) is_proved: bool,
     pub(super) network: String,
     pub(super) counters: Arc<Counters>,
     pub(super) handle: Arc<PlayerHandle>,
 }
 
-/// The servers that were tried for a player since he last stayed [`SETTLED_AFTER`] on one.
+/// The servers that were tried for a player since the last one on which the player stayed
+/// for [`SETTLED_AFTER`].
 pub(super) struct FallbackAttempts {
     tried: Vec<String>,
-    /// A server that works and that he has left. It is tried after the others.
+    /// A working server that the player has left. It is tried after the others.
     last: Option<String>,
     dials: usize,
     until: Instant,
@@ -99,7 +100,7 @@ impl FallbackAttempts {
         }
     }
 
-    /// This server has not let the player in.
+    /// This server has refused the player.
     pub(super) fn refused(&mut self, server: &Server) {
         if !self.tried.contains(&server.config.id) {
             self.tried.push(server.config.id.clone());
@@ -132,7 +133,7 @@ pub(super) struct TargetServer {
     pub(super) server: Arc<Server>,
     /// `None` if the server is full.
     pub(super) slot: Option<Slot>,
-    /// The text for him there.
+    /// The chat messages that the player gets there.
     pub(super) notices: Vec<Vec<u8>>,
 }
 
@@ -144,7 +145,8 @@ pub(super) struct Opened {
     pub(super) identity: Identity,
 }
 
-/// A server whose backend has let the player in, while he is still on the old one.
+/// A server whose backend has accepted the login, while the player is still on the old
+/// one.
 pub(super) struct Ready {
     pub(super) server: Arc<Server>,
     slot: Slot,
@@ -152,21 +154,21 @@ pub(super) struct Ready {
     session: Option<SessionFacts>,
 }
 
-/// A player who has moved to another server.
+/// A player's connection to the current server.
 pub(super) struct ServerConnection {
     pub(super) playing: Playing,
     pub(super) server: Arc<Server>,
     pub(super) slot: Slot,
-    /// The outbox for packets of plugins to him and to the backend.
+    /// The outbox for packets of plugins and the proxy to both sides.
     pub(super) outbox: Arc<Outbox>,
-    /// The plugins that get his packets.
+    /// The plugins that get the player's packets.
     pub(super) packets: Option<PacketStage>,
 }
 
 /// A player who could not move to another server.
 pub(super) struct NotMoved {
     pub(super) client: Box<DetachedClient>,
-    /// Why his session has ended meanwhile, if it has.
+    /// Why the session has ended meanwhile, if it has.
     pub(super) failure: Option<Failure>,
 }
 
@@ -199,14 +201,14 @@ impl NetworkPlayer {
         outcome.end.side() == Some(Side::Backend) && !self.counters.client_has_ended()
     }
 
-    /// The same, in a network that brings him to another server.
+    /// The same, in a network that moves players to another server.
     pub(super) fn has_lost_backend(&self, outcome: &Outcome, proxy: &Proxy) -> bool {
         self.is_without_backend(outcome) && self.falls_back(proxy)
     }
 
-    /// Logs in a player in the login state at another server of his network, because he
-    /// cannot join the one that he has asked for. If none lets him in, the result is the
-    /// ending of the last server that was tried, or else of the first.
+    /// Logs in a player, who is still in the login state and cannot join the requested
+    /// server, at another server of the network. If all refuse, the error is that of the
+    /// last one that was tried.
     pub(super) async fn log_in_elsewhere(
         &self,
         identified: &mut IdentifiedClient,
@@ -217,7 +219,7 @@ impl NetworkPlayer {
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
         let first = Arc::clone(&target.server);
-        // What the server itself says, and the proxy about its places.
+        // The backend's own text, or that the server is full.
         let reason = match &ending {
             Ending::Refused(_) | Ending::Intercepted(Failure::BackendRefused(_)) => {
                 ending.player_component(&first.config)
@@ -268,7 +270,7 @@ impl NetworkPlayer {
         Err(last)
     }
 
-    /// Moves a player who has lost this server to another one of his network.
+    /// Moves a player who has lost this server to another one of the network.
     pub(super) async fn fall_back(
         &self,
         mut client: Box<DetachedClient>,
@@ -345,7 +347,8 @@ impl NetworkPlayer {
         }
     }
 
-    /// Logs the player in at the backend of this server, as far as he does not notice it.
+    /// Logs the player in at the backend of this server, as far as the client is not
+    /// involved.
     pub(super) async fn prepare(
         &self,
         server: &Arc<Server>,
@@ -366,8 +369,8 @@ impl NetworkPlayer {
         })
     }
 
-    /// Moves the player into the game of a server that is ready for him. From now on he is
-    /// on that server, or on none.
+    /// Moves the player into the game of a prepared server. From now on the player is on
+    /// that server, or on none.
     pub(super) async fn enter(
         &self,
         client: Box<DetachedClient>,

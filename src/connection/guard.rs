@@ -2,7 +2,7 @@
 //!
 //! It peeks at the first clientbound packets of the login without taking them
 //! from the socket. An Encryption Request proves it; from there on the stream is
-//! encrypted, and the relay takes over. A backend that lets the player in without
+//! encrypted, and the relay takes over. A backend that accepts the login without
 //! one does not authenticate.
 
 use std::io;
@@ -34,7 +34,7 @@ const CHUNK_BYTES: usize = 4096;
 /// The backend does not authenticate its players.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum NotAuthenticated {
-    /// It let the player in at once.
+    /// It accepted the login at once.
     #[error("it let the player in without an Encryption Request")]
     LetIn,
     /// It encrypts, but says that it will not ask the session server.

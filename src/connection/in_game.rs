@@ -18,8 +18,8 @@ use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
 use crate::show::Quoted;
 
-/// The stay of a player on a server: plugins have observed the join, and observe the
-/// leave when this is dropped.
+/// A player on a server whom plugins observe: they were notified of the join, and are
+/// notified of the leave when this is dropped.
 #[derive(Debug)]
 pub(super) struct ObservedPlayer {
     players: Arc<Players>,
@@ -54,8 +54,8 @@ impl ObservedPlayer {
         let packets = arrived.packets.take();
         let (server, outbox) = (&arrived.server, &arrived.outbox);
         let grants = server.hooks.service_grants();
-        let is_met = |hook| server.hooks.has(hook);
-        let is_concerned = is_met(Hook::PlayerObserve) || is_met(Hook::PlayerCommand);
+        let has_hook = |hook| server.hooks.has(hook);
+        let is_concerned = has_hook(Hook::PlayerObserve) || has_hook(Hook::PlayerCommand);
         if grants.is_empty() && !is_concerned && packets.is_none() {
             return None;
         }

@@ -13,8 +13,8 @@ use crate::protocol::packet::State;
 use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
 
-/// Answers for the packets of a player on a server: begins before he comes into the
-/// game there, and ends when this is dropped.
+/// Calls the plugins of a server for the packets of a player: begins before the player is
+/// in the game there, and ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct PacketStage {
     queries: Arc<PacketQueries>,

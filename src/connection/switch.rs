@@ -1,11 +1,10 @@
-//! A switch: a player goes to another server of his network because somebody has asked
-//! for it.
+//! A switch: moves a player to another server of the network on request.
 //!
-//! He plays on where he is until the backend of the other server has let him in. What
-//! keeps him out up to then changes nothing for him: he reads why, and stays. Then his
-//! relay ends, which closes the old backend's connection, and from there on he can only
-//! go forward: to that server, or, when it is lost before he is in its game, to another
-//! one of his network.
+//! The relay of the old server continues until the backend of the new one has accepted
+//! the login. If it refuses, the player is shown the reason and stays. Once it has
+//! accepted, the relay ends, which closes the connection to the old backend. From then on
+//! the player cannot return: if the new server is lost before the player is in its game,
+//! the other servers of the network are tried.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,19 +29,20 @@ use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::show::Escaped;
 
-/// How long the other server may take to let the player in, and he to come to it then.
+/// How long the new server may take to accept the login, and then how long the client may
+/// take to join it.
 const SWITCH_WAIT: Duration = Duration::from_secs(30);
 
-/// A switch while the other server has not let the player in.
+/// A switch before the new server has accepted the login.
 pub(super) struct Switch<'a> {
     request: SwitchRequest,
     server: Arc<Server>,
     preparing: Pin<Box<dyn Future<Output = Result<Ready, Ending>> + Send + 'a>>,
 }
 
-/// What comes behind a relay that has ended.
+/// Which switch follows a relay that has ended.
 pub(super) enum AfterRelay<'a> {
-    /// Nothing was asked for.
+    /// None was requested.
     Nothing,
     /// The relay has ended during a switch.
     Preparing(Switch<'a>),
@@ -50,18 +50,18 @@ pub(super) enum AfterRelay<'a> {
     Ready(SwitchRequest, Box<Ready>),
 }
 
-/// What is known of the way of a player whose relay has ended.
+/// The arguments of [`NetworkPlayer::move_to_next`]: the server that the player is leaving.
 pub(super) struct MoveContext<'a> {
     pub(super) from: &'a Arc<Server>,
-    /// How long he was there.
+    /// How long the player was there.
     pub(super) stayed: Duration,
     pub(super) attempts: &'a mut Option<FallbackAttempts>,
     pub(super) interrupts: &'a Interrupts,
 }
 
 impl<'a> Switch<'a> {
-    /// Begins with what somebody has asked for. `None` where the network does not have
-    /// the server; whoever has asked learns of it.
+    /// Begins a requested switch. `None` if the network does not have the server, which is
+    /// reported to the requester.
     pub(super) fn begin(
         request: SwitchRequest,
         network_player: &'a NetworkPlayer,
@@ -78,7 +78,7 @@ impl<'a> Switch<'a> {
         let trial = facts.trial();
         let target = Arc::clone(&server);
         let preparing = Box::pin(async move {
-            // A chain of fallbacks counts its dials; this is one.
+            // Only fallbacks limit the number of dials; a switch has one.
             let mut dials = 0;
             let prepared = network_player.prepare(&target, &mut dials, proxy, trial);
             let prepared = timeout(SWITCH_WAIT, prepared).await;
@@ -91,17 +91,18 @@ impl<'a> Switch<'a> {
         })
     }
 
-    /// Completes when the other server has let the player in, or does not. Cancel safe.
+    /// Completes when the new server has accepted or refused the login. Cancel safe.
     pub(super) async fn prepared(&mut self) -> Result<Ready, Ending> {
         self.preparing.as_mut().await
     }
 
-    /// The other server has let the player in.
+    /// The request, once the new server has accepted the login.
     pub(super) fn into_request(self) -> SwitchRequest {
         self.request
     }
 
-    /// The other server does not let the player in, who stays and reads why.
+    /// The new server has refused the login: shows the player why, and reports it to the
+    /// requester.
     pub(super) fn refuse(self, ending: &Ending, network_player: &NetworkPlayer) {
         log_refusal(&self.server, ending);
         let text = refusal(&self.server, ending);
@@ -110,7 +111,7 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// The text for a player that this server does not let in.
+/// The text for a player whom this server has refused.
 fn refusal(server: &Server, ending: &Ending) -> Value {
     let reason = ending.player_component(&server.config);
     let extra: Vec<Value> = reason.into_iter().collect();
@@ -122,8 +123,8 @@ fn refusal(server: &Server, ending: &Ending) -> Value {
 }
 
 impl NetworkPlayer {
-    /// Brings a player whose relay has ended to the server that somebody has asked for,
-    /// or else to another one that takes him.
+    /// Moves a player whose relay has ended to the requested server, or, if that fails or
+    /// none was requested, to another one of the network.
     pub(super) async fn move_to_next(
         &self,
         mut client: Box<DetachedClient>,
@@ -138,13 +139,13 @@ impl NetworkPlayer {
             attempts,
             interrupts,
         } = context;
-        // He has left a server that works for the one that is ready, or lost it.
+        // The player has either left a working server for the new one, or lost it.
         let has_left = matches!(next, AfterRelay::Ready(..));
         let mut refused = None;
         let ready = match next {
             AfterRelay::Nothing => None,
             AfterRelay::Ready(request, ready) => Some((request, ready)),
-            // The server that he is waiting for is the first to be tried.
+            // The backend was lost during a switch: its target is tried first.
             AfterRelay::Preparing(mut switch) => {
                 let prepared = tokio::select! {
                     prepared = client.while_waiting(switch.prepared()) => prepared,
@@ -187,7 +188,7 @@ impl NetworkPlayer {
             match self.enter(client, *ready, arrival, proxy, facts).await {
                 Ok(arrived) => {
                     self.report(request.by(), from, &server);
-                    // Before anybody learns that he is there.
+                    // Before the requester is notified, who may request the next switch.
                     self.handle.set_available();
                     request.end(Ok(()));
                     *attempts = behind;

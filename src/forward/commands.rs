@@ -24,10 +24,10 @@ const ASKED_WAIT: Duration = Duration::from_secs(5);
 ///
 /// The methods are called by a thread that relays: they do not wait.
 pub(crate) trait Commands: fmt::Debug + Send + Sync {
-    /// The names that his client is to know, in alphabetical order.
+    /// The names that are announced to the client, in alphabetical order.
     fn announced(&self) -> Vec<String>;
 
-    /// Whether he may use a command of this name.
+    /// Whether the player may use a command of this name.
     fn has(&self, name: &str) -> bool;
 
     /// Takes a command that [`has`](Self::has) says yes to: its line without the

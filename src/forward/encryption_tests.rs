@@ -1,5 +1,5 @@
-//! Encryption for many players at once: each gets his own bytes, whole and in
-//! order, whatever the others and his own socket do meanwhile.
+//! Encryption for many players at once: each one gets the right bytes, complete and
+//! in order, whatever the other sockets and its own do meanwhile.
 
 #![allow(clippy::unwrap_used)]
 

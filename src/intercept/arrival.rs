@@ -1,8 +1,8 @@
 //! Moves a client to another backend without a new connection: a client that has lost its
 //! backend, or that switches the server.
 //!
-//! The other backend lets the player in first ([`RespondingBackend::prepare`]), while the client
-//! still plays on the old one. After [`DetachedClient::enter`] it cannot go back.
+//! The other backend accepts the login first ([`RespondingBackend::prepare`]), while the
+//! client still plays on the old one. After [`DetachedClient::enter`] it cannot go back.
 //!
 //! Before 1.20.2 the client stays in play and gets another world there: see
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
@@ -33,7 +33,7 @@ use crate::protocol::version::{V1_8, V1_13, V1_20_2};
 /// has at most 32 767.
 const REGISTRATION_BYTES_MAX: usize = 30_000;
 
-/// A backend that has let in a player who is still elsewhere.
+/// A backend that has accepted the login of a player who is still on another one.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wire: Wire,
@@ -48,26 +48,26 @@ pub(crate) struct Prepared {
 /// How a player arrives at another backend.
 #[derive(Debug)]
 pub(crate) struct Arrival<'a> {
-    /// Whether the proxy has authenticated him.
+    /// Whether the proxy has authenticated the player.
     pub(crate) is_authenticated: bool,
-    /// The commands of the proxy that he may use there, if there are any.
+    /// The commands of the proxy that the player may use there, if there are any.
     pub(crate) commands: Option<Arc<dyn Commands>>,
-    /// Packets that he is sent once he is there.
+    /// Packets for the client after the join game.
     pub(crate) notices: Vec<Vec<u8>>,
-    /// The time until which he has to be in the game there.
+    /// The deadline to be in the game there.
     pub(crate) until: Instant,
-    /// What ends his session in every phase.
+    /// What ends the session in every phase.
     pub(crate) interrupts: &'a Interrupts,
     /// The plugins that get packets there, if there are any.
     pub(crate) queries: Option<Arc<PacketQueries>>,
-    /// Reads what the backend asks the proxy, if the server may.
+    /// Handles requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
 /// What ends a session in every phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
-    /// Cancelled when another login of the player takes his place.
+    /// Cancelled when another login of the player replaces this one.
     pub(crate) replaced: CancellationToken,
     /// Cancelled when the proxy stops.
     pub(crate) stopped: CancellationToken,
@@ -84,14 +84,14 @@ impl Interrupts {
 }
 
 impl RespondingBackend {
-    /// Logs in a player who is still in the game elsewhere, as far as he does not notice
-    /// it: up to the login success, or before 1.20.2 to the join game. A client
+    /// Logs in a player who is still in the game elsewhere, as far as the client is not
+    /// involved: up to the login success, or before 1.20.2 to the join game. A client
     /// with mods of Forge negotiates them once, in its own login (1.13): `has_mods` says
     /// that this one has.
     ///
     /// # Errors
     ///
-    /// If the backend does not let him in.
+    /// If the backend does not accept the login.
     pub(crate) async fn prepare(self, who: Who<'_>, has_mods: bool) -> Result<Prepared, Failure> {
         let version = who.version;
         let backend = self.for_mods(has_mods);
@@ -141,7 +141,7 @@ impl DetachedClient {
     ///
     /// # Errors
     ///
-    /// If the backend does not let him in. The error has the client, for the next backend.
+    /// If the backend does not accept the login. The error has the client, for the next backend.
     pub(crate) async fn enter(
         self: Box<Self>,
         backend: Prepared,
@@ -191,7 +191,7 @@ impl DetachedClient {
 }
 
 impl Joining {
-    /// Brings the client into the game of this backend, which has let the player in.
+    /// Brings the client into the game of this backend, which has accepted the login.
     async fn cross(&mut self, join_game: Option<&[u8]>) -> Result<(), Failure> {
         if let Some(join_game) = join_game {
             return self.change_world(join_game).await;

@@ -60,7 +60,7 @@ pub(crate) struct RespondingBackend {
     refuses_mods: bool,
 }
 
-/// A backend that has let the player in.
+/// A backend that has accepted the login.
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
     pub(super) wire: Wire,
@@ -189,7 +189,7 @@ struct Login {
     address: IpAddr,
     server: String,
     open_requests: PendingRequests,
-    /// Whether the backend has let the player in.
+    /// Whether the backend has accepted the login.
     has_let_in: bool,
     /// Whether it refuses the player if it negotiates mods.
     refuses_mods: bool,
@@ -300,7 +300,7 @@ impl Login {
         }
     }
 
-    /// Handles a packet of the backend; true when it has let the player in.
+    /// Handles a packet of the backend; true when it has accepted the login.
     async fn handle_backend_packet(
         &mut self,
         packet: &Packet,

@@ -33,7 +33,7 @@ use crate::protocol::version::{V1_8, V1_18, V1_20_2};
 /// The text that the proxy appends to the brand of a backend.
 const BRAND: Brand = Brand("infrarust");
 
-/// The settings of a player's connection, from the configuration of his server.
+/// The settings of a player's connection, from the configuration of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientSettings {
     /// Which packets are compressed.
@@ -42,11 +42,11 @@ pub(crate) struct ClientSettings {
     pub(crate) is_authenticated: bool,
     /// The id of the proxy's session (26.2).
     pub(crate) session: [u8; 16],
-    /// The commands of the proxy that he may use on the server, if there are any.
+    /// The commands of the proxy that the player may use on the server, if there are any.
     pub(crate) commands: Option<Arc<dyn Commands>>,
     /// The plugins that get packets, if there are any.
     pub(crate) queries: Option<Arc<PacketQueries>>,
-    /// Reads requests of the backend to the proxy, if the server may send them.
+    /// Handles requests of the backend to the proxy, if the server may send them.
     pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct ClientSettings {
 ///
 /// # Errors
 ///
-/// If the backend does not let him in. Another backend can then be tried.
+/// If the backend does not accept the login. Another backend can then be tried.
 pub(crate) async fn log_in(
     player: &mut IdentifiedClient,
     backend: RespondingBackend,
@@ -76,8 +76,8 @@ pub(crate) async fn log_in(
     }
 }
 
-/// Brings a player into the game of a backend that has let him in, unless another
-/// login has `replaced` this one. With a `record` he may move to another backend later.
+/// Brings a player into the game of a backend that has accepted the login, unless another
+/// login has `replaced` this one. With a `record` the player can move to another backend later.
 ///
 /// # Errors
 ///
@@ -231,7 +231,7 @@ pub(super) struct Joining {
     pub(super) notices: Vec<Vec<u8>>,
     /// The fields of the text with which the backend has ended the session.
     pub(super) kick: Option<Vec<u8>>,
-    /// Reads what the backend asks the proxy.
+    /// Handles requests of the backend to the proxy.
     pub(super) listener: Option<Arc<dyn Listener>>,
     /// The time limits of both sides.
     pub(super) turns: Turns,

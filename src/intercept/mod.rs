@@ -5,7 +5,7 @@
 //! 1. A client has sent its login start: [`StartedLogin`].
 //! 2. Its identity is settled: [`IdentifiedClient`]. In `client_only` the session service proves
 //!    it, in `offline` the client's claim is accepted.
-//! 3. A backend lets the player in ([`log_in`]): [`LoggedIn`]. Only then does the client
+//! 3. A backend accepts the login ([`log_in`]): [`LoggedIn`]. Only then does the client
 //!    get its login success, so that until here it can be shown any refusal in the login
 //!    state, which works in every version.
 //! 4. The client goes through the configuration into the game ([`join()`]): [`Playing`].

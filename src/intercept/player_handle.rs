@@ -1,5 +1,5 @@
-//! The players in the game: on which server each of them is, and how others than his
-//! own two peers reach him.
+//! The handle of a player in the game: the current server, and how tasks other than the
+//! player's session send packets, request a switch to another server, or end the session.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ const COMMANDS_PER_SECOND_MAX: u64 = 20;
 /// What may come at once is what would be allowed in this time.
 const COMMANDS_WINDOW: Duration = Duration::from_secs(4);
 
-/// A player in the game. One for each session; it outlasts his backends.
+/// A player in the game. Each session has one, which stays the same over all backends.
 #[derive(Debug)]
 pub(crate) struct PlayerHandle {
     number: u64,
@@ -38,18 +38,19 @@ pub(crate) struct PlayerHandle {
     network: Option<String>,
     counters: Arc<Counters>,
     current: Mutex<Current>,
-    /// The commands of the proxy that he may still send.
+    /// Limits how many commands of the proxy the player sends.
     commands: Mutex<Bucket>,
-    /// Wakes his session for a request.
+    /// Wakes the session for a requested switch.
     requested: Notify,
-    /// Cancelled when others than a plugin send him away.
+    /// Cancelled when a backend of the network kicks the player. Kicks by plugins are in
+    /// `connection::kicked`.
     kicked: CancellationToken,
 }
 
-/// Who a player is, for [`PlayerHandle::new`].
+/// The arguments of [`PlayerHandle::new`].
 #[derive(Debug)]
 pub(crate) struct PlayerDetails {
-    /// As plugins know him.
+    /// The player's number, as plugins see it.
     pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) uuid: [u8; 16],
@@ -60,31 +61,32 @@ pub(crate) struct PlayerDetails {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// What changes while a player is in the game.
+/// The state that changes while a player is in the game.
 #[derive(Debug)]
 struct Current {
     server: Arc<str>,
     outbox: Arc<Outbox>,
-    /// He has no backend, is not yet in the game, or leaves: nobody can ask for him.
+    /// The player has no backend, is not yet in the game, or is leaving: no switch can be
+    /// requested.
     is_unavailable: bool,
-    /// A switch that somebody has asked for, and that has not ended.
+    /// The requested switch that has not ended, if there is one.
     switch: Option<Arc<SwitchState>>,
-    /// The text with which he is sent away.
+    /// The text of the kick.
     kick: Option<Value>,
 }
 
-/// A switch that somebody has asked for.
+/// A requested switch to another server, shared by the requester and the session.
 #[derive(Debug)]
 struct SwitchState {
     target: String,
     by: By,
-    /// Whether the session has begun with it.
+    /// Whether the session has taken it.
     has_begun: AtomicBool,
     outcome: watch::Sender<Option<Result<(), NotSwitched>>>,
 }
 
 impl SwitchState {
-    /// Ends it so, unless it has ended.
+    /// Ends the switch with this reason, unless it has ended.
     fn end(&self, reason: NotSwitched) {
         self.outcome.send_if_modified(|outcome| {
             let is_open = outcome.is_none();
@@ -94,12 +96,12 @@ impl SwitchState {
     }
 }
 
-/// Who asks for a switch.
+/// Who requests a switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum By {
-    /// The player himself.
+    /// The player, by a command.
     Player,
-    /// A player or operator of this name, for another one.
+    /// Another player or an operator, of this name.
     Admin(String),
     /// The plugin of this id.
     Plugin(String),
@@ -108,7 +110,7 @@ pub(crate) enum By {
 }
 
 impl By {
-    /// The word in logs.
+    /// The word in the log.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Player => "player",
@@ -118,7 +120,7 @@ impl By {
         }
     }
 
-    /// The name of who has asked, where there is one.
+    /// The name of the requester; empty if it has none.
     pub(crate) fn who(&self) -> &str {
         match self {
             Self::Admin(name) | Self::Plugin(name) => name,
@@ -127,32 +129,32 @@ impl By {
     }
 }
 
-/// Why a player is not on the server that somebody has asked for.
+/// Why a requested switch did not bring the player to the server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum NotSwitched {
     /// The network has no server of this name.
     UnknownServer,
-    /// He is there.
+    /// The player is on that server already.
     AlreadyThere,
-    /// He is on his way to another server.
+    /// Another switch runs, or the player is between two servers.
     Busy,
-    /// He has left, or leaves.
+    /// The player has left the proxy, or is leaving.
     Gone,
-    /// The server does not let him in, for this reason. He has read it.
+    /// The server refused the player with this text, which the player was shown.
     Refused {
         /// A component.
         text: Value,
     },
 }
 
-/// A switch that was asked for. It goes on when this is dropped.
+/// The requester's handle of a switch. The switch continues when this is dropped.
 #[derive(Debug)]
 pub(crate) struct SwitchHandle(
     Result<watch::Receiver<Option<Result<(), NotSwitched>>>, NotSwitched>,
 );
 
 impl SwitchHandle {
-    /// What has become of it. Cancel safe.
+    /// Waits until the switch has ended, and returns its result. Cancel safe.
     ///
     /// # Errors
     ///
@@ -166,11 +168,11 @@ impl SwitchHandle {
     }
 }
 
-/// A switch with which the player's session has begun. Its drop without
-/// [`end`](Self::end) means that the player has left.
+/// A requested switch that the player's session has taken. Dropping it without
+/// [`end`](Self::end) reports that the player has left.
 #[derive(Debug)]
 pub(crate) struct SwitchRequest {
-    present: Arc<PlayerHandle>,
+    player: Arc<PlayerHandle>,
     switch: Arc<SwitchState>,
 }
 
@@ -180,21 +182,22 @@ impl SwitchRequest {
         &self.switch.target
     }
 
-    /// Who has asked.
+    /// Who has requested it.
     pub(crate) fn by(&self) -> &By {
         &self.switch.by
     }
 
-    /// The switch has ended so.
+    /// Ends the switch with this result.
     pub(crate) fn end(self, outcome: Result<(), NotSwitched>) {
         self.close();
         self.switch.outcome.send_replace(Some(outcome));
     }
 
-    /// The next switch can be asked for: by whoever learns how this one has ended.
+    /// Allows the next request. Called before the result is sent, so that the receiver of
+    /// the result can request again at once.
     fn close(&self) {
         let is_this = |switch: &mut Arc<SwitchState>| Arc::ptr_eq(switch, &self.switch);
-        self.present.lock().switch.take_if(is_this);
+        self.player.lock().switch.take_if(is_this);
     }
 }
 
@@ -206,7 +209,7 @@ impl Drop for SwitchRequest {
 }
 
 impl PlayerHandle {
-    /// A player who comes into the game of this server.
+    /// A player who joins this server.
     pub(crate) fn new(details: PlayerDetails, server: &str) -> Arc<Self> {
         let PlayerDetails {
             number,
@@ -242,55 +245,55 @@ impl PlayerHandle {
         })
     }
 
-    /// His number, as plugins know it: the same on every server of his session.
+    /// The number of the session, as plugins see it.
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// His name.
+    /// The player's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// His id, as plugins know it.
+    /// The player id, as plugins see it.
     pub(crate) const fn uuid(&self) -> [u8; 16] {
         self.uuid
     }
 
-    /// The version of the game that his client speaks.
+    /// The client's version of the game.
     pub(crate) const fn version(&self) -> Version {
         self.version
     }
 
-    /// The address of his client.
+    /// The client's address.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The network between whose servers he can move.
+    /// The network of the server, if it belongs to one.
     pub(crate) fn network(&self) -> Option<&str> {
         self.network.as_deref()
     }
 
-    /// The id of the server on which he is.
+    /// The id of the current server.
     pub(crate) fn server(&self) -> Arc<str> {
         Arc::clone(&self.lock().server)
     }
 
-    /// Whether he may send another command of the proxy current, which then counts.
+    /// Counts a command of the proxy. False if the player sends too many.
     pub(crate) fn may_command(&self) -> bool {
         let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
         commands.take(1, Instant::now())
     }
 
-    /// Whether his client has ended its stream.
+    /// Whether the client has ended its stream.
     pub(super) fn is_leaving(&self) -> bool {
         self.counters.client_has_ended()
     }
 
-    /// Asks his session to bring him to another server of his network, and returns
-    /// at once. Two requests for one server are one; while one for another runs,
-    /// this is refused.
+    /// Requests a switch to another server of the network, and returns at once. A request
+    /// for the target of a running switch joins that switch; for another target it is
+    /// refused.
     pub(crate) fn switch(&self, target: &str, by: By) -> SwitchHandle {
         let mut current = self.lock();
         if let Some(switch) = &current.switch {
@@ -323,7 +326,7 @@ impl PlayerHandle {
         SwitchHandle(Ok(receiver))
     }
 
-    /// The next switch that somebody has asked for. For his session alone. Cancel
+    /// Waits for the next requested switch. Only the player's session calls this. Cancel
     /// safe.
     pub(crate) async fn next_switch(self: &Arc<Self>) -> SwitchRequest {
         loop {
@@ -331,7 +334,7 @@ impl PlayerHandle {
                 && !switch.has_begun.swap(true, Ordering::Relaxed)
             {
                 return SwitchRequest {
-                    present: Arc::clone(self),
+                    player: Arc::clone(self),
                     switch: Arc::clone(switch),
                 };
             }
@@ -339,8 +342,8 @@ impl PlayerHandle {
         }
     }
 
-    /// He is on this server from now on, and packets of others for him and for its
-    /// backend are put here. What waits for the one before is dropped.
+    /// Sets the current server and its outbox. Packets that wait in the outbox of the
+    /// server before are dropped.
     pub(crate) fn set_server(&self, server: &str, outbox: &Arc<Outbox>) {
         let mut current = self.lock();
         if &*current.server != server {
@@ -349,13 +352,13 @@ impl PlayerHandle {
         current.outbox = Arc::clone(outbox);
     }
 
-    /// He plays, and can be asked for.
+    /// The player is in the game: a switch can be requested.
     pub(crate) fn set_available(&self) {
         self.lock().is_unavailable = false;
     }
 
-    /// He has no backend, or leaves: nobody can ask for him, and a request with which
-    /// his session has not begun is over.
+    /// The player has no backend, or is leaving: no switch can be requested, and one that
+    /// the session has not taken ends.
     pub(crate) fn set_unavailable(&self) {
         let mut current = self.lock();
         current.is_unavailable = true;
@@ -368,8 +371,8 @@ impl PlayerHandle {
         }
     }
 
-    /// Sends him a component as a line of chat, as soon as he is in the game. It is
-    /// shortened where it is too long for his version, and dropped where too much waits.
+    /// Sends a component as a line of chat, as soon as the player is in the game. It is
+    /// shortened if it is too long for the version, and dropped if too many packets wait.
     pub(crate) fn send(&self, text: &Value) {
         let chat = |text: &Value| message(self.version, State::Play, &Message::Chat(text));
         match chat(text).or_else(|_| chat(&text::shortened(text))) {
@@ -383,28 +386,28 @@ impl PlayerHandle {
         }
     }
 
-    /// Puts packets of the game behind those that wait in this direction.
+    /// Appends play packets to those that wait in this direction.
     ///
     /// # Errors
     ///
-    /// When too much of the proxy's waits there.
+    /// If too many packets of the proxy wait in this direction.
     pub(crate) fn put(&self, direction: Direction, packets: Vec<Vec<u8>>) -> Result<(), Full> {
         let outbox = Arc::clone(&self.lock().outbox);
         outbox.put(direction, PROXY_SENDER, packets)
     }
 
-    /// Sends him away with a component; the first one counts.
+    /// Ends the session with a component. Only the first call has an effect.
     pub(crate) fn kick(&self, text: Value) {
         self.lock().kick.get_or_insert(text);
         self.kicked.cancel();
     }
 
-    /// Completes when he is sent away. Cancel safe.
+    /// Completes when the player is kicked. Cancel safe.
     pub(crate) async fn kicked(&self) {
         self.kicked.cancelled().await;
     }
 
-    /// The component with which he is sent away, if he is.
+    /// The component of the kick, if the player was kicked.
     pub(crate) fn kick_text(&self) -> Option<Value> {
         self.lock().kick.clone()
     }
@@ -422,21 +425,21 @@ mod tests {
 
     use super::*;
 
-    /// Asks for a switch as soon as it is woken, and remembers whether it may.
+    /// A waker that requests a switch, and records whether that was accepted.
     struct AsksAgain {
-        present: Arc<PlayerHandle>,
+        player: Arc<PlayerHandle>,
         is_taken: Mutex<Option<bool>>,
     }
 
     impl Wake for AsksAgain {
         fn wake(self: Arc<Self>) {
-            let request = self.present.switch("c", By::Player);
+            let request = self.player.switch("c", By::Player);
             *self.is_taken.lock().unwrap() = Some(request.0.is_ok());
         }
     }
 
-    /// Whoever learns that a switch has ended can ask for the next one, and the end of
-    /// the first does not take that away.
+    /// The receiver of a switch's result can request the next switch at once, and the end
+    /// of the first does not remove that request.
     #[tokio::test]
     async fn a_switch_can_follow_another() {
         let details = PlayerDetails {
@@ -448,21 +451,21 @@ mod tests {
             network: Some("main".to_owned()),
             counters: Arc::default(),
         };
-        let present = PlayerHandle::new(details, "a");
-        present.set_available();
-        let request = present.switch("b", By::Player);
-        let order = present.next_switch().await;
+        let player = PlayerHandle::new(details, "a");
+        player.set_available();
+        let request = player.switch("b", By::Player);
+        let taken = player.next_switch().await;
         let asks_again = Arc::new(AsksAgain {
-            present: Arc::clone(&present),
+            player: Arc::clone(&player),
             is_taken: Mutex::default(),
         });
         let waker = Waker::from(Arc::clone(&asks_again));
         let mut outcome = pin!(request.outcome());
         let poll = outcome.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(poll.is_pending());
-        order.end(Ok(()));
+        taken.end(Ok(()));
         assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(true));
         assert_eq!(outcome.await, Ok(()));
-        assert_eq!(present.next_switch().await.target(), "c");
+        assert_eq!(player.next_switch().await.target(), "c");
     }
 }

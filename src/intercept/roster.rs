@@ -43,7 +43,7 @@ struct Login {
     replaced: CancellationToken,
     /// Cancelled when the place is free.
     gone: CancellationToken,
-    /// The player, once the backend has let him in.
+    /// The player, once in the game.
     player: OnceLock<Arc<PlayerHandle>>,
 }
 
@@ -132,7 +132,7 @@ impl Roster {
 
     fn players(&self, is_wanted: impl Fn(&PlayerHandle) -> bool) -> Vec<Arc<PlayerHandle>> {
         let logins = self.lock();
-        // Each has one key with his id.
+        // Each player has one key with a player id.
         let logins = logins
             .iter()
             .filter(|(key, _)| matches!(key, Key::Uuid(..)));
@@ -177,7 +177,7 @@ impl Roster {
 }
 
 impl Place {
-    /// The player comes into the game: others find him from now on.
+    /// The player joins the game: from now on the look-ups of the roster find the player.
     pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
         // A place has one session.
         let _ = self.login.player.set(Arc::clone(player));

@@ -18,7 +18,7 @@ pub(super) const BACKEND_WAIT: Duration = Duration::from_secs(30);
 /// those of the login, and once for those of the configuration. Clients themselves
 /// give up after 30 s.
 pub(super) const CLIENT_WAIT: Duration = Duration::from_secs(30);
-/// How long a player may take for what he is asked in the configuration. Backends
+/// How long a player may take for all questions of the configuration. Backends
 /// wait without an end. A resource pack of 250 MiB, the largest that the game
 /// takes, arrives within this time at 1.2 Mbit/s.
 const PLAYER_WAIT: Duration = Duration::from_secs(30 * 60);
@@ -194,7 +194,7 @@ impl OpenRequests {
         }
     }
 
-    /// Who has to act: the player before his client, which waits for him.
+    /// Who has to act. A question to the player comes first, since the client waits for it.
     pub(super) fn turn(&self) -> Turn {
         let open = self.0.iter().zip(REQUESTS).filter(|(open, _)| **open > 0);
         let turns = open.map(|(_, (_, _, turn))| turn);
