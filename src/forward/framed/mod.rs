@@ -37,7 +37,8 @@ use super::record::PlayerRecord;
 use super::{Direction, Listener, Outbox};
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{
-    CLIENTBOUND_PACKET_BYTES_MAX, CodecError, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX, Zlib,
+    self, CLIENTBOUND_PACKET_BYTES_MAX, CodecError, Format, Receiver, SERVERBOUND_PACKET_BYTES_MAX,
+    Zlib,
 };
 use crate::protocol::packet::{State, Version};
 use crate::protocol::varint;
@@ -243,7 +244,8 @@ impl FrameFilter {
 
     /// What is needed to continue reading from the client, if it may be moved to
     /// another backend.
-    pub(crate) fn into_client_input(self, kick: Option<Vec<u8>>) -> Option<Box<ClientInput>> {
+    pub(crate) fn into_client_input(mut self, kick: Option<Vec<u8>>) -> Option<Box<ClientInput>> {
+        self.drop_handled();
         let (Bounds::Client(bounds), Some(record)) = (self.bounds, self.record) else {
             return None;
         };
@@ -256,6 +258,16 @@ impl FrameFilter {
             record,
             kick,
         }))
+    }
+
+    /// Drops the frame that waits for a decision. A client's packet is counted and applied
+    /// before somebody is asked about it, and that must not happen again.
+    fn drop_handled(&mut self) {
+        if self.awaits_decision || self.decision.is_some() {
+            let frame = codec::split(&self.carried, self.from, self.packet_bytes_max());
+            let bytes = frame.ok().flatten().map_or(0, |frame| frame.wire.len());
+            self.carried.drain(..bytes);
+        }
     }
 
     /// The error that ends the direction after the frames of the last walk.
@@ -281,11 +293,13 @@ impl FrameFilter {
         self.awaits_decision
     }
 
-    /// Asks nobody any more. A frame that waits for a decision is walked with the next.
+    /// Asks nobody any more. A frame that waits for a decision passes with the next.
     pub(super) fn cancel_queries(&mut self) {
         self.queries = None;
-        self.awaits_decision = false;
-        self.decision = None;
+        if std::mem::take(&mut self.awaits_decision) {
+            // It was counted and applied before somebody was asked.
+            self.decision = Some(Decision::Pass);
+        }
     }
 
     /// Takes the decision for which a frame waits, if it has been made: the frames

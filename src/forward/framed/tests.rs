@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::trial::{PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
 use super::*;
+use crate::forward::Wanted;
+use crate::forward::bounds::bounds;
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::frame::FrameError;
 use crate::protocol::packet::{Clientbound, Serverbound};
@@ -129,6 +131,52 @@ fn nobody_is_asked_about_what_is_dropped() {
     filter.walk(&mut [2, 0x70, 2], &mut output, &mut zlib, &mut spare);
     assert!(!filter.awaits_decision() && filter.carried.is_empty());
     assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
+}
+
+/// A packet of a client about which somebody is asked is applied once, whether or not
+/// there is an answer: what it answers is no longer open, and the state is that after it.
+#[test]
+fn a_packet_is_applied_once() {
+    let version = Version::of(PROTOCOL).unwrap();
+    let id = |kind: Serverbound| version.id(State::Play, kind).unwrap();
+    let asked = |packet: &[u8]| {
+        let (client, backend) = bounds();
+        let cookie = backend.check(Clientbound::CookieRequest, b"\x03a:b");
+        cookie.unwrap();
+        let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+        filter.bounds = Bounds::Client(Box::new(client));
+        filter.record = Some(PlayerRecord::default());
+        let all = [u64::MAX; 4];
+        let wanted = Wanted::default().with(State::Play, Direction::Serverbound, all);
+        filter.queries = Some(Arc::new(PacketQueries::new(wanted, Arc::default())));
+        let length = u8::try_from(packet.len()).unwrap();
+        let mut read = [&[length], packet, &[2, 0x70]].concat();
+        let (mut output, mut spare) = (Vec::new(), SpareBuffers::default());
+        let walked = filter.walk(&mut read, &mut output, &mut Zlib::default(), &mut spare);
+        assert!(walked == Walked::Nothing && filter.awaits_decision());
+        filter
+    };
+    let cookie = [&[id(Serverbound::CookieResponse)][..], b"\x03a:b\0"].concat();
+    let acknowledged = vec![id(Serverbound::ConfigurationAcknowledged)];
+    for (packet, state, next) in [
+        (cookie, State::Play, 0x70),
+        (acknowledged, State::Configuration, 0),
+    ] {
+        let input = asked(&packet).into_client_input(None).unwrap();
+        assert_eq!(input.carried, [2, 0x70]);
+        assert_eq!(input.state, state);
+        let mut filter = asked(&packet);
+        filter.carried.truncate(1 + packet.len());
+        filter.cancel_queries();
+        let (mut output, mut spare) = (Vec::new(), SpareBuffers::default());
+        filter.walk(
+            &mut [1, next],
+            &mut output,
+            &mut Zlib::default(),
+            &mut spare,
+        );
+        assert_eq!(filter.fault(), None, "{packet:02x?}");
+    }
 }
 
 /// However much the packets of one read decompress to, the output of a walk is
