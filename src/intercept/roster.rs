@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::player_handle::PlayerHandle;
@@ -14,6 +14,11 @@ use super::settings::DuplicateLogin;
 /// How long a login waits until the one that it replaces has closed the connection to
 /// its backend.
 const REPLACE_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a login that does not replace another waits for the end of that one: a
+/// client that is sent to this proxy again closes its connection and connects at once,
+/// and the end may be read after the login.
+const ENDING_WAIT: Duration = Duration::from_millis(500);
 
 /// The player of a login, on one server or network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -85,6 +90,7 @@ impl Roster {
         let scope: Arc<str> = scope.into();
         let mut keys = vec![Key::Uuid(Arc::clone(&scope), uuid)];
         keys.extend(name.map(|name| Key::Name(scope, name.to_lowercase())));
+        let refused_at = Instant::now() + ENDING_WAIT;
         let replacing = async {
             loop {
                 let other = match self.take(&keys) {
@@ -92,7 +98,11 @@ impl Roster {
                     Err(other) => other,
                 };
                 if policy == DuplicateLogin::Refuse && !other.is_leaving() {
-                    return Err(Duplicate);
+                    let ended = timeout_at(refused_at, other.gone.cancelled()).await;
+                    if ended.is_err() && !other.is_leaving() {
+                        return Err(Duplicate);
+                    }
+                    continue;
                 }
                 other.replaced.cancel();
                 other.gone.cancelled().await;
@@ -213,7 +223,7 @@ mod tests {
 
     /// A second login is refused as long as the first exists, by its id, and for unproved
     /// names by every spelling of the name.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_second_login_is_refused() {
         let roster = Arc::new(Roster::default());
         let refuse = DuplicateLogin::Refuse;
@@ -237,6 +247,22 @@ mod tests {
                 .is_ok()
         );
         assert_eq!(roster.len(), 3);
+    }
+
+    /// The end of the first login may come a moment after the second one.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_ends_now_is_waited_for() {
+        let roster = Arc::new(Roster::default());
+        let refuse = DuplicateLogin::Refuse;
+        for (lasts, is_let_in) in [(ENDING_WAIT / 2, true), (ENDING_WAIT * 2, false)] {
+            let first = roster.enter("a", ALICE, None, refuse).await.unwrap();
+            let ends = async {
+                tokio::time::sleep(lasts).await;
+                drop(first);
+            };
+            let ((), second) = tokio::join!(ends, roster.enter("a", ALICE, None, refuse));
+            assert_eq!(second.is_ok(), is_let_in, "{lasts:?}");
+        }
     }
 
     /// A login that replaces another waits until that has ended; of two at the same
