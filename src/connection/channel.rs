@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use crate::config::model::ServerConfig;
 use crate::forward::{Direction, Listener};
-use crate::intercept::{By, PlayerHandle};
+use crate::intercept::{self, By, PlayerHandle};
 use crate::limit::Bucket;
 use crate::protocol::bungee::{
     self, Answer, Arguments, MESSAGE_BYTES_MAX, Subcommand, Subcommands,
@@ -253,11 +253,11 @@ impl Call<'_> {
                 let server = server.as_deref().unwrap_or_default();
                 Some(answer.text(&name).text(server))
             }
-            Uuid => Some(answer.uuid(own.uuid())),
+            Uuid => Some(answer.uuid(self.uuid(own))),
             UuidOther => {
                 let name = arguments.text()?;
                 self.player(&name)
-                    .map(|player| answer.text(&name).uuid(player.uuid()))
+                    .map(|player| answer.text(&name).uuid(self.uuid(&player)))
             }
             ServerIp => {
                 let name = arguments.text()?;
@@ -305,6 +305,13 @@ impl Call<'_> {
                 None
             }
         })
+    }
+
+    /// The id under which the backend that asks knows this player, or would know him.
+    fn uuid(&self, player: &PlayerHandle) -> [u8; 16] {
+        let intercepted = self.channel.server.config.intercepted();
+        let forwarding = intercepted.and_then(|intercepted| intercepted.identity.as_ref());
+        intercept::uuid_at(forwarding, player.uuid(), player.name())
     }
 
     /// What a text of the message shows: JSON where it says so, else a plain text.

@@ -648,9 +648,15 @@ impl<'a> RelayPhase<'a, '_> {
                 () = kicked => break,
                 () = self.handle.kicked() => break,
                 () = self.interrupts.replaced.cancelled() => break,
+                // No server is asked for a player who leaves: the request ends with the drop.
+                () = self.handle.leaving(), if is_switching => {
+                    switch = None;
+                    continue;
+                }
                 prepared = prepared => prepared,
                 request = self.handle.next_switch(), if !is_switching => {
-                    switch = self.network_player.and_then(|network_player| {
+                    let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
+                    switch = self.network_player.filter(stays).and_then(|network_player| {
                         Switch::begin(request, network_player, proxy, self.facts)
                     });
                     continue;

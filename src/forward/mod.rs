@@ -55,12 +55,15 @@ mod tests;
 mod timeouts;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -204,6 +207,8 @@ pub struct Counters {
     serverbound: AtomicU64,
     clientbound: AtomicU64,
     client_has_ended: AtomicBool,
+    /// Who waits for that.
+    client_end: AtomicWaker,
 }
 
 impl Counters {
@@ -223,9 +228,23 @@ impl Counters {
         self.client_has_ended.load(Ordering::Relaxed)
     }
 
+    /// Completes when the client has ended its stream. One task can wait at a time.
+    /// Cancel safe.
+    pub(crate) async fn client_end(&self) {
+        poll_fn(|context| {
+            self.client_end.register(context.waker());
+            match self.client_has_ended.load(Ordering::Acquire) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     /// Records that the client has ended its stream.
     fn end_client(&self) {
-        self.client_has_ended.store(true, Ordering::Relaxed);
+        self.client_has_ended.store(true, Ordering::Release);
+        self.client_end.wake();
     }
 
     fn of(&self, direction: Direction) -> &AtomicU64 {

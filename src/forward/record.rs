@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answers::Answers;
+use crate::protocol::forge::Negotiation;
 use crate::protocol::packet::world::Screen;
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
 
@@ -39,6 +40,8 @@ struct Recorded {
     settings: Option<Box<[u8]>>,
     /// The fields of the plugin message with the name of the client's software.
     brand: Option<Box<[u8]>>,
+    /// How far the client has come with Forge before 1.13.
+    negotiation: Negotiation,
     /// What the backends have asked.
     answers: Answers,
 }
@@ -80,6 +83,11 @@ impl PlayerRecord {
     pub(crate) fn serverbound(&self, version: Version, kind: Serverbound, fields: &[u8]) -> bool {
         let mut recorded = self.lock();
         recorded.keep(kind, fields);
+        if kind == Serverbound::PluginMessage
+            && let Some(negotiation) = Negotiation::after(version, fields)
+        {
+            recorded.negotiation = negotiation;
+        }
         recorded.answers.answer(version, kind, fields)
     }
 
@@ -96,6 +104,11 @@ impl PlayerRecord {
     /// Records that the client is sent into the world of another backend, before 1.20.2.
     pub(crate) fn enter_world(&self) {
         self.lock().answers.enter_world();
+    }
+
+    /// How far the client has come with its negotiation of mods, before 1.13.
+    pub(crate) fn negotiation(&self) -> Negotiation {
+        self.lock().negotiation
     }
 
     /// The packets that clear the client's screen, in play before 1.20.2.

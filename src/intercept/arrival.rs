@@ -25,6 +25,7 @@ use crate::forward::queries::PacketQueries;
 use crate::forward::record::PlayerRecord;
 use crate::forward::{Direction, Listener};
 use crate::protocol::component;
+use crate::protocol::forge::{self, Negotiation};
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version, world};
 use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::version::{V1_8, V1_13, V1_20_2};
@@ -39,7 +40,8 @@ pub(crate) struct Prepared {
     wire: Wire,
     /// The time until which the backend has to bring the player into the game.
     until: Instant,
-    /// The fields of its join game, before 1.20.2.
+    /// The fields of its join game, before 1.20.2. A backend with mods of Forge before 1.13
+    /// sends it when the client has negotiated them.
     join_game: Option<Vec<u8>>,
     /// The packets before the join game.
     held: Held,
@@ -85,9 +87,9 @@ impl Interrupts {
 
 impl RespondingBackend {
     /// Logs in a player who is still in the game elsewhere, as far as the client is not
-    /// involved: up to the login success, or before 1.20.2 to the join game. A client
-    /// with mods of Forge negotiates them once, in its own login (1.13): `has_mods` says
-    /// that this one has.
+    /// involved: up to the login success, or before 1.20.2 to the join game, or to the
+    /// negotiation of mods in front of it (before 1.13). Since 1.13 a client with mods of
+    /// Forge negotiates them once, in its own login: `has_mods` says that this one has.
     ///
     /// # Errors
     ///
@@ -102,7 +104,7 @@ impl RespondingBackend {
             _ => {
                 let join_game = await_join_game(&mut wire, version, &mut held);
                 let join_game = timeout_at(until, join_game).await;
-                Some(join_game.unwrap_or(Err(Failure::BackendTooSlow))?)
+                join_game.unwrap_or(Err(Failure::BackendTooSlow))?
             }
         };
         Ok(Prepared {
@@ -114,25 +116,33 @@ impl RespondingBackend {
     }
 }
 
-/// The fields of a backend's join game, before 1.20.2. Packets before it are kept.
+/// The fields of a backend's join game, before 1.20.2; `None` if it negotiates mods first.
+/// Packets before it are kept.
 async fn await_join_game(
     backend: &mut Wire,
     version: Version,
     held: &mut Held,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Option<Vec<u8>>, Failure> {
     loop {
         let frame = backend.frame().await.map_err(Failure::backend)?;
         let packet = frame.packet().map_err(Failure::backend)?;
         match packet.kind(version, State::Play) {
-            Some(Clientbound::JoinGame) => return Ok(packet.fields().to_vec()),
-            Some(Clientbound::Disconnect) => {
-                let mut cursor = Cursor::new(packet.fields());
-                let text = component::read(&mut cursor, version, State::Play);
-                let text = text.map_err(|error| Failure::BackendFault(error.to_string()))?;
-                return Err(Failure::BackendRefused(text.to_string()));
+            Some(Clientbound::JoinGame) => return Ok(Some(packet.fields().to_vec())),
+            Some(Clientbound::Disconnect) => return Err(read_kick(version, packet.fields())),
+            Some(Clientbound::PluginMessage) if forge::negotiates(version, packet.fields()) => {
+                held.push(frame)?;
+                return Ok(None);
             }
             _ => held.push(frame)?,
         }
+    }
+}
+
+/// Why a backend ends the session in play, by the fields of its disconnect.
+pub(super) fn read_kick(version: Version, fields: &[u8]) -> Failure {
+    match component::read(&mut Cursor::new(fields), version, State::Play) {
+        Ok(text) => Failure::BackendRefused(text.to_string()),
+        Err(error) => Failure::BackendFault(error.to_string()),
     }
 }
 
@@ -196,6 +206,10 @@ impl Joining {
         if let Some(join_game) = join_game {
             return self.change_world(join_game).await;
         }
+        if self.version.protocol() < V1_20_2 {
+            let join_game = self.negotiate_mods().await?;
+            return self.change_world(&join_game).await;
+        }
         self.leave_world().await?;
         let id = self
             .version
@@ -257,17 +271,20 @@ impl Joining {
         .await;
         let packets = match self.has_world {
             true => {
-                let entered = world::enter(self.version, join_game);
+                let negotiation = self.record.as_ref().map(PlayerRecord::negotiation);
+                let entered = match negotiation {
+                    Some(Negotiation::Done) => world::enter_with_mods(self.version, join_game),
+                    _ => world::enter(self.version, join_game).map(Vec::from),
+                };
                 entered.map_err(|error| Failure::BackendFault(error.to_string()))?
             }
-            false => [join, Vec::new()],
+            false => vec![join],
         };
         let delimiter = open_bundle(self.version, self.clientbound).map(Vec::from);
         self.clientbound.in_bundle = false;
         let record = self.record.as_ref();
         let clears = record.map(|record| record.clear_screen(self.version));
         let clears = clears.into_iter().flatten().filter(|_| self.has_world);
-        let packets = packets.into_iter().filter(|packet| !packet.is_empty());
         for packet in delimiter.into_iter().chain(clears).chain(packets) {
             self.client.put(&packet).map_err(fault)?;
         }
@@ -334,7 +351,7 @@ impl Joining {
         payloads.into_iter().map(packet).collect()
     }
 
-    fn drop_frame(&mut self, frame: &Frame) -> Result<(), Failure> {
+    pub(super) fn drop_frame(&mut self, frame: &Frame) -> Result<(), Failure> {
         if let Some(record) = &self.record {
             let (version, state) = (self.version, self.serverbound);
             let bounds = &mut self.client_bounds;

@@ -131,8 +131,12 @@ impl Identity {
     }
 }
 
-/// The player id that the backend uses: without forwarding it makes one from the name.
-fn uuid_at(identity: Option<&IdentityForwarding>, proved: [u8; 16], name: &str) -> [u8; 16] {
+/// The player id that a backend uses: without forwarding it makes one from the name.
+pub(crate) fn uuid_at(
+    identity: Option<&IdentityForwarding>,
+    proved: [u8; 16],
+    name: &str,
+) -> [u8; 16] {
     match identity {
         Some(_) => proved,
         None => offline_uuid(name),

@@ -384,7 +384,7 @@ impl Joining {
         Ok(())
     }
 
-    fn pass(&mut self, frame: &Frame) -> Result<(), Failure> {
+    pub(super) fn pass(&mut self, frame: &Frame) -> Result<(), Failure> {
         let strict = self.version.protocol() < V1_18;
         self.client.pass(frame, strict).map_err(Failure::backend)
     }

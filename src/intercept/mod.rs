@@ -26,6 +26,7 @@ mod identity;
 mod join;
 mod key;
 mod login;
+mod mods;
 mod player_handle;
 mod reader;
 mod roster;
@@ -38,7 +39,7 @@ pub(crate) use arrival::{Arrival, Interrupts, Prepared};
 pub(crate) use backend::{ConnectedBackend, LoggedIn, RespondingBackend, check_version};
 pub(crate) use detached::DetachedClient;
 pub(crate) use failure::Failure;
-pub(crate) use identity::{Identity, Who, host_field};
+pub(crate) use identity::{Identity, Who, host_field, uuid_at};
 pub(crate) use join::{
     ClientSettings, Ended, NotJoined, Playing, RemainingClient, Rules, join, log_in,
 };

@@ -287,8 +287,13 @@ impl PlayerHandle {
     }
 
     /// Whether the client has ended its stream.
-    pub(super) fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.counters.client_has_ended()
+    }
+
+    /// Completes when the client has ended its stream. For its session alone. Cancel safe.
+    pub(crate) async fn leaving(&self) {
+        self.counters.client_end().await;
     }
 
     /// Requests a switch to another server of the network, and returns at once. A request

@@ -24,6 +24,7 @@ pub mod bungee;
 pub mod cipher;
 pub mod codec;
 pub mod component;
+pub(crate) mod forge;
 pub mod frame;
 pub mod handshake;
 pub mod legacy;

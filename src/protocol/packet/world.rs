@@ -61,8 +61,7 @@ pub(crate) fn enter(version: Version, fields: &[u8]) -> Result<[Vec<u8>; 2], Rea
         let dimension = world.number();
         // The join game names another dimension, so that the respawn changes it. The
         // client leaves that world at once, before it needs any chunk of it.
-        let other: i32 = if dimension == 0 { -1 } else { 0 };
-        let other = other.to_be_bytes();
+        let other = other_dimension(dimension).to_be_bytes();
         let bytes = world.dimension.len();
         let at = 1 + world.dimension_at;
         let tail = other.get(other.len() - bytes..).unwrap_or_default();
@@ -88,6 +87,30 @@ pub(crate) fn enter(version: Version, fields: &[u8]) -> Result<[Vec<u8>; 2], Rea
     respawn.push(0);
     respawn.extend_from_slice(world.rest);
     Ok([join, respawn])
+}
+
+/// As [`enter`], for a client with mods of Forge before 1.13. Those read the dimension in
+/// the join game, so that it has to be the right one.
+///
+/// # Errors
+///
+/// When the fields are malformed for the version.
+pub(crate) fn enter_with_mods(version: Version, fields: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+    let [mut join, respawn] = enter(version, fields)?;
+    // Both begin with an id of one byte.
+    let dimension = World::old(version.protocol(), fields)?.number();
+    let mut elsewhere = respawn.clone();
+    if let Some(target) = elsewhere.get_mut(1..5) {
+        target.copy_from_slice(&other_dimension(dimension).to_be_bytes());
+    }
+    join.truncate(1);
+    join.extend_from_slice(fields);
+    Ok(vec![join, elsewhere, respawn])
+}
+
+/// A dimension that is not this one.
+const fn other_dimension(dimension: i32) -> i32 {
+    if dimension == 0 { -1 } else { 0 }
 }
 
 impl<'a> World<'a> {

@@ -1,6 +1,6 @@
 //! The BungeeCord channel: what backends ask, and the exact bytes of the answers.
 
-use infrarust_test_support::game::{self, Ids, Speaker};
+use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
 use super::fallback::{More, join_game};
 use super::{NOTCH_OFFLINE, begin, enter, welcome};
@@ -191,6 +191,51 @@ async fn questions_and_answers() {
         let whole = [utf(&["Forward", "ALL", "x"]), vec![0, 3, 1, 2, 3]].concat();
         for cut in 0..whole.len() {
             ask(&mut server, protocol, &whole[..cut]).await;
+        }
+        drop((client, server));
+        proxy.idle().await;
+    }
+}
+
+/// A server gets the id under which it knows a player: without forwarding that is not the
+/// one that the proxy has proved.
+#[tokio::test]
+async fn ids_are_those_of_the_server() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let sessions = Sessions::confirming("Notch").await;
+    let file = |host, backend: &FakeBackend, mode| {
+        let more = format!("{USES}forwarding_mode = \"{mode}\"\n");
+        server("client_only", host, backend.address, &more)
+    };
+    let servers = [
+        ("a", file("play.example.com", &a, "none")),
+        ("b", file("b.example.com", &b, "bungeecord")),
+    ];
+    let proxy = TestProxy::start(&format!("{GLOBAL}{}", sessions.global()), &servers);
+    let protocol = 767;
+    for (host, backend, id) in [
+        ("play.example.com", &a, NOTCH_OFFLINE),
+        ("b.example.com", &b, super::NOTCH),
+    ] {
+        let mut client = game::begin_at(proxy.address(), protocol, host, "Notch").await;
+        game::encrypt(&mut client, protocol).await;
+        let (mut server, ..) = game::accept(backend).await;
+        let success = game::login_success(protocol, super::uuid(id), "Notch");
+        server.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        enter(&mut client, &mut server, protocol).await;
+        let uuid32 = id.replace('-', "");
+        for (question, expected) in [
+            (&["UUID"][..], utf(&["UUID", &uuid32])),
+            (
+                &["UUIDOther", "Notch"],
+                utf(&["UUIDOther", "Notch", &uuid32]),
+            ),
+        ] {
+            ask(&mut server, protocol, &utf(question)).await;
+            assert_eq!(answer(&mut server, protocol).await, expected, "{host}");
         }
         drop((client, server));
         proxy.idle().await;

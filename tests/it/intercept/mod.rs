@@ -16,6 +16,7 @@ mod every_version;
 mod fallback;
 mod faults;
 mod final_text;
+mod forge;
 mod forwarding;
 mod hostile;
 mod loss;

@@ -362,6 +362,29 @@ async fn the_client_leaves_meanwhile() {
     }
 }
 
+/// A client that ends its stream does not wait for its server: the other one sees the end
+/// while the first is still there, and no server is dialled for the player any more.
+#[tokio::test]
+async fn a_client_that_leaves_goes_nowhere() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "max_players = 1\n")]);
+    for protocol in [340, 767] {
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let (mut second, ..) = game::accept(&b).await;
+        client.end().await;
+        second.expect_end().await;
+        while first.next().await.is_some() {}
+        connect(&mut first, protocol, "b").await;
+        first.send(0x22, b"behind").await;
+        assert_eq!(client.expect(0x22).await, b"behind");
+        drop((client, first));
+        proxy.idle().await;
+        let dialled = tokio::time::timeout(std::time::Duration::ZERO, b.listener.accept());
+        assert!(dialled.await.is_err(), "{protocol}");
+    }
+}
+
 /// The proxy stops during a switch: the player reads that, in whatever state he is.
 #[tokio::test]
 async fn the_proxy_stops_meanwhile() {

@@ -1,0 +1,214 @@
+//! Clients with mods of Forge come to other servers: before 1.13 they negotiate their mods
+//! with each, since then once.
+
+use infrarust_test_support::game::{self, Ids, Speaker};
+
+use super::channel::{expect_past_channels, play};
+use super::fallback::{More, accept_on_b, both_ways, contains, join_game};
+use super::switching::{connect, network};
+use super::{NOTCH_OFFLINE, uuid};
+use crate::support::{FakeBackend, TestProxy, wire};
+
+/// A message of the negotiation.
+fn handshake(protocol: i32, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).unwrap().to_be_bytes();
+    let length = if protocol < 47 { &length[..] } else { &[] };
+    [&wire::string("FML|HS"), length, data].concat()
+}
+
+/// The id of a plugin message of a client.
+fn plugin(protocol: i32) -> i32 {
+    if protocol == 340 { 0x09 } else { 0x17 }
+}
+
+/// The server and the client negotiate, to the join game of the server.
+async fn negotiate(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    let (ids, to_server) = (Ids::of(protocol), plugin(protocol));
+    for (from_server, answer) in [(&[0, 2][..], &[1, 2][..]), (&[0xFF, 3], &[0xFF, 5])] {
+        let message = handshake(protocol, from_server);
+        server.send(ids.plugin, &message).await;
+        assert_eq!(client.expect(ids.plugin).await, message, "{protocol}");
+        let message = handshake(protocol, answer);
+        client.send(to_server, &message).await;
+        assert_eq!(server.expect(to_server).await, message, "{protocol}");
+    }
+}
+
+/// A client with mods that has said who it is, and the server that has let it in.
+async fn begin(
+    proxy: &TestProxy,
+    backend: &FakeBackend,
+    protocol: i32,
+    marker: &str,
+) -> (Speaker, Speaker) {
+    let host = format!("play.example.com\0{marker}\0");
+    let client = game::begin_at(proxy.address(), protocol, &host, "Notch").await;
+    let (server, ..) = game::accept(backend).await;
+    (client, server)
+}
+
+/// The client is in the game of a server with mods of Forge before 1.13.
+async fn play_with_mods(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
+    let (mut client, mut first) = begin(proxy, a, protocol, "FML").await;
+    let player = (uuid(NOTCH_OFFLINE), "Notch");
+    game::welcome([&mut client, &mut first], protocol, player, None).await;
+    negotiate(&mut client, &mut first, protocol).await;
+    let join = Ids::of(protocol).join;
+    first.send(join, &join_game(protocol, 1)).await;
+    client.expect(join).await;
+    (client, first)
+}
+
+/// Before 1.13 the client begins its negotiation from the start with each server, once it
+/// has left the one before, and reads the dimension in the join game.
+#[tokio::test]
+async fn mods_are_negotiated_again() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for protocol in [5, 47, 340] {
+        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let (mut client, mut first) = play_with_mods(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let mut second = accept_on_b(&b, protocol).await;
+        let channels = match protocol {
+            5 => [wire::string("REGISTER"), vec![0, 3], b"FML".to_vec()].concat(),
+            _ => [wire::string("REGISTER"), b"FML".to_vec()].concat(),
+        };
+        second.send(ids.plugin, &channels).await;
+        let hello = handshake(protocol, &[0, 2]);
+        second.send(ids.plugin, &hello).await;
+        while first.next().await.is_some() {}
+        // What was on the way reaches nobody.
+        client.send(more.swing, b"for the old one").await;
+        let reset = handshake(protocol, &[0xFE, 0]);
+        assert_eq!(client.expect(ids.plugin).await, reset, "{protocol}");
+        assert_eq!(client.expect(ids.plugin).await, channels, "{protocol}");
+        assert_eq!(client.expect(ids.plugin).await, hello, "{protocol}");
+        let answer = handshake(protocol, &[1, 2]);
+        client.send(plugin(protocol), &answer).await;
+        assert_eq!(second.expect(plugin(protocol)).await, answer, "{protocol}");
+        negotiate(&mut client, &mut second, protocol).await;
+        let join = join_game(protocol, 2);
+        second.send(ids.join, &join).await;
+        loop {
+            let (id, body) = client.next().await.unwrap();
+            if id == ids.join {
+                assert_eq!(body, join, "{protocol}");
+                break;
+            }
+        }
+        let elsewhere = client.expect(more.respawn).await;
+        let respawn = client.expect(more.respawn).await;
+        assert_eq!(
+            (&elsewhere[..4], &respawn[..4]),
+            (&[0xFF; 4][..], &[0; 4][..])
+        );
+        client.send(more.settings, b"settings").await;
+        expect_past_channels(&mut second, protocol, more.settings).await;
+        both_ways(&mut client, &mut second, protocol).await;
+        drop((client, second));
+        proxy.idle().await;
+    }
+}
+
+/// A server is lost while it negotiates: the client cannot begin again with the next one,
+/// and reads why it ends; a server without mods takes it.
+#[tokio::test]
+async fn a_negotiation_that_is_cut_off() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let order = "[networks.main]\norder = [\"a\", \"b\", \"c\"]\n";
+    let proxy = network(order, &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
+    let protocol = 340;
+    let (ids, more) = (Ids::of(protocol), More::of(protocol));
+    for has_mods in [true, false] {
+        let (mut client, mut first) = play_with_mods(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let mut second = accept_on_b(&b, protocol).await;
+        let hello = handshake(protocol, &[0, 2]);
+        second.send(ids.plugin, &hello).await;
+        client.expect(ids.plugin).await;
+        client.expect(ids.plugin).await;
+        client
+            .send(plugin(protocol), &handshake(protocol, &[1, 2]))
+            .await;
+        second.expect(plugin(protocol)).await;
+        drop((first, second));
+        let mut third = accept_on_b(&c, protocol).await;
+        if has_mods {
+            third.send(ids.plugin, &hello).await;
+            third.expect_end().await;
+            // The one that it has left is the last.
+            let mut again = accept_on_b(&a, protocol).await;
+            again.send(ids.plugin, &hello).await;
+            again.expect_end().await;
+            let text = super::text(protocol, &client.expect(ids.disconnect).await);
+            assert!(!text.is_empty());
+            client.expect_end().await;
+        } else {
+            third.send(ids.join, &join_game(protocol, 3)).await;
+            while client.next().await.unwrap().0 != ids.join {}
+            client.expect(more.respawn).await;
+            client.expect(more.chat).await;
+            client.send(more.swing, b"to c").await;
+            let swung = expect_past_channels(&mut third, protocol, more.swing).await;
+            assert_eq!(swung, b"to c");
+        }
+        drop((client, third));
+        proxy.idle().await;
+    }
+}
+
+/// Since 1.13 mods are negotiated once, in the client's login: a second server that wants
+/// to is refused, with a text, and the player stays.
+#[tokio::test]
+async fn a_second_server_with_mods_is_refused() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for (protocol, marker) in [(754, "FML2"), (763, "FML3")] {
+        let more = More::of(protocol);
+        let question = [vec![7], wire::string("fml:loginwrapper"), vec![1]].concat();
+        let (mut client, mut first) = begin(&proxy, &a, protocol, marker).await;
+        first.send(4, &question).await;
+        assert_eq!(client.expect(4).await, question);
+        client.send(2, &[7, 1, 2]).await;
+        assert_eq!(first.expect(2).await, [7, 1, 2]);
+        let player = (uuid(NOTCH_OFFLINE), "Notch");
+        game::welcome([&mut client, &mut first], protocol, player, None).await;
+        let join = Ids::of(protocol).join;
+        first.send(join, &join_game(protocol, 1)).await;
+        client.expect(join).await;
+        for _ in 0..2 {
+            connect(&mut first, protocol, "b").await;
+            let (mut second, ..) = game::accept(&b).await;
+            second.send(4, &question).await;
+            second.expect_end().await;
+            let text = client.expect(more.chat).await;
+            assert!(
+                contains(&text, "moved to b") && contains(&text, "mods"),
+                "{text:?}"
+            );
+            client.send(more.swing, b"here").await;
+            let swung = expect_past_channels(&mut first, protocol, more.swing).await;
+            assert_eq!(swung, b"here", "{protocol}");
+        }
+        drop((client, first));
+        proxy.idle().await;
+    }
+    // A client without mods says that it does not know the question.
+    let protocol = 763;
+    let (client, mut first) = play(&proxy, &a, protocol).await;
+    connect(&mut first, protocol, "b").await;
+    let (mut second, ..) = game::accept(&b).await;
+    let question = [vec![7], wire::string("fml:loginwrapper"), vec![1]].concat();
+    second.send(4, &question).await;
+    assert_eq!(second.expect(2).await, [7, 0]);
+    drop(client);
+    while second.next().await.is_some() {}
+    while first.next().await.is_some() {}
+    drop((first, second));
+    proxy.idle().await;
+}
