@@ -56,6 +56,10 @@ fn main() {
     let _limit = infrarust::socket::raise_open_files();
 
     let (all, framed) = (relays::all(relay), relays::framed(relay));
+    let chosen: String = setting("RELAYS", String::new());
+    let is_chosen = |relay: &relays::Relay| chosen.split(',').any(|word| relay.name.contains(word));
+    let choose = |relays: Vec<relays::Relay>| relays.into_iter().filter(is_chosen).collect();
+    let (all, framed): (Vec<_>, Vec<_>) = (choose(all), choose(framed));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,6 +69,7 @@ fn main() {
             continue;
         }
         let relays = if scenario.is_framed() { &framed } else { &all };
+        relays.iter().for_each(relays::Relay::prepare);
         let mut measured = vec![Vec::new(); relays.len()];
         for round in 0..rounds {
             for turn in 0..relays.len() {

@@ -25,6 +25,8 @@ const PROTOCOL: i32 = 340;
 const JOIN_GAME: i32 = 0x23;
 /// A relative move of an entity.
 const MOVE: u8 = 0x26;
+/// A line of chat.
+const CHAT: u8 = 0x0F;
 /// No packet of that version: it holds when it was sent.
 const STAMP: u8 = 0x7E;
 /// A position of a player.
@@ -43,7 +45,8 @@ const TICKS: u32 = 20;
 /// What backends send at each tick.
 #[derive(Clone, Copy)]
 pub enum Burst {
-    /// Some 42 small frames, mean 1.1 KB; in 2 of 100 a chunk of 8 to 32 KiB.
+    /// Some 42 small frames, mean 1.1 KB, 1 % of them chat; in 2 of 100 a chunk of 8 to
+    /// 32 KiB.
     Mix,
     /// One frame of this number of bytes, and a small one.
     One(usize),
@@ -472,6 +475,8 @@ struct Swarm {
     chunks: Vec<Vec<u8>>,
     random: Random,
     buffer: Vec<u8>,
+    /// How many small frames were sent to players.
+    frames: usize,
     received: usize,
     /// In µs.
     latencies: Vec<f64>,
@@ -511,6 +516,7 @@ impl Swarm {
             chunks: (0..32).map(|_| chunk(&mut random, compresses)).collect(),
             random,
             buffer: vec![0; 256 * 1024],
+            frames: 0,
             received: 0,
             latencies: Vec::new(),
         }
@@ -593,8 +599,12 @@ impl Swarm {
                 let until = out.len() + 64 + self.random.below(1200);
                 while out.len() < until {
                     let bytes = 4 + self.random.below(20);
-                    let moved = [&[MOVE], &[7; 24][..bytes]].concat();
-                    out.extend(frame(&moved, is_compressed));
+                    self.frames += 1;
+                    let packet = match self.frames.is_multiple_of(100) {
+                        true => [&[CHAT], &string("{\"text\":\"hi\"}")[..], &[0]].concat(),
+                        false => [&[MOVE], &[7; 24][..bytes]].concat(),
+                    };
+                    out.extend(frame(&packet, is_compressed));
                 }
             }
             Burst::One(bytes) => {

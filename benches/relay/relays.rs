@@ -11,25 +11,53 @@ use tempfile::TempDir;
 /// How long a relay may take until it listens.
 const START_MAX: Duration = Duration::from_secs(10);
 
+/// The program of this build.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
+
 /// One way to relay.
 pub struct Relay {
-    pub name: &'static str,
+    pub name: String,
     /// Whether the others are compared with it.
     pub is_base: bool,
     /// Whether its backend announces compression.
     pub compresses: bool,
     cores: Vec<usize>,
+    /// The program of infrarust: of this build, or another to compare it with.
+    program: PathBuf,
     kind: Kind,
 }
 
 enum Kind {
     /// With these lines in the server file.
     Infrarust(&'static str),
-    /// With these lines in the server file, and a plugin that rewrites the host.
-    WithPlugin(&'static str, PathBuf),
+    /// With these lines in the server file, and a plugin.
+    WithPlugin(&'static str, Plugin),
     /// With these lines in `defaults`, and in `global`.
     Haproxy(&'static str, &'static str),
 }
+
+/// A plugin of this workspace.
+#[derive(Clone, Copy)]
+struct Plugin {
+    id: &'static str,
+    package: &'static str,
+    /// Its configuration.
+    config: &'static str,
+}
+
+/// Rewrites the host to one that is as long.
+const REWRITES: Plugin = Plugin {
+    id: "domain-rewrite",
+    package: "infrarust-plugin-domain-rewrite",
+    config: "{ rules = [{ from = \"bench.test\", to = \"inner.test\" }] }",
+};
+
+/// Counts packets of a kind that is 1 % of those for players.
+const COUNTS: Plugin = Plugin {
+    id: "packets",
+    package: "infrarust-test-packets",
+    config: "{ events = \"/dev/null\", inspect = [\"system_message\"], counts = true }",
+};
 
 /// All that can run here, with a worker for each of these cores: HAProxy only
 /// where it is installed.
@@ -45,7 +73,7 @@ pub fn all(cores: &[usize]) -> Vec<Relay> {
         ),
         (
             "zero_copy (splice), plugin",
-            Kind::WithPlugin("proxy_mode = \"zero_copy\"\n", plugin()),
+            Kind::WithPlugin("proxy_mode = \"zero_copy\"\n", REWRITES),
         ),
         (
             "passthrough (copy)",
@@ -67,11 +95,12 @@ pub fn all(cores: &[usize]) -> Vec<Relay> {
     } else {
         println!("haproxy is not installed: nothing to compare with");
     }
-    let relay = |(name, kind)| Relay {
-        name,
+    let relay = |(name, kind): (&str, Kind)| Relay {
+        name: String::from(name),
         is_base: matches!(kind, Kind::Haproxy(..)),
         compresses: false,
         cores: cores.to_vec(),
+        program: PathBuf::from(PROGRAM),
         kind,
     };
     relays.into_iter().map(relay).collect()
@@ -81,14 +110,16 @@ pub fn all(cores: &[usize]) -> Vec<Relay> {
 pub fn framed(cores: &[usize]) -> Vec<Relay> {
     /// Whether backends and clients compress, as both do by default.
     const ON: bool = true;
-    let relay = |name, compresses, kind| Relay {
-        name,
+    let relay = |name: &str, compresses, kind| Relay {
+        name: String::from(name),
         is_base: !name.contains(','),
         compresses,
         cores: cores.to_vec(),
+        program: PathBuf::from(PROGRAM),
         kind,
     };
-    let infrarust = |name, compresses, server| relay(name, compresses, Kind::Infrarust(server));
+    let infrarust =
+        |name: &str, compresses, server| relay(name, compresses, Kind::Infrarust(server));
     let mut relays = vec![
         infrarust("passthrough (copy)", !ON, "proxy_mode = \"passthrough\"\n"),
         infrarust(
@@ -112,7 +143,40 @@ pub fn framed(cores: &[usize]) -> Vec<Relay> {
             ON,
             "proxy_mode = \"client_only\"\n",
         ),
+        relay(
+            "offline, plugin asks for 1 %",
+            !ON,
+            Kind::WithPlugin(
+                "proxy_mode = \"offline\"\ncompression_threshold = -1\n",
+                COUNTS,
+            ),
+        ),
+        relay(
+            "client_only, plugin asks for 1 %",
+            !ON,
+            Kind::WithPlugin(
+                "proxy_mode = \"client_only\"\ncompression_threshold = -1\n",
+                COUNTS,
+            ),
+        ),
     ];
+    if let Some(other) = std::env::var_os("BESIDE") {
+        let of_other = |relay: &Relay| {
+            let Kind::Infrarust(server) = relay.kind else {
+                return None;
+            };
+            Some(Relay {
+                name: format!("{}, other build", relay.name),
+                is_base: false,
+                cores: cores.to_vec(),
+                program: PathBuf::from(&other),
+                kind: Kind::Infrarust(server),
+                ..*relay
+            })
+        };
+        let others: Vec<Relay> = relays.iter().filter_map(of_other).collect();
+        relays.extend(others);
+    }
     if Command::new("haproxy").arg("-v").output().is_ok() {
         let kind = Kind::Haproxy("", "nosplice");
         relays.push(relay("HAProxy copy", !ON, kind));
@@ -120,22 +184,45 @@ pub fn framed(cores: &[usize]) -> Vec<Relay> {
     relays
 }
 
-/// The plugin `domain-rewrite`, built beside the program.
-fn plugin() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_infrarust"));
-    let folder = program.parent().unwrap();
-    let status = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--release"])
-        .args(["--package", "infrarust-plugin-domain-rewrite"])
-        .arg("--target-dir")
-        .arg(folder.parent().unwrap())
-        .status();
-    assert!(status.unwrap().success(), "the plugin is built");
-    folder.join("libdomain_rewrite.so")
+impl Plugin {
+    /// Builds it beside the program.
+    fn build(&self) {
+        let status = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["--package", self.package])
+            .arg("--target-dir")
+            .arg(folder().parent().unwrap())
+            .status();
+        assert!(status.unwrap().success(), "{} is built", self.package);
+    }
+
+    /// The lines of the global file that load it.
+    fn lines(&self) -> String {
+        let Self {
+            id,
+            package,
+            config,
+        } = self;
+        let library = package.strip_prefix("infrarust-plugin-").unwrap_or(package);
+        let file = folder().join(format!("lib{}.so", library.replace('-', "_")));
+        format!("[plugins.{id}]\npath = {file:?}\nconfig = {config}\n")
+    }
+}
+
+/// Where the program is.
+fn folder() -> &'static Path {
+    Path::new(PROGRAM).parent().unwrap()
 }
 
 impl Relay {
+    /// Builds what it needs beside the program.
+    pub fn prepare(&self) {
+        if let Kind::WithPlugin(_, plugin) = &self.kind {
+            plugin.build();
+        }
+    }
+
     /// Starts it, with one backend and, if it is infrarust, these lines in the global file.
     pub fn start(&self, backend: SocketAddr, global: &str) -> Running {
         let folder = tempfile::tempdir().unwrap();
@@ -151,11 +238,7 @@ impl Relay {
             Kind::Infrarust(server) | Kind::WithPlugin(server, _) => {
                 let config = folder.path().join("infrarust.toml");
                 let plugin = match &self.kind {
-                    // As long as the host that it takes the place of.
-                    Kind::WithPlugin(_, file) => format!(
-                        "[plugins.domain-rewrite]\npath = {file:?}\nconfig.rules = \
-                         [{{ from = \"bench.test\", to = \"inner.test\" }}]\n"
-                    ),
+                    Kind::WithPlugin(_, plugin) => plugin.lines(),
                     _ => String::new(),
                 };
                 write(
@@ -167,7 +250,7 @@ impl Relay {
                     &folder.path().join("servers/bench.toml"),
                     &format!("domains = [\"bench.test\"]\naddresses = [\"{backend}\"]\n{server}"),
                 );
-                command.arg(env!("CARGO_BIN_EXE_infrarust"));
+                command.arg(&self.program);
                 command.arg("-c").arg(config).args(["-l", "error"]);
             }
             Kind::Haproxy(defaults, global) => {
