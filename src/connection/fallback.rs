@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::channel::{self, Channel};
@@ -25,7 +24,7 @@ use crate::config::model::{
 use crate::forward::commands::Commands;
 use crate::forward::{Counters, Outbox, Outcome, Side};
 use crate::intercept::{
-    self, Arrival, ConnectedBackend, DetachedClient, Failure, IdentifiedClient, Identity,
+    self, Arrival, ConnectedBackend, DetachedClient, Failure, Flag, IdentifiedClient, Identity,
     Interrupts, LoggedIn, PlayerHandle, Playing, Prepared, RespondingBackend, Who,
 };
 use crate::limit::Slot;
@@ -214,7 +213,7 @@ impl NetworkPlayer {
         identified: &mut IdentifiedClient,
         target: &mut TargetServer,
         ending: Ending,
-        replaced: &CancellationToken,
+        replaced: &Flag,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
@@ -237,7 +236,7 @@ impl NetworkPlayer {
             let opened = tokio::select! {
                 opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
                 () = left_by_peer(identified.client.stream()) => Err(Ending::ClientLeft),
-                () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
+                () = replaced.wait() => Err(Ending::Intercepted(Failure::Replaced)),
             };
             let logged_in = match opened {
                 Ok(opened) => {

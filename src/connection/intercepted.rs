@@ -36,7 +36,7 @@ use crate::forward::record::PlayerRecord;
 use crate::forward::{Counters, End, Listener, Outbox, Outcome, Side};
 use crate::intercept::{
     self, ClientSettings, DetachedClient, Failure, IdentifiedClient, Interrupts, Lost, NotJoined,
-    PlayerDetails, PlayerHandle, Playing, RemainingClient, Rules, StartedLogin,
+    PlayerDetails, PlayerHandle, Playing, RemainingClient, Rules, SessionRequest, StartedLogin,
 };
 use crate::limit::Slot;
 use crate::protocol::packet::Version;
@@ -63,10 +63,14 @@ pub(super) struct InterceptedLogin {
     pub(super) place: Slot,
 }
 
-/// A player in the game, with everything that the session holds.
+/// A player in the game, with everything that the session holds. It is idle for most of
+/// the time: what is only used between two servers is boxed.
 pub(super) struct BridgeSession {
-    /// The player's connection to the current server.
-    arrived: ServerConnection,
+    /// The current server.
+    server: Arc<Server>,
+    /// The place on it; `None` once the player leaves it.
+    slot: Option<Slot>,
+    outbox: Arc<Outbox>,
     /// The stay on the server that plugins observe, if any do.
     observed: Option<Box<ObservedPlayer>>,
     place: intercept::Place,
@@ -76,16 +80,16 @@ pub(super) struct BridgeSession {
     /// Set if the server belongs to a network, which can move the player.
     network_player: Option<Box<NetworkPlayer>>,
     /// The servers that were tried for the player.
-    attempts: Option<FallbackAttempts>,
+    attempts: Option<Box<FallbackAttempts>>,
+    interrupts: Interrupts,
 }
+
+/// A session, and the connections that it will relay.
+pub(super) type Begun = (Box<BridgeSession>, Box<Playing>);
 
 impl InterceptedLogin {
     /// Brings the player into the game.
-    pub(super) async fn join(
-        self,
-        proxy: &Proxy,
-        facts: &mut Facts,
-    ) -> Result<BridgeSession, Ended> {
+    pub(super) async fn join(self, proxy: &Proxy, facts: &mut Facts) -> Result<Begun, Ended> {
         let config = Arc::clone(&self.server.config);
         let Some(version) = Version::of(self.opening.protocol()) else {
             let refusal = match self.opening.dialect() {
@@ -200,7 +204,7 @@ impl InterceptedLogin {
         let asked = tokio::select! {
             asked = asked => asked,
             () = left_by_peer(identified.client.stream()) => Err(Ending::ClientLeft),
-            () = replaced.cancelled() => Err(Ending::Intercepted(Failure::Replaced)),
+            () = replaced.wait() => Err(Ending::Intercepted(Failure::Replaced)),
         };
         let logged_in = match asked {
             Ok(backend) => intercept::log_in(&mut identified, backend, &replaced)
@@ -334,22 +338,27 @@ impl InterceptedLogin {
             network_player.opening.become_login();
             network_player
         });
-        Ok(BridgeSession {
-            observed: ObservedPlayer::begin(
-                proxy.plugins.in_game(),
-                &mut arrived,
-                facts,
-                &handle,
-                profile,
-                is_proved,
-            ),
-            arrived,
+        let observed = ObservedPlayer::begin(
+            proxy.plugins.in_game(),
+            &mut arrived,
+            facts,
+            &handle,
+            profile,
+            is_proved,
+        );
+        let session = BridgeSession {
+            server: arrived.server,
+            slot: Some(arrived.slot),
+            outbox: arrived.outbox,
+            observed,
+            interrupts: interrupts(&place, proxy),
             place,
             handle,
             connection,
             network_player,
-            attempts,
-        })
+            attempts: attempts.map(Box::new),
+        };
+        Ok((Box::new(session), Box::new(arrived.playing)))
     }
 
     /// Ends the connection before the login; the client may read why.
@@ -456,156 +465,121 @@ impl BridgeSession {
     /// Relays until the session ends. If the backend is lost, or a switch was requested,
     /// the player is moved to another server of the network. At the end the client may
     /// read why.
-    pub(super) async fn run(self, proxy: &Proxy, facts: &mut Facts) -> Ended {
-        let Self {
-            mut arrived,
-            mut observed,
-            place,
-            handle,
-            connection,
-            network_player,
-            mut attempts,
-        } = self;
-        let interrupts = interrupts(&place, proxy);
-        loop {
+    pub(super) async fn run(
+        mut self: Box<Self>,
+        mut playing: Box<Playing>,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Ended {
+        let network_player = self.network_player.take();
+        let network_player = network_player.as_deref();
+        let (ending, reader) = loop {
             let began = Instant::now();
-            let ServerConnection {
-                playing,
-                server,
-                slot,
-                outbox,
-                packets: _,
-            } = arrived;
-            handle.set_available();
-            let relay = RelayPhase {
-                server: &server,
-                observed: observed.as_deref(),
-                handle: &handle,
-                network_player: network_player.as_deref(),
-                interrupts: &interrupts,
-                proxy,
-                facts,
-            };
-            // Boxed: an idle session holds it once, instead of each future on the way.
-            let (play, stop) = relay.begin(playing, outbox);
-            let (ended, next) = relay.run(Box::pin(play), stop).await;
-            handle.set_unavailable();
-            let kick = observed
-                .as_ref()
-                .and_then(|observed| observed.kick().cloned());
-            let outcome = ended.outcome;
-            let end = outcome.end;
-            debug!(end = %end, "an intercepted session has ended");
-            let is_asked_for = matches!(next, AfterRelay::Ready(..)) && end == End::Stopped;
-            let mut ending = match (end, ended.fault(), kick) {
-                (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
-                (End::Stopped, None, _) if interrupts.replaced.is_cancelled() => {
-                    Ending::Replaced(outcome)
-                }
-                (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
-                (End::Stopped, None, None) if handle.kick_text().is_some() => {
-                    let text = handle.kick_text().unwrap_or_default();
-                    Ending::KickedByBackend(outcome, text.to_string())
-                }
-                (_, None, _) => Ending::Relayed(outcome),
-            };
-            let can_switch = is_asked_for
-                && matches!(ending, Ending::Relayed(_))
-                && !interrupts.stopped.is_cancelled();
-            if let Some(observed) = observed.take() {
-                (*observed).end(match can_switch {
-                    true => SWITCHED,
-                    false => ending.name(),
-                });
+            self.handle.set_available();
+            let (ended, next) = self.relay(playing, network_player, proxy, facts).await;
+            self.handle.set_unavailable();
+            let over = Over { ended, next, began };
+            // Boxed so that an idle session does not hold the state of a move.
+            match Box::pin(self.continue_from(over, network_player, proxy, facts)).await {
+                Ok(there) => playing = there,
+                Err(end) => break end,
             }
-            // The places on the server are free before the player reads. The slot is
-            // first, since a login that waits for the place in the roster needs a slot too.
-            drop(slot);
-            let is_waited_for = !matches!(next, AfterRelay::Nothing);
-            let is_moved = |network_player: &NetworkPlayer| {
-                can_switch
-                    || network_player.has_lost_backend(&outcome, proxy)
-                    || (is_waited_for && network_player.is_without_backend(&outcome))
-            };
-            let reader = match (ended.into_client(), &network_player) {
-                (Some(RemainingClient::Detached(client)), Some(network_player))
-                    if is_moved(network_player) =>
-                {
-                    let context = MoveContext {
-                        from: &server,
-                        stayed: began.elapsed(),
-                        attempts: &mut attempts,
-                        interrupts: &interrupts,
-                    };
-                    // Boxed so that an idle session does not hold the state of a move.
-                    let moved = network_player.move_to_next(client, next, context, proxy, facts);
-                    match Box::pin(moved).await {
-                        Ok(there) => {
-                            arrived = there;
-                            observed = ObservedPlayer::begin(
-                                proxy.plugins.in_game(),
-                                &mut arrived,
-                                facts,
-                                &handle,
-                                network_player.identity.profile.clone(),
-                                network_player.is_proved,
-                            );
+        };
+        let Self {
+            place, connection, ..
+        } = *self;
+        drop(place);
+        let reader = reader.map(ClosingClient::Intercepted);
+        Ended::new(ending, reader).holding_connection(connection)
+    }
+
+    /// Relays until the backend or the client ends the session, another login of the
+    /// player replaces it, a plugin ends it, or another server waits for the player.
+    ///
+    /// An idle session holds this future: see [`serve`](super::serve).
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would hold its arguments twice"
+    )]
+    fn relay<'a>(
+        &self,
+        playing: Box<Playing>,
+        network_player: Option<&'a NetworkPlayer>,
+        proxy: &'a Proxy,
+        facts: &Facts,
+    ) -> impl Future<Output = (intercept::Ended, AfterRelay<'a>)> {
+        async move {
+            let (mut play, stop) = self.begin(*playing, proxy);
+            let observed = self.observed.as_deref();
+            let mut kicked = observed.map(|observed| Box::pin(observed.kicked()));
+            let mut switch = None;
+            let next = loop {
+                let is_switching = switch.is_some();
+                let kicked = async {
+                    match &mut kicked {
+                        Some(kicked) => kicked.await,
+                        None => std::future::pending().await,
+                    }
+                };
+                let prepared = async {
+                    match &mut switch {
+                        Some(switch) => Switch::prepared(switch).await.map_err(Box::new),
+                        None => std::future::pending().await,
+                    }
+                };
+                let leaving = async {
+                    match is_switching {
+                        // Boxed, since a session seldom waits for it.
+                        true => Box::pin(self.handle.leaving()).await,
+                        false => std::future::pending().await,
+                    }
+                };
+                let prepared = tokio::select! {
+                    ended = &mut play => {
+                        return (ended, switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing));
+                    }
+                    () = kicked => break AfterRelay::Nothing,
+                    // No server is asked for a player who leaves: the request ends with
+                    // the drop.
+                    () = leaving => {
+                        switch = None;
+                        continue;
+                    }
+                    prepared = prepared => prepared,
+                    request = self.handle.next_request(&self.interrupts.replaced) => match request {
+                        SessionRequest::End => break AfterRelay::Nothing,
+                        SessionRequest::Switch(request) => {
+                            let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
+                            switch = network_player.filter(stays).and_then(|network_player| {
+                                Switch::begin(request, network_player, proxy, facts)
+                            });
                             continue;
                         }
-                        Err(left) => {
-                            ending = match left.failure {
-                                Some(Failure::Replaced) => Ending::Replaced(outcome),
-                                Some(Failure::Stopped) => Ending::Relayed(Outcome {
-                                    end: End::Stopped,
-                                    ..outcome
-                                }),
-                                Some(Failure::ClientLeft) => Ending::Relayed(Outcome {
-                                    end: End::Closed(Side::Client),
-                                    ..outcome
-                                }),
-                                Some(failure) => Ending::Intercepted(failure),
-                                None => ending,
-                            };
-                            Some(left.client.into_closing())
-                        }
-                    }
+                    },
+                };
+                let (Some(current), Some(network_player)) = (switch.take(), network_player) else {
+                    continue;
+                };
+                match prepared {
+                    // From here on the player can only go forward.
+                    Ok(ready) => break AfterRelay::Ready(current.into_request(), ready),
+                    Err(ending) => current.refuse(&ending, network_player),
                 }
-                (Some(RemainingClient::Detached(client)), _) => Some(client.into_closing()),
-                (Some(RemainingClient::Closing(reader)), _) => Some(reader),
-                (None, _) => None,
             };
-            drop(place);
-            let reader = reader.map(ClosingClient::Intercepted);
-            return Ended::new(ending, reader).holding_connection(connection);
+            stop.cancel();
+            (play.await, next)
         }
     }
-}
 
-/// The word for plugins of the server that a player leaves for another one.
-const SWITCHED: &str = "switched";
-
-/// A player in the game of a server, and what can end it.
-struct RelayPhase<'a, 'f> {
-    server: &'a Server,
-    observed: Option<&'f ObservedPlayer>,
-    handle: &'a Arc<PlayerHandle>,
-    network_player: Option<&'a NetworkPlayer>,
-    interrupts: &'a Interrupts,
-    proxy: &'a Proxy,
-    facts: &'f Facts,
-}
-
-impl<'a> RelayPhase<'a, '_> {
     /// The relay, and what stops it.
     fn begin(
         &self,
         playing: Playing,
-        outbox: Arc<Outbox>,
+        proxy: &Proxy,
     ) -> (
-        impl Future<Output = intercept::Ended> + Send + use<>,
+        Pin<Box<impl Future<Output = intercept::Ended> + Send + use<>>>,
         CancellationToken,
     ) {
-        let proxy = self.proxy;
         let mut limits = self.server.config.timeouts.session;
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
@@ -613,71 +587,126 @@ impl<'a> RelayPhase<'a, '_> {
             keepalive: self.server.proxy.keepalive,
             limits,
             stop: stop.clone(),
-            outbox: Some(outbox),
+            outbox: Some(Arc::clone(&self.outbox)),
         };
-        (playing.play(&proxy.forwarders, rules), stop)
+        // Boxed: an idle session holds it once, instead of each future on the way.
+        (Box::pin(playing.play(&proxy.forwarders, rules)), stop)
     }
 
-    /// Relays until the backend or the client ends the session, another login of the
-    /// player replaces it, a plugin ends it, or another server waits for the player.
-    async fn run<F: Future<Output = intercept::Ended>>(
-        self,
-        mut play: Pin<Box<F>>,
-        stop: CancellationToken,
-    ) -> (intercept::Ended, AfterRelay<'a>) {
-        let Self {
-            observed, proxy, ..
-        } = self;
-        let mut switch = None;
-        loop {
-            let is_switching = switch.is_some();
-            let kicked = async {
-                match observed {
-                    Some(observed) => observed.kicked().await,
-                    None => std::future::pending().await,
-                }
-            };
-            let prepared = async {
-                match &mut switch {
-                    Some(switch) => Switch::prepared(switch).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let prepared = tokio::select! {
-                ended = &mut play => return (ended, switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing)),
-                () = kicked => break,
-                () = self.handle.kicked() => break,
-                () = self.interrupts.replaced.cancelled() => break,
-                // No server is asked for a player who leaves: the request ends with the drop.
-                () = self.handle.leaving(), if is_switching => {
-                    switch = None;
-                    continue;
-                }
-                prepared = prepared => prepared,
-                request = self.handle.next_switch(), if !is_switching => {
-                    let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
-                    switch = self.network_player.filter(stays).and_then(|network_player| {
-                        Switch::begin(request, network_player, proxy, self.facts)
-                    });
-                    continue;
-                }
-            };
-            let (Some(current), Some(network_player)) = (switch.take(), self.network_player) else {
-                continue;
-            };
-            match prepared {
-                Ok(ready) => {
-                    // From here on the player can only go forward.
-                    stop.cancel();
-                    return (
-                        play.await,
-                        AfterRelay::Ready(current.into_request(), Box::new(ready)),
-                    );
-                }
-                Err(ending) => current.refuse(&ending, network_player),
+    /// What follows a relay: the player comes to another server, or the session ends.
+    async fn continue_from(
+        &mut self,
+        over: Over<'_>,
+        network_player: Option<&NetworkPlayer>,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Box<Playing>, Conclusion> {
+        let Over { ended, next, began } = over;
+        let handle = &self.handle;
+        let observed = self.observed.take();
+        let kick = observed
+            .as_ref()
+            .and_then(|observed| observed.kick().cloned());
+        let outcome = ended.outcome;
+        let end = outcome.end;
+        debug!(end = %end, "an intercepted session has ended");
+        let is_asked_for = matches!(next, AfterRelay::Ready(..)) && end == End::Stopped;
+        let ending = match (end, ended.fault(), kick) {
+            (_, Some(fault), _) => Ending::Faulted(outcome, fault.clone()),
+            (End::Stopped, None, _) if self.interrupts.replaced.is_set() => {
+                Ending::Replaced(outcome)
             }
+            (End::Stopped, None, Some(kick)) => Ending::Kicked(outcome, kick),
+            (End::Stopped, None, None) if handle.kick_text().is_some() => {
+                let text = handle.kick_text().unwrap_or_default();
+                Ending::KickedByBackend(outcome, text.to_string())
+            }
+            (_, None, _) => Ending::Relayed(outcome),
+        };
+        let can_switch = is_asked_for
+            && matches!(ending, Ending::Relayed(_))
+            && !self.interrupts.stopped.is_cancelled();
+        if let Some(observed) = observed {
+            (*observed).end(match can_switch {
+                true => SWITCHED,
+                false => ending.name(),
+            });
         }
-        stop.cancel();
-        (play.await, AfterRelay::Nothing)
+        // The places on the server are free before the player reads. The slot is
+        // first, since a login that waits for the place in the roster needs a slot too.
+        self.slot = None;
+        let is_waited_for = !matches!(next, AfterRelay::Nothing);
+        let is_moved = |network_player: &NetworkPlayer| {
+            can_switch
+                || network_player.has_lost_backend(&outcome, proxy)
+                || (is_waited_for && network_player.is_without_backend(&outcome))
+        };
+        let (client, network_player) = match (ended.into_client(), network_player) {
+            (Some(RemainingClient::Detached(client)), Some(network_player))
+                if is_moved(network_player) =>
+            {
+                (client, network_player)
+            }
+            (Some(RemainingClient::Detached(client)), _) => {
+                return Err((ending, Some(client.into_closing())));
+            }
+            (Some(RemainingClient::Closing(reader)), _) => return Err((ending, Some(reader))),
+            (None, _) => return Err((ending, None)),
+        };
+        let mut attempts = self.attempts.take().map(|attempts| *attempts);
+        let context = MoveContext {
+            from: &self.server,
+            stayed: began.elapsed(),
+            attempts: &mut attempts,
+            interrupts: &self.interrupts,
+        };
+        let moved = network_player
+            .move_to_next(client, next, context, proxy, facts)
+            .await;
+        let mut arrived = match moved {
+            Ok(arrived) => arrived,
+            Err(left) => {
+                let ending = match left.failure {
+                    Some(Failure::Replaced) => Ending::Replaced(outcome),
+                    Some(Failure::Stopped) => Ending::Relayed(Outcome {
+                        end: End::Stopped,
+                        ..outcome
+                    }),
+                    Some(Failure::ClientLeft) => Ending::Relayed(Outcome {
+                        end: End::Closed(Side::Client),
+                        ..outcome
+                    }),
+                    Some(failure) => Ending::Intercepted(failure),
+                    None => ending,
+                };
+                return Err((ending, Some(left.client.into_closing())));
+            }
+        };
+        self.observed = ObservedPlayer::begin(
+            proxy.plugins.in_game(),
+            &mut arrived,
+            facts,
+            &self.handle,
+            network_player.identity.profile.clone(),
+            network_player.is_proved,
+        );
+        self.attempts = attempts.map(Box::new);
+        self.server = arrived.server;
+        self.slot = Some(arrived.slot);
+        self.outbox = arrived.outbox;
+        Ok(Box::new(arrived.playing))
     }
 }
+
+/// A relay that is over, and what was asked for meanwhile.
+struct Over<'a> {
+    ended: intercept::Ended,
+    next: AfterRelay<'a>,
+    began: Instant,
+}
+
+/// How a session has ended, and the client if it can read why.
+type Conclusion = (Ending, Option<intercept::ClosingClient>);
+
+/// The word for plugins of the server that a player leaves for another one.
+const SWITCHED: &str = "switched";

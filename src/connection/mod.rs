@@ -57,6 +57,7 @@ use self::{
     join::Admitted,
     route::{Greeted, Opened, Routed},
 };
+use crate::intercept::Playing;
 use crate::limit::PendingGuard;
 use crate::protocol::handshake::Intent;
 use crate::proxy::Proxy;
@@ -131,8 +132,8 @@ async fn join(admission: Admission, proxy: &Proxy, facts: &mut Facts) -> Result<
         Admission::Forwarded(admitted) => Session::Relay(admitted.join(proxy, facts).await?),
         Admission::Intercepted(applicant) => {
             // Boxed so that its state does not enlarge that of a relay.
-            let joined = Box::pin(applicant.join(proxy, facts)).await?;
-            Session::Bridge(Box::new(joined))
+            let (bridge, playing) = Box::pin(applicant.join(proxy, facts)).await?;
+            Session::Bridge(bridge, playing)
         }
     })
 }
@@ -149,7 +150,7 @@ fn run<'a>(
                 .run(proxy)
                 .map(|outcome| Ending::Relayed(outcome).into()),
         ),
-        Ok(Session::Bridge(bridge)) => Box::pin(bridge.run(proxy, facts)),
+        Ok(Session::Bridge(bridge, playing)) => Box::pin(bridge.run(playing, proxy, facts)),
         Err(ended) => Box::pin(std::future::ready(ended)),
     }
 }
@@ -159,7 +160,7 @@ enum Session {
     /// The proxy moves bytes.
     Relay(RelaySession),
     /// The proxy speaks the protocol with both sides.
-    Bridge(Box<BridgeSession>),
+    Bridge(Box<BridgeSession>, Box<Playing>),
 }
 
 /// From accept to a player with a place on the proxy. A status ping ends here,
@@ -194,6 +195,12 @@ mod tests {
     /// Measured: 568 bytes on 64 bits, with some room for other compilers.
     const FUTURE_BYTES_MAX: usize = 704;
 
+    /// Measured: 408 bytes.
+    const PLAYING_BYTES_MAX: usize = 480;
+
+    /// Measured: 120 bytes.
+    const BRIDGE_BYTES_MAX: usize = 152;
+
     /// Measured: 1216 bytes.
     const WAITING_BYTES_MAX: usize = 1408;
 
@@ -206,6 +213,20 @@ mod tests {
         }
         let bytes = future_bytes(serve);
         assert!(bytes <= FUTURE_BYTES_MAX, "{bytes} bytes");
+    }
+
+    /// What an idle player of the intercepted modes holds beside the future above: the
+    /// session, and the future that relays it.
+    #[test]
+    fn the_future_of_a_player_in_the_game_is_small() {
+        type Run<F> = fn(Box<BridgeSession>, Box<Playing>, &'static Proxy, &'static mut Facts) -> F;
+        fn future_bytes<F>(_: Run<F>) -> usize {
+            size_of::<F>()
+        }
+        let future_bytes = future_bytes(BridgeSession::run);
+        let session_bytes = size_of::<BridgeSession>();
+        assert!(future_bytes <= PLAYING_BYTES_MAX, "{future_bytes} bytes");
+        assert!(session_bytes <= BRIDGE_BYTES_MAX, "{session_bytes} bytes");
     }
 
     /// What each of many logins holds that wait for one server, beside the future

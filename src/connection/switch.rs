@@ -37,7 +37,7 @@ const SWITCH_WAIT: Duration = Duration::from_secs(30);
 pub(super) struct Switch<'a> {
     request: SwitchRequest,
     server: Arc<Server>,
-    preparing: Pin<Box<dyn Future<Output = Result<Ready, Ending>> + Send + 'a>>,
+    preparing: Pin<Box<dyn Future<Output = Result<Box<Ready>, Ending>> + Send + 'a>>,
 }
 
 /// Which switch follows a relay that has ended.
@@ -82,7 +82,8 @@ impl<'a> Switch<'a> {
             let mut dials = 0;
             let prepared = network_player.prepare(&target, &mut dials, proxy, trial);
             let prepared = timeout(SWITCH_WAIT, prepared).await;
-            prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)))
+            let prepared = prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)));
+            prepared.map(Box::new)
         });
         Some(Self {
             request,
@@ -92,7 +93,7 @@ impl<'a> Switch<'a> {
     }
 
     /// Completes when the new server has accepted or refused the login. Cancel safe.
-    pub(super) async fn prepared(&mut self) -> Result<Ready, Ending> {
+    pub(super) async fn prepared(&mut self) -> Result<Box<Ready>, Ending> {
         self.preparing.as_mut().await
     }
 
@@ -152,7 +153,7 @@ impl NetworkPlayer {
                     interrupt = interrupts.first() => Err(interrupt),
                 };
                 match prepared {
-                    Ok(Ok(ready)) => Some((switch.request, Box::new(ready))),
+                    Ok(Ok(ready)) => Some((switch.request, ready)),
                     Ok(Err(ending)) => {
                         refused = Some(Arc::clone(&switch.server));
                         switch.refuse(&ending, self);

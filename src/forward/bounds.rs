@@ -201,7 +201,8 @@ pub(crate) fn bounds() -> (ClientBounds, BackendBounds) {
 pub(crate) struct ClientBounds {
     packets: Bucket,
     bytes: Bucket,
-    completions: Bucket,
+    /// Made for the first request.
+    completions: Option<Box<Bucket>>,
     /// The channels that it has registered.
     channels: BTreeSet<Box<str>>,
     cookies: Arc<RequestedCookies>,
@@ -213,7 +214,7 @@ impl ClientBounds {
         Self {
             packets: Bucket::new(PACKETS_PER_SECOND_MAX, RATE_WINDOW, now),
             bytes: Bucket::new(BYTES_PER_SECOND_MAX, RATE_WINDOW, now),
-            completions: Bucket::new(COMPLETIONS_PER_SECOND_MAX, COMPLETIONS_WINDOW, now),
+            completions: None,
             channels: BTreeSet::new(),
             cookies,
         }
@@ -312,7 +313,10 @@ impl ClientBounds {
                     COMPLETION.read(cursor.varint())?;
                 }
                 COMPLETION.text(cursor, limit(version, V1_13, COMPLETION_CHARS_MAX))?;
-                if !self.completions.take(1, Instant::now()) {
+                let now = Instant::now();
+                let new = || Bucket::new(COMPLETIONS_PER_SECOND_MAX, COMPLETIONS_WINDOW, now);
+                let bucket = self.completions.get_or_insert_with(|| Box::new(new()));
+                if !bucket.take(1, now) {
                     return Ok(Allowed::Drop);
                 }
             }

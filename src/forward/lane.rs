@@ -60,7 +60,7 @@ pub(super) struct Buffers {
     /// The frames to write, if they are not a slice of `buffer`.
     output: Vec<u8>,
     zlib: Zlib,
-    spare: SpareBuffers,
+    pub(super) spare: SpareBuffers,
     /// Whether the driver encrypts the bytes of [`Lane::encryption`].
     driver_encrypts: bool,
     #[cfg(target_os = "linux")]

@@ -33,7 +33,8 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    queues: [VecDeque<Queued>; 2],
+    /// `None` while no packet waits: most sessions never have one.
+    queues: Option<Box<[VecDeque<Queued>; 2]>>,
     waker: Option<Waker>,
     /// The waker was called and the driver has not run since, so no second call is needed.
     is_woken: bool,
@@ -72,8 +73,10 @@ impl Outbox {
         packets: Vec<Vec<u8>>,
     ) -> Result<(), Full> {
         let mut waiting = self.lock();
-        let queue = &mut waiting.queues[direction as usize];
-        let of_sender = queue.iter().filter(|queued| queued.sender == sender);
+        let queues = waiting.queues.iter();
+        let of_sender = queues
+            .flat_map(|queues| &queues[direction as usize])
+            .filter(|queued| queued.sender == sender);
         let sizes = of_sender.map(|queued| queued.packet.len());
         let (count, bytes) = sizes
             .chain(packets.iter().map(Vec::len))
@@ -81,6 +84,7 @@ impl Outbox {
         if count > WAITING_PACKETS_MAX || bytes > WAITING_BYTES_MAX {
             return Err(Full);
         }
+        let queue = &mut waiting.queues.get_or_insert_default()[direction as usize];
         queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
         Self::wake_and_unlock(waiting);
@@ -154,9 +158,13 @@ impl Outbox {
     /// The packet that has waited longest.
     pub(super) fn take(&self, direction: Direction) -> Option<Vec<u8>> {
         let mut waiting = self.lock();
-        let queue = &mut waiting.queues[direction as usize];
+        let queues = waiting.queues.as_mut()?;
+        let queue = &mut queues[direction as usize];
         let queued = queue.pop_front();
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
+        if queues.iter().all(VecDeque::is_empty) {
+            waiting.queues = None;
+        }
         queued.map(|queued| queued.packet)
     }
 

@@ -31,7 +31,7 @@ use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
-use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable};
+use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable, spare};
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
 
@@ -438,6 +438,10 @@ impl Worker {
         let mut closed = false;
         while !closed || !self.sessions.is_empty() {
             let found = match self.epoll.wait(&mut events, self.wait_max()) {
+                Ok(0) if self.in_encryption.is_empty() => {
+                    self.buffers.spare.free();
+                    0
+                }
                 Ok(found) => found,
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
@@ -461,16 +465,22 @@ impl Worker {
         }
     }
 
-    /// The time until the next timer is due, plus a millisecond, since epoll rounds down.
+    /// The time until the next timer is due, plus a millisecond, since epoll rounds down,
+    /// or until spare buffers are freed.
     fn wait_max(&self) -> EpollTimeout {
         if !self.in_encryption.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let Some((at, _)) = self.timers.first() else {
-            return EpollTimeout::NONE;
-        };
-        let wait = at.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX)
+        // Only a worker without work waits so long, and that frees its spare buffers.
+        let until_free = (!self.buffers.spare.is_empty()).then_some(spare::KEPT);
+        let until_timer = self
+            .timers
+            .first()
+            .map(|(at, _)| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        match until_free.into_iter().chain(until_timer).min() {
+            None => EpollTimeout::NONE,
+            Some(wait) => EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::MAX),
+        }
     }
 
     /// Handles an event of one socket.

@@ -1,10 +1,18 @@
 //! Spare buffers of a driver, which sessions use while they hold bytes.
 
+#[cfg(target_os = "linux")]
+use std::time::Duration;
+
 /// The most spare buffers. About as many sessions hold bytes at once in a busy moment
 /// of a worker with a thousand players.
 const BUFFERS_MAX: usize = 128;
 /// The largest buffer that is kept, in bytes: 4 MiB for all [`BUFFERS_MAX`] of a worker.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
+
+/// How long a worker without any work keeps its spare buffers. Longer than the ticks of
+/// a game server: while players play, none is freed and made again.
+#[cfg(target_os = "linux")]
+pub(super) const KEPT: Duration = Duration::from_millis(250);
 
 /// The spare buffers of one worker, all empty.
 #[derive(Debug, Default)]
@@ -24,6 +32,17 @@ impl SpareBuffers {
             self.0.push(buffer);
         }
     }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Frees them.
+    #[cfg(target_os = "linux")]
+    pub(super) fn free(&mut self) {
+        self.0 = Vec::new();
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +61,10 @@ mod tests {
         }
         assert_eq!(buffers.0.len(), BUFFERS_MAX);
         assert!(buffers.take().is_empty());
+        #[cfg(target_os = "linux")]
+        {
+            buffers.free();
+            assert!(buffers.is_empty() && buffers.0.capacity() == 0);
+        }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{LoggedIn, RespondingBackend};
 use super::detached::{DetachedClient, drop_frame, open_bundle};
 use super::failure::Failure;
+use super::flag::Flag;
 use super::identity::Who;
 use super::join::{Held, Joining, Playing, decide, edits};
 use super::turns::{CLIENT_WAIT, OpenRequests, Turn, Turns};
@@ -69,8 +70,8 @@ pub(crate) struct Arrival<'a> {
 /// What ends a session in every phase.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupts {
-    /// Cancelled when another login of the player replaces this one.
-    pub(crate) replaced: CancellationToken,
+    /// Set when another login of the player replaces this one.
+    pub(crate) replaced: Flag,
     /// Cancelled when the proxy stops.
     pub(crate) stopped: CancellationToken,
 }
@@ -79,7 +80,7 @@ impl Interrupts {
     /// The first of them. Cancel safe.
     pub(crate) async fn first(&self) -> Failure {
         tokio::select! {
-            () = self.replaced.cancelled() => Failure::Replaced,
+            () = self.replaced.wait() => Failure::Replaced,
             () = self.stopped.cancelled() => Failure::Stopped,
         }
     }

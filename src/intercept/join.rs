@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::backend::{LoggedIn, RespondingBackend};
 use super::detached::{DetachedClient, next_keep_alive};
 use super::failure::Failure;
+use super::flag::Flag;
 use super::identity::Who;
 use super::login::IdentifiedClient;
 use super::reader::{ClosingClient, Lost};
@@ -58,7 +59,7 @@ pub(crate) struct ClientSettings {
 pub(crate) async fn log_in(
     player: &mut IdentifiedClient,
     backend: RespondingBackend,
-    replaced: &CancellationToken,
+    replaced: &Flag,
 ) -> Result<LoggedIn, Failure> {
     let IdentifiedClient {
         client,
@@ -72,7 +73,7 @@ pub(crate) async fn log_in(
     };
     tokio::select! {
         logged_in = backend.log_in(who, Some(client)) => logged_in,
-        () = replaced.cancelled() => Err(Failure::Replaced),
+        () = replaced.wait() => Err(Failure::Replaced),
     }
 }
 
@@ -89,7 +90,7 @@ pub(crate) async fn join(
     counters: Arc<Counters>,
     record: Option<PlayerRecord>,
     notices: Vec<Vec<u8>>,
-    replaced: &CancellationToken,
+    replaced: &Flag,
 ) -> Result<Playing, NotJoined> {
     let LoggedIn { wire, until } = logged_in;
     let version = player.client.version;
@@ -133,7 +134,7 @@ pub(crate) async fn join(
     };
     let joined = tokio::select! {
         joined = joined => joined,
-        () = replaced.cancelled() => Err(Failure::Replaced),
+        () = replaced.wait() => Err(Failure::Replaced),
     };
     match joined {
         Ok(()) => Ok(joining.into_playing()),

@@ -22,6 +22,7 @@ mod arrival;
 mod backend;
 mod detached;
 mod failure;
+mod flag;
 mod identity;
 mod join;
 mod key;
@@ -39,12 +40,15 @@ pub(crate) use arrival::{Arrival, Interrupts, Prepared};
 pub(crate) use backend::{ConnectedBackend, LoggedIn, RespondingBackend, check_version};
 pub(crate) use detached::DetachedClient;
 pub(crate) use failure::Failure;
+pub(crate) use flag::Flag;
 pub(crate) use identity::{Identity, Who, host_field, uuid_at};
 pub(crate) use join::{
     ClientSettings, Ended, NotJoined, Playing, RemainingClient, Rules, join, log_in,
 };
 pub(crate) use login::{Authenticator, IdentifiedClient, StartedLogin};
-pub(crate) use player_handle::{By, NotSwitched, PlayerDetails, PlayerHandle, SwitchRequest};
+pub(crate) use player_handle::{
+    By, NotSwitched, PlayerDetails, PlayerHandle, SessionRequest, SwitchRequest,
+};
 pub(crate) use reader::{ClosingClient, Lost};
 pub(crate) use roster::{Place, Roster};
 pub(crate) use session_service::SessionError;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::flag::Flag;
 use crate::forward::{Counters, Direction, Full, Outbox};
 use crate::limit::Bucket;
 use crate::protocol::packet::message::{Message, message};
@@ -40,11 +40,17 @@ pub(crate) struct PlayerHandle {
     current: Mutex<Current>,
     /// Limits how many commands of the proxy the player sends.
     commands: Mutex<Bucket>,
-    /// Wakes the session for a requested switch.
+    /// Wakes the session for a [`SessionRequest`].
     requested: Notify,
-    /// Cancelled when a backend of the network kicks the player. Kicks by plugins are in
-    /// `connection::kicked`.
-    kicked: CancellationToken,
+}
+
+/// What others than the two peers of a session request from it.
+#[derive(Debug)]
+pub(crate) enum SessionRequest {
+    /// To end: the player is kicked, or another login of the player replaces this one.
+    End,
+    /// To switch to another server.
+    Switch(SwitchRequest),
 }
 
 /// The arguments of [`PlayerHandle::new`].
@@ -241,7 +247,6 @@ impl PlayerHandle {
                 Instant::now(),
             )),
             requested: Notify::new(),
-            kicked: CancellationToken::new(),
         })
     }
 
@@ -331,20 +336,31 @@ impl PlayerHandle {
         SwitchHandle(Ok(receiver))
     }
 
-    /// Waits for the next requested switch. Only the player's session calls this. Cancel
-    /// safe.
-    pub(crate) async fn next_switch(self: &Arc<Self>) -> SwitchRequest {
+    /// Waits for the next request of others; `replaced` is the flag of the login. Only
+    /// the player's session calls this. Cancel safe.
+    pub(crate) async fn next_request(self: &Arc<Self>, replaced: &Flag) -> SessionRequest {
         loop {
-            if let Some(switch) = &self.lock().switch
-                && !switch.has_begun.swap(true, Ordering::Relaxed)
             {
-                return SwitchRequest {
-                    player: Arc::clone(self),
-                    switch: Arc::clone(switch),
-                };
+                let current = self.lock();
+                if current.kick.is_some() || replaced.is_set() {
+                    return SessionRequest::End;
+                }
+                if let Some(switch) = &current.switch
+                    && !switch.has_begun.swap(true, Ordering::Relaxed)
+                {
+                    return SessionRequest::Switch(SwitchRequest {
+                        player: Arc::clone(self),
+                        switch: Arc::clone(switch),
+                    });
+                }
             }
             self.requested.notified().await;
         }
+    }
+
+    /// Wakes the session, because another login has set the flag `replaced`.
+    pub(super) fn replace(&self) {
+        self.requested.notify_one();
     }
 
     /// Sets the current server and its outbox. Packets that wait in the outbox of the
@@ -404,12 +420,7 @@ impl PlayerHandle {
     /// Ends the session with a component. Only the first call has an effect.
     pub(crate) fn kick(&self, text: Value) {
         self.lock().kick.get_or_insert(text);
-        self.kicked.cancel();
-    }
-
-    /// Completes when the player is kicked. Cancel safe.
-    pub(crate) async fn kicked(&self) {
-        self.kicked.cancelled().await;
+        self.requested.notify_one();
     }
 
     /// The component of the kick, if the player was kicked.
@@ -459,7 +470,12 @@ mod tests {
         let player = PlayerHandle::new(details, "a");
         player.set_available();
         let request = player.switch("b", By::Player);
-        let taken = player.next_switch().await;
+        let unset = Flag::default();
+        let next_switch = async || match player.next_request(&unset).await {
+            SessionRequest::Switch(switch) => switch,
+            SessionRequest::End => panic!("nobody ends the session"),
+        };
+        let taken = next_switch().await;
         let asks_again = Arc::new(AsksAgain {
             player: Arc::clone(&player),
             is_taken: Mutex::default(),
@@ -471,6 +487,6 @@ mod tests {
         taken.end(Ok(()));
         assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(true));
         assert_eq!(outcome.await, Ok(()));
-        assert_eq!(player.next_switch().await.target(), "c");
+        assert_eq!(next_switch().await.target(), "c");
     }
 }

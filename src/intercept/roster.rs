@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
 
+use super::flag::Flag;
 use super::player_handle::PlayerHandle;
 use super::settings::DuplicateLogin;
 
@@ -44,15 +44,23 @@ pub(crate) struct Roster {
 
 #[derive(Debug)]
 struct Login {
-    /// Cancelled to end the session of this login, so that another can take its place.
-    replaced: CancellationToken,
-    /// Cancelled when the place is free.
-    gone: CancellationToken,
+    /// Set to end the session of this login, so that another can take its place.
+    replaced: Flag,
+    /// Set when the place is free.
+    gone: Flag,
     /// The player, once in the game.
     player: OnceLock<Arc<PlayerHandle>>,
 }
 
 impl Login {
+    /// Ends the session of this login, whether the player is in the game or not yet.
+    fn replace(&self) {
+        self.replaced.set();
+        if let Some(player) = self.player.get() {
+            player.replace();
+        }
+    }
+
     /// Whether the client has ended its stream, and only the backend keeps the session
     /// open. A player who comes back does not wait for that.
     fn is_leaving(&self) -> bool {
@@ -98,14 +106,14 @@ impl Roster {
                     Err(other) => other,
                 };
                 if policy == DuplicateLogin::Refuse && !other.is_leaving() {
-                    let ended = timeout_at(refused_at, other.gone.cancelled()).await;
+                    let ended = timeout_at(refused_at, other.gone.wait()).await;
                     if ended.is_err() && !other.is_leaving() {
                         return Err(Duplicate);
                     }
                     continue;
                 }
-                other.replaced.cancel();
-                other.gone.cancelled().await;
+                other.replace();
+                other.gone.wait().await;
             }
         };
         timeout(REPLACE_WAIT, replacing)
@@ -160,8 +168,8 @@ impl Roster {
             return Err(Arc::clone(other));
         }
         let login = Arc::new(Login {
-            replaced: CancellationToken::new(),
-            gone: CancellationToken::new(),
+            replaced: Flag::default(),
+            gone: Flag::default(),
             player: OnceLock::new(),
         });
         for key in keys {
@@ -193,8 +201,8 @@ impl Place {
         let _ = self.login.player.set(Arc::clone(player));
     }
 
-    /// Cancelled when another login of the player takes the place.
-    pub(crate) fn replaced(&self) -> &CancellationToken {
+    /// Set when another login of the player takes the place.
+    pub(crate) fn replaced(&self) -> &Flag {
         &self.login.replaced
     }
 }
@@ -210,7 +218,7 @@ impl Drop for Place {
             }
         }
         drop(logins);
-        self.login.gone.cancel();
+        self.login.gone.set();
     }
 }
 
@@ -276,11 +284,11 @@ mod tests {
             let roster = Arc::clone(&roster);
             async move { roster.enter("a", ALICE, None, replace).await }
         });
-        first.replaced().cancelled().await;
+        first.replaced().wait().await;
         assert!(!second.is_finished());
         drop(first);
         let second = second.await.unwrap().unwrap();
-        assert!(!second.replaced().is_cancelled());
+        assert!(!second.replaced().is_set());
         drop(second);
         assert_eq!(roster.len(), 0);
     }

@@ -1,0 +1,67 @@
+//! A flag that is set once, and for which tasks wait.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+/// A flag that is set once. Clones share it.
+///
+/// Smaller than a `CancellationToken`, which can have children: each session holds flags
+/// for as long as it lasts.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flag(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_set: AtomicBool,
+    waiting: Notify,
+}
+
+impl Flag {
+    /// Sets it, and wakes all who wait.
+    pub(crate) fn set(&self) {
+        self.0.is_set.store(true, Ordering::Release);
+        self.0.waiting.notify_waiters();
+    }
+
+    /// Whether it is set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.is_set.load(Ordering::Acquire)
+    }
+
+    /// Completes when it is set. Cancel safe.
+    pub(crate) async fn wait(&self) {
+        let mut waiting = pin!(self.0.waiting.notified());
+        // From here on it is woken, so what is set before this is seen below.
+        waiting.as_mut().enable();
+        if !self.is_set() {
+            waiting.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who waits is woken, and who comes later does not wait.
+    #[tokio::test]
+    async fn a_flag_wakes_all() {
+        let flag = Flag::default();
+        let waiting = [flag.clone(), flag.clone()].map(|flag| {
+            tokio::spawn(async move {
+                flag.wait().await;
+                flag.is_set()
+            })
+        });
+        tokio::task::yield_now().await;
+        assert!(!flag.is_set());
+        flag.set();
+        for waited in waiting {
+            assert!(waited.await.unwrap());
+        }
+        flag.wait().await;
+    }
+}
