@@ -78,11 +78,24 @@ pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
     }
 }
 
+/// A player in the game, and the id of the server on which he was when he was counted.
+#[derive(Debug)]
+pub(crate) struct Located {
+    /// The server.
+    pub(crate) server: Arc<str>,
+    /// The player, who may have gone on to another one.
+    pub(crate) player: Arc<PlayerHandle>,
+}
+
 /// The players in the game on servers of the intercepted modes, by server and name.
 /// Of the others the proxy does not know who they are.
-pub(crate) fn players(proxy: &Proxy) -> Vec<Arc<PlayerHandle>> {
-    let mut players = proxy.roster.everyone();
-    players.sort_by_cached_key(|player| (player.server(), player.name().to_owned()));
+pub(crate) fn players(proxy: &Proxy) -> Vec<Located> {
+    let locate = |player: Arc<PlayerHandle>| Located {
+        server: player.server(),
+        player,
+    };
+    let mut players: Vec<_> = proxy.roster.everyone().into_iter().map(locate).collect();
+    players.sort_by(|a, b| (&a.server, a.player.name()).cmp(&(&b.server, b.player.name())));
     players
 }
 

@@ -18,9 +18,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::ops::{self, CurrentPlugin, Plugins, Refused, Reloaded};
+use super::ops::{self, CurrentPlugin, Located, Plugins, Refused, Reloaded};
 use crate::apart::{self, Lane, NotDone};
-use crate::intercept::PlayerHandle;
 use crate::plugin::{MetricValue, PluginState};
 use crate::protocol::uuid::uuid_text;
 use crate::proxy::Proxy;
@@ -45,8 +44,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const PLACE_CHECK: Duration = Duration::from_secs(5);
 /// How long the end of a proxy waits until its file is removed.
 const REMOVE_TIME_MAX: Duration = Duration::from_millis(300);
-/// The longest answer in bytes.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The longest answer in bytes (32 MiB): some 200 for each player.
+const ANSWER_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// How long a client may take to read its answer. One that does not read would keep its
+/// place from others.
+const READ_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A command to a running proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -372,20 +374,24 @@ async fn talk(
                 tokio::select! {
                     answer = &mut running => break answer,
                     () = tokio::time::sleep(WAIT_SIGN) => {
-                        stream.write_all(WAIT.as_bytes()).await?;
+                        timeout(READ_TIME_MAX, stream.write_all(WAIT.as_bytes())).await??;
                     }
                 }
             }
         }
         None => Err("this proxy does not know the command".to_owned()),
     };
-    let (word, text) = match &answer {
+    send(stream, &answer).await
+}
+
+/// Sends a client its answer, and ends the stream.
+async fn send(mut stream: UnixStream, answer: &Answer) -> io::Result<()> {
+    let (word, text) = match answer {
         Ok(text) => ("ok", text),
         Err(text) => ("error", text),
     };
-    stream
-        .write_all(format!("{word}\n{text}").as_bytes())
-        .await?;
+    let answer = format!("{word}\n{text}");
+    timeout(READ_TIME_MAX, stream.write_all(answer.as_bytes())).await??;
     stream.shutdown().await
 }
 
@@ -414,22 +420,22 @@ async fn run(command: Command, proxy: &Proxy, reloads: &mpsc::Sender<Request>) -
 }
 
 /// A line for each server with players, and one for each player.
-fn players_as_text(players: &[Arc<PlayerHandle>]) -> String {
+fn players_as_text(players: &[Located]) -> String {
     if players.is_empty() {
         return "nobody is in the game on a server in `client_only` or `offline`\n".to_owned();
     }
     let mut text = String::new();
-    for of_server in players.chunk_by(|a, b| a.server() == b.server()) {
+    for of_server in players.chunk_by(|a, b| a.server == b.server) {
         let Some(first) = of_server.first() else {
             continue;
         };
         // Writing to a `String` cannot fail.
-        let _ = write!(text, "{}: {}", first.server(), of_server.len());
-        let _ = match first.network() {
+        let _ = write!(text, "{}: {}", first.server, of_server.len());
+        let _ = match first.player.network() {
             Some(network) => writeln!(text, " (network {network})"),
             None => writeln!(text),
         };
-        for player in of_server {
+        for Located { player, .. } in of_server {
             let uuid = uuid_text(player.uuid(), true);
             let _ = writeln!(text, "  {} {uuid}", Escaped(player.name()));
         }
@@ -437,12 +443,12 @@ fn players_as_text(players: &[Arc<PlayerHandle>]) -> String {
     text
 }
 
-fn players_as_json(players: &[Arc<PlayerHandle>]) -> serde_json::Value {
-    let players = players.iter().map(|player| {
+fn players_as_json(players: &[Located]) -> serde_json::Value {
+    let players = players.iter().map(|Located { server, player }| {
         serde_json::json!({
             "name": player.name(),
             "uuid": uuid_text(player.uuid(), true),
-            "server": &*player.server(),
+            "server": &**server,
             "network": player.network(),
             "address": player.address().to_string(),
         })
@@ -554,7 +560,11 @@ pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
     stream.write_all(command.to_line().as_bytes())?;
     let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let mut stream = stream.take(ANSWER_BYTES_MAX);
+    stream.read_to_string(&mut answer)?;
+    if stream.limit() == 0 {
+        return Err(io::Error::other("the answer of the proxy is too long"));
+    }
     let mut answer = answer.as_str();
     while let Some(rest) = answer.strip_prefix(WAIT) {
         answer = rest;
@@ -598,6 +608,22 @@ mod tests {
         ] {
             assert_eq!(Command::parse(bad), None, "{bad}");
         }
+    }
+
+    /// A client that does not read its answer is given up, and one that reads it in
+    /// pieces gets all of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read() {
+        let text = "x".repeat(4 * 1024 * 1024);
+        let (stream, _unread) = UnixStream::pair().unwrap();
+        let error = send(stream, &Ok(text.clone())).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let (stream, mut client) = UnixStream::pair().unwrap();
+        let (answer, mut read) = (Ok(text), String::new());
+        let (sent, received) =
+            tokio::join!(send(stream, &answer), client.read_to_string(&mut read));
+        assert!(sent.is_ok() && received.is_ok());
+        assert_eq!(read.len(), "ok\n".len() + 4 * 1024 * 1024);
     }
 
     /// A path that is too long for an address is reached through its folder, by
