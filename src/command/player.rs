@@ -205,10 +205,11 @@ impl PlayerCommands {
             return;
         };
         let player = &self.context.player;
+        // What follows the name may be a password for a plugin.
         debug!(
             player = %Escaped(player.name()),
             server = self.context.server.config.id,
-            command = %Escaped(line),
+            command = %Escaped(&name),
             "a player uses a command of the proxy"
         );
         match owner {
