@@ -73,6 +73,14 @@ pub enum CannotSend {
         /// The field.
         field: &'static str,
     },
+    /// What a player says has a character for which servers disconnect the player.
+    #[error("`{field}` has the character `{}`, for which servers disconnect a player", .character.escape_default())]
+    BadCharacter {
+        /// The field.
+        field: &'static str,
+        /// The first such character.
+        character: char,
+    },
     /// A value is longer than this version reads.
     #[error("`{field}` is longer than {max}")]
     TooLong {

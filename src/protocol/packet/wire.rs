@@ -340,6 +340,12 @@ impl Wire {
             true => Err(too_long(max)),
             false => Ok(()),
         };
+        if let (PacketField::Message, Value::Str(text)) = (field, value)
+            && let Some(character) = text.chars().find(|c| !is_chat(*c))
+        {
+            let field = field.name();
+            return Err(CannotSend::BadCharacter { field, character });
+        }
         match (self, value) {
             (Optional(_), Value::None) => out.push(0),
             (Optional(part), value) => {
@@ -441,6 +447,12 @@ impl Wire {
         }
         Ok(())
     }
+}
+
+/// Whether servers accept a character in the chat and the commands of players. For any
+/// other they disconnect the player (`isAllowedChatCharacter` of the vanilla server).
+const fn is_chat(character: char) -> bool {
+    !matches!(character, '\0'..' ' | '\u{7f}' | '§')
 }
 
 fn write_text(

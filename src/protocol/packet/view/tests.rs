@@ -411,6 +411,34 @@ fn what_cannot_be_sent() {
     }
 }
 
+/// Nobody says what servers disconnect a player for, in any version.
+#[test]
+fn players_say_no_forbidden_characters() {
+    for protocol in [5, 47, 340, 758, 759, 760, 765, 776] {
+        for kind in [PacketKind::ChatMessage, PacketKind::ChatCommand] {
+            let say = |text: &'static str| {
+                let mut values = samples(protocol);
+                values.retain(|(known, _)| *known != PacketField::Message);
+                values.push((PacketField::Message, Value::Str(text.into())));
+                build(version(protocol), State::Play, kind, &values)
+                    .map_err(|error| error.to_string())
+            };
+            assert!(say("hé ~𝄞").is_ok(), "{protocol} {kind:?}");
+            for (text, character) in [
+                ("a\0", "\\u{0}"),
+                ("a\n", "\\n"),
+                ("\u{7f}", "\\u{7f}"),
+                ("§c", "\\u{a7}"),
+            ] {
+                let error = format!(
+                    "`message` has the character `{character}`, for which servers disconnect a player"
+                );
+                assert_eq!(say(text), Err(error), "{protocol} {kind:?}");
+            }
+        }
+    }
+}
+
 /// Kinds that share a packet are distinguished by its content, and channels and
 /// commands have one name in every version.
 #[test]
