@@ -53,6 +53,8 @@ export async function status({ address, host, version, port = GAME_PORT, ms = 10
  *   when it ended in another way;
  * - `say(text)` sends a line to everybody; `onLine` hears those of everybody, and
  *   `onChat` the words of the chat, into which `chat(text)` writes;
+ * - `complete(text)` asks what can follow; `onSuggestions` hears the answer, and `onTree`
+ *   the names of the commands;
  * - `leave()` ends it; with `stay: false` that happens by itself.
  *
  * `session`, the address of a session server, makes the player authenticate. The
@@ -70,6 +72,8 @@ export function join({
   stay = false,
   onLine = () => {},
   onChat = () => {},
+  onTree = () => {},
+  onSuggestions = () => {},
 }) {
   const client = mc.createClient({
     host,
@@ -164,6 +168,13 @@ export function join({
   for (const packetName of ["chat", "system_chat"]) {
     client.on(packetName, (packet) => onChat(plainText(packet.message ?? packet.content)));
   }
+  client.on("declare_commands", ({ nodes, rootIndex }) => {
+    onTree(nodes[rootIndex].children.map((at) => nodes[at].extraNodeData.name));
+  });
+  client.on("tab_complete", ({ matches }) => {
+    // Before 1.13 they are whole texts.
+    onSuggestions(matches.map((one) => (typeof one === "string" ? one : one.match)));
+  });
   // One name in login and configuration, another one in the play state.
   for (const packetName of ["disconnect", "kick_disconnect"]) {
     client.once(packetName, (packet, metadata) => {
@@ -191,7 +202,13 @@ export function join({
     client.chat(text);
   }
 
-  return { playing, done, say, chat, leave };
+  function complete(text) {
+    // Each version writes the fields that it has.
+    const fields = { transactionId: 1, assumeCommand: false, lookedAtBlock: undefined };
+    client.write("tab_complete", { ...fields, text });
+  }
+
+  return { playing, done, say, chat, complete, leave };
 }
 
 /** Options of a player whom the session server at `session` knows. */

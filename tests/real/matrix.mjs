@@ -33,6 +33,8 @@
 //   servers     the two servers between which a player is brought to and fro
 //   notice      what a player reads who comes to another backend, or whose line is
 //               dropped
+//   greeting    what a plugin says to a player who joins, with `{name}` for the name
+//   hasTree     whether clients of the version get the names of commands
 //   dropped     a line of chat that a plugin drops
 //   reset       whether a backend that is lost resets the connection (default:
 //               false, an orderly end)
@@ -418,6 +420,88 @@ const jobs = {
     await within(JOB_MS, "what is written and read", all);
     same("what the backend heard", said.join(), "hello,goodbye");
     same("what the player read", read.join(), job.notice);
+    player.leave();
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    await within(JOB_MS, "the end of the session at the backend", left);
+    return {};
+  },
+
+  /**
+   * A plugin greets the player on two servers of a network: the backend of the first
+   * closes, and he comes to the other, where bytes go there and back.
+   */
+  async greeted(job, context) {
+    const name = playerName();
+    const greeting = job.greeting.replace("{name}", name);
+    const read = [];
+    let resolveTwice;
+    const twice = new Promise((resolve) => (resolveTwice = resolve));
+    const onChat = (text) => {
+      read.push(text);
+      if (read.filter((line) => line === greeting).length === 2) resolveTwice();
+    };
+    const options = { world: 2, stay: true, onChat };
+    const found = await enter(job, context, name, options, { at: "play" }, {});
+    const { player } = found;
+    await player.playing;
+    await within(JOB_MS, `two greetings, beside ${read.join("; ")}`, twice);
+    same("the first line", read[0], greeting);
+    same("the lines", read.length, 3);
+    same("the host that the other backend saw", (await found.loginAgain).host, job.seenHost);
+    player.leave();
+    const end = await player.done;
+    same("the outcome", end.outcome, "played");
+    same("encryption at the client", end.encrypted, authenticates(job));
+    await within(JOB_MS, "the end of both sessions at the backend", found.left);
+    return {};
+  },
+
+  /**
+   * A plugin has the commands `echo` and `secret`, which is for admins: the one stands in
+   * the tree beside that of the backend, is completed and answered. The other, and one
+   * that no plugin may have, are not there, and the backend gets them.
+   */
+  async commanded(job, context) {
+    const [said, read, trees] = [[], [], []];
+    const waiting = [];
+    /** Resolves when `isSo` holds; each event asks again. */
+    const until = (what, isSo) =>
+      within(JOB_MS, what, new Promise((resolve) => {
+        const look = () => isSo() && resolve();
+        waiting.push(look);
+        look();
+      }));
+    const add = (list) => (value) => {
+      list.push(value);
+      for (const look of waiting) look();
+    };
+    const suggested = [];
+    const options = {
+      stay: true,
+      onChat: add(read),
+      onTree: add(trees),
+      onSuggestions: add(suggested),
+    };
+    const commands = job.hasTree ? ["backend"] : undefined;
+    const plan = { commands, onSaid: add(said) };
+    const { player, left } = await enter(job, context, playerName(), options, plan);
+    await player.playing;
+    if (job.hasTree) {
+      await until("the commands", () => trees.length > 0);
+      const tree = trees.at(-1);
+      for (const name of ["echo", "backend"]) check(tree.includes(name), `no ${name} in ${tree}`);
+      for (const name of ["secret", "stop"]) check(!tree.includes(name), `${name} in ${tree}`);
+    }
+    player.complete("/echo a");
+    await until("suggestions", () => suggested.length > 0);
+    same("the suggestions", suggested[0].toSorted().join(), "<a>,more");
+    player.chat("/echo hello there");
+    await until("the answer", () => read.length > 0);
+    same("the answer", read.join(), "echo hello there");
+    for (const line of ["/secret x", "/stop now", "/backend"]) player.chat(line);
+    await until("what is for the backend", () => said.length >= 3);
+    same("what the backend heard", said.join(), "/secret x,/stop now,/backend");
     player.leave();
     const end = await player.done;
     same("the outcome", end.outcome, "played");

@@ -125,6 +125,25 @@ function identityBehind(client) {
   return { address, uuid };
 }
 
+/** The packet that announces commands without arguments. */
+function treeOf(names) {
+  const flags = {
+    unused: 0,
+    allows_restricted: 0,
+    has_custom_suggestions: 0,
+    has_redirect_node: 0,
+    has_command: 0,
+    command_node_type: 0,
+  };
+  const commands = names.map((name) => ({
+    flags: { ...flags, has_command: 1, command_node_type: 1 },
+    children: [],
+    extraNodeData: { name },
+  }));
+  const root = { flags, children: commands.map((_, at) => at + 1) };
+  return { nodes: [root, ...commands], rootIndex: 0 };
+}
+
 /** What a backend asks its proxy: texts as Java's `DataOutput` writes them. */
 function question(data, texts) {
   const channel = data.version.version < 393 ? "BungeeCord" : "bungeecord:main";
@@ -149,13 +168,14 @@ function question(data, texts) {
  *   reset      whether that is a reset (default: an orderly end)
  *   burst      bytes that are sent before an end in the play state
  *   threshold  of the compression (default 256), negative for none
+ *   commands   names of its own commands, which it announces (1.13 and later)
  *   switches   names of servers: each time that the player has come and has sent a
  *              payload, the proxy is asked to bring him to the next of them
  *   forwarding how a proxy says who the player is: "bungeecord", or `{ secret }`
  *              for the signed answer of velocity (default: not at all)
  *
  * `onEvent(name, fields)` hears of `login`, `play`, `message`, `said` (a line of
- * chat), `alive` (the answer to a keep alive), `leave` and `error`.
+ * chat, or a command with its `/`), `alive` (the answer to a keep alive), `leave` and `error`.
  */
 export async function startServer({
   version,
@@ -242,6 +262,9 @@ export async function startServer({
     for (const packetName of ["chat", "chat_message"]) {
       client.on(packetName, (packet) => onEvent("said", { name, text: packet.message }));
     }
+    for (const packetName of ["chat_command", "chat_command_signed"]) {
+      client.on(packetName, (packet) => onEvent("said", { name, text: `/${packet.command}` }));
+    }
     client.on("custom_payload", (packet) => {
       if (packet.channel === CROWD_CHANNEL) {
         for (const other of Object.values(server.clients)) {
@@ -257,6 +280,7 @@ export async function startServer({
       client.write("custom_payload", packet);
     });
     client.write("login", loginPacket(data, client));
+    if (end.commands !== undefined) client.write("declare_commands", treeOf(end.commands));
     if (end.at !== "play" || end.text === undefined) return;
     for (const piece of pieces(randomBytes(end.burst ?? 0))) {
       client.write("custom_payload", { channel: BURST_CHANNEL, data: piece });

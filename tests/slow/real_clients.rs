@@ -29,6 +29,8 @@ use tempfile::TempDir;
 
 use crate::alone::shared;
 
+mod plugins;
+
 /// How long a program may take until its first line. Node reads the packets of
 /// all versions before that, which took 1.5 s on two cores.
 const START: Duration = Duration::from_secs(120);
