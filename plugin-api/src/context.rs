@@ -441,7 +441,7 @@ impl<'a> Command<'a> {
         text!(self.name)
     }
 
-    /// The UUID of the player. A backend that is not told who comes knows another,
+    /// The UUID of the player. A backend without player forwarding uses another one,
     /// made from the name.
     #[must_use]
     pub const fn uuid(&self) -> u128 {

@@ -231,22 +231,7 @@ fn object(fields: Vec<(String, Json)>, depth: u8) -> Option<Text> {
             ("extra", value) => read.children = texts(value, depth + 1)?,
             ("insertion", Json::String(text)) => read.insertion = Some(text),
             (_, value) => {
-                let format = Format::ALL.into_iter().find(|known| known.name() == key);
-                if let (Some(format), Json::Bool(is_set)) = (format, &value) {
-                    read.formats[format as usize] = Some(*is_set);
-                } else if let ("color", Some(color)) =
-                    (&*key, value.as_str().and_then(Color::from_name))
-                {
-                    read.color = Some(color);
-                } else if let ("click_event", Some(click)) = (&*key, click(&value)) {
-                    read.click = Some(click);
-                } else if let ("hover_event", Some("show_text"), Some(shown)) = (
-                    &*key,
-                    value.get("action").and_then(Json::as_str),
-                    value.get("value"),
-                ) {
-                    read.hover = Some(Box::new(text(shown.clone(), depth + 1)?));
-                } else {
+                if !read_look(&mut read, &key, &value, depth)? {
                     read.other.push((key, value));
                 }
             }
@@ -256,6 +241,39 @@ fn object(fields: Vec<(String, Json)>, depth: u8) -> Option<Text> {
         *empty = args;
     }
     Some(read)
+}
+
+/// Reads a key about the look of a text. `Some(false)` if it is none that this type has
+/// words for, and `None` if a text in it cannot be read.
+fn read_look(text: &mut Text, key: &str, value: &Json, depth: u8) -> Option<bool> {
+    let format = Format::ALL.into_iter().find(|known| known.name() == key);
+    if let (Some(format), Json::Bool(is_set)) = (format, value) {
+        text.formats[format as usize] = Some(*is_set);
+        return Some(true);
+    }
+    match key {
+        "color" => {
+            let color = value.as_str().and_then(Color::from_name);
+            text.color = color.or(text.color);
+            Some(color.is_some())
+        }
+        "click_event" => {
+            let Some(click) = click(value) else {
+                return Some(false);
+            };
+            text.click = Some(click);
+            Some(true)
+        }
+        "hover_event" => {
+            let action = value.get("action").and_then(Json::as_str);
+            let (Some("show_text"), Some(shown)) = (action, value.get("value")) else {
+                return Some(false);
+            };
+            text.hover = Some(Box::new(self::text(shown.clone(), depth + 1)?));
+            Some(true)
+        }
+        _ => Some(false),
+    }
 }
 
 fn click(value: &Json) -> Option<Click> {
