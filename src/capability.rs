@@ -1,12 +1,14 @@
 //! The matrix: which capabilities each mode offers, and the reason for each one
 //! that it does not offer.
 //!
-//! This table is the only source: the configuration rules, the command line, the
-//! documents and the plugin host all read it.
+//! A capability names the [`Stage`] of a connection that it needs, in its row of the
+//! table; here is what each mode does at each stage. There is no other source: the
+//! configuration rules, the command line, the documents and the plugin host all read it.
 
 use std::fmt;
 
 pub(crate) use infrarust_plugin_abi::Capability;
+use infrarust_plugin_abi::Stage;
 
 use crate::mode::Mode;
 
@@ -63,50 +65,31 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether `mode` offers `capability`.
+/// Whether `mode` offers `capability`: whether it takes part in the stage of a connection
+/// that the capability needs.
 #[must_use]
 pub(crate) const fn offer(mode: Mode, capability: Capability) -> Offer {
-    match capability {
-        Capability::ConnectionDecide
-        | Capability::HandshakeRewrite
-        | Capability::StatusRespond
-        | Capability::LoginDecide
-        | Capability::RouteSelect
-        | Capability::SessionObserve
-        | Capability::ForwardingHost => Offer::Yes,
+    match (capability.stage(), mode) {
+        (
+            Stage::Opening,
+            Mode::Passthrough
+            | Mode::ZeroCopy
+            | Mode::ServerOnly
+            | Mode::ClientOnly
+            | Mode::Offline,
+        )
+        | (Stage::Proof | Stage::Encryption | Stage::Packets, Mode::ClientOnly)
+        | (Stage::Packets, Mode::Offline) => Offer::Yes,
 
-        Capability::IdentityVerified => match mode {
-            Mode::Passthrough | Mode::ZeroCopy | Mode::ServerOnly => {
-                Offer::No(Reason::BackendAuthenticates)
-            }
-            Mode::ClientOnly => Offer::Yes,
-            Mode::Offline => Offer::No(Reason::NobodyAuthenticates),
-        },
-
-        Capability::PacketInspect
-        | Capability::PacketModify
-        | Capability::PacketInject
-        | Capability::PlayerMessage
-        | Capability::ServerSwitch
-        | Capability::PlayerCommand
-        | Capability::PlayerObserve
-        | Capability::PlayerTransfer
-        | Capability::PlayerCookie
-        | Capability::Limbo
-        | Capability::NetworkMember
-        | Capability::ForwardingSigned
-        | Capability::ClientCompression => match mode {
-            Mode::Passthrough | Mode::ServerOnly => Offer::No(Reason::OnlyMovesBytes),
-            Mode::ZeroCopy => Offer::No(Reason::KernelMovesBytes),
-            Mode::ClientOnly | Mode::Offline => Offer::Yes,
-        },
-
-        Capability::ClientEncryption => match mode {
-            Mode::Passthrough | Mode::ServerOnly => Offer::No(Reason::OnlyMovesBytes),
-            Mode::ZeroCopy => Offer::No(Reason::KernelMovesBytes),
-            Mode::ClientOnly => Offer::Yes,
-            Mode::Offline => Offer::No(Reason::NoKeyExchange),
-        },
+        (Stage::Proof, Mode::Passthrough | Mode::ZeroCopy | Mode::ServerOnly) => {
+            Offer::No(Reason::BackendAuthenticates)
+        }
+        (Stage::Proof, Mode::Offline) => Offer::No(Reason::NobodyAuthenticates),
+        (Stage::Encryption, Mode::Offline) => Offer::No(Reason::NoKeyExchange),
+        (Stage::Encryption | Stage::Packets, Mode::Passthrough | Mode::ServerOnly) => {
+            Offer::No(Reason::OnlyMovesBytes)
+        }
+        (Stage::Encryption | Stage::Packets, Mode::ZeroCopy) => Offer::No(Reason::KernelMovesBytes),
     }
 }
 

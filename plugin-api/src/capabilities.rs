@@ -22,7 +22,7 @@ macro_rules! make {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
-            since $since:tt $(, served $served:tt)?;
+            stage $stage:ident, since $since:tt $(, served $served:tt)?;
     )+) => {
         /// One type per capability, with the names of [`Capability`].
         pub mod capability {

@@ -216,6 +216,23 @@ unsafe fn call<'a, P: Plugin, V: IntoAnswer>(
     })
 }
 
+/// Has a plugin list something for the host, before its first hook is called.
+///
+/// # Safety
+///
+/// The instance is one of `P`, and the sink null or valid during the call.
+unsafe fn list<P: Plugin>(
+    instance: *const c_void,
+    sink: *const Sink,
+    ask: impl FnOnce(&P) -> i32,
+) -> i32 {
+    guard(sink, || {
+        // SAFETY: the host asks living instances only.
+        let instance = unsafe { &*instance.cast::<Instance<P>>() };
+        Ok(entered(&instance.link, || ask(&instance.plugin)))
+    })
+}
+
 // -------------------------------------------------------------------- tables
 
 struct Hooks<P>(PhantomData<P>);
@@ -312,15 +329,12 @@ macro_rules! hook_tables {
                 interest: *const InterestSink,
                 sink: *const Sink,
             ) -> i32 {
-                guard(sink, || {
-                    // SAFETY: the host asks hooks of living instances only.
-                    let instance = unsafe { &*instance.cast::<Instance<P>>() };
-                    let given = entered(&instance.link, || {
-                        <P as crate::$hook>::interest(&instance.plugin)
-                    });
-                    // SAFETY: the sink is valid during the call.
-                    Ok(unsafe { given.give(interest) })
-                })
+                // SAFETY: the arguments are passed on; the sink is valid during the call.
+                unsafe {
+                    list::<P>(instance, sink, |plugin| {
+                        <P as crate::$hook>::interest(plugin).give(interest)
+                    })
+                }
             }
         }
 
@@ -352,13 +366,12 @@ macro_rules! hook_tables {
                 commands: *const CommandSink,
                 sink: *const Sink,
             ) -> i32 {
-                guard(sink, || {
-                    // SAFETY: the host asks hooks of living instances only.
-                    let instance = unsafe { &*instance.cast::<Instance<P>>() };
-                    let listed = entered(&instance.link, || instance.plugin.commands());
-                    // SAFETY: the sink is good for the call.
-                    Ok(unsafe { crate::command::list(&listed, commands) })
-                })
+                // SAFETY: the arguments are passed on; the sink is valid during the call.
+                unsafe {
+                    list::<P>(instance, sink, |plugin| {
+                        crate::command::list(&P::commands(plugin), commands)
+                    })
+                }
             }
         }
 
@@ -407,7 +420,7 @@ macro_rules! not_hooks {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
-            since $since:tt $(, served $served:tt)?;
+            stage $stage:ident, since $since:tt $(, served $served:tt)?;
     )+) => {
         $(not_hooks!(@$kind $name);)+
     };

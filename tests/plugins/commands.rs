@@ -605,6 +605,30 @@ fn new_plugins_build_and_work() {
     }
 }
 
+/// What `plugin new --bare` writes for each hook is formatted and compiles, as a plugin
+/// and with its tests.
+#[test]
+fn bare_plugins_compile() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = library::target();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for hook in Hook::ALL {
+        let name = format!("bare-{}", hook.name().replace('.', "_"));
+        let arguments = ["plugin", "new", &name, "--bare", "--hook", hook.name()];
+        let output = infrarust(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", err(&output));
+        let made = folder.path().join(&name);
+        std::fs::copy(repository.join("Cargo.lock"), made.join("Cargo.lock")).unwrap();
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt
+            .args(["--check", "--edition", "2024"])
+            .arg(made.join("src/lib.rs"));
+        let formatted = rustfmt.output().unwrap();
+        assert!(formatted.status.success(), "{hook}: {}", out(&formatted));
+        cargo(&made, &target, &["check", "--all-targets"]);
+    }
+}
+
 /// Bad names, folders that are there, and folders that are not `plugin-api`,
 /// are refused, and nothing is written.
 #[test]

@@ -9,6 +9,8 @@ use crate::Version;
 ///
 /// - the [`CapabilityKind`] in lower case, and optionally the words that follow "needs"
 ///   in a message. Without these words the message has the name
+/// - `stage`: the [`Stage`] of a connection that it needs, in lower case. The modes that
+///   offer it follow from this
 /// - `since`: the first version of the plugin API in which it can be listed in
 ///   `needs` and `wants`. A plugin that needs it requires that version.
 /// - `served`: the first version whose hosts serve it to a plugin that needs it,
@@ -19,55 +21,71 @@ macro_rules! capabilities {
     ([$($callback:tt)+] $($tokens:tt)*) => {
         $($callback)+! { $($tokens)*
             /// See the peer's address and the virtual host; allow, refuse or drop.
-            ConnectionDecide = 0, "connection.decide", hook, since (0, 1, 0);
+            ConnectionDecide = 0, "connection.decide", hook,
+                stage opening, since (0, 1, 0);
             /// Change the host that the backend sees.
-            HandshakeRewrite = 1, "handshake.rewrite", hook, since (0, 1, 0);
+            HandshakeRewrite = 1, "handshake.rewrite", hook,
+                stage opening, since (0, 1, 0);
             /// See and replace the status answer.
-            StatusRespond = 2, "status.respond", hook, since (0, 1, 0);
+            StatusRespond = 2, "status.respond", hook,
+                stage opening, since (0, 1, 0);
             /// See the name and UUID, claimed or proved; allow, or refuse with a text.
-            LoginDecide = 3, "login.decide", hook, since (0, 1, 0);
+            LoginDecide = 3, "login.decide", hook,
+                stage opening, since (0, 1, 0);
             /// Choose another server for this login.
-            RouteSelect = 4, "route.select", hook, since (0, 1, 0);
+            RouteSelect = 4, "route.select", hook,
+                stage opening, since (0, 1, 0);
             /// Learn that a session opened, reached its backend and closed, with byte counts.
-            SessionObserve = 5, "session.observe", hook, since (0, 1, 0);
+            SessionObserve = 5, "session.observe", hook,
+                stage opening, since (0, 1, 0);
             /// Know a profile that the proxy itself has proved.
             IdentityVerified = 6, "identity.verified", service "a login at the proxy that proves the player",
-                since (0, 1, 0), served (0, 1, 1);
+                stage proof, since (0, 1, 0), served (0, 1, 1);
             /// See packets.
-            PacketInspect = 7, "packet.inspect", hook "packets", since (0, 1, 0), served (0, 1, 2);
+            PacketInspect = 7, "packet.inspect", hook "packets",
+                stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Change or drop packets.
-            PacketModify = 8, "packet.modify", hook "packets", since (0, 1, 0), served (0, 1, 2);
+            PacketModify = 8, "packet.modify", hook "packets",
+                stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Send packets to either side.
-            PacketInject = 9, "packet.inject", service "packets", since (0, 1, 0), served (0, 1, 1);
+            PacketInject = 9, "packet.inject", service "packets",
+                stage packets, since (0, 1, 0), served (0, 1, 1);
             /// Chat, title, action bar, and a kick with a text while the player plays.
             PlayerMessage = 10, "player.message", service "messages to players",
-                since (0, 1, 0), served (0, 1, 1);
+                stage packets, since (0, 1, 0), served (0, 1, 1);
             /// Move a player to another server.
             ServerSwitch = 11, "server.switch", service "server switching",
-                since (0, 1, 0), served (0, 1, 2);
+                stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Register commands that players type.
             PlayerCommand = 12, "player.command", hook "commands of players",
-                since (0, 1, 0), served (0, 1, 2);
+                stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Hold a player without a backend.
-            Limbo = 13, "limbo", planned "a proxy that can hold a player", since (0, 1, 0);
+            Limbo = 13, "limbo", planned "a proxy that can hold a player",
+                stage packets, since (0, 1, 0);
             /// Be a member of a network whose players can move between servers.
-            NetworkMember = 14, "network.member", key "server switching", since (0, 1, 0);
+            NetworkMember = 14, "network.member", key "server switching",
+                stage packets, since (0, 1, 0);
             /// Tell the backend who the player is, with a signature.
-            ForwardingSigned = 15, "forwarding.signed", key "a login at the proxy", since (0, 1, 0);
+            ForwardingSigned = 15, "forwarding.signed", key "a login at the proxy",
+                stage packets, since (0, 1, 0);
             /// Tell the backend who the player is, in the host field of the handshake.
-            ForwardingHost = 16, "forwarding.host", key, since (0, 1, 0);
+            ForwardingHost = 16, "forwarding.host", key,
+                stage opening, since (0, 1, 0);
             /// Encrypt the connection between client and proxy.
             ClientEncryption = 17, "client.encryption", key "encryption by the proxy",
-                since (0, 1, 0);
+                stage encryption, since (0, 1, 0);
             /// Compress the connection between client and proxy.
             ClientCompression = 18, "client.compression", key "compression by the proxy",
-                since (0, 1, 0);
+                stage packets, since (0, 1, 0);
             /// Learn that a player has come into the game and has left it.
-            PlayerObserve = 19, "player.observe", hook "players in the game", since (0, 1, 1);
+            PlayerObserve = 19, "player.observe", hook "players in the game",
+                stage packets, since (0, 1, 1);
             /// Send a player to another address (1.20.5 and later).
-            PlayerTransfer = 20, "player.transfer", service "transfers of players", since (0, 1, 1);
+            PlayerTransfer = 20, "player.transfer", service "transfers of players",
+                stage packets, since (0, 1, 1);
             /// Store cookies in clients, and ask for them (1.20.5 and later).
-            PlayerCookie = 21, "player.cookie", service "cookies of clients", since (0, 1, 2);
+            PlayerCookie = 21, "player.cookie", service "cookies of clients",
+                stage packets, since (0, 1, 2);
         }
     };
 }
@@ -86,7 +104,25 @@ pub enum CapabilityKind {
     Planned,
 }
 
+/// The part of a connection that a capability needs the proxy to take part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The packets up to the login start, and the moments at which a session opens and
+    /// closes.
+    Opening,
+    /// The authentication of the player.
+    Proof,
+    /// The encryption that begins with the authentication.
+    Encryption,
+    /// The packets after the login start.
+    Packets,
+}
+
 macro_rules! make {
+    (@stage opening) => { Stage::Opening };
+    (@stage proof) => { Stage::Proof };
+    (@stage encryption) => { Stage::Encryption };
+    (@stage packets) => { Stage::Packets };
     (@kind hook) => { CapabilityKind::Hook };
     (@kind service) => { CapabilityKind::Service };
     (@kind key) => { CapabilityKind::Key };
@@ -99,7 +135,7 @@ macro_rules! make {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident = $bit:literal, $id:literal, $kind:ident $($gives:literal)?,
-            since $since:tt $(, served $served:tt)?;
+            stage $stage:ident, since $since:tt $(, served $served:tt)?;
     )+) => {
         /// One thing that a mode can offer: a hook where plugins are asked, a
         /// service that they may call, or a feature that a configuration key
@@ -147,6 +183,12 @@ macro_rules! make {
             #[must_use]
             pub const fn bit(self) -> u64 {
                 1 << self as u64
+            }
+
+            /// The part of a connection that it needs.
+            #[must_use]
+            pub const fn stage(self) -> Stage {
+                match self { $(Capability::$name => make!(@stage $stage),)+ }
             }
 
             /// The first version of the plugin API in which it can be listed in `needs`

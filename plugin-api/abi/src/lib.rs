@@ -41,7 +41,7 @@ mod version;
 #[cfg(test)]
 mod layout;
 
-pub use capability::{Capability, CapabilityKind, UnknownCapability, capabilities_in};
+pub use capability::{Capability, CapabilityKind, Stage, UnknownCapability, capabilities_in};
 pub use command_hook::{
     CommandHook, CommandInput, CommandPlayer, CommandSink, command_audience, command_event,
 };

@@ -71,6 +71,9 @@ pub(super) enum Tool {
         /// The hook that the new plugin has.
         #[arg(long, default_value = Hook::LoginDecide.name(), value_parser = hook())]
         hook: Hook,
+        /// Without an example of what the hook can do.
+        #[arg(long)]
+        bare: bool,
     },
     /// The child process of `verify`.
     #[command(hide = true)]
@@ -115,9 +118,10 @@ pub(super) fn run(tool: Tool, log_level: Option<&str>) -> anyhow::Result<ExitCod
             path,
             api_path,
             hook,
+            bare,
         } => {
             let path = path.unwrap_or_else(|| PathBuf::from(&name));
-            new::run(&name, &path, api_path.as_deref(), hook, &mut out)
+            new::run(&name, &path, api_path.as_deref(), hook, bare, &mut out)
         }
         Tool::Probe => {
             probe::serve()?;

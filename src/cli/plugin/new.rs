@@ -90,11 +90,12 @@ pub(super) fn run(
     folder: &Path,
     api: Option<&Path>,
     hook: Hook,
+    is_bare: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     check_name(name)
         .map_err(|why| anyhow::anyhow!("{} cannot be its name: {why}", Quoted(name)))?;
-    let template = template(hook);
+    let template = template(hook, is_bare);
     let api = Api::find(api)?;
     let files = files(name, hook, &template, &api);
     write(folder, &files)?;
