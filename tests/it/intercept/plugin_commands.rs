@@ -1,13 +1,16 @@
 //! Commands of plugins: a real library that answers, fails, and answers too late.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use infrarust_test_support::game::{self, Speaker};
+use infrarust_test_support::program::Program;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::commands::{CommandIds, FAMILIES, TREE, added, move_to, read_until};
-use super::{NO_COMPRESSION, NOTCH_OFFLINE, play};
+use super::{NO_COMPRESSION, NOTCH_OFFLINE, enter, play};
 use crate::library::build;
 use crate::support::wire::string;
 use crate::support::{FakeBackend, TestProxy, server, within};
@@ -196,7 +199,7 @@ async fn late_answers_are_harmless() {
             }
         })
         .await;
-        if let Some((mut client, _)) = sessions {
+        if let Some((mut client, _peer)) = sessions {
             read_until(&mut client, &ids, "late").await;
         }
         proxy.idle().await;
@@ -230,7 +233,7 @@ async fn one_name_has_one_plugin() {
         let mut client = game::begin_at(proxy.address(), 767, host, "Notch").await;
         let (mut peer, ..) = game::accept(&backend).await;
         super::welcome(&mut client, &mut peer, 767).await;
-        super::enter(&mut client, &mut peer, 767).await;
+        enter(&mut client, &mut peer, 767).await;
         send(&mut client, &ids, 767, "echo x").await;
         read_until(&mut client, &ids, answer).await;
     }
@@ -316,4 +319,126 @@ async fn plugins_keep_cookies() {
         .send(RESPONSE, &[string("other"), vec![0]].concat())
         .await;
     peer.expect_end().await;
+}
+
+/// A program with two servers of a network, whose plugins are exchanged.
+struct Exchanged {
+    program: Program,
+    address: SocketAddr,
+    backends: [FakeBackend; 2],
+    folder: TempDir,
+}
+
+impl Exchanged {
+    /// With a plugin that says this in front of what `/echo` repeats.
+    async fn start(prefix: &str) -> Self {
+        let backends = [FakeBackend::start().await, FakeBackend::start().await];
+        let folder = tempfile::tempdir().unwrap();
+        let more = format!("network = \"main\"\n{NO_COMPRESSION}");
+        let servers = ["a", "b"].map(|id| {
+            let at = usize::from(id == "b");
+            let host = format!("{id}.example.com");
+            (id, server("offline", &host, backends[at].address, &more))
+        });
+        let mut program = Program::start(&Self::global(&folder, Some(prefix)), &servers);
+        let address = program.address().await;
+        Self {
+            program,
+            address,
+            backends,
+            folder,
+        }
+    }
+
+    fn global(folder: &TempDir, prefix: Option<&str>) -> String {
+        let plugin = prefix.map(|prefix| {
+            let config = format!("prefix = \"{prefix} \"");
+            table("p", folder, "deadline = \"1s\"", &config)
+        });
+        format!("bind = \"127.0.0.1:0\"\n{}", plugin.unwrap_or_default())
+    }
+
+    /// Reloads with another plugin, or without one.
+    async fn exchange(&mut self, prefix: Option<&str>) {
+        let global = Self::global(&self.folder, prefix);
+        let log = "[log]\nformat = \"json\"\n";
+        let file = self.program.folder.path().join("infrarust.toml");
+        std::fs::write(file, format!("{global}\n{log}")).unwrap();
+        self.program.signal(Signal::SIGHUP);
+        self.program.line("configuration reloaded").await;
+    }
+
+    /// A player on the server `a`.
+    async fn join(&self, name: &str) -> (Speaker, Speaker) {
+        let mut client = game::begin_at(self.address, 767, "a.example.com", name).await;
+        let (mut peer, ..) = game::accept(&self.backends[0]).await;
+        let success = game::login_success(767, [7; 16], name);
+        peer.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        peer.expect(3).await;
+        enter(&mut client, &mut peer, 767).await;
+        (client, peer)
+    }
+}
+
+/// The player sees and uses the command of the plugin that says this in front; with
+/// `None` the backend has it.
+async fn has_echo((client, peer): (&mut Speaker, &mut Speaker), prefix: Option<&str>) {
+    let ids = CommandIds::of(767);
+    peer.send(ids.tree, TREE).await;
+    let tree = client.expect(ids.tree).await;
+    let asked = ids.asking(767, 4, "/echo one");
+    client.send(ids.completion, &asked).await;
+    send(client, &ids, 767, "echo word").await;
+    if let Some(prefix) = prefix {
+        let is_there = added(767, &tree).iter().any(|name| name == "echo");
+        assert!(is_there, "{prefix}: {tree:02x?}");
+        let suggestions = client.expect(ids.suggestions).await;
+        let suggestions = String::from_utf8_lossy(&suggestions).into_owned();
+        assert!(suggestions.contains("<one>"), "{suggestions}");
+        read_until(client, &ids, &format!("{prefix} echo word")).await;
+    } else {
+        assert_eq!(tree, TREE);
+        assert_eq!(peer.expect(ids.completion).await, asked);
+        assert_eq!(peer.expect(ids.command).await, string("echo word"));
+    }
+}
+
+/// Plugins are exchanged, removed and added while players play: a player keeps the
+/// commands with which he has come, also one that runs meanwhile. He meets the new ones
+/// on the next server.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_belong_to_a_generation() {
+    let mut proxy = Exchanged::start("old").await;
+    let ids = CommandIds::of(767);
+    let (mut alice, mut alices) = proxy.join("Alice").await;
+    has_echo((&mut alice, &mut alices), Some("old")).await;
+    let (mut bob, mut bobs) = proxy.join("Bob").await;
+    send(&mut bob, &ids, 767, "hang").await;
+
+    proxy.exchange(Some("new")).await;
+    read_until(&mut bob, &ids, "The command failed").await;
+    has_echo((&mut alice, &mut alices), Some("old")).await;
+    has_echo((&mut bob, &mut bobs), Some("old")).await;
+    let (mut carol, mut carols) = proxy.join("Carol").await;
+    has_echo((&mut carol, &mut carols), Some("new")).await;
+
+    proxy.exchange(None).await;
+    has_echo((&mut alice, &mut alices), Some("old")).await;
+    has_echo((&mut carol, &mut carols), Some("new")).await;
+    let (mut dave, mut daves) = proxy.join("Dave").await;
+    has_echo((&mut dave, &mut daves), None).await;
+
+    send(&mut carol, &ids, 767, "go b").await;
+    let mut carols = move_to(&mut carol, &mut carols, &proxy.backends[1]).await;
+    has_echo((&mut carol, &mut carols), None).await;
+
+    proxy.exchange(Some("third")).await;
+    has_echo((&mut dave, &mut daves), None).await;
+    has_echo((&mut carol, &mut carols), None).await;
+    send(&mut alice, &ids, 767, "go b").await;
+    let mut alices = move_to(&mut alice, &mut alices, &proxy.backends[1]).await;
+    has_echo((&mut alice, &mut alices), Some("third")).await;
+    has_echo((&mut bob, &mut bobs), Some("old")).await;
 }
