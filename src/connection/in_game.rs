@@ -18,7 +18,7 @@ use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
 use crate::show::Quoted;
 
-/// A player on a server whom plugins observe: they were notified of the join, and are
+/// A player on a server, observed by plugins: they were notified of the join, and are
 /// notified of the leave when this is dropped.
 #[derive(Debug)]
 pub(super) struct ObservedPlayer {

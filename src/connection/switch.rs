@@ -112,7 +112,7 @@ impl<'a> Switch<'a> {
     }
 }
 
-/// The text for a player whom this server has refused.
+/// The text for a player that this server has refused.
 fn refusal(server: &Server, ending: &Ending) -> Value {
     let reason = ending.player_component(&server.config);
     let extra: Vec<Value> = reason.into_iter().collect();
