@@ -10,7 +10,7 @@ use super::client::{Broken, Packet, closed_by_client};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Player};
 use super::first_bytes::FirstBytesBuilder;
-use super::intercepted::InterceptedLogin;
+use super::intercepted_login::InterceptedLogin;
 use super::join::Admitted;
 use super::opening::First;
 use super::route::Routed;

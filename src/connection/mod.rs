@@ -29,6 +29,7 @@ mod first_bytes;
 mod guard;
 mod in_game;
 mod intercepted;
+mod intercepted_login;
 mod join;
 mod kicked;
 mod log;
