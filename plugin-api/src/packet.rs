@@ -85,12 +85,13 @@ impl Interest {
     }
 
     #[cfg(feature = "testing")]
-    pub(crate) fn has(&self, kind: PacketKind) -> bool {
-        let all = match kind.is_clientbound() {
+    pub(crate) fn has(&self, kind: Option<PacketKind>, is_clientbound: bool) -> bool {
+        let all = match is_clientbound {
             true => packet_interest::ALL_TO_CLIENT,
             false => packet_interest::ALL_TO_BACKEND,
         };
-        self.0.contains(&u32::from(kind.number())) || self.0.contains(&all)
+        let is_named = |kind: PacketKind| self.0.contains(&u32::from(kind.number()));
+        self.0.contains(&all) || kind.is_some_and(is_named)
     }
 
     #[cfg(feature = "testing")]
@@ -239,6 +240,12 @@ pub(crate) fn crossing<T>(
     values: &[(PacketField, PacketValue)],
     call: impl FnOnce(*const FieldValue, usize) -> T,
 ) -> T {
+    // Most calls set one field, and need no list.
+    if let [(field, value)] = values {
+        let mut room = Room::default();
+        let crossed = FieldValue::new(*field, value.data(*field, &mut room));
+        return call(&raw const crossed, 1);
+    }
     let mut rooms = vec![Room::default(); values.len()];
     let crossed: Vec<FieldValue> = values
         .iter()

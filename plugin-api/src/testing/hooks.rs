@@ -221,7 +221,8 @@ macro_rules! hook_methods {
         hook_methods! { @asks $hook [
             " `packet` comes by on the connection of the player: a packet of which the plugin"
             " has no interest is not shown. Getters find the values that it was given; its bytes"
-            " are not known here, so that [`Packet::fields`](crate::Packet::fields) is empty."]
+            " are not known here, so that [`Packet::fields`](crate::Packet::fields) is empty: see"
+            " [`packet_inspect_raw`](Self::packet_inspect_raw)."]
             pub fn $method(
                 &self,
                 client: &Client,

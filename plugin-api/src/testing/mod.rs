@@ -53,6 +53,7 @@ use infrarust_plugin_abi::serve::MetricKind;
 use infrarust_plugin_abi::{Capability, Point, Str, failure};
 
 pub use client::Client;
+pub use packets::RawPacket;
 pub use services::Sent;
 
 use crate::PlayerId;
