@@ -15,7 +15,7 @@ mod linux {
     use std::path::{Path, PathBuf};
     use std::pin::{Pin, pin};
     use std::process::Command;
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
     use std::task::{Context, Poll, Waker};
     use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ mod linux {
     use infrarust::manifest;
     use infrarust::mode::Mode;
     use infrarust::plugin::{
-        Client, Environment, HookSet, PacketFate, PacketPlayer, Player, PlayerCounts, PluginHost,
-        Session, SessionEvent, Spec,
+        AskedPacket, Client, Environment, HookSet, PacketAsker, PacketFate, PacketPlayer, Player,
+        PlayerCounts, PluginHost, Refusal, Session, SessionEvent, Spec,
     };
     use infrarust::protocol::handshake::Intent;
     use infrarust::protocol::packet::view::{self, Value};
@@ -53,6 +53,18 @@ mod linux {
             .status();
         assert!(status.unwrap().success(), "{package} is built");
         target.join(format!("release/lib{library}.so"))
+    }
+
+    /// Waits for the decisions about packets.
+    struct Asker(mpsc::Sender<usize>);
+
+    impl PacketAsker for Asker {
+        fn is_gone(&self) -> bool {
+            false
+        }
+        fn decided(self: Box<Self>, fates: Vec<PacketFate>, _: Option<Refusal>) {
+            let _ = self.0.send(fates.len());
+        }
     }
 
     struct Nobody;
@@ -313,11 +325,18 @@ mod linux {
         };
         let (state, direction) = (State::Play, Direction::Serverbound);
         let loud = chat("shout hello");
-        let here = |hooks: &HookSet, packet: &[u8]| {
-            hooks.packet_here(&player, state, direction, packet.to_vec())
+        let asked = |packet: &[u8]| AskedPacket::new(&player, state, direction, packet.to_vec());
+        let here = |hooks: &HookSet, asked: &AskedPacket| hooks.packet_hooks().ask_here(asked);
+        assert_eq!(here(&inspect, &asked(&loud)), Ok(PacketFate::Pass));
+        let changed = here(&modify, &asked(&loud));
+        assert!(matches!(changed, Ok(PacketFate::Changed(_))));
+        let elsewhere = |hooks: &HookSet, packets: Vec<Vec<u8>>| {
+            let (sender, fates) = mpsc::channel();
+            let asker = Box::new(Asker(sender));
+            let hooks = hooks.packet_hooks();
+            hooks.ask(&player, state, direction, packets, asker);
+            fates.recv().unwrap()
         };
-        assert_eq!(here(&inspect, &loud), Ok(PacketFate::Pass));
-        assert!(matches!(here(&modify, &loud), Ok(PacketFate::Changed(_))));
 
         let wanted = Wanted::default().with(state, direction, [1 << 7, 0, 0, 0]);
         let mut group = c.benchmark_group("packet");
@@ -325,16 +344,18 @@ mod linux {
             b.iter(|| black_box(&wanted).has(state, direction, black_box(0x1D)));
         });
         for (name, hooks) in [("inspected", &inspect), ("modified", &modify)] {
+            let known = asked(&loud);
+            group.bench_function(format!("{name}/crossing"), |b| {
+                b.iter(|| here(black_box(hooks), black_box(&known)).is_ok());
+            });
             group.bench_function(format!("{name}/on this thread"), |b| {
-                b.iter(|| here(black_box(hooks), black_box(&loud)).is_ok());
+                b.iter(|| here(black_box(hooks), &asked(black_box(&loud))).is_ok());
             });
-            group.bench_function(format!("{name}/as in a session"), |b| {
-                b.iter(|| {
-                    let packet = black_box(&loud).clone();
-                    let asked = hooks.packet(&player, state, direction, packet);
-                    runtime.block_on(asked).is_ok()
+            for packets in [1, 64] {
+                group.bench_function(format!("{name}/{packets} as in a session"), |b| {
+                    b.iter(|| elsewhere(hooks, vec![black_box(&loud).clone(); packets]));
                 });
-            });
+            }
         }
         group.bench_function("made by its kind", |b| {
             b.iter(|| chat(black_box("hello")).len());

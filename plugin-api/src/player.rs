@@ -310,8 +310,9 @@ impl Grant<PacketInject> {
     /// # Errors
     ///
     /// As [`to_client`](Self::to_client). [`Refused`](ServiceError::Refused) if the
-    /// player's version has no play packet of this kind, if a field is missing or cannot
-    /// have its value, and by a proxy with a plugin API before 0.1.2.
+    /// player's version has no play packet of this kind, or if a field is missing or cannot
+    /// have its value. A plugin that lists `PacketInject` in `wants` is also loaded by a
+    /// proxy with the plugin API 0.1.1, which refuses every call.
     pub fn send(&self, player: PlayerId, packet: &Outgoing) -> Result<(), ServiceError> {
         // SAFETY: a grant of this capability has this table, of this or an older version.
         let send = unsafe { self.table.field(offset_of!(InjectTable, send_kind)) };

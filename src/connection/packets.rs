@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_util::task::AbortOnDropHandle;
-
 use super::kicked::Kicked;
-use crate::forward::queries::{Decision, PacketQueries, Wanted};
+use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use crate::forward::{Direction, Outbox};
 use crate::intercept::PlayerHandle;
-use crate::plugin::{PacketFate, PacketPlayer};
+use crate::plugin::{PacketAsker, PacketFate, PacketHooks, PacketPlayer, Refusal};
 use crate::protocol::packet::State;
 use crate::protocol::packet::login::Profile;
 use crate::proxy::snapshot::Server;
@@ -19,7 +17,12 @@ use crate::proxy::snapshot::Server;
 pub(super) struct PacketStage {
     queries: Arc<PacketQueries>,
     kicked: Arc<Kicked>,
-    _answers: AbortOnDropHandle<()>,
+}
+
+impl Drop for PacketStage {
+    fn drop(&mut self) {
+        self.queries.end();
+    }
 }
 
 impl PacketStage {
@@ -44,11 +47,9 @@ impl PacketStage {
             }
         }
         wanted.withholds_chat_key = hooks.modifies_chat();
-        let queries = Arc::new(PacketQueries::new(wanted, Arc::clone(outbox)));
         let kicked = Arc::new(Kicked::default());
-        let answers = Answers {
-            queries: Arc::clone(&queries),
-            server: Arc::clone(server),
+        let decider = Arc::new(AskPlugins {
+            hooks: Arc::clone(hooks.packet_hooks()),
             player: Arc::new(PacketPlayer {
                 number: handle.number(),
                 name: profile.name.clone(),
@@ -58,11 +59,11 @@ impl PacketStage {
                 version,
             }),
             kicked: Arc::clone(&kicked),
-        };
+        });
+        let queries = PacketQueries::new(wanted, decider, Arc::clone(outbox));
         Some(Self {
-            queries,
+            queries: Arc::new(queries),
             kicked,
-            _answers: AbortOnDropHandle::new(tokio::spawn(answers.run())),
         })
     }
 
@@ -78,36 +79,48 @@ impl PacketStage {
 }
 
 /// Asks the plugins of a server.
-struct Answers {
-    queries: Arc<PacketQueries>,
-    server: Arc<Server>,
+#[derive(Debug)]
+struct AskPlugins {
+    hooks: Arc<PacketHooks>,
     player: Arc<PacketPlayer>,
     kicked: Arc<Kicked>,
 }
 
-impl Answers {
-    /// Answers until it is dropped. A plugin that takes its time holds one direction.
-    async fn run(self) {
-        let [clientbound, serverbound] =
-            [Direction::Clientbound, Direction::Serverbound].map(|direction| self.lane(direction));
-        tokio::join!(clientbound, serverbound);
+impl Decider for AskPlugins {
+    fn decide(&self, queries: &Arc<PacketQueries>, direction: Direction, group: PacketGroup) {
+        let asker = Asker {
+            queries: Arc::clone(queries),
+            direction,
+            kicked: Arc::clone(&self.kicked),
+        };
+        let PacketGroup { state, packets } = group;
+        self.hooks
+            .ask(&self.player, state, direction, packets, Box::new(asker));
+    }
+}
+
+/// One direction of a session that waits for what plugins decide.
+struct Asker {
+    queries: Arc<PacketQueries>,
+    direction: Direction,
+    kicked: Arc<Kicked>,
+}
+
+impl PacketAsker for Asker {
+    fn is_gone(&self) -> bool {
+        self.queries.is_over()
     }
 
-    async fn lane(&self, direction: Direction) {
-        loop {
-            let query = self.queries.next_query(direction).await;
-            let hooks = &self.server.hooks;
-            let asked = hooks.packet(&self.player, query.state, direction, query.packet);
-            let decision = match asked.await {
-                Ok(PacketFate::Pass) => Decision::Pass,
-                Ok(PacketFate::Changed(packet)) => Decision::Change(packet),
-                Ok(PacketFate::Dropped(instead)) => Decision::Drop(instead),
-                Err(refusal) => {
-                    self.kicked.kick(refusal);
-                    Decision::Drop(None)
-                }
-            };
-            self.queries.answer(direction, decision);
+    fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>) {
+        if let Some(refusal) = refusal {
+            self.kicked.kick(refusal);
         }
+        let decision = |fate| match fate {
+            PacketFate::Pass => Decision::Pass,
+            PacketFate::Changed(packet) => Decision::Change(packet),
+            PacketFate::Dropped(instead) => Decision::Drop(instead),
+        };
+        let decisions = fates.into_iter().map(decision).collect();
+        self.queries.answer(self.direction, decisions);
     }
 }

@@ -91,26 +91,6 @@ impl Outbox {
         Ok(())
     }
 
-    /// Moves what waits of this sender for the client to the outbox of the player's next
-    /// session.
-    pub(crate) fn hand_over(&self, sender: u64, next: &Self) {
-        let mut waiting = self.lock();
-        let Some(queues) = &mut waiting.queues else {
-            return;
-        };
-        let to_client = Direction::Clientbound;
-        let queue = std::mem::take(&mut queues[to_client as usize]);
-        let (moved, rest): (VecDeque<_>, VecDeque<_>) = queue
-            .into_iter()
-            .partition(|queued| queued.sender == sender);
-        self.counts[to_client as usize].store(rest.len(), Ordering::Release);
-        queues[to_client as usize] = rest;
-        drop(waiting);
-        let packets = moved.into_iter().map(|queued| queued.packet).collect();
-        // It fits: nothing of this sender waits there yet.
-        let _ = next.put(to_client, sender, packets);
-    }
-
     /// Wakes the driver although no packet was put here: an answer waits in the queries.
     pub(super) fn wake_driver(&self) {
         Self::wake_and_unlock(self.lock());
@@ -234,29 +214,5 @@ mod tests {
         }
         assert_eq!(outbox.take(to_client), Some(vec![200]));
         assert_eq!(outbox.take(to_client), None);
-    }
-
-    /// What waits of one sender for the client comes along to the next session.
-    #[test]
-    fn packets_of_a_sender_are_handed_over() {
-        let (to_client, to_backend) = (Direction::Clientbound, Direction::Serverbound);
-        let (outbox, next) = (Outbox::default(), Outbox::default());
-        outbox.hand_over(1, &next);
-        for (direction, sender, packet) in [
-            (to_client, 1, 10),
-            (to_client, 2, 20),
-            (to_client, 1, 11),
-            (to_backend, 1, 12),
-        ] {
-            outbox.put(direction, sender, vec![vec![packet]]).unwrap();
-        }
-        outbox.hand_over(1, &next);
-        assert_eq!(next.take(to_client), Some(vec![10]));
-        assert_eq!(next.take(to_client), Some(vec![11]));
-        assert_eq!(next.take(to_client), None);
-        assert!(!next.has(to_backend));
-        assert_eq!(outbox.take(to_client), Some(vec![20]));
-        assert_eq!(outbox.take(to_client), None);
-        assert_eq!(outbox.take(to_backend), Some(vec![12]));
     }
 }

@@ -1,9 +1,12 @@
 //! Packets of a session that wait for an answer of plugins.
 //!
-//! The driver of the session puts a packet here, and reads no more in its direction. A
-//! task takes the packet, calls the plugins and gives the answer, and the waker of the
-//! [`Outbox`] wakes the driver. A packet that no plugin wants costs one look-up.
+//! The driver of the session puts packets here, and reads no more in their direction.
+//! The [`Decider`] calls the plugins on other threads and gives the decisions, and the
+//! waker of the [`Outbox`] wakes the driver. A packet that no plugin wants costs one
+//! look-up.
 
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -66,15 +69,15 @@ const fn place(state: State) -> Option<usize> {
     }
 }
 
-/// A packet that waits for its answer.
+/// Packets of one direction and state that follow each other and wait for decisions.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct PacketQuery {
+pub(crate) struct PacketGroup {
     pub(crate) state: State,
-    /// Its id and fields.
-    pub(crate) packet: Vec<u8>,
+    /// The id and fields of each.
+    pub(crate) packets: Vec<Vec<u8>>,
 }
 
-/// The answer about a packet: what the lane does with it.
+/// The decision about a packet: what the lane does with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// It passes unchanged.
@@ -85,95 +88,97 @@ pub(crate) enum Decision {
     Drop(Option<Vec<u8>>),
 }
 
-/// The packets of one session that wait for an answer, at most one in each direction.
+/// Who decides about packets.
+pub(crate) trait Decider: fmt::Debug + Send + Sync {
+    /// Takes packets, and gives the decisions about at least the first of them to
+    /// [`PacketQueries::answer`], from any thread. Does not wait.
+    fn decide(&self, queries: &Arc<PacketQueries>, direction: Direction, group: PacketGroup);
+}
+
+/// The packets of one session that wait for decisions, at most one group in each
+/// direction.
 #[derive(Debug)]
 pub(crate) struct PacketQueries {
     pub(crate) wanted: Wanted,
+    decider: Arc<dyn Decider>,
     outbox: Arc<Outbox>,
     lanes: [DirectionQueries; 2],
+    is_over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct DirectionQueries {
-    slot: Mutex<Slot>,
-    is_asked: Notify,
-    is_answered: Notify,
-}
-
-/// At most one of them.
-#[derive(Debug, Default)]
-struct Slot {
-    query: Option<PacketQuery>,
-    answer: Option<Decision>,
+    decisions: Mutex<Option<Vec<Decision>>>,
+    is_decided: Notify,
 }
 
 impl PacketQueries {
     /// For the session with this outbox.
-    pub(crate) fn new(wanted: Wanted, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(wanted: Wanted, decider: Arc<dyn Decider>, outbox: Arc<Outbox>) -> Self {
         Self {
             wanted,
+            decider,
             outbox,
             lanes: Default::default(),
+            is_over: AtomicBool::new(false),
         }
     }
 
-    /// Adds a packet. The packet before it in this direction must have been answered.
-    pub(super) fn put(&self, direction: Direction, query: PacketQuery) {
-        let lane = &self.lanes[direction as usize];
-        lane.lock().query = Some(query);
-        lane.is_asked.notify_one();
+    /// Adds packets. Those before them in this direction must have been decided.
+    pub(super) fn put(self: &Arc<Self>, direction: Direction, group: PacketGroup) {
+        self.decider.decide(self, direction, group);
     }
 
-    /// The next packet of a direction. For one caller at a time; cancel safe.
-    pub(crate) async fn next_query(&self, direction: Direction) -> PacketQuery {
+    /// Gives the decisions about the packets that were taken in this direction, or about
+    /// the first of them.
+    pub(crate) fn answer(&self, direction: Direction, decisions: Vec<Decision>) {
         let lane = &self.lanes[direction as usize];
-        loop {
-            let is_asked = lane.is_asked.notified();
-            // The lock is released before the wait, so that `answer` can take it.
-            let query = lane.lock().query.take();
-            if let Some(query) = query {
-                return query;
-            }
-            is_asked.await;
-        }
-    }
-
-    /// Gives the answer about the packet that was taken in this direction.
-    pub(crate) fn answer(&self, direction: Direction, decision: Decision) {
-        let lane = &self.lanes[direction as usize];
-        lane.lock().answer = Some(decision);
-        lane.is_answered.notify_one();
+        *lane.lock() = Some(decisions);
+        lane.is_decided.notify_one();
         self.outbox.wake_driver();
     }
 
-    /// Takes the answer, if there is one.
-    pub(super) fn take_answer(&self, direction: Direction) -> Option<Decision> {
-        self.lanes[direction as usize].lock().answer.take()
+    /// Takes the decisions, if there are any.
+    pub(super) fn take_decisions(&self, direction: Direction) -> Option<Vec<Decision>> {
+        self.lanes[direction as usize].lock().take()
     }
 
-    /// Adds a packet and waits for its answer, for callers without a driver.
+    /// Adds a packet and waits for the decision, for callers without a driver.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         direction: Direction,
         state: State,
         packet: Vec<u8>,
     ) -> Decision {
-        self.put(direction, PacketQuery { state, packet });
+        let packets = vec![packet];
+        self.put(direction, PacketGroup { state, packets });
         let lane = &self.lanes[direction as usize];
         loop {
-            let is_answered = lane.is_answered.notified();
-            if let Some(decision) = self.take_answer(direction) {
-                return decision;
+            let is_decided = lane.is_decided.notified();
+            if let Some(decisions) = self.take_decisions(direction) {
+                return decisions.into_iter().next().unwrap_or(Decision::Pass);
             }
-            is_answered.await;
+            is_decided.await;
         }
+    }
+
+    /// The session is over: nobody waits for decisions any more.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the session is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 }
 
 impl DirectionQueries {
-    fn lock(&self) -> MutexGuard<'_, Slot> {
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Decision>>> {
         // A panic under the lock cannot leave half of a change behind.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        self.decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,25 +203,39 @@ mod tests {
         assert!(!has(State::Play, Direction::Clientbound, 5));
     }
 
-    /// Each direction waits for its own answer.
+    /// Drops a packet for the backend, and changes one for the client, from another task.
+    #[derive(Debug)]
+    struct ByDirection;
+
+    impl Decider for ByDirection {
+        fn decide(&self, queries: &Arc<PacketQueries>, direction: Direction, group: PacketGroup) {
+            let queries = Arc::clone(queries);
+            tokio::spawn(async move {
+                assert_eq!(queries.take_decisions(direction), None);
+                queries.answer(
+                    direction,
+                    match direction {
+                        Direction::Serverbound => vec![Decision::Drop(None)],
+                        Direction::Clientbound => {
+                            let changed = group.packets.into_iter();
+                            changed.map(Decision::Change).collect()
+                        }
+                    },
+                );
+            });
+        }
+    }
+
+    /// Each direction waits for its own decision.
     #[tokio::test]
     async fn directions_wait_by_themselves() {
-        let queries = PacketQueries::new(Wanted::default(), Arc::default());
-        let (to_client, to_backend) = (Direction::Clientbound, Direction::Serverbound);
-        let answer = async {
-            let query = queries.next_query(to_backend).await;
-            assert_eq!(query.packet, [1]);
-            assert_eq!(queries.take_answer(to_client), None);
-            queries.answer(to_backend, Decision::Drop(None));
-            let query = queries.next_query(to_client).await;
-            queries.answer(to_client, Decision::Change(query.packet));
-        };
-        let ask = async {
-            let decision = queries.ask(to_backend, State::Play, vec![1]).await;
-            assert_eq!(decision, Decision::Drop(None));
-            queries.ask(to_client, State::Play, vec![2]).await
-        };
-        let (decision, ()) = tokio::join!(ask, answer);
-        assert_eq!(decision, Decision::Change(vec![2]));
+        let queries = PacketQueries::new(Wanted::default(), Arc::new(ByDirection), Arc::default());
+        let queries = Arc::new(queries);
+        let to_backend = queries.ask(Direction::Serverbound, State::Play, vec![1]);
+        let to_client = queries.ask(Direction::Clientbound, State::Play, vec![2]);
+        let (to_backend, to_client) = tokio::join!(to_backend, to_client);
+        assert_eq!(to_backend, Decision::Drop(None));
+        assert_eq!(to_client, Decision::Change(vec![2]));
+        assert_eq!(queries.take_decisions(Direction::Clientbound), None);
     }
 }

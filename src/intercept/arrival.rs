@@ -263,7 +263,7 @@ impl Joining {
         // The join game always passes.
         let direction = Direction::Clientbound;
         decide(
-            self.queries.as_deref(),
+            self.queries.as_ref(),
             direction,
             State::Play,
             id.unwrap_or_default().into(),

@@ -158,7 +158,7 @@ pub(super) fn edits(
 
 /// What happens to a packet, if somebody is asked about it.
 pub(super) async fn decide(
-    queries: Option<&PacketQueries>,
+    queries: Option<&Arc<PacketQueries>>,
     direction: Direction,
     state: State,
     id: i32,
@@ -342,7 +342,7 @@ impl Joining {
     pub(super) async fn pass_to_client(&mut self, frame: &Frame) -> Result<(), Failure> {
         let mut packet = frame.packet().map_err(Failure::backend)?;
         let (direction, state) = (Direction::Clientbound, self.clientbound.state);
-        let queries = self.queries.as_deref();
+        let queries = self.queries.as_ref();
         let decision = decide(queries, direction, state, packet.id, packet.bytes()).await;
         let is_changed = matches!(decision, Decision::Change(_));
         match decision {

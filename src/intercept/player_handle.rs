@@ -363,14 +363,13 @@ impl PlayerHandle {
         self.requested.notify_one();
     }
 
-    /// Sets the current server and its outbox. Packets of the proxy that wait for the
-    /// client come along; all others that wait are dropped.
+    /// Sets the current server and its outbox. Packets that wait in the outbox of the
+    /// server before are dropped.
     pub(crate) fn set_server(&self, server: &str, outbox: &Arc<Outbox>) {
         let mut current = self.lock();
         if &*current.server != server {
             current.server = server.into();
         }
-        current.outbox.hand_over(PROXY_SENDER, outbox);
         current.outbox = Arc::clone(outbox);
     }
 
@@ -414,8 +413,8 @@ impl PlayerHandle {
     ///
     /// If too many packets of the proxy wait in this direction.
     pub(crate) fn put(&self, direction: Direction, packets: Vec<Vec<u8>>) -> Result<(), Full> {
-        // Under the lock, so that no packet comes behind those that are handed over.
-        self.lock().outbox.put(direction, PROXY_SENDER, packets)
+        let outbox = Arc::clone(&self.lock().outbox);
+        outbox.put(direction, PROXY_SENDER, packets)
     }
 
     /// Ends the session with a component. Only the first call has an effect.

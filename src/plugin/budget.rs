@@ -1,7 +1,7 @@
 //! How much a plugin may send in a second.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::limit::Bucket;
@@ -50,11 +50,25 @@ impl Budget {
     /// Takes room for these packets. Whether there was enough.
     pub(super) fn take(&self, packets: &[Vec<u8>]) -> bool {
         let now = Instant::now();
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let mut left = self.left();
         let bytes = packets.iter().map(Vec::len).sum();
         left.packets.take(number(packets.len()), now) && left.bytes.take(number(bytes), now)
     }
+
+    /// Takes room for bytes that the plugin adds to packets of others. Whether there was
+    /// enough.
+    pub(super) fn take_bytes(&self, bytes: usize) -> bool {
+        self.left().bytes.take(number(bytes), Instant::now())
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        // A panic under the lock cannot leave half of a change behind.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn number(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -69,6 +83,7 @@ mod tests {
         let large = [vec![0; bytes]];
         assert!(budget.take(&large));
         assert!(!budget.take(&large));
+        assert!(!budget.take_bytes(bytes));
         let budget = Budget::default();
         let empty = [Vec::new()];
         let taken = (0..2 * PACKETS_PER_SECOND_MAX).filter(|_| budget.take(&empty));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::commands::{self, PluginCommand};
@@ -17,6 +17,7 @@ use super::interest::Interests;
 use super::problem::ProblemKind;
 use super::services::Services;
 use super::spec::{CREATE_TIME_MAX, Spec};
+use super::threads::CallLimit;
 use super::watch::PluginId;
 use crate::config::plugin_file::Sha;
 use crate::manifest::Manifest;
@@ -63,8 +64,8 @@ pub(super) struct Generation {
     pub(super) interests: Interests,
     /// The commands that it adds.
     pub(super) commands: Box<[PluginCommand]>,
-    /// How many more calls about packets can run.
-    pub(super) packet_calls: Arc<Semaphore>,
+    /// How many calls about packets can run at the same time.
+    pub(super) packet_calls: Arc<CallLimit>,
     /// `None` once it is ended.
     pub(super) instance: Option<Instance>,
 }

@@ -43,11 +43,11 @@ pub(crate) mod watch;
 /// What the log targets of plugins begin with; the id and the module follow.
 pub const TARGET_PREFIX: &str = "plugin::";
 
+pub use dispatch::{AskedPacket, PacketAsker, PacketFate, PacketHooks, PacketPlayer};
 pub use dispatch::{
     Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,
 };
 pub(crate) use dispatch::{HasFailed, Typed};
-pub use dispatch::{PacketFate, PacketPlayer};
 pub use generation::PluginState;
 pub use health::{Counts, LastFailure};
 pub use image::ImageError;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::dispatch::HookSet;
 use super::generation::{CLOSED_CHECK, Endings, Generation, PluginState, create};
@@ -22,6 +21,7 @@ use super::players::Players;
 use super::problem::{Problem, ProblemKind};
 use super::services::{self, MetricValue, OwnMetrics, PlayerCounts, Services, Tasks};
 use super::spec::{GENERATIONS_MAX, Spec};
+use super::threads::CallLimit;
 use super::watch::PluginId;
 use crate::config::plugin_file::{self, CheckedFile, Sha};
 use crate::manifest::Manifest;
@@ -431,7 +431,7 @@ impl PluginHost {
             endings: self.endings.clone(),
             interests: created.interests,
             commands: created.commands,
-            packet_calls: Arc::new(Semaphore::new(PACKET_CALLS_MAX)),
+            packet_calls: Arc::new(CallLimit::new(PACKET_CALLS_MAX)),
             instance: Some(created.instance),
         })
     }

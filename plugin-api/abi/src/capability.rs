@@ -13,8 +13,9 @@ use crate::Version;
 ///   offer it follow from this
 /// - `since`: the first version of the plugin API in which it can be listed in
 ///   `needs` and `wants`. A plugin that needs it requires that version.
-/// - `served`: the first version whose hosts serve it to a plugin that needs it,
-///   where it could be listed before
+/// - `served`: the first version whose hosts serve all of it to a plugin that needs it,
+///   where it could be listed before. It is raised when a table gets another function:
+///   a plugin does not say which functions it calls
 #[doc(hidden)]
 #[macro_export]
 macro_rules! capabilities {
@@ -49,7 +50,7 @@ macro_rules! capabilities {
                 stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Send packets to either side.
             PacketInject = 9, "packet.inject", service "packets",
-                stage packets, since (0, 1, 0), served (0, 1, 1);
+                stage packets, since (0, 1, 0), served (0, 1, 2);
             /// Chat, title, action bar, and a kick with a text while the player plays.
             PlayerMessage = 10, "player.message", service "messages to players",
                 stage packets, since (0, 1, 0), served (0, 1, 1);

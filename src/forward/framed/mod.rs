@@ -22,6 +22,7 @@ mod tests;
 pub mod trial;
 mod walk;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -47,6 +48,12 @@ use crate::protocol::varint;
 /// compressed bytes can decompress to a thousand times as many. The output exceeds it
 /// by at most one packet.
 pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// The most packets that are asked about at once. They share the cost of a change of
+/// threads; the first of them waits for the decisions about all.
+const GROUP_PACKETS_MAX: usize = 64;
+/// The bytes of packets from which on no more are asked about at once: they are copied.
+const GROUP_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a direction cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -94,10 +101,12 @@ pub(crate) struct FrameFilter {
     has_paused: bool,
     /// Who is asked about packets, if anybody is.
     queries: Option<Arc<PacketQueries>>,
-    /// The first frame of those that are carried waits for a decision.
+    /// The first frames of those that are carried wait for decisions.
     awaits_decision: bool,
-    /// The decision about the frame that is walked next.
-    decision: Option<Decision>,
+    /// How many frames after the one that is walked were counted before.
+    counted: usize,
+    /// The decisions about the frames that are walked next.
+    decisions: VecDeque<Decision>,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
     /// Who else than the backend asks the client for cookies; only used serverbound.
@@ -170,7 +179,8 @@ impl FrameFilter {
             has_paused: false,
             queries: None,
             awaits_decision: false,
-            decision: None,
+            counted: 0,
+            decisions: VecDeque::new(),
             edits: Edits::default(),
             cookies: None,
             commands: None,
@@ -204,7 +214,8 @@ impl FrameFilter {
             has_paused: false,
             queries: None,
             awaits_decision: false,
-            decision: None,
+            counted: 0,
+            decisions: VecDeque::new(),
             edits,
             cookies: None,
             commands: None,
@@ -260,10 +271,12 @@ impl FrameFilter {
         }))
     }
 
-    /// Drops the frame that waits for a decision. A client's packet is counted and applied
-    /// before somebody is asked about it, and that must not happen again.
+    /// Drops the first frame that waits for a decision, and those that have one. A client's
+    /// packet is counted and applied before somebody is asked about it, and that must not
+    /// happen again.
     fn drop_handled(&mut self) {
-        if self.awaits_decision || self.decision.is_some() {
+        let handled = self.decisions.len() + usize::from(self.awaits_decision);
+        for _ in 0..handled {
             let frame = codec::split(&self.carried, self.from, self.packet_bytes_max());
             let bytes = frame.ok().flatten().map_or(0, |frame| frame.wire.len());
             self.carried.drain(..bytes);
@@ -293,23 +306,25 @@ impl FrameFilter {
         self.awaits_decision
     }
 
-    /// Asks nobody any more. A frame that waits for a decision passes with the next.
+    /// Asks nobody any more. The first frame that waits for a decision passes with the
+    /// next, those behind it are walked with them.
     pub(super) fn cancel_queries(&mut self) {
         self.queries = None;
         if std::mem::take(&mut self.awaits_decision) {
             // It was counted and applied before somebody was asked.
-            self.decision = Some(Decision::Pass);
+            self.decisions = VecDeque::from([Decision::Pass]);
         }
     }
 
-    /// Takes the decision for which a frame waits, if it has been made: the frames
+    /// Takes the decisions for which frames wait, if they have been made: the frames
     /// that are carried can be walked then, as after a pause.
     pub(super) fn take_decision(&mut self) -> bool {
         let queries = self.queries.as_deref().filter(|_| self.awaits_decision);
-        let decision = queries.and_then(|queries| queries.take_answer(self.direction));
-        let is_decided = decision.is_some();
-        if is_decided {
-            self.decision = decision;
+        let decisions = queries.and_then(|queries| queries.take_decisions(self.direction));
+        let is_decided = decisions.is_some();
+        if let Some(decisions) = decisions {
+            self.counted = (self.counted + 1).saturating_sub(decisions.len());
+            self.decisions = decisions.into();
             self.awaits_decision = false;
             self.has_paused = true;
         }

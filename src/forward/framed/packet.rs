@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::{Bounds, FrameFilter, FramedError};
+use super::{Bounds, FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use crate::forward::commands::{PacketAction, SessionCommands};
 use crate::forward::packets::SentState;
-use crate::forward::queries::{Decision, PacketQuery};
+use crate::forward::queries::{Decision, PacketGroup};
 use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
 use crate::forward::{Direction, Listener, Outbox};
 use crate::protocol::codec::{self, CodecError, RawFrame, Zlib};
@@ -19,9 +19,11 @@ use crate::protocol::{peek, varint};
 impl FrameFilter {
     /// Whether the proxy has to see the packet with this id.
     fn reads(&self, id: i32) -> bool {
-        if self.is_wanted(id) || self.is_withheld(id) {
-            return true;
-        }
+        self.is_wanted(id) || self.is_withheld(id) || self.proxy_reads(id)
+    }
+
+    /// Whether the proxy has to see the packet with this id also if nobody else wants it.
+    fn proxy_reads(&self, id: i32) -> bool {
         match self.direction {
             Direction::Clientbound => {
                 let is_recorded = |kind| {
@@ -93,12 +95,12 @@ impl FrameFilter {
             true => FrameAction::Pass,
             false => FrameAction::Convert,
         };
-        if let Some(decision) = self.decision.take() {
+        if let Some(decision) = self.decisions.pop_front() {
             return self.apply_decision(decision, frame, passes, zlib);
         }
-        if let Bounds::Client(bounds) = &mut self.bounds {
-            self.from.check_threshold(frame.data_length)?;
-            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
+        match self.counted {
+            0 => self.count(frame)?,
+            _ => self.counted -= 1,
         }
         if self.shown_id(frame).is_some_and(|id| !self.reads(id)) {
             return Ok(passes);
@@ -123,12 +125,72 @@ impl FrameFilter {
                 return Ok(action);
             }
         }
-        if let Some(queries) = &self.queries {
-            let packet = packet.to_vec();
-            queries.put(self.direction, PacketQuery { state, packet });
-            self.awaits_decision = true;
+        Ok(FrameAction::Ask(state, packet.to_vec()))
+    }
+
+    /// Counts a frame of a client.
+    fn count(&mut self, frame: &RawFrame<'_>) -> Result<(), FramedError> {
+        if let Bounds::Client(bounds) = &mut self.bounds {
+            self.from.check_threshold(frame.data_length)?;
+            bounds.count(frame.data_length.unwrap_or(frame.content.len()))?;
         }
-        Ok(FrameAction::Ask)
+        Ok(())
+    }
+
+    /// Asks about a packet that is sent in this state, and at once about the packets of
+    /// the frames that follow it, as long as nothing but the plugins reads them.
+    pub(super) fn ask(&mut self, state: State, first: Vec<u8>, mut rest: &[u8], zlib: &mut Zlib) {
+        let Some(queries) = self.queries.clone() else {
+            return;
+        };
+        let mut bytes = first.len();
+        let mut packets = vec![first];
+        let is_only_wanted = |filter: &Self, packet: &[u8]| {
+            let is_it = |(id, _)| filter.is_only_wanted(id);
+            filter.sent.state == state && parts(packet).is_ok_and(is_it)
+        };
+        while packets.len() < GROUP_PACKETS_MAX
+            && bytes < GROUP_BYTES_MAX
+            && packets
+                .last()
+                .is_some_and(|last| is_only_wanted(self, last))
+        {
+            // An error shows when the frame is walked.
+            let Ok(Some(frame)) = codec::split(rest, self.from, self.packet_bytes_max()) else {
+                break;
+            };
+            let is_other = |id| !self.is_only_wanted(id);
+            if self.shown_id(&frame).is_some_and(is_other) {
+                break;
+            }
+            let Ok(packet) = zlib.packet(&frame) else {
+                break;
+            };
+            if !is_only_wanted(self, packet) {
+                break;
+            }
+            // Those that were asked about before in vain were counted then.
+            if self.counted < packets.len() {
+                if self.count(&frame).is_err() {
+                    break;
+                }
+                self.counted += 1;
+            }
+            bytes += packet.len();
+            packets.push(packet.to_vec());
+            rest = rest.get(frame.wire.len()..).unwrap_or_default();
+        }
+        self.awaits_decision = true;
+        queries.put(self.direction, PacketGroup { state, packets });
+    }
+
+    /// Whether somebody wants to know of the packet with this id, and the proxy does not
+    /// read it: so it can be asked about before those in front of it pass.
+    fn is_only_wanted(&self, id: i32) -> bool {
+        self.sent.state == State::Play
+            && self.is_wanted(id)
+            && !self.is_withheld(id)
+            && !self.proxy_reads(id)
     }
 
     /// Decides what to do with a frame about which somebody else has decided.
@@ -212,7 +274,7 @@ impl FrameFilter {
         zlib: &mut Zlib,
     ) -> Result<(), FramedError> {
         match action {
-            FrameAction::Drop | FrameAction::Ask => {}
+            FrameAction::Drop | FrameAction::Ask(..) => {}
             FrameAction::Change(packet) => zlib.write(packet, self.to.format, output)?,
             FrameAction::Pass | FrameAction::Convert => {
                 codec::convert(frame, self.from, &self.to, zlib, output)?
@@ -332,8 +394,8 @@ pub(super) enum FrameAction {
     Release,
     /// It is dropped.
     Drop,
-    /// It waits for what somebody else decides.
-    Ask,
+    /// This packet, sent in this state, waits for what somebody else decides.
+    Ask(State, Vec<u8>),
 }
 
 /// The id and the fields of a packet.

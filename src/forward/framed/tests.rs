@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::trial::{PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
+use super::trial::{Asked, PROTOCOL, SECRET, cut_any_bytes, filter, formats, queries, walked};
 use super::*;
 use crate::forward::Wanted;
 use crate::forward::bounds::bounds;
@@ -62,14 +62,15 @@ proptest! {
         if is_encrypted && is_serverbound {
             Cipher::new(&SECRET).encrypt(&mut stream);
         }
-        let filter = || {
+        let walked = |cuts: &[usize]| {
             let mut filter = filter(direction, from, to, is_encrypted);
-            filter.queries = is_asked.then(queries);
-            filter
+            let (queries, asked) = queries();
+            filter.queries = is_asked.then_some(queries);
+            walked(filter, Some(&asked), &stream, cuts)
         };
-        let whole = walked(filter(), &stream, &[stream.len()]);
-        prop_assert_eq!(&walked(filter(), &stream, &cuts), &whole);
-        prop_assert_eq!(&walked(filter(), &stream, &[1]), &whole);
+        let whole = walked(&[stream.len()]);
+        prop_assert_eq!(&walked(&cuts), &whole);
+        prop_assert_eq!(&walked(&[1]), &whole);
     }
 
     /// The same for bytes that need not be frames.
@@ -93,7 +94,7 @@ proptest! {
             false => Direction::Clientbound,
         };
         let filter = filter(direction, formats()[from], formats()[to], false);
-        walked(filter, &stream, &cuts);
+        walked(filter, None, &stream, &cuts);
     }
 }
 
@@ -122,7 +123,7 @@ fn frames_before_a_fault_pass() {
 #[test]
 fn nobody_is_asked_about_what_is_dropped() {
     let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
-    filter.queries = Some(queries());
+    filter.queries = Some(queries().0);
     let (mut output, mut zlib) = (Vec::new(), Zlib::default());
     let mut spare = SpareBuffers::default();
     let walked = filter.walk(&mut [2, 0x70, 1], &mut output, &mut zlib, &mut spare);
@@ -148,7 +149,9 @@ fn a_packet_is_applied_once() {
         filter.record = Some(PlayerRecord::default());
         let all = [u64::MAX; 4];
         let wanted = Wanted::default().with(State::Play, Direction::Serverbound, all);
-        filter.queries = Some(Arc::new(PacketQueries::new(wanted, Arc::default())));
+        let decider = Arc::<Asked>::default();
+        let queries = PacketQueries::new(wanted, decider, Arc::default());
+        filter.queries = Some(Arc::new(queries));
         let length = u8::try_from(packet.len()).unwrap();
         let mut read = [&[length], packet, &[2, 0x70]].concat();
         let (mut output, mut spare) = (Vec::new(), SpareBuffers::default());
@@ -250,7 +253,7 @@ fn clients_are_held_to_their_state_and_rate() {
         .id(State::Play, Serverbound::ConfigurationAcknowledged)
         .unwrap();
     let new = || filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
-    let (written, fault) = walked(new(), &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
+    let (written, fault) = walked(new(), None, &[1, acknowledged, 1, 0x00, 1, 0x70], &[100]);
     assert_eq!(written, [1, acknowledged, 1, 0x00]);
     let unexpected = FramedError::Unexpected {
         id: 0x70,
@@ -258,7 +261,7 @@ fn clients_are_held_to_their_state_and_rate() {
     };
     assert_eq!(fault, Some(unexpected));
     let flood = [1, 0x70].repeat(10_000);
-    let (written, fault) = walked(new(), &flood, &[4096]);
+    let (written, fault) = walked(new(), None, &flood, &[4096]);
     assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
     // What a client may send in seven seconds, and what refills meanwhile.
     assert!(
@@ -266,4 +269,43 @@ fn clients_are_held_to_their_state_and_rate() {
         "{}",
         written.len()
     );
+}
+
+/// The packets of one read are asked about at once, up to one that the proxy reads or
+/// nobody wants; and each is counted once, however often it is asked about.
+#[test]
+fn packets_are_asked_about_in_groups() {
+    let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
+    let (queries, asked) = queries();
+    filter.queries = Some(Arc::clone(&queries));
+    let (mut zlib, mut spare) = (Zlib::default(), SpareBuffers::default());
+    let mut walk = |filter: &mut FrameFilter, bytes: &[u8]| {
+        let mut output = Vec::new();
+        filter.walk(&mut bytes.to_vec(), &mut output, &mut zlib, &mut spare);
+        output
+    };
+    let numbers = || {
+        let group = asked.take().unwrap();
+        group
+            .packets
+            .iter()
+            .map(|packet| packet[1])
+            .collect::<Vec<_>>()
+    };
+    // 0x71 is wanted by nobody.
+    let stream = [2, 0x70, 1, 2, 0x70, 2, 2, 0x70, 3, 2, 0x71, 4, 2, 0x70, 5];
+    assert!(walk(&mut filter, &stream).is_empty());
+    assert_eq!(numbers(), [1, 2, 3]);
+    // Only the first is decided.
+    queries.answer(Direction::Serverbound, vec![Decision::Pass]);
+    assert!(filter.take_decision());
+    assert_eq!(walk(&mut filter, &[]), [2, 0x70, 1]);
+    assert_eq!(numbers(), [2, 3]);
+    assert_eq!(filter.counted, 1);
+    let decisions = vec![Decision::Drop(None), Decision::Change(vec![0x70, 9])];
+    queries.answer(Direction::Serverbound, decisions);
+    assert!(filter.take_decision());
+    assert_eq!(walk(&mut filter, &[]), [2, 0x70, 9, 2, 0x71, 4]);
+    assert_eq!(numbers(), [5]);
+    assert_eq!(filter.counted, 0);
 }

@@ -1,15 +1,13 @@
 //! Walks over arbitrary bytes, for tests and for the fuzz target `walk`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub)]
 
-use std::sync::Arc;
-
-use futures_util::FutureExt as _;
+use std::sync::{Arc, Mutex};
 
 use super::{FrameFilter, FramedError, Walked};
 use crate::forward::Direction;
 use crate::forward::bounds::bounds;
 use crate::forward::packets::{Edits, SentState};
-use crate::forward::queries::{Decision, PacketQueries, Wanted};
+use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use crate::forward::spare::SpareBuffers;
 use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::{Format, Receiver, Zlib};
@@ -61,7 +59,7 @@ pub(super) fn filter(
 }
 
 /// Somebody who wants to know of each second packet.
-pub(super) fn queries() -> Arc<PacketQueries> {
+pub(super) fn queries() -> (Arc<PacketQueries>, Arc<Asked>) {
     let ids = [0x5555_5555_5555_5555; 4];
     let mut wanted = Wanted::default();
     for state in [State::Configuration, State::Play] {
@@ -69,30 +67,52 @@ pub(super) fn queries() -> Arc<PacketQueries> {
             wanted = wanted.with(state, direction, ids);
         }
     }
-    Arc::new(PacketQueries::new(wanted, Arc::default()))
+    let asked = Arc::<Asked>::default();
+    let decider = Arc::clone(&asked);
+    let queries = PacketQueries::new(wanted, decider, Arc::default());
+    (Arc::new(queries), asked)
 }
 
-/// Decides about the packet that waits, by what it holds.
-fn decide(filter: &mut FrameFilter) {
-    let Some(queries) = filter.queries.clone().filter(|_| filter.awaits_decision()) else {
-        return;
-    };
-    let query = queries.next_query(filter.direction).now_or_never().unwrap();
-    assert!(!filter.has_paused() && !filter.take_decision());
-    let packet = query.packet;
-    let decision = match packet.len() % 4 {
-        0 => Decision::Drop(None),
-        1 => Decision::Drop(Some(vec![0x7C, 0])),
-        2 => Decision::Change([&packet[..], &[0]].concat()),
-        _ => Decision::Pass,
-    };
-    queries.answer(filter.direction, decision);
-    assert!(filter.take_decision());
+/// The packets that wait for decisions.
+#[derive(Debug, Default)]
+pub(super) struct Asked(Mutex<Option<PacketGroup>>);
+
+impl Decider for Asked {
+    fn decide(&self, _: &Arc<PacketQueries>, _: Direction, group: PacketGroup) {
+        assert_eq!(self.0.lock().unwrap().replace(group), None);
+    }
+}
+
+impl Asked {
+    /// Takes the packets that wait.
+    pub(super) fn take(&self) -> Option<PacketGroup> {
+        self.0.lock().unwrap().take()
+    }
+
+    /// Decides about the packets that wait, by what they hold; not always about all.
+    fn decide(&self, filter: &mut FrameFilter) {
+        let Some(queries) = filter.queries.clone().filter(|_| filter.awaits_decision()) else {
+            return;
+        };
+        let PacketGroup { packets, .. } = self.take().unwrap();
+        assert!(!filter.has_paused() && !filter.take_decision());
+        let count = 1 + packets[0].len() % packets.len();
+        let decide = |packet: Vec<u8>| match packet.len() % 4 {
+            0 => Decision::Drop(None),
+            1 => Decision::Drop(Some(vec![0x7C, 0])),
+            2 => Decision::Change([&packet[..], &[0]].concat()),
+            _ => Decision::Pass,
+        };
+        let decisions = packets.into_iter().take(count).map(decide).collect();
+        queries.answer(filter.direction, decisions);
+        assert!(filter.take_decision());
+    }
 }
 
 /// What the receiver gets if a stream is read in pieces of these lengths.
 pub(super) fn walked(
     mut filter: FrameFilter,
+    asked: Option<&Asked>,
     stream: &[u8],
     cuts: &[usize],
 ) -> (Vec<u8>, Option<FramedError>) {
@@ -121,7 +141,9 @@ pub(super) fn walked(
             if let Some(fault) = filter.fault() {
                 return (written, Some(fault.clone()));
             }
-            decide(&mut filter);
+            if let Some(asked) = asked {
+                asked.decide(&mut filter);
+            }
             if !filter.has_paused() {
                 break;
             }
@@ -147,13 +169,14 @@ pub fn cut_any_bytes(input: &[u8]) {
         _ => Direction::Clientbound,
     };
     let format = |choice: &u8| formats()[usize::from(*choice) % formats().len()];
-    let filter = || {
+    let walked = |cuts: &[usize]| {
         let mut filter = filter(direction, format(from), format(to), kind & 2 != 0);
-        filter.queries = (kind & 4 != 0).then(queries);
-        filter
+        let (queries, asked) = queries();
+        filter.queries = (kind & 4 != 0).then_some(queries);
+        walked(filter, Some(&asked), stream, cuts)
     };
-    let whole = walked(filter(), stream, &[stream.len()]);
+    let whole = walked(&[stream.len()]);
     let cuts = [first, second, third].map(|cut| usize::from(*cut));
-    assert_eq!(walked(filter(), stream, &cuts), whole);
-    assert_eq!(walked(filter(), stream, &[1]), whole);
+    assert_eq!(walked(&cuts), whole);
+    assert_eq!(walked(&[1]), whole);
 }

@@ -117,8 +117,10 @@ impl FrameFilter {
             };
             let wire_bytes = frame.wire.len();
             match self.handle_frame(&frame, zlib)? {
-                FrameAction::Ask => {
+                FrameAction::Ask(state, first) => {
                     carried.extend_from_slice(buffer.get(at..).unwrap_or_default());
+                    let rest = carried.get(wire_bytes..).unwrap_or_default();
+                    self.ask(state, first, rest, zlib);
                     self.carried = carried;
                     return Ok(None);
                 }
@@ -173,7 +175,9 @@ impl FrameFilter {
             let end = run.end + frame.wire.len();
             match self.handle_frame(&frame, zlib)? {
                 FrameAction::Pass => run.end = end,
-                FrameAction::Ask => {
+                FrameAction::Ask(state, first) => {
+                    let others = rest.get(frame.wire.len()..).unwrap_or_default();
+                    self.ask(state, first, others, zlib);
                     self.carried = spare.take();
                     self.carried.extend_from_slice(rest);
                     return Ok(());

@@ -17,7 +17,7 @@ use infrarust_plugin_abi::{
 use self::attached::{Attached, HookList, replaced};
 use self::check::{check_host, check_status};
 pub(crate) use self::commands::{HasFailed, Typed};
-pub use self::packets::{PacketFate, PacketPlayer};
+pub use self::packets::{AskedPacket, PacketAsker, PacketFate, PacketHooks, PacketPlayer};
 pub use self::subject::{Client, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent};
 use super::ffi;
 use super::generation::Generation;
@@ -36,15 +36,21 @@ macro_rules! hook_set {
         #[derive(Debug, Default)]
         pub struct HookSet {
             $($method: HookList<points::$hook>,)+
+            /// Both hooks of packets in the order of the plugins.
+            packet_hooks: Arc<PacketHooks>,
             services: Box<[ServiceGrant]>,
         }
 
         impl HookSet {
             fn attach(plugins: &[(&Arc<Generation>, u64)]) -> Self {
-                Self {
+                let mut set = Self {
                     $($method: attached(plugins, |hooks| hooks.$method),)+
+                    packet_hooks: Arc::default(),
                     services: service_grants(plugins),
-                }
+                };
+                let hooks = PacketHooks::new(&set.packet_inspect, &set.packet_modify);
+                set.packet_hooks = Arc::new(hooks);
+                set
             }
 
             /// Whether a plugin has this hook here.

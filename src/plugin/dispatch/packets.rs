@@ -1,21 +1,25 @@
 //! The calls of the packet hooks: `packet.inspect` and `packet.modify`.
 
-use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use infrarust_plugin_abi::serve::FIELDS_BYTES_MAX;
 use infrarust_plugin_abi::{
-    PacketHook, PacketInput, PacketKind, Point, Str, answer, packet_state, receiver, size_of_table,
+    PacketHook, PacketInput, PacketKind, Point, Str, answer, packet_state, points, receiver,
+    size_of_table,
 };
-use tokio::sync::oneshot;
 
 use super::HookSet;
 use super::attached::{Answered, Attached, HookFailure, bad_answer, busy, overrun, unknown_code};
 use super::subject::Refusal;
 use crate::plugin::ffi::{self, Shown};
+use crate::plugin::generation::Generation;
 use crate::plugin::interest::Interest;
-use crate::plugin::threads::{self, NoThread};
-use crate::protocol::packet::{Direction, State, Version, view};
+use crate::plugin::threads::{CallLimit, Threads, Unanswered, Work};
+use crate::protocol::packet::rights::Passing;
+use crate::protocol::packet::view::{self, Form};
+use crate::protocol::packet::{Direction, State, Version};
+use crate::protocol::varint;
 
 /// The player whose packets plugins get.
 #[derive(Debug)]
@@ -48,31 +52,79 @@ pub enum PacketFate {
 /// The ids of packets, as bits.
 pub(crate) type PacketIds = [u64; 4];
 
+/// Who gets the decisions of the plugins about some packets.
+pub trait PacketAsker: Send {
+    /// Whether nobody needs a decision any more.
+    fn is_gone(&self) -> bool;
+
+    /// Takes the decisions about the first packets, at least about one, unless nobody
+    /// needs them. The plugin that ends the session, if there is one, has dropped the last.
+    fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>);
+}
+
+/// How long plugins are asked about packets that came in one piece, before the decisions
+/// that there are pass on: a fifth of a tick of the game. One call may take longer.
+const RUN_TIME_MAX: Duration = Duration::from_millis(10);
+
+/// The most bytes of a packet that a plugin has made longer, with its id.
+const PACKET_BYTES_MAX: usize = FIELDS_BYTES_MAX + varint::VARINT_BYTES_MAX;
+
+/// The plugins of a server that are asked about packets, in their order.
+#[derive(Debug, Default)]
+pub struct PacketHooks(Box<[PacketPlugin]>);
+
+/// A plugin at one of the two hooks.
+#[derive(Debug)]
+enum PacketPlugin {
+    Inspect(Attached<points::PacketInspect>),
+    Modify(Attached<points::PacketModify>),
+}
+
 /// A packet for the hooks.
-struct Asked {
+#[derive(Debug)]
+pub struct AskedPacket {
     player: Arc<PacketPlayer>,
     state: State,
     direction: Direction,
     /// The id and the fields.
     packet: Vec<u8>,
+    form: Option<Form>,
 }
 
-impl Asked {
-    fn shown(&self, is_changeable: bool) -> Shown<'_> {
-        Shown {
-            version: self.player.version,
-            state: self.state,
-            direction: self.direction,
-            packet: Cow::Borrowed(&self.packet),
-            is_changeable,
+impl AskedPacket {
+    /// A packet of this player, which is its id and its fields.
+    #[must_use]
+    pub fn new(
+        player: &Arc<PacketPlayer>,
+        state: State,
+        direction: Direction,
+        packet: Vec<u8>,
+    ) -> Self {
+        let passing = Passing::of(player.version, state, direction, &packet);
+        Self {
+            player: Arc::clone(player),
+            state,
+            direction,
+            form: passing.view.map(|view| view.form()),
+            packet,
         }
     }
 
-    fn kind(&self) -> Option<PacketKind> {
-        self.shown(false).passing().view().map(|view| view.kind())
+    fn passing(&self) -> Passing<'_> {
+        Passing::of_form(
+            self.player.version,
+            self.state,
+            self.direction,
+            &self.packet,
+            self.form,
+        )
     }
 
-    fn input(&self, grants: u64, kind: Option<PacketKind>) -> PacketInput {
+    fn kind(&self) -> Option<PacketKind> {
+        self.form.map(Form::kind)
+    }
+
+    fn input(&self, grants: u64) -> PacketInput {
         let player = &self.player;
         PacketInput {
             size: size_of_table::<PacketInput>(),
@@ -91,7 +143,7 @@ impl Asked {
                 // Not shown; no plugin knows the number.
                 State::Login => 0,
             },
-            kind: kind.map_or(0, |kind| kind.number().into()),
+            kind: self.kind().map_or(0, |kind| kind.number().into()),
             name: Str::new(&player.name),
             server: Str::new(&player.server),
             packet: std::ptr::null_mut(),
@@ -100,60 +152,333 @@ impl Asked {
     }
 }
 
-/// Where a plugin is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Thread {
-    This,
-    /// One that may block.
-    Other,
+/// What a plugin has done with a packet.
+#[derive(Debug)]
+enum Given {
+    Passed,
+    Changed(Vec<u8>),
+    Dropped,
 }
-
-/// The result of a call: the answer, and the changed packet, if it was changed.
-type Given = Result<(Option<ffi::Answer>, Option<Vec<u8>>), HookFailure>;
 
 impl<H> Attached<H>
 where
     H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
 {
-    /// Asks on a thread that may block, until the deadline; or on this one, as long as
-    /// it takes.
-    async fn ask_packet(&self, asked: &Arc<Asked>, is_changeable: bool, thread: Thread) -> Given {
-        self.instance()?;
-        if thread == Thread::This {
-            return self.call_packet(asked, is_changeable);
-        }
-        let calls = Arc::clone(&self.generation.packet_calls);
-        let permit = calls.try_acquire_owned().map_err(|_| busy())?;
-        let (plugin, asked) = (self.clone(), Arc::clone(asked));
-        let (sender, given) = oneshot::channel();
-        let call = move || {
-            let given = plugin.call_packet(&asked, is_changeable);
-            // The plugin may end with this.
-            drop((plugin, permit));
-            // After the deadline the receiver is gone.
-            let _ = sender.send(given);
-        };
-        threads::run(call).map_err(|NoThread| busy())?;
-        let deadline = self.generation.deadline;
-        match tokio::time::timeout(deadline, given).await {
-            Ok(Ok(given)) => given,
-            Ok(Err(_)) => Err(bad_answer("its thread ended".to_owned())),
-            Err(_) => Err(overrun(deadline)),
+    /// Asks on this thread, as long as it takes. Returns the answer, and the changed
+    /// packet, if it was changed.
+    fn ask_packet(
+        &self,
+        asked: &AskedPacket,
+        is_changeable: bool,
+    ) -> Result<(Option<ffi::Answer>, Option<Vec<u8>>), HookFailure> {
+        let instance = self.instance()?;
+        let _mark = self.generation.plugin_id.hook(H::HOOK.capability());
+        let mut shown = Shown::new(asked.passing(), is_changeable);
+        let input = asked.input(self.grants);
+        let answer = ffi::call_packet(instance, self.hook, input, &mut shown)?;
+        Ok((answer, shown.changed))
+    }
+}
+
+impl PacketPlugin {
+    fn generation(&self) -> &Generation {
+        match self {
+            Self::Inspect(plugin) => &plugin.generation,
+            Self::Modify(plugin) => &plugin.generation,
         }
     }
 
-    fn call_packet(&self, asked: &Asked, is_changeable: bool) -> Given {
-        let instance = self.instance()?;
-        let _mark = self.generation.plugin_id.hook(H::HOOK.capability());
-        let mut shown = asked.shown(is_changeable);
-        let kind = shown.passing().view().map(|view| view.kind());
-        let input = asked.input(self.grants, kind);
-        let answer = ffi::call_packet(instance, self.hook, input, &mut shown)?;
-        let changed = match shown.packet {
-            Cow::Owned(packet) => Some(packet),
-            Cow::Borrowed(_) => None,
+    const fn order(&self) -> usize {
+        match self {
+            Self::Inspect(plugin) => plugin.order,
+            Self::Modify(plugin) => plugin.order,
+        }
+    }
+
+    fn interest(&self) -> &Interest {
+        let interests = &self.generation().interests;
+        match self {
+            Self::Inspect(_) => &interests.inspect,
+            Self::Modify(_) => &interests.modify,
+        }
+    }
+
+    fn wants(&self, asked: &AskedPacket) -> bool {
+        self.interest().has(asked.direction, asked.kind())
+    }
+
+    fn ask(&self, asked: &AskedPacket) -> Result<Given, HookFailure> {
+        match self {
+            Self::Inspect(plugin) => {
+                let given = plugin.ask_packet(asked, false);
+                inspected(given.map(|(answer, _)| answer)).map(|()| Given::Passed)
+            }
+            Self::Modify(plugin) => {
+                let (answer, changed) = plugin.ask_packet(asked, true)?;
+                match (is_dropped(answer.as_ref(), asked)?, changed) {
+                    (true, _) => Ok(Given::Dropped),
+                    (false, Some(packet)) => {
+                        self.check_size(asked, &packet)?;
+                        Ok(Given::Changed(packet))
+                    }
+                    (false, None) => Ok(Given::Passed),
+                }
+            }
+        }
+    }
+
+    /// Checks that a changed packet has not become too long, and that the plugin does not
+    /// add more bytes in a second than it may send.
+    fn check_size(&self, asked: &AskedPacket, packet: &[u8]) -> Result<(), HookFailure> {
+        let added = packet.len().saturating_sub(asked.packet.len());
+        if added == 0 {
+            return Ok(());
+        }
+        if packet.len() > PACKET_BYTES_MAX {
+            let text = format!("it made a packet longer than {FIELDS_BYTES_MAX} bytes");
+            return Err(bad_answer(text));
+        }
+        match self.generation().services.history.budget.take_bytes(added) {
+            true => Ok(()),
+            false => Err(bad_answer(
+                "it adds too many bytes to packets in a second".to_owned(),
+            )),
+        }
+    }
+
+    /// The effect of an answer or a failure.
+    fn settle(&self, given: Result<Given, HookFailure>) -> Result<Given, Refusal> {
+        let settled = match self {
+            Self::Inspect(plugin) => plugin.settle(given),
+            Self::Modify(plugin) => plugin.settle(given),
         };
-        Ok((answer, changed))
+        settled.map(|given| given.unwrap_or(Given::Passed))
+    }
+}
+
+impl PacketHooks {
+    pub(super) fn new(
+        inspect: &[Attached<points::PacketInspect>],
+        modify: &[Attached<points::PacketModify>],
+    ) -> Self {
+        let inspect = inspect.iter().cloned().map(PacketPlugin::Inspect);
+        let modify = modify.iter().cloned().map(PacketPlugin::Modify);
+        let mut plugins: Vec<_> = inspect.chain(modify).collect();
+        // Stable: a plugin inspects before it changes.
+        plugins.sort_by_key(PacketPlugin::order);
+        Self(plugins.into())
+    }
+
+    /// Asks the plugins on this thread, which waits as long as they take: for
+    /// `infrarust plugin verify`, which reports how long that is.
+    ///
+    /// # Errors
+    ///
+    /// When a plugin has failed and its failure ends the session.
+    pub fn ask_here(&self, asked: &AskedPacket) -> Result<PacketFate, Refusal> {
+        let mut changed: Option<AskedPacket> = None;
+        for plugin in &self.0 {
+            let asked = changed.as_ref().unwrap_or(asked);
+            if !plugin.wants(asked) {
+                continue;
+            }
+            match plugin.settle(plugin.ask(asked))? {
+                Given::Passed => {}
+                Given::Changed(packet) => {
+                    let (state, direction) = (asked.state, asked.direction);
+                    changed = Some(AskedPacket::new(&asked.player, state, direction, packet));
+                }
+                Given::Dropped => return Ok(PacketFate::Dropped(asked.passing().instead())),
+            }
+        }
+        Ok(match changed {
+            None => PacketFate::Pass,
+            Some(asked) => PacketFate::Changed(asked.packet),
+        })
+    }
+
+    /// Asks the plugins about packets that follow each other, on threads that may block.
+    /// Each plugin sees the changes of those before it. Does not wait.
+    pub fn ask(
+        self: &Arc<Self>,
+        player: &Arc<PacketPlayer>,
+        state: State,
+        direction: Direction,
+        packets: Vec<Vec<u8>>,
+        asker: Box<dyn PacketAsker>,
+    ) {
+        let mut run = Box::new(PacketRun {
+            hooks: Arc::clone(self),
+            player: Arc::clone(player),
+            state,
+            direction,
+            fates: Vec::with_capacity(packets.len()),
+            packets: packets.into_iter(),
+            current: None,
+            began: None,
+            refusal: None,
+            asker,
+        });
+        run.find_next();
+        match run.current {
+            Some(_) => THREADS.put(run),
+            // None of them is of a kind that a plugin has named.
+            None => run.end(),
+        }
+    }
+}
+
+static THREADS: Threads<PacketRun> = Threads::new();
+
+/// Packets of one direction of a session, on their way through the plugins.
+struct PacketRun {
+    hooks: Arc<PacketHooks>,
+    player: Arc<PacketPlayer>,
+    state: State,
+    direction: Direction,
+    /// Those after the current one.
+    packets: std::vec::IntoIter<Vec<u8>>,
+    /// The packet for the next call; none after the last one.
+    current: Option<Current>,
+    /// The decisions about those before.
+    fates: Vec<PacketFate>,
+    /// When the first call began.
+    began: Option<Instant>,
+    refusal: Option<Refusal>,
+    asker: Box<dyn PacketAsker>,
+}
+
+struct Current {
+    asked: Arc<AskedPacket>,
+    /// The index of the plugin that is asked next.
+    plugin: usize,
+    is_changed: bool,
+}
+
+/// A call of a plugin about a packet.
+struct PacketCall {
+    hooks: Arc<PacketHooks>,
+    plugin: usize,
+    asked: Arc<AskedPacket>,
+}
+
+impl PacketRun {
+    fn asked(&self, packet: Vec<u8>) -> Arc<AskedPacket> {
+        let (state, direction) = (self.state, self.direction);
+        Arc::new(AskedPacket::new(&self.player, state, direction, packet))
+    }
+
+    /// Finds the next plugin for the current packet, or for one of those after it.
+    fn find_next(&mut self) {
+        loop {
+            let Some(current) = &mut self.current else {
+                let is_late = |began: Instant| began.elapsed() > RUN_TIME_MAX;
+                if self.refusal.is_some() || self.began.is_some_and(is_late) {
+                    return;
+                }
+                let Some(packet) = self.packets.next() else {
+                    return;
+                };
+                self.current = Some(Current {
+                    asked: self.asked(packet),
+                    plugin: 0,
+                    is_changed: false,
+                });
+                continue;
+            };
+            while let Some(plugin) = self.hooks.0.get(current.plugin) {
+                if plugin.wants(&current.asked) {
+                    return;
+                }
+                current.plugin += 1;
+            }
+            let fate = match self.current.take() {
+                Some(Current {
+                    asked,
+                    is_changed: true,
+                    ..
+                }) => PacketFate::Changed(match Arc::try_unwrap(asked) {
+                    Ok(asked) => asked.packet,
+                    Err(asked) => asked.packet.clone(),
+                }),
+                _ => PacketFate::Pass,
+            };
+            self.fates.push(fate);
+        }
+    }
+}
+
+impl Work for PacketRun {
+    type Call = PacketCall;
+    type Given = Result<Given, HookFailure>;
+
+    fn limits(&self) -> Option<(&Arc<CallLimit>, Duration)> {
+        let current = self.current.as_ref().filter(|_| !self.asker.is_gone())?;
+        let generation = self.hooks.0.get(current.plugin)?.generation();
+        Some((&generation.packet_calls, generation.deadline))
+    }
+
+    fn call(&mut self) -> Option<PacketCall> {
+        let current = self.current.as_ref()?;
+        if self.began.is_none() {
+            self.began = Some(Instant::now());
+        }
+        Some(PacketCall {
+            hooks: Arc::clone(&self.hooks),
+            plugin: current.plugin,
+            asked: Arc::clone(&current.asked),
+        })
+    }
+
+    fn run(call: PacketCall) -> Self::Given {
+        let plugin = call.hooks.0.get(call.plugin);
+        plugin.map_or(Ok(Given::Passed), |plugin| plugin.ask(&call.asked))
+    }
+
+    fn take(&mut self, given: Result<Self::Given, Unanswered>) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        let Some(plugin) = self.hooks.0.get(current.plugin) else {
+            return;
+        };
+        let given = given.unwrap_or_else(|why| {
+            Err(match why {
+                Unanswered::Late => overrun(plugin.generation().deadline),
+                Unanswered::Busy => busy(),
+            })
+        });
+        match plugin.settle(given) {
+            Ok(Given::Passed) => current.plugin += 1,
+            Ok(Given::Changed(packet)) => {
+                current.plugin += 1;
+                current.is_changed = true;
+                let (state, direction) = (self.state, self.direction);
+                let asked = AskedPacket::new(&self.player, state, direction, packet);
+                current.asked = Arc::new(asked);
+            }
+            Ok(Given::Dropped) => {
+                let instead = current.asked.passing().instead();
+                self.fates.push(PacketFate::Dropped(instead));
+                self.current = None;
+            }
+            Err(refusal) => {
+                self.fates.push(PacketFate::Dropped(None));
+                self.refusal = Some(refusal);
+                self.current = None;
+            }
+        }
+        self.find_next();
+    }
+
+    fn end(self: Box<Self>) {
+        let Self {
+            fates,
+            refusal,
+            asker,
+            ..
+        } = *self;
+        asker.decided(fates, refusal);
     }
 }
 
@@ -167,10 +492,10 @@ fn inspected(answer: Answered) -> Result<(), HookFailure> {
 }
 
 /// Whether `packet.modify` drops the packet. Some packets must not be dropped.
-fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookFailure> {
+fn is_dropped(answer: Option<&ffi::Answer>, asked: &AskedPacket) -> Result<bool, HookFailure> {
     match answer.map(|answer| answer.code) {
         None | Some(answer::PASS) => Ok(false),
-        Some(answer::DROP) => match asked.shown(true).passing().may_drop() {
+        Some(answer::DROP) => match asked.passing().may_drop() {
             Ok(()) => Ok(true),
             Err(why) => {
                 let text = format!("it dropped a packet that has to pass: {why}");
@@ -184,7 +509,7 @@ fn is_dropped(answer: Option<&ffi::Answer>, asked: &Asked) -> Result<bool, HookF
 impl HookSet {
     /// Whether a plugin wants packets.
     pub(crate) fn sees_packets(&self) -> bool {
-        !self.packet_inspect.is_empty() || !self.packet_modify.is_empty()
+        !self.packet_hooks.0.is_empty()
     }
 
     /// Whether a plugin may change or drop what players write.
@@ -218,105 +543,12 @@ impl HookSet {
     }
 
     fn interests(&self) -> impl Iterator<Item = &Interest> {
-        let inspect = self.packet_inspect.iter();
-        let inspect = inspect.map(|plugin| &plugin.generation.interests.inspect);
-        let modify = self.packet_modify.iter();
-        inspect.chain(modify.map(|plugin| &plugin.generation.interests.modify))
+        self.packet_hooks.0.iter().map(PacketPlugin::interest)
     }
 
-    /// Calls `packet.inspect` and `packet.modify` for a packet, which is its id and its
-    /// fields. The plugins run one after another, and each sees the changes of those
-    /// before it. Dropping the future cancels the call.
-    ///
-    /// # Errors
-    ///
-    /// When a plugin has failed and its failure ends the session.
-    pub async fn packet(
-        &self,
-        player: &Arc<PacketPlayer>,
-        state: State,
-        direction: Direction,
-        packet: Vec<u8>,
-    ) -> Result<PacketFate, Refusal> {
-        self.ask_packet(player, state, direction, packet, Thread::Other)
-            .await
-    }
-
-    /// The same on this thread, which waits as long as the plugins take: for
-    /// `infrarust plugin verify`, which reports how long that is.
-    ///
-    /// # Errors
-    ///
-    /// As [`packet`](Self::packet).
-    pub fn packet_here(
-        &self,
-        player: &Arc<PacketPlayer>,
-        state: State,
-        direction: Direction,
-        packet: Vec<u8>,
-    ) -> Result<PacketFate, Refusal> {
-        let asked = self.ask_packet(player, state, direction, packet, Thread::This);
-        // Nothing in it waits.
-        asked.now_or_never().unwrap_or(Ok(PacketFate::Pass))
-    }
-
-    async fn ask_packet(
-        &self,
-        player: &Arc<PacketPlayer>,
-        state: State,
-        direction: Direction,
-        packet: Vec<u8>,
-        thread: Thread,
-    ) -> Result<PacketFate, Refusal> {
-        let mut asked = Arc::new(Asked {
-            player: Arc::clone(player),
-            state,
-            direction,
-            packet,
-        });
-        let mut is_changed = false;
-        let mut inspect = self.packet_inspect.iter().peekable();
-        let mut modify = self.packet_modify.iter().peekable();
-        loop {
-            let kind = asked.kind();
-            let order = modify.peek().map_or(usize::MAX, |plugin| plugin.order);
-            if let Some(plugin) = inspect.next_if(|plugin| plugin.order <= order) {
-                if plugin.generation.interests.inspect.has(direction, kind) {
-                    let given = plugin.ask_packet(&asked, false, thread).await;
-                    let answer = inspected(given.map(|(answer, _)| answer));
-                    plugin.settle(answer)?;
-                }
-                continue;
-            }
-            let Some(plugin) = modify.next() else {
-                break;
-            };
-            if !plugin.generation.interests.modify.has(direction, kind) {
-                continue;
-            }
-            let given = plugin.ask_packet(&asked, true, thread).await;
-            let given = given.and_then(|(answer, changed)| {
-                is_dropped(answer.as_ref(), &asked).map(|is_dropped| (is_dropped, changed))
-            });
-            match plugin.settle(given)? {
-                None | Some((false, None)) => {}
-                Some((true, _)) => {
-                    return Ok(PacketFate::Dropped(asked.shown(true).passing().instead()));
-                }
-                Some((false, Some(packet))) => {
-                    is_changed = true;
-                    asked = Arc::new(Asked {
-                        player: Arc::clone(player),
-                        state,
-                        direction,
-                        packet,
-                    });
-                }
-            }
-        }
-        Ok(match is_changed {
-            false => PacketFate::Pass,
-            true => PacketFate::Changed(asked.packet.clone()),
-        })
+    /// The plugins that are asked about packets.
+    #[must_use]
+    pub const fn packet_hooks(&self) -> &Arc<PacketHooks> {
+        &self.packet_hooks
     }
 }

@@ -12,7 +12,6 @@ use super::image::Instance;
 use crate::protocol::component;
 use crate::protocol::packet::rights::Passing;
 use crate::protocol::packet::view::Value;
-use crate::protocol::packet::{Direction, State, Version};
 use crate::protocol::varint;
 
 /// The most numbers of an interest of a plugin.
@@ -21,29 +20,34 @@ const INTERESTS_MAX: usize = 1024;
 /// A packet as a hook sees it, with what the hook has changed.
 #[derive(Debug)]
 pub(in crate::plugin) struct Shown<'a> {
-    pub(in crate::plugin) version: Version,
-    pub(in crate::plugin) state: State,
-    pub(in crate::plugin) direction: Direction,
-    /// The id and the fields.
-    pub(in crate::plugin) packet: Cow<'a, [u8]>,
+    packet: Passing<'a>,
     /// Whether the hook may change packets.
-    pub(in crate::plugin) is_changeable: bool,
+    is_changeable: bool,
+    /// The id and the fields, if the hook has changed the packet.
+    pub(in crate::plugin) changed: Option<Vec<u8>>,
 }
 
-impl Shown<'_> {
-    /// The packet in its parts.
-    pub(in crate::plugin) fn passing(&self) -> Passing<'_> {
-        let (id, bytes) = match varint::decode(&self.packet) {
-            Ok(Some(found)) => found,
-            // Not reached: a packet without an id is not passed on.
-            _ => (-1, 0),
-        };
-        Passing {
-            version: self.version,
-            state: self.state,
-            direction: self.direction,
-            id,
-            fields: self.packet.get(bytes..).unwrap_or_default(),
+impl<'a> Shown<'a> {
+    /// A packet that has not been changed.
+    pub(in crate::plugin) const fn new(packet: Passing<'a>, is_changeable: bool) -> Self {
+        Self {
+            packet,
+            is_changeable,
+            changed: None,
+        }
+    }
+
+    /// The packet as it is now.
+    fn passing(&self) -> Passing<'_> {
+        let Passing {
+            version,
+            state,
+            direction,
+            ..
+        } = self.packet;
+        match &self.changed {
+            None => self.packet,
+            Some(packet) => Passing::of(version, state, direction, packet),
         }
     }
 
@@ -52,7 +56,7 @@ impl Shown<'_> {
         let passing = self.passing();
         passing.may_change()?;
         passing.may_set(values.iter().map(|(field, _)| *field))?;
-        let view = passing.view();
+        let view = passing.view;
         let view = view.ok_or_else(|| "it has no kind, and so no fields by name".to_owned())?;
         // A signature is that of what the player has written.
         let is_chat = view.kind() == PacketKind::ChatMessage;
@@ -131,7 +135,7 @@ impl PacketAccess for Shown<'_> {
         field: PacketField,
         give: impl FnOnce(FieldData<'_>) -> T,
     ) -> Option<Option<T>> {
-        let Some(view) = self.passing().view() else {
+        let Some(view) = self.passing().view else {
             return Some(None);
         };
         let value = view.get(field).ok()?;
@@ -157,12 +161,12 @@ impl PacketAccess for Shown<'_> {
     }
 
     fn set(&mut self, values: &[(PacketField, FieldData<'_>)]) -> Result<(), String> {
-        self.packet = Cow::Owned(self.with(&values_of(values)?)?);
+        self.changed = Some(self.with(&values_of(values)?)?);
         Ok(())
     }
 
     fn replace(&mut self, fields: &[u8]) -> Result<(), String> {
-        self.packet = Cow::Owned(self.replaced(fields)?);
+        self.changed = Some(self.replaced(fields)?);
         Ok(())
     }
 }

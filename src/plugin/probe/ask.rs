@@ -14,8 +14,8 @@ use crate::capability::{Capability, Offer, offer};
 use crate::manifest::Hook;
 use crate::mode::Mode;
 use crate::plugin::{
-    Client, HasFailed, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal, Session,
-    SessionEvent, Typed,
+    AskedPacket, Client, HasFailed, HookSet, PacketFate, Player, PlayerEvent, PluginHost, Refusal,
+    Session, SessionEvent, Typed,
 };
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::Version;
@@ -115,7 +115,8 @@ impl<'a> HookRun<'a> {
                     bytes,
                     ..
                 } = packet;
-                match self.hooks.packet_here(&player, state, direction, bytes) {
+                let asked = AskedPacket::new(&player, state, direction, bytes);
+                match self.hooks.packet_hooks().ask_here(&asked) {
                     Ok(PacketFate::Pass) => "pass".to_owned(),
                     Ok(PacketFate::Changed(_)) => "change".to_owned(),
                     Ok(PacketFate::Dropped(_)) => "drop".to_owned(),

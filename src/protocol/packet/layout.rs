@@ -158,18 +158,18 @@ static FORMS: &[Form] = &[
     s(PacketKind::ChatMessage, Serverbound::Chat, 0, 210, &[need(Message, Line(100))]),
     s(PacketKind::ChatMessage, Serverbound::Chat, 315, 758, &[need(Message, Line(256))]),
     s(PacketKind::ChatMessage, Serverbound::ChatMessage, 759, 759, &[
-        need(Message, Line(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Bytes(4096)), part(Bool),
+        need(Message, Str(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Bytes(4096)), part(Bool),
     ]),
     s(PacketKind::ChatMessage, Serverbound::ChatMessage, 760, 760, &[
-        need(Message, Line(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Bytes(4096)), part(Bool),
+        need(Message, Str(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Bytes(4096)), part(Bool),
         may(Seen, SeenLists),
     ]),
     s(PacketKind::ChatMessage, Serverbound::ChatMessage, 761, 769, &[
-        need(Message, Line(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Optional(&Fixed(256))),
+        need(Message, Str(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Optional(&Fixed(256))),
         may(SeenOffset, VarInt), may(Seen, Fixed(3)),
     ]),
     s(PacketKind::ChatMessage, Serverbound::ChatMessage, 770, ON, &[
-        need(Message, Line(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Optional(&Fixed(256))),
+        need(Message, Str(256)), need(Timestamp, I64), may(Salt, I64), may(Signature, Optional(&Fixed(256))),
         may(SeenOffset, VarInt), may(Seen, Fixed(3)), part(U8),
     ]),
 

@@ -4,7 +4,7 @@
 
 use infrarust_plugin_abi::{PacketField, PacketKind};
 
-use super::view::{Value, View};
+use super::view::{Form, Value, View};
 use super::{Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::varint;
 use crate::protocol::version::{V1_19_1, V1_19_3};
@@ -17,6 +17,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) direction: Direction,
     pub(crate) id: i32,
     pub(crate) fields: &'a [u8],
+    /// What it is, if it has a kind.
+    pub(crate) view: Option<View<'a>>,
 }
 
 /// Why a packet may not be dropped or changed.
@@ -29,15 +31,46 @@ const SIGNED: Refused = "the player has signed it";
 const KEY: Refused = "only the side that has asked for the cookie knows its name";
 
 impl<'a> Passing<'a> {
-    /// What it is, if it has a kind.
-    pub(crate) fn view(&self) -> Option<View<'a>> {
-        View::of(
-            self.version,
-            self.state,
-            self.direction,
-            self.id,
-            self.fields,
-        )
+    /// A packet: its id and its fields.
+    pub(crate) fn of(
+        version: Version,
+        state: State,
+        direction: Direction,
+        packet: &'a [u8],
+    ) -> Self {
+        let (id, fields) = parts(packet);
+        Self {
+            version,
+            state,
+            direction,
+            id,
+            fields,
+            view: View::of(version, state, direction, id, fields),
+        }
+    }
+
+    /// A packet of which the form is known, or that it has none.
+    pub(crate) fn of_form(
+        version: Version,
+        state: State,
+        direction: Direction,
+        packet: &'a [u8],
+        form: Option<Form>,
+    ) -> Self {
+        let (id, fields) = parts(packet);
+        Self {
+            version,
+            state,
+            direction,
+            id,
+            fields,
+            view: form.map(|form| form.view(version, state, fields)),
+        }
+    }
+
+    /// The kind, if it has one.
+    fn kind(&self) -> Option<PacketKind> {
+        self.view.map(|view| view.kind())
     }
 
     /// Whether it may be left out.
@@ -63,8 +96,7 @@ impl<'a> Passing<'a> {
     /// Why not.
     pub(crate) fn may_change(&self) -> Result<(), Refused> {
         self.is_free()?;
-        let kind = self.view().map(|view| view.kind());
-        let needs_signature = match kind {
+        let needs_signature = match self.kind() {
             Some(PacketKind::ChatMessage) => self.version.protocol() < V1_19_3,
             Some(PacketKind::ChatCommand) => true,
             _ => false,
@@ -84,9 +116,8 @@ impl<'a> Passing<'a> {
         &self,
         mut fields: impl Iterator<Item = PacketField>,
     ) -> Result<(), Refused> {
-        let kind = self.view().map(|view| view.kind());
         let is_cookie = matches!(
-            kind,
+            self.kind(),
             Some(PacketKind::CookieRequest | PacketKind::CookieResponse)
         );
         match is_cookie && fields.any(|field| field == PacketField::Key) {
@@ -128,7 +159,7 @@ impl<'a> Passing<'a> {
 
     /// Whether it carries signatures of the player.
     fn is_signed(&self) -> bool {
-        let Some(view) = self.view() else {
+        let Some(view) = self.view else {
             return false;
         };
         let kind: Option<Serverbound> = self.version.kind(self.state, self.id);
@@ -153,7 +184,7 @@ impl<'a> Passing<'a> {
         if self.direction == Direction::Clientbound || self.version.protocol() < V1_19_3 {
             return None;
         }
-        let view = self.view()?;
+        let view = self.view?;
         let Ok(Some(Value::Int(seen @ 1..))) = view.get(PacketField::SeenOffset) else {
             return None;
         };
@@ -165,6 +196,15 @@ impl<'a> Passing<'a> {
         varint::encode(id.into(), &mut packet);
         varint::encode(seen, &mut packet);
         Some(packet)
+    }
+}
+
+/// The id and the fields of a packet.
+fn parts(packet: &[u8]) -> (i32, &[u8]) {
+    match varint::decode(packet) {
+        Ok(Some((id, bytes))) => (id, packet.get(bytes..).unwrap_or_default()),
+        // Not reached: a packet without an id is not passed on.
+        _ => (-1, &[]),
     }
 }
 
@@ -183,14 +223,7 @@ mod tests {
     }
 
     fn passing(protocol: i32, direction: Direction, packet: &[u8]) -> Passing<'_> {
-        let (id, bytes) = varint::decode(packet).unwrap().unwrap();
-        Passing {
-            version: version(protocol),
-            state: State::Play,
-            direction,
-            id,
-            fields: &packet[bytes..],
-        }
+        Passing::of(version(protocol), State::Play, direction, packet)
     }
 
     fn chat(protocol: i32, signature: Option<&[u8]>, seen: i64) -> Vec<u8> {

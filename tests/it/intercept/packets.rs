@@ -312,6 +312,46 @@ async fn failures_pass_or_end_the_session() {
     peer.expect_end().await;
 }
 
+/// What a plugin adds to packets is bounded in a second, as what it sends; packets over
+/// the bound pass as they were, and each arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_do_not_enlarge_packets_without_end() {
+    const PADDED: usize = 256 * 1024;
+    const PACKETS: usize = 300;
+    const PER_SECOND_MAX: f64 = 16.0 * 1024.0 * 1024.0;
+    let backend = FakeBackend::start().await;
+    let config = format!("modify = ['to_client']\nothers = 'pad {PADDED}'");
+    let (proxy, _folder) = asked(&backend, "", &config).await;
+    let began = std::time::Instant::now();
+    let (mut client, mut peer) = play(&proxy, &backend, 340).await;
+    let sent = async {
+        for _ in 0..PACKETS {
+            peer.send(0x7C, b"x").await;
+        }
+    };
+    let read = async {
+        let mut added = 0_u32;
+        for _ in 0..PACKETS {
+            let fields = client.expect(0x7C).await;
+            match fields.len() {
+                1 => assert_eq!(fields, b"x"),
+                bytes => {
+                    assert_eq!(bytes, PADDED);
+                    added += u32::try_from(bytes).unwrap();
+                }
+            }
+        }
+        added
+    };
+    let ((), added) = tokio::join!(sent, read);
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(
+        f64::from(added) <= PER_SECOND_MAX * (1.0 + seconds),
+        "{added} in {seconds} s"
+    );
+    assert!(added > 0);
+}
+
 /// Twenty thousand packets of each direction come through a plugin that sees all of
 /// them, in order.
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use infrarust_test_support::game::{self, Speaker};
+use infrarust_test_support::game::{self, Ids, Speaker};
 use infrarust_test_support::program::Program;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -159,6 +159,45 @@ async fn failures_are_said() {
     read_until(&mut client, &ids, "The command failed.").await;
     send(&mut client, &ids, 767, "spawn").await;
     assert_eq!(peer.expect(ids.command).await, string("spawn"));
+}
+
+/// A client that asks for 20,000 completions at once gets few answers, or is ended as a
+/// flood; others play on, and their commands run.
+#[tokio::test(flavor = "multi_thread")]
+async fn floods_of_completions_harm_nobody() {
+    let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
+    let proxy = start(&backend, &folder, "", "").await;
+    let ids = CommandIds::of(767);
+    let (mut other, _of_other) = {
+        let (mut client, mut peer) = super::begin(&proxy, &backend, 767, "Alex").await;
+        peer.send(2, &game::login_success(767, [3; 16], "Alex"))
+            .await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        peer.expect(3).await;
+        enter(&mut client, &mut peer, 767).await;
+        (client, peer)
+    };
+    let (mut client, _peer) = play(&proxy, &backend, 767).await;
+    let mut flood = Vec::new();
+    for _ in 0..20_000 {
+        flood.extend(client.framed(ids.completion, &ids.asking(767, 1, "/lines ")));
+    }
+    flood.extend(client.framed(ids.command, &ids.fields(767, "echo after", 0)));
+    client.send_raw(&flood).await;
+    let mut answers = 0;
+    loop {
+        match within("an answer", client.next()).await {
+            Some((id, _)) if id == ids.suggestions => answers += 1,
+            Some((id, _)) if id == Ids::of(767).disconnect => break,
+            Some((_, body)) if String::from_utf8_lossy(&body).contains("echo after") => break,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    assert!(answers < 500, "{answers}");
+    send(&mut other, &ids, 767, "echo other").await;
+    read_until(&mut other, &ids, "echo other").await;
 }
 
 /// An answer that comes when the player has left is an error for the plugin, and

@@ -9,17 +9,42 @@ use infrarust_plugin_abi::{PacketField, PacketKind};
 
 use super::super::read::{Cursor, ReadError};
 use super::super::varint;
-use super::layout::{self, Form, Packet};
+use super::layout::{self, Packet};
 pub use super::value::{CannotSend, Value};
 use super::wire::{self, Place, Wire};
 use super::{Clientbound, Direction, Serverbound, State, Version};
 
+/// The room for a new packet: most that are built are a short text.
+const NEW_BYTES: usize = 59;
+
 /// A packet of a known kind.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    form: &'static Form,
+    form: &'static layout::Form,
     place: Place,
     fields: &'a [u8],
+}
+
+/// The layout that a packet of a known kind has in a range of versions.
+#[derive(Debug, Clone, Copy)]
+pub struct Form(&'static layout::Form);
+
+impl Form {
+    /// The kind.
+    #[must_use]
+    pub const fn kind(self) -> PacketKind {
+        self.0.kind
+    }
+
+    /// A view of a packet of this form.
+    #[must_use]
+    pub const fn view(self, version: Version, state: State, fields: &[u8]) -> View<'_> {
+        View {
+            form: self.0,
+            place: Place { version, state },
+            fields,
+        }
+    }
 }
 
 /// The id of a packet, where the version has it in this state.
@@ -80,9 +105,15 @@ impl<'a> View<'a> {
         })
     }
 
+    /// The form.
+    #[must_use]
+    pub const fn form(&self) -> Form {
+        Form(self.form)
+    }
+
     /// The kind.
     #[must_use]
-    pub fn kind(&self) -> PacketKind {
+    pub const fn kind(&self) -> PacketKind {
         self.form.kind
     }
 
@@ -142,7 +173,7 @@ impl<'a> View<'a> {
     /// error then names the malformed field.
     pub fn with(&self, values: &[(PacketField, Value<'_>)]) -> Result<Vec<u8>, CannotSend> {
         let kind = self.form.kind;
-        let mut out = begin(self.form, self.place)?;
+        let mut out = begin(self.form, self.place, self.fields.len())?;
         let mut cursor = Cursor::new(self.fields);
         for item in self.form.items {
             let from = cursor.clone();
@@ -206,7 +237,7 @@ fn assemble(
     let place = Place { version, state };
     let form = layout::of_kind(kind).find(|form| form.is_in(version.protocol()));
     let form = form.ok_or_else(|| needs_version(kind))?;
-    let mut out = begin(form, place)?;
+    let mut out = begin(form, place, NEW_BYTES)?;
     for item in form.items {
         let given = values.iter().find(|(field, _)| item.field == Some(*field));
         match (given, item.field) {
@@ -223,14 +254,14 @@ fn assemble(
     Ok(out)
 }
 
-/// A packet with its id and no fields yet.
-fn begin(form: &Form, place: Place) -> Result<Vec<u8>, CannotSend> {
+/// A packet with its id, no fields yet, and room for about as many bytes.
+fn begin(form: &layout::Form, place: Place, bytes: usize) -> Result<Vec<u8>, CannotSend> {
     let id = id(form.packet, place.version, place.state);
     let id = id.ok_or(CannotSend::WrongState {
         kind: form.kind.name(),
         state: place.state,
     })?;
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(bytes + varint::VARINT_BYTES_MAX);
     varint::encode(id.into(), &mut out);
     Ok(out)
 }

@@ -116,6 +116,7 @@ impl PacketModify for Packets {
             "shout" => packet.set(PacketField::Message, text.to_uppercase())?,
             "garbage" => packet.set_fields(&[0xFF; 7])?,
             "other-text" => packet.set(PacketField::Text, Text::new("other").bold())?,
+            "pad" => packet.set_fields(&vec![b'p'; text.parse()?])?,
             "long" => packet.set(PacketField::Message, "x".repeat(1000))?,
             "sleep" => std::thread::sleep(Duration::from_millis(text.parse()?)),
             "error" => return Err(Error::msg("as the packet says")),
