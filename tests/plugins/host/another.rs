@@ -1,6 +1,10 @@
 //! Plugins of other compilers: nothing but C tables crosses, so that neither the
 //! layout of Rust types, nor the allocator, nor the runtime has to be the same.
 
+use infrarust::plugin::{AskedPacket, PacketFate, PacketPlayer};
+use infrarust::protocol::packet::view::{self, Value};
+use infrarust::protocol::packet::{Direction, State, Version};
+use infrarust_plugin_abi::{PacketField, PacketKind};
 use infrarust_test_support::library::{build_with, cargo};
 use infrarust_test_support::temporary;
 
@@ -117,6 +121,64 @@ async fn runs(build: &Build) {
         metrics.iter().any(|m| m.name == "ticks" && m.value > 0)
     })
     .await;
+
+    let file = build.library("tests/plugins/everything", "everything");
+    let (host, _folder) = load(vec![spec("everything", &file, "word = 'w'")]);
+    changes_packets(&host);
+    verifies(&file);
+}
+
+/// Lines of chat are seen, changed and dropped.
+fn changes_packets(host: &PluginHost) {
+    let hooks = host.hooks(["everything"], Mode::Offline);
+    let version = Version::of(770).unwrap();
+    let player = Arc::new(PacketPlayer {
+        number: 1,
+        name: "Steve".to_owned(),
+        uuid: 1,
+        is_proved: false,
+        server: "lobby".to_owned(),
+        version,
+    });
+    let chat = |line: &str| {
+        let values = [
+            (PacketField::Message, Value::Str(line.to_owned().into())),
+            (PacketField::Timestamp, Value::Int(1)),
+            (PacketField::Seen, Value::Bytes(vec![0; 3].into())),
+        ];
+        view::build(version, State::Play, PacketKind::ChatMessage, &values).unwrap()
+    };
+    let asked = |line: &str| {
+        let (state, direction) = (State::Play, Direction::Serverbound);
+        let asked = AskedPacket::new(&player, state, direction, chat(line));
+        hooks.packet_hooks().ask_here(&asked).unwrap()
+    };
+    let long = chat("a line").len() - 1;
+    let changed = chat(&format!("w a line {long}"));
+    assert_eq!(asked("a line"), PacketFate::Changed(changed));
+    assert_eq!(asked("keep"), PacketFate::Pass);
+    assert_eq!(asked("panic"), PacketFate::Pass);
+    assert_eq!(asked("drop"), PacketFate::Dropped(None));
+    assert_eq!(host.states()[0].counts.panics, 1);
+}
+
+/// Every hook answers, that of commands among them.
+fn verifies(file: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    std::fs::write(&config, "word = 'w'").unwrap();
+    let verified = Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .args(["plugin", "verify"])
+        .arg(file)
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&verified.stdout);
+    for hook in Hook::ALL {
+        assert!(said.contains(hook.name()), "{hook}: {said}");
+    }
+    assert!(verified.status.success(), "{said}");
 }
 
 /// All Rust types of the plugin are laid out at random, its allocator and its

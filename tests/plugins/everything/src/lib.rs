@@ -195,10 +195,80 @@ impl SessionObserve for Everything {
     }
 }
 
+impl PlayerObserve for Everything {
+    fn player_observe(&self, player: &Player<'_>) -> Result<()> {
+        self.asked.add(1);
+        let identity = self.host.grant::<capability::IdentityVerified>();
+        let profile = identity.map(|identity| identity.profile(player.id()));
+        tracing::info!(name = player.name(), ?profile, "observed");
+        Ok(())
+    }
+}
+
+impl PacketInspect for Everything {
+    fn interest(&self) -> Interest {
+        Interest::in_kinds([PacketKind::ChatMessage])
+    }
+
+    fn packet_inspect(&self, packet: &Packet<'_>) -> Result<()> {
+        self.asked.add(1);
+        if let Some(chat) = packet.chat_message()
+            && chat.message()? == "panic"
+        {
+            panic!("asked for");
+        }
+        Ok(())
+    }
+}
+
+impl PacketModify for Everything {
+    fn interest(&self) -> Interest {
+        Interest::in_kinds([PacketKind::ChatMessage])
+    }
+
+    fn packet_modify(&self, packet: &mut Packet<'_>) -> Result<PacketVerdict> {
+        self.asked.add(1);
+        let said: Option<String> = packet.get(PacketField::Message)?;
+        match said.as_deref() {
+            None | Some("keep" | "panic") => {}
+            Some("drop") => return Ok(PacketVerdict::drop()),
+            Some(line) => {
+                let raw = packet.fields().len();
+                packet.set(PacketField::Message, format!("{} {line} {raw}", self.word))?;
+            }
+        }
+        Ok(PacketVerdict::pass())
+    }
+}
+
+#[async_trait]
+impl PlayerCommand for Everything {
+    fn commands(&self) -> Vec<CommandSpec> {
+        vec![CommandSpec::new("everything", Audience::Everybody)]
+    }
+
+    async fn player_command(&self, command: Command<'_>) -> Result<CommandReply> {
+        self.asked.add(1);
+        let messages = self.host.grant::<capability::PlayerMessage>();
+        let sent = messages.map(|messages| messages.chat(command.player(), "said"));
+        Ok(CommandReply::say(format!("{} {sent:?}", self.word)))
+    }
+
+    async fn complete(&self, command: Command<'_>) -> Result<Vec<String>> {
+        self.asked.add(1);
+        Ok(vec![format!("{}{}", self.word, command.arguments())])
+    }
+}
+
 export_plugin! {
     plugin: Everything,
     name: "everything",
-    hooks: [ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve],
+    hooks: [
+        ConnectionDecide, HandshakeRewrite, StatusRespond, LoginDecide, RouteSelect, SessionObserve,
+        PlayerObserve, PacketInspect, PacketModify, PlayerCommand,
+    ],
     needs: [ForwardingHost],
-    wants: [PacketInject],
+    wants: [
+        PacketInject, PlayerMessage, IdentityVerified, PlayerTransfer, PlayerCookie, ServerSwitch,
+    ],
 }
