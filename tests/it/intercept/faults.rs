@@ -143,7 +143,7 @@ async fn end(server: Option<Speaker>) {
 
 /// The sockets of the proxy's connections that are not closed on its side.
 #[cfg(target_os = "linux")]
-fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
+pub(super) fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
     /// Established, and closed by the peer alone (`include/net/tcp_states.h`).
     const OPEN: [&str; 2] = ["01", "08"];
     let of_client = format!(":{:04X}", proxy.address().port());
@@ -161,7 +161,7 @@ fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sockets_left(_: &TestProxy, _: &FakeBackend) -> Vec<String> {
+pub(super) fn sockets_left(_: &TestProxy, _: &FakeBackend) -> Vec<String> {
     Vec::new()
 }
 

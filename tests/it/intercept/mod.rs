@@ -7,9 +7,11 @@ mod bounds;
 #[cfg(target_os = "linux")]
 mod cable;
 pub mod channel;
+mod chaos;
 mod commands;
 mod compression;
 mod contents;
+mod crossings;
 mod crowd;
 mod duplicate;
 mod every_version;
@@ -23,6 +25,7 @@ mod loss;
 #[cfg(target_os = "linux")]
 mod memory;
 mod modes;
+mod moves;
 #[cfg(target_os = "linux")]
 mod packets;
 #[cfg(target_os = "linux")]
@@ -36,6 +39,8 @@ mod secrets;
 mod switching;
 mod texts;
 mod turns;
+#[cfg(target_os = "linux")]
+mod ways;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 

@@ -52,7 +52,7 @@ pub(super) async fn cross(
 }
 
 /// The client comes into the world of a server that has let it in.
-async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol: i32, entity: u8) {
+pub(super) async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol: i32, entity: u8) {
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
     let settings = b"settings of the client";
     if protocol >= 764 {
@@ -85,7 +85,7 @@ async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol: i32, entit
 }
 
 /// Bytes pass in both directions.
-async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+pub(super) async fn both_ways(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let swing = More::of(protocol).swing;
     client.send(swing, b"to the server").await;
     let swung = expect_past_channels(server, protocol, swing).await;
