@@ -14,12 +14,13 @@ use tracing::debug;
 use super::client::ClosingClient;
 use super::ending::{Ended, Ending};
 use super::facts::Facts;
-use super::fallback::{FallbackAttempts, NetworkPlayer};
+use super::fallback::{FallbackAttempts, NetworkPlayer, Ready};
 use super::in_game::ObservedPlayer;
 use super::switch::{AfterRelay, MoveContext, Switch};
 use crate::forward::{End, Outbox, Outcome, Side};
 use crate::intercept::{
     self, Failure, Interrupts, PlayerHandle, Playing, RemainingClient, Rules, SessionRequest,
+    SwitchRequest,
 };
 use crate::limit::Slot;
 use crate::proxy::Proxy;
@@ -77,11 +78,11 @@ impl BridgeSession {
         let (ending, reader) = loop {
             let began = Instant::now();
             self.handle.set_available();
-            let (ended, next) = self.relay(playing, network_player, proxy, facts).await;
+            let stopped = self.relay(playing, network_player, proxy, facts).await;
             self.handle.set_unavailable();
-            let over = Over { ended, next, began };
+            let next = self.move_on(stopped, began, network_player, proxy, facts);
             // Boxed so that an idle session does not hold the state of a move.
-            match Box::pin(self.continue_from(over, network_player, proxy, facts)).await {
+            match Box::pin(next).await {
                 Ok(there) => playing = there,
                 Err(end) => break end,
             }
@@ -108,13 +109,13 @@ impl BridgeSession {
         network_player: Option<&'a NetworkPlayer>,
         proxy: &'a Proxy,
         facts: &Facts,
-    ) -> impl Future<Output = (intercept::Ended, AfterRelay<'a>)> {
+    ) -> impl Future<Output = RelayStop<'a>> {
         async move {
-            let (mut play, stop) = self.begin(*playing, proxy);
+            let mut relay = self.begin(*playing, proxy);
             let observed = self.observed.as_deref();
             let mut kicked = observed.map(|observed| Box::pin(observed.kicked()));
             let mut switch = None;
-            let next = loop {
+            loop {
                 let is_switching = switch.is_some();
                 let kicked = async {
                     match &mut kicked {
@@ -136,10 +137,11 @@ impl BridgeSession {
                     }
                 };
                 let prepared = tokio::select! {
-                    ended = &mut play => {
-                        return (ended, switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing));
+                    ended = &mut relay.ended => {
+                        let next = switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing);
+                        return RelayStop::Over(ended, next);
                     }
-                    () = kicked => break AfterRelay::Nothing,
+                    () = kicked => break,
                     // No server is asked for a player who leaves: the request ends with
                     // the drop.
                     () = leaving => {
@@ -148,7 +150,7 @@ impl BridgeSession {
                     }
                     prepared = prepared => prepared,
                     request = self.handle.next_request(&self.interrupts.replaced) => match request {
-                        SessionRequest::End => break AfterRelay::Nothing,
+                        SessionRequest::End => break,
                         SessionRequest::Switch(request) => {
                             let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
                             switch = network_player.filter(stays).and_then(|network_player| {
@@ -162,25 +164,16 @@ impl BridgeSession {
                     continue;
                 };
                 match prepared {
-                    // From here on the player can only go forward.
-                    Ok(ready) => break AfterRelay::Ready(current.into_request(), ready),
+                    Ok(ready) => return RelayStop::Leaving(relay, current.into_request(), ready),
                     Err(ending) => current.refuse(&ending, network_player),
                 }
-            };
-            stop.cancel();
-            (play.await, next)
+            }
+            RelayStop::Over(relay.stop().await, AfterRelay::Nothing)
         }
     }
 
-    /// The relay, and what stops it.
-    fn begin(
-        &self,
-        playing: Playing,
-        proxy: &Proxy,
-    ) -> (
-        Pin<Box<impl Future<Output = intercept::Ended> + Send + use<>>>,
-        CancellationToken,
-    ) {
+    /// Begins to relay.
+    fn begin(&self, playing: Playing, proxy: &Proxy) -> RunningRelay {
         let mut limits = self.server.config.timeouts.session;
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
@@ -190,8 +183,33 @@ impl BridgeSession {
             stop: stop.clone(),
             outbox: Some(Arc::clone(&self.outbox)),
         };
-        // Boxed: an idle session holds it once, instead of each future on the way.
-        (Box::pin(playing.play(&proxy.forwarders, rules)), stop)
+        RunningRelay {
+            // Boxed: an idle session holds it once, instead of each future on the way.
+            ended: Box::pin(playing.play(&proxy.forwarders, rules)),
+            stop,
+        }
+    }
+
+    /// What follows a relay. For a player who leaves a server that works, this is the point
+    /// of no return, and the only one: the connection to the old backend is closed before
+    /// the client and the new one get a byte, and nothing is waited for between. From then
+    /// on the player is on the other server, or on one that takes the place of it.
+    async fn move_on(
+        &mut self,
+        stopped: RelayStop<'_>,
+        began: Instant,
+        network_player: Option<&NetworkPlayer>,
+        proxy: &Proxy,
+        facts: &mut Facts,
+    ) -> Result<Box<Playing>, Conclusion> {
+        let (ended, next) = match stopped {
+            RelayStop::Over(ended, next) => (ended, next),
+            RelayStop::Leaving(relay, request, ready) => {
+                (relay.stop().await, AfterRelay::Ready(request, ready))
+            }
+        };
+        let over = Over { ended, next, began };
+        self.continue_from(over, network_player, proxy, facts).await
     }
 
     /// What follows a relay: the player comes to another server, or the session ends.
@@ -297,6 +315,28 @@ impl BridgeSession {
         self.outbox = arrived.outbox;
         Ok(Box::new(arrived.playing))
     }
+}
+
+/// A relay that runs, with the connection to the backend.
+struct RunningRelay {
+    ended: Pin<Box<dyn Future<Output = intercept::Ended> + Send>>,
+    stop: CancellationToken,
+}
+
+impl RunningRelay {
+    /// Ends it, which closes the connection to the backend.
+    async fn stop(self) -> intercept::Ended {
+        self.stop.cancel();
+        self.ended.await
+    }
+}
+
+/// Why a session no longer waits for its relay.
+enum RelayStop<'a> {
+    /// It is over.
+    Over(intercept::Ended, AfterRelay<'a>),
+    /// It runs, and another server has accepted the login of the player, who leaves.
+    Leaving(RunningRelay, SwitchRequest, Box<Ready>),
 }
 
 /// A relay that is over, and what was asked for meanwhile.

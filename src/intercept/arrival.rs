@@ -2,7 +2,8 @@
 //! backend, or that switches the server.
 //!
 //! The other backend accepts the login first ([`RespondingBackend::prepare`]), while the
-//! client still plays on the old one. After [`DetachedClient::enter`] it cannot go back.
+//! client still plays on the old one. A client that is detached from that one cannot go
+//! back, and goes on with [`DetachedClient::enter`].
 //!
 //! Before 1.20.2 the client stays in play and gets another world there: see
 //! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
