@@ -376,16 +376,6 @@ impl fmt::Display for End {
     }
 }
 
-/// A way to relay sessions.
-pub trait Forwarder: Send + Sync {
-    /// Relays until both directions have ended, a limit has passed or the
-    /// session is stopped.
-    ///
-    /// It needs a tokio runtime with I/O and time. Dropping the future stops
-    /// the session; the counters stay exact.
-    fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send;
-}
-
 /// The forwarders of one proxy, and the threads that they share.
 #[derive(Debug, Clone)]
 pub struct Forwarders {
@@ -410,31 +400,21 @@ impl Forwarders {
         })
     }
 
-    /// The forwarder for a `relay` key, or its replacement on this system.
-    #[must_use]
-    pub fn select(&self, relay: Relay) -> impl Forwarder + use<> {
-        let method = Method::of(relay);
-        #[cfg(target_os = "linux")]
-        let forwarder = self.reactor.forwarder(method);
-        #[cfg(not(target_os = "linux"))]
-        let forwarder = portable::PortableForwarder(method);
-        forwarder
-    }
-}
-
-impl Forwarders {
-    /// Relays a session as [`select`](Self::select)'s forwarder does; the future
-    /// borrows nothing.
-    pub(crate) fn forward(
+    /// Relays a session in this way, or in its replacement on this system, until both
+    /// directions have ended, a limit has passed or the session is stopped.
+    ///
+    /// It needs a tokio runtime with I/O and time. Dropping the future stops the session;
+    /// the counters stay exact.
+    pub fn forward(
         &self,
         relay: Relay,
         session: Session,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let method = Method::of(relay);
         #[cfg(target_os = "linux")]
-        let forwarded = self.reactor.forwarder(method).forward_owned(session);
+        let forwarded = self.reactor.forwarder(method).forward(session);
         #[cfg(not(target_os = "linux"))]
-        let forwarded = async move { portable::PortableForwarder(method).forward(session).await };
+        let forwarded = portable::PortableForwarder(method).forward(session);
         forwarded
     }
 

@@ -19,7 +19,7 @@ use super::lane::Buffers;
 use super::lane::Method;
 use super::{End, Side};
 #[cfg(any(test, not(target_os = "linux")))]
-use super::{Forwarder, Outcome, Session, keep_alive};
+use super::{Outcome, Session, keep_alive};
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers::new());
@@ -31,8 +31,9 @@ thread_local! {
 pub(super) struct PortableForwarder(pub(super) Method);
 
 #[cfg(any(test, not(target_os = "linux")))]
-impl Forwarder for PortableForwarder {
-    async fn forward(&self, session: Session) -> Outcome {
+impl PortableForwarder {
+    /// Relays a session; see [`Forwarders::forward`](super::Forwarders::forward).
+    pub(super) async fn forward(self, session: Session) -> Outcome {
         let stop = session.stop.clone();
         keep_alive(&session.backend, &session.keepalive);
         let driven = drive(Exchange::new(session, self.0), stop, None).await;

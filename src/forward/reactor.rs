@@ -31,7 +31,7 @@ use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
-use super::{End, Forwarder, Outcome, Session, Side, keep_alive, portable, spare};
+use super::{End, Outcome, Session, Side, keep_alive, portable, spare};
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
 
@@ -188,18 +188,9 @@ impl ReactorForwarder {
 #[cfg(test)]
 pub(super) const RELAYED_BYTES: usize = size_of::<Relayed>();
 
-impl Forwarder for ReactorForwarder {
-    fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send {
-        self.forward_owned(session)
-    }
-}
-
 impl ReactorForwarder {
-    /// [`forward`](Forwarder::forward), but the future borrows nothing.
-    pub(super) fn forward_owned(
-        &self,
-        session: Session,
-    ) -> impl Future<Output = Outcome> + Send + use<> {
+    /// Relays a session; see [`Forwarders::forward`](super::Forwarders::forward).
+    pub(super) fn forward(&self, session: Session) -> impl Future<Output = Outcome> + Send + use<> {
         let (stop, keepalive) = (session.stop.clone(), session.keepalive);
         self.drive(Exchange::new(session, self.method), stop, keepalive)
             .map(|finished| finished.outcome)

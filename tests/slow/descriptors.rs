@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{End, Forwarder, Forwarders, pipe};
+use infrarust::forward::{End, Forwarders, pipe};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -58,8 +58,7 @@ async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     let mut session = session(client, backend);
     session.limits.read = Some(Duration::from_secs(60));
     let stop = session.stop.clone();
-    let forwarder = forwarders.select(relay);
-    let running = tokio::spawn(async move { forwarder.forward(session).await });
+    let running = tokio::spawn(forwarders.forward(relay, session));
     let mut bytes = vec![1; 100_000];
     server.write_all(&bytes).await.unwrap();
     player.read_exact(&mut bytes).await.unwrap();

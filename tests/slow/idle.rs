@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{Forwarder, Forwarders};
+use infrarust::forward::Forwarders;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use socket2::SockRef;
@@ -61,8 +61,7 @@ async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
     let (mut player, client) = connected().await;
     let (backend, mut server) = connected().await;
     let session = crate::session(client, backend);
-    let forwarder = forwarders.select(relay);
-    tokio::spawn(async move { forwarder.forward(session).await });
+    tokio::spawn(forwarders.forward(relay, session));
     let mut word = [0; 5];
     player.write_all(b"hello").await.unwrap();
     server.read_exact(&mut word).await.unwrap();

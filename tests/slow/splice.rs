@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use infrarust::config::model::Relay;
-use infrarust::forward::{End, Forwarder, Forwarders, Side};
+use infrarust::forward::{End, Forwarders, Side};
 use infrarust_test_support::library::build;
 use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeBackend, FakeClient, server};
@@ -60,8 +60,8 @@ fn child_relays_one_session() {
         let client = tokio::net::TcpStream::connect(peers).await.unwrap();
         let backend = tokio::net::TcpStream::connect(peers).await.unwrap();
         let session = crate::session(client, backend);
-        let forwarder = Forwarders::start(NonZeroUsize::MIN).unwrap().select(relay);
-        tokio::spawn(async move { forwarder.forward(session).await })
+        let forwarders = Forwarders::start(NonZeroUsize::MIN).unwrap();
+        tokio::spawn(forwarders.forward(relay, session))
             .await
             .unwrap()
     });
