@@ -26,6 +26,8 @@ use crate::show::Escaped;
 /// The most commands of a player that wait while one runs. What is typed by hand
 /// is one a second.
 const WAITING_MAX: usize = 64;
+/// The most bytes of them together (64 KiB). A line that is typed by hand has 256.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 /// The commands that a player may use on one server.
 ///
@@ -71,6 +73,16 @@ enum Entered {
     Line(String),
     /// The beginning of one, to be completed.
     Beginning(Completion<'static>),
+}
+
+impl Entered {
+    /// The length of its text.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Beginning(request) => request.text.len(),
+        }
+    }
 }
 
 /// Who has a command.
@@ -152,7 +164,10 @@ impl PlayerCommands {
                 true
             }
         };
-        if !is_in_time || inbox.waiting.len() >= WAITING_MAX {
+        let waiting_bytes: usize = inbox.waiting.iter().map(Entered::bytes).sum();
+        let has_room = inbox.waiting.len() < WAITING_MAX
+            && (inbox.waiting.is_empty() || waiting_bytes + entered.bytes() <= WAITING_BYTES_MAX);
+        if !is_in_time || !has_room {
             drop(inbox);
             let player = Escaped(self.context.player.name());
             let why = match is_in_time {

@@ -338,7 +338,10 @@ impl Call<'_> {
             .filter(|server| server.config.id != *own && uses_channel(&server.config));
         for server in others {
             let is_there = |player: &&Arc<PlayerHandle>| *player.server() == *server.config.id;
-            match everyone.iter().find(is_there) {
+            let mut players = everyone.iter().filter(is_there);
+            // A player who is still in a configuration may stay there for half an hour.
+            let in_game = players.clone().find(|player| player.is_available());
+            match in_game.or_else(|| players.next()) {
                 Some(carrier) => send(carrier, data),
                 None if target == ONLINE => {}
                 None => server.state.forwarded.put(data),

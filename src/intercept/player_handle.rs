@@ -378,6 +378,11 @@ impl PlayerHandle {
         self.lock().is_unavailable = false;
     }
 
+    /// Whether the player is in the game of the current server.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.lock().is_unavailable
+    }
+
     /// The player has no backend, or is leaving: no switch can be requested, and one that
     /// the session has not taken ends.
     pub(crate) fn set_unavailable(&self) {

@@ -197,6 +197,47 @@ async fn questions_and_answers() {
     }
 }
 
+/// What is forwarded to a server comes over the connection of a player in its game, also
+/// if another one, who may take long, is still in a configuration there.
+#[tokio::test]
+async fn messages_do_not_wait_for_who_comes() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = servers([&a, &b, &c], [USES, USES, ""]);
+    let protocol = 767;
+    let (notch, mut of_a) = play(&proxy, &a, protocol).await;
+    let mut on_b = Vec::new();
+    for name in ["Alice", "Bob"] {
+        let mut client = game::begin_at(proxy.address(), protocol, "b.example.com", name).await;
+        let (mut server, ..) = game::accept(&b).await;
+        let success = game::login_success(protocol, [5; 16], name);
+        server.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        on_b.push((client, server));
+    }
+    let (bob, of_bob) = &mut on_b[1];
+    enter(bob, of_bob, protocol).await;
+    // The relay has begun.
+    let settings = More::of(protocol).settings;
+    bob.send(settings, b"settings of the client").await;
+    expect_past_channels(of_bob, protocol, settings).await;
+    let data = [utf(&["a:b"]), vec![0, 3, 7, 8, 9]].concat();
+    ask(
+        &mut of_a,
+        protocol,
+        &[utf(&["Forward", "b"]), data.clone()].concat(),
+    )
+    .await;
+    assert_eq!(answer(of_bob, protocol).await, data);
+    drop((notch, of_a, on_b));
+    proxy.idle().await;
+}
+
 /// A server gets the id under which it knows a player: without forwarding that is not the
 /// one that the proxy has proved.
 #[tokio::test]
