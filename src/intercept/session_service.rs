@@ -73,9 +73,14 @@ pub(crate) enum SessionError {
     BadAnswer(&'static str),
 }
 
+type HttpClient = Client<HttpsConnector<Connector>, Empty<Bytes>>;
+
 /// The HTTP client of the session service, with its open connections.
 pub(crate) struct SessionService {
-    client: Client<HttpsConnector<Connector>, Empty<Bytes>>,
+    client: HttpClient,
+    /// Opens a connection for each request. For second attempts: the connections that are kept
+    /// open may all have been closed by the service.
+    without_kept: HttpClient,
     places: Semaphore,
     /// Until when no request is sent, after an answer 429.
     quiet_until: Mutex<Option<Instant>>,
@@ -107,13 +112,16 @@ impl SessionService {
             .https_or_http()
             .enable_http1()
             .wrap_connector(Connector(upstream));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
+        let client = |kept_max| {
+            Client::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(kept_max)
+                .pool_idle_timeout(IDLE_MAX)
+                .pool_timer(TokioTimer::new())
+                .build(connector.clone())
+        };
         Self {
-            client,
+            client: client(IDLE_CONNECTIONS_MAX),
+            without_kept: client(0),
             places: Semaphore::new(REQUESTS_MAX),
             quiet_until: Mutex::new(None),
         }
@@ -150,12 +158,12 @@ impl SessionService {
         until: Instant,
     ) -> Result<Profile, SessionError> {
         let _place = self.places.acquire().await;
-        let first = match self.attempt(uri, name).await {
+        let first = match self.attempt(&self.client, uri, name).await {
             Err(first) if first.is_down() && Instant::now() + RETRY_PAUSE < until => first,
             other => return other.map_err(|failed| failed.error),
         };
         sleep(RETRY_PAUSE).await;
-        let second = self.attempt(uri, name).await;
+        let second = self.attempt(&self.without_kept, uri, name).await;
         second.map_err(|second| match (first.was_sent, second.error) {
             // A service that confirms a join once may have done so to the
             // first request, whose answer never came.
@@ -164,7 +172,7 @@ impl SessionService {
         })
     }
 
-    async fn attempt(&self, uri: &Uri, name: &str) -> Result<Profile, Failed> {
+    async fn attempt(&self, client: &HttpClient, uri: &Uri, name: &str) -> Result<Profile, Failed> {
         let until = *self
             .quiet_until
             .lock()
@@ -173,17 +181,20 @@ impl SessionService {
             return Err(Failed::unsent(SessionError::TooManyRequests));
         }
         let down = |_| SessionError::Down(format!("no answer within {ATTEMPT_WAIT:?}"));
-        timeout_at(Instant::now() + ATTEMPT_WAIT, self.request(uri, name))
-            .await
-            .map_err(down)?
+        timeout_at(
+            Instant::now() + ATTEMPT_WAIT,
+            self.request(client, uri, name),
+        )
+        .await
+        .map_err(down)?
     }
 
-    async fn request(&self, uri: &Uri, name: &str) -> Result<Profile, Failed> {
+    async fn request(&self, client: &HttpClient, uri: &Uri, name: &str) -> Result<Profile, Failed> {
         let request = Request::get(uri)
             .header(USER_AGENT, concat!("infrarust/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())
             .map_err(|error| SessionError::Down(error.to_string()))?;
-        let answer = self.client.request(request).await;
+        let answer = client.request(request).await;
         let answer = answer.map_err(|error| Failed {
             was_sent: !error.is_connect(),
             error: SessionError::Down(chain(&error)),
@@ -407,10 +418,16 @@ mod tests {
             // A shorter one does not end a longer.
             service.be_quiet(Duration::ZERO);
             tokio::time::advance(Duration::from_secs(ends) - Duration::from_millis(1)).await;
-            let early = service.attempt(&uri, "Notch").await.unwrap_err();
+            let early = service
+                .attempt(&service.client, &uri, "Notch")
+                .await
+                .unwrap_err();
             assert_eq!(early.error, SessionError::TooManyRequests);
             tokio::time::advance(Duration::from_millis(1)).await;
-            let late = service.attempt(&uri, "Notch").await.unwrap_err();
+            let late = service
+                .attempt(&service.client, &uri, "Notch")
+                .await
+                .unwrap_err();
             assert!(late.is_down() && !late.was_sent, "{late:?}");
         }
     }
@@ -440,13 +457,57 @@ mod tests {
         std::fs::write(&hosts, "127.0.0.1 sessions.test\n").unwrap();
         let service = SessionService::new(Arc::new(Upstream::with_hosts(&hosts)));
         let uri: Uri = format!("http://sessions.test:{port}/").parse().unwrap();
-        let request = service.attempt(&uri, "Notch");
+        let request = service.attempt(&service.client, &uri, "Notch");
         let come = async {
             drop(listener.accept().await.unwrap());
         };
         let (failed, ()) = tokio::join!(request, come);
         // The service has hung up behind the request.
         assert!(failed.unwrap_err().was_sent);
+    }
+
+    /// A service closes connections that it has kept open for some time, and may do so
+    /// when requests come on all of them: the second attempt does not use one of those.
+    #[tokio::test]
+    async fn closed_connections_do_not_fail_logins() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        const KEPT: usize = 3;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let body = r#"{"id":"069a79f444e94726a5befca90e38aaf5","name":"Notch","properties":[]}"#;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        // All first requests are there before one is answered, and each connection closes
+        // at its second request.
+        let all_have_come = Arc::new(tokio::sync::Barrier::new(KEPT));
+        let serving = tokio::spawn(async move {
+            let mut count = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count += 1;
+                let (answer, is_first, all_have_come) =
+                    (answer.clone(), count <= KEPT, Arc::clone(&all_have_come));
+                tokio::spawn(async move {
+                    let mut request = [0; 1024];
+                    let _ = stream.read(&mut request).await;
+                    if is_first {
+                        all_have_come.wait().await;
+                    }
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.read(&mut request).await;
+                    let _ = stream.set_zero_linger();
+                });
+            }
+        });
+        let service = SessionService::new(Arc::new(Upstream::from_system()));
+        let login = || service.has_joined(&url, "Notch", "0", None);
+        let first = futures_util::future::join_all((0..KEPT).map(|_| login())).await;
+        assert!(first.iter().all(Result::is_ok), "{first:?}");
+        assert!(login().await.is_ok());
+        serving.abort();
     }
 
     /// A profile is accepted only if it has the name that the player claims.
