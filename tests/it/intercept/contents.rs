@@ -147,7 +147,8 @@ async fn plugin_messages_pass() {
 
 /// A backend configures the player again and again while he moves: it reads what he
 /// sent before his acknowledgement as packets of the game, and nothing of the game
-/// behind it; every keep alive is answered once, in its state.
+/// behind it; every keep alive is answered once, in its state. The brand is changed in
+/// each configuration, and a packet of the game there ends the player.
 #[tokio::test]
 async fn a_backend_configures_ten_times() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -156,7 +157,10 @@ async fn a_backend_configures_ten_times() {
             (764, 0x65, 0x0B, 0x16, (0x24, 0x14)),
             (774, 0x74, 0x0F, 0x1D, (0x2B, 0x1B)),
         ] {
-            let in_configuration = if protocol == 764 { 3 } else { 4 };
+            let (in_configuration, plugin, disconnect) = match protocol {
+                764 => (3, 0, 1),
+                _ => (4, 1, 2),
+            };
             let (mut client, mut server) = modes.playing(mode, protocol).await;
             for round in 0..10_u8 {
                 let number = [[round; 7].as_slice(), &[1]].concat();
@@ -175,9 +179,18 @@ async fn a_backend_configures_ten_times() {
                 server.expect(acknowledged).await;
                 down(&mut client, &mut server, in_configuration, &number).await;
                 up(&mut client, &mut server, in_configuration, &number).await;
+                let brand = |name: &str| [string("minecraft:brand"), string(name)].concat();
+                server.send(plugin, &brand("Paper")).await;
+                assert_eq!(client.expect(plugin).await, brand("Paper (infrarust)"));
                 enter(&mut client, &mut server, protocol).await;
                 up(&mut client, &mut server, position, &[round, 3]).await;
             }
+            down(&mut client, &mut server, start, &[]).await;
+            up(&mut client, &mut server, acknowledged, &[]).await;
+            client.send(position, &[]).await;
+            let body = client.expect(disconnect).await;
+            assert!(text(protocol, &body).contains("does not understand"));
+            server.expect_end().await;
             drop((client, server));
         }
         modes.idle().await;
