@@ -229,6 +229,7 @@ async fn a_session_that_moves_is_observed_once() {
         super::switching::come_over(&mut client, &mut second, PROTOCOL, 2).await;
         drop((client, first));
         while second.next().await.is_some() {}
+        drop(second);
         proxy.idle().await;
         let metrics = proxy.running.proxy().plugin_metrics();
         let count = |name: &str| {
