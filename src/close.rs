@@ -19,7 +19,7 @@ const READ_BYTES: usize = 1024;
 
 /// Sends the final packet and closes, in a way that lets the client read it.
 ///
-/// A client that does not take it in time is reset: an end in order would tell it
+/// A client that does not take it in time is reset: an end in order would mean
 /// that the packet was complete, and the system would keep the rest for it.
 pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
     let mut is_written = false;

@@ -60,7 +60,7 @@ pub(crate) const BACKEND_ONLINE: &str = "This server authenticates players itsel
 /// The backend does not ask for the signed identity.
 pub(crate) const BACKEND_NEVER_ASKED: &str =
     "This server is not set up for the player forwarding of its proxy. Please tell its operator.";
-/// The backend negotiates mods in the login, which a player in the game has behind him.
+/// The backend negotiates mods in the login, which a player in the game has completed.
 pub(crate) const BACKEND_MODS: &str =
     "This server checks your mods while you log in. Join it from the server list.";
 /// The backend sent something that it may not send.
@@ -69,7 +69,7 @@ pub(crate) const BACKEND_FAULT: &str =
 /// The backend did not bring the player into the game in time.
 pub(crate) const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
 
-/// A player has lost his server and is on another of its network now.
+/// A player has lost a server and is on another one of its network now.
 pub(crate) fn moved(from: &str, to: &str) -> String {
     format!("The server {from} cannot be reached. You are on {to} now.")
 }
@@ -115,7 +115,7 @@ pub(crate) fn no_server(server: &str) -> String {
     format!("There is no server {server}.")
 }
 
-/// The player is on the server to which he asks to go.
+/// The player is on the requested server already.
 pub(crate) fn already_on(server: &str) -> String {
     format!("You are on {server} already.")
 }

@@ -356,7 +356,7 @@ pub enum Event<'a> {
 }
 
 context! {
-    /// A player, and what has happened to him.
+    /// A player, and what has happened.
     Player reads PlayerInput, and says id, name, event
 }
 

@@ -78,7 +78,7 @@ impl fmt::Debug for Error {
 mod tests {
     use super::*;
 
-    /// A text and a chain of sources both tell everything.
+    /// A text and a chain of sources both show everything.
     #[test]
     fn errors_show_their_sources() {
         let error: Error = std::io::Error::other("disk on fire").into();

@@ -272,10 +272,10 @@ pub trait PacketModify: Plugin {
 /// `player.command`: commands that players type.
 ///
 /// - **When**: a player sends one of the plugin's commands, or asks for its completion,
-///   and may use it, in `client_only` and `offline`. His backend gets neither.
+///   and may use it, in `client_only` and `offline`. The backend gets neither.
 /// - **Thread**: any worker, several calls at once. May wait; must not block.
-/// - **Order**: the commands of one player run one after another, in the order in which he
-///   sent them; his packets to the backend do not wait for them. Of waiting requests for
+/// - **Order**: the commands of one player run one after another, in the order in which
+///   they were sent; other packets to the backend do not wait for them. Of waiting requests for
 ///   completions only the latest is answered.
 /// - **Cancellation**: the future is dropped when the deadline is over and when the player
 ///   leaves the server. Tasks that it has started with [`Host::spawn`] go on, and a

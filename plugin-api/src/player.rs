@@ -415,9 +415,9 @@ impl Grant<PlayerTransfer> {
 }
 
 impl Grant<ServerSwitch> {
-    /// Asks for the switch of a player to another server of his network, by its id. The
-    /// player stays where he is until the other server has let him in; where it does
-    /// not, he reads why.
+    /// Requests the switch of a player to another server of the network, by its id. The
+    /// player stays on the current server until the other one has accepted the login; if
+    /// it refuses, the player is shown the reason.
     ///
     /// On any thread, also inside a hook; it never waits. The switch goes on whether or
     /// not the future is polled or dropped. `player.observe` observes `Left` on the one
@@ -427,9 +427,9 @@ impl Grant<ServerSwitch> {
     ///
     /// [`Gone`](ServiceError::Gone) and [`NotGranted`](ServiceError::NotGranted) at once.
     /// The future gives [`Gone`](ServiceError::Gone) when the player leaves before, and
-    /// [`Refused`](ServiceError::Refused) when he stays where he is: there is no such
-    /// server in his network, he is there, he is on his way to another one, or the
-    /// server does not let him in.
+    /// [`Refused`](ServiceError::Refused) if the player stays: the network has no
+    /// such server, the player is on it already, another switch runs, or the server
+    /// refuses the player.
     pub fn switch(&self, player: PlayerId, server: &str) -> Result<Switching, ServiceError> {
         // SAFETY: a grant of this capability has this table.
         let table = unsafe { self.table.get::<SwitchTable>() };

@@ -78,7 +78,7 @@ pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
     }
 }
 
-/// A player in the game, and the id of the server on which he was when he was counted.
+/// A player in the game, and the id of the server at the time of the count.
 #[derive(Debug)]
 pub(crate) struct Located {
     /// The server.

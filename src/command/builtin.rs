@@ -31,7 +31,7 @@ pub(crate) enum Builtin {
     Glist,
     /// `/send WHO SERVER`: brings players to a server.
     Send,
-    /// `/server [NAME]`: brings the player himself to a server.
+    /// `/server [NAME]`: moves the player to a server.
     Server,
 }
 
@@ -215,7 +215,7 @@ impl Caller {
         }
     }
 
-    /// Asks for the switch of the player himself.
+    /// Requests a switch of the player.
     fn switch(&self, server: &str) {
         if self.player.network().is_none() {
             self.say(&json!(player_text::NO_NETWORK));

@@ -153,10 +153,10 @@ impl ProxyConfig {
 /// The rules of a network: servers between which players can move.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetworkConfig {
-    /// The servers that take a player who has lost his, in this order; `None` is
+    /// The servers that take a player who has lost a server, in this order; `None` is
     /// all in alphabetical order.
     pub order: Option<Vec<String>>,
-    /// What happens to a player who loses his backend.
+    /// What happens to a player who loses the backend.
     pub on_backend_loss: OnBackendLoss,
     /// Whether server lists show the players of the whole network.
     pub sum_players: bool,
@@ -164,13 +164,13 @@ pub struct NetworkConfig {
     pub duplicate_login: Option<DuplicateLogin>,
 }
 
-/// What happens to a player who loses his backend.
+/// What happens to a player who loses the backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnBackendLoss {
-    /// He is brought to another server of the network.
+    /// The player is moved to another server of the network.
     #[default]
     Fallback,
-    /// He reads a text.
+    /// The player is shown a text.
     Kick,
 }
 

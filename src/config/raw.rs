@@ -190,9 +190,9 @@ keys! {
 
     /// A network: the servers whose files name it.
     RawNetwork, "a network's table" {
-        /// The servers that take a player who has lost his, in this order. Without the key these are all of the network, those from containers included, in alphabetical order.
+        /// The servers that take a player who has lost a server, in this order. Without the key these are all of the network, those from containers included, in alphabetical order.
         order: List<String> [pattern: Some(ID), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
-        /// What happens to a player who loses his backend or is sent away by it.
+        /// What happens to a player who loses the backend or is kicked by it.
         on_backend_loss: OnBackendLossWord = r#""fallback""# [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// Whether server lists show how many players are on all servers of the network, in place of the number that the backend of the one server gives.
         sum_players: bool = "false" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
@@ -200,9 +200,9 @@ keys! {
         duplicate_login: DuplicateLoginWord [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
     }
 
-    /// Who may use commands of the proxy. A player does not see a command that he may not use, and his backend gets what he types. A right that is taken away ends at once; a new one begins with the next join of a server.
+    /// Who may use commands of the proxy. A player does not see a command without permission for it, and the backend gets what the player types. A right that is taken away ends at once; a new one begins with the next join of a server.
     RawPermissions, "`permissions`" {
-        /// The players who may use all commands: names, or player ids, which stay when a player changes his name. They need `client_only`, where the proxy authenticates.
+        /// The players who may use all commands: names, or player ids, which stay when a player changes the name. They need `client_only`, where the proxy authenticates.
         admins: List<String> = "[]" [scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
         /// The names of the commands that every player may use, without the slash: `server`, `glist`, `find`, `send`, and those that plugins leave to this list.
         player_commands: List<String> = "[]" [pattern: Some(COMMAND), scope: Scope::Only(&[Mode::ClientOnly, Mode::Offline])];
@@ -354,7 +354,7 @@ keys! {
         relay: Relay [scope: Scope::Only(&[Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly])];
         /// Whether the backend's first answer is checked: if it lets a player in without authentication, the session ends.
         auth_guard: bool = "true" [scope: Scope::Only(&[Mode::ServerOnly])];
-        /// The network that the server belongs to: a player who loses his backend is brought to another of its servers.
+        /// The network that the server belongs to: a player who loses the backend is moved to another of its servers.
         network: String [scope: Scope::Needs(Capability::NetworkMember), pattern: Some(ID)];
         /// Limbo handlers, tried in this order, for players without a backend.
         limbo_handlers: List<String> = "[]" [scope: Scope::Needs(Capability::Limbo)];

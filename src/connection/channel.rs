@@ -307,7 +307,7 @@ impl Call<'_> {
         })
     }
 
-    /// The id under which the backend that asks knows this player, or would know him.
+    /// The id under which the requesting backend knows this player, or would know the player.
     fn uuid(&self, player: &PlayerHandle) -> [u8; 16] {
         let intercepted = self.channel.server.config.intercepted();
         let forwarding = intercepted.and_then(|intercepted| intercepted.identity.as_ref());

@@ -177,17 +177,17 @@ impl Reach for BridgeControl {
                 NotSwitched::Gone => plugin::NotSwitched::Gone,
                 NotSwitched::UnknownServer => {
                     let server = Quoted(&server);
-                    let reason = format!("there is no server {server} in his network");
+                    let reason = format!("the network of the player has no server {server}");
                     plugin::NotSwitched::Stays(reason)
                 }
                 NotSwitched::AlreadyThere => {
-                    plugin::NotSwitched::Stays("he is there already".to_owned())
+                    plugin::NotSwitched::Stays("the player is on that server already".to_owned())
                 }
                 NotSwitched::Busy => {
-                    plugin::NotSwitched::Stays("he is on his way to another server".to_owned())
+                    plugin::NotSwitched::Stays("another switch of the player runs".to_owned())
                 }
                 NotSwitched::Refused { text } => {
-                    let reason = format!("the server does not let him in: {text}");
+                    let reason = format!("the server refuses the player: {text}");
                     plugin::NotSwitched::Stays(reason)
                 }
             })

@@ -464,8 +464,8 @@ pub fn page(code: Code) -> Page {
             right: &[(GLOBAL, "bind = \"0.0.0.0:25565\"\n"), (LOBBY, SOUND)],
         },
         Code::UnprovenIdentity => Page {
-            what: "In the forwarding modes the proxy never learns whether a player is who he \
-                   claims to be, and `bungeecord` or `bungeeguard` hands his claim to the backend.",
+            what: "In the forwarding modes the proxy cannot check the name that a \
+                   client claims, and `bungeecord` or `bungeeguard` passes the claim to the backend.",
             why: "A backend that trusts the claim lets anybody in under any name, administrators' \
                   names included. It is safe where the backend authenticates by itself, or where \
                   the claim gives no rights.",
@@ -572,7 +572,7 @@ pub fn page(code: Code) -> Page {
                    not: `forwarding_mode` is `none` there.",
             why: "A backend that learns nothing makes a player id from the name. A player who comes \
                   from another server of the network has another id and another skin there than \
-                  his own client knows.",
+                  the client knows.",
             wrong: &[
                 (
                     GLOBAL,

@@ -305,7 +305,7 @@ impl Relayed {
     }
 }
 
-/// The waker of an outbox: tells the worker that the outbox has packets.
+/// The waker of an outbox: notifies the worker that the outbox has packets.
 #[derive(Debug)]
 struct OutboxWaker {
     inbox: Arc<Inbox>,

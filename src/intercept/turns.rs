@@ -1,7 +1,7 @@
 //! How long each side may take until the player is in the game.
 //!
 //! The time of a backend runs only while it is the backend that has to act. While
-//! the client owes an answer, the client's time runs, and while the player himself
+//! the client owes an answer, the client's time runs, and while the player
 //! is asked, such as for a resource pack, the player's. Whoever has no time left
 //! is the one to blame.
 

@@ -18,7 +18,7 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 /// What a plugin may still send, and under which number. All generations share it.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Tells its packets from those of others.
+    /// Distinguishes its packets from those of others.
     pub(super) sender: u64,
     left: Mutex<Left>,
     pub(super) refusals: Sampler,

@@ -39,14 +39,14 @@ pub(crate) struct ServiceGrant {
     pub(crate) bits: u64,
 }
 
-/// A player in the game, as services see him.
+/// A player in the game, as services see it.
 #[derive(Debug)]
 pub(crate) struct InGame {
-    /// Who he is; proved where the plugin may ask for it.
+    /// The profile; authenticated where the plugin may ask for it.
     pub(crate) profile: Profile,
     /// What plugins may do.
     pub(crate) grants: Box<[ServiceGrant]>,
-    /// The way to his session.
+    /// Access to the session.
     pub(crate) reach: Arc<dyn Reach>,
 }
 
@@ -88,9 +88,9 @@ pub(crate) type Switching = Pin<Box<dyn Future<Output = Result<(), NotSwitched>>
 /// Why a player is not on the server that a plugin has asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotSwitched {
-    /// He has left.
+    /// The player has left.
     Gone,
-    /// He stays where he is, for this reason.
+    /// The player stays on the current server, for this reason.
     Stays(String),
 }
 
@@ -121,7 +121,7 @@ impl Players {
         self.lock().remove(&number);
     }
 
-    /// The player, for a plugin that may use this capability for him.
+    /// The player, for a plugin that may use this capability on the player's server.
     pub(super) fn find(
         &self,
         number: u64,
@@ -171,8 +171,8 @@ mod tests {
         }
     }
 
-    /// A service reaches a player as long as he is there, and only for a plugin
-    /// that may use it on his server.
+    /// A service reaches a player only while the player is in the game, and only for a
+    /// plugin that may use the service on the player's server.
     #[test]
     fn services_reach_players_in_the_game() {
         let players = Players::default();

@@ -90,7 +90,7 @@ impl Services {
         })
     }
 
-    /// Shows a text to a player, or ends his session with it.
+    /// Shows a text to a player, or ends the session with it.
     pub(super) fn send_text(&self, player: u64, text: &PlayerText<'_>) -> Result<(), NotSent> {
         self.noted("player.message", || {
             let player = self.player(player, Capability::PlayerMessage)?;

@@ -298,7 +298,7 @@ impl Services {
         self.health.failed(hook, Kind::Panic, text, consequence);
     }
 
-    /// A player, if the plugin may use this capability for him.
+    /// A player, if the plugin may use this capability on the player's server.
     pub(super) fn player(
         &self,
         number: u64,

@@ -1,6 +1,6 @@
 //! The negotiation of mods between Forge clients and backends before 1.13: plugin messages
-//! in play, before the join game. A client that has negotiated can do so again once it is
-//! told to begin from the start.
+//! in play, before the join game. A client that has negotiated can do so again once it
+//! gets a reset.
 
 use super::packet::{Clientbound, State, Version};
 use super::read::{Cursor, ReadError, write_string};

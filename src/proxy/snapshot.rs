@@ -187,7 +187,7 @@ impl Snapshot {
             .collect()
     }
 
-    /// The servers of a network that take a player who has lost his, in their
+    /// The servers of a network that take a player who has lost a server, in their
     /// order.
     pub(crate) fn order(&self, network: &str) -> Vec<Arc<Server>> {
         let is_member = |server: &&Arc<Server>| server.config.network() == Some(network);

@@ -91,15 +91,15 @@ pub struct CommandInput {
 /// A player who uses a command, for [`CommandInput::new`].
 #[derive(Debug, Clone, Copy)]
 pub struct CommandPlayer<'a> {
-    /// His number.
+    /// The player's number.
     pub number: u64,
-    /// His name.
+    /// The player's name.
     pub name: &'a str,
-    /// His UUID.
+    /// The player's UUID.
     pub uuid: u128,
     /// Whether the proxy has proved both.
     pub is_proved: bool,
-    /// Whether he is an admin.
+    /// Whether the player is an admin.
     pub is_admin: bool,
 }
 

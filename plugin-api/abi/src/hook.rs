@@ -531,7 +531,7 @@ pub struct PlayerInput {
     pub peer: Address,
     /// One of [`player_event`].
     pub event: u32,
-    /// The number of the player, for services: the same in all his events, from
+    /// The number of the player, for services: the same in all events, from
     /// `JOINED` to `LEFT`, and no other player's in this process.
     pub player: u64,
     /// The cleaned virtual host; may be empty.
@@ -590,9 +590,9 @@ impl PlayerInput {
 
 /// Events of a player. A plugin ignores an unknown one.
 pub mod player_event {
-    /// He has joined the game.
+    /// The player has joined the game.
     pub const JOINED: u32 = 1;
-    /// He has left the game.
+    /// The player has left the game.
     pub const LEFT: u32 = 2;
 }
 

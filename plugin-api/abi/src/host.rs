@@ -262,9 +262,9 @@ pub struct IdentityTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Gives the profile of a player, by his number of `player.observe`, to a
+    /// Gives the profile of a player, by the number of `player.observe`, to a
     /// [`ProfileSink`] that is valid during the call. `GONE` if the player has left,
-    /// `DENIED` if the plugin does not have the capability on his connection.
+    /// `DENIED` if the plugin does not have the capability on the player's connection.
     pub profile: Option<
         unsafe extern "C" fn(ctx: *const c_void, player: u64, sink: *const ProfileSink) -> i32,
     >,
@@ -332,9 +332,9 @@ impl ProfileSink {
 /// The service of `player.message`.
 ///
 /// A call returns at once. The host sends the packets later, in the order of the calls,
-/// between two frames while the player is in the game. `GONE` if he has left, `DENIED` if
-/// the plugin does not have the capability on his connection, `FULL` if too much of the
-/// plugin waits for him or it sends too much in a second, `ERR` with a text to the sink if
+/// between two frames while the player is in the game. `GONE` if the player has left, `DENIED`
+/// if the plugin does not have the capability on the player's connection, `FULL` if too
+/// many packets of the plugin wait or it sends too much in a second, `ERR` with a text to the sink if
 /// the text cannot be shown.
 #[derive(Debug)]
 #[repr(C)]
@@ -466,10 +466,10 @@ pub struct SwitchTable {
     pub size: u32,
     /// Zero.
     pub reserved: u32,
-    /// Asks for the switch of a player to another server of his network, by its id.
+    /// Requests the switch of a player to another server of the network, by its id.
     /// Returns at once. `OK`: writes a future, which the plugin polls and drops; it is `OK`
-    /// when the player is there, `GONE` when he leaves before, `ERR` with a text to the
-    /// sink when he stays where he is. The switch goes on when it is dropped. Else `GONE`
+    /// when the player is there, `GONE` when the player leaves before, `ERR` with a text
+    /// to the sink when the player stays on the current server. The switch goes on when it is dropped. Else `GONE`
     /// or `DENIED`, as for [`MessageTable`].
     pub switch: Option<
         unsafe extern "C" fn(

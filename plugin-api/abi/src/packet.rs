@@ -122,7 +122,7 @@ numbered! {
         PluginMessageToServer = 11, "plugin_message_to_server", serverbound;
         /// The player joins the game of a server, for the first time or after a switch.
         JoinGame = 12, "join_game", clientbound;
-        /// The player changes the world, or lives again after his death.
+        /// The player changes the world, or respawns after a death.
         Respawn = 13, "respawn", clientbound;
         /// A resource pack to load (1.8 and later).
         ResourcePackPush = 14, "resource_pack_push", clientbound;

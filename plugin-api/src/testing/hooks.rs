@@ -203,8 +203,8 @@ macro_rules! hook_methods {
     };
     (@CommandInput $hook:ident $method:ident $answer:tt) => {
         hook_methods! { @asks $hook [
-            " `line` is what the player types, with or without the slash. Whether he may use the"
-            " command is not asked. From the first command on the services reach him."]
+            " `line` is what the player types, with or without the slash. Permissions for the"
+            " command are not checked. From the first command on the services reach the player."]
             pub fn $method(
                 &self,
                 client: &Client,

@@ -145,7 +145,7 @@ impl Services {
         Ok(())
     }
 
-    /// What was sent to this player or his backend since the last call.
+    /// What was sent to this player or the backend since the last call.
     pub(super) fn take_sent(&self, player: PlayerId) -> Vec<Sent> {
         let mut all = lock(&self.sent);
         let (taken, others): (Vec<_>, _) = std::mem::take(&mut *all)

@@ -316,8 +316,8 @@ mod tests {
         Some(vec![Sent::Chat(Text::from_mini(text))])
     }
 
-    /// A player may write `lines` lines and commands in `seconds`, and each player has his
-    /// own count.
+    /// A player may write `lines` lines and commands in `seconds`, counted for each
+    /// player.
     #[test]
     fn lines_are_limited() {
         let host = guard("lines = 3\nseconds = 3600");

@@ -74,7 +74,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// Adds a player. Returns whether he was not there before.
+    /// Adds a player. Returns whether the player is new.
     fn note(&mut self, player: u128) -> bool {
         if !self.players.insert(player) {
             return false;

@@ -121,11 +121,11 @@ choices! {
         Replace = "replace";
     }
 
-    /// What happens to a player who loses his backend.
+    /// What happens to a player who loses the backend.
     OnBackendLossWord {
-        /// He is brought to another server of the network, with a message that says why.
+        /// The player is moved to another server of the network, with a message that says why.
         Fallback = "fallback";
-        /// His connection ends with a text.
+        /// The connection ends with a text.
         Kick = "kick";
     }
 

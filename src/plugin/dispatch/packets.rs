@@ -24,17 +24,17 @@ use crate::protocol::varint;
 /// The player whose packets plugins get.
 #[derive(Debug)]
 pub struct PacketPlayer {
-    /// His number, for services.
+    /// The player's number, for services.
     pub number: u64,
-    /// His name.
+    /// The player's name.
     pub name: String,
-    /// His UUID.
+    /// The player's UUID.
     pub uuid: u128,
     /// Whether the proxy has proved both.
     pub is_proved: bool,
     /// The id of the server.
     pub server: String,
-    /// The version of his client.
+    /// The version of the client.
     pub version: Version,
 }
 

@@ -73,9 +73,9 @@ pub enum SessionEvent<'a> {
 /// What has happened to a player.
 #[derive(Debug, Clone, Copy)]
 pub enum PlayerEvent<'a> {
-    /// He is in the game.
+    /// The player is in the game.
     Joined,
-    /// He has left it.
+    /// The player has left the game.
     Left {
         /// Why, as in the log.
         reason: &'a str,

@@ -1,4 +1,4 @@
-//! Commands: the line that a player sends, the tree that his client knows, and
+//! Commands: the line that a player sends, the tree that the client knows, and
 //! completions.
 //!
 //! The tree of a backend is extended without being decoded. What an argument of a

@@ -305,10 +305,10 @@ async fn plugins_switch_players() {
         .await;
     };
     send(&mut client, &ids, 767, "go nowhere").await;
-    let nowhere = "nowhere: there is no server `nowhere` in his network\n";
+    let nowhere = "nowhere: the network of the player has no server `nowhere`\n";
     written(nowhere).await;
     send(&mut client, &ids, 767, "go a").await;
-    let there = format!("{nowhere}a: he is there already\n");
+    let there = format!("{nowhere}a: the player is on that server already\n");
     written(&there).await;
     send(&mut client, &ids, 767, "go b").await;
     let _second = move_to(&mut client, &mut first, &b).await;

@@ -74,7 +74,7 @@ pub trait HostServices: Sync + Sized + 'static {
     /// When the player is gone, or the plugin may not know the profile.
     fn profile(&self, player: u64, to: &ProfileReceiver<'_>) -> Result<(), Refusal>;
 
-    /// Shows a text to a player, or ends his session with it.
+    /// Shows a text to a player, or ends the session with it.
     ///
     /// # Errors
     ///
@@ -103,14 +103,14 @@ pub trait HostServices: Sync + Sized + 'static {
     /// When the client does not get the question.
     fn request_cookie(&self, player: u64, key: &str) -> Result<HostFuture, Refusal>;
 
-    /// Asks for the switch of a player to another server.
+    /// Requests the switch of a player to another server.
     ///
     /// # Errors
     ///
-    /// When the player is gone, or the plugin may not switch him.
+    /// When the player is gone, or the plugin may not request the switch.
     fn switch(&self, player: u64, server: &str) -> Result<HostFuture, Refusal>;
 
-    /// Sends a packet to a player or to his backend.
+    /// Sends a packet to a player or to the backend.
     ///
     /// # Errors
     ///
