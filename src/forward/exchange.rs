@@ -69,6 +69,9 @@ pub(super) struct Exchange<S> {
     is_framed: bool,
     /// Packets that do not come from the two peers.
     outbox: Option<Arc<Outbox>>,
+    /// Whether the outbox may have packets: it is looked into after it has woken the
+    /// driver, and until it is empty.
+    has_outbox_packets: bool,
     sockets: Both<S>,
     /// The lane of each sender.
     lanes: Both<Lane>,
@@ -110,6 +113,7 @@ impl Exchange<tokio::net::TcpStream> {
         Self {
             is_framed: false,
             outbox: None,
+            has_outbox_packets: false,
             sockets: Both {
                 client: session.client,
                 backend: session.backend,
@@ -132,6 +136,7 @@ impl Exchange<tokio::net::TcpStream> {
         Ok(Exchange {
             is_framed: self.is_framed,
             outbox: self.outbox,
+            has_outbox_packets: self.has_outbox_packets,
             sockets: Both {
                 client: self.sockets.client.into_std()?,
                 backend: self.sockets.backend.into_std()?,
@@ -226,6 +231,8 @@ impl<S: Socket> Exchange<S> {
     pub(super) fn send_out_all(&mut self, buffers: &mut Buffers) {
         if let Some(outbox) = &self.outbox {
             outbox.clear_wakeup();
+            // After the wakeup was cleared: a later packet wakes the driver again.
+            self.has_outbox_packets = outbox.has_any();
             for source in Side::BOTH {
                 let is_decided = self.over.is_none() && self.lanes.of_mut(source).take_decision();
                 match is_decided {
@@ -237,14 +244,17 @@ impl<S: Socket> Exchange<S> {
     }
 
     fn send_out(&mut self, source: Side, buffers: &mut Buffers) {
-        let Some(outbox) = self.outbox.as_deref() else {
+        let Some(outbox) = self.outbox.as_deref().filter(|_| self.has_outbox_packets) else {
             return;
         };
         let to = self.sockets.of(source.other());
         let lane = self.lanes.of_mut(source);
-        if self.over.is_none()
-            && let Err(stop) = lane.send_out(outbox, to, &self.counters, buffers)
-        {
+        if self.over.is_some() {
+            return;
+        }
+        let sent = lane.send_out(outbox, to, &self.counters, buffers);
+        self.has_outbox_packets = outbox.has_any();
+        if let Err(stop) = sent {
             self.stopped(source, stop);
         }
     }

@@ -150,6 +150,13 @@ impl Outbox {
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a packet waits in one of the directions.
+    pub(super) fn has_any(&self) -> bool {
+        [Direction::Clientbound, Direction::Serverbound]
+            .into_iter()
+            .any(|direction| self.has(direction))
+    }
+
     /// Whether a packet waits in this direction.
     pub(super) fn has(&self, direction: Direction) -> bool {
         self.counts[direction as usize].load(Ordering::Acquire) > 0

@@ -116,6 +116,8 @@ pub(crate) struct FrameFilter {
     bounds: Bounds,
     /// Set if the player may be moved to another backend.
     record: Option<PlayerRecord>,
+    /// The ids of packets for the client that pass unread in the current state.
+    unread: UnreadIds,
     /// Frames for the receiver that wait for the end of a configuration.
     held: Vec<u8>,
     /// Reads what the backend asks the proxy; only used clientbound.
@@ -123,8 +125,31 @@ pub(crate) struct FrameFilter {
     /// The fields of the backend's disconnect, which is kept back from the client if
     /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
-    /// The error after the frames of the last walk.
-    fault: Option<FramedError>,
+    /// The error after the frames of the last walk. Boxed, to keep an idle session small.
+    fault: Option<Box<FramedError>>,
+}
+
+/// The ids of one byte in whose packets the proxy has no interest: a walk passes such
+/// packets without a look at anything else, and most packets of a backend are such.
+#[derive(Debug, Clone, Copy, Default)]
+struct UnreadIds {
+    /// The state in which they hold; `None` until they are looked up.
+    state: Option<State>,
+    bits: [u64; 2],
+}
+
+impl UnreadIds {
+    /// The number of ids that have one byte.
+    const COUNT: u8 = 0x80;
+
+    const fn has(self, id: u8) -> bool {
+        let [low, high] = self.bits;
+        match id {
+            0..64 => low >> id & 1 == 1,
+            64..Self::COUNT => high >> (id - 64) & 1 == 1,
+            _ => false,
+        }
+    }
 }
 
 /// The limits for the sender of a direction.
@@ -146,15 +171,19 @@ pub(crate) struct FrameFilters {
 impl FrameFilters {
     /// Has packets wait for what somebody says about them.
     pub(crate) fn set_queries(&mut self, queries: &Arc<PacketQueries>) {
-        self.serverbound.queries = Some(Arc::clone(queries));
-        self.clientbound.queries = Some(Arc::clone(queries));
+        for filter in [&mut self.serverbound, &mut self.clientbound] {
+            filter.queries = Some(Arc::clone(queries));
+            filter.unread = UnreadIds::default();
+        }
     }
 
     /// Records what is needed to move the player to another backend, and keeps back
     /// the disconnect with which this backend ends the session.
     pub(crate) fn set_record(&mut self, record: &PlayerRecord) {
-        self.serverbound.record = Some(record.clone());
-        self.clientbound.record = Some(record.clone());
+        for filter in [&mut self.serverbound, &mut self.clientbound] {
+            filter.record = Some(record.clone());
+            filter.unread = UnreadIds::default();
+        }
     }
 }
 
@@ -186,6 +215,7 @@ impl FrameFilter {
             commands: None,
             bounds: Bounds::Client(bounds),
             record: None,
+            unread: UnreadIds::default(),
             held: Vec::new(),
             listener: None,
             kick: None,
@@ -221,6 +251,7 @@ impl FrameFilter {
             commands: None,
             bounds: Bounds::Backend(bounds),
             record: None,
+            unread: UnreadIds::default(),
             held: Vec::new(),
             listener: None,
             kick: None,
@@ -285,7 +316,7 @@ impl FrameFilter {
 
     /// The error that ends the direction after the frames of the last walk.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
-        self.fault.as_ref()
+        self.fault.as_deref()
     }
 
     /// Whether the last walk has paused. Once its output is written, the caller walks
@@ -310,6 +341,7 @@ impl FrameFilter {
     /// next, those behind it are walked with them.
     pub(super) fn cancel_queries(&mut self) {
         self.queries = None;
+        self.unread = UnreadIds::default();
         if std::mem::take(&mut self.awaits_decision) {
             // It was counted and applied before somebody was asked.
             self.decisions = VecDeque::from([Decision::Pass]);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Bounds, FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX};
+use super::{Bounds, FrameFilter, FramedError, GROUP_BYTES_MAX, GROUP_PACKETS_MAX, UnreadIds};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded};
 use crate::forward::commands::{PacketAction, SessionCommands};
 use crate::forward::packets::SentState;
@@ -51,6 +51,21 @@ impl FrameFilter {
                     })
             }
         }
+    }
+
+    /// The ids of packets that pass unread in the current state.
+    pub(super) fn unread_ids(&mut self) -> UnreadIds {
+        let state = Some(self.sent.state);
+        if self.unread.state != state {
+            let mut bits = [0; 2];
+            for id in 0..UnreadIds::COUNT {
+                if !self.reads(i32::from(id)) {
+                    bits[usize::from(id / 64)] |= 1 << (id % 64);
+                }
+            }
+            self.unread = UnreadIds { state, bits };
+        }
+        self.unread
     }
 
     /// Whether packets of the client of this kind can be commands of the proxy.

@@ -7,7 +7,7 @@ use super::packet::FrameAction;
 use super::{FrameFilter, FramedError, OUTPUT_BYTES_MAX};
 use crate::forward::Direction;
 use crate::forward::spare::SpareBuffers;
-use crate::protocol::codec::{self, CodecError, Zlib};
+use crate::protocol::codec::{self, CodecError, Format, Zlib};
 use crate::protocol::frame::{self, FRAME_BYTES_MAX, FRAME_LENGTH_BYTES_MAX};
 
 /// Where the bytes to write are after a walk over one read.
@@ -83,7 +83,7 @@ impl FrameFilter {
             });
         if let Err(fault) = end {
             self.carried = Vec::new();
-            self.fault = Some(fault);
+            self.fault = Some(Box::new(fault));
         }
         run
     }
@@ -164,6 +164,7 @@ impl FrameFilter {
         spare: &mut SpareBuffers,
     ) -> Result<(), FramedError> {
         loop {
+            run.end = self.skip_unread(buffer, run.end);
             let rest = buffer.get(run.end..).unwrap_or_default();
             let Some(frame) = codec::split(rest, self.from, self.packet_bytes_max())? else {
                 if !rest.is_empty() {
@@ -196,6 +197,39 @@ impl FrameFilter {
             if self.is_kicked() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Passes over whole frames for the client that go on unchanged and unread, from
+    /// `at` on. Returns where the first other one begins. What this does not know is
+    /// left to the caller: large frames, and compressed ones.
+    fn skip_unread(&mut self, buffer: &[u8], mut at: usize) -> usize {
+        let is_compressed = match (self.from, self.to.format) {
+            (Format::Plain, Format::Plain) => false,
+            (Format::Compressed { .. }, Format::Compressed { .. }) => true,
+            (Format::Plain, Format::Compressed { .. })
+            | (Format::Compressed { .. }, Format::Plain) => return at,
+        };
+        if self.direction == Direction::Serverbound || !self.decisions.is_empty() {
+            return at;
+        }
+        let unread = self.unread_ids();
+        loop {
+            let rest = buffer.get(at..).unwrap_or_default();
+            let (frame_bytes, length_bytes) = match *rest {
+                [length @ 1..0x80, ..] => (usize::from(length), 1),
+                [low, high @ 1..0x80, ..] => (usize::from(low & 0x7F) | usize::from(high) << 7, 2),
+                _ => return at,
+            };
+            let end = length_bytes + frame_bytes;
+            let id = match (is_compressed, rest.get(length_bytes..end)) {
+                (false, Some([id, ..])) | (true, Some([0, id, ..])) => *id,
+                _ => return at,
+            };
+            if !unread.has(id) {
+                return at;
+            }
+            at += end;
         }
     }
 
