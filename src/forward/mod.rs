@@ -34,6 +34,8 @@ pub(crate) mod commands;
 mod encryption_tests;
 mod exchange;
 pub(crate) mod framed;
+#[cfg(all(test, target_os = "linux"))]
+mod framed_tests;
 mod keep;
 mod lane;
 mod listener;
