@@ -98,6 +98,16 @@ pub(super) fn make_of(bytes: usize) -> io::Result<Pipe> {
     })
 }
 
+/// Whether a read would find nothing now. Only a pipe of [`make`] is known to be one.
+fn is_empty(pipe: &Pipe) -> bool {
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut ready = [PollFd::new(pipe.read.as_fd(), PollFlags::POLLIN)];
+    let polled = poll(&mut ready, PollTimeout::ZERO);
+    pipe.slots == 0 || polled.is_err() || !ready[0].any().unwrap_or(false)
+}
+
 /// The empty pipes of one worker.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -133,6 +143,7 @@ impl Pool {
     /// While a user without privileges is past `fs.pipe-user-pages-soft`, pipes
     /// are small. They are used and not kept: the next may be granted more.
     pub fn put(&mut self, pipe: Pipe) {
+        debug_assert!(is_empty(&pipe), "a session would get bytes of another");
         if self.idle.len() < POOL_MAX
             && pipe.capacity_bytes >= LARGEST_BYTES.load(Ordering::Relaxed)
         {
