@@ -154,7 +154,7 @@ impl Snapshot {
         }));
         debug_assert!(
             conflicts.is_empty(),
-            "validation lets no two servers claim one name"
+            "validation lets no two servers claim one name: {conflicts:?}"
         );
         Self {
             proxy,

@@ -11,4 +11,4 @@ mod table;
 
 pub use host::{BadHost, normalize};
 pub use pattern::HostPattern;
-pub use table::{Conflict, Match, RouteTable, Rule};
+pub use table::{Match, RouteTable, Rule};
