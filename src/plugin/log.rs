@@ -81,9 +81,9 @@ static SITES: RwLock<Option<Sites>> = RwLock::new(None);
 #[derive(Debug, Default)]
 pub(super) struct Added(AtomicUsize);
 
-/// The number of a place and its interest. `None` if the generation has `added` the most
-/// places.
-pub(super) fn introduce(key: Key, added: &Added) -> Option<(u64, u32)> {
+/// The number of a place, which is added if it is new, and its interest. `None` if the
+/// generation has `added` the most places.
+pub(super) fn find_or_add(key: Key, added: &Added) -> Option<(u64, u32)> {
     if key.fields.len() > FIELDS_MAX {
         return None;
     }
@@ -199,7 +199,7 @@ impl LineLimit {
 }
 
 /// A value of an event.
-pub(super) enum Given {
+pub(super) enum EventValue {
     Text(String),
     Printed(String),
     I64(i64),
@@ -209,7 +209,7 @@ pub(super) enum Given {
 }
 
 /// Logs an event that is enabled. Values without a field are ignored.
-pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
+pub(super) fn event(id: u64, values: Vec<(usize, EventValue)>) {
     let Some(site) = site(id) else { return };
     let metadata: &'static Metadata<'static> = match site.metadata.get() {
         Some(metadata) => metadata,
@@ -220,14 +220,14 @@ pub(super) fn event(id: u64, values: Vec<(usize, Given)>) {
     for (index, value) in values {
         if let Some(place) = all.get_mut(index) {
             *place = Some(match value {
-                Given::Text(text) => Box::new(show::Line(&text).to_string()),
-                Given::Printed(text) => {
+                EventValue::Text(text) => Box::new(show::Line(&text).to_string()),
+                EventValue::Printed(text) => {
                     Box::new(tracing::field::display(show::Line(&text).to_string()))
                 }
-                Given::I64(number) => Box::new(number),
-                Given::U64(number) => Box::new(number),
-                Given::F64(number) => Box::new(number),
-                Given::Bool(truth) => Box::new(truth),
+                EventValue::I64(number) => Box::new(number),
+                EventValue::U64(number) => Box::new(number),
+                EventValue::F64(number) => Box::new(number),
+                EventValue::Bool(truth) => Box::new(truth),
             });
         }
     }
@@ -256,16 +256,16 @@ mod tests {
         let first = Added::default();
         let max = u32::try_from(SITES_MAX).unwrap();
         for line in 0..max {
-            assert!(introduce(key(line), &first).is_some(), "{line}");
+            assert!(find_or_add(key(line), &first).is_some(), "{line}");
         }
-        assert_eq!(introduce(key(max), &first), None);
-        let known = introduce(key(7), &first).unwrap();
+        assert_eq!(find_or_add(key(max), &first), None);
+        let known = find_or_add(key(7), &first).unwrap();
         let next = Added::default();
-        assert_eq!(introduce(key(7), &next), Some(known));
+        assert_eq!(find_or_add(key(7), &next), Some(known));
         for line in max..2 * max {
-            assert!(introduce(key(line), &next).is_some(), "{line}");
+            assert!(find_or_add(key(line), &next).is_some(), "{line}");
         }
-        assert_eq!(introduce(key(2 * max), &next), None);
+        assert_eq!(find_or_add(key(2 * max), &next), None);
     }
 
     /// A flood becomes as many lines as fit, and one number.

@@ -41,61 +41,67 @@ unsafe extern "C" fn callsite(
     ctx: *const c_void,
     callsite: *const LogCallsite,
     id: *mut u64,
-    given: *mut u32,
+    interest: *mut u32,
 ) -> i32 {
-    // SAFETY: the plugin passes its context and good pointers.
-    let (Some(services), Some(site)) = (unsafe { (services(ctx), sized(callsite)) }) else {
-        return status::ERR;
-    };
-    if id.is_null() || given.is_null() {
-        return status::ERR;
-    }
-    if site.fields_len > log::FIELDS_MAX || (site.fields.is_null() && site.fields_len > 0) {
-        return status::DENIED;
-    }
-    let level = match site.level {
-        level::ERROR => Level::ERROR,
-        level::WARN => Level::WARN,
-        level::INFO => Level::INFO,
-        level::DEBUG => Level::DEBUG,
-        _ => Level::TRACE,
-    };
-    // SAFETY: this number of names and all texts are valid during the call.
-    let (target, file, fields) = unsafe {
-        let names: &[Str] = match site.fields_len {
-            0 => &[],
-            len => std::slice::from_raw_parts(site.fields, len),
+    guarded(status::ERR, || {
+        // SAFETY: the plugin passes its context and good pointers.
+        let (Some(services), Some(site)) = (unsafe { (services(ctx), sized(callsite)) }) else {
+            return status::ERR;
         };
-        let names = names
-            .iter()
-            .map(|name| text(*name, LOG_TEXT_BYTES_MAX))
-            .collect();
-        (
-            text(site.target, LOG_TEXT_BYTES_MAX),
-            text(site.file, LOG_TEXT_BYTES_MAX),
-            names,
-        )
+        if id.is_null() || interest.is_null() {
+            return status::ERR;
+        }
+        if site.fields_len > log::FIELDS_MAX || (site.fields.is_null() && site.fields_len > 0) {
+            return status::DENIED;
+        }
+        // SAFETY: all texts are valid during the call, and the number of names was checked.
+        let mut key = unsafe { key_of(site) };
+        let found = if key.target == PANIC_TARGET {
+            Some((PANIC_SITE, interest::ALWAYS))
+        } else {
+            let plugin = &services.health.plugin;
+            key.target = format!("{TARGET_PREFIX}{plugin}::{}", key.target);
+            log::find_or_add(key, &services.places)
+        };
+        let Some(found) = found else {
+            services.has_run_out_of(Supply::LogPlaces);
+            return status::DENIED;
+        };
+        // SAFETY: neither is null, and the plugin gives places to write to.
+        unsafe {
+            write(id, found.0);
+            write(interest, found.1);
+        }
+        status::OK
+    })
+}
+
+/// What a place of the source is known by, with the target that the plugin gives.
+///
+/// # Safety
+///
+/// The texts must be valid during the call, and `fields` must lead to `fields_len` of them.
+unsafe fn key_of(site: &LogCallsite) -> log::Key {
+    // SAFETY: the caller promises it.
+    let text = |name: Str| unsafe { text(name, LOG_TEXT_BYTES_MAX) };
+    let names: &[Str] = match site.fields_len {
+        0 => &[],
+        // SAFETY: the caller promises it.
+        len => unsafe { std::slice::from_raw_parts(site.fields, len) },
     };
-    if target == PANIC_TARGET {
-        // SAFETY: the plugin gives places to write to.
-        let written = unsafe { write(id, PANIC_SITE) && write(given, interest::ALWAYS) };
-        return if written { status::OK } else { status::ERR };
-    }
-    let target = format!("{}{}::{target}", TARGET_PREFIX, services.health.plugin);
-    let key = log::Key {
-        level,
-        target,
-        file,
+    log::Key {
+        level: match site.level {
+            level::ERROR => Level::ERROR,
+            level::WARN => Level::WARN,
+            level::INFO => Level::INFO,
+            level::DEBUG => Level::DEBUG,
+            _ => Level::TRACE,
+        },
+        target: text(site.target),
+        file: text(site.file),
         line: site.line,
-        fields,
-    };
-    let Some(introduced) = guarded(None, || log::introduce(key, &services.places)) else {
-        services.has_run_out_of(Supply::LogPlaces);
-        return status::DENIED;
-    };
-    // SAFETY: the plugin gives places to write to.
-    let written = unsafe { write(id, introduced.0) && write(given, introduced.1) };
-    if written { status::OK } else { status::ERR }
+        fields: names.iter().map(|name| text(*name)).collect(),
+    }
 }
 
 unsafe extern "C" fn enabled(_: *const c_void, id: u64) -> u32 {
@@ -108,45 +114,50 @@ unsafe extern "C" fn event(
     fields: *const LogField,
     len: usize,
 ) -> i32 {
-    // SAFETY: the plugin passes its context.
-    let Some(services) = (unsafe { services(ctx) }) else {
-        return status::ERR;
+    guarded(status::ERR, || {
+        // SAFETY: the plugin passes its context.
+        let Some(services) = (unsafe { services(ctx) }) else {
+            return status::ERR;
+        };
+        if len > log::FIELDS_MAX || (fields.is_null() && len > 0) {
+            return status::DENIED;
+        }
+        let fields = match len {
+            0 => &[],
+            // SAFETY: this number of values is valid during the call.
+            len => unsafe { std::slice::from_raw_parts(fields, len) },
+        };
+        if id == PANIC_SITE {
+            // SAFETY: the text is valid during the call.
+            let text = fields
+                .first()
+                .map(|field| unsafe { text(field.text, FAILURE_BYTES_MAX) });
+            services.dropped_with_a_panic(&Line(&text.unwrap_or_default()).to_string());
+        } else if log::is_enabled(id) && services.may_log() {
+            // SAFETY: the texts are valid during the call.
+            let values = fields.iter().filter_map(|field| unsafe { value_of(field) });
+            log::event(id, values.collect());
+        }
+        status::OK
+    })
+}
+
+/// The index of a field, and its value; `None` for an unknown kind of value.
+///
+/// # Safety
+///
+/// The text must be valid during the call.
+unsafe fn value_of(field: &LogField) -> Option<(usize, log::EventValue)> {
+    // SAFETY: the caller promises it.
+    let text = || unsafe { text(field.text, LOG_TEXT_BYTES_MAX) };
+    let value = match field.kind {
+        field::TEXT => log::EventValue::Text(text()),
+        field::PRINTED => log::EventValue::Printed(text()),
+        field::I64 => log::EventValue::I64(field.number.cast_signed()),
+        field::U64 => log::EventValue::U64(field.number),
+        field::F64 => log::EventValue::F64(f64::from_bits(field.number)),
+        field::BOOL => log::EventValue::Bool(field.number != 0),
+        _ => return None,
     };
-    if len > log::FIELDS_MAX || (fields.is_null() && len > 0) {
-        return status::DENIED;
-    }
-    if id == PANIC_SITE {
-        // SAFETY: this number of values and their texts are valid during the call.
-        let said = unsafe {
-            fields
-                .as_ref()
-                .map(|field| text(field.text, FAILURE_BYTES_MAX))
-        };
-        guarded((), || {
-            services.dropped_with_a_panic(&Line(&said.unwrap_or_default()).to_string())
-        });
-        return status::OK;
-    }
-    if !guarded(false, || log::is_enabled(id) && services.may_log()) {
-        return status::OK;
-    }
-    let mut values = Vec::with_capacity(len);
-    for at in 0..len {
-        // SAFETY: this number of values is valid during the call.
-        let value = unsafe { &*fields.add(at) };
-        // SAFETY: the text is valid during the call.
-        let text = || unsafe { text(value.text, LOG_TEXT_BYTES_MAX) };
-        let given = match value.kind {
-            field::TEXT => log::Given::Text(text()),
-            field::PRINTED => log::Given::Printed(text()),
-            field::I64 => log::Given::I64(value.number.cast_signed()),
-            field::U64 => log::Given::U64(value.number),
-            field::F64 => log::Given::F64(f64::from_bits(value.number)),
-            field::BOOL => log::Given::Bool(value.number != 0),
-            _ => continue,
-        };
-        values.push((value.index as usize, given));
-    }
-    guarded((), || log::event(id, values));
-    status::OK
+    Some((field.index as usize, value))
 }
