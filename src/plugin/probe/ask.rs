@@ -1,4 +1,4 @@
-//! Asks a plugin at each of its hooks, about a sample player.
+//! Calls each hook of a plugin for a sample player.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::plugin::{
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::Version;
 
-/// A plugin that is asked at all its hooks.
+/// Calls all hooks of a plugin.
 pub(super) struct HookRun<'a> {
     hooks: &'a HookSet,
     host: &'a PluginHost,
@@ -156,7 +156,7 @@ impl<'a> HookRun<'a> {
         self.events
             .event(&Event::Begin(Step::Hook(hook.name().to_owned())));
         let before = failures(self.host);
-        // It is asked at each hook, also after a few panics.
+        // Each hook is called, also after panics that would put it into a quarantine.
         for state in self.host.states() {
             self.host.resume(&state.id);
         }
@@ -164,7 +164,7 @@ impl<'a> HookRun<'a> {
         let mut said = run();
         let took = begin.elapsed();
         said.push_str(&self.reach.take_done());
-        // A task may have failed meanwhile, and is not this hook.
+        // A task that has failed meanwhile is not a failure of this hook.
         let failure = self
             .host
             .states()
@@ -276,9 +276,9 @@ macro_rules! questions {
     };
     (@LoginInput Choice $run:ident $hook:ident $method:ident) => {
         $run.ask($hook, sample::NAME, || {
-            // It is called before a mode proves who the player is.
+            // The hook is called before a mode proves who the player is.
             let player = Player { is_proved: false, ..$run.player() };
-            // Which servers there are is not known here.
+            // The servers are not known here.
             let selected = $run.wait($run.hooks.$method(&JOINING, &player, |_| true));
             chosen("server", selected.map(|one| one.map(|one| one.server)))
         })

@@ -1,4 +1,4 @@
-//! The child: loads the plugin, has its hooks asked, and ends it.
+//! The child: loads the plugin, calls its hooks, and ends it.
 
 use std::io;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::telemetry;
 /// What is logged where the request does not say.
 const LOG_FILTER: &str = "infrarust=warn,plugin=info";
 
-/// Is the child: reads a [`Request`] from standard input, tries the plugin, and
+/// Runs as the child: reads a [`Request`] from standard input, tries the plugin, and
 /// writes events to standard output. What the plugin prints goes to standard error.
 ///
 /// # Errors
@@ -32,7 +32,7 @@ pub fn serve() -> anyhow::Result<()> {
     crate::plugin::keeper::begin()?;
     let events = EventWriter::new()?;
     let request: Request = serde_json::from_reader(io::stdin().lock())?;
-    // A crash is expected here, and nobody wants its memory on the disk.
+    // A crash is expected here, and needs no core dump.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let lines = events.clone();
     let (filter, notes) = match &request.log {
@@ -101,6 +101,11 @@ fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
         let hooks = host.hooks([request.id.as_str()], mode);
         HookRun::new(mode, &hooks, &host, runtime, events).all();
     }
+    end(request, runtime, &host, events);
+}
+
+/// Ends the plugin, and reports what goes wrong in its end.
+fn end(request: &Request, runtime: &Runtime, host: &PluginHost, events: &EventWriter) {
     events.event(&Event::Begin(Step::End));
     let begin = Instant::now();
     let health = host.health(&request.id);
@@ -128,7 +133,7 @@ fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
     }
 }
 
-/// Who is online while a plugin is tried.
+/// The counts of players while a plugin is tried: two on the sample server.
 struct TwoOnLobby;
 
 impl PlayerCounts for TwoOnLobby {

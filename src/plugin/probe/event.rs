@@ -30,14 +30,14 @@ pub(super) enum Event {
     Ended(Duration),
 }
 
-/// Writes events for the parent, on a descriptor of its own: the plugin has the
-/// usual one.
+/// Writes events for the parent, on a descriptor of its own: what the plugin prints to
+/// standard output goes to standard error.
 #[derive(Clone)]
 pub(super) struct EventWriter(Arc<Mutex<File>>);
 
 impl EventWriter {
     pub(super) fn new() -> io::Result<Self> {
-        // Closed in processes that the plugin starts, or their life would be ours.
+        // Closed on exec: a process that the plugin starts would keep the pipe open.
         let own = io::stdout().as_fd().try_clone_to_owned()?;
         nix::unistd::dup2_stdout(io::stderr())?;
         Ok(Self(Arc::new(Mutex::new(File::from(own)))))
@@ -69,7 +69,7 @@ impl EventWriter {
     }
 }
 
-/// Lines of the log, which come one in each write.
+/// Takes the log, one line in each write.
 pub(super) struct Lines(pub(super) EventWriter);
 
 impl Write for Lines {

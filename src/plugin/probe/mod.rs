@@ -1,11 +1,11 @@
-//! A plugin is tried in a process of its own, which may crash or hang in its
-//! place: for authors, and for checks that go deeper than the manifest.
+//! Tries a plugin in a process of its own, so that a crash or a hang does not stop this
+//! one: for authors, and for checks that go deeper than the manifest.
 //!
-//! [`probe`] starts this very program as a child, which reads the [`Request`]
-//! from its standard input, loads the plugin through the same
+//! [`probe`] starts this program as a child, which reads the [`Request`] from its
+//! standard input, loads the plugin through the same
 //! [`PluginHost`](super::PluginHost) as the proxy, and writes each step to its
-//! standard output before it takes it. So the parent knows where a child was
-//! that is silent.
+//! standard output before the step begins. So the parent knows in which step a child has
+//! stopped.
 
 mod ask;
 mod child;

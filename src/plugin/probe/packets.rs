@@ -1,4 +1,4 @@
-//! The packets about which a plugin is asked where no player is.
+//! Sample packets for the hooks that see packets.
 
 use std::sync::Arc;
 
@@ -30,8 +30,7 @@ pub(super) fn player(version: Version, is_proved: bool) -> Arc<PacketPlayer> {
     })
 }
 
-/// One packet of each kind of which the plugin has interest, as far as the proxy can
-/// make one.
+/// One packet of each kind that the plugin is interested in, if the proxy can make one.
 pub(super) fn packets(hooks: &HookSet, version: Version) -> Vec<SamplePacket> {
     let values = values();
     let sample = |kind: &PacketKind| {

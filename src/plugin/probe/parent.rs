@@ -23,20 +23,19 @@ pub const ARGUMENTS: [&str; 2] = ["plugin", "probe"];
 const LOG_LINES_MAX: usize = 500;
 /// The most bytes that are kept of what a plugin prints.
 const PRINTED_BYTES_MAX: usize = 64 * 1024;
-/// The longest line that the child is believed to send: a status answer, each
-/// of its bytes escaped.
+/// The most bytes of one line of the child: a status answer, each of its bytes
+/// escaped.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
-/// How long the end of the output is waited for. A process that the plugin
-/// has started may hold the pipe open for ever.
+/// How long to wait for the end of the output. A process that the plugin has
+/// started may hold the pipe open for ever.
 const LAST_OUTPUT_WAIT: Duration = Duration::from_millis(500);
-/// How often a child that has closed its output is asked whether it has ended.
+/// How often to check whether a child that has closed its output has ended.
 const EXIT_CHECK: Duration = Duration::from_millis(5);
-/// How long the keeper may take to end what it keeps, which is killed.
+/// How long the keeper may take to end the processes that the plugin has started.
 const KEEPER_END: Duration = Duration::from_secs(2);
 
-/// The file of this very program, also where an upgrade has put another in its
-/// place. It is not looked for under its name, where another may lie: without
-/// `/proc` there is none.
+/// The file of this program. On Linux it is the one that runs, also after an upgrade
+/// has replaced the file under its name.
 #[must_use]
 pub fn own_program() -> PathBuf {
     if cfg!(target_os = "linux") {
@@ -73,8 +72,6 @@ fn try_out(
     patience: Duration,
     findings: &mut Findings,
 ) -> Result<(), ProbeErrorKind> {
-    let child_error =
-        |what: &str, error: &dyn fmt::Display| ProbeErrorKind::Child(format!("{what}: {error}"));
     // Removed by the parent, because a child that crashes removes nothing.
     let scratch = match &request.data_dir {
         Some(_) => None,
@@ -82,39 +79,23 @@ fn try_out(
             Some(Scratch::new().map_err(|error| child_error("no folder for its data", &error))?)
         }
     };
+    let own_folder = scratch.as_ref().map(|scratch| scratch.path().to_owned());
     let request = Request {
-        data_dir: request
-            .data_dir
-            .clone()
-            .or(scratch.as_ref().map(|scratch| scratch.path().to_owned())),
+        data_dir: request.data_dir.clone().or(own_folder),
         ..request.clone()
     };
     let request =
         serde_json::to_vec(&request).map_err(|error| child_error("its request", &error))?;
-    let child = Command::new(program)
-        .args(ARGUMENTS)
-        // As a start has it, whatever a plugin has done to it since.
-        .env_clear()
-        .envs(environment::all())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
-        .process_group(0)
-        .spawn();
-    let no_thread = |error| child_error("no thread for it", &error);
-    let no_process = |error| {
-        let what = format!("no process for it (`{}`)", program.display());
-        child_error(&what, &error)
-    };
-    let mut child = KillOnDrop(child.map_err(no_process)?);
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (
+    let mut child = start(program)?;
+    let pipes = (
         child.0.stdin.take(),
         child.0.stdout.take(),
         child.0.stderr.take(),
-    ) else {
+    );
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(ProbeErrorKind::Child("its pipes are missing".to_owned()));
     };
+    let no_thread = |error| child_error("no thread for it", &error);
     // On a thread: a child that dies before it has read leaves a pipe that is
     // full or broken.
     thread("probe-request", move || {
@@ -126,20 +107,48 @@ fn try_out(
     let outcome = follow(&mut child.0, events, patience, findings);
     drop(child);
     findings.printed = printed.text();
-    // The last one may not have come back.
-    let last = match &outcome {
+    findings.unasked = unasked(&outcome, findings);
+    outcome
+}
+
+fn child_error(what: &str, error: &dyn fmt::Display) -> ProbeErrorKind {
+    ProbeErrorKind::Child(format!("{what}: {error}"))
+}
+
+/// Starts the child.
+fn start(program: &Path) -> Result<KillOnDrop, ProbeErrorKind> {
+    let child = Command::new(program)
+        .args(ARGUMENTS)
+        // The environment of the start: a plugin may have changed it since.
+        .env_clear()
+        .envs(environment::all())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
+        .process_group(0)
+        .spawn();
+    child.map(KillOnDrop).map_err(|error| {
+        let what = format!("no process for it (`{}`)", program.display());
+        child_error(&what, &error)
+    })
+}
+
+/// The hooks that were not called.
+fn unasked(outcome: &Result<(), ProbeErrorKind>, findings: &Findings) -> Vec<String> {
+    // The last one was called, and may not have returned.
+    let last = match outcome {
         Err(ProbeErrorKind::Crashed { step, .. } | ProbeErrorKind::TooSlow { step, .. }) => {
             Some(step)
         }
         _ => None,
     };
-    let hooks = findings.started.iter().flat_map(|started| &started.hooks);
     let is_asked = |hook: &&String| {
         let is_last = matches!(last, Some(Step::Hook(last)) if last == *hook);
         is_last || findings.fired.iter().any(|fired| fired.hook == **hook)
     };
-    findings.unasked = hooks.filter(|hook| !is_asked(hook)).cloned().collect();
-    outcome
+    let hooks = findings.started.iter().flat_map(|started| &started.hooks);
+    hooks.filter(|hook| !is_asked(hook)).cloned().collect()
 }
 
 /// Follows the child until it has ended.
@@ -149,13 +158,13 @@ fn follow(
     patience: Duration,
     findings: &mut Findings,
 ) -> Result<(), ProbeErrorKind> {
-    // `None` until the child has said that it comes to the plugin.
+    // `None` until the child begins to load the plugin.
     let mut step = None;
     let mut refused = None;
     let mut deadline = Instant::now() + patience;
     let too_slow = |step: Option<Step>| match step {
         Some(step) => ProbeErrorKind::TooSlow { patience, step },
-        None => ProbeErrorKind::Child("its process does not come to it".to_owned()),
+        None => ProbeErrorKind::Child("its process does not load it".to_owned()),
     };
     loop {
         let event = events.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -205,7 +214,7 @@ fn follow(
             step,
         }),
         (None, None) => {
-            let why = format!("its process ended before it came to it ({status})");
+            let why = format!("its process ended before it was loaded ({status})");
             Err(ProbeErrorKind::Child(why))
         }
     }
@@ -278,7 +287,7 @@ fn events_of(stdout: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<Ev
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            // Not ours: somebody else has written to the pipe.
+            // The plugin, or a process of it, has written to the pipe.
             let Ok(event) = serde_json::from_slice(&line) else {
                 continue;
             };
@@ -334,11 +343,11 @@ mod tests {
         };
         assert_eq!(
             try_program("/bin/false"),
-            "it could not be tried: its process ended before it came to it (exit status: 1)"
+            "it could not be tried: its process ended before it was loaded (exit status: 1)"
         );
         assert_eq!(
             try_program("/bin/true"),
-            "it could not be tried: its process ended before it came to it (exit status: 0)"
+            "it could not be tried: its process ended before it was loaded (exit status: 0)"
         );
         // It takes the arguments for names of files, and complains.
         let patience = Duration::from_secs(20);

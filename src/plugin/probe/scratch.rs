@@ -11,7 +11,7 @@ const COPIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most files and folders of them.
 const COPIED_FILES_MAX: usize = 10_000;
 
-/// A folder that is gone when it is dropped.
+/// A folder that is removed when this is dropped.
 pub(in crate::plugin) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -31,8 +31,8 @@ impl Scratch {
         &self.0
     }
 
-    /// Copies a plugin's folder of `data_dir` into this one. Where that is not
-    /// possible, or there is too much of it, the plugin begins with nothing.
+    /// Copies a plugin's folder of `data_dir` into this one. If that is not possible, or
+    /// there is too much of it, the plugin starts with an empty folder.
     pub(in crate::plugin) fn copy_data(&self, data_dir: &Path, id: &str) {
         let (from, to) = (data_dir.join(id), self.0.join(id));
         let mut left = (COPIED_BYTES_MAX, COPIED_FILES_MAX);
