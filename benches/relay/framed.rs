@@ -119,7 +119,7 @@ pub fn idle(relay: &Relay) -> Vec<f64> {
 }
 
 /// System calls of a relay, counted with perf where `CALLS=1` asks for it; it
-/// makes the relay dearer.
+/// makes the relay more expensive.
 struct Calls(std::process::Child);
 
 impl Calls {

@@ -333,7 +333,7 @@ mod tests {
     /// end of a link, and another folder above.
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn looks_find_what_no_event_tells() {
+    async fn looks_find_what_no_event_reports() {
         use std::os::unix::fs::symlink;
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);

@@ -172,7 +172,7 @@ impl Servers {
             .map(|(place, server)| async move { Ok((place, exchange(*server, name, kind).await?)) })
             .collect();
         let won = race(stream::iter(attempts), NEXT_SERVER_DELAY).await;
-        let (place, answer) = won.map_err(|failures: Vec<Failure>| most_telling(failures))?;
+        let (place, answer) = won.map_err(|failures: Vec<Failure>| most_informative(failures))?;
         self.preferred.store(place, Ordering::Relaxed);
         if answer.metadata.response_code == ResponseCode::NXDomain {
             return Err(Failure::NoSuchName);
@@ -196,7 +196,7 @@ impl Servers {
 
 /// The failure to report: an error from one server explains more than no answer from
 /// another.
-fn most_telling(failures: Vec<Failure>) -> Failure {
+fn most_informative(failures: Vec<Failure>) -> Failure {
     let said = |failure: &Failure| matches!(failure, Failure::Refused { .. });
     let place = failures.iter().position(said).unwrap_or_default();
     failures.into_iter().nth(place).unwrap_or(Failure::TooSlow)

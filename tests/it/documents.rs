@@ -76,7 +76,7 @@ fn errors() -> String {
     let mut text = String::from(
         "# Errors and warnings\n\n\
          <!-- Made from src/diagnostic/explain.rs by a test: UPDATE_DOCS=1 cargo test. -->\n\n\
-         What `infrarust check` can say, as `infrarust explain CODE` tells it. Codes are stable.\n",
+         What `infrarust check` can say, as `infrarust explain CODE` prints it. Codes are stable.\n",
     );
     for code in Code::ALL {
         let page = page(*code);

@@ -207,7 +207,7 @@ async fn places_return_when_sessions_end() {
     .await;
 }
 
-/// BungeeCord forwarding tells the backend the client's address and the UUID
+/// BungeeCord forwarding sends the backend the client's address and the UUID
 /// that it claims, and a marker travels as a property.
 #[tokio::test(flavor = "multi_thread")]
 async fn bungeecord_forwarding_fills_the_host_field() {

@@ -141,7 +141,7 @@ async fn plays(client: &mut Peer, peer: &mut Peer) {
     assert_eq!(client.bytes(7).await, b"so am I");
 }
 
-/// Waits until something is so that nobody tells of.
+/// Polls until a condition is true that no signal reports.
 pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     within(what, async {
         while !is_so().await {

@@ -82,7 +82,7 @@ async fn hooks_are_asked_in_every_forwarding_mode() {
     }
 }
 
-/// A plugin may choose another server; that server's own gates and filters hold
+/// A plugin may choose another server; that server's own hooks and filters apply
 /// as well, and nobody is asked twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_can_be_selected() {
@@ -127,7 +127,7 @@ async fn another_server_can_be_selected() {
     assert!(FakeClient::kick(&mut client).await.contains("not allowed"));
 }
 
-/// Addresses are those that a trusted PROXY header tells; a dropped client gets
+/// Addresses are those of a trusted PROXY header; a dropped client gets
 /// no word, not even when it pings.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_decided() {

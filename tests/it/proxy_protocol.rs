@@ -72,7 +72,7 @@ async fn addresses_are_passed_on_as_they_were() {
     }
 }
 
-/// Without a header of its own the client's socket tells: source and the
+/// Without a header the client's socket gives both addresses: source and the
 /// address that it connected to, in version 2 too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_direct_client_is_told_with_its_own_addresses() {

@@ -9,7 +9,7 @@ use infrarust_test_support::root;
 
 /// Words and phrases that puzzle a reader, and what to write instead. Any letter
 /// case counts, and a part of an identifier too (`send_off`, `FAREWELL_MAX`).
-const STRUCK_OUT: [(&str, &str); 34] = [
+const STRUCK_OUT: [(&str, &str); 39] = [
     ("whom", "make it the subject: \"the client that ...\""),
     ("anew", "again"),
     ("as things stand", "so far, or at the moment"),
@@ -19,6 +19,8 @@ const STRUCK_OUT: [(&str, &str); 34] = [
     ("without any speciality", "a base value"),
     ("appetite", "choice"),
     ("carry_out", "run"),
+    ("by a hair", "slightly"),
+    ("dearer", "more expensive"),
     ("departure", "end, or close"),
     ("desk", "inbox"),
     ("employer", "worker handle"),
@@ -38,9 +40,12 @@ const STRUCK_OUT: [(&str, &str); 34] = [
     ("send_off", "close with a text"),
     ("so many", "the number, by its name"),
     ("spoil", "mark as broken"),
+    ("stranded", "detached"),
     ("take note", "count, or follow"),
     ("takes note", "counts, or follows"),
     ("teller", "writer"),
+    ("telling", "reporting, or saying"),
+    ("tells", "reports, says, sends or shows"),
     ("the begin", "the start"),
     ("told once", "logged once"),
     ("youth", "handover delay"),

@@ -153,7 +153,7 @@ impl Case {
     }
 
     /// Sound without a remark, and each plugin takes its settings, answers and
-    /// ends. `fire` tells whether it is asked as well.
+    /// ends. `fire` says whether it is called as well.
     fn holds(&self, title: &str, fire: bool) {
         let said = self.said();
         assert!(said.is_empty(), "{title}:\n{said}");

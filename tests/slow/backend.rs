@@ -1,7 +1,7 @@
 //! A backend for containers: one static program, built by the test with `rustc`
 //! alone and put into an image by `docker import`.
 //!
-//! It tells its `NAME` in status answers, lets everybody in and echoes what
+//! It gives its `NAME` in status answers, accepts everybody and echoes what
 //! they send. Called with `health` it is the health check of its container,
 //! which fails as soon as somebody has logged in as `poison`.
 

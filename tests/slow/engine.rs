@@ -27,7 +27,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// An engine with the backend's image, in a network of its own that the
-    /// calling thread moves into; `None` after telling that there is
+    /// calling thread moves into; `None` after reporting that there is
     /// no Docker to test with.
     pub(crate) fn start() -> Option<Self> {
         if let Err(missing) = find() {

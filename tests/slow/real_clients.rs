@@ -796,7 +796,7 @@ fn find_python(packages: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("no Python with `{packages}`"))
 }
 
-/// The tool, or `None` after telling that a test is skipped for want of it.
+/// The tool, or `None` after reporting that a test is skipped because it is missing.
 fn tool(found: Result<PathBuf, String>) -> Option<PathBuf> {
     match found {
         Ok(program) => Some(program),

@@ -385,7 +385,7 @@ async fn servers_that_kick_in_a_circle() {
     }
 }
 
-/// The gates of the other server hold: a filter, and its number of places.
+/// The checks of the other server apply: a filter, and its number of places.
 #[tokio::test]
 async fn gates_of_the_other_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);

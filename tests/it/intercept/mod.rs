@@ -82,7 +82,7 @@ async fn welcome(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
     welcome_with(client, backend, protocol, None).await;
 }
 
-/// The same with what the proxy tells the client about compression.
+/// The same with the compression that the proxy announces to the client.
 async fn welcome_with(
     client: &mut Speaker,
     backend: &mut Speaker,

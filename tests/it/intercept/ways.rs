@@ -1,4 +1,4 @@
-//! Every way to a server of a network meets the same gates, and every dial is made in the
+//! Every way to a server of a network is subject to the same checks, and every dial is made in the
 //! same manner: by its domain, after a loss, by a command, by the channel, by a plugin.
 
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn commander() -> &'static Path {
 }
 
 /// A proxy with a network of `a` and `b`. The file of `b` has these lines, and its plugin
-/// refuses Eve and tells the backend another host.
+/// refuses Eve and sends the backend another host.
 async fn start([a, b]: [&FakeBackend; 2], more: &str, folder: &TempDir) -> TestProxy {
     start_with([a, b], "plugins = [\"commander\"]\n", more, folder).await
 }

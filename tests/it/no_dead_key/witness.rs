@@ -18,7 +18,7 @@ use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server, within};
 
 pub const HOST: &str = "play.example.com";
 
-/// What players read, by the part that tells one text from the others.
+/// What players read, by the part that distinguishes one text from the others.
 pub const NO_SERVER: &str = "No server is known";
 pub const UNREACHABLE: &str = "cannot be reached right now";
 pub const NOT_ALLOWED: &str = "not allowed on this server";

@@ -1,4 +1,4 @@
-//! An engine of our own making: it tells of containers that never were, and
+//! A fake container engine: it reports containers that do not exist, and
 //! can hang, lie and end in the middle of a word.
 
 use std::collections::BTreeMap;
@@ -114,12 +114,12 @@ impl FakeEngine {
         }
     }
 
-    /// Tells an event, or anything else.
+    /// Sends an event, or any other line.
     pub fn tell(&self, line: &str) {
         let _ = self.events.send(format!("{line}\n"));
     }
 
-    /// Tells an event of a container.
+    /// Sends an event of a container.
     pub fn tell_of(&self, id: &str, action: &str) {
         self.tell(&event(id, action));
     }

@@ -16,7 +16,7 @@ struct Config {
     /// first login.
     #[serde(default)]
     start: Option<Spanned<String>>,
-    /// How long its start takes, in milliseconds; its data folder tells that it
+    /// How long its start takes, in milliseconds; its data folder shows that it
     /// has begun.
     #[serde(default)]
     start_ms: u64,
@@ -82,7 +82,7 @@ impl Drop for Sample {
     }
 }
 
-/// Never comes back; the data folder tells in which process.
+/// Never returns; the data folder shows in which process.
 fn hang(host: &Host<Sample>) -> ! {
     if let Ok(folder) = host.data_folder() {
         let _ = std::fs::write(folder.join("hangs"), std::process::id().to_string());
