@@ -104,7 +104,8 @@ pub(crate) async fn join(
         backend: wire,
         client: player.client.wire,
         version,
-        clientbound: SentState::new(state),
+        // Until it is sent the login success.
+        clientbound: SentState::new(State::Login),
         serverbound: state,
         edits: edits(
             version,
@@ -263,7 +264,9 @@ impl Joining {
             self.client.set_format(Format::announced(threshold));
         }
         let success = packets::login_success(version, profile, settings.session);
-        self.client.send(&success).await.map_err(Failure::client)?;
+        self.client.put(&success).map_err(Failure::client)?;
+        self.clientbound = SentState::new(self.serverbound);
+        self.client.flush().await.map_err(Failure::client)?;
         if version.protocol() < V1_20_2 {
             return Ok(());
         }
@@ -650,5 +653,111 @@ impl Ended {
                 self.counters,
             )?)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::super::login::LoginClient;
+    use super::*;
+    use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
+    use crate::protocol::frame;
+
+    async fn connection() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (stream, accepted) = tokio::join!(connecting, listener.accept());
+        let wire = Wire::new(
+            stream.unwrap(),
+            BytesMut::new(),
+            SERVERBOUND_PACKET_BYTES_MAX,
+        );
+        (wire, accepted.unwrap().0)
+    }
+
+    /// The ids of the packets that a client reads whose login is replaced at the very
+    /// moment at which it may join.
+    async fn read_when_replaced(protocol: i32, record: Option<PlayerRecord>) -> Vec<u8> {
+        let version = Version::of(protocol).unwrap();
+        let ((client, mut peer), (backend, _peer_of_backend)) =
+            (connection().await, connection().await);
+        let player = IdentifiedClient {
+            client: LoginClient {
+                wire: client,
+                version,
+                time_left: CLIENT_WAIT,
+            },
+            profile: packets::Profile {
+                uuid: [1; 16],
+                name: "Notch".to_owned(),
+                properties: Vec::new(),
+            },
+            key: None,
+        };
+        let logged_in = LoggedIn {
+            wire: backend,
+            until: Instant::now() + CLIENT_WAIT,
+        };
+        let settings = ClientSettings {
+            compression: ClientCompression::Never,
+            is_authenticated: false,
+            session: [0; 16],
+            commands: None,
+            queries: None,
+            listener: None,
+        };
+        let replaced = Flag::default();
+        replaced.set();
+        let counters = Arc::default();
+        let joined = join(
+            player,
+            logged_in,
+            settings,
+            counters,
+            record,
+            Vec::new(),
+            &replaced,
+        );
+        let client = match joined.await.unwrap_err() {
+            NotJoined::Lost(lost) => lost.client,
+            NotJoined::Detached(_, client) => client.into_closing(),
+        };
+        let mut read = Vec::new();
+        let reading = async {
+            peer.read_to_end(&mut read).await.unwrap();
+            drop(peer);
+        };
+        tokio::join!(client.show("replaced"), reading);
+        let (mut ids, mut rest) = (Vec::new(), &read[..]);
+        while let Some(frame) = frame::split(rest, frame::FRAME_BYTES_MAX).unwrap() {
+            ids.push(u8::try_from(frame.id).unwrap());
+            rest = &rest[frame.wire_bytes..];
+        }
+        ids
+    }
+
+    /// A client reads why its login ends in the form of the state in which it is: that of
+    /// the login until it is sent the login success.
+    #[tokio::test]
+    async fn a_client_reads_in_its_state() {
+        for protocol in [340, 763, 767] {
+            let version = Version::of(protocol).unwrap();
+            let state = match protocol {
+                ..764 => State::Play,
+                _ => State::Configuration,
+            };
+            let kick = version.id(state, Clientbound::Disconnect).unwrap();
+            // Whether the login success or the end comes first is decided by chance.
+            for turn in 0..20 {
+                let record = (turn % 2 == 0).then(PlayerRecord::default);
+                let ids = read_when_replaced(protocol, record).await;
+                assert!(ids == [0] || ids == [2, kick], "{protocol}: {ids:?}");
+            }
+        }
     }
 }
