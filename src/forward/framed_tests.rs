@@ -47,7 +47,7 @@ struct Kind {
     client: Format,
     backend: Format,
     is_encrypted: bool,
-    /// The runtime drives it for so long, then a relay thread.
+    /// The runtime drives it for this time, then a relay thread.
     handover_delay: Duration,
 }
 
@@ -302,7 +302,7 @@ impl Running {
     }
 }
 
-/// Waits until the client's kernel has so many bytes.
+/// Waits until the client's kernel has this number of bytes.
 async fn until_sent(counters: &Counters, bytes: u64) {
     let sent = async {
         while counters.get(Direction::Clientbound) < bytes {

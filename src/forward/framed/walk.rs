@@ -200,9 +200,9 @@ impl FrameFilter {
         }
     }
 
-    /// Passes over whole frames for the client that go on unchanged and unread, from
-    /// `at` on. Returns where the first other one begins. What this does not know is
-    /// left to the caller: large frames, and compressed ones.
+    /// Skips whole frames for the client that are written unchanged and unread, from `at`
+    /// on. Returns the position of the first other frame. Large and compressed frames are
+    /// left to the caller.
     fn skip_unread(&mut self, buffer: &[u8], mut at: usize) -> usize {
         let is_compressed = match (self.from, self.to.format) {
             (Format::Plain, Format::Plain) => false,
