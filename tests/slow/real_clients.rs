@@ -141,7 +141,8 @@ fn players_of_every_version_play_in_every_mode() {
 }
 
 /// Bots load worlds and chat; every packet in play but the plugin messages is the
-/// one that the server wrote. Those that are sent away load a world again.
+/// one that the server wrote, also where a plugin is asked for every packet of both
+/// directions. Those that are sent away load a world again.
 #[test]
 fn bots_load_worlds_byte_for_byte_and_chat() {
     let _machine = shared();
@@ -152,6 +153,7 @@ fn bots_load_worlds_byte_for_byte_and_chat() {
     let mut worlds = Program::start(node.arg("world.mjs"), "world.mjs", setup.kept_log("worlds"));
     let ready = worlds.event("ready", START);
     setup.session_service(ready["session"].as_str().unwrap());
+    setup.plugin_for_all_packets();
     let mut jobs = Vec::new();
     for world in ready["servers"].as_array().unwrap() {
         let version = world["version"].as_str().unwrap();
@@ -162,9 +164,15 @@ fn bots_load_worlds_byte_for_byte_and_chat() {
             let network = format!("network = \"{id}\"\n");
             setup.server(mode, &host, &address, &network);
             setup.server(mode, &format!("other-{host}"), &address, &network);
-            for moved in [false, true] {
+            let watched = format!("watched-{host}");
+            setup.server(mode, &watched, &address, "plugins = [\"packets\"]\n");
+            for (what, host, moved) in [
+                ("", &host, false),
+                ("-moved", &host, true),
+                ("-watched", &watched, false),
+            ] {
                 jobs.push(json!({
-                    "id": format!("{id}{}", if moved { "-moved" } else { "" }),
+                    "id": format!("{id}{what}"),
                     "version": version,
                     "host": host,
                     "proves": mode == "client_only",
@@ -609,6 +617,22 @@ impl Setup {
              config = {{ names = [], message = \"the list has nobody\" }}\n\
              [plugins.chat-guard]\npath = {guard:?}\nservers = [\"guarded-*\"]\n\
              config = {{ patterns = [\"*gold*\"], pattern_text = \"<red>no advertising\" }}"
+        )
+        .unwrap();
+        fs::write(self.global(), global).unwrap();
+    }
+
+    /// Adds a plugin that is asked for all packets and lets them pass, on servers that
+    /// name it.
+    fn plugin_for_all_packets(&self) {
+        let packets = library::build("tests/plugins/packets", "infrarust_test_packets");
+        let events = self.folder.path().join("packets");
+        let all = "[\"to_client\", \"to_backend\"]";
+        let mut global = fs::read_to_string(self.global()).unwrap();
+        writeln!(
+            global,
+            "[plugins.packets]\npath = {packets:?}\nservers = [\"watched-*\"]\n\
+             config = {{ events = {events:?}, inspect = {all}, modify = {all}, counts = true }}"
         )
         .unwrap();
         fs::write(self.global(), global).unwrap();
