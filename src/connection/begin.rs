@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ending::Ending;
-use super::guard::{self, Watched};
+use super::guard::{self, GuardResult};
 use super::opening::Dialect;
 use crate::config::model::{Forwarding, ForwardingMode, Keepalive, Relay};
 use crate::forward::{self, Counters, Direction, End, Outcome};
@@ -143,9 +143,9 @@ impl Begin<'_> {
             return Box::pin(watch).await.map_or_else(
                 |error| Err(Failed::Ended(Ending::BackendFailed(error))),
                 |watched| match watched {
-                    Watched::Good => Ok(()),
-                    Watched::ClientLeft => Err(Failed::Ended(Ending::ClientLeft)),
-                    Watched::Broken(promise) => {
+                    GuardResult::Good => Ok(()),
+                    GuardResult::ClientLeft => Err(Failed::Ended(Ending::ClientLeft)),
+                    GuardResult::Broken(promise) => {
                         Err(Failed::Ended(Ending::NotAuthenticated(promise)))
                     }
                 },

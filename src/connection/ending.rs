@@ -292,19 +292,19 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Ended {
     ending: Ending,
-    client: Option<Box<Audience>>,
+    client: Option<Box<ClosingConnection>>,
 }
 
-/// A client that may still read a text, and the place that it holds meanwhile.
+/// A connection that closes after a text, and the place that it holds until then.
 #[derive(Debug)]
-struct Audience {
+struct ClosingConnection {
     reader: ClosingClient,
-    place: Place,
+    place: HeldPlace,
 }
 
-/// What bounds the number of the clients that read a text.
+/// The place of a closing connection, which bounds their number.
 #[derive(Debug)]
-enum Place {
+enum HeldPlace {
     None,
     Pending(PendingGuard),
     Connection { _place: Slot },
@@ -313,31 +313,31 @@ enum Place {
 impl Ended {
     /// The end of a connection whose client may read why.
     pub(super) fn new(ending: impl Into<Ending>, reader: Option<ClosingClient>) -> Self {
-        let audience = |reader| {
-            Box::new(Audience {
+        let closing = |reader| {
+            Box::new(ClosingConnection {
                 reader,
-                place: Place::None,
+                place: HeldPlace::None,
             })
         };
         Self {
             ending: ending.into(),
-            client: reader.map(audience),
+            client: reader.map(closing),
         }
     }
 
     /// Keeps the place among the pending connections while the client reads.
     pub(super) fn holding_pending(self, guard: PendingGuard) -> Self {
-        self.holding(Place::Pending(guard))
+        self.holding(HeldPlace::Pending(guard))
     }
 
     /// Keeps the place among `max_connections` while the client reads.
     pub(super) fn holding_connection(self, slot: Slot) -> Self {
-        self.holding(Place::Connection { _place: slot })
+        self.holding(HeldPlace::Connection { _place: slot })
     }
 
-    fn holding(mut self, place: Place) -> Self {
-        if let Some(audience) = &mut self.client {
-            audience.place = place;
+    fn holding(mut self, place: HeldPlace) -> Self {
+        if let Some(closing) = &mut self.client {
+            closing.place = place;
         }
         self
     }
@@ -351,7 +351,7 @@ impl Ended {
         stop: &CancellationToken,
     ) -> Ending {
         let Self { ending, client } = self;
-        let (Some(audience), Some(text)) = (client, ending.player_text(server)) else {
+        let (Some(closing), Some(text)) = (client, ending.player_text(server)) else {
             return ending;
         };
         let text = text.into_owned();
@@ -365,7 +365,7 @@ impl Ended {
         );
         // Boxed: only a client that reads pays for the future.
         let cut = Box::pin(async {
-            let Audience { reader, place } = *audience;
+            let ClosingConnection { reader, place } = *closing;
             tokio::select! {
                 biased;
                 // A session that ends gets its text even while the proxy stops.
@@ -378,12 +378,12 @@ impl Ended {
     }
 }
 
-impl Place {
+impl HeldPlace {
     /// Completes when the place has to be given up. Cancel safe.
     async fn evicted(&self) {
         match self {
-            Place::Pending(guard) => guard.evicted().await,
-            Place::None | Place::Connection { .. } => std::future::pending().await,
+            HeldPlace::Pending(guard) => guard.evicted().await,
+            HeldPlace::None | HeldPlace::Connection { .. } => std::future::pending().await,
         }
     }
 }

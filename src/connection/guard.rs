@@ -50,7 +50,7 @@ pub(super) enum NotAuthenticated {
 
 /// How the guard's watch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Watched {
+pub(super) enum GuardResult {
     /// The backend authenticates, or ended the login: the relay may begin.
     Good,
     /// The client left.
@@ -70,7 +70,7 @@ pub(super) async fn watch(
     backend: &mut TcpStream,
     dialect: Dialect,
     counters: &Counters,
-) -> io::Result<Watched> {
+) -> io::Result<GuardResult> {
     // The standard library can look at bytes without taking them inside the
     // closure that reports to tokio what was found; tokio's own `peek` would report
     // the same few bytes again and again until the rest has come.
@@ -93,22 +93,22 @@ async fn questions(
     peek: &std::net::TcpStream,
     dialect: Dialect,
     counters: &Counters,
-) -> io::Result<Watched> {
+) -> io::Result<GuardResult> {
     let mut chunk = [0; CHUNK_BYTES];
     for _ in 0..QUESTIONS_MAX {
         let question_bytes = loop {
             tokio::select! {
                 answer = first_answer(backend, peek, dialect) => match answer? {
-                    Seen::Question(bytes) => break bytes,
-                    Seen::Verdict(watched) => return Ok(watched),
+                    Peeked::Question(bytes) => break bytes,
+                    Peeked::Decided(watched) => return Ok(watched),
                 },
                 read = client.read(&mut chunk) => match read {
-                    Ok(0) | Err(_) => return Ok(Watched::ClientLeft),
+                    Ok(0) | Err(_) => return Ok(GuardResult::ClientLeft),
                     Ok(n) => {
                         if backend.write_all(&chunk[..n]).await.is_err() {
                             // The backend accepts nothing more. The relay passes on
                             // what it has sent before.
-                            return Ok(Watched::Good);
+                            return Ok(GuardResult::Good);
                         }
                         counters.add(Direction::Serverbound, n as u64);
                     }
@@ -119,25 +119,25 @@ async fn questions(
         while left > 0 {
             let n = match backend.read(&mut chunk[..left.min(CHUNK_BYTES)]).await {
                 // In the middle of a request the client would not understand a text.
-                Ok(0) | Err(_) => return Ok(Watched::Good),
+                Ok(0) | Err(_) => return Ok(GuardResult::Good),
                 Ok(n) => n,
             };
             if client.write_all(&chunk[..n]).await.is_err() {
-                return Ok(Watched::ClientLeft);
+                return Ok(GuardResult::ClientLeft);
             }
             counters.add(Direction::Clientbound, n as u64);
             left -= n;
         }
     }
-    Ok(Watched::Broken(NotAuthenticated::Undecided))
+    Ok(GuardResult::Broken(NotAuthenticated::Undecided))
 }
 
 /// What the next clientbound packet means.
-enum Seen {
+enum Peeked {
     /// A request to the client, of this many bytes, that decides nothing.
     Question(usize),
     /// The decision.
-    Verdict(Watched),
+    Decided(GuardResult),
 }
 
 /// Peeks at the next clientbound packet and leaves it in the socket. Cancel safe.
@@ -145,7 +145,7 @@ async fn first_answer(
     backend: &TcpStream,
     peek: &std::net::TcpStream,
     dialect: Dialect,
-) -> io::Result<Seen> {
+) -> io::Result<Peeked> {
     let mut bytes = [0; PEEK_BYTES];
     loop {
         // Once the peer has ended its stream, the runtime always reports the socket as
@@ -157,7 +157,7 @@ async fn first_answer(
             match read_answer(dialect, &bytes[..n]) {
                 Some(seen) => Ok(seen),
                 // The relay passes on the end, and the part of a packet before it.
-                None if n == 0 || is_last => Ok(Seen::Verdict(Watched::Good)),
+                None if n == 0 || is_last => Ok(Peeked::Decided(GuardResult::Good)),
                 None => Err(io::ErrorKind::WouldBlock.into()),
             }
         });
@@ -169,7 +169,7 @@ async fn first_answer(
 }
 
 /// What the bytes mean, or `None` if more are needed.
-fn read_answer(dialect: Dialect, bytes: &[u8]) -> Option<Seen> {
+fn read_answer(dialect: Dialect, bytes: &[u8]) -> Option<Peeked> {
     let seen = match dialect {
         Dialect::Modern(protocol) => read_modern(protocol, bytes),
         Dialect::Legacy => read_legacy(bytes),
@@ -182,44 +182,44 @@ fn read_answer(dialect: Dialect, bytes: &[u8]) -> Option<Seen> {
     seen
 }
 
-fn read_modern(protocol: i32, bytes: &[u8]) -> Option<Seen> {
+fn read_modern(protocol: i32, bytes: &[u8]) -> Option<Peeked> {
     let (answer, wire_bytes) = match login::first_answer(protocol, bytes) {
         Ok(answer) => answer?,
         Err(error) => return Some(unreadable(error.to_string())),
     };
     Some(match answer {
         FirstAnswer::EncryptionRequest { authenticates } => encryption(authenticates),
-        FirstAnswer::Disconnect => Seen::Verdict(Watched::Good),
+        FirstAnswer::Disconnect => Peeked::Decided(GuardResult::Good),
         FirstAnswer::LoginSuccess | FirstAnswer::SetCompression => {
-            Seen::Verdict(Watched::Broken(NotAuthenticated::LetIn))
+            Peeked::Decided(GuardResult::Broken(NotAuthenticated::LetIn))
         }
-        FirstAnswer::PluginRequest | FirstAnswer::CookieRequest => Seen::Question(wire_bytes),
+        FirstAnswer::PluginRequest | FirstAnswer::CookieRequest => Peeked::Question(wire_bytes),
         FirstAnswer::Unknown(id) => unreadable(format!("packet {id:#04x}")),
     })
 }
 
-fn read_legacy(bytes: &[u8]) -> Option<Seen> {
+fn read_legacy(bytes: &[u8]) -> Option<Peeked> {
     let answer = match legacy::first_answer(bytes) {
         Ok(answer) => answer?,
         Err(error) => return Some(unreadable(error.to_string())),
     };
     Some(match answer {
         LegacyAnswer::EncryptionRequest { authenticates } => encryption(authenticates),
-        LegacyAnswer::Kick => Seen::Verdict(Watched::Good),
-        LegacyAnswer::LetsIn => Seen::Verdict(Watched::Broken(NotAuthenticated::LetIn)),
+        LegacyAnswer::Kick => Peeked::Decided(GuardResult::Good),
+        LegacyAnswer::LetsIn => Peeked::Decided(GuardResult::Broken(NotAuthenticated::LetIn)),
     })
 }
 
-fn encryption(authenticates: bool) -> Seen {
-    Seen::Verdict(if authenticates {
-        Watched::Good
+fn encryption(authenticates: bool) -> Peeked {
+    Peeked::Decided(if authenticates {
+        GuardResult::Good
     } else {
-        Watched::Broken(NotAuthenticated::OnlyEncrypts)
+        GuardResult::Broken(NotAuthenticated::OnlyEncrypts)
     })
 }
 
-fn unreadable(why: String) -> Seen {
-    Seen::Verdict(Watched::Broken(NotAuthenticated::Unreadable(why)))
+fn unreadable(why: String) -> Peeked {
+    Peeked::Decided(GuardResult::Broken(NotAuthenticated::Unreadable(why)))
 }
 
 #[cfg(test)]
@@ -253,7 +253,7 @@ mod tests {
         let (mut backend, _server) = connection().await;
         reset(player);
         let watched = watch(&mut client, &mut backend, Dialect::Modern(47), &counters).await;
-        assert_eq!(watched.unwrap(), Watched::ClientLeft);
+        assert_eq!(watched.unwrap(), GuardResult::ClientLeft);
     }
 
     /// A backend that hangs is not accused of letting players in.
