@@ -81,7 +81,7 @@ macro_rules! hooks {
                 input: LoginInput as Login,
                 answer: Choice,
                 answer_bytes: 64,
-                when: "the login start has been read, and no place is taken yet",
+                when: "the login start has been read, and no slot is taken yet",
                 failed: Continue "the server stays as it was",
                 since: (0, 1, 0),
             }
