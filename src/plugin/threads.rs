@@ -367,13 +367,17 @@ impl<W: Work> Threads<W> {
                 false => (idle_looks + 1, SLOW_LOOK_PERIOD),
             };
             if idle_looks >= IDLE_LOOKS {
+                idle_looks = 0;
                 let mut state = self.lock();
+                if state.awake > 0 || !state.queue.is_empty() {
+                    // It came after the look, and found the watch awake.
+                    continue;
+                }
                 state.watch = Watch::Sleeps;
                 while state.watch == Watch::Sleeps {
                     let waited = self.has_calls.wait(state);
                     state = waited.unwrap_or_else(PoisonError::into_inner);
                 }
-                idle_looks = 0;
             }
         }
     }
@@ -402,7 +406,7 @@ impl<W: Work> Threads<W> {
                 && let Some(running) = place.take()
             {
                 running.limit.late.fetch_add(1, Ordering::Relaxed);
-                late.push((running.work, Unanswered::Late));
+                late.push((running.work, Some(Unanswered::Late)));
             }
         }
         state.awake = state.awake.saturating_sub(blocked);
@@ -419,7 +423,9 @@ impl<W: Work> Threads<W> {
         }
         drop(state);
         for (mut work, why) in late {
-            work.take(Err(why));
+            if let Some(why) = why {
+                work.take(Err(why));
+            }
             self.put(work);
         }
         has_found
@@ -432,26 +438,25 @@ impl<W: Work> Threads<W> {
 }
 
 /// Takes what waits for longer than the deadline of its next call, or for calls that
-/// do not return.
+/// do not return, and what has no next call any more.
 fn take_late<W: Work>(
     list: &mut VecDeque<Waiting<W>>,
     now: Instant,
-    late: &mut Vec<(Box<W>, Unanswered)>,
+    late: &mut Vec<(Box<W>, Option<Unanswered>)>,
 ) {
-    let is_late = |waiting: &mut Waiting<W>| {
-        let since = *waiting.since.get_or_insert(now);
-        let is_late = |(limit, deadline): (&Arc<CallLimit>, Duration)| {
-            limit.is_stuck() || now.duration_since(since) >= deadline
-        };
-        waiting.work.limits().is_some_and(is_late)
-    };
     for _ in 0..list.len() {
         let Some(mut waiting) = list.pop_front() else {
             return;
         };
-        match is_late(&mut waiting) {
-            true => late.push((waiting.work, Unanswered::Busy)),
-            false => list.push_back(waiting),
+        let since = *waiting.since.get_or_insert(now);
+        match waiting.work.limits() {
+            None => late.push((waiting.work, None)),
+            Some((limit, deadline))
+                if limit.is_stuck() || now.duration_since(since) >= deadline =>
+            {
+                late.push((waiting.work, Some(Unanswered::Busy)));
+            }
+            Some(_) => list.push_back(waiting),
         }
     }
 }
@@ -493,6 +498,7 @@ impl<W: Work> Drop for Present<'_, W> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
     use super::*;
@@ -502,6 +508,7 @@ mod tests {
         steps: VecDeque<Step>,
         limit: Arc<CallLimit>,
         deadline: Duration,
+        is_gone: Arc<AtomicBool>,
         results: Vec<Result<u32, Unanswered>>,
         done: mpsc::Sender<Vec<Result<u32, Unanswered>>>,
     }
@@ -518,7 +525,8 @@ mod tests {
         type Given = u32;
 
         fn limits(&self) -> Option<(&Arc<CallLimit>, Duration)> {
-            (!self.steps.is_empty()).then_some((&self.limit, self.deadline))
+            let has_next = !self.steps.is_empty() && !self.is_gone.load(Ordering::SeqCst);
+            has_next.then_some((&self.limit, self.deadline))
         }
         fn call(&mut self) -> Option<Step> {
             self.steps.front().cloned()
@@ -548,11 +556,21 @@ mod tests {
     type Results = mpsc::Receiver<Vec<Result<u32, Unanswered>>>;
 
     fn put(limit: &Arc<CallLimit>, deadline: Duration, steps: &[Step]) -> Results {
+        put_until(limit, deadline, steps, &Arc::default())
+    }
+
+    fn put_until(
+        limit: &Arc<CallLimit>,
+        deadline: Duration,
+        steps: &[Step],
+        is_gone: &Arc<AtomicBool>,
+    ) -> Results {
         let (done, results) = mpsc::channel();
         THREADS.put(Box::new(Calls {
             steps: steps.iter().cloned().collect(),
             limit: Arc::clone(limit),
             deadline,
+            is_gone: Arc::clone(is_gone),
             results: Vec::new(),
             done,
         }));
@@ -609,6 +627,24 @@ mod tests {
         }
         let result = put(&limit, LONG, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
+    }
+
+    /// A work that needs no answer any more does not wait for calls of its plugin.
+    #[test]
+    fn what_nobody_needs_does_not_wait() {
+        let limit = Arc::new(CallLimit::new(1));
+        let (release, step) = blocked();
+        let first = put(&limit, LONG, &[step]);
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let second = put_until(&limit, LONG, &[Step::Number(1)], &is_gone);
+        let is_held = |waiting: &Waiting<Calls>| Arc::ptr_eq(&waiting.work.limit, &limit);
+        while !THREADS.lock().held_back.iter().any(is_held) {
+            thread::yield_now();
+        }
+        is_gone.store(true, Ordering::SeqCst);
+        assert_eq!(of(&second), []);
+        drop(release);
+        assert_eq!(of(&first), [Ok(0)]);
     }
 
     /// What exceeds the number of calls of a plugin waits for one that returns.
