@@ -425,12 +425,12 @@ mod tests {
         // 1.8 has other keys, and no such colour.
         assert_eq!(
             read(
-                r##"{"text":"x","color":"#fe0000","click_event":{"action":"open_url","url":"u"}}"##
+                r##"{"text":"x","color":"#fe0000","click_event":{"action":"open_url","url":"https://u"}}"##
             ),
             serde_json::json!({
                 "text": "x",
                 "color": "dark_red",
-                "clickEvent": {"action": "open_url", "value": "u"},
+                "clickEvent": {"action": "open_url", "value": "https://u"},
             })
         );
         let cut = read(&"\u{1}".repeat(40_000));
