@@ -1,18 +1,43 @@
 //! Many logins at once at a session service that is slow, while others play.
 
+use std::net::SocketAddr;
+
 use infrarust_test_support::game::{self, Say, Sessions, Speaker, encrypt};
 
 use super::{NO_COMPRESSION, NOTCH, enter, uuid};
 use crate::support::{FakeBackend, TestProxy};
 
-const PROTOCOL: i32 = 767;
-const LOGINS: usize = 200;
+pub(super) const PROTOCOL: i32 = 767;
+pub(super) const LOGINS: usize = 200;
 /// Any packet of play that the proxy passes, in each direction.
 const DOWN: i32 = 0x27;
 const UP: i32 = 0x1A;
 
+/// Confirms Notch, and says nothing about those who come after him.
+pub(super) async fn silent_after_one() -> Sessions {
+    let profile = format!(
+        r#"{{"id":"{}","name":"Notch","properties":[]}}"#,
+        NOTCH.replace('-', "")
+    );
+    Sessions::in_turn(vec![Say::Answer(200, profile), Say::Nothing]).await
+}
+
+/// Notch, encrypted and in the game, and his backend.
+pub(super) async fn notch_plays(proxy: SocketAddr, backend: &FakeBackend) -> (Speaker, Speaker) {
+    let mut client = game::begin(proxy, PROTOCOL, "Notch").await;
+    encrypt(&mut client, PROTOCOL).await;
+    let (mut server, _, _) = game::accept(backend).await;
+    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
+    server.send(2, &success).await;
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    enter(&mut client, &mut server, PROTOCOL).await;
+    (client, server)
+}
+
 /// One packet each way.
-async fn round_trip(client: &mut Speaker, server: &mut Speaker, number: u8) {
+pub(super) async fn round_trip(client: &mut Speaker, server: &mut Speaker, number: u8) {
     client.send(UP, &[number]).await;
     assert_eq!(server.expect(UP).await, [number]);
     server.send(DOWN, &[number]).await;
@@ -23,24 +48,11 @@ async fn round_trip(client: &mut Speaker, server: &mut Speaker, number: u8) {
 /// not one of their packets waits for it. Whoever waits is let in, or reads a text.
 #[tokio::test]
 async fn players_play_while_others_wait_for_the_service() {
-    let profile = format!(
-        r#"{{"id":"{}","name":"Notch","properties":[]}}"#,
-        NOTCH.replace('-', "")
-    );
-    let says = vec![Say::Answer(200, profile), Say::Nothing];
-    let sessions = Sessions::in_turn(says).await;
+    let sessions = silent_after_one().await;
     let backend = FakeBackend::start().await;
     let proxy =
         TestProxy::with_one_server(&sessions.global(), "client_only", &backend, NO_COMPRESSION);
-    let mut client = game::begin(proxy.address(), PROTOCOL, "Notch").await;
-    encrypt(&mut client, PROTOCOL).await;
-    let (mut server, _, _) = game::accept(&backend).await;
-    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
-    enter(&mut client, &mut server, PROTOCOL).await;
+    let (mut client, mut server) = notch_plays(proxy.address(), &backend).await;
 
     let mut crowd = Vec::new();
     for index in 0..LOGINS {

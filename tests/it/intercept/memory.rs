@@ -12,7 +12,7 @@ const PROTOCOL: i32 = 774;
 /// Players who play on.
 const OTHERS: usize = 49;
 /// What the process may have grown by at the end.
-const GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Any packet of play that the proxy passes, in each direction.
 const DOWN: i32 = 0x2C;
 const UP: i32 = 0x1D;
@@ -20,7 +20,7 @@ const UP: i32 = 0x1D;
 const CLICK: i32 = 0x41;
 
 /// The memory that a process has of its own, in bytes.
-fn memory(program: &Program) -> usize {
+pub(super) fn memory(program: &Program) -> usize {
     let status = format!("/proc/{}/status", program.child.id().unwrap());
     let status = std::fs::read_to_string(status).unwrap();
     let line = status

@@ -18,6 +18,8 @@ mod every_version;
 mod fallback;
 mod faults;
 mod final_text;
+#[cfg(target_os = "linux")]
+mod flood;
 mod forge;
 mod forwarding;
 mod hostile;
