@@ -102,9 +102,15 @@ impl Plugin for Unruly {
                 })?;
                 return Err(Error::msg("no database"));
             }
-            // One task holds a worker for longer than anybody waits.
+            // One task holds a worker for longer than anybody waits. It has begun before the
+            // plugin can be ended.
             "stuck" => {
-                host.spawn(async { std::thread::sleep(Duration::from_secs(60)) })?;
+                let (begin, has_begun) = std::sync::mpsc::channel();
+                host.spawn(async move {
+                    let _ = begin.send(());
+                    std::thread::sleep(Duration::from_secs(60));
+                })?;
+                let _ = has_begun.recv();
             }
             "moves" => {
                 std::env::set_current_dir("/")?;
