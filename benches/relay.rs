@@ -69,17 +69,21 @@ fn main() {
             continue;
         }
         let relays = if scenario.is_framed() { &framed } else { &all };
-        relays.iter().for_each(relays::Relay::prepare);
+        let relays: Vec<&relays::Relay> = relays
+            .iter()
+            .filter(|relay| relay.authenticates() || !scenario.is_authenticated())
+            .collect();
+        relays.iter().for_each(|relay| relay.prepare());
         let mut measured = vec![Vec::new(); relays.len()];
         for round in 0..rounds {
             for turn in 0..relays.len() {
                 // One later each round, so that nobody always follows the same one.
                 let index = (turn + round) % relays.len();
-                let figures = runtime.block_on(load::measure(scenario, &relays[index], seconds));
+                let figures = runtime.block_on(load::measure(scenario, relays[index], seconds));
                 measured[index].push(figures);
             }
         }
-        print(scenario, relays, &measured);
+        print(scenario, &relays, &measured);
     }
 }
 
@@ -93,7 +97,7 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
 
 /// A table: medians, and the ratio of the first figure to that of each base.
 #[cfg(target_os = "linux")]
-fn print(scenario: &load::Scenario, relays: &[relays::Relay], measured: &[Vec<Vec<f64>>]) {
+fn print(scenario: &load::Scenario, relays: &[&relays::Relay], measured: &[Vec<Vec<f64>>]) {
     let medians: Vec<Vec<f64>> = measured
         .iter()
         .map(|rounds| {

@@ -36,6 +36,8 @@ const SECRET: [u8; 16] = *b"relay benchmark ";
 /// What backends that compress announce, as the game does.
 const THRESHOLD: i32 = 256;
 
+/// With what names begin that the session service does not answer.
+const UNANSWERED: char = 'w';
 /// Logins that are made at the same time.
 const LOGINS_AT_ONCE: usize = 8;
 const LOGIN_MAX: Duration = Duration::from_secs(20);
@@ -65,11 +67,20 @@ pub const FIGURES: &[&str] = &[
     "CPU %",
     "calls / message",
 ];
+pub const LOGIN_FIGURES: &[&str] = &[
+    "p99, with / without logins",
+    "p99 µs, without",
+    "p99 µs, with",
+    "p50 µs, without",
+    "p50 µs, with",
+];
 pub const IDLE_FIGURES: &[&str] = &["bytes / session", "descriptors / session"];
+
+/// What players do before they are measured.
+const WARM_UP: Duration = Duration::from_millis(700);
 
 /// Sends bursts to players and packets back.
 pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
-    const WARM_UP: Duration = Duration::from_millis(700);
     let world = World::start(relay);
     let sessions = world.open(0..play.players);
     let mut swarm = Swarm::new(sessions, play.burst, relay.compresses);
@@ -80,18 +91,48 @@ pub fn play(relay: &Relay, play: Play, time: Duration) -> Vec<f64> {
     let took = swarm.run(time);
     let cpu = world.relay.cpu() - before.0;
     let messages = figure(swarm.received - before.1);
-    swarm.latencies.sort_by(f64::total_cmp);
-    let quantile = |percent: usize| {
-        let at = swarm.latencies.len() * percent / 100;
-        swarm.latencies.get(at).copied().unwrap_or(f64::NAN)
-    };
+    let [p50, p99] = swarm.quantiles();
     vec![
         cpu.as_secs_f64() * 1e6 / messages,
-        quantile(50),
-        quantile(99),
+        p50,
+        p99,
         cpu.as_secs_f64() / took.as_secs_f64() * 100.0,
         calls.map_or(f64::NAN, |calls| calls.end() / messages),
     ]
+}
+
+/// The same, first without other players, and then while this number of logins waits for
+/// a session service that does not answer; all answer the encryption request at once.
+pub fn play_beside_logins(relay: &Relay, play: Play, logins: usize, time: Duration) -> Vec<f64> {
+    let world = World::start(relay);
+    let sessions = world.open(0..play.players);
+    let mut swarm = Swarm::new(sessions, play.burst, relay.compresses);
+    let mut measure = |begin: &mut dyn FnMut()| {
+        swarm.run(WARM_UP);
+        swarm.latencies.clear();
+        begin();
+        swarm.run(time);
+        swarm.quantiles()
+    };
+    let [p50, p99] = measure(&mut || {});
+    let mut waiting: Vec<_> = (0..logins)
+        .map(|number| Login::new(world.relay.address).up_to_encryption(number))
+        .collect();
+    let [p50_with, p99_with] = measure(&mut || {
+        for (login, answer) in &mut waiting {
+            login.stream.write_all(answer).unwrap();
+        }
+    });
+    for (login, _) in &mut waiting {
+        login.stream.set_nonblocking(true).unwrap();
+        let read = login.stream.read(&mut [0]);
+        let is_waiting = read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(
+            is_waiting,
+            "a login waits as long as the players are measured"
+        );
+    }
+    vec![p99_with / p99, p99, p99_with, p50, p50_with]
 }
 
 /// What a session holds in which nothing happens any more.
@@ -256,15 +297,28 @@ impl Login {
         }
     }
 
-    /// Into the game.
-    fn run(mut self, number: usize) -> Self {
+    /// Sends the handshake, and a login start with this name.
+    fn begin(&mut self, name: &str) {
         let port = [0x63, 0xDD];
         let host = string("bench.test");
         let hello = [&[0], &varint(PROTOCOL)[..], &host, &port, &[2]].concat();
-        let name = string(&format!("p{number:07}"));
-        let start = [&[0], &name[..]].concat();
+        let start = [&[0], &string(name)[..]].concat();
         let first = [frame(&hello, false), frame(&start, false)].concat();
         self.stream.write_all(&first).unwrap();
+    }
+
+    /// Up to the encryption request, for a name that the session service does not
+    /// answer; with the response, which is not sent.
+    fn up_to_encryption(mut self, number: usize) -> (Self, Vec<u8>) {
+        self.begin(&format!("{UNANSWERED}{number:07}"));
+        let packet = self.frame().expect("an encryption request");
+        assert_eq!(packet[0], 1, "a relay that authenticates");
+        (self, encryption_response(&packet[1..]))
+    }
+
+    /// Into the game.
+    fn run(mut self, number: usize) -> Self {
+        self.begin(&format!("p{number:07}"));
         loop {
             let packet = self.frame().expect("a packet of the login");
             match i32::from(packet[0]) {
@@ -279,21 +333,9 @@ impl Login {
 
     /// Answers an encryption request.
     fn encrypt(&mut self, request: &[u8]) {
-        let mut rest = &request[1..];
-        let mut array = || {
-            let (length, at) = read_varint(rest).unwrap();
-            let (bytes, more) = rest[at..].split_at(length);
-            rest = more;
-            bytes.to_vec()
-        };
-        let (key, token) = (array(), array());
-        let key = PublicKey::from_public_key_der(&key).unwrap();
-        let sealed = |bytes: &[u8]| {
-            let sealed = key.pkcs1v15_encrypt(bytes).unwrap();
-            [varint(i32::try_from(sealed.len()).unwrap()), sealed].concat()
-        };
-        let response = [vec![1], sealed(&SECRET), sealed(&token)].concat();
-        self.stream.write_all(&frame(&response, false)).unwrap();
+        self.stream
+            .write_all(&encryption_response(request))
+            .unwrap();
         self.ciphers = Some((Cipher::new(&SECRET), Cipher::new(&SECRET)));
     }
 
@@ -323,7 +365,26 @@ impl Login {
     }
 }
 
-/// Confirms whoever is asked about; its address.
+/// The response to this encryption request, as a frame.
+fn encryption_response(request: &[u8]) -> Vec<u8> {
+    let mut rest = &request[1..];
+    let mut array = || {
+        let (length, at) = read_varint(rest).unwrap();
+        let (bytes, more) = rest[at..].split_at(length);
+        rest = more;
+        bytes.to_vec()
+    };
+    let (key, token) = (array(), array());
+    let key = PublicKey::from_public_key_der(&key).unwrap();
+    let sealed = |bytes: &[u8]| {
+        let sealed = key.pkcs1v15_encrypt(bytes).unwrap();
+        [varint(i32::try_from(sealed.len()).unwrap()), sealed].concat()
+    };
+    let response = [vec![1], sealed(&SECRET), sealed(&token)].concat();
+    frame(&response, false)
+}
+
+/// Confirms whoever is asked about, except [`UNANSWERED`] names; its address.
 fn start_session_service() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());
@@ -334,6 +395,9 @@ fn start_session_service() -> String {
             let name = request.split("username=").nth(1);
             let name = name.and_then(|rest| rest.split(['&', ' ']).next());
             let name = name.expect("a name is asked about");
+            if name.starts_with(UNANSWERED) {
+                continue;
+            }
             let number: u32 = name[1..].parse().unwrap();
             let body =
                 format!("{{\"id\":\"{number:032x}\",\"name\":\"{name}\",\"properties\":[]}}");
@@ -560,6 +624,15 @@ impl Swarm {
             let wait = next.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
             self.receive(wait);
         }
+    }
+
+    /// The median and the 99th percentile of the latencies, in µs.
+    fn quantiles(&mut self) -> [f64; 2] {
+        self.latencies.sort_by(f64::total_cmp);
+        [50, 99].map(|percent| {
+            let at = self.latencies.len() * percent / 100;
+            self.latencies.get(at).copied().unwrap_or(f64::NAN)
+        })
     }
 
     /// Until everything that was sent has come.

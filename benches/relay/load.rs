@@ -39,7 +39,15 @@ pub struct Scenario {
 impl Scenario {
     /// Whether its traffic is real frames, which intercepting relays need.
     pub fn is_framed(&self) -> bool {
-        matches!(self.does, Does::Play(_) | Does::PlayNothing)
+        matches!(
+            self.does,
+            Does::Play(_) | Does::PlayBesideLogins(..) | Does::PlayNothing
+        )
+    }
+
+    /// Whether it is about players who are authenticated.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.does, Does::PlayBesideLogins(..))
     }
 }
 
@@ -49,6 +57,8 @@ enum Does {
     Connections(Purpose),
     Nothing,
     Play(Play),
+    /// While this number of logins waits.
+    PlayBesideLogins(Play, usize),
     PlayNothing,
 }
 
@@ -163,6 +173,18 @@ pub const SCENARIOS: &[Scenario] = &[
         }),
     },
     Scenario {
+        name: "framed-logins",
+        about: "100 players as in framed-100, with and without 200 logins at once at a session service that does not answer",
+        figures: framed::LOGIN_FIGURES,
+        does: Does::PlayBesideLogins(
+            Play {
+                players: 100,
+                burst: Burst::Mix,
+            },
+            200,
+        ),
+    },
+    Scenario {
         name: "framed-idle",
         about: "1,000 players who were in the game, then nothing",
         figures: framed::IDLE_FIGURES,
@@ -172,14 +194,17 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Runs a scenario through one relay; its figures.
 pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f64> {
+    let time = Duration::from_secs_f64(seconds);
     match scenario.does {
-        Does::Play(play) => return framed::play(relay, play, Duration::from_secs_f64(seconds)),
+        Does::Play(play) => return framed::play(relay, play, time),
+        Does::PlayBesideLogins(play, logins) => {
+            return framed::play_beside_logins(relay, play, logins, time);
+        }
         Does::PlayNothing => return framed::idle(relay),
         _ => {}
     }
     let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let relay = relay.start(backend.local_addr().unwrap(), "");
-    let time = Duration::from_secs_f64(seconds);
     // The connection that found out whether it listens may be in the queue.
     let figures = async {
         match &scenario.does {
@@ -187,7 +212,9 @@ pub async fn measure(scenario: &Scenario, relay: &Relay, seconds: f64) -> Vec<f6
             Does::Messages(traffic) => messages(&relay, backend, *traffic, time).await,
             Does::Connections(purpose) => connections(&relay, backend, *purpose, time).await,
             Does::Nothing => nothing(&relay, backend, time).await,
-            Does::Play(_) | Does::PlayNothing => unreachable!("measured without a runtime"),
+            Does::Play(_) | Does::PlayBesideLogins(..) | Does::PlayNothing => {
+                unreachable!("measured without a runtime")
+            }
         }
     };
     let tasks = LocalSet::new();

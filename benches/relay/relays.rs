@@ -216,6 +216,14 @@ fn folder() -> &'static Path {
 }
 
 impl Relay {
+    /// Whether it asks the session service about players.
+    pub fn authenticates(&self) -> bool {
+        match self.kind {
+            Kind::Infrarust(server) | Kind::WithPlugin(server, _) => server.contains("client_only"),
+            Kind::Haproxy(..) => false,
+        }
+    }
+
     /// Builds what it needs beside the program.
     pub fn prepare(&self) {
         if let Kind::WithPlugin(_, plugin) = &self.kind {
