@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::capability::{Capability, Offer, Reason, offer};
 use crate::config::model::{Config, PluginConfig, ServerConfig};
-use crate::manifest::{Ask, Lack};
+use crate::manifest::{Listing, MissingCapability};
 use crate::mode::{Family, Mode};
 
 /// The form of the output.
@@ -97,22 +97,23 @@ fn to_text() -> String {
 /// Whether a plugin is active on a server.
 enum Standing {
     /// It is active, without these wants.
-    Active(Vec<Lack>),
+    Active(Vec<MissingCapability>),
     /// It is inactive: the mode does not offer these, which it needs.
-    Lacks(Vec<Lack>),
+    Inactive(Vec<MissingCapability>),
     /// It is not attached to the server.
     NotAttached,
 }
 
 impl Standing {
     fn of(plugin: &PluginConfig, server: &ServerConfig) -> Self {
-        let lacks = plugin.manifest.lacks(server.mode());
-        let (wants, hard): (Vec<_>, Vec<_>) =
-            lacks.into_iter().partition(|lack| lack.ask == Ask::Want);
+        let missing = plugin.manifest.missing_in(server.mode());
+        let (wants, hard): (Vec<_>, Vec<_>) = missing
+            .into_iter()
+            .partition(|one| one.listing == Listing::Want);
         if server.plugins.contains(&plugin.id) {
             Standing::Active(wants)
         } else if server.plugins_left_out.contains(&plugin.id) {
-            Standing::Lacks(hard)
+            Standing::Inactive(hard)
         } else {
             Standing::NotAttached
         }
@@ -128,10 +129,10 @@ fn servers_text(config: &Config) -> String {
     }
     let width = config.plugins.iter().map(|plugin| plugin.id.len()).max();
     let width = width.unwrap_or(0);
-    let names = |lacks: &[Lack]| -> String {
-        let parts = lacks
+    let names = |missing: &[MissingCapability]| -> String {
+        let parts = missing
             .iter()
-            .map(|lack| format!("{} ({})", lack.capability, lack.reason));
+            .map(|one| format!("{} ({})", one.capability, one.reason));
         parts.collect::<Vec<_>>().join(", ")
     };
     for server in &config.servers {
@@ -147,7 +148,7 @@ fn servers_text(config: &Config) -> String {
                     };
                     format!("active: {hooks}{without}")
                 }
-                Standing::Lacks(lacks) => format!("inactive: it needs {}", names(&lacks)),
+                Standing::Inactive(missing) => format!("inactive: it needs {}", names(&missing)),
                 Standing::NotAttached => "not attached".to_owned(),
             };
             let _ = writeln!(text, "  {:<width$}  {standing}", plugin.id);
@@ -158,15 +159,15 @@ fn servers_text(config: &Config) -> String {
 
 /// The same as [`servers_text`], as JSON.
 fn servers_json(config: &Config) -> serde_json::Value {
-    let lacks = |lacks: &[Lack]| -> Vec<serde_json::Value> {
-        let lack = |lack: &Lack| json!({"capability": lack.capability.name(), "reason": lack.reason.text()});
-        lacks.iter().map(lack).collect()
+    let as_json = |missing: &[MissingCapability]| -> Vec<serde_json::Value> {
+        let one = |one: &MissingCapability| json!({"capability": one.capability.name(), "reason": one.reason.text()});
+        missing.iter().map(one).collect()
     };
     let servers = config.servers.iter().map(|server| {
         let plugins = config.plugins.iter().map(|plugin| {
             let (state, lacking) = match Standing::of(plugin, server) {
-                Standing::Active(wants) => ("active", lacks(&wants)),
-                Standing::Lacks(hard) => ("inactive", lacks(&hard)),
+                Standing::Active(wants) => ("active", as_json(&wants)),
+                Standing::Inactive(hard) => ("inactive", as_json(&hard)),
                 Standing::NotAttached => ("not_attached", Vec::new()),
             };
             json!({"id": plugin.id, "state": state, "lacks": lacking})

@@ -99,9 +99,9 @@ impl fmt::Display for CapabilitySet {
     }
 }
 
-/// How a plugin asks for a capability.
+/// In which list of its manifest a plugin has a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub enum Listing {
     /// It has the hook.
     Hook,
     /// It does not run without it.
@@ -110,57 +110,59 @@ pub enum Ask {
     Want,
 }
 
-impl Ask {
-    /// The name of the list in which it asks.
+impl Listing {
+    /// The key of the list in the manifest.
     #[must_use]
-    pub const fn list(self) -> &'static str {
+    pub const fn key(self) -> &'static str {
         match self {
-            Ask::Hook => key::HOOKS,
-            Ask::Need => key::NEEDS,
-            Ask::Want => key::WANTS,
+            Listing::Hook => key::HOOKS,
+            Listing::Need => key::NEEDS,
+            Listing::Want => key::WANTS,
         }
     }
 }
 
-/// Something that a plugin asks for and a mode cannot give.
+/// A capability that a plugin lists and a mode does not offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lack {
-    /// What is missing.
+pub struct MissingCapability {
+    /// The capability.
     pub capability: Capability,
-    /// How the plugin asks for it.
-    pub ask: Ask,
-    /// Why the mode cannot give it.
+    /// In which list the plugin has it.
+    pub listing: Listing,
+    /// Why the mode does not offer it.
     pub reason: Reason,
 }
 
 impl Manifest {
-    /// What `mode` cannot give: hooks, then needs, then wants.
+    /// What `mode` does not offer: hooks, then needs, then wants.
     #[must_use]
-    pub fn lacks(&self, mode: Mode) -> Vec<Lack> {
+    pub fn missing_in(&self, mode: Mode) -> Vec<MissingCapability> {
         let lists = [
-            (self.hooks, Ask::Hook),
-            (self.needs, Ask::Need),
-            (self.wants, Ask::Want),
+            (self.hooks, Listing::Hook),
+            (self.needs, Listing::Need),
+            (self.wants, Listing::Want),
         ];
-        let mut lacks = Vec::new();
-        for (set, ask) in lists {
+        let mut missing = Vec::new();
+        for (set, listing) in lists {
             for capability in set.iter() {
                 if let Offer::No(reason) = offer(mode, capability) {
-                    lacks.push(Lack {
+                    missing.push(MissingCapability {
                         capability,
-                        ask,
+                        listing,
                         reason,
                     });
                 }
             }
         }
-        lacks
+        missing
     }
 
     /// Whether the plugin runs on servers with `mode`.
     #[must_use]
     pub fn runs_in(&self, mode: Mode) -> bool {
-        self.lacks(mode).iter().all(|lack| lack.ask == Ask::Want)
+        self.missing_in(mode)
+            .iter()
+            .all(|one| one.listing == Listing::Want)
     }
 
     /// The modes in which it runs, in the order of [`Mode::ALL`].

@@ -228,11 +228,11 @@ fn modes_follow_from_needs() {
         manifest.modes().collect::<Vec<_>>(),
         [Mode::ClientOnly, Mode::Offline]
     );
-    let lacks = manifest.lacks(Mode::ZeroCopy);
-    assert_eq!(lacks.len(), 1);
+    let missing = manifest.missing_in(Mode::ZeroCopy);
+    assert_eq!(missing.len(), 1);
     assert_eq!(
-        (lacks[0].ask, lacks[0].reason),
-        (Ask::Need, Reason::KernelMovesBytes)
+        (missing[0].listing, missing[0].reason),
+        (Listing::Need, Reason::KernelMovesBytes)
     );
     assert_eq!(manifest.grants(Mode::Passthrough).bits(), 0);
     assert_eq!(manifest.grants(Mode::Offline).bits(), inject);
@@ -242,7 +242,10 @@ fn modes_follow_from_needs() {
     );
     let manifest = parse(&wants.bytes()).unwrap();
     assert_eq!(manifest.modes().count(), 5);
-    assert_eq!(manifest.lacks(Mode::ZeroCopy)[0].ask, Ask::Want);
+    assert_eq!(
+        manifest.missing_in(Mode::ZeroCopy)[0].listing,
+        Listing::Want
+    );
 }
 
 /// A small library around a note: one `PT_LOAD`, one `PT_NOTE`.

@@ -26,7 +26,7 @@ pub enum ImageError {
     Load(String),
     /// The code is not what the manifest says.
     #[error("its manifest and its code disagree about {field}: {manifest} and {code}")]
-    Lies {
+    Mismatch {
         /// What they disagree about.
         field: &'static str,
         /// What the manifest says.

@@ -64,7 +64,7 @@ impl ProblemKind {
     pub fn help(&self) -> String {
         match self {
             ProblemKind::Image(ImageError::File(error)) => error.help(),
-            ProblemKind::Image(ImageError::Lies { .. }) => {
+            ProblemKind::Image(ImageError::Mismatch { .. }) => {
                 "build the plugin again; somebody has changed the file".to_owned()
             }
             ProblemKind::Image(ImageError::Load(why)) if why.contains(NO_STATIC_TLS) => {
@@ -94,7 +94,7 @@ impl ProblemKind {
     fn code(&self) -> Code {
         match self {
             ProblemKind::Image(ImageError::File(error)) => error.code(),
-            ProblemKind::Image(ImageError::Lies { .. }) => Code::PluginManifest,
+            ProblemKind::Image(ImageError::Mismatch { .. }) => Code::PluginManifest,
             ProblemKind::Image(ImageError::Load(_)) => Code::PluginIncompatible,
             ProblemKind::Image(ImageError::Copy(_)) | ProblemKind::Changed => Code::PluginFile,
             ProblemKind::Config { .. } => Code::PluginConfig,

@@ -12,7 +12,7 @@ use crate::capability::Capability;
 use crate::config::plugin_file::{self, CheckedFile, PluginFileError};
 use crate::diagnostic::words;
 use crate::manifest::library::{self, Glibc, Library};
-use crate::manifest::{Ask, CapabilitySet, Lack, Manifest};
+use crate::manifest::{CapabilitySet, Listing, Manifest, MissingCapability};
 use crate::mode::Mode;
 use crate::show::Line;
 
@@ -150,10 +150,10 @@ impl<'a> Inspected<'a> {
         text.push_str("\nwhat it may do in each mode\n");
         for mode in Mode::ALL {
             let _ = writeln!(text, "  {:<13}{}", mode.name(), self.in_mode(mode));
-            for lack in manifest.lacks(mode) {
-                let Lack {
+            for one in manifest.missing_in(mode) {
+                let MissingCapability {
                     capability, reason, ..
-                } = lack;
+                } = one;
                 let _ = writeln!(text, "  {:<13}no {capability}: {reason}", "");
             }
         }
@@ -200,17 +200,17 @@ impl<'a> Inspected<'a> {
         let (major, minor) = manifest.api;
         let set = |set: CapabilitySet| set.iter().map(Capability::name).collect::<Vec<_>>();
         let modes = Mode::ALL.map(|mode| {
-            let lacks = manifest.lacks(mode);
-            let lacks = lacks.iter().map(|lack| {
-                let (capability, reason) = (lack.capability.name(), lack.reason.text());
-                let is_needed = lack.ask != Ask::Want;
-                json!({ "capability": capability, "list": lack.ask.list(), "is_needed": is_needed, "reason": reason })
+            let missing = manifest.missing_in(mode);
+            let missing = missing.iter().map(|one| {
+                let (capability, reason) = (one.capability.name(), one.reason.text());
+                let is_needed = one.listing != Listing::Want;
+                json!({ "capability": capability, "list": one.listing.key(), "is_needed": is_needed, "reason": reason })
             });
             json!({
                 "mode": mode.name(),
                 "runs": manifest.runs_in(mode),
                 "grants": set(manifest.grants(mode)),
-                "lacks": lacks.collect::<Vec<_>>(),
+                "lacks": missing.collect::<Vec<_>>(),
             })
         });
         json!({

@@ -12,7 +12,7 @@ use crate::config::entry::Item;
 use crate::diagnostic::words::{Quoted, all_of, any_of, count, nearest};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::glob;
-use crate::manifest::{Ask, Lack, Manifest};
+use crate::manifest::{Listing, Manifest, MissingCapability};
 use crate::mode::Mode;
 
 /// The most servers that one warning names.
@@ -170,11 +170,11 @@ impl Pair<'_> {
     /// what it needs, and notes what goes into one warning for all servers.
     fn check(&self, notes: &mut Notes, context: &mut Context<'_>) -> bool {
         let mode = self.chosen.mode;
-        let (wants, hard): (Vec<Lack>, Vec<Lack>) = self
+        let (wants, hard): (Vec<MissingCapability>, Vec<MissingCapability>) = self
             .manifest
-            .lacks(mode)
+            .missing_in(mode)
             .into_iter()
-            .partition(|lack| lack.ask == Ask::Want);
+            .partition(|one| one.listing == Listing::Want);
         let server = self.server.value.clone();
         if hard.is_empty() {
             if !wants.is_empty() {
@@ -190,10 +190,10 @@ impl Pair<'_> {
         false
     }
 
-    fn conflict(&self, lacks: &[Lack]) -> Diagnostic {
+    fn conflict(&self, missing: &[MissingCapability]) -> Diagnostic {
         let Pair { plugin, chosen, .. } = self;
         let id = plugin.id;
-        let capabilities: Vec<_> = lacks.iter().map(|lack| lack.capability.name()).collect();
+        let capabilities: Vec<_> = missing.iter().map(|one| one.capability.name()).collect();
         let message = format!(
             "the plugin `{id}` needs {}, which `{}`{} cannot give to the server {}",
             all_of(capabilities),
@@ -216,7 +216,7 @@ impl Pair<'_> {
             "take it out of this list"
         };
         let diagnostic = Diagnostic::new(Code::ModeConflict, self.place, message)
-            .because(reasons(lacks))
+            .because(reasons(missing))
             .help(format!(
                 "{modes}; or {leave_out}, or write `unsupported = \"skip\"` in `[plugins.{id}]`"
             ));
@@ -229,15 +229,15 @@ impl Pair<'_> {
 }
 
 /// The reasons of the matrix, each with what it is about where they differ.
-fn reasons(lacks: &[Lack]) -> String {
+fn reasons(missing: &[MissingCapability]) -> String {
     let mut by_reason: Vec<(Reason, Vec<Capability>)> = Vec::new();
-    for lack in lacks {
+    for one in missing {
         match by_reason
             .iter_mut()
-            .find(|(reason, _)| *reason == lack.reason)
+            .find(|(reason, _)| *reason == one.reason)
         {
-            Some((_, capabilities)) => capabilities.push(lack.capability),
-            None => by_reason.push((lack.reason, vec![lack.capability])),
+            Some((_, capabilities)) => capabilities.push(one.capability),
+            None => by_reason.push((one.reason, vec![one.capability])),
         }
     }
     if let [(reason, _)] = by_reason[..] {
@@ -277,21 +277,21 @@ impl Notes {
             let help = "name a server in its `servers`, or write `enabled = false`";
             context.push(Diagnostic::new(Code::NoEffect, place, message).help(help));
         }
-        let unmet = |mode, is_want: bool| -> Vec<Lack> {
-            let lacks = manifest.lacks(mode).into_iter();
-            lacks
-                .filter(|lack| (lack.ask == Ask::Want) == is_want)
+        let unmet = |mode, is_want: bool| -> Vec<MissingCapability> {
+            let missing = manifest.missing_in(mode).into_iter();
+            missing
+                .filter(|one| (one.listing == Listing::Want) == is_want)
                 .collect()
         };
         for (mode, servers) in &self.skipped {
-            let lacks = unmet(*mode, false);
+            let missing = unmet(*mode, false);
             let message = format!(
                 "the plugin `{id}` is inactive on {}: `{mode}` cannot give {}",
                 servers_named(servers),
-                all_of(lacks.iter().map(|lack| lack.capability.name())),
+                all_of(missing.iter().map(|one| one.capability.name())),
             );
             let mut diagnostic =
-                Diagnostic::new(Code::PluginInactive, place, message).because(reasons(&lacks));
+                Diagnostic::new(Code::PluginInactive, place, message).because(reasons(&missing));
             if let Some(word) = plugin.raw.unsupported.given() {
                 diagnostic = diagnostic.label(word.place, "so it is left out there");
             }
@@ -301,15 +301,15 @@ impl Notes {
             })));
         }
         for (mode, servers) in &self.limited {
-            let lacks = unmet(*mode, true);
+            let missing = unmet(*mode, true);
             let message = format!(
                 "the plugin `{id}` does without {} on {}: `{mode}` cannot give it",
-                all_of(lacks.iter().map(|lack| lack.capability.name())),
+                all_of(missing.iter().map(|one| one.capability.name())),
                 servers_named(servers),
             );
             let diagnostic = Diagnostic::new(Code::PluginLimited, place, message);
             let help = "it takes part there and does less; its documentation says what";
-            context.push(diagnostic.because(reasons(&lacks)).help(help));
+            context.push(diagnostic.because(reasons(&missing)).help(help));
         }
     }
 }

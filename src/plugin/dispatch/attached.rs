@@ -137,7 +137,10 @@ impl<H: Point> Attached<H> {
     }
 
     /// The effect of a failure on the connection: none, or its end.
-    pub(super) fn settle<T>(&self, answer: Result<T, HookFailure>) -> Result<Option<T>, Refusal> {
+    pub(super) fn apply_failure_policy<T>(
+        &self,
+        answer: Result<T, HookFailure>,
+    ) -> Result<Option<T>, Refusal> {
         let failure = match answer {
             Ok(answer) => return Ok(Some(answer)),
             Err(failure) => failure,
@@ -168,7 +171,7 @@ impl<H: Point> Attached<H> {
             }
             answer => Ok(answer),
         });
-        let Some(answer) = self.settle(answer)?.flatten() else {
+        let Some(answer) = self.apply_failure_policy(answer)?.flatten() else {
             return Ok(());
         };
         match answer.code {

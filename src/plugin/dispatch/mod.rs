@@ -178,7 +178,7 @@ impl HookSet {
                 continue;
             }
             let answer = answer.and_then(|answer| replaced(answer, check_host));
-            if let Some(host) = plugin.settle(answer)?.flatten() {
+            if let Some(host) = plugin.apply_failure_policy(answer)?.flatten() {
                 input.current = Str::new(chosen.insert(host));
             }
         }
@@ -210,7 +210,7 @@ impl HookSet {
                 }
                 answer.and_then(|answer| replaced(answer, check_status))
             };
-            if let Some(json) = plugin.settle(replaced)?.flatten() {
+            if let Some(json) = plugin.apply_failure_policy(replaced)?.flatten() {
                 chosen = Some(json);
             }
         }
@@ -262,7 +262,7 @@ impl HookSet {
                     }
                 })
             });
-            if let Some(server) = plugin.settle(answer)?.flatten() {
+            if let Some(server) = plugin.apply_failure_policy(answer)?.flatten() {
                 return Ok(Some(Selected {
                     plugin: plugin.id().to_owned(),
                     server,

@@ -247,12 +247,12 @@ impl PacketPlugin {
     }
 
     /// The effect of an answer or a failure.
-    fn settle(&self, given: Result<Given, HookFailure>) -> Result<Given, Refusal> {
-        let settled = match self {
-            Self::Inspect(plugin) => plugin.settle(given),
-            Self::Modify(plugin) => plugin.settle(given),
+    fn apply_failure_policy(&self, given: Result<Given, HookFailure>) -> Result<Given, Refusal> {
+        let answer = match self {
+            Self::Inspect(plugin) => plugin.apply_failure_policy(given),
+            Self::Modify(plugin) => plugin.apply_failure_policy(given),
         };
-        settled.map(|given| given.unwrap_or(Given::Passed))
+        answer.map(|given| given.unwrap_or(Given::Passed))
     }
 }
 
@@ -282,7 +282,7 @@ impl PacketHooks {
             if !plugin.wants(asked) {
                 continue;
             }
-            match plugin.settle(plugin.ask(asked))? {
+            match plugin.apply_failure_policy(plugin.ask(asked))? {
                 Given::Passed => {}
                 Given::Changed(packet) => {
                     let (state, direction) = (asked.state, asked.direction);
@@ -448,7 +448,7 @@ impl Work for PacketRun {
                 Unanswered::Busy => busy(),
             })
         });
-        match plugin.settle(given) {
+        match plugin.apply_failure_policy(given) {
             Ok(Given::Passed) => current.plugin += 1,
             Ok(Given::Changed(packet)) => {
                 current.plugin += 1;

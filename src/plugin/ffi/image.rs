@@ -99,7 +99,7 @@ pub(in crate::plugin) fn open(
     let file = ManuallyDrop::new(sealed.file);
     // SAFETY: the symbol has this type, as its name with its version says.
     let symbol = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL.as_bytes()) };
-    let entry = symbol.map_err(|_| lies("the entry", ENTRY_SYMBOL, "no such symbol"))?;
+    let entry = symbol.map_err(|_| mismatch("the entry", ENTRY_SYMBOL, "no such symbol"))?;
     // SAFETY: the function only returns a constant.
     let entry = unsafe { entry() };
     let (plugin, hooks) = check_entry(entry, manifest)?;
@@ -123,8 +123,12 @@ fn load_error(error: &libloading::Error) -> ImageError {
     ImageError::Load(format!("{error}{source}"))
 }
 
-fn lies(field: &'static str, manifest: impl fmt::Display, code: impl fmt::Display) -> ImageError {
-    ImageError::Lies {
+fn mismatch(
+    field: &'static str,
+    manifest: impl fmt::Display,
+    code: impl fmt::Display,
+) -> ImageError {
+    ImageError::Mismatch {
         field,
         manifest: manifest.to_string(),
         code: code.to_string(),
@@ -150,7 +154,7 @@ fn check_entry(
     let entry = unsafe { &*entry };
     if (entry.api_major, entry.api_minor) != manifest.api {
         let text = |api: (u16, u16)| format!("{}.{}", api.0, api.1);
-        return Err(lies(
+        return Err(mismatch(
             "the plugin API",
             text(manifest.api),
             text((entry.api_major, entry.api_minor)),
@@ -161,7 +165,7 @@ fn check_entry(
         ("needs", manifest.needs, entry.needs),
     ] {
         if said.bits() != coded {
-            return Err(lies(field, bits(said.bits()), bits(coded)));
+            return Err(mismatch(field, bits(said.bits()), bits(coded)));
         }
     }
     // What is wanted and unknown is not in the manifest that was read.
@@ -169,7 +173,7 @@ fn check_entry(
         .iter()
         .fold(0, |all, capability| all | capability.bit());
     if manifest.wants.bits() != entry.wants & known {
-        return Err(lies(
+        return Err(mismatch(
             "wants",
             bits(manifest.wants.bits()),
             bits(entry.wants),
@@ -207,7 +211,11 @@ fn hooks(entry: &Entry, said: CapabilitySet) -> Result<Hooks, ImageError> {
             .iter()
             .find(|hook| hook.capability == capability as u32 && hook.version == 1);
         let Some(found) = found else {
-            return Err(lies("hooks", capability, "no table of version 1 for it"));
+            return Err(mismatch(
+                "hooks",
+                capability,
+                "no table of version 1 for it",
+            ));
         };
         let missing = || wrong(&format!("too small for `{capability}`"));
         // SAFETY: each number goes with the type of its table, which is a
