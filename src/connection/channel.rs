@@ -103,7 +103,7 @@ impl Channel {
 }
 
 impl Listener for Channel {
-    fn hear(&self, fields: &[u8]) -> bool {
+    fn receive(&self, fields: &[u8]) -> bool {
         let Some(data) = bungee::data(self.player.version(), fields) else {
             return false;
         };

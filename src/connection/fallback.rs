@@ -138,7 +138,7 @@ pub(super) struct TargetServer {
 
 /// A server that the player may join as far as the proxy knows, with a connected
 /// backend.
-pub(super) struct Opened {
+pub(super) struct OpenServer {
     pub(super) backend: RespondingBackend,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
@@ -424,7 +424,7 @@ impl NetworkPlayer {
         dials: &mut usize,
         proxy: &Proxy,
         facts: &mut Facts,
-    ) -> Result<Opened, Ending> {
+    ) -> Result<OpenServer, Ending> {
         let config = &server.config;
         let ServerKind::Intercepted(intercepted) = &config.kind else {
             // Only servers of the intercepted modes have a network.
@@ -439,7 +439,7 @@ impl NetworkPlayer {
         }
         let forwarding = intercepted.identity.as_ref();
         intercept::check_version(forwarding, self.version).map_err(Ending::Intercepted)?;
-        let Some(slot) = server.take_place() else {
+        let Some(slot) = server.take_slot() else {
             return Err(Refusal::ServerFull.into());
         };
         facts.server = Some(Arc::clone(server));
@@ -456,7 +456,7 @@ impl NetworkPlayer {
         *dials += 1;
         let who = identity.who(self.version);
         let backend = asker.reach(who, &self.counters, proxy, facts).await?;
-        Ok(Opened {
+        Ok(OpenServer {
             backend,
             slot,
             identity,

@@ -203,7 +203,7 @@ impl Identified {
         let Ok(place) = self.while_connected(entering).await? else {
             return Err(self.end(Refusal::DuplicateLogin));
         };
-        let slot = self.server.take_place();
+        let slot = self.server.take_slot();
         if slot.is_none() && !has_other_servers(&self.server) {
             return Err(self.end(Refusal::ServerFull));
         }

@@ -173,7 +173,7 @@ impl Claimed {
                 })));
             }
         };
-        let Some(slot) = server.take_place() else {
+        let Some(slot) = server.take_slot() else {
             return Err(routed.end(Refusal::ServerFull).holding_connection(place));
         };
         facts.session_opened();

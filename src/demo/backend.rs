@@ -128,7 +128,7 @@ impl Conversation {
     }
 
     /// The next packet: its id and fields.
-    pub(super) async fn hear(&mut self, bytes_max: usize) -> io::Result<(i32, Vec<u8>)> {
+    pub(super) async fn receive(&mut self, bytes_max: usize) -> io::Result<(i32, Vec<u8>)> {
         loop {
             if let Some(frame) = frame::split(&self.buffer, bytes_max).map_err(bad)? {
                 let (packet, wire_bytes) = ((frame.id, frame.body.to_vec()), frame.wire_bytes);
@@ -153,7 +153,7 @@ impl Conversation {
     }
 
     async fn hold(mut self) -> io::Result<Seen> {
-        let (_, body) = self.hear(HANDSHAKE_BYTES_MAX).await?;
+        let (_, body) = self.receive(HANDSHAKE_BYTES_MAX).await?;
         let handshake = Handshake::parse(&body).map_err(bad)?;
         let uuid = match handshake.intent {
             Intent::Status => {
@@ -178,7 +178,7 @@ impl Conversation {
             "description": { "text": "§ainfrarust demo§r: this text comes through the proxy" },
         });
         loop {
-            let (id, body) = self.hear(status::STATUS_REQUEST_FRAME_BYTES_MAX).await?;
+            let (id, body) = self.receive(status::STATUS_REQUEST_FRAME_BYTES_MAX).await?;
             let question = frame::Frame {
                 id,
                 body: &body,
@@ -199,7 +199,9 @@ impl Conversation {
     /// text, which every version of the game shows. The demo's own client, which
     /// returns the payload, gets the text in the play state.
     async fn answer_login(&mut self, handshake: &Handshake) -> io::Result<Option<[u8; 16]>> {
-        let (_, body) = self.hear(login_start_bytes_max(handshake.protocol)).await?;
+        let (_, body) = self
+            .receive(login_start_bytes_max(handshake.protocol))
+            .await?;
         let player = LoginStart::parse(handshake.protocol, &body).map_err(bad)?;
         if player.name == TRAVELLER {
             self.meet_traveller(handshake.host.host(), &player).await?;
@@ -208,7 +210,7 @@ impl Conversation {
         let mut returned = 0;
         if handshake.protocol >= version::V1_13 {
             self.say(&payload()).await?;
-            returned = self.hear(ANSWER_BYTES_MAX).await?.1.len();
+            returned = self.receive(ANSWER_BYTES_MAX).await?.1.len();
         }
         let text = format!(
             "§aHello {}!§r You came through infrarust.\nThe backend saw the host §e{}§r \
@@ -223,7 +225,7 @@ impl Conversation {
             self.let_in(&player).await?;
             // The client says so when it has read what plugins send to it.
             while !self
-                .hear(SHORT_BYTES_MAX)
+                .receive(SHORT_BYTES_MAX)
                 .await?
                 .1
                 .ends_with(CHANNEL.as_bytes())
@@ -268,10 +270,10 @@ impl Conversation {
         };
         self.say(&framed(&login_success(version, &profile, [0; 16])))
             .await?;
-        self.hear(SHORT_BYTES_MAX).await?;
+        self.receive(SHORT_BYTES_MAX).await?;
         let finish = Clientbound::FinishConfiguration;
         self.say(&packet(State::Configuration, finish, &[])).await?;
-        self.hear(SHORT_BYTES_MAX).await?;
+        self.receive(SHORT_BYTES_MAX).await?;
         // The demo's client does not read the fields.
         self.say(&packet(State::Play, Clientbound::JoinGame, &[0; 8]))
             .await

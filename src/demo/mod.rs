@@ -262,7 +262,7 @@ async fn open(proxy: SocketAddr, host: &str, intent: Intent) -> io::Result<Conve
 async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Result<(Traffic, Seen)> {
     let mut client = open(proxy, host, Intent::Status).await?;
     client.say(&status::request()).await?;
-    let (id, body) = client.hear(PACKET_BYTES_MAX).await?;
+    let (id, body) = client.receive(PACKET_BYTES_MAX).await?;
     let answer = status::parse_response(&frame::Frame {
         id,
         body: &body,
@@ -270,7 +270,7 @@ async fn ping(proxy: SocketAddr, host: &str, backend: &mut Backend) -> io::Resul
     })
     .map_err(backend::bad)?;
     client.say(&status::ping(42)).await?;
-    client.hear(PACKET_BYTES_MAX).await?;
+    client.receive(PACKET_BYTES_MAX).await?;
     let shown = text::plain(&answer["description"]);
     let result = format!("“{}”", text::without_codes(&shown));
     Ok((
@@ -297,30 +297,30 @@ async fn join(
         uuid: Some(PLAYER.1),
     };
     client.say(&login.encode(version::NEWEST)).await?;
-    let (_, payload) = client.hear(PACKET_BYTES_MAX).await?;
+    let (_, payload) = client.receive(PACKET_BYTES_MAX).await?;
     let data = &payload[payload.len().saturating_sub(PAYLOAD_BYTES)..];
     client
         .say(&frame::write(PLUGIN_RESPONSE_ID, &[&[1, 1], data].concat()))
         .await?;
     // The login success, the end of the configuration, and the game.
-    client.hear(PACKET_BYTES_MAX).await?;
+    client.receive(PACKET_BYTES_MAX).await?;
     let acknowledged = login_acknowledged(Version::newest());
     client.say(&framed(&acknowledged)).await?;
-    client.hear(PACKET_BYTES_MAX).await?;
+    client.receive(PACKET_BYTES_MAX).await?;
     let finished = Serverbound::FinishConfiguration;
     client
         .say(&packet(State::Configuration, finished, &[]))
         .await?;
-    client.hear(PACKET_BYTES_MAX).await?;
+    client.receive(PACKET_BYTES_MAX).await?;
     let greeting = match mode == OFFLINE && has_plugins {
-        true => Some(greeting(&client.hear(PACKET_BYTES_MAX).await?)?),
+        true => Some(greeting(&client.receive(PACKET_BYTES_MAX).await?)?),
         false => None,
     };
     client.say(&in_the_game()).await?;
     // The proxy may send packets of its own before.
     let kick = Version::newest().id(State::Play, Clientbound::Disconnect);
     let goodbye = loop {
-        let (id, fields) = client.hear(PACKET_BYTES_MAX).await?;
+        let (id, fields) = client.receive(PACKET_BYTES_MAX).await?;
         if Some(id) == kick.map(i32::from) {
             break fields;
         }
@@ -382,7 +382,7 @@ async fn travel(proxy: SocketAddr, backend: &mut Backend) -> io::Result<()> {
         uuid: Some(PLAYER.1),
     };
     client.say(&login.encode(version::NEWEST)).await?;
-    client.hear(PACKET_BYTES_MAX).await?;
+    client.receive(PACKET_BYTES_MAX).await?;
     let acknowledged = framed(&login_acknowledged(Version::newest()));
     let finished = packet(State::Configuration, Serverbound::FinishConfiguration, &[]);
     let left = packet(State::Play, Serverbound::ConfigurationAcknowledged, &[]);
@@ -391,12 +391,12 @@ async fn travel(proxy: SocketAddr, backend: &mut Backend) -> io::Result<()> {
     client.say(&acknowledged).await?;
     for answer in [&finished, &left, &finished] {
         let awaited = if *answer == left { start } else { finish };
-        while Some(client.hear(PACKET_BYTES_MAX).await?.0) != awaited.map(i32::from) {}
+        while Some(client.receive(PACKET_BYTES_MAX).await?.0) != awaited.map(i32::from) {}
         client.say(answer).await?;
     }
     let mut text = String::new();
     while !text.contains(TO_HOST) {
-        let (_, body) = client.hear(PACKET_BYTES_MAX).await?;
+        let (_, body) = client.receive(PACKET_BYTES_MAX).await?;
         text = String::from_utf8_lossy(&body).into_owned();
     }
     client.end().await?;

@@ -6,5 +6,5 @@ use std::fmt;
 pub(crate) trait Listener: fmt::Debug + Send + Sync {
     /// Reads the fields of a plugin message of the backend, in play. True if it is for
     /// the proxy: then it does not reach the client. Does not wait.
-    fn hear(&self, fields: &[u8]) -> bool;
+    fn receive(&self, fields: &[u8]) -> bool;
 }

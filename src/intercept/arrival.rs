@@ -19,8 +19,8 @@ use super::detached::{DetachedClient, drop_frame, open_bundle};
 use super::failure::Failure;
 use super::flag::Flag;
 use super::identity::Who;
-use super::join::{Held, Joining, Playing, decide, edits};
-use super::turns::{CLIENT_WAIT, OpenRequests, Turn, Turns};
+use super::join::{HeldFrames, Joining, Playing, decide, edits};
+use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
 use crate::forward::queries::PacketQueries;
@@ -46,7 +46,7 @@ pub(crate) struct Prepared {
     /// sends it when the client has negotiated them.
     join_game: Option<Vec<u8>>,
     /// The packets before the join game.
-    held: Held,
+    held: HeldFrames,
 }
 
 /// How a player arrives at another backend.
@@ -100,7 +100,7 @@ impl RespondingBackend {
         let version = who.version;
         let backend = self.for_mods(has_mods);
         let LoggedIn { mut wire, until } = backend.log_in(who, None).await?;
-        let mut held = Held::default();
+        let mut held = HeldFrames::default();
         let join_game = match version.protocol() {
             V1_20_2.. => None,
             _ => {
@@ -123,7 +123,7 @@ impl RespondingBackend {
 async fn await_join_game(
     backend: &mut Wire,
     version: Version,
-    held: &mut Held,
+    held: &mut HeldFrames,
 ) -> Result<Option<Vec<u8>>, Failure> {
     loop {
         let frame = backend.frame().await.map_err(Failure::backend)?;
@@ -161,17 +161,17 @@ impl DetachedClient {
     ) -> Result<Playing, (Failure, Box<Self>)> {
         let record = self.record.clone();
         let mut joining = self.at(backend.wire, backend.held, backend.until, &arrival);
-        let crossed = tokio::select! {
-            crossed = joining.cross(backend.join_game.as_deref()) => crossed,
+        let joined = tokio::select! {
+            joined = joining.join_backend(backend.join_game.as_deref()) => joined,
             interrupt = arrival.interrupts.first() => Err(interrupt),
         };
-        match crossed {
+        match joined {
             Ok(()) => Ok(joining.into_playing()),
             Err(failure) => Err((failure, Box::new(joining.detach(record)))),
         }
     }
 
-    fn at(self, backend: Wire, held: Held, until: Instant, arrival: &Arrival<'_>) -> Joining {
+    fn at(self, backend: Wire, held: HeldFrames, until: Instant, arrival: &Arrival<'_>) -> Joining {
         let mut bounds = self.bounds;
         let backend_bounds = bounds.renew();
         Joining {
@@ -194,7 +194,7 @@ impl DetachedClient {
             notices: arrival.notices.clone(),
             kick: self.kick,
             listener: arrival.listener.clone(),
-            turns: Turns::new(until.min(arrival.until), CLIENT_WAIT),
+            time: TimeBudget::new(until.min(arrival.until), CLIENT_WAIT),
             open_requests: OpenRequests::default(),
             queries: arrival.queries.clone(),
             counters: self.counters,
@@ -204,7 +204,7 @@ impl DetachedClient {
 
 impl Joining {
     /// Brings the client into the game of this backend, which has accepted the login.
-    async fn cross(&mut self, join_game: Option<&[u8]>) -> Result<(), Failure> {
+    async fn join_backend(&mut self, join_game: Option<&[u8]>) -> Result<(), Failure> {
         if let Some(join_game) = join_game {
             return self.change_world(join_game).await;
         }
@@ -218,7 +218,7 @@ impl Joining {
             .id(State::Login, Serverbound::LoginAcknowledged);
         let acknowledged = self.backend.put(&[id.unwrap_or_default()]);
         acknowledged.map_err(Failure::backend)?;
-        self.introduce(State::Configuration)?;
+        self.replay_client_packets(State::Configuration)?;
         self.flush().await?;
         self.run().await
     }
@@ -249,7 +249,7 @@ impl Joining {
     async fn await_state(&mut self, state: State) -> Result<(), Failure> {
         self.flush().await?;
         while self.serverbound != state {
-            let frame = self.turns.wait_for(Turn::Client, self.client.frame());
+            let frame = self.time.wait_for(Actor::Client, self.client.frame());
             let frame = frame.await?.map_err(Failure::client)?;
             self.drop_frame(&frame)?;
         }
@@ -294,7 +294,7 @@ impl Joining {
         if let Some(record) = &self.record {
             record.enter_world();
         }
-        self.introduce(State::Play)?;
+        self.replay_client_packets(State::Play)?;
         for frame in self.held.take() {
             self.pass_to_client(&frame).await?;
         }
@@ -309,7 +309,7 @@ impl Joining {
 
     /// Sends the backend what the client has sent to the old one: its brand, its settings
     /// and its channels.
-    fn introduce(&mut self, state: State) -> Result<(), Failure> {
+    fn replay_client_packets(&mut self, state: State) -> Result<(), Failure> {
         let of_client = self.record.as_ref().map(PlayerRecord::of_client);
         for (kind, fields) in of_client.into_iter().flatten().flatten() {
             let id = self.version.id(state, kind).unwrap_or_default();

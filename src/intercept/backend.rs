@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::identity::{ChatKey, VELOCITY_CHANNEL, Who, velocity_answer};
 use super::login::LoginClient;
 use super::settings::{IdentityForwarding, Secret};
-use super::turns::{BACKEND_WAIT, CLIENT_WAIT, Turn, Turns};
+use super::time_budget::{Actor, BACKEND_WAIT, CLIENT_WAIT, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::protocol::codec::{CLIENTBOUND_PACKET_BYTES_MAX, Format};
 use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugin_response};
@@ -154,7 +154,7 @@ impl RespondingBackend {
         let time_left = client
             .as_ref()
             .map_or(CLIENT_WAIT, |client| client.time_left);
-        let mut turns = Turns::new(self.until, time_left);
+        let mut time = TimeBudget::new(self.until, time_left);
         let velocity = match &self.identity {
             Some(IdentityForwarding::Velocity(secret)) => Some(secret.clone()),
             _ => None,
@@ -169,13 +169,13 @@ impl RespondingBackend {
             has_let_in: false,
             refuses_mods: self.refuses_mods,
         };
-        let run = login.run(who, client.as_deref_mut(), &mut turns).await;
+        let run = login.run(who, client.as_deref_mut(), &mut time).await;
         if let Some(client) = client {
-            client.time_left = turns.client_left();
+            client.time_left = time.client_left();
         }
         run.map(|()| LoggedIn {
             wire: login.wire,
-            until: turns.backend_until(),
+            until: time.backend_until(),
         })
     }
 }
@@ -254,49 +254,49 @@ impl Login {
         &mut self,
         who: Who<'_>,
         mut client: Option<&mut LoginClient>,
-        turns: &mut Turns,
+        time: &mut TimeBudget,
     ) -> Result<(), Failure> {
         // The rest of the first packets, if the backend has not read them all.
-        self.flush(turns).await?;
+        self.flush(time).await?;
         loop {
-            turns.give(self.turn());
+            time.charge_to(self.actor());
             tokio::select! {
                 frame = self.wire.frame() => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::backend)?;
                     let client = client.as_deref_mut();
-                    if self.handle_backend_packet(&packet, who, client, turns).await? {
+                    if self.handle_backend_packet(&packet, who, client, time).await? {
                         break;
                     }
                 }
                 frame = next_frame(client.as_deref_mut()) => {
                     let packet = frame.and_then(|frame| frame.packet()).map_err(Failure::client)?;
-                    self.handle_client_packet(&packet, who.version, turns).await?;
+                    self.handle_client_packet(&packet, who.version, time).await?;
                 }
-                failure = turns.expired() => return Err(failure),
+                failure = time.expired() => return Err(failure),
             }
         }
         // The client has to answer before it gets its login success, which ends its login
         // state.
         self.has_let_in = true;
         while !self.open_requests.are_answered() {
-            turns.give(Turn::Client);
+            time.charge_to(Actor::Client);
             let frame = tokio::select! {
                 frame = next_frame(client.as_deref_mut()) => frame,
                 lost = self.wire.lost() => return Err(Failure::backend(lost)),
-                failure = turns.expired() => return Err(failure),
+                failure = time.expired() => return Err(failure),
             };
             let packet = frame.and_then(|frame| frame.packet());
-            self.handle_client_packet(&packet.map_err(Failure::client)?, who.version, turns)
+            self.handle_client_packet(&packet.map_err(Failure::client)?, who.version, time)
                 .await?;
         }
         Ok(())
     }
 
     /// Who has to act.
-    fn turn(&self) -> Turn {
+    fn actor(&self) -> Actor {
         match self.open_requests.are_answered() {
-            true => Turn::Backend,
-            false => Turn::Client,
+            true => Actor::Backend,
+            false => Actor::Client,
         }
     }
 
@@ -306,7 +306,7 @@ impl Login {
         packet: &Packet,
         who: Who<'_>,
         client: Option<&mut LoginClient>,
-        turns: &mut Turns,
+        time: &mut TimeBudget,
     ) -> Result<bool, Failure> {
         let version = who.version;
         let fault =
@@ -326,17 +326,17 @@ impl Login {
             Some(Clientbound::LoginPluginRequest) => {
                 let request = PluginRequest::parse(packet.fields()).map_err(fault)?;
                 if request.channel == VELOCITY_CHANNEL {
-                    self.identify(&request, who, turns).await?;
+                    self.identify(&request, who, time).await?;
                 } else if let Some(client) = client {
                     self.open_requests
                         .ask(request.message_id, packet.bytes().len())?;
-                    pass_to_client(packet, client, turns).await?;
+                    pass_to_client(packet, client, time).await?;
                 } else if self.refuses_mods && request.channel == FORGE_CHANNEL {
                     return Err(Failure::BackendMods);
                 } else {
                     // Clients answer such requests only in the login state.
                     let answer = packets::plugin_response(version, request.message_id, None);
-                    self.send(&answer, turns).await?;
+                    self.send(&answer, time).await?;
                 }
                 Ok(false)
             }
@@ -345,14 +345,14 @@ impl Login {
                 let name = name.map_err(fault)?;
                 if let Some(client) = client {
                     self.open_requests.ask_cookie(name)?;
-                    pass_to_client(packet, client, turns).await?;
+                    pass_to_client(packet, client, time).await?;
                 } else {
                     let id = version.id(State::Login, Serverbound::CookieResponse);
                     let mut answer = vec![id.unwrap_or_default()];
                     write_string(name, &mut answer);
                     // Without a cookie.
                     answer.push(0);
-                    self.send(&answer, turns).await?;
+                    self.send(&answer, time).await?;
                 }
                 Ok(false)
             }
@@ -385,7 +385,7 @@ impl Login {
         &mut self,
         request: &PluginRequest<'_>,
         who: Who<'_>,
-        turns: &mut Turns,
+        time: &mut TimeBudget,
     ) -> Result<(), Failure> {
         let version = who.version;
         let answer = match &self.velocity {
@@ -410,18 +410,18 @@ impl Login {
         };
         self.was_asked = true;
         let response = packets::plugin_response(version, request.message_id, answer.as_deref());
-        self.send(&response, turns).await
+        self.send(&response, time).await
     }
 
     /// Sends the backend a packet.
-    async fn send(&mut self, packet: &[u8], turns: &mut Turns) -> Result<(), Failure> {
+    async fn send(&mut self, packet: &[u8], time: &mut TimeBudget) -> Result<(), Failure> {
         self.wire.put(packet).map_err(Failure::backend)?;
-        self.flush(turns).await
+        self.flush(time).await
     }
 
-    async fn flush(&mut self, turns: &mut Turns) -> Result<(), Failure> {
+    async fn flush(&mut self, time: &mut TimeBudget) -> Result<(), Failure> {
         let flush = self.wire.flush_while_taken();
-        turns.wait_for(Turn::Backend, flush).await
+        time.wait_for(Actor::Backend, flush).await
     }
 
     /// Handles a packet of the client: the answer to a request of the backend.
@@ -429,7 +429,7 @@ impl Login {
         &mut self,
         packet: &Packet,
         version: Version,
-        turns: &mut Turns,
+        time: &mut TimeBudget,
     ) -> Result<(), Failure> {
         let fault = |error: crate::protocol::read::ReadError| Failure::Client(error.to_string());
         let is_answer = match packet.kind(version, State::Login) {
@@ -457,16 +457,16 @@ impl Login {
         if self.has_let_in && version.protocol() < V1_20_2 {
             return Ok(());
         }
-        self.send(packet.bytes(), turns).await
+        self.send(packet.bytes(), time).await
     }
 }
 
 async fn pass_to_client(
     packet: &Packet,
     client: &mut LoginClient,
-    turns: &mut Turns,
+    time: &mut TimeBudget,
 ) -> Result<(), Failure> {
-    let sent = turns.wait_for(Turn::Client, client.wire.send(packet.bytes()));
+    let sent = time.wait_for(Actor::Client, client.wire.send(packet.bytes()));
     sent.await?.map_err(Failure::client)
 }
 

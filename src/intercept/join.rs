@@ -15,7 +15,7 @@ use super::identity::Who;
 use super::login::IdentifiedClient;
 use super::reader::{ClosingClient, Lost};
 use super::settings::ClientCompression;
-use super::turns::{CLIENT_WAIT, OpenRequests, Turn, Turns};
+use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::commands::{Commands, PacketAction, SessionCommands};
@@ -117,20 +117,20 @@ pub(crate) async fn join(
         client_bounds: Box::new(client_bounds),
         backend_bounds,
         record,
-        held: Held::default(),
+        held: HeldFrames::default(),
         notices,
         kick: None,
         listener: settings.listener.clone(),
-        turns: Turns::new(until, CLIENT_WAIT),
+        time: TimeBudget::new(until, CLIENT_WAIT),
         open_requests: OpenRequests::default(),
         queries: settings.queries.clone(),
         counters,
     };
     let joined = async {
-        let mut login_turns = Turns::new(until, login_left);
-        let welcome = joining.welcome(&player.profile, &settings);
-        login_turns.wait_for(Turn::Client, welcome).await??;
-        joining.turns = Turns::new(login_turns.backend_until(), CLIENT_WAIT);
+        let mut login_time = TimeBudget::new(until, login_left);
+        let finish_login = joining.finish_login(&player.profile, &settings);
+        login_time.wait_for(Actor::Client, finish_login).await??;
+        joining.time = TimeBudget::new(login_time.backend_until(), CLIENT_WAIT);
         joining.run().await
     };
     let joined = tokio::select! {
@@ -183,12 +183,12 @@ pub(crate) enum NotJoined {
 /// Frames that wait: for the end of the configuration phase, or before 1.20.2 for the
 /// join game.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldFrames {
     frames: Vec<Frame>,
     bytes: usize,
 }
 
-impl Held {
+impl HeldFrames {
     /// Holds a frame.
     pub(super) fn push(&mut self, frame: Frame) -> Result<(), Failure> {
         self.bytes = self.bytes.saturating_add(frame.packet_bytes());
@@ -228,7 +228,7 @@ pub(super) struct Joining {
     pub(super) backend_bounds: BackendBounds,
     /// The record of a player who may move to another backend.
     pub(super) record: Option<PlayerRecord>,
-    pub(super) held: Held,
+    pub(super) held: HeldFrames,
     /// Packets for the client after the join game.
     pub(super) notices: Vec<Vec<u8>>,
     /// The fields of the text with which the backend has ended the session.
@@ -236,7 +236,7 @@ pub(super) struct Joining {
     /// Handles requests of the backend to the proxy.
     pub(super) listener: Option<Arc<dyn Listener>>,
     /// The time limits of both sides.
-    pub(super) turns: Turns,
+    pub(super) time: TimeBudget,
     /// The questions of the backend that the client has not answered.
     pub(super) open_requests: OpenRequests,
     /// The plugins that get packets, if there are any.
@@ -247,7 +247,7 @@ pub(super) struct Joining {
 impl Joining {
     /// Ends the login of the client: compression, success, and from 1.20.2 on
     /// its acknowledgement, which the backend waits for as well.
-    async fn welcome(
+    async fn finish_login(
         &mut self,
         profile: &packets::Profile,
         settings: &ClientSettings,
@@ -290,7 +290,7 @@ impl Joining {
     /// Passes frames until the player is in the game, with all frames that have arrived by
     /// then.
     pub(super) async fn run(&mut self) -> Result<(), Failure> {
-        self.turns.give(self.open_requests.turn());
+        self.time.charge_to(self.open_requests.actor());
         while !self.has_joined || self.serverbound != State::Play {
             tokio::select! {
                 frame = self.backend.frame() => {
@@ -299,14 +299,14 @@ impl Joining {
                 frame = self.client.frame() => {
                     self.pass_to_backend(&frame.map_err(Failure::client)?).await?;
                 }
-                failure = self.turns.expired() => return Err(failure),
+                failure = self.time.expired() => return Err(failure),
             }
             let mut is_all = false;
             while !is_all {
                 is_all = self.pass_arrived_frames().await?;
                 self.flush().await?;
             }
-            self.turns.give(self.open_requests.turn());
+            self.time.charge_to(self.open_requests.actor());
         }
         Ok(())
     }
@@ -331,10 +331,10 @@ impl Joining {
 
     pub(super) async fn flush(&mut self) -> Result<(), Failure> {
         let flush = self.client.flush();
-        let flushed = self.turns.wait_for(Turn::Client, flush).await?;
+        let flushed = self.time.wait_for(Actor::Client, flush).await?;
         flushed.map_err(Failure::client)?;
         let flush = self.backend.flush_while_taken();
-        self.turns.wait_for(Turn::Backend, flush).await?;
+        self.time.wait_for(Actor::Backend, flush).await?;
         self.counters
             .add(Direction::Clientbound, self.client.take_sent_bytes());
         self.counters
@@ -371,7 +371,7 @@ impl Joining {
         let kind = packet.kind(self.version, state);
         if (state, kind) == (State::Play, Some(Clientbound::PluginMessage))
             && let Some(listener) = &self.listener
-            && listener.hear(packet.fields())
+            && listener.receive(packet.fields())
         {
             return Ok(());
         }

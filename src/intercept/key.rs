@@ -50,9 +50,13 @@ impl LoginKey {
     /// It takes about a millisecond of CPU time, so it must not run on a worker. A secret
     /// that was not encrypted with this key cannot be decrypted, or has another length;
     /// then the token is not decrypted, so that a wrong answer costs half.
-    pub(crate) fn open(&self, answer: &Answer, token: [u8; TOKEN_BYTES]) -> Option<Opened> {
+    pub(crate) fn open(
+        &self,
+        answer: &Answer,
+        token: [u8; TOKEN_BYTES],
+    ) -> Option<DecryptedAnswer> {
         let secret = self.private.pkcs1v15_decrypt(&answer.secret).ok()?;
-        Some(Opened {
+        Some(DecryptedAnswer {
             secret: secret.try_into().ok()?,
             has_token: match &answer.token {
                 Returned::Sealed(sealed) => {
@@ -108,7 +112,7 @@ fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
 }
 
 /// The decrypted content of an [`Answer`].
-pub(crate) struct Opened {
+pub(crate) struct DecryptedAnswer {
     /// The secret of the connection. The client encrypts with it from here on.
     pub(crate) secret: [u8; SECRET_BYTES],
     /// Whether it answers this request.

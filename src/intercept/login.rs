@@ -16,7 +16,7 @@ use super::key::{Answer, LoginKey, Returned, TOKEN_BYTES, server_hash};
 use super::reader::{ClosingClient, Lost};
 use super::session_service::{DEFAULT_URL, SessionService};
 use super::settings::LoginConfig;
-use super::turns::CLIENT_WAIT;
+use super::time_budget::CLIENT_WAIT;
 use super::wire::{Packet, Wire, WireError};
 use crate::apart;
 use crate::close::left_by_peer;

@@ -33,7 +33,7 @@ mod reader;
 mod roster;
 mod session_service;
 mod settings;
-mod turns;
+mod time_budget;
 mod wire;
 
 pub(crate) use arrival::{Arrival, Interrupts, Prepared};

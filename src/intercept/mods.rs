@@ -42,7 +42,7 @@ impl Joining {
                 frame = self.client.frame() => {
                     self.negotiate_as_client(&frame.map_err(Failure::client)?)?;
                 }
-                failure = self.turns.expired() => return Err(failure),
+                failure = self.time.expired() => return Err(failure),
             }
         }
     }

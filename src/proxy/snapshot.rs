@@ -73,7 +73,7 @@ pub struct Server {
 
 impl Server {
     /// Takes one of its `max_players` places.
-    pub(crate) fn take_place(&self) -> Option<Slot> {
+    pub(crate) fn take_slot(&self) -> Option<Slot> {
         self.state.players.take(self.config.max_players)
     }
 }

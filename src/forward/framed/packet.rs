@@ -352,8 +352,8 @@ impl FrameFilter {
                 };
                 bounds.check(kind, fields)?;
                 let is_asked = (self.sent.state, kind) == (State::Play, Clientbound::PluginMessage);
-                let hears = |listener: &Arc<dyn Listener>| listener.hear(fields);
-                if is_asked && self.listener.as_ref().is_some_and(hears) {
+                let is_for_proxy = |listener: &Arc<dyn Listener>| listener.receive(fields);
+                if is_asked && self.listener.as_ref().is_some_and(is_for_proxy) {
                     return Ok(Allowed::Drop);
                 }
                 let Some(record) = &self.record else {

@@ -182,7 +182,7 @@ impl Watch {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Ok(Some(event)) => self.hear(event),
+                    Ok(Some(event)) => self.on_event(event),
                     Ok(None) => self.is_stale = true,
                     Err(error) => return error,
                 },
@@ -237,7 +237,7 @@ impl Watch {
     }
 
     /// Takes an event.
-    fn hear(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         let Event {
             id,
             kind,

@@ -23,18 +23,18 @@ pub(super) const CLIENT_WAIT: Duration = Duration::from_secs(30);
 /// takes, arrives within this time at 1.2 Mbit/s.
 const PLAYER_WAIT: Duration = Duration::from_secs(30 * 60);
 
-/// Who has to act.
+/// A side that may have to act before the player is in the game.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Turn {
+pub(super) enum Actor {
     Backend,
     Client,
     Player,
 }
 
-/// The time that each side has left, and whose time runs.
+/// The time that each side has left. It runs for the side that has to act.
 #[derive(Debug)]
-pub(super) struct Turns {
-    turn: Turn,
+pub(super) struct TimeBudget {
+    actor: Actor,
     /// Since when.
     since: Instant,
     backend_left: Duration,
@@ -42,13 +42,13 @@ pub(super) struct Turns {
     player_left: Duration,
 }
 
-impl Turns {
-    /// The backend's turn, until then at the latest, with a client that has so much
+impl TimeBudget {
+    /// The backend has to act first, until then at the latest; the client has so much
     /// time.
     pub(super) fn new(backend_until: Instant, client_left: Duration) -> Self {
         let since = Instant::now();
         Self {
-            turn: Turn::Backend,
+            actor: Actor::Backend,
             since,
             backend_left: backend_until.saturating_duration_since(since),
             client_left,
@@ -56,65 +56,65 @@ impl Turns {
         }
     }
 
-    /// Gives the turn to another side.
-    pub(super) fn give(&mut self, turn: Turn) {
+    /// From now on the time of this side runs.
+    pub(super) fn charge_to(&mut self, actor: Actor) {
         let now = Instant::now();
         let spent = now.saturating_duration_since(self.since);
-        let left = self.left(self.turn);
+        let left = self.left(self.actor);
         *left = left.saturating_sub(spent);
-        self.turn = turn;
+        self.actor = actor;
         self.since = now;
     }
 
-    fn left(&mut self, turn: Turn) -> &mut Duration {
-        match turn {
-            Turn::Backend => &mut self.backend_left,
-            Turn::Client => &mut self.client_left,
-            Turn::Player => &mut self.player_left,
+    fn left(&mut self, actor: Actor) -> &mut Duration {
+        match actor {
+            Actor::Backend => &mut self.backend_left,
+            Actor::Client => &mut self.client_left,
+            Actor::Player => &mut self.player_left,
         }
     }
 
-    /// Until when the backend may take, if its turn begins now and does not end.
+    /// Until when the backend may take, if it has to act from now on.
     pub(super) fn backend_until(&mut self) -> Instant {
-        self.give(Turn::Backend);
+        self.charge_to(Actor::Backend);
         self.since + self.backend_left
     }
 
     /// What the client has left.
     pub(super) fn client_left(&mut self) -> Duration {
-        self.give(self.turn);
+        self.charge_to(self.actor);
         self.client_left
     }
 
-    /// Completes when the time runs out of the side that has the turn. Cancel safe.
+    /// Completes when the side that has to act has no time left. Cancel safe.
     pub(super) async fn expired(&mut self) -> Failure {
-        let turn = self.turn;
-        let until = self.since + *self.left(turn);
+        let actor = self.actor;
+        let until = self.since + *self.left(actor);
         sleep_until(until).await;
-        match turn {
-            Turn::Backend => Failure::BackendTooSlow,
-            Turn::Client | Turn::Player => Failure::TooSlow,
+        match actor {
+            Actor::Backend => Failure::BackendTooSlow,
+            Actor::Client | Actor::Player => Failure::TooSlow,
         }
     }
 
-    /// The output of a future that waits for this side, which has the turn meanwhile.
+    /// The output of a future that waits for this side; the time of this side runs meanwhile.
     ///
     /// # Errors
     ///
     /// When the time of the side runs out.
     pub(super) async fn wait_for<T>(
         &mut self,
-        turn: Turn,
+        actor: Actor,
         future: impl Future<Output = T>,
     ) -> Result<T, Failure> {
-        let before = self.turn;
-        self.give(turn);
+        let before = self.actor;
+        self.charge_to(actor);
         let output = tokio::select! {
             biased;
             output = future => Ok(output),
             failure = self.expired() => Err(failure),
         };
-        self.give(before);
+        self.charge_to(before);
         output
     }
 }
@@ -122,36 +122,36 @@ impl Turns {
 /// A packet of a backend that is a question, the client's answer to it, and who gives
 /// it. What does not keep a backend from going on, such as a keep alive, does not
 /// count: it would let a backend that never finishes go on for ever.
-const REQUESTS: [(Clientbound, Serverbound, Turn); 6] = [
+const REQUESTS: [(Clientbound, Serverbound, Actor); 6] = [
     (
         Clientbound::KnownPacks,
         Serverbound::KnownPacks,
-        Turn::Client,
+        Actor::Client,
     ),
     (
         Clientbound::CookieRequest,
         Serverbound::CookieResponse,
-        Turn::Client,
+        Actor::Client,
     ),
     (
         Clientbound::FinishConfiguration,
         Serverbound::FinishConfiguration,
-        Turn::Client,
+        Actor::Client,
     ),
     (
         Clientbound::ResourcePackPush,
         Serverbound::ResourcePackStatus,
-        Turn::Player,
+        Actor::Player,
     ),
     (
         Clientbound::CodeOfConduct,
         Serverbound::AcceptCodeOfConduct,
-        Turn::Player,
+        Actor::Player,
     ),
     (
         Clientbound::ShowDialog,
         Serverbound::CustomClick,
-        Turn::Player,
+        Actor::Player,
     ),
 ];
 
@@ -194,10 +194,10 @@ impl OpenRequests {
         }
     }
 
-    /// Who has to act. A question to the player comes first, since the client waits for it.
-    pub(super) fn turn(&self) -> Turn {
+    /// The side that has to act. A question to the player comes first, since the client waits for it.
+    pub(super) fn actor(&self) -> Actor {
         let open = self.0.iter().zip(REQUESTS).filter(|(open, _)| **open > 0);
-        let turns = open.map(|(_, (_, _, turn))| turn);
-        turns.max().unwrap_or(Turn::Backend)
+        let actors = open.map(|(_, (_, _, actor))| actor);
+        actors.max().unwrap_or(Actor::Backend)
     }
 }
