@@ -295,19 +295,19 @@ pub(super) struct Ended {
     client: Option<Box<ClosingConnection>>,
 }
 
-/// A connection that closes after a text, and the place that it holds until then.
+/// A connection that closes after a text, and the slot that it holds until then.
 #[derive(Debug)]
 struct ClosingConnection {
     reader: ClosingClient,
-    place: HeldPlace,
+    slot: HeldSlot,
 }
 
-/// The place of a closing connection, which bounds their number.
+/// The slot of a closing connection, which bounds their number.
 #[derive(Debug)]
-enum HeldPlace {
+enum HeldSlot {
     None,
     Pending(PendingGuard),
-    Connection { _place: Slot },
+    Connection { _slot: Slot },
 }
 
 impl Ended {
@@ -316,7 +316,7 @@ impl Ended {
         let closing = |reader| {
             Box::new(ClosingConnection {
                 reader,
-                place: HeldPlace::None,
+                slot: HeldSlot::None,
             })
         };
         Self {
@@ -325,19 +325,19 @@ impl Ended {
         }
     }
 
-    /// Keeps the place among the pending connections while the client reads.
+    /// Keeps the slot among the pending connections while the client reads.
     pub(super) fn holding_pending(self, guard: PendingGuard) -> Self {
-        self.holding(HeldPlace::Pending(guard))
+        self.holding(HeldSlot::Pending(guard))
     }
 
-    /// Keeps the place among `max_connections` while the client reads.
+    /// Keeps the slot among `max_connections` while the client reads.
     pub(super) fn holding_connection(self, slot: Slot) -> Self {
-        self.holding(HeldPlace::Connection { _place: slot })
+        self.holding(HeldSlot::Connection { _slot: slot })
     }
 
-    fn holding(mut self, place: HeldPlace) -> Self {
+    fn holding(mut self, slot: HeldSlot) -> Self {
         if let Some(closing) = &mut self.client {
-            closing.place = place;
+            closing.slot = slot;
         }
         self
     }
@@ -365,12 +365,12 @@ impl Ended {
         );
         // Boxed: only a client that reads pays for the future.
         let cut = Box::pin(async {
-            let ClosingConnection { reader, place } = *closing;
+            let ClosingConnection { reader, slot } = *closing;
             tokio::select! {
                 biased;
                 // A session that ends gets its text even while the proxy stops.
                 () = stop.cancelled(), if !is_session => Some(Ending::Stopped),
-                () = place.evicted() => Some(Ending::Evicted),
+                () = slot.evicted() => Some(Ending::Evicted),
                 () = reader.show(&text) => None,
             }
         });
@@ -378,12 +378,12 @@ impl Ended {
     }
 }
 
-impl HeldPlace {
-    /// Completes when the place has to be given up. Cancel safe.
+impl HeldSlot {
+    /// Completes when the slot has to be given up. Cancel safe.
     async fn evicted(&self) {
         match self {
-            HeldPlace::Pending(guard) => guard.evicted().await,
-            HeldPlace::None | HeldPlace::Connection { .. } => std::future::pending().await,
+            HeldSlot::Pending(guard) => guard.evicted().await,
+            HeldSlot::None | HeldSlot::Connection { .. } => std::future::pending().await,
         }
     }
 }

@@ -36,12 +36,12 @@ const WRITE_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) struct BridgeSession {
     /// The current server.
     pub(super) server: Arc<Server>,
-    /// The place on it; `None` once the player leaves it.
+    /// The slot on it; `None` once the player leaves it.
     pub(super) slot: Option<Slot>,
     pub(super) outbox: Arc<Outbox>,
     /// The stay on the server that plugins observe, if any do.
     pub(super) observed: Option<Box<ObservedPlayer>>,
-    pub(super) place: intercept::Place,
+    pub(super) entry: intercept::RosterEntry,
     /// How others reach the player.
     pub(super) handle: Arc<PlayerHandle>,
     pub(super) connection: Slot,
@@ -56,9 +56,9 @@ pub(super) struct BridgeSession {
 pub(super) type Begun = (Box<BridgeSession>, Box<Playing>);
 
 /// What ends a session in every phase.
-pub(super) fn interrupts(place: &intercept::Place, proxy: &Proxy) -> Interrupts {
+pub(super) fn interrupts(entry: &intercept::RosterEntry, proxy: &Proxy) -> Interrupts {
     Interrupts {
-        replaced: place.replaced().clone(),
+        replaced: entry.replaced().clone(),
         stopped: proxy.shutdown.stop.clone(),
     }
 }
@@ -88,9 +88,9 @@ impl BridgeSession {
             }
         };
         let Self {
-            place, connection, ..
+            entry, connection, ..
         } = *self;
-        drop(place);
+        drop(entry);
         let reader = reader.map(ClosingClient::Intercepted);
         Ended::new(ending, reader).holding_connection(connection)
     }
@@ -251,8 +251,8 @@ impl BridgeSession {
                 false => ending.name(),
             });
         }
-        // The places on the server are free before the player reads. The slot is
-        // first, since a login that waits for the place in the roster needs a slot too.
+        // Slot and roster entry are free before the player reads. The slot is
+        // first, since a login that waits for the entry needs a slot too.
         self.slot = None;
         let is_waited_for = !matches!(next, AfterRelay::Nothing);
         let is_moved = |network_player: &NetworkPlayer| {

@@ -3,7 +3,7 @@
 //! [`InterceptedLogin::join`] has the steps, each with the type that it returns:
 //!
 //! 1. the player is authenticated, and `login.decide` is called: [`Identified`];
-//! 2. the login has its places in the roster and on the server: [`Placed`];
+//! 2. the login has its entry in the roster and its slot on the server: [`Placed`];
 //! 3. a backend accepts the login, that of this server or of another one of its network:
 //!    [`Accepted`];
 //! 4. the client joins the game: [`BridgeSession`].
@@ -51,7 +51,7 @@ pub(super) struct InterceptedLogin {
     pub(super) intercepted: Intercepted,
     pub(super) login_start: bytes::Bytes,
     pub(super) player: Player,
-    pub(super) place: Slot,
+    pub(super) connection: Slot,
 }
 
 /// A login after step 1: the identity of the player is settled.
@@ -64,15 +64,15 @@ struct Identified {
     opening: Opening,
     server: Arc<Server>,
     intercepted: Intercepted,
-    /// The place among `max_connections`.
+    /// The slot among `max_connections`.
     connection: Slot,
 }
 
-/// A login after step 2: it has a place in the roster.
+/// A login after step 2: it has an entry in the roster.
 struct Placed {
     login: Identified,
-    place: intercept::Place,
-    /// The place on the server; `None` if it is full, and others of its network are tried.
+    entry: intercept::RosterEntry,
+    /// The slot on the server; `None` if it is full, and others of its network are tried.
     slot: Option<Slot>,
     /// The host for the backend that a plugin has chosen.
     host: Option<String>,
@@ -88,7 +88,7 @@ struct Accepted {
     /// Chat messages for the player in the game.
     notices: Vec<Vec<u8>>,
     intercepted: Intercepted,
-    place: intercept::Place,
+    entry: intercept::RosterEntry,
     connection: Slot,
 }
 
@@ -107,7 +107,7 @@ impl InterceptedLogin {
     /// Brings the player into the game.
     pub(super) async fn join(self, proxy: &Proxy, facts: &mut Facts) -> Result<Begun, Ended> {
         let identified = self.identify(proxy, facts).await?;
-        let placed = identified.take_places(proxy, facts).await?;
+        let placed = identified.take_slot_and_entry(proxy, facts).await?;
         let accepted = placed.log_in(proxy, facts).await?;
         accepted.enter_game(proxy, facts).await
     }
@@ -144,7 +144,7 @@ impl InterceptedLogin {
         };
         let client = match identified {
             Ok(client) => client,
-            Err(lost) => return Err(end_lost(*lost, self.place)),
+            Err(lost) => return Err(end_lost(*lost, self.connection)),
         };
         facts.player = Some(client.profile.name.clone());
         let login = Identified {
@@ -155,7 +155,7 @@ impl InterceptedLogin {
             opening: self.opening,
             server: self.server,
             intercepted: self.intercepted,
-            connection: self.place,
+            connection: self.connection,
         };
         if login.is_proved
             && let Err(ending) = login.call_login_decide(self.moved_from, facts).await
@@ -168,7 +168,7 @@ impl InterceptedLogin {
     /// Ends the connection before the login; the client may read why.
     fn end(self, ending: impl Into<Ending>) -> Ended {
         let reader = self.client.into_closing(&self.opening);
-        Ended::new(ending, reader).holding_connection(self.place)
+        Ended::new(ending, reader).holding_connection(self.connection)
     }
 }
 
@@ -191,16 +191,16 @@ impl Identified {
         self.while_connected(calls).await?
     }
 
-    /// Step 2: takes a place in the roster, which may wait for an older login of the
-    /// player to end, and a place on the server.
-    async fn take_places(self, proxy: &Proxy, facts: &mut Facts) -> Result<Placed, Ended> {
+    /// Step 2: takes an entry in the roster, which may wait for an older login of the
+    /// player to end, and a slot on the server.
+    async fn take_slot_and_entry(self, proxy: &Proxy, facts: &mut Facts) -> Result<Placed, Ended> {
         let profile = &self.client.profile;
         let unproved_name = (!self.is_proved).then_some(&*profile.name);
         let (scope, policy) = (roster_scope(&self.server), duplicate_login(&self.server));
         let entering = proxy
             .roster
             .enter(&scope, profile.uuid, unproved_name, policy);
-        let Ok(place) = self.while_connected(entering).await? else {
+        let Ok(entry) = self.while_connected(entering).await? else {
             return Err(self.end(Refusal::DuplicateLogin));
         };
         let slot = self.server.take_slot();
@@ -216,7 +216,7 @@ impl Identified {
         };
         Ok(Placed {
             login: self,
-            place,
+            entry,
             slot,
             host,
         })
@@ -252,7 +252,7 @@ impl Placed {
         let first = self.log_in_here(&counters, proxy, facts).await;
         let was_full = self.slot.is_none();
         let Self {
-            login, place, slot, ..
+            login, entry, slot, ..
         } = self;
         let Identified {
             mut client,
@@ -300,7 +300,7 @@ impl Placed {
             (Err(ending), Some(in_network))
                 if can_try_another(&ending) && in_network.falls_back(proxy) =>
             {
-                let replaced = place.replaced();
+                let replaced = entry.replaced();
                 let elsewhere = in_network.log_in_elsewhere(
                     &mut client,
                     &mut target,
@@ -336,7 +336,7 @@ impl Placed {
             slot,
             notices: target.notices,
             intercepted,
-            place,
+            entry,
             connection,
         })
     }
@@ -366,7 +366,7 @@ impl Placed {
             let who = login.client.who();
             connector.reach(who, counters, proxy, facts).await
         };
-        let replaced = self.place.replaced();
+        let replaced = self.entry.replaced();
         let backend = tokio::select! {
             backend = connecting => backend?,
             () = left_by_peer(login.client.client.stream()) => return Err(Ending::ClientLeft),
@@ -389,13 +389,13 @@ impl Accepted {
             slot,
             notices,
             intercepted,
-            place,
+            entry,
             connection,
         } = self;
         let handle = &player.handle;
         let outbox = Arc::default();
         handle.set_server(&server.config.id, &outbox);
-        place.begin_session(handle);
+        entry.begin_session(handle);
         let packets =
             PacketStage::begin(handle, &server, &player.profile, player.is_proved, &outbox);
         let settings = ClientSettings {
@@ -413,7 +413,7 @@ impl Accepted {
             Arc::clone(&player.counters),
             player.in_network.is_some().then(PlayerRecord::default),
             notices,
-            place.replaced(),
+            entry.replaced(),
         );
         let forwarded = channel::open(handle, &server, proxy);
         let joined = joining.await;
@@ -431,11 +431,11 @@ impl Accepted {
                 };
                 (current, None)
             }
-            // The places are free before the player reads.
+            // Slot and roster entry are free before the player reads.
             Err(NotJoined::Lost(lost)) => return Err(end_lost(*lost, connection)),
             Err(NotJoined::Detached(failure, client)) => {
                 drop(slot);
-                let moving = player.fall_back(failure, client, &server, &place, proxy, facts);
+                let moving = player.fall_back(failure, client, &server, &entry, proxy, facts);
                 match Box::pin(moving).await {
                     Ok((current, attempts)) => (current, Some(attempts)),
                     Err((failure, client)) => {
@@ -462,8 +462,8 @@ impl Accepted {
             slot: Some(current.slot),
             outbox: current.outbox,
             observed,
-            interrupts: interrupts(&place, proxy),
-            place,
+            interrupts: interrupts(&entry, proxy),
+            entry,
             handle,
             connection,
             network_player: in_network,
@@ -492,7 +492,7 @@ impl JoiningPlayer {
         failure: Failure,
         client: Box<DetachedClient>,
         server: &Server,
-        place: &intercept::Place,
+        entry: &intercept::RosterEntry,
         proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<(ServerConnection, FallbackAttempts), (Failure, Box<DetachedClient>)> {
@@ -501,7 +501,7 @@ impl JoiningPlayer {
         let Some(in_network) = in_network.filter(|_| !fallback::ends_session(&failure)) else {
             return Err((failure, client));
         };
-        let interrupts = interrupts(place, proxy);
+        let interrupts = interrupts(entry, proxy);
         let mut attempts = FallbackAttempts::begin(server);
         let moved = in_network.fall_back(client, server, &mut attempts, &interrupts, proxy, facts);
         match moved.await {
@@ -553,7 +553,7 @@ fn duplicate_login(server: &Server) -> DuplicateLogin {
 }
 
 /// Whether a full server refuses every login: it has no other server to which the player
-/// can be moved, and none of its places can belong to an older login of the same player
+/// can be moved, and none of its slots can belong to an older login of the same player
 /// that this one replaces.
 fn is_full_for_all(server: &Server, proxy: &Proxy) -> bool {
     let max = server.config.max_players;

@@ -21,16 +21,16 @@ use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 use crate::upstream::{Connected, DROPPED_MAX, Dropped, rounds};
 
-/// A client with a place on its server.
+/// A client with a slot on its server.
 pub(super) struct Admitted {
     pub(super) client: Client,
     pub(super) first_bytes: FirstBytesBuilder,
     pub(super) server: Arc<Server>,
     /// How its bytes are forwarded.
     pub(super) forwarding: Forwarding,
-    /// Its place among `max_connections`.
-    pub(super) place: Slot,
-    /// Its place among the server's `max_players`.
+    /// Its slot among `max_connections`.
+    pub(super) connection: Slot,
+    /// Its slot among the server's `max_players`.
     pub(super) slot: Slot,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct RelaySession {
     server: Arc<Server>,
     counters: Arc<Counters>,
     relay: Relay,
-    place: Slot,
+    connection: Slot,
     slot: Slot,
 }
 
@@ -70,7 +70,7 @@ impl Admitted {
             first_bytes,
             server,
             forwarding,
-            place,
+            connection,
             slot,
         } = self.unboxed();
         let (mut client, mut rest) = client.into_parts();
@@ -158,7 +158,7 @@ impl Admitted {
                     stream: client,
                     dialect: first_bytes.opening.dialect(),
                 };
-                return Err(Ended::new(ending, Some(reader)).holding_connection(place));
+                return Err(Ended::new(ending, Some(reader)).holding_connection(connection));
             }
         };
         let relay = forwarding.relay;
@@ -168,7 +168,7 @@ impl Admitted {
             server,
             counters,
             relay,
-            place,
+            connection,
             slot,
         })
     }
@@ -198,7 +198,7 @@ impl RelaySession {
             counters: self.counters,
             stop: proxy.shutdown.stop.child_token(),
         };
-        let held = (self.place, self.slot);
+        let held = (self.connection, self.slot);
         proxy
             .forwarders
             .forward(self.relay, session)

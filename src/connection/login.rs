@@ -1,4 +1,4 @@
-//! Logins: who the client claims to be, a place on the proxy, `login.decide`
+//! Logins: who the client claims to be, a slot on the proxy, `login.decide`
 //! and `route.select`, and the family of the server's mode.
 
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub(super) struct Claimed {
     pub(super) player: Player,
     /// The frame of the login start; empty in the protocol before 1.7.
     pub(super) login_start: Bytes,
-    /// Its place among `max_connections`.
-    pub(super) place: Slot,
+    /// Its slot among `max_connections`.
+    pub(super) connection: Slot,
 }
 
 /// An admitted player, by the family of the server's mode.
@@ -49,7 +49,7 @@ pub(super) enum Admission {
 }
 
 impl Routed {
-    /// Reads the player that the client claims to be, and takes a place on the
+    /// Reads the player that the client claims to be, and takes a slot on the
     /// proxy.
     pub(super) async fn claim(
         mut self,
@@ -88,14 +88,14 @@ impl Routed {
             }
         };
         facts.player = Some(player.name.clone());
-        let Some(place) = self.take_connection(proxy) else {
+        let Some(connection) = self.take_connection(proxy) else {
             return Err(self.end(Refusal::ProxyFull));
         };
         Ok(Claimed {
             routed: self,
             player,
             login_start,
-            place,
+            connection,
         })
     }
 
@@ -136,13 +136,13 @@ impl Routed {
 }
 
 impl Claimed {
-    /// Calls the hooks of the login, and takes a place on the server.
+    /// Calls the hooks of the login, and takes a slot on the server.
     pub(super) async fn admit(self, facts: &mut Facts) -> Result<Admission, Ended> {
         let Self {
             routed,
             player,
             login_start,
-            place,
+            connection,
         } = self;
         // An unknown domain has been refused while routing.
         let Some(server) = routed.server.clone() else {
@@ -152,7 +152,7 @@ impl Claimed {
         let hooked = routed.run_login_hooks(server, &player, facts).await;
         let server = match hooked {
             Ok(server) => server,
-            Err(ending) => return Err(routed.end(ending).holding_connection(place)),
+            Err(ending) => return Err(routed.end(ending).holding_connection(connection)),
         };
         let moved_from = (!Arc::ptr_eq(&asked_for, &server) && !decides_on_claims(&asked_for))
             .then_some(asked_for);
@@ -169,17 +169,19 @@ impl Claimed {
                     intercepted,
                     login_start,
                     player,
-                    place,
+                    connection,
                 })));
             }
         };
         let Some(slot) = server.take_slot() else {
-            return Err(routed.end(Refusal::ServerFull).holding_connection(place));
+            return Err(routed
+                .end(Refusal::ServerFull)
+                .holding_connection(connection));
         };
         facts.session_opened();
         let host = match facts.chosen_host(&server, &routed.opening) {
             Ok(host) => host,
-            Err(denied) => return Err(routed.end(denied).holding_connection(place)),
+            Err(denied) => return Err(routed.end(denied).holding_connection(connection)),
         };
         let Routed {
             client,
@@ -198,7 +200,7 @@ impl Claimed {
             },
             server,
             forwarding,
-            place,
+            connection,
             slot,
         })))
     }

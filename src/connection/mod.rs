@@ -1,9 +1,9 @@
 //! The life of a connection, from accept to finish.
 //!
 //! accept → PROXY header → legacy ping or handshake → route →
-//! `connection.decide` → **status**: request, a place on the proxy,
+//! `connection.decide` → **status**: request, a slot on the proxy,
 //! `handshake.rewrite`, an answer from the cache, the backend or a MOTD,
-//! `status.respond`; **login, transfer**: login start → a place on the proxy →
+//! `status.respond`; **login, transfer**: login start → a slot on the proxy →
 //! `login.decide` → `route.select` → admission → `handshake.rewrite` →
 //! connect → PROXY header out → replay of everything the client has sent → first
 //! byte of the backend → relay → finish. The names in code font are hooks of plugins;
@@ -11,8 +11,8 @@
 //!
 //! Each step takes the evidence of the step before and returns more: a
 //! [`Greeted`] client has a true address, an [`Opened`] one has said what it
-//! wants, a [`Routed`] one has a server, a [`Claimed`] one has a place on the
-//! proxy, an [`Admitted`] one has a place on that server, and only a
+//! wants, a [`Routed`] one has a server, a [`Claimed`] one has a slot on the
+//! proxy, an [`Admitted`] one has a slot on that server, and only a
 //! [`RelaySession`] or a [`BridgeSession`] has a backend to be relayed to. A
 //! session cannot be relayed without these steps.
 //!
@@ -108,7 +108,7 @@ fn finish(facts: &mut Facts, ending: Ending) {
     facts.write_line(&ending);
 }
 
-/// From accept to a place on a server. Every `?` is an early end.
+/// From accept to a slot on a server. Every `?` is an early end.
 async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<Admission, Ended> {
     let pending = proxy.pending.enter();
     let claimed = tokio::select! {
@@ -126,7 +126,7 @@ async fn set_up(stream: TcpStream, proxy: &Proxy, facts: &mut Facts) -> Result<A
     claimed.admit(facts).await
 }
 
-/// From a place on a server to a session.
+/// From a slot on a server to a session.
 async fn join(admission: Admission, proxy: &Proxy, facts: &mut Facts) -> Result<Session, Ended> {
     lifecycle::at(Phase::Joining);
     Ok(match admission {
@@ -164,7 +164,7 @@ enum Session {
     Bridge(Box<BridgeSession>, Box<Playing>),
 }
 
-/// From accept to a player with a place on the proxy. A status ping ends here,
+/// From accept to a player with a slot on the proxy. A status ping ends here,
 /// answered.
 async fn claim(
     stream: TcpStream,

@@ -113,7 +113,7 @@ impl Opened {
     /// Finds the server, and checks the limits that can be checked without the login
     /// start.
     ///
-    /// It takes no place among `max_connections` yet: a client that sends only a
+    /// It takes no slot among `max_connections` yet: a client that sends only a
     /// handshake is bounded as pending, and must not keep players out.
     pub(super) async fn route(
         mut self,
@@ -234,7 +234,7 @@ impl Routed {
         self.origin.client.ip()
     }
 
-    /// Takes a place among `max_connections`, now that the client's request is
+    /// Takes a slot among `max_connections`, now that the client's request is
     /// complete.
     pub(super) fn take_connection(&self, proxy: &Proxy) -> Option<Slot> {
         let max = self.snapshot.proxy.max_connections;

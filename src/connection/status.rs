@@ -112,16 +112,16 @@ impl Routed {
         Err(Broken::Packet("too many status requests".to_owned()).into())
     }
 
-    /// Takes a place among `max_connections` while a request is answered.
-    /// Afterwards the client holds no place, whether it sends more or not.
+    /// Takes a slot among `max_connections` while a request is answered.
+    /// Afterwards the client holds no slot, whether it sends more or not.
     fn take_turn<'a>(
         &self,
         pending: &'a PendingGuard,
         proxy: &Proxy,
     ) -> Result<(Slot, Busy<'a>), Ending> {
-        let place = self.take_connection(proxy);
-        let place = place.ok_or(Ending::Refused(Refusal::ProxyFull))?;
-        Ok((place, pending.busy()))
+        let connection = self.take_connection(proxy);
+        let connection = connection.ok_or(Ending::Refused(Refusal::ProxyFull))?;
+        Ok((connection, pending.busy()))
     }
 
     /// The packet that answers a request.

@@ -50,7 +50,7 @@ pub(crate) use player_handle::{
     By, NotSwitched, PlayerDetails, PlayerHandle, SessionRequest, SwitchRequest,
 };
 pub(crate) use reader::{ClosingClient, Lost};
-pub(crate) use roster::{Place, Roster};
+pub(crate) use roster::{Roster, RosterEntry};
 pub(crate) use session_service::SessionError;
 pub use settings::{
     ClientCompression, DuplicateLogin, HostForwarding, IdentityForwarding, LoginConfig, Secret,

@@ -46,7 +46,7 @@ pub(crate) struct Roster {
 struct Login {
     /// Set to end the session of this login, so that another can take its place.
     replaced: Flag,
-    /// Set when the place is free.
+    /// Set when the entry is removed.
     gone: Flag,
     /// The player, once in the game.
     player: OnceLock<Arc<PlayerHandle>>,
@@ -69,9 +69,9 @@ impl Login {
     }
 }
 
-/// The place of a login, freed on drop.
+/// The entry of a login, removed on drop.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RosterEntry {
     roster: Arc<Roster>,
     keys: Vec<Key>,
     login: Arc<Login>,
@@ -82,7 +82,7 @@ pub(crate) struct Place {
 pub(crate) struct Duplicate;
 
 impl Roster {
-    /// Takes the place of a player in a `scope`, which is a server or a network. `name`
+    /// Enters a player in a `scope`, which is a server or a network. `name`
     /// is given if it is not proved.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Roster {
         uuid: [u8; 16],
         name: Option<&str>,
         policy: DuplicateLogin,
-    ) -> Result<Place, Duplicate> {
+    ) -> Result<RosterEntry, Duplicate> {
         let scope: Arc<str> = scope.into();
         let mut keys = vec![Key::Uuid(Arc::clone(&scope), uuid)];
         keys.extend(name.map(|name| Key::Name(scope, name.to_lowercase())));
@@ -102,7 +102,7 @@ impl Roster {
         let replacing = async {
             loop {
                 let other = match self.take(&keys) {
-                    Ok(place) => return Ok(place),
+                    Ok(entry) => return Ok(entry),
                     Err(other) => other,
                 };
                 if policy == DuplicateLogin::Refuse && !other.is_leaving() {
@@ -161,8 +161,8 @@ impl Roster {
         players
     }
 
-    /// Takes all places or none. The error is a login that has one of them.
-    fn take(self: &Arc<Self>, keys: &[Key]) -> Result<Place, Arc<Login>> {
+    /// Takes all keys or none. The error is a login that has one of them.
+    fn take(self: &Arc<Self>, keys: &[Key]) -> Result<RosterEntry, Arc<Login>> {
         let mut logins = self.lock();
         if let Some(other) = keys.iter().find_map(|key| logins.get(key)) {
             return Err(Arc::clone(other));
@@ -175,7 +175,7 @@ impl Roster {
         for key in keys {
             logins.insert(key.clone(), Arc::clone(&login));
         }
-        Ok(Place {
+        Ok(RosterEntry {
             roster: Arc::clone(self),
             keys: keys.to_vec(),
             login,
@@ -187,27 +187,27 @@ impl Roster {
         self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many places are taken.
+    /// How many keys are taken.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.lock().len()
     }
 }
 
-impl Place {
+impl RosterEntry {
     /// The player joins the game: from now on the look-ups of the roster find the player.
     pub(crate) fn begin_session(&self, player: &Arc<PlayerHandle>) {
-        // A place has one session.
+        // An entry has one session.
         let _ = self.login.player.set(Arc::clone(player));
     }
 
-    /// Set when another login of the player takes the place.
+    /// Set when another login of the player replaces this one.
     pub(crate) fn replaced(&self) -> &Flag {
         &self.login.replaced
     }
 }
 
-impl Drop for Place {
+impl Drop for RosterEntry {
     fn drop(&mut self) {
         let mut logins = self.roster.lock();
         for key in self.keys.drain(..) {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     /// A login that replaces another waits until that has ended; of two at the same
-    /// time only one has the place.
+    /// time only one has the entry.
     #[tokio::test]
     async fn a_second_login_replaces() {
         let roster = Arc::new(Roster::default());
@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(roster.len(), 0);
     }
 
-    /// A login that does not end in time keeps the place.
+    /// A login that does not end in time keeps the entry.
     #[tokio::test(start_paused = true)]
     async fn a_wait_has_an_end() {
         let roster = Arc::new(Roster::default());

@@ -1,7 +1,7 @@
 //! Limits on clients: their number, their rate, and the time before the
 //! handshake.
 //!
-//! Each limit returns guards that free the place when they are dropped, so that
+//! Each limit returns guards that free the slot when they are dropped, so that
 //! no end of a connection can forget it.
 
 mod bucket;

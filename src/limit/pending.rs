@@ -47,9 +47,9 @@ impl Inner {
     }
 }
 
-/// A pending connection's place; given back on drop.
+/// A pending connection's slot; given back on drop.
 #[derive(Debug)]
-#[must_use = "the place is given back when this is dropped"]
+#[must_use = "the slot is given back when this is dropped"]
 pub(crate) struct PendingGuard {
     inner: Arc<Mutex<Inner>>,
     /// Its age; written under the lock of `inner` alone.
@@ -83,7 +83,7 @@ impl Pending {
         }
     }
 
-    /// Takes a place. If none is free, the oldest connection is evicted.
+    /// Takes a slot. If none is free, the oldest connection is evicted.
     pub(crate) fn enter(&self) -> PendingGuard {
         let evicted = Arc::new(Notify::new());
         let mut inner = lock(&self.inner);
@@ -196,7 +196,7 @@ mod tests {
         address.parse::<IpAddr>().unwrap().into()
     }
 
-    /// When all places are taken the oldest connection is evicted.
+    /// When all slots are taken the oldest connection is evicted.
     #[tokio::test]
     async fn the_oldest_makes_room() {
         let pending = Pending::new(2, 8);

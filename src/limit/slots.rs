@@ -1,24 +1,24 @@
-//! A counted number of places.
+//! A counted number of slots.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Counts taken places, up to a limit.
+/// Counts taken slots, up to a limit.
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
     taken: Arc<AtomicU32>,
 }
 
-/// One taken place; given back on drop.
+/// One taken slot; given back on drop.
 #[derive(Debug)]
-#[must_use = "the place is given back when this is dropped"]
+#[must_use = "the slot is given back when this is dropped"]
 pub struct Slot {
     taken: Arc<AtomicU32>,
 }
 
 impl Slots {
-    /// Takes a place if fewer than `max` are taken. Deciding and taking is one
+    /// Takes a slot if fewer than `max` are taken. Deciding and taking is one
     /// step, so that no race of several clients can pass the limit.
     #[must_use]
     pub fn take(&self, max: Option<NonZeroU32>) -> Option<Slot> {
@@ -33,7 +33,7 @@ impl Slots {
         })
     }
 
-    /// How many places are taken now.
+    /// How many slots are taken now.
     #[must_use]
     pub fn taken(&self) -> u32 {
         self.taken.load(Ordering::Acquire)
@@ -50,7 +50,7 @@ impl Drop for Slot {
 mod tests {
     use super::*;
 
-    /// Many threads that race for few places get exactly as many as there are.
+    /// Many threads that race for few slots get exactly as many as there are.
     #[test]
     fn no_race_passes_the_limit() {
         let slots = Slots::default();
@@ -73,7 +73,7 @@ mod tests {
         assert!(slots.take(max).is_some());
     }
 
-    /// Without a limit everybody gets a place, and is counted.
+    /// Without a limit everybody gets a slot, and is counted.
     #[test]
     fn no_limit_still_counts() {
         let slots = Slots::default();

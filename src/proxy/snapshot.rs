@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub servers: HashMap<String, Arc<Server>>,
     /// The state of servers that are not here any more, for as long as anybody
     /// else holds it: players, and those who came while the server was here and
-    /// have yet to take a place. A server that comes back counts them.
+    /// have yet to take a slot. A server that comes back counts them.
     gone: HashMap<String, Weak<ServerState>>,
     /// The plugins for clients with a host that no server claims.
     pub unclaimed: Arc<HookSet>,
@@ -72,7 +72,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes one of its `max_players` places.
+    /// Takes one of its `max_players` slots.
     pub(crate) fn take_slot(&self) -> Option<Slot> {
         self.state.players.take(self.config.max_players)
     }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     /// A server that goes and comes back counts the players who stayed, and those
-    /// who came before it went and take their place only now; one that nobody
+    /// who came before it went and take their slot only now; one that nobody
     /// holds is forgotten.
     #[test]
     fn players_outlive_their_server() {
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(new.servers["a"].proxy.keepalive, new.proxy.keepalive);
     }
 
-    /// A client who has come, but has no place yet, keeps the count as well.
+    /// A client who has come, but has no slot yet, keeps the count as well.
     #[test]
     fn clients_on_their_way_keep_the_count() {
         let first = Snapshot::new(config(&["a"]), None, None);
