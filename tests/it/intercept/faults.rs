@@ -141,23 +141,52 @@ async fn end(server: Option<Speaker>) {
     }
 }
 
-/// The sockets of the proxy's connections that are not closed on its side.
+/// The sockets of the proxy's connections that are not closed on its side: those that this
+/// process has, and those that nobody has accepted. A process that another test has just
+/// begun has all sockets of this one until its program runs; those do not count.
 #[cfg(target_os = "linux")]
 pub(super) fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
     /// Established, and closed by the peer alone (`include/net/tcp_states.h`).
     const OPEN: [&str; 2] = ["01", "08"];
-    let of_client = format!(":{:04X}", proxy.address().port());
-    let of_backend = format!(":{:04X}", backend.address.port());
+    /// The inode of a connection that nobody has accepted.
+    const NOT_ACCEPTED: &str = "0";
+    let (of_client, of_backend) = (in_table(proxy.address()), in_table(backend.address));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // Later than the table: what was closed meanwhile is not left.
+    let own = own_sockets();
     let is_left = |line: &&str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, local, remote, state, ..] = fields[..] else {
+        let [_, local, remote, state, _, _, _, _, _, inode, ..] = fields[..] else {
             return false;
         };
-        let is_ours = local.ends_with(&of_client) || remote.ends_with(&of_backend);
-        is_ours && OPEN.contains(&state)
+        let is_of_proxy = local == of_client || remote == of_backend;
+        let is_here = inode == NOT_ACCEPTED || own.contains(inode);
+        is_of_proxy && is_here && OPEN.contains(&state)
     };
     table.lines().filter(is_left).map(str::to_owned).collect()
+}
+
+/// An address as the kernel's table of sockets has it.
+#[cfg(target_os = "linux")]
+fn in_table(address: std::net::SocketAddr) -> String {
+    let std::net::SocketAddr::V4(address) = address else {
+        panic!("{address} is not in the table of IPv4");
+    };
+    let ip = u32::from_ne_bytes(address.ip().octets());
+    format!("{ip:08X}:{:04X}", address.port())
+}
+
+/// The inodes of the sockets of this process.
+#[cfg(target_os = "linux")]
+fn own_sockets() -> std::collections::HashSet<String> {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let inode = |entry: std::io::Result<std::fs::DirEntry>| {
+        // Others can close it meanwhile.
+        let name = std::fs::read_link(entry.ok()?.path()).ok()?;
+        let inode = name.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        Some(inode.to_owned())
+    };
+    descriptors.filter_map(inode).collect()
 }
 
 #[cfg(not(target_os = "linux"))]
