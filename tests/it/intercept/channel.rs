@@ -187,14 +187,92 @@ async fn questions_and_answers() {
         ] {
             ask(&mut server, protocol, &utf(question)).await;
         }
-        // Cut off anywhere.
-        let whole = [utf(&["Forward", "ALL", "x"]), vec![0, 3, 1, 2, 3]].concat();
-        for cut in 0..whole.len() {
-            ask(&mut server, protocol, &whole[..cut]).await;
-        }
         drop((client, server));
         proxy.idle().await;
     }
+}
+
+/// Each subcommand, cut off at every byte: what is not whole has no effect and no answer,
+/// and the whole message has its own.
+#[tokio::test]
+async fn messages_that_are_cut_off() {
+    /// Half of what a server may ask in a second over one connection.
+    const AT_ONCE: usize = 25;
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = servers([&a, &b, &c], [USES, USES, ""]);
+    let data = [utf(&["x:y"]), vec![0, 3, 1, 2, 3]].concat();
+    let with_data = |texts: &[&str]| [utf(texts), data.clone()].concat();
+    // Whether it is answered when it is whole.
+    let messages = [
+        (utf(&["IP"]), true),
+        (utf(&["GetServers"]), true),
+        (utf(&["GetServer"]), true),
+        (utf(&["UUID"]), true),
+        (utf(&["IPOther", "Notch"]), true),
+        (utf(&["PlayerCount", "ALL"]), true),
+        (utf(&["PlayerList", "ALL"]), true),
+        (utf(&["GetPlayerServer", "Notch"]), true),
+        (utf(&["UUIDOther", "Notch"]), true),
+        (utf(&["ServerIP", "b"]), true),
+        (with_data(&["ForwardToPlayer", "Notch"]), true),
+        (with_data(&["Forward", "b"]), false),
+        (utf(&["ConnectOther", "Notch", "b"]), false),
+        (utf(&["Connect", "b"]), false),
+        (utf(&["Message", "Notch", "hello"]), false),
+        (utf(&["MessageRaw", "Notch", r#"{"text":"hello"}"#]), false),
+        (utf(&["KickPlayer", "Notch", "hello"]), false),
+        (
+            utf(&["KickPlayerRaw", "Notch", r#"{"text":"hello"}"#]),
+            false,
+        ),
+    ];
+    for protocol in [5, 340, 767] {
+        for (whole, is_answered) in &messages {
+            let cuts: Vec<usize> = (0..whole.len()).collect();
+            for (at, some) in cuts.chunks(AT_ONCE).enumerate() {
+                let (mut client, mut server) = play(&proxy, &a, protocol).await;
+                for cut in some {
+                    ask(&mut server, protocol, &whole[..*cut]).await;
+                }
+                // The next answer is that to this, and nothing has reached the client.
+                ask(&mut server, protocol, &utf(&["GetServer"])).await;
+                let answered = answer(&mut server, protocol).await;
+                assert_eq!(answered, utf(&["GetServer", "a"]), "{protocol} {whole:?}");
+                server.send(0x22, b"behind").await;
+                let read = client.expect(0x22).await;
+                assert_eq!(read, b"behind", "{protocol} {whole:?}");
+                if at == 0 && *is_answered {
+                    ask(&mut server, protocol, whole).await;
+                    answer(&mut server, protocol).await;
+                }
+                drop((client, server));
+                proxy.idle().await;
+            }
+        }
+    }
+    // No half of a message waits for the other server either, which nobody has dialled.
+    let now = std::time::Duration::ZERO;
+    assert!(
+        tokio::time::timeout(now, b.listener.accept())
+            .await
+            .is_err()
+    );
+    let protocol = 767;
+    let mut alice = game::begin_at(proxy.address(), protocol, "b.example.com", "Alice").await;
+    let (mut of_b, ..) = game::accept(&b).await;
+    let success = game::login_success(protocol, [5; 16], "Alice");
+    of_b.send(2, &success).await;
+    alice.expect(2).await;
+    alice.send(3, &[]).await;
+    of_b.expect(3).await;
+    enter(&mut alice, &mut of_b, protocol).await;
+    ask(&mut of_b, protocol, &utf(&["GetServer"])).await;
+    let answered = answer(&mut of_b, protocol).await;
+    assert_eq!(answered, utf(&["GetServer", "b"]));
 }
 
 /// What is forwarded to a server comes over the connection of a player in its game, also

@@ -14,6 +14,7 @@ mod contents;
 mod crossings;
 mod crowd;
 mod duplicate;
+mod encrypted_switches;
 mod every_version;
 mod fallback;
 mod faults;

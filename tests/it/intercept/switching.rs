@@ -2,14 +2,20 @@
 //! does, on the BungeeCord channel.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
+use infrarust_test_support::program::Program;
 
 use super::channel::{GLOBAL, USES, ask, expect_past_channels, play, utf};
 use super::fallback::{ALL, More, accept_on_b, contains, join_game};
-use crate::support::{FakeBackend, TestProxy, server, wire};
+use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
 /// A proxy with a network of `offline` servers; the file of each has its lines.
 pub(super) fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
-    let files: Vec<_> = servers
+    TestProxy::start(&format!("{GLOBAL}{global}"), &files(servers))
+}
+
+/// The files of `offline` servers of a network; each has its lines.
+fn files<'a>(servers: &[(&'a str, &FakeBackend, &str)]) -> Vec<(&'a str, String)> {
+    servers
         .iter()
         .map(|(id, backend, more)| {
             let host = match *id {
@@ -19,8 +25,7 @@ pub(super) fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> T
             let more = format!("{USES}{more}");
             (*id, server("offline", &host, backend.address, &more))
         })
-        .collect();
-    TestProxy::start(&format!("{GLOBAL}{global}"), &files)
+        .collect()
 }
 
 /// The backend asks for the player to come to another server.
@@ -539,4 +544,67 @@ async fn a_thousand_failures() {
     both_ways(&mut client, &mut there, protocol).await;
     drop((client, there));
     proxy.idle().await;
+}
+
+/// `infrarust players` says on which server each player is, before, and after one has moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_socket_knows_who_is_where() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let files = files(&[("a", &a, ""), ("b", &b, "")]);
+    let mut program = Program::start(GLOBAL, &files);
+    let address = program.address().await;
+    program.line("ready").await;
+    let protocol = 767;
+    let uuid = super::NOTCH_OFFLINE;
+    assert_eq!(players(&program, &["--format", "json"]).await, "[]");
+
+    let mut client = game::begin(address, protocol, "Notch").await;
+    let (mut first, ..) = game::accept(&a).await;
+    super::welcome(&mut client, &mut first, protocol).await;
+    super::enter(&mut client, &mut first, protocol).await;
+    let settings = More::of(protocol).settings;
+    client.send(settings, b"settings of the client").await;
+    expect_past_channels(&mut first, protocol, settings).await;
+    let on = |server| format!("{server}: 1 (network main)\n  Notch {uuid}");
+    assert_eq!(players(&program, &[]).await, on("a"));
+
+    connect(&mut first, protocol, "b").await;
+    let mut second = let_in(&b, protocol, 2).await;
+    cross(&mut client, &mut first, &mut second, protocol, 2).await;
+    both_ways(&mut client, &mut second, protocol).await;
+    assert_eq!(players(&program, &[]).await, on("b"));
+    let json = players(&program, &["--format", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json.as_array().unwrap().len(), 1, "{json}");
+    for (key, expected) in [
+        ("name", "Notch"),
+        ("uuid", uuid),
+        ("server", "b"),
+        ("network", "main"),
+    ] {
+        assert_eq!(json[0][key], expected, "{json}");
+    }
+
+    drop(client);
+    while second.next().await.is_some() {}
+    within("the player to be gone", async {
+        while players(&program, &["--format", "json"]).await != "[]" {}
+    })
+    .await;
+}
+
+/// What `infrarust players` prints.
+async fn players(program: &Program, arguments: &[&str]) -> String {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
+        .arg("-c")
+        .arg(program.folder.path().join("infrarust.toml"))
+        .arg("players")
+        .args(arguments)
+        .output();
+    let output = within("the command", output).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .trim_end()
+        .to_owned()
 }

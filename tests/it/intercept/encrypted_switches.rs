@@ -1,0 +1,191 @@
+//! Switches of a player in `client_only`: what is of the connection to the client stays
+//! as it is, whatever each server does.
+
+use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
+
+use super::channel::{GLOBAL, USES, expect_past_channels};
+use super::fallback::{More, join_game};
+use super::switching::connect;
+use super::{NOTCH, uuid};
+use crate::support::{FakeBackend, TestProxy, server, wire};
+
+/// The threshold towards the client.
+const TO_CLIENT: i32 = 64;
+/// From here on clients take what is compressed below their threshold.
+const V1_18: i32 = 757;
+/// The thresholds of the two servers: both are others than the client's.
+const OF_SERVERS: [i32; 2] = [300, 32];
+
+/// A proxy with a network of two servers in this mode.
+fn network(sessions: &Sessions, mode: &str, [a, b]: [&FakeBackend; 2]) -> TestProxy {
+    let uses = USES.replace("threshold = -1", &format!("threshold = {TO_CLIENT}"));
+    let file = |host, backend: &FakeBackend| {
+        let more = format!("{uses}forwarding_mode = \"bungeecord\"\n");
+        server(mode, host, backend.address, &more)
+    };
+    let files = [
+        ("a", file("play.example.com", a)),
+        ("b", file("b.example.com", b)),
+    ];
+    TestProxy::start(&format!("{GLOBAL}{}", sessions.global()), &files)
+}
+
+/// The server compresses from its threshold on, and lets the player in.
+async fn let_in(backend: &FakeBackend, protocol: i32, threshold: i32) -> Speaker {
+    let (mut server, ..) = game::accept(backend).await;
+    server.send(3, &wire::varint(threshold)).await;
+    server.compress(threshold);
+    let success = game::login_success(protocol, uuid(NOTCH), "Notch");
+    server.send(2, &success).await;
+    server
+}
+
+/// A client whose login server `a` has accepted, with compression, and encrypted if the
+/// player is authenticated.
+async fn log_in(
+    proxy: &TestProxy,
+    a: &FakeBackend,
+    protocol: i32,
+    is_authenticated: bool,
+) -> (Speaker, Speaker) {
+    let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+    if is_authenticated {
+        game::encrypt(&mut client, protocol).await;
+    }
+    if protocol >= V1_18 {
+        client.be_lenient();
+    }
+    let server = let_in(a, protocol, OF_SERVERS[0]).await;
+    client.expect(3).await;
+    client.compress(TO_CLIENT);
+    client.expect(2).await;
+    (client, server)
+}
+
+/// A chunk that no two calls make alike, and that compresses badly.
+fn chunk(number: usize) -> Vec<u8> {
+    let mut state = u64::try_from(number).unwrap() + 1;
+    let byte = || {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(byte).take(60_000).collect()
+}
+
+/// An encrypted client with compression is moved back and forth under load, between
+/// servers with other thresholds. It decodes each byte, also of what was on its way when
+/// the old server was left, and each server decodes what the client sends.
+#[tokio::test]
+async fn ciphers_and_formats_go_on() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let sessions = Sessions::confirming("Notch").await;
+    let proxy = network(&sessions, "client_only", [&a, &b]);
+    for protocol in [47, 763, 767, 776] {
+        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let (mut client, mut here) = log_in(&proxy, &a, protocol, true).await;
+        if protocol >= 764 {
+            client.send(3, &[]).await;
+            here.expect(3).await;
+            super::enter(&mut client, &mut here, protocol).await;
+        } else {
+            here.send(ids.join, &join_game(protocol, 1)).await;
+            client.expect(ids.join).await;
+        }
+        client.send(more.settings, b"settings").await;
+        expect_past_channels(&mut here, protocol, more.settings).await;
+        for turn in 0..4 {
+            let (target, backend) = [("b", &b), ("a", &a)][turn % 2];
+            let threshold = OF_SERVERS[(turn + 1) % 2];
+            let chunks: Vec<_> = (0..8).map(|number| chunk(turn * 8 + number)).collect();
+            let sends = async {
+                for chunk in &chunks {
+                    here.send(0x22, chunk).await;
+                }
+                connect(&mut here, protocol, target).await;
+                let mut there = let_in(backend, protocol, threshold).await;
+                if protocol < 764 {
+                    let entity = u8::try_from(turn).unwrap();
+                    there.send(ids.join, &join_game(protocol, entity)).await;
+                }
+                there
+            };
+            let reads = async {
+                for chunk in &chunks {
+                    assert!(client.expect(0x22).await == *chunk, "{protocol}");
+                }
+            };
+            let (mut there, ()) = tokio::join!(sends, reads);
+            while here.next().await.is_some() {}
+            if protocol >= 764 {
+                client.expect(more.start_configuration).await;
+                // What was on the way is decrypted, and reaches nobody.
+                client.send(more.swing, &chunk(turn)[..1000]).await;
+                client.send(more.configuration_acknowledged, &[]).await;
+                there.expect(3).await;
+                assert_eq!(there.expect(0).await, b"settings");
+                super::enter(&mut client, &mut there, protocol).await;
+            } else {
+                while client.next().await.expect("the end came").0 != ids.join {}
+                client.expect(more.respawn).await;
+                there.expect(more.settings).await;
+            }
+            for size in [0, 31, 63, 64, 299, 300, 30_000] {
+                let bytes = &chunk(1000 + turn)[..size];
+                client.send(more.swing, bytes).await;
+                let swung = expect_past_channels(&mut there, protocol, more.swing).await;
+                assert!(swung == bytes, "{protocol}, {size}");
+                there.send(0x22, bytes).await;
+                assert!(client.expect(0x22).await == bytes, "{protocol}, {size}");
+            }
+            here = there;
+        }
+        drop((client, here));
+        proxy.idle().await;
+    }
+}
+
+/// Since 26.2 the join game says whether the server is in online mode, and a client that
+/// reads that it is not hides all skins. Servers behind a proxy say that they are not: an
+/// authenticated client reads that they are, at the first server and after each switch.
+/// In `offline`, and before 26.2, it reads what the server wrote.
+#[tokio::test]
+async fn servers_are_online_for_authenticated_players() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let sessions = Sessions::confirming("Notch").await;
+    for (mode, is_authenticated) in [("client_only", true), ("offline", false)] {
+        let proxy = network(&sessions, mode, [&a, &b]);
+        for (protocol, start_configuration) in [(775, 0x76), (776, 0x76), (777, 0x78)] {
+            let is_online = is_authenticated && protocol >= 776;
+            let (mut client, mut here) = log_in(&proxy, &a, protocol, is_authenticated).await;
+            client.send(3, &[]).await;
+            here.expect(3).await;
+            join(&mut client, &mut here, protocol, is_online).await;
+            for turn in 0..2 {
+                let (target, backend) = [("b", &b), ("a", &a)][turn];
+                connect(&mut here, protocol, target).await;
+                let mut there = let_in(backend, protocol, OF_SERVERS[1 - turn]).await;
+                while here.next().await.is_some() {}
+                client.expect(start_configuration).await;
+                client.send(0x10, &[]).await;
+                there.expect(3).await;
+                join(&mut client, &mut there, protocol, is_online).await;
+                here = there;
+            }
+            drop((client, here));
+            proxy.idle().await;
+        }
+    }
+}
+
+/// Through a configuration into the game of a server that says that it is not online.
+async fn join(client: &mut Speaker, server: &mut Speaker, protocol: i32, is_online: bool) {
+    let join = Ids::of(protocol).join;
+    game::configure([client, server], protocol).await;
+    let fields = |flag| [[5; 40].as_slice(), &[flag, 0]].concat();
+    server.send(join, &fields(0)).await;
+    let told = client.expect(join).await;
+    assert_eq!(told, fields(u8::from(is_online)), "{protocol}");
+}
