@@ -30,12 +30,12 @@ struct Config {
     text: Option<Spanned<String>>,
     offline: Option<Spanned<String>>,
     #[serde(default)]
-    schedule: Vec<RawSlot>,
+    schedule: Vec<RawTimeSpan>,
 }
 
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
-struct RawSlot {
+struct RawTimeSpan {
     from: Spanned<String>,
     to: Spanned<String>,
     text: Spanned<String>,
@@ -45,17 +45,17 @@ struct Motd {
     host: Host<Self>,
     text: Option<Template>,
     offline: Option<Template>,
-    schedule: Vec<Slot>,
+    schedule: Vec<TimeSpan>,
 }
 
-/// From one minute of the day to before another.
-struct Slot {
+/// From one minute of the day, to another, which is not part of it.
+struct TimeSpan {
     from: u64,
     to: u64,
     text: Template,
 }
 
-impl Slot {
+impl TimeSpan {
     fn covers(&self, minute: u64) -> bool {
         if self.from <= self.to {
             (self.from..self.to).contains(&minute)
@@ -82,9 +82,9 @@ impl Plugin for Motd {
     type Config = Config;
 
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
-        let slot = |raw: &RawSlot| {
+        let span = |raw: &RawTimeSpan| {
             let (from, to) = (minute(&raw.from)?, minute(&raw.to)?);
-            Ok(Slot {
+            Ok(TimeSpan {
                 from,
                 to,
                 text: template(&raw.text)?,
@@ -94,7 +94,7 @@ impl Plugin for Motd {
             host: host.clone(),
             text: config.text.as_ref().map(template).transpose()?,
             offline: config.offline.as_ref().map(template).transpose()?,
-            schedule: config.schedule.iter().map(slot).collect::<Result<_>>()?,
+            schedule: config.schedule.iter().map(span).collect::<Result<_>>()?,
         })
     }
 }
@@ -123,8 +123,8 @@ impl Motd {
             return self.offline.as_ref();
         }
         let minute = minute % MINUTES_PER_DAY;
-        let slot = self.schedule.iter().find(|slot| slot.covers(minute));
-        slot.map(|slot| &slot.text).or(self.text.as_ref())
+        let span = self.schedule.iter().find(|span| span.covers(minute));
+        span.map(|span| &span.text).or(self.text.as_ref())
     }
 
     fn fill(
@@ -246,18 +246,18 @@ mod tests {
         assert_ne!(known, Reply::keep());
     }
 
-    /// The first slot that covers the minute is used, also over midnight.
+    /// The first span that covers the minute is used, also over midnight.
     #[test]
     fn the_schedule_covers_midnight() {
         let config: Config = serde_json::from_value(json!({ "schedule": [] })).unwrap();
         assert!(config.text.is_none());
-        let slot = |from, to| Slot {
+        let span = |from, to| TimeSpan {
             from,
             to,
             text: Template(Vec::new()),
         };
-        assert!(slot(60, 120).covers(60) && !slot(60, 120).covers(120));
-        let night = slot(22 * 60, 6 * 60);
+        assert!(span(60, 120).covers(60) && !span(60, 120).covers(120));
+        let night = span(22 * 60, 6 * 60);
         assert!(night.covers(23 * 60) && night.covers(0) && !night.covers(6 * 60));
         let always = "schedule = [{ from = '00:00', to = '23:59', text = 'day' },\
                       { from = '23:59', to = '00:00', text = 'day' }]";

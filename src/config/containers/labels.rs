@@ -32,7 +32,7 @@ pub const PREFIX: &str = "infrarust.";
 /// What stands around the items of a list in a file, and in no item.
 const QUOTES: [char; 2] = ['"', '\''];
 
-/// What stands before the first dot of it.
+/// The part of [`PREFIX`] before the dot.
 const ROOT: &str = "infrarust";
 
 /// Labels of Infrarust v2 that do not follow from keys, and the keys they mean.
@@ -45,12 +45,12 @@ const LABELS_MAX: usize = 256;
 /// favicon in base64, of which four fit.
 const LABELS_BYTES_MAX: usize = 128 * 1024;
 
-/// Unknown labels of one container for which the name is looked up that was
-/// probably meant: each look-up compares with every name.
+/// For how many unknown labels of one container a name is proposed: each look-up
+/// compares with every name.
 const NEAREST_MAX: usize = 10;
 
-/// Which environment variables a label may name: whoever may label a container
-/// is not thereby somebody who may read the proxy's environment.
+/// How the environment variables begin that a label may name: who labels a container
+/// need not be allowed to read the proxy's environment.
 const ENV_PREFIX: &str = "INFRARUST_";
 
 keys! {
@@ -120,7 +120,7 @@ pub(in crate::config) fn read(
             Some(found) => (&mut own, Some(found)),
             None => (&mut server, find(&RawServer::TABLE, &path)),
         };
-        // Those that are read hide their own.
+        // The reader hides the secrets in labels that it reads.
         let is_read = matches!(&found, Some(Found::Key(_)));
         if !is_read && names_a_secret(line.label, &HINTS) {
             reader.secrets.push(line.value.clone().into());
@@ -304,11 +304,10 @@ fn meant(path: &[&str]) -> Option<String> {
     Some(format!("did you mean `{PREFIX}{near}`?"))
 }
 
-/// A label names variables that are meant for it. A secret goes to a backend: with
-/// more, whoever may label a container could send themselves what the proxy knows.
-/// Files are confined where they are read.
-///
-/// The place of a label that names another one.
+/// Reports a label that names an environment variable without [`ENV_PREFIX`], and
+/// returns its place. A secret goes to a backend, so who labels a container could
+/// otherwise have any variable of the proxy sent there. Files are confined where they
+/// are read.
 fn confine(raw: &RawServer, reader: &mut Reader<'_>) -> Option<Place> {
     let SecretSource::Env(item) = raw.forwarding_secret.value()? else {
         return None;

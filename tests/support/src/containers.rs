@@ -9,7 +9,7 @@ use crate::program::Program;
 
 const NO_SERVER: &str = "No server is known under this address.";
 
-/// Everything that is said in the log about changes of servers by containers.
+/// The message of the line in the log about servers that containers change.
 pub const CHANGED: &str = "servers of containers changed";
 
 pub async fn is_unknown(proxy: SocketAddr, host: &str) {
