@@ -114,7 +114,7 @@ use Wire::*;
 
 /// The version and the state on which the encoding of a part depends.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct WireContext {
     pub(super) version: Version,
     pub(super) state: State,
 }
@@ -149,7 +149,11 @@ impl Wire {
     }
 
     /// Skips this part.
-    pub(super) fn skip(&self, cursor: &mut Cursor<'_>, place: Place) -> Result<(), ReadError> {
+    pub(super) fn skip(
+        &self,
+        cursor: &mut Cursor<'_>,
+        context: WireContext,
+    ) -> Result<(), ReadError> {
         let bytes = match self {
             Bool | U8 | I8 | Mode | AllOrNothing => 1,
             I32 | F32 => 4,
@@ -160,24 +164,24 @@ impl Wire {
                 return cursor.bytes(STRING_CHARS_MAX * 3).map(drop);
             }
             VarInt | OneOf(_) | OneLess => return cursor.varint().map(drop),
-            Is(part, _) | LinePosition(part) => return part.skip(cursor, place),
+            Is(part, _) | LinePosition(part) => return part.skip(cursor, context),
             Component | Codes => {
-                return component::skip(cursor, place.version, place.state);
+                return component::skip(cursor, context.version, context.state);
             }
-            Nbt => return nbt::skip(cursor, place.version.protocol() < V1_20_2),
+            Nbt => return nbt::skip(cursor, context.version.protocol() < V1_20_2),
             Optional(part) => match cursor.bool()? {
-                true => return part.skip(cursor, place),
+                true => return part.skip(cursor, context),
                 false => 0,
             },
             Strings => {
                 for _ in 0..count(cursor, LIST_MAX)? {
-                    Str(0).skip(cursor, place)?;
+                    Str(0).skip(cursor, context)?;
                 }
                 0
             }
             Death => match cursor.bool()? {
                 true => {
-                    Str(0).skip(cursor, place)?;
+                    Str(0).skip(cursor, context)?;
                     8
                 }
                 false => 0,
@@ -202,7 +206,7 @@ impl Wire {
                 }
                 0
             }
-            Bytes(_) | ShortBytes | Rest(_) => return self.read(cursor, place).map(drop),
+            Bytes(_) | ShortBytes | Rest(_) => return self.read(cursor, context).map(drop),
         };
         cursor.take(bytes).map(drop)
     }
@@ -211,7 +215,7 @@ impl Wire {
     pub(super) fn read<'a>(
         &self,
         cursor: &mut Cursor<'a>,
-        place: Place,
+        context: WireContext,
     ) -> Result<Value<'a>, ReadError> {
         Ok(match self {
             Bool => Value::Bool(cursor.bool()?),
@@ -237,7 +241,7 @@ impl Wire {
                 Value::Str(new_channel(name).into())
             }
             Component | Codes => {
-                let text = component::read(cursor, place.version, place.state)?;
+                let text = component::read(cursor, context.version, context.state)?;
                 Value::Text(Cow::Owned(text))
             }
             Bytes(max) => Value::Bytes(cursor.bytes(*max)?.into()),
@@ -254,10 +258,10 @@ impl Wire {
             },
             Fixed(bytes) => Value::Bytes(cursor.take(*bytes)?.into()),
             Optional(part) => match cursor.bool()? {
-                true => part.read(cursor, place)?,
+                true => part.read(cursor, context)?,
                 false => Value::None,
             },
-            Is(part, expected) => match part.read(cursor, place)? {
+            Is(part, expected) => match part.read(cursor, context)? {
                 Value::Int(found) if found == *expected => Value::Int(found),
                 _ => return Err(ReadError::BadValue),
             },
@@ -266,7 +270,7 @@ impl Wire {
                 found if found == *yes => Value::Bool(true),
                 _ => return Err(ReadError::BadValue),
             },
-            LinePosition(part) => match part.read(cursor, place)? {
+            LinePosition(part) => match part.read(cursor, context)? {
                 Value::Int(2) => return Err(ReadError::BadValue),
                 other => other,
             },
@@ -275,7 +279,7 @@ impl Wire {
             AllOrNothing => Value::Int(if cursor.bool()? { 3 } else { 0 }),
             Nbt | Strings | Death | Arguments { .. } | SeenLists => {
                 let start = cursor.clone();
-                self.skip(cursor, place)?;
+                self.skip(cursor, context)?;
                 let bytes = start.remaining() - cursor.remaining();
                 Value::Bytes(start.rest()[..bytes].into())
             }
@@ -283,7 +287,7 @@ impl Wire {
     }
 
     /// Writes the value of a new packet for which none is given.
-    pub(super) fn write_default(&self, place: Place, out: &mut Vec<u8>) {
+    pub(super) fn write_default(&self, context: WireContext, out: &mut Vec<u8>) {
         let bytes = match self {
             Bool | U8 | I8 | VarInt | Mode | AllOrNothing | OneLess => 1,
             Str(_) | Line(_) | ChannelName | Identifier | Bytes(_) => 1,
@@ -302,7 +306,7 @@ impl Wire {
             CommandLine(_) => return write_string("/", out),
             Component | Codes => {
                 // An empty text fits every version.
-                let _ = component::write(&Json::from(""), place.version, place.state, out);
+                let _ = component::write(&Json::from(""), context.version, context.state, out);
                 0
             }
         };
@@ -326,7 +330,7 @@ impl Wire {
         &self,
         field: PacketField,
         value: &Value<'_>,
-        place: Place,
+        context: WireContext,
         out: &mut Vec<u8>,
     ) -> Result<(), CannotSend> {
         let bad = CannotSend::BadValue {
@@ -350,7 +354,7 @@ impl Wire {
             (Optional(_), Value::None) => out.push(0),
             (Optional(part), value) => {
                 out.push(1);
-                part.write(field, value, place, out)?;
+                part.write(field, value, context, out)?;
             }
             (Bool, Value::Bool(truth)) => out.push(u8::from(*truth)),
             (OneOf([no, yes]), Value::Bool(truth)) => {
@@ -394,11 +398,11 @@ impl Wire {
             }
             (Identifier, Value::Str(_)) => return Err(bad),
             (ChannelName, Value::Str(name)) => {
-                let name = match place.version.protocol() < V1_13 {
+                let name = match context.version.protocol() < V1_13 {
                     true => old_channel(name),
                     false => new_channel(name),
                 };
-                if place.version.protocol() < V1_13 {
+                if context.version.protocol() < V1_13 {
                     limited(name, OLD_CHANNEL_CHARS_MAX)?;
                 } else if !component::is_identifier(name) {
                     return Err(bad);
@@ -406,10 +410,10 @@ impl Wire {
                 write_string(name, out);
             }
             (Component, Value::Text(text)) => {
-                write_text(field, text, place, out)?;
+                write_text(field, text, context, out)?;
             }
             (Codes, Value::Text(text)) => {
-                write_text(field, &component::with_codes(text), place, out)?;
+                write_text(field, &component::with_codes(text), context, out)?;
             }
             (Bytes(max), Value::Bytes(bytes)) => {
                 if bytes.len() > *max {
@@ -435,7 +439,9 @@ impl Wire {
             (Fixed(_), Value::Bytes(_)) => return Err(bad),
             (Arguments { .. } | SeenLists, Value::Bytes(bytes)) => {
                 let mut cursor = Cursor::new(bytes);
-                let is_whole = self.skip(&mut cursor, place).and_then(|()| cursor.finish());
+                let is_whole = self
+                    .skip(&mut cursor, context)
+                    .and_then(|()| cursor.finish());
                 is_whole.map_err(|_| bad)?;
                 out.extend_from_slice(bytes);
             }
@@ -458,11 +464,11 @@ const fn is_chat(character: char) -> bool {
 fn write_text(
     field: PacketField,
     text: &Json,
-    place: Place,
+    context: WireContext,
     out: &mut Vec<u8>,
 ) -> Result<(), CannotSend> {
     let field = field.name();
-    component::write(text, place.version, place.state, out).map_err(|error| match error {
+    component::write(text, context.version, context.state, out).map_err(|error| match error {
         TextError::TooLong { max } => CannotSend::TooLong { field, max },
         TextError::NotJson => CannotSend::BadValue { field },
     })

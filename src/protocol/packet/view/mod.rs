@@ -11,7 +11,7 @@ use super::super::read::{Cursor, ReadError};
 use super::super::varint;
 use super::layout::{self, Packet};
 pub use super::value::{CannotSend, Value};
-use super::wire::{self, Place, Wire};
+use super::wire::{self, Wire, WireContext};
 use super::{Clientbound, Direction, Serverbound, State, Version};
 
 /// The room for a new packet: most that are built are a short text.
@@ -21,7 +21,7 @@ const NEW_BYTES: usize = 59;
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     form: &'static layout::Form,
-    place: Place,
+    context: WireContext,
     fields: &'a [u8],
 }
 
@@ -41,7 +41,7 @@ impl Form {
     pub const fn view(self, version: Version, state: State, fields: &[u8]) -> View<'_> {
         View {
             form: self.0,
-            place: Place { version, state },
+            context: WireContext { version, state },
             fields,
         }
     }
@@ -79,10 +79,10 @@ impl<'a> View<'a> {
             Direction::Clientbound => Packet::Clientbound(version.kind::<Clientbound>(state, id)?),
             Direction::Serverbound => Packet::Serverbound(version.kind::<Serverbound>(state, id)?),
         };
-        let place = Place { version, state };
+        let context = WireContext { version, state };
         let view = |form| Self {
             form,
-            place,
+            context,
             fields,
         };
         let mut views = layout::of_packet(packet, version.protocol()).map(view);
@@ -99,8 +99,8 @@ impl<'a> View<'a> {
         items.iter().take(last + 1).all(|item| {
             let wire = &item.wire;
             match wire.decides() {
-                true => wire.read(&mut cursor, self.place).is_ok(),
-                false => wire.skip(&mut cursor, self.place).is_ok(),
+                true => wire.read(&mut cursor, self.context).is_ok(),
+                false => wire.skip(&mut cursor, self.context).is_ok(),
             }
         })
     }
@@ -154,11 +154,11 @@ impl<'a> View<'a> {
         let (before, from) = self.form.items.split_at(at);
         let mut cursor = Cursor::new(self.fields);
         for item in before {
-            item.wire.skip(&mut cursor, self.place)?;
+            item.wire.skip(&mut cursor, self.context)?;
         }
         let bytes = cursor.clone().rest();
         match from.first() {
-            Some(item) => Ok(Some((bytes, item.wire.read(&mut cursor, self.place)?))),
+            Some(item) => Ok(Some((bytes, item.wire.read(&mut cursor, self.context)?))),
             None => Ok(None),
         }
     }
@@ -173,11 +173,11 @@ impl<'a> View<'a> {
     /// error then names the malformed field.
     pub fn with(&self, values: &[(PacketField, Value<'_>)]) -> Result<Vec<u8>, CannotSend> {
         let kind = self.form.kind;
-        let mut out = begin(self.form, self.place, self.fields.len())?;
+        let mut out = begin(self.form, self.context, self.fields.len())?;
         let mut cursor = Cursor::new(self.fields);
         for item in self.form.items {
             let from = cursor.clone();
-            let is_read = item.wire.skip(&mut cursor, self.place);
+            let is_read = item.wire.skip(&mut cursor, self.context);
             is_read.map_err(|_| CannotSend::BadValue {
                 field: item.field.map_or(kind.name(), PacketField::name),
             })?;
@@ -186,7 +186,7 @@ impl<'a> View<'a> {
             let new = |field| values.iter().find(|(known, _)| *known == field);
             let start = out.len();
             match item.field.and_then(new) {
-                Some((field, value)) => item.wire.write(*field, value, self.place, &mut out)?,
+                Some((field, value)) => item.wire.write(*field, value, self.context, &mut out)?,
                 None => out.extend_from_slice(old),
             }
             // Up to 1.16.1 a bit of the game mode says whether the world is hardcore.
@@ -234,32 +234,32 @@ fn assemble(
     kind: PacketKind,
     values: &[(PacketField, Value<'_>)],
 ) -> Result<Vec<u8>, CannotSend> {
-    let place = Place { version, state };
+    let context = WireContext { version, state };
     let form = layout::of_kind(kind).find(|form| form.is_in(version.protocol()));
     let form = form.ok_or_else(|| needs_version(kind))?;
-    let mut out = begin(form, place, NEW_BYTES)?;
+    let mut out = begin(form, context, NEW_BYTES)?;
     for item in form.items {
         let given = values.iter().find(|(field, _)| item.field == Some(*field));
         match (given, item.field) {
-            (Some((field, value)), _) => item.wire.write(*field, value, place, &mut out)?,
+            (Some((field, value)), _) => item.wire.write(*field, value, context, &mut out)?,
             (None, Some(field)) if item.is_required => {
                 return Err(CannotSend::MissingField {
                     kind: kind.name(),
                     field: field.name(),
                 });
             }
-            (None, _) => item.wire.write_default(place, &mut out),
+            (None, _) => item.wire.write_default(context, &mut out),
         }
     }
     Ok(out)
 }
 
 /// A packet with its id, no fields yet, and room for about as many bytes.
-fn begin(form: &layout::Form, place: Place, bytes: usize) -> Result<Vec<u8>, CannotSend> {
-    let id = id(form.packet, place.version, place.state);
+fn begin(form: &layout::Form, context: WireContext, bytes: usize) -> Result<Vec<u8>, CannotSend> {
+    let id = id(form.packet, context.version, context.state);
     let id = id.ok_or(CannotSend::WrongState {
         kind: form.kind.name(),
-        state: place.state,
+        state: context.state,
     })?;
     let mut out = Vec::with_capacity(bytes + varint::VARINT_BYTES_MAX);
     varint::encode(id.into(), &mut out);
