@@ -40,9 +40,6 @@ mod threads;
 pub(crate) mod trial;
 pub(crate) mod watch;
 
-/// What the log targets of plugins begin with; the id and the module follow.
-pub const TARGET_PREFIX: &str = "plugin::";
-
 pub use dispatch::{AskedPacket, PacketAsker, PacketFate, PacketHooks, PacketPlayer};
 pub use dispatch::{
     Client, HookSet, Player, PlayerEvent, Refusal, Selected, Session, SessionEvent,

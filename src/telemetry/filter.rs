@@ -9,7 +9,7 @@
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Directive;
 
-use crate::plugin::TARGET_PREFIX;
+use super::PLUGIN_TARGET_PREFIX;
 use crate::show::Escaped;
 
 /// The target of all lines of the proxy itself.
@@ -103,7 +103,7 @@ fn directive(written: &str) -> Result<(String, Option<String>), String> {
         name.starts_with(own)
             || ((name.is_empty() || level_word.is_some()) && own.starts_with(name))
     };
-    if !is_own(OWN_TARGET) && !is_own(TARGET_PREFIX) {
+    if !is_own(OWN_TARGET) && !is_own(PLUGIN_TARGET_PREFIX) {
         // A single word was meant as a level.
         if level_word.is_none() && !target.contains(['[', ':']) {
             return Err(format!(
@@ -113,7 +113,7 @@ fn directive(written: &str) -> Result<(String, Option<String>), String> {
         }
         let note = format!(
             "the log filter `{shown}` concerns no line of Infrarust or of a plugin: \
-             their targets begin with `{OWN_TARGET}` and `{TARGET_PREFIX}`"
+             their targets begin with `{OWN_TARGET}` and `{PLUGIN_TARGET_PREFIX}`"
         );
         return parsed(format!("{target}{of_level}")).map(|directive| (directive, Some(note)));
     }

@@ -11,8 +11,8 @@ use tracing_subscriber::fmt::format::{Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::PLUGIN_TARGET_PREFIX;
 use super::filter::understand;
-use crate::plugin::TARGET_PREFIX;
 
 /// The most lines that wait for a slow reader of the log. At some 200 bytes a line the
 /// queue stays under 2 MiB; further lines are lost and counted.
@@ -151,7 +151,7 @@ where
         writer: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        let is_plugins = event.metadata().target().starts_with(TARGET_PREFIX);
+        let is_plugins = event.metadata().target().starts_with(PLUGIN_TARGET_PREFIX);
         let format = if is_plugins {
             &self.of_plugins
         } else {

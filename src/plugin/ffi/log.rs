@@ -9,9 +9,10 @@ use infrarust_plugin_abi::{
 use tracing::Level;
 
 use super::border::{FAILURE_BYTES_MAX, text};
+use crate::plugin::log;
 use crate::plugin::services::{Services, Supply};
-use crate::plugin::{TARGET_PREFIX, log};
 use crate::show::Line;
+use crate::telemetry::PLUGIN_TARGET_PREFIX;
 
 /// The most bytes of the names and values of one event of the log.
 const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
@@ -60,7 +61,7 @@ unsafe extern "C" fn callsite(
             Some((PANIC_SITE, interest::ALWAYS))
         } else {
             let plugin = &services.health.plugin;
-            key.target = format!("{TARGET_PREFIX}{plugin}::{}", key.target);
+            key.target = format!("{PLUGIN_TARGET_PREFIX}{plugin}::{}", key.target);
             log::find_or_add(key, &services.places)
         };
         let Some(found) = found else {
