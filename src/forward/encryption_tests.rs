@@ -34,7 +34,8 @@ const SOCKET_BYTES: usize = 8 * 1024;
 
 type Result = (Outcome, Option<ReturnedClient<std::net::TcpStream>>);
 
-async fn connected() -> (TcpStream, TcpStream) {
+/// A connection whose sockets are small, at both ends.
+pub(super) async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let there = TcpStream::connect(address).await.unwrap();

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::bounds::bounds;
+use super::encryption_tests::connected;
 use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::Method;
 use super::packets::{Edits, SentState};
@@ -28,8 +29,6 @@ use crate::socket::Keepalive;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Small sockets, so that a side that does not read is soon behind.
-const SOCKET_BYTES: usize = 8 * 1024;
 const SECRET: [u8; 16] = [7; 16];
 /// Packets that the proxy does not read, of 1.12.2.
 const DOWN: u8 = 0x26;
@@ -185,20 +184,6 @@ impl Peer {
         let linger = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         linger.unwrap();
     }
-}
-
-async fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let there = TcpStream::connect(address).await.unwrap();
-    let (here, _) = listener.accept().await.unwrap();
-    for socket in [&there, &here] {
-        socket.set_nodelay(true).unwrap();
-        let socket = SockRef::from(socket);
-        socket.set_send_buffer_size(SOCKET_BYTES).unwrap();
-        socket.set_recv_buffer_size(SOCKET_BYTES).unwrap();
-    }
-    (there, here)
 }
 
 type Relayed = (Outcome, Option<ReturnedClient<std::net::TcpStream>>);

@@ -2,7 +2,7 @@
 //! server has begun, a new server that sends the player away, channels and settings of the
 //! client.
 
-use infrarust_test_support::game::{Ids, Speaker};
+use infrarust_test_support::game::{self, Ids, Speaker};
 
 use super::channel::{expect_past_channels, play};
 use super::fallback::{More, accept_on_b, contains, join_game};
@@ -93,7 +93,7 @@ async fn a_configuration_of_the_old_server() {
             println!("{protocol}, step {step}");
             let (mut client, mut first) = play(&proxy, &a, protocol).await;
             connect(&mut first, protocol, "b").await;
-            let (mut second, ..) = infrarust_test_support::game::accept(&b).await;
+            let (mut second, ..) = game::accept(&b).await;
             first.send(more.start_configuration, &[]).await;
             client.expect(more.start_configuration).await;
             if step > 0 {
@@ -109,7 +109,7 @@ async fn a_configuration_of_the_old_server() {
                 client.expect(ids.finish).await;
             }
             let uuid = super::uuid(super::NOTCH_OFFLINE);
-            let success = infrarust_test_support::game::login_success(protocol, uuid, "Notch");
+            let success = game::login_success(protocol, uuid, "Notch");
             second.send(2, &success).await;
             while first.next().await.is_some() {}
             match step {
@@ -155,10 +155,7 @@ async fn a_new_server_that_sends_the_player_away() {
                 second.expect(3).await;
                 second.expect(0).await;
                 if has_joined {
-                    second.send(ids.finish, &[]).await;
-                    client.expect(ids.finish).await;
-                    client.send(ids.finish, &[]).await;
-                    second.expect(ids.finish).await;
+                    game::configure([&mut client, &mut second], protocol).await;
                 }
             }
             let mut segment = Vec::new();
@@ -181,10 +178,7 @@ async fn a_new_server_that_sends_the_player_away() {
                 }
                 again.expect(3).await;
                 again.expect(0).await;
-                again.send(ids.finish, &[]).await;
-                client.expect(ids.finish).await;
-                client.send(ids.finish, &[]).await;
-                again.expect(ids.finish).await;
+                game::configure([&mut client, &mut again], protocol).await;
                 again.send(ids.join, &join_game(protocol, 3)).await;
             }
             loop {

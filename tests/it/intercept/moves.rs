@@ -7,7 +7,7 @@ use infrarust_test_support::game::{self, Ids, Speaker};
 use super::channel::{answer, play, utf};
 use super::fallback::{More, accept_on_b, contains, join_game};
 use super::faults::sockets_left;
-use super::switching::{both_ways, connect, cross, let_in, network};
+use super::switching::{both_ways, connect, cross, let_in, network, play_as};
 use crate::support::{FakeBackend, wire, within};
 
 /// The other server asks something in the segment of its join game: the answer is of it.
@@ -25,10 +25,7 @@ async fn a_question_in_the_segment_of_the_join_game() {
             client.send(more.configuration_acknowledged, &[]).await;
             second.expect(3).await;
             second.expect(0).await;
-            second.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            second.expect(ids.finish).await;
+            game::configure([&mut client, &mut second], protocol).await;
         }
         let mut segment = second.framed(ids.join, &join_game(protocol, 2));
         let data = utf(&["GetServer"]);
@@ -106,10 +103,7 @@ async fn the_server_that_was_left_is_tried_last() {
             };
             there.expect(3).await;
             there.expect(0).await;
-            there.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            there.expect(ids.finish).await;
+            game::configure([&mut client, &mut there], protocol).await;
             there.send(ids.join, &join_game(protocol, 3)).await;
             client.expect(ids.join).await;
             let notice = client.expect(more.chat).await;
@@ -134,14 +128,7 @@ async fn a_thousand_refusals() {
     let mut sessions = Vec::new();
     for number in 0..PLAYERS {
         let name = format!("player{number}");
-        let (mut client, mut server) = super::begin(&proxy, &a, protocol, &name).await;
-        let success = game::login_success(protocol, [5; 16], &name);
-        server.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
-        super::enter(&mut client, &mut server, protocol).await;
-        sessions.push((client, server));
+        sessions.push(play_as(&proxy, &a, protocol, &name).await);
     }
     let refuses = async {
         loop {
@@ -242,10 +229,7 @@ async fn a_server_that_floods_meanwhile() {
             client.send(more.configuration_acknowledged, &[]).await;
             second.expect(3).await;
             second.expect(0).await;
-            second.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            second.expect(ids.finish).await;
+            game::configure([&mut client, &mut second], protocol).await;
             second.send(ids.join, &join_game(protocol, 2)).await;
             client.expect(ids.join).await;
         }

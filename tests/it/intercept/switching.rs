@@ -442,6 +442,23 @@ async fn keep_alives_are_kept_apart() {
     }
 }
 
+/// A player of this name in the game (1.20.2 and later).
+pub(super) async fn play_as(
+    proxy: &TestProxy,
+    backend: &FakeBackend,
+    protocol: i32,
+    name: &str,
+) -> (Speaker, Speaker) {
+    let (mut client, mut server) = super::begin(proxy, backend, protocol, name).await;
+    let success = game::login_success(protocol, [5; 16], name);
+    server.send(2, &success).await;
+    client.expect(2).await;
+    client.send(3, &[]).await;
+    server.expect(3).await;
+    super::enter(&mut client, &mut server, protocol).await;
+    (client, server)
+}
+
 /// Fifty players are moved at one instant: each of them is on the other server then.
 #[tokio::test]
 async fn fifty_at_once() {
@@ -453,13 +470,7 @@ async fn fifty_at_once() {
     let mut sessions = Vec::new();
     for number in 0..PLAYERS {
         let name = format!("player{number}");
-        let (mut client, mut server) = super::begin(&proxy, &a, protocol, &name).await;
-        let success = game::login_success(protocol, [5; 16], &name);
-        server.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
-        super::enter(&mut client, &mut server, protocol).await;
+        let (mut client, mut server) = play_as(&proxy, &a, protocol, &name).await;
         let settings = More::of(protocol).settings;
         client.send(settings, b"settings of the client").await;
         expect_past_channels(&mut server, protocol, settings).await;
@@ -508,13 +519,7 @@ async fn a_thousand_failures() {
     let mut sessions = Vec::new();
     for number in 0..PLAYERS {
         let name = format!("player{number}");
-        let (mut client, mut server) = super::begin(&proxy, &a, protocol, &name).await;
-        let success = game::login_success(protocol, [5; 16], &name);
-        server.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
-        super::enter(&mut client, &mut server, protocol).await;
+        let (client, server) = play_as(&proxy, &a, protocol, &name).await;
         sessions.push((client, server));
     }
     for _ in 0..TIMES {
