@@ -507,7 +507,8 @@ mod tests {
     struct Calls {
         steps: VecDeque<Step>,
         limit: Arc<CallLimit>,
-        deadline: Duration,
+        /// The deadline of blocked calls.
+        blocked: Duration,
         is_gone: Arc<AtomicBool>,
         results: Vec<Result<u32, Unanswered>>,
         done: mpsc::Sender<Vec<Result<u32, Unanswered>>>,
@@ -525,8 +526,13 @@ mod tests {
         type Given = u32;
 
         fn limits(&self) -> Option<(&Arc<CallLimit>, Duration)> {
-            let has_next = !self.steps.is_empty() && !self.is_gone.load(Ordering::SeqCst);
-            has_next.then_some((&self.limit, self.deadline))
+            let next = self.steps.front()?;
+            let deadline = match next {
+                Step::Blocked(_) => self.blocked,
+                Step::Number(_) => LONG,
+            };
+            let is_gone = self.is_gone.load(Ordering::SeqCst);
+            (!is_gone).then_some((&self.limit, deadline))
         }
         fn call(&mut self) -> Option<Step> {
             self.steps.front().cloned()
@@ -549,32 +555,45 @@ mod tests {
         }
     }
 
-    static THREADS: Threads<Calls> = Threads::new();
     const LONG: Duration = Duration::from_secs(3600);
-    const SHORT: Duration = Duration::from_millis(20);
+    const SHORT: Duration = Duration::from_millis(500);
 
     type Results = mpsc::Receiver<Vec<Result<u32, Unanswered>>>;
 
-    fn put(limit: &Arc<CallLimit>, deadline: Duration, steps: &[Step]) -> Results {
-        put_until(limit, deadline, steps, &Arc::default())
+    /// Threads of one test, so that blocked calls of others do not delay its own.
+    fn threads() -> &'static Threads<Calls> {
+        Box::leak(Box::new(Threads::new()))
     }
 
-    fn put_until(
-        limit: &Arc<CallLimit>,
-        deadline: Duration,
-        steps: &[Step],
-        is_gone: &Arc<AtomicBool>,
-    ) -> Results {
-        let (done, results) = mpsc::channel();
-        THREADS.put(Box::new(Calls {
-            steps: steps.iter().cloned().collect(),
-            limit: Arc::clone(limit),
-            deadline,
-            is_gone: Arc::clone(is_gone),
-            results: Vec::new(),
-            done,
-        }));
-        results
+    impl Threads<Calls> {
+        /// Runs calls with a deadline that only blocked calls exceed.
+        fn call(
+            &'static self,
+            limit: &Arc<CallLimit>,
+            blocked: Duration,
+            steps: &[Step],
+        ) -> Results {
+            self.call_until(limit, blocked, steps, &Arc::default())
+        }
+
+        fn call_until(
+            &'static self,
+            limit: &Arc<CallLimit>,
+            blocked: Duration,
+            steps: &[Step],
+            is_gone: &Arc<AtomicBool>,
+        ) -> Results {
+            let (done, results) = mpsc::channel();
+            self.put(Box::new(Calls {
+                steps: steps.iter().cloned().collect(),
+                limit: Arc::clone(limit),
+                blocked,
+                is_gone: Arc::clone(is_gone),
+                results: Vec::new(),
+                done,
+            }));
+            results
+        }
     }
 
     fn blocked() -> (mpsc::Sender<()>, Step) {
@@ -586,17 +605,34 @@ mod tests {
         results.recv_timeout(Duration::from_secs(240)).unwrap()
     }
 
+    /// Waits until something is so.
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let patience = Instant::now() + Duration::from_secs(240);
+        while !is_so() {
+            assert!(Instant::now() < patience, "waited too long: {what}");
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until as many calls run: which of two works begins first is not defined.
+    fn until_running(limit: &CallLimit, calls: usize) {
+        until("calls run", || {
+            limit.running.load(Ordering::SeqCst) == calls
+        });
+    }
+
     /// Calls run beside those that block, however many those are.
     #[test]
     fn calls_do_not_wait_for_each_other() {
+        let threads = threads();
         let limit = Arc::new(CallLimit::new(100));
         let (releases, blocked): (Vec<_>, Vec<_>) = (0..30).map(|_| blocked()).unzip();
         let waiting: Vec<_> = blocked
             .iter()
-            .map(|step| put(&limit, LONG, &[step.clone(), Step::Number(7)]))
+            .map(|step| threads.call(&limit, LONG, &[step.clone(), Step::Number(7)]))
             .collect();
         for number in 0..100 {
-            let result = put(&limit, LONG, &[Step::Number(number)]);
+            let result = threads.call(&limit, LONG, &[Step::Number(number)]);
             assert_eq!(of(&result), [Ok(number)]);
         }
         drop(releases);
@@ -609,38 +645,39 @@ mod tests {
     /// While as many as may run do not return, others are not called.
     #[test]
     fn calls_are_given_up() {
+        let threads = threads();
         let limit = Arc::new(CallLimit::new(2));
         let (releases, blocked): (Vec<_>, Vec<_>) = (0..2).map(|_| blocked()).unzip();
         let steps = |step: &Step| [step.clone(), Step::Number(7)];
-        let first = put(&limit, SHORT, &steps(&blocked[0]));
+        let first = threads.call(&limit, SHORT, &steps(&blocked[0]));
         assert_eq!(of(&first), [Err(Unanswered::Late), Ok(7)]);
-        let second = put(&limit, SHORT, &steps(&blocked[1]));
+        let second = threads.call(&limit, SHORT, &steps(&blocked[1]));
         let late = [Err(Unanswered::Late), Err(Unanswered::Busy)];
         assert_eq!(of(&second), late);
         let other = Arc::new(CallLimit::new(2));
-        let result = put(&other, SHORT, &[Step::Number(1)]);
+        let result = threads.call(&other, SHORT, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
         drop(releases);
         // The threads come back.
-        while limit.running.load(Ordering::SeqCst) > 0 {
-            thread::yield_now();
-        }
-        let result = put(&limit, LONG, &[Step::Number(1)]);
+        until_running(&limit, 0);
+        let result = threads.call(&limit, LONG, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
     }
 
     /// A work that needs no answer any more does not wait for calls of its plugin.
     #[test]
     fn what_nobody_needs_does_not_wait() {
+        let threads = threads();
         let limit = Arc::new(CallLimit::new(1));
         let (release, step) = blocked();
-        let first = put(&limit, LONG, &[step]);
+        let first = threads.call(&limit, LONG, &[step]);
+        until_running(&limit, 1);
         let is_gone = Arc::new(AtomicBool::new(false));
-        let second = put_until(&limit, LONG, &[Step::Number(1)], &is_gone);
+        let second = threads.call_until(&limit, LONG, &[Step::Number(1)], &is_gone);
         let is_held = |waiting: &Waiting<Calls>| Arc::ptr_eq(&waiting.work.limit, &limit);
-        while !THREADS.lock().held_back.iter().any(is_held) {
-            thread::yield_now();
-        }
+        until("the work waits", || {
+            threads.lock().held_back.iter().any(is_held)
+        });
         is_gone.store(true, Ordering::SeqCst);
         assert_eq!(of(&second), []);
         drop(release);
@@ -650,15 +687,17 @@ mod tests {
     /// What exceeds the number of calls of a plugin waits for one that returns.
     #[test]
     fn calls_wait_for_their_turn() {
+        let threads = threads();
         let limit = Arc::new(CallLimit::new(1));
         let (release, step) = blocked();
-        let first = put(&limit, LONG, &[step]);
+        let first = threads.call(&limit, LONG, &[step]);
+        until_running(&limit, 1);
         let waiting: Vec<_> = (0..50)
-            .map(|number| put(&limit, LONG, &[Step::Number(number)]))
+            .map(|number| threads.call(&limit, LONG, &[Step::Number(number)]))
             .collect();
         // It is the only one that runs.
         let other = Arc::new(CallLimit::new(1));
-        assert_eq!(of(&put(&other, LONG, &[Step::Number(3)])), [Ok(3)]);
+        assert_eq!(of(&threads.call(&other, LONG, &[Step::Number(3)])), [Ok(3)]);
         assert!(waiting.iter().all(|results| results.try_recv().is_err()));
         drop(release);
         assert_eq!(of(&first), [Ok(0)]);
