@@ -40,7 +40,10 @@
 //! | [`forward`] | the relay: copy, splice, adaptive |
 //! | `intercept` | the intercepted modes: login on both sides, identity, encryption |
 //! | `limit` | number of clients, their rate, and time before the handshake |
-//! | [`proxy`] | the state that connections share; start and end of the process |
+//! | `permissions` | who may use which command |
+//! | `status_cache` | the answers of backends to status pings |
+//! | [`proxy`] | the state that connections share, and the life of the process |
+//! | [`start`] | a proxy that accepts connections |
 //! | [`reload`] | changes of the configuration while the proxy runs |
 //! | `telemetry` | the log, and messages to the service manager |
 //! | [`socket`] | options of sockets, and limits of the process |
@@ -67,6 +70,7 @@ mod limit;
 pub mod listener;
 pub mod manifest;
 pub mod mode;
+mod permissions;
 mod player_text;
 pub mod plugin;
 pub mod protocol;
@@ -78,5 +82,7 @@ pub mod reload;
 pub mod route;
 mod show;
 pub mod socket;
+pub mod start;
+mod status_cache;
 mod telemetry;
 mod upstream;

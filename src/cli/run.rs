@@ -18,8 +18,8 @@ use crate::proxy::Proxy;
 use crate::proxy::lifecycle::{
     self, Ended, Signals, Workers, serve_until_signalled, unless_signalled, watch_lost_lines,
 };
-use crate::proxy::start::{self, StartError};
 use crate::reload::{Hangup, Reloader};
+use crate::start::{self, StartError};
 use crate::telemetry::{self, service_manager};
 use crate::{forward, listener, socket};
 

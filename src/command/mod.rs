@@ -6,7 +6,5 @@
 mod builtin;
 mod list;
 mod player;
-mod rights;
 
 pub(crate) use player::{CommandContext, PlayerCommands};
-pub use rights::{Admin, Permissions};

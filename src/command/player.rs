@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::builtin::{Builtin, Caller};
-use super::rights::CommandSender;
 use crate::forward::Direction;
 use crate::forward::commands::Commands;
 use crate::intercept::PlayerHandle;
+use crate::permissions::{Audience, CommandSender};
 use crate::player_text;
-use crate::plugin::commands::Audience;
 use crate::plugin::{self, HasFailed, Typed};
 use crate::protocol::handshake::Intent;
 use crate::protocol::packet::commands::{Completion, name_of};

@@ -17,7 +17,6 @@ pub use infrarust_plugin_abi::OnFailure;
 use ipnet::IpNet;
 
 use super::plugin_file::Sha;
-pub use crate::command::{Admin, Permissions};
 pub use crate::forward::{Limits, Relay};
 use crate::glob;
 pub use crate::intercept::{
@@ -26,12 +25,13 @@ pub use crate::intercept::{
 pub(crate) use crate::limit::Quota;
 use crate::manifest::Manifest;
 use crate::mode::Mode;
+pub use crate::permissions::{Admin, Permissions};
 use crate::protocol::bungee::Subcommands;
 pub use crate::protocol::status::Motd;
-pub use crate::proxy::status_cache::StatusCache;
 pub use crate::proxy_protocol::{Trust, Version as ProxyVersion};
 use crate::route::HostPattern;
 pub use crate::socket::Keepalive;
+pub use crate::status_cache::StatusCache;
 pub(crate) use crate::telemetry::LogFormat;
 pub use crate::upstream::{BackendAddress, BackendHost};
 

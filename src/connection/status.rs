@@ -34,7 +34,7 @@ use crate::protocol::status::{
 use crate::protocol::text;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::{Server, Snapshot};
-use crate::proxy::status_cache::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
+use crate::status_cache::{ANY_PROTOCOL, Answer, Form, Found, Key, Marker};
 use crate::telemetry::Sample;
 use crate::upstream::{DROPPED_MAX, Dropped, first_byte};
 

@@ -35,7 +35,7 @@ use crate::protocol::packet::view::{Value, View};
 use crate::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::uuid::uuid_text;
 use crate::protocol::{frame, status, text, version};
-use crate::proxy::start::{self, Running};
+use crate::start::{self, Running};
 use crate::{listener, socket};
 
 /// The port that game clients try when an address names none.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use infrarust_plugin_abi::command_audience;
 
 use super::ffi::{self, Failure, Image, Instance};
+use crate::permissions::Audience;
 use crate::show::Quoted;
 
 /// The most commands of one plugin. A client shows some ten of them at a time.
@@ -32,17 +33,6 @@ const RESERVED: [&str; 14] = [
     "stop",
     "whitelist",
 ];
-
-/// The players who may use a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// All.
-    Everybody,
-    /// Admins, and all if the configuration lists the command in `player_commands`.
-    PlayerCommands,
-    /// Admins alone.
-    Admins,
-}
 
 /// A command of a plugin.
 #[derive(Debug)]

@@ -1,11 +1,9 @@
-//! What all connections share, its start, and the life of the process.
+//! What all connections share, and the life of the process.
 
 mod forwarded;
 pub(crate) mod lifecycle;
 mod shutdown;
 pub(crate) mod snapshot;
-pub mod start;
-pub(crate) mod status_cache;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,14 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
-use self::shutdown::Shutdown;
+pub(crate) use self::shutdown::Shutdown;
 use self::snapshot::{Server, Snapshot};
-use self::status_cache::StatusAnswers;
 use crate::config::model::Config;
 use crate::forward::Forwarders;
 use crate::intercept::{Authenticator, Roster};
 use crate::limit::{Pending, RateLimiter, Slots};
 use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem, Reloaded, Spec};
+use crate::status_cache::StatusAnswers;
 use crate::upstream::Upstream;
 
 /// Connections whose handshake has not arrived. Each holds one descriptor and

@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::forwarded::Forwarded;
-use super::status_cache::Shares;
 use crate::config::model::{Config, PluginConfig, ProxyConfig, ServerConfig};
 use crate::limit::{Slot, Slots};
 use crate::mode::Mode;
 use crate::plugin::{HookSet, PluginHost};
 use crate::route::RouteTable;
+use crate::status_cache::Shares;
 use crate::telemetry::Sampler;
 
 /// Status requests that may be on their way to the backends of one server.

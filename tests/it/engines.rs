@@ -1,12 +1,13 @@
 //! The parts of the proxy that know no configuration stay so: what they need to
-//! be given is defined with them, and the configuration takes it from there.
+//! be given is defined with them, and the configuration takes it from there. And
+//! no part uses one that stands above it.
 
 use std::path::{Path, PathBuf};
 
 use crate::support::root;
 
 /// Files and folders under `src` that could be lifted out as a library.
-const ENGINES: [&str; 21] = [
+const ENGINES: [&str; 22] = [
     "apart.rs",
     "blame.rs",
     "capability.rs",
@@ -19,13 +20,14 @@ const ENGINES: [&str; 21] = [
     "limit",
     "manifest",
     "mode.rs",
+    "permissions.rs",
     "player_text.rs",
     "protocol",
-    "proxy/status_cache.rs",
     "proxy_protocol.rs",
     "route",
     "show.rs",
     "socket.rs",
+    "status_cache.rs",
     "telemetry",
     "upstream",
 ];
@@ -84,6 +86,95 @@ fn a_use_of_the_configuration_is_found() {
     assert!(!user.is_empty(), "`proxy/mod.rs` uses the configuration");
 }
 
+/// The parts of the proxy, the files and folders of `src`. Each line uses only what
+/// stands below it, and no part uses another one of its line.
+const LAYERS: [&str; 19] = [
+    "main",
+    "cli",
+    "demo",
+    "start",
+    "listener admin",
+    "connection reload",
+    "command provider",
+    "proxy",
+    "plugin",
+    "config",
+    "intercept permissions status_cache",
+    "player_text",
+    "forward",
+    "manifest protocol",
+    "capability diagnostic",
+    "route telemetry upstream limit proxy_protocol",
+    "mode",
+    "environment reason blame close",
+    "apart glob show socket",
+];
+
+/// Every part of the proxy uses only parts that stand below it.
+#[test]
+fn no_part_uses_one_above_it() {
+    let parts = parts();
+    let mut listed: Vec<_> = LAYERS.iter().flat_map(|line| line.split(' ')).collect();
+    listed.sort_unstable();
+    let names: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names, listed,
+        "`LAYERS` lists all files and folders of `src`"
+    );
+    let layer = |name: &str| {
+        LAYERS
+            .iter()
+            .position(|line| line.split(' ').any(|part| part == name))
+    };
+    let mut found = Vec::new();
+    for (user, used) in &parts {
+        for used in used.iter().filter(|used| *used != user) {
+            let (above, below) = (layer(user), layer(used));
+            if below.is_some() && above >= below {
+                found.push(format!("`{user}` uses `{used}`"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The parts of the proxy in the order of their names, and the first names of all
+/// paths from the root of the crate in the code of each, tests included.
+fn parts() -> Vec<(String, Vec<String>)> {
+    let mut parts = Vec::new();
+    for entry in std::fs::read_dir(root("src")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "lib" {
+            continue;
+        }
+        let mut used = Vec::new();
+        for file in sources(&path) {
+            let code = without_comments(&std::fs::read_to_string(&file).unwrap());
+            used.extend(names_behind("crate::", &code));
+            // In the files of the root, and in the faces of its folders.
+            if file == path || file == path.join("mod.rs") {
+                used.extend(names_behind("super::", &code));
+            }
+        }
+        parts.push((name, used));
+    }
+    parts.sort();
+    parts
+}
+
+/// All Rust files from `path` down.
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+        return is_rust.then(|| path.to_owned()).into_iter().collect();
+    }
+    let entries = std::fs::read_dir(path).unwrap();
+    entries
+        .flat_map(|entry| sources(&entry.unwrap().path()))
+        .collect()
+}
+
 /// The files of one folder depend on each other in one direction only. A folder's
 /// `mod.rs` is its face, and its subfolders are rooms of their own.
 #[test]
@@ -140,34 +231,43 @@ fn uses_in(room: &Path, path: &str) -> Vec<(String, Vec<String>)> {
 /// of one of its files, without its unit tests.
 fn siblings_named(text: &str, path: &str) -> Vec<String> {
     let (code, _tests) = text.split_once("\nmod tests {").unwrap_or((text, ""));
-    let code: String = code
-        .lines()
+    let code = without_comments(code);
+    let mut named = names_behind("super::", &code);
+    named.extend(names_behind(&format!("{path}::"), &code));
+    named
+}
+
+/// The lines of a file without what stands behind `//`.
+fn without_comments(text: &str) -> String {
+    text.lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .flat_map(|line| [line, "\n"])
-        .collect();
+        .collect()
+}
+
+/// The names that follow the prefix of a path in code, alone or in a group.
+fn names_behind(prefix: &str, code: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let first = |text: &str| text.split(|c| !is_name(c)).next().unwrap().to_owned();
     let mut named = Vec::new();
-    for prefix in ["super::".to_owned(), format!("{path}::")] {
-        for rest in code.split(&prefix).skip(1) {
-            let is_name = |c: char| c.is_alphanumeric() || c == '_';
-            let first = |text: &str| text.split(|c| !is_name(c)).next().unwrap().to_owned();
-            match rest.strip_prefix('{') {
-                // A group: names on its outer level.
-                Some(group) => {
-                    let mut depth = 0;
-                    let mut outer = String::new();
-                    for c in group.chars() {
-                        match c {
-                            '}' if depth == 0 => break,
-                            '{' => depth += 1,
-                            '}' => depth -= 1,
-                            c if depth == 0 => outer.push(c),
-                            _ => {}
-                        }
+    for rest in code.split(prefix).skip(1) {
+        match rest.strip_prefix('{') {
+            // A group: names on its outer level.
+            Some(group) => {
+                let mut depth = 0;
+                let mut outer = String::new();
+                for c in group.chars() {
+                    match c {
+                        '}' if depth == 0 => break,
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        c if depth == 0 => outer.push(c),
+                        _ => {}
                     }
-                    named.extend(outer.split(',').map(|part| first(part.trim())));
                 }
-                None => named.push(first(rest)),
+                named.extend(outer.split(',').map(|part| first(part.trim())));
             }
+            None => named.push(first(rest)),
         }
     }
     named

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use infrarust::config::{self, LoadOptions};
 use infrarust::diagnostic::render::{self, Colour};
-use infrarust::proxy::start::{self, Running};
+use infrarust::start::{self, Running};
 use infrarust::{listener, socket};
 pub use infrarust_test_support::*;
 use tempfile::TempDir;

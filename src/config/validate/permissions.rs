@@ -1,10 +1,10 @@
 //! Who may use commands of the proxy.
 
 use super::Context;
-use crate::command::{Admin, Permissions};
 use crate::config::entry::{Item, Reported};
 use crate::config::raw::{RawPermissions, RawProxy};
 use crate::diagnostic::words::Quoted;
+use crate::permissions::{Admin, Permissions};
 use crate::protocol::uuid::uuid_from_text;
 
 /// The most characters of a player's name (the game).

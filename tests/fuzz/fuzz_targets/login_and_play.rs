@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use infrarust::config::{self, LoadOptions};
-use infrarust::proxy::start::{self, Running};
+use infrarust::start::{self, Running};
 use infrarust::{listener, socket};
 use infrarust_test_support::{FakeBackend, hostile, within, write_config};
 use libfuzzer_sys::fuzz_target;

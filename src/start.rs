@@ -7,12 +7,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use super::Proxy;
-use super::shutdown::Shutdown;
 use crate::apart;
 use crate::config::model::Config;
 use crate::listener;
 use crate::plugin::Problem;
+use crate::proxy::{Proxy, Shutdown};
 use crate::socket;
 
 /// A proxy that accepts connections.

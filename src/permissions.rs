@@ -1,6 +1,4 @@
-//! Who may use which command.
-
-use crate::plugin::commands::Audience;
+//! Who may use which command, of the proxy or of a plugin.
 
 /// What the configuration says about commands of the proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +18,17 @@ pub enum Admin {
     Name(String),
     /// By the player id.
     Uuid([u8; 16]),
+}
+
+/// The players who may use a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// All.
+    Everybody,
+    /// Admins, and all if the configuration lists the command in `player_commands`.
+    PlayerCommands,
+    /// Admins alone.
+    Admins,
 }
 
 /// The facts about a player that decide about permissions.
