@@ -1,8 +1,8 @@
-//! Which backend an answer of a client is for.
+//! Decides to which backend an answer of a client belongs.
 //!
-//! A client that comes to another backend may still answer what the backend before has
-//! asked. The other backend has not asked that: it would take the answer for that to a
-//! question of its own, or disconnect the player.
+//! A client that moves to another backend may still send answers to questions of its
+//! previous backend. The new backend did not ask them: it would take such an answer for
+//! one to its own question, or disconnect the player.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
@@ -29,15 +29,16 @@ const PACK_ACCEPTED: i32 = 3;
 /// A state of a resource pack: it was downloaded, and is loaded (1.20.3).
 const PACK_DOWNLOADED: i32 = 4;
 
-/// What a client has not answered, of its backend and of those before.
+/// The questions of the current backend and of earlier ones that the client has not
+/// answered.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     questions: VecDeque<Question>,
     /// The messages of this backend that the client has not acknowledged, from 1.19.1 to
-    /// 1.20.1. Later versions leave none when they come to another backend.
+    /// 1.20.1. Later versions have none left when they come to another backend.
     unseen_messages: u32,
-    /// The client was sent into the world of this backend, and nothing has come that it
-    /// has sent in it: it may still answer what the backend before has asked.
+    /// The client was sent into the world of this backend, and has not sent a packet from
+    /// there yet: it may still answer questions of the previous backend.
     is_entering: bool,
 }
 
@@ -47,7 +48,7 @@ struct Question {
     answer: Serverbound,
     /// A hash of the fields that the answer repeats.
     key: u64,
-    /// It is from a backend before this one.
+    /// Whether an earlier backend has asked it.
     is_old: bool,
     /// A resource pack that the player has accepted: it is loaded, however long that
     /// takes, and then comes another answer.
@@ -94,7 +95,7 @@ impl Answers {
             }
             return;
         }
-        // The backend gets the answer to a question that cannot be read.
+        // If a question cannot be read, its answer is passed to the backend.
         let Ok(Some((answer, key))) = question(version, kind, fields) else {
             return;
         };
@@ -112,7 +113,7 @@ impl Answers {
         });
     }
 
-    /// Records a packet of the client. False if it answers a backend before this one.
+    /// Records a packet of the client. False if it answers an earlier backend.
     pub(super) fn answer(&mut self, version: Version, kind: Serverbound, fields: &[u8]) -> bool {
         if kind == Serverbound::ConfigurationAcknowledged {
             self.forget_old();
@@ -184,7 +185,7 @@ impl Answers {
         }
     }
 
-    /// The backend is lost: what it has asked, the next one has not.
+    /// The backend is lost: the next one has not asked its questions.
     pub(super) fn lose_backend(&mut self) {
         for question in &mut self.questions {
             question.is_old = true;
@@ -198,8 +199,8 @@ impl Answers {
         self.is_entering = true;
     }
 
-    /// The client has read that it is at another backend: it has answered before that,
-    /// or will not any more. What is being loaded goes on.
+    /// The client knows that it is at another backend, so it sends no more answers to
+    /// earlier ones, except about resource packs that it is still loading.
     fn forget_old(&mut self) {
         self.is_entering = false;
         self.questions
@@ -232,7 +233,8 @@ fn opens_world(kind: Serverbound, fields: &[u8]) -> bool {
     }
 }
 
-/// The answer that a packet of a backend asks for, and what that repeats.
+/// The kind of answer that a packet of a backend asks for, and a hash of the fields that
+/// the answer repeats.
 fn question(
     version: Version,
     kind: Clientbound,
@@ -268,7 +270,8 @@ fn question(
     }))
 }
 
-/// What an answer of the client repeats, and of a resource pack its state.
+/// The hash of the fields that an answer of the client repeats, and the state of a
+/// resource pack.
 fn answer(
     version: Version,
     kind: Serverbound,
@@ -309,17 +312,17 @@ fn is_counted(version: Version, fields: &[u8]) -> Result<bool, ReadError> {
     cursor.bool()
 }
 
-/// Which messages a packet of the client says that it has seen.
+/// The messages that a packet of the client acknowledges.
 #[derive(Debug)]
 enum Seen {
     /// A number of further ones (1.19.3).
     Count(u32),
-    /// Some that it names (1.19.1).
+    /// Messages that it names (1.19.1).
     Named,
 }
 
 impl Seen {
-    /// What a packet says, from 1.19.1 to 1.20.1, if it says something.
+    /// The acknowledgement in a packet, from 1.19.1 to 1.20.1; `None` without one.
     fn of(version: Version, kind: Serverbound, fields: &[u8]) -> Option<Self> {
         if !counts_messages(version) {
             return None;

@@ -1,5 +1,5 @@
-//! The commands of the proxy in a session: they join those that the client knows,
-//! and its backend does not get them.
+//! The commands of the proxy in a session: adds them to the commands that the client
+//! knows, and keeps them from the backend.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::protocol::version::V1_13;
 /// The most requests for the names of commands that a backend has not answered,
 /// before 1.13. A client asks once for each press of a key.
 const ASKED_MAX: usize = 64;
-/// How long an answer to one is waited for. The answers have no number; what comes
-/// later may be an answer to another request.
+/// How long the proxy waits for an answer to one. Answers have no number, so a later one
+/// may answer another request.
 const ASKED_WAIT: Duration = Duration::from_secs(5);
 
 /// The commands of the proxy that one player may use.
@@ -30,14 +30,13 @@ pub(crate) trait Commands: fmt::Debug + Send + Sync {
     /// Whether the player may use a command of this name.
     fn has(&self, name: &str) -> bool;
 
-    /// Takes a command that [`has`](Self::has) says yes to: its line without the
-    /// slash.
+    /// Runs a command for which [`has`](Self::has) is true. `line` has no slash.
     fn run(&self, line: &str);
 
-    /// Takes a request to complete the arguments of such a command.
+    /// Completes the arguments of such a command.
     fn complete(&self, request: Completion<'static>);
 
-    /// The player has left the server: what waits is dropped.
+    /// The player has left the server: waiting commands and requests are dropped.
     fn end(&self);
 }
 
@@ -59,14 +58,15 @@ pub(crate) struct SessionCommands {
     version: Version,
     /// Before 1.13: requests for suggestions that the backend answers.
     asked: Mutex<VecDeque<SuggestionRequest>>,
-    /// Whether the log has said that trees of this backend get no commands.
+    /// Whether a command tree of this backend was reported in the log, because no
+    /// commands can be added to it.
     has_reported_tree: AtomicBool,
 }
 
 /// A request for suggestions before 1.13.
 #[derive(Debug)]
 struct SuggestionRequest {
-    /// The beginning of a command's name, if it is one that is to be completed.
+    /// The beginning of a command's name, if the request is about a name.
     prefix: Option<Box<str>>,
     at: Instant,
 }
@@ -101,7 +101,8 @@ impl SessionCommands {
         )
     }
 
-    /// The packet that replaces one of the backend's in the game, if one does.
+    /// The packet that replaces this packet of the backend, in play; `None` if it passes
+    /// unchanged.
     pub(crate) fn clientbound(&self, kind: Clientbound, fields: &[u8]) -> Option<Vec<u8>> {
         match kind {
             Clientbound::Commands => {
@@ -135,8 +136,7 @@ impl SessionCommands {
         let Some(line) = CommandLine::of(self.version, kind, fields) else {
             return PacketAction::Pass;
         };
-        // A command with a signature is the backend's: the next one is only good
-        // behind it.
+        // A signed command goes to the backend: each signature builds on the one before.
         if line.is_signed || !self.commands.has(line.name()) {
             return PacketAction::Pass;
         }
@@ -181,7 +181,8 @@ impl SessionCommands {
         asked.push_back(SuggestionRequest { prefix, at });
     }
 
-    /// What the backend's suggestions answer, if that is the name of a command.
+    /// The beginning of the command's name that the backend's suggestions complete; `None`
+    /// if they complete something else.
     fn answered(&self) -> Option<Box<str>> {
         let mut asked = self.asked();
         while let Some(request) = asked.pop_front() {
@@ -193,7 +194,7 @@ impl SessionCommands {
     }
 
     fn asked(&self) -> MutexGuard<'_, VecDeque<SuggestionRequest>> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock leaves the value consistent.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

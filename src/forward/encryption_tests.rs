@@ -1,5 +1,5 @@
-//! Encryption for many players at once: each one gets the right bytes, complete and
-//! in order, whatever the other sockets and its own do meanwhile.
+//! Encryption for many players at once: each player gets the right bytes, complete and
+//! in order, whatever happens on any socket during the encryption.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ const SOCKET_BYTES: usize = 8 * 1024;
 
 type Result = (Outcome, Option<ReturnedClient<std::net::TcpStream>>);
 
-/// A connection whose sockets are small, at both ends.
+/// A connection with small socket buffers at both ends.
 pub(super) async fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -185,10 +185,10 @@ const READABLE: Ready = Ready {
     failed: false,
 };
 
-/// A session may end at any slice of its encryption. Whoever writes to the
-/// client next continues its stream.
+/// A session may end between any two slices of its encryption. The bytes that are
+/// written to the client afterwards continue its stream.
 #[tokio::test]
-async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
+async fn a_session_that_ends_during_its_encryption_is_encrypted_to_the_end() {
     const SLICE_BYTES: usize = 300;
     let stream = frames(7, [1000, 5, 20, 1500]);
     let text = frames(7, [50]);
@@ -200,7 +200,7 @@ async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
         while !exchange.is_encrypting() {
             exchange.ready(Side::Backend, READABLE, &mut buffers);
         }
-        // While it waits nothing more is read of its backend.
+        // While it waits, nothing more is read from its backend.
         server.write_all(&[0]).await.unwrap();
         exchange.ready(Side::Backend, READABLE, &mut buffers);
         assert_eq!(exchange.outcome(), None);
@@ -223,9 +223,9 @@ async fn a_session_that_ends_in_its_encryption_is_encrypted_to_the_end() {
     }
 }
 
-/// A client that goes away during its encryption takes nothing with it.
+/// A client that disconnects during its encryption does not affect other sessions.
 #[tokio::test]
-async fn a_client_may_leave_in_its_encryption() {
+async fn a_client_may_disconnect_during_its_encryption() {
     let (player, mut server, session, filters) = encrypted(7).await;
     let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
     let mut buffers = Buffers::of_encrypting_driver();

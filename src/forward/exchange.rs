@@ -197,7 +197,7 @@ impl<S: Socket> Exchange<S> {
         self.lanes.backend.encryption(bytes_max)
     }
 
-    /// Delivers those bytes, once all are encrypted.
+    /// Delivers the encrypted bytes. To be called once all are encrypted.
     pub(super) fn deliver_encrypted(&mut self, buffers: &mut Buffers) {
         let (lane, client) = (&mut self.lanes.backend, &self.sockets.client);
         if let Err(stop) = lane.deliver_encrypted(client, &self.counters, buffers) {
@@ -274,7 +274,7 @@ impl<S: Socket> Exchange<S> {
             }
             _ => {}
         }
-        // A write that fails says that the backend is lost, and nothing about the client.
+        // A failed write means that the backend is lost; the client may still be there.
         if source == Side::Client && !matches!(stop, Stop::Write(_)) {
             self.counters.end_client();
         }

@@ -40,7 +40,7 @@ const NO_LIMITS: Limits = Limits {
     half_close: PATIENCE,
 };
 
-/// A kind of session, and who drives it.
+/// A kind of session, and its driver.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     client: Format,
@@ -103,7 +103,7 @@ fn flood() -> Vec<Vec<u8>> {
 struct Peer {
     socket: TcpStream,
     format: Format,
-    /// What encrypts and decrypts, at a player.
+    /// For writing and reading, at a player with encryption.
     ciphers: Option<(Cipher, Cipher)>,
     zlib: Zlib,
     /// Bytes behind the last packet, decrypted.
@@ -297,7 +297,7 @@ async fn until_sent(counters: &Counters, bytes: u64) {
     timeout(PATIENCE, sent).await.expect("bytes are sent");
 }
 
-/// Continues the stream of a client whose relay has ended, and ends it.
+/// Writes a packet to a client after its relay has ended, and ends the stream.
 async fn write_last(returned: ReturnedClient<std::net::TcpStream>, packet: &[u8]) {
     let mut last = Vec::new();
     let mut zlib = Zlib::default();
@@ -311,8 +311,8 @@ async fn write_last(returned: ReturnedClient<std::net::TcpStream>, packet: &[u8]
     client.shutdown().await.unwrap();
 }
 
-/// Packets arrive whole and in order, and are counted while the session lasts and at its
-/// end, which a stop makes at once.
+/// Packets arrive whole and in order, and are counted during the session and at its end.
+/// A stop ends the session at once.
 #[tokio::test]
 async fn packets_arrive_and_are_counted() {
     for kind in kinds() {
@@ -329,8 +329,7 @@ async fn packets_arrive_and_are_counted() {
     }
 }
 
-/// A client that reads late gets everything, and so does one that loses its backend
-/// meanwhile.
+/// A client that reads late gets everything, also if its backend is lost before it reads.
 #[tokio::test]
 async fn a_late_reader_gets_everything() {
     let flood = flood();
@@ -357,10 +356,10 @@ async fn a_late_reader_gets_everything() {
     }
 }
 
-/// A session that ends while its client does not read holds a bounded number of bytes,
-/// whole frames that are encrypted once: what follows them continues the stream.
+/// A session that ends while its client does not read holds a bounded number of bytes.
+/// They are whole frames and are encrypted once, so later bytes continue the stream.
 #[tokio::test]
-async fn what_a_client_has_not_taken_is_bounded_and_encrypted_once() {
+async fn unread_bytes_of_a_client_are_bounded_and_encrypted_once() {
     let flood = flood();
     let last = vec![DOWN, 1, 2, 3];
     for kind in kinds() {
@@ -497,9 +496,9 @@ async fn timeouts_end_sessions() {
     }
 }
 
-/// A relay whose future is dropped closes both sockets, and its counters stay true.
+/// Dropping the future of a relay closes both sockets and leaves exact counts.
 #[tokio::test]
-async fn a_dropped_relay_leaves_true_counts() {
+async fn a_dropped_relay_leaves_exact_counts() {
     for kind in kinds() {
         let mut running = kind.start(NO_LIMITS).await;
         running.exchange().await;

@@ -14,7 +14,7 @@
 //! - `outbox` has packets for such a session that come from plugins or the proxy, not
 //!   from its two peers;
 //! - `keep` forwards bytes before the relay begins, and keeps a copy of them;
-//! - `queries` holds packets of such a session that wait for what others decide;
+//! - `queries` holds packets of such a session that wait for decisions of plugins;
 //! - `timeouts` are the timeouts of a session;
 //! - `portable` drives sessions in the tasks of their connections;
 //! - `reactor` takes over those that last, on Linux, in separate threads.
@@ -209,7 +209,7 @@ pub struct Counters {
     serverbound: AtomicU64,
     clientbound: AtomicU64,
     client_has_ended: AtomicBool,
-    /// Who waits for that.
+    /// The task that waits for that.
     client_end: AtomicWaker,
 }
 

@@ -1,4 +1,4 @@
-//! Packets that plugins and the proxy put into a session, besides those of its two peers.
+//! Packets that plugins and the proxy add to a session, besides those of its two peers.
 //!
 //! A sender may be on any thread, and never waits. A packet waits in a bounded queue until
 //! the driver of the session is between two frames and the receiver accepts it. The waker
@@ -25,9 +25,9 @@ pub(crate) const WAITING_BYTES_MAX: usize = 512 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
-    /// How many wait in each direction, to be read without the lock.
+    /// The number that waits in each direction, readable without the lock.
     counts: [AtomicUsize; 2],
-    /// The cookies for which the client was asked by others than its backend.
+    /// The cookies that plugins have requested from the client.
     cookies: Mutex<Vec<AskedCookie>>,
 }
 
@@ -46,11 +46,11 @@ struct Queued {
     packet: Vec<u8>,
 }
 
-/// The key of a cookie, and who waits for it.
+/// The key of a cookie, and the sender for its answer.
 type AskedCookie = (Box<str>, oneshot::Sender<Option<Vec<u8>>>);
 
-/// The most cookies for which a client may be asked at a time, beside those of its
-/// backend.
+/// The most unanswered cookie requests of plugins to one client. Those of its backend
+/// have a limit of their own.
 const COOKIES_ASKED_MAX: usize = 64;
 /// The most characters of the key of a cookie (the game).
 const COOKIE_KEY_CHARS_MAX: usize = 32_767;
@@ -105,14 +105,14 @@ impl Outbox {
         }
     }
 
-    /// Records that the client is asked for a cookie. Its answer comes to the receiver,
-    /// and not to its backend.
+    /// Records that a plugin requests a cookie from the client. The receiver gets the
+    /// answer, and the backend does not.
     ///
     /// # Errors
     ///
-    /// When it is asked for too many already.
+    /// When too many requests have no answer yet.
     pub(crate) fn ask_cookie(&self, key: &str) -> Result<oneshot::Receiver<Option<Vec<u8>>>, Full> {
-        // An answer comes also if nobody waits for it any more.
+        // A request also counts if its caller no longer waits: the answer still comes.
         let mut asked = self.cookies();
         if asked.len() >= COOKIES_ASKED_MAX {
             return Err(Full);
@@ -122,7 +122,7 @@ impl Outbox {
         Ok(receiver)
     }
 
-    /// Takes a client's answer, if it was asked by somebody here.
+    /// Takes a client's answer, if it is for a request of a plugin; true if it is.
     pub(super) fn answer_cookie(&self, fields: &[u8]) -> bool {
         let mut cursor = Cursor::new(fields);
         let Ok(key) = cursor.string(COOKIE_KEY_CHARS_MAX) else {
@@ -146,7 +146,7 @@ impl Outbox {
     }
 
     fn cookies(&self) -> MutexGuard<'_, Vec<AskedCookie>> {
-        // Under the lock nothing is left half done.
+        // A panic under the lock leaves the value consistent.
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,7 +162,7 @@ impl Outbox {
         self.counts[direction as usize].load(Ordering::Acquire) > 0
     }
 
-    /// The packet that has waited longest.
+    /// Removes the packet that has waited longest.
     pub(super) fn take(&self, direction: Direction) -> Option<Vec<u8>> {
         let mut waiting = self.lock();
         let queues = waiting.queues.as_mut()?;
@@ -196,8 +196,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Packets come out in order, each direction by itself, and one sender cannot
-    /// take the room of another.
+    /// Each direction returns its packets in order, and a sender that has reached its
+    /// limits does not reduce those of another.
     #[test]
     fn queues_are_ordered_and_bounded() {
         let outbox = Outbox::default();

@@ -8,7 +8,7 @@ use crate::protocol::packet::{Brand, Clientbound, State, Version};
 use crate::protocol::varint;
 use crate::protocol::version::V26_2;
 
-/// What a receiver has been sent, as far as that decides what it can read next.
+/// The parts of what a receiver has been sent that decide what it can read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SentState {
     /// The state in which it reads the next packet.
@@ -81,7 +81,7 @@ impl Edits {
         }
     }
 
-    /// The packet that replaces one of the backend's, if one does.
+    /// The packet that replaces this packet of the backend; `None` if it passes unchanged.
     pub(crate) fn apply(
         &self,
         version: Version,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// The size that pipes are asked for, and the most that one splice puts in, in
+/// The size of the pipes that the proxy requests, and the most that one splice moves, in
 /// bytes. The kernel may grant less.
 ///
 /// Measured: a stream costs a tenth less with it than with 64 KiB, messages of
@@ -56,7 +56,7 @@ pub struct Pipe {
     pub(super) read: OwnedFd,
     pub(super) write: OwnedFd,
     pub(super) capacity_bytes: usize,
-    /// How many it has at least; 0 if that is not known.
+    /// The least number of slots that it has; 0 if that is not known.
     pub(super) slots: usize,
 }
 
@@ -175,7 +175,8 @@ mod tests {
 
     use super::*;
 
-    /// No game server that the proxy starts inherits a pipe, no worker blocks on one, and the size is known.
+    /// Child processes do not inherit a pipe, workers do not block on one, and its size is
+    /// known.
     #[test]
     fn pipes_close_on_exec_and_do_not_block() {
         let pipe = make().unwrap();
@@ -189,7 +190,8 @@ mod tests {
         assert_eq!(pipe.capacity_bytes, usize::try_from(size).unwrap());
     }
 
-    /// A worker keeps a bounded number of pipes, and none that are smaller than they may be.
+    /// A worker keeps a bounded number of pipes, and only those of the largest size that
+    /// the kernel has granted.
     #[test]
     fn the_pool_is_bounded() {
         let mut pool = Pool::default();

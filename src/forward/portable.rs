@@ -37,7 +37,7 @@ impl PortableForwarder {
         let stop = session.stop.clone();
         keep_alive(&session.backend, &session.keepalive);
         let driven = drive(Exchange::new(session, self.0), stop, None).await;
-        // Without a time to give it up at, it is always over here.
+        // Without an `until`, `drive` returns a session only when it is over.
         driven.outcome().unwrap_or(Outcome::nothing(End::Stopped))
     }
 }

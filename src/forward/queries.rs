@@ -69,7 +69,7 @@ const fn place(state: State) -> Option<usize> {
     }
 }
 
-/// Packets of one direction and state that follow each other and wait for decisions.
+/// Consecutive packets of one direction and state that wait for decisions.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PacketGroup {
     pub(crate) state: State,
@@ -88,7 +88,7 @@ pub(crate) enum Decision {
     Drop(Option<Vec<u8>>),
 }
 
-/// Who decides about packets.
+/// Decides about packets.
 pub(crate) trait Decider: fmt::Debug + Send + Sync {
     /// Takes packets, and gives the decisions about at least the first of them to
     /// [`PacketQueries::answer`], from any thread. Does not wait.
@@ -186,7 +186,7 @@ impl DirectionQueries {
 mod tests {
     use super::*;
 
-    /// A packet is one of those that are wanted by its state, its direction and its id.
+    /// Wanted packets are found by state, direction and id.
     #[test]
     fn ids_are_looked_up() {
         let wanted = Wanted::default()
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Each direction waits for its own decision.
+    /// Each direction waits only for its own decision.
     #[tokio::test]
     async fn directions_wait_by_themselves() {
         let queries = PacketQueries::new(Wanted::default(), Arc::new(ByDirection), Arc::default());

@@ -42,7 +42,7 @@ use crate::socket::Keepalive;
 const HANDOVER_DELAY: Duration = Duration::from_millis(200);
 
 /// The most ready sockets that one call reports. The others wait for the next
-/// call, behind sockets that become ready meanwhile, so this bounds the unfairness.
+/// call, behind sockets that have become ready since, so this bounds the unfairness.
 const EVENTS_MAX: usize = 256;
 
 /// The most bytes of each session that are encrypted before the worker handles the
@@ -54,7 +54,7 @@ const SLICE_BYTES: usize = 512;
 /// sessions side by side, and most bursts of a game server are smaller.
 const LONE_SLICE_BYTES: usize = 1024;
 
-/// The most sessions whose slices one call encrypts.
+/// The most sessions that one call encrypts slices of.
 const JOBS_MAX: usize = 32;
 
 /// Ids that no session has: ids count from 0, and are half of an epoll token at most.
@@ -391,8 +391,8 @@ struct Worker {
     epoll: Epoll,
     sessions: HashMap<u64, Box<Relayed>>,
     timers: BTreeSet<(Instant, u64)>,
-    /// The sessions whose bytes wait for their encryption, and some that have
-    /// ended since. Each is here once.
+    /// The sessions with bytes that wait for encryption, and some that have ended since.
+    /// Each is here once.
     in_encryption: Vec<u64>,
     buffers: Buffers,
     commands: Vec<Command>,

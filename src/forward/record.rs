@@ -16,9 +16,9 @@ const KEPT_BYTES_MAX: usize = 1024;
 /// game have some 60 KiB, those of large packs of mods some MiB.
 pub(crate) const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Whether a packet waits for the end of its configuration: what a backend sends of its
-/// registries reaches the client as a whole or not at all, since another backend's
-/// cannot follow the half of it. The client refuses an entry that comes twice.
+/// Whether a packet waits for the end of its configuration. The registries of a backend
+/// reach the client as a whole or not at all: those of another backend cannot follow half
+/// of them, because the client refuses an entry that comes twice.
 pub(crate) const fn is_held(state: State, kind: Clientbound) -> bool {
     matches!(
         (state, kind),
@@ -42,7 +42,7 @@ struct Recorded {
     brand: Option<Box<[u8]>>,
     /// How far the client has come with Forge before 1.13.
     negotiation: Negotiation,
-    /// What the backends have asked.
+    /// The questions of the backends that the client has not answered.
     answers: Answers,
 }
 
@@ -62,7 +62,7 @@ impl PlayerRecord {
         }
     }
 
-    /// Records a packet of somebody else that changes the client's screen.
+    /// Records a packet of a plugin or the proxy that changes the client's screen.
     pub(crate) fn shown(&self, version: Version, kind: Clientbound, fields: &[u8]) {
         if Screen::concerns(version, kind) {
             self.lock().screen.note(version, kind, fields);
@@ -77,9 +77,8 @@ impl PlayerRecord {
         ) || Answers::reads_serverbound(version, kind)
     }
 
-    /// Records a packet of the client. False for an answer to what this backend has not
-    /// asked: it is for the backend before, and this one would disconnect the player
-    /// because of it.
+    /// Records a packet of the client. False for an answer to a question of the previous
+    /// backend: the current one would disconnect the player because of it.
     pub(crate) fn serverbound(&self, version: Version, kind: Serverbound, fields: &[u8]) -> bool {
         let mut recorded = self.lock();
         recorded.keep(kind, fields);
@@ -91,7 +90,7 @@ impl PlayerRecord {
         recorded.answers.answer(version, kind, fields)
     }
 
-    /// Records what takes the place of a packet of the client that was recorded.
+    /// Records the packet that replaces a recorded packet of the client.
     pub(crate) fn changed(&self, kind: Serverbound, fields: &[u8]) {
         self.lock().keep(kind, fields);
     }

@@ -49,7 +49,7 @@ impl SpareBuffers {
 mod tests {
     use super::*;
 
-    /// What is kept is bounded, and empty.
+    /// The kept buffers are empty, and their number and sizes are bounded.
     #[test]
     fn spare_buffers_are_bounded() {
         let mut buffers = SpareBuffers::default();

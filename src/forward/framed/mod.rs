@@ -52,7 +52,7 @@ pub(crate) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// The most packets that are asked about at once. They share the cost of a change of
 /// threads; the first of them waits for the decisions about all.
 const GROUP_PACKETS_MAX: usize = 64;
-/// The bytes of packets from which on no more are asked about at once: they are copied.
+/// A group of packets gets no more members once it has this many bytes: they are copied.
 const GROUP_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a direction cannot continue.
@@ -109,7 +109,7 @@ pub(crate) struct FrameFilter {
     decisions: VecDeque<Decision>,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
-    /// Who else than the backend asks the client for cookies; only used serverbound.
+    /// Has the cookie requests of plugins; only used serverbound.
     cookies: Option<Arc<Outbox>>,
     /// The commands of the proxy that the client may send; serverbound.
     commands: Option<Arc<SessionCommands>>,
@@ -129,8 +129,8 @@ pub(crate) struct FrameFilter {
     fault: Option<Box<FramedError>>,
 }
 
-/// The ids of one byte in whose packets the proxy has no interest: a walk passes such
-/// packets without a look at anything else, and most packets of a backend are such.
+/// The ids of one byte that mark packets which the proxy does not read. A walk passes
+/// such packets after a look at the id only. Most packets of a backend are of this kind.
 #[derive(Debug, Clone, Copy, Default)]
 struct UnreadIds {
     /// The state in which they hold; `None` until they are looked up.
@@ -169,7 +169,7 @@ pub(crate) struct FrameFilters {
 }
 
 impl FrameFilters {
-    /// Has packets wait for what somebody says about them.
+    /// Makes packets that plugins want wait for decisions.
     pub(crate) fn set_queries(&mut self, queries: &Arc<PacketQueries>) {
         for filter in [&mut self.serverbound, &mut self.clientbound] {
             filter.queries = Some(Arc::clone(queries));
@@ -259,7 +259,7 @@ impl FrameFilter {
         }
     }
 
-    /// Gives the client's cookies to those who have asked through this outbox.
+    /// Gives the client's cookies to plugins that have requested them through this outbox.
     pub(crate) fn set_cookie_outbox(&mut self, outbox: Option<Arc<Outbox>>) {
         self.cookies = outbox;
     }
@@ -269,7 +269,7 @@ impl FrameFilter {
         self.commands = commands;
     }
 
-    /// Has this listener read what the backend asks the proxy.
+    /// Lets this listener read plugin messages that the backend sends to the proxy.
     pub(crate) fn set_listener(&mut self, listener: Option<Arc<dyn Listener>>) {
         self.listener = listener;
     }
@@ -303,8 +303,7 @@ impl FrameFilter {
     }
 
     /// Drops the first frame that waits for a decision, and those that have one. A client's
-    /// packet is counted and applied before somebody is asked about it, and that must not
-    /// happen again.
+    /// packet is counted and applied before it waits, and that must not happen twice.
     fn drop_handled(&mut self) {
         let handled = self.decisions.len() + usize::from(self.awaits_decision);
         for _ in 0..handled {
@@ -337,13 +336,13 @@ impl FrameFilter {
         self.awaits_decision
     }
 
-    /// Asks nobody any more. The first frame that waits for a decision passes with the
-    /// next, those behind it are walked with them.
+    /// Stops waiting for decisions. The first waiting frame passes in the next walk, which
+    /// also handles the frames behind it.
     pub(super) fn cancel_queries(&mut self) {
         self.queries = None;
         self.unread = UnreadIds::default();
         if std::mem::take(&mut self.awaits_decision) {
-            // It was counted and applied before somebody was asked.
+            // It was counted and applied before it began to wait.
             self.decisions = VecDeque::from([Decision::Pass]);
         }
     }

@@ -22,7 +22,7 @@ impl FrameFilter {
         self.is_wanted(id) || self.is_withheld(id) || self.proxy_reads(id)
     }
 
-    /// Whether the proxy has to see the packet with this id also if nobody else wants it.
+    /// Whether the proxy itself has to see the packet with this id.
     fn proxy_reads(&self, id: i32) -> bool {
         match self.direction {
             Direction::Clientbound => {
@@ -73,7 +73,7 @@ impl FrameFilter {
         self.commands.is_some() && SessionCommands::reads_serverbound(kind)
     }
 
-    /// Whether somebody wants to know of the packet with this id.
+    /// Whether a plugin wants the packet with this id.
     fn is_wanted(&self, id: i32) -> bool {
         let (state, direction) = (self.sent.state, self.direction);
         let queries = self.queries.as_ref();
@@ -129,8 +129,8 @@ impl FrameFilter {
         let state = self.sent.state;
         let is_wanted = self.is_wanted(id);
         let is_withheld = self.is_withheld(id);
-        // What a client sends is checked before anybody sees it; what a backend sends
-        // is understood as the client gets it.
+        // Packets of a client are checked before plugins see them. Packets of a backend are
+        // recorded in the form in which the client gets them, after plugins have decided.
         if self.direction == Direction::Serverbound || !is_wanted {
             let action = self.handle_packet(id, fields, passes)?;
             if is_withheld {
@@ -184,7 +184,7 @@ impl FrameFilter {
             if !is_only_wanted(self, packet) {
                 break;
             }
-            // Those that were asked about before in vain were counted then.
+            // Packets that already were in a group without a decision were counted then.
             if self.counted < packets.len() {
                 if self.count(&frame).is_err() {
                     break;
@@ -199,8 +199,8 @@ impl FrameFilter {
         queries.put(self.direction, PacketGroup { state, packets });
     }
 
-    /// Whether somebody wants to know of the packet with this id, and the proxy does not
-    /// read it: so it can be asked about before those in front of it pass.
+    /// Whether a plugin wants the packet with this id, and the proxy does not read it: so
+    /// plugins can be asked about it before the packets in front of it pass.
     fn is_only_wanted(&self, id: i32) -> bool {
         self.sent.state == State::Play
             && self.is_wanted(id)
@@ -208,7 +208,7 @@ impl FrameFilter {
             && !self.proxy_reads(id)
     }
 
-    /// Decides what to do with a frame about which somebody else has decided.
+    /// Decides what to do with a frame for which the decision of plugins is known.
     fn apply_decision(
         &mut self,
         decision: Decision,
@@ -259,7 +259,7 @@ impl FrameFilter {
                     PacketAction::Drop => FrameAction::Drop,
                     PacketAction::Change(packet) => FrameAction::Change(packet),
                 };
-                // Nothing is held but in a configuration, which this packet ends.
+                // Packets are held only in a configuration, and this packet ends it.
                 let ends_configuration = self.sent.state == State::Play;
                 Ok(match ends_configuration && !self.held.is_empty() {
                     true => FrameAction::Release,
@@ -405,11 +405,11 @@ pub(super) enum FrameAction {
     Change(Vec<u8>),
     /// It waits for the end of the configuration.
     Hold,
-    /// It passes behind what has waited for it.
+    /// It passes after the packets that were held until now.
     Release,
     /// It is dropped.
     Drop,
-    /// This packet, sent in this state, waits for what somebody else decides.
+    /// This packet, sent in this state, waits for a decision of plugins.
     Ask(State, Vec<u8>),
 }
 

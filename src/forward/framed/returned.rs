@@ -1,4 +1,4 @@
-//! The client's side of a session whose relay has ended: what the connection's task
+//! The client's side of a session after its relay has ended: what the connection's task
 //! needs to send a text, or to continue with another backend.
 
 use super::FramedError;
@@ -9,7 +9,7 @@ use crate::protocol::cipher::Cipher;
 use crate::protocol::codec::Format;
 use crate::protocol::packet::State;
 
-/// The client's side of a session whose relay has ended.
+/// The client's side of a session after its relay has ended.
 #[derive(Debug)]
 pub(crate) struct ReturnedClient<S> {
     /// Its socket.

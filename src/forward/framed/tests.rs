@@ -36,8 +36,8 @@ fn packets(sizes: &[u16]) -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    /// However a stream is cut into reads, its receiver gets the same bytes: in
-    /// all formats, with and without encryption, and before a fault.
+    /// The receiver gets the same bytes however the stream is cut into reads: in all
+    /// formats, with and without encryption, and before a fault.
     #[test]
     fn cuts_change_nothing(
         sizes in proptest::collection::vec(0_u16..3000, 1..12),
@@ -79,10 +79,10 @@ proptest! {
         cut_any_bytes(&input);
     }
 
-    /// Random bytes end in a fault or wait for more, and the memory stays bounded
-    /// by the number of bytes received.
+    /// Random bytes cause a fault or wait for more bytes, and the memory stays bounded by
+    /// the number of bytes received.
     #[test]
-    fn nonsense_is_survived(
+    fn random_bytes_are_survived_in_bounded_memory(
         stream in proptest::collection::vec(any::<u8>(), 0..4000),
         cuts in proptest::collection::vec(1_usize..900, 1..5),
         from in 0_usize..4,
@@ -118,10 +118,10 @@ fn frames_before_a_fault_pass() {
     assert_eq!(filter.fault(), Some(&FramedError::Codec(empty)));
 }
 
-/// A frame about which nobody is asked any more is walked with the next ones, and
+/// After a cancel, a frame that waited for a decision is walked with the next ones, and
 /// nothing is kept.
 #[test]
-fn nobody_is_asked_about_what_is_dropped() {
+fn a_cancelled_query_keeps_nothing() {
     let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
     filter.queries = Some(queries().0);
     let (mut output, mut zlib) = (Vec::new(), Zlib::default());
@@ -134,8 +134,8 @@ fn nobody_is_asked_about_what_is_dropped() {
     assert_eq!(output, [2, 0x70, 1, 2, 0x70, 2]);
 }
 
-/// A packet of a client about which somebody is asked is applied once, whether or not
-/// there is an answer: what it answers is no longer open, and the state is that after it.
+/// A client's packet that waits for a decision is applied once, with or without the
+/// decision: its question is answered, and the state is the one after the packet.
 #[test]
 fn a_packet_is_applied_once() {
     let version = Version::of(PROTOCOL).unwrap();
@@ -226,7 +226,7 @@ fn a_walk_pauses() {
     }
 }
 
-/// What is carried into a filter may be more than one frame.
+/// The bytes that are carried into a filter may hold more than one frame.
 #[test]
 fn carried_frames_pass_one_by_one() {
     let mut filter = filter(Direction::Clientbound, Format::Plain, Format::Plain, false);
@@ -263,7 +263,8 @@ fn clients_are_held_to_their_state_and_rate() {
     let flood = [1, 0x70].repeat(10_000);
     let (written, fault) = walked(new(), None, &flood, &[4096]);
     assert!(matches!(fault, Some(FramedError::Exceeded(_))), "{fault:?}");
-    // What a client may send in seven seconds, and what refills meanwhile.
+    // A client may send the packets of seven seconds at once; the bucket refills a little
+    // during the test.
     assert!(
         (14_000..17_000).contains(&written.len()),
         "{}",
@@ -271,8 +272,8 @@ fn clients_are_held_to_their_state_and_rate() {
     );
 }
 
-/// The packets of one read are asked about at once, up to one that the proxy reads or
-/// nobody wants; and each is counted once, however often it is asked about.
+/// The packets of one read form one group, which ends at a packet that the proxy reads or
+/// that no plugin wants. Each packet is counted once, even if it is in several groups.
 #[test]
 fn packets_are_asked_about_in_groups() {
     let mut filter = filter(Direction::Serverbound, Format::Plain, Format::Plain, false);
@@ -292,7 +293,7 @@ fn packets_are_asked_about_in_groups() {
             .map(|packet| packet[1])
             .collect::<Vec<_>>()
     };
-    // 0x71 is wanted by nobody.
+    // No plugin wants 0x71.
     let stream = [2, 0x70, 1, 2, 0x70, 2, 2, 0x70, 3, 2, 0x71, 4, 2, 0x70, 5];
     assert!(walk(&mut filter, &stream).is_empty());
     assert_eq!(numbers(), [1, 2, 3]);

@@ -58,7 +58,7 @@ pub(super) fn filter(
     }
 }
 
-/// Somebody who wants to know of each second packet.
+/// Queries of a plugin that wants every second packet.
 pub(super) fn queries() -> (Arc<PacketQueries>, Arc<Asked>) {
     let ids = [0x5555_5555_5555_5555; 4];
     let mut wanted = Wanted::default();

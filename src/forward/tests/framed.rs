@@ -7,7 +7,7 @@ use crate::forward::packets::{Edits, SentState};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::{State, Version};
 
-/// A session of 26.2 in play whose frames are walked, under the reactor.
+/// A framed session of 26.2 in play, under the reactor.
 struct FramedRig {
     player: TcpStream,
     server: TcpStream,
@@ -77,10 +77,10 @@ impl FramedRig {
     }
 }
 
-/// Packets of others reach an idle session in both directions, while the runtime
-/// drives it and after its handover.
+/// Packets of plugins reach an idle session in both directions, while the runtime drives
+/// it and after its handover.
 #[tokio::test]
-async fn others_wake_an_idle_session() {
+async fn plugin_packets_wake_an_idle_session() {
     for handover_delay in [Duration::ZERO, PATIENCE] {
         let mut rig = FramedRig::start(handover_delay).await;
         rig.send(&[0x7C]).await;
@@ -99,10 +99,9 @@ async fn others_wake_an_idle_session() {
     }
 }
 
-/// Packets of others wait until the client is in the game, and until a bundle is
-/// closed.
+/// Packets of plugins wait until the client is in the game, and until a bundle is closed.
 #[tokio::test]
-async fn others_wait_for_the_game() {
+async fn plugin_packets_wait_for_the_game() {
     use crate::protocol::packet::{Clientbound, State, Version};
     let version = Version::of(776).unwrap();
     let id = |state, kind| version.id(state, kind).unwrap();

@@ -59,7 +59,7 @@ async fn write_limit() {
         assert_eq!(outcome.end, End::WriteTimeout(Direction::Clientbound));
         assert_about(limit, since);
         flood.await.unwrap();
-        // Counted is what the player's side was given, to the byte.
+        // The count is the number of bytes that the player's side accepted.
         let received = read_all(&mut player).await;
         assert_eq!(received.len() as u64, outcome.clientbound_bytes);
     }
@@ -98,9 +98,9 @@ async fn half_close_limit() {
     }
 }
 
-/// A stop ends a busy session and an idle one at once; the counts say what arrived.
+/// A stop ends a busy session and an idle one at once, and the counts are exact.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stop_is_immediate_and_counts_are_true() {
+async fn a_stop_is_immediate_and_the_counts_are_exact() {
     for forwarder in all() {
         for busy in [false, true] {
             let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(&forwarder);
@@ -122,9 +122,9 @@ async fn stop_is_immediate_and_counts_are_true() {
     }
 }
 
-/// A relay whose future is dropped closes both sockets and leaves true counts.
+/// Dropping the future of a relay closes both sockets and leaves exact counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_relay_leaves_true_counts() {
+async fn a_dropped_relay_leaves_exact_counts() {
     for forwarder in all() {
         let running = rig(NO_LIMITS, None).await.run(&forwarder);
         let (mut player, mut server) = (running.player, running.server);
@@ -141,7 +141,7 @@ async fn a_dropped_relay_leaves_true_counts() {
     }
 }
 
-/// A future that moves to another task hears of the stop and of its limits there.
+/// A relay that moves to another task is still ended by its stop and its limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_may_move_between_tasks() {
     for limits in [

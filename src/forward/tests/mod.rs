@@ -25,7 +25,7 @@ const MIB: usize = 1024 * 1024;
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Peers in these tests live and answer probes.
+/// Not used up in these tests: their peers are alive and answer probes.
 const KEEPALIVE: Keepalive = Keepalive {
     time: Duration::from_secs(40),
     interval: Duration::from_secs(5),
@@ -38,13 +38,13 @@ const NO_LIMITS: Limits = Limits {
     half_close: PATIENCE,
 };
 
-/// What the proxy holds at most for a receiver that is behind.
+/// The most bytes that the proxy holds for a slow receiver.
 #[cfg(target_os = "linux")]
 const HELD_BYTES_MAX: usize = pipe::PIPE_BYTES;
 #[cfg(not(target_os = "linux"))]
 const HELD_BYTES_MAX: usize = COPY_BYTES;
 
-/// Text that a backend says before it goes away.
+/// The text that a backend sends before it closes.
 const FINAL_TEXT: &[u8] = b"you are not whitelisted on this server";
 
 /// A driver and a way of moving bytes.
@@ -113,7 +113,7 @@ async fn connected(buffer_bytes: Option<usize>) -> (TcpStream, TcpStream) {
     (there, here)
 }
 
-/// A player, a backend, and the session between them that nobody relays yet.
+/// A player, a backend, and the session between them before its relay starts.
 struct Rig {
     player: TcpStream,
     server: TcpStream,
@@ -221,8 +221,8 @@ impl Random {
     }
 }
 
-/// Bytes whose period shares no factor with any buffer, so that a lost,
-/// doubled or displaced byte shows.
+/// The period of the test bytes. It shares no factor with the size of any buffer, so that
+/// the test detects a lost, doubled or displaced byte.
 const PERIOD: usize = 262_147;
 
 async fn send(
@@ -274,7 +274,8 @@ async fn receive(
     }
 }
 
-/// Off Linux every `relay` copies, with the words that operators know; on it none does.
+/// Without `splice(2)` every `relay` copies, with the documented warning; with it every
+/// `relay` does as configured.
 #[test]
 fn selection_falls_back_with_a_warning() {
     for relay in [Relay::Splice, Relay::Adaptive] {
@@ -291,11 +292,11 @@ fn selection_falls_back_with_a_warning() {
     assert_eq!(resolve(Relay::Copy, false), (Relay::Copy, None));
 }
 
-/// What an idle session costs beside its sockets, held in view: its part in
-/// the task of its connection, and what its driver keeps.
+/// The memory of an idle session without its sockets is bounded: its part of the
+/// connection's task, and what its driver keeps.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_session_at_rest_is_small() {
+async fn an_idle_session_is_small() {
     let forwarders = Forwarders::start(NonZeroUsize::MIN).unwrap();
     let session = rig(NO_LIMITS, None).await.session;
     let task_bytes = size_of_val(&forwarders.forward(Relay::Adaptive, session));
@@ -305,7 +306,7 @@ async fn a_session_at_rest_is_small() {
     assert!(driver_bytes <= 512, "{driver_bytes} bytes");
 }
 
-/// A session that lasts leaves the runtime, and its worker lets go of it at its end.
+/// A session that lasts is handed over to a worker, which frees it at its end.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_lasts_is_handed_over() {

@@ -24,7 +24,7 @@ async fn relay_four_mib(forwarder: &AnyForwarder) -> Outcome {
     outcome(running.relay, &running.counters).await
 }
 
-/// Where no pipe can be made the session copies, and its outcome says so.
+/// If no pipe can be made, the session copies, and its outcome is `degraded`.
 #[tokio::test]
 async fn without_pipes_sessions_copy() {
     let none: pipe::MakePipe = || Err(Errno::EMFILE.into());
@@ -34,14 +34,14 @@ async fn without_pipes_sessions_copy() {
     ];
     for forwarder in methods.into_iter().flat_map(drivers) {
         let outcome = relay_four_mib(&forwarder).await;
-        // What is adaptive may have had no read that asked for a pipe.
+        // An adaptive relay may not have needed a pipe.
         let splices = format!("{forwarder:?}").contains("Splice");
         assert!(outcome.degraded || !splices);
         assert_eq!(outcome.end, End::Closed(Side::Backend));
     }
 }
 
-/// Where the kernel cannot splice from a socket the session copies.
+/// If the kernel cannot splice from a socket, the session copies.
 #[tokio::test]
 async fn without_splice_sessions_copy() {
     let useless: pipe::MakePipe = || {
@@ -127,8 +127,8 @@ async fn bytes_behind_an_urgent_one_arrive() {
     }
 }
 
-/// The same holds while the runtime still drives the session, whose task
-/// would take the end that splice(2) reports for the end of the stream.
+/// The same while the runtime drives the session. Its task must not take the end that
+/// splice(2) reports at an urgent byte for the end of the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_behind_an_urgent_one_arrive_in_a_young_session() {
     let forwarder = portable::PortableForwarder(Method::of(Relay::Splice));
@@ -195,13 +195,13 @@ async fn a_full_pipe_hides_no_bytes() {
 
 /// A pipe that a session leaves with bytes in it serves no other session.
 #[tokio::test]
-async fn a_pipe_with_bytes_is_never_lent_again() {
+async fn a_pipe_with_bytes_is_never_used_again() {
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let counting: pipe::MakePipe = || {
         MADE.fetch_add(1, Ordering::Relaxed);
         pipe::make()
     };
-    // The runtime's pool is of this thread, and of no other test.
+    // The runtime's pool belongs to this thread, which only this test uses.
     let forwarder = AnyForwarder::Portable(portable::PortableForwarder(Method::Splice(counting)));
     let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(&forwarder);
     let mut server = running.server;

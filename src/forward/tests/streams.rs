@@ -44,12 +44,12 @@ async fn bytes_are_exact_both_ways() {
     }
 }
 
-/// While a receiver takes nothing the proxy holds one read and takes no
-/// more; afterwards everything arrives.
+/// While a receiver accepts nothing, the proxy holds the bytes of one read and reads no
+/// more. Afterwards everything arrives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_does_not_grow_memory() {
     const BUFFER: usize = 32 * 1024;
-    // A send that moved nothing for so long means that everybody stands still.
+    // After a send has moved nothing for this time, all buffers are full.
     const STILL: Duration = Duration::from_millis(300);
     let pattern = Random(99).bytes(PERIOD);
     for forwarder in all() {
@@ -90,7 +90,7 @@ async fn a_slow_reader_does_not_grow_memory() {
 
 /// After a side has ended its stream it still receives everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn half_close_lets_the_other_side_go_on() {
+async fn a_half_close_lets_the_other_side_continue() {
     const TOTAL: usize = 4 * MIB;
     let pattern = Random(7).bytes(PERIOD);
     for forwarder in all() {
@@ -137,7 +137,7 @@ async fn read_to_its_end(socket: &mut TcpStream) -> (Vec<u8>, io::Result<usize>)
 async fn assert_reset_after(socket: &mut TcpStream, sent: &[u8], forwarder: &AnyForwarder) {
     let (bytes, end) = read_to_its_end(socket).await;
     assert_eq!(bytes, sent, "{forwarder:?}");
-    // Elsewhere nobody can tell when a reset would overtake nothing.
+    // Other systems do not report when all data before a reset was acknowledged.
     if cfg!(target_os = "linux") {
         let error = end.unwrap_err().kind();
         assert_eq!(error, io::ErrorKind::ConnectionReset, "{forwarder:?}");
@@ -181,8 +181,8 @@ async fn a_reset_is_forwarded_after_the_last_bytes() {
     }
 }
 
-/// A reset while a slow receiver has more coming than all buffers hold waits
-/// until that has arrived: nothing is cut off before the place where it was.
+/// A reset is not forwarded before a slow receiver has got all bytes that the proxy had
+/// read, even if they are more than all buffers hold.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_in_the_middle_of_a_stream_overtakes_nothing() {
     let pattern = Random(31).bytes(PERIOD);
@@ -233,8 +233,8 @@ async fn a_closed_receiver_resets_its_sender() {
     }
 }
 
-/// A receiver that vanishes in the middle of a stream does not keep the
-/// sender's last bytes from the other direction, nor the session alive.
+/// If a receiver vanishes in the middle of a stream, its last bytes still arrive in the
+/// other direction, and the session ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_error_lets_the_other_direction_drain() {
     let limits = Limits {
@@ -268,7 +268,8 @@ async fn a_write_error_lets_the_other_direction_drain() {
     }
 }
 
-/// Hundreds of sessions on few workers, small messages, no cross-talk.
+/// Hundreds of sessions on a few workers exchange small messages, and each gets its own
+/// bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_sessions_at_once() {
     const SESSIONS: u32 = 300;
@@ -331,10 +332,10 @@ async fn single_bytes() {
     }
 }
 
-/// A side that never stops sending to one that is gone is cut off at once, and
-/// the cause stays what it was.
+/// A side that keeps sending to a closed peer is disconnected at once, and the reported
+/// cause of the end stays the first one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sender_to_nobody_is_cut_off() {
+async fn a_sender_to_a_closed_peer_is_disconnected() {
     for forwarder in all() {
         let running = rig(NO_LIMITS, None).await.run(&forwarder);
         let mut server = running.server;
