@@ -1,9 +1,9 @@
 //! Waits for the first byte of a connected backend. Until then nothing has
 //! reached the player, so another backend can replace this one.
 //!
-//! It waits for readiness only: what the backend sends stays in the socket for
-//! the relay. What the client sends meanwhile is forwarded in the same way as by
-//! the relay, and a copy is kept for the next backend, within [`REST_BYTES_MAX`].
+//! It waits for readiness only: the bytes of the backend stay in the socket for the relay.
+//! Bytes that the client sends during the wait are forwarded in the same way as by the
+//! relay, and a copy of them is kept for the next backend, within [`REST_BYTES_MAX`].
 
 use std::future::poll_fn;
 use std::io;
@@ -27,9 +27,8 @@ use crate::socket;
 use crate::upstream::answered;
 use crate::upstream::rounds::Waiting;
 
-/// The most bytes that are kept of a client that sends before its backend has
-/// sent anything; the game does not. With more the relay begins, and the
-/// connection stays with that backend.
+/// The most bytes of a client that are kept before its backend has sent anything. The game
+/// sends none then. With more, the relay begins, and the connection stays with that backend.
 const REST_BYTES_MAX: usize = 16 * 1024;
 
 /// How long a backend may be silent before keepalive is set on its connection. Most
@@ -65,7 +64,7 @@ pub(super) enum Failed {
 #[derive(Default)]
 pub(super) struct FirstBytes {
     pub(super) bytes: Vec<u8>,
-    /// How many of its first bytes are a PROXY header, which does not count as relayed.
+    /// The length of the PROXY header at its beginning, which does not count as relayed.
     pub(super) header_bytes: usize,
 }
 
@@ -107,7 +106,7 @@ impl Begin<'_> {
             });
             match event.await {
                 Event::Backend => match answered(self.backend) {
-                    // The backend may only have followed its client.
+                    // A backend often closes because its client has ended.
                     Err(error) if !has_ended(self.client) => return Err(Failed::Dropped(error)),
                     Ok(()) | Err(_) => break,
                 },
@@ -168,7 +167,7 @@ impl Begin<'_> {
         }
     }
 
-    /// The end of a login whose backend has been silent for too long.
+    /// The end of a login because the backend was silent for too long.
     fn silent(&self) -> Failed {
         let is_of_relay = |read: Duration| !self.is_guarded() || read <= guard::ANSWER_TIMEOUT;
         Failed::Ended(match self.read_timeout {
@@ -180,8 +179,8 @@ impl Begin<'_> {
         })
     }
 
-    /// Sends the backend its first bytes, as many as it takes now. Returns the others, and
-    /// how many count as relayed once all are sent.
+    /// Sends the backend as many of its first bytes as it accepts now. Returns the others,
+    /// and the number that counts as relayed once all are sent.
     fn send(&mut self) -> Result<(Vec<u8>, usize), Failed> {
         let FirstBytes {
             mut bytes,
@@ -196,7 +195,7 @@ impl Begin<'_> {
         Ok((bytes.split_off(sent), counted))
     }
 
-    /// Sends bytes that the backend has not taken at once.
+    /// Sends the bytes that the backend has not accepted at once.
     async fn send_later(&mut self, rest: &[u8], until: Option<Instant>) -> Result<(), Failed> {
         let writing = self.backend.write_all(rest);
         let written = match until {
@@ -209,8 +208,8 @@ impl Begin<'_> {
         }
     }
 
-    /// Forwards bytes of a client that sends before it is answered; false where the
-    /// relay has to read what comes next.
+    /// Forwards bytes of a client that sends before the backend has answered. Returns false
+    /// if the relay has to read what comes next.
     async fn forward_rest(&mut self) -> Result<bool, Failed> {
         // Boxed: few clients do that.
         let moved = match self.forwarding.relay {
@@ -244,7 +243,7 @@ fn has_ended(client: &TcpStream) -> bool {
 enum Event {
     /// The backend has sent something, or ended the connection.
     Backend,
-    /// The client has.
+    /// The client has sent something, or ended the connection.
     Client,
     /// The login has to close the connection to its backend.
     Doubt,

@@ -1,8 +1,8 @@
 //! The BungeeCord channel: backends of a network ask the proxy about its players and
 //! servers, send them messages, and move them.
 //!
-//! A backend knows its own network alone: names outside it do not exist for it. What
-//! cannot be answered gets no answer, as backends expect it.
+//! A backend sees only its own network: names outside it do not exist for it. As backends
+//! expect, a request that cannot be answered gets no answer.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use crate::proxy::snapshot::{Server, Snapshot};
 /// Messages a second of one connection to a backend. Plugins that update their signs send
 /// some in a second for each player.
 const MESSAGES_PER_SECOND_MAX: u64 = 50;
-/// What may come at once is what would be allowed in this time.
+/// The size of a burst: the messages that would be allowed in this time.
 const MESSAGES_WINDOW: Duration = Duration::from_secs(1);
 
 /// The name that stands for all players or servers.
@@ -134,7 +134,7 @@ impl Listener for Channel {
     }
 }
 
-/// Whether a server may use the channel, and is sent what others forward.
+/// Whether a server may use the channel, and gets messages that others forward.
 fn uses_channel(config: &ServerConfig) -> bool {
     config
         .intercepted()
@@ -156,9 +156,9 @@ fn send(carrier: &PlayerHandle, data: &[u8]) {
     }
 }
 
-/// Prepares a player's connection to a server that uses the channel: the backend learns
-/// that somebody reads it, and gets what was forwarded while no player was there. Returns
-/// that, for [`give_back`].
+/// Prepares a player's connection to a server that uses the channel: registers the channel
+/// at the backend, and sends it the messages that were forwarded while no player was there.
+/// Returns these messages, for [`give_back`].
 pub(super) fn open(player: &PlayerHandle, server: &Server, proxy: &Proxy) -> VecDeque<Vec<u8>> {
     if proxy.snapshot().proxy.bungeecord.is_none() || !uses_channel(&server.config) {
         return VecDeque::new();
@@ -174,8 +174,8 @@ pub(super) fn open(player: &PlayerHandle, server: &Server, proxy: &Proxy) -> Vec
     forwarded
 }
 
-/// The player has not come into the game of the server: what was forwarded waits for the
-/// next one.
+/// The player did not come into the game of the server: the forwarded messages wait for the
+/// next player.
 pub(super) fn give_back(server: &Server, forwarded: VecDeque<Vec<u8>>) {
     for data in forwarded {
         server.state.forwarded.put(&data);
@@ -191,7 +191,7 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Does what the message asks for. What is unknown gets no answer.
+    /// Runs the subcommand. Returns `None` if nothing is answered, for example for unknown names.
     fn run(&self, mut arguments: Arguments<'_>) -> Result<Option<Answer>, ReadError> {
         use Subcommand::{
             Connect, ConnectOther, Forward, ForwardToPlayer, GetPlayerServer, GetServer,
@@ -314,7 +314,8 @@ impl Call<'_> {
         intercept::uuid_at(forwarding, player.uuid(), player.name())
     }
 
-    /// What a text of the message shows: JSON where it says so, else a plain text.
+    /// A text of the message as a component: JSON for the raw subcommands, otherwise plain
+    /// text.
     fn component(&self, text: &str) -> Value {
         match self.subcommand {
             Subcommand::MessageRaw | Subcommand::KickPlayerRaw => {
@@ -324,8 +325,8 @@ impl Call<'_> {
         }
     }
 
-    /// Sends data to other servers of the network, over the connection of a player of
-    /// each. A server without players gets it later, unless it is only for those with.
+    /// Sends data to other servers of the network, each over the connection of one of its
+    /// players. A server without players gets the data later, unless the target is `ONLINE`.
     fn forward(&self, target: &str, data: &[u8]) {
         let own = &self.channel.server.config.id;
         let servers = match target {
@@ -349,7 +350,7 @@ impl Call<'_> {
         }
     }
 
-    /// The servers of the network, or the own one where it has none.
+    /// The servers of the network; without a network, the player's server.
     fn members(&self) -> Vec<Arc<Server>> {
         match &self.channel.network {
             Some(network) => self.snapshot.members(network),
@@ -362,7 +363,7 @@ impl Call<'_> {
         members.find(|server| server.config.id == id)
     }
 
-    /// The players on these servers, by their names.
+    /// The players on these servers, sorted by name.
     fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         match &self.channel.network {
             Some(network) => self.proxy.roster.players_in(network),
@@ -375,10 +376,10 @@ impl Call<'_> {
         }
     }
 
-    /// The player of this name, in any case of its letters.
+    /// The player of this name. Upper and lower case do not matter.
     fn player(&self, name: &str) -> Option<Arc<PlayerHandle>> {
         let everyone = self.everyone();
-        // Where some names are proved and others are not, two can differ in case alone.
+        // If only some names are proved, two can differ in upper and lower case only.
         let exact = everyone.iter().find(|player| player.name() == name);
         let other = || {
             let mut others = everyone.iter();

@@ -28,9 +28,9 @@ use crate::proxy_protocol::{self, Endpoints, HeaderError, Recognized};
 const READ_BYTES: usize = 1024;
 
 /// How long a client that has sent `FE`, `FE 01` or a part of the message of 1.6
-/// may take to send more, before the bytes count as a ping of the form that they
-/// complete. The oldest clients give up after 3 s, and the bytes of one write
-/// normally arrive together.
+/// may take to send more. After it the bytes count as a complete ping of the form that
+/// they match. The oldest clients give up after 3 s, and the bytes of one write normally
+/// arrive together.
 const LEGACY_GRACE: Duration = Duration::from_millis(1000);
 
 /// The longest ping that is forwarded as it was sent if no more arrives: `FE 01 FA`.
@@ -128,7 +128,7 @@ impl Client {
         }
     }
 
-    /// Reads the first packet: a handshake, or what clients before 1.7 send.
+    /// Reads the first packet: a handshake, or the first message of a client before 1.7.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Client {
                 } => {
                     let grace = self.deadline.min(Instant::now() + LEGACY_GRACE);
                     match self.fill(grace).await {
-                        // A message of 1.6 has begun, and the time is over.
+                        // A message of 1.6 is incomplete, and the time is over.
                         Err(Broken::TooSlow)
                             if grace == self.deadline
                                 && self.buffer.len() > SHORT_PING_BYTES_MAX =>

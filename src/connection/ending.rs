@@ -50,12 +50,12 @@ pub(super) enum Ending {
     BackendFailed(std::io::Error),
     /// The backend lets players in without authentication.
     NotAuthenticated(NotAuthenticated),
-    /// An intercepted session did not come to play.
+    /// An intercepted session ended before play.
     Intercepted(intercept::Failure),
     /// The client left before the relay began.
     ClientLeft,
-    /// It kept the proxy waiting, and was evicted for a newer connection or for
-    /// the end of a drain.
+    /// The client kept the proxy waiting, and was evicted for a newer connection or at the
+    /// end of a drain.
     Evicted,
     /// The proxy was stopped.
     Stopped,
@@ -116,7 +116,7 @@ impl Ending {
         }
     }
 
-    /// The same end for a connection that has a backend: the end of its session.
+    /// The same ending for a connection with a backend: that of its session.
     pub(super) fn of_session(self) -> Self {
         match self {
             Ending::Stopped => Ending::Relayed(Outcome::nothing(End::Stopped)),
@@ -173,7 +173,7 @@ impl Ending {
             Ending::Faulted(..) => disconnect_message(),
             Ending::Refused(refusal) => match refusal {
                 Refusal::IpFilter => Some(player_text::FILTERED.into()),
-                // The form of text that it can read is not known yet.
+                // The proxy does not know yet which form of text the client can read.
                 Refusal::PendingPerClient => None,
                 Refusal::RateLimit => Some(player_text::RATE_LIMIT.into()),
                 Refusal::ProxyFull => Some(player_text::PROXY_FULL.into()),
@@ -263,7 +263,7 @@ impl Refusal {
         }
     }
 
-    /// The key that decides about it, for the operator who wants to change that.
+    /// The configuration key behind it, for the operator who wants to change it.
     pub(super) const fn key(self, intent: Intent) -> &'static str {
         match (self, intent) {
             (Refusal::IpFilter, _) => "ip_filter",
@@ -288,7 +288,7 @@ impl Refusal {
     }
 }
 
-/// A connection that has ended, and the client if it may still read why.
+/// The ending of a connection, and the client if it can still be shown the reason.
 #[derive(Debug)]
 pub(super) struct Ended {
     ending: Ending,
@@ -311,7 +311,7 @@ enum HeldSlot {
 }
 
 impl Ended {
-    /// The end of a connection whose client may read why.
+    /// The end of a connection; `reader` is the client if it can be shown the reason.
     pub(super) fn new(ending: impl Into<Ending>, reader: Option<ClosingClient>) -> Self {
         let closing = |reader| {
             Box::new(ClosingConnection {

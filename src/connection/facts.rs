@@ -268,10 +268,10 @@ mod tests {
     use super::*;
     use crate::config::model::BackendHost;
 
-    /// After a failed move the facts are those of the old server again, whatever the move
-    /// has recorded; after a successful one they are those of the new server.
+    /// After a failed move the facts are those of the old server again, and nothing of the
+    /// move is left. After a successful move they are those of the new server.
     #[test]
-    fn facts_stay_where_the_player_is() {
+    fn facts_follow_the_player_only_if_the_move_succeeds() {
         let session = |host: &str| SessionFacts {
             backend: BackendAddress {
                 host: BackendHost::Name(host.to_owned()),

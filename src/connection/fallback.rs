@@ -136,7 +136,7 @@ pub(super) struct TargetServer {
     pub(super) notices: Vec<Vec<u8>>,
 }
 
-/// A server that the player may join as far as the proxy knows, with a connected
+/// A server that the filters and plugins of the proxy let the player join, with a connected
 /// backend.
 pub(super) struct OpenServer {
     pub(super) backend: RespondingBackend,
@@ -144,8 +144,8 @@ pub(super) struct OpenServer {
     pub(super) identity: Identity,
 }
 
-/// A server whose backend has accepted the login, while the player is still on the old
-/// one.
+/// A server that has accepted the login at its backend, while the player is still on the
+/// old server.
 pub(super) struct Ready {
     pub(super) server: Arc<Server>,
     slot: Slot,
@@ -167,7 +167,7 @@ pub(super) struct ServerConnection {
 /// A player who could not move to another server.
 pub(super) struct NotMoved {
     pub(super) client: Box<DetachedClient>,
-    /// Why the session has ended meanwhile, if it has.
+    /// Why the session ended during the move, if it did.
     pub(super) failure: Option<Failure>,
 }
 
@@ -195,7 +195,7 @@ impl NetworkPlayer {
         network.on_backend_loss == OnBackendLoss::Fallback
     }
 
-    /// Whether a session has ended with its backend, and the player is still there.
+    /// Whether a session has ended because of its backend, and the player is still connected.
     pub(super) fn is_without_backend(&self, outcome: &Outcome) -> bool {
         outcome.end.side() == Some(Side::Backend) && !self.counters.client_has_ended()
     }
@@ -346,8 +346,8 @@ impl NetworkPlayer {
         }
     }
 
-    /// Logs the player in at the backend of this server, as far as the client is not
-    /// involved.
+    /// Runs the part of the login at the backend of this server that does not need the
+    /// client.
     pub(super) async fn prepare(
         &self,
         server: &Arc<Server>,

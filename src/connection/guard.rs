@@ -24,7 +24,7 @@ use crate::protocol::login::{self, FirstAnswer};
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Packets that may come before the decision: questions of mods and cookies.
 const QUESTIONS_MAX: usize = 64;
-/// The most bytes that are read to decide. An Encryption Request has a server id
+/// The most bytes that are read for the decision. An Encryption Request has a server id
 /// of at most 20 characters, a public key of some 160 to 550 bytes and a token of
 /// 4 to 256.
 const PEEK_BYTES: usize = 2048;
@@ -43,7 +43,7 @@ pub(super) enum NotAuthenticated {
     /// What it sent is not a login packet that can be read.
     #[error("its answer to the login start is not a login packet: {0}")]
     Unreadable(String),
-    /// It asked the client one thing after another and never decided.
+    /// It sent the client request after request, and never decided.
     #[error("it asked more than {QUESTIONS_MAX} questions without deciding")]
     Undecided,
 }
@@ -71,9 +71,9 @@ pub(super) async fn watch(
     dialect: Dialect,
     counters: &Counters,
 ) -> io::Result<GuardResult> {
-    // The standard library can look at bytes without taking them inside the
-    // closure that reports to tokio what was found; tokio's own `peek` would report
-    // the same few bytes again and again until the rest has come.
+    // A peek inside tokio's `try_io` can report `WouldBlock`, so that the runtime waits for
+    // more bytes. tokio's own `peek` cannot: it would return the same few bytes again and
+    // again.
     let peek: std::net::TcpStream = SockRef::from(&*backend).try_clone()?.into();
     let questions = questions(client, backend, &peek, dialect, counters);
     timeout(ANSWER_TIMEOUT, questions)
@@ -238,8 +238,8 @@ mod tests {
         SockRef::from(&socket).set_linger(at_once).unwrap();
     }
 
-    /// A connection that fails before the decision is not relayed: the error is
-    /// reported once, and the relay would take it for an orderly end.
+    /// A connection that fails before the decision is not relayed. A socket reports an error
+    /// only once, so the relay would take it for an orderly end.
     #[tokio::test]
     async fn a_failed_connection_does_not_authenticate() {
         let (mut client, _player) = connection().await;
@@ -256,9 +256,9 @@ mod tests {
         assert_eq!(watched.unwrap(), GuardResult::ClientLeft);
     }
 
-    /// A backend that hangs is not accused of letting players in.
+    /// A silent backend is reported as failed, and not as one that lets players in.
     #[tokio::test(start_paused = true)]
-    async fn silence_is_a_failure_and_no_verdict() {
+    async fn a_silent_backend_counts_as_failed() {
         let (mut client, _player) = connection().await;
         let (mut backend, _server) = connection().await;
         let counters = Counters::default();

@@ -36,7 +36,7 @@ pub(super) struct ObservedPlayer {
     is_proved: bool,
     /// Why the player leaves, as in the log.
     reason: &'static str,
-    /// The plugins that are asked about packets are asked until the end.
+    /// Keeps the packet hooks of plugins running until the end.
     _packets: Option<PacketStage>,
 }
 

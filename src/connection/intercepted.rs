@@ -42,7 +42,7 @@ pub(super) struct BridgeSession {
     /// The stay on the server that plugins observe, if any do.
     pub(super) observed: Option<Box<ObservedPlayer>>,
     pub(super) entry: intercept::RosterEntry,
-    /// How others reach the player.
+    /// How other tasks reach the player.
     pub(super) handle: Arc<PlayerHandle>,
     pub(super) connection: Slot,
     /// Set if the server belongs to a network, which can move the player.
@@ -335,11 +335,11 @@ impl RunningRelay {
 enum RelayStop<'a> {
     /// It is over.
     Over(intercept::Ended, AfterRelay<'a>),
-    /// It runs, and another server has accepted the login of the player, who leaves.
+    /// It still runs, and another server has accepted the login of the player.
     Leaving(RunningRelay, SwitchRequest, Box<Ready>),
 }
 
-/// A relay that is over, and what was asked for meanwhile.
+/// A relay that is over, and the switch that was requested during it.
 struct Over<'a> {
     ended: intercept::Ended,
     next: AfterRelay<'a>,
@@ -349,5 +349,5 @@ struct Over<'a> {
 /// How a session has ended, and the client if it can read why.
 type Conclusion = (Ending, Option<intercept::ClosingClient>);
 
-/// The word for plugins of the server that a player leaves for another one.
+/// The reason that plugins of the old server get when a player switches to another one.
 const SWITCHED: &str = "switched";

@@ -94,7 +94,7 @@ struct Accepted {
 
 /// A player who is about to join the game.
 struct JoiningPlayer {
-    /// The true profile, even if the backend gets another one.
+    /// The player's own profile; the backend may get another one.
     profile: Profile,
     is_proved: bool,
     handle: Arc<PlayerHandle>,
@@ -243,7 +243,7 @@ impl Placed {
     async fn log_in(mut self, proxy: &Proxy, facts: &mut Facts) -> Result<Accepted, Ended> {
         let login = &mut self.login;
         login.origin = login.origin.with_destination(login.client.client.stream());
-        // Plugins see the true identity, even if the backend gets another one.
+        // Plugins see the player's own identity; the backend may get another one.
         let identity = login.client.identity();
         let forwarding = login.intercepted.identity.as_ref();
         login.client.profile = identity.at(forwarding).profile;
@@ -564,7 +564,7 @@ fn is_full_for_all(server: &Server, proxy: &Proxy) -> bool {
         && !proxy.roster.has_leaving(&roster_scope(server))
 }
 
-/// Whether players that this server refuses may come to others of its network.
+/// Whether players that this server refuses may join others of its network.
 fn has_other_servers(server: &Server) -> bool {
     let network = server.config.network();
     let rules = network.map(|network| server.proxy.network(network));

@@ -34,7 +34,7 @@ pub(super) struct Admitted {
     pub(super) slot: Slot,
 }
 
-/// A client with a backend, to which everything was sent that the client has sent.
+/// A client with a backend that has got everything that the client has sent.
 pub(super) struct RelaySession {
     client: TcpStream,
     backend: TcpStream,
@@ -151,7 +151,7 @@ impl Admitted {
         };
         let (backend, counters) = match joined {
             Ok(joined) => joined,
-            // As when the relay ends like this: without a text.
+            // No text: the same as when a relay ends in this way.
             Err(ending @ Ending::Relayed(_)) => return Err(ending.into()),
             Err(ending) => {
                 let reader = ClosingClient::Plain {

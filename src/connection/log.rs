@@ -1,4 +1,4 @@
-//! The one line about how a connection ended.
+//! The log line about the end of a connection. Each connection has exactly one.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ use crate::proxy_protocol::HeaderError;
 use crate::show::Escaped;
 use crate::telemetry::{Sample, Sampler};
 
-/// The line about a client that got no session: who it is, what it asked for, and why
-/// it was refused, followed by the fields of each kind of refusal.
+/// The line about a client without a session: its address, what it asked for, and why it was
+/// refused, followed by the fields of each kind of refusal.
 macro_rules! client_line {
     ($facts:ident, $ending:ident, $sampler:expr, $message:literal, $($fields:tt)+) => {
         sampled($sampler, |suppressed| {

@@ -1,5 +1,6 @@
-//! Logins: who the client claims to be, a slot on the proxy, `login.decide`
-//! and `route.select`, and the family of the server's mode.
+//! Logins up to the choice of the server: reads the player that the client claims to be,
+//! takes a slot on the proxy, and calls `login.decide` and `route.select`. The result is
+//! [`Admission`], one variant for each family of modes.
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ use crate::protocol::packet::login::NameError;
 use crate::proxy::Proxy;
 use crate::proxy::snapshot::Server;
 
-/// How many bytes longer than the limit a name may be and still be read, so that
-/// the refusal can name the reason. Far more than a player types.
+/// The bytes by which a name may exceed its limit and still be read, so that the refusal can
+/// name the reason. Far more than a player types.
 const NAME_EXCESS_BYTES: usize = 1024;
 
 /// A player with a complete login start.

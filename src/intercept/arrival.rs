@@ -2,12 +2,12 @@
 //! backend, or that switches the server.
 //!
 //! The other backend accepts the login first ([`RespondingBackend::prepare`]), while the
-//! client still plays on the old one. A client that is detached from that one cannot go
-//! back, and goes on with [`DetachedClient::enter`].
+//! client still plays on the old one. A client that is detached from the old backend
+//! cannot go back, and continues with [`DetachedClient::enter`].
 //!
-//! Before 1.20.2 the client stays in play and gets another world there: see
-//! [`world`]. Since 1.20.2 it goes through a configuration, in which the other
-//! backend sends what it sends a client that has just logged in.
+//! Before 1.20.2 the client stays in play and gets another world: see [`world`]. Since
+//! 1.20.2 it goes through a configuration, in which the other backend sends the same
+//! packets as to a client that has just logged in.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ const REGISTRATION_BYTES_MAX: usize = 30_000;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     wire: Wire,
-    /// The time until which the backend has to bring the player into the game.
+    /// The deadline of the backend to bring the player into the game.
     until: Instant,
     /// The fields of its join game, before 1.20.2. A backend with mods of Forge before 1.13
     /// sends it when the client has negotiated them.
@@ -58,7 +58,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) commands: Option<Arc<dyn Commands>>,
     /// Packets for the client after the join game.
     pub(crate) notices: Vec<Vec<u8>>,
-    /// The deadline to be in the game there.
+    /// The deadline for the player to be in the game there.
     pub(crate) until: Instant,
     /// What ends the session in every phase.
     pub(crate) interrupts: &'a Interrupts,
@@ -88,10 +88,11 @@ impl Interrupts {
 }
 
 impl RespondingBackend {
-    /// Logs in a player who is still in the game elsewhere, as far as the client is not
-    /// involved: up to the login success, or before 1.20.2 to the join game, or to the
-    /// negotiation of mods in front of it (before 1.13). Since 1.13 a client with mods of
-    /// Forge negotiates them once, in its own login: `has_mods` says that this one has.
+    /// Runs the part of a login that does not need the client, for a player who is still in
+    /// the game elsewhere: up to the login success; before 1.20.2 up to the join game, or
+    /// before 1.13 to the negotiation of mods in front of it. Since 1.13 a client with mods
+    /// of Forge negotiates them once, in its first login; `has_mods` is true for such a
+    /// client.
     ///
     /// # Errors
     ///
@@ -140,7 +141,7 @@ async fn await_join_game(
     }
 }
 
-/// Why a backend ends the session in play, by the fields of its disconnect.
+/// The reason in the fields of a disconnect with which a backend ends the session in play.
 pub(super) fn read_kick(version: Version, fields: &[u8]) -> Failure {
     match component::read(&mut Cursor::new(fields), version, State::Play) {
         Ok(text) => Failure::BackendRefused(text.to_string()),
@@ -237,7 +238,7 @@ impl Joining {
                 self.client.put(packet).map_err(Failure::client)?;
             }
             self.clientbound.note(Clientbound::StartConfiguration);
-            // Whatever the client has sent so far, it has to acknowledge this.
+            // The client acknowledges this after everything that it has sent so far.
             if self.serverbound == State::Configuration {
                 self.await_state(State::Play).await?;
             }
@@ -307,8 +308,8 @@ impl Joining {
         self.flush().await
     }
 
-    /// Sends the backend what the client has sent to the old one: its brand, its settings
-    /// and its channels.
+    /// Sends the backend what it has to know about the client: brand, settings and channels,
+    /// which the client has sent to the old backend.
     fn replay_client_packets(&mut self, state: State) -> Result<(), Failure> {
         let of_client = self.record.as_ref().map(PlayerRecord::of_client);
         for (kind, fields) in of_client.into_iter().flatten().flatten() {

@@ -56,7 +56,7 @@ pub(crate) struct RespondingBackend {
     identity: Option<IdentityForwarding>,
     address: IpAddr,
     server: String,
-    /// Whether a backend that negotiates mods refuses the player.
+    /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct RespondingBackend {
 #[derive(Debug)]
 pub(crate) struct LoggedIn {
     pub(super) wire: Wire,
-    /// Until when the backend has to have brought the player into the game, apart
-    /// from the time that the client and the player take.
+    /// The deadline of the backend to bring the player into the game. The time that the
+    /// client and the player take extends it.
     pub(super) until: Instant,
 }
 
@@ -110,7 +110,7 @@ impl ConnectedBackend {
             wire.flush_while_taken().await;
             first_byte(wire.stream()).await
         };
-        // If the backend stays silent, the login that follows ends at this deadline too.
+        // If the backend stays silent, the following login ends at this deadline too.
         timeout_at(until, greeting).await.unwrap_or(Ok(()))?;
         Ok(RespondingBackend {
             wire,
@@ -124,8 +124,8 @@ impl ConnectedBackend {
 }
 
 impl RespondingBackend {
-    /// The same backend, for a client with mods that is in the game elsewhere: one that
-    /// negotiates mods refuses it.
+    /// The same backend. With `has_mods`, the client has negotiated mods with another
+    /// backend, so the login fails if this backend negotiates mods too.
     pub(super) fn for_mods(self, has_mods: bool) -> Self {
         Self {
             refuses_mods: has_mods,
@@ -140,7 +140,7 @@ impl RespondingBackend {
     }
 
     /// Logs the player in. Requests of the backend are answered here, or passed on to
-    /// the client, if that is still in the login state (`client` is given).
+    /// the client if it is still in the login state (`client` is given).
     ///
     /// # Errors
     ///
@@ -191,14 +191,14 @@ struct Login {
     open_requests: PendingRequests,
     /// Whether the backend has accepted the login.
     has_let_in: bool,
-    /// Whether it refuses the player if it negotiates mods.
+    /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
 }
 
 /// The requests of the backend that the client has not answered.
 #[derive(Default)]
 struct PendingRequests {
-    /// Message id and length of each; an id may be asked twice.
+    /// Message id and length of each; two requests may have the same id.
     plugin: Vec<(i32, usize)>,
     cookies: Vec<String>,
     bytes: usize,
@@ -275,8 +275,8 @@ impl Login {
                 failure = time.expired() => return Err(failure),
             }
         }
-        // The client has to answer before it gets its login success, which ends its login
-        // state.
+        // The client has to answer all requests before its login success, which ends its
+        // login state.
         self.has_let_in = true;
         while !self.open_requests.are_answered() {
             time.charge_to(Actor::Client);
@@ -292,7 +292,7 @@ impl Login {
         Ok(())
     }
 
-    /// Who has to act.
+    /// The side that has to act.
     fn actor(&self) -> Actor {
         match self.open_requests.are_answered() {
             true => Actor::Backend,

@@ -48,8 +48,8 @@ pub(crate) struct DetachedClient {
 }
 
 impl DetachedClient {
-    /// A client whose relay has ended; `None` where the runtime does not take
-    /// its connection back.
+    /// A client after its relay has ended; `None` if the runtime does not accept its socket
+    /// again.
     pub(super) fn of_relay(
         returned: ReturnedClient<std::net::TcpStream>,
         input: ClientInput,
@@ -174,8 +174,8 @@ pub(super) fn open_bundle(version: Version, sent: SentState) -> Option<[u8; 1]> 
     sent.in_bundle.then_some([id])
 }
 
-/// Drops packets of a client for a lost backend, after it has followed them. Returns the
-/// state in which the client then writes.
+/// Drops a packet of a client for a lost backend, and applies its effect on the client's
+/// state and limits. Returns the state in which the client then writes.
 pub(super) fn drop_frame(
     frame: &Frame,
     version: Version,
@@ -255,13 +255,13 @@ mod tests {
         (detached, peer)
     }
 
-    /// A client that accepts nothing does not delay what it waits for, and what waits
-    /// for it is written as soon as it accepts it.
+    /// A client that accepts nothing does not delay the future, and its waiting bytes are
+    /// written as soon as it accepts them.
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_delays_nothing() {
         let (mut detached, mut peer) = detached().await;
         detached.client.put(&vec![7; LARGE_BYTES]).unwrap();
-        // Two keep alives are due meanwhile.
+        // Two keep alives are due in this time.
         let waiting = detached.while_waiting(sleep(KEEP_ALIVE_INTERVAL * 5 / 2));
         let waited = timeout(KEEP_ALIVE_INTERVAL * 4, waiting).await;
         assert!(waited.is_ok_and(|waited| waited.is_ok()));

@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Flag {
-    /// Sets it, and wakes all who wait.
+    /// Sets it, and wakes all waiting tasks.
     pub(crate) fn set(&self) {
         self.0.is_set.store(true, Ordering::Release);
         self.0.waiting.notify_waiters();
@@ -34,7 +34,7 @@ impl Flag {
     /// Completes when it is set. Cancel safe.
     pub(crate) async fn wait(&self) {
         let mut waiting = pin!(self.0.waiting.notified());
-        // From here on it is woken, so what is set before this is seen below.
+        // From here on this task is woken, so a flag that was set earlier is seen below.
         waiting.as_mut().enable();
         if !self.is_set() {
             waiting.await;
@@ -46,7 +46,7 @@ impl Flag {
 mod tests {
     use super::*;
 
-    /// Who waits is woken, and who comes later does not wait.
+    /// Waiting tasks are woken, and later ones do not wait.
     #[tokio::test]
     async fn a_flag_wakes_all() {
         let flag = Flag::default();

@@ -84,13 +84,13 @@ impl ChatKey {
     /// The key itself, as the client has sent it; empty if there is none.
     pub(super) fn public_der(&self) -> &[u8] {
         let mut cursor = Cursor::new(&self.bytes);
-        // After the time at which it expires.
+        // The key follows the time at which it expires.
         let key = cursor.u64().and_then(|_| cursor.bytes(self.bytes.len()));
         key.unwrap_or_default()
     }
 }
 
-/// A player whose identity is settled, for a backend.
+/// The settled identity of a player, as a backend gets it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Who<'a> {
     pub(super) version: Version,
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// Answers and signatures equal ones that were computed independently.
+    /// Answers and signatures equal those that another program has computed.
     #[test]
     fn velocity_vectors() {
         let secret = Secret::new("correct horse battery staple".to_owned());

@@ -1,5 +1,4 @@
-//! The way of a player from the backend's login success into the game, and the relay of
-//! the game.
+//! Brings a player from the backend's login success into the game, and starts the relay.
 
 use std::sync::Arc;
 
@@ -143,7 +142,8 @@ pub(crate) async fn join(
     }
 }
 
-/// What the proxy changes in what a player is sent, who may use these commands.
+/// The changes of the proxy to packets for a player. `commands` are those that the player
+/// may use.
 pub(super) fn edits(
     version: Version,
     is_authenticated: bool,
@@ -157,7 +157,7 @@ pub(super) fn edits(
     }
 }
 
-/// What happens to a packet, if somebody is asked about it.
+/// The decision of plugins about a packet; it passes if no plugin wants it.
 pub(super) async fn decide(
     queries: Option<&Arc<PacketQueries>>,
     direction: Direction,
@@ -461,7 +461,8 @@ impl Joining {
         passed.map_err(Failure::client)
     }
 
-    /// Follows a packet of the backend, and returns the packet that replaces it, if any.
+    /// Records the meaning of a packet of the backend, and returns the packet that replaces
+    /// it, if any.
     pub(super) fn clientbound(&mut self, packet: &Packet) -> Result<Option<Vec<u8>>, Failure> {
         let state = self.clientbound.state;
         let Some(kind) = packet.kind(self.version, state) else {
@@ -617,7 +618,7 @@ impl Playing {
     }
 }
 
-/// A client whose relay has ended.
+/// A client after its relay has ended.
 #[derive(Debug)]
 pub(crate) enum RemainingClient {
     /// It can get a text.
@@ -680,8 +681,8 @@ mod tests {
         (wire, accepted.unwrap().0)
     }
 
-    /// The ids of the packets that a client reads whose login is replaced at the very
-    /// moment at which it may join.
+    /// The ids of the packets that a client reads if another login replaces its login at the
+    /// moment when it may join.
     async fn read_when_replaced(protocol: i32, record: Option<PlayerRecord>) -> Vec<u8> {
         let version = Version::of(protocol).unwrap();
         let ((client, mut peer), (backend, _peer_of_backend)) =
@@ -741,10 +742,10 @@ mod tests {
         ids
     }
 
-    /// A client reads why its login ends in the form of the state in which it is: that of
-    /// the login until it is sent the login success.
+    /// The text about the end of a login has the form of the client's state: that of the
+    /// login state until the client is sent the login success.
     #[tokio::test]
-    async fn a_client_reads_in_its_state() {
+    async fn a_client_reads_the_end_in_the_form_of_its_state() {
         for protocol in [340, 763, 767] {
             let version = Version::of(protocol).unwrap();
             let state = match protocol {

@@ -115,7 +115,7 @@ fn is_signed(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
 pub(crate) struct DecryptedAnswer {
     /// The secret of the connection. The client encrypts with it from here on.
     pub(crate) secret: [u8; SECRET_BYTES],
-    /// Whether it answers this request.
+    /// Whether the client returned the token of this request.
     pub(crate) has_token: bool,
 }
 

@@ -76,14 +76,15 @@ impl Authenticator {
         }
     }
 
-    /// Makes what the first login would wait for. Not for a worker.
+    /// Makes the key and the client of the session service before the first login needs
+    /// them. It takes some milliseconds, so it must not run on a worker.
     ///
     /// # Errors
     ///
     /// When the system gives no random bytes.
     pub(crate) fn prepare(&self) -> std::io::Result<()> {
         if self.key.get().is_none() {
-            // Of two that are made at once one is kept.
+            // If two are made at once, one is kept.
             let _ = self.key.set(LoginKey::generate()?);
         }
         let upstream = || SessionService::new(Arc::clone(&self.upstream));
@@ -104,8 +105,8 @@ impl Authenticator {
 
     /// Computes on a thread apart from the workers, when it is this login's turn.
     ///
-    /// The turn ends with the computation, also if its login is given up
-    /// meanwhile: clients that come and go do not have more computed at once.
+    /// The turn ends with the computation, also if its login is given up before that: so
+    /// clients that connect and leave cannot cause more computations at once.
     async fn compute<T: Send + 'static>(
         self: &Arc<Self>,
         compute: impl FnOnce(&Self) -> T + Send + 'static,
@@ -159,7 +160,7 @@ impl LoginClient {
     }
 }
 
-/// A player whose identity is settled.
+/// A client with a settled identity.
 #[derive(Debug)]
 pub(crate) struct IdentifiedClient {
     pub(crate) client: LoginClient,
@@ -285,8 +286,8 @@ async fn authenticate(
         () = left_by_peer(client.wire.stream()) => return Err(Failure::ClientLeft),
     };
     let opened = opened.ok_or(Failure::Encryption)?;
-    // The client has encrypted what follows its answer, and expects no less,
-    // also of a refusal.
+    // The client encrypts everything after its answer, and expects encrypted bytes, also
+    // for a refusal.
     client.wire.encrypt(&opened.secret);
     if !opened.has_token {
         return Err(Failure::Encryption);
@@ -324,8 +325,8 @@ fn answer(version: Version, packet: &Packet, key: Option<&ChatKey>) -> Result<An
         token: match response.proof {
             Proof::Token(token) => Returned::Sealed(token.to_vec()),
             Proof::Signature { salt, signature } => Returned::Signed {
-                // Without a key no signature is right; the refusal of that is
-                // encrypted, as every other.
+                // Without a key no signature is right. That is refused later, so that the
+                // refusal is encrypted like every other.
                 key: key.map_or_else(Vec::new, |key| key.public_der().to_vec()),
                 salt,
                 signature: signature.to_vec(),
@@ -375,8 +376,8 @@ mod tests {
         Arc::new(Authenticator::new(Arc::new(Upstream::from_system())))
     }
 
-    /// A login that is given up keeps its turn until its computation ends, so
-    /// that clients that come and go never have two run at once.
+    /// A login that is given up keeps its turn until its computation ends, so that clients
+    /// that connect and leave never cause two computations at once.
     #[tokio::test]
     async fn one_login_computes_at_a_time() {
         let authenticator = authenticator();
@@ -398,9 +399,9 @@ mod tests {
         assert_eq!(authenticator.compute(|_| 5).await.unwrap(), 5);
     }
 
-    /// A login whose turn does not come is ended.
+    /// A login that does not get its turn in time is ended.
     #[tokio::test(start_paused = true)]
-    async fn a_turn_is_not_waited_for_without_end() {
+    async fn the_wait_for_a_turn_is_bounded() {
         let authenticator = authenticator();
         let _turn = authenticator.decryptions.acquire().await.unwrap();
         let failure = authenticator.compute(|_| 5).await.unwrap_err();

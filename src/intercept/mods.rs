@@ -9,13 +9,14 @@ use crate::protocol::forge::{self, Negotiation};
 use crate::protocol::packet::{Clientbound, Serverbound, State};
 
 impl Joining {
-    /// Has the client negotiate mods with the backend. Returns the fields of the join game
-    /// that follows; packets for the client that do not belong to it are held until then.
+    /// Lets the client negotiate mods with the backend. Returns the fields of the join game
+    /// that follows. Packets for the client that do not belong to the negotiation are held
+    /// until then.
     pub(super) async fn negotiate_mods(&mut self) -> Result<Vec<u8>, Failure> {
         let negotiation = self.record.as_ref().map(|record| record.negotiation());
         match negotiation.unwrap_or_default() {
             Negotiation::NotBegun => {}
-            // The client has lost another backend on the way, and cannot begin again.
+            // The client lost another backend during its negotiation, and cannot begin again.
             Negotiation::Open => return Err(Failure::BackendMods),
             Negotiation::Done => {
                 let reset = forge::reset(self.version);

@@ -19,7 +19,7 @@ use crate::protocol::packet::{Clientbound, State, Version};
 #[derive(Debug)]
 pub(crate) struct ClosingClient {
     stream: TcpStream,
-    /// Bytes of earlier packets that were not written.
+    /// Bytes of earlier packets that are not written yet.
     backlog: Vec<u8>,
     cipher: Option<Box<Cipher>>,
     format: Format,

@@ -129,21 +129,21 @@ impl Roster {
         of_scope.any(|(_, login)| login.is_leaving())
     }
 
-    /// The players in the game of a network, by their names.
+    /// The players in the game of a network, sorted by name.
     pub(crate) fn players_in(&self, network: &str) -> Vec<Arc<PlayerHandle>> {
         self.players(|player| player.network() == Some(network))
     }
 
-    /// The player of this name in the game of a network, in any case of its letters.
+    /// The player of this name in the game of a network. Upper and lower case do not matter.
     pub(crate) fn find(&self, network: &str, name: &str) -> Option<Arc<PlayerHandle>> {
         let is_named = |player: &PlayerHandle| player.name().eq_ignore_ascii_case(name);
         let found = self.players(|player| player.network() == Some(network) && is_named(player));
-        // Where some names are proved and others are not, two can differ in case alone.
+        // If only some names are proved, two can differ in upper and lower case only.
         let exact = found.iter().find(|player| player.name() == name);
         exact.or(found.first()).cloned()
     }
 
-    /// All players in the game of the intercepted modes, by their names.
+    /// All players in the game of the intercepted modes, sorted by name.
     pub(crate) fn everyone(&self) -> Vec<Arc<PlayerHandle>> {
         self.players(|_| true)
     }
@@ -241,7 +241,7 @@ mod tests {
             .unwrap();
         assert!(roster.enter("a", ALICE, None, refuse).await.is_err());
         assert!(roster.enter("a", BOB, Some("aLICE"), refuse).await.is_err());
-        // Another server, another player.
+        // A login on another server and one of another player are independent.
         let _elsewhere = roster
             .enter("b", ALICE, Some("Alice"), refuse)
             .await
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(roster.len(), 3);
     }
 
-    /// The end of the first login may come a moment after the second one.
+    /// A second login waits a moment for the end of the first one.
     #[tokio::test(start_paused = true)]
     async fn a_login_that_ends_now_is_waited_for() {
         let roster = Arc::new(Roster::default());
@@ -273,8 +273,8 @@ mod tests {
         }
     }
 
-    /// A login that replaces another waits until that has ended; of two at the same
-    /// time only one has the entry.
+    /// A login that replaces another waits until that one has ended. If two try it at the
+    /// same time, only one gets the entry.
     #[tokio::test]
     async fn a_second_login_replaces() {
         let roster = Arc::new(Roster::default());
@@ -293,9 +293,9 @@ mod tests {
         assert_eq!(roster.len(), 0);
     }
 
-    /// A login that does not end in time keeps the entry.
+    /// A login that does not end in time keeps its entry, and the second one is refused.
     #[tokio::test(start_paused = true)]
-    async fn a_wait_has_an_end() {
+    async fn the_wait_for_the_first_login_is_bounded() {
         let roster = Arc::new(Roster::default());
         let replace = DuplicateLogin::Replace;
         let _first = roster.enter("a", ALICE, None, replace).await.unwrap();

@@ -1,5 +1,5 @@
-//! The client of the session service, which knows whether a player has proved to own
-//! the account with a name.
+//! The client of the session service, which knows whether a player has proved to own the
+//! account of a name.
 //!
 //! One request for each login (`hasJoined`). The service is not under our control: it
 //! may be slow, down, or send anything. So everything about a request is bounded, and
@@ -82,7 +82,7 @@ pub(crate) struct SessionService {
     /// open may all have been closed by the service.
     without_kept: HttpClient,
     places: Semaphore,
-    /// Until when no request is sent, after an answer 429.
+    /// No request is sent before this time, after an answer 429.
     quiet_until: Mutex<Option<Instant>>,
 }
 
@@ -165,8 +165,8 @@ impl SessionService {
         sleep(RETRY_PAUSE).await;
         let second = self.attempt(&self.without_kept, uri, name).await;
         second.map_err(|second| match (first.was_sent, second.error) {
-            // A service that confirms a join once may have done so to the
-            // first request, whose answer never came.
+            // A service that confirms a join only once may have confirmed it in the answer to
+            // the first request, which was lost.
             (true, SessionError::NotJoined) => first.error,
             (_, error) => error,
         })
@@ -265,7 +265,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Where a request goes.
+/// The host and port of a request.
 fn address(uri: &Uri) -> Option<BackendAddress> {
     let host = uri.host()?;
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
@@ -410,7 +410,7 @@ mod tests {
     /// seconds without it, and a minute at most; then requests are sent again.
     #[tokio::test(start_paused = true)]
     async fn quiet_ends() {
-        // Nobody listens there: a request is refused.
+        // No process listens there: a connection is refused.
         let uri: Uri = "http://127.0.0.1:1/".parse().unwrap();
         for (asked, ends) in [(None, 5), (Some(1), 1), (Some(100_000), 60)] {
             let service = SessionService::new(Arc::new(Upstream::from_system()));
@@ -432,7 +432,7 @@ mod tests {
         }
     }
 
-    /// Where requests go.
+    /// The host and port of a request come from its URI, with the scheme's default port.
     #[test]
     fn addresses_of_services() {
         for (url, expected) in [
@@ -462,7 +462,7 @@ mod tests {
             drop(listener.accept().await.unwrap());
         };
         let (failed, ()) = tokio::join!(request, come);
-        // The service has hung up behind the request.
+        // The service has closed the connection after the request.
         assert!(failed.unwrap_err().was_sent);
     }
 

@@ -1,9 +1,9 @@
 //! How long each side may take until the player is in the game.
 //!
-//! The time of a backend runs only while it is the backend that has to act. While
-//! the client owes an answer, the client's time runs, and while the player
-//! is asked, such as for a resource pack, the player's. Whoever has no time left
-//! is the one to blame.
+//! The time of a backend runs only while the backend has to act. While the client has to
+//! answer, the client's time runs. While the player is asked, for example about a resource
+//! pack, the player's time runs. The session ends when a side has no time left, and that
+//! side is to blame.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub(super) enum Actor {
 #[derive(Debug)]
 pub(super) struct TimeBudget {
     actor: Actor,
-    /// Since when.
+    /// The moment from which on the current side's time runs.
     since: Instant,
     backend_left: Duration,
     client_left: Duration,
@@ -43,8 +43,8 @@ pub(super) struct TimeBudget {
 }
 
 impl TimeBudget {
-    /// The backend has to act first, until then at the latest; the client has so much
-    /// time.
+    /// The backend has to act first. It has until `backend_until`, and the client has
+    /// `client_left`.
     pub(super) fn new(backend_until: Instant, client_left: Duration) -> Self {
         let since = Instant::now();
         Self {
@@ -74,13 +74,13 @@ impl TimeBudget {
         }
     }
 
-    /// Until when the backend may take, if it has to act from now on.
+    /// The deadline of the backend, if it has to act from now on.
     pub(super) fn backend_until(&mut self) -> Instant {
         self.charge_to(Actor::Backend);
         self.since + self.backend_left
     }
 
-    /// What the client has left.
+    /// The time that the client has left.
     pub(super) fn client_left(&mut self) -> Duration {
         self.charge_to(self.actor);
         self.client_left
@@ -97,7 +97,8 @@ impl TimeBudget {
         }
     }
 
-    /// The output of a future that waits for this side; the time of this side runs meanwhile.
+    /// The output of a future that waits for this side. The time of this side runs until
+    /// then.
     ///
     /// # Errors
     ///
@@ -119,9 +120,9 @@ impl TimeBudget {
     }
 }
 
-/// A packet of a backend that is a question, the client's answer to it, and who gives
-/// it. What does not keep a backend from going on, such as a keep alive, does not
-/// count: it would let a backend that never finishes go on for ever.
+/// The questions of backends: the packet with the question, the packet with the answer, and
+/// the side that gives it. Packets that a backend does not wait for, such as a keep alive, do
+/// not count: with them a backend that never finishes could extend its time for ever.
 const REQUESTS: [(Clientbound, Serverbound, Actor); 6] = [
     (
         Clientbound::KnownPacks,
@@ -166,14 +167,14 @@ impl OpenRequests {
     /// Counts the question in a packet of the backend, if it has one.
     pub(super) fn ask(&mut self, kind: Clientbound) {
         if kind == Clientbound::FinishConfiguration {
-            // It waits for nothing else any more.
+            // The backend no longer waits for any other answer.
             *self = Self::default();
         }
         for (open, (request, _, _)) in self.0.iter_mut().zip(REQUESTS) {
             match kind {
                 // Closed, as if it had been answered.
                 Clientbound::ClearDialog if request == Clientbound::ShowDialog => *open = 0,
-                // A dialog takes the place of another.
+                // A new dialog replaces the one before.
                 Clientbound::ShowDialog if request == kind => *open = 1,
                 _ if request == kind => *open = open.saturating_add(1),
                 _ => {}

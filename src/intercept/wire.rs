@@ -165,9 +165,9 @@ pub(super) struct Ciphers {
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
-    /// Decrypted, not yet split.
+    /// Received bytes, decrypted and not yet split into frames.
     input: BytesMut,
-    /// Encrypted, not yet written.
+    /// Bytes to write, already encrypted.
     output: BytesMut,
     format: Format,
     ciphers: Option<Ciphers>,
@@ -251,7 +251,7 @@ impl Wire {
         }
     }
 
-    /// As [`frame`](Self::frame); meanwhile the output is written as the peer accepts it.
+    /// As [`frame`](Self::frame), and writes the output while it waits, as the peer accepts it.
     /// Cancel safe.
     ///
     /// # Errors

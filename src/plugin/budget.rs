@@ -13,9 +13,10 @@ const PACKETS_PER_SECOND_MAX: u64 = 20_000;
 /// Bytes before compression that a plugin may send in a second to all players: what
 /// a core compresses in a fifth of one.
 const BYTES_PER_SECOND_MAX: u64 = 16 * 1024 * 1024;
-/// What may come at once is what would be allowed in this time.
+/// The size of a burst: the packets and bytes that would be allowed in this time.
 const BUDGET_WINDOW: Duration = Duration::from_secs(1);
-/// What a plugin may still send, and under which number. All generations share it.
+/// What a plugin may still send, and its number as a sender. All generations of the plugin
+/// share it.
 #[derive(Debug)]
 pub(super) struct Budget {
     /// Distinguishes its packets from those of others.
@@ -47,7 +48,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Takes room for these packets. Whether there was enough.
+    /// Takes the budget for these packets. Returns whether it was enough.
     pub(super) fn take(&self, packets: &[Vec<u8>]) -> bool {
         let now = Instant::now();
         let mut left = self.left();
@@ -55,8 +56,8 @@ impl Budget {
         left.packets.take(number(packets.len()), now) && left.bytes.take(number(bytes), now)
     }
 
-    /// Takes room for bytes that the plugin adds to packets of others. Whether there was
-    /// enough.
+    /// Takes the budget for bytes that the plugin adds to packets of others. Returns whether
+    /// it was enough.
     pub(super) fn take_bytes(&self, bytes: usize) -> bool {
         self.left().bytes.take(number(bytes), Instant::now())
     }
@@ -75,7 +76,7 @@ fn number(number: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// What a plugin may send in a second has an end.
+    /// The packets that a plugin may send in a second are bounded.
     #[test]
     fn budgets_are_bounded() {
         let budget = Budget::default();

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use nix::libc;
 
-/// How far up a stack is looked. The frames of an abort and of a panic take
+/// How far up a stack the search goes, in bytes. The frames of an abort and of a panic take
 /// some kilobytes.
 const STACK_BYTES_MAX: usize = 64 * 1024;
 /// Words that are read at a time: the handler may have little stack itself.
 const WORDS: usize = 64;
 
-/// The code of one image. They stay, as the images do.
+/// The code of one image. Like the images, these entries stay for the life of the process.
 struct Code {
     plugin: &'static str,
     addresses: Range<usize>,
@@ -26,7 +26,7 @@ struct Code {
 
 static ALL: AtomicPtr<Code> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Remembers where the code of the image lies that this address is in.
+/// Records the range of the code in the image that contains this address.
 pub(super) fn note(plugin: &str, address: *const c_void) {
     let mut found = Find {
         address: address.addr(),
@@ -42,7 +42,7 @@ pub(super) fn note(plugin: &str, address: *const c_void) {
     }));
     let mut first = ALL.load(Ordering::Relaxed);
     loop {
-        // SAFETY: made above, and known to nobody else yet.
+        // SAFETY: made above, and not shared yet.
         unsafe { (*code).next = first };
         match ALL.compare_exchange(first, code, Ordering::Release, Ordering::Relaxed) {
             Ok(_) => return,
@@ -56,7 +56,7 @@ struct Find {
     code: Option<Range<usize>>,
 }
 
-/// Looks at one image (`dl_iterate_phdr(3)`).
+/// Checks one image (`dl_iterate_phdr(3)`).
 unsafe extern "C" fn is_in(
     image: *mut libc::dl_phdr_info,
     _: libc::size_t,
@@ -85,7 +85,7 @@ unsafe extern "C" fn is_in(
     1
 }
 
-/// The plugin whose code a stack returns to first, going up from `address`.
+/// The plugin that owns the first return address on a stack, from `address` up.
 pub(super) fn on_stack(address: usize) -> Option<&'static str> {
     let mut at = address & !(size_of::<usize>() - 1);
     let end = at.saturating_add(STACK_BYTES_MAX);
@@ -113,8 +113,8 @@ fn plugin_at(address: usize) -> Option<&'static str> {
     None
 }
 
-/// Reads memory of this process that may not be there, with the help of the
-/// kernel; how many words it was.
+/// Reads memory of this process that may not be mapped, with the help of the kernel.
+/// Returns the number of words.
 fn read_own(address: usize, words: &mut [usize; WORDS]) -> Option<usize> {
     let to = libc::iovec {
         iov_base: words.as_mut_ptr().cast(),
@@ -135,8 +135,8 @@ fn read_own(address: usize, words: &mut [usize; WORDS]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A function of this program is on the stack of what it calls, and memory
-    /// that is not there is not read.
+    /// A function of this program is found on the stack of the functions that it calls, and
+    /// unmapped memory is not read.
     #[test]
     fn code_is_found_on_the_stack() {
         assert_eq!(on_stack(stack()), None);

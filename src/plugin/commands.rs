@@ -41,19 +41,19 @@ pub(crate) struct PluginCommand {
     pub(crate) name: Box<str>,
     /// Who may use it.
     pub(crate) audience: Audience,
-    /// Whether the log has said that another plugin has it.
+    /// Whether the log has reported that another plugin has the same command.
     has_reported: AtomicBool,
 }
 
 impl PluginCommand {
-    /// Whether this is the first time that it is found to be another plugin's.
+    /// Records that another plugin has the command; true at the first call.
     pub(super) fn clashes_first(&self) -> bool {
         !self.has_reported.swap(true, Ordering::Relaxed)
     }
 }
 
-/// Asks a plugin that has just been created for its commands. Waits as long as it
-/// takes. Those that it may not have are reported, and left out.
+/// Asks a new instance of a plugin for its commands, and waits as long as it takes.
+/// Commands that it may not have are logged and left out.
 pub(super) fn ask(
     image: &Image,
     instance: &Instance,
@@ -118,8 +118,8 @@ const fn audience_of(number: u32) -> Audience {
 mod tests {
     use super::*;
 
-    /// Names that would take something from the proxy or an operator are left out, and
-    /// there is an end to them.
+    /// Names of commands of the proxy and of operators are left out, and their number is
+    /// bounded.
     #[test]
     fn names_are_checked() {
         let command = |name: &str| PluginCommand {

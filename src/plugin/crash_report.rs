@@ -1,5 +1,5 @@
-//! Reports which plugin has ended the process, and where it was. The process
-//! cannot go on then, but the operator learns which plugin to disable.
+//! Reports which plugin has ended the process, and in which hook. The process cannot
+//! continue then, but the operator learns which plugin to disable.
 //!
 //! The report goes to standard error with one write(2), because the thread of
 //! the log does not run any more.
@@ -31,8 +31,8 @@ const CRASHES: [Signal; 6] = [
     Signal::SIGABRT,
 ];
 
-/// The handlers that were there before, which are called too: that of the
-/// standard library reports stacks that overflow.
+/// The handlers that were installed before. They are called too: the one of the standard
+/// library reports stack overflows.
 static BEFORE: [OnceLock<SigAction>; CRASHES.len()] = [const { OnceLock::new() }; CRASHES.len()];
 
 /// Installs the report: it is written if the process ends before the result is
@@ -103,10 +103,10 @@ extern "C" fn crashes(number: c_int, info: *mut libc::siginfo_t, context: *mut l
     let at = CRASHES.iter().position(|crash| *crash == signal);
     let before = at.and_then(|at| BEFORE[at].get());
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: what was in force before may be again.
+    // SAFETY: this action was in force before.
     let _ = unsafe { sigaction(signal, before.unwrap_or(&default)) };
-    // An instruction that fails does so again after the return, and meets the
-    // former handler. What was sent has to be sent again.
+    // A faulting instruction faults again after the return, and then reaches the former
+    // handler. A signal that was sent has to be sent again.
     // SAFETY: the kernel fills it in for a handler of this kind.
     let is_sent = unsafe { (*info).si_code } <= 0;
     if is_sent {
@@ -142,9 +142,9 @@ unsafe fn stack_of(context: *mut libc::c_void) -> Option<usize> {
     }
 }
 
-/// Writes which plugin this thread was in, if any: from the slot of the thread,
-/// or else from its stack, where the thread belongs to a plugin or runs
-/// destructors. Returns whether there was one.
+/// Writes the plugin that this thread was in, if any: from the slot of the thread, or from
+/// its stack if the thread belongs to a plugin or runs destructors. Returns whether there
+/// was one.
 fn say(what: &str, stack: usize) -> bool {
     let mut is_said = false;
     watch::with_current(|plugin, place| {
@@ -179,7 +179,7 @@ fn write_line(plugin: &str, place: &str, what: &str) {
     let _ = nix::unistd::write(stderr, line.bytes());
 }
 
-/// A line without an allocation, cut where it is too long.
+/// A line in a fixed buffer, cut if it is too long.
 struct Line {
     bytes: [u8; 256],
     len: usize,

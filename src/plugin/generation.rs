@@ -22,11 +22,10 @@ use super::watch::PluginId;
 use crate::config::plugin_file::Sha;
 use crate::manifest::Manifest;
 
-/// How often a wait for a plugin's start, or for a reload, checks whether it was
-/// given up.
+/// How often a wait for a plugin's start, or for a reload, checks whether it was cancelled.
 pub(super) const CLOSED_CHECK: Duration = Duration::from_millis(20);
-/// How long the tasks of a plugin may take to end. One that is longer in a
-/// single poll blocks a worker, and its plugin is then left as it is.
+/// How long the tasks of a plugin may take to end. A task that spends more time in a single
+/// poll blocks a worker; its plugin is then not ended.
 pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The state of a plugin.
@@ -34,7 +33,7 @@ pub(super) const END_TIME_MAX: Duration = Duration::from_secs(5);
 pub struct PluginState {
     /// The id of the plugin.
     pub id: String,
-    /// How often it was loaded by this process: 1 for the first time.
+    /// Its number among the loads of the plugin by this process, from 1 on.
     pub generation: u32,
     /// Its manifest.
     pub manifest: Manifest,
@@ -42,12 +41,12 @@ pub struct PluginState {
     pub counts: Counts,
     /// Whether it is quarantined.
     pub is_quarantined: bool,
-    /// What went wrong last.
+    /// The last failure.
     pub last_failure: Option<LastFailure>,
 }
 
-/// One loaded instance of a plugin. Connections that began with it hold it;
-/// with the last of them it ends.
+/// One loaded instance of a plugin. Connections that began with it hold a reference to it,
+/// and it ends with the last of them.
 pub(super) struct Generation {
     pub(super) spec: Spec,
     pub(super) number: u32,
@@ -56,7 +55,7 @@ pub(super) struct Generation {
     pub(super) health: Arc<Health>,
     pub(super) plugin_id: PluginId,
     pub(super) deadline: Duration,
-    /// Leaked: what was mapped stays mapped.
+    /// Leaked: an image is never unmapped.
     pub(super) image: &'static Image,
     pub(super) services: &'static Services,
     pub(super) endings: Endings,
@@ -127,9 +126,8 @@ pub(super) struct Unended {
 }
 
 impl Endings {
-    /// Ends the tasks of a generation, and then the instance that they use, if
-    /// there is one. Neither may hold a worker, and the last reference may be
-    /// dropped on one.
+    /// Ends the tasks of a generation, and then the instance that they use, if there is one.
+    /// Does not block: the last reference may be dropped on a worker.
     fn end(&self, services: &'static Services, number: u32, instance: Option<Instance>) {
         services.stop_tasks();
         let id = services.health.plugin.clone();
@@ -186,11 +184,11 @@ async fn destroy(services: &'static Services, instance: Instance) -> std::io::Re
     thread::Builder::new()
         .name("plugin-end".to_owned())
         .spawn(work)?;
-    let silent = |_| std::io::Error::other("its thread ended without a word");
+    let silent = |_| std::io::Error::other("its thread ended without a result");
     ended.await.map_err(silent)
 }
 
-/// What is made of a library.
+/// A loaded library and its instance.
 pub(super) struct Created {
     pub(super) image: &'static Image,
     pub(super) instance: Instance,
@@ -214,8 +212,7 @@ pub(super) fn create(
     }
     let (document, path) = (Arc::clone(&spec.document.0), spec.config_path.clone());
     let (manifest, endings) = (manifest.clone(), endings.clone());
-    // Without a buffer, so that a result is either received or returned to the
-    // sender.
+    // Without a buffer, so that a result is either received or returned to the sender.
     let (sender, receiver) = mpsc::sync_channel(0);
     let plugin_id = services.plugin_id;
     let work = move || {
@@ -276,7 +273,7 @@ pub(super) fn create(
             Err(ProblemKind::TooSlow)
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(ProblemKind::Start(
-            "its thread ended without a word".to_owned(),
+            "its thread ended without a result".to_owned(),
         )),
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::slot;
 
-/// Panics within [`PANIC_WINDOW`] after which a plugin is quarantined. One player
-/// who tries again and again makes about one a second.
+/// Panics within [`PANIC_WINDOW`] after which a plugin is quarantined. One player who tries
+/// again and again causes about one a second.
 const PANICS_MAX: usize = 5;
 /// See [`PANICS_MAX`].
 const PANIC_WINDOW: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// What has happened in a plugin since it was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Hooks asked.
+    /// Calls of hooks.
     pub calls: u64,
     /// Errors returned.
     pub errors: u64,
@@ -52,12 +52,12 @@ pub(super) enum Kind {
     Quarantined,
 }
 
-/// Threads with a counter of their own. Workers and their blocking helpers are
-/// rarely more; those that come later share the last one.
+/// Threads with a counter of their own. There are rarely more workers and blocking threads;
+/// later ones share the last counter.
 const COUNTERS: usize = 64;
 
-/// Hooks asked, counted by each thread for itself: one counter for all would move
-/// from core to core at every call.
+/// The calls of hooks, counted by each thread for itself: a shared counter would move from
+/// core to core at every call.
 #[derive(Debug)]
 struct Calls(Box<[Counter; COUNTERS]>);
 
@@ -76,7 +76,7 @@ impl Calls {
     #[inline]
     fn count(&self) {
         match slot::slot().and_then(|slot| self.0[..COUNTERS - 1].get(slot.index)) {
-            // Written by this thread alone, so that nothing can come between.
+            // Only this thread writes it, so a load and a store are enough.
             Some(Counter(own)) => own.store(own.load(Ordering::Relaxed) + 1, Ordering::Relaxed),
             None => {
                 self.0[COUNTERS - 1].0.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +98,7 @@ struct LastLog {
     hook: &'static str,
     kind: Kind,
     at: Instant,
-    /// Those since then, which were not.
+    /// The failures since then that were not logged.
     left_out: u64,
 }
 
@@ -163,7 +163,7 @@ impl Health {
         self.is_quarantined.load(Ordering::Relaxed)
     }
 
-    /// Ends the quarantine; whether there was one.
+    /// Ends the quarantine. Returns whether there was one.
     pub(super) fn resume(&self) -> bool {
         self.last_panics().clear();
         self.is_quarantined.swap(false, Ordering::Relaxed)
@@ -176,8 +176,8 @@ impl Health {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure, and logs it unless another of the kind was logged just
-    /// now for this hook.
+    /// Counts a failure, and logs it unless one of the same kind and hook was logged within
+    /// [`LOG_PERIOD`].
     pub(super) fn failed(&self, hook: &'static str, kind: Kind, text: &str, consequence: &str) {
         match kind {
             Kind::Error => self.errors.fetch_add(1, Ordering::Relaxed),
@@ -236,7 +236,7 @@ impl Health {
         Some(std::mem::take(&mut last.left_out))
     }
 
-    /// Notes a panic; whether the quarantine begins with it.
+    /// Records a panic. Returns whether the quarantine begins with it.
     fn panicked(&self, now: Instant) -> bool {
         let mut last = self.last_panics();
         while last
@@ -279,7 +279,7 @@ mod tests {
         assert!(!health.panicked(at(106)));
     }
 
-    /// However many threads ask, and however they come and go, each call counts once.
+    /// Each call counts once, however many threads call, start and end.
     #[test]
     fn every_call_is_counted() {
         let health = Health::new("p");

@@ -1,8 +1,8 @@
 //! Makes a sealed copy of a plugin's bytes that the loader can map.
 //!
-//! The bytes are read once: pin, manifest and loader all see the same ones, so
-//! that nothing can change between check and load, and a file that is
-//! overwritten while it runs cannot kill the proxy.
+//! The bytes are read once, and pin, manifest and loader all use the same ones. So nothing
+//! can change between check and load, and overwriting the file of a running plugin cannot
+//! crash the proxy.
 
 use std::fs::File;
 use std::io::Write;
@@ -15,39 +15,40 @@ use crate::config::plugin_file::PluginFileError;
 /// Why a plugin's file did not become an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
-    /// The file is not what the configuration wants, or its manifest refuses.
+    /// The file is not the one that the configuration wants, or its manifest does not allow
+    /// to load it.
     #[error(transparent)]
     File(#[from] PluginFileError),
     /// No copy could be made.
     #[error("it cannot be copied for loading: {0}")]
     Copy(std::io::Error),
-    /// The loader refuses: a library or a symbol is missing.
+    /// The loader fails: a library or a symbol is missing.
     #[error("it cannot be loaded: {0}")]
     Load(String),
-    /// The code is not what the manifest says.
+    /// The entry in the code differs from the manifest.
     #[error("its manifest and its code disagree about {field}: {manifest} and {code}")]
     Mismatch {
-        /// What they disagree about.
+        /// The field that differs.
         field: &'static str,
-        /// What the manifest says.
+        /// The value in the manifest.
         manifest: String,
-        /// What the code says.
+        /// The value in the code.
         code: String,
     },
 }
 
 /// A copy that no other process can change, with its path for the loader.
 pub(super) struct Sealed {
-    /// To be kept open as long as the image is mapped: the loader compares
-    /// names, and the number of a closed descriptor is used again.
+    /// To be kept open as long as the image is mapped: the loader compares paths, and the
+    /// number of a closed descriptor would be used again.
     pub(super) file: File,
     pub(super) path: PathBuf,
     /// Whether `path` is to be removed after loading.
     pub(super) is_on_disk: bool,
 }
 
-/// Copies the bytes into a sealed memory file; where the system forbids to run
-/// code from one, into a file that only this user can read.
+/// Copies the bytes into a sealed memory file, or, if the system does not run code from such
+/// a file, into a file that only this user can read.
 pub(super) fn seal(bytes: &[u8], name: &str, folder: &Path) -> Result<Sealed, ImageError> {
     #[cfg(target_os = "linux")]
     match memory_file(bytes, name) {
@@ -69,7 +70,7 @@ fn memory_file(bytes: &[u8], name: &str) -> std::io::Result<Sealed> {
     /// `MFD_EXEC` (Linux 6.3, `memfd_create(2)`): this file is meant to be run.
     const MFD_EXEC: u32 = 0x10;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Older kernels do not know the flag, and need none.
+    // Older kernels do not have the flag, and do not need it.
     let fd = memfd_create(name, flags | MFdFlags::from_bits_retain(MFD_EXEC))
         .or_else(|_| memfd_create(name, flags))?;
     let mut file = File::from(fd);
@@ -105,7 +106,7 @@ fn private_copy(bytes: &[u8], name: &str, folder: &Path) -> std::io::Result<Seal
     make_folder.recursive(true).create(&folder)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = folder.join(format!("{name}-{}-{number}.so", std::process::id()));
-    // A file of this name is what a process with our number left behind.
+    // An earlier process with the same process id may have left a file of this name.
     let _ = std::fs::remove_file(&path);
     let mut file = options.write(true).create_new(true).open(&path)?;
     file.write_all(bytes)?;

@@ -1,19 +1,19 @@
-//! Which packets the hooks of a plugin are asked about.
+//! The packets that the packet hooks of a plugin get.
 
 use infrarust_plugin_abi::{PacketKind, packet_interest};
 
 use super::ffi::{self, Failure, Image, Instance};
 use crate::protocol::packet::Direction;
 
-/// Which packets one hook is asked about.
+/// The packets that one hook gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Interest {
     pub(super) kinds: Vec<PacketKind>,
-    /// Whether it is asked about all packets of a direction.
+    /// Whether it gets all packets of a direction.
     all: [bool; 2],
 }
 
-/// Those of the two hooks of a plugin.
+/// The interests of the two packet hooks of a plugin.
 #[derive(Debug, Default)]
 pub(super) struct Interests {
     pub(super) inspect: Interest,
@@ -21,7 +21,7 @@ pub(super) struct Interests {
 }
 
 impl Interests {
-    /// Asks a plugin that has just been created. Waits as long as it takes.
+    /// Asks a new instance of a plugin, and waits as long as it takes.
     pub(super) fn ask(image: &Image, instance: &Instance) -> Result<Self, Box<Failure>> {
         let mut interests = Self::default();
         if let Some(hook) = image.hooks.packet_inspect {
@@ -35,7 +35,7 @@ impl Interests {
 }
 
 impl Interest {
-    /// Numbers that are not known here are those of a later version.
+    /// Unknown numbers belong to a later version, and are ignored.
     fn of(numbers: &[u32]) -> Self {
         let kinds = numbers
             .iter()
@@ -49,7 +49,7 @@ impl Interest {
         }
     }
 
-    /// Whether it has all packets of a direction.
+    /// Whether it gets all packets of a direction.
     pub(super) const fn has_all(&self, direction: Direction) -> bool {
         match direction {
             Direction::Clientbound => self.all[0],
@@ -57,12 +57,12 @@ impl Interest {
         }
     }
 
-    /// Whether it has packets of this direction that are of this kind, or of none.
+    /// Whether it gets packets of this direction and kind; `None` is a packet without a kind.
     pub(super) fn has(&self, direction: Direction, kind: Option<PacketKind>) -> bool {
         self.has_all(direction) || kind.is_some_and(|kind| self.kinds.contains(&kind))
     }
 
-    /// Whether it has lines of chat or commands of players.
+    /// Whether it gets lines of chat or commands of players.
     pub(super) fn has_chat(&self) -> bool {
         let direction = Direction::Serverbound;
         let chat = [PacketKind::ChatMessage, PacketKind::ChatCommand];
@@ -74,7 +74,7 @@ impl Interest {
 mod tests {
     use super::*;
 
-    /// An interest has the named packets, and ignores unknown numbers.
+    /// An interest consists of the named packets; unknown numbers are ignored.
     #[test]
     fn interests_are_what_was_named() {
         let chat = PacketKind::ChatMessage;

@@ -1,9 +1,10 @@
-//! The keeper of a process in which a plugin is tried: it runs no code of the
-//! plugin, ends as that process does, and leaves none that the plugin has started.
+//! The keeper: the parent of a process in which a plugin is tried. It runs no code of the
+//! plugin, ends with the same status as the trial, and ends all processes that the plugin has
+//! started.
 //!
 //! Linux gives orphans to the nearest ancestor that asks for them (`prctl(2)`,
-//! `PR_SET_CHILD_SUBREAPER`). So whatever a plugin starts, in whichever session,
-//! becomes a child of the keeper when those between have ended.
+//! `PR_SET_CHILD_SUBREAPER`). So every process that a plugin starts, in any session, becomes
+//! a child of the keeper when its own parents have ended.
 
 #![allow(unsafe_code, reason = "fork(2)")]
 
@@ -22,14 +23,14 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 ///
 /// # Errors
 ///
-/// When no process is to be had, or this one has other threads already, which
-/// the child would not have.
+/// When no process can be made, or this one already has other threads, which the child would
+/// not have.
 pub(super) fn begin() -> io::Result<()> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("it has threads already"));
     }
     set_child_subreaper(true)?;
-    // A keeper whose proxy is gone ends what it keeps.
+    // If the proxy has ended, the keeper ends the trial.
     set_pdeathsig(Signal::SIGTERM)?;
     let keeper = getpid();
     let signals: SigSet = [Signal::SIGCHLD, Signal::SIGTERM].into_iter().collect();
@@ -52,7 +53,7 @@ pub(super) fn begin() -> io::Result<()> {
     }
 }
 
-/// Waits until the child has ended, and ends it when the keeper is to end.
+/// Waits until the child has ended, and ends it when the keeper gets a signal to end.
 fn wait_for(child: Pid, signals: &SigSet) -> WaitStatus {
     let killed = WaitStatus::Signaled(child, Signal::SIGKILL, false);
     loop {
@@ -70,7 +71,7 @@ fn wait_for(child: Pid, signals: &SigSet) -> WaitStatus {
     }
 }
 
-/// Ends all children, and those who become it when their parents have ended.
+/// Ends all children, and the processes that become children when their parents have ended.
 fn end_children() {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -116,7 +117,7 @@ fn end_as(status: WaitStatus) -> ! {
         WaitStatus::Exited(_, of_child) => code = of_child,
         WaitStatus::Signaled(_, signal, _) => {
             let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-            // SAFETY: the default is in force in a program that has just begun.
+            // SAFETY: the default action is that of a program that has just begun.
             let _ =
                 unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
             let only: SigSet = [signal].into_iter().collect();

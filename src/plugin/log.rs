@@ -18,9 +18,9 @@ use tracing::{Event, Level, Metadata, dispatcher};
 
 use crate::show;
 
-/// The most places that one generation of a plugin adds to those that are known
-/// from the generations before it. A large plugin with its dependencies has a
-/// thousand; what a place needs is never given back, as `tracing` wants it.
+/// The most call sites that one generation of a plugin adds to those of earlier generations.
+/// A large plugin with its dependencies has a thousand. Their memory is never freed, because
+/// `tracing` needs call sites that live for ever.
 pub(super) const SITES_MAX: usize = 4096;
 /// The most lines of one plugin in [`LINES_WINDOW`]. At some 200 bytes a line it
 /// writes 10 kB a second at most, and leaves room in the queue of the log.
@@ -30,10 +30,10 @@ pub(super) const LINES_WINDOW: Duration = Duration::from_secs(10);
 /// `tracing` has no room for more fields.
 pub(super) const FIELDS_MAX: usize = 32;
 
-/// [`interest::NEVER`] as it is kept.
+/// [`interest::NEVER`] in the type of [`Site::interest`].
 const NEVER: u8 = 0;
 
-/// What a place is known by.
+/// Identifies a call site.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) level: Level,
@@ -65,7 +65,7 @@ impl Callsite for Site {
         // Registered only after it was filled.
         self.metadata
             .get()
-            .unwrap_or_else(|| unreachable!("a place is filled before it is known"))
+            .unwrap_or_else(|| unreachable!("a call site is filled before it is registered"))
     }
 }
 
@@ -77,12 +77,12 @@ struct Sites {
 
 static SITES: RwLock<Option<Sites>> = RwLock::new(None);
 
-/// The places that a generation has added.
+/// The number of call sites that a generation has added.
 #[derive(Debug, Default)]
 pub(super) struct Added(AtomicUsize);
 
-/// The number of a place, which is added if it is new, and its interest. `None` if the
-/// generation has `added` the most places.
+/// The number of a call site, which is added if it is new, and its interest. `None` if it is
+/// new and the generation has `added` as many as it may.
 pub(super) fn find_or_add(key: Key, added: &Added) -> Option<(u64, u32)> {
     if key.fields.len() > FIELDS_MAX {
         return None;
@@ -138,7 +138,7 @@ fn site(id: u64) -> Option<&'static Site> {
     sites.as_ref()?.all.get(usize::try_from(id).ok()?).copied()
 }
 
-/// Whether an event of this place would be logged now.
+/// Whether an event of this call site would be logged now.
 pub(super) fn is_enabled(id: u64) -> bool {
     site(id).is_some_and(|site| {
         site.interest.load(Ordering::Relaxed) != NEVER
@@ -146,8 +146,7 @@ pub(super) fn is_enabled(id: u64) -> bool {
     })
 }
 
-/// How many lines of a plugin are written: a few hundred in a window, however
-/// many it logs. The rest is counted.
+/// Limits the log lines of a plugin to [`LINES_MAX`] in a window, and counts the rest.
 #[derive(Debug, Default)]
 pub(super) struct LineLimit(Mutex<Window>);
 
@@ -158,11 +157,11 @@ struct Window {
     left_out: u64,
 }
 
-/// Whether a line is logged.
+/// The decision about a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     Written,
-    /// Left out, and the first of those that are to be reported together.
+    /// Left out, as the first one since lines left out were last reported.
     FirstLeftOut,
     LeftOut,
 }
@@ -188,7 +187,7 @@ impl LineLimit {
         }
     }
 
-    /// How many were left out since this was asked before.
+    /// The number of lines left out since the last call.
     pub(super) fn take_left_out(&self) -> u64 {
         std::mem::take(&mut self.window().left_out)
     }
@@ -249,10 +248,10 @@ mod tests {
         }
     }
 
-    /// A generation that has added its places gets no more, but finds those that
-    /// are known; the next one adds its own.
+    /// A generation that has reached its limit gets no new call sites, but still finds known
+    /// ones. The next generation can add its own.
     #[test]
-    fn places_are_bounded_for_each_generation() {
+    fn call_sites_are_bounded_for_each_generation() {
         let first = Added::default();
         let max = u32::try_from(SITES_MAX).unwrap();
         for line in 0..max {
@@ -268,7 +267,7 @@ mod tests {
         assert_eq!(find_or_add(key(2 * max), &next), None);
     }
 
-    /// A flood becomes as many lines as fit, and one number.
+    /// Of a flood, the first lines are logged and the rest is counted.
     #[test]
     fn lines_are_limited_and_counted() {
         let (limit, now) = (LineLimit::default(), Instant::now());

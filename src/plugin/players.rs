@@ -23,17 +23,17 @@ impl Default for Players {
     fn default() -> Self {
         Self {
             all: Mutex::default(),
-            // Zero stands for nobody.
+            // Zero means no player.
             next: AtomicU64::new(1),
         }
     }
 }
 
-/// What a plugin may do by services for the players of one server.
+/// The services that a plugin may use for the players of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServiceGrant {
-    /// The id of the plugin: a generation that is loaded later may go on with
-    /// what the one before has been given.
+    /// The id of the plugin. It is the same for later generations, so they may continue to
+    /// use the services.
     pub(crate) plugin: Arc<str>,
     /// The capabilities, as bits.
     pub(crate) bits: u64,
@@ -44,48 +44,48 @@ pub(crate) struct ServiceGrant {
 pub(crate) struct InGame {
     /// The profile; authenticated where the plugin may ask for it.
     pub(crate) profile: Profile,
-    /// What plugins may do.
+    /// The services that each plugin may use.
     pub(crate) grants: Box<[ServiceGrant]>,
     /// Access to the session.
     pub(crate) reach: Arc<dyn Reach>,
 }
 
-/// The way to a session.
+/// How services reach a session.
 pub(crate) trait Reach: fmt::Debug + Send + Sync {
-    /// The version of the game that it speaks.
+    /// The client's version of the game.
     fn version(&self) -> Version;
 
-    /// Puts packets of the game behind those that wait in this direction, all or
-    /// none, and returns at once.
+    /// Appends packets of the game to those that wait in this direction, all or none, and
+    /// returns at once.
     ///
     /// # Errors
     ///
-    /// When too much of this sender waits there.
+    /// When too many packets or bytes of this sender wait there.
     fn put(&self, direction: Direction, sender: u64, packets: Vec<Vec<u8>>) -> Result<(), Full>;
 
     /// Ends the session. The player reads `text`; the first one counts.
     fn kick(&self, plugin: &str, text: String);
 
-    /// Asks for the switch to another server of the player's network, which goes on
+    /// Requests a switch to another server of the player's network. The switch continues
     /// whether or not the future is polled.
     fn switch(&self, plugin: &str, server: &str) -> Switching;
 
-    /// Records that the client is asked for a cookie.
+    /// Records a request to the client for a cookie.
     ///
     /// # Errors
     ///
-    /// When it is asked for too many already.
+    /// When too many requests have no answer yet.
     fn ask_cookie(&self, key: &str) -> Result<CookieReceiver, Full>;
 }
 
-/// Receives what a client has under a key, if anything; an error when the player has
-/// left.
+/// Receives the bytes that a client has stored under a key, if any; an error when the player
+/// has left.
 pub(crate) type CookieReceiver = tokio::sync::oneshot::Receiver<Option<Vec<u8>>>;
 
-/// A switch that was asked for.
+/// A requested switch.
 pub(crate) type Switching = Pin<Box<dyn Future<Output = Result<(), NotSwitched>> + Send>>;
 
-/// Why a player is not on the server that a plugin has asked for.
+/// Why a switch did not bring the player to the server that a plugin requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotSwitched {
     /// The player has left.
@@ -94,7 +94,7 @@ pub(crate) enum NotSwitched {
     Stays(String),
 }
 
-/// Too much of the sender waits already.
+/// Too many packets or bytes of the sender wait already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Full;
 
@@ -111,12 +111,12 @@ impl Players {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// From now on services reach the player.
+    /// Adds a player: from now on services reach the player.
     pub(crate) fn enter(&self, number: u64, player: InGame) {
         self.lock().insert(number, Arc::new(player));
     }
 
-    /// From now on they do not.
+    /// Removes a player: from now on services do not reach the player.
     pub(crate) fn leave(&self, number: u64) {
         self.lock().remove(&number);
     }
@@ -139,7 +139,7 @@ impl Players {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<InGame>>> {
-        // Under the lock nothing is left half done.
+        // A panic under the lock leaves the value consistent.
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

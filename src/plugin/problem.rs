@@ -12,8 +12,8 @@ use crate::config::Loaded;
 use crate::diagnostic::{Code, Diagnostic, Place, words};
 use crate::show::Line;
 
-/// What glibc says when a library wants room for variables of threads in the
-/// block of the threads that run, and there is none left (`dl-reloc.c`).
+/// The error of glibc when a library needs space for thread-local variables in the static
+/// block of the running threads, and none is left (`dl-reloc.c`).
 const NO_STATIC_TLS: &str = "cannot allocate memory in static TLS block";
 
 /// Why a plugin was not loaded.
@@ -42,16 +42,16 @@ pub enum ProblemKind {
         /// The bytes of the text.
         place: Option<Range<usize>>,
     },
-    /// It said no, or panicked.
+    /// It returned an error at its start, or panicked.
     #[error("it did not start: {0}")]
     Start(String),
-    /// It was not there in time.
+    /// It did not start in time.
     #[error("it did not start within {} s", CREATE_TIME_MAX.as_secs())]
     TooSlow,
     /// It is no longer the file that was checked.
     #[error("its file changed while it was loaded")]
     Changed,
-    /// It was loaded too often.
+    /// It was loaded too often by this process.
     #[error(
         "it has been loaded {GENERATIONS_MAX} times by this process, and no image is ever unmapped"
     )]
@@ -59,7 +59,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// The way out: a clause in the imperative.
+    /// The solution: a clause in the imperative.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -126,7 +126,7 @@ pub struct ProblemText {
     pub code: Code,
     /// What is wrong: a clause about the plugin.
     pub text: String,
-    /// The way out: a clause in the imperative.
+    /// The solution: a clause in the imperative.
     pub help: String,
     /// The bytes of [`Spec::document`](super::Spec::document) that it is about.
     pub place: Option<Range<usize>>,
@@ -157,7 +157,7 @@ impl ProblemText {
                 file: table.file,
                 span: place.into(),
             });
-            // A place of nothing is where something is missing.
+            // An empty place means that something is missing there.
             let within = within.filter(|place| place.span.start < place.span.end);
             let text = first_line(&self.text);
             let message = format!("the plugin `{id}` refuses its settings: {text}");
@@ -173,7 +173,7 @@ impl ProblemText {
     }
 }
 
-/// The first line of a text that somebody else wrote, safe to show.
+/// The first line of a text from elsewhere, safe to show.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     Line(line).to_string()
@@ -183,9 +183,10 @@ fn first_line(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What no library that is installed can cure has its own way out.
+    /// A lack of static thread-local storage has a help of its own: installing a library
+    /// does not solve it.
     #[test]
-    fn no_room_for_static_tls_has_its_own_cure() {
+    fn no_room_for_static_tls_has_its_own_help() {
         let load = |why: &str| ProblemKind::Image(ImageError::Load(why.to_owned())).help();
         let tls = load("/proc/self/fd/9: cannot allocate memory in static TLS block");
         assert!(tls.contains("glibc.rtld.optional_static_tls"), "{tls}");

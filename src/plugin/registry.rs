@@ -1,4 +1,4 @@
-//! Which plugins there are: reload, state, and the hook sets of servers.
+//! The loaded plugins: their reload, their state, and the hook sets of servers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,12 +27,11 @@ use crate::config::plugin_file::{self, CheckedFile, Sha};
 use crate::manifest::Manifest;
 use crate::mode::Mode;
 
-/// How long a hook may wait where the configuration does not say: a fifth of
-/// the handshake's own deadline.
+/// The default deadline of a hook: a fifth of the handshake's own deadline.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// The most packet hooks of one plugin that run at the same time. Each has a thread, so
-/// this also limits the threads of a plugin whose hooks do not return.
+/// this also limits the threads of a plugin with hooks that do not return.
 const PACKET_CALLS_MAX: usize = 64;
 
 /// The environment of plugins.
@@ -40,7 +39,7 @@ const PACKET_CALLS_MAX: usize = 64;
 pub struct Environment {
     /// Where tasks and timers run.
     pub runtime: Handle,
-    /// The folder in which each plugin has its own.
+    /// The folder that has the data folder of each plugin.
     pub data_dir: PathBuf,
     /// The source of player counts.
     pub players: Arc<dyn PlayerCounts>,
@@ -60,25 +59,25 @@ pub struct PluginHost {
     environment: Environment,
     /// In the order of the configuration.
     current: ArcSwap<Vec<Arc<Generation>>>,
-    /// Those that were replaced, as long as connections that began with them
-    /// hold them. Each id is loaded at most [`GENERATIONS_MAX`] times.
+    /// The replaced generations, as long as connections that began with them hold them. Each
+    /// id is loaded at most [`GENERATIONS_MAX`] times.
     replaced: Mutex<Vec<Weak<Generation>>>,
-    /// Held by a reload, which may wait for plugins for half a minute.
+    /// Locked by a reload, which may wait for plugins for half a minute.
     reloading: Mutex<()>,
-    /// Whether all plugins end, and none is loaded any more. Written, and read
-    /// before plugins are put into `current`, under the lock of `history`.
+    /// Whether all plugins end, and no more are loaded. Written under the lock of `history`,
+    /// and read under it before plugins are put into `current`.
     is_closed: AtomicBool,
-    /// How often each id was loaded, and its metrics. Held for moments.
+    /// The number of loads of each id, and its metrics. Only locked for a moment.
     history: Mutex<HashMap<String, History>>,
     endings: Endings,
     in_game: Arc<Players>,
 }
 
-/// What is to be done for a plugin of a new configuration.
+/// What a reload does for a plugin of the new configuration.
 enum Wanted {
     /// Nothing: this generation is kept.
     Present(Arc<Generation>),
-    /// To load these bytes, which have this SHA-256.
+    /// These bytes are loaded. They have this SHA-256.
     New(Box<CheckedFile>, Sha),
 }
 
@@ -133,12 +132,11 @@ impl PluginHost {
 
     /// Puts plugins in place of the present ones, all or none.
     ///
-    /// A plugin whose settings and file are the same goes on, unless it is the
-    /// plugin `force`; any other is loaded while the one before serves.
-    /// With a problem, everything stays as it was. Connections keep the hook
-    /// sets they have; new ones come from [`PluginHost::hooks`].
+    /// A plugin with the same settings and the same file stays, unless its id is `force`. Any
+    /// other is loaded while its previous generation serves. If there is a problem, nothing
+    /// changes. Connections keep their hook sets; new ones come from [`PluginHost::hooks`].
     ///
-    /// Waits for the disk and for the plugins: not for a worker.
+    /// Waits for the disk and for the plugins, so it must not run on a worker.
     ///
     /// # Errors
     ///
@@ -172,7 +170,7 @@ impl PluginHost {
             loaded: ids(&next, &|one| !is_in(&present, one)),
             ended: ids(&present, &|one| !has_id(&next, &one.spec.id)),
         };
-        // Closed meanwhile: then those that were loaded end with the others.
+        // If the host was closed in the meantime, the new generations end with the others.
         let history = self.history();
         if !self.is_closed() {
             let gone = present.iter().filter(|one| !is_in(&next, one));
@@ -203,9 +201,9 @@ impl PluginHost {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The specs that a [`reload`](Self::reload) would load, and problems already
-    /// known for the rest. From here on each of `specs` is tied to the content that
-    /// its file has.
+    /// The specs that a [`reload`](Self::reload) would load, and the known problems of the
+    /// others. Sets the hash in each of `specs`, so that later a file with another content is
+    /// refused.
     #[cfg(unix)]
     #[must_use]
     pub(crate) fn to_load(
@@ -228,15 +226,15 @@ impl PluginHost {
         (new, problems)
     }
 
-    /// The folder in which each plugin has its own.
+    /// The folder that has the data folder of each plugin.
     #[cfg(unix)]
     #[must_use]
     pub(crate) fn data_dir(&self) -> &Path {
         &self.environment.data_dir
     }
 
-    /// The hooks of these plugins on a server with `mode`, in this order. Those
-    /// that are not loaded, or need what the mode cannot give, are not in it.
+    /// The hooks of these plugins on a server with `mode`, in this order, without plugins
+    /// that are not loaded or that need something which the mode cannot give.
     #[must_use]
     pub fn hooks<'a>(&self, plugins: impl IntoIterator<Item = &'a str>, mode: Mode) -> HookSet {
         let present = self.current.load();
@@ -248,7 +246,7 @@ impl PluginHost {
         HookSet::new(found.into_iter(), mode)
     }
 
-    /// What the loaded plugins say about themselves, by their ids.
+    /// The manifests of the loaded plugins, by their ids.
     #[must_use]
     pub fn manifests(&self) -> HashMap<String, Manifest> {
         let present = self.current.load();
@@ -256,8 +254,8 @@ impl PluginHost {
         present.iter().map(manifest).collect()
     }
 
-    /// Waits until every plugin has ended that no connection and no hook set
-    /// holds any more, those of a reload that was given up included.
+    /// Waits until every plugin has ended that is no longer held by a connection or a hook
+    /// set, including plugins of a cancelled reload.
     pub async fn ended(&self) {
         let is_reloading = || {
             let lock = self.reloading.try_lock();
@@ -270,7 +268,7 @@ impl PluginHost {
         self.endings.tracker.wait().await;
     }
 
-    /// The ids of the plugins that were to end and have not.
+    /// The ids of the plugins that should have ended and have not.
     #[must_use]
     pub fn unended(&self) -> Vec<String> {
         let mut ids: Vec<String> = self
@@ -284,7 +282,7 @@ impl PluginHost {
         ids
     }
 
-    /// How the loaded plugin of this id fares, also after it was ended.
+    /// The health of the loaded plugin of this id, also after it has ended.
     #[cfg(unix)]
     pub(super) fn health(&self, id: &str) -> Option<Arc<Health>> {
         let present = self.current.load();
@@ -298,14 +296,13 @@ impl PluginHost {
         self.endings.unended().iter().any(|one| one.has_tasks)
     }
 
-    /// How all plugins fare, in the order of the configuration.
+    /// The states of all plugins, in the order of the configuration.
     #[must_use]
     pub fn states(&self) -> Vec<PluginState> {
         self.current.load().iter().map(|one| one.state()).collect()
     }
 
-    /// How those generations fare that were replaced and that connections still
-    /// hold, the oldest first.
+    /// The states of the replaced generations that connections still hold, the oldest first.
     #[must_use]
     pub fn replaced(&self) -> Vec<PluginState> {
         let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +323,7 @@ impl PluginHost {
         all
     }
 
-    /// Ends the quarantine of a plugin; whether it was in one.
+    /// Ends the quarantine of a plugin. Returns whether it was in one.
     pub fn resume(&self, id: &str) -> bool {
         let present = self.current.load();
         let mut found = present.iter().filter(|generation| generation.spec.id == id);
@@ -349,7 +346,7 @@ impl PluginHost {
             .map(Arc::new)
     }
 
-    /// What is to be done for a plugin, as far as is known without running it.
+    /// What a reload has to do for a plugin, without running it.
     fn wanted(&self, spec: &Spec, present: &[Arc<Generation>]) -> Result<Wanted, ProblemKind> {
         let checked = plugin_file::check(&spec.file, spec.sha256).map_err(ImageError::from)?;
         let sha256 = plugin_file::sha256(&checked.bytes);

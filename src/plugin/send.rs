@@ -1,5 +1,5 @@
-//! What plugins send to players and backends: checked, counted, and put where the
-//! session takes it from.
+//! Sends packets and texts of plugins to players and backends: checks them, counts them,
+//! and puts them into the outbox of the session.
 
 use std::time::Instant;
 
@@ -17,8 +17,8 @@ use crate::protocol::{text, varint};
 use crate::show::Quoted;
 use crate::telemetry::Sample;
 
-/// The longest text of a kick as JSON, in characters: longer ones are cut, and a
-/// cut component is none.
+/// The longest text of a kick as JSON, in characters. A longer one would be cut, and a cut
+/// component is not JSON.
 const KICK_CHARS_MAX: usize = text::BOUNDED_CHARS_MAX;
 
 /// The longest host of a transfer in bytes: that of a handshake.
@@ -28,9 +28,9 @@ const HOST_BYTES_MAX: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotSent {
     NotServed(NotServed),
-    /// Too much, in a second or for one player.
+    /// A limit is reached, for a second or for one player.
     Full(&'static str),
-    /// It cannot be sent at all.
+    /// It can never be sent, for this reason.
     Refused(String),
 }
 
@@ -132,7 +132,7 @@ impl Services {
         Ok(())
     }
 
-    /// Has the client of a player connect elsewhere.
+    /// Sends the client of a player to another address.
     pub(super) fn send_transfer(&self, player: u64, host: &str, port: u16) -> Result<(), NotSent> {
         self.noted("player.transfer", || {
             let player = self.player(player, Capability::PlayerTransfer)?;
@@ -141,7 +141,7 @@ impl Services {
         })
     }
 
-    /// Asks for the switch of a player to another server.
+    /// Requests a switch of a player to another server.
     pub(super) fn ask_switch(&self, player: u64, server: &str) -> Result<Switching, NotServed> {
         let player = self.player(player, Capability::ServerSwitch)?;
         Ok(player.reach.switch(&self.health.plugin, server))
@@ -165,7 +165,7 @@ impl Services {
         })
     }
 
-    /// Asks the client of a player for what it has under a key.
+    /// Requests the bytes that the client of a player has stored under a key.
     pub(super) fn ask_cookie(&self, player: u64, key: &str) -> Result<CookieReceiver, NotSent> {
         let mut receiver = None;
         self.noted("player.cookie", || {
@@ -233,7 +233,7 @@ fn cookie(
 /// The most bytes of the key of a cookie of a plugin.
 const KEY_BYTES_MAX: usize = 256;
 
-/// Whether clients take this as the key of a cookie.
+/// Checks that clients accept this as the key of a cookie.
 fn check_key(key: &str) -> Result<(), NotSent> {
     let is_word = |word: &str, others: &[u8]| {
         !word.is_empty()
@@ -267,7 +267,7 @@ fn transfer(version: Version, host: &str, port: u16) -> Result<Vec<u8>, NotSent>
     packet.map_err(|error| NotSent::Refused(error.to_string()))
 }
 
-/// Whether a version has this packet, and the session goes on behind it.
+/// Checks that a version has this packet, and that the session can continue after it.
 fn check(version: Version, direction: Direction, id: i32, fields: &[u8]) -> Result<(), NotSent> {
     if fields.len() > FIELDS_BYTES_MAX {
         return Err(NotSent::Refused(format!(
@@ -289,7 +289,7 @@ fn check(version: Version, direction: Direction, id: i32, fields: &[u8]) -> Resu
                     | Clientbound::JoinGame
                     | Clientbound::SetCompression
                     | Clientbound::Disconnect
-                    // The answer would come to a backend that has not asked.
+                    // The answer would reach the backend, which has not asked.
                     | Clientbound::CookieRequest
             )
         ),
@@ -309,8 +309,8 @@ fn check(version: Version, direction: Direction, id: i32, fields: &[u8]) -> Resu
 mod tests {
     use super::*;
 
-    /// Packets that a version does not have, and those that change what the
-    /// session is, are refused.
+    /// Packets that a version does not have, and packets that would change the state of the
+    /// session, are refused.
     #[test]
     fn packets_are_checked() {
         let version = Version::of(776).unwrap();

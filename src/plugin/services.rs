@@ -1,4 +1,4 @@
-//! The services that plugins may call, without the pointers.
+//! The services that plugins may call, in safe Rust. `ffi/host` connects them to the C tables.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -32,14 +32,14 @@ pub trait PlayerCounts: Send + Sync {
     fn count(&self, server: Option<&str>) -> Option<u64>;
 }
 
-/// A metric of a plugin, as it stands.
+/// A metric of a plugin and its current value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricValue {
     /// The id of the plugin.
     pub plugin: String,
     /// The name: `a-z 0-9 _`, 1 to 64 bytes.
     pub name: String,
-    /// What it is.
+    /// Whether it is a counter or a gauge.
     pub kind: MetricKind,
     /// Its value; a counter is never negative.
     pub value: i128,
@@ -60,13 +60,13 @@ pub(super) struct OwnMetrics {
     filling: Mutex<()>,
 }
 
-/// The metrics of a plugin, whose values outlive its generations: a reload takes
-/// no counter back to zero.
+/// The metrics of a plugin. Their values outlive its generations: a reload does not reset a
+/// counter.
 #[derive(Debug, Default)]
 pub(super) struct Metrics(Mutex<Vec<Shared>>);
 
-/// A metric, and how many generations that have not ended use it. An unused one
-/// keeps its value until its name or its room is needed.
+/// A metric, and the number of generations that use it and have not ended. An unused one
+/// keeps its value until its name or its place is needed.
 #[derive(Debug)]
 struct Shared {
     metric: Arc<Metric>,
@@ -74,8 +74,8 @@ struct Shared {
 }
 
 impl Metrics {
-    /// The metric of this name, for one more generation. One of another kind is
-    /// of an older generation, which keeps it for itself.
+    /// The metric of this name, for one more generation. If an older generation has one of
+    /// another kind, the new one replaces it here, and the older generation keeps its own.
     fn share(&self, name: &str, kind: MetricKind) -> Arc<Metric> {
         let mut all = self.all();
         let found = all.iter().position(|shared| shared.metric.name == name);
@@ -203,7 +203,7 @@ pub(super) struct History {
     pub(super) budget: Budget,
 }
 
-/// What a plugin can run out of.
+/// A resource with a limit for each generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Supply {
     Tasks,
@@ -211,8 +211,8 @@ pub(super) enum Supply {
     LogPlaces,
 }
 
-/// What the services of one generation of a plugin work with. It lives as long as
-/// the process, because threads of the plugin may hold its address for ever.
+/// The data of the services for one generation of a plugin. It lives as long as the process,
+/// because threads of the plugin may hold its address for ever.
 pub(super) struct Services {
     pub(super) health: Arc<Health>,
     pub(super) plugin_id: PluginId,
@@ -221,13 +221,13 @@ pub(super) struct Services {
     pub(super) players: Arc<dyn PlayerCounts>,
     /// The players that services can reach.
     pub(super) in_game: Arc<Players>,
-    /// What the manifest lists, as bits.
+    /// The capabilities in the manifest, as bits.
     pub(super) declared: u64,
     pub(super) history: Arc<History>,
     pub(super) metrics: OwnMetrics,
     pub(super) places: Added,
     pub(super) tasks: Tasks,
-    /// Whether it was reported that the plugin has run out of a [`Supply`].
+    /// Whether the log has reported that the plugin reached the limit of a [`Supply`].
     pub(super) ran_out: [AtomicBool; 3],
 }
 
@@ -241,7 +241,7 @@ pub(super) struct Tasks {
 }
 
 impl Services {
-    /// Whether another task would be taken.
+    /// Whether another task may start.
     pub(super) fn has_room(&self) -> bool {
         let has_room = self.tasks.tracker.len() < TASKS_MAX;
         if !has_room {
@@ -250,7 +250,7 @@ impl Services {
         has_room && !self.tasks.end.is_cancelled()
     }
 
-    /// Reports, once for a generation, that the plugin asked for more than it gets.
+    /// Logs, once for a generation, that the plugin has reached a limit.
     pub(super) fn has_run_out_of(&self, supply: Supply) {
         if self.ran_out[supply as usize].swap(true, Ordering::Relaxed) {
             return;
@@ -260,15 +260,15 @@ impl Services {
             Supply::Metrics => (metric::METRICS_MAX, "metrics"),
             Supply::LogPlaces => (
                 log::SITES_MAX,
-                "places that log, and what others log is lost",
+                "log call sites, and the events of others are lost",
             ),
         };
         let plugin = self.health.plugin.as_str();
         tracing::warn!(plugin, "plugin `{plugin}` gets no more than {max} {what}");
     }
 
-    /// Whether another line of the plugin may be written. Those that may not are
-    /// counted, and their number is reported when the window is over.
+    /// Whether another line of the plugin may be written. The others are counted, and their
+    /// number is logged when the window is over.
     pub(super) fn may_log(&'static self) -> bool {
         match self.history.lines.line(Instant::now()) {
             Line::Written => return true,
@@ -290,8 +290,8 @@ impl Services {
         false
     }
 
-    /// Counts a panic that the plugin has caught where it dropped something, for
-    /// the hook that this thread is in.
+    /// Counts a panic in a destructor of the plugin, for the hook that this thread is in. The
+    /// plugin has caught it.
     pub(super) fn dropped_with_a_panic(&self, text: &str) {
         let hook = watch::current_place().unwrap_or("thread");
         let consequence = "what it dropped is gone";
@@ -314,8 +314,8 @@ impl Services {
     ) -> u64 {
         let tasks = &self.tasks;
         let id = tasks.next.fetch_add(1, Ordering::Relaxed);
-        // Held until the handle is stored, so that a task that ends at once
-        // finds something to remove.
+        // Locked until the handle is stored, so that a task that ends at once finds its handle
+        // to remove.
         let mut running = tasks.running.lock().unwrap_or_else(PoisonError::into_inner);
         let tracked = tasks.tracker.track_future(async move {
             let ended = tokio::select! {
@@ -355,7 +355,7 @@ impl Services {
         }
     }
 
-    /// Ends all tasks at their next wait, and takes no more.
+    /// Ends all tasks at their next wait, and starts no more.
     pub(super) fn stop_tasks(&self) {
         self.tasks.end.cancel();
         self.tasks.tracker.close();
@@ -397,8 +397,8 @@ mod tests {
         );
     }
 
-    /// A generation goes on with the values of the one before, may change the
-    /// kind of a name, and gets the room of those that have ended.
+    /// A generation continues with the values of the one before, may change the kind of a
+    /// name, and can use the places of ended generations.
     #[test]
     fn ended_generations_leave_their_names() {
         let (metrics, old, new) = (Metrics::default(), OwnMetrics::new(), OwnMetrics::new());

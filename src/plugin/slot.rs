@@ -5,21 +5,22 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The bits of a note that identify the call; the bits above are the plugin.
+/// The bits of a slot's state that identify the kind of call; the bits above identify the
+/// plugin.
 pub(super) const CALL_BITS: u32 = 8;
 pub(super) const CALL_MASK: u32 = (1 << CALL_BITS) - 1;
-/// What is noted while a thread that was made for the plugin ends, which runs the
-/// destructors of the thread's own variables.
+/// The kind while a thread of the plugin ends, which runs the destructors of its thread-local
+/// variables.
 pub(super) const THREAD_END: u32 = 0xfb;
 
-/// What one thread does. Slots stay: a thread that ends gives its own to one
-/// that begins.
+/// The current call of one thread. Slots are never freed: a new thread reuses that of an
+/// ended one.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    /// No two threads that live at the same time have the same.
+    /// Unique among the threads that live at the same time.
     pub(super) index: usize,
-    /// In the lower half what it does, zero for nothing; in the upper half
-    /// another number for each call. Written by its thread alone.
+    /// The lower half is the plugin and the kind of call, zero for none. The upper half is a
+    /// number that changes with each call. Only its thread writes it.
     pub(super) state: AtomicU64,
 }
 
@@ -30,7 +31,7 @@ pub(super) static SLOTS: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 static FREE: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
 
 thread_local! {
-    // Apart from the guard, because a variable without a destructor is one load.
+    // Separate from the guard: without a destructor, reading the variable is one load.
     pub(super) static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
     static SLOT_GUARD: SlotGuard = SlotGuard::take();
 }
@@ -59,7 +60,7 @@ impl Drop for SlotGuard {
         let state = self.0.state.load(Ordering::Relaxed);
         match noted(state) & CALL_MASK {
             0 => {}
-            // Its destructors have run: they were registered after this one.
+            // The thread's other destructors have run: they were registered after this one.
             THREAD_END => self.0.state.store(state & !DOING, Ordering::Relaxed),
             // A thread that ends inside a plugin is one that calls exit(3); the
             // crash report reads its slot after this.
@@ -85,7 +86,7 @@ fn first() -> Option<&'static Slot> {
     slot
 }
 
-/// What the lower half of a state says.
+/// The lower half of a state.
 pub(super) fn noted(state: u64) -> u32 {
     u32::try_from(state & DOING).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! A plugin as the configuration wants it loaded, and the limits of its loading.
+//! A plugin as the configuration describes it, and the limits for loading plugins.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use crate::config::model::{Document, OnFailure, PluginConfig};
 use crate::config::plugin_file::Sha;
 use crate::manifest::Manifest;
 
-/// How often one plugin can be loaded in the life of a process. What was mapped
-/// stays mapped, about 0.65 MiB for a small plugin.
+/// How often one plugin can be loaded by a process. Its images stay mapped, about 0.65 MiB
+/// each for a small plugin.
 pub(super) const GENERATIONS_MAX: u32 = 32;
 /// How long a plugin may take to start. Reading a file or opening a database
 /// takes seconds at worst.
 pub(super) const CREATE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A plugin as it is to be loaded.
+/// What to load, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// The id of its table, which is its name in the log.
@@ -23,21 +23,21 @@ pub struct Spec {
     pub file: PathBuf,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha>,
-    /// What happens when it fails; `None` is the default of each hook.
+    /// The effect of a failure; `None` is the default of each hook.
     pub on_failure: Option<OnFailure>,
     /// How long a hook may wait; `None` is two seconds.
     pub deadline: Option<Duration>,
-    /// The manifest that the servers were checked with; the file must still
-    /// have it. `None` where none was.
+    /// The manifest that the servers were checked with. The file must still have it. `None` if
+    /// they were not checked.
     pub checked: Option<Manifest>,
-    /// The SHA-256 of the content that was tried; the file must still have it.
-    /// `None` where none was.
+    /// The SHA-256 of the content that was tried. The file must still have it. `None` if it
+    /// was not tried.
     pub content: Option<Sha>,
     /// The TOML document with its own table. Places of its errors are bytes of
     /// this document.
     pub document: Document,
-    /// The keys that lead to the table, such as `plugins`, the id and `config`;
-    /// none: the document is the table. A table that is not there is empty.
+    /// The keys that lead to the table, such as `plugins`, the id and `config`. Without keys
+    /// the whole document is the table. A missing table counts as empty.
     pub config_path: Vec<String>,
 }
 
@@ -58,8 +58,8 @@ impl From<&PluginConfig> for Spec {
 }
 
 impl Spec {
-    /// Whether a plugin that was loaded from one is what the other wants. The
-    /// document may differ wherever it is not about the plugin's own table.
+    /// Whether both describe the same plugin with the same settings. The documents may differ
+    /// outside of the plugin's own table.
     pub(super) fn means_the_same(&self, other: &Spec) -> bool {
         let rest = |spec: &Spec| Spec {
             document: Document::default(),

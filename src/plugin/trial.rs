@@ -13,18 +13,18 @@ use crate::diagnostic::Diagnostic;
 /// How long each step of a plugin may take: more than the 30 s that the host
 /// gives to its start, which then reports the better error.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Plugins that are tried at once. Nearly all of the time goes into one that
-/// waits for something, and a process takes some 10 MiB.
+/// The most plugins that are tried at once. Most of the time one plugin waits for something,
+/// and each process takes some 10 MiB.
 const AT_ONCE_MAX: usize = 4;
 
-/// A plugin that has not passed.
+/// A plugin that has failed its trial.
 #[derive(Debug)]
 pub(crate) struct Failed {
     /// Its id.
     pub(crate) id: String,
     /// Its file.
     pub(crate) file: PathBuf,
-    /// What has happened.
+    /// What went wrong.
     pub(crate) error: Box<ProbeError>,
 }
 
@@ -35,25 +35,25 @@ impl Failed {
         self.error.diagnostic(&self.id, &self.file, loaded)
     }
 
-    /// Whether there was no trial, so that nothing is said about the plugin.
+    /// Whether the trial could not run, so that nothing is known about the plugin.
     fn is_untried(&self) -> bool {
         matches!(self.error.kind, ProbeErrorKind::Child(_))
     }
 }
 
-/// Which data plugins see that are tried. What is in there may decide.
+/// The data folders of plugins in a trial. Whether a plugin starts can depend on its data.
 #[derive(Debug, Clone, Copy)]
 enum Data<'a> {
     /// Their own folders in this one, as when they run.
     Live(&'a Path),
-    /// Copies of them: nothing is written there, and no folder is made that the
-    /// proxy, as another user, could not use.
+    /// Copies of the folders in this one. The trial writes nothing there, and makes no folder
+    /// that the proxy, as another user, could not use.
     CopyOf(&'a Path),
 }
 
-/// Tries these plugins, and returns those that do not start or end, in their
-/// order. They see copies of their own data folders in `data_dir`, or empty ones
-/// where those are too large to copy. Waits for them: not for a worker.
+/// Tries these plugins, and returns those that do not start or end, in their order. They
+/// get copies of their own data folders in `data_dir`, or empty folders if those are too
+/// large to copy. Waits for the plugins, so it must not run on a worker.
 #[must_use]
 pub(crate) fn check(specs: &[Spec], data_dir: &Path) -> Vec<Failed> {
     try_with(&own_program(), specs, Data::CopyOf(data_dir))
@@ -63,7 +63,7 @@ fn try_with(program: &Path, specs: &[Spec], data: Data<'_>) -> Vec<Failed> {
     let try_one = &|spec: &Spec| {
         let scratch = match data {
             Data::Live(_) => None,
-            // Where there is no folder, the probe says so.
+            // If no folder can be made, the probe reports it.
             Data::CopyOf(_) => Scratch::new().ok(),
         };
         let data_dir = match (data, &scratch) {
@@ -103,7 +103,7 @@ fn try_with(program: &Path, specs: &[Spec], data: Data<'_>) -> Vec<Failed> {
                 match trial.map(thread::ScopedJoinHandle::join) {
                     Ok(Ok(one)) => failed.extend(one),
                     Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                    // There is no thread to be had: one after the other.
+                    // No thread can be made: they are tried one after the other.
                     Err(_) => failed.extend(try_one(spec)),
                 }
             }
@@ -112,7 +112,7 @@ fn try_with(program: &Path, specs: &[Spec], data: Data<'_>) -> Vec<Failed> {
     failed
 }
 
-/// Why plugins did not take the place of others.
+/// Why new plugins did not replace the present ones.
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     failed: Vec<Failed>,
@@ -129,9 +129,9 @@ impl Refused {
     }
 }
 
-/// Puts plugins in place of the present ones, as [`PluginHost::reload`], after
-/// each that is to be loaded was tried: what ends that process would end this
-/// one, with all its players. Where no process can be had, it is loaded untried.
+/// Replaces the present plugins, as [`PluginHost::reload`], after a trial of each new one in
+/// another process: a crash at the start would end this process with all its players. If no
+/// process can be made, the plugin is loaded without a trial.
 ///
 /// # Errors
 ///
@@ -152,7 +152,7 @@ pub(crate) fn reload(
     })
 }
 
-/// Those that have failed; those that could not be tried are logged.
+/// The plugins that have failed. Plugins that could not be tried are logged.
 fn settle(failed: Vec<Failed>) -> Vec<Failed> {
     let (untried, failed): (Vec<_>, Vec<_>) = failed.into_iter().partition(Failed::is_untried);
     for one in untried {
@@ -167,10 +167,10 @@ mod tests {
     use super::*;
     use crate::config::model::Document;
 
-    /// Where no process can be had, or another program is run, nothing is said
-    /// about a plugin, and nothing keeps it out.
+    /// If the trial's process cannot be started, or runs another program, plugins are loaded
+    /// without a trial.
     #[test]
-    fn without_a_process_nobody_is_refused() {
+    fn without_a_process_no_plugin_is_refused() {
         let spec = |id: &str| Spec {
             id: id.to_owned(),
             file: "/nowhere.so".into(),

@@ -16,31 +16,31 @@ use tokio::runtime::Handle;
 use super::health::Health;
 use super::slot::{CALL_BITS, CALL_MASK, DOING, SLOT, SLOTS, Slot, THREAD_END, noted, slot};
 
-/// How often the slots are checked. A call that two checks find holds its worker.
+/// How often the slots are checked. A call that two checks in a row find blocks its worker.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
-/// A worker that is held for so long is noticed by players: five ticks of the game.
+/// Players notice a worker that is blocked for this time: five ticks of the game.
 pub(super) const HOLD_MAX: Duration = Duration::from_millis(250);
 /// Checks without a call, half a second of them, after which the watchdog sleeps.
 const IDLE_LOOKS: u32 = 10;
 /// The longest sleep. The next call wakes the watchdog, except in one race: see
 /// [`CallMark::begin`].
 const SLEEP_MAX: Duration = Duration::from_secs(1);
-/// What is noted when a task of the plugin is polled rather than a hook.
+/// The kind of call while a task of the plugin is polled.
 const TASK: u32 = 0xff;
-/// What is noted while the plugin starts, on a thread that may be held.
+/// The kind while the plugin starts, on a thread that may be blocked.
 const START: u32 = 0xfe;
 /// The same while it ends.
 const END: u32 = 0xfd;
 /// The same while its library is loaded, which runs constructors.
 const LOAD: u32 = 0xfc;
-/// The end of a plugin holds no player, but the end of the proxy waits for it.
+/// The end of a plugin does not delay players, but the end of the proxy waits for it.
 const END_HOLD_MAX: Duration = Duration::from_secs(5);
 
 static PLUGINS: RwLock<Vec<Known>> = RwLock::new(Vec::new());
 static WATCHDOG: OnceLock<Thread> = OnceLock::new();
 static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
 
-/// A generation of a plugin, and who calls it.
+/// A generation of a plugin, and the runtime that calls it.
 struct Known {
     health: Weak<Health>,
     runtime: Handle,
@@ -64,32 +64,32 @@ impl PluginId {
         Self(u32::try_from(plugins.len()).unwrap_or(0) << CALL_BITS)
     }
 
-    /// Notes that this thread is in a hook of the plugin, until the result is dropped.
+    /// Marks this thread as being in a hook of the plugin, until the result is dropped.
     pub(super) fn hook(self, hook: Capability) -> CallMark {
         CallMark::begin(self.0 | u32::from(hook as u8))
     }
 
-    /// Notes that this thread starts the plugin, which may hold it.
+    /// Marks this thread as starting the plugin, which may block it.
     pub(super) fn start(self) -> CallMark {
         CallMark::begin(self.0 | START)
     }
 
-    /// Notes that this thread ends the plugin, which may hold it.
+    /// Marks this thread as ending the plugin, which may block it.
     pub(super) fn end(self) -> CallMark {
         CallMark::begin(self.0 | END)
     }
 
-    /// Notes that this thread loads the plugin, which may hold it.
+    /// Marks this thread as loading the plugin, which may block it.
     pub(super) fn load(self) -> CallMark {
         CallMark::begin(self.0 | LOAD)
     }
 
-    /// Notes, for the rest of its life, that this thread was the plugin's and ends.
+    /// Marks this thread, for the rest of its life, as an ending thread of the plugin.
     pub(super) fn end_of_thread(self) {
         std::mem::forget(CallMark::begin(self.0 | THREAD_END));
     }
 
-    /// Notes that this thread is in a task of the plugin, or in a waker of one.
+    /// Marks this thread as being in a task of the plugin, or in the waker of a task.
     pub(super) fn task(self) -> CallMark {
         CallMark::begin(self.0 | TASK)
     }
@@ -98,8 +98,8 @@ impl PluginId {
 /// Marks that this thread is in a plugin, until it is dropped.
 pub(super) struct CallMark {
     slot: Option<&'static Slot>,
-    /// What the slot says afterwards: the number of this call, and the call
-    /// around this one, if there is one.
+    /// The state of the slot afterwards: the number of this call, and the surrounding call,
+    /// if there is one.
     after: u64,
 }
 
@@ -142,8 +142,8 @@ fn wake() {
     }
 }
 
-/// Starts the watchdog, once. Where there is no thread for it now, the next
-/// generation of a plugin tries again.
+/// Starts the watchdog, once. If no thread can be made, the next generation of a plugin tries
+/// again.
 fn start() {
     static STARTING: Mutex<()> = Mutex::new(());
     let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +163,7 @@ fn start() {
     }
 }
 
-/// A call that an earlier look has found.
+/// A call that an earlier check has found.
 struct Seen {
     slot: &'static Slot,
     state: u64,
@@ -194,7 +194,7 @@ fn watch() {
     }
 }
 
-/// Another number when a call has begun or ended.
+/// A number that changes when a call begins or ends.
 fn calls_so_far() -> u64 {
     let slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
     let states = slots.iter().map(|slot| slot.state.load(Ordering::Relaxed));
@@ -214,7 +214,7 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
         let state = slot.state.load(Ordering::Relaxed);
         let doing = noted(state);
         let held_max = match doing & CALL_MASK {
-            // A start has a limit of its own, at which it is given up.
+            // A start has a time limit of its own.
             0 | LOAD | START => continue,
             END | THREAD_END => END_HOLD_MAX,
             _ => HOLD_MAX,
@@ -238,13 +238,12 @@ fn look(seen: &mut Vec<Seen>, now: Instant) {
     }
 }
 
-/// Makes another worker than the held one serve the sockets.
+/// Makes another worker than the blocked one serve the sockets.
 ///
-/// Of all workers that wait, one waits for sockets, and the others for work
-/// (tokio 1.54, `worker.rs`). When that one takes up a single task, no other
-/// takes its place until the task waits; if a plugin blocks it, every player
-/// waits. A task from outside wakes another worker, which then finds the place
-/// free.
+/// Of all waiting workers, one waits for sockets, and the others for tasks (tokio 1.54,
+/// `worker.rs`). When that one runs a single task, no other worker waits for sockets until
+/// the task yields. If a plugin blocks it, every player waits. A task that is spawned from
+/// outside wakes another worker, which then waits for the sockets.
 fn wake_another_worker(doing: u32) {
     let plugins = PLUGINS.read().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = known(&plugins, doing) {
@@ -252,7 +251,7 @@ fn wake_another_worker(doing: u32) {
     }
 }
 
-/// The plugin of what is noted.
+/// The plugin in the lower half of a slot's state.
 fn known(plugins: &[Known], doing: u32) -> Option<&Known> {
     let at = (doing >> CALL_BITS).checked_sub(1)?;
     plugins.get(at as usize)
@@ -298,8 +297,8 @@ pub(super) fn current_place() -> Option<&'static str> {
     }
 }
 
-/// Shows which plugin this thread is in, and where, if it is in one. Neither
-/// allocates nor waits.
+/// Calls `show` with the plugin that this thread is in, and the place in it, if there is one.
+/// Neither allocates nor waits.
 #[cfg(unix)]
 pub(super) fn with_current(show: impl FnOnce(&str, &str)) {
     let Some(slot) = SLOT.get() else {
@@ -372,7 +371,7 @@ mod tests {
         builder.worker_threads(2).enable_all().build().unwrap()
     }
 
-    /// A call that goes on is counted once; a new call on the same thread is another.
+    /// A long call is counted once; a new call on the same thread counts again.
     #[test]
     fn a_held_worker_is_reported_once() {
         let runtime = runtime();

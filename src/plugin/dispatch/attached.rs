@@ -119,7 +119,7 @@ impl<H: Point> Attached<H> {
         self.instance_anyway()
     }
 
-    /// The instance, also in a quarantine.
+    /// The instance, also of a plugin in quarantine.
     #[inline]
     fn instance_anyway(&self) -> Result<&ffi::Instance, HookFailure> {
         self.generation.health.called();

@@ -34,7 +34,7 @@ pub(crate) struct HasFailed;
 type Plugin = Attached<points::PlayerCommand>;
 
 impl HookSet {
-    /// The commands of the plugins. If several plugins have a name, the first one gets it.
+    /// The commands of the plugins. If several plugins have the same name, the first one gets it.
     pub(crate) fn commands(&self) -> impl Iterator<Item = &PluginCommand> {
         let all = self.player_command.iter();
         all.flat_map(|plugin| {

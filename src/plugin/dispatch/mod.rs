@@ -88,7 +88,7 @@ fn service_grants(plugins: &[(&Arc<Generation>, u64)]) -> Box<[ServiceGrant]> {
     services.filter(|grant| grant.bits != 0).collect()
 }
 
-/// Those of the plugins that have a hook.
+/// The plugins that have a hook, in order.
 fn attached<H: Point>(
     plugins: &[(&Arc<Generation>, u64)],
     hook: impl Fn(&ffi::Hooks) -> Option<&'static H::Table>,
@@ -115,8 +115,8 @@ impl HookSet {
         set
     }
 
-    /// The deciding hooks of the plugins that are not in `before`: for a client
-    /// that moves here from there.
+    /// The deciding hooks of the plugins that are not in `before`: for a client that moves to
+    /// this server from the one with `before`.
     #[must_use]
     pub fn not_in(&self, before: &HookSet) -> HookSet {
         fn without<H: Point>(list: &HookList<H>, before: &HookList<H>) -> HookList<H> {
@@ -272,9 +272,9 @@ impl HookSet {
         Ok(None)
     }
 
-    /// Calls `session.observe`, beginning with [`SessionEvent::Opened`]. A plugin in a
-    /// quarantine does not get sessions that open meanwhile, but it gets the end of each
-    /// session whose opening it got.
+    /// Calls `session.observe`, beginning with [`SessionEvent::Opened`]. A quarantined plugin
+    /// does not get sessions that open during the quarantine, but it gets the end of each
+    /// session that it has observed from the beginning.
     #[inline]
     pub fn session_observe(
         &self,

@@ -21,7 +21,7 @@ use crate::protocol::packet::view::{self, Form};
 use crate::protocol::packet::{Direction, State, Version};
 use crate::protocol::varint;
 
-/// The player whose packets plugins get.
+/// A player, for the packet hooks.
 #[derive(Debug)]
 pub struct PacketPlayer {
     /// The player's number, for services.
@@ -52,24 +52,24 @@ pub enum PacketFate {
 /// The ids of packets, as bits.
 pub(crate) type PacketIds = [u64; 4];
 
-/// Who gets the decisions of the plugins about some packets.
+/// Receives the decisions of the plugins about packets.
 pub trait PacketAsker: Send {
-    /// Whether nobody needs a decision any more.
+    /// Whether the decisions are no longer needed.
     fn is_gone(&self) -> bool;
 
-    /// Takes the decisions about the first packets, at least about one, unless nobody
-    /// needs them. The plugin that ends the session, if there is one, has dropped the last.
+    /// Takes the decisions about the first packets, at least about one unless they are no
+    /// longer needed. If a plugin ends the session, the last of these packets is dropped.
     fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>);
 }
 
-/// How long plugins are asked about packets that came in one piece, before the decisions
-/// that there are pass on: a fifth of a tick of the game. One call may take longer.
+/// How long plugins handle the packets of one group before the decisions so far are passed
+/// on: a fifth of a tick of the game. One call may take longer.
 const RUN_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// The most bytes of a packet that a plugin has made longer, with its id.
 const PACKET_BYTES_MAX: usize = FIELDS_BYTES_MAX + varint::VARINT_BYTES_MAX;
 
-/// The plugins of a server that are asked about packets, in their order.
+/// The plugins of a server that have a packet hook, in their order.
 #[derive(Debug, Default)]
 pub struct PacketHooks(Box<[PacketPlugin]>);
 
@@ -140,7 +140,7 @@ impl AskedPacket {
             state: match self.state {
                 State::Configuration => packet_state::CONFIGURATION,
                 State::Play => packet_state::PLAY,
-                // Not shown; no plugin knows the number.
+                // Plugins do not get packets of this state.
                 State::Login => 0,
             },
             kind: self.kind().map_or(0, |kind| kind.number().into()),
@@ -164,7 +164,7 @@ impl<H> Attached<H>
 where
     H: Point<Input = PacketInput, Table = PacketHook<PacketInput>>,
 {
-    /// Asks on this thread, as long as it takes. Returns the answer, and the changed
+    /// Calls the hook on this thread, as long as it takes. Returns the answer, and the changed
     /// packet, if it was changed.
     fn ask_packet(
         &self,
@@ -269,8 +269,8 @@ impl PacketHooks {
         Self(plugins.into())
     }
 
-    /// Asks the plugins on this thread, which waits as long as they take: for
-    /// `infrarust plugin verify`, which reports how long that is.
+    /// Calls the plugins on this thread, and waits as long as they take: for `infrarust
+    /// plugin verify`, which reports the time.
     ///
     /// # Errors
     ///
@@ -297,7 +297,7 @@ impl PacketHooks {
         })
     }
 
-    /// Asks the plugins about packets that follow each other, on threads that may block.
+    /// Asks the plugins about consecutive packets, on threads that may block.
     /// Each plugin sees the changes of those before it. Does not wait.
     pub fn ask(
         self: &Arc<Self>,
@@ -322,7 +322,7 @@ impl PacketHooks {
         run.find_next();
         match run.current {
             Some(_) => THREADS.put(run),
-            // None of them is of a kind that a plugin has named.
+            // No plugin has named the kind of any of these packets.
             None => run.end(),
         }
     }
@@ -330,7 +330,7 @@ impl PacketHooks {
 
 static THREADS: Threads<PacketRun> = Threads::new();
 
-/// Packets of one direction of a session, on their way through the plugins.
+/// Packets of one direction of a session that pass through the plugins.
 struct PacketRun {
     hooks: Arc<PacketHooks>,
     player: Arc<PacketPlayer>,
@@ -340,7 +340,7 @@ struct PacketRun {
     packets: std::vec::IntoIter<Vec<u8>>,
     /// The packet for the next call; none after the last one.
     current: Option<Current>,
-    /// The decisions about those before.
+    /// The decisions about the packets before it.
     fates: Vec<PacketFate>,
     /// When the first call began.
     began: Option<Instant>,

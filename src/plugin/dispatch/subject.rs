@@ -52,7 +52,7 @@ pub struct Player<'a> {
 pub enum SessionEvent<'a> {
     /// A player has a place on a server.
     Opened,
-    /// The backend has taken the connection.
+    /// The backend has accepted the connection.
     Connected {
         /// Its address.
         backend: &'a str,
@@ -87,13 +87,12 @@ pub enum PlayerEvent<'a> {
 pub struct Session {
     pub(super) id: u64,
     /// The plugins of the set that have observed its beginning. Exactly these also observe
-    /// its end, even if they are quarantined meanwhile.
+    /// its end, even if they are quarantined in between.
     pub(super) observers: Vec<bool>,
 }
 
 impl Session {
-    /// A session, or a player, that no plugin has observed yet. Each needs another
-    /// number.
+    /// A session, or a player, that no plugin has observed yet. `id` must be unique.
     #[must_use]
     pub const fn new(id: u64) -> Self {
         Self {

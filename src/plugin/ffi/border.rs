@@ -66,7 +66,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What one call puts into its sink.
+/// The answer and the failure that one call gives to its sink.
 pub(super) struct Answers {
     text_bytes_max: usize,
     answer: Option<Answer>,
@@ -88,7 +88,7 @@ impl Answers {
         }
     }
 
-    /// Runs a call with a sink that is good during it.
+    /// Runs a call with a sink that is valid during the call.
     pub(super) fn during<T>(&mut self, call: impl FnOnce(*const Sink) -> T) -> T {
         let sink = Sink {
             ctx: std::ptr::from_mut(self).cast(),
@@ -97,7 +97,7 @@ impl Answers {
         call(&raw const sink)
     }
 
-    /// What the plugin has answered; nothing, which means to go on, for most calls.
+    /// The answer of the plugin. Most calls have none, which means to continue.
     #[inline]
     pub(super) fn outcome(&mut self, status: i32) -> Result<Option<Answer>, Box<Failure>> {
         if status == status::OK && self.answer.is_none() && self.failure.is_none() {
@@ -118,7 +118,7 @@ impl Answers {
             }
         };
         match (self.failure.take(), kind) {
-            // An error beside `OK` was about the answer: it could not be taken.
+            // A failure with the status `OK` is about the answer: it was too large.
             (Some(failure), _) => Err(Box::new(failure)),
             (None, None) => Ok(self.answer.take()),
             (None, Some(kind)) => Err(Box::new(Failure::new(kind, "it did not say why"))),
@@ -130,9 +130,9 @@ impl Answers {
 ///
 /// # Safety
 ///
-/// The text must be good.
+/// The pointer and the length of the text must be valid.
 pub(super) unsafe fn text(text: Str, bytes_max: usize) -> String {
-    // SAFETY: the caller promises it, and less is good too.
+    // SAFETY: as the caller promises; a shorter length is valid too.
     let bytes = unsafe {
         Str {
             ptr: text.ptr,

@@ -67,7 +67,7 @@ impl<'a, I> HookCall<'a, I> {
     }
 }
 
-/// A call that is given up ends its future, which is code of the plugin.
+/// A cancelled call drops its future, which runs code of the plugin.
 impl<I> Drop for HookCall<'_, I> {
     fn drop(&mut self) {
         if let State::Waiting(future) = std::mem::replace(&mut self.state, State::Done) {
@@ -118,7 +118,7 @@ impl<I> Future for HookCall<'_, I> {
         if status == status::PENDING {
             return Poll::Pending;
         }
-        // Ends the future here, still inside the watch.
+        // Drops the future here, while the watchdog still watches the call.
         call.state = State::Done;
         Poll::Ready(answers.outcome(status))
     }
@@ -131,7 +131,7 @@ pub(super) struct TaskCall {
     pub(super) plugin_id: PluginId,
 }
 
-/// As for a hook: to end a future is to call the plugin.
+/// As for a hook: dropping the future runs code of the plugin.
 impl Drop for TaskCall {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
@@ -157,7 +157,7 @@ impl Future for TaskCall {
         if status == status::PENDING {
             return Poll::Pending;
         }
-        // Ends the future here, still inside the watch.
+        // Drops the future here, while the watchdog still watches the call.
         call.future = None;
         Poll::Ready(answers.outcome(status).map(|_| ()))
     }

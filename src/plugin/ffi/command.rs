@@ -10,8 +10,8 @@ use crate::plugin::commands::COMMANDS_MAX;
 /// The most bytes that are kept of a name. Longer ones are not names.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The names of a plugin's commands, and the number of the audience of each. One more
-/// than there may be.
+/// The names of a plugin's commands, and the number of the audience of each: at most one
+/// more than a plugin may have.
 pub(in crate::plugin) fn ask_commands(
     instance: &Instance,
     hook: &CommandHook<CommandInput>,

@@ -1,4 +1,4 @@
-//! What plugins may call: the services of the proxy, without the pointers.
+//! Connects the services of the proxy to the tables that plugins call.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -171,8 +171,8 @@ impl HostServices for Services {
     }
 }
 
-/// A waker that a plugin has passed. To call or to free it is to call the
-/// plugin, on the worker that looks after the timers.
+/// A waker of a plugin. Waking and freeing it run code of the plugin, on the worker that
+/// handles the timers.
 struct PluginWaker {
     /// `None` only while it is dropped.
     waker: Option<Waker>,

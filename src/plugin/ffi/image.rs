@@ -88,13 +88,12 @@ pub(in crate::plugin) fn open(
 ) -> Result<Image, ImageError> {
     let library = map(&sealed.path);
     if sealed.is_on_disk {
-        // After mapping or refusal the name is not needed any more.
+        // The name is only needed for mapping.
         let _ = std::fs::remove_file(&sealed.path);
     }
     let library = library.map_err(|error| load_error(&error))?;
-    // What has been mapped once stays, also if it is refused below. Its
-    // descriptor stays open too: with a reused number the loader would find this
-    // image instead of the next one.
+    // The image stays mapped, also if it is refused below. Its descriptor stays open too: if
+    // its number were reused, the loader would find this image instead of the next one.
     let library = ManuallyDrop::new(library);
     let file = ManuallyDrop::new(sealed.file);
     // SAFETY: the symbol has this type, as its name with its version says.
@@ -168,7 +167,7 @@ fn check_entry(
             return Err(mismatch(field, bits(said.bits()), bits(coded)));
         }
     }
-    // What is wanted and unknown is not in the manifest that was read.
+    // The manifest that was read lacks capabilities that are wanted and unknown.
     let known = Capability::ALL
         .iter()
         .fold(0, |all, capability| all | capability.bit());
@@ -238,8 +237,8 @@ unsafe impl Send for Instance {}
 unsafe impl Sync for Instance {}
 
 impl Image {
-    /// Makes the plugin, which reaches the proxy through `host`. Waits as long as
-    /// it takes.
+    /// Creates the instance of the plugin, which reaches the proxy through `host`. Waits as
+    /// long as it takes.
     pub(in crate::plugin) fn create(
         &self,
         host: &'static HostTable,
@@ -277,8 +276,8 @@ impl Image {
 }
 
 impl Instance {
-    /// Ends the plugin. Waits as long as it takes. No call may run, and no
-    /// future be left: the caller has the last reference.
+    /// Ends the plugin. Waits as long as it takes. No call may run and no future may exist:
+    /// the caller has the last reference.
     pub(in crate::plugin) fn destroy(self) {
         if let Some(destroy) = self.plugin.destroy {
             // SAFETY: `self` is the only instance, and this its end.

@@ -16,10 +16,10 @@ use crate::telemetry::PLUGIN_TARGET_PREFIX;
 
 /// The most bytes of the names and values of one event of the log.
 const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
-/// The target of events with which the SDK reports a panic where no call could
-/// return it: in the drop of a future or of the instance.
+/// The target of events with which the SDK reports a panic in the drop of a future or of the
+/// instance, where no call can return it.
 const PANIC_TARGET: &str = "infrarust_plugin_api::panic";
-/// The place of such events, whatever the filter of the log says.
+/// The id of the call site of such events. They are always enabled.
 const PANIC_SITE: u64 = u64::MAX;
 
 pub(super) static LOG: LogTable = table!(LogTable {
@@ -68,7 +68,7 @@ unsafe extern "C" fn callsite(
             services.has_run_out_of(Supply::LogPlaces);
             return status::DENIED;
         };
-        // SAFETY: neither is null, and the plugin gives places to write to.
+        // SAFETY: neither is null, and the plugin passes pointers that can be written to.
         unsafe {
             write(id, found.0);
             write(interest, found.1);
@@ -77,7 +77,7 @@ unsafe extern "C" fn callsite(
     })
 }
 
-/// What a place of the source is known by, with the target that the plugin gives.
+/// The key of a call site, with the target that the plugin gives.
 ///
 /// # Safety
 ///

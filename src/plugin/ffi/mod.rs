@@ -1,9 +1,8 @@
 //! The only folder of the proxy that sees raw pointers: it maps images, calls
 //! plugins, and is called by them.
 //!
-//! What a plugin gives is checked as far as it can be: sizes, null pointers,
-//! lengths and UTF-8. That a pointer leads somewhere is trusted; a native
-//! plugin could do anything anyway.
+//! Values from a plugin are checked as far as possible: sizes, null pointers, lengths and
+//! UTF-8. Pointers that are not null are trusted: a native plugin could do anything anyway.
 #![allow(unsafe_code, reason = "plugins are C tables")]
 
 mod border;

@@ -1,4 +1,4 @@
-//! Packets that plugins are asked about: what the hook may read and change.
+//! Packets as the packet hooks see them: what a hook may read and change.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// The packet as it is now.
+    /// The packet, with the changes so far.
     fn passing(&self) -> Passing<'_> {
         let Passing {
             version,
@@ -58,7 +58,7 @@ impl<'a> Shown<'a> {
         passing.may_set(values.iter().map(|(field, _)| *field))?;
         let view = passing.view;
         let view = view.ok_or_else(|| "it has no kind, and so no fields by name".to_owned())?;
-        // A signature is that of what the player has written.
+        // A signature covers the text that the player has written.
         let is_chat = view.kind() == PacketKind::ChatMessage;
         let is_signed = is_chat
             && matches!(view.get(PacketField::Signature), Ok(Some(Value::Bytes(bytes))) if !bytes.is_empty());
@@ -73,7 +73,7 @@ impl<'a> Shown<'a> {
         view.with(&values).map_err(|error| error.to_string())
     }
 
-    /// The packet with these fields in place of all.
+    /// The packet with all its fields replaced by these bytes.
     fn replaced(&self, fields: &[u8]) -> Result<Vec<u8>, String> {
         let passing = self.passing();
         passing.may_change()?;
@@ -88,7 +88,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Calls a hook about a packet, with an input that lacks the packet alone.
+/// Calls a packet hook. `input` is complete except for the packet, which is added here.
 #[inline]
 pub(in crate::plugin) fn call_packet(
     instance: &Instance,
@@ -107,7 +107,7 @@ pub(in crate::plugin) fn call_packet(
     answers.outcome(status)
 }
 
-/// Which packets a hook is asked about: the numbers that the plugin gives.
+/// Asks a plugin which packets a hook gets: the numbers of the kinds.
 pub(in crate::plugin) fn ask_interest(
     instance: &Instance,
     hook: &PacketHook<PacketInput>,
@@ -171,7 +171,7 @@ impl PacketAccess for Shown<'_> {
     }
 }
 
-/// The values that a plugin gives, as packets are made from them.
+/// Converts values from a plugin to the form from which packets are made.
 pub(super) fn values_of<'a>(
     values: &[(PacketField, FieldData<'a>)],
 ) -> Result<Vec<(PacketField, Value<'a>)>, String> {

@@ -33,7 +33,7 @@ pub(super) struct HookRun<'a> {
 }
 
 impl<'a> HookRun<'a> {
-    /// A run as on a server with this mode.
+    /// A run that calls the hooks as on a server with this mode.
     pub(super) fn new(
         mode: Mode,
         hooks: &'a HookSet,
@@ -87,7 +87,7 @@ impl<'a> HookRun<'a> {
         self.runtime.block_on(asked)
     }
 
-    /// Lets a hook observe events, each under its name; how often it has failed.
+    /// Lets a hook observe events, each with its name. Returns how often it has failed.
     fn observe<E, const N: usize>(
         &self,
         hook: Hook,
@@ -164,7 +164,7 @@ impl<'a> HookRun<'a> {
         let mut said = run();
         let took = begin.elapsed();
         said.push_str(&self.reach.take_done());
-        // A task that has failed meanwhile is not a failure of this hook.
+        // A task that failed during the call is not a failure of this hook.
         let failure = self
             .host
             .states()
@@ -245,7 +245,7 @@ macro_rules! questions {
         }
     )+) => {
         impl HookRun<'_> {
-            /// Asks at one hook; how often it has failed.
+            /// Calls one hook. Returns how often it has failed.
             fn call_hooks(&self, hook: Hook) -> u64 {
                 match hook {
                     $(Hook::$hook => questions!(@$input $answer self hook $method),)+
@@ -312,7 +312,7 @@ fn verdict(verdict: Result<(), Refusal>) -> String {
     }
 }
 
-/// What an answer has chosen in place of what was there.
+/// Describes an answer that may replace a value.
 fn chosen(what: &str, answer: Result<Option<String>, Refusal>) -> String {
     match answer {
         Ok(None) => "keep".to_owned(),

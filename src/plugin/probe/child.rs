@@ -18,7 +18,7 @@ use crate::plugin::generation::END_TIME_MAX;
 use crate::plugin::{Environment, PlayerCounts, PluginHost, Spec};
 use crate::telemetry;
 
-/// What is logged where the request does not say.
+/// The log filter if the request has none.
 const LOG_FILTER: &str = "infrarust=warn,plugin=info";
 
 /// Runs as the child: reads a [`Request`] from standard input, tries the plugin, and
@@ -104,7 +104,7 @@ fn run(request: &Request, runtime: &Runtime, events: &EventWriter) {
     end(request, runtime, &host, events);
 }
 
-/// Ends the plugin, and reports what goes wrong in its end.
+/// Ends the plugin, and reports problems at its end.
 fn end(request: &Request, runtime: &Runtime, host: &PluginHost, events: &EventWriter) {
     events.event(&Event::Begin(Step::End));
     let begin = Instant::now();

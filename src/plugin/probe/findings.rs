@@ -1,4 +1,4 @@
-//! What is asked of a trial, and what was found out by it.
+//! The request for a trial, and its results.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::show;
 /// How many characters of an answer are shown.
 const SHOWN_CHARS_MAX: usize = 160;
 
-/// What is to be tried.
+/// A request for a trial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The id under which the plugin runs.
@@ -26,33 +26,34 @@ pub struct Request {
     pub document: String,
     /// The keys that lead to its table, as in [`Spec::config_path`](crate::plugin::Spec::config_path).
     pub config_path: Vec<String>,
-    /// The SHA-256 of the content that is meant, as in [`Spec::content`](crate::plugin::Spec::content).
+    /// The SHA-256 that the file must have, as in [`Spec::content`](crate::plugin::Spec::content).
     pub content: Option<Sha>,
-    /// Whether its hooks are asked; otherwise it only starts and ends.
+    /// Whether its hooks are called; otherwise it only starts and ends.
     pub fire: bool,
-    /// The folder in which plugins have their data. `None`: an empty one, which
-    /// is gone afterwards.
+    /// The folder with the data folders of plugins. `None` is an empty one, which is removed
+    /// afterwards.
     pub data_dir: Option<PathBuf>,
-    /// What is logged, as in `RUST_LOG`. `None`: its `info` and our warnings.
+    /// The log filter, as in `RUST_LOG`. `None` is `info` for the plugin and `warn` for the
+    /// proxy.
     pub log: Option<String>,
 }
 
-/// What was seen of a plugin.
+/// The results of a trial.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// What started; `None` when it did not.
+    /// The started plugin; `None` if it did not start.
     pub started: Option<Started>,
-    /// What it answered at each hook, in the order in which they were asked.
+    /// Its answer at each hook, in the order of the calls.
     pub fired: Vec<Fired>,
-    /// The hooks at which it was to be asked and never was.
+    /// The hooks that should have been called and were not.
     pub unasked: Vec<String>,
-    /// What went wrong beside its hooks.
+    /// Problems outside its hooks.
     pub troubles: Vec<String>,
-    /// How long it took to end; `None` when it did not.
+    /// How long it took to end; `None` if it did not end.
     pub ended: Option<Duration>,
-    /// Lines of its log.
+    /// The lines that it logged.
     pub log: Vec<String>,
-    /// What it printed.
+    /// The text that it printed.
     pub printed: String,
 }
 
@@ -83,20 +84,20 @@ pub struct Started {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The mode of the server that it is asked for; `None` when it runs in none.
+    /// The mode of the sample server; `None` if it runs in no mode.
     pub mode: Option<String>,
-    /// The hooks at which it is to be asked.
+    /// The hooks that are to be called.
     pub hooks: Vec<String>,
     /// How long it took.
     pub took: Duration,
 }
 
-/// A hook that was asked.
+/// A hook that was called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fired {
     /// The name of the hook.
     pub hook: String,
-    /// What it was asked about.
+    /// The subject of the call.
     pub about: String,
     /// Its answer.
     pub answer: Answer,
@@ -104,7 +105,7 @@ pub struct Fired {
     pub took: Duration,
 }
 
-/// What a hook answered.
+/// The answer of a hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -114,13 +115,13 @@ pub enum Answer {
     Failed(String),
 }
 
-/// How far a plugin has come.
+/// A step of a trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// It is loaded and created.
     Start,
-    /// It is asked at this hook.
+    /// This hook is called.
     Hook(String),
     /// It ends.
     End,
@@ -128,7 +129,7 @@ pub enum Step {
     Exit,
 }
 
-/// A clause that says when: it follows what has happened.
+/// The step as a clause of time, to follow a description of what happened.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -140,16 +141,16 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a plugin was not tried to its end.
+/// Why a trial did not reach its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeError {
     /// What has happened.
     pub kind: ProbeErrorKind,
-    /// What was seen until then.
+    /// The results until then.
     pub findings: Findings,
 }
 
-/// What can happen to a plugin that is tried.
+/// The kinds of [`ProbeError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeErrorKind {
     /// It was not loaded, or has refused its settings: the same problem that
@@ -157,16 +158,16 @@ pub enum ProbeErrorKind {
     Refused(ProblemText),
     /// It ended the process.
     Crashed {
-        /// How, such as `was killed by SIGSEGV`.
+        /// How the process ended, such as `was killed by SIGSEGV`.
         how: String,
-        /// When.
+        /// The step in which it ended.
         step: Step,
     },
     /// It took too long.
     TooSlow {
         /// The time for each step.
         patience: Duration,
-        /// Which.
+        /// The step that took too long.
         step: Step,
     },
     /// The child could not be run, or ended before it had the plugin: this says
@@ -201,7 +202,7 @@ impl fmt::Display for ProbeError {
 impl std::error::Error for ProbeError {}
 
 impl ProbeErrorKind {
-    /// The way out: a clause in the imperative.
+    /// The solution: a clause in the imperative.
     #[must_use]
     pub fn help(&self) -> String {
         match self {
@@ -245,7 +246,7 @@ pub(super) fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Answers are cut, and cannot drive a terminal.
+    /// Answers are shortened, and their control characters are escaped.
     #[test]
     fn answers_are_safe_to_show() {
         assert_eq!(quoted("{\"a\":\"\u{1b}[2J\"}"), "`{\"a\":\"\\u{1b}[2J\"}`");

@@ -4,7 +4,7 @@
 //! [`probe`] starts this program as a child, which reads the [`Request`] from its
 //! standard input, loads the plugin through the same
 //! [`PluginHost`](super::PluginHost) as the proxy, and writes each step to its
-//! standard output before the step begins. So the parent knows in which step a child has
+//! standard output before the step begins. So the parent knows the step in which a child has
 //! stopped.
 
 mod ask;

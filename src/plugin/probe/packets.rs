@@ -18,7 +18,7 @@ pub(super) struct SamplePacket {
     pub(super) bytes: Vec<u8>,
 }
 
-/// The player on whose connection they are.
+/// The sample player that sends and gets them.
 pub(super) fn player(version: Version, is_proved: bool) -> Arc<PacketPlayer> {
     Arc::new(PacketPlayer {
         number: NUMBER,
@@ -54,7 +54,7 @@ pub(super) fn packets(hooks: &HookSet, version: Version) -> Vec<SamplePacket> {
     PacketKind::ALL.iter().filter_map(sample).collect()
 }
 
-/// A value for each field that a packet has to have.
+/// A value for each required field of a packet.
 fn values() -> Vec<(PacketField, Value<'static>)> {
     let text = || {
         Value::Text(std::borrow::Cow::Owned(

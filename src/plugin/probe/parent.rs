@@ -17,11 +17,11 @@ use crate::diagnostic::Code;
 use crate::environment;
 use crate::plugin::ProblemText;
 
-/// What the program is called with to be the child.
+/// The arguments with which the program runs as the child.
 pub const ARGUMENTS: [&str; 2] = ["plugin", "probe"];
-/// The most lines of a plugin's log that are kept: a screen or ten.
+/// The most lines of a plugin's log that are kept: about ten screens.
 const LOG_LINES_MAX: usize = 500;
-/// The most bytes that are kept of what a plugin prints.
+/// The most bytes of a plugin's output that are kept.
 const PRINTED_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of one line of the child: a status answer, each of its bytes
 /// escaped.
@@ -46,9 +46,9 @@ pub fn own_program() -> PathBuf {
 
 /// Tries a plugin in a child of `program`, which is this program's own file.
 ///
-/// Each step, which is the start, one hook, or the end, may take `patience`;
-/// then the child is killed. The start has a limit of 30 s of its own, as in
-/// the proxy. Waits for the child: not for a worker.
+/// Each step, which is the start, one hook, or the end, may take `patience`; then the child
+/// is killed. The start has a limit of 30 s of its own, as in the proxy. Waits for the child,
+/// so it must not run on a worker.
 ///
 /// # Errors
 ///
@@ -96,8 +96,8 @@ fn try_out(
         return Err(ProbeErrorKind::Child("its pipes are missing".to_owned()));
     };
     let no_thread = |error| child_error("no thread for it", &error);
-    // On a thread: a child that dies before it has read leaves a pipe that is
-    // full or broken.
+    // On a thread: if a child dies before it has read the request, the pipe is full or
+    // broken.
     thread("probe-request", move || {
         let _ = stdin.write_all(&request);
     })
@@ -125,7 +125,7 @@ fn start(program: &Path) -> Result<KillOnDrop, ProbeErrorKind> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Signals to the proxy and its group, such as a `SIGHUP`, are not for it.
+        // The child must not get signals to the group of the proxy, such as a `SIGHUP`.
         .process_group(0)
         .spawn();
     child.map(KillOnDrop).map_err(|error| {
@@ -250,9 +250,9 @@ impl Drop for KillOnDrop {
         };
         let pid = nix::unistd::Pid::from_raw(number);
         let end = Instant::now() + KEEPER_END;
-        // One that has ended is only waited for.
+        // A child that has ended is only waited for.
         if !matches!(self.0.try_wait(), Ok(Some(_))) {
-            // The keeper ends what the plugin has started, too.
+            // The keeper also ends the processes that the plugin has started.
             let _ = kill(pid, Signal::SIGTERM);
         }
         while matches!(self.0.try_wait(), Ok(None)) {
@@ -299,7 +299,7 @@ fn events_of(stdout: impl Read + Send + 'static) -> io::Result<mpsc::Receiver<Ev
     Ok(receiver)
 }
 
-/// What the child prints, as far as it is kept.
+/// The output of the child, up to [`PRINTED_BYTES_MAX`].
 struct Printed {
     bytes: Arc<Mutex<Vec<u8>>>,
     end: mpsc::Receiver<()>,
@@ -333,7 +333,7 @@ impl Printed {
 mod tests {
     use super::*;
 
-    /// A child that dies at once, is silent, or does not exist, is reported.
+    /// A child that ends at once, is silent, or cannot be started is reported.
     #[test]
     fn programs_that_are_not_a_probe_are_reported() {
         let try_program = |program: &str| {
@@ -349,7 +349,7 @@ mod tests {
             try_program("/bin/true"),
             "it could not be tried: its process ended before it was loaded (exit status: 0)"
         );
-        // It takes the arguments for names of files, and complains.
+        // This program takes the arguments for names of files, and fails.
         let patience = Duration::from_secs(20);
         let listing = probe(Path::new("/bin/ls"), &Request::default(), patience).unwrap_err();
         assert!(listing.findings.printed.contains("probe"), "{listing:?}");
@@ -360,7 +360,7 @@ mod tests {
         );
     }
 
-    /// Each signal that plugins die of has its name.
+    /// The signals of common crashes are reported by name.
     #[test]
     fn signals_have_names() {
         let how = |raw| how_it_ended(ExitStatus::from_raw(raw));

@@ -15,18 +15,19 @@ use crate::protocol::packet::{Direction, Version};
 /// The number of the player.
 pub(super) const NUMBER: u64 = 1;
 
-/// What a plugin has done for the player.
+/// Counts the calls of services for the player.
 #[derive(Debug, Default)]
 struct Done {
     to_client: usize,
     to_backend: usize,
     kicks: usize,
-    /// How often a switch was asked for, and the last server.
+    /// The number of requested switches, and the last server.
     switches: usize,
     server: String,
 }
 
-/// The way to a player who has no client: it counts what plugins send.
+/// Services reach the sample player through this. There is no client; it counts what plugins
+/// send.
 #[derive(Debug)]
 pub(super) struct SampleReach {
     version: Version,
@@ -41,7 +42,7 @@ impl SampleReach {
         })
     }
 
-    /// From now on services reach the player, as far as the mode of `hooks` lets them.
+    /// Adds the player: from now on services that the mode of `hooks` offers reach the player.
     pub(super) fn enter(self: &Arc<Self>, players: &Players, hooks: &HookSet) {
         let profile = Profile {
             uuid: sample::UUID.to_be_bytes(),
@@ -56,8 +57,8 @@ impl SampleReach {
         players.enter(NUMBER, player);
     }
 
-    /// What was done since the last call, as a clause behind an answer; empty if it is
-    /// nothing.
+    /// The calls of services since this was last called, as a clause to follow an answer;
+    /// empty if there were none.
     pub(super) fn take_done(&self) -> String {
         let done = std::mem::take(&mut *self.done());
         let server = quoted(&done.server);

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The most bytes of a plugin's data that are copied for a trial beside them.
+/// The most bytes of a plugin's data that are copied for a trial.
 const COPIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most files and folders of them.
 const COPIED_FILES_MAX: usize = 10_000;
@@ -20,7 +20,7 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("infrarust-probe-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        // A process with our number may have left a folder behind. One of another
+        // An earlier process with the same process id may have left a folder. That of another
         // user cannot be removed, and the next line fails.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
