@@ -1,4 +1,4 @@
-//! What strangers send: each ends its own connection and nothing else.
+//! Malformed, slow and silent connections: each one ends without an effect on others.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 /// Bytes that are not a handshake end the connection at once, before any
 /// deadline, and nothing reaches the backend.
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_ends_at_once() {
+async fn bytes_that_are_not_a_handshake_end_at_once() {
     let backend = FakeBackend::start().await;
     let proxy =
         TestProxy::with_one_server("handshake_timeout = \"1h\"", "passthrough", &backend, "");
@@ -72,7 +72,8 @@ async fn nonsense_ends_at_once() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// The deadline is absolute: bytes that trickle in do not move it.
+/// The deadline of a handshake is absolute: bytes that arrive one at a time do not extend
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trickle_does_not_move_the_deadline() {
     let backend = FakeBackend::start().await;
@@ -131,8 +132,8 @@ async fn one_client_cannot_hold_all_pending_places() {
     proxy.idle().await;
 }
 
-/// Odd but legal names and hosts are relayed as they are: judging them is the
-/// backend's affair, and showing them safely the log's.
+/// Unusual but legal names and hosts are relayed unchanged: the backend decides about them,
+/// and the log escapes them.
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_names_pass() {
     let backend = FakeBackend::start().await;

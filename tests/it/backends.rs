@@ -1,5 +1,5 @@
-//! Backends that take a connection and end it before they say anything, and
-//! ways that lead back to the proxy.
+//! Backends that accept a connection and close it before they send anything, and addresses
+//! that lead back to the proxy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ const MESSAGE: &str = "disconnect_message = \"Starting, come back\"";
 /// How a backend ends a connection.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// At once, in order.
+    /// At once, with an orderly end.
     Close,
-    /// At once, by a reset.
+    /// At once, with a reset.
     Reset,
-    /// In order, when it has read the login.
+    /// With an orderly end, after it has read the login.
     CloseAfterLogin,
-    /// By a reset, when it has read the login.
+    /// With a reset, after it has read the login.
     ResetAfterLogin,
 }
 
@@ -56,7 +56,7 @@ fn end_all(backend: FakeBackend, way: Way) -> Arc<AtomicUsize> {
     count
 }
 
-/// A server file for two backends, of which the first is tried first.
+/// A server file for two backends, which are tried in this order.
 fn two(mode: &str, first: SocketAddr, second: SocketAddr) -> String {
     format!(
         "domains = [\"play.example.com\"]\naddresses = [\"{first}\", \"{second}\"]\n\
@@ -64,8 +64,8 @@ fn two(mode: &str, first: SocketAddr, second: SocketAddr) -> String {
     )
 }
 
-/// Until the backend's first byte nothing has reached the player, who reads why
-/// in the end, once, in every mode.
+/// A backend that ends before its first byte counts as unreachable. In every mode the
+/// player reads one text about that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_ends_at_once_is_a_failure() {
     for mode in FORWARDING {
@@ -82,8 +82,8 @@ async fn a_backend_that_ends_at_once_is_a_failure() {
     }
 }
 
-/// The next address gets all that the client has sent, also what it sent while
-/// the first one was silent; and so does the next address for a ping.
+/// The next address gets everything that the client has sent, also bytes that it sent while
+/// the first backend was silent. The same holds for status pings.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_address_takes_over() {
     for mode in FORWARDING {
@@ -111,10 +111,10 @@ async fn the_next_address_takes_over() {
     }
 }
 
-/// A first byte decides: a backend that ends behind it has spoken, and what it
-/// said is what the player gets, be it a refusal.
+/// After its first byte a backend is not replaced: if it ends then, the player gets the
+/// bytes that it has sent, for example a refusal.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_backend_says_before_its_end_is_passed_on() {
+async fn bytes_of_a_backend_before_its_end_are_passed_on() {
     for mode in FORWARDING {
         let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
         let servers = [("a", two(mode, first.address, second.address))];
@@ -133,10 +133,10 @@ async fn what_a_backend_says_before_its_end_is_passed_on() {
     }
 }
 
-/// A client may send more than is kept for another backend: nothing of it is
-/// lost, and the connection belongs to the backend that it was sent to.
+/// A client may send more bytes than are kept for another backend. All of them reach the
+/// first backend, and the connection stays with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_for_another_backend_is_bounded() {
+async fn bytes_kept_for_another_backend_are_bounded() {
     for mode in ["passthrough", "zero_copy"] {
         let (first, second) = (FakeBackend::start().await, FakeBackend::start().await);
         let servers = [("a", two(mode, first.address, second.address))];
@@ -155,8 +155,8 @@ async fn what_is_kept_for_another_backend_is_bounded() {
     }
 }
 
-/// A client that leaves, or ends its side, while its backend is silent: the
-/// backend sees that, and another one is not bothered.
+/// If a client leaves, or ends its side, while its backend is silent, the backend sees
+/// that, and no other backend is dialled.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_may_leave_before_the_first_byte() {
     for mode in FORWARDING {
@@ -174,8 +174,8 @@ async fn a_client_may_leave_before_the_first_byte() {
     }
 }
 
-/// `timeouts.read` bounds the wait for the first byte as it bounds the relay, and
-/// no other backend is tried then.
+/// `timeouts.read` limits the wait for the first byte as it limits the relay. No other
+/// backend is tried after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_stays_silent_meets_the_read_timeout() {
     for mode in FORWARDING {
@@ -191,7 +191,7 @@ async fn a_backend_that_stays_silent_meets_the_read_timeout() {
     }
 }
 
-/// Passes connections on to the proxy, as a port forward does, and counts them.
+/// Forwards connections to the proxy, as a port forwarding does, and counts them.
 async fn forward_to(proxy: Arc<std::sync::OnceLock<SocketAddr>>) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -210,9 +210,9 @@ async fn forward_to(proxy: Arc<std::sync::OnceLock<SocketAddr>>) -> (SocketAddr,
     (address, rounds)
 }
 
-/// A login that comes back through somebody else goes round a few times only, and
-/// the player reads that the server cannot be reached, or is sent to the next
-/// address. Many players with one name are not a loop.
+/// A login that another forwarder sends back to the proxy goes through the proxy a few
+/// times only. Then the player reads that the server cannot be reached, or the next address
+/// is tried. Many players with one name do not count as a loop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_comes_back_is_ended() {
     let at = Arc::default();

@@ -55,7 +55,7 @@ fn load_files(files: &[(&str, &str)]) -> (TempDir, Loaded) {
     (dir, loaded)
 }
 
-/// What an operator reads, with paths that begin at the folder.
+/// The diagnostics as an operator reads them, with paths relative to the folder.
 fn rendered(loaded: &Loaded, dir: &Path) -> String {
     let mut text = Vec::new();
     let outcome = if loaded.has_errors() {
@@ -88,9 +88,9 @@ fn parts(case: &str) -> Vec<(String, String)> {
     parts
 }
 
-/// Every case reads as its snapshot says.
+/// The diagnostics of each case equal its snapshot.
 #[test]
-fn cases_read_as_their_snapshots() {
+fn the_diagnostics_of_each_case_equal_its_snapshot() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
     let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
     let mut paths: Vec<PathBuf> = fs::read_dir(&cases)
@@ -147,10 +147,8 @@ fn proposal(help: &str) -> Option<&str> {
     })
 }
 
-/// Whatever a help proposes is accepted in its place.
-///
-/// A proposed value stands where the bad one stood; a proposed `key = value`
-/// where the bad key and its value stood.
+/// A value or key that a help proposes is accepted. A proposed value replaces the bad
+/// value; a proposed `key = value` replaces the bad key and its value.
 #[test]
 fn proposals_are_accepted() {
     let of_values = [
@@ -226,10 +224,10 @@ fn proposals_are_accepted() {
     assert!(tried > 60, "only {tried} proposals");
 }
 
-/// Each code's wrong example has the problem, alone among errors, and its right
-/// example does not.
+/// The wrong example of each code has this problem as its only error, and the right example
+/// does not have it.
 #[test]
-fn examples_of_codes_are_true() {
+fn examples_of_codes_have_their_problem() {
     // Found only where the plugin itself runs, or when an engine is asked.
     let by_running = [Code::PluginConfig, Code::PluginStart, Code::DockerEngine];
     for code in Code::ALL.iter().filter(|code| !by_running.contains(code)) {
@@ -251,10 +249,10 @@ fn examples_of_codes_are_true() {
     }
 }
 
-/// A file that is not text, not a file or not TOML is reported, and the other files are checked
-/// all the same.
+/// A file that is not text, not a regular file or not TOML is reported, and the other files
+/// are still checked.
 #[test]
-fn strange_files_are_told() {
+fn unreadable_files_are_reported() {
     let dir = folder(&[(
         "servers/good.toml",
         "domains = [\"a.b\"]\naddresses = [\"x:0\"]\n",
@@ -318,7 +316,7 @@ fn strange_files_are_told() {
 /// A global file that is not text does not hide errors in server files, and adds no
 /// errors to them for keys that only the global file could have.
 #[test]
-fn server_files_are_judged_without_the_global_one() {
+fn server_files_are_checked_without_the_global_file() {
     let server = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\nplugins = [\"p\"]\nforwarding_mode = \"bungeeguard\"\n";
     let dir = folder(&[("servers/a.toml", server)]);
     for global in [&b"bind = \"\xFF\"\n"[..], b"bind = \n"] {
@@ -333,7 +331,7 @@ fn server_files_are_judged_without_the_global_one() {
 
 /// A byte order mark and Windows line ends are accepted and do not shift columns.
 #[test]
-fn windows_files_have_right_columns() {
+fn byte_order_marks_and_windows_line_ends_are_accepted() {
     let text = "\u{FEFF}domains = [\"ä.b\"]\r\naddresses = [\"ü\", \"x:0\"]\r\n";
     let (_dir, loaded) = load_files(&[("servers/a.toml", text)]);
     assert_eq!(codes(&loaded), ["bad-address"]);
@@ -344,7 +342,7 @@ fn windows_files_have_right_columns() {
     );
 }
 
-/// Without a global file the first thing to do is said, once.
+/// If there is no global file, the diagnostic says once what to create first.
 #[test]
 fn a_missing_global_file_says_how_to_begin() {
     let dir = TempDir::new().unwrap();
@@ -360,9 +358,10 @@ fn a_missing_global_file_says_how_to_begin() {
     assert!(loaded.config.is_none());
 }
 
-/// What lies where our files are missing is named, with the way to go.
+/// If a configuration file is missing, the diagnostic names what is there instead, such as
+/// a file of another format or a folder, and says what to do.
 #[test]
-fn what_lies_there_instead_is_named() {
+fn files_in_place_of_the_configuration_are_named() {
     let help = |dir: &Path| {
         let loaded = load_from(dir);
         loaded.diagnostics[0].help.clone().unwrap_or_default()
@@ -382,9 +381,9 @@ fn what_lies_there_instead_is_named() {
     assert!(help(dir.path()).contains("mount"));
 }
 
-/// Very many files that are not read are named in a bounded way.
+/// If very many files are not read, the diagnostic lists a bounded number of them.
 #[test]
-fn unread_files_are_named_in_a_bounded_way() {
+fn the_list_of_unread_files_is_bounded() {
     let dir = folder(&[(
         "servers/lobby.toml",
         "domains = [\"a.b\"]\naddresses = [\"x\"]\n",
@@ -401,7 +400,7 @@ fn unread_files_are_named_in_a_bounded_way() {
     assert!(text.len() < 4000, "{} bytes", text.len());
 }
 
-/// The command line wins over the file, and what it sets is judged.
+/// The options of the command line replace values of the file, and are checked like them.
 #[test]
 fn overrides_win() {
     let dir = folder(&[
@@ -432,8 +431,8 @@ fn overrides_win() {
     assert!(codes(&load(&options)).contains(&"missing-file"));
 }
 
-/// `route` names what a plugin may change, and for a host that no server claims
-/// the two hooks that a ping meets, or none.
+/// `route` names what a plugin may change. For a host without a server it names the two
+/// hooks of a ping, or none.
 #[test]
 fn route_says_what_plugins_may_do() {
     let explained = |unknown: &str, host: &str| {
@@ -463,7 +462,7 @@ fn route_says_what_plugins_may_do() {
     assert!(kicked.contains("plugins      none"), "{kicked}");
 }
 
-/// Secrets are in no output, wherever they stand.
+/// No output has a secret, wherever the secret is configured.
 #[test]
 fn secrets_are_never_shown() {
     let global = "bind = 5\n[forwarding]\nmode = \"velocity\"\nsecret = \"hunter2\"\nsecret_file = \"x\"\n[web]\napi_key = \"hunter2\"\n[plugins.a.config]\ntoken = \"hunter2\"\n";
@@ -479,9 +478,9 @@ fn secrets_are_never_shown() {
     assert!(!format!("{:?}", loaded.config.unwrap()).contains("hunter2"));
 }
 
-/// `check` answers with the promised exit codes and one JSON array.
+/// `check` ends with the documented exit codes and prints one JSON array.
 #[test]
-fn check_keeps_its_promises() {
+fn check_has_the_documented_exit_codes_and_json() {
     let sound = "domains = [\"a.b\"]\naddresses = [\"x\"]\n";
     let warned = "domains = [\"a.b\"]\naddresses = [\"x\"]\nauth_guard = true\n";
     let wrong = "domains = [\"a.b\"]\naddresses = [\"x:0\"]\n";
@@ -540,8 +539,8 @@ fn check_keeps_its_promises() {
     }
 }
 
-/// Whether a text has a place that fits a pattern. Without the tables of Unicode:
-/// the patterns name no class that would need them.
+/// Whether a text contains a match of a pattern. Unicode tables are switched off: no
+/// pattern needs them.
 fn fits(pattern: &str, text: &str) -> bool {
     use regex_automata::dfa::{Automaton, dense};
     let syntax = regex_automata::util::syntax::Config::new()
@@ -598,7 +597,7 @@ fn complies(value: &serde_json::Value, schema: &serde_json::Value) -> bool {
     }
 }
 
-/// Whatever loads complies with the schema, and an unknown key does not.
+/// A file that loads complies with the schema, and one with an unknown key does not.
 #[test]
 fn the_schema_agrees_with_the_loader() {
     let schemas = [schema(FileKind::Global), schema(FileKind::Server)];
@@ -651,9 +650,10 @@ fn the_kinds_of_schemas_are_listed() {
     }
 }
 
-/// What the schema refuses by a pattern, a word or a number, `check` refuses too.
+/// A value that the schema refuses by a pattern, an enumeration or a range is also refused
+/// by `check`.
 #[test]
-fn what_the_schema_refuses_is_refused() {
+fn check_refuses_what_the_schema_refuses() {
     let (global, server) = (schema(FileKind::Global), schema(FileKind::Server));
     let sound = "domains = [\"a.b\"]\naddresses = [\"x\"]\n";
     for (is_global, text) in [
@@ -704,14 +704,14 @@ fn what_the_schema_refuses_is_refused() {
     }
 }
 
-/// The processor time of this thread: what work on it costs, however many others
-/// the machine serves.
+/// The processor time of this thread: the cost of its work, independent of the load of the
+/// machine.
 fn thread_time() -> Duration {
     let time = ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap();
     time.into()
 }
 
-/// Ten thousand server files load in a time that no operator waits for.
+/// Ten thousand server files load in a reasonable time.
 #[test]
 fn many_servers_load() {
     let dir = folder(&[]);
@@ -727,7 +727,7 @@ fn many_servers_load() {
     assert!(took.as_secs() < 30, "{took:?}");
 }
 
-/// Any text that TOML could be made of, with our own names in it.
+/// Random text that resembles TOML, with the names of our keys in it.
 fn toml_like() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         Just("domains"),
@@ -800,25 +800,27 @@ fn judge(bytes: &[u8]) {
 proptest! {
     /// Any bytes give diagnostics that can be shown, and no panic.
     #[test]
-    fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_checked_without_a_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
         judge(&bytes);
     }
 
     /// Any text gives diagnostics that can be shown, and no panic.
     #[test]
-    fn any_text_is_judged(text in "\\PC{0,80}|[a-z=\\[\\]\"'{}.,#\n\r\t ]{0,200}") {
+    fn any_text_is_checked_without_a_panic(text in "\\PC{0,80}|[a-z=\\[\\]\"'{}.,#\n\r\t ]{0,200}") {
         judge(text.as_bytes());
     }
 
-    /// What looks like TOML gives diagnostics that can be shown, and no panic.
+    /// Text that resembles TOML gives diagnostics that can be shown, and no panic.
     #[test]
-    fn anything_like_toml_is_judged(text in toml_like()) {
+    fn any_text_like_toml_is_checked_without_a_panic(text in toml_like()) {
         judge(text.as_bytes());
     }
 
-    /// A sound file with one byte changed gives no panic.
+    /// A correct file with one changed byte gives no panic.
     #[test]
-    fn a_changed_byte_is_judged(at in 0usize..1000, byte in any::<u8>()) {
+    fn a_changed_byte_is_checked_without_a_panic(at in 0usize..1000, byte in any::<u8>()) {
         let mut text = b"name = \"a\"\ndomains = [\"a.b\", \"*.c\"]\naddresses = [{address=\"x\", weight=1}]\nproxy_mode = \"offline\"\nforwarding_mode = \"velocity\"\nforwarding_secret = { env = \"X\" }\ndomain_rewrite = { explicit = \"a\" }\n[motd.online]\ntext = '{\"a\":1}'\nfavicon = \"data:image/png;base64,AAAA\"\n".to_vec();
         let at = at % text.len();
         text[at] = byte;
@@ -826,9 +828,9 @@ proptest! {
     }
 }
 
-/// Depth is a mistake like others, for lists, tables, keys and headers.
+/// Too deep nesting is reported as an error, for lists, tables, keys and headers.
 #[test]
-fn depth_is_judged() {
+fn too_deep_nesting_is_an_error() {
     for depth in [70, 100, 1_000, 100_000] {
         let lists = format!("domains = {}{}", "[".repeat(depth), "]".repeat(depth));
         let tables = format!("motd = {}1{}", "{a=".repeat(depth), "}".repeat(depth));
@@ -842,9 +844,9 @@ fn depth_is_judged() {
     }
 }
 
-/// The report of thousands of mistakes on one endless line is bounded.
+/// The report of thousands of mistakes in one very long line is bounded.
 #[test]
-fn endless_lines_are_bounded() {
+fn reports_about_long_lines_are_bounded() {
     let start = thread_time();
     judge(format!("domains = [{}]", "\"a:1\",".repeat(100_000)).as_bytes());
     judge(format!("addresses = [{}]", "5,".repeat(200_000)).as_bytes());

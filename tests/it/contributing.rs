@@ -1,5 +1,5 @@
-//! `CONTRIBUTING.md` names what there is: every switch that tests read from the
-//! environment, and every alias of Cargo.
+//! `CONTRIBUTING.md` lists every environment variable that tests read, and every alias of
+//! Cargo.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::root;
 
-/// Texts in quotes in a source that could be names of variables.
+/// Texts in quotes in a source file that look like names of environment variables.
 fn switches(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').filter(|text| {
         let is_ours = ["INFRARUST_", "UPDATE_"]

@@ -1,4 +1,4 @@
-//! `infrarust demo` from its begin to its last line.
+//! `infrarust demo` from its start to its last line.
 
 use std::fs;
 use std::process::{Command, Stdio};

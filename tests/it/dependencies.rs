@@ -1,7 +1,7 @@
-//! The dependencies keep to `deny.toml`: licences, banned crates and sources.
+//! The dependencies comply with `deny.toml`: licences, banned crates and sources.
 //!
-//! Only those of the platform that runs the tests are looked at; `cargo deny`
-//! looks at all of them.
+//! This test checks only the dependencies of the platform that runs it; `cargo deny` checks
+//! those of all platforms.
 
 use std::process::Command;
 
@@ -26,7 +26,7 @@ fn packages() -> Vec<Value> {
     metadata["packages"].as_array().unwrap().clone()
 }
 
-/// What `deny.toml` says.
+/// The content of `deny.toml`.
 struct Deny {
     licenses: Vec<String>,
     crates: Vec<String>,
@@ -51,7 +51,7 @@ impl Deny {
         }
     }
 
-    /// What is wrong with a package, if anything is.
+    /// What is not allowed about a package, if anything.
     fn problem(&self, package: &Value) -> Option<String> {
         let name = package["name"].as_str().unwrap();
         let license = package["license"].as_str().unwrap_or("no licence");
@@ -68,8 +68,8 @@ impl Deny {
         (!is_known).then(|| format!("{name} comes from {source}"))
     }
 
-    /// Whether a licence expression can be met: `OR` binds less than `AND`, and
-    /// `/` is an old way to write `OR`.
+    /// Whether a licence expression can be fulfilled. `OR` binds less than `AND`, and `/`
+    /// is an old form of `OR`.
     fn allows(&self, expression: &str) -> bool {
         let spaced = expression.replace('(', " ( ").replace(')', " ) ");
         let spaced = spaced.replace('/', " OR ");
@@ -120,7 +120,7 @@ impl Deny {
 
 /// Every dependency has a licence, a name and a source that are allowed.
 #[test]
-fn dependencies_keep_to_the_table() {
+fn dependencies_comply_with_the_table() {
     let deny = Deny::read();
     let packages = packages();
     assert!(packages.len() > 100, "{}", packages.len());

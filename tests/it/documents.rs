@@ -1,4 +1,4 @@
-//! The documents that are made from tables of the code. `UPDATE_DOCS=1` writes them.
+//! The documents that are generated from tables of the code. `UPDATE_DOCS=1` writes them.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,9 +12,9 @@ use infrarust::diagnostic::{Code, page};
 use infrarust::mode::Mode;
 use infrarust_plugin_abi::Hook;
 
-/// The generated documents are those in the repository.
+/// The documents in the repository equal the generated ones.
 #[test]
-fn documents_are_not_stale() {
+fn generated_documents_are_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let guide = fs::read_to_string(root.join("docs/plugins.md")).unwrap();
     for (name, text) in [
@@ -64,14 +64,14 @@ fn with_hooks(guide: &str) -> String {
     format!("{text}\n{after}")
 }
 
-/// What both tables say of a hook.
+/// The columns that both tables of hooks have.
 fn columns(hook: Hook) -> String {
     let may_wait = if hook.may_wait() { "yes" } else { "no" };
     let (when, means) = (hook.when(), hook.failure_means());
     format!("| {when} | {may_wait} | {means} |")
 }
 
-/// `docs/errors.md`, made from the pages of the codes.
+/// `docs/errors.md`, generated from the pages of the codes.
 fn errors() -> String {
     let mut text = String::from(
         "# Errors and warnings\n\n\
@@ -98,7 +98,7 @@ fn errors() -> String {
     }
     text
 }
-/// `docs/configuration.md`, made from the table of keys.
+/// `docs/configuration.md`, generated from the table of keys.
 fn configuration() -> String {
     let mut page = String::from(
         "# All keys\n\n\

@@ -1,11 +1,12 @@
-//! How connections end: what players read, and what they hold meanwhile.
+//! Ends of connections: what players read, and which slots they hold while they read.
 
 use crate::support::{FakeClient, TestProxy, server};
 
-/// The places of a player who cannot join are free before he has read why: while
-/// one leaves the connection open, the next one with his name reads the same.
+/// The slots of a player who cannot join are free before the player has read why. While the
+/// first client leaves its connection open, the next one with the same name gets the same
+/// text.
 #[tokio::test(flavor = "multi_thread")]
-async fn places_are_free_before_the_text_is_read() {
+async fn slots_are_free_before_the_text_is_read() {
     // A port that refuses connections as long as the socket lives.
     let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -1,4 +1,4 @@
-//! What the examples and the README show is true.
+//! The examples and the README are correct.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Every folder of examples is a configuration without a single remark.
+/// Every folder of examples is a configuration without any diagnostic.
 #[test]
-fn examples_are_sound() {
+fn examples_have_no_diagnostics() {
     let mut seen = 0;
     for entry in fs::read_dir(root("examples")).unwrap() {
         let config = entry.unwrap().path().join("infrarust.toml");
@@ -36,9 +36,9 @@ fn examples_are_sound() {
     assert!(seen >= 2);
 }
 
-/// The mistakes in the README are shown as the program shows them.
+/// The diagnostics in the README are those that the program prints.
 #[test]
-fn the_readme_shows_what_is_printed() {
+fn the_diagnostics_in_the_readme_are_those_of_the_program() {
     let files: [(&str, &str); 2] = [
         (
             "servers/lobby.toml",
@@ -59,9 +59,9 @@ fn the_readme_shows_what_is_printed() {
     );
 }
 
-/// The five lines of the README are a sound server file.
+/// The five lines of the README are a valid server file.
 #[test]
-fn the_readmes_server_file_is_sound() {
+fn the_server_file_of_the_readme_is_valid() {
     let readme = fs::read_to_string(root("README.md")).unwrap();
     let begin = readme.find("```toml\ndomains").unwrap() + "```toml\n".len();
     let end = begin + readme[begin..].find("```").unwrap();
@@ -74,8 +74,8 @@ fn the_readmes_server_file_is_sound() {
     assert!(text.is_empty() && loaded.config.is_some(), "{text}");
 }
 
-/// The example with plugins, with the libraries that it names: no remark, and
-/// they take their settings.
+/// The example with plugins, with the libraries that it names, has no diagnostic, and the
+/// plugins accept their settings.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_example_with_plugins_works() {
@@ -124,9 +124,9 @@ fn blocks<'a>(page: &'a str, first: &str) -> Vec<&'a str> {
     blocks.filter(|block| block.starts_with(first)).collect()
 }
 
-/// What the pages about plugins tell operators to write is sound.
+/// The configurations on the pages about plugins are valid.
 #[test]
-fn configurations_of_the_plugin_pages_are_sound() {
+fn configurations_of_the_plugin_pages_are_valid() {
     let mut seen = 0;
     for page in ["docs/plugins.md", "docs/shipped-plugins.md"] {
         let page = fs::read_to_string(root(page)).unwrap();
@@ -156,11 +156,11 @@ fn configurations_of_the_plugin_pages_are_sound() {
     assert_eq!(seen, 7);
 }
 
-/// What the page about modes lets operators write is sound: all its files
-/// together, without a remark. Blocks of the global file belong together; a second
-/// block of a server file takes the place of the first, which is tried before.
+/// The configurations on the page about modes are valid: all its files together give no
+/// diagnostic. The blocks of the global file belong together. A second block of the same
+/// server file replaces the first, which is checked before.
 #[test]
-fn the_configuration_of_the_page_of_modes_is_sound() {
+fn the_configuration_of_the_page_about_modes_is_valid() {
     let page = fs::read_to_string(root("docs/modes.md")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("servers")).unwrap();
@@ -198,9 +198,9 @@ fn the_configuration_of_the_page_of_modes_is_sound() {
     assert_eq!(try_all(), 5);
 }
 
-/// The refusal that the guide shows is the one that is printed.
+/// The diagnostic in the guide is the one that the program prints.
 #[test]
-fn the_guide_shows_what_is_printed() {
+fn the_diagnostic_in_the_guide_is_that_of_the_program() {
     let folder = tempfile::tempdir().unwrap();
     for folder_of in ["plugins", "servers"] {
         fs::create_dir(folder.path().join(folder_of)).unwrap();

@@ -9,8 +9,8 @@ fn proxy(backend: &FakeBackend, more: &str) -> TestProxy {
     TestProxy::with_one_server("", "server_only", backend, more)
 }
 
-/// A backend that lets the player in, at once or behind compression, is not
-/// relayed to, and the player reads why.
+/// A backend that accepts the player without encryption, at once or after it has set
+/// compression, is not relayed to, and the player reads why.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_without_authentication_is_refused() {
     let only_encrypts = {
@@ -41,8 +41,8 @@ async fn a_backend_without_authentication_is_refused() {
     }
 }
 
-/// An Encryption Request keeps the promise, however it is cut into pieces, and
-/// reaches the client whole, because looking at it does not take it.
+/// An Encryption Request proves that the backend authenticates, in any number of pieces. It
+/// reaches the client complete, because the guard only peeks at it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encryption_request_passes_whole() {
     let backend = FakeBackend::start().await;
@@ -59,7 +59,7 @@ async fn an_encryption_request_passes_whole() {
     assert_eq!(peer.bytes(6).await, b"answer");
 }
 
-/// A refusal of the backend's own is passed on.
+/// A refusal by the backend is passed on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnect_of_the_backend_passes() {
     let backend = FakeBackend::start().await;
@@ -73,7 +73,8 @@ async fn a_disconnect_of_the_backend_passes() {
     client.expect_end().await;
 }
 
-/// Questions of mods before the decision pass both ways; the decision counts.
+/// Requests of mods before the decision pass in both directions, and the later decision
+/// counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_before_the_decision_pass() {
     for (decision, good) in [
@@ -119,7 +120,7 @@ async fn the_guard_can_be_turned_off() {
     assert_eq!(client.bytes(answer.len()).await, answer);
 }
 
-/// A client that leaves while the backend thinks gives its place back.
+/// A client that leaves while the backend has not answered gives its slots back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_is_noticed() {
     let backend = FakeBackend::start().await;
@@ -131,10 +132,10 @@ async fn a_client_that_leaves_is_noticed() {
     proxy.idle().await;
 }
 
-/// A backend that ends in the middle of its first packet, in order or by a
-/// reset, holds no worker: the part that came is passed on, then the end.
+/// A backend that ends in the middle of its first packet, with an end or a reset, does not
+/// keep a worker busy: the part that has arrived is passed on, then the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cut_answer_is_passed_on() {
+async fn an_incomplete_answer_is_passed_on() {
     let backend = FakeBackend::start().await;
     let proxy = proxy(&backend, "");
     // The length of the packet, which decides nothing yet.

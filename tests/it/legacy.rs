@@ -29,7 +29,7 @@ fn kick(text: &str) -> Vec<u8> {
     [vec![0xff], string16(text)].concat()
 }
 
-/// All three forms are answered, with a MOTD when no backend does.
+/// All three forms are answered, with a MOTD if no backend answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_three_pings_are_answered() {
     let gone = FakeBackend::start().await.address;
@@ -62,8 +62,8 @@ async fn the_three_pings_are_answered() {
     assert_eq!(with_host[3..], ["asleep", "0", "0"]);
 }
 
-/// A ping with a host reaches its backend, rewritten like any other, and the
-/// backend's words come back as they were.
+/// A ping with a host reaches its backend with the rewritten host, and the backend's answer
+/// is passed on unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ping_with_a_host_is_relayed() {
     let backend = FakeBackend::start().await;
@@ -79,8 +79,8 @@ async fn a_ping_with_a_host_is_relayed() {
     assert_eq!(client.rest().await, answer);
 }
 
-/// A ping of 1.6 with another message than the game sends, or with one that never
-/// gets complete, is one without a host; its backend gets such a one.
+/// A ping of 1.6 with an unexpected or incomplete message counts as one without a host. Its
+/// backend gets a ping without a host.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_ping_has_no_host() {
     let whole = ping_1_6("play.example.com");
@@ -112,10 +112,10 @@ async fn a_malformed_ping_has_no_host() {
     }
 }
 
-/// A handshake whose length begins with 0xFE is not a ping, however slowly its
-/// bytes come.
+/// A handshake with a length that begins with 0xFE is not a ping, even if its bytes arrive
+/// slowly.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_handshake_is_no_ping() {
+async fn a_handshake_that_begins_with_fe_is_not_a_ping() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     for frame_length in [254, 382, 1022] {
@@ -137,7 +137,7 @@ async fn a_long_handshake_is_no_ping() {
     }
 }
 
-/// An old login finds its server by the host it names, and its bytes arrive.
+/// A login of an old client finds its server by its host, and its bytes arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_logins_are_relayed() {
     for mode in ["passthrough", "zero_copy"] {
@@ -158,9 +158,9 @@ async fn old_logins_are_relayed() {
     }
 }
 
-/// The promise of `server_only` holds for them too, and refusals can be read.
+/// `server_only` checks old logins too, and their clients can read refusals.
 #[tokio::test(flavor = "multi_thread")]
-async fn old_logins_are_guarded_and_refused_in_words() {
+async fn old_logins_are_guarded_and_refused_with_a_text() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "server_only", &backend, "");
     let encryption = [vec![0xfd], string16("id"), vec![0, 1, 9, 0, 1, 9]].concat();
@@ -192,9 +192,10 @@ async fn old_logins_are_guarded_and_refused_in_words() {
     );
 }
 
-/// Half an old packet is not answered, and does not outlive the deadline.
+/// An incomplete packet of an old client is not answered, and the connection ends at the
+/// deadline.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_an_old_packet_is_not_awaited_forever() {
+async fn an_incomplete_old_packet_ends_at_the_deadline() {
     let backend = FakeBackend::start().await;
     let proxy =
         TestProxy::with_one_server("handshake_timeout = \"400ms\"", "passthrough", &backend, "");

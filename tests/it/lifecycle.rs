@@ -1,5 +1,4 @@
-//! The life of the process beside plugins that hold it up, and beside another
-//! process that takes its place.
+//! The life of the process while plugins block it, and while another process takes over.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use crate::plugin_reload::{Live, until};
 use crate::program::Program;
 use crate::support::{FakeBackend, FakeClient, server, within};
 
-/// The lines of plugins that are all the sample, by their ids and settings.
+/// The tables of plugins, all of which are the sample plugin, with these ids and settings.
 fn plugins(settings: &[(&str, &str)]) -> String {
     let table = |(id, settings): &(&str, &str)| {
         let file = sample();
@@ -27,7 +26,7 @@ fn program(backend: &FakeBackend, top: &str, settings: &[(&str, &str)]) -> Progr
     Program::start(&format!("{top}\n{}", plugins(settings)), &servers)
 }
 
-/// What a plugin leaves in its folder.
+/// The content of a plugin's data folder.
 fn data(program: &Program, id: &str) -> PathBuf {
     program.folder.path().join("plugins").join(id)
 }
@@ -36,10 +35,10 @@ fn has_ended(program: &Program, id: &str) -> bool {
     data(program, id).join("ended").exists()
 }
 
-/// While plugins hold every worker, commands are answered, the log says who holds
-/// them, and two signals end the process.
+/// While plugins block every worker, commands are answered, the log names the blocking
+/// plugins, and two signals end the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn held_workers_hold_neither_commands_nor_signals() {
+async fn blocked_workers_delay_neither_commands_nor_signals() {
     let mut live = Live::start("tag = 'a'").await;
     let mut held = Vec::new();
     // As many as there are workers.
@@ -63,7 +62,7 @@ async fn held_workers_hold_neither_commands_nor_signals() {
     assert_eq!(live.program.exit_code().await, Some(130));
 }
 
-/// A worker that comes back is reported, too.
+/// The log also reports when a blocked worker is free again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_back_is_reported() {
     let mut live = Live::start("tag = 'a'").await;
@@ -78,10 +77,10 @@ async fn a_worker_that_is_back_is_reported() {
     assert!(told["held_ms"].as_u64().unwrap() >= 2000);
 }
 
-/// With all workers but one held, players of other servers are served; the plugin
-/// lets go of none before the end of the test.
+/// With all workers but one blocked until the end of the test, players of other servers are
+/// served.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_worker_serves_all_others() {
+async fn one_free_worker_serves_all_others() {
     let backend = FakeBackend::start().await;
     let mut program = program(&backend, "worker_threads = 4", &[("live", "tag = 'a'")]);
     let proxy = program.address().await;
@@ -97,8 +96,8 @@ async fn one_worker_serves_all_others() {
     }
 }
 
-/// A signal ends a start that waits for a plugin, after those that have started
-/// have ended. A hangup before it ends nothing.
+/// A signal ends a start that waits for a plugin, after the plugins that have started have
+/// ended. A `SIGHUP` before it does not end the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_start() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -121,9 +120,9 @@ async fn a_signal_ends_a_start() {
     }
 }
 
-/// A hangup during the start is a reload after it.
+/// A `SIGHUP` during the start causes a reload after it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_during_the_start_reloads() {
+async fn a_sighup_during_the_start_reloads_afterwards() {
     let backend = FakeBackend::start().await;
     let mut program = program(&backend, "", &[("live", "tag = 'a'\nstart_ms = 300")]);
     let starts = data(&program, "live").join("starts");
@@ -133,9 +132,8 @@ async fn a_hangup_during_the_start_reloads() {
     program.line_with("reload: nothing has changed").await;
 }
 
-/// Plugins are waited for in every kind of stop: after a drain, when the drain
-/// time is over, while a reload waits for a plugin, and when another plugin keeps
-/// the proxy from starting.
+/// Every kind of stop waits for plugins: after a drain, after the drain time, during a
+/// reload that waits for a plugin, and if another plugin keeps the proxy from starting.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_have_time_to_end() {
     let slow = "tag = 'a'\nend_ms = 3000";
@@ -172,9 +170,9 @@ async fn plugins_have_time_to_end() {
     }
 }
 
-/// A second signal cuts the end of plugins.
+/// After a second signal the process does not wait for plugins.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_cuts_the_end_of_plugins() {
+async fn a_second_signal_does_not_wait_for_plugins() {
     let backend = FakeBackend::start().await;
     let mut program = program(&backend, "", &[("live", "tag = 'a'\nend_ms = 60000")]);
     program.line("ready").await;
@@ -184,9 +182,9 @@ async fn a_second_signal_cuts_the_end_of_plugins() {
     assert_eq!(program.exit_code().await, Some(143));
 }
 
-/// Connections that say nothing, or not all, do not hold the drain.
+/// Connections without a complete request do not delay the drain.
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_do_not_hold_the_drain() {
+async fn silent_connections_do_not_delay_the_drain() {
     let backend = FakeBackend::start().await;
     let never = "handshake_timeout = '1h'\ndrain_timeout = '1h'";
     let mut program = program(&backend, never, &[]);
@@ -202,7 +200,7 @@ async fn silent_connections_do_not_hold_the_drain() {
     assert_eq!(program.exit_code().await, Some(0));
 }
 
-/// Runs a program of its own with the files of another one.
+/// Runs another copy of the program with the files of a running one.
 fn beside(other: &Program) -> tokio::process::Child {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
         .arg("-c")
@@ -222,10 +220,10 @@ async fn reloads(folder: &Path) -> bool {
     within("a command", output).await.unwrap().status.success()
 }
 
-/// A proxy that starts while another one has the control socket has it when the
-/// other drains, and keeps it when the other has ended.
+/// A proxy that starts while another one has the control socket gets it when the other one
+/// drains, and keeps it when the other one has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_control_socket_changes_hands() {
+async fn the_control_socket_passes_to_the_next_process() {
     let backend = FakeBackend::start().await;
     let mut old = program(&backend, "so_reuseport = true", &[]);
     let proxy = old.address().await;

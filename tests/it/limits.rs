@@ -1,10 +1,10 @@
-//! How many, how often, and who at all.
+//! Limits: players, connections, rates, filters and timeouts.
 
 use crate::support::wire::{frame, handshake};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server};
 
-/// However many race for few places, exactly as many get in; status pings take
-/// no place.
+/// If many logins compete for a few slots, exactly as many get in as there are slots.
+/// Status pings take no slot.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_race_passes_max_players() {
     let backend = FakeBackend::start().await;
@@ -50,8 +50,8 @@ async fn no_race_passes_max_players() {
     proxy.idle().await;
 }
 
-/// Beyond `max_connections` a player reads that the proxy is full, and gets in
-/// when somebody has left.
+/// Beyond `max_connections` a player reads that the proxy is full, and gets in after
+/// another player has left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_proxy_says_so() {
     let backend = FakeBackend::start().await;
@@ -73,7 +73,7 @@ async fn a_full_proxy_says_so() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// Connections that say nothing take no place of `max_connections`.
+/// Connections that send nothing take no slot of `max_connections`.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_fill_the_proxy() {
     let backend = FakeBackend::start().await;
@@ -86,9 +86,9 @@ async fn silent_connections_do_not_fill_the_proxy() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// Connections that send a handshake and then nothing take no place of
-/// `max_connections`, whether they ask for the status or for a login; neither
-/// does one that has its status and stays.
+/// Connections that send only a handshake take no slot of `max_connections`, with the
+/// intent status or login. A connection that stays open after its status answer takes none
+/// either.
 #[tokio::test(flavor = "multi_thread")]
 async fn handshakes_alone_do_not_fill_the_proxy() {
     for intent in [1, 2, 3] {
@@ -116,10 +116,10 @@ async fn handshakes_alone_do_not_fill_the_proxy() {
     }
 }
 
-/// A status request takes a place for as long as it is answered, and is closed
-/// without an answer where there is none.
+/// A status request takes a slot while it is answered, and is closed without an answer if
+/// there is none.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_request_takes_a_place_while_it_is_answered() {
+async fn a_status_request_takes_a_slot_while_it_is_answered() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("max_connections = 1", "passthrough", &backend, "");
     let address = proxy.address();
@@ -139,7 +139,7 @@ async fn a_status_request_takes_a_place_while_it_is_answered() {
 
 /// Logins and status pings have quotas of their own.
 #[tokio::test(flavor = "multi_thread")]
-async fn rates_are_limited_apart() {
+async fn logins_and_pings_have_separate_rate_limits() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server(
         "[rate_limit]\nlimit_loopback = true\nmax_connections = 2\nwindow = \"1h\"\nstatus_max = 3\nstatus_window = \"1h\"",
@@ -191,8 +191,8 @@ async fn loopback_and_zero_are_not_limited() {
     }
 }
 
-/// Filters: the global one without a word, the server's with one; the
-/// blacklist wins over the whitelist.
+/// The global filter refuses without a text, and that of a server with one. The blacklist
+/// has precedence over the whitelist.
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_keep_addresses_out() {
     let backend = FakeBackend::start().await;
@@ -223,10 +223,10 @@ async fn filters_keep_addresses_out() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// A direction that is silent for `timeouts.read` ends the session, and so do
-/// bytes that wait for `timeouts.write`; without the keys silence is fine.
+/// A direction that is silent for `timeouts.read` ends the session, and so do bytes that
+/// wait for `timeouts.write`. Without these keys a session may be silent.
 #[tokio::test(flavor = "multi_thread")]
-async fn relay_timeouts_are_enforced_when_written() {
+async fn relay_timeouts_are_enforced_if_configured() {
     for mode in ["passthrough", "zero_copy"] {
         let backend = FakeBackend::start().await;
         let read = server(

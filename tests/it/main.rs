@@ -1,5 +1,5 @@
-//! Configurations and what is printed about them, and tests over the wire: a
-//! real listener, real sockets, bytes of our own.
+//! Tests of configurations and their diagnostics, and tests over the wire: a real listener,
+//! real sockets, and clients and backends that write their own bytes.
 
 #![allow(
     clippy::print_stdout,

@@ -1,4 +1,4 @@
-//! Every forwarding mode behaves the same where it promises the same.
+//! Behaviour that all forwarding modes have in common.
 
 use crate::support::wire::{encryption_request, frame, handshake, login_start, varint};
 use crate::support::{FORWARDING, FakeBackend, FakeClient, Peer, TestProxy};
@@ -16,15 +16,15 @@ where
     }
 }
 
-/// Lets the backend say that it authenticates, which `server_only` waits for.
+/// Lets the backend send an Encryption Request, which `server_only` waits for.
 async fn authenticate(client: &mut Peer, backend: &mut Peer) {
     backend.send(&encryption_request()).await;
     let expected = encryption_request();
     assert_eq!(client.bytes(expected.len()).await, expected);
 }
 
-/// The handshake and the login start reach the backend as the client wrote
-/// them, whatever the split, and so does what it sent ahead.
+/// Handshake, login start and bytes that the client sends after them reach the backend as
+/// the client wrote them, in any number of pieces.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_packets_arrive_byte_for_byte() {
     in_each_mode("", |proxy, backend, _| async move {
@@ -49,7 +49,7 @@ async fn the_first_packets_arrive_byte_for_byte() {
     .await;
 }
 
-/// A transfer is a login whose intent stays a transfer.
+/// A transfer is handled like a login, and its intent is passed on unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_stays_a_transfer() {
     in_each_mode("", |proxy, backend, _| async move {
@@ -65,10 +65,10 @@ async fn a_transfer_stays_a_transfer() {
     .await;
 }
 
-/// Megabytes pass both ways at once, byte for byte, and each end's close
-/// reaches the other only after the last byte.
+/// Megabytes pass in both directions at once, and the end of each side reaches the other
+/// side after the last byte.
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_pass_both_ways_and_half_closes_hold() {
+async fn bytes_pass_both_ways_and_an_end_follows_the_last_byte() {
     use tokio::io::AsyncWriteExt;
     in_each_mode("", |proxy, backend, _| async move {
         let mut client = FakeClient::login(proxy.address(), "play.example.com", "Alice").await;
@@ -106,7 +106,7 @@ async fn bytes_pass_both_ways_and_half_closes_hold() {
     .await;
 }
 
-/// What a backend sent last arrives although it resets the connection right after it.
+/// The last bytes of a backend arrive even if it resets the connection right after them.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_before_a_reset_arrive() {
     in_each_mode("", |proxy, backend, _| async move {
@@ -126,8 +126,8 @@ async fn bytes_before_a_reset_arrive() {
     .await;
 }
 
-/// The host is rewritten in each of the three ways, for logins and status
-/// pings alike, and a mod loader's marker stays where it was.
+/// The host is rewritten in each of the three ways, for logins and status pings. The marker
+/// of a mod loader stays in its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_is_rewritten_before_the_relay() {
     let ways = [
@@ -165,8 +165,8 @@ async fn the_host_is_rewritten_before_the_relay() {
     }
 }
 
-/// A stranger's BungeeCord tail is dropped, unless the server keeps tails; a
-/// TCPShield tail goes through as it came.
+/// A BungeeCord tail from a client is dropped unless the server keeps tails. A TCPShield
+/// tail is passed on unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_tails_are_dropped_unless_kept() {
     let spoofed = "play.example.com\x0010.0.0.1\x00069a79f444e94726a5befca90e38aaf5";
@@ -185,9 +185,9 @@ async fn foreign_tails_are_dropped_unless_kept() {
     .await;
 }
 
-/// The bytes of a session are counted both ways, and its place is given back.
+/// The bytes of a session are counted in both directions, and its slot is given back.
 #[tokio::test(flavor = "multi_thread")]
-async fn places_return_when_sessions_end() {
+async fn slots_return_when_sessions_end() {
     in_each_mode(
         "max_players = 1\nfull_message = \"try later\"",
         |proxy, backend, _| async move {
@@ -207,8 +207,8 @@ async fn places_return_when_sessions_end() {
     .await;
 }
 
-/// BungeeCord forwarding sends the backend the client's address and the UUID
-/// that it claims, and a marker travels as a property.
+/// With BungeeCord forwarding the backend gets the client's address and the claimed UUID.
+/// The marker of a mod loader becomes a property.
 #[tokio::test(flavor = "multi_thread")]
 async fn bungeecord_forwarding_fills_the_host_field() {
     in_each_mode(

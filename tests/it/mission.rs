@@ -1,7 +1,7 @@
-//! A mode per server, in one test: a plugin that needs packets, a network and a plugin
-//! that rewrites hosts, on servers of all five modes, from files and from the labels
-//! of containers. What a mode cannot give is refused with an error that shows the
-//! line; what it can give works.
+//! A mode per server, in one test: a plugin that needs packets, a network, and a plugin
+//! that rewrites hosts, on servers of all five modes, configured by files and by labels of
+//! containers. If a mode cannot offer something, an error shows the line; what a mode can
+//! offer works.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ const BOTH_PLUGINS: (&str, &str) = ("plugins", "[\"domain-rewrite\", \"greeter\"
 const REWRITE: (&str, &str) = ("plugins", "[\"domain-rewrite\"]");
 const NO_COMPRESSION: (&str, &str) = ("compression_threshold", "-1");
 
-/// Where servers are configured.
+/// The source of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Files,
@@ -38,7 +38,7 @@ fn libraries() -> &'static [PathBuf; 2] {
     })
 }
 
-/// Servers with these ids and keys, and a program that is configured with them.
+/// Servers with these ids and keys, and a program with this configuration.
 struct Configured {
     engine: FakeEngine,
     files: Vec<(String, String)>,
@@ -115,8 +115,8 @@ impl Configured {
     }
 }
 
-/// In the three forwarding modes: two errors, which show their places, and no player
-/// of the server. In a file they keep the proxy from starting.
+/// In the three forwarding modes there are two errors with their places, and no player gets
+/// in. Errors in a file keep the proxy from starting.
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarding_modes_refuse_what_they_cannot_give() {
     let sessions = Sessions::confirming("Notch").await;
@@ -166,10 +166,11 @@ async fn forwarding_modes_refuse_what_they_cannot_give() {
     }
 }
 
-/// In the two others all of it is at work: the host is rewritten, the plugin's packets
-/// arrive, and a player who loses his server comes to the other one of the network.
+/// In the two intercepted modes everything works: the host is rewritten, the plugin's
+/// packets arrive, and a player who loses the server is moved to another one of the
+/// network.
 #[tokio::test(flavor = "multi_thread")]
-async fn intercepted_modes_give_it() {
+async fn intercepted_modes_offer_all_of_it() {
     let sessions = Sessions::confirming("Notch").await;
     for source in [Source::Files, Source::Labels] {
         for mode in INTERCEPTED {
@@ -212,7 +213,7 @@ async fn intercepted_modes_give_it() {
     }
 }
 
-/// Through a configuration into the game.
+/// Goes through a configuration into the game.
 async fn into_the_game(client: &mut Speaker, peer: &mut Speaker) {
     let ids = Ids::of(PROTOCOL);
     peer.send(ids.finish, &[]).await;
@@ -223,7 +224,7 @@ async fn into_the_game(client: &mut Speaker, peer: &mut Speaker) {
     client.expect(ids.join).await;
 }
 
-/// The plugin's message, and its packet.
+/// Reads the plugin's message and its packet.
 async fn expect_greetings(client: &mut Speaker) {
     let mut has_message = false;
     loop {
@@ -236,7 +237,7 @@ async fn expect_greetings(client: &mut Speaker) {
     assert!(has_message);
 }
 
-/// The plugin that rewrites hosts is at work in all five modes.
+/// The plugin that rewrites hosts works in all five modes.
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_rewritten_in_all_modes() {
     let sessions = Sessions::confirming("Notch").await;

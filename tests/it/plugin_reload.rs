@@ -1,5 +1,5 @@
-//! Plugins are replaced while players play: whatever is wrong with the new one,
-//! or with its file, nobody who is there notices.
+//! Plugins are replaced while players play. Connected players are not affected, even if the
+//! new plugin or its file is broken.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::support::{FakeBackend, FakeClient, Peer, server, within, write_config
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
-/// The program with the plugin `live`, whose file is its own.
+/// The program with the plugin `live`, which has a file of its own.
 pub struct Live {
     pub program: Program,
     pub proxy: SocketAddr,
@@ -36,7 +36,7 @@ fn global(file: &Path, top: &str, more: &str, settings: &str) -> String {
     )
 }
 
-/// How a diagnostic names a plugin.
+/// A plugin, as diagnostics name it.
 fn named(file: &Path, code: &str) -> String {
     let file = file.display();
     format!("error[{code}]: the plugin `live` ({file}) cannot run: ")
@@ -110,7 +110,7 @@ impl Live {
         (client, peer, hello.host)
     }
 
-    /// Who rewrites the host of a player who comes now.
+    /// The word that the current plugin adds to the host of a new player.
     pub async fn tag(&self) -> String {
         let (_client, _peer, host) = self.login("x").await;
         host.strip_suffix(".x").unwrap().to_owned()
@@ -120,7 +120,7 @@ impl Live {
         self.program.folder.path().join("plugins/live")
     }
 
-    /// What `infrarust plugin` with these words says.
+    /// The output of `infrarust plugin` with these arguments.
     pub async fn command(&self, words: &[&str]) -> String {
         let output = Command::new(PROGRAM)
             .arg("-c")
@@ -133,7 +133,7 @@ impl Live {
     }
 }
 
-/// A session that has to survive.
+/// Checks that a session still works.
 async fn plays(client: &mut Peer, peer: &mut Peer) {
     client.send(b"still here").await;
     assert_eq!(peer.bytes(10).await, b"still here");
@@ -151,9 +151,9 @@ pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     .await;
 }
 
-/// New players meet the new plugin, the others keep theirs. What would end the
-/// proxy, and settings that the plugin refuses, leave the old one in force, say
-/// what has happened to which file, and cost none of the loads.
+/// New players get the new plugin, connected ones keep the old one. A plugin that would end
+/// the proxy, or that refuses its settings, is not loaded: the old one stays in force, the
+/// report names the file and the reason, and the attempt does not count as a load.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_are_reloaded_under_players() {
     let mut live = Live::start("tag = 'old'").await;
@@ -210,11 +210,11 @@ async fn plugins_are_reloaded_under_players() {
     .await;
 }
 
-/// A plugin whose start never returns hangs in a separate process, with the data of the
-/// running proxy: players come and go, the proxy ends on its signal, and that process
+/// A plugin that never finishes its start hangs in a separate process with the data of the
+/// running proxy. Players connect and leave, the proxy ends at a signal, and that process
 /// ends with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_hangs_holds_nobody() {
+async fn a_plugin_that_hangs_at_its_start_delays_nobody() {
     for does_end in [false, true] {
         let mut live = Live::start("tag = 'old'").await;
         // Takes effect with the next start.
@@ -254,8 +254,8 @@ async fn a_plugin_that_hangs_holds_nobody() {
     }
 }
 
-/// While a plugin hangs in its trial, server files are followed, and what they
-/// say stays in force when the plugin is refused.
+/// While a plugin hangs in its trial, changes of server files take effect, and stay in
+/// force if the plugin is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_followed_while_a_plugin_is_tried() {
     let mut live = Live::start("tag = 'old'").await;
@@ -281,10 +281,10 @@ async fn files_are_followed_while_a_plugin_is_tried() {
     assert_eq!(host, "old.b.example.com");
 }
 
-/// A plugin that passes its trial and then hangs in the proxy holds neither
-/// players nor the end.
+/// A plugin that passes its trial and then hangs in the proxy delays neither players nor
+/// the end of the process.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_hangs_in_the_proxy_does_not_hold_the_end() {
+async fn a_plugin_that_hangs_in_the_proxy_does_not_delay_its_end() {
     let mut live = Live::start("tag = 'old'").await;
     live.write("", "", "tag = 'a'\nstart = 'again'");
     live.hangup();
@@ -295,8 +295,8 @@ async fn a_plugin_that_hangs_in_the_proxy_does_not_hold_the_end() {
     assert_eq!(live.program.exit_code().await, Some(0));
 }
 
-/// An upgrade that has put another program in the place of the one that runs
-/// does not keep plugins from being tried.
+/// Plugins can still be tried after an upgrade has replaced the file of the running
+/// program.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_program_still_tries_plugins() {
     let folder = tempfile::tempdir().unwrap();
@@ -319,11 +319,11 @@ async fn an_upgraded_program_still_tries_plugins() {
     plays(&mut client, &mut peer).await;
 }
 
-/// Twenty reloads under a stream of logins: nobody is refused or lost, every
-/// session has one opened and one closed event, in whichever generation, and the old
-/// generations end.
+/// During twenty reloads with a steady stream of logins, no player is refused or lost.
+/// Every session has one opened and one closed event, in the generation that it began with,
+/// and the old generations end.
 #[tokio::test(flavor = "multi_thread")]
-async fn logins_go_on_through_reloads() {
+async fn logins_continue_during_reloads() {
     const RELOADS: u32 = 20;
     let mut live = Live::start("tag = '0'").await;
     let (mut first, mut first_peer, host) = live.login("x").await;
@@ -387,10 +387,10 @@ async fn logins_go_on_through_reloads() {
     until("the first generation to end", async || ended.exists()).await;
 }
 
-/// An answer that is pending when its plugin is replaced comes from the old
-/// generation, which ends with the last of its questions.
+/// A call that is pending when its plugin is replaced is answered by the old generation,
+/// which ends with the last of its calls.
 #[tokio::test(flavor = "multi_thread")]
-async fn pending_questions_are_answered_by_the_old_generation() {
+async fn pending_calls_are_answered_by_the_old_generation() {
     let mut live = Live::start_as(Path::new(PROGRAM), "deadline = '20s'", "tag = 'old'").await;
     let mut waits = FakeClient::login(live.proxy, "x", "Gate").await;
     let leaves = FakeClient::login(live.proxy, "x", "Gate").await;
@@ -411,8 +411,8 @@ async fn pending_questions_are_answered_by_the_old_generation() {
     until("the old one to end", async || ended() == "old").await;
 }
 
-/// Whatever happens to the file, what is loaded goes on; what is whole again is
-/// taken over, and what is the same is left alone.
+/// The loaded plugin stays in force whatever happens to its file. A complete new file is
+/// loaded, and an unchanged one is left alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_file_may_be_in_any_state() {
     let mut live = Live::start("tag = 'a'").await;
@@ -457,10 +457,10 @@ async fn the_file_may_be_in_any_state() {
     plays(&mut client, &mut peer).await;
 }
 
-/// While a plugin's file is being replaced, changes of server files are taken
-/// over: what runs counts.
+/// While a plugin's file is incomplete, changes of server files take effect: they are
+/// checked with the running plugin.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_copy_does_not_hold_up_servers() {
+async fn a_broken_copy_does_not_delay_servers() {
     let mut live = Live::start("tag = 'old'").await;
     fs::write(&live.file, "half a copy").unwrap();
     let path = live.program.folder.path().join("servers/b.toml");
@@ -472,7 +472,7 @@ async fn a_broken_copy_does_not_hold_up_servers() {
     assert!(text.contains("error[plugin-file]"), "{text}");
 }
 
-/// A new build that needs what a server's mode cannot give is refused at the
+/// A new build that needs something which a server's mode cannot offer is refused at the
 /// line that chose the mode, and the servers can still be changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_does_not_fit_a_server_is_refused() {
@@ -491,8 +491,8 @@ async fn a_build_that_does_not_fit_a_server_is_refused() {
     assert_eq!(live.login("b").await.2, "old.b");
 }
 
-/// A quarantine outlasts a reload that leaves the plugin alone, can be ended
-/// afterwards, and does not pass to the next generation.
+/// A quarantine continues through a reload that leaves the plugin unchanged, and can be
+/// ended afterwards. It does not pass to the next generation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quarantine_belongs_to_a_generation() {
     let mut live = Live::start("tag = 'a'").await;
@@ -527,10 +527,10 @@ async fn a_quarantine_belongs_to_a_generation() {
     assert!(list.contains("active, generation 2,"), "{list}");
 }
 
-/// A plugin that blocks one of two workers is named, and everybody else goes on
-/// meanwhile, also to a new generation.
+/// A plugin that blocks one of two workers is named in the log. All other players are
+/// served, also by a new generation.
 #[tokio::test(flavor = "multi_thread")]
-async fn others_go_on_while_a_worker_is_held() {
+async fn others_are_served_while_a_worker_is_blocked() {
     let mut live = Live::start("tag = 'a'").await;
     let (mut client, mut peer, _) = live.login("x").await;
     // Which of the workers waits for sockets is a matter of luck.

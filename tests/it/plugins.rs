@@ -1,4 +1,4 @@
-//! Plugins in the proxy: real libraries, asked on the way of real connections.
+//! Plugins in the proxy: real libraries, called for real connections.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,11 +38,11 @@ async fn kicked(proxy: SocketAddr, host: &str, name: &str) -> String {
     FakeClient::kick(&mut client).await
 }
 
-/// In every forwarding mode: the host that the backend sees, in logins as in
-/// pings, the status, and who may join; what the backend and the client say
-/// afterwards passes untouched.
+/// In every forwarding mode a plugin changes the host for the backend, in logins and pings,
+/// the status, and decides who may join. Later bytes of the backend and the client pass
+/// unchanged.
 #[tokio::test(flavor = "multi_thread")]
-async fn hooks_are_asked_in_every_forwarding_mode() {
+async fn hooks_are_called_in_every_forwarding_mode() {
     for mode in FORWARDING {
         let backend = FakeBackend::start().await;
         let global = table("one", "", "tag = 'one'") + &table("two", "", "tag = 'two'");
@@ -82,8 +82,8 @@ async fn hooks_are_asked_in_every_forwarding_mode() {
     }
 }
 
-/// A plugin may choose another server; that server's own hooks and filters apply
-/// as well, and nobody is asked twice.
+/// A plugin may choose another server. The hooks and filters of that server apply too, and
+/// no plugin is called twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_server_can_be_selected() {
     let (here, other) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -127,8 +127,8 @@ async fn another_server_can_be_selected() {
     assert!(FakeClient::kick(&mut client).await.contains("not allowed"));
 }
 
-/// Addresses are those of a trusted PROXY header; a dropped client gets
-/// no word, not even when it pings.
+/// `connection.decide` sees the addresses of a trusted PROXY header. A dropped client gets
+/// no text, also when it pings.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_decided() {
     let backend = FakeBackend::start().await;
@@ -167,9 +167,9 @@ async fn connections_are_decided() {
     backend.accept_login().await;
 }
 
-/// What a failure means is the operator's choice: a gate is shut unless it says
-/// `continue`, a rewrite keeps the host unless it says `deny`; a hook that does
-/// not answer has failed at its deadline.
+/// The operator chooses the effect of a failure. By default a failed deciding hook refuses,
+/// unless `on_failure` is `continue`; a failed rewrite keeps the host, unless it is `deny`.
+/// A hook that does not answer fails at its deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_follow_the_configuration() {
     let backend = FakeBackend::start().await;
@@ -207,9 +207,9 @@ async fn failures_follow_the_configuration() {
     assert!(text.contains("could not check"), "{text}");
 }
 
-/// A client that leaves while a plugin thinks is not held.
+/// A client that leaves during a call of a plugin is disconnected at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_is_not_held_by_a_plugin() {
+async fn a_client_can_leave_during_a_call() {
     let backend = FakeBackend::start().await;
     let global = table("slow", "deadline = \"1h\"", "tag = 's'");
     let servers = [("a", server("passthrough", "*", backend.address, ""))];
@@ -225,9 +225,9 @@ async fn who_leaves_is_not_held_by_a_plugin() {
     proxy.idle().await;
 }
 
-/// Clients that no server claims meet the plugins that are for all servers.
+/// For clients without a server the plugins for all servers are called.
 #[tokio::test(flavor = "multi_thread")]
-async fn unclaimed_pings_meet_plugins_for_all() {
+async fn pings_without_a_server_reach_plugins_for_all_servers() {
     let backend = FakeBackend::start().await;
     let global = table("all", "", "tag = 'all'") + &table("a", "servers = [\"a\"]", "tag = 'a'");
     let servers = [(
@@ -245,7 +245,7 @@ async fn unclaimed_pings_meet_plugins_for_all() {
     );
 }
 
-/// Clients from before 1.7 are shown what the plugin answers.
+/// Clients before 1.7 also get the plugin's status answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_pings_are_answered_through_plugins() {
     let backend = FakeBackend::start().await;
@@ -264,9 +264,9 @@ async fn old_pings_are_answered_through_plugins() {
     );
 }
 
-/// The example with three plugins does what it says, with its backends here.
+/// The example with three plugins works as described, with backends of this test.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_with_plugins_plays() {
+async fn the_example_with_plugins_works_with_players() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/with-plugins");
     let read = |file: &str| std::fs::read_to_string(example.join(file)).unwrap();
     let instead = |text: String, what: &str, new: &str| {
@@ -421,8 +421,7 @@ async fn the_guide_shows_the_log() {
     }
 }
 
-/// Each session has all its events with the true counts, even if the backend was not
-/// reached.
+/// Each session has all its events with exact counts, even if the backend was not reached.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_observed() {
     let backend = FakeBackend::start().await;
@@ -459,10 +458,10 @@ async fn sessions_are_observed() {
     assert_eq!((of("opened"), of("connected"), of("closed")), (2, 1, 2));
 }
 
-/// A plugin that does not start keeps the proxy from starting, with the place
-/// in the operator's file.
+/// A plugin that does not start keeps the proxy from starting. The report has the place in
+/// the operator's file.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_does_not_start_is_told() {
+async fn a_plugin_that_does_not_start_is_reported() {
     let backend = FakeBackend::start().await;
     let files = [("a", server("zero_copy", "*", backend.address, ""))];
     for (config, code, shown) in [
@@ -526,7 +525,7 @@ async fn a_plugin_that_does_not_start_is_told() {
     );
 }
 
-/// A proxy that a plugin ends says which plugin it was, and where.
+/// If a plugin ends the process, the last line names the plugin and the hook.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_ends_the_proxy_is_named() {
     let backend = FakeBackend::start().await;
@@ -559,8 +558,8 @@ async fn a_plugin_that_ends_the_proxy_is_named() {
     }
 }
 
-/// Commands reach the proxy that runs: a plugin is loaded again, a quarantine
-/// ends, and whoever asks reads what came of it.
+/// Commands reach the running proxy: a plugin is loaded again, a quarantine ends, and the
+/// command prints the result.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_reach_the_running_proxy() {
     let backend = FakeBackend::start().await;

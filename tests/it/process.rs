@@ -12,10 +12,10 @@ use crate::program::Program;
 use crate::support::wire::{frame, handshake, login_success};
 use crate::support::{FakeBackend, FakeClient, Peer, server, within, write_config};
 
-/// A session leaves one line: server, mode, reason, duration and true counts,
-/// and what a peer chose to be called cannot write lines of its own.
+/// A session is logged in one line: server, mode, reason, duration and exact counts. A name
+/// that a peer has chosen cannot add lines.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_leaves_one_true_line() {
+async fn a_session_is_logged_in_one_line() {
     for (mode, relay) in [("passthrough", "copy"), ("zero_copy", "splice")] {
         let backend = FakeBackend::start().await;
         let mut program = Program::start("", &[("a", server(mode, "*", backend.address, ""))]);
@@ -52,11 +52,11 @@ async fn a_session_leaves_one_true_line() {
     }
 }
 
-/// A session that had to copy although it should splice says so in its line: an
-/// urgent byte of TCP cannot be spliced. One that spliced says nothing.
+/// The line of a session that had to copy although it should splice says so: an urgent byte
+/// of TCP cannot be spliced. The line of a session that spliced does not.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_had_to_copy_says_so() {
+async fn a_session_that_copied_instead_of_spliced_is_logged() {
     for is_urgent in [false, true] {
         let backend = FakeBackend::start().await;
         let mut program =
@@ -85,7 +85,8 @@ async fn a_session_that_had_to_copy_says_so() {
     }
 }
 
-/// A rate limit that turns a network behind one address away names its key.
+/// The log line about a refusal by the rate limit names the key, so that operators of large
+/// networks behind one address find it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_names_its_key() {
     let backend = FakeBackend::start().await;
@@ -105,8 +106,8 @@ async fn a_rate_limit_names_its_key() {
     }
 }
 
-/// A tail of the host field that is dropped is reported once for each server,
-/// with the key that decides it; one that is kept, or a mod loader's marker, not.
+/// A dropped tail of the host field is logged once for each server, with the key that
+/// decides about it. Kept tails and markers of mod loaders are not logged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_tail_is_reported_once() {
     let backend = FakeBackend::start().await;
@@ -158,10 +159,10 @@ async fn a_dropped_tail_is_reported_once() {
     assert_eq!(reported, expected);
 }
 
-/// A flood of refusals is a few lines and a number, and hides no refusal for
-/// another reason.
+/// A flood of refusals is logged in a few lines with a number, and does not hide refusals
+/// for another reason.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_is_a_few_lines() {
+async fn a_flood_is_logged_in_a_few_lines() {
     let backend = FakeBackend::start().await;
     let mut program = Program::start(
         "",
@@ -199,8 +200,8 @@ async fn a_flood_is_a_few_lines() {
     );
 }
 
-/// The first signal lets sessions go on and ends when they have; new clients
-/// are not accepted meanwhile.
+/// After the first signal sessions continue, new clients are not accepted, and the process
+/// ends with the last session.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_signal_drains() {
     let backend = FakeBackend::start().await;
@@ -224,10 +225,10 @@ async fn the_first_signal_drains() {
     assert_eq!(program.exit_code().await, Some(0));
 }
 
-/// A second signal ends it at once, with the code of that signal, and the
-/// session still leaves its line.
+/// A second signal ends the process at once, with the exit code of that signal. The session
+/// is still logged.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_signal_ends_it() {
+async fn the_second_signal_ends_the_process() {
     for (second, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         let backend = FakeBackend::start().await;
         let mut program = Program::start(
@@ -248,7 +249,7 @@ async fn the_second_signal_ends_it() {
     }
 }
 
-/// When the drain time is over, sessions are cut and the exit is in order.
+/// After the drain time, sessions are ended, and the process ends with exit code 0.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_time_is_bounded() {
     let backend = FakeBackend::start().await;
@@ -265,7 +266,7 @@ async fn the_drain_time_is_bounded() {
     assert_eq!(program.exit_code().await, Some(0));
 }
 
-/// A configuration with errors starts nothing: exit code 1, and the errors say
+/// With errors in the configuration the process ends with exit code 1, and the errors have
 /// file and line.
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_in_the_configuration_start_nothing() {
@@ -289,7 +290,7 @@ async fn errors_in_the_configuration_start_nothing() {
     assert!(text.contains("the proxy was not started"), "{text}");
 }
 
-/// A taken port is an error with its address, and exit code 1.
+/// A port that is in use is an error with its address, and exit code 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_named() {
     let taken = FakeBackend::start().await;
@@ -355,8 +356,8 @@ async fn the_service_manager_is_notified() {
     assert_eq!(program.exit_code().await, Some(0));
 }
 
-/// Words of other programs for levels and targets neither silence the log nor
-/// stop the start; what cannot be used is reported. An explicit level is obeyed.
+/// Words of other programs for levels and targets neither silence the log nor prevent the
+/// start. Parts that cannot be used are reported, and an explicit level is obeyed.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_filter_silences_the_log_by_mistake() {
     let cases: [(&[&str], Option<&str>, &str); 8] = [
@@ -441,8 +442,8 @@ async fn an_inherited_socket_is_used() {
     child.kill().await.unwrap();
 }
 
-/// An inherited socket that does not listen is refused: nothing could ever be
-/// accepted from it.
+/// An inherited socket that does not listen is refused, because it can never accept a
+/// connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inherited_socket_must_listen() {
     let backend = FakeBackend::start().await;
@@ -470,10 +471,10 @@ async fn an_inherited_socket_must_listen() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// A client that leaves before the backend has shown whether it authenticates
-/// had a session, and that leaves its line.
+/// A client that leaves before the backend has shown whether it authenticates is logged as
+/// a session.
 #[tokio::test(flavor = "multi_thread")]
-async fn leaving_during_the_watch_leaves_a_line() {
+async fn leaving_during_the_check_is_logged() {
     let backend = FakeBackend::start().await;
     let mut program = Program::start(
         "",
@@ -490,7 +491,7 @@ async fn leaving_during_the_watch_leaves_a_line() {
     );
 }
 
-/// The program with so few descriptors.
+/// The program with this limit of descriptors.
 fn with_descriptors(limit: u32, global: &str, servers: &[(&str, String)]) -> Program {
     let folder = tempfile::tempdir().unwrap();
     let global = format!("{global}\n[log]\nformat = \"json\"");
@@ -508,12 +509,12 @@ fn with_descriptors(limit: u32, global: &str, servers: &[(&str, String)]) -> Pro
     Program { child, log, folder }
 }
 
-/// Players who have taken all descriptors.
+/// Players who have used up all descriptors.
 struct Crowd {
     clients: Vec<Peer>,
-    /// At the backend.
+    /// Their connections at the backend.
     peers: Vec<Peer>,
-    /// Whether the last one was not even accepted.
+    /// Whether the last player was not even accepted.
     is_paused: bool,
 }
 
@@ -540,10 +541,10 @@ async fn crowd(program: &mut Program, proxy: SocketAddr, backend: &FakeBackend) 
     }
 }
 
-/// Where descriptors run out, nobody comes past the watch of `server_only`:
-/// what cannot be watched is not let in.
+/// Without free descriptors no player gets past the check of `server_only`: a login that
+/// cannot be watched is refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_descriptors_do_not_open_the_guard() {
+async fn without_descriptors_the_guard_lets_no_player_in() {
     // A guarded session takes three descriptors, so that one of three numbers
     // of silent connections lets exactly the third be missing.
     for silent in 0..3 {
@@ -575,8 +576,8 @@ async fn no_descriptors_do_not_open_the_guard() {
     }
 }
 
-/// When descriptors run out, accepting pauses, says so, and recovers; the
-/// players who are in go on.
+/// Without free descriptors, accepting pauses and recovers, with a log line, and connected
+/// players play on.
 #[tokio::test(flavor = "multi_thread")]
 async fn running_out_of_descriptors_is_survived() {
     let backend = FakeBackend::start().await;
@@ -611,7 +612,7 @@ async fn running_out_of_descriptors_is_survived() {
     .await;
 }
 
-/// Sets a soft limit of a process that runs. Root is not bound by all of them.
+/// Sets a soft limit of a running process. Root is not bound by all of them.
 fn limit(program: &Program, user: Option<u32>, limit: &str) {
     let pid = program.child.id().unwrap().to_string();
     let mut set = std::process::Command::new("prlimit");
@@ -622,15 +623,15 @@ fn limit(program: &Program, user: Option<u32>, limit: &str) {
     assert!(set.status().unwrap().success());
 }
 
-/// A user that has no other process, and for which limits apply; `None` without
-/// the right to become one.
+/// A user who has no other process and is subject to limits; `None` without the right to
+/// change the user.
 fn user_of_its_own() -> Option<u32> {
     let is_root = nix::unistd::geteuid().is_root();
     is_root.then(|| 0x4000_0000 + std::process::id())
 }
 
-/// Where the system has too few threads the start is refused with a cure: it does
-/// not panic, and waits for none.
+/// If the system has too few threads, the start ends with an error and its solution. It
+/// neither panics nor waits for a thread.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_threads_is_refused() {
@@ -661,9 +662,9 @@ async fn a_start_without_threads_is_refused() {
     }
 }
 
-/// A reader of standard error that is stuck does not keep signals from a start.
+/// If the reader of standard error is stuck, signals still end the start.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_reader_of_errors_holds_no_signal() {
+async fn a_stuck_reader_of_standard_error_delays_no_signal() {
     let folder = tempfile::tempdir().unwrap();
     // Far more than a pipe takes.
     let odd = "domains = [\"*\"]\naddresses = [\"127.0.0.1:1\"]\nodd = 1\n".to_owned();
@@ -694,13 +695,13 @@ async fn a_stuck_reader_of_errors_holds_no_signal() {
     assert!(ended.code().is_some(), "{ended:?}");
 }
 
-/// As a process that may not start a thread any more, and as one that may not
-/// open a file: reloads are refused or take effect, the process goes on, and
-/// what was edited meanwhile is in force when the limit is gone. Players are
-/// served all the time, and the end is in order.
+/// In a process that may not start threads any more, and in one that may not open files,
+/// reloads are refused or take effect, and the process continues. Changes from that time
+/// are in force once the limit is gone. Players are served all the time, and the end is in
+/// order.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn reloads_outlive_every_limit() {
+async fn reloads_survive_limits_of_the_process() {
     for (tight, wide) in [
         ("--nproc=1:", "--nproc=500:"),
         ("--nofile=4:", "--nofile=500:"),
@@ -764,9 +765,9 @@ async fn reloads_outlive_every_limit() {
     }
 }
 
-/// A reader of the log that is stuck holds neither players nor the end.
+/// If the reader of the log is stuck, players are served and the process ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stuck_log_holds_nobody() {
+async fn a_stuck_log_delays_neither_players_nor_the_end() {
     let backend = FakeBackend::start().await;
     let mut program = Program::start_with(
         "",

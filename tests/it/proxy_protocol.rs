@@ -1,4 +1,4 @@
-//! PROXY headers, in and out.
+//! PROXY headers, received and sent.
 
 use tokio::io::AsyncWriteExt;
 
@@ -18,8 +18,8 @@ fn login() -> Vec<u8> {
     .concat()
 }
 
-/// The backend gets the addresses and ports of a trusted header unchanged, in both
-/// versions, for both families.
+/// The backend gets the addresses and ports of a trusted header unchanged, in both versions
+/// and for both families of addresses.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_passed_on_as_they_were() {
     let mut v2 = V2_SIGNATURE.to_vec();
@@ -72,10 +72,10 @@ async fn addresses_are_passed_on_as_they_were() {
     }
 }
 
-/// Without a header the client's socket gives both addresses: source and the
-/// address that it connected to, in version 2 too.
+/// Without a received header, the sent header has both addresses of the client's socket,
+/// its source and the address that it connected to, in version 2 too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_direct_client_is_told_with_its_own_addresses() {
+async fn the_header_of_a_direct_client_has_the_addresses_of_its_socket() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "zero_copy", &backend, "send_proxy_protocol = true");
     let mut client = FakeClient::connect(proxy.address()).await;
@@ -89,7 +89,7 @@ async fn a_direct_client_is_told_with_its_own_addresses() {
     assert_eq!(backend.accept().await.bytes(expected.len()).await, expected);
 }
 
-/// LOCAL and UNKNOWN mean the real peer, whatever addresses they carry.
+/// LOCAL and UNKNOWN stand for the real peer. Addresses in these headers are ignored.
 #[tokio::test(flavor = "multi_thread")]
 async fn local_and_unknown_mean_the_real_peer() {
     let mut local = V2_SIGNATURE.to_vec();
@@ -143,8 +143,8 @@ async fn a_forged_header_is_not_believed() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// A trusted sender without a header is refused, and a header that never ends
-/// is not awaited beyond the deadline.
+/// A trusted sender without a header is refused, and an incomplete header is not awaited
+/// beyond the deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_or_endless_header_ends_the_connection() {
     let backend = FakeBackend::start().await;
@@ -166,7 +166,7 @@ async fn a_missing_or_endless_header_ends_the_connection() {
     proxy.idle().await;
 }
 
-/// A filter looks at the address in the header, not at the balancer's.
+/// A filter checks the address in the header, not the balancer's.
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_see_the_client_behind_the_balancer() {
     let backend = FakeBackend::start().await;
@@ -200,8 +200,8 @@ async fn filters_see_the_client_behind_the_balancer() {
     assert_eq!(backend.accept_login().await.1.host, "play.example.com");
 }
 
-/// A header where none is expected, or none where one is, leaves a line that
-/// names the setting; a check that connects and closes leaves none.
+/// An unexpected header and a missing one are logged with the key that decides. A health
+/// check that connects and closes is not logged.
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_of_balancers_are_reported() {
     let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25565\r\n".to_vec();
@@ -275,8 +275,8 @@ async fn mistakes_of_balancers_are_reported() {
     }
 }
 
-/// The header is not counted among the bytes of a session, in every mode: the client
-/// has not sent it.
+/// In every mode a header does not count among the bytes of a session, since the client has
+/// not sent it.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_are_not_counted() {
     let modes = [

@@ -1,4 +1,5 @@
-//! Reload drills on a running proxy: all or nothing, and no player notices.
+//! Reloads of a running proxy: each takes effect completely or not at all, and connected
+//! players are not affected.
 
 use std::fs;
 
@@ -20,8 +21,8 @@ async fn is_unknown(program_address: std::net::SocketAddr, host: &str) {
     );
 }
 
-/// Files that are added, changed and removed take effect by themselves, the log
-/// names them, and a session that runs meanwhile goes on.
+/// Added, changed and removed files take effect without a command, the log names them, and
+/// a running session continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn server_files_are_followed() {
     let backend = FakeBackend::start().await;
@@ -77,8 +78,8 @@ async fn server_files_are_followed() {
     assert_eq!(player.bytes(7).await, b"so am I");
 }
 
-/// One file with a mistake refuses the whole reload, with the place in the log;
-/// when it is mended, everything that was waiting is taken over.
+/// One file with a mistake refuses the whole reload, and the log has the place. After it is
+/// corrected, all waiting changes take effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_keeps_the_old_configuration() {
     let backend = FakeBackend::start().await;
@@ -134,8 +135,8 @@ async fn a_mistake_keeps_the_old_configuration() {
     joins(proxy, "c.example.com", &backend).await;
 }
 
-/// A copy that a program makes of a server file is left out, and named with its
-/// original; the server goes on as it is.
+/// A copy of a server file that another program makes is ignored, and the log names it with
+/// its original. The server does not change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_server_file_is_left_out() {
     let backend = FakeBackend::start().await;
@@ -167,9 +168,9 @@ async fn a_copy_of_a_server_file_is_left_out() {
     joins(proxy, "a.example.com", &backend).await;
 }
 
-/// `SIGHUP` takes over the global file, too, and names what needs a restart.
+/// `SIGHUP` also reloads the global file, and the log names keys that need a restart.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_reloads_everything() {
+async fn a_sighup_reloads_everything() {
     let backend = FakeBackend::start().await;
     let mut program = Program::start(
         "",
@@ -220,8 +221,8 @@ async fn a_hangup_reloads_everything() {
     joins(proxy, "a.example.com", &backend).await;
 }
 
-/// A folder that is taken away and replaced by another never leaves the proxy
-/// without servers in between.
+/// If the folder is removed and replaced by another, the proxy has the servers of one or
+/// the other all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_folder_is_followed() {
     let backend = FakeBackend::start().await;
@@ -298,10 +299,10 @@ async fn players_are_counted_across_reloads() {
     .await;
 }
 
-/// An edit of the global file waits for `SIGHUP`: until then it neither takes
-/// effect in parts nor, when it is broken, holds up the server files.
+/// An edit of the global file waits for `SIGHUP`. Until then no part of it takes effect,
+/// and a broken global file does not delay changes of server files.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edited_global_file_waits_for_a_hangup() {
+async fn an_edited_global_file_waits_for_a_sighup() {
     let backend = FakeBackend::start().await;
     let of = |name: &str| {
         let host = format!("{name}.example.com");
@@ -346,8 +347,8 @@ async fn an_edited_global_file_waits_for_a_hangup() {
     );
 }
 
-/// A folder that is a link can be swapped for another, and files that are
-/// links are followed to their ends.
+/// A folder that is a symbolic link can be exchanged for another, and files that are links
+/// are followed to their targets.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn links_are_followed() {
@@ -391,9 +392,10 @@ async fn links_are_followed() {
     joins(proxy, "longer.example.com", &backend).await;
 }
 
-/// `SIGHUP` while the folder is away leaves the servers, and says so once in full.
+/// After `SIGHUP` with a missing folder the servers stay, and the log reports it once in
+/// full.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_without_the_folder_keeps_the_servers() {
+async fn a_sighup_without_the_folder_keeps_the_servers() {
     let backend = FakeBackend::start().await;
     let of = |host: &str| server("zero_copy", host, backend.address, "");
     let mut program = Program::start("", &[("a", of("a.example.com"))]);

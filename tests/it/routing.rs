@@ -1,4 +1,4 @@
-//! Which host leads where, and what happens when none does.
+//! Routing of hosts to servers, and the behaviour for hosts without a server.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,8 +8,8 @@ use infrarust::config::load_texts;
 use crate::support::wire::{frame, handshake};
 use crate::support::{FakeBackend, FakeClient, TestProxy, server};
 
-/// The exact name wins, then the longest pattern; case and a trailing dot do
-/// not matter; hosts with tails and markers are found by their name.
+/// The exact name has precedence, then the longest pattern. Case and a trailing dot do not
+/// matter. Hosts with tails and markers are found by their name.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_most_exact_server_gets_the_player() {
     let (exact, long, short) = (
@@ -53,9 +53,9 @@ async fn the_most_exact_server_gets_the_player() {
     }
 }
 
-/// The three behaviours for a host that nobody claims.
+/// The three behaviours for a host without a server.
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_domains_meet_what_is_configured() {
+async fn unknown_domains_get_the_configured_behaviour() {
     let backend = FakeBackend::start().await;
     let servers = [(
         "a",
@@ -92,8 +92,8 @@ async fn unknown_domains_meet_what_is_configured() {
     client.expect_end().await;
 }
 
-/// A backend that cannot be reached becomes a text, and the next address of
-/// the list is used when the first one refuses.
+/// If no backend can be reached, the player reads a text. If the first address refuses, the
+/// next one is used.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_tried_in_turn() {
     let gone = FakeBackend::start().await.address;
@@ -124,8 +124,8 @@ async fn addresses_are_tried_in_turn() {
     assert_eq!(FakeClient::kick(&mut client).await, "§csleeping");
 }
 
-/// The intercepted modes answer status pings, and refuse versions that the proxy
-/// does not know with a text that names the newest; forwarding modes let them pass.
+/// The intercepted modes answer status pings, and refuse unknown versions with a text that
+/// names the newest known one. Forwarding modes let these versions pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn intercepted_modes_refuse_unknown_versions() {
     for mode in ["client_only", "offline"] {
@@ -143,10 +143,10 @@ async fn intercepted_modes_refuse_unknown_versions() {
     }
 }
 
-/// A server whose address is the proxy's own does not send a player round and
-/// round: he reads that there is no backend, and takes one place.
+/// A server with the proxy's own address does not connect the player to the proxy again and
+/// again: the player reads that there is no backend, and takes one slot.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_proxy_is_no_backend_of_its_own() {
+async fn a_server_with_the_address_of_the_proxy_does_not_loop() {
     let proxy = TestProxy::start("", &[]);
     let file = server("passthrough", "play.example.com", proxy.address(), "");
     let loaded = load_texts(
@@ -166,9 +166,9 @@ async fn the_proxy_is_no_backend_of_its_own() {
     );
 }
 
-/// `[::]` serves players of IPv4 as well.
+/// `[::]` also accepts players over IPv4.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_ipv6_addresses_are_those_of_ipv4_too() {
+async fn a_listener_on_all_ipv6_addresses_accepts_ipv4() {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         // A system without IPv6.
         return;

@@ -1,4 +1,4 @@
-//! Status pings: relayed, cached, laid over, and answered alone.
+//! Status pings: relayed, cached, changed, and answered by the proxy itself.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::support::{FakeBackend, FakeClient, TestProxy, server, within};
 
 const ANSWER: &str = r#"{"version":{"name":"1.8.9","protocol":47},"players":{"max":20,"online":3},"description":{"text":"hello"}}"#;
 
-/// Answers that are not asked for again while a test runs.
+/// Answers in the cache do not expire during a test.
 const LONG_CACHE: &str = "[status_cache]\nttl = \"1h\"";
 
-/// Many that ask at once cost the backend one question, and so do those that
-/// ask a little later.
+/// Many pings at the same time cause one request to the backend, and so do pings shortly
+/// afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_question_answers_many() {
+async fn one_request_answers_many_pings() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server(LONG_CACHE, "zero_copy", &backend, "");
     let asked = backend.serve_status(ANSWER);
@@ -32,9 +32,10 @@ async fn one_question_answers_many() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-/// Another version of the game may get another answer, so it is asked for.
+/// Each version of the game causes a request of its own, since the backend may answer each
+/// differently.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_version_has_its_own_answer() {
+async fn each_version_has_its_own_request() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server(LONG_CACHE, "passthrough", &backend, "");
     let asked = backend.serve_status(ANSWER);
@@ -48,10 +49,10 @@ async fn each_version_has_its_own_answer() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
-/// What a client can invent makes no question of its own: versions that no
-/// release has, letter case, ports, the tails of proxies, odd markers.
+/// Values that a client can invent do not cause further requests: versions without a
+/// release, letter case, ports, tails of proxies, unknown markers.
 #[tokio::test(flavor = "multi_thread")]
-async fn inventions_share_an_answer() {
+async fn invented_values_share_one_answer() {
     let hosts = |n: u32| {
         let shield = format!("///203.0.113.{n}:50000///1700000000///c2ln{n}==");
         [
@@ -78,10 +79,10 @@ async fn inventions_share_an_answer() {
     assert_eq!(asked.load(Ordering::SeqCst), 4);
 }
 
-/// A version that no release has is not passed on, since its answer is for all
-/// such versions.
+/// A version without a release is not passed on, because its answer is shared by all such
+/// versions.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invented_version_is_asked_for_without_a_version() {
+async fn an_unknown_version_is_not_passed_on() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     for (protocol, seen) in [(123_456, -1), (47, 47)] {
@@ -118,9 +119,9 @@ async fn the_last_answer_is_given_while_the_next_is_fetched() {
     assert_eq!(refreshing.await.unwrap()["players"]["online"], 4);
 }
 
-/// Questions of one client about names that it invents leave room for others.
+/// Requests that one client causes with invented names leave requests for others.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_does_not_take_all_questions() {
+async fn one_client_does_not_use_all_requests() {
     let backend = FakeBackend::start().await;
     let file = server("passthrough", "*.example.com", backend.address, "");
     let global = "[rate_limit]\nlimit_loopback = true";
@@ -146,7 +147,7 @@ async fn one_client_does_not_take_all_questions() {
     assert_eq!(other.frame().await.0, 0);
 }
 
-/// Without the cache every ping is asked for.
+/// Without the cache every ping causes a request.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cache_can_be_switched_off() {
     let backend = FakeBackend::start().await;
@@ -159,9 +160,9 @@ async fn the_cache_can_be_switched_off() {
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
-/// `[motd.online]` is laid over the backend's answer and leaves the rest.
+/// `[motd.online]` replaces parts of the backend's answer, and leaves the rest.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_online_motd_is_laid_over() {
+async fn the_online_motd_replaces_parts_of_the_answer() {
     let backend = FakeBackend::start().await;
     let motd = "[motd.online]\ntext = \"ours\"\nmax_players = 99\nversion_name = \"any\"";
     let proxy = TestProxy::with_one_server("", "passthrough", &backend, motd);
@@ -173,8 +174,8 @@ async fn the_online_motd_is_laid_over() {
     assert_eq!(answer["version"]["name"], "any");
 }
 
-/// A backend that thinks for longer than clients may take for their handshake
-/// uses up none of their time: the ping that follows the answer is answered.
+/// The time of a slow backend does not count for the client's deadline: the ping after the
+/// answer is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_backend_takes_none_of_the_clients_time() {
     let backend = FakeBackend::start().await;
@@ -196,8 +197,8 @@ async fn a_slow_backend_takes_none_of_the_clients_time() {
     assert_eq!(client.bytes(ping.len()).await, ping);
 }
 
-/// When no backend answers, the server's own MOTD speaks, then the default
-/// one, then a built-in text; never the online one.
+/// If no backend answers, the client gets the server's own offline MOTD, or the default
+/// one, or a built-in text, and never the online one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_backend_has_a_motd() {
     let gone = FakeBackend::start().await.address;
@@ -251,9 +252,9 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-/// A backend that answers nonsense, or far too much, is as good as dead.
+/// A backend with an invalid or much too large answer counts as unreachable.
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_from_a_backend_is_no_answer() {
+async fn an_invalid_answer_of_a_backend_is_not_passed_on() {
     for nonsense in [
         frame(0, b"\x05hello"),
         frame(0, &string("[1,2]")),
@@ -284,10 +285,10 @@ async fn packet(proxy: &TestProxy) -> (i32, Vec<u8>) {
     client.frame().await
 }
 
-/// Answers that clients take and a strict parser does not, and bytes behind the
-/// text, pass unchanged, from the backend and from the cache.
+/// Answers that clients accept and a strict parser does not, and bytes after the text, pass
+/// unchanged, from the backend and from the cache.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_clients_take_passes_unchanged() {
+async fn answers_that_clients_accept_pass_unchanged() {
     let behind = string(r#"{"name":"A Pack"}"#);
     for (text, behind) in [
         (&b"{\"description\":\"one\ntwo\"}"[..], &[][..]),
@@ -313,10 +314,10 @@ async fn what_clients_take_passes_unchanged() {
     }
 }
 
-/// Where a MOTD is laid over an answer, it is read as clients read it, and the
-/// bytes behind the text stay.
+/// To replace parts of an answer, the proxy parses it as clients do. Bytes after the text
+/// stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_motd_is_laid_over_odd_answers() {
+async fn a_motd_replaces_parts_of_unusual_answers() {
     let text = "{\"a\":\"b\nc\",\"description\":'old', \"players\":{\"online\":3}}junk";
     let behind = [3, b'm', b'o', b'd'];
     let backend = FakeBackend::start().await;
@@ -339,10 +340,10 @@ async fn a_motd_is_laid_over_odd_answers() {
     );
 }
 
-/// The reason why a status cannot be had is in the log at its default level,
-/// with a bound for each server.
+/// The reason for a failed status request is logged at the default level, with a limit for
+/// each server.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_that_cannot_be_had_leaves_a_line() {
+async fn a_failed_status_request_is_logged() {
     let backend = FakeBackend::start().await;
     let gone = FakeBackend::start().await.address;
     let at = |domain: &str, address| server("passthrough", domain, address, "");
@@ -383,9 +384,9 @@ async fn a_status_that_cannot_be_had_leaves_a_line() {
     assert!(line["error"].as_str().unwrap().contains(&gone.to_string()));
 }
 
-/// A ping without a request, two requests, and a close without a ping are all fine.
+/// A ping without a request, two requests, and a close without a ping are accepted.
 #[tokio::test(flavor = "multi_thread")]
-async fn odd_conversations_are_survived() {
+async fn unusual_conversations_are_accepted() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "passthrough", &backend, "");
     backend.serve_status(ANSWER);
@@ -408,8 +409,8 @@ async fn odd_conversations_are_survived() {
     proxy.idle().await;
 }
 
-/// Whoever has the answer to a ping closes first, so that no port waits at the
-/// proxy; one that stays is closed all the same.
+/// The client closes first after its pong, so that TIME_WAIT stays on its side. A client
+/// that does not close is disconnected.
 #[tokio::test]
 async fn the_client_closes_first() {
     let proxy = TestProxy::start("", &[]);

@@ -1,4 +1,4 @@
-//! What the tests over the wire share, and a proxy in this process.
+//! Shared parts of the tests over the wire, and a proxy in this process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,8 +24,8 @@ impl TestProxy {
         started.expect("only plugins are waited for")
     }
 
-    /// As [`start`](Self::start), with one server, for `play.example.com`, whose
-    /// file has `more` lines.
+    /// As [`start`](Self::start), with one server for `play.example.com`; `more` are
+    /// further lines of its file.
     pub fn with_one_server(global: &str, mode: &str, backend: &FakeBackend, more: &str) -> Self {
         let file = server(mode, "play.example.com", backend.address, more);
         Self::start(global, &[("a", file)])
@@ -51,7 +51,7 @@ impl TestProxy {
         }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.running.addresses()[0]
     }

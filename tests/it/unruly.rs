@@ -1,5 +1,5 @@
-//! Plugins that take the proxy with them, or try to, outside of their answers:
-//! they are named, and what can go on goes on.
+//! Plugins that end or disturb the process outside of their answers. The proxy reports
+//! their names, and continues if it can.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,8 @@ fn start(global: &str, servers: &[(&str, String)]) -> Program {
     })
 }
 
-/// How the program ends, and the last line that names a plugin.
+/// Waits for the end of the program. Returns how it ended, and the last line that names a
+/// plugin.
 async fn end(program: &mut Program) -> (Option<i32>, String) {
     let mut stderr = program.child.stderr.take().unwrap();
     let code = program.exit_code().await;
@@ -44,9 +45,10 @@ async fn end(program: &mut Program) -> (Option<i32>, String) {
     (code, text.lines().find(named).unwrap_or(&text).to_owned())
 }
 
-/// Constructors of a library, and what runs when a thread of a start ends.
+/// Constructors of a library and destructors at the end of a start's thread can end the
+/// process; the plugin is named.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_ends_the_proxy_at_its_start_is_named() {
+async fn a_plugin_that_ends_the_proxy_at_its_start_is_named() {
     let files = [(
         "a",
         server("zero_copy", "*", ([127, 0, 0, 1], 1).into(), ""),
@@ -89,10 +91,10 @@ async fn who_ends_the_proxy_at_its_start_is_named() {
     }
 }
 
-/// The drop of a future that was given up, of a task, threads of the plugin's
-/// own; `exit(0)` is a failure of the proxy.
+/// A plugin can end the process when a cancelled future or a task is dropped, and in
+/// threads of its own; it is named. `exit(0)` counts as a failure of the proxy.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_ends_the_proxy_beside_its_answers_is_named() {
+async fn a_plugin_that_ends_the_proxy_outside_of_hooks_is_named() {
     let files = [(
         "a",
         server("zero_copy", "*", ([127, 0, 0, 1], 1).into(), ""),
@@ -113,8 +115,8 @@ async fn who_ends_the_proxy_beside_its_answers_is_named() {
     }
 }
 
-/// A plugin that does not end when it is replaced is named after a while, and
-/// the proxy that ends without waiting for it says which it was.
+/// A replaced plugin that does not end is named after a while. A proxy that ends without
+/// waiting for it names it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_does_not_end_is_named() {
     let files = [(
@@ -138,10 +140,10 @@ async fn a_plugin_that_does_not_end_is_named() {
     program.line_with("plugin `p` has ended at last: ").await;
 }
 
-/// A plugin that changes the working directory, the umask and the environment
-/// does not lead the proxy away from its files.
+/// If a plugin changes the working directory, the umask and the environment, the proxy
+/// still uses its own files.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_moves_the_process_is_not_followed() {
+async fn a_plugin_cannot_change_the_folder_of_the_proxy() {
     let backend = FakeBackend::start().await;
     let secret = "forwarding_mode = \"bungeeguard\"\n\
                   forwarding_secret = { env = \"UNRULY_SECRET\" }\n";
