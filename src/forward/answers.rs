@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::protocol::packet::commands::{CommandLine, SIGNATURE_BYTES};
-use crate::protocol::packet::{Brand, Clientbound, Serverbound, Version};
+use crate::protocol::packet::{Brand, Clientbound, Direction, Serverbound, State, Version};
 use crate::protocol::read::{Cursor, ReadError};
 use crate::protocol::version::{V1_8, V1_9, V1_10, V1_19_1, V1_19_3, V1_20_2, V1_20_3};
 
@@ -17,6 +17,12 @@ use crate::protocol::version::{V1_8, V1_9, V1_10, V1_19_1, V1_19_3, V1_20_2, V1_
 const QUESTIONS_MAX: usize = 64;
 /// The most characters of a text in a question or an answer (the game).
 const TEXT_CHARS_MAX: usize = 32_767;
+/// The most packets of the old world that are dropped while a client comes into another
+/// one. A client moves twenty times a second: this is what one sends in 5 s.
+const OLD_PACKETS_MAX: u32 = 100;
+/// The bits of the flags of a packet that moves the player, up to 1.8: x and z are
+/// relative to the place of the player.
+const RELATIVE_X_OR_Z: u8 = 0b101;
 /// The offset of the number in a packet that moves the player, up to 1.20.1: behind
 /// three coordinates, two angles and the flags.
 const TELEPORT_NUMBER_AT: usize = 3 * 8 + 2 * 4 + 1;
@@ -40,6 +46,45 @@ pub(super) struct Answers {
     /// The client was sent into the world of this backend, and has not sent a packet from
     /// there yet: it may still answer questions of the previous backend.
     is_entering: bool,
+    /// How many packets of the old world were dropped meanwhile.
+    old_packets: u32,
+    /// Where this backend has put the player meanwhile, up to 1.8: x and z.
+    place: Option<[u8; 16]>,
+    worlds: Worlds,
+}
+
+/// The worlds into which a client was sent, up to 1.20.1. The client answers each join game
+/// with its settings and the name of its software, before it sends anything else of that
+/// world. Their number shows in which world the client is.
+#[derive(Debug, Default)]
+struct Worlds {
+    sent: u32,
+    /// How often the client has sent its settings.
+    settings: u32,
+    /// How often it has sent the name of its software. Some bots never do.
+    brands: u32,
+}
+
+impl Worlds {
+    /// Whether the client has answered the last join game.
+    fn are_opened(&self) -> bool {
+        let answers = match self.brands {
+            0 => self.settings,
+            brands => brands,
+        };
+        answers >= self.sent
+    }
+
+    /// Records an answer of the client to a join game. False for another packet.
+    fn open(&mut self, kind: Serverbound, fields: &[u8]) -> bool {
+        let count = match kind {
+            Serverbound::ClientInformation => &mut self.settings,
+            Serverbound::PluginMessage if Brand::is_in(fields) => &mut self.brands,
+            _ => return false,
+        };
+        *count = count.saturating_add(1);
+        true
+    }
 }
 
 /// A question of a backend that the client has not answered.
@@ -64,7 +109,7 @@ impl Answers {
             | Clientbound::KnownPacks
             | Clientbound::CookieRequest
             | Clientbound::CodeOfConduct => true,
-            Clientbound::PlayerPosition => has_teleports(version),
+            Clientbound::PlayerPosition => version.protocol() < V1_20_2,
             Clientbound::PlayerChat => counts_messages(version),
             _ => false,
         }
@@ -95,6 +140,13 @@ impl Answers {
             }
             return;
         }
+        match kind {
+            Clientbound::JoinGame => self.worlds.sent = self.worlds.sent.saturating_add(1),
+            Clientbound::PlayerPosition if version.protocol() < V1_9 => {
+                self.place = place(version, fields);
+            }
+            _ => {}
+        }
         // If a question cannot be read, its answer is passed to the backend.
         let Ok(Some((answer, key))) = question(version, kind, fields) else {
             return;
@@ -119,7 +171,7 @@ impl Answers {
             self.forget_old();
             return true;
         }
-        if self.is_entering && opens_world(kind, fields) {
+        if self.worlds.open(kind, fields) && self.is_entering && self.worlds.are_opened() {
             self.forget_old();
         }
         if let Some(seen) = Seen::of(version, kind, fields) {
@@ -143,7 +195,11 @@ impl Answers {
             _ => drop(found.and_then(|found| self.questions.remove(found))),
         }
         match (kind, pack) {
-            (Serverbound::KeepAlive, _) if !is_old && self.is_entering => self.forget_old(),
+            (Serverbound::KeepAlive | Serverbound::TeleportConfirm, _)
+                if !is_old && self.is_entering =>
+            {
+                self.forget_old();
+            }
             (_, Some(PACK_LOADED)) if !is_old && version.protocol() < V1_20_3 => {
                 // The client has given up the packs before this one.
                 let questions = &mut self.questions;
@@ -197,12 +253,44 @@ impl Answers {
     /// The client is sent into the world of another backend, before 1.20.2.
     pub(super) fn enter_world(&mut self) {
         self.is_entering = true;
+        self.old_packets = 0;
+        self.place = None;
+        self.worlds.sent = self.worlds.sent.saturating_add(1);
+    }
+
+    /// Whether packets of the client can be of the world that it has left.
+    pub(super) fn is_entering(&self) -> bool {
+        self.is_entering && self.old_packets < OLD_PACKETS_MAX
+    }
+
+    /// Whether a play packet of the client is of the world that it has left: what the player
+    /// does there. Chat, settings and answers are none of these.
+    pub(super) fn is_of_old_world(&mut self, version: Version, id: i32, fields: &[u8]) -> bool {
+        if !self.is_entering() {
+            return false;
+        }
+        let name = version.name(State::Play, Direction::Serverbound, id);
+        let kind = version.kind(State::Play, id);
+        let Some(name) = name.filter(|_| !kind.is_some_and(is_of_player)) else {
+            return false;
+        };
+        if name == "position_look"
+            && self.place.is_some()
+            && place_at(version, fields) == self.place
+        {
+            // It answers where this backend has put the player.
+            self.forget_old();
+            return false;
+        }
+        self.old_packets += 1;
+        true
     }
 
     /// The client knows that it is at another backend, so it sends no more answers to
     /// earlier ones, except about resource packs that it is still loading.
     fn forget_old(&mut self) {
         self.is_entering = false;
+        self.place = None;
         self.questions
             .retain(|question| !question.is_old || question.is_loading);
         if self.questions.is_empty() {
@@ -224,13 +312,51 @@ const fn counts_messages(version: Version) -> bool {
     matches!(version.protocol(), V1_19_1..V1_20_2)
 }
 
-/// Whether this is what clients send first in another world.
-fn opens_world(kind: Serverbound, fields: &[u8]) -> bool {
-    match kind {
-        Serverbound::ClientInformation | Serverbound::ChatSession => true,
-        Serverbound::PluginMessage => Brand::is_in(fields),
-        _ => false,
-    }
+/// Whether packets of this kind mean the same in each world.
+const fn is_of_player(kind: Serverbound) -> bool {
+    matches!(
+        kind,
+        Serverbound::KeepAlive
+            | Serverbound::PluginMessage
+            | Serverbound::ClientInformation
+            | Serverbound::ResourcePackStatus
+            | Serverbound::Chat
+            | Serverbound::ChatMessage
+            | Serverbound::ChatCommand
+            | Serverbound::ChatSession
+            | Serverbound::ChatAcknowledgement
+            | Serverbound::SuggestionRequest
+            | Serverbound::TeleportConfirm
+    )
+}
+
+/// Where a packet puts the player, up to 1.8: x and z. `None` if that depends on where the
+/// player is.
+fn place(version: Version, fields: &[u8]) -> Option<[u8; 16]> {
+    let is_relative = match version.protocol() {
+        // There are no flags.
+        ..V1_8 => false,
+        _ => fields.get(TELEPORT_NUMBER_AT - 1)? & RELATIVE_X_OR_Z != 0,
+    };
+    (!is_relative).then(|| x_and_z(fields, 16)).flatten()
+}
+
+/// Where a player says to be, up to 1.8: x and z.
+fn place_at(version: Version, fields: &[u8]) -> Option<[u8; 16]> {
+    let z_at = match version.protocol() {
+        // There are two heights.
+        ..V1_8 => 24,
+        _ => 16,
+    };
+    x_and_z(fields, z_at)
+}
+
+fn x_and_z(fields: &[u8], z_at: usize) -> Option<[u8; 16]> {
+    let mut place = [0; 16];
+    let (x, z) = place.split_at_mut(8);
+    x.copy_from_slice(fields.get(..8)?);
+    z.copy_from_slice(fields.get(z_at..z_at + 8)?);
+    Some(place)
 }
 
 /// The kind of answer that a packet of a backend asks for, and a hash of the fields that

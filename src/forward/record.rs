@@ -105,6 +105,18 @@ impl PlayerRecord {
         self.lock().answers.enter_world();
     }
 
+    /// Whether the client may not have left the world of the backend before: then
+    /// [`is_of_old_world`](Self::is_of_old_world) has to see each play packet of it.
+    pub(crate) fn is_entering(&self) -> bool {
+        self.lock().answers.is_entering()
+    }
+
+    /// Whether a play packet of the client is of the world of the backend before, and so for
+    /// nobody. The packet is not recorded.
+    pub(crate) fn is_of_old_world(&self, version: Version, id: i32, fields: &[u8]) -> bool {
+        self.lock().answers.is_of_old_world(version, id, fields)
+    }
+
     /// How far the client has come with its negotiation of mods, before 1.13.
     pub(crate) fn negotiation(&self) -> Negotiation {
         self.lock().negotiation

@@ -410,6 +410,12 @@ impl Joining {
             )));
         }
         let state = self.serverbound;
+        if state == State::Play
+            && let Some(record) = &self.record
+            && record.is_of_old_world(self.version, packet.id, packet.fields())
+        {
+            return Ok(());
+        }
         let kind = packet.kind(self.version, state);
         if let Some(kind) = kind {
             let (version, fields) = (self.version, packet.fields());

@@ -116,6 +116,9 @@ pub(crate) struct FrameFilter {
     bounds: Bounds,
     /// Set if the player may be moved to another backend.
     record: Option<PlayerRecord>,
+    /// Packets of the client may still be of the world of the backend before; only used
+    /// serverbound.
+    is_entering: bool,
     /// The ids of packets for the client that pass unread in the current state.
     unread: UnreadIds,
     /// Frames for the receiver that wait for the end of a configuration.
@@ -184,6 +187,7 @@ impl FrameFilters {
             filter.record = Some(record.clone());
             filter.unread = UnreadIds::default();
         }
+        self.serverbound.is_entering = record.is_entering();
     }
 }
 
@@ -215,6 +219,7 @@ impl FrameFilter {
             commands: None,
             bounds: Bounds::Client(bounds),
             record: None,
+            is_entering: false,
             unread: UnreadIds::default(),
             held: Vec::new(),
             listener: None,
@@ -251,6 +256,7 @@ impl FrameFilter {
             commands: None,
             bounds: Bounds::Backend(bounds),
             record: None,
+            is_entering: false,
             unread: UnreadIds::default(),
             held: Vec::new(),
             listener: None,

@@ -41,9 +41,9 @@ impl FrameFilter {
                 let is_recorded = |kind| {
                     self.record.is_some() && PlayerRecord::records_serverbound(self.version, kind)
                 };
-                self.version
-                    .kind(self.sent.state, id)
-                    .is_some_and(|kind: Serverbound| {
+                let kind = self.version.kind(self.sent.state, id);
+                self.is_entering
+                    || kind.is_some_and(|kind: Serverbound| {
                         kind.leads_to().is_some()
                             || ClientBounds::checks(kind)
                             || is_recorded(kind)
@@ -110,6 +110,7 @@ impl FrameFilter {
             true => FrameAction::Pass,
             false => FrameAction::Convert,
         };
+        self.update_entering();
         if let Some(decision) = self.decisions.pop_front() {
             return self.apply_decision(decision, frame, passes, zlib);
         }
@@ -141,6 +142,15 @@ impl FrameFilter {
             }
         }
         Ok(FrameAction::Ask(state, packet.to_vec()))
+    }
+
+    /// Looks whether the client has come into the world of this backend.
+    fn update_entering(&mut self) {
+        if self.is_entering {
+            let record = self.record.as_ref();
+            self.is_entering = record.is_some_and(PlayerRecord::is_entering);
+            self.unread = UnreadIds::default();
+        }
     }
 
     /// Counts a frame of a client.
@@ -332,6 +342,11 @@ impl FrameFilter {
     fn check_bounds(&mut self, id: i32, fields: &[u8]) -> Result<Allowed, Exceeded> {
         match &mut self.bounds {
             Bounds::Client(bounds) => {
+                let version = self.version;
+                let is_old = |record: &PlayerRecord| record.is_of_old_world(version, id, fields);
+                if self.is_entering && self.record.as_ref().is_some_and(is_old) {
+                    return Ok(Allowed::Drop);
+                }
                 let Some(kind) = self.version.kind(self.sent.state, id) else {
                     return Ok(Allowed::Pass);
                 };
@@ -339,7 +354,6 @@ impl FrameFilter {
                 if kind == Serverbound::CookieResponse && self.cookies.as_ref().is_some_and(takes) {
                     return Ok(Allowed::Drop);
                 }
-                let version = self.version;
                 let is_wanted = |record: &PlayerRecord| record.serverbound(version, kind, fields);
                 if !self.record.as_ref().is_none_or(is_wanted) {
                     return Ok(Allowed::Drop);

@@ -29,6 +29,7 @@ mod loss;
 mod memory;
 mod modes;
 mod moves;
+mod old_world;
 #[cfg(target_os = "linux")]
 mod packets;
 #[cfg(target_os = "linux")]
