@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::config::containers::{CheckResult, ContainerChecker, ContainerStatus, Problems, State};
+use crate::config::container_checker::{CheckResult, ContainerChecker, ContainerStatus, Problems};
+use crate::config::containers::State;
 use crate::config::model::{Config, ServerConfig};
 use crate::config::{LoadOptions, Loaded};
 use crate::diagnostic::render::{self, Colour};

@@ -5,6 +5,7 @@
 //! collects every mistake on the way. The documents and the JSON Schema come
 //! from the same table of keys ([`schema`] has the latter).
 
+pub mod container_checker;
 pub mod containers;
 mod cure;
 mod declare;

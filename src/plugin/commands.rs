@@ -4,12 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use infrarust_plugin_abi::command_audience;
 
-use super::ffi::{self, Failure, Image, Instance};
+use super::ffi::{self, COMMANDS_MAX, Failure, Image, Instance};
 use crate::permissions::Audience;
 use crate::show::Quoted;
 
-/// The most commands of one plugin. A client shows some ten of them at a time.
-pub(super) const COMMANDS_MAX: usize = 64;
 /// The longest name of a command in bytes.
 const NAME_BYTES_MAX: usize = 32;
 

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::packet::{State, Version};
+use super::ids::{State, Version};
 use super::read::{Cursor, ReadError, write_string};
 use super::text::COLOURS;
 use super::version::{

@@ -27,6 +27,7 @@ pub mod component;
 pub(crate) mod forge;
 pub mod frame;
 pub mod handshake;
+pub mod ids;
 pub mod legacy;
 mod lenient;
 mod link;

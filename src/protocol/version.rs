@@ -4,7 +4,7 @@
 //! A constant is named after the game version that introduced its number; its
 //! comment says what changed in that version.
 
-use super::packet::Version;
+use super::ids::Version;
 
 /// 1.8: compression, and byte arrays whose length is a VarInt.
 pub(crate) const V1_8: i32 = 47;

@@ -2,7 +2,7 @@
 //!
 //! A provider watches something and delivers all that it finds as a [`Supply`],
 //! complete each time. What that means for routes is decided by
-//! [`ContainerChecker`](crate::config::containers::ContainerChecker) with the rules for files, and put
+//! [`ContainerChecker`](crate::config::container_checker::ContainerChecker) with the rules for files, and put
 //! into force by [`reload`](crate::reload), so that a provider can fail, hang or
 //! lie without a route of a file being touched.
 //!

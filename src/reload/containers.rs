@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 
 use super::RETRY;
 use crate::apart::{self, NotDone};
-use crate::config::containers::{CheckResult, Container, ContainerChecker, ContainerStatus};
+use crate::config::container_checker::{CheckResult, ContainerChecker, ContainerStatus};
+use crate::config::containers::Container;
 use crate::config::model::{Config, DockerConfig, ServerConfig};
 use crate::config::{GlobalText, LoadOptions};
 use crate::diagnostic::render::{self, Colour};

@@ -175,8 +175,8 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The files of one folder depend on each other in one direction only. A folder's
-/// `mod.rs` is its face, and its subfolders are rooms of their own.
+/// The files and subfolders of one folder depend on each other in one direction only.
+/// A folder's `mod.rs` is its face.
 #[test]
 fn no_room_has_a_circle_of_files() {
     let mut rooms = Vec::new();
@@ -204,36 +204,45 @@ fn collect_rooms(folder: &Path, path: &str, rooms: &mut Vec<(PathBuf, String)>) 
     }
 }
 
-/// The files of a room but its `mod.rs`, and which of the others each names.
+/// The files and subfolders of a room but its `mod.rs`, and which of the others each
+/// names.
 fn uses_in(room: &Path, path: &str) -> Vec<(String, Vec<String>)> {
-    let mut texts = Vec::new();
+    let mut named = Vec::new();
     for entry in std::fs::read_dir(room).unwrap() {
-        let file = entry.unwrap().path();
-        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        let is_face = ["mod", "lib", "main"].contains(&name.as_str());
-        if !is_face && file.extension().is_some_and(|extension| extension == "rs") {
-            texts.push((name, std::fs::read_to_string(&file).unwrap()));
+        let member = entry.unwrap().path();
+        let name = member.file_stem().unwrap().to_str().unwrap().to_owned();
+        if ["mod", "lib", "main"].contains(&name.as_str()) {
+            continue;
         }
+        let mut words = Vec::new();
+        for file in sources(&member) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let is_outer = file == member || file == member.join("mod.rs");
+            words.extend(siblings_named(&text, path, is_outer));
+        }
+        named.push((name, words));
     }
-    let names: Vec<_> = texts.iter().map(|(name, _)| name.clone()).collect();
-    let used = |text: &str, own: &str| {
-        let words = siblings_named(text, path);
+    let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
+    let used = |words: &[String], own: &str| {
         let is_used = |name: &&String| *name != own && words.contains(*name);
         names.iter().filter(is_used).cloned().collect()
     };
-    texts
+    named
         .iter()
-        .map(|(name, text)| (name.clone(), used(text, name)))
+        .map(|(name, words)| (name.clone(), used(words, name)))
         .collect()
 }
 
-/// The first names behind `super::` and behind the room's own path, in the code
-/// of one of its files, without its unit tests.
-fn siblings_named(text: &str, path: &str) -> Vec<String> {
+/// The first names behind the room's own path in the code of one of its files,
+/// without its unit tests, and behind `super::` if the parent of that file's module
+/// is the room.
+fn siblings_named(text: &str, path: &str, is_outer: bool) -> Vec<String> {
     let (code, _tests) = text.split_once("\nmod tests {").unwrap_or((text, ""));
     let code = without_comments(code);
-    let mut named = names_behind("super::", &code);
-    named.extend(names_behind(&format!("{path}::"), &code));
+    let mut named = names_behind(&format!("{path}::"), &code);
+    if is_outer {
+        named.extend(names_behind("super::", &code));
+    }
     named
 }
 
@@ -296,7 +305,7 @@ fn a_use_of_a_sibling_is_found() {
         "    use crate::reload::watch::Follow;",
         "let now = super::watch::look(&folder);",
     ] {
-        let named = siblings_named(code, "crate::reload");
+        let named = siblings_named(code, "crate::reload", true);
         assert!(
             named.iter().any(|name| name == "watch"),
             "{code}: {named:?}"
@@ -307,7 +316,7 @@ fn a_use_of_a_sibling_is_found() {
         "use super::look::{watch};",
         "use crate::plugin::watch;",
     ] {
-        let named = siblings_named(code, "crate::reload");
+        let named = siblings_named(code, "crate::reload", true);
         assert!(
             !named.iter().any(|name| name == "watch"),
             "{code}: {named:?}"

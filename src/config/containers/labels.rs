@@ -344,7 +344,7 @@ fn excess(container: &Container) -> Option<String> {
 }
 
 /// The bytes of a container's labels.
-pub(super) fn bytes(container: &Container) -> usize {
+pub(in crate::config) fn bytes(container: &Container) -> usize {
     let both = |(name, value): (&String, &String)| name.len() + value.len();
     container.labels.iter().map(both).sum()
 }

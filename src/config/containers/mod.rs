@@ -5,7 +5,6 @@
 //! Nothing here asks an engine: a provider delivers [`Container`]s.
 
 mod address;
-mod checker;
 mod labels;
 
 use std::collections::BTreeMap;
@@ -14,12 +13,11 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use checker::{CheckResult, ContainerChecker, ContainerStatus, Problems};
 pub(crate) use labels::RawContainer;
 pub use labels::{LABELS, PREFIX, names};
 
 pub(super) use address::choose;
-pub(super) use labels::read;
+pub(super) use labels::{bytes, read};
 
 /// The label that makes a container a server.
 pub const ENABLE: &str = "infrarust.enable";
@@ -78,7 +76,7 @@ impl State {
     }
 
     /// Of two containers that want the same, the one with the lower rank has it.
-    const fn rank(self) -> u8 {
+    pub(super) const fn rank(self) -> u8 {
         match self {
             State::Up => 0,
             State::Unhealthy => 1,
@@ -88,7 +86,7 @@ impl State {
 }
 
 /// The rank of a container that cannot be used.
-const UNUSABLE_RANK: u8 = 2;
+pub(super) const UNUSABLE_RANK: u8 = 2;
 
 /// Whose network a container uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

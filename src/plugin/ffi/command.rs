@@ -5,8 +5,9 @@ use infrarust_plugin_abi::{CommandHook, CommandInput};
 
 use super::border::{Answers, Failure, text};
 use super::image::Instance;
-use crate::plugin::commands::COMMANDS_MAX;
 
+/// The most commands of one plugin. A client shows some ten of them at a time.
+pub(in crate::plugin) const COMMANDS_MAX: usize = 64;
 /// The most bytes that are kept of a name. Longer ones are not names.
 const NAME_BYTES_MAX: usize = 64;
 

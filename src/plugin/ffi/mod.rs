@@ -15,7 +15,7 @@ mod packet;
 
 pub(super) use border::{Answer, Failure, FailureKind};
 pub(super) use call::{HookCall, call};
-pub(super) use command::ask_commands;
+pub(super) use command::{COMMANDS_MAX, ask_commands};
 pub(super) use host::table;
 pub(super) use image::{Hooks, Image, Instance, open};
 pub(super) use packet::{Shown, ask_interest, call_packet};

@@ -4,8 +4,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use infrarust::config::container_checker::ContainerChecker;
 use infrarust::config::containers::{
-    Container, ContainerChecker, Created, Network, NetworkOf, PREFIX, State, Surroundings,
+    Container, Created, Network, NetworkOf, PREFIX, State, Surroundings,
 };
 use infrarust::config::{GlobalText, LoadOptions, load_texts};
 use infrarust::diagnostic::render::{self, Colour};

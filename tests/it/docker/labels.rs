@@ -14,9 +14,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use infrarust::config::container_checker::{CheckResult, ContainerChecker};
 use infrarust::config::containers::{
-    CheckResult, Container, ContainerChecker, Created, Network, NetworkOf, PREFIX, Published,
-    State, Surroundings, names,
+    Container, Created, Network, NetworkOf, PREFIX, Published, State, Surroundings, names,
 };
 use infrarust::config::model::ServerConfig;
 use infrarust::config::{LoadOptions, load};

@@ -1,6 +1,6 @@
-//! Makes `ids.rs` from the npm package `minecraft-data` and `data/packets.toml`.
+//! Makes `table.rs` from the npm package `minecraft-data` and `data/packets.toml`.
 //!
-//! `UPDATE_IDS=1 cargo test packet::generate` writes the file; without the
+//! `UPDATE_IDS=1 cargo test ids::generate` writes the file; without the
 //! variable the test compares. It is skipped where the package is not
 //! installed (`npm ci --prefix tests/real`). The comparison with the tables
 //! that were collected by hand always runs.
@@ -88,7 +88,7 @@ type Names = Vec<String>;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/protocol/packet/data")
+        .join("src/protocol/ids/data")
         .join(name)
 }
 
@@ -293,12 +293,15 @@ fn generated(package: &Path) -> String {
 fn the_table_is_up_to_date() {
     let Some(package) = package() else { return };
     let made = generated(&package);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol/packet/ids.rs");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol/ids/table.rs");
     if std::env::var_os("UPDATE_IDS").is_some() {
         std::fs::write(&path, &made).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(committed == made, "ids.rs is stale: run with UPDATE_IDS=1");
+    assert!(
+        committed == made,
+        "table.rs is stale: run with UPDATE_IDS=1"
+    );
 }
 
 /// The table has the ids that were collected by hand, and no others.

@@ -14,12 +14,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::labels;
-use super::{Container, NetworkOf, Surroundings, UNUSABLE_RANK};
-use crate::config::load::{self, GlobalText, LoadOptions};
-use crate::config::model::ServerConfig;
-use crate::config::report::Report;
-use crate::config::validate::{Context, Evaluated, LabelFolders, ProxyFile, Rules};
+use super::containers::{self, Container, NetworkOf, Surroundings, UNUSABLE_RANK};
+use super::load::{self, GlobalText, LoadOptions};
+use super::model::ServerConfig;
+use super::report::Report;
+use super::validate::{Context, Evaluated, LabelFolders, ProxyFile, Rules};
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{self, Code, Diagnostic, Place, Sources};
 
@@ -163,7 +162,7 @@ impl ContainerChecker {
         let mut label_bytes = 0;
         let mut all = Vec::with_capacity(containers.len());
         for container in containers {
-            label_bytes += labels::bytes(&container);
+            label_bytes += containers::bytes(&container);
             let one = match known.remove(&container.id) {
                 Some(one) if one.container == container => one,
                 _ => self.evaluate(&rules, container),
@@ -439,7 +438,7 @@ impl<'j> Conflicts<'j> {
             None => {
                 let mut sources = self.checker.sources.clone();
                 let folder = self.checker.folder.clone();
-                labels::read(self.container, folder, &mut sources, &mut Report::default());
+                containers::read(self.container, folder, &mut sources, &mut Report::default());
                 sources
             }
         })
@@ -457,7 +456,7 @@ impl<'j> Conflicts<'j> {
                     .label(Place::whole(file), "the file")
             }
             Owner::Container(other, place) => {
-                let read = labels::read(other, folder, sources, &mut Report::default());
+                let read = containers::read(other, folder, sources, &mut Report::default());
                 let place = Place {
                     file: read.file,
                     span: place.span,
