@@ -1,5 +1,6 @@
-//! A client that has come to another server answers what the server before has asked:
-//! that reaches nobody, and what the new server waits for reaches it, once.
+//! A client that has moved to another server may still answer questions of the previous
+//! server. Those answers reach no server, and the answers to the new server's questions
+//! reach it once.
 
 use infrarust_test_support::game::{Ids, Speaker};
 
@@ -14,7 +15,7 @@ fn two(a: &FakeBackend, b: &FakeBackend) -> TestProxy {
     network("", &[("a", a, ""), ("b", b, "")])
 }
 
-/// The player goes from `a` to `b`.
+/// Moves the player from `a` to `b`.
 async fn switch(
     client: &mut Speaker,
     mut first: Speaker,
@@ -27,7 +28,7 @@ async fn switch(
     second
 }
 
-/// What the server reads next is what the client has sent last.
+/// Asserts that the next packet that the server reads is the last one of the client.
 async fn nothing_else(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let swing = More::of(protocol).swing;
     client.send(swing, b"behind").await;
@@ -35,10 +36,10 @@ async fn nothing_else(client: &mut Speaker, server: &mut Speaker, protocol: i32)
     assert_eq!(swung, b"behind", "{protocol}");
 }
 
-/// A server that puts the player somewhere waits for one confirmation with its number,
-/// and ends him at a second one.
+/// A server that teleports the player waits for one confirmation with its number, and
+/// disconnects the player at a second one.
 #[tokio::test]
-async fn of_teleports() {
+async fn answers_to_teleports() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = two(&a, &b);
     for (protocol, position) in [(340, 0x2F), (754, 0x34), (763, 0x3C)] {
@@ -60,10 +61,10 @@ async fn of_teleports() {
     }
 }
 
-/// A resource pack of the old server is loaded during the switch, and one of the new
+/// The client loads a resource pack of the old server during the switch, and one of the new
 /// server afterwards.
 #[tokio::test]
-async fn of_resource_packs() {
+async fn answers_to_resource_packs() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = two(&a, &b);
     for (protocol, push, status) in [
@@ -114,10 +115,10 @@ async fn of_resource_packs() {
     }
 }
 
-/// Messages of the chat that the client has seen at the old server are not acknowledged to
-/// the new one, which knows none of them.
+/// Chat messages that the client has seen at the old server are not acknowledged to the new
+/// one, which has not sent them.
 #[tokio::test]
-async fn of_the_chat() {
+async fn acknowledgements_of_chat() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = two(&a, &b);
     for (protocol, player_chat, chat) in [(761, 0x31, 0x05), (763, 0x35, 0x05)] {
@@ -160,10 +161,10 @@ async fn of_the_chat() {
     }
 }
 
-/// A server is lost in the configuration, and the client answers it late: the next one
-/// gets what it has asked itself, and nobody is ended.
+/// A server is lost during the configuration, and the client answers its questions late.
+/// The next server gets only the answers to its own questions, and no side is disconnected.
 #[tokio::test]
-async fn of_the_configuration() {
+async fn answers_in_the_configuration() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for protocol in [767, 776] {
@@ -214,9 +215,9 @@ async fn of_the_configuration() {
     }
 }
 
-/// A resource pack of the old server is loaded while the new one configures the client.
+/// The client loads a resource pack of the old server while the new one configures it.
 #[tokio::test]
-async fn of_a_pack_in_the_configuration() {
+async fn answers_to_a_pack_during_a_configuration() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = two(&a, &b);
     for (protocol, push, status, in_configuration) in [(764, 0x42, 0x27, 5), (767, 0x46, 0x2B, 6)] {

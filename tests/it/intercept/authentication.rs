@@ -1,5 +1,5 @@
-//! `client_only`: who the session service says a player is, and every way for
-//! that to fail, with a text that an encrypted client can read.
+//! `client_only`: the identity that the session service confirms, and every kind of
+//! failure, with a text that an encrypted client can read.
 
 use infrarust_test_support::game::{
     self, Request, SECRET, Say, Sessions, Speaker, dashed, encrypt, refusal, response, who,
@@ -8,7 +8,7 @@ use infrarust_test_support::game::{
 use super::{NOTCH, uuid};
 use crate::support::{FakeBackend, TestProxy, wire, within};
 
-/// Every form of the request and the response.
+/// One version for each form of the request and the response.
 const FORMS: [i32; 10] = [5, 47, 340, 758, 759, 760, 765, 767, 774, 776];
 
 fn proxy(sessions: &Sessions, backend: &FakeBackend) -> TestProxy {
@@ -20,8 +20,8 @@ fn proxy(sessions: &Sessions, backend: &FakeBackend) -> TestProxy {
     )
 }
 
-/// A player of every form is encrypted, proved with one request, and gets in
-/// under the name and the id of the service, with its properties.
+/// A player of every form is encrypted, authenticated with one request, and gets in with
+/// the name, id and properties of the service.
 #[tokio::test]
 async fn players_of_every_form_are_proved() {
     let mut sessions = Sessions::confirming("Notch").await;
@@ -58,8 +58,8 @@ async fn players_of_every_form_are_proved() {
     }
 }
 
-/// What ends a login after its encryption is encrypted, also where the client
-/// has returned a wrong token.
+/// A refusal after the encryption has begun is encrypted, also if the client returned a
+/// wrong token.
 #[tokio::test]
 async fn a_wrong_token_is_refused_encrypted() {
     let sessions = Sessions::confirming("Notch").await;
@@ -77,7 +77,7 @@ async fn a_wrong_token_is_refused_encrypted() {
     proxy.idle().await;
 }
 
-/// An answer without a secret leaves nothing to encrypt with: its text comes in clear.
+/// An answer without a usable secret cannot be encrypted for: its refusal is sent in clear.
 #[tokio::test]
 async fn a_wrong_secret_is_refused() {
     let sessions = Sessions::confirming("Notch").await;
@@ -99,7 +99,8 @@ async fn a_wrong_secret_is_refused() {
     }
 }
 
-/// Bytes that are not an encryption response, in front of it or instead.
+/// A packet that is not an encryption response is refused, before the response or instead
+/// of it.
 #[tokio::test]
 async fn garbage_is_refused() {
     let sessions = Sessions::confirming("Notch").await;
@@ -122,8 +123,8 @@ async fn garbage_is_refused() {
     proxy.idle().await;
 }
 
-/// Whatever the service says or does not say, the player reads what to do, and
-/// nobody reaches the backend.
+/// For each failure of the service the player reads what to do, and the backend is not
+/// dialled.
 #[tokio::test]
 async fn failures_of_the_session_service() {
     let other = r#"{"id":"069a79f444e94726a5befca90e38aaf5","name":"jeb_","properties":[]}"#;
@@ -159,7 +160,7 @@ async fn failures_of_the_session_service() {
     }
 }
 
-/// A service that asks for quiet is left alone: the next player costs no request.
+/// After an answer 429 no request is sent: the next player is refused without one.
 #[tokio::test]
 async fn a_service_that_has_too_many_requests_is_left_alone() {
     let mut sessions = Sessions::start(Say::Answer(429, String::new())).await;
@@ -176,9 +177,9 @@ async fn a_service_that_has_too_many_requests_is_left_alone() {
     assert!(second.is_none());
 }
 
-/// A service that confirms a join once may have done so to a request whose
-/// answer got lost: what it says to the next one does not mean that the player
-/// is a stranger. A second answer that confirms him lets him in.
+/// A service that confirms a join only once may have confirmed it in an answer that was
+/// lost. So "not joined" after a repeated request does not mean that the player is not
+/// authenticated. A confirmation by the second answer lets the player in.
 #[tokio::test]
 async fn a_join_that_is_confirmed_once() {
     let answer = |status| Say::Answer(status, String::new());
@@ -201,8 +202,8 @@ async fn a_join_that_is_confirmed_once() {
     game::accept(&backend).await;
 }
 
-/// Of many logins at once 64 are asked about, and the next one when one of them
-/// has left.
+/// Of many logins at once, 64 cause requests. The next request is sent when one of these
+/// logins ends.
 #[tokio::test]
 async fn requests_at_once_are_bounded() {
     let mut sessions = Sessions::start(Say::Nothing).await;
@@ -253,8 +254,8 @@ async fn requests_at_once_are_bounded() {
     proxy.idle().await;
 }
 
-/// A flood of answers whose clients do not wait leaves a login its turn, and
-/// nothing of it is left.
+/// A flood of wrong answers from clients that do not wait does not block a correct login,
+/// and leaves nothing behind.
 #[tokio::test]
 async fn a_flood_of_false_answers() {
     let sessions = Sessions::confirming("Notch").await;
@@ -277,8 +278,7 @@ async fn a_flood_of_false_answers() {
     proxy.idle().await;
 }
 
-/// A service that is silent ends the login in its time; the first attempt and
-/// the second were made.
+/// With a silent service the login ends in time, after a first and a second attempt.
 #[tokio::test]
 async fn a_silent_service() {
     let mut sessions = Sessions::start(Say::Nothing).await;
@@ -293,8 +293,8 @@ async fn a_silent_service() {
     proxy.idle().await;
 }
 
-/// A player who leaves while the service is asked leaves nothing behind, and
-/// one who sends something meanwhile is ended.
+/// A player who leaves during the request leaves nothing behind, and one who sends
+/// something during it is disconnected.
 #[tokio::test]
 async fn the_client_is_watched_while_the_service_is_asked() {
     let mut sessions = Sessions::start(Say::Nothing).await;
@@ -313,7 +313,7 @@ async fn the_client_is_watched_while_the_service_is_asked() {
     proxy.idle().await;
 }
 
-/// Names that no account has are refused before anything is asked.
+/// Names that no account can have are refused without a request.
 #[tokio::test]
 async fn names_without_an_account() {
     let sessions = Sessions::confirming("Notch").await;
@@ -328,7 +328,7 @@ async fn names_without_an_account() {
 
 /// With `prevent_proxy_connections` the service gets the player's address.
 #[tokio::test]
-async fn the_address_is_sent_where_it_counts() {
+async fn the_address_is_sent_with_prevent_proxy_connections() {
     let mut sessions = Sessions::confirming("Notch").await;
     let backend = FakeBackend::start().await;
     let global = format!("{}prevent_proxy_connections = true\n", sessions.global());
@@ -338,7 +338,7 @@ async fn the_address_is_sent_where_it_counts() {
     assert!(sessions.asked().await.ends_with("&ip=127.0.0.1"));
 }
 
-/// Behind a balancer it is the address of the PROXY header, and one of IPv6 is
+/// Behind a load balancer the address of the PROXY header is sent, and an IPv6 address is
 /// escaped.
 #[tokio::test]
 async fn the_address_of_a_header_is_sent() {
@@ -379,9 +379,8 @@ async fn the_address_of_a_header_is_sent() {
     }
 }
 
-/// The key with which a player of 1.19 to 1.19.2 signs chat reaches a backend
-/// that knows him under the id that the key names: in the login start, and in a
-/// signed identity.
+/// The chat key of a player of 1.19 to 1.19.2 reaches a backend that uses the player id of
+/// the key: in the login start, and in a signed identity.
 #[tokio::test]
 async fn chat_keys_reach_the_backend() {
     let sessions = Sessions::confirming("Notch").await;
@@ -431,7 +430,7 @@ async fn chat_keys_reach_the_backend() {
     }
 }
 
-/// A login start with this key, as 1.19 to 1.19.2 send it: for its own player.
+/// A login start with this key, as 1.19 to 1.19.2 send it for the player's own key.
 fn start_with_key(protocol: i32, key: &[u8]) -> Vec<u8> {
     let bytes = |bytes: &[u8]| {
         let length = i32::try_from(bytes.len()).unwrap();
@@ -453,7 +452,7 @@ fn start_with_key(protocol: i32, key: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// What a client of 1.19 to 1.19.2 sends to return the token.
+/// How a client of 1.19 to 1.19.2 returns the token.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Form {
     /// Encrypted, with a key in the login start.
@@ -466,12 +465,12 @@ enum Form {
     OtherKey,
     /// Signed, by a key that is not in the login start.
     WithoutKey,
-    /// No signature, and a key that is not one.
+    /// No signature, and an invalid key.
     Nonsense,
 }
 
-/// Players of 1.19 to 1.19.2 who have a key sign the token with it, or encrypt it;
-/// another signature is refused with a text that is encrypted.
+/// Players of 1.19 to 1.19.2 with a key sign the token with it, or encrypt the token. A
+/// wrong signature is refused with an encrypted text.
 #[tokio::test]
 async fn tokens_are_signed() {
     use rsa::pkcs8::EncodePublicKey;
@@ -532,8 +531,8 @@ async fn tokens_are_signed() {
     }
 }
 
-/// Where the backend does not learn the player id, the client gets the one that
-/// the backend makes of the name; and since 26.2 reads that it is online.
+/// If the backend does not learn the player id, the client gets the id that the backend
+/// makes from the name. Since 26.2 the client also reads that the server is in online mode.
 #[tokio::test]
 async fn without_forwarding_the_id_is_the_backends() {
     let sessions = Sessions::confirming("Notch").await;
@@ -589,7 +588,8 @@ async fn into_configured_play(client: &mut Speaker, server: &mut Speaker) {
     assert_eq!(client.expect(0x31).await, told);
 }
 
-/// A version that is newer than the table reads which one is the newest.
+/// A version newer than the table is refused with a text that names the newest known
+/// version.
 #[tokio::test]
 async fn an_unknown_version_is_refused_in_login() {
     let sessions = Sessions::confirming("Notch").await;

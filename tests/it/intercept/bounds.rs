@@ -1,6 +1,5 @@
-//! Packets that hold more than they may: their sender's connection ends, with a
-//! line in the log that names the bound, and others play on. At the bound they
-//! pass.
+//! Packets with contents over a limit: the connection of their sender ends, the log names
+//! the limit, and others play on. Contents at the limit pass.
 
 use infrarust_test_support::game::{self, Ids, Speaker, deflated};
 use infrarust_test_support::program::Program;
@@ -9,7 +8,7 @@ use super::{NO_COMPRESSION, enter, text, uuid, welcome};
 use crate::support::wire::{string, varint};
 use crate::support::{FakeBackend, server};
 
-/// A proxy whose log is read, and its backend.
+/// A proxy and its log, and a backend.
 struct Bounded {
     program: Program,
     address: std::net::SocketAddr,
@@ -53,7 +52,7 @@ impl Bounded {
         (client, server)
     }
 
-    /// The bound that the next line about an end names.
+    /// The limit that the next log line about an end names.
     async fn logged(&mut self) -> String {
         let ends = ["session ended", "the login failed", "no backend for"];
         loop {
@@ -96,12 +95,13 @@ fn completion(protocol: i32, characters: usize) -> Vec<u8> {
     [number, letters(characters)].concat()
 }
 
-/// A version, an id, a packet at the bound and one beyond it, and what the log says.
+/// A version, a packet id, the fields of a packet at the limit and of one over it, and the
+/// text in the log.
 type Case = (i32, i32, Vec<u8>, Vec<u8>, &'static str);
 
-/// What a client may send in play.
+/// The limits of a client in play.
 #[tokio::test]
-async fn of_clients_in_play() {
+async fn limits_of_clients_in_play() {
     let mut proxy = Bounded::start().await;
     let (mut other, mut of_other) = proxy.begin(767, "Other").await;
     let success = game::login_success(767, uuid(NOTCH), "Other");
@@ -186,8 +186,8 @@ async fn of_clients_in_play() {
     }
 }
 
-/// Packets that cannot be read as far as their bounds go are not the proxy's
-/// concern, with one exception: a cookie whose name is unknown.
+/// Packets that cannot be parsed up to the limited field pass, except for a cookie with an
+/// unknown name.
 #[tokio::test]
 async fn malformed_packets_pass() {
     let proxy = Bounded::start().await;
@@ -213,9 +213,9 @@ async fn malformed_packets_pass() {
     server.expect_end().await;
 }
 
-/// Channels that are given up make room for others.
+/// Channels that the client unregisters no longer count.
 #[tokio::test]
-async fn channels_that_are_given_up() {
+async fn unregistered_channels_do_not_count() {
     let proxy = Bounded::start().await;
     let (mut client, mut server) = proxy.playing(767).await;
     let all = channels(256, 9);
@@ -229,8 +229,8 @@ async fn channels_that_are_given_up() {
     server.expect_end().await;
 }
 
-/// Of more completions than anybody types some are not answered, and the client
-/// plays on.
+/// If a client requests more completions than a player can type, some are not answered, and
+/// the client plays on.
 #[tokio::test]
 async fn completions_above_the_rate_are_dropped() {
     let proxy = Bounded::start().await;
@@ -248,9 +248,9 @@ async fn completions_above_the_rate_are_dropped() {
     assert_eq!(client.expect(0x22).await, b"still here");
 }
 
-/// What a client may send in a configuration.
+/// The limits of a client in a configuration.
 #[tokio::test]
-async fn of_clients_in_configuration() {
+async fn limits_of_clients_in_configuration() {
     let mut proxy = Bounded::start().await;
     let plugin = message("a:b", 32_767);
     let cases: Vec<Case> = vec![
@@ -279,9 +279,9 @@ async fn of_clients_in_configuration() {
     }
 }
 
-/// A cookie passes if its backend has asked for it, in configuration and in
-/// play; one that nobody has asked for, one asked for once and sent twice and
-/// one that is too long end the client.
+/// A cookie passes if the backend has requested it, in configuration and in play. A cookie
+/// without a request, a second one for the same request, and one that is too long end the
+/// session of the client.
 #[tokio::test]
 async fn cookies() {
     let mut proxy = Bounded::start().await;
@@ -325,9 +325,9 @@ async fn cookies() {
     assert_eq!(server.expect(0x11).await, none);
 }
 
-/// What a backend may send, in a configuration and in play.
+/// The limits of a backend, in a configuration and in play.
 #[tokio::test]
-async fn of_backends() {
+async fn limits_of_backends() {
     const MIB: usize = 1024 * 1024;
     let mut proxy = Bounded::start().await;
     let cookie = |bytes: usize| {
@@ -384,8 +384,8 @@ async fn of_backends() {
     }
 }
 
-/// A backend that asks for cookies without end, and one whose packet inflates
-/// to more than clients take.
+/// A backend that requests cookies without end, and one that sends a packet which
+/// decompresses to more than clients accept.
 #[tokio::test]
 async fn floods_of_backends() {
     let mut proxy = Bounded::start().await;

@@ -1,5 +1,5 @@
-//! A side that says nothing more and does not end its connection: a player with a
-//! pulled cable, and a backend that is frozen.
+//! Sides that stop sending without closing the connection: a player with an unplugged
+//! cable, and a frozen backend.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -14,11 +14,11 @@ use super::modes::{MODES, Modes};
 use super::{NO_COMPRESSION, text};
 use crate::support::{FakeBackend, TestProxy, server, within};
 
-/// A player whose cable was pulled logs in again: he is refused with a text, or takes
-/// his own place, and then the backend of the first has seen its end before the new
-/// one is dialled. One of both is in the game.
+/// A player with an unplugged cable logs in again. The login is refused with a text, or it
+/// replaces the old session; then the old backend connection is closed before the new
+/// backend is dialled. Only one session is in the game.
 #[tokio::test]
-async fn a_player_comes_back_without_his_cable() {
+async fn a_player_with_an_unplugged_cable_logs_in_again() {
     for policy in ["refuse", "replace"] {
         let more = match policy {
             "refuse" => NO_COMPRESSION.to_owned(),
@@ -53,17 +53,18 @@ async fn a_player_comes_back_without_his_cable() {
     }
 }
 
-/// The name of this test, which is the backend when it runs alone.
+/// The name of the test that is the backend when it runs alone.
 const BACKEND: &str = "intercept::cable::backend_process";
-/// Where that backend listens: set for its process.
+/// The environment variable of that process, with the socket on which it listens.
 const LISTENER: &str = "INFRARUST_TEST_FROZEN_BACKEND";
 /// The protocol of its players: a backend that joins with three packets.
 const PROTOCOL: i32 = 47;
 
-/// The pause between two packets of a player who stands still.
+/// The pause between two packets of an idle player.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A backend in a process of its own, which can be frozen. As a test it does nothing.
+/// A backend in a separate process, which can be frozen. When it runs as a normal test, it
+/// does nothing.
 #[tokio::test]
 async fn backend_process() {
     let Some(address) = std::env::var_os(LISTENER) else {
@@ -89,8 +90,8 @@ async fn backend_process() {
     }
 }
 
-/// A frozen backend is lost at the read deadline of its server; one whose process is
-/// killed is lost at once. The player reads a text.
+/// A frozen backend counts as lost after the read timeout of its server, and a killed one
+/// at once. The player reads a text.
 #[tokio::test]
 async fn a_frozen_backend() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The BungeeCord channel: what backends ask, and the exact bytes of the answers.
+//! The BungeeCord channel: requests of backends, and the exact bytes of the answers.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
@@ -6,11 +6,11 @@ use super::fallback::{More, join_game};
 use super::{NOTCH_OFFLINE, begin, enter, welcome};
 use crate::support::{FakeBackend, TestProxy, server, wire};
 
-/// The channel is on, with everything that it has.
+/// Switches the channel on, with all permissions.
 pub const GLOBAL: &str = "[plugin_messaging]\nbungeecord = true\n\
     [plugin_messaging.bungeecord_permissions]\nconnect_other = true\nmessage = true\n\
     message_raw = true\nkick_player = true\nkick_player_raw = true\n";
-/// Of a server that may use it.
+/// The lines of a server that may use the channel.
 pub const USES: &str = "network = \"main\"\nbungeecord_channel = true\n\
     compression_threshold = -1\ndisconnect_message = \"lost\"\n";
 
@@ -51,14 +51,14 @@ fn fields(protocol: i32, data: &[u8]) -> Vec<u8> {
     [&wire::string(channel), length, data].concat()
 }
 
-/// The backend asks.
+/// Sends a request from the backend.
 pub async fn ask(backend: &mut Speaker, protocol: i32, data: &[u8]) {
     let fields = fields(protocol, data);
     backend.send(Ids::of(protocol).plugin, &fields).await;
 }
 
-/// What the backend reads next on the channel. The message with which it learns of the
-/// channel is skipped.
+/// The next packet of the channel that the backend reads. The registration of the channel
+/// is skipped.
 pub async fn answer(backend: &mut Speaker, protocol: i32) -> Vec<u8> {
     loop {
         let body = backend.expect(to_backend(protocol)).await;
@@ -73,7 +73,7 @@ pub async fn answer(backend: &mut Speaker, protocol: i32) -> Vec<u8> {
     }
 }
 
-/// What the backend reads next that is not about channels.
+/// The next packet that the backend reads and that is not about channels.
 pub async fn expect_past_channels(backend: &mut Speaker, protocol: i32, id: i32) -> Vec<u8> {
     loop {
         let (came, body) = backend.next().await.expect("the end came");
@@ -101,14 +101,14 @@ pub async fn play(proxy: &TestProxy, backend: &FakeBackend, protocol: i32) -> (S
     (client, server)
 }
 
-/// Two servers of a network, and an island.
+/// Two servers of a network, and one server outside of it.
 fn servers(backends: [&FakeBackend; 3], uses: [&str; 3]) -> TestProxy {
     let hosts = ["play.example.com", "b.example.com", "c.example.com"];
     let file = |at: usize| server("offline", hosts[at], backends[at].address, uses[at]);
     TestProxy::start(GLOBAL, &[("a", file(0)), ("b", file(1)), ("c", file(2))])
 }
 
-/// Every question with the bytes of its answer, in both names of the channel.
+/// Every request with the bytes of its answer, in both names of the channel.
 #[tokio::test]
 async fn questions_and_answers() {
     let [a, b, c] = [
@@ -192,11 +192,11 @@ async fn questions_and_answers() {
     }
 }
 
-/// Each subcommand, cut off at every byte: what is not whole has no effect and no answer,
-/// and the whole message has its own.
+/// Each subcommand, cut off at every byte: an incomplete message has no effect and no
+/// answer, and the complete one has its own.
 #[tokio::test]
 async fn messages_that_are_cut_off() {
-    /// Half of what a server may ask in a second over one connection.
+    /// Half of the messages that a server may send in a second over one connection.
     const AT_ONCE: usize = 25;
     let [a, b, c] = [
         FakeBackend::start().await,
@@ -275,10 +275,10 @@ async fn messages_that_are_cut_off() {
     assert_eq!(answered, utf(&["GetServer", "b"]));
 }
 
-/// What is forwarded to a server comes over the connection of a player in its game, also
-/// if another one, who may take long, is still in a configuration there.
+/// A forwarded message arrives over the connection of a player who is in the game of the
+/// server, even if another player is still in a configuration there, which may take long.
 #[tokio::test]
-async fn messages_do_not_wait_for_who_comes() {
+async fn forwarded_messages_use_a_player_in_the_game() {
     let [a, b, c] = [
         FakeBackend::start().await,
         FakeBackend::start().await,
@@ -316,8 +316,8 @@ async fn messages_do_not_wait_for_who_comes() {
     proxy.idle().await;
 }
 
-/// A server gets the id under which it knows a player: without forwarding that is not the
-/// one that the proxy has proved.
+/// A server gets the id under which it knows a player. Without forwarding this is not the
+/// authenticated id.
 #[tokio::test]
 async fn ids_are_those_of_the_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -361,9 +361,10 @@ async fn ids_are_those_of_the_server() {
     }
 }
 
-/// Players on both servers: texts, forwarded data, moves and kicks reach the other one.
+/// With players on both servers, texts, forwarded data, moves and kicks reach the other
+/// one.
 #[tokio::test]
-async fn what_acts_on_others() {
+async fn subcommands_reach_players_on_other_servers() {
     let [a, b, c] = [
         FakeBackend::start().await,
         FakeBackend::start().await,
@@ -432,10 +433,10 @@ async fn what_acts_on_others() {
     proxy.idle().await;
 }
 
-/// Where the channel is off, for all or for this server, its messages pass; a subcommand
-/// that is not allowed has no effect.
+/// If the channel is off, for all servers or for this one, its messages pass to the client.
+/// A subcommand that is not allowed has no effect.
 #[tokio::test]
-async fn off_and_forbidden() {
+async fn the_channel_can_be_off_and_subcommands_forbidden() {
     let backend = FakeBackend::start().await;
     let protocol = 767;
     let off = "compression_threshold = -1";
@@ -460,7 +461,8 @@ async fn off_and_forbidden() {
     }
 }
 
-/// A backend that asks without an end gets what is allowed, and the session goes on.
+/// A backend that sends requests without end gets as many answers as are allowed, and the
+/// session continues.
 #[tokio::test]
 async fn floods_are_bounded() {
     let backend = FakeBackend::start().await;

@@ -1,5 +1,6 @@
-//! A side is lost at each step of a switch: the player is where he was, or on the other
-//! server, or reads why his session ends; places, sockets and names are exact afterwards.
+//! A side is lost at each step of a switch. The player is on the old server or on the new
+//! one, or reads why the session ends. Afterwards all slots, sockets and names are free or
+//! taken as they should be.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
@@ -10,7 +11,7 @@ use super::switching::{connect, network};
 use super::{NOTCH_OFFLINE, uuid};
 use crate::support::{FakeBackend, TestProxy, within};
 
-/// What the tests lose.
+/// The side that is lost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Victim {
     Old,
@@ -18,20 +19,20 @@ enum Victim {
     Client,
 }
 
-/// The steps of a switch, as far as one side has come.
+/// The step that a switch has reached.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 enum Step {
-    /// The other server has read who wants to come.
+    /// The other server has read the login.
     Dialled,
-    /// It has let the player in.
+    /// It has accepted the login.
     LetIn,
-    /// The client has read that it is to leave the world.
+    /// The client has read that it has to leave the world.
     Leaving,
-    /// It has left, and the other server has sent half of its registries.
+    /// The client has left, and the other server has sent half of its registries.
     Configuring,
     /// The other server has ended the configuration.
     Finished,
-    /// The client has as well.
+    /// The client has ended it too.
     Answered,
     /// The client is in the world of the other server.
     Joined,
@@ -47,7 +48,7 @@ const STEPS: [Step; 7] = [
     Step::Joined,
 ];
 
-/// What servers send to a player who is in their game.
+/// A packet that servers send to players in their game.
 const HERE: i32 = 0x22;
 
 /// Reads up to a packet with this id; false at the end of the stream.
@@ -60,7 +61,7 @@ async fn read_to(peer: &mut Speaker, wanted: i32) -> bool {
     false
 }
 
-/// A server goes on from this step and says to the player that he is there.
+/// A server continues from this step, and shows the player that the game is its own.
 async fn take_in(mut server: Speaker, protocol: i32, from: Step) {
     let ids = Ids::of(protocol);
     if from == Step::Dialled {
@@ -85,7 +86,7 @@ async fn take_in(mut server: Speaker, protocol: i32, from: Step) {
     while server.next().await.is_some() {}
 }
 
-/// A server that takes every player in.
+/// A server that accepts every player.
 async fn welcomes(backend: &FakeBackend, protocol: i32) {
     while let Ok((stream, _)) = backend.listener.accept().await {
         tokio::spawn(async move {
@@ -98,15 +99,15 @@ async fn welcomes(backend: &FakeBackend, protocol: i32) {
     }
 }
 
-/// How a switch ends for the player.
+/// How a switch ended for the player.
 #[derive(Debug, PartialEq)]
 enum Fate {
     InPlay,
     Text,
 }
 
-/// The client answers what it is asked, until a server says that it is there, or its
-/// session ends with a text.
+/// The client answers all requests until it is in the game of a server, or its session ends
+/// with a text.
 async fn follow(client: &mut Speaker, protocol: i32, mut in_configuration: bool) -> Fate {
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
     loop {
@@ -130,7 +131,7 @@ async fn follow(client: &mut Speaker, protocol: i32, mut in_configuration: bool)
     }
 }
 
-/// The three sides in the middle of a switch.
+/// The three sides during a switch.
 struct Switching {
     client: Speaker,
     old: Speaker,
@@ -138,7 +139,7 @@ struct Switching {
     in_configuration: bool,
 }
 
-/// A switch up to a step.
+/// Runs a switch up to a step.
 async fn switch_to(
     proxy: &TestProxy,
     [a, b]: [&FakeBackend; 2],
@@ -192,7 +193,7 @@ async fn switch_to(
     }
 }
 
-/// Loses a side, in order or not.
+/// Ends a side, in order or by a reset.
 fn lose(side: Speaker, is_reset: bool) {
     match is_reset {
         true => side.reset(),

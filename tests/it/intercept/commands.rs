@@ -1,4 +1,5 @@
-//! Commands of the proxy: who sees them, who uses them, and what the backend gets.
+//! Commands of the proxy: which players see them and may use them, and what the backend
+//! gets.
 
 use std::time::Instant;
 
@@ -13,14 +14,15 @@ pub(super) const FAMILIES: [i32; 14] = [
     5, 47, 340, 578, 735, 754, 758, 759, 760, 763, 764, 767, 770, 776,
 ];
 
-/// Everybody may use all commands of the proxy.
+/// All players may use all commands of the proxy.
 const FOR_ALL: &str =
     "[permissions]\nplayer_commands = [\"server\", \"glist\", \"find\", \"send\"]\n";
 
-/// Ids of the packets that hold commands, as they were collected by hand.
+/// The ids of the packets of commands, collected by hand.
 pub(super) struct CommandIds {
-    /// Serverbound: a command, and whether its packet holds the slash.
+    /// Serverbound: a command.
     pub(super) command: i32,
+    /// Whether the line in that packet has the slash.
     pub(super) has_slash: bool,
     pub(super) signed_command: i32,
     pub(super) acknowledgement: i32,
@@ -124,8 +126,8 @@ impl CommandIds {
         }
     }
 
-    /// A command as its packet holds it, without the slash; `seen` messages are
-    /// acknowledged with it where the packet says so.
+    /// The fields of a command packet for this line, without the slash. The packet
+    /// acknowledges `seen` messages, if its version does.
     pub(super) fn fields(&self, protocol: i32, line: &str, seen: u8) -> Vec<u8> {
         let line = string(&if self.has_slash {
             format!("/{line}")
@@ -141,7 +143,7 @@ impl CommandIds {
         [&line[..], rest].concat()
     }
 
-    /// What asks for the completion of a line.
+    /// A request to complete a line.
     pub(super) fn asking(&self, protocol: i32, id: u8, line: &str) -> Vec<u8> {
         match protocol {
             ..47 => string(line),
@@ -152,7 +154,7 @@ impl CommandIds {
     }
 }
 
-/// Reads up to a text with this in it. What came before.
+/// Reads up to a text that contains this one. Returns what came before it.
 pub(super) async fn read_until(client: &mut Speaker, ids: &CommandIds, text: &str) -> Vec<String> {
     let mut before = Vec::new();
     loop {
@@ -165,8 +167,8 @@ pub(super) async fn read_until(client: &mut Speaker, ids: &CommandIds, text: &st
     }
 }
 
-/// In every family the proxy answers its own commands, in whichever case of
-/// letters; the backend gets its own, unchanged and in their order.
+/// In every family the proxy answers its own commands, in upper or lower case. The backend
+/// gets its own commands unchanged and in order.
 #[tokio::test]
 async fn commands_are_answered_in_every_version() {
     let backend = FakeBackend::start().await;
@@ -230,7 +232,7 @@ async fn commands_are_answered_in_every_version() {
     }
 }
 
-/// A server without a network is a world of its own.
+/// A server without a network counts as a network of one server.
 #[tokio::test]
 async fn a_server_without_a_network_stands_alone() {
     let backend = FakeBackend::start().await;
@@ -264,11 +266,11 @@ async fn a_server_without_a_network_stands_alone() {
     assert_eq!(peer.expect(ids.command).await, string("spawn"));
 }
 
-/// The nodes of a backend's tree: the root, and one with a parser that nobody knows.
+/// The nodes of a backend's tree: the root, and one with an unknown parser.
 pub(super) const TREE: &[u8] = b"\x02\x00\x01\x01\x06\x04mine\x7F\xFE\xFD\xFC\x00";
 
-/// The names of the literals behind the nodes of [`TREE`], in a tree that begins
-/// with these.
+/// The names of the literals after the nodes of [`TREE`], in a tree that begins with these
+/// nodes.
 pub(super) fn added(protocol: i32, tree: &[u8]) -> Vec<String> {
     if tree == TREE {
         return Vec::new();
@@ -304,8 +306,8 @@ pub(super) fn added(protocol: i32, tree: &[u8]) -> Vec<String> {
     found
 }
 
-/// A tree passes bit for bit with the proxy's commands at its end, each time the
-/// backend sends one, compressed or not; one in a form that is not known passes.
+/// A tree passes unchanged with the proxy's commands appended, each time the backend sends
+/// one, compressed or not. A tree in an unknown form passes unchanged.
 #[tokio::test]
 async fn trees_get_the_commands_of_the_proxy() {
     let backend = FakeBackend::start().await;
@@ -347,7 +349,7 @@ async fn trees_get_the_commands_of_the_proxy() {
     assert!(merged.ends_with(b"minecraft:ask_server\0"));
 }
 
-/// A tree that comes in one segment with the join game has the commands as well.
+/// A tree that arrives in one segment with the join game also gets the commands.
 #[tokio::test]
 async fn a_tree_behind_the_join_game_gets_them_too() {
     let backend = FakeBackend::start().await;
@@ -371,8 +373,8 @@ async fn a_tree_behind_the_join_game_gets_them_too() {
     }
 }
 
-/// The arguments of the proxy's commands are completed by the proxy, with the
-/// number of the request and the place of the word; all else by the backend.
+/// The proxy completes arguments of its own commands, with the number of the request and
+/// the position of the word. The backend completes everything else.
 #[tokio::test]
 async fn completions_are_answered_in_every_version() {
     let backend = FakeBackend::start().await;
@@ -453,7 +455,7 @@ async fn completions_are_answered_in_every_version() {
     }
 }
 
-/// Of a flood of completions some are answered, and the session goes on.
+/// Of a flood of completion requests some are answered, and the session continues.
 #[tokio::test]
 async fn floods_of_completions_are_bounded() {
     let backend = FakeBackend::start().await;
@@ -472,8 +474,7 @@ async fn floods_of_completions_are_bounded() {
     assert_eq!(peer.expect(ids.command).await, string("spawn"));
 }
 
-/// Of a flood of commands some are run, none reaches the backend, and the session
-/// goes on.
+/// Of a flood of commands some run, none reaches the backend, and the session continues.
 #[tokio::test]
 async fn floods_of_commands_are_bounded() {
     let backend = FakeBackend::start().await;
@@ -503,8 +504,8 @@ async fn floods_of_commands_are_bounded() {
     assert!(run > 0 && run <= allowed, "{run} of {allowed}");
 }
 
-/// Whether the player of a session may use a command: then the backend does not
-/// get it, and else it does, and no tree names it.
+/// Whether the player of a session may use a command. If so, the backend does not get it;
+/// otherwise the backend gets it, and no tree names it.
 async fn may_use(client: &mut Speaker, peer: &mut Speaker, name: &str) -> bool {
     let ids = CommandIds::of(767);
     client.send(ids.command, &ids.fields(767, name, 0)).await;
@@ -525,9 +526,9 @@ async fn may_use(client: &mut Speaker, peer: &mut Speaker, name: &str) -> bool {
     !passed
 }
 
-/// Nobody may use anything where the configuration does not say so; it can give
-/// single commands to all and everything to admins, by name or id. Where nobody
-/// proves who he is, no admin is made, unless the operator trusts names.
+/// By default no player may use a command. The configuration can allow single commands to
+/// all players, and all commands to admins, by name or id. In `offline` no player is an
+/// admin, unless the operator trusts names.
 #[tokio::test]
 async fn rights_are_as_configured() {
     let sessions = Sessions::confirming("Notch").await;
@@ -576,8 +577,8 @@ async fn rights_are_as_configured() {
     }
 }
 
-/// What a client says that it has seen reaches the backend, also with a command
-/// that does not; a command with a signed argument is the backend's.
+/// The acknowledgement of messages reaches the backend, also if the command with it does
+/// not. A command with a signed argument goes to the backend.
 #[tokio::test]
 async fn acknowledgements_reach_the_backend() {
     let backend = FakeBackend::start().await;
@@ -638,7 +639,7 @@ async fn acknowledgements_reach_the_backend() {
     }
 }
 
-/// The client comes from its backend to this one, in 1.21.
+/// Moves the client from its backend to this one, in 1.21.
 pub(super) async fn move_to(
     client: &mut Speaker,
     first: &mut Speaker,
@@ -657,10 +658,10 @@ pub(super) async fn move_to(
     second
 }
 
-/// `/server` and `/send` bring players to another server of their network, and say what
-/// they cannot do.
+/// `/server` and `/send` move players to another server of their network, or show why that
+/// is not possible.
 #[tokio::test]
-async fn players_are_brought_to_servers() {
+async fn players_are_moved_to_servers() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let more = format!("network = \"main\"\n{NO_COMPRESSION}");
     let file = |host, backend: &FakeBackend| server("offline", host, backend.address, &more);

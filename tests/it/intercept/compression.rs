@@ -1,4 +1,4 @@
-//! Compression towards the client and from the backend, in every combination.
+//! Compression towards the client and from the backend, in all combinations.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
@@ -7,8 +7,8 @@ use crate::support::FakeBackend;
 
 const PROTOCOL: i32 = 754;
 
-/// Each side frames in its own way, and both get every packet of every size.
-/// The peers refuse compressed packets below their threshold.
+/// Each side has its own format, and both get every packet of every size. The peers refuse
+/// compressed packets below their threshold.
 #[tokio::test]
 async fn nine_combinations() {
     let thresholds = [None, Some(0), Some(256)];
@@ -32,10 +32,10 @@ async fn nine_combinations() {
     }
 }
 
-/// Where no threshold is written, the client gets that of the backend, or the
-/// game's own default, and nothing has to be opened. A written one wins.
+/// If no threshold is configured, the client gets that of the backend, or the default of
+/// the game, and no packet has to be decompressed. A configured threshold has precedence.
 #[tokio::test]
-async fn the_backend_decides_where_nobody_else_does() {
+async fn the_default_threshold_is_that_of_the_backend() {
     let cases = [
         ("", None, Some(256)),
         ("", Some(64), Some(64)),
@@ -116,8 +116,8 @@ async fn pass(
     tokio::join!(sending, receiving);
 }
 
-/// The brand of the backend is extended for the client, whatever frames it
-/// comes in; the client's own passes.
+/// The proxy's name is appended to the brand of the backend, in any kind of frame. The
+/// client's brand passes unchanged.
 #[tokio::test]
 async fn the_brand_is_extended() {
     use crate::support::wire::string;

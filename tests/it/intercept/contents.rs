@@ -1,4 +1,4 @@
-//! Packets that a proxy could get wrong, and that pass as they are.
+//! Packets with unusual contents pass unchanged.
 
 use infrarust_test_support::game::{Ids, Speaker};
 
@@ -6,7 +6,7 @@ use super::modes::{MODES, Modes};
 use super::{NO_COMPRESSION, enter, text};
 use crate::support::wire::{string, varint};
 
-/// An id by protocol, from there to the next.
+/// The id of a packet, in the list of versions from which on it changes.
 fn id(protocol: i32, runs: &[(i32, i32)]) -> i32 {
     let run = runs.iter().rev().find(|(from, _)| *from <= protocol);
     run.unwrap().1
@@ -22,8 +22,8 @@ async fn up(client: &mut Speaker, server: &mut Speaker, id: i32, body: &[u8]) {
     assert!(server.expect(id).await == body, "{id:#x}");
 }
 
-/// Clicks of dialogs (1.21.6) and the answer to a code of conduct (1.21.9) pass in the
-/// configuration of versions that have them; in others they end the player.
+/// Clicks in dialogs (1.21.6) and the answer to a code of conduct (1.21.9) pass in the
+/// configuration of versions that have them. In other versions they end the session.
 #[tokio::test]
 async fn newer_answers_in_the_configuration() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -55,8 +55,8 @@ async fn newer_answers_in_the_configuration() {
     }
 }
 
-/// A text with characters that NBT writes differently passes in a title, a command and
-/// a kick, as its sender has written it.
+/// A text with characters that NBT encodes differently passes unchanged in a title, a
+/// command and a kick.
 #[tokio::test]
 async fn crabs_pass() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -106,8 +106,8 @@ async fn crabs_pass() {
     }
 }
 
-/// Brands, registrations of channels and long plugin messages pass both ways, in the
-/// configuration and in the game. The brand alone is changed, for the client.
+/// Brands, channel registrations and long plugin messages pass in both directions, in the
+/// configuration and in the game. Only the brand for the client changes.
 #[tokio::test]
 async fn plugin_messages_pass() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -145,10 +145,10 @@ async fn plugin_messages_pass() {
     }
 }
 
-/// A backend configures the player again and again while he moves: it reads what he
-/// sent before his acknowledgement as packets of the game, and nothing of the game
-/// behind it; every keep alive is answered once, in its state. The brand is changed in
-/// each configuration, and a packet of the game there ends the player.
+/// A backend configures a moving player again and again. It reads the packets before the
+/// player's acknowledgement as play packets, and no play packet after it. Every keep alive
+/// is answered once, in its own state. The brand changes in each configuration, and a play
+/// packet there ends the session.
 #[tokio::test]
 async fn a_backend_configures_ten_times() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -197,8 +197,8 @@ async fn a_backend_configures_ten_times() {
     }
 }
 
-/// Signed chat, signed commands, sessions and acknowledgements pass bit for bit, so
-/// that what has been acknowledged adds up at the backend.
+/// Signed chat, signed commands, chat sessions and acknowledgements pass unchanged, so that
+/// the backend's count of acknowledgements is right.
 #[tokio::test]
 async fn signed_chat_passes() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -250,7 +250,7 @@ async fn signed_chat_passes() {
     }
 }
 
-/// A command tree with an argument that nobody knows passes bit for bit.
+/// A command tree with an unknown argument passes unchanged.
 #[tokio::test]
 async fn unknown_arguments_of_commands_pass() {
     let modes = Modes::start("", NO_COMPRESSION).await;

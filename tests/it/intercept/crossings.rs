@@ -1,6 +1,6 @@
-//! A switch that meets something else: a bundle that is open, a configuration that the old
-//! server has begun, a new server that sends the player away, channels and settings of the
-//! client.
+//! Switches at unusual moments: during an open bundle, during a configuration that the old
+//! server has begun, to a server that disconnects the player, and with many channels and
+//! settings of the client.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
@@ -18,7 +18,7 @@ fn two(a: &FakeBackend, b: &FakeBackend) -> TestProxy {
     network("", &[("a", a, one), ("b", b, one)])
 }
 
-/// The client, which writes in a configuration, comes into the game of the server.
+/// The client, which is in a configuration, goes through it into the game of the server.
 async fn configure(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let ids = Ids::of(protocol);
     let registry = if protocol >= 766 { 7 } else { 5 };
@@ -39,7 +39,7 @@ async fn configure(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     both_ways(client, server, protocol).await;
 }
 
-/// A bundle that the old server has opened is closed before the client leaves, once.
+/// A bundle that the old server has opened is closed once before the client leaves.
 #[tokio::test]
 async fn an_open_bundle() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -79,9 +79,9 @@ async fn an_open_bundle() {
     }
 }
 
-/// The old server has begun a configuration of its own: not acknowledged, in the middle, or
-/// ended and not acknowledged. The client comes to the new one, without what the old one has
-/// sent of its registries.
+/// The old server has begun a configuration: the client has not acknowledged it, is in the
+/// middle, or has not acknowledged its end. The client comes to the new server, without the
+/// registries of the old one.
 #[tokio::test]
 async fn a_configuration_of_the_old_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -130,8 +130,8 @@ async fn a_configuration_of_the_old_server() {
     }
 }
 
-/// The new server sends the player away in its configuration, and right behind its join
-/// game: the player comes back to the old one and reads why.
+/// The new server disconnects the player in its configuration, or right after its join
+/// game. The player returns to the old server and reads why.
 #[tokio::test]
 async fn a_new_server_that_sends_the_player_away() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -199,8 +199,8 @@ async fn a_new_server_that_sends_the_player_away() {
     }
 }
 
-/// Channels that the client has registered at one server alone, as many as it may have, and
-/// the name of its software reach the other server once, before anything else of it.
+/// Channels that the client registered at the old server only, as many as are allowed, and
+/// its brand reach the new server once, before its other packets.
 #[tokio::test]
 async fn channels_and_brand() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);

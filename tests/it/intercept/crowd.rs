@@ -1,4 +1,4 @@
-//! Many logins at once at a session service that is slow, while others play.
+//! Many logins at once with a slow session service, while others play.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,11 @@ use crate::support::{FakeBackend, TestProxy};
 
 pub(super) const PROTOCOL: i32 = 767;
 pub(super) const LOGINS: usize = 200;
-/// Any packet of play that the proxy passes, in each direction.
+/// A packet of play that the proxy passes, in each direction.
 const DOWN: i32 = 0x27;
 const UP: i32 = 0x1A;
 
-/// Confirms Notch, and says nothing about those who come after him.
+/// Confirms Notch, and does not answer for later players.
 pub(super) async fn silent_after_one() -> Sessions {
     let profile = format!(
         r#"{{"id":"{}","name":"Notch","properties":[]}}"#,
@@ -44,8 +44,8 @@ pub(super) async fn round_trip(client: &mut Speaker, server: &mut Speaker, numbe
     assert_eq!(client.expect(DOWN).await, [number]);
 }
 
-/// Two hundred players wait for a service that says nothing until others have played:
-/// not one of their packets waits for it. Whoever waits is let in, or reads a text.
+/// While two hundred logins wait for a silent service, other players play, and none of
+/// their packets waits for it. Each waiting login gets in, or reads a text.
 #[tokio::test]
 async fn players_play_while_others_wait_for_the_service() {
     let sessions = silent_after_one().await;

@@ -1,12 +1,12 @@
-//! A player who is logged in already.
+//! A second login of a player who is logged in.
 
 use infrarust_test_support::game::{self, Ids, refusal, who};
 
 use super::{begin, offline, play, uuid};
 use crate::support::{FakeBackend, TestProxy, server};
 
-/// The second login reads a text, whatever the case of its name; the first
-/// plays on, and its place is free once it has left.
+/// The second login reads a text, in upper or lower case of the name. The first player
+/// plays on, and the slot is free once the first player has left.
 #[tokio::test]
 async fn a_second_login_is_refused() {
     let backend = FakeBackend::start().await;
@@ -24,8 +24,8 @@ async fn a_second_login_is_refused() {
     play(&proxy, &backend, 754).await;
 }
 
-/// The second login replaces the first, which reads a text; the backend of the
-/// first is closed before the second is dialled.
+/// The second login replaces the first, whose player reads a text. The first backend
+/// connection is closed before the second backend is dialled.
 #[tokio::test]
 async fn a_second_login_replaces() {
     let backend = FakeBackend::start().await;
@@ -52,8 +52,8 @@ async fn a_second_login_replaces() {
     super::welcome(&mut third, &mut server, 767).await;
 }
 
-/// On a server whose last place is the player's own, a second login takes it
-/// over; everybody else is refused.
+/// On a server with the player's own session in the last slot, a second login of that
+/// player takes the slot over. Other players are refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_login_replaces_on_a_full_server() {
     let backend = FakeBackend::start().await;
@@ -75,9 +75,9 @@ async fn a_second_login_replaces_on_a_full_server() {
     }
 }
 
-/// A login that is replaced reads why wherever it is: before the backend has let it
-/// in, behind its success, in the configuration, and before its join game. The
-/// one place of the server goes to the newcomer each time.
+/// A replaced login reads why at every step: before the backend has accepted it, after the
+/// login success, in the configuration, and before the join game. The only slot of the
+/// server goes to the new login each time.
 #[tokio::test]
 async fn a_login_that_joins_is_replaced() {
     let backend = FakeBackend::start().await;
@@ -126,9 +126,9 @@ async fn a_login_that_joins_is_replaced() {
     }
 }
 
-/// A player who comes back takes the place of a session whose client has ended its
-/// stream, while its backend holds it: under either policy, also the last place of
-/// the server. The backend of the first is closed before the second is dialled.
+/// A player who logs in again replaces a session whose client has ended its stream while
+/// its backend keeps it open: under either policy, also in the last slot of the server. The
+/// first backend connection is closed before the second backend is dialled.
 #[tokio::test]
 async fn a_half_closed_session_keeps_nobody_out() {
     for policy in ["refuse", "replace"] {
@@ -155,7 +155,7 @@ async fn a_half_closed_session_keeps_nobody_out() {
     }
 }
 
-/// Of two at one instant one gets in, and their packets do not mix.
+/// Of two logins at the same time one gets in, and their packets do not mix.
 #[tokio::test]
 async fn two_at_one_instant() {
     let backend = FakeBackend::start().await;
@@ -182,8 +182,8 @@ async fn two_at_one_instant() {
     }
 }
 
-/// Names of `offline`, and the id that each gives; the client's own where the
-/// file says so.
+/// The names that `offline` accepts and the ids made from them, or the client's own id if
+/// the configuration says so.
 #[tokio::test]
 async fn names_and_ids() {
     let backend = FakeBackend::start().await;

@@ -1,5 +1,5 @@
-//! Switches of a player in `client_only`: what is of the connection to the client stays
-//! as it is, whatever each server does.
+//! Switches of a player in `client_only`: encryption and compression towards the client
+//! continue unchanged, with any format of the servers.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
@@ -9,11 +9,11 @@ use super::switching::connect;
 use super::{NOTCH, uuid};
 use crate::support::{FakeBackend, TestProxy, server, wire};
 
-/// The threshold towards the client.
+/// The compression threshold towards the client.
 const TO_CLIENT: i32 = 64;
-/// From here on clients take what is compressed below their threshold.
+/// From this version on, clients accept compressed packets below their threshold.
 const V1_18: i32 = 757;
-/// The thresholds of the two servers: both are others than the client's.
+/// The thresholds of the two servers, which differ from the client's.
 const OF_SERVERS: [i32; 2] = [300, 32];
 
 /// A proxy with a network of two servers in this mode.
@@ -30,7 +30,7 @@ fn network(sessions: &Sessions, mode: &str, [a, b]: [&FakeBackend; 2]) -> TestPr
     TestProxy::start(&format!("{GLOBAL}{}", sessions.global()), &files)
 }
 
-/// The server compresses from its threshold on, and lets the player in.
+/// The server sets its threshold and accepts the player.
 async fn let_in(backend: &FakeBackend, protocol: i32, threshold: i32) -> Speaker {
     let (mut server, ..) = game::accept(backend).await;
     server.send(3, &wire::varint(threshold)).await;
@@ -40,8 +40,8 @@ async fn let_in(backend: &FakeBackend, protocol: i32, threshold: i32) -> Speaker
     server
 }
 
-/// A client whose login server `a` has accepted, with compression, and encrypted if the
-/// player is authenticated.
+/// A client whose login server `a` has accepted, with compression, and with encryption if
+/// the player is authenticated.
 async fn log_in(
     proxy: &TestProxy,
     a: &FakeBackend,
@@ -62,7 +62,7 @@ async fn log_in(
     (client, server)
 }
 
-/// A chunk that no two calls make alike, and that compresses badly.
+/// Fields of a chunk that compress badly and differ with each call.
 fn chunk(number: usize) -> Vec<u8> {
     let mut state = u64::try_from(number).unwrap() + 1;
     let byte = || {
@@ -75,11 +75,11 @@ fn chunk(number: usize) -> Vec<u8> {
     std::iter::repeat_with(byte).take(60_000).collect()
 }
 
-/// An encrypted client with compression is moved back and forth under load, between
-/// servers with other thresholds. It decodes each byte, also of what was on its way when
-/// the old server was left, and each server decodes what the client sends.
+/// An encrypted client with compression moves back and forth under load, between servers
+/// with other thresholds. It decodes every byte, also those that were in flight when it
+/// left the old server, and each server decodes the client's bytes.
 #[tokio::test]
-async fn ciphers_and_formats_go_on() {
+async fn ciphers_and_formats_continue() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let sessions = Sessions::confirming("Notch").await;
     let proxy = network(&sessions, "client_only", [&a, &b]);
@@ -147,10 +147,10 @@ async fn ciphers_and_formats_go_on() {
     }
 }
 
-/// Since 26.2 the join game says whether the server is in online mode, and a client that
-/// reads that it is not hides all skins. Servers behind a proxy say that they are not: an
-/// authenticated client reads that they are, at the first server and after each switch.
-/// In `offline`, and before 26.2, it reads what the server wrote.
+/// Since 26.2 the join game says whether the server is in online mode; if it is not,
+/// clients hide all skins. Servers behind a proxy are not in online mode, but an
+/// authenticated client reads that they are, at the first server and after each switch. In
+/// `offline`, and before 26.2, the client reads the server's own value.
 #[tokio::test]
 async fn servers_are_online_for_authenticated_players() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -180,7 +180,7 @@ async fn servers_are_online_for_authenticated_players() {
     }
 }
 
-/// Through a configuration into the game of a server that says that it is not online.
+/// Goes through a configuration into the game of a server in offline mode.
 async fn join(client: &mut Speaker, server: &mut Speaker, protocol: i32, is_online: bool) {
     let join = Ids::of(protocol).join;
     game::configure([client, server], protocol).await;

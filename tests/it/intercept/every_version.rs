@@ -1,12 +1,12 @@
-//! Every release of the game, in both modes: into the game, packets of the game both
-//! ways, and the text of a loss.
+//! Every release of the game, in both modes: into the game, play packets in both
+//! directions, and the text when the backend is lost.
 
 use infrarust_test_support::game::{self, Ids, RELEASES, who};
 
 use super::modes::Modes;
 use super::{NO_COMPRESSION, NOTCH_OFFLINE, enter, text, uuid};
 
-/// Any packet of play that the proxy passes, in each direction.
+/// A packet of play that the proxy passes, in each direction.
 const CHUNK: i32 = 0x22;
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn all_releases_play() {
     }
 }
 
-/// The text of a disconnect in play: NBT has the crab as two surrogates.
+/// The text of a disconnect in play. NBT encodes the crab as two surrogates.
 fn shown(protocol: i32, body: &[u8]) -> String {
     if protocol <= 764 {
         return text(protocol, body);

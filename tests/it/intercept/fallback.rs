@@ -1,5 +1,5 @@
-//! A player of a network who loses his server comes to another one, without
-//! connecting again.
+//! A player of a network who loses the server moves to another one without a new
+//! connection.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
 
@@ -18,7 +18,7 @@ pub(super) struct More {
     pub(super) settings: i32,
     pub(super) configuration_acknowledged: i32,
     pub(super) keep_alive_answer: i32,
-    /// Any that the proxy does not read.
+    /// A packet that the proxy does not read.
     pub(super) swing: i32,
 }
 
@@ -54,7 +54,7 @@ impl More {
     }
 }
 
-/// A join game of the overworld, with this as the entity's id.
+/// A join game of the overworld with this entity id.
 pub(super) fn join_game(protocol: i32, entity: u8) -> Vec<u8> {
     let worlds = b"\x01\x01w\x0a\0\0\0";
     let entity = [0, 0, 0, entity];
@@ -130,7 +130,7 @@ async fn play_on_a(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speake
     (client, server)
 }
 
-/// The other server lets the player in: its connection.
+/// The other server accepts the player. Returns its connection.
 pub(super) async fn accept_on_b(b: &FakeBackend, protocol: i32) -> Speaker {
     let (mut server, _, start) = game::accept(b).await;
     assert!(start.starts_with(&wire::string("Notch")));
@@ -139,8 +139,8 @@ pub(super) async fn accept_on_b(b: &FakeBackend, protocol: i32) -> Speaker {
     server
 }
 
-/// The client comes into the game of server `b`. What it reads behind the join
-/// game is the message about that.
+/// The client comes into the game of server `b`, and reads the message about the move right
+/// after the join game.
 async fn arrive_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) -> Vec<u8> {
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
     if protocol < 764 {
@@ -175,8 +175,7 @@ async fn arrive_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) 
     client.expect(more.chat).await
 }
 
-/// The client goes through the configuration of server `b` into its game, from 1.20.2
-/// on.
+/// The client goes through the configuration of server `b` into its game, since 1.20.2.
 async fn configure_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
     // What was on the way reaches nobody.
@@ -212,10 +211,10 @@ pub(super) fn contains(bytes: &[u8], part: &str) -> bool {
 
 pub(super) const ALL: [i32; 12] = [5, 47, 340, 578, 735, 754, 763, 764, 765, 767, 770, 776];
 
-/// A backend that is lost in the middle of a frame: the player is on the other
-/// server then, in every family of versions, and reads where he is.
+/// A backend is lost in the middle of a frame, in every family of versions: the player is
+/// on the other server afterwards, and reads a message about it.
 #[tokio::test]
-async fn in_play() {
+async fn a_backend_is_lost_in_play() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network([&a, &b], "", ["max_players = 1", "max_players = 1"]);
     for protocol in ALL {
@@ -236,10 +235,11 @@ async fn in_play() {
     }
 }
 
-/// A backend that is reset while its client is behind and goes on sending: the client
-/// reads what was whole and is on the other server then, whatever it has sent meanwhile.
+/// A backend is reset while its client reads slowly and continues to send: the client reads
+/// all complete frames and is on the other server afterwards, whatever it has sent in
+/// between.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_behind_is_moved() {
+async fn a_slow_client_is_moved() {
     let sessions = Sessions::confirming("Notch").await;
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let keys = "network = \"main\"\ncompression_threshold = -1\n";
@@ -293,7 +293,7 @@ async fn a_client_that_is_behind_is_moved() {
     }
 }
 
-/// A kick is not shown: the player reads its text on the other server.
+/// A kick is not shown as such: the player reads its text on the other server.
 #[tokio::test]
 async fn kicks() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -315,8 +315,8 @@ async fn kicks() {
     }
 }
 
-/// The answer to a keep alive of the lost backend does not reach the other, and
-/// that to its own does, once.
+/// The answer to a keep alive of the lost backend does not reach the other backend. The
+/// answer to the other backend's own keep alive does, once.
 #[tokio::test]
 async fn keep_alives_are_kept_apart() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -339,10 +339,10 @@ async fn keep_alives_are_kept_apart() {
     }
 }
 
-/// Nobody takes the player: he reads the text of the server that sent him away,
-/// or that of its file, and no place is left.
+/// If no server accepts the player, the player reads the text of the server that sent the
+/// kick, or that of its file, and no slot stays taken.
 #[tokio::test]
-async fn nobody_takes_the_player() {
+async fn no_server_accepts_the_player() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network([&a, &b], "", ["max_players = 1", "max_players = 1"]);
     for protocol in [47, 763, 767] {
@@ -366,8 +366,8 @@ async fn nobody_takes_the_player() {
     }
 }
 
-/// Each server is tried once until the player has settled: two that send him to
-/// each other end him.
+/// Each server is tried once until the player has settled: two servers that kick the player
+/// end the session.
 #[tokio::test]
 async fn servers_that_kick_in_a_circle() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -385,9 +385,9 @@ async fn servers_that_kick_in_a_circle() {
     }
 }
 
-/// The checks of the other server apply: a filter, and its number of places.
+/// The checks of the other server apply: its filter, and its `max_players`.
 #[tokio::test]
-async fn gates_of_the_other_server() {
+async fn checks_of_the_other_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let filter = "[ip_filter]\nblacklist = [\"127.0.0.0/8\"]";
     for (more, is_occupied) in [(filter, false), ("max_players = 1", true)] {
@@ -411,8 +411,8 @@ async fn gates_of_the_other_server() {
     }
 }
 
-/// A player who finds the first server full comes to the next, and reads why; where all
-/// are full, the text of the first.
+/// If the first server is full, the player comes to the next one and reads why. If all are
+/// full, the player reads the text of the first.
 #[tokio::test]
 async fn a_full_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -453,7 +453,7 @@ async fn a_full_server() {
     proxy.idle().await;
 }
 
-/// A network that does not want it ends the player with the backend's text.
+/// With `on_backend_loss = "kick"` the session ends with the backend's text.
 #[tokio::test]
 async fn a_network_that_kicks() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -471,8 +471,8 @@ async fn a_network_that_kicks() {
     proxy.idle().await;
 }
 
-/// A backend that is lost before the player is in the game, at each step: he
-/// comes to the other server, without half of the first one's registries.
+/// A backend is lost at each step before the player is in the game: the player comes to the
+/// other server, without half of the first one's registries.
 #[tokio::test]
 async fn before_the_game() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -527,8 +527,8 @@ async fn before_the_game() {
     }
 }
 
-/// A backend that is lost in a configuration that it has begun in play: the player
-/// comes to the other server, without half of the first one's registries.
+/// A backend is lost in a configuration that it began in play: the player comes to the
+/// other server, without half of the first one's registries.
 #[tokio::test]
 async fn in_a_configuration_of_the_backend() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -577,9 +577,9 @@ async fn configure(client: &mut Speaker, server: &mut Speaker, more: &More) {
     server.expect(more.configuration_acknowledged).await;
 }
 
-/// With nobody left the player reads the last reason.
+/// If every server refuses, the player reads the last reason.
 #[tokio::test]
-async fn nobody_lets_the_player_in() {
+async fn every_server_refuses_the_player() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network([&a, &b], "", ["", ""]);
     let (mut client, mut first) = begin(&proxy, &a, 767, "Notch").await;
@@ -594,10 +594,10 @@ async fn nobody_lets_the_player_in() {
     proxy.idle().await;
 }
 
-/// The client leaves while the other server is asked: that one sees the end, and
+/// The client leaves while the other server is dialled: that server sees the end, and
 /// nothing is left.
 #[tokio::test]
-async fn the_client_leaves_meanwhile() {
+async fn the_client_leaves_during_a_fallback() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network([&a, &b], "", ["max_players = 1", "max_players = 1"]);
     for protocol in [340, 767] {
@@ -623,7 +623,7 @@ async fn the_client_leaves_meanwhile() {
     }
 }
 
-/// The order of the network decides who takes the player.
+/// The servers are tried in the order of the network.
 #[tokio::test]
 async fn the_order_is_kept() {
     let [a, b, c] = [
@@ -647,10 +647,10 @@ async fn the_order_is_kept() {
     arrive_on_b(&mut client, &mut second, 767).await;
 }
 
-/// An encrypted client with compression comes to a backend with another
-/// threshold, under load: it decodes all that it gets.
+/// An encrypted client with compression moves under load to a backend with another
+/// threshold, and decodes everything that it gets.
 #[tokio::test]
-async fn ciphers_and_formats_go_on() {
+async fn ciphers_and_formats_continue() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let sessions = Sessions::confirming("Notch").await;
     let file = |host, backend: &FakeBackend| {
@@ -709,9 +709,8 @@ async fn ciphers_and_formats_go_on() {
     }
 }
 
-/// A client that does not follow to the other server is ended when its time is over,
-/// with a text in the state in which it reads; the backend of that server sees the
-/// end, and its place is free.
+/// A client that does not answer during the move is disconnected at the deadline, with a
+/// text in its current state. The other backend sees the end, and its slot is free.
 #[tokio::test]
 async fn a_client_that_does_not_follow() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -735,8 +734,8 @@ async fn a_client_that_does_not_follow() {
     game::accept(&b).await;
 }
 
-/// A transferred client says so to every server until it is in the game of one. A
-/// server to which it comes afterwards hears of a login.
+/// A transferred client logs in as a transfer at every server until it is in the game of
+/// one. Later servers get a login.
 #[tokio::test]
 async fn transfers_end_with_the_first_game() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);

@@ -1,5 +1,5 @@
-//! A side that is lost, or a proxy that stops, behind every message of a login:
-//! no connection, socket, place or name is left.
+//! A side is lost, or the proxy stops, after every message of a login: no connection,
+//! socket, slot or name is left.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
@@ -10,12 +10,12 @@ const ONE_PLACE: &str = "compression_threshold = -1\nmax_players = 1";
 /// The last step of a login.
 const STEPS: usize = 10;
 
-/// What happens behind a step.
+/// What happens after a step.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     ClientCloses,
     ClientResets,
-    /// Behind half a frame.
+    /// The client closes after half a frame.
     ClientClosesInAFrame,
     BackendCloses,
     BackendResets,
@@ -31,7 +31,7 @@ const FAULTS: [Fault; 6] = [
     Fault::BackendClosesInAFrame,
 ];
 
-/// A login up to a step, of a player of this version.
+/// Runs a login up to a step, for a player of this version.
 async fn login(
     proxy: &TestProxy,
     backend: &FakeBackend,
@@ -102,7 +102,7 @@ async fn drain(mut speaker: Speaker) {
 /// Half a frame.
 const HALF: [u8; 4] = [100, 2, 1, 2];
 
-/// Makes the fault happen; the other side reads its end.
+/// Makes the fault happen, and checks that the other side reads its end.
 async fn lose(fault: Fault, mut client: Speaker, server: Option<Speaker>) {
     match (fault, server) {
         (Fault::ClientCloses, server) => {
@@ -141,14 +141,14 @@ async fn end(server: Option<Speaker>) {
     }
 }
 
-/// The sockets of the proxy's connections that are not closed on its side: those that this
-/// process has, and those that nobody has accepted. A process that another test has just
-/// begun has all sockets of this one until its program runs; those do not count.
+/// The sockets of the proxy's connections that are not closed on its side: sockets of this
+/// process, and connections that are not accepted yet. A process that another test has just
+/// started has all sockets of this one until its program runs; those do not count.
 #[cfg(target_os = "linux")]
 pub(super) fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<String> {
-    /// Established, and closed by the peer alone (`include/net/tcp_states.h`).
+    /// Established, and closed only by the peer (`include/net/tcp_states.h`).
     const OPEN: [&str; 2] = ["01", "08"];
-    /// The inode of a connection that nobody has accepted.
+    /// The inode of a connection that is not accepted yet.
     const NOT_ACCEPTED: &str = "0";
     let (of_client, of_backend) = (in_table(proxy.address()), in_table(backend.address));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -166,7 +166,7 @@ pub(super) fn sockets_left(proxy: &TestProxy, backend: &FakeBackend) -> Vec<Stri
     table.lines().filter(is_left).map(str::to_owned).collect()
 }
 
-/// An address as the kernel's table of sockets has it.
+/// An address in the form of the kernel's table of sockets.
 #[cfg(target_os = "linux")]
 fn in_table(address: std::net::SocketAddr) -> String {
     let std::net::SocketAddr::V4(address) = address else {
@@ -194,8 +194,8 @@ pub(super) fn sockets_left(_: &TestProxy, _: &FakeBackend) -> Vec<String> {
     Vec::new()
 }
 
-/// Waits until no connection and no socket is left. What was closed before it
-/// was accepted is met by the proxy first.
+/// Waits until no connection and no socket is left. The proxy first accepts connections
+/// that were closed in the queue.
 async fn nothing_is_left(proxy: &TestProxy, backend: &FakeBackend) {
     within("the proxy's sockets to close", async {
         loop {
@@ -209,9 +209,9 @@ async fn nothing_is_left(proxy: &TestProxy, backend: &FakeBackend) {
     .await;
 }
 
-/// Every fault behind every step, without authentication.
+/// Every fault after every step, without authentication.
 #[tokio::test]
-async fn a_side_is_lost_behind_every_message() {
+async fn a_side_is_lost_after_every_message() {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server("", "offline", &backend, ONE_PLACE);
     for protocol in [47, 754, 767, 776] {
@@ -234,9 +234,9 @@ async fn a_side_is_lost_behind_every_message() {
     proxy.idle().await;
 }
 
-/// The same with authentication: before, in and behind it.
+/// The same with authentication: before it, during it and after it.
 #[tokio::test]
-async fn a_side_is_lost_while_the_player_is_proved() {
+async fn a_side_is_lost_around_the_authentication() {
     let sessions = Sessions::confirming("Notch").await;
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::with_one_server(&sessions.global(), "client_only", &backend, ONE_PLACE);
@@ -260,9 +260,9 @@ async fn a_side_is_lost_while_the_player_is_proved() {
     proxy.idle().await;
 }
 
-/// The proxy stops behind every step: both sides read an end.
+/// The proxy stops after every step, and both sides read an end.
 #[tokio::test]
-async fn the_proxy_stops_behind_every_message() {
+async fn the_proxy_stops_after_every_message() {
     for protocol in [47, 767] {
         for step in 0..=STEPS {
             println!("{protocol}, step {step}");
@@ -276,9 +276,8 @@ async fn the_proxy_stops_behind_every_message() {
     }
 }
 
-/// A client of another version than its backend, which translates: the
-/// backend reads the client's own number in the handshake, and answers in the
-/// client's version, whatever its status says.
+/// A backend that translates versions: it reads the client's version in the handshake and
+/// answers in it, whatever version its status names.
 #[tokio::test]
 async fn a_backend_that_translates_versions() {
     let backend = FakeBackend::start().await;

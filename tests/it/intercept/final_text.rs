@@ -1,5 +1,5 @@
-//! The last text of a session: the text of the backend arrives, however its connection
-//! ends, and a text of the proxy can be read wherever the stream was cut.
+//! The last text of a session: the text of the backend arrives however its connection ends,
+//! and a text of the proxy can be read wherever the stream was cut.
 
 use infrarust_test_support::game::{self, Ids, refusal};
 
@@ -7,9 +7,9 @@ use super::{NO_COMPRESSION, begin, offline, play, text, welcome, welcome_with};
 use crate::support::wire;
 use crate::support::{FakeBackend, TestProxy};
 
-/// A kick right behind the join game passes, and nothing follows it.
+/// A kick right after the join game passes, and nothing follows it.
 #[tokio::test]
-async fn a_kick_behind_the_join_game() {
+async fn a_kick_after_the_join_game() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, NO_COMPRESSION);
     for protocol in [5, 340, 754, 767, 776] {
@@ -29,12 +29,11 @@ async fn a_kick_behind_the_join_game() {
     }
 }
 
-/// How often a race is run of which one outcome in two was wrong.
+/// The number of attempts at a race that went wrong about every second time.
 const RACES: usize = 20;
 
-/// A kick arrives though the backend has broken the connection off and refuses
-/// what the client sends meanwhile: in the login state, in a configuration and
-/// in play.
+/// A kick arrives even if the backend resets the connection and refuses later bytes of the
+/// client: in the login state, in a configuration and in play.
 #[tokio::test]
 async fn a_kick_before_a_reset() {
     let backend = FakeBackend::start().await;
@@ -78,8 +77,8 @@ async fn a_kick_before_a_reset() {
 /// The id of a bundle's delimiter in play.
 const DELIMITER: i32 = 0;
 
-/// A client keeps what comes in an open bundle, so that a backend that is lost
-/// in one has it closed before the text; no other packet is put in.
+/// A client keeps back the packets of an open bundle. So if a backend is lost in a bundle,
+/// the bundle is closed before the text, and no other packet is added.
 #[tokio::test]
 async fn a_backend_is_lost_in_a_bundle() {
     let backend = FakeBackend::start().await;

@@ -1,5 +1,5 @@
-//! Logins that never end well, many at once: what they hold is bounded and given back,
-//! and others play and read the status meanwhile.
+//! Many failing logins at once: the resources that they hold are bounded and given back,
+//! and other players play and get status answers.
 
 use infrarust_test_support::game::{self, Request, SECRET, Speaker, encrypt, refusal, response};
 use infrarust_test_support::program::Program;
@@ -10,9 +10,10 @@ use super::crowd::{LOGINS, PROTOCOL, notch_plays, round_trip, silent_after_one};
 use super::memory::{GROWTH_BYTES_MAX, memory};
 use crate::support::{FakeBackend, FakeClient, server, within};
 
-/// False logins of each kind: together more than one address may have pending.
+/// The number of failing logins of each kind: together more than one address may have
+/// pending.
 const FALSE_LOGINS: usize = 60;
-/// Threads that the proxy may start meanwhile: one that decrypts, and those that look at
+/// Threads that the proxy may start during the test: one that decrypts, and those that read
 /// files and are kept.
 const MORE_THREADS_MAX: usize = 5;
 /// A keep alive from the backend, and its answer.
@@ -24,7 +25,7 @@ fn count(program: &Program, what: &str) -> usize {
     std::fs::read_dir(folder).unwrap().count()
 }
 
-/// How a login is false.
+/// How a login fails.
 #[derive(Clone, Copy)]
 enum Fault {
     /// It returns another token.
@@ -35,8 +36,8 @@ enum Fault {
     Silence,
 }
 
-/// Two hundred logins wait for a service that does not answer, and then come false ones
-/// of each kind. None of them holds a pending place, a thread or memory.
+/// Two hundred logins wait for a silent session service, followed by failing logins of each
+/// kind. None of them keeps a pending slot, a thread or memory.
 #[tokio::test]
 async fn waiting_and_false_logins_are_bounded() {
     let sessions = silent_after_one().await;
@@ -140,7 +141,7 @@ async fn plays_on(client: &mut Speaker, peer: &mut Speaker) {
     }
 }
 
-/// The status of the server is read.
+/// Reads the status of the server.
 async fn status(proxy: std::net::SocketAddr, backend: &FakeBackend) {
     let answers = async {
         let (mut peer, _) = backend.accept_hello().await;

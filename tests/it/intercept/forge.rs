@@ -1,5 +1,5 @@
-//! Clients with mods of Forge come to other servers: before 1.13 they negotiate their mods
-//! with each, since then once.
+//! Clients with mods of Forge move to other servers: before 1.13 they negotiate their mods
+//! with each server, and since then only once.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
@@ -21,7 +21,7 @@ fn plugin(protocol: i32) -> i32 {
     if protocol == 340 { 0x09 } else { 0x17 }
 }
 
-/// The server and the client negotiate, to the join game of the server.
+/// The server and the client negotiate, up to the join game of the server.
 async fn negotiate(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     let (ids, to_server) = (Ids::of(protocol), plugin(protocol));
     for (from_server, answer) in [(&[0, 2][..], &[1, 2][..]), (&[0xFF, 3], &[0xFF, 5])] {
@@ -34,7 +34,7 @@ async fn negotiate(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
     }
 }
 
-/// A client with mods that has said who it is, and the server that has let it in.
+/// A client with mods that has sent its login, and the server that has accepted it.
 async fn begin(
     proxy: &TestProxy,
     backend: &FakeBackend,
@@ -59,8 +59,8 @@ async fn play_with_mods(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (S
     (client, first)
 }
 
-/// Before 1.13 the client begins its negotiation from the start with each server, once it
-/// has left the one before, and reads the dimension in the join game.
+/// Before 1.13 the client begins a new negotiation with each server after it has left the
+/// old one, and reads the dimension in the join game.
 #[tokio::test]
 async fn mods_are_negotiated_again() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -111,8 +111,8 @@ async fn mods_are_negotiated_again() {
     }
 }
 
-/// A server is lost while it negotiates: the client cannot begin again with the next one,
-/// and reads why it ends; a server without mods takes it.
+/// A server is lost during the negotiation: the client cannot begin again with the next
+/// modded server, and reads why the session ends. A server without mods accepts it.
 #[tokio::test]
 async fn a_negotiation_that_is_cut_off() {
     let [a, b, c] = [
@@ -162,8 +162,8 @@ async fn a_negotiation_that_is_cut_off() {
     }
 }
 
-/// Since 1.13 mods are negotiated once, in the client's login: a second server that wants
-/// to is refused, with a text, and the player stays.
+/// Since 1.13 mods are negotiated once, in the client's login. A second server that
+/// negotiates mods is refused with a text, and the player stays.
 #[tokio::test]
 async fn a_second_server_with_mods_is_refused() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);

@@ -1,4 +1,5 @@
-//! How a backend learns who a player is, and that nobody gets in where it does not.
+//! Player forwarding: how a backend learns the player's identity, and that no player gets
+//! in if it does not.
 
 use std::fmt::Write as _;
 
@@ -24,14 +25,14 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// A question of the backend: message id, channel, payload.
+/// A login plugin request of the backend: message id, channel, payload.
 async fn ask(backend: &mut Speaker, id: i32, channel: &str, payload: &[u8]) {
     let body = [wire::varint(id), wire::string(channel), payload.to_vec()].concat();
     backend.send(4, &body).await;
 }
 
-/// The backend gets the answer of the newest form that it asks for: address,
-/// player id, name, properties, and the signature in front of them.
+/// The backend gets the answer in the newest form that it requests: signature, address,
+/// player id, name, properties.
 #[tokio::test]
 async fn velocity_answers_are_signed() {
     let backend = FakeBackend::start().await;
@@ -68,10 +69,10 @@ async fn velocity_answers_are_signed() {
 const MAC_1: &str = "2758ed830738fa9c81ca0e3399d15ffa1aedc9b1ee268365153e88a832142307";
 const MAC_4: &str = "53c9e7d4223794cd454a29679759515f459befcf5e739265304ce099ff845515";
 
-/// Who asks twice gets one answer, and other channels are the client's: the
-/// question for the identity never reaches it.
+/// A second request gets no answer, and requests on other channels pass to the client. The
+/// request for the identity never reaches the client.
 #[tokio::test]
-async fn only_the_first_question_is_answered() {
+async fn only_the_first_request_is_answered() {
     let backend = FakeBackend::start().await;
     let proxy = velocity(&backend);
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
@@ -86,8 +87,8 @@ async fn only_the_first_question_is_answered() {
     assert_eq!(server.expect(2).await, [3, 0]);
 }
 
-/// A backend that never asks would let anybody in under any name: the player is
-/// refused, and the backend closed.
+/// A backend that never requests the identity would accept any name: the player is refused,
+/// and the backend connection is closed.
 #[tokio::test]
 async fn a_backend_that_never_asks() {
     let backend = FakeBackend::start().await;
@@ -101,8 +102,8 @@ async fn a_backend_that_never_asks() {
     proxy.idle().await;
 }
 
-/// Before 1.13 no answer can be asked for: the player is refused, and the
-/// backend is not even dialled.
+/// Before 1.13 the request does not exist: the player is refused, and the backend is not
+/// dialled.
 #[tokio::test]
 async fn velocity_needs_1_13() {
     let backend = FakeBackend::start().await;
@@ -117,7 +118,7 @@ async fn velocity_needs_1_13() {
     assert!(accepted.is_none());
 }
 
-/// A backend in online mode is refused in every mode of forwarding.
+/// A backend in online mode is refused with every kind of forwarding.
 #[tokio::test]
 async fn a_backend_in_online_mode() {
     let secret = format!("forwarding_secret = \"{SECRET}\"\n");
@@ -134,10 +135,10 @@ async fn a_backend_in_online_mode() {
     }
 }
 
-/// Where the mode is another, the question is not understood, and the client
-/// does not see it, which could forge an answer.
+/// With another kind of forwarding the proxy answers that it does not understand the
+/// request. The client does not see it, since it could forge an answer.
 #[tokio::test]
-async fn a_question_where_nothing_is_forwarded() {
+async fn a_request_without_velocity_forwarding() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, super::NO_COMPRESSION);
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;

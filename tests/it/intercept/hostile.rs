@@ -1,4 +1,4 @@
-//! Clients that do not keep to the protocol: they end, and nobody else does.
+//! Clients that violate the protocol: their sessions end, and others continue.
 
 use infrarust_test_support::game::{self, Ids, Speaker, deflated};
 use infrarust_test_support::hostile;
@@ -24,10 +24,10 @@ fn raw(length: i32, content: &[u8]) -> Vec<u8> {
     [wire::varint(body_bytes), body].concat()
 }
 
-/// Bombs, lengths that lie, nonsense and floods end the client that sends them,
-/// with a text; its backend sees the end, and others play on.
+/// Compression bombs, false lengths, random bytes and floods end the session of the client
+/// that sends them, with a text. Its backend sees the end, and others play on.
 #[tokio::test]
-async fn in_play() {
+async fn violations_in_play() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, "compression_threshold = 256");
     let (mut other, mut of_other) = compressed(&proxy, &backend, "Other").await;
@@ -66,10 +66,10 @@ async fn in_play() {
     proxy.idle().await;
 }
 
-/// A packet that the version does not have in a configuration ends the client,
-/// in the first one and in a later one.
+/// A packet that the version does not have in a configuration ends the session of the
+/// client, in the first configuration and in a later one.
 #[tokio::test]
-async fn in_configuration() {
+async fn unexpected_packets_in_configuration() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, NO_COMPRESSION);
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
@@ -103,7 +103,8 @@ async fn in_configuration() {
     proxy.idle().await;
 }
 
-/// A compressed packet below the threshold ends its client in a configuration too.
+/// A compressed packet below the threshold also ends the session of the client in a
+/// configuration.
 #[tokio::test]
 async fn below_the_threshold_in_configuration() {
     let backend = FakeBackend::start().await;
@@ -121,7 +122,7 @@ async fn below_the_threshold_in_configuration() {
     proxy.idle().await;
 }
 
-/// A flood in a configuration ends like one in play.
+/// A flood in a configuration ends the session, as in play.
 #[tokio::test]
 async fn a_flood_in_configuration() {
     let backend = FakeBackend::start().await;
@@ -137,12 +138,12 @@ async fn a_flood_in_configuration() {
     proxy.idle().await;
 }
 
-/// How many sessions [`any_bytes_from_both_sides`] runs. The fuzz target `login_and_play`
-/// runs the same without an end.
+/// The number of sessions that [`any_bytes_from_both_sides`] runs. The fuzz target
+/// `login_and_play` runs them without end.
 const SESSIONS: u64 = 400;
 
-/// Whatever a client and a backend do, from any point of a login on: the proxy
-/// goes on, ends the session, and nothing of it is left.
+/// Any bytes of a client and a backend, from any point of a login on, end the session, and
+/// nothing of it is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_bytes_from_both_sides() {
     let backend = FakeBackend::start().await;
@@ -155,7 +156,7 @@ async fn any_bytes_from_both_sides() {
     }
 }
 
-/// Arbitrary bytes, the same for each number (the generator is splitmix64).
+/// Random bytes, the same for each number (the generator is splitmix64).
 fn bytes_of(number: u64) -> Vec<u8> {
     let mut state = number;
     let words = std::iter::repeat_with(move || {

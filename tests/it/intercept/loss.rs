@@ -1,18 +1,18 @@
-//! A side that is lost, at every step: the other reads a text or its end, and
-//! nothing is left of the session.
+//! A side is lost at every step: the other side reads a text or the end, and nothing is
+//! left of the session.
 
 use infrarust_test_support::game::{self, Ids, Say, Sessions, Speaker, encrypt, refusal};
 
 use super::{NO_COMPRESSION, NOTCH_OFFLINE, begin, offline, play, text, uuid, welcome};
 use crate::support::{FakeBackend, TestProxy, server};
 
-/// A file with one place, so that a place that is not given back keeps the next
-/// player out.
+/// A server file with one slot, so that a slot that is not given back keeps the next player
+/// out.
 const ONE_PLACE: &str =
     "compression_threshold = -1\nmax_players = 1\ndisconnect_message = \"lost\"\n";
 
-/// Asserts that the place of a player who has read a text is free while he is
-/// still connected.
+/// Asserts that the slot of a player who has read a text is free while the player is still
+/// connected.
 async fn is_free(proxy: &TestProxy, backend: &FakeBackend) {
     let (client, server) = begin(proxy, backend, 767, "Next").await;
     drop((client, server));
@@ -36,7 +36,7 @@ async fn before_the_success() {
     }
 }
 
-/// The backend's own refusal passes as it came, however it is written.
+/// A refusal by the backend passes unchanged, in any form.
 #[tokio::test]
 async fn refusals_pass() {
     let backend = FakeBackend::start().await;
@@ -58,10 +58,10 @@ async fn refusals_pass() {
     }
 }
 
-/// The backend is lost behind its success: before the client's acknowledgement,
-/// and in the configuration.
+/// The backend is lost after its login success: before the client's acknowledgement, and in
+/// the configuration.
 #[tokio::test]
-async fn in_configuration() {
+async fn the_backend_is_lost_in_configuration() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, ONE_PLACE);
     for protocol in [764, 765, 767, 776] {
@@ -97,8 +97,8 @@ async fn in_configuration() {
     }
 }
 
-/// The backend is lost while the client owes an answer: to its success, and to
-/// a question from before it.
+/// The backend is lost while the client still has to answer its login success, or an
+/// earlier request.
 #[tokio::test]
 async fn while_the_client_has_not_answered() {
     let backend = FakeBackend::start().await;
@@ -139,7 +139,7 @@ async fn kicked_in_configuration(mut client: Speaker, mut server: Speaker, proto
     client.expect_end().await;
 }
 
-/// The backend is lost behind its finish, and before the client's.
+/// The backend is lost after its finish of the configuration and before the client's.
 #[tokio::test]
 async fn between_the_two_ends_of_a_configuration() {
     let backend = FakeBackend::start().await;
@@ -160,10 +160,10 @@ async fn between_the_two_ends_of_a_configuration() {
     }
 }
 
-/// The backend is lost in play, in the middle of a frame, in order and by a
-/// reset: what was whole arrives, then the text.
+/// The backend is lost in play, in the middle of a frame, by an end or a reset: complete
+/// frames arrive, then the text.
 #[tokio::test]
-async fn in_play() {
+async fn the_backend_is_lost_in_play() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, ONE_PLACE);
     for protocol in [47, 340, 754, 764, 767, 776] {
@@ -182,8 +182,8 @@ async fn in_play() {
     }
 }
 
-/// A backend in play whose bytes are not frames: what is in front of them
-/// arrives, and the text is one of the state that it has left the client in.
+/// A backend in play sends bytes that are not frames: the frames before them arrive, and
+/// the text has the form of the client's state after them.
 #[tokio::test]
 async fn a_backend_that_breaks_the_protocol() {
     let backend = FakeBackend::start().await;
@@ -215,8 +215,8 @@ async fn kicks_pass() {
     }
 }
 
-/// A backend that accepts and closes before its first byte: the next address is
-/// dialled, and the player plays there.
+/// A backend accepts the connection and closes it before its first byte: the next address
+/// is dialled, and the player plays there.
 #[tokio::test]
 async fn the_next_address_is_dialled() {
     let first = FakeBackend::start().await;
@@ -242,8 +242,8 @@ async fn the_next_address_is_dialled() {
     proxy.idle().await;
 }
 
-/// The client leaves at each step: its backend sees the end, and nothing is
-/// left, neither a connection nor a place nor a name.
+/// The client leaves at each step: its backend sees the end, and no connection, slot or
+/// name is left.
 #[tokio::test]
 async fn the_client_leaves_at_each_step() {
     let backend = FakeBackend::start().await;
@@ -284,8 +284,8 @@ async fn the_client_leaves_at_each_step() {
     proxy.idle().await;
 }
 
-/// More logins than requests may run, at a service that answers none: all are
-/// held, and leave no trace when they go.
+/// More logins than requests may run wait for a silent service. All of them wait, and leave
+/// nothing behind when they leave.
 #[tokio::test]
 async fn a_crowd_at_a_silent_service() {
     let sessions = Sessions::start(Say::Nothing).await;

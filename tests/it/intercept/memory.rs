@@ -1,5 +1,5 @@
-//! Hostile clients and backends cost the proxy no memory that lasts, and nobody else
-//! his session.
+//! Hostile clients and backends cause no lasting growth of memory, and do not affect other
+//! sessions.
 
 use infrarust_test_support::game::{self, Ids, Speaker, deflated};
 use infrarust_test_support::program::Program;
@@ -11,15 +11,15 @@ use crate::support::{FakeBackend, server};
 const PROTOCOL: i32 = 774;
 /// Players who play on.
 const OTHERS: usize = 49;
-/// What the process may have grown by at the end.
+/// The most bytes by which the process may have grown at the end.
 pub(super) const GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Any packet of play that the proxy passes, in each direction.
+/// A packet of play that the proxy passes, in each direction.
 const DOWN: i32 = 0x2C;
 const UP: i32 = 0x1D;
 /// A click in a dialog.
 const CLICK: i32 = 0x41;
 
-/// The memory that a process has of its own, in bytes.
+/// The private memory of a process, in bytes.
 pub(super) fn memory(program: &Program) -> usize {
     let status = format!("/proc/{}/status", program.child.id().unwrap());
     let status = std::fs::read_to_string(status).unwrap();
@@ -35,7 +35,7 @@ pub(super) fn memory(program: &Program) -> usize {
     kib * 1024
 }
 
-/// A proxy in a process of its own, and its backend.
+/// A proxy in a separate process, and its backend.
 struct Attacked {
     program: Program,
     address: std::net::SocketAddr,
@@ -43,7 +43,7 @@ struct Attacked {
 }
 
 impl Attacked {
-    /// With this threshold towards clients.
+    /// Starts it with this threshold towards clients.
     async fn start(threshold: i32) -> Self {
         let backend = FakeBackend::start().await;
         let more = format!("compression_threshold = {threshold}\ndisconnect_message = \"lost\"");
@@ -57,7 +57,7 @@ impl Attacked {
         }
     }
 
-    /// A player in the game. His connection is compressed if that of his backend is.
+    /// A player in the game. The connection is compressed if that of the backend is.
     async fn playing(&self, name: &str, threshold: i32) -> (Speaker, Speaker) {
         let mut client = game::begin(self.address, PROTOCOL, name).await;
         client.be_lenient();
@@ -86,7 +86,7 @@ fn raw(length: usize, compressed: &[u8]) -> Vec<u8> {
     [varint(i32::try_from(content.len()).unwrap()), content].concat()
 }
 
-/// A click in a dialog with compounds so deep in each other.
+/// A click in a dialog with compounds nested this deep.
 fn click(depth: usize) -> Vec<u8> {
     let mut tag = b"\x0A".to_vec();
     tag.extend(b"\x0A\0\0".repeat(depth));
@@ -95,8 +95,8 @@ fn click(depth: usize) -> Vec<u8> {
     [string("a:b"), length, tag].concat()
 }
 
-/// Every kind of bomb from a client, and from a backend, several times: its sender
-/// ends, forty-nine others play on, and the memory is given back.
+/// Every kind of compression bomb, from a client and from a backend, several times: the
+/// session of its sender ends, forty-nine others play on, and the memory is freed.
 #[tokio::test]
 async fn bombs() {
     const MIB: usize = 1024 * 1024;
@@ -172,8 +172,8 @@ async fn plays_on(players: &mut [(Speaker, Speaker)], number: u8) {
     }
 }
 
-/// What is held for a player who does not read is bounded, however much his backend
-/// sends, and so is what is held for a backend.
+/// The bytes held for a player who does not read are bounded, however much the backend
+/// sends. The same holds for a backend that does not read.
 #[tokio::test]
 async fn sides_that_do_not_read() {
     const PLAYERS: usize = 10;

@@ -1,5 +1,5 @@
-//! The intercepted modes over the wire: a client and a backend that speak the
-//! protocol with bytes of their own, and a session service of their own.
+//! The intercepted modes over the wire: a client, a backend and a session service that
+//! write their own bytes.
 
 mod answers;
 mod authentication;
@@ -55,7 +55,7 @@ const NOTCH_OFFLINE: &str = "b50ad385-829d-3141-a216-7e7d7539ba7f";
 /// The player id that the session service gives.
 const NOTCH: &str = "069a79f4-44e9-4726-a5be-fca90e38aaf5";
 
-/// A proxy with one `offline` server, whose file has `more` lines.
+/// A proxy with one `offline` server; `more` are further lines of its file.
 fn offline(backend: &FakeBackend, more: &str) -> TestProxy {
     TestProxy::with_one_server("", "offline", backend, more)
 }
@@ -69,7 +69,7 @@ fn uuid(text: &str) -> [u8; 16] {
     u128::from_str_radix(&digits, 16).unwrap().to_be_bytes()
 }
 
-/// A client that has said who it is, and the backend that has read it.
+/// A client that has sent its login, and the backend that has read it.
 async fn begin(
     proxy: &TestProxy,
     backend: &FakeBackend,
@@ -81,7 +81,8 @@ async fn begin(
     (client, backend)
 }
 
-/// The backend lets the player in, and the client reads it: `offline`, Notch.
+/// The backend accepts the player, and the client reads the login success: `offline`,
+/// Notch.
 async fn welcome(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
     welcome_with(client, backend, protocol, None).await;
 }
@@ -97,7 +98,7 @@ async fn welcome_with(
     game::welcome([client, backend], protocol, player, threshold).await;
 }
 
-/// Through a configuration, where there is one, into the game.
+/// Goes through a configuration, if the version has one, into the game.
 async fn enter(client: &mut Speaker, backend: &mut Speaker, protocol: i32) {
     let ids = Ids::of(protocol);
     game::configure([client, backend], protocol).await;
@@ -113,8 +114,8 @@ async fn play(proxy: &TestProxy, backend: &FakeBackend, protocol: i32) -> (Speak
     (client, backend)
 }
 
-/// The text of a disconnect in configuration or play: JSON, or NBT with the
-/// text as its only string besides the key.
+/// The text of a disconnect in configuration or play: JSON, or NBT with the text as its
+/// only string besides the key.
 fn text(protocol: i32, body: &[u8]) -> String {
     if protocol <= 764 {
         let json: serde_json::Value = serde_json::from_str(&wire::string_in(body)).unwrap();

@@ -17,7 +17,7 @@ pub(super) struct Modes {
 }
 
 impl Modes {
-    /// Both global files and both server files have these lines.
+    /// Both global files and both server files get these lines.
     pub(super) async fn start(global: &str, more: &str) -> Self {
         let backend = FakeBackend::start().await;
         let sessions = Sessions::start(game::Say::Confirm).await;
@@ -30,7 +30,7 @@ impl Modes {
         }
     }
 
-    /// A client that has said who it is.
+    /// A client that has sent its login start.
     pub(super) async fn client(&self, mode: usize, protocol: i32, name: &str) -> Speaker {
         let mut client = game::begin(self.proxies[mode].address(), protocol, name).await;
         if MODES[mode] == "client_only" {
@@ -39,7 +39,7 @@ impl Modes {
         client
     }
 
-    /// A client and its backend, which has read who comes: Notch.
+    /// A client and its backend, which has read the login of Notch.
     pub(super) async fn begin(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
         self.begin_as(mode, protocol, "Notch").await
     }

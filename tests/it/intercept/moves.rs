@@ -1,4 +1,4 @@
-//! Moves between servers under conditions that are rare, and at their bounds.
+//! Switches between servers under rare conditions, and at their limits.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::faults::sockets_left;
 use super::switching::{both_ways, connect, cross, let_in, network, play_as};
 use crate::support::{FakeBackend, wire, within};
 
-/// The other server asks something in the segment of its join game: the answer is of it.
+/// The other server sends a request in one segment with its join game. It gets the answer.
 #[tokio::test]
 async fn a_question_in_the_segment_of_the_join_game() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -47,7 +47,7 @@ async fn a_question_in_the_segment_of_the_join_game() {
     }
 }
 
-/// A flood of requests for one move is one move.
+/// Many requests for the same switch cause one switch.
 #[tokio::test]
 async fn a_flood_of_requests() {
     let [a, b, c] = [
@@ -73,8 +73,8 @@ async fn a_flood_of_requests() {
     proxy.idle().await;
 }
 
-/// The other server is lost on the way: a third one is tried before the one that the player
-/// has left, which works.
+/// The other server is lost during the switch: a third one is tried before the old server,
+/// which still works.
 #[tokio::test]
 async fn the_server_that_was_left_is_tried_last() {
     let [a, b, c] = [
@@ -115,7 +115,7 @@ async fn the_server_that_was_left_is_tried_last() {
     }
 }
 
-/// A thousand dials that end with a refusal: no socket and no place is left.
+/// After a thousand refused switches no socket and no slot is left.
 #[tokio::test]
 async fn a_thousand_refusals() {
     // A server may ask 50 times in a second over one connection.
@@ -178,16 +178,16 @@ async fn a_thousand_refusals() {
     proxy.idle().await;
 }
 
-/// Whether a line of the table of sockets is of a connection of a client.
+/// Whether a line of the table of sockets belongs to the connection of a client.
 fn is_of_a_client(line: &str, proxy: &crate::support::TestProxy) -> bool {
     let local = line.split_whitespace().nth(1).unwrap_or_default();
     local.ends_with(&format!(":{:04X}", proxy.address().port()))
 }
 
-/// The old server sends without a pause to a client that does not read: the client gets
-/// all frames that were taken, whole, and comes to the other server behind them.
+/// The old server sends without a pause to a client that does not read. The client gets all
+/// accepted frames completely, and then comes to the other server.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_floods_meanwhile() {
+async fn a_server_that_floods_during_a_switch() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
     for protocol in [340, 764, 776] {
@@ -240,7 +240,7 @@ async fn a_server_that_floods_meanwhile() {
     }
 }
 
-/// A connection whose bytes take half of `ROUND_TRIP` in each direction.
+/// A connection that delays bytes by half of `ROUND_TRIP` in each direction.
 async fn delayed(proxy: std::net::SocketAddr) -> std::net::SocketAddr {
     const ROUND_TRIP: Duration = Duration::from_millis(100);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -277,8 +277,9 @@ async fn delayed(proxy: std::net::SocketAddr) -> std::net::SocketAddr {
     address
 }
 
-/// Twenty moves of a player at a round trip of 100 ms, who moves, chats and answers keep
-/// alives all the time: since 1.20.2 no server gets a packet of another one's world.
+/// Twenty switches at a round trip time of 100 ms, of a player who moves, chats and answers
+/// keep alives all the time. Since 1.20.2 no server gets a packet from the world of another
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_moves_at_a_distance() {
     tokio::join!(

@@ -1,5 +1,5 @@
-//! Plugins that see, change and drop packets: a real library that does with each what
-//! the packet says.
+//! Plugins that see, change and drop packets: a real library that does what each packet
+//! says.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -20,8 +20,8 @@ fn library() -> &'static Path {
     PACKETS.get_or_init(|| build("tests/plugins/packets", "infrarust_test_packets"))
 }
 
-/// An `offline` server with the plugin, and where it writes what it sees. `keys` stand
-/// in its table.
+/// An `offline` server with the plugin, and the file in which the plugin writes what it
+/// sees. `keys` are lines of its table.
 async fn asked(backend: &FakeBackend, keys: &str, config: &str) -> (TestProxy, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let events = folder.path().join("events");
@@ -71,8 +71,8 @@ async fn say(client: &mut Speaker, protocol: i32, line: &str, seen: i64) {
     client.send(id, &fields).await;
 }
 
-/// The next packet of the client that its backend reads: a line of chat, or what an
-/// acknowledgement acknowledges.
+/// The next packet of the client that its backend reads: the line of chat, or the number of
+/// acknowledged messages.
 async fn read(peer: &mut Speaker, protocol: i32) -> String {
     let (id, fields) = within("a packet", peer.next()).await.unwrap();
     let version = Version::of(protocol).unwrap();
@@ -87,8 +87,8 @@ async fn read(peer: &mut Speaker, protocol: i32) -> String {
     }
 }
 
-/// Lines of chat are changed, dropped and seen in every family, in order, and what a
-/// dropped line acknowledges reaches the backend all the same.
+/// Lines of chat are changed, dropped and seen in every family, in order. The
+/// acknowledgement in a dropped line still reaches the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn chat_is_changed_and_dropped() {
     let backend = FakeBackend::start().await;
@@ -127,10 +127,10 @@ async fn chat_is_changed_and_dropped() {
     assert_eq!(seen(&folder), expected);
 }
 
-/// Packets of the configuration and the first of the game are seen and changed too, by
-/// kinds that are the same in every version.
+/// Packets of the configuration and the first ones of the game are also seen and changed,
+/// by kinds that are the same in every version.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_way_into_the_game_is_seen() {
+async fn packets_before_the_game_are_seen() {
     let backend = FakeBackend::start().await;
     let config = "inspect = ['plugin_message_to_client', 'plugin_message_to_server', \
                   'client_information', 'resource_pack_push', 'join_game', 'system_message']\n\
@@ -223,10 +223,10 @@ async fn enter_world(client: &mut Speaker, peer: &mut Speaker, protocol: i32) {
     client.expect(ids.join).await;
 }
 
-/// A plugin that takes its time holds one direction of one player, until its deadline:
-/// the packet then passes.
+/// A slow plugin delays one direction of one player until its deadline; then the packet
+/// passes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_plugin_holds_one_direction() {
+async fn a_slow_plugin_delays_one_direction() {
     let backend = FakeBackend::start().await;
     let config = "modify = ['chat_message']";
     let (proxy, _folder) = asked(&backend, "deadline = '1s'", config).await;
@@ -254,8 +254,8 @@ async fn a_slow_plugin_holds_one_direction() {
     assert_eq!(read(&mut peer, 770).await, "after");
 }
 
-/// A plugin that never answers is not asked any more once too many of its calls have
-/// not returned; nobody waits longer than its deadline, and players come and go.
+/// A plugin that never answers is not called any more once too many of its calls have not
+/// returned. No packet waits longer than the deadline, and players join and leave.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_never_answers_is_bounded() {
     let backend = FakeBackend::start().await;
@@ -270,8 +270,8 @@ async fn a_plugin_that_never_answers_is_bounded() {
     proxy.idle().await;
 }
 
-/// Failures let packets pass as they were, and `on_failure = \"deny\"` ends the session
-/// with a text.
+/// After a failure packets pass unchanged. With `on_failure = "deny"` the session ends with
+/// a text.
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_pass_or_end_the_session() {
     let backend = FakeBackend::start().await;
@@ -312,10 +312,10 @@ async fn failures_pass_or_end_the_session() {
     peer.expect_end().await;
 }
 
-/// What a plugin adds to packets is bounded in a second, as what it sends; packets over
-/// the bound pass as they were, and each arrives.
+/// The bytes that a plugin adds to packets in a second are bounded, like those that it
+/// sends. Packets over the limit pass unchanged, and each one arrives.
 #[tokio::test(flavor = "multi_thread")]
-async fn plugins_do_not_enlarge_packets_without_end() {
+async fn the_bytes_that_plugins_add_are_bounded() {
     const PADDED: usize = 256 * 1024;
     const PACKETS: usize = 300;
     const PER_SECOND_MAX: f64 = 16.0 * 1024.0 * 1024.0;
@@ -352,8 +352,8 @@ async fn plugins_do_not_enlarge_packets_without_end() {
     assert!(added > 0);
 }
 
-/// Twenty thousand packets of each direction come through a plugin that sees all of
-/// them, in order.
+/// Twenty thousand packets of each direction pass through a plugin that sees all of them,
+/// in order.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_packet_is_seen() {
     let backend = FakeBackend::start().await;
@@ -383,8 +383,8 @@ async fn read_chat(peer: &mut Speaker) -> String {
     read(peer, 340).await
 }
 
-/// The key with which a client signs chat stays with the proxy where a plugin may
-/// change chat, and reaches the backend where none may.
+/// The chat key of the client does not reach the backend if a plugin may change chat, and
+/// reaches it otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_chat_is_withheld() {
     let backend = FakeBackend::start().await;
@@ -415,10 +415,10 @@ async fn the_key_of_chat_is_withheld() {
     }
 }
 
-/// A player who leaves while a plugin is asked about his packet leaves nothing behind,
-/// and neither does a backend that is lost then.
+/// A player who leaves while a plugin handles a packet leaves nothing behind, and neither
+/// does a backend that is lost then.
 #[tokio::test(flavor = "multi_thread")]
-async fn players_leave_while_plugins_are_asked() {
+async fn players_leave_during_packet_calls() {
     let backend = FakeBackend::start().await;
     let (proxy, _folder) = asked(&backend, "deadline = '300ms'", "modify = ['chat_message']").await;
     let (mut client, peer) = play(&proxy, &backend, 340).await;
@@ -433,10 +433,9 @@ async fn players_leave_while_plugins_are_asked() {
     proxy.idle().await;
 }
 
-/// Without interest nothing changes: the same bytes pass, also those of packets that
-/// are malformed.
+/// Packets that no plugin wants pass unchanged, also malformed ones.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_asked_for_passes() {
+async fn unwanted_packets_pass_unchanged() {
     let backend = FakeBackend::start().await;
     let plain = offline(&backend, NO_COMPRESSION);
     let (asked, _folder) = asked(&backend, "", "inspect = ['transfer']").await;
@@ -451,8 +450,8 @@ async fn what_nobody_asked_for_passes() {
     }
 }
 
-/// `chat-guard` drops lines of players of every family and says why; the backend gets
-/// the others, and what dropped lines acknowledge.
+/// `chat-guard` drops lines of players of every family and shows them why. The backend gets
+/// the other lines, and the acknowledgements of dropped ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn chat_guard_drops_lines() {
     let backend = FakeBackend::start().await;

@@ -20,7 +20,7 @@ fn commander() -> &'static Path {
     COMMANDER.get_or_init(|| build("tests/plugins/commander", "infrarust_test_commander"))
 }
 
-/// The table of a plugin that writes into this folder.
+/// The table of a plugin that writes to this folder.
 fn table(id: &str, folder: &TempDir, more: &str, config: &str) -> String {
     let (path, events) = (commander(), folder.path().join("events"));
     format!(
@@ -46,8 +46,8 @@ async fn send(client: &mut Speaker, ids: &CommandIds, protocol: i32, line: &str)
         .await;
 }
 
-/// In every family a command is answered and completed, one after another in the order
-/// in which they were typed, while the backend gets its own at once.
+/// In every family commands are answered and completed, one after another in the order in
+/// which they were sent. The backend gets its own commands at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_answer_commands() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
@@ -87,8 +87,8 @@ async fn plugins_answer_commands() {
     }
 }
 
-/// A player sees and uses the commands that are for him; others, and names that a
-/// plugin may not have, are the backend's.
+/// A player sees and uses the commands that the player may use. Other commands, and names
+/// that a plugin may not have, go to the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_are_for_their_audience() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
@@ -128,11 +128,10 @@ async fn commands_are_for_their_audience() {
     }
 }
 
-/// A command that fails says so to its player, and ends nothing: an error, a panic,
-/// an answer that does not come in time, too many suggestions. A plugin in a quarantine
-/// is not asked.
+/// A failed command shows a text to its player and does not end the session: an error, a
+/// panic, a late answer, too many suggestions. A quarantined plugin is not called.
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_said() {
+async fn failures_are_shown_to_the_player() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
     let proxy = start(&backend, &folder, "", "deadline = \"50ms\"").await;
     let ids = CommandIds::of(767);
@@ -161,10 +160,10 @@ async fn failures_are_said() {
     assert_eq!(peer.expect(ids.command).await, string("spawn"));
 }
 
-/// A client that asks for 20,000 completions at once gets few answers, or is ended as a
-/// flood; others play on, and their commands run.
+/// A client that requests 20,000 completions at once gets few answers, or is disconnected
+/// because of the flood. Others play on, and their commands run.
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_completions_harm_nobody() {
+async fn floods_of_completions_do_not_affect_others() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
     let proxy = start(&backend, &folder, "", "").await;
     let ids = CommandIds::of(767);
@@ -200,8 +199,8 @@ async fn floods_of_completions_harm_nobody() {
     read_until(&mut other, &ids, "echo other").await;
 }
 
-/// An answer that comes when the player has left is an error for the plugin, and
-/// nothing else; one that comes before reaches him.
+/// An answer after the player has left is an error for the plugin, without another effect.
+/// An answer before that reaches the player.
 #[tokio::test(flavor = "multi_thread")]
 async fn late_answers_are_harmless() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
@@ -245,8 +244,8 @@ async fn late_answers_are_harmless() {
     }
 }
 
-/// Of two plugins with one command the first of the configuration has it, on each
-/// server by itself.
+/// If two plugins have a command of the same name, the first in the configuration gets it,
+/// on each server separately.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_name_has_one_plugin() {
     let (backend, folder) = (FakeBackend::start().await, tempfile::tempdir().unwrap());
@@ -278,8 +277,8 @@ async fn one_name_has_one_plugin() {
     }
 }
 
-/// A plugin brings a player to another server of his network, and learns what comes of
-/// it: nothing where there is no such server, or he is there.
+/// A plugin moves a player to another server of the network, and gets the result. There is
+/// no switch if the server does not exist, or if the player is on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_switch_players() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -318,8 +317,8 @@ async fn plugins_switch_players() {
     read_until(&mut client, &ids, "echo on b").await;
 }
 
-/// A plugin stores cookies in the client and asks for them; the answer to its question
-/// is not the backend's, and one that nobody has asked for still ends the client.
+/// A plugin stores cookies in the client and requests them. The backend does not get the
+/// answer to the plugin's request, and a cookie without a request still ends the session.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_keep_cookies() {
     // 1.21: clientbound request and store, serverbound response.
@@ -360,7 +359,7 @@ async fn plugins_keep_cookies() {
     peer.expect_end().await;
 }
 
-/// A program with two servers of a network, whose plugins are exchanged.
+/// A program with two servers of a network, for replacing plugins.
 struct Exchanged {
     program: Program,
     address: SocketAddr,
@@ -369,7 +368,7 @@ struct Exchanged {
 }
 
 impl Exchanged {
-    /// With a plugin that says this in front of what `/echo` repeats.
+    /// Starts it with a plugin that prints this before the text that `/echo` repeats.
     async fn start(prefix: &str) -> Self {
         let backends = [FakeBackend::start().await, FakeBackend::start().await];
         let folder = tempfile::tempdir().unwrap();
@@ -421,8 +420,8 @@ impl Exchanged {
     }
 }
 
-/// The player sees and uses the command of the plugin that says this in front; with
-/// `None` the backend has it.
+/// Asserts that the player sees and uses the command of the plugin that prints this word;
+/// with `None` the command goes to the backend.
 async fn has_echo((client, peer): (&mut Speaker, &mut Speaker), prefix: Option<&str>) {
     let ids = CommandIds::of(767);
     peer.send(ids.tree, TREE).await;
@@ -444,9 +443,9 @@ async fn has_echo((client, peer): (&mut Speaker, &mut Speaker), prefix: Option<&
     }
 }
 
-/// Plugins are exchanged, removed and added while players play: a player keeps the
-/// commands with which he has come, also one that runs meanwhile. He meets the new ones
-/// on the next server.
+/// Plugins are replaced, removed and added while players play. A player keeps the commands
+/// from the time of joining, also one that is running, and gets the new ones on the next
+/// server.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_belong_to_a_generation() {
     let mut proxy = Exchanged::start("old").await;

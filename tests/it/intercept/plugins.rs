@@ -23,13 +23,13 @@ fn players() -> &'static Path {
     PLAYERS.get_or_init(|| build("tests/plugins/players", "infrarust_test_players"))
 }
 
-/// The global file's table of a plugin.
+/// The table of a plugin in the global file.
 fn table(file: &Path, config: &str) -> String {
     format!("[plugins.p]\npath = {file:?}\n[plugins.p.config]\n{config}\n")
 }
 
-/// `login.decide` says whether name and UUID are proved: in `client_only` they are
-/// those of the session service, in the other modes those that the client claims.
+/// `login.decide` sees whether name and UUID are proved: in `client_only` they are those of
+/// the session service, in the other modes those that the client claims.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_decide_knows_what_is_proved() {
     let sessions = Sessions::confirming("Notch").await;
@@ -54,11 +54,10 @@ async fn login_decide_knows_what_is_proved() {
     }
 }
 
-/// A login that `route.select` moves from a server where the proxy would have
-/// authenticated to one where nobody does meets `login.decide` there, also of a
-/// plugin that both servers have.
+/// `route.select` moves a login from a server with authentication to one without it:
+/// `login.decide` is called for the new server, also for a plugin that both servers have.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_moved_login_meets_the_gates_of_its_server() {
+async fn a_moved_login_is_checked_by_its_new_server() {
     let sessions = Sessions::confirming("Notch").await;
     let backend = FakeBackend::start().await;
     let global = sessions.global() + &table(stage(), "refuse = true\ngo_to = \"b\"");
@@ -78,10 +77,10 @@ async fn a_moved_login_meets_the_gates_of_its_server() {
     assert!(text.ends_with(" false"), "{text}");
 }
 
-/// A login that `route.select` moves between two servers where the proxy
-/// authenticates meets `login.decide` of both, with what is proved.
+/// `route.select` moves a login between two servers with authentication: `login.decide` of
+/// both is called, with the proved identity.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_moved_login_meets_the_gates_of_the_server_it_asked_for() {
+async fn a_moved_login_is_checked_by_both_servers() {
     let sessions = Sessions::confirming("Notch").await;
     let backend = FakeBackend::start().await;
     let global = sessions.global() + &table(stage(), "refuse = true\ngo_to = \"b\"");
@@ -100,9 +99,8 @@ async fn a_moved_login_meets_the_gates_of_the_server_it_asked_for() {
     );
 }
 
-/// `player.observe` sees a player come into the game and leave it, and in
-/// `client_only` the plugin knows what was proved; where nobody proves anything
-/// the service is not granted.
+/// `player.observe` sees a player join and leave the game. In `client_only` the plugin gets
+/// the proved profile; in `offline` this service is not granted.
 #[tokio::test(flavor = "multi_thread")]
 async fn players_are_observed() {
     let sessions = Sessions::confirming("Notch").await;
@@ -150,7 +148,8 @@ async fn players_are_observed() {
     }
 }
 
-/// An `offline` server whose players are sent this, and where its results are.
+/// An `offline` server with a plugin that sends this to players, and the file with the
+/// results.
 async fn sending(backend: &FakeBackend, send: &[&str], more: &str) -> (TestProxy, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let events = folder.path().join("events");
@@ -160,15 +159,15 @@ async fn sending(backend: &FakeBackend, send: &[&str], more: &str) -> (TestProxy
     (proxy, folder)
 }
 
-/// What was sent, and what was not.
+/// The results of the plugin's calls.
 fn results(folder: &TempDir) -> Vec<String> {
     let events = std::fs::read_to_string(folder.path().join("events")).unwrap();
     let results = events.lines().filter(|line| line.contains("sent "));
     results.map(str::to_owned).collect()
 }
 
-/// Messages and packets reach players of every family, in the order of the calls
-/// and before what the backend sends afterwards; packets reach the backend too.
+/// Messages and packets reach players of every family, in the order of the calls, and
+/// before later packets of the backend. Packets also reach the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_send_to_both_sides() {
     let backend = FakeBackend::start().await;
@@ -209,7 +208,7 @@ async fn plugins_send_to_both_sides() {
     assert!(results(&folder).iter().all(|line| line.starts_with("sent")));
 }
 
-/// What is sent is encrypted and compressed as the rest of the stream.
+/// Packets of plugins are encrypted and compressed like the rest of the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn sent_packets_are_part_of_the_stream() {
     let sessions = Sessions::confirming("Notch").await;
@@ -239,10 +238,10 @@ async fn sent_packets_are_part_of_the_stream() {
     assert_eq!(client.expect(0x7C).await, b"x");
 }
 
-/// Garbage, what would confuse the session, and floods are refused with a reason,
-/// and the session goes on.
+/// Malformed packets, packets that would disturb the session, and floods are refused with a
+/// reason, and the session continues.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_harms_is_not_sent() {
+async fn harmful_packets_are_refused() {
     let backend = FakeBackend::start().await;
     let send = [
         "client 127",
@@ -275,7 +274,7 @@ async fn what_harms_is_not_sent() {
     assert_eq!(results(&folder), expected);
 }
 
-/// A kick ends the session with its text, in play and in every family.
+/// A kick by a plugin ends the session with its text, in play and in every family.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_kick() {
     let backend = FakeBackend::start().await;
@@ -293,8 +292,7 @@ async fn plugins_kick() {
     assert_eq!(events.matches(left).count(), 4, "{events}");
 }
 
-/// `welcome` greets players of every family, and otherwise those who come for the
-/// first time.
+/// `welcome` greets players of every family, or only those who join for the first time.
 #[tokio::test(flavor = "multi_thread")]
 async fn welcome_greets() {
     let backend = FakeBackend::start().await;
@@ -329,8 +327,8 @@ async fn welcome_greets() {
     }
 }
 
-/// Clients that know transfers are sent elsewhere; for others it is refused with
-/// the version that is needed, as are hosts that nobody can connect to.
+/// Clients with support for transfers connect to the other address. For others the transfer
+/// is refused with the required version, and so are invalid hosts.
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_transfer() {
     let backend = FakeBackend::start().await;

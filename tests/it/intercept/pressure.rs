@@ -1,5 +1,5 @@
-//! A side that reads slowly or not at all: nothing is lost, what the proxy holds
-//! is bounded, the other side is not read, and it ends in time.
+//! A side that reads slowly or not at all: nothing is lost, the bytes that the proxy holds
+//! are bounded, the proxy does not read from the other side, and the session ends in time.
 
 use std::time::Duration;
 
@@ -32,11 +32,11 @@ async fn expect_bombs(reader: &mut Speaker, id: i32, count: usize) {
     }
 }
 
-/// What a few compressed bytes stand for arrives whole and in order at a side
-/// without compression, in a configuration and in play, in both directions, and
-/// what is sent behind it as well.
+/// Packets that decompress to many bytes arrive completely and in order at a side without
+/// compression, in a configuration and in play, in both directions, and so do the packets
+/// after them.
 #[tokio::test]
-async fn what_was_compressed_arrives_whole() {
+async fn decompressed_packets_arrive_completely() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, "compression_threshold = 256");
     let (mut client, mut server) = begin(&proxy, &backend, PROTOCOL, "Notch").await;
@@ -71,11 +71,11 @@ async fn what_was_compressed_arrives_whole() {
     proxy.idle().await;
 }
 
-/// More than the buffers of all sockets on the way hold.
+/// More bytes than the buffers of all sockets between the sides hold.
 const FLOOD_BYTES_MAX: usize = 96 * 1024 * 1024;
 
-/// Writes frames as they are taken, until `stop` completes before more is taken;
-/// how many bytes.
+/// Writes frames as long as they are accepted, until `stop` completes. Returns the number
+/// of bytes.
 async fn flood_until<F: Future>(writer: &Speaker, id: i32, stop: impl Fn() -> F) -> usize {
     let frame = writer.framed(id, &[7; 30_000]);
     let mut bytes = 0;
@@ -97,7 +97,7 @@ async fn flood_until<F: Future>(writer: &Speaker, id: i32, stop: impl Fn() -> F)
     }
 }
 
-/// Writes as many frames as are taken; how many bytes.
+/// Writes frames as long as they are accepted. Returns the number of bytes.
 pub(super) async fn flood(writer: &Speaker, id: i32) -> usize {
     // Nothing is taken for so long.
     let patience = Duration::from_millis(500);
@@ -110,8 +110,8 @@ async fn flood_to_the_end(writer: &Speaker, id: i32) {
     within("the end of the session", end).await;
 }
 
-/// While one side does not read, the other is not read beyond what the buffers
-/// of the sockets hold; when it reads again, everything is there.
+/// While one side does not read, the proxy reads from the other side only as much as the
+/// socket buffers hold. When the side reads again, it gets everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_side_that_does_not_read() {
     let backend = FakeBackend::start().await;
@@ -134,8 +134,8 @@ async fn a_side_that_does_not_read() {
     proxy.idle().await;
 }
 
-/// A side that does not read ends its session in time: the other side sees the
-/// end, and the place is free.
+/// A side that does not read is disconnected in time: the other side sees the end, and the
+/// slot is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_side_that_does_not_read_ends() {
     let backend = FakeBackend::start().await;
@@ -158,8 +158,8 @@ async fn a_side_that_does_not_read_ends() {
     proxy.idle().await;
 }
 
-/// An encrypted client that reads byte by byte gets every byte, through any
-/// number of pauses.
+/// An encrypted client that reads byte by byte gets every byte, through any number of
+/// pauses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_decrypts_everything() {
     let sessions = game::Sessions::confirming("Notch").await;

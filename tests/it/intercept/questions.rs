@@ -1,14 +1,14 @@
-//! What a backend asks the client during the login.
+//! Requests of a backend to the client during the login.
 
 use infrarust_test_support::game::{self, refusal};
 
 use super::{NO_COMPRESSION, begin, enter, offline, uuid, welcome};
 use crate::support::{FakeBackend, wire};
 
-/// The questions of mod loaders and their answers pass as they are, several at
-/// once and in any order.
+/// The requests of mod loaders and their answers pass unchanged, several at once and in any
+/// order.
 #[tokio::test]
-async fn questions_of_mods_pass() {
+async fn requests_of_mods_pass() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, NO_COMPRESSION);
     let (mut client, mut server) = begin(&proxy, &backend, 754, "Notch").await;
@@ -42,8 +42,8 @@ async fn cookies_pass() {
     enter(&mut client, &mut server, 776).await;
 }
 
-/// A backend that lets the player in before it has its answers: the client
-/// answers in the login state first.
+/// A backend accepts the player before it has all answers: the client first answers in the
+/// login state.
 #[tokio::test]
 async fn answers_come_before_the_success() {
     let backend = FakeBackend::start().await;
@@ -68,9 +68,9 @@ async fn answers_come_before_the_success() {
     }
 }
 
-/// An answer that nobody has asked for, or one that is too long, ends the client.
+/// An answer without a request, or one that is too long, ends the session of the client.
 #[tokio::test]
-async fn answers_that_nobody_asked_for() {
+async fn answers_without_a_request() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, NO_COMPRESSION);
     let cookie = wire::string("a:b");
@@ -97,9 +97,9 @@ async fn answers_that_nobody_asked_for() {
     }
 }
 
-/// A backend may ask much, but not without end.
+/// The number and size of unanswered requests of a backend are bounded.
 #[tokio::test]
-async fn questions_are_bounded() {
+async fn requests_are_bounded() {
     let backend = FakeBackend::start().await;
     let proxy = offline(&backend, NO_COMPRESSION);
     let many = |id: i32| [wire::varint(id), wire::string("a:b")].concat();

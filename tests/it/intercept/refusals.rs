@@ -1,4 +1,4 @@
-//! What a player reads when the proxy does not let him in, encrypted or not.
+//! The texts that a player reads when the proxy refuses the login, encrypted or not.
 
 use infrarust_test_support::game::{self, Ids, refusal};
 
@@ -10,10 +10,10 @@ const FORMS: [i32; 9] = [4, 5, 47, 340, 759, 760, 765, 767, 776];
 
 const PRESENT: &str = "You are logged in to this server already.";
 
-/// A second login of a player, and a login on a server without a place, read why:
-/// encrypted where the client has encrypted already.
+/// A second login of a player, and a login on a full server, read why: in encrypted form if
+/// the client has encrypted already.
 #[tokio::test]
-async fn full_servers_and_players_who_are_there() {
+async fn full_servers_and_second_logins() {
     let full = "full_message = \"Nobody can come in.\"";
     for (policy, duplicate) in [("refuse", true), ("replace", false)] {
         let global = format!("duplicate_login = \"{policy}\"");
@@ -47,7 +47,7 @@ async fn full_servers_and_players_who_are_there() {
     }
 }
 
-/// A player reads why another login replaces him, encrypted, in the game and before.
+/// A replaced player reads why, in encrypted form, in the game and before it.
 #[tokio::test]
 async fn players_who_are_replaced() {
     let modes = Modes::start("duplicate_login = \"replace\"", NO_COMPRESSION).await;

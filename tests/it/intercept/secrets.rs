@@ -1,4 +1,4 @@
-//! No secret in the log, whatever is logged, and however a login goes.
+//! The log has no secret, at any level and after any kind of login.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -15,10 +15,10 @@ const IN_THE_FILE: &str = "velvet-otter-counts-nine-moons";
 const IN_A_FILE: &str = "granite-lilac-sings-at-dusk";
 const IN_THE_ENVIRONMENT: &str = "copper-heron-folds-paper-maps";
 const GLOBAL: &str = "amber-walrus-paints-the-fence";
-/// The secret that a client makes for its connection.
+/// The secret that a client chooses for its connection.
 const SHARED: [u8; 16] = *b"\x91shared by both\x92";
 
-/// The forms in which bytes could be in a log.
+/// The forms in which bytes could appear in a log.
 fn forms(what: &str, bytes: &[u8]) -> Vec<(String, String)> {
     let mut hex = String::new();
     for byte in bytes {
@@ -34,7 +34,7 @@ fn forms(what: &str, bytes: &[u8]) -> Vec<(String, String)> {
     forms.into_iter().map(named).collect()
 }
 
-/// A login at `domain` up to the encryption; what the client has returned.
+/// A login at `domain` up to the encryption; the client has returned this.
 async fn encrypted(
     proxy: std::net::SocketAddr,
     domain: &str,
@@ -53,8 +53,8 @@ async fn encrypted(
     (client, request.token)
 }
 
-/// Logins of every kind with the log at its most detailed, good ones and others: what
-/// is secret is in no line of it, nor in what the checker and the router print.
+/// Logins of every kind, successful and not, at the most detailed log level: no line has a
+/// secret, nor does the output of `check` and `route`.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_logged() {
     let backend = FakeBackend::start().await;

@@ -1,5 +1,5 @@
-//! A player goes to another server because somebody has asked for it: here his backend
-//! does, on the BungeeCord channel.
+//! Switches to another server on request: here a backend requests them on the BungeeCord
+//! channel.
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 use infrarust_test_support::program::Program;
@@ -8,12 +8,12 @@ use super::channel::{GLOBAL, USES, ask, expect_past_channels, play, utf};
 use super::fallback::{ALL, More, accept_on_b, contains, join_game};
 use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
-/// A proxy with a network of `offline` servers; the file of each has its lines.
+/// A proxy with a network of `offline` servers, with these lines in the file of each.
 pub(super) fn network(global: &str, servers: &[(&str, &FakeBackend, &str)]) -> TestProxy {
     TestProxy::start(&format!("{GLOBAL}{global}"), &files(servers))
 }
 
-/// The files of `offline` servers of a network; each has its lines.
+/// The files of `offline` servers of a network, each with its lines.
 fn files<'a>(servers: &[(&'a str, &FakeBackend, &str)]) -> Vec<(&'a str, String)> {
     servers
         .iter()
@@ -28,12 +28,12 @@ fn files<'a>(servers: &[(&'a str, &FakeBackend, &str)]) -> Vec<(&'a str, String)
         .collect()
 }
 
-/// The backend asks for the player to come to another server.
+/// The backend requests a switch of the player to another server.
 pub(super) async fn connect(backend: &mut Speaker, protocol: i32, target: &str) {
     ask(backend, protocol, &utf(&["Connect", target])).await;
 }
 
-/// The server lets the player in, as far as that changes nothing for him.
+/// The server accepts the player, up to the point that does not affect the client.
 pub(super) async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> Speaker {
     let mut server = accept_on_b(backend, protocol).await;
     if protocol < 764 {
@@ -43,8 +43,8 @@ pub(super) async fn let_in(backend: &FakeBackend, protocol: i32, entity: u8) -> 
     server
 }
 
-/// The client leaves the world of the one server, which sees that first, and comes into
-/// that of the other.
+/// The client leaves the world of the old server, which sees that first, and comes into
+/// that of the new one.
 pub(super) async fn cross(
     client: &mut Speaker,
     old: &mut Speaker,
@@ -56,7 +56,7 @@ pub(super) async fn cross(
     come_over(client, new, protocol, entity).await;
 }
 
-/// The client comes into the world of a server that has let it in.
+/// The client comes into the world of a server that has accepted it.
 pub(super) async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol: i32, entity: u8) {
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
     let settings = b"settings of the client";
@@ -99,8 +99,8 @@ pub(super) async fn both_ways(client: &mut Speaker, server: &mut Speaker, protoc
     assert_eq!(client.expect(0x22).await, b"to the client", "{protocol}");
 }
 
-/// Ten times back and forth, in every family of versions; one place on each server is
-/// enough, and none is left.
+/// Ten switches back and forth, in every family of versions. One slot on each server is
+/// enough, and none stays taken.
 #[tokio::test]
 async fn back_and_forth() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -124,8 +124,8 @@ async fn back_and_forth() {
     }
 }
 
-/// What keeps the player out changes nothing for him: he reads the server and the reason,
-/// plays on, and may ask again at once.
+/// A refused switch does not affect the player, who reads the server and the reason, plays
+/// on, and may request a switch again at once.
 #[tokio::test]
 async fn refusals() {
     let (a, b, full, other) = (
@@ -219,7 +219,7 @@ async fn refusals() {
     proxy.idle().await;
 }
 
-/// Of several requests at one instant the first counts.
+/// Of several requests at the same time the first counts.
 #[tokio::test]
 async fn at_one_instant() {
     let [a, b, c] = [
@@ -246,10 +246,10 @@ async fn at_one_instant() {
     }
 }
 
-/// The backend is lost while the other one has not let the player in: he goes on to it,
-/// or, where it refuses him, to the next.
+/// The backend is lost before the other server has accepted the player: the player moves to
+/// that server, or, if it refuses, to the next.
 #[tokio::test]
-async fn the_backend_is_lost_meanwhile() {
+async fn the_backend_is_lost_during_a_switch() {
     let [a, b, c] = [
         FakeBackend::start().await,
         FakeBackend::start().await,
@@ -291,8 +291,8 @@ async fn the_backend_is_lost_meanwhile() {
     }
 }
 
-/// The other server is lost when the player has left the first one for it: he comes back
-/// to that, which works.
+/// The other server is lost after the player has left the first one: the player returns to
+/// the first one, which still works.
 #[tokio::test]
 async fn the_other_server_is_lost() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -336,7 +336,7 @@ async fn the_other_server_is_lost() {
 /// The client leaves at each step of a switch: both servers see the end, and nothing is
 /// left.
 #[tokio::test]
-async fn the_client_leaves_meanwhile() {
+async fn the_client_leaves_during_a_switch() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let one = "max_players = 1\n";
     let proxy = network("", &[("a", &a, one), ("b", &b, one)]);
@@ -367,10 +367,10 @@ async fn the_client_leaves_meanwhile() {
     }
 }
 
-/// A client that ends its stream does not wait for its server: the other one sees the end
-/// while the first is still there, and no server is dialled for the player any more.
+/// A client that ends its stream does not wait for its server: the other server sees the
+/// end while the first is still connected, and no further server is dialled.
 #[tokio::test]
-async fn a_client_that_leaves_goes_nowhere() {
+async fn a_client_that_leaves_is_not_switched() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let proxy = network("", &[("a", &a, ""), ("b", &b, "max_players = 1\n")]);
     for protocol in [340, 767] {
@@ -390,9 +390,9 @@ async fn a_client_that_leaves_goes_nowhere() {
     }
 }
 
-/// The proxy stops during a switch: the player reads that, in whatever state he is.
+/// The proxy stops during a switch: the player reads that, in every state.
 #[tokio::test]
-async fn the_proxy_stops_meanwhile() {
+async fn the_proxy_stops_during_a_switch() {
     for protocol in [340, 767] {
         for has_left in [false, true] {
             let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -417,8 +417,8 @@ async fn the_proxy_stops_meanwhile() {
     }
 }
 
-/// The answer to a keep alive of the old backend reaches nobody, and that to one of the
-/// new backend's does.
+/// The answer to a keep alive of the old backend reaches no backend. The answer to the new
+/// backend's keep alive reaches it.
 #[tokio::test]
 async fn keep_alives_are_kept_apart() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -459,7 +459,7 @@ pub(super) async fn play_as(
     (client, server)
 }
 
-/// Fifty players are moved at one instant: each of them is on the other server then.
+/// Fifty players switch at the same time, and each is on the other server afterwards.
 #[tokio::test]
 async fn fifty_at_once() {
     const PLAYERS: usize = 50;
@@ -496,7 +496,7 @@ async fn fifty_at_once() {
     proxy.idle().await;
 }
 
-/// A thousand switches that fail: the places are exact afterwards, and a switch works.
+/// After a thousand failed switches the slots are correct, and a switch works.
 #[tokio::test]
 async fn a_thousand_failures() {
     const PLAYERS: usize = 20;
@@ -551,9 +551,9 @@ async fn a_thousand_failures() {
     proxy.idle().await;
 }
 
-/// `infrarust players` says on which server each player is, before, and after one has moved.
+/// `infrarust players` shows the server of each player, before and after a switch.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_control_socket_knows_who_is_where() {
+async fn the_players_command_shows_the_server_of_each_player() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let files = files(&[("a", &a, ""), ("b", &b, "")]);
     let mut program = Program::start(GLOBAL, &files);
@@ -598,7 +598,7 @@ async fn the_control_socket_knows_who_is_where() {
     .await;
 }
 
-/// What `infrarust players` prints.
+/// The output of `infrarust players`.
 async fn players(program: &Program, arguments: &[&str]) -> String {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_infrarust"))
         .arg("-c")

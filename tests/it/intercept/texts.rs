@@ -1,12 +1,12 @@
-//! Texts that players read whose session ends before it has begun, in every
-//! version, and kicks of every size.
+//! Texts for players when the session ends before the game, in every version, and kicks of
+//! every size.
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
 
 use super::{begin, enter, offline, uuid};
 use crate::support::{FakeBackend, TestProxy, wire, within};
 
-/// One of each layout of the login start, and the oldest and the newest.
+/// One version for each layout of the login start, the oldest and the newest.
 const PROTOCOLS: [i32; 10] = [4, 5, 47, 340, 758, 759, 760, 763, 764, 777];
 
 /// A client that has sent its handshake.
@@ -25,7 +25,7 @@ async fn both_modes(backend: &FakeBackend) -> [TestProxy; 2] {
         .map(|mode| TestProxy::with_one_server(&sessions.global(), mode, backend, ""))
 }
 
-/// Names that are empty or too long are refused with a text, however long they are.
+/// Names that are empty or too long are refused with a text, at any length.
 #[tokio::test]
 async fn names_of_a_wrong_length() {
     let backend = FakeBackend::start().await;
@@ -43,8 +43,8 @@ async fn names_of_a_wrong_length() {
     }
 }
 
-/// A login start that is not one is refused with a text, and one of a version
-/// that nobody knows with the newest version that is known.
+/// A malformed login start is refused with a text. One of an unknown version is refused
+/// with a text that names the newest known version.
 #[tokio::test]
 async fn login_starts_that_cannot_be_read() {
     let backend = FakeBackend::start().await;
@@ -96,8 +96,7 @@ async fn clients_before_1_7() {
     }
 }
 
-/// A kick passes and nothing follows it, whatever its size, and whatever frame
-/// it comes in.
+/// A kick of any size and in any kind of frame passes, and nothing follows it.
 #[tokio::test]
 async fn kicks_of_every_size() {
     let backend = FakeBackend::start().await;

@@ -1,7 +1,7 @@
-//! How long each side may take until the player is in the game: the one that has to
-//! act when the time is over is blamed, in both modes.
+//! How long each side may take until the player is in the game, in both modes. The side
+//! that has to act when its time is over is blamed.
 //!
-//! The clock stands still but where a test moves it.
+//! Time is paused, and only the tests advance it.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const CONDUCT_ANSWER: i32 = 9;
 const SHOW_DIALOG: i32 = 0x12;
 const CLEAR_DIALOG: i32 = 0x11;
 
-/// Lets so much time pass, in which nothing else happens.
+/// Advances the time by this duration, in which nothing else happens.
 pub(super) async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -46,7 +46,8 @@ async fn is_alive(client: &mut Speaker, server: &mut Speaker) {
     assert_eq!(server.expect(KEEP_ALIVE).await, [7; 8]);
 }
 
-/// Both sides are ended, and the client reads this in the configuration.
+/// Asserts that both sides are disconnected, and that the client reads this text in the
+/// configuration.
 async fn ends_with(expected: &str, mut client: Speaker, mut server: Speaker, protocol: i32) {
     let body = client.expect(Ids::of(protocol).config_disconnect).await;
     assert_eq!(text(protocol, &body), expected);
@@ -54,8 +55,8 @@ async fn ends_with(expected: &str, mut client: Speaker, mut server: Speaker, pro
     server.expect_end().await;
 }
 
-/// A backend that says nothing after its first byte, nothing after its success, and
-/// nothing but keep alives in the configuration.
+/// A backend that sends nothing after its first byte, nothing after its login success, or
+/// only keep alives in the configuration.
 #[tokio::test]
 async fn a_backend_that_does_not_finish() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -88,8 +89,9 @@ async fn a_backend_that_does_not_finish() {
     }
 }
 
-/// A client that owes an answer: to a question in the login state, to the success, to
-/// a question in the configuration and to its end. The backend owes nothing.
+/// A client that does not answer: a request in the login state, the login success, a
+/// request in the configuration, or the end of the configuration. The backend is not to
+/// blame.
 #[tokio::test]
 async fn a_client_that_does_not_answer() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -134,11 +136,11 @@ async fn a_client_that_does_not_answer() {
     }
 }
 
-/// What a player is asked does not use up the time of the backend, however long he
-/// takes; keep alives pass meanwhile. What the backend has left afterwards is what it
-/// had before.
+/// Requests to the player do not use the time of the backend, however long the player
+/// takes. Keep alives pass during that. Afterwards the backend has the same time left as
+/// before.
 #[tokio::test]
-async fn a_player_may_take_his_time() {
+async fn the_time_of_a_player_does_not_count_for_the_backend() {
     let modes = Modes::start("", NO_COMPRESSION).await;
     let id = [5; 16];
     let pack = [&id[..], &string("http://a"), &string(""), &[0, 0]].concat();
@@ -191,7 +193,7 @@ async fn a_player_may_take_his_time() {
     enter(&mut client, &mut server, 776).await;
 }
 
-/// Answers that come slowly share the client's time, and do not use up the backend's.
+/// Slow answers share the client's time, and do not use the backend's.
 #[tokio::test]
 async fn a_slow_client_gets_in() {
     let modes = Modes::start("", NO_COMPRESSION).await;
@@ -230,9 +232,10 @@ async fn a_slow_client_gets_in() {
     server.expect_end().await;
 }
 
-/// Cookies of the backend pass in the configuration, and their answers as they are.
+/// Cookie requests of the backend pass in the configuration, and their answers pass
+/// unchanged.
 #[tokio::test]
-async fn questions_for_cookies_are_answered() {
+async fn requests_for_cookies_pass() {
     let modes = Modes::start("", NO_COMPRESSION).await;
     let (mut client, mut server) = modes.configured(1, 776).await;
     server.send(COOKIE_REQUEST, &string("a:b")).await;

@@ -1,5 +1,5 @@
-//! Every way to a server of a network is subject to the same checks, and every dial is made in the
-//! same manner: by its domain, after a loss, by a command, by the channel, by a plugin.
+//! All ways to a server of a network have the same checks and the same kind of dial: by its
+//! domain, after a loss, by a command, by the channel, and by a plugin.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -85,7 +85,8 @@ async fn play(proxy: &TestProxy, backend: &FakeBackend, name: &str) -> (Speaker,
     (client, server)
 }
 
-/// The player sets out for `b`: his connection, and that to `a` if he keeps one.
+/// Starts the move of the player to `b`. Returns the player's connection, and that to `a`
+/// if it stays open.
 async fn set_out(
     way: Way,
     proxy: &TestProxy,
@@ -112,10 +113,10 @@ async fn set_out(
     (client, Some(first))
 }
 
-/// What keeps players out of a server does so on every way, and nobody is dialled: who is
-/// elsewhere stays there, others read why they end.
+/// A check that keeps players out of a server does so on every way, and the server is not
+/// dialled. Players of other servers stay there, new ones read why the session ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_way_meets_the_gates() {
+async fn every_way_has_the_same_checks() {
     let filter = "plugins = [\"sample\"]\n[ip_filter]\nblacklist = [\"127.0.0.0/8\"]\n";
     let full = "plugins = [\"sample\"]\nmax_players = 1\nfull_message = \"no room\"\n";
     let decides = "plugins = [\"sample\"]\n";
@@ -179,10 +180,10 @@ async fn every_way_meets_the_gates() {
     }
 }
 
-/// Every dial of a server has its PROXY header, and the host that its file and its plugin
-/// say; `session.observe` sees one session, and a connection for each backend.
+/// Every dial of a server has its PROXY header, and the host of its file and its plugin.
+/// `session.observe` sees one session, with a connection for each backend.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_dial_is_made_alike() {
+async fn every_dial_has_the_same_header_and_host() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let folder = tempfile::tempdir().unwrap();
     let more = "plugins = [\"sample\"]\nsend_proxy_protocol = \"v1\"\n\
@@ -213,8 +214,8 @@ async fn every_dial_is_made_alike() {
     }
 }
 
-/// `session.observe` sees one session of a player who comes to several servers, and a
-/// connection to each of their backends.
+/// For a player who visits several servers `session.observe` sees one session, with a
+/// connection to each backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_moves_is_observed_once() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
