@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use infrarust::protocol::packet::view::{self, Value, View};
 use infrarust::protocol::packet::{Clientbound, Direction, Serverbound, State, Version};
@@ -258,14 +259,25 @@ async fn a_slow_plugin_delays_one_direction() {
 /// returned. No packet waits longer than the deadline, and players join and leave.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_never_answers_is_bounded() {
+    const CALLS_MAX: usize = 64;
     let backend = FakeBackend::start().await;
-    let (proxy, _folder) = asked(&backend, "deadline = '10ms'", "modify = ['chat_message']").await;
+    let (proxy, folder) = asked(&backend, "deadline = '10ms'", "modify = ['chat_message']").await;
     let (mut client, mut peer) = play(&proxy, &backend, 340).await;
-    for number in 0..100 {
+    for number in 0..CALLS_MAX + 36 {
         let line = format!("sleep {}", 3_600_000 + number);
         say(&mut client, 340, &line, 0).await;
         assert_eq!(read(&mut peer, 340).await, line);
     }
+    within("the calls to begin", async {
+        while seen(&folder).len() < CALLS_MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // It would change the line.
+    say(&mut client, 340, "shout hello", 0).await;
+    assert_eq!(read(&mut peer, 340).await, "shout hello");
+    assert_eq!(seen(&folder), ["asleep"; CALLS_MAX]);
     drop((client, peer));
     proxy.idle().await;
 }

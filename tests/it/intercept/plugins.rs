@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use infrarust_test_support::game::{self, Sessions, encrypt, refusal};
 use tempfile::TempDir;
 
-use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, text, uuid};
+use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, text, uuid, welcome};
 use crate::library::build;
-use crate::support::{FakeBackend, TestProxy, server};
+use crate::support::{FakeBackend, TestProxy, server, within};
 
 /// The player id that every client of these tests claims.
 const CLAIMED: [u8; 16] = [7; 16];
@@ -272,6 +273,58 @@ async fn harmful_packets_are_refused() {
         "not sent flood 1000: too much of this plugin waits, or it sends too much",
     ];
     assert_eq!(results(&folder), expected);
+}
+
+/// What a plugin sends to all players together is bounded in a second, also where no
+/// player has too much waiting; the players stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn plugins_do_not_send_without_end() {
+    const PLAYERS: usize = 64;
+    const PACKET_BYTES: usize = 250 * 1024;
+    const PER_SECOND_MAX: f64 = 16.0 * 1024.0 * 1024.0;
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = folder.path().join("events");
+    let global = table(
+        players(),
+        &format!("events = {events:?}\nfill_at = {PLAYERS}"),
+    );
+    let file = server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        NO_COMPRESSION,
+    );
+    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
+    let (mut sessions, mut began) = (Vec::new(), Instant::now());
+    for number in 0..PLAYERS {
+        // The last one makes the plugin send.
+        began = Instant::now();
+        let (mut client, mut peer) =
+            super::begin(&proxy, &backend, 340, &format!("P{number}")).await;
+        welcome(&mut client, &mut peer, 340).await;
+        enter(&mut client, &mut peer, 340).await;
+        sessions.push((client, peer));
+    }
+    let (mut bytes, mut seconds) = (0, None);
+    for (client, peer) in sessions.iter_mut().rev() {
+        peer.send(0x7C, b"x").await;
+        loop {
+            match within("a packet", client.next()).await.unwrap() {
+                (0x7C, _) => break,
+                (11, body) => bytes += body.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        // The plugin had sent when the relay of the last player began.
+        seconds.get_or_insert_with(|| began.elapsed().as_secs_f64());
+    }
+    assert!(bytes >= PACKET_BYTES && bytes.is_multiple_of(PACKET_BYTES));
+    let (bytes, seconds) = (u32::try_from(bytes).unwrap(), seconds.unwrap());
+    assert!(
+        f64::from(bytes) <= PER_SECOND_MAX * (1.0 + seconds),
+        "{bytes} bytes in {seconds} s"
+    );
 }
 
 /// A kick by a plugin ends the session with its text, in play and in every family.

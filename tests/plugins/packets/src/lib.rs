@@ -118,7 +118,10 @@ impl PacketModify for Packets {
             "other-text" => packet.set(PacketField::Text, Text::new("other").bold())?,
             "pad" => packet.set_fields(&vec![b'p'; text.parse()?])?,
             "long" => packet.set(PacketField::Message, "x".repeat(1000))?,
-            "sleep" => std::thread::sleep(Duration::from_millis(text.parse()?)),
+            "sleep" => {
+                self.write("asleep")?;
+                std::thread::sleep(Duration::from_millis(text.parse()?));
+            }
             "error" => return Err(Error::msg("as the packet says")),
             "panic" => panic!("as the packet says"),
             _ => {}

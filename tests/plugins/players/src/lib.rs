@@ -4,6 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use infrarust_plugin_api::prelude::*;
 
@@ -15,19 +16,30 @@ struct Config {
     /// What is sent to each player who comes: a way and a text, such as `chat Hello`.
     #[serde(default)]
     send: Vec<String>,
+    /// How many players have to come before all of them are sent `FILLING` at once.
+    #[serde(default)]
+    fill_at: Option<usize>,
 }
+
+/// Packets and their bytes: as many as may wait for one player.
+const FILLING: (usize, usize) = (2, 250 * 1024);
 
 struct Players {
     config: Config,
     host: Host<Self>,
+    joined: Mutex<Vec<PlayerId>>,
 }
 
 impl Plugin for Players {
     type Config = Config;
 
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
-        let host = host.clone();
-        Ok(Players { config, host })
+        let (host, joined) = (host.clone(), Mutex::default());
+        Ok(Players {
+            config,
+            host,
+            joined,
+        })
     }
 }
 
@@ -51,6 +63,11 @@ impl PlayerObserve for Players {
                     Ok(()) => self.write(&format!("sent {what}"))?,
                     Err(error) => self.write(&format!("not sent {what}: {error}"))?,
                 }
+            }
+            let mut joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+            joined.push(player.id());
+            if self.config.fill_at == Some(joined.len()) {
+                self.fill(&joined)?;
             }
         }
         Ok(())
@@ -83,6 +100,20 @@ impl Players {
                 }
             }
             _ => return Err(Error::msg("there is no such way")),
+        }
+        Ok(())
+    }
+
+    fn fill(&self, players: &[PlayerId]) -> Result<()> {
+        let packets = self.host.grant::<capability::PacketInject>();
+        let packets = packets.ok_or_else(|| Error::msg("no service"))?;
+        let (count, bytes) = FILLING;
+        let filling = vec![0; bytes];
+        for player in players {
+            for _ in 0..count {
+                // What is over a limit is missed by its player.
+                let _ = packets.to_client(*player, 11, &filling);
+            }
         }
         Ok(())
     }
