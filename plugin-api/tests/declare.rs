@@ -1,19 +1,18 @@
-//! What an author reads who has forgotten a declaration: our own lines of the
-//! compiler's message, word for word.
+//! The compiler's messages for an author who has forgotten a declaration: our own lines of
+//! them, word for word.
 
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::Command;
 
-/// A plugin of a few lines, checked by the compiler: whether it is accepted, and
-/// what is said.
+/// Compiles a small plugin. Returns whether it is accepted, and the messages.
 fn check(name: &str, new: &str, lists: &str) -> (bool, String) {
     let export = format!("export_plugin! {{ plugin: Greeter, name: \"greeter\", {lists} }}");
     check_with(name, new, &export)
 }
 
-/// As [`check`], with everything that stands below the plugin itself.
+/// As [`check`], with everything below the plugin itself.
 fn check_with(name: &str, new: &str, below: &str) -> (bool, String) {
     let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = tmp.join("declare").join(name);
@@ -63,7 +62,7 @@ impl Plugin for Greeter {{
     (output.status.success(), said)
 }
 
-/// The message without the compiler's own lines in between.
+/// Whether the message has these lines, without the compiler's own lines between them.
 fn has_all(said: &str, lines: &[&str]) {
     let mut rest = said;
     for line in lines {
@@ -74,8 +73,8 @@ fn has_all(said: &str, lines: &[&str]) {
     }
 }
 
-/// A service that was not declared does not compile, and the message says what
-/// to write; in `needs` or `wants` it compiles.
+/// A service that was not declared does not compile, and the message says what to write.
+/// Declared in `needs` or `wants` it compiles.
 #[test]
 fn an_undeclared_capability_is_named() {
     let grant = "let _ = host.grant::<capability::PacketInject>();";
@@ -99,8 +98,8 @@ fn an_undeclared_capability_is_named() {
     }
 }
 
-/// A hook that is listed and not implemented does not compile either, nor does
-/// a name whose trait is not there yet.
+/// A listed hook without an implementation does not compile, nor does a hook without a
+/// trait.
 #[test]
 fn a_hook_without_its_trait_is_named() {
     let (is_accepted, said) = check("listed", "let _ = host;", "hooks: [LoginDecide]");
@@ -136,10 +135,10 @@ fn a_hook_without_its_trait_is_named() {
     has_all(&said, &["`LoginDecides`", "similar name"]);
 }
 
-/// A hook that is implemented and not listed would never be asked: it does not
-/// compile, and neither does one that is listed twice.
+/// An implemented hook that is not listed would never be called, so it does not compile.
+/// Neither does one that is listed twice.
 #[test]
-fn a_hook_that_would_not_be_asked_is_named() {
+fn a_hook_that_is_not_listed_is_named() {
     let with = |hooks: &str| {
         let below = format!(
             "#[async_trait]
@@ -169,9 +168,9 @@ export_plugin! {{ plugin: Greeter, name: \"greeter\", hooks: [{hooks}] }}"
     has_all(&said, &["`hooks: [...]` names a hook twice", "lib.rs:20"]);
 }
 
-/// What the macro does not take is answered with how it is written.
+/// For wrong input the message of the macro shows the correct form.
 #[test]
-fn the_macro_says_how_it_is_written() {
+fn the_macro_explains_its_syntax() {
     for export in [
         "export_plugin! { name: \"greeter\", plugin: Greeter, hooks: [] }",
         "export_plugin! { plugin: Greeter, hooks: [] }",

@@ -1,4 +1,4 @@
-//! A plugin with every hook, asked through its C tables.
+//! A plugin with every hook, called through its C tables.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
@@ -47,7 +47,7 @@ impl Plugin for All {
     }
 }
 
-/// A payload whose own end panics.
+/// A panic payload that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -163,9 +163,9 @@ fn start() -> TestHost<All> {
         .unwrap()
 }
 
-/// Only `login.decide` is asked about what is proved, and only where it is.
+/// Only `login.decide` gets a proved identity, and only if the mode proves it.
 #[test]
-fn proofs_are_for_login_decide() {
+fn only_login_decide_gets_proved_identities() {
     let host = start();
     let who = Client::new().name("Who");
     let said = |client: &Client| host.login_decide(client).unwrap();
@@ -224,9 +224,9 @@ fn every_hook_answers() {
     assert_eq!(host.gauge("logins"), None);
 }
 
-/// A hook may wait on the host's clock without a runtime, and tasks run beside.
+/// A hook can wait on the host's clock without a runtime, and tasks run at the same time.
 #[test]
-fn hooks_wait_and_tasks_tick() {
+fn hooks_and_tasks_wait_without_a_runtime() {
     let host = start();
     let slow = Client::new().name("Slow");
     assert_eq!(
@@ -237,9 +237,9 @@ fn hooks_wait_and_tasks_tick() {
     assert!(host.gauge("ticks").is_some_and(|ticks| ticks > 0));
 }
 
-/// Errors, panics and panics within panics come out as texts.
+/// Errors, panics and panics within panics are reported as texts.
 #[test]
-fn failures_are_told() {
+fn failures_are_reported_as_texts() {
     let host = start();
     let at = |name: &str| {
         host.connection_decide(&Client::new().virtual_host(name))
@@ -264,7 +264,7 @@ fn failures_are_told() {
     assert!(host.connection_decide(&Client::new()).is_ok());
 }
 
-/// A capability that the mode does not give is not granted.
+/// A capability that the mode does not offer is not granted.
 #[test]
 fn grants_follow_the_mode() {
     let setup = Setup::new().without(Capability::RouteSelect);
@@ -272,7 +272,7 @@ fn grants_follow_the_mode() {
     assert_eq!(host.route_select(&Client::new()).unwrap(), Choice::keep());
 }
 
-/// Mistakes in the configuration carry their place.
+/// Mistakes in the configuration have their place.
 #[test]
 fn configuration_errors_have_a_place() {
     let bad = |text| TestHost::<All>::start(text).unwrap_err();

@@ -1,20 +1,19 @@
 //! Compares the public items of both crates with `public-api.txt`.
 //!
-//! An author's plugin compiles against these. A change shows up in the file, and
-//! so in the review: a line that goes away or changes is a break, a new one
-//! wants a version and a line in the changelog. `UPDATE_SNAPSHOTS=1` writes the
-//! files again.
+//! Plugins of authors compile against these items. A change shows up in the file, and so in
+//! the review: a removed or changed line is a break; a new one needs a version and a line
+//! in the changelog. `UPDATE_SNAPSHOTS=1` writes the files again.
 //!
-//! The list comes from rustdoc's JSON, which is not stable: a toolchain that
-//! writes another format than `public-api` reads only prints a note,
-//! unless `INFRARUST_PUBLIC_API=required`.
+//! The list comes from rustdoc's JSON, which is not stable: with a toolchain that writes
+//! another format than `public-api` reads, the test only prints a note, unless
+//! `INFRARUST_PUBLIC_API=required`.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::Path;
 use std::process::Command;
 
-/// The public items of a crate, one a line.
+/// The public items of a crate, one in each line.
 fn items(package: &str, features: &[&str]) -> Result<String, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("public-api");
     let status = Command::new(env!("CARGO"))
@@ -75,9 +74,9 @@ fn holds(package: &str, features: &[&str], file: &str) {
     );
 }
 
-/// What authors write against.
+/// The items for authors equal the list.
 #[test]
-fn the_api_is_written_down() {
+fn the_public_api_equals_its_list() {
     holds(
         "infrarust-plugin-api",
         &["--all-features"],
@@ -85,13 +84,13 @@ fn the_api_is_written_down() {
     );
 }
 
-/// What both sides of the border write against, with the type of every field.
+/// The items for both sides of the border equal the list, with the type of every field.
 #[test]
-fn the_abi_is_written_down() {
+fn the_public_abi_equals_its_list() {
     holds("infrarust-plugin-abi", &[], "abi/public-api.txt");
 }
 
-/// Both crates carry one number.
+/// Both crates have the same version.
 #[test]
 fn both_crates_have_one_version() {
     let version = infrarust_plugin_api::API_VERSION.to_string();

@@ -1,4 +1,4 @@
-//! The services that reach players, against the host for tests.
+//! The services that reach players, with the host for tests.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
@@ -17,7 +17,7 @@ struct Config {
     counters: Vec<String>,
 }
 
-/// Counts the properties of each player that comes or leaves.
+/// Counts the properties of each player who joins or leaves.
 struct Watcher {
     identity: Option<Grant<capability::IdentityVerified>>,
     properties: Gauge,
@@ -67,9 +67,9 @@ fn steve() -> Client {
     Client::new().proved(7).property("textures", "dGV4")
 }
 
-/// A proved player has a profile as long as he is in the game.
+/// A proved player has a profile while the player is in the game.
 #[test]
-fn profiles_are_there_from_coming_to_leaving() {
+fn profiles_are_available_while_the_player_is_in_the_game() {
     let host = TestHost::<Watcher>::start("").unwrap();
     let tell = |client: &Client, event| host.player_observe(client, STEVE, event);
     tell(&steve(), PlayerEvent::Joined).unwrap();
@@ -80,7 +80,7 @@ fn profiles_are_there_from_coming_to_leaving() {
     assert_eq!(unproved.text, ServiceError::NotGranted.to_string());
 }
 
-/// Where the capability is not granted there is no service.
+/// A service exists only if its capability is granted.
 #[test]
 fn services_are_granted() {
     let setup = Setup::new().without(Capability::IdentityVerified);
@@ -89,7 +89,7 @@ fn services_are_granted() {
     assert_eq!(failure.unwrap_err().text, "there is no service");
 }
 
-/// Greets, in every way that there is.
+/// Greets in every possible way.
 struct Greeter {
     host: Host<Self>,
 }
@@ -141,9 +141,9 @@ mod greeter {
     }
 }
 
-/// What is sent arrives in order, and not at a player who has left.
+/// Everything that is sent arrives in order, and not after the player has left.
 #[test]
-fn sent_things_are_kept() {
+fn sent_packets_are_recorded() {
     let host = TestHost::<Greeter>::start("").unwrap();
     host.player_observe(&steve(), STEVE, PlayerEvent::Joined)
         .unwrap();
@@ -173,7 +173,7 @@ fn sent_things_are_kept() {
     assert_eq!(gone.text, ServiceError::Gone.to_string());
 }
 
-/// Metrics have the names, and are as many, as in the proxy.
+/// The names and the number of metrics have the same limits as in the proxy.
 #[test]
 fn metrics_are_bounded() {
     let starts = |names: &[String]| {

@@ -368,7 +368,7 @@ impl Login {
                         player = %crate::show::Escaped(&who.profile.name),
                         told = uuid_text(who.profile.uuid, true),
                         used = uuid_text(uuid, true),
-                        "the backend uses another player id than it was told: check its forwarding"
+                        "the backend uses another player id than the one that it was sent: check its forwarding"
                     );
                 }
                 Ok(true)

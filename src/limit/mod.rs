@@ -48,7 +48,7 @@ mod tests {
 
     /// A /64 is one client, an IPv4 address is one however it is written.
     #[test]
-    fn clients_are_told_apart_by_network() {
+    fn clients_are_distinguished_by_network() {
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_eq!(key("192.0.2.1"), key("::ffff:192.0.2.1"));

@@ -286,7 +286,7 @@ fn elf(machine: u16, kind: u16, descriptor: &[u8], load_bytes: u64) -> Vec<u8> {
 
 /// The note is found in a library, and files of other kinds are distinguished.
 #[test]
-fn files_are_told_apart() {
+fn notes_are_found_only_in_libraries_for_this_machine() {
     let Some(host) = MACHINE else { return };
     let note = Spec::default().bytes();
     assert_eq!(read(&elf(host, ET_DYN, &note, 176)).unwrap().name, "gate");

@@ -241,7 +241,7 @@ mod tests {
     /// If no login is answered, the oldest closes the connection to its backend; it is a
     /// loop if the client of the suspected login leaves then.
     #[tokio::test(start_paused = true)]
-    async fn a_loop_is_told_from_a_crowd() {
+    async fn a_loop_is_distinguished_from_many_logins() {
         let (rounds, key) = (Rounds::default(), key());
         let enter = |count: usize| (0..count).map(|_| rounds.enter(&key)).collect::<Vec<_>>();
 

@@ -44,11 +44,11 @@ async fn blocked_workers_delay_neither_commands_nor_signals() {
     // As many as there are workers.
     for _ in 0..2 {
         let client = FakeClient::login(live.proxy, "held", "Hold").await;
-        let told = live.program.line_with("a worker has not come back").await;
-        let address = told["connection"].as_str().unwrap().to_owned();
+        let reported = live.program.line_with("a worker has not come back").await;
+        let address = reported["connection"].as_str().unwrap().to_owned();
         assert_eq!(address, client.stream.local_addr().unwrap().to_string());
         assert_eq!(
-            (&told["phase"], &told["plugin"], &told["hook"]),
+            (&reported["phase"], &reported["plugin"], &reported["hook"]),
             (&"login".into(), &"live".into(), &"login.decide".into())
         );
         held.push(client);
@@ -69,12 +69,12 @@ async fn a_worker_that_is_back_is_reported() {
     let _held = FakeClient::login(live.proxy, "held", "Hold").await;
     live.program.line_with("a worker has not come back").await;
     std::fs::write(live.data().join("open"), "").unwrap();
-    let told = live.program.line("a worker is back").await;
+    let reported = live.program.line("a worker is back").await;
     assert_eq!(
-        (&told["phase"], &told["plugin"]),
+        (&reported["phase"], &reported["plugin"]),
         (&"login".into(), &"live".into())
     );
-    assert!(told["held_ms"].as_u64().unwrap() >= 2000);
+    assert!(reported["held_ms"].as_u64().unwrap() >= 2000);
 }
 
 /// With all workers but one blocked until the end of the test, players of other servers are

@@ -537,9 +537,9 @@ async fn others_are_served_while_a_worker_is_blocked() {
     for old in ["a", "b", "c", "d"] {
         let _ = fs::remove_file(live.data().join("open"));
         let _held = FakeClient::login(live.proxy, "held", "Hold").await;
-        let told = live.program.line_with("plugin `live` holds a worker").await;
+        let reported = live.program.line_with("plugin `live` holds a worker").await;
         assert_eq!(
-            (&told["hook"], &told["plugin"]),
+            (&reported["hook"], &reported["plugin"]),
             (&"login.decide".into(), &"live".into())
         );
         for _ in 0..20 {

@@ -328,7 +328,7 @@ async fn the_service_manager_is_notified() {
             command.env("NOTIFY_SOCKET", &path);
         },
     );
-    let told = async || {
+    let notification = async || {
         let mut bytes = [0; 256];
         let length = within("a notification", socket.recv(&mut bytes))
             .await
@@ -338,21 +338,21 @@ async fn the_service_manager_is_notified() {
             .trim()
             .to_owned()
     };
-    assert_eq!(told().await, "READY=1");
+    assert_eq!(notification().await, "READY=1");
     let mut before = 0;
     for global in ["", "nonsense"] {
         let config = program.folder.path().join("infrarust.toml");
         std::fs::write(config, global).unwrap();
         program.signal(Signal::SIGHUP);
-        let reloading = told().await;
+        let reloading = notification().await;
         let at = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
         let at: u64 = at.unwrap_or_else(|| panic!("{reloading}")).parse().unwrap();
         assert!(at > before, "{at} after {before}");
         before = at;
-        assert_eq!(told().await, "READY=1");
+        assert_eq!(notification().await, "READY=1");
     }
     program.signal(Signal::SIGTERM);
-    assert_eq!(told().await, "STOPPING=1");
+    assert_eq!(notification().await, "STOPPING=1");
     assert_eq!(program.exit_code().await, Some(0));
 }
 
@@ -657,8 +657,8 @@ async fn a_start_without_threads_is_refused() {
         let refused = within("the refusal", command.output()).await.unwrap();
         let text = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{threads}: {text}");
-        let is_told = text.contains("thread") && !text.contains("panicked");
-        assert!(is_told, "{threads}: {text}");
+        let is_reported = text.contains("thread") && !text.contains("panicked");
+        assert!(is_reported, "{threads}: {text}");
     }
 }
 

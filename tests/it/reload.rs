@@ -151,19 +151,19 @@ async fn a_copy_of_a_server_file_is_left_out() {
     let copy = "a.sync-conflict-20260101-120000-ABCDEFG.toml";
     fs::write(program.server_file(copy), &text).unwrap();
     let line = program.line_with("the files say the same as before").await;
-    let told = line["message"].as_str().unwrap();
+    let reported = line["message"].as_str().unwrap();
     assert!(
-        told.contains(copy) && told.contains("a copy of `a.toml`"),
-        "{told}"
+        reported.contains(copy) && reported.contains("a copy of `a.toml`"),
+        "{reported}"
     );
     joins(proxy, "a.example.com", &backend).await;
 
     // Any other name is a second claim, which names both files.
     fs::write(program.server_file("copy-of-a.toml"), &text).unwrap();
     let line = program.line_with("reload refused").await;
-    let told = line["message"].as_str().unwrap();
+    let reported = line["message"].as_str().unwrap();
     for part in ["duplicate-domain", "a.toml", "copy-of-a.toml"] {
-        assert!(told.contains(part), "{told}");
+        assert!(reported.contains(part), "{reported}");
     }
     joins(proxy, "a.example.com", &backend).await;
 }

@@ -47,9 +47,12 @@ const STRUCK_OUT: [(&str, &str); 39] = [
     ("telling", "reporting, or saying"),
     ("tells", "reports, says, sends or shows"),
     ("the begin", "the start"),
-    ("told once", "logged once"),
+    ("told", "reported, sent, or shown"),
     ("youth", "handover delay"),
 ];
+
+/// Lines that keep a word that is struck out: names of log fields do not change.
+const KEPT: [&str; 1] = ["told = uuid_text("];
 
 /// What may stand after "is no": the other cases are written "is not a".
 const AFTER_IS_NO: [&str; 6] = ["longer", "more", "other", "such", "one", "way"];
@@ -86,6 +89,9 @@ fn struck_out_words_stay_out() {
         }
         let text = fs::read_to_string(file).unwrap();
         for (number, line) in text.lines().enumerate() {
+            if KEPT.iter().any(|kept| line.contains(kept)) {
+                continue;
+            }
             for (word, instead) in STRUCK_OUT {
                 if has_word(line, word) {
                     let path = file.strip_prefix(root).unwrap().display();

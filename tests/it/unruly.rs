@@ -129,11 +129,11 @@ async fn a_plugin_that_does_not_end_is_named() {
     let without = "bind = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n";
     fs::write(&config, without).unwrap();
     program.signal(Signal::SIGHUP);
-    let told = program
+    let reported = program
         .line_with("plugin `p` does not end: its end took ")
         .await;
     assert_eq!(
-        (&told["plugin"], &told["hook"]),
+        (&reported["plugin"], &reported["hook"]),
         (&"p".into(), &"its end".into())
     );
     fs::write(program.folder.path().join("plugins/p/open"), "").unwrap();

@@ -1,5 +1,5 @@
-//! `infrarust plugin inspect`, `verify` and `new`, as they are called: on good
-//! plugins, on bad ones, and on plugins that they have made themselves.
+//! `infrarust plugin inspect`, `verify` and `new` as commands: with correct plugins, with
+//! broken ones, and with plugins that they have created.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ use infrarust_test_support::library::{self, build, sample};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 
-/// Enough for a plugin that works, on a machine that is busy.
+/// Longer than a working plugin takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn infrarust(folder: &Path, arguments: &[&str]) -> Output {
@@ -90,9 +90,10 @@ fn inspect_describes_a_plugin() {
     assert!(!shown.contains("GCC"), "{shown}");
 
     let arguments = ["plugin", "inspect", text(sample()), "--format", "json"];
-    let told: Value = serde_json::from_str(&out(&infrarust(folder.path(), &arguments))).unwrap();
+    let reported: Value =
+        serde_json::from_str(&out(&infrarust(folder.path(), &arguments))).unwrap();
     assert_eq!(
-        (&told["name"], &told["sha256"]),
+        (&reported["name"], &reported["sha256"]),
         (&"sample".into(), &sha.into())
     );
     // All but the hooks that a forwarding mode cannot give.
@@ -104,9 +105,12 @@ fn inspect_describes_a_plugin() {
         "packet.modify",
     ];
     let hooks: Vec<_> = hooks.filter(|name| !in_game.contains(name)).collect();
-    assert_eq!(told["hooks"], Value::from(hooks));
-    assert_eq!(told["modes"][1]["lacks"][0]["capability"], "packet.inject");
-    assert_eq!(told["modes"][3]["lacks"].as_array().unwrap().len(), 0);
+    assert_eq!(reported["hooks"], Value::from(hooks));
+    assert_eq!(
+        reported["modes"][1]["lacks"][0]["capability"],
+        "packet.inject"
+    );
+    assert_eq!(reported["modes"][3]["lacks"].as_array().unwrap().len(), 0);
 }
 
 /// `inspect` refuses a file that is not a plugin, with the reason and a remedy. For a
@@ -145,8 +149,11 @@ fn inspect_refuses_and_explains() {
             folder.path(),
             &["plugin", "inspect", file, "--format", "json"],
         );
-        let told: Value = serde_json::from_str(&out(&json)).unwrap();
-        assert!(told["error"].as_str().unwrap().starts_with(why), "{told}");
+        let reported: Value = serde_json::from_str(&out(&json)).unwrap();
+        assert!(
+            reported["error"].as_str().unwrap().starts_with(why),
+            "{reported}"
+        );
         assert_eq!(json.status.code(), Some(1));
     }
     let shown = out(&infrarust(folder.path(), &["plugin", "inspect", "hub.so"]));
@@ -162,10 +169,10 @@ fn inspect_refuses_and_explains() {
 
 // -------------------------------------------------------------------- verify
 
-/// A good plugin is asked at each hook, and its answers, its log and its end
-/// are seen. What it leaves in its folder is gone afterwards.
+/// A working plugin is called at each hook, and its answers, its log and its end are
+/// reported. The data of the trial is removed afterwards.
 #[test]
-fn a_good_plugin_is_tried_to_its_end() {
+fn a_working_plugin_passes_the_whole_trial() {
     let findings = tried("tag = 'a'", PATIENCE).unwrap();
     assert!(findings.is_good(), "{findings:?}");
     let said: Vec<_> = findings
@@ -206,7 +213,7 @@ fn a_good_plugin_is_tried_to_its_end() {
     );
 }
 
-/// What a plugin refuses comes with its place in the document that it was given.
+/// A plugin's error about its settings has its place in the document that the plugin got.
 #[test]
 fn a_refusal_has_its_place() {
     let document = "bind = 'x'\n[plugins.sample.config]\ntag = 'a'\nstart = 'place'\n";
@@ -224,8 +231,8 @@ fn a_refusal_has_its_place() {
     assert_eq!(&document[problem.place.unwrap()], "'place'");
 }
 
-/// `verify` reports in words how a plugin ends its process, or that it does not, within
-/// the given time.
+/// `verify` describes how a plugin ended its process, or that it did not end within the
+/// given time.
 #[test]
 fn crashes_are_reported_in_words() {
     let cases = [
@@ -281,10 +288,10 @@ fn crashes_are_reported_in_words() {
     assert!(begin.elapsed() < PATIENCE, "the child was killed");
 }
 
-/// A parent that ignores `SIGCHLD`, as some supervisors do, hands that on: plugins
-/// are tried all the same.
+/// A parent that ignores `SIGCHLD`, as some supervisors do, passes that on. Plugins can
+/// still be tried.
 #[test]
-fn an_ignored_signal_of_the_parent_hides_no_end() {
+fn an_ignored_sigchld_of_the_parent_does_not_matter() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("s.toml"), "tag = 'a'").unwrap();
     let mut command = Command::new("sh");
@@ -296,7 +303,7 @@ fn an_ignored_signal_of_the_parent_hides_no_end() {
     assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
 }
 
-/// With a data folder the plugin runs as in that folder: under its name.
+/// With a data folder the plugin runs with its own folder in it.
 #[test]
 fn verify_takes_a_data_folder() {
     let folder = tempfile::tempdir().unwrap();
@@ -322,10 +329,10 @@ fn verify_takes_a_data_folder() {
     }
 }
 
-/// The command shows all of it, points into the file with the settings, and its
-/// exit code can be relied on.
+/// The command shows all results, points into the file with the settings, and has a
+/// reliable exit code.
 #[test]
-fn verify_shows_what_it_saw() {
+fn verify_shows_all_results() {
     let folder = tempfile::tempdir().unwrap();
     let verify = |settings: &str| {
         std::fs::write(folder.path().join("s.toml"), settings).unwrap();
@@ -396,8 +403,8 @@ fn verify_shows_what_it_saw() {
     assert_eq!(no_plugin.status.code(), Some(1));
 }
 
-/// In a trial the sample player is in the game: services reach him until he has left, and
-/// each answer shows what was sent to him.
+/// In a trial the sample player is in the game: services reach the player until the player
+/// has left, and each answer shows what was sent.
 #[test]
 fn verify_has_a_player_for_services() {
     let folder = tempfile::tempdir().unwrap();
@@ -456,10 +463,10 @@ fn failures_at_the_end_have_different_reports() {
     }
 }
 
-/// Hooks that were never asked are counted; a quarantine does not keep `verify`
-/// from asking.
+/// Hooks that were not called are counted. `verify` also calls the hooks of a quarantined
+/// plugin.
 #[test]
-fn hooks_that_were_never_asked_are_counted() {
+fn hooks_that_were_not_called_are_counted() {
     let late = tried("tag = 'a'\nstart = 'login'", PATIENCE).unwrap_err();
     assert_eq!(late.findings.unasked, ["route.select", "session.observe"]);
     let folder = tempfile::tempdir().unwrap();
@@ -470,7 +477,7 @@ fn hooks_that_were_never_asked_are_counted() {
     assert!(shown.contains(counted), "{shown}");
 }
 
-/// What a plugin has started ends with its trial, also in a session of its own,
+/// Processes that a plugin has started end with its trial, also in a session of their own,
 /// and nothing of the trial is left in this process.
 #[test]
 fn a_trial_leaves_nothing() {
@@ -506,9 +513,9 @@ fn a_trial_leaves_nothing() {
     assert_eq!(threads(), 0);
 }
 
-/// `check --deep` shows a plugin its data, and leaves them as they are.
+/// `check --deep` gives a plugin a copy of its data, and does not change the data.
 #[test]
-fn a_deep_check_leaves_the_data_alone() {
+fn a_deep_check_does_not_change_the_data() {
     let folder = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {
         let path = folder.path().join(path);
@@ -558,8 +565,8 @@ fn cargo(folder: &Path, target: &Path, arguments: &[&str]) {
     );
 }
 
-/// What `plugin new` writes for each hook is formatted, passes its tests,
-/// builds, is a plugin, and works with the settings that come with it.
+/// The crate of `plugin new` for each hook is formatted, passes its tests, builds, is a
+/// plugin, and works with its own settings.
 #[test]
 fn new_plugins_build_and_work() {
     let folder = tempfile::tempdir().unwrap();
@@ -583,13 +590,13 @@ fn new_plugins_build_and_work() {
         cargo(&made, &target, &["build"]);
 
         let library: PathBuf = target.join(format!("debug/lib{}.so", name.replace('-', "_")));
-        let told = infrarust(&made, &["plugin", "inspect", text(&library)]);
+        let reported = infrarust(&made, &["plugin", "inspect", text(&library)]);
         let begin = format!("{name} 0.1.0\n");
         assert!(
-            out(&told).starts_with(&begin),
+            out(&reported).starts_with(&begin),
             "{}{}",
-            out(&told),
-            err(&told)
+            out(&reported),
+            err(&reported)
         );
         let verify = [
             "plugin",
@@ -605,7 +612,7 @@ fn new_plugins_build_and_work() {
     }
 }
 
-/// What `plugin new --bare` writes for each hook is formatted and compiles, as a plugin
+/// The crate of `plugin new --bare` for each hook is formatted and compiles, as a plugin
 /// and with its tests.
 #[test]
 fn bare_plugins_compile() {
@@ -629,8 +636,8 @@ fn bare_plugins_compile() {
     }
 }
 
-/// Bad names, folders that are there, and folders that are not `plugin-api`,
-/// are refused, and nothing is written.
+/// Invalid names, folders that exist, and folders that are not `plugin-api` are refused,
+/// and nothing is written.
 #[test]
 fn new_refuses_without_leaving_anything() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! What the pages about plugins say is true of the plugins as they are built:
-//! they take the settings that stand there, refuse mistakes as it is shown, and
-//! the commands are there. (`examples.rs` holds the pages against the checker.)
+//! The pages about plugins are true for the plugins as they are built: plugins accept the
+//! settings on the pages, refuse mistakes as shown, and the commands exist.
+//! (`tests/it/examples.rs` compares the pages with the checker.)
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ use infrarust_test_support::library;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_infrarust");
 const PAGES: [&str; 2] = ["docs/plugins.md", "docs/shipped-plugins.md"];
-/// Enough for a plugin that works, on a machine that is busy.
+/// Longer than a working plugin takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn root(path: &str) -> PathBuf {
@@ -29,7 +29,7 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The blocks of a page in one language.
+/// The code blocks of a page in one language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     let after = page.split(&begin).skip(1);
@@ -38,7 +38,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// The folders of whole plugins, by the ids that their folders have.
+/// The folders of complete plugins, by id.
 fn crates() -> Vec<(String, &'static str)> {
     let mut found = Vec::new();
     for parent in ["plugins", "examples/plugins"] {
@@ -53,7 +53,7 @@ fn crates() -> Vec<(String, &'static str)> {
     found
 }
 
-/// The plugin that the guide makes: what `plugin new gate` writes, built.
+/// The plugin of the guide: the crate of `plugin new gate`, built.
 fn gate() -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
     let made = Command::new(PROGRAM)
@@ -77,13 +77,13 @@ fn library_of(id: &str) -> PathBuf {
     library::build(&format!("{parent}/{id}"), &id.replace('-', "_"))
 }
 
-/// Where a proxy looks for it.
+/// The file in which a proxy looks for it.
 fn file_of(id: &str) -> String {
     format!("plugins/lib{}.so", id.replace('-', "_"))
 }
 
-/// A configuration in a folder, with the libraries of its plugins and servers
-/// of the names that the pages use.
+/// A configuration in a folder, with the libraries of its plugins and with servers of the
+/// names that the pages use.
 struct Case {
     folder: tempfile::TempDir,
     ids: Vec<String>,
@@ -152,8 +152,8 @@ impl Case {
         }
     }
 
-    /// Sound without a remark, and each plugin takes its settings, answers and
-    /// ends. `fire` says whether it is called as well.
+    /// Asserts that there is no diagnostic, and that each plugin accepts its settings,
+    /// answers and ends. `fire` says whether its hooks are called.
     fn holds(&self, title: &str, fire: bool) {
         let said = self.said();
         assert!(said.is_empty(), "{title}:\n{said}");
@@ -166,10 +166,9 @@ impl Case {
     }
 }
 
-/// Plugins take the settings that the pages tell operators to write, and work
-/// with them.
+/// Plugins accept the settings that the pages show, and work with them.
 #[test]
-fn plugins_take_the_settings_of_the_pages() {
+fn plugins_accept_the_settings_of_the_pages() {
     let mut seen = 0;
     for page in PAGES {
         for block in blocks(&read(root(page)), "toml") {
@@ -182,7 +181,7 @@ fn plugins_take_the_settings_of_the_pages() {
     assert_eq!(seen, 7);
 }
 
-/// Every plugin is loaded with the settings that stand at its top, and works.
+/// Every plugin works with the settings in the comment at the top of its source.
 #[test]
 fn plugins_work_with_the_settings_at_their_top() {
     let mut seen = 0;
@@ -207,7 +206,7 @@ fn plugins_work_with_the_settings_at_their_top() {
     assert!(seen >= 7, "{seen} plugins");
 }
 
-/// What an operator reads whose settings of a plugin are these.
+/// The diagnostics about a plugin with these settings.
 fn refusal(global: &str, id: &str) -> String {
     let case = Case::new(global);
     let error = probe(Path::new(PROGRAM), &case.request(id, false), PATIENCE).unwrap_err();
@@ -218,9 +217,9 @@ fn refusal(global: &str, id: &str) -> String {
     shown.replace(&format!("{}/", case.folder.path().display()), "")
 }
 
-/// Mistakes in the settings of the pages are shown as the pages show them.
+/// The pages show mistakes in settings as the proxy shows them.
 #[test]
-fn the_errors_of_the_pages_are_the_proxys() {
+fn the_errors_on_the_pages_are_those_of_the_proxy() {
     for (page, id, right, wrong) in [
         (PAGES[0], "gate", "\"Eve\"", "\"Eve\", \"two words\""),
         (PAGES[1], "domain-rewrite", "$1.internal", "$2.internal"),
@@ -257,7 +256,7 @@ impl Drop for Program {
     }
 }
 
-/// Joins as a player of 1.8; what the kick says.
+/// Joins as a player of 1.8. Returns the text of the kick.
 fn join(port: u16, name: &str) -> String {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let frame = |bytes: &[u8]| [&[u8::try_from(bytes.len()).unwrap()], bytes].concat();
@@ -278,8 +277,7 @@ fn join(port: u16, name: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The first steps of the guide lead to a plugin that runs, and that can be
-/// loaded again.
+/// The first steps of the guide give a plugin that runs and can be reloaded.
 #[test]
 fn the_first_steps_lead_to_a_running_plugin() {
     let page = read(root("docs/plugins.md"));
@@ -333,9 +331,9 @@ fn the_first_steps_lead_to_a_running_plugin() {
     assert!(join(port, "Eve").contains("cannot be reached"));
 }
 
-/// Commands that the pages name are there, with these arguments.
+/// The commands on the pages exist, with these arguments.
 #[test]
-fn commands_of_the_pages_are_there() {
+fn commands_on_the_pages_exist() {
     let mut seen = 0;
     for page in PAGES.into_iter().chain(["README.md"]) {
         let text = read(root(page));
@@ -361,7 +359,7 @@ fn commands_of_the_pages_are_there() {
     assert!(seen >= 20, "{seen} commands");
 }
 
-/// Every example has its place on the page and in the list of examples.
+/// Every example is on the page and in the list of examples.
 #[test]
 fn every_example_is_listed() {
     let pages = [

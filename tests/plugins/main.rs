@@ -1,5 +1,5 @@
-//! Plugins as real libraries, built by Cargo: in the host, by the commands for
-//! their authors, and as the pages about them say.
+//! Plugins as real libraries, built by Cargo: in the host, with the commands for authors,
+//! and as the pages about plugins describe them.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]

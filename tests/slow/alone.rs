@@ -1,16 +1,16 @@
-//! Who may use the machine at a time, and tests in a process of their own.
+//! Exclusive use of the machine, and tests in a process of their own.
 
 use std::process::Command;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Held by tests that measure, and shared by those that only take long.
+/// Locked by tests that measure, and shared by tests that only take long.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
 /// Set for the process that runs one test.
 const OWN_PROCESS: &str = "INFRARUST_TEST_OWN_PROCESS";
 
-/// The machine for one test that measures.
+/// Exclusive use of the machine, for a test that measures.
 pub(crate) async fn alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.write().await
 }
@@ -20,13 +20,13 @@ pub(crate) fn blocking_alone() -> RwLockWriteGuard<'static, ()> {
     MACHINE.blocking_write()
 }
 
-/// The machine for one test that waits for others, and is not measured.
+/// Shared use of the machine, for a test that waits for others and does not measure.
 pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
     MACHINE.blocking_read()
 }
 
-/// Runs `body` in a process that does nothing else, with the machine for it
-/// alone: this binary starts itself with the name of the test that calls this.
+/// Runs `body` in a process that does nothing else, with exclusive use of the machine. This
+/// binary starts itself with the name of the calling test.
 pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
     if std::env::var_os(OWN_PROCESS).is_some() {
         return body();

@@ -1,9 +1,9 @@
-//! A backend for containers: one static program, built by the test with `rustc`
-//! alone and put into an image by `docker import`.
+//! A backend for containers: one static program, built by the test with `rustc` only and
+//! put into an image by `docker import`.
 //!
-//! It gives its `NAME` in status answers, accepts everybody and echoes what
-//! they send. Called with `health` it is the health check of its container,
-//! which fails as soon as somebody has logged in as `poison`.
+//! It sends its `NAME` in status answers, accepts every player, and echoes their bytes.
+//! Called with `health` it is the health check of its container, which fails as soon as a
+//! player has logged in as `poison`.
 
 #![allow(
     dead_code,
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a handshake says.
+/// The content of a handshake.
 pub struct Hello {
     pub protocol: i32,
     pub host: String,
@@ -31,7 +31,7 @@ pub struct Hello {
     pub intent: i32,
 }
 
-/// What makes the container unhealthy when it is there.
+/// The file that makes the container unhealthy.
 const POISON: &str = "/poison";
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! A real engine, with containers that are started, labelled again, held,
+//! A real engine, with containers that are started, recreated with other labels, paused,
 //! killed and removed while players join.
 
 use std::net::SocketAddr;
@@ -14,12 +14,12 @@ use infrarust_test_support::containers::{await_removal, change, is_away, is_unkn
 use infrarust_test_support::program::Program;
 use infrarust_test_support::{FakeClient, Peer, server, within};
 
-/// From the start of a container to the first status that comes from it, at most:
-/// far less than to the next list, so it must come from an event. `docs/docker.md` has
-/// measured times; a busy machine takes longer.
+/// The most time from the start of a container to its first status. It is far less than the
+/// time to the next list, so the status is due to an event. `docs/docker.md` has measured
+/// times; a busy machine takes longer.
 const FIRST_STATUS: Duration = Duration::from_secs(10);
 
-/// A player who is on: the backend has let them in.
+/// A connected player: the backend has accepted the login.
 async fn join(proxy: SocketAddr, host: &str) -> Peer {
     let mut player = FakeClient::login(proxy, host, "Alice").await;
     assert_eq!(player.frame().await.0, 2, "no login success");
@@ -27,7 +27,7 @@ async fn join(proxy: SocketAddr, host: &str) -> Peer {
     player
 }
 
-/// The session lives: what is sent comes back.
+/// Asserts that the session works: the bytes come back.
 async fn echoes(player: &mut Peer) {
     player.send(b"still here").await;
     assert_eq!(player.bytes(10).await, b"still here");
@@ -50,7 +50,7 @@ async fn answers(proxy: SocketAddr, host: &str, name: &str) {
     .await;
 }
 
-/// What `infrarust check --docker` says, and whether it is content.
+/// The output of `infrarust check --docker`, and whether it succeeds.
 fn check(program: &Program, format: &str) -> (String, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_infrarust"))
         .arg("-c")
@@ -66,8 +66,8 @@ fn check(program: &Program, format: &str) -> (String, bool) {
     (String::from_utf8(text).unwrap(), output.status.success())
 }
 
-/// Engine, proxy and players meet in a network of their own, so that neither
-/// another engine of this machine nor its interfaces are touched.
+/// Engine, proxy and players are in a network of their own, so that other engines and
+/// interfaces of this machine are not affected.
 #[test]
 fn containers_of_a_real_engine_are_routed() {
     let _machine = blocking_alone();
@@ -93,7 +93,7 @@ async fn drill(mut engine: Engine) {
     program.line("containers are read").await;
 
     starts_and_ends(&engine, &mut program, proxy).await;
-    is_held_and_renamed(&engine, &mut program, proxy).await;
+    is_paused_and_renamed(&engine, &mut program, proxy).await;
     moves_between_networks(&engine, &mut program, proxy).await;
     is_checked_by_itself(&engine, &mut program, proxy).await;
     is_refused_alone(&engine, &mut program, proxy).await;
@@ -103,8 +103,8 @@ async fn drill(mut engine: Engine) {
     engines_come_and_go(&mut engine, &mut program, proxy).await;
 }
 
-/// The first status comes long before the next list, a player joins, and their
-/// session ends with the container and not before.
+/// The first status comes long before the next list, a player joins, and the session ends
+/// with the container and not before.
 async fn starts_and_ends(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     let labels = [
         "infrarust.domains=mc.example.com",
@@ -134,9 +134,9 @@ async fn starts_and_ends(engine: &Engine, program: &mut Program, proxy: SocketAd
     answers(proxy, "mc.example.com", "first").await;
 }
 
-/// A paused container gets no players, and those who are on stay; the domain
-/// follows the name.
-async fn is_held_and_renamed(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
+/// A paused container gets no players, connected ones stay, and the domain follows the
+/// name.
+async fn is_paused_and_renamed(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     let mut player = join(proxy, "mc.example.com").await;
     engine.docker(&["pause", "first"]);
     assert_eq!(change(program).await.1, "[\"first\"]");
@@ -161,7 +161,7 @@ async fn is_held_and_renamed(engine: &Engine, program: &mut Program, proxy: Sock
     echoes(&mut player).await;
 }
 
-/// Without a network a container cannot be reached, and the log says so. In another
+/// Without a network a container cannot be reached, and the log reports it. In another
 /// network it is found again.
 async fn moves_between_networks(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     engine.docker(&["network", "disconnect", "games", "first"]);
@@ -208,7 +208,7 @@ async fn is_checked_by_itself(engine: &Engine, program: &mut Program, proxy: Soc
     await_removal(program, &["checked"]).await;
 }
 
-/// A bad label refuses its container, and `check --docker` says the same.
+/// A bad label refuses only its container, and `check --docker` reports the same.
 async fn is_refused_alone(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     engine.run("good", &[], &["infrarust.domains=good.example.com"]);
     assert_eq!(change(program).await.0, "[\"good\"]");
@@ -243,7 +243,7 @@ async fn is_refused_alone(engine: &Engine, program: &mut Program, proxy: SocketA
     await_removal(program, &["good"]).await;
 }
 
-/// A file wins over containers, the older container over the younger.
+/// A file has precedence over containers, and an older container over a younger one.
 async fn conflicts_have_an_order(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     let labels = ["infrarust.domains=one.example.com"];
     engine.create("older", &[], &labels);
@@ -292,7 +292,7 @@ async fn conflicts_have_an_order(engine: &Engine, program: &mut Program, proxy: 
     await_removal(program, &["younger"]).await;
 }
 
-/// A pool goes on with the containers that are left.
+/// A pool continues with the remaining containers.
 async fn pools_fail_over(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     let labels = ["infrarust.pool=games", "infrarust.domains=pool.example.com"];
     for name in ["one", "two"] {
@@ -307,8 +307,8 @@ async fn pools_fail_over(engine: &Engine, program: &mut Program, proxy: SocketAd
     await_removal(program, &["games"]).await;
 }
 
-/// New labels need a new container: compose renames the old one, makes and
-/// starts the new one under its name, and removes the old one last.
+/// New labels need a new container: compose renames the old one, creates and starts the new
+/// one under its name, and then removes the old one.
 async fn is_replaced_as_compose_does(engine: &Engine, program: &mut Program, proxy: SocketAddr) {
     engine.run("survival", &[], &["infrarust.domains=old.example.com"]);
     assert_eq!(change(program).await.0, "[\"survival\"]");
@@ -327,8 +327,8 @@ async fn is_replaced_as_compose_does(engine: &Engine, program: &mut Program, pro
     await_removal(program, &["survival"]).await;
 }
 
-/// Routes and sessions outlive an engine whose containers do, however it ends;
-/// what happened meanwhile is seen when it is back.
+/// Routes and sessions continue after the engine has ended in any way, if its containers
+/// continue. Changes in between take effect when the engine is back.
 async fn engines_come_and_go(engine: &mut Engine, program: &mut Program, proxy: SocketAddr) {
     engine.run("stays", &[], &["infrarust.domains=stays.example.com"]);
     assert_eq!(change(program).await.0, "[\"stays\"]");

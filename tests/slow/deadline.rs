@@ -1,4 +1,4 @@
-//! The deadline of a player who does not read, without any key that shortens it.
+//! The deadline of a player who does not read, without a key that shortens it.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use infrarust_test_support::{FakeBackend, server};
 use tokio::time::{Instant, timeout};
 
 const PROTOCOL: i32 = 767;
-/// Any packet of play that the proxy passes.
+/// A packet of play that the proxy passes.
 const CHUNK: i32 = 0x27;
-/// 30 s without progress, which is looked at every six.
+/// 30 s without progress, checked every six seconds.
 const DEADLINE: std::ops::Range<Duration> = Duration::from_secs(28)..Duration::from_secs(45);
 
-/// Bytes wait 30 s for a client that does not read; then its backend sees the end.
+/// A client that does not read is disconnected after 30 s, and its backend sees the end.
 #[tokio::test]
-async fn a_player_who_does_not_read_ends_after_30_s() {
+async fn a_player_who_does_not_read_is_disconnected_after_30_s() {
     let backend = FakeBackend::start().await;
     let file = server(
         "offline",
@@ -42,7 +42,7 @@ async fn a_player_who_does_not_read_ends_after_30_s() {
     drop(client);
 }
 
-/// Sends until nothing is taken any more; when that was.
+/// Sends until nothing is accepted any more. Returns the time of that.
 async fn fill(server: &Speaker) -> Instant {
     let frame = server.framed(CHUNK, &[7; 30_000]);
     let (mut last, mut rest) = (Instant::now(), &frame[..]);

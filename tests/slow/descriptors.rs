@@ -1,7 +1,7 @@
-//! No descriptor is left behind by sessions, however they end.
+//! Sessions leave no descriptor behind, however they end.
 //!
-//! In a process of its own: it counts the descriptors of the process, which
-//! other tests would change meanwhile.
+//! It runs in a process of its own, because it counts the descriptors of the process, which
+//! other tests would change.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::alone::in_own_process;
 use crate::{connected, session};
 
-/// How many sessions end in each way, with each forwarder.
+/// The number of sessions that end in each way, for each forwarder.
 const SESSIONS: usize = 24;
 
 const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -94,8 +94,8 @@ async fn one_session(forwarders: Forwarders, relay: Relay, ending: Ending) {
     }
 }
 
-/// After many sessions and endings there are as many sockets as before, and
-/// no more pipes than the pools of the workers may keep.
+/// After many sessions and endings there are as many sockets as before, and at most as many
+/// pipes as the pools of the workers may keep.
 #[test]
 fn nothing_is_left_open() {
     in_own_process("descriptors::nothing_is_left_open", count_descriptors);

@@ -1,5 +1,5 @@
-//! What a connection pays for plugins where there is none: nothing is
-//! allocated, and no question is ever pending.
+//! The cost of hooks on a server without plugins: nothing is allocated, and no call is
+//! pending.
 
 #![allow(unsafe_code)]
 
@@ -45,8 +45,7 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Every hook point of a server without plugins is passed without an
-/// allocation.
+/// No hook of a server without plugins allocates memory.
 #[test]
 fn an_empty_hook_point_allocates_nothing() {
     let hooks = HookSet::default();

@@ -1,5 +1,5 @@
-//! A real engine on a socket and in folders of its own, which ends with the
-//! value, together with everything that it started.
+//! A real engine with its own socket and folders. It ends with this value, together with
+//! everything that it has started.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ const END_WAIT: Duration = Duration::from_secs(30);
 
 /// The image of the backend.
 pub(crate) const IMAGE: &str = "backend";
-/// The same with its health check, each second.
+/// The same image with its health check, which runs each second.
 pub(crate) const CHECKED_IMAGE: &str = "backend-checked";
 
 pub(crate) struct Engine {
@@ -26,9 +26,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// An engine with the backend's image, in a network of its own that the
-    /// calling thread moves into; `None` after reporting that there is
-    /// no Docker to test with.
+    /// An engine with the backend's image, in a network of its own that the calling thread
+    /// moves into; `None` after reporting that there is no Docker to test with.
     pub(crate) fn start() -> Option<Self> {
         if let Err(missing) = find() {
             let is_required = std::env::var_os("INFRARUST_REAL_DOCKER");
@@ -60,7 +59,7 @@ impl Engine {
         self.folder().join("docker.sock")
     }
 
-    /// Starts the engine, which must not run. Its containers outlive it.
+    /// Starts the engine, which must not run. Its containers continue after it has ended.
     pub(crate) fn begin(&mut self) {
         let path = |name: &str| self.folder().join(name).display().to_string();
         let mut dockerd = Command::new("dockerd")
@@ -106,8 +105,8 @@ impl Engine {
         }
     }
 
-    /// Ends what the engine runs its containers with, which outlives an engine
-    /// that is killed and would keep the next one waiting.
+    /// Ends the runtime of the engine's containers, which continues after the engine is
+    /// killed and would make the next one wait.
     pub(crate) fn end_runtime(&self) {
         let path = self.folder().join("exec/containerd/containerd.pid");
         let pid = Pid::from_raw(fs::read_to_string(path).unwrap().trim().parse().unwrap());
@@ -117,7 +116,7 @@ impl Engine {
         }
     }
 
-    /// Says something to the engine, and returns what it answers.
+    /// Runs a command of the engine, and returns its output.
     pub(crate) fn docker(&self, arguments: &[&str]) -> String {
         let output = self.try_docker(arguments);
         output.unwrap_or_else(|error| panic!("docker {}: {error}", arguments.join(" ")))
@@ -139,7 +138,7 @@ impl Engine {
         }
     }
 
-    /// Makes a container of the backend that calls itself `name`.
+    /// Creates a container of the backend that uses `name` as its name.
     pub(crate) fn create(&self, name: &str, more: &[&str], labels: &[&str]) -> String {
         let (own, env) = (format!("--name={name}"), format!("--env=NAME={name}"));
         let mut arguments = vec!["create", &own, &env];
@@ -155,7 +154,7 @@ impl Engine {
         self.docker(&arguments)
     }
 
-    /// Makes such a container and starts it.
+    /// Creates such a container and starts it.
     pub(crate) fn run(&self, name: &str, more: &[&str], labels: &[&str]) {
         self.create(name, more, labels);
         self.docker(&["start", name]);
@@ -218,7 +217,7 @@ impl Drop for Engine {
     }
 }
 
-/// Says what is missing for an engine of our own.
+/// Reports what is missing to run an engine.
 fn find() -> Result<(), String> {
     if !cfg!(target_os = "linux") || !Uid::effective().is_root() {
         return Err("an engine can only be started by root, on Linux".to_owned());

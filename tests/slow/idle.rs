@@ -1,6 +1,6 @@
-//! Sessions to which nothing happens cost nothing, in whatever state they are.
+//! Idle sessions use no processor time, in any state.
 //!
-//! In a process of its own: it measures the time of the whole process.
+//! It runs in a process of its own, because it measures the processor time of the process.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use tokio::time::timeout;
 
 use crate::alone::in_own_process;
 
-/// By then a session is no longer young, and its worker has it.
-const GROWN_UP: Duration = Duration::from_millis(500);
+/// After this time a session has been handed over to a worker.
+const HANDED_OVER: Duration = Duration::from_millis(500);
 
-/// How long the sessions are watched.
+/// How long the sessions are measured.
 const WATCHED: Duration = Duration::from_secs(1);
 
-/// What that may cost: a loop that never waits costs all of it.
+/// The most processor time in that: an endless loop uses all of it.
 const COST_MAX: Duration = Duration::from_millis(200);
 
-/// A send that moved nothing for so long means that everybody stands still.
+/// After a send has moved nothing for this time, all buffers are full.
 const STILL: Duration = Duration::from_millis(100);
 
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -41,10 +41,10 @@ async fn connected() -> (TcpStream, TcpStream) {
     (there, here)
 }
 
-/// How a session came to rest.
+/// How a session became idle.
 #[derive(Clone, Copy, Debug)]
-enum Rest {
-    /// Bytes went both ways.
+enum IdleState {
+    /// Bytes went in both directions.
     Silent,
     /// The client has ended its stream, the backend has not.
     HalfClosed,
@@ -71,20 +71,20 @@ async fn open(forwarders: &Forwarders, relay: Relay) -> (TcpStream, TcpStream) {
 }
 
 /// Brings a session into this state, and returns the peers that are left.
-async fn bring_to_rest(
+async fn bring_to_idle(
     (mut player, server): (TcpStream, TcpStream),
-    rest: Rest,
+    rest: IdleState,
 ) -> (Option<TcpStream>, TcpStream) {
     if matches!(
         rest,
-        Rest::Behind | Rest::BehindHalfClosed | Rest::BehindReset
+        IdleState::Behind | IdleState::BehindHalfClosed | IdleState::BehindReset
     ) {
         while timeout(STILL, player.write(&[7; 65_536])).await.is_ok() {}
     }
     match rest {
-        Rest::Silent | Rest::Behind => {}
-        Rest::HalfClosed | Rest::BehindHalfClosed => player.shutdown().await.unwrap(),
-        Rest::BehindReset => {
+        IdleState::Silent | IdleState::Behind => {}
+        IdleState::HalfClosed | IdleState::BehindHalfClosed => player.shutdown().await.unwrap(),
+        IdleState::BehindReset => {
             SockRef::from(&player)
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
@@ -94,7 +94,7 @@ async fn bring_to_rest(
     (Some(player), server)
 }
 
-/// What this process has cost so far.
+/// The processor time of this process so far.
 fn cost() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let micros = (usage.user_time() + usage.system_time()).num_microseconds();
@@ -104,8 +104,11 @@ fn cost() -> Duration {
 /// epoll(7) reports sockets that ended or were reset, even if no events are requested. A
 /// worker does not loop over such sockets, nor over those with a slow receiver.
 #[test]
-fn nothing_costs_nothing() {
-    in_own_process("idle::nothing_costs_nothing", watch_resting_sessions);
+fn idle_sessions_use_no_processor_time() {
+    in_own_process(
+        "idle::idle_sessions_use_no_processor_time",
+        watch_resting_sessions,
+    );
 }
 
 fn watch_resting_sessions() {
@@ -118,19 +121,19 @@ fn watch_resting_sessions() {
     let mut sessions = Vec::new();
     for relay in [Relay::Copy, Relay::Splice, Relay::Adaptive] {
         for rest in [
-            Rest::Silent,
-            Rest::HalfClosed,
-            Rest::Behind,
-            Rest::BehindHalfClosed,
-            Rest::BehindReset,
+            IdleState::Silent,
+            IdleState::HalfClosed,
+            IdleState::Behind,
+            IdleState::BehindHalfClosed,
+            IdleState::BehindReset,
         ] {
             sessions.push((rest, runtime.block_on(open(&forwarders, relay))));
         }
     }
-    std::thread::sleep(GROWN_UP);
+    std::thread::sleep(HANDED_OVER);
     let resting: Vec<_> = sessions
         .into_iter()
-        .map(|(rest, peers)| runtime.block_on(bring_to_rest(peers, rest)))
+        .map(|(rest, peers)| runtime.block_on(bring_to_idle(peers, rest)))
         .collect();
     let before = cost();
     std::thread::sleep(WATCHED);

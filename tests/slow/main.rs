@@ -1,6 +1,5 @@
-//! Tests that need the machine for themselves or take long: figures of the
-//! whole process, thousands of sessions, an engine and clients that other
-//! people wrote.
+//! Tests that need exclusive use of the machine or take long: measurements of the whole
+//! process, thousands of sessions, and an engine and clients of other authors.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
@@ -25,7 +24,7 @@ use infrarust::forward::{Counters, Limits, Session};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// Peers in these tests live and answer probes.
+/// Not used up in these tests: their peers are alive and answer probes.
 const KEEPALIVE: Keepalive = Keepalive {
     time: Duration::from_secs(40),
     interval: Duration::from_secs(5),

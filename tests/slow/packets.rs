@@ -1,8 +1,8 @@
-//! Compares the packets that the proxy makes and reads by name with the packet
+//! Compares the packets that the proxy encodes and decodes by name with the packet
 //! descriptions of `minecraft-protocol`, version by version.
 //!
-//! Every packet that is made is read by the library to the values that it was made
-//! with, to its last byte; what the library writes is read to the same values.
+//! The library decodes every packet of the proxy to the values that it was made with, to
+//! its last byte. The proxy decodes the packets of the library to the same values.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -125,7 +125,7 @@ fn names(field: PacketField) -> &'static [&'static str] {
     }
 }
 
-/// A value of its own for each field, so that one in the place of another shows.
+/// A different value for each field, so that a value in the wrong field is detected.
 fn sample(field: PacketField, protocol: i32) -> Value<'static> {
     use PacketField::*;
     let text = |text: &str| Value::Text(Cow::Owned(json!({ "text": text, "color": "red" })));
@@ -188,7 +188,7 @@ fn sample(field: PacketField, protocol: i32) -> Value<'static> {
     }
 }
 
-/// The value of the first of these names, at whatever depth.
+/// The value of the first of these names, at any depth.
 fn find<'a>(params: &'a Json, names: &[&str]) -> Option<&'a Json> {
     let fields = params.as_object()?;
     let here = names.iter().find_map(|name| fields.get(*name));
@@ -252,7 +252,7 @@ fn bytes(hex: &str) -> Vec<u8> {
         .collect()
 }
 
-/// What one packet is made of.
+/// The data of one packet.
 struct Case {
     version: Version,
     state: State,
@@ -323,7 +323,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// What is wrong with the library's answer.
+/// The errors in the library's answer.
 fn judge(case: &Case, answer: &Json) -> Vec<String> {
     if let Some(error) = answer["error"].as_str() {
         return vec![error.to_owned()];

@@ -43,10 +43,10 @@ const BATCH: Duration = Duration::from_secs(600);
 /// that the proxy gives a client whose bytes may not be complete.
 const STATUS_TIMEOUT_SECS: &str = "60";
 
-/// The last lines of a program that a failure shows.
+/// The number of last lines of a program that a failure shows.
 const TAIL_LINES: usize = 40;
 
-/// Names the jobs of the matrix that run, where not all of them do.
+/// Names the jobs of the matrix that run; without it all of them run.
 const REAL_JOB: &str = "INFRARUST_REAL_JOB";
 
 /// Set to keep the folders of the tests.
@@ -187,7 +187,7 @@ fn bots_load_worlds_byte_for_byte_and_chat() {
     assert_eq!(worlds.finish(START), Some(0), "the exit code of world.mjs");
 }
 
-/// Has the program do the jobs and fails with everything that went wrong.
+/// Lets the program run the jobs, and fails with everything that went wrong.
 fn run(jobs: &[Value], fleet: &mut Program, proxy: &Proxy) {
     let proxy_at = json!({ "host": "127.0.0.1", "port": proxy.address.port() });
     fleet.send(&json!({ "proxy": proxy_at, "jobs": jobs }));
@@ -308,7 +308,7 @@ impl Backend<'_> {
     }
 }
 
-/// Leaves the jobs with this name: a whole id, or the part of it before `/`.
+/// Keeps the jobs with this name: a whole id, or the part of it before `/`.
 fn choose(name: &str, jobs: &mut Vec<Value>) {
     let id = |job: &Value| job["id"].as_str().unwrap().to_owned();
     let ids: Vec<_> = jobs.iter().map(id).collect();
@@ -337,9 +337,8 @@ fn through_mode(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut
     }
 }
 
-/// The proxy speaks the protocol: sessions, kicks and losses of the backend in
-/// every state, a full server, and a backend that wants to authenticate players
-/// itself.
+/// The proxy speaks the protocol: sessions, kicks and losses of the backend in every state,
+/// a full server, and a backend in online mode.
 fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let proves = json!(mode == "client_only");
     let host = backend.host(mode);
@@ -406,9 +405,8 @@ fn intercepted(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut 
     }
 }
 
-/// Two servers of a network, which are one backend: a client that it sends away from the
-/// first, or loses there, comes to the second.
-/// Its backend also has a client brought to and fro.
+/// Two servers of a network with the same backend. A client that is kicked from the first,
+/// or loses it, is moved to the second. The backend also switches a client back and forth.
 fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 3] {
     let hosts = ["moved", "other"].map(|name| backend.host(&format!("{name}-{mode}")));
     let [first, other] = [0, 1].map(|at| hosts[at].strip_suffix(".example").unwrap());
@@ -433,7 +431,7 @@ fn moved(mode: &str, backend: &Backend<'_>, setup: &mut Setup) -> [Value; 3] {
     [kicked, lost, switched]
 }
 
-/// The backend learns who the player is, and the client gets that id too.
+/// The backend learns the player's identity, and the client gets the same id.
 fn forwarded(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let velocity = format!("forwarding_mode = \"velocity\"\nforwarding_secret = \"{SECRET}\"\n");
     let bungeecord = "forwarding_mode = \"bungeecord\"\n".to_owned();
@@ -482,7 +480,7 @@ fn compressed(backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     }
 }
 
-/// The backend sees another host, in pings and in joins.
+/// The backend gets another host, in pings and logins.
 fn rewritten(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let host = backend.host(&format!("rewritten-{mode}"));
     let seen = backend.host("inside");
@@ -495,8 +493,8 @@ fn rewritten(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Ve
     }
 }
 
-/// Plugins as libraries: one chooses the host that the backend sees, another
-/// keeps everybody out of one server.
+/// Plugins as libraries: one chooses the host for the backend, another refuses all players
+/// on one server.
 fn through_plugins(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let host = backend.host(&format!("plugin-{mode}"));
     setup.server(
@@ -532,7 +530,7 @@ fn with_room_for_one(mode: &str, backend: &Backend<'_>, setup: &mut Setup, jobs:
     jobs.push(job);
 }
 
-/// A player whose server has no backend reads `disconnect_message`.
+/// A player on a server without a reachable backend reads `disconnect_message`.
 fn without_backend(nobody: &str, version: &str, setup: &mut Setup, jobs: &mut Vec<Value>) {
     let backend = Backend {
         version,
@@ -549,7 +547,7 @@ fn without_backend(nobody: &str, version: &str, setup: &mut Setup, jobs: &mut Ve
     jobs.push(job);
 }
 
-/// The configuration of one proxy, in a folder that goes with it.
+/// The configuration of one proxy, in a folder that is removed with it.
 struct Setup {
     folder: TempDir,
 }
@@ -586,13 +584,13 @@ impl Setup {
         self.folder.path().join("infrarust.toml")
     }
 
-    /// Where the output of a program goes, where the folder is kept.
+    /// The file for the output of a program, if the folder is kept.
     fn kept_log(&self, name: &str) -> Option<PathBuf> {
         let path = self.folder.path().join(format!("{name}.log"));
         env::var_os(KEEP).map(|_| path)
     }
 
-    /// Names the session service that stands in for Mojang's.
+    /// Names the session service that replaces Mojang's.
     fn session_service(&self, url: &str) {
         let mut global = fs::read_to_string(self.global()).unwrap();
         writeln!(
@@ -622,8 +620,7 @@ impl Setup {
         fs::write(self.global(), global).unwrap();
     }
 
-    /// Adds a plugin that is asked for all packets and lets them pass, on servers that
-    /// name it.
+    /// Adds a plugin that gets all packets and lets them pass, on servers that name it.
     fn plugin_for_all_packets(&self) {
         let packets = library::build("tests/plugins/packets", "infrarust_test_packets");
         let events = self.folder.path().join("packets");
@@ -638,7 +635,7 @@ impl Setup {
         fs::write(self.global(), global).unwrap();
     }
 
-    /// Adds a server file, whose id is the host; `keys` are further lines of it.
+    /// Adds a server file. Its id is the host; `keys` are further lines of it.
     fn server(&mut self, mode: &str, host: &str, address: &str, keys: &str) {
         let text = format!(
             "domains = [\"{host}\"]\naddresses = [\"{address}\"]\nproxy_mode = \"{mode}\"\n{keys}"
@@ -652,7 +649,7 @@ impl Setup {
         fs::write(file, text).unwrap();
     }
 
-    /// Starts the proxy and waits until it says where it listens.
+    /// Starts the proxy and waits until it logs its address.
     fn start_proxy(self) -> Proxy {
         let mut command = Command::new(env!("CARGO_BIN_EXE_infrarust"));
         command
@@ -749,7 +746,7 @@ fn ask(python: &Path, proxy: &Proxy, arguments: &[&str]) -> Value {
     answer
 }
 
-/// An address of this machine on which nobody listens while the value lives.
+/// An address of this machine without a listener, as long as the value lives.
 struct ClosedAddress {
     _socket: socket2::Socket,
     address: String,
@@ -829,8 +826,8 @@ fn tool(found: Result<PathBuf, String>) -> Option<PathBuf> {
             assert!(!required, "{missing}, see tests/real/README.md");
             // Once for all tests, and past the capture of the test runner, so that
             // a skip shows.
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
+            static REPORTED: Once = Once::new();
+            REPORTED.call_once(|| {
                 let line = format!("real clients skipped: {missing}, see tests/real/README.md\n");
                 io::stderr().write_all(line.as_bytes()).unwrap();
             });
@@ -839,8 +836,7 @@ fn tool(found: Result<PathBuf, String>) -> Option<PathBuf> {
     }
 }
 
-/// A child process whose lines are read as they come, and which ends with the
-/// value.
+/// A child process with lines that are read as they arrive. It ends with this value.
 pub(super) struct Program {
     name: &'static str,
     child: Child,
@@ -966,7 +962,7 @@ impl Drop for Program {
     }
 }
 
-/// Reads a pipe to its end on a thread of its own.
+/// Reads a pipe to its end on a separate thread.
 fn read_lines(
     pipe: impl io::Read + Send + 'static,
     mut log: Option<fs::File>,

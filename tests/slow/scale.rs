@@ -1,6 +1,6 @@
 //! Many sessions at once, and many one after the other, through the program.
 //!
-//! One at a time, since they fill limits of the process and of the machine.
+//! One test at a time, since they reach limits of the process and of the machine.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,12 +20,12 @@ use tokio::task::JoinSet;
 
 use crate::alone::alone;
 
-/// Descriptors beside those of the sessions, here and in the program.
+/// Descriptors besides those of the sessions, in this process and in the program.
 const OTHER_FILES: usize = 500;
 
 const HOST: &str = "scale.test";
 
-/// The program, whose log somebody reads: it keeps what nobody does.
+/// The program and its log. The log is read, since the program would keep unread lines.
 struct Running {
     proxy: SocketAddr,
     pid: u32,
@@ -110,7 +110,7 @@ fn pipes(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// The memory that is a process's own, in bytes.
+/// The private memory of a process, in bytes.
 fn memory(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
@@ -121,13 +121,13 @@ fn memory(pid: u32) -> usize {
     kib * 1024
 }
 
-/// Nine thousand players fit under 20,000 descriptors, hold no pipe, and cost
-/// little memory. Where this test may open fewer itself, as many as it can hold.
+/// Nine thousand sessions fit into 20,000 descriptors, hold no pipe, and use little memory.
+/// If this test may open fewer descriptors, it opens as many sessions as it can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nine_thousand_sessions() {
     const WANTED: usize = 9000;
     const FILES: &str = "20000";
-    /// What the allocator keeps for the next ones included.
+    /// Including the memory that the allocator keeps for later sessions.
     const SESSION_BYTES_MAX: usize = 5000;
     let _machine = alone().await;
     let own_files = usize::try_from(infrarust::socket::raise_open_files().unwrap()).unwrap();
@@ -176,13 +176,13 @@ fn watched(mut command: Command) -> Command {
     command
 }
 
-/// A user without privileges has room for 1,024 pipes of ordinary size, and
-/// every further one is of a page or two. Many more sessions than that relay
-/// through pipes of full size, since idle sessions hold none.
+/// A user without privileges can have 1,024 pipes of default size; further ones have a page
+/// or two. Many more sessions than that relay through pipes of full size, since idle
+/// sessions hold none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipes_of_full_size_without_privileges() {
     const SESSIONS: usize = 1300;
-    /// `nobody`, on every system there is.
+    /// The user `nobody`, on every system.
     const NOBODY: u32 = 65_534;
     let _machine = alone().await;
     let program = tempfile::tempdir().unwrap();
@@ -231,9 +231,9 @@ async fn pipes_of_full_size_without_privileges() {
     assert_eq!(sessions.len(), SESSIONS);
 }
 
-/// Sessions that come and go leave nothing behind: the memory of the program
-/// is flat after the first quarter of them. `INFRARUST_CHURN=100000` runs as
-/// many as an hour of a busy network brings.
+/// Ended sessions leave nothing behind: the memory of the program is flat after the first
+/// quarter of them. `INFRARUST_CHURN=100000` runs as many sessions as a large network has
+/// in an hour.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_is_flat_while_sessions_come_and_go() {
     const SESSIONS: usize = 8000;
@@ -319,10 +319,10 @@ async fn player_bytes(mode: &str) -> usize {
     bytes
 }
 
-/// An idle player of the intercepted modes costs little more memory than one whose
-/// bytes are relayed, encrypted or not.
+/// An idle player of the intercepted modes uses little more memory than one in a forwarding
+/// mode, encrypted or not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn intercepted_players_at_rest() {
+async fn idle_intercepted_players_use_little_memory() {
     const MORE_BYTES_MAX: usize = 5000;
     let _machine = alone().await;
     let relayed = player_bytes("zero_copy").await;

@@ -1,8 +1,8 @@
-//! Bytes of a spliced session never enter user space: the kernel's own account.
+//! Bytes of a spliced session never enter user space, as the kernel's trace shows.
 //!
-//! This binary runs itself under `strace` as a relay and nothing else; the
-//! peers stay in the parent, so every read and write that the trace shows is
-//! the relay's, or the runtime's own few bytes.
+//! This binary runs itself under `strace` as a relay and nothing else. The peers stay in
+//! the parent, so every read and write in the trace belongs to the relay, or is one of the
+//! runtime's own few bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,27 +19,27 @@ use nix::sys::signal::Signal;
 
 use crate::alone::blocking_alone;
 
-/// Names the peers' address to the child; absent in the parent.
+/// The variable with the peers' addresses for the child; unset in the parent.
 const PEERS: &str = "INFRARUST_TEST_PEERS";
-/// Names the way of relaying to the child.
+/// The variable with the kind of relay for the child.
 const RELAY: &str = "INFRARUST_TEST_RELAY";
 
-/// What each side sends, in bytes.
+/// The bytes that each side sends.
 const PAYLOAD_BYTES: usize = 8 * 1024 * 1024;
 
-/// By then a session is no longer young: a thread that relays has it.
-const GROWN_UP: Duration = Duration::from_millis(500);
+/// After this time a session has been handed over to a relay thread.
+const HANDED_OVER: Duration = Duration::from_millis(500);
 
-/// What a process reads and writes without any relay: libraries at its
-/// start, files of `/proc`, wake-ups, the harness's own lines.
+/// The bytes that a process reads and writes without a relay: libraries at its start, files
+/// of `/proc`, wake-ups, lines of the test harness.
 const BACKGROUND_BYTES: u64 = 256 * 1024;
 
-/// Every call that brings bytes between a descriptor and user space, and `splice`.
+/// Every call that moves bytes between a descriptor and user space, and `splice`.
 const TRACED: &str = "trace=read,readv,pread64,preadv,preadv2,recvfrom,recvmsg,recvmmsg,\
                       write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg,\
                       vmsplice,tee,sendfile,splice";
 
-/// The relay, when the test below runs it; nothing by itself.
+/// The relay, if the test below runs it. As a normal test it does nothing.
 #[test]
 fn child_relays_one_session() {
     let (Ok(peers), Ok(relay)) = (std::env::var(PEERS), std::env::var(RELAY)) else {
@@ -79,7 +79,7 @@ struct Moved {
     splices: usize,
 }
 
-/// Relays one session, at whose ends the peers do this.
+/// Relays one session with these peers.
 fn relay_under_strace(relay: Relay, peers: impl FnOnce(TcpStream, TcpStream)) -> Moved {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let trace = tempfile::NamedTempFile::new().unwrap();
@@ -110,7 +110,7 @@ fn relay_under_strace(relay: Relay, peers: impl FnOnce(TcpStream, TcpStream)) ->
     account(&std::fs::read_to_string(trace.path()).unwrap())
 }
 
-/// The payload both ways at once.
+/// The payload in both directions at once.
 fn payloads(player: TcpStream, server: TcpStream) {
     std::thread::scope(|scope| {
         for socket in [player, server] {
@@ -121,11 +121,11 @@ fn payloads(player: TcpStream, server: TcpStream) {
     });
 }
 
-/// Half of the payload through a young session, half when it is young no more.
+/// Sends half of the payload at once, and the other half after the handover.
 fn send(mut socket: TcpStream) {
     let half = vec![5; PAYLOAD_BYTES / 2];
     socket.write_all(&half).unwrap();
-    std::thread::sleep(GROWN_UP);
+    std::thread::sleep(HANDED_OVER);
     socket.write_all(&half).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
 }
@@ -142,8 +142,8 @@ fn receive(mut socket: TcpStream) {
     assert_eq!(received, PAYLOAD_BYTES);
 }
 
-/// Adds up what each call returned. A call that another thread interrupted in
-/// the log stands as `<... splice resumed>` with its result.
+/// Adds up the results of the calls. A call that was interrupted in the log by another
+/// thread appears as `<... splice resumed>` with its result.
 fn account(trace: &str) -> Moved {
     let mut moved = Moved {
         by_splice: 0,
@@ -182,9 +182,9 @@ fn strace_works() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// 8 MiB each way: into a pipe and out of it by `splice`, none of it by
-/// anything else. The copying forwarder, measured the same way, shows that
-/// the trace would tell.
+/// 8 MiB in each direction go into a pipe and out of it by `splice`, and no byte by any
+/// other call. The copying forwarder, measured in the same way, proves that the trace would
+/// show it.
 #[test]
 fn spliced_bytes_stay_in_the_kernel() {
     let _machine = blocking_alone();
@@ -205,12 +205,12 @@ fn spliced_bytes_stay_in_the_kernel() {
     assert!(copied.through_user_space >= 2 * payload);
 }
 
-/// A small message takes two calls, in and out of a pipe: nobody asks a third
-/// time whether there is more.
+/// A small message takes two calls, into a pipe and out of it. There is no third call to
+/// ask for more.
 #[test]
 fn a_spliced_message_takes_two_calls() {
     const MESSAGES: usize = 200;
-    /// Of its end, and of the other threads in the log.
+    /// The calls at the end of the session, and those of other threads in the log.
     const OTHER_CALLS: usize = 20;
     let _machine = blocking_alone();
     if !strace_works() {
@@ -218,7 +218,7 @@ fn a_spliced_message_takes_two_calls() {
         return;
     }
     let spliced = relay_under_strace(Relay::Splice, |mut player, mut server| {
-        std::thread::sleep(GROWN_UP);
+        std::thread::sleep(HANDED_OVER);
         let mut message = [7; 64];
         for _ in 0..MESSAGES {
             server.write_all(&message).unwrap();
@@ -250,8 +250,8 @@ fn under_strace(command: &mut tokio::process::Command, trace: &std::path::Path) 
     *command = strace;
 }
 
-/// Bytes between connections and user space, and those of `splice`. A call that
-/// another thread interrupted in the log names its descriptor in its first line alone.
+/// The bytes between connections and user space, and those of `splice`. A call that was
+/// interrupted in the log names its descriptor only in its first line.
 fn account_of_sockets(trace: &str) -> Moved {
     let mut moved = Moved {
         by_splice: 0,
@@ -284,11 +284,11 @@ fn account_of_sockets(trace: &str) -> Moved {
     moved
 }
 
-/// The program itself, with a plugin that rewrites the host of a `zero_copy` server:
-/// the host is another one, and of what follows no byte enters the program.
+/// The program with a plugin that rewrites the host of a `zero_copy` server: the backend
+/// gets the other host, and no byte after it enters the program.
 #[test]
-fn behind_a_rewritten_host_bytes_stay_in_the_kernel() {
-    /// Handshake and login start, in and out.
+fn bytes_after_a_rewritten_host_stay_in_the_kernel() {
+    /// The handshake and the login start, read and written.
     const OPENING_BYTES_MAX: u64 = 1024;
     let _machine = blocking_alone();
     if !strace_works() {

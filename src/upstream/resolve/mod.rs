@@ -159,7 +159,7 @@ impl Names {
             deadline,
             tried: Vec::new(),
             is_renewed: false,
-            has_told: false,
+            has_ended: false,
         }
     }
 
@@ -223,7 +223,7 @@ pub(super) struct Candidates<'a> {
     deadline: Instant,
     tried: Vec<SocketAddr>,
     is_renewed: bool,
-    has_told: bool,
+    has_ended: bool,
 }
 
 /// Reads the addresses of one look-up.
@@ -390,7 +390,7 @@ impl Candidates<'_> {
     }
 
     fn end(&mut self, failure: Failure) -> Option<Result<SocketAddr, Failure>> {
-        let is_first = !std::mem::replace(&mut self.has_told, true);
+        let is_first = !std::mem::replace(&mut self.has_ended, true);
         (is_first && self.tried.is_empty()).then_some(Err(failure))
     }
 }

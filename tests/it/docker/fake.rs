@@ -1,4 +1,4 @@
-//! An engine that hangs, lies and comes and goes.
+//! A fake container engine that hangs, answers wrongly, stops and starts again.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 
 use crate::program::Program;
 use crate::support::containers::{CHANGED, change, changes, is_away, is_unknown};
-use crate::support::engine::{FakeEngine, Whim, container, event, listed};
+use crate::support::engine::{FakeEngine, Override, container, event, listed};
 use crate::support::{FakeBackend, FakeClient, server, within, write_config};
 
-/// A login at this host reaches this backend, and leaves again. The client is the
-/// first to go: where the backend ended the session in silence, the login would go
-/// on to the next backend of a pool.
+/// Logs in at this host, reaches this backend and leaves. The client leaves first: if the
+/// backend ended the session without an answer, the login would go on to the next backend
+/// of a pool.
 async fn joins(proxy: SocketAddr, host: &str, backend: &FakeBackend) {
     let client = FakeClient::login(proxy, host, "Alice").await;
     let (mut peer, hello, _) = backend.accept_login().await;
@@ -57,8 +57,8 @@ fn count(lines: &[Value], begin: &str) -> usize {
     lines.iter().filter(says).count()
 }
 
-/// Containers come, change their names and states, and go, and routes with
-/// them; each change is one line.
+/// Containers start, change their names and states, and stop. The routes follow, and each
+/// change is one log line.
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_follow_containers() {
     let backend = FakeBackend::start().await;
@@ -89,22 +89,22 @@ async fn routes_follow_containers() {
         ),
     ] {
         engine.change("second", pointer, gone);
-        engine.tell_of("second", leaves);
+        engine.send_event_of("second", leaves);
         assert_eq!(change(&mut program).await.1, "[\"second\"]", "{leaves}");
         is_away(proxy, "mc.example.com").await;
         engine.change("second", pointer, there);
-        engine.tell_of("second", comes);
+        engine.send_event_of("second", comes);
         assert_eq!(change(&mut program).await.1, "[\"second\"]", "{comes}");
         joins(proxy, "mc.example.com", &backend).await;
     }
     // Its health check may be wrong, and there is nothing better.
     engine.change("second", "/State/Health/Status", "unhealthy".into());
-    engine.tell_of("second", "health_status: unhealthy");
+    engine.send_event_of("second", "health_status: unhealthy");
     program.line("container is unhealthy").await;
     joins(proxy, "mc.example.com", &backend).await;
 
     engine.change("second", "/Name", "/other".into());
-    engine.tell_of("second", "rename");
+    engine.send_event_of("second", "rename");
     let (added, _, removed) = change(&mut program).await;
     assert_eq!(
         (added, removed),
@@ -114,7 +114,7 @@ async fn routes_follow_containers() {
     let mut player = FakeClient::login(proxy, "mc.example.com", "Alice").await;
     let (mut session, ..) = backend.accept_login().await;
     engine.state().containers.remove("second");
-    engine.tell_of("second", "destroy");
+    engine.send_event_of("second", "destroy");
     assert_eq!(change(&mut program).await.2, "[\"other\"]");
     is_unknown(proxy, "mc.example.com").await;
     player.send(b"still here").await;
@@ -123,7 +123,7 @@ async fn routes_follow_containers() {
     assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
 }
 
-/// Whoever comes into another network or gets another address is dialled there.
+/// A container that moves to another network or gets another address is dialled there.
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_read_again() {
     let backend = FakeBackend::start().await;
@@ -145,52 +145,55 @@ async fn addresses_are_read_again() {
         "/NetworkSettings/Networks/net/IPAddress",
         "127.0.0.1".into(),
     );
-    let told = json!({
+    let reported = json!({
         "Type": "network", "Action": "connect",
         "Actor": {"ID": "n", "Attributes": {"container": "a"}},
     });
-    engine.tell(&told.to_string());
+    engine.send_event(&reported.to_string());
     assert_eq!(change(&mut program).await.1, "[\"a\"]");
     joins(proxy, "mc.example.com", &backend).await;
 }
 
-/// Before all containers have been looked at, there are routes to none.
+/// Before all containers have been inspected, there is no route to any of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_meets_half_of_the_servers() {
+async fn routes_appear_once_all_containers_are_read() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     engine.put(&container("a", backend.address, &domains("a.example.com")));
     engine.put(&container("b", backend.address, &domains("b.example.com")));
-    let whim = "/containers/b/json".to_owned();
-    engine.state().whims.insert(whim.clone(), Whim::Hang);
+    let path = "/containers/b/json".to_owned();
+    engine
+        .state()
+        .overrides
+        .insert(path.clone(), Override::Hang);
     let servers = [(
         "f",
         server("passthrough", "f.example.com", backend.address, ""),
     )];
     let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &servers);
     let proxy = program.address().await;
-    engine.asked("/containers/a/json", 1).await;
-    engine.asked("/containers/b/json", 1).await;
+    engine.await_requests("/containers/a/json", 1).await;
+    engine.await_requests("/containers/b/json", 1).await;
     // Longer than a change may wait for others.
-    engine.asked("/containers/json", 2).await;
+    engine.await_requests("/containers/json", 2).await;
     is_unknown(proxy, "a.example.com").await;
     joins(proxy, "f.example.com", &backend).await;
 
-    engine.state().whims.remove(&whim);
-    engine.tell_of("b", "rename");
+    engine.state().overrides.remove(&path);
+    engine.send_event_of("b", "rename");
     assert_eq!(change(&mut program).await.0, "[\"a\", \"b\"]");
     joins(proxy, "a.example.com", &backend).await;
     joins(proxy, "b.example.com", &backend).await;
 }
 
-/// An engine that is away at first, hangs, talks nonsense, or ends in the
-/// middle of an answer does not change the servers of files, is logged once each time,
-/// and is used as soon as it works.
+/// An engine that is missing at first, hangs, sends invalid answers, or ends in the middle
+/// of an answer does not affect the servers of files. Each failure is logged once, and the
+/// engine is used as soon as it works.
 #[tokio::test(flavor = "multi_thread")]
-async fn files_do_not_suffer() {
-    let say = |text: &str| Whim::Say(text.as_bytes().to_vec());
+async fn failures_of_the_engine_do_not_affect_files() {
+    let say = |text: &str| Override::Say(text.as_bytes().to_vec());
     let ok = "HTTP/1.1 200 OK\r\n";
-    for (what, path, whim) in [
+    for (what, path, answer) in [
         ("no HTTP", "/", say("SSH-2.0-OpenSSH\r\n")),
         ("an end", "/", say("")),
         (
@@ -201,12 +204,12 @@ async fn files_do_not_suffer() {
         (
             "no JSON",
             "/containers/json",
-            Whim::Json("<html>".to_owned()),
+            Override::Json("<html>".to_owned()),
         ),
         (
             "another JSON",
             "/containers/json",
-            Whim::Json("{}".to_owned()),
+            Override::Json("{}".to_owned()),
         ),
         (
             "half a list",
@@ -227,11 +230,11 @@ async fn files_do_not_suffer() {
         let backend = FakeBackend::start().await;
         let engine = FakeEngine::start();
         engine.put(&container("a", backend.address, &domains("mc.example.com")));
-        engine.state().whims.insert(path.to_owned(), whim);
+        engine.state().overrides.insert(path.to_owned(), answer);
         if path == "/events" {
             // Else the containers may be known before the stream's end is seen.
             let list = "/containers/json".to_owned();
-            engine.state().whims.insert(list, Whim::Hang);
+            engine.state().overrides.insert(list, Override::Hang);
         }
         let servers = [(
             "f",
@@ -242,8 +245,8 @@ async fn files_do_not_suffer() {
         let line = program.line_with("the engine cannot be read").await;
         assert!(line["error"].is_string(), "{what}");
         joins(proxy, "f.example.com", &backend).await;
-        engine.asked("/events", 3).await;
-        engine.state().whims.clear();
+        engine.await_requests("/events", 3).await;
+        engine.state().overrides.clear();
         program.line("the engine is read again").await;
         assert_eq!(change(&mut program).await.0, "[\"a\"]", "{what}");
         joins(proxy, "mc.example.com", &backend).await;
@@ -252,12 +255,15 @@ async fn files_do_not_suffer() {
     }
 }
 
-/// One that hangs while it is asked for the first time holds nobody up.
+/// An engine that hangs at the first request does not delay the start.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_hangs_holds_nobody_up() {
+async fn an_engine_that_hangs_at_the_start_does_not_delay_it() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
-    engine.state().whims.insert("/".to_owned(), Whim::Hang);
+    engine
+        .state()
+        .overrides
+        .insert("/".to_owned(), Override::Hang);
     let servers = [(
         "f",
         server("passthrough", "f.example.com", backend.address, ""),
@@ -270,20 +276,20 @@ async fn an_engine_that_hangs_holds_nobody_up() {
     assert_eq!(line["error"], "no answer within 10 s");
 }
 
-/// A container that the engine cannot tell about holds up no other.
+/// A container that the engine cannot describe does not affect the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_cannot_be_looked_at_is_left_out_alone() {
+async fn a_container_that_cannot_be_inspected_is_ignored_alone() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     let half = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{";
-    for (id, whim) in [
-        ("half", Whim::Say(half.as_bytes().to_vec())),
-        ("nonsense", Whim::Json("[]".to_owned())),
-        ("huge", Whim::Json("x".repeat(5_000_000))),
+    for (id, answer) in [
+        ("half", Override::Say(half.as_bytes().to_vec())),
+        ("nonsense", Override::Json("[]".to_owned())),
+        ("huge", Override::Json("x".repeat(5_000_000))),
     ] {
         engine.put(&container(id, backend.address, &[]));
         let path = format!("/containers/{id}/json");
-        engine.state().whims.insert(path, whim);
+        engine.state().overrides.insert(path, answer);
     }
     engine.put(&container("a", backend.address, &domains("mc.example.com")));
     let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
@@ -293,14 +299,14 @@ async fn a_container_that_cannot_be_looked_at_is_left_out_alone() {
     }
     assert_eq!(change(&mut program).await.0, "[\"a\"]");
     joins(proxy, "mc.example.com", &backend).await;
-    engine.state().whims.clear();
+    engine.state().overrides.clear();
     changes(&mut program, [&["half", "huge", "nonsense"], &[], &[]]).await;
     let rest = rest_of_log(program).await;
     assert_eq!(count(&rest, "a container cannot"), 0, "{rest:?}");
 }
 
-/// A stream of events into which nobody writes any more is given up as soon as a
-/// list shows what it did not tell.
+/// A stream of events without data is opened again as soon as a list shows a change that
+/// the stream did not report.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_stream_is_opened_again() {
     let backend = FakeBackend::start().await;
@@ -308,16 +314,16 @@ async fn a_silent_stream_is_opened_again() {
     engine.put(&container("a", backend.address, &[]));
     let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
     change(&mut program).await;
-    engine.asked("/events", 1).await;
+    engine.await_requests("/events", 1).await;
     engine.put(&container("untold", backend.address, &[]));
     assert_eq!(change(&mut program).await.0, "[\"untold\"]");
-    engine.asked("/events", 2).await;
-    engine.run(&container("told", backend.address, &[]));
-    assert_eq!(change(&mut program).await.0, "[\"told\"]");
+    engine.await_requests("/events", 2).await;
+    engine.run(&container("reported", backend.address, &[]));
+    assert_eq!(change(&mut program).await.0, "[\"reported\"]");
 }
 
-/// What was known stays while the engine is away, and what happened meanwhile
-/// is seen when it is back.
+/// While the engine is unreachable the known servers stay. Changes from that time take
+/// effect when it is reachable again.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_may_come_and_go() {
     let backend = FakeBackend::start().await;
@@ -347,9 +353,9 @@ async fn an_engine_may_come_and_go() {
     is_unknown(proxy, "leaves.docker.local").await;
 }
 
-/// A list that is behind the events brings no ended container back.
+/// A list that is older than an event does not bring a stopped container back.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_that_lags_brings_nobody_back() {
+async fn an_outdated_list_does_not_bring_back_a_container() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     let there = container("a", backend.address, &domains("mc.example.com"));
@@ -359,23 +365,23 @@ async fn a_list_that_lags_brings_nobody_back() {
     change(&mut program).await;
     engine.state().listed = Some(json!([listed(&there)]));
     engine.change("a", "/State/Running", false.into());
-    engine.tell_of("a", "die");
+    engine.send_event_of("a", "die");
     assert_eq!(change(&mut program).await.1, "[\"a\"]");
     let lists = engine
         .state()
-        .asked
+        .requests
         .iter()
         .filter(|p| p.starts_with("/containers/json"))
         .count();
-    engine.asked("/containers/json", lists + 2).await;
+    engine.await_requests("/containers/json", lists + 2).await;
     is_away(proxy, "mc.example.com").await;
     let rest = rest_of_log(program).await;
     assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
 }
 
-/// Nor does a list that is older than a container take it away.
+/// A list that is older than a container does not remove it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_list_takes_nobody_away() {
+async fn an_outdated_list_does_not_remove_a_container() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     let mut program = Program::start(&engine.table("poll_interval = \"1s\""), &[]);
@@ -384,29 +390,28 @@ async fn an_old_list_takes_nobody_away() {
     let begin = "/containers/json";
     let lists = || {
         let state = engine.state();
-        let lists = state.asked.iter().filter(|path| path.starts_with(begin));
+        let lists = state.requests.iter().filter(|path| path.starts_with(begin));
         lists.count()
     };
     let due = Arc::new(Notify::new());
-    let late = Whim::Late(Arc::clone(&due));
-    engine.state().whims.insert(begin.to_owned(), late);
+    let late = Override::Late(Arc::clone(&due));
+    engine.state().overrides.insert(begin.to_owned(), late);
     let before = lists();
-    engine.asked(begin, before + 1).await;
-    engine.state().whims.clear();
+    engine.await_requests(begin, before + 1).await;
+    engine.state().overrides.clear();
     engine.run(&container("new", backend.address, &[]));
     assert_eq!(change(&mut program).await.0, "[\"new\"]");
     due.notify_one();
     // The next one is asked for when that has been taken.
-    engine.asked(begin, before + 2).await;
+    engine.await_requests(begin, before + 2).await;
     joins(proxy, "new.docker.local", &backend).await;
     let rest = rest_of_log(program).await;
     assert_eq!(count(&rest, CHANGED), 0, "{rest:?}");
 }
 
-/// Behind an event that cannot be read anything may have happened: all
-/// containers are looked at.
+/// After an event that cannot be parsed all containers are inspected.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_cannot_be_read_is_not_missed() {
+async fn an_unreadable_event_causes_a_full_inspection() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     let (mut program, _) = follow(&engine, &[]).await;
@@ -417,7 +422,7 @@ async fn an_event_that_cannot_be_read_is_not_missed() {
         ("c", "{\"Type\":7}"),
     ] {
         engine.put(&container(id, backend.address, &[]));
-        engine.tell(line);
+        engine.send_event(line);
         assert_eq!(change(&mut program).await.0, format!("[\"{id}\"]"));
     }
     // The stream goes on behind them.
@@ -425,10 +430,10 @@ async fn an_event_that_cannot_be_read_is_not_missed() {
     assert_eq!(change(&mut program).await.0, "[\"d\"]");
 }
 
-/// Ten thousand containers, most of them bad, take nothing from the routes of
-/// files and of those that are good, and fill no log.
+/// Ten thousand containers, most of them invalid, do not affect the routes of files and of
+/// valid containers, and do not flood the log.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_containers_is_borne() {
+async fn thousands_of_containers_do_not_affect_others() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     for n in 0..10_000 {
@@ -450,7 +455,7 @@ async fn a_flood_of_containers_is_borne() {
     let proxy = program.address().await;
     // Each has its time: a busy machine needs more than one takes.
     for looks in [2500, 5000, 7500, 9999] {
-        engine.asked("/containers/c", looks).await;
+        engine.await_requests("/containers/c", looks).await;
         joins(proxy, "f.example.com", &backend).await;
     }
     let line = program.line("containers are read").await;
@@ -464,7 +469,7 @@ async fn a_flood_of_containers_is_borne() {
     // One that starts among them costs one look, as if it were alone.
     let looks = || {
         let state = engine.state();
-        let looks = state.asked.iter().filter(|path| path.ends_with("/json"));
+        let looks = state.requests.iter().filter(|path| path.ends_with("/json"));
         looks.count()
     };
     let before = looks();
@@ -477,10 +482,10 @@ async fn a_flood_of_containers_is_borne() {
     assert_eq!(looks(), before + 1);
     joins(proxy, "late.example.com", &backend).await;
     let rest = rest_of_log(program).await;
-    assert_eq!(count(&rest, "the container"), 0, "told twice");
+    assert_eq!(count(&rest, "the container"), 0, "reported twice");
 }
 
-/// Labels that want to be more than labels.
+/// Labels that try to break out of their meaning are refused, and others are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_labels_are_refused_alone() {
     let backend = FakeBackend::start().await;
@@ -546,7 +551,7 @@ async fn hostile_labels_are_refused_alone() {
         assert!(text.chars().all(is_plain), "{text:?}");
         assert!(text.len() < 200_000, "{name}: {} bytes", text.len());
         assert!(text.contains("error["), "{text}");
-        assert!(refused.insert(name), "told twice: {text}");
+        assert!(refused.insert(name), "reported twice: {text}");
     }
     let line = program.line("containers are read").await;
     assert_eq!(
@@ -558,8 +563,8 @@ async fn hostile_labels_are_refused_alone() {
 
     // Events bring no further word.
     for name in &refused {
-        engine.tell_of(name, "rename");
-        engine.tell_of(name, "health_status: healthy");
+        engine.send_event_of(name, "rename");
+        engine.send_event_of(name, "health_status: healthy");
     }
     engine.run(&container("last", backend.address, &[]));
     program.line(CHANGED).await;
@@ -567,7 +572,8 @@ async fn hostile_labels_are_refused_alone() {
     assert_eq!(count(&rest, "the container"), 0, "{rest:?}");
 }
 
-/// A file that takes a container's domain wins at once, and loses it again.
+/// A server file that claims the domain of a container gets it at once, and loses it when
+/// the file is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_wins_over_a_container() {
     let of_file = FakeBackend::start().await;
@@ -608,10 +614,10 @@ async fn a_file_wins_over_a_container() {
     joins(proxy, "mc.example.com", &of_container).await;
 }
 
-/// A healthy container gets the route before an older unhealthy one, and a stopped one
-/// gets none. A container that is refused again is logged again.
+/// A healthy container gets the route before an older unhealthy one, and a stopped one gets
+/// none. A container that is refused again is logged again.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_works_better_has_the_route() {
+async fn a_healthy_container_has_precedence() {
     let (old, young) = (FakeBackend::start().await, FakeBackend::start().await);
     let engine = FakeEngine::start();
     engine.put(&container("a", old.address, &domains("mc.example.com")));
@@ -634,12 +640,12 @@ async fn what_works_better_has_the_route() {
         ),
     ] {
         engine.change("a", pointer, gone);
-        engine.tell_of("a", leaves);
+        engine.send_event_of("a", leaves);
         let (added, _, removed) = change(&mut program).await;
         assert_eq!((added, removed), (json!("[\"b\"]"), json!("[\"a\"]")));
         joins(proxy, "mc.example.com", &young).await;
         engine.change("a", pointer, there);
-        engine.tell_of("a", comes);
+        engine.send_event_of("a", comes);
         program.line_with(refused).await;
         let (added, _, removed) = change(&mut program).await;
         assert_eq!((added, removed), (json!("[\"a\"]"), json!("[\"b\"]")));
@@ -647,10 +653,10 @@ async fn what_works_better_has_the_route() {
     }
 }
 
-/// A network that `[docker]` names and no container is in is reported, by the
-/// log and by `check --docker`, which also says why containers get no players.
+/// A network that `[docker]` names and that has no container is reported, in the log and by
+/// `check --docker`, which also says why containers get no players.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_routed_to_is_explained() {
+async fn containers_without_players_are_explained() {
     let backend = FakeBackend::start().await;
     let engine = FakeEngine::start();
     for (id, pointer, value) in [
@@ -728,18 +734,18 @@ async fn a_pool_is_one_server() {
     assert_eq!(change(&mut program).await.0, "[\"games\"]");
     joins(proxy, "mc.example.com", &one).await;
     engine.change("a", "/State/Health/Status", "unhealthy".into());
-    engine.tell_of("a", "health_status: unhealthy");
+    engine.send_event_of("a", "health_status: unhealthy");
     assert_eq!(change(&mut program).await.1, "[\"games\"]");
     joins(proxy, "mc.example.com", &two).await;
-    engine.tell(&event("b", "destroy"));
+    engine.send_event(&event("b", "destroy"));
     let (_, changed, removed) = change(&mut program).await;
     // The third is the oldest now, and its word counts.
     assert_eq!((changed, removed), ("[\"games\"]".into(), "[]".into()));
 }
 
-/// `route` and `capabilities` know containers, where they are asked to.
+/// `route` and `capabilities` include containers with `--docker`.
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_know_containers() {
+async fn commands_can_include_containers() {
     let backend = FakeBackend::start().await;
     let mut engine = FakeEngine::start();
     engine.put(&container(
@@ -784,8 +790,8 @@ async fn commands_know_containers() {
     }
 }
 
-/// Another engine, none, and one again: `[docker]` is reloaded like the rest of
-/// the file, and what is known stays until the other engine has been read.
+/// A reload can change the engine, remove it and add it again. The known servers stay until
+/// the new engine has been read.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_engine_is_changed_by_a_reload() {
     let backend = FakeBackend::start().await;

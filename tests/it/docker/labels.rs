@@ -1,12 +1,11 @@
-//! Labels and what is said about them.
+//! Labels of containers and their diagnostics.
 //!
-//! `tests/it/docker/labels/*.txt` are cases: parts, each after a line `#! name`,
-//! where a name is a path, `container NAME`, or `the proxy in a container`;
-//! without such a line the whole is the container `lobby`. A line is a label
-//! and its value, as a text in JSON where it needs escapes, or a fact:
-//! `@network NAME ADDRESS/PREFIX`, `@port INSIDE ADDRESS`, `@host`, `@container
-//! ID`. Beside each stands what an operator reads and the servers that come of
-//! it; `UPDATE_SNAPSHOTS=1` rewrites these.
+//! `tests/it/docker/labels/*.txt` are cases. A case has parts, each after a line `#! name`;
+//! the name is a path, `container NAME`, or `the proxy in a container`. Without such a line
+//! the whole file is the container `lobby`. Each line is a label and its value, as a JSON
+//! text if it needs escapes, or a fact: `@network NAME ADDRESS/PREFIX`, `@port INSIDE
+//! ADDRESS`, `@host`, `@container ID`. Beside each case is its snapshot: the diagnostics
+//! and the resulting servers. `UPDATE_SNAPSHOTS=1` writes the snapshots again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -24,8 +23,8 @@ use infrarust::diagnostic::render::{self, Colour};
 use infrarust::diagnostic::{Code, Diagnostic};
 use tempfile::TempDir;
 
-/// Where the proxy of the cases stands: on the engine's machine, which is the
-/// gateway of one network.
+/// The surroundings of the proxy in the cases: it runs on the engine's machine, which is
+/// the gateway of one network.
 fn around() -> Surroundings {
     Surroundings {
         network: None,
@@ -35,7 +34,7 @@ fn around() -> Surroundings {
     }
 }
 
-/// A container with the lines of a case; later ones are younger.
+/// A container with the lines of a case. Later ones are younger.
 fn container(name: &str, age: usize, text: &str) -> Container {
     let mut container = Container {
         id: format!("{age:04}"),
@@ -90,8 +89,8 @@ fn container(name: &str, age: usize, text: &str) -> Container {
     container
 }
 
-/// Judges a case: what is said, and the servers.
-fn judge(case: &str) -> String {
+/// Checks a case: the diagnostics and the servers.
+fn check_case(case: &str) -> String {
     let case = if case.starts_with("#! ") {
         case.to_owned()
     } else {
@@ -130,17 +129,17 @@ fn judge(case: &str) -> String {
     };
     around.network = config.proxy.docker.as_ref().unwrap().network.clone();
     let mut checker = ContainerChecker::new(&options, &global);
-    let first = told(&checker.check(&config.servers, &containers, &around));
+    let first = reported(&checker.check(&config.servers, &containers, &around));
     // The order in which a provider names them makes no difference, nor does
     // what is remembered.
     containers.reverse();
-    let again = told(&checker.check(&config.servers, &containers, &around));
+    let again = reported(&checker.check(&config.servers, &containers, &around));
     assert_eq!(first, again);
     format!("{problems}{first}").replace(&format!("{}/", dir.path().display()), "")
 }
 
-/// Judges labels without any file.
-fn judge_labels(dir: &Path, labels: &[(String, String)]) -> CheckResult {
+/// Checks labels without any file.
+fn check_labels(dir: &Path, labels: &[(String, String)]) -> CheckResult {
     let options = LoadOptions {
         config: Some(dir.join("infrarust.toml")),
         ..LoadOptions::default()
@@ -151,7 +150,7 @@ fn judge_labels(dir: &Path, labels: &[(String, String)]) -> CheckResult {
     ContainerChecker::new(&options, &global).check(&[], &[Arc::new(container)], &around())
 }
 
-fn told(result: &CheckResult) -> String {
+fn reported(result: &CheckResult) -> String {
     let mut text = String::new();
     for problems in result.containers.iter().filter_map(|v| v.problems.as_ref()) {
         text += &render::to_text(&problems.diagnostics, &problems.sources, Colour::Never);
@@ -166,9 +165,9 @@ fn told(result: &CheckResult) -> String {
     text
 }
 
-/// Every case reads as its snapshot says.
+/// The diagnostics of each case equal its snapshot.
 #[test]
-fn cases_read_as_their_snapshots() {
+fn the_diagnostics_of_each_case_equal_its_snapshot() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/docker/labels");
     let update = std::env::var_os("UPDATE_SNAPSHOTS").is_some();
     let (mut stale, mut seen) = (Vec::new(), 0);
@@ -178,7 +177,7 @@ fn cases_read_as_their_snapshots() {
             continue;
         }
         seen += 1;
-        let text = judge(&fs::read_to_string(&path).unwrap());
+        let text = check_case(&fs::read_to_string(&path).unwrap());
         let snapshot = path.with_extension("stderr");
         if update {
             fs::write(&snapshot, &text).unwrap();
@@ -194,7 +193,7 @@ fn cases_read_as_their_snapshots() {
     );
 }
 
-/// A value for each key of a server file, and what else it needs.
+/// A value for each key of a server file, and the other lines that it needs.
 const SAMPLES: &[(&str, &str, &str)] = &[
     ("id", "\"other\"", ""),
     ("name", "\"other\"", ""),
@@ -299,7 +298,7 @@ fn every_key_is_a_label() {
         });
         let mut labels = Vec::new();
         flatten(PREFIX, &text.parse().unwrap(), &mut labels);
-        let result = judge_labels(dir.path(), &labels);
+        let result = check_labels(dir.path(), &labels);
         let problems = result.containers[0].problems.as_ref();
         let codes = |of: &[Diagnostic]| {
             let codes = of.iter().map(|diagnostic| diagnostic.code);
@@ -310,7 +309,7 @@ fn every_key_is_a_label() {
         };
         let said = codes(problems.map_or(&[], |problems| &problems.diagnostics));
         let of_file = codes(&loaded.diagnostics);
-        assert_eq!(said, of_file, "{path}: {}", told(&result));
+        assert_eq!(said, of_file, "{path}: {}", reported(&result));
         let by_file = loaded
             .config
             .map(|config| config.servers[0].as_ref().clone());
@@ -323,11 +322,11 @@ fn every_key_is_a_label() {
     assert!(missing.is_empty(), "labels without a sample: {missing:?}");
 }
 
-/// A label names files in the folder for them and nowhere else: neither by `..`
-/// nor through a link, and none at all without the folder.
+/// A label can only name files in the folder for them: not through `..` or a link, and none
+/// without the folder.
 #[cfg(unix)]
 #[test]
-fn files_of_labels_lie_in_their_folders() {
+fn files_of_labels_are_inside_their_folder() {
     use std::os::unix::fs::symlink;
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -350,11 +349,11 @@ fn files_of_labels_lie_in_their_folders() {
         let guard = (format!("{PREFIX}forwarding_mode"), "bungeeguard".to_owned());
         let mut labels = vec![(format!("{PREFIX}{label}"), path)];
         labels.extend(label.starts_with("forwarding").then_some(guard));
-        let result = judge_labels(dir.path(), &labels);
-        let text = told(&result);
-        let is_told = text.contains("does not lie in the folder") || text.contains("without `");
-        assert_ne!(result.servers.is_empty(), !is_told, "{text}");
-        !is_told
+        let result = check_labels(dir.path(), &labels);
+        let text = reported(&result);
+        let is_reported = text.contains("does not lie in the folder") || text.contains("without `");
+        assert_ne!(result.servers.is_empty(), !is_reported, "{text}");
+        !is_reported
     };
     for (label, name) in [
         ("forwarding_secret.file", "secret"),
@@ -390,14 +389,14 @@ fn files_of_labels_lie_in_their_folders() {
     }
 }
 
-/// What Infrarust v2 calls otherwise means what it meant there.
+/// Labels of Infrarust v2 with other names have the meaning that they have there.
 #[test]
 fn labels_of_v2_are_known() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("infrarust.toml"), "").unwrap();
     let read = |label: &str| {
         let labels = [(format!("{PREFIX}{label}"), "a, b".to_owned())];
-        let result = judge_labels(dir.path(), &labels);
+        let result = check_labels(dir.path(), &labels);
         result.servers[0].as_ref().clone()
     };
     assert_eq!(read("motd.text"), read("motd.online.text"));
@@ -422,9 +421,9 @@ fn services(text: &str) -> Vec<(String, String)> {
     services
 }
 
-/// The compose file is sound, and so is the global file in it.
+/// The labels in the compose file are valid, and so is the global file in it.
 #[test]
-fn the_compose_file_is_sound() {
+fn the_compose_file_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/docker-compose.yml");
     let text = fs::read_to_string(path).unwrap();
     let (_, global) = text.split_once("content: |\n").unwrap();
@@ -435,18 +434,18 @@ fn the_compose_file_is_sound() {
         case += &format!("#! container {name}\n{labels}");
     }
     assert_eq!(
-        judge(&case),
+        check_case(&case),
         "creative (passthrough): creative.example.com to 172.18.0.3:25565\n\
          survival (zero_copy): survival.example.com, play.example.com to 172.18.0.2:25565\n"
     );
 }
 
-/// What the documents show is what is printed, and their labels are sound.
+/// Diagnostics in the documents are those that are printed, and labels in them are valid.
 #[test]
-fn the_documents_are_true() {
+fn the_examples_of_the_documents_are_true() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/docker.md")).unwrap();
-    let printed = judge("infrarust.adresses: 10.0.0.1\n");
+    let printed = check_case("infrarust.adresses: 10.0.0.1\n");
     assert!(page.contains(printed.trim_end()), "{printed}");
     for name in ["docs/docker.md", "README.md"] {
         let text = fs::read_to_string(root.join(name)).unwrap();
@@ -457,7 +456,7 @@ fn the_documents_are_true() {
             .map(|line| format!("{}\n", line.trim()))
             .collect();
         assert_eq!(
-            judge(&labels),
+            check_case(&labels),
             "lobby (zero_copy): mc.example.com to 172.18.0.2:25565\n",
             "{name}"
         );

@@ -1,5 +1,5 @@
-//! Containers as servers, with an engine of our own making that does whatever
-//! an engine might do. `slow/containers.rs` has a real one.
+//! Containers as servers, with a fake engine that can behave in any way.
+//! `slow/containers.rs` uses a real one.
 
 mod fake;
 mod labels;

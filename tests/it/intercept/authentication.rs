@@ -42,9 +42,9 @@ async fn players_of_every_form_are_proved() {
         let parts: Vec<&str> = host.split('\0').collect();
         let id = NOTCH.replace('-', "");
         assert_eq!(parts[..3], ["play.example.com", "127.0.0.1", &id]);
-        let told: serde_json::Value = serde_json::from_str(parts[3]).unwrap();
+        let received: serde_json::Value = serde_json::from_str(parts[3]).unwrap();
         let expected: serde_json::Value = serde_json::from_str(properties).unwrap();
-        assert_eq!(told, expected);
+        assert_eq!(received, expected);
         assert_eq!(start, game::login_start(protocol, "Notch", uuid(NOTCH)));
 
         let success = game::login_success(protocol, uuid(NOTCH), "Notch");
@@ -421,10 +421,10 @@ async fn chat_keys_reach_the_backend() {
         let question = [&[1][..], &wire::string("velocity:player_info"), &[4]].concat();
         server.send(4, &question).await;
         let answer = server.expect(2).await;
-        let told = answer.strip_prefix(&[1, 1]).unwrap();
-        assert_eq!(told[32], version, "{protocol}");
+        let received = answer.strip_prefix(&[1, 1]).unwrap();
+        assert_eq!(received[32], version, "{protocol}");
         let tail = [&key, holder].concat();
-        assert_eq!(told.ends_with(&tail), version > 1, "{protocol}");
+        assert_eq!(received.ends_with(&tail), version > 1, "{protocol}");
         drop((client, server));
         proxy.idle().await;
     }
@@ -584,8 +584,8 @@ async fn into_configured_play(client: &mut Speaker, server: &mut Speaker) {
     server.expect(3).await;
     let join = [[5; 40].as_slice(), &[0, 0]].concat();
     server.send(0x31, &join).await;
-    let told = [[5; 40].as_slice(), &[1, 0]].concat();
-    assert_eq!(client.expect(0x31).await, told);
+    let expected = [[5; 40].as_slice(), &[1, 0]].concat();
+    assert_eq!(client.expect(0x31).await, expected);
 }
 
 /// A version newer than the table is refused with a text that names the newest known

@@ -371,12 +371,12 @@ async fn limits_of_backends() {
         let (read, ()) = tokio::join!(client.expect(id), sending);
         assert!(read == within, "{expected}");
         server.send(id, &beyond).await;
-        let (disconnect, told) = match in_play {
+        let (disconnect, reason) = match in_play {
             true => (0x1D, "lost"),
             false => (2, "does not understand"),
         };
         let body = client.expect(disconnect).await;
-        assert!(text(767, &body).contains(told));
+        assert!(text(767, &body).contains(reason));
         server.expect_end().await;
         drop(client);
         let line = proxy.logged().await;

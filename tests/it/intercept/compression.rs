@@ -68,8 +68,8 @@ async fn compress(
     let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
     server.send(2, &success).await;
     if let Some(threshold) = to_client {
-        let told = client.expect(3).await;
-        assert_eq!(told, crate::support::wire::varint(threshold));
+        let received = client.expect(3).await;
+        assert_eq!(received, crate::support::wire::varint(threshold));
         client.compress(threshold);
     }
     client.expect(2).await;
@@ -148,15 +148,15 @@ async fn the_brand_is_extended() {
             server
                 .send(id, &[channel.clone(), string("Paper")].concat())
                 .await;
-            let told = [channel.clone(), string("Paper (infrarust)")].concat();
-            assert_eq!(client.expect(id).await, told);
+            let expected = [channel.clone(), string("Paper (infrarust)")].concat();
+            assert_eq!(client.expect(id).await, expected);
         }
         enter(&mut client, &mut server, protocol).await;
         for name in ["Paper", &long] {
             let body = [channel.clone(), string(name)].concat();
             server.send(ids.plugin, &body).await;
-            let told = [channel.clone(), string(&format!("{name} (infrarust)"))].concat();
-            assert_eq!(client.expect(ids.plugin).await, told, "{protocol}");
+            let expected = [channel.clone(), string(&format!("{name} (infrarust)"))].concat();
+            assert_eq!(client.expect(ids.plugin).await, expected, "{protocol}");
         }
     }
 }

@@ -131,8 +131,8 @@ async fn plugin_messages_pass() {
                     enter(&mut client, &mut server, protocol).await;
                 }
                 server.send(to_client, &brand("Paper")).await;
-                let told = client.expect(to_client).await;
-                assert_eq!(told, brand("Paper (infrarust)"), "{protocol}");
+                let received = client.expect(to_client).await;
+                assert_eq!(received, brand("Paper (infrarust)"), "{protocol}");
                 up(&mut client, &mut server, to_server, &brand("vanilla")).await;
                 for body in [&register, &long] {
                     down(&mut client, &mut server, to_client, body).await;

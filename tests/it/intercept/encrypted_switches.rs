@@ -186,6 +186,6 @@ async fn join(client: &mut Speaker, server: &mut Speaker, protocol: i32, is_onli
     game::configure([client, server], protocol).await;
     let fields = |flag| [[5; 40].as_slice(), &[flag, 0]].concat();
     server.send(join, &fields(0)).await;
-    let told = client.expect(join).await;
-    assert_eq!(told, fields(u8::from(is_online)), "{protocol}");
+    let received = client.expect(join).await;
+    assert_eq!(received, fields(u8::from(is_online)), "{protocol}");
 }

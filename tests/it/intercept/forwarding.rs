@@ -54,8 +54,8 @@ async fn velocity_answers_are_signed() {
         let answer = server.expect(2).await;
         // The message id, and that it was understood.
         let answer = answer.strip_prefix(&[0xAC, 0x02, 1]).unwrap();
-        let (mac, told) = answer.split_at(32);
-        assert_eq!(hex(told), format!("{version:02x}{rest}"), "{protocol}");
+        let (mac, received) = answer.split_at(32);
+        assert_eq!(hex(received), format!("{version:02x}{rest}"), "{protocol}");
         // Signed with the secret: computed by another program.
         let expected = match version {
             1 => MAC_1,

@@ -52,12 +52,15 @@ async fn violations_in_play() {
         let (mut client, mut server) = compressed(&proxy, &backend, "Notch").await;
         client.send_raw(&bytes).await;
         let drained = async { while server.next().await.is_some() {} };
-        let told = async {
+        let received = async {
             let body = client.expect(Ids::of(767).disconnect).await;
             text(767, &body)
         };
-        let (told, ()) = tokio::join!(told, drained);
-        assert!(told.contains("does not understand"), "{what}: {told}");
+        let (received, ()) = tokio::join!(received, drained);
+        assert!(
+            received.contains("does not understand"),
+            "{what}: {received}"
+        );
         client.expect_end().await;
         of_other.send(0x22, what.as_bytes()).await;
         assert_eq!(other.expect(0x22).await, what.as_bytes());

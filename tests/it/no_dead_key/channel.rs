@@ -77,7 +77,7 @@ async fn stage(global: &str, of_a: &str) -> Stage {
 }
 
 impl Stage {
-    /// Whether the client reads something of this question.
+    /// Whether the client reads a part of this message.
     async fn is_shown(&mut self, question: &[u8]) -> bool {
         ask(&mut self.backend, PROTOCOL, question).await;
         self.backend.send(TO_CLIENT, b"behind").await;
@@ -85,7 +85,7 @@ impl Stage {
     }
 }
 
-/// Where the channel is off, the client reads its messages.
+/// If the channel is off, the client reads its messages.
 async fn bungeecord() {
     for (global, passes) in [
         ("[plugin_messaging]\nbungeecord = true", false),
@@ -108,7 +108,7 @@ pub async fn bungeecord_channel() {
     }
 }
 
-/// The subcommand has its effect, or none.
+/// The subcommand has its effect only with the key.
 async fn permission(key: &str, question: &'static [&'static str]) {
     // A question that is answered behind it.
     let (marker, marker_key) = match key {

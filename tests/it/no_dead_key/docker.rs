@@ -1,4 +1,4 @@
-//! Proofs for the keys of `[docker]`, with an engine of our own making.
+//! Proofs for the keys of `[docker]`, with a fake engine.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ async fn network() {
     joins(&mut Program::start(&table, &[]), &outer).await;
 }
 
-/// A label that names a file makes a server with the key, and none without.
+/// A label that names a file gives a server with the key, and none without it.
 async fn label_folder(key: &'static str) {
     let (backend, engine) = (FakeBackend::start().await, FakeEngine::start());
     let folder = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ async fn reconnect_delay() {
     sooner(soon.line(read), late.line(read)).await;
 }
 
-/// An authority, and what it has signed.
+/// A certificate authority and its key.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -155,8 +155,8 @@ impl Authority {
     }
 }
 
-/// Puts an engine behind TLS, where it wants a certificate of the same
-/// authority if `wants_own`. Returns the port.
+/// Puts an engine behind TLS. With `wants_own` it requires a certificate of the same
+/// authority from the proxy. Returns the port.
 async fn secure(engine: &FakeEngine, authority: &Authority, wants_own: bool) -> u16 {
     let provider = Arc::new(crypto::ring::default_provider());
     let (certificate, key) = authority.sign();

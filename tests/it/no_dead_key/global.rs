@@ -204,7 +204,7 @@ async fn drain_timeout() {
     sooner(soon.exit_code(), late.exit_code()).await;
 }
 
-/// A login as it comes through a load balancer.
+/// A login through a load balancer.
 async fn login_behind_balancer(proxy: &TestProxy) -> Peer {
     let mut client = FakeClient::connect(proxy.address()).await;
     let header = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25565\r\n".to_vec();
@@ -258,7 +258,7 @@ async fn worker_threads() {
     assert!(few < many, "{few} and {many} threads");
 }
 
-/// How many threads of a process are workers of the runtime.
+/// The number of threads of a process that are workers of the runtime.
 fn workers(pid: u32) -> io::Result<usize> {
     let mut workers = 0;
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -311,7 +311,7 @@ async fn default_motd(state: &'static str, key: &'static str) {
     shown(&gone().await, host, key, with, Table::default()).await;
 }
 
-/// Whether the first two logins are too fast.
+/// Whether the second of the first two logins is refused by the rate limit.
 async fn too_fast(limits: &str) -> [bool; 2] {
     let proxy = TestProxy::start(&format!("[rate_limit]\n{limits}"), &[]);
     let mut too_fast = [false; 2];
@@ -327,7 +327,7 @@ async fn answered(limits: &str) -> [bool; 2] {
     [is_answered(&proxy).await, is_answered(&proxy).await]
 }
 
-/// The second of two that are meant to come at once is refused however late it comes.
+/// The window is long, so that the second of two logins is refused however late it arrives.
 const ONE_LOGIN: &str = "window = \"1h\"\nlimit_loopback = true\nmax_connections = 1";
 const ONE_PING: &str = "status_window = \"1h\"\nlimit_loopback = true\nstatus_max = 1";
 
@@ -371,7 +371,7 @@ async fn rate_limit_limit_loopback() {
     assert_eq!(too_fast(&counted).await, [false, false]);
 }
 
-/// Asks for the status with a protocol version, each of which is kept apart.
+/// Requests the status with a protocol version. The cache keeps each version separately.
 async fn ask(proxy: &TestProxy, protocol: i32) {
     let mut client = FakeClient::connect(proxy.address()).await;
     client
@@ -417,9 +417,9 @@ async fn status_cache_max_entries() {
     .await;
 }
 
-/// The option is set on the listener before it listens, so that its connections have
-/// it, and on the backend's socket in a session that lasts; with another value where
-/// the key is not written.
+/// The option is set on the listener before it listens, so that its connections inherit it,
+/// and on the backend's socket of a session that lasts. Without the key it has another
+/// value.
 async fn keepalive(line: &'static str, option: &'static str) {
     const CALLS: usize = 2;
     for (global, is_set) in [
@@ -448,10 +448,10 @@ async fn keepalive(line: &'static str, option: &'static str) {
 }
 
 async fn forwarding_mode() {
-    let told = host_seen("[forwarding]\nmode = \"bungeecord\"", "", HOST).await;
+    let received = host_seen("[forwarding]\nmode = \"bungeecord\"", "", HOST).await;
     assert!(
-        told.starts_with(&format!("{HOST}\x00127.0.0.1\0")),
-        "{told}"
+        received.starts_with(&format!("{HOST}\x00127.0.0.1\0")),
+        "{received}"
     );
     assert_eq!(host_seen("", "", HOST).await, HOST);
 }

@@ -12,9 +12,9 @@ use crate::support::wire::{
 };
 use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server, within};
 
-/// The protocol of 1.21, of which the login start has a player id.
+/// The protocol of 1.21. Its login start has a player id.
 const WITH_UUID: i32 = 767;
-/// What [`FakeClient::login_as`] claims.
+/// The player id that [`FakeClient::login_as`] claims.
 const CLAIMED: [u8; 16] = [7; 16];
 
 /// A proxy with one `offline` server.
@@ -25,8 +25,7 @@ fn offline(global: &str, backend: &FakeBackend, more: &str) -> TestProxy {
     )
 }
 
-/// The threshold that the client reads before it is let in; `None` where it
-/// reads none.
+/// The threshold that the client reads before it is accepted; `None` if it reads none.
 async fn threshold(global: &str, more: &str) -> Option<i32> {
     let backend = FakeBackend::start().await;
     let proxy = offline(global, &backend, more);
@@ -51,7 +50,7 @@ pub async fn compression_threshold(is_global: bool) {
     }
 }
 
-/// The backend and the client get the id that the key says.
+/// The backend and the client get the player id of the key.
 pub async fn offline_uuid() {
     let more = "forwarding_mode = \"bungeecord\"\ncompression_threshold = -1";
     for (global, is_claimed) in [
@@ -72,7 +71,8 @@ pub async fn offline_uuid() {
     }
 }
 
-/// Where a player goes who is not taken by server `a`: to `b` or `c`, or nowhere.
+/// The server to which a player is moved after server `a` has refused the login: `b`, `c`,
+/// or none.
 async fn next_server(global: &str, of_b: &str) -> &'static str {
     let [a, b, c] = [
         FakeBackend::start().await,
@@ -98,7 +98,7 @@ async fn next_server(global: &str, of_b: &str) -> &'static str {
     }
 }
 
-/// A server takes players of its own network alone.
+/// A server only accepts players of its own network.
 pub async fn network() {
     for (of_b, expected) in [
         ("network = \"main\"", "b"),
@@ -109,7 +109,7 @@ pub async fn network() {
     }
 }
 
-/// The first of the order takes the player.
+/// The first server of the order gets the player.
 pub async fn order() {
     for (order, expected) in [("\"c\", \"b\"", "c"), ("\"b\", \"c\"", "b")] {
         let global = format!("[networks.main]\norder = [{order}]");
@@ -118,7 +118,7 @@ pub async fn order() {
     }
 }
 
-/// The player goes to the next server, or reads a text.
+/// The player is moved to the next server, or reads a text.
 pub async fn on_backend_loss() {
     for (word, expected) in [("fallback", "b"), ("kick", "nowhere")] {
         let global = format!("[networks.main]\non_backend_loss = \"{word}\"");
@@ -127,8 +127,8 @@ pub async fn on_backend_loss() {
     }
 }
 
-/// Whether the backend gets `/glist`, and how many nodes the client gets of a tree
-/// that has only its root.
+/// Whether the backend gets `/glist`, and the number of nodes that the client gets of a
+/// tree with only its root.
 async fn glist(global: &str) -> (bool, u8) {
     const COMMAND: i32 = 0x04;
     const TREE: i32 = 0x11;
@@ -158,7 +158,8 @@ async fn glist(global: &str) -> (bool, u8) {
     (command == string("glist"), tree[0])
 }
 
-/// A command of the proxy stays there for an admin, and for all who may use it.
+/// A command of the proxy does not reach the backend if an admin, or a player with
+/// permission, sends it.
 pub async fn admins() {
     let trusting = "[permissions]\ntrust_offline_admins = true\n";
     let admins = format!("{trusting}admins = [\"Alice\"]");
@@ -180,7 +181,7 @@ pub async fn trust_offline_admins() {
     }
 }
 
-/// Without it commands work, and no client completes them.
+/// With `false` commands work, and clients do not complete them.
 pub async fn announce_proxy_commands() {
     for (word, nodes) in [("true", 3), ("false", 1)] {
         let global = format!(
@@ -190,7 +191,7 @@ pub async fn announce_proxy_commands() {
     }
 }
 
-/// The server list shows the player on the other server, or what the backend says.
+/// The server list counts the player on the other server, or shows the backend's number.
 pub async fn sum_players() {
     for (word, expected) in [("true", 1), ("false", 3)] {
         let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
@@ -214,7 +215,7 @@ pub async fn sum_players() {
     }
 }
 
-/// The second login ends, or the first.
+/// The second login is refused, or replaces the first.
 pub async fn duplicate_login() {
     second_login(
         [
@@ -227,7 +228,7 @@ pub async fn duplicate_login() {
     .await;
 }
 
-/// The key of a network wins over that of all.
+/// The key of a network has precedence over the global one.
 pub async fn duplicate_login_of_a_network() {
     second_login(
         [
@@ -261,7 +262,7 @@ async fn second_login(cases: [(&str, bool); 3], more: &str) {
     }
 }
 
-/// Takes part in the encryption until the proxy asks the session service.
+/// Runs the encryption until the proxy sends its request to the session service.
 async fn encrypt(proxy: &TestProxy) -> Peer {
     let mut client = FakeClient::connect(proxy.address()).await;
     client
@@ -286,8 +287,8 @@ async fn encrypt(proxy: &TestProxy) -> Peer {
     client
 }
 
-/// The first line of what the proxy asks the session service that the key
-/// `session_url` names, with these further keys of `[auth]`.
+/// The first line of the request to the session service of `session_url`, with these
+/// further keys of `[auth]`.
 async fn question(more: &str) -> String {
     let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = service.local_addr().unwrap();

@@ -1,9 +1,9 @@
-//! No key is dead: whatever the table of keys lets an operator write has an
-//! effect that this test sees, or an answer that says why it has none yet.
+//! Every configuration key has an effect that this test observes, or a warning that says
+//! why it has none yet.
 //!
-//! The table of keys is walked, and each path must have a proof here; a proof
-//! whose key is gone fails as well. Effects are looked at from outside: bytes
-//! on a socket, lines and threads of the program, its system calls.
+//! The test walks through the table of keys. Each path needs a proof here, and a proof for
+//! a key that no longer exists fails as well. Effects are observed from outside: bytes on a
+//! socket, lines and threads of the program, its system calls.
 
 mod channel;
 mod docker;
@@ -25,15 +25,15 @@ use infrarust::config::schema::FileKind;
 use infrarust::config::{Loaded, load_texts};
 use infrarust::diagnostic::Code;
 
-/// Proofs that run at a time: some start the program, and the machine may be small.
+/// The most proofs that run at a time: some start the program, and the machine may be
+/// small.
 const PROOFS_AT_A_TIME: usize = 8;
 
-/// What shows that a key is not dead.
+/// The proof that a key has an effect.
 enum Proof {
-    /// Something that can be seen from outside is other with the key than without.
+    /// Something observable differs with and without the key.
     Effect(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// The key changes what the configuration means, and a warning says that
-    /// nothing comes of it yet.
+    /// The key changes the configuration, and a warning says that this has no effect yet.
     Model { with: Files, without: Files },
 }
 
@@ -44,7 +44,7 @@ struct Files {
     server: String,
 }
 
-/// The proofs of one kind of file, by the path of the key.
+/// The proofs for one kind of file, by the path of the key.
 type Proofs = Vec<(String, Proof)>;
 
 /// A proof by an effect.
@@ -67,13 +67,13 @@ impl Files {
         )
     }
 
-    /// The codes of everything that is said about the files.
+    /// The codes of all diagnostics about the files.
     fn codes(&self) -> Vec<Code> {
         self.load().diagnostics.iter().map(|d| d.code).collect()
     }
 }
 
-/// The paths of all keys of a table, and of the keys that it only warns of.
+/// The paths of all keys of a table, and of the keys that only cause a warning.
 fn walk(table: &Table, prefix: &str, keys: &mut Vec<String>, unsupported: &mut Vec<String>) {
     for key in table.keys {
         let path = format!("{prefix}{}", key.name);
@@ -110,7 +110,7 @@ fn inside(shape: &Shape, path: &str, keys: &mut Vec<String>, unsupported: &mut V
     }
 }
 
-/// The paths of a kind of file: keys, and keys that are only warned of.
+/// The paths of a kind of file: keys, and keys that only cause a warning.
 fn paths(kind: FileKind) -> (Vec<String>, Vec<String>) {
     let (mut keys, mut unsupported) = (Vec::new(), Vec::new());
     walk(kind.table(), "", &mut keys, &mut unsupported);
@@ -141,7 +141,7 @@ fn assert_same(what: &str, keys: &[String], proofs: &[String]) {
     assert!(problems.is_empty(), "{what}:\n{}", problems.join("\n"));
 }
 
-/// Every key of both files has a proof, and every proof a key.
+/// Every key of both files has a proof, and every proof has a key.
 #[test]
 fn every_key_has_a_proof() {
     for kind in [FileKind::Global, FileKind::Server] {
@@ -158,7 +158,7 @@ fn every_key_has_a_proof() {
     }
 }
 
-/// The proofs hold. All that fail are named.
+/// All proofs succeed. The names of all that fail are reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_proof_holds() {
     let mut waiting = Vec::new();
@@ -196,8 +196,8 @@ async fn holds(proof: Proof) {
     match proof {
         Proof::Effect(effect) => effect.await,
         Proof::Model { with, without } => {
-            let is_told = |codes: &[Code]| codes.contains(&Code::UnsupportedKey);
-            assert!(is_told(&with.codes()) && !is_told(&without.codes()));
+            let is_reported = |codes: &[Code]| codes.contains(&Code::UnsupportedKey);
+            assert!(is_reported(&with.codes()) && !is_reported(&without.codes()));
             let [with, without] = [with, without].map(|files| files.load().config.unwrap());
             assert!(
                 with.proxy != without.proxy || with.servers != without.servers,
@@ -207,8 +207,8 @@ async fn holds(proof: Proof) {
     }
 }
 
-/// A key of Infrarust v2 that is not supported loads, with one warning that
-/// names it and no other word.
+/// A file with an unsupported key of Infrarust v2 loads, with one warning that names the
+/// key and no other diagnostic.
 #[test]
 fn unsupported_keys_are_warned_of_once() {
     for kind in [FileKind::Global, FileKind::Server] {

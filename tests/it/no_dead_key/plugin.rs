@@ -1,5 +1,5 @@
-//! Proofs for the keys about plugins: a real library, and the host that a
-//! backend sees with it.
+//! Proofs for the keys about plugins: a real library, and the host that a backend gets with
+//! it.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use crate::library::sample;
 use crate::program::Program;
 use crate::support::{FakeBackend, FakeClient, TestProxy, within, write_config};
 
-/// What a login with the plugin `hub` comes to.
+/// The result of a login with the plugin `hub`.
 #[derive(Debug, PartialEq, Eq)]
 enum Met {
-    /// A backend, which sees this host.
+    /// A backend gets this host.
     Backend(String),
     /// A text.
     Kicked(String),
@@ -29,8 +29,7 @@ fn backend_sees(host: &str) -> Met {
     Met::Backend(host.to_owned())
 }
 
-/// Logs in where `lines` are in the table of the plugin and `server` in the
-/// server's file.
+/// Logs in with `lines` in the table of the plugin and `server` in the server's file.
 async fn met(lines: &str, server: &str, host: &str, name: &str) -> Met {
     let backend = FakeBackend::start().await;
     let path = if lines.contains("path =") {
@@ -58,7 +57,7 @@ async fn met(lines: &str, server: &str, host: &str, name: &str) -> Met {
     }
 }
 
-/// What is said about files on disk. A plugin that does without what it wants
+/// The diagnostics about files on disk. That the plugin lacks something that it only wants
 /// does not matter here.
 fn codes(global: &str, servers: &[(&str, String)]) -> Vec<Code> {
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +79,7 @@ async fn policy(word: &str) -> Met {
     met(&format!("on_failure = {word:?}"), "", "panic", "Steve").await
 }
 
-/// What `check` says where a plugin needs packets.
+/// The diagnostics if a plugin needs packets.
 fn codes_where_it_needs_packets(lines: &str) -> Vec<Code> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("libhub.so");
@@ -89,7 +88,7 @@ fn codes_where_it_needs_packets(lines: &str) -> Vec<Code> {
     Files::new(&global, "domains = [\"a.b\"]\naddresses = [\"10.0.0.5\"]\n").codes()
 }
 
-/// Asks over the socket at this path of the folder.
+/// Whether the control socket at this path of the folder answers.
 async fn is_controlled_at(global: &str, path: &str) -> bool {
     let mut program = Program::start(global, &[]);
     program.line("ready").await;

@@ -107,7 +107,7 @@ pub fn proofs() -> Proofs {
     proofs
 }
 
-/// A proof for a key that is checked, and says that it does nothing yet.
+/// A proof for a key that is checked, and that warns that it has no effect yet.
 fn model(path: &str, more: &str) -> (String, Proof) {
     let server = format!(
         "domains = [\"{HOST}\"]\naddresses = [\"10.0.0.5\"]\nproxy_mode = \"client_only\"\n\
@@ -120,7 +120,7 @@ fn model(path: &str, more: &str) -> (String, Proof) {
     (path.to_owned(), proof)
 }
 
-/// A session with a server that has these keys: the proxy and both ends.
+/// A session on a server with these keys: the proxy and both ends.
 async fn session(mode: &str, more: &str) -> (TestProxy, Peer, Peer) {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::start("", &[("a", server(mode, HOST, backend.address, more))]);
@@ -175,7 +175,7 @@ async fn addresses(list: &'static str) {
     backend.accept_login().await;
 }
 
-/// The keys alone decide whether a backend without authentication is an error.
+/// The keys decide whether a backend without authentication is an error.
 async fn guard(guarded: &'static str, open: &'static str) {
     let let_in = login_success("Alice");
     for (keys, is_guarded) in [(guarded, true), (open, false)] {
@@ -197,7 +197,7 @@ async fn guard(guarded: &'static str, open: &'static str) {
     }
 }
 
-/// A few bytes are spliced, or copied, as the key says.
+/// A few bytes are spliced or copied, depending on the key.
 async fn relay() {
     for (mode, relay, is_spliced) in [
         ("zero_copy", "", true),
@@ -219,10 +219,10 @@ async fn relay() {
 }
 
 async fn forwarding_mode() {
-    let told = host_seen("", "forwarding_mode = \"bungeecord\"", HOST).await;
+    let received = host_seen("", "forwarding_mode = \"bungeecord\"", HOST).await;
     assert!(
-        told.starts_with(&format!("{HOST}\x00127.0.0.1\0")),
-        "{told}"
+        received.starts_with(&format!("{HOST}\x00127.0.0.1\0")),
+        "{received}"
     );
     // It wins over the global one.
     let global = "[forwarding]\nmode = \"bungeecord\"";
@@ -313,8 +313,8 @@ async fn max_players(more: &'static str, words: &'static str) {
     }
 }
 
-/// A backend that is there and does not answer: its queue of connections that
-/// wait to be accepted is full, so that the kernel leaves a SYN unanswered.
+/// A backend that exists and does not answer: its queue of connections is full, so that the
+/// kernel does not answer a SYN.
 pub struct Deaf {
     pub address: SocketAddr,
     _sockets: [Socket; 2],
@@ -358,7 +358,7 @@ async fn timeouts_read() {
 }
 
 async fn timeouts_write() {
-    /// Sends until that fails; nobody reads.
+    /// Sends until that fails, to a peer that does not read.
     async fn flood(mut peer: Peer) {
         while peer.stream.write_all(&[0; 65_536]).await.is_ok() {}
     }

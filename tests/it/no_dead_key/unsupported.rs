@@ -1,11 +1,11 @@
-//! Keys of Infrarust v2 that are only warned of, as its files write them.
+//! Keys of Infrarust v2 that only cause a warning, in the form of its files.
 
 use infrarust::config::schema::FileKind;
 
 use super::Files;
 
-/// Both files with this text in the one of that kind; without it nothing is
-/// said about them.
+/// Both files, with this text in the file of that kind. Without the text they have no
+/// diagnostic.
 pub fn files(kind: FileKind, text: &str) -> Files {
     let domains = "domains = [\"a.example.com\"]\n";
     let addresses = if text.starts_with("addresses") {
@@ -19,7 +19,7 @@ pub fn files(kind: FileKind, text: &str) -> Files {
     }
 }
 
-/// Path and text of each.
+/// The path and the text of each.
 pub fn written(kind: FileKind) -> &'static [(&'static str, &'static str)] {
     match kind {
         FileKind::Global => GLOBAL,

@@ -1,4 +1,4 @@
-//! Ways to see an effect.
+//! Ways to observe an effect.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -18,23 +18,23 @@ use crate::support::{FakeBackend, FakeClient, Peer, TestProxy, server, within};
 
 pub const HOST: &str = "play.example.com";
 
-/// What players read, by the part that distinguishes one text from the others.
+/// Texts for players, by the part that distinguishes each from the others.
 pub const NO_SERVER: &str = "No server is known";
 pub const UNREACHABLE: &str = "cannot be reached right now";
 pub const NOT_ALLOWED: &str = "not allowed on this server";
 pub const TOO_FAST: &str = "too fast";
 pub const FULL: &str = "The server is full.";
 
-/// A time that what must come first has, and one that passes in no test.
+/// A short time for the event that must come first, and one that does not pass in any test.
 pub const SOON: &str = "100ms";
 pub const LATE: &str = "1h";
 
-/// How much later, at least, what has [`LATE`] comes than what has [`SOON`]: two
-/// that wait equally long come within less.
+/// The least time between an event with [`LATE`] and one with [`SOON`]. Two events with the
+/// same time are closer together.
 const MARGIN: Duration = Duration::from_millis(500);
 
-/// What the key brings about with a short time comes clearly before what it brings
-/// about with a long one. How fast the machine is does not matter.
+/// Checks that the effect of the key comes clearly earlier with a short time than with a
+/// long one, independent of the speed of the machine.
 pub async fn sooner(soon: impl Future, late: impl Future) {
     let mut late = std::pin::pin!(late);
     within("what has a short time", async {
@@ -54,7 +54,7 @@ pub fn one(backend: &FakeBackend, more: &str) -> [(&'static str, String); 1] {
     [("a", server("passthrough", HOST, backend.address, more))]
 }
 
-/// A backend whose address refuses connections.
+/// A backend address that refuses connections.
 pub async fn gone() -> FakeBackend {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
@@ -69,7 +69,7 @@ pub async fn gone() -> FakeBackend {
     }
 }
 
-/// The text with which a login ends; empty when it ends without a word.
+/// The text with which a login ends; empty if it ends without one.
 pub async fn final_text(client: &mut Peer) -> String {
     let bytes = client.rest().await;
     let Some((0, body, _)) = wire::split(&bytes) else {
@@ -79,12 +79,12 @@ pub async fn final_text(client: &mut Peer) -> String {
     text["text"].as_str().unwrap().to_owned()
 }
 
-/// How a login at this host ends that no backend takes.
+/// The text of a login at this host that no backend accepts.
 pub async fn refusal(proxy: &TestProxy, host: &str) -> String {
     final_text(&mut FakeClient::login(proxy.address(), host, "Alice").await).await
 }
 
-/// Asserts that a login ends with a text, and without the keys with another.
+/// Asserts that a login ends with this text, and with another one without the keys.
 pub async fn refused(with: (&str, &str, &str), without: (&str, &str, &str)) {
     let backend = gone().await;
     for (global, more, text) in [with, without] {
@@ -97,7 +97,7 @@ pub async fn refused(with: (&str, &str, &str), without: (&str, &str, &str)) {
     }
 }
 
-/// The host field that the backend is sent by a server with these keys.
+/// The host field that the backend gets from a server with these keys.
 pub async fn host_seen(global: &str, more: &str, host: &str) -> String {
     let backend = FakeBackend::start().await;
     let proxy = TestProxy::start(global, &one(&backend, more));
@@ -113,7 +113,7 @@ pub fn token(host_field: &str) -> String {
     properties[0]["value"].as_str().unwrap().to_owned()
 }
 
-/// The host field of a login through the program, which has this variable.
+/// The host field of a login through the program, with this environment variable.
 pub async fn host_seen_with_variable(global: &str, more: &str, name: &str, value: &str) -> String {
     let backend = FakeBackend::start().await;
     let mut program = Program::start_with(global, &one(&backend, more), |command| {
@@ -145,8 +145,8 @@ pub async fn is_answered(proxy: &TestProxy) -> bool {
     !client.up_to(1).await.is_empty()
 }
 
-/// How a status answer shows a key of a MOTD: its value in the file, and place
-/// and value in the answer.
+/// How a status answer shows a key of a MOTD: its value in the file, and the place and
+/// value in the answer.
 pub fn motd_key(key: &str) -> (String, &'static str, Value) {
     // A PNG's signature and header, with 64 × 64 pixels.
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x40\0\0\0\x40\x08\x06\0\0\0";
@@ -161,7 +161,7 @@ pub fn motd_key(key: &str) -> (String, &'static str, Value) {
     (format!("{key} = {value}"), pointer, value)
 }
 
-/// Asserts that a status answer has what the MOTD says, and without it has not.
+/// Asserts that a status answer shows the MOTD, and does not show it without the key.
 pub async fn shown(backend: &FakeBackend, host: &str, key: &str, with: Table, without: Table) {
     let (_, pointer, value) = motd_key(key);
     for (table, is_shown) in [(with, true), (without, false)] {
@@ -175,14 +175,14 @@ pub async fn shown(backend: &FakeBackend, host: &str, key: &str, with: Table, wi
     }
 }
 
-/// Where a MOTD is written.
+/// The table of a MOTD.
 #[derive(Default)]
 pub struct Table {
     pub global: String,
     pub server: String,
 }
 
-/// The program under `strace`, which notes these calls of it.
+/// The program under `strace`, which records these calls of it.
 pub struct Traced {
     pub program: Program,
     trace: NamedTempFile,

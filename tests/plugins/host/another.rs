@@ -1,5 +1,5 @@
-//! Plugins of other compilers: nothing but C tables crosses, so that neither the
-//! layout of Rust types, nor the allocator, nor the runtime has to be the same.
+//! Plugins of other compilers. Only C tables cross the border, so the layout of Rust types,
+//! the allocator and the runtime may differ.
 
 use infrarust::plugin::{AskedPacket, PacketFate, PacketPlayer};
 use infrarust::protocol::packet::view::{self, Value};
@@ -18,7 +18,7 @@ struct Build {
 }
 
 impl Build {
-    /// The seed is fixed, so that a red run can be had again.
+    /// Fixed, so that a failure can be repeated.
     const SEED: u32 = 20_250_613;
 
     fn library(&self, folder: &str, library: &str) -> PathBuf {
@@ -49,8 +49,8 @@ fn version(rustc: &Path) -> Option<String> {
     (output.status.success() && text.starts_with("rustc ")).then(|| text.trim().to_owned())
 }
 
-/// Compilers on this machine that are not the host's: the nightly one of rustup,
-/// and the one of the system.
+/// Compilers on this machine other than the host's: the nightly one of rustup, and the one
+/// of the system.
 fn others() -> Vec<(String, PathBuf)> {
     let own = version(Path::new(env!("CARGO")).with_file_name("rustc").as_path());
     let nightly = Command::new("rustup")
@@ -80,7 +80,7 @@ fn others() -> Vec<(String, PathBuf)> {
     found.collect()
 }
 
-/// The plugin with everything of its own, and the one with every hook.
+/// Runs the plugin with an allocator and a runtime of its own, and the one with every hook.
 async fn runs(build: &Build) {
     let file = build.library("tests/plugins/runtime", "infrarust_test_runtime");
     let (lines, guard) = hostile::Lines::collect("warn");
@@ -181,8 +181,8 @@ fn verifies(file: &Path) {
     assert!(verified.status.success(), "{said}");
 }
 
-/// All Rust types of the plugin are laid out at random, its allocator and its
-/// tokio are others.
+/// The plugin works with a random layout of all its Rust types, with its own allocator and
+/// its own tokio.
 #[tokio::test]
 async fn types_may_be_laid_out_at_random() {
     runs(&Build {
@@ -193,8 +193,8 @@ async fn types_may_be_laid_out_at_random() {
     .await;
 }
 
-/// Whichever other compilers are here. `INFRARUST_OTHER_COMPILER=required` wants
-/// one at least.
+/// Plugins of the other compilers on this machine work. `INFRARUST_OTHER_COMPILER=required`
+/// requires at least one.
 #[tokio::test]
 async fn another_compiler_changes_nothing() {
     let others = others();
@@ -218,8 +218,8 @@ fn own() -> PathBuf {
     build("tests/plugins/runtime", "infrarust_test_runtime")
 }
 
-/// A plugin that wants two thousand tasks gets as many as there are places, is
-/// told so, and keeps working; when it ends, so do they.
+/// A plugin that starts two thousand tasks gets as many as the limit allows, gets an error
+/// for the others, and continues to work. The tasks end with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_are_bounded() {
     let (host, _folder) = load(vec![spec("timed", &own(), "")]);
@@ -230,8 +230,8 @@ async fn tasks_are_bounded() {
     host.reload(Vec::new(), None).unwrap();
 }
 
-/// A plugin that loops holds its worker and is named; another worker serves
-/// others meanwhile. One that leaks does no harm at once.
+/// A plugin in an endless loop blocks its worker and is named in the log, while another
+/// worker serves others. A plugin that leaks memory has no immediate effect.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_looping_plugin_is_named() {
     let (host, _folder) = load(vec![

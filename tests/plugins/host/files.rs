@@ -1,6 +1,5 @@
-//! Files that are not a plugin, or a broken one. Each is refused with the file,
-//! the plugin, what is wrong, both values and the cure, and none takes the proxy
-//! with it.
+//! Files that are not plugins, and broken ones. Each is refused with the file, the plugin,
+//! what is wrong, both values and the solution, and none ends the proxy.
 
 use infrarust::manifest::{self, library};
 use infrarust_test_support::library::{build_with, cargo, target};
@@ -16,7 +15,7 @@ pub(super) fn write(folder: &Path, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Bytes with some of them changed wherever they stand.
+/// Bytes in which each occurrence of some of them is replaced.
 fn changed(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = bytes.to_owned();
@@ -54,9 +53,9 @@ const NEWER_PROXY: &str = "use a newer proxy, or an older version of the plugin"
 const LIBRARY: &str = "install the library, or build the plugin on a system as old as this one";
 const CORRECT: &str = "correct `Cargo.toml` or `export_plugin!`, and build the plugin again";
 
-/// A file that is not a library for this machine, before any manifest is looked for.
+/// A file that is not a library for this machine is refused before its manifest is read.
 #[tokio::test]
-async fn files_that_are_no_library() {
+async fn files_that_are_not_a_library() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let good = std::fs::read(sample()).unwrap();
@@ -117,8 +116,8 @@ async fn files_that_are_no_library() {
     }
 }
 
-/// A copy that was not finished is refused wherever it was cut, with both
-/// lengths. The loader would be killed by the first touch behind the end.
+/// An incomplete copy is refused wherever it was cut, with both lengths. The loader would
+/// crash when it touches memory after the end.
 #[tokio::test]
 async fn files_that_are_cut() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,7 +134,7 @@ async fn files_that_are_cut() {
     }
 }
 
-/// What the manifest says, or does not.
+/// A missing or invalid manifest is refused.
 #[tokio::test]
 async fn manifests_that_are_wrong() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,9 +240,9 @@ async fn manifests_that_are_wrong() {
     }
 }
 
-/// A sound manifest on code that says otherwise.
+/// A valid manifest on code that differs from it is refused.
 #[tokio::test]
-async fn manifests_that_lie() {
+async fn manifests_that_differ_from_the_code() {
     let folder = tempfile::tempdir().unwrap();
     let good = std::fs::read(sample()).unwrap();
     let descriptor = manifest::descriptor(&good).unwrap();
@@ -263,7 +262,7 @@ async fn manifests_that_lie() {
     );
 }
 
-/// What the loader refuses, and what would end the proxy.
+/// Files that the loader refuses, and files that would end the proxy.
 #[tokio::test]
 async fn files_that_cannot_be_loaded() {
     let folder = tempfile::tempdir().unwrap();
@@ -327,7 +326,7 @@ async fn files_that_cannot_be_loaded() {
     );
 }
 
-/// A newer C library is named before the loader is asked.
+/// A required newer C library is reported before the loader runs.
 #[tokio::test]
 #[cfg(target_env = "gnu")]
 async fn files_that_need_a_newer_glibc() {
@@ -354,7 +353,7 @@ async fn files_that_need_a_newer_glibc() {
     );
 }
 
-/// The report of a file other than the pinned one has both digests.
+/// The report of a file other than the pinned one has both hashes.
 #[tokio::test]
 async fn files_that_are_not_the_pinned_ones() {
     let pinned = Spec {

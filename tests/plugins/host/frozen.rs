@@ -1,5 +1,5 @@
-//! Plugins as they were built with each released version of the plugin API, run
-//! by the host of today. `tests/plugins/freeze` keeps another one.
+//! Plugins that were built with each released version of the plugin API, run by the current
+//! host. `tests/plugins/freeze` adds another one.
 
 use infrarust::manifest::Hook;
 
@@ -21,7 +21,8 @@ fn kept() -> Vec<(String, PathBuf)> {
     kept
 }
 
-/// Whether a kept version may break: below 1.0 the second number does.
+/// Whether the current host must serve a kept version: below 1.0 the second number may
+/// break it.
 fn is_served(version: &str) -> bool {
     let version = semver::Version::parse(version).unwrap();
     let host = infrarust_plugin_abi::API_VERSION;
@@ -31,14 +32,13 @@ fn is_served(version: &str) -> bool {
     ) == (u64::from(host.major), true)
 }
 
-/// Whether a kept version has what is there since another one.
+/// Whether a kept version has everything of another version.
 fn is_not_before(version: &str, since: infrarust_plugin_abi::Version) -> bool {
     let since = semver::Version::parse(&since.to_string()).unwrap();
     semver::Version::parse(version).unwrap() >= since
 }
 
-/// A plugin that was built long ago answers at every hook, and every service
-/// that it calls is there.
+/// An old plugin answers at every hook, and every service that it calls exists.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kept_plugins_run() {
     if !cfg!(target_arch = "x86_64") {
@@ -195,7 +195,7 @@ async fn asked_everything(version: &str, file: &Path) {
     eventually("the plugin ends", || data.join("ended").exists()).await;
 }
 
-/// What is kept is small, and says nothing about the machine that built it.
+/// The kept files are small, and do not contain paths of the machine that built them.
 #[test]
 fn kept_plugins_are_clean() {
     for (version, file) in kept() {

@@ -1,5 +1,5 @@
-//! Plugins that break the rules, while they are loaded and while they run. The
-//! proxy and the other players go on, and the log names the plugin.
+//! Plugins that break the rules, while they are loaded and while they run. The proxy and
+//! the other players continue, and the log names the plugin.
 
 use super::*;
 
@@ -8,7 +8,7 @@ pub(super) fn hostile() -> &'static Path {
     HOSTILE.get_or_init(|| build("tests/plugins/hostile", "infrarust_test_hostile"))
 }
 
-/// What is logged on this thread until the guard is dropped.
+/// The lines that are logged on this thread until the guard is dropped.
 #[derive(Clone, Default)]
 pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -40,8 +40,8 @@ impl Lines {
     }
 }
 
-/// An answer that cannot be one is a failure of the plugin: the host stays as it
-/// was, each is counted, and the log says what it was.
+/// An invalid answer is a failure of the plugin: the host stays unchanged, each failure is
+/// counted, and the log describes it.
 #[tokio::test]
 async fn answers_are_checked() {
     let cases = [
@@ -90,10 +90,10 @@ async fn answers_are_checked() {
     assert_eq!(twice, Ok(Some("third".to_owned())), "the last one counts");
 }
 
-/// An error text of any length and any bytes becomes one line of the log, cut
-/// and without what drives a terminal.
+/// An error text of any length and any bytes becomes one log line, shortened and with its
+/// control characters escaped.
 #[tokio::test]
-async fn error_texts_are_tamed() {
+async fn error_texts_are_shortened_and_escaped() {
     let (lines, _guard) = Lines::collect("warn");
     let (host, _folder) = load(vec![spec("hostile", hostile(), "")]);
     let asked = lobby(&host).handshake_rewrite(&client("essay"), "b");
@@ -104,8 +104,8 @@ async fn error_texts_are_tamed() {
     assert!(!text.contains(['\u{1b}', '\0']));
 }
 
-/// Futures that are none, and such that never rest, end at the deadline or at
-/// once; meanwhile others are served.
+/// Invalid futures, and futures that always wake themselves, end at the deadline or at
+/// once, and others are served.
 #[tokio::test]
 async fn futures_are_checked() {
     let (lines, _guard) = Lines::collect("warn");
@@ -139,16 +139,16 @@ async fn futures_are_checked() {
     assert_eq!(login(&good, "Steve").await, Ok(()));
 }
 
-/// Services that are called with nothing in place of pointers refuse.
+/// Services refuse null pointers.
 #[tokio::test]
-async fn services_check_what_they_are_given() {
+async fn services_check_their_arguments() {
     let (lines, _guard) = Lines::collect("warn");
     let (host, _folder) = load(vec![spec("hostile", hostile(), "")]);
     let asked = login(&lobby(&host), "Services").await;
     assert_eq!(asked, Ok(()), "{}", lines.text());
 }
 
-/// A start that gives nothing, garbage or an unknown status is a start that failed.
+/// A start fails if it returns no instance, garbage or an unknown status.
 #[tokio::test]
 async fn a_start_is_checked() {
     let cases = [
@@ -171,7 +171,7 @@ async fn a_start_is_checked() {
     }
 }
 
-/// An entry is read field by field, as far as its size goes, and its tables too.
+/// An entry is read field by field up to its size, and so are its tables.
 #[tokio::test]
 async fn entries_are_checked() {
     let good = std::fs::read(hostile()).unwrap();

@@ -1,5 +1,5 @@
-//! The lives of plugins from their start to their end: what they leave, what
-//! they drop, and how much of them the log gets.
+//! The lives of plugins from their start to their end: what they leave behind, what they
+//! drop, and how much they can log.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn metric(host: &PluginHost, name: &str) -> Option<i128> {
     found.map(|metric| metric.value)
 }
 
-/// A start that fails says why, and the tasks that it has begun end.
+/// A failed start is reported with its reason, and the tasks that it has started end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_start_leaves_no_task() {
     let folder = tempfile::tempdir().unwrap();
@@ -33,10 +33,10 @@ async fn a_failed_start_leaves_no_task() {
     assert_eq!(metric(&host, "alive"), count, "the task ticks");
 }
 
-/// A future that is given up and holds its worker while it is dropped is seen,
-/// and others are served meanwhile.
+/// A cancelled future that blocks its worker while it is dropped is reported, and others
+/// are served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_drop_that_holds_a_worker_is_seen() {
+async fn a_drop_that_blocks_a_worker_is_reported() {
     let specs = vec![way(""), spec("sample", sample(), "tag = 'a'")];
     let (host, folder) = load(specs);
     let host = Arc::new(host);
@@ -54,7 +54,7 @@ async fn a_drop_that_holds_a_worker_is_seen() {
     assert_eq!(host.states()[0].counts.overruns, 1);
 }
 
-/// A panic where a future is dropped is counted at its hook, with its text.
+/// A panic in the drop of a future is counted for its hook, with its text.
 #[tokio::test]
 async fn a_panic_in_a_drop_is_counted() {
     let (lines, _guard) = hostile::Lines::collect("warn");
@@ -68,10 +68,10 @@ async fn a_panic_in_a_drop_is_counted() {
     assert_eq!((state.counts.panics, state.counts.overruns), (1, 1));
 }
 
-/// A panic that the plugin has caught lends its text to no other, and nothing
-/// of one kind hides what another says in the same second.
+/// The text of a caught panic does not appear in another failure, and failures of one kind
+/// do not hide those of another in the same second.
 #[tokio::test]
-async fn each_failure_has_its_own_words() {
+async fn each_failure_has_its_own_text() {
     let (lines, _guard) = hostile::Lines::collect("warn");
     let fast = Spec {
         deadline: Some(Duration::from_millis(10)),
@@ -94,8 +94,8 @@ async fn each_failure_has_its_own_words() {
     assert!(!text.contains("the first"), "{text}");
 }
 
-/// A plugin that floods the log writes some hundred lines, and the log says how
-/// many it has left out.
+/// Of a plugin that floods the log some hundred lines are written, and the log has the
+/// number of lines left out.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_lines_is_cut_and_counted() {
     let (lines, _guard) = hostile::Lines::collect("warn,plugin=info");
@@ -114,8 +114,8 @@ async fn a_flood_of_lines_is_cut_and_counted() {
     );
 }
 
-/// A plugin that gets the opened event of a session gets its closed event, also in a
-/// quarantine and after one. It gets no event of a session that opened in a quarantine.
+/// A plugin that gets the opened event of a session also gets its closed event, during a
+/// quarantine and after one. It gets no event of a session that opened during a quarantine.
 #[tokio::test]
 async fn every_session_that_opened_is_closed() {
     let (host, _folder) = load(vec![way("")]);
@@ -152,9 +152,9 @@ async fn every_session_that_opened_is_closed() {
     assert_eq!(counts(), (Some(2), Some(2)));
 }
 
-/// Each generation has room for its metrics, whatever those before it were called.
+/// Each generation can register all its metrics, whatever names earlier ones used.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn generations_have_metrics_of_their_own() {
+async fn generations_have_separate_room_for_metrics() {
     let (host, _folder) = load(vec![way("metrics-a")]);
     for name in ["b", "c", "a"] {
         host.reload(vec![way(&format!("metrics-{name}"))], None)
@@ -178,10 +178,9 @@ async fn generations_have_metrics_of_their_own() {
     assert_eq!(lines.text().matches(said).count(), 1, "{}", lines.text());
 }
 
-/// A plugin with a runtime of its own, on which something goes on, fails with
-/// its own words, and at once.
+/// A plugin with its own busy runtime fails at once with its own text.
 #[tokio::test]
-async fn a_start_with_a_runtime_fails_with_its_own_words() {
+async fn a_start_with_a_runtime_fails_with_its_own_text() {
     let file = build("tests/plugins/runtime", "infrarust_test_runtime");
     let begin = Instant::now();
     let problem = refused(spec("timed", &file, "start = 'fails'"));

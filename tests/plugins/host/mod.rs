@@ -1,5 +1,5 @@
-//! Plugins as real libraries: built by Cargo, loaded by the host, asked at
-//! every hook, and handed over in every wrong form.
+//! Plugins as real libraries: built by Cargo, loaded by the host, called at every hook, and
+//! passed to the host in every wrong form.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -107,10 +107,10 @@ fn text(refusal: Result<(), Refusal>) -> String {
 
 // ------------------------------------------------------------------- answers
 
-/// Two plugins from one file are two images, asked in order at every hook:
-/// rewrites chain, the first refusal and the first choice win.
+/// Two plugins from one file are two images, which are called in order at every hook.
+/// Rewrites chain, the first refusal and the first choice count.
 #[tokio::test]
-async fn hooks_are_asked_in_order() {
+async fn hooks_are_called_in_order() {
     let specs = vec![
         spec("one", sample(), "tag = 'one'"),
         spec("two", sample(), "tag = 'two'"),
@@ -187,10 +187,9 @@ async fn hooks_are_asked_in_order() {
     assert_eq!(states[0].counts.bad_answers, 1);
 }
 
-/// A set has the plugins that it was asked for, in that order, and none that
-/// its mode cannot run.
+/// A set has the requested plugins in that order, without those that its mode cannot run.
 #[tokio::test]
-async fn sets_have_what_was_asked_for() {
+async fn sets_have_the_requested_plugins() {
     let specs = ["a", "b"].map(|id| spec(id, sample(), &format!("tag = '{id}'")));
     let (host, _folder) = load(specs.to_vec());
     let seen = |ids: &[&str]| {
@@ -223,8 +222,8 @@ fn hook_futures_are_send() {
     is_send(hooks.route_select(&client, &player, |_| true));
 }
 
-/// Events of a plugin arrive with its name in the target, their fields, and no
-/// line breaks of the plugin.
+/// Events of a plugin are logged with its name in the target, with their fields, and
+/// without line breaks of the plugin.
 #[tokio::test]
 async fn events_arrive_in_the_log() {
     #[derive(Clone, Default)]
@@ -256,7 +255,7 @@ async fn events_arrive_in_the_log() {
     );
 }
 
-/// The shipped plugins do their work as libraries.
+/// The shipped plugins work as libraries.
 #[tokio::test]
 async fn shipped_plugins_work() {
     let shipped = |id: &str, config: &str| {
@@ -297,7 +296,7 @@ async fn shipped_plugins_work() {
 
 // ------------------------------------------------------------------ failures
 
-/// A hook that fails does what its policy says, and everything is counted.
+/// A failed hook has the effect of its policy, and everything is counted.
 #[tokio::test]
 async fn failures_follow_the_policy() {
     let strict = Spec {
@@ -347,8 +346,8 @@ async fn failures_follow_the_policy() {
     );
 }
 
-/// A plugin that keeps panicking is not asked any more, until somebody says so.
-/// A gate stays shut meanwhile.
+/// A plugin that keeps panicking is not called until it is resumed. Its deciding hooks
+/// refuse until then.
 #[tokio::test]
 async fn repeated_panics_are_quarantined() {
     let (host, _folder) = load(vec![spec("sick", sample(), "tag = 'a'")]);
@@ -364,7 +363,7 @@ async fn repeated_panics_are_quarantined() {
     assert_eq!(login(&hooks, "Steve").await, Ok(()));
 }
 
-/// A plugin that blocks a worker is seen while it does.
+/// A plugin that blocks a worker is reported while it does.
 #[tokio::test]
 async fn a_blocking_plugin_is_named() {
     let (host, _folder) = load(vec![spec("slow", sample(), "tag = 'a'")]);
@@ -372,7 +371,8 @@ async fn a_blocking_plugin_is_named() {
     assert_eq!(host.states()[0].counts.stalls, 1);
 }
 
-/// Mistakes in a configuration come with their bytes; a start that fails says why.
+/// Mistakes in a configuration are reported with their bytes, and a failed start with its
+/// reason.
 #[tokio::test]
 async fn a_start_can_fail() {
     let problem = refused(spec("a", sample(), "tag = 'a'\ntga = 1"));
@@ -420,8 +420,8 @@ async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A new generation takes over for new connections, the old one serves those
-/// that hold it, and ends with the last of them. A refused reload changes nothing.
+/// A new generation serves new connections, the old one serves those that hold it, and ends
+/// with the last of them. A refused reload changes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn generations_replace_each_other() {
     let (host, folder) = load(vec![spec("live", sample(), "tag = 'old'")]);
@@ -460,8 +460,7 @@ async fn generations_replace_each_other() {
     assert_eq!(login(&lobby(&host), "Steve").await, Ok(()));
 }
 
-/// What was tried is what is loaded: another content is refused, and not loaded
-/// at all.
+/// Only the content that was tried is loaded: another content is refused.
 #[tokio::test]
 async fn another_content_than_the_tried_one_is_refused() {
     let tried = |content: &[u8]| Spec {
@@ -478,8 +477,8 @@ async fn another_content_than_the_tried_one_is_refused() {
     assert_eq!(host.states()[0].generation, 1);
 }
 
-/// A file that is overwritten under a loaded plugin changes nothing, and one
-/// plugin is not loaded without end.
+/// Overwriting the file of a loaded plugin has no effect, and the number of loads of one
+/// plugin is bounded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_are_sealed_and_bounded() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@ use infrarust_test_support::engine::{FakeEngine, container};
 
 use super::*;
 
-/// Where a server is configured.
+/// The source of a server.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     File,
@@ -14,7 +14,7 @@ enum Source {
 
 const SOURCES: [Source; 2] = [Source::File, Source::Label];
 
-/// What the plugin says; the job puts the name of the player into it.
+/// The text of the plugin. The job replaces the name of the player in it.
 const GREETING: &str = "Hello {name}! A plugin sends this packet.";
 
 /// The protocol version since which servers send their commands (1.13).
@@ -55,7 +55,7 @@ impl Mission {
         Self { setup, engine }
     }
 
-    /// Adds a server, whose id is its host without the last label.
+    /// Adds a server. Its id is its host without the last label.
     fn add(
         &mut self,
         source: Source,
@@ -90,7 +90,7 @@ impl Mission {
         }
     }
 
-    /// What the checker says, and whether it would start the proxy.
+    /// The output of the checker, and whether the proxy would start.
     fn check(&self) -> (bool, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_infrarust"))
             .arg("-c")
@@ -164,7 +164,7 @@ fn each_mode_gives_what_it_can() {
     assert_eq!(fleet.finish(START), Some(0), "the exit code of matrix.mjs");
 }
 
-/// Everything on servers of all modes: two errors for each in a forwarding mode.
+/// All of it on servers of all modes: two errors for each server in a forwarding mode.
 fn refused_by_the_checker(source: Source, session: &str) {
     let mut mission = Mission::new(session);
     let keys = [
@@ -218,7 +218,7 @@ fn folder(mission: &Mission) -> String {
     format!("{}/", mission.setup.folder.path().display())
 }
 
-/// The plugin chooses the host that the backend sees, also where only bytes are moved.
+/// The plugin chooses the host for the backend, also in forwarding modes.
 fn forwarded_host(
     source: Source,
     mode: &str,
@@ -261,9 +261,9 @@ fn greeted(
     jobs.push(job);
 }
 
-/// The commands of a plugin in every version, in both modes: they stand in the tree beside
-/// those of the backend, are completed and answered. Commands that the player may not use,
-/// and those that no plugin may have, are not in the tree and reach the backend.
+/// The commands of a plugin in every version, in both modes: they are in the tree besides
+/// those of the backend, and are completed and answered. Commands that the player may not
+/// use, and those that no plugin may have, are not in the tree and reach the backend.
 #[test]
 fn players_use_commands_of_plugins() {
     let _machine = shared();

@@ -1,4 +1,4 @@
-//! What tests of containers as servers wait for.
+//! Waits for tests of containers as servers.
 
 use std::net::SocketAddr;
 
@@ -34,9 +34,8 @@ pub async fn await_removal(program: &mut Program, ids: &[&str]) {
     }
 }
 
-/// Waits until servers have been added, changed and removed, these and no others, by
-/// one change or by several: a container that is looked at for long does not hold up
-/// the others.
+/// Waits until servers have been added, changed and removed, exactly these, by one change
+/// or by several: a container with a slow inspection does not delay the others.
 pub async fn changes(program: &mut Program, expected: [&[&str]; 3]) {
     let mut left = expected.map(<[&str]>::to_vec);
     while left.iter().any(|ids| !ids.is_empty()) {

@@ -1,7 +1,7 @@
-//! Files that look like plugins and hold no code: enough for everything that
-//! reads manifests, and for nothing that would run them.
+//! Files that look like plugins and contain no code: enough for everything that reads
+//! manifests, and not for running them.
 //!
-//! Written from the layout that `plugin-api/abi` documents, without its code.
+//! Written from the layout in the documentation of `plugin-api/abi`, without its code.
 
 use infrarust_plugin_abi::Capability;
 
@@ -72,9 +72,9 @@ fn list(text: &str) -> Vec<Capability> {
         .collect()
 }
 
-/// A plugin whose manifest says what `text` says, in lines such as
-/// `needs: [PacketInject]`; a text without such a line is a library without a
-/// manifest, and one that begins with `text:` is not a library at all.
+/// A plugin with the manifest in `text`, which has lines such as `needs: [PacketInject]`. A
+/// text without such a line gives a library without a manifest, and one that begins with
+/// `text:` gives a file that is not a library.
 pub fn plugin(text: &str) -> Vec<u8> {
     if let Some(text) = text.strip_prefix("text:") {
         return text.as_bytes().to_vec();

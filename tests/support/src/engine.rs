@@ -1,5 +1,5 @@
-//! A fake container engine: it reports containers that do not exist, and
-//! can hang, lie and end in the middle of a word.
+//! A fake container engine: it reports containers that do not exist, and can hang, answer
+//! wrongly, and end in the middle of an answer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ use super::within;
 
 /// How the engine answers a path instead of the truth.
 #[derive(Debug, Clone)]
-pub enum Whim {
-    /// It takes the question and never answers.
+pub enum Override {
+    /// It reads the request and never answers.
     Hang,
     /// It answers with these bytes and ends.
     Say(Vec<u8>),
@@ -30,21 +30,21 @@ pub enum Whim {
 
 #[derive(Default)]
 pub struct State {
-    /// What is said of each container, by id.
+    /// The description of each container, by id.
     pub containers: BTreeMap<String, Value>,
-    /// What lists say, where that is not the truth.
+    /// The content of lists, if it is not the truth.
     pub listed: Option<Value>,
     /// Other answers, by the beginning of the path.
-    pub whims: BTreeMap<String, Whim>,
-    /// What was asked.
-    pub asked: Vec<String>,
+    pub overrides: BTreeMap<String, Override>,
+    /// The paths of all requests.
+    pub requests: Vec<String>,
 }
 
 pub struct FakeEngine {
     pub state: Arc<Mutex<State>>,
     folder: TempDir,
     events: broadcast::Sender<String>,
-    asked: watch::Sender<usize>,
+    requests: watch::Sender<usize>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -62,7 +62,7 @@ impl FakeEngine {
             state: Arc::default(),
             folder: tempfile::tempdir().unwrap(),
             events: broadcast::channel(100_000).0,
-            asked: watch::channel(0).0,
+            requests: watch::channel(0).0,
             task: None,
         }
     }
@@ -83,7 +83,7 @@ impl FakeEngine {
         self.state.lock().unwrap()
     }
 
-    /// Listens.
+    /// Begins to listen.
     pub fn begin(&mut self) {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let server = self.server();
@@ -97,7 +97,7 @@ impl FakeEngine {
         }));
     }
 
-    /// Ends with all connections, as a process does.
+    /// Ends with all connections, as when its process ends.
     pub async fn end(&mut self) {
         let task = self.task.take().unwrap();
         task.abort();
@@ -110,21 +110,21 @@ impl FakeEngine {
         Server {
             state: Arc::clone(&self.state),
             events: self.events.clone(),
-            asked: self.asked.clone(),
+            requests: self.requests.clone(),
         }
     }
 
     /// Sends an event, or any other line.
-    pub fn tell(&self, line: &str) {
+    pub fn send_event(&self, line: &str) {
         let _ = self.events.send(format!("{line}\n"));
     }
 
     /// Sends an event of a container.
-    pub fn tell_of(&self, id: &str, action: &str) {
-        self.tell(&event(id, action));
+    pub fn send_event_of(&self, id: &str, action: &str) {
+        self.send_event(&event(id, action));
     }
 
-    /// Has a container without a word.
+    /// Adds a container without an event.
     pub fn put(&self, container: &Value) {
         let id = container["Id"].as_str().unwrap().to_owned();
         self.state().containers.insert(id, container.clone());
@@ -133,10 +133,10 @@ impl FakeEngine {
     /// Starts a container.
     pub fn run(&self, container: &Value) {
         self.put(container);
-        self.tell_of(container["Id"].as_str().unwrap(), "start");
+        self.send_event_of(container["Id"].as_str().unwrap(), "start");
     }
 
-    /// Changes what is said of a container.
+    /// Changes the description of a container.
     pub fn change(&self, id: &str, pointer: &str, value: Value) {
         let mut state = self.state();
         *state
@@ -148,18 +148,18 @@ impl FakeEngine {
     }
 
     /// Waits until `count` requests have come that begin with `begin`.
-    pub async fn asked(&self, begin: &str, count: usize) {
-        let mut asked = self.asked.subscribe();
-        // Each question is looked at once, however many there are.
+    pub async fn await_requests(&self, begin: &str, count: usize) {
+        let mut requests = self.requests.subscribe();
+        // Each request is counted once, so that many of them cost little.
         let (mut seen, mut found) = (0, 0);
         let is_enough = |_: &usize| {
             let state = self.state();
-            let new = &state.asked[seen..];
+            let new = &state.requests[seen..];
             found += new.iter().filter(|path| path.starts_with(begin)).count();
-            seen = state.asked.len();
+            seen = state.requests.len();
             found >= count
         };
-        within(begin, asked.wait_for(is_enough)).await.unwrap();
+        within(begin, requests.wait_for(is_enough)).await.unwrap();
     }
 }
 
@@ -172,7 +172,7 @@ pub fn event(id: &str, action: &str) -> String {
     .to_string()
 }
 
-/// A container whose game is at this address; later ones are younger.
+/// A container with a game server at this address. Later ones are younger.
 pub fn container(id: &str, at: SocketAddr, labels: &[(&str, &str)]) -> Value {
     static MADE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let made = MADE.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -201,7 +201,7 @@ pub fn container(id: &str, at: SocketAddr, labels: &[(&str, &str)]) -> Value {
 pub struct Server {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<String>,
-    asked: watch::Sender<usize>,
+    requests: watch::Sender<usize>,
 }
 
 impl Server {
@@ -217,7 +217,7 @@ impl Server {
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let mut events = self.events.subscribe();
         let answer = self.answer(&path);
-        self.asked.send_modify(|asked| *asked += 1);
+        self.requests.send_modify(|requests| *requests += 1);
         let written = match answer {
             Answer::Hang => std::future::pending().await,
             Answer::Bytes(bytes) => stream.write_all(&bytes).await,
@@ -243,17 +243,17 @@ impl Server {
 
     fn answer(&self, path: &str) -> Answer {
         let mut state = self.state.lock().unwrap();
-        state.asked.push(path.to_owned());
-        let whim = state
-            .whims
+        state.requests.push(path.to_owned());
+        let found = state
+            .overrides
             .iter()
             .rev()
             .find(|(begin, _)| path.starts_with(begin.as_str()));
-        let due = match whim.map(|(_, whim)| whim.clone()) {
-            Some(Whim::Hang) => return Answer::Hang,
-            Some(Whim::Say(bytes)) => return Answer::Bytes(bytes),
-            Some(Whim::Json(text)) => return json_answer("200 OK", &text),
-            Some(Whim::Late(due)) => Some(due),
+        let due = match found.map(|(_, answer)| answer.clone()) {
+            Some(Override::Hang) => return Answer::Hang,
+            Some(Override::Say(bytes)) => return Answer::Bytes(bytes),
+            Some(Override::Json(text)) => return json_answer("200 OK", &text),
+            Some(Override::Late(due)) => Some(due),
             None => None,
         };
         match (state.truth(path), due) {

@@ -1,5 +1,5 @@
-//! A peer that speaks the protocol beyond the handshake: compression,
-//! encryption and the packets of a login, written down a second time.
+//! A peer that speaks the protocol after the handshake: compression, encryption and the
+//! packets of a login, written a second time for the tests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -41,17 +41,17 @@ impl Cfb8 {
     }
 }
 
-/// What one read takes.
+/// The most bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
 
 /// One end of a connection, from the handshake on.
 pub struct Speaker {
     stream: TcpStream,
-    /// Decrypted.
+    /// Received bytes, decrypted.
     input: Vec<u8>,
     threshold: Option<usize>,
     ciphers: Option<(Cfb8, Cfb8)>,
-    /// What one read takes.
+    /// The most bytes of one read.
     read_bytes_max: usize,
     is_lenient: bool,
 }
@@ -69,18 +69,18 @@ impl Speaker {
         }
     }
 
-    /// Takes at most this number of bytes with one read.
+    /// Reads at most this number of bytes at once.
     pub fn read_at_most(&mut self, bytes: usize) {
         self.read_bytes_max = bytes;
     }
 
-    /// Takes compressed packets below the threshold, as clients since 1.18 do.
+    /// Accepts compressed packets below the threshold, as clients since 1.18 do.
     pub fn be_lenient(&mut self) {
         self.is_lenient = true;
     }
 
-    /// Nothing arrives any more, as if the cable had been pulled: the kernel drops what
-    /// comes, and the peer reads neither an end nor an error.
+    /// Simulates an unplugged cable: the kernel drops all packets, and the peer reads
+    /// neither an end nor an error.
     #[cfg(target_os = "linux")]
     pub fn pull_the_cable(&self) {
         // Returns 0: no byte of a packet is kept (classic BPF, `BPF_RET | BPF_K`).
@@ -89,7 +89,7 @@ impl Speaker {
         socket.attach_filter(&drop_all).unwrap();
     }
 
-    /// Completes when the connection takes bytes, or has failed.
+    /// Completes when the connection accepts bytes, or has failed.
     pub async fn writable(&self) {
         let _ = self.stream.writable().await;
     }
@@ -99,8 +99,8 @@ impl Speaker {
         let _ = self.stream.readable().await;
     }
 
-    /// Sends what the connection takes now of bytes that are not encrypted:
-    /// how many; `None` when it takes none.
+    /// Sends as many of these unencrypted bytes as the connection accepts now. Returns
+    /// their number; `None` if it accepts none.
     pub fn try_send(&self, bytes: &[u8]) -> Option<usize> {
         assert!(self.ciphers.is_none());
         self.stream.try_write(bytes).ok()
@@ -116,7 +116,7 @@ impl Speaker {
         self.threshold = usize::try_from(threshold).ok();
     }
 
-    /// A packet as it goes out, before encryption.
+    /// A packet as a frame, before encryption.
     pub fn framed(&self, id: i32, body: &[u8]) -> Vec<u8> {
         let packet = [varint(id), body.to_vec()].concat();
         let content = match self.threshold {
@@ -132,7 +132,7 @@ impl Speaker {
         self.send_raw(&bytes).await;
     }
 
-    /// Bytes that may not be a frame. The peer may have gone.
+    /// Sends bytes that may not be a frame. The peer may have closed.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         if let Some((encrypt, _)) = &mut self.ciphers {
@@ -141,8 +141,8 @@ impl Speaker {
         let _ = within("a write", self.stream.write_all(&bytes)).await;
     }
 
-    /// Sends what the connection takes now of bytes that are not encrypted, and
-    /// drops the rest.
+    /// Sends as many of these unencrypted bytes as the connection accepts now, and drops
+    /// the rest.
     pub fn send_some(&self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(taken) = self.try_send(rest).filter(|taken| *taken > 0) {
@@ -150,7 +150,7 @@ impl Speaker {
         }
     }
 
-    /// Reads what comes in this time, and forgets it.
+    /// Reads and drops the bytes that arrive in this time.
     pub async fn glance(&mut self, time: std::time::Duration) {
         let mut bytes = vec![0; READ_BYTES];
         if let Ok(Ok(read)) = tokio::time::timeout(time, self.stream.read(&mut bytes)).await {
@@ -159,7 +159,7 @@ impl Speaker {
         }
     }
 
-    /// Reads to the end of the stream. An end in order is between two frames.
+    /// Reads to the end of the stream. An orderly end is between two frames.
     pub async fn read_frames(mut self) {
         let mut bytes = vec![0; READ_BYTES];
         while let Ok(read) = self.stream.read(&mut bytes).await {
@@ -172,7 +172,7 @@ impl Speaker {
         }
     }
 
-    /// Drops the whole frames that have come.
+    /// Drops the complete frames that have arrived.
     fn forget_frames(&mut self) {
         while let Some((length, at)) = read_varint(&self.input)
             && self.input.len() >= at + length as usize
@@ -223,7 +223,7 @@ impl Speaker {
         packet
     }
 
-    /// The next packet, which has this id: its fields.
+    /// The fields of the next packet, which has this id.
     pub async fn expect(&mut self, id: i32) -> Vec<u8> {
         let packet = self.next().await;
         let (came, body) = packet.unwrap_or_else(|| panic!("the end came instead of {id:#04x}"));
@@ -239,13 +239,13 @@ impl Speaker {
         self.stream.shutdown().await.unwrap();
     }
 
-    /// Asserts that nothing more comes than the end.
+    /// Asserts that the stream ends, without another packet.
     pub async fn expect_end(&mut self) {
         let packet = self.next().await;
         assert_eq!(packet, None, "unexpected before the end");
     }
 
-    /// Breaks the connection off: what the peer still sends is refused.
+    /// Resets the connection: later bytes of the peer are refused.
     pub fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
@@ -281,7 +281,7 @@ pub struct Ids {
     pub finish: i32,
 }
 
-/// Ids by protocol: each holds from its protocol to the next.
+/// Ids by protocol: each is valid from its protocol up to the next.
 type Runs = &'static [(i32, i32)];
 
 const JOIN: Runs = &[
@@ -384,7 +384,7 @@ pub fn login_start(protocol: i32, name: &str, uuid: [u8; 16]) -> Vec<u8> {
     body
 }
 
-/// The fields of a login success as a backend writes it.
+/// The fields of a login success of a backend.
 pub fn login_success(protocol: i32, uuid: [u8; 16], name: &str) -> Vec<u8> {
     let mut body = match protocol {
         ..=4 => string(&dashed(uuid).replace('-', "")),
@@ -497,7 +497,7 @@ pub async fn begin_at(proxy: SocketAddr, protocol: i32, host: &str, name: &str) 
     client
 }
 
-/// The fields of the response to this encryption request, as a client writes it.
+/// The fields of the correct response to this encryption request.
 pub fn sealed(request: &[u8], protocol: i32) -> Vec<u8> {
     let request = Request::parse(protocol, request);
     let (secret, token) = (request.seal(&SECRET), request.seal(&request.token));
@@ -511,7 +511,7 @@ pub async fn encrypt(client: &mut Speaker, protocol: i32) {
     client.encrypt(SECRET);
 }
 
-/// The text of the login disconnect that comes next, behind which comes the end.
+/// The text of the next login disconnect, after which the stream ends.
 pub async fn refusal(client: &mut Speaker) -> String {
     let body = client.expect(0).await;
     let json = string_in(&body);
@@ -521,9 +521,9 @@ pub async fn refusal(client: &mut Speaker) -> String {
     text["text"].as_str().unwrap().to_owned()
 }
 
-/// The backend lets the player in, and the client reads it, first the threshold that
-/// the proxy compresses from; since 1.20.2 the client acknowledges, and the
-/// configuration begins.
+/// The backend accepts the player. The client reads the compression threshold of the proxy
+/// and the login success. Since 1.20.2 the client acknowledges it, and the configuration
+/// begins.
 pub async fn welcome(
     [client, backend]: [&mut Speaker; 2],
     protocol: i32,
@@ -544,7 +544,7 @@ pub async fn welcome(
     }
 }
 
-/// Through the rest of a configuration, where there is one.
+/// Goes through the rest of a configuration, if there is one.
 pub async fn configure([client, backend]: [&mut Speaker; 2], protocol: i32) {
     let ids = Ids::of(protocol);
     if protocol >= 764 {
@@ -555,7 +555,8 @@ pub async fn configure([client, backend]: [&mut Speaker; 2], protocol: i32) {
     }
 }
 
-/// The next connection of a backend: its host field and login start were read.
+/// The next connection of a backend, after its handshake and login start. Returns its host
+/// field too.
 pub async fn accept(backend: &FakeBackend) -> (Speaker, String, Vec<u8>) {
     let accepted = within("a backend connection", backend.listener.accept()).await;
     let mut peer = Speaker::new(accepted.unwrap().0);
@@ -564,22 +565,22 @@ pub async fn accept(backend: &FakeBackend) -> (Speaker, String, Vec<u8>) {
     (peer, hello.host, start)
 }
 
-/// What the session service is to say of the next request.
+/// The answer of the session service to a request.
 #[derive(Debug, Clone)]
 pub enum Say {
     /// A status and a body.
     Answer(u16, String),
-    /// Whoever asks is confirmed, under an id made of the name.
+    /// Every player is confirmed, with an id made from the name.
     Confirm,
-    /// Headers, and more of a body than anybody wants.
+    /// Headers, and a body that is larger than allowed.
     Huge,
-    /// Nothing, and the connection stays open.
+    /// No answer; the connection stays open.
     Nothing,
     /// The connection is closed.
     Close,
 }
 
-/// A session service: says this of every request, and keeps what was asked.
+/// A session service that gives these answers and records the requests.
 pub struct Sessions {
     pub url: String,
     asked: tokio::sync::mpsc::UnboundedReceiver<String>,
@@ -590,7 +591,7 @@ impl Sessions {
         Self::in_turn(vec![say]).await
     }
 
-    /// Says these one after the other, and the last of every further request.
+    /// Gives these answers one after the other, and the last one to every further request.
     pub async fn in_turn(says: Vec<Say>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hasJoined", listener.local_addr().unwrap());

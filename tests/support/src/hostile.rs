@@ -1,5 +1,5 @@
-//! Sessions in which both sides are hostile: arbitrary bytes become what a
-//! client and a backend do, from any point of a login on.
+//! Sessions in which both sides are hostile: random bytes decide what a client and a
+//! backend do, from any point of a login on.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::wire::{handshake, varint};
 use crate::{FakeBackend, server};
 
 /// The protocol versions: each form of the login, and versions with and without
-/// configuration, compression and questions.
+/// configuration, compression and login requests.
 const PROTOCOLS: [i32; 11] = [5, 47, 340, 754, 758, 759, 760, 764, 765, 767, 776];
 /// The domains of [`servers`].
 const DOMAINS: [&str; 5] = ["plain", "all", "packed", "signed", "proved"];
-/// The domain whose clients are asked to encrypt.
+/// The domain with encryption.
 const PROVED: usize = 4;
-/// What a backend announces.
+/// The thresholds that a backend announces.
 const THRESHOLDS: [i32; 4] = [-1, 0, 64, 256];
-/// The steps of a login that keeps to the protocol.
+/// The steps of a correct login.
 const STEPS: u8 = 7;
-/// What is done to a session at most.
+/// The most actions of a session.
 const ACTIONS_MAX: usize = 40;
-/// How long a read waits that is only to let the other side go on.
+/// How long a read waits that only lets the other side continue.
 const GLANCE: Duration = Duration::from_millis(2);
-/// How long a side reads what is left for it.
+/// How long a side reads the remaining bytes.
 const LAST_READ: Duration = Duration::from_secs(1);
 
 /// The server files of a proxy that [`run`] attacks. All have this backend.
@@ -48,7 +48,7 @@ pub fn servers(backend: SocketAddr) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Arbitrary bytes, from which decisions are taken. At their end everything is 0.
+/// Random bytes that decide. At their end every decision is 0.
 struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -109,7 +109,7 @@ pub async fn run(proxy: SocketAddr, backend: &FakeBackend, input: &[u8]) {
         session.server = Some(game::accept(backend).await.0);
         // Without its question a signed login goes nowhere.
         for step in 0..if is_signed { 0 } else { steps } {
-            session.keep_to_it(step).await;
+            session.correct_step(step).await;
         }
     }
     for _ in 0..ACTIONS_MAX {
@@ -145,8 +145,8 @@ impl Session {
         self.server.as_mut().unwrap()
     }
 
-    /// One step of a login, as both sides do it that keep to the protocol.
-    async fn keep_to_it(&mut self, step: u8) {
+    /// One step of a correct login, on both sides.
+    async fn correct_step(&mut self, step: u8) {
         let (protocol, threshold) = (self.protocol, self.threshold);
         let ids = Ids::of(protocol);
         let is_configured = protocol >= 764;
@@ -189,7 +189,7 @@ impl Session {
         }
     }
 
-    /// One thing that a side does.
+    /// One action of a side.
     async fn act(&mut self, choices: &mut Choices<'_>) {
         let choice = choices.byte();
         let side = match choice >> 7 {

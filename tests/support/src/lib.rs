@@ -1,7 +1,7 @@
-//! What the tests over the wire share: a client, a backend and the program.
+//! Shared parts of the tests over the wire: a client, a backend and the program.
 //!
-//! The client and the backend write and read their own bytes, without the
-//! product's code, so that one misunderstanding cannot be on both sides.
+//! The client and the backend write and read their own bytes, without the product's code,
+//! so that a misunderstanding cannot be on both sides.
 
 #![allow(
     missing_docs,
@@ -49,7 +49,7 @@ fn build_folder() -> PathBuf {
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// A folder for what tests build, which Cargo's own `clean` removes.
+/// A folder for builds of tests, which `cargo clean` removes.
 pub fn temporary(name: &str) -> PathBuf {
     build_folder().with_file_name("tmp").join(name)
 }
@@ -59,11 +59,11 @@ pub fn infrarust() -> PathBuf {
     build_folder().join(format!("infrarust{}", std::env::consts::EXE_SUFFIX))
 }
 
-/// Longer than anything that is awaited takes, also where a slow machine runs all
-/// tests at once; a test that meets it has failed.
+/// Longer than any wait takes on a slow machine that runs all tests at once. A test that
+/// reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
-/// The future's result; a failed test if it takes too long.
+/// The result of the future. The test fails if it takes too long.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
@@ -131,7 +131,7 @@ impl Peer {
         }
     }
 
-    /// Completes when the peer has said anything, or ended.
+    /// Completes when the peer has sent something, or has ended.
     pub async fn answered(&mut self) {
         if self.buffer.is_empty() {
             self.fill().await;
@@ -150,7 +150,7 @@ impl Peer {
         self.buffer.drain(..count).collect()
     }
 
-    /// This number of bytes, or fewer if the end comes first.
+    /// This number of bytes, or fewer if the stream ends before.
     pub async fn up_to(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count && self.fill().await > 0 {}
         self.buffer.drain(..count.min(self.buffer.len())).collect()
@@ -162,7 +162,7 @@ impl Peer {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Asserts that nothing more comes than the end.
+    /// Asserts that the stream ends, without more bytes.
     pub async fn expect_end(&mut self) {
         let rest = self.rest().await;
         assert!(
@@ -178,11 +178,11 @@ impl Peer {
     }
 }
 
-/// A game client of our own making.
+/// A game client for tests.
 pub struct FakeClient;
 
 impl FakeClient {
-    /// Connects and says nothing yet.
+    /// Connects without sending anything.
     pub async fn connect(proxy: SocketAddr) -> Peer {
         Peer::new(
             within("a connection", TcpStream::connect(proxy))
@@ -226,7 +226,7 @@ impl FakeClient {
         answer
     }
 
-    /// The text of the login disconnect that comes next.
+    /// The text of the next login disconnect.
     pub async fn kick(client: &mut Peer) -> String {
         let (id, body) = client.frame().await;
         assert_eq!(id, 0, "not a login disconnect");
@@ -235,7 +235,7 @@ impl FakeClient {
     }
 }
 
-/// What a handshake says.
+/// The content of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hello {
     pub protocol: i32,
@@ -244,7 +244,7 @@ pub struct Hello {
     pub intent: i32,
 }
 
-/// A backend of our own making.
+/// A backend for tests.
 pub struct FakeBackend {
     pub listener: TcpListener,
     pub address: SocketAddr,

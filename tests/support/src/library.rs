@@ -1,8 +1,8 @@
 //! Plugins as real libraries, built by Cargo for the tests that load them.
 //!
-//! The first test of a process that needs a plugin of the workspace builds all
-//! of them by one call of Cargo. All test programs share one target folder, so
-//! that the call has nothing to do where another one was there before.
+//! The first test of a process that needs a plugin of the workspace builds all of them with
+//! one call of Cargo. All test programs share one target folder, so that later calls find
+//! everything built.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,18 +13,18 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
 
-/// Cargo, as it builds plugins.
+/// Cargo with the settings for building plugins.
 pub fn cargo() -> Command {
     Command::new(env!("CARGO"))
 }
 
-/// The target folder of all plugins that are built as the workspace builds them.
+/// The target folder of all plugins of the workspace.
 pub fn target() -> PathBuf {
     crate::temporary("plugins")
 }
 
-/// The library of a plugin's crate in `folder` of this repository, as a copy
-/// that later builds leave alone.
+/// The library of a plugin's crate in `folder` of this repository, as a copy that later
+/// builds do not change.
 pub fn build(folder: &str, library: &str) -> PathBuf {
     static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,8 +35,8 @@ pub fn build(folder: &str, library: &str) -> PathBuf {
         .clone()
 }
 
-/// The plugin of the tests: what it does depends on its settings, on hosts and
-/// on names.
+/// The sample plugin of the tests. Its behaviour depends on its settings, on hosts and on
+/// names.
 pub fn sample() -> &'static Path {
     static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
     SAMPLE.get_or_init(|| build("tests/plugins/sample", "infrarust_test_sample"))
@@ -106,8 +106,8 @@ fn name<'a>(manifest: &'a str, table: &str) -> Option<&'a str> {
         .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'))
 }
 
-/// Runs Cargo and keeps copies of these libraries, of which no other process
-/// builds another version meanwhile.
+/// Runs Cargo and copies these libraries, while no other process can build another version
+/// of them.
 fn run(mut cargo: Command, target: &Path, files: &[String]) -> Vec<PathBuf> {
     fs::create_dir_all(target).unwrap();
     let lock = fs::File::create(target.join("tests.lock")).unwrap();
@@ -124,7 +124,7 @@ fn run(mut cargo: Command, target: &Path, files: &[String]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A copy that stays, with a name that says what is in it.
+/// Makes a copy with the hash of its content in the name.
 fn keep(library: &Path) -> PathBuf {
     let bytes = fs::read(library).unwrap();
     let mut hasher = DefaultHasher::new();

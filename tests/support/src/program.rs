@@ -1,4 +1,4 @@
-//! The program as a process, seen through its log.
+//! The program as a process, observed through its log.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ impl Program {
         })
     }
 
-    /// With the folder of its configuration as the working directory, in which
-    /// it looks where no argument names another.
+    /// Starts it with the folder of its configuration as the working directory, in which it
+    /// looks for files by default.
     pub fn start_in_its_folder(
         global: &str,
         servers: &[(&str, String)],
@@ -63,7 +63,7 @@ impl Program {
         Self { child, log, folder }
     }
 
-    /// A file of its servers.
+    /// The path of one of its server files.
     pub fn server_file(&self, name: &str) -> PathBuf {
         self.folder.path().join("servers").join(name)
     }
@@ -73,12 +73,12 @@ impl Program {
         self.find(message, |text| text == message).await
     }
 
-    /// The next log line whose message begins so.
+    /// The next log line with a message that begins so.
     pub async fn line_with(&mut self, begin: &str) -> Value {
         self.find(begin, |text| text.starts_with(begin)).await
     }
 
-    /// The next message of the log that begins with one of these.
+    /// The next log message that begins with one of these.
     pub async fn line_among(&mut self, begins: &[&str]) -> String {
         let is_it = |text: &str| begins.iter().any(|begin| text.starts_with(begin));
         let line = self.find(begins[0], is_it).await;

@@ -1,4 +1,4 @@
-//! Bytes of the protocol, written down a second time for the tests.
+//! Bytes of the protocol, written a second time for the tests.
 
 use super::Hello;
 
@@ -33,7 +33,7 @@ pub fn handshake(protocol: i32, host: &str, port: u16, intent: i32) -> Vec<u8> {
     frame(0, &body)
 }
 
-/// A login start of protocol 47 (1.8): the name alone.
+/// A login start of protocol 47 (1.8), which has only the name.
 pub fn login_start(name: &str) -> Vec<u8> {
     frame(0, &string(name))
 }
@@ -103,7 +103,7 @@ pub fn parse_handshake(body: &[u8]) -> Hello {
     }
 }
 
-/// UTF-16BE with its length in characters before, as clients up to 1.6 write it.
+/// UTF-16BE after its length in characters, as clients up to 1.6 write it.
 pub fn string16(text: &str) -> Vec<u8> {
     let units: Vec<u16> = text.encode_utf16().collect();
     let mut bytes = (units.len() as u16).to_be_bytes().to_vec();

@@ -12,9 +12,9 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Where the plugin writes whether late answers were sent, a line each.
+    /// The file in which the plugin writes whether late answers were sent, one line each.
     events: PathBuf,
-    /// What `/echo` says in front of what was typed.
+    /// The text that `/echo` prints before the typed text.
     #[serde(default)]
     prefix: String,
 }
@@ -108,7 +108,7 @@ impl PlayerCommand for Commander {
 }
 
 impl Commander {
-    /// Stores `KEY=DATA`, or says what the client has under a key.
+    /// Stores `KEY=DATA`, or prints what the client has under a key.
     async fn cookie(&self, player: PlayerId, what: &str) -> Result<CommandReply> {
         let cookies: Option<Grant<_>> = self.host.grant::<capability::PlayerCookie>();
         let cookies = cookies.ok_or_else(|| Error::msg("no service"))?;
@@ -125,7 +125,7 @@ impl Commander {
         Ok(CommandReply::say(format!("{what}: {answer:?}")))
     }
 
-    /// Brings a player to another server, and writes what comes of it.
+    /// Moves a player to another server, and writes the result.
     fn switch(&self, player: PlayerId, server: &str) -> Result<()> {
         let switches: Option<Grant<_>> = self.host.grant::<capability::ServerSwitch>();
         let switches = switches.ok_or_else(|| Error::msg("no service"))?;
@@ -141,7 +141,7 @@ impl Commander {
         Ok(())
     }
 
-    /// Answers in a line of chat, when a file of this name is there.
+    /// Answers in a chat line once a file of this name exists.
     fn answer_late(&self, player: PlayerId, file: &str) -> Result<()> {
         let messages: Option<Grant<_>> = self.host.grant::<capability::PlayerMessage>();
         let messages = messages.ok_or_else(|| Error::msg("no service"))?;

@@ -1,7 +1,6 @@
-//! Every hook and every service of the API that it was built with.
+//! Every hook and every service of the API version that it is built with.
 //!
-//! It is kept as a binary for each released version, so that what it answers
-//! must not change once it was frozen.
+//! A binary is kept for each released version, so its answers must not change after that.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use infrarust_plugin_api::{Counter, Gauge};
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Put in front of hosts and into texts.
+    /// Written before hosts and into texts.
     word: String,
     /// At most 10.
     limit: Option<Spanned<u32>>,

@@ -1,6 +1,5 @@
-//! A plugin without the SDK that breaks each rule of the border that the host
-//! can see. Which one depends on the virtual host, on the name of the player,
-//! and on its configuration.
+//! A plugin without the SDK that breaks each rule of the border that the host can check.
+//! The virtual host, the name of the player and the configuration choose the rule.
 
 use std::ffi::c_void;
 use std::sync::Mutex;
@@ -280,7 +279,7 @@ struct Kept(RawWaker);
 unsafe impl Send for Kept {}
 static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 
-/// Keeps clones for ever, and lets a thread wake the first long after its task.
+/// Keeps clones for ever, and wakes the first from another thread long after its task.
 fn keep(waker: RawWaker) {
     let mut kept = KEPT.lock().unwrap();
     for _ in 0..1000 {
@@ -297,8 +296,7 @@ fn keep(waker: RawWaker) {
     });
 }
 
-/// Calls every service with nothing where something has to be. `OK` when each
-/// call came back with a refusal.
+/// Calls every service with null pointers. `OK` if each call was refused.
 fn services() -> i32 {
     // SAFETY: made at `create`, and good for the life of the process.
     let host = unsafe { &*HOST.load(Ordering::Relaxed) };

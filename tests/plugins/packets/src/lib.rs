@@ -1,5 +1,5 @@
-//! A plugin for the tests of the intercepted modes: it does with packets what they
-//! say, and writes what it sees into a file.
+//! A plugin for the tests of the intercepted modes. It does what each packet says, and
+//! writes the packets that it sees to a file.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Where the packets are written that are seen, a line each.
+    /// The file for the packets that are seen, one line each.
     events: PathBuf,
     /// The kinds that are inspected; `to_client` and `to_backend` are all of a direction.
     #[serde(default)]
@@ -20,7 +20,7 @@ struct Config {
     /// The kinds that are changed and dropped.
     #[serde(default)]
     modify: Vec<String>,
-    /// What is done with each packet other than a line of chat.
+    /// What to do with packets other than lines of chat.
     #[serde(default)]
     others: String,
     /// Whether packets are only counted.
@@ -78,7 +78,7 @@ impl PacketInspect for Packets {
     }
 }
 
-/// Something that a packet says.
+/// An instruction in a packet.
 fn what(packet: &Packet<'_>) -> Result<String> {
     Ok(if let Some(command) = packet.chat_command() {
         command.command()?

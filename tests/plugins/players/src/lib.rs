@@ -1,5 +1,5 @@
-//! A plugin for the tests of the intercepted modes: what happens to players
-//! a file has.
+//! A plugin for the tests of the intercepted modes. It writes the events of players to a
+//! file.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -11,9 +11,9 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Where what happens to players is written, a line each.
+    /// The file for events of players, one line each.
     events: PathBuf,
-    /// What is sent to each player who comes: a way and a text, such as `chat Hello`.
+    /// Sent to each player who joins: a way and a text, such as `chat Hello`.
     #[serde(default)]
     send: Vec<String>,
     /// How many players have to come before all of them are sent `FILLING` at once.

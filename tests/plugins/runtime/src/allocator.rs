@@ -1,11 +1,11 @@
-//! An allocator that knows its own: it writes a mark before each piece, so that a
-//! piece of the host that is freed here ends the process, and one of ours that is
-//! freed there does too, because what it points at is not where it begins.
+//! An allocator that recognizes its own memory. It writes a mark before each block. So the
+//! process ends if memory of the host is freed here, and also if memory of this allocator
+//! is freed by the host, because the pointer is not the beginning of the block.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// What stands before each piece.
+/// The mark before each block.
 const MARK: u64 = 0x6f75_7273_6f75_7273;
 
 struct Marked;
@@ -13,7 +13,7 @@ struct Marked;
 #[global_allocator]
 static ALLOCATOR: Marked = Marked;
 
-/// The layout with room for the mark, and how far the piece lies behind it.
+/// The layout with space for the mark, and the offset of the block in it.
 fn widened(layout: Layout) -> (Layout, usize) {
     let before = layout.align().max(16);
     let bytes = layout.size().checked_add(before);
@@ -58,7 +58,7 @@ unsafe impl GlobalAlloc for Marked {
     }
 }
 
-/// Whether memory of this image comes from here.
+/// Whether this memory was allocated here.
 pub(crate) fn is_ours() -> bool {
     let piece = Box::new(7_u64);
     let place: *const u64 = &*piece;

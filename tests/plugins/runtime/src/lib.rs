@@ -1,6 +1,6 @@
-//! A plugin for the tests of the host that shares nothing with it: it waits on
-//! timers and tasks of its own tokio, inside futures that the proxy polls, has
-//! another allocator and another panic hook.
+//! A plugin for the tests of the host that shares nothing with it: it waits for timers and
+//! tasks of its own tokio, inside futures that the proxy polls, and has another allocator
+//! and another panic hook.
 #![deny(unsafe_code)]
 
 mod allocator;
@@ -12,7 +12,7 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde")]
 struct Config {
-    /// `fails`, while something goes on that cannot be stopped.
+    /// `fails`, while a task runs that cannot be stopped.
     #[serde(default)]
     start: String,
 }
@@ -38,7 +38,7 @@ impl Plugin for Timed {
 }
 
 impl Timed {
-    /// How many of this number of tasks the host takes.
+    /// The number of tasks that the host accepts of this number.
     fn flood(&self, tasks: usize) -> usize {
         let spawn = |_: &usize| self.0.spawn(std::future::pending()).is_ok();
         (0..tasks).filter(spawn).count()

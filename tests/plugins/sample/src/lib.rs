@@ -1,5 +1,5 @@
-//! A plugin for the tests of the host. What it does depends on its
-//! configuration, and on the name or the host that it is asked about.
+//! A plugin for the tests of the host. Its behaviour depends on its configuration, and on
+//! the name or the host of the call.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -9,15 +9,15 @@ use infrarust_plugin_api::prelude::*;
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Put in front of hosts and texts.
+    /// Written before hosts and texts.
     tag: String,
     /// `panic`, `error`, `abort`, `exit`, `overflow`, `hang` or `place` at the
     /// start; `again`: hang where it has started before; `login`: abort at the
     /// first login.
     #[serde(default)]
     start: Option<Spanned<String>>,
-    /// How long its start takes, in milliseconds; its data folder shows that it
-    /// has begun.
+    /// How long its start takes, in milliseconds. Its data folder shows that the start has
+    /// begun.
     #[serde(default)]
     start_ms: u64,
     /// How long its end takes, in milliseconds.
@@ -82,7 +82,7 @@ impl Drop for Sample {
     }
 }
 
-/// Never returns; the data folder shows in which process.
+/// Never returns. The data folder has the process id.
 fn hang(host: &Host<Sample>) -> ! {
     if let Ok(folder) = host.data_folder() {
         let _ = std::fs::write(folder.join("hangs"), std::process::id().to_string());
@@ -92,7 +92,7 @@ fn hang(host: &Host<Sample>) -> ! {
     }
 }
 
-/// Never comes back.
+/// Recurses without end.
 fn deeper(depth: i32) -> i32 {
     let room = std::hint::black_box([depth; 1024]);
     if depth == 0 {

@@ -1,12 +1,12 @@
-//! A plugin for the tests of the intercepted modes: the player reads what it has
-//! seen.
+//! A plugin for the tests of the intercepted modes. It shows the player the facts that it
+//! gets.
 
 use infrarust_plugin_api::prelude::*;
 
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// Whether a login is refused, with what is known of the player.
+    /// Whether logins are refused with the known facts about the player.
     #[serde(default)]
     refuse: bool,
     /// The server that every login goes to.

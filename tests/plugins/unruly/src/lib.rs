@@ -1,7 +1,6 @@
-//! A plugin for the tests of the host that goes wrong outside of its answers:
-//! while its library is loaded, while it drops something, on threads and in
-//! processes of its own. What it does depends on its settings, and on the name
-//! of the player.
+//! A plugin for the tests of the host that fails outside of its answers: while its library
+//! is loaded, when it drops something, on threads and in processes of its own. Its settings
+//! and the name of the player choose the failure.
 #![allow(
     unsafe_code,
     reason = "constructors, the umask and the environment are not for safe code"
@@ -38,7 +37,7 @@ unsafe extern "C" {
 #[derive(Deserialize)]
 #[serde(crate = "infrarust_plugin_api::serde", deny_unknown_fields)]
 struct Config {
-    /// What it does at its start, or at its end; see [`Unruly::new`].
+    /// The failure at its start or at its end; see [`Unruly::new`].
     way: String,
 }
 
@@ -47,7 +46,7 @@ struct Unruly {
     host: Host<Self>,
 }
 
-/// Does something when it is dropped.
+/// Runs a function when it is dropped.
 struct OnDrop(fn(&Path), PathBuf);
 
 impl Drop for OnDrop {
@@ -64,7 +63,7 @@ fn aborts(_: &Path) {
     std::process::abort();
 }
 
-/// Until somebody opens.
+/// Waits until the file is opened by another process.
 fn waits(folder: &Path) {
     while !folder.join("open").exists() {
         std::thread::sleep(Duration::from_millis(2));
@@ -75,12 +74,13 @@ thread_local! {
     static VARIABLE: RefCell<Option<OnDrop>> = const { RefCell::new(None) };
 }
 
-/// Has the end of this thread drop something that panics.
+/// Registers a thread-local variable that panics when it is dropped at the end of this
+/// thread.
 fn leave_a_variable() {
     VARIABLE.set(Some(OnDrop(panics, PathBuf::new())));
 }
 
-/// Starts a process that goes on for ten minutes, and says which it is.
+/// Starts a process that runs for ten minutes, and writes its id.
 fn start_process(program: &str, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
