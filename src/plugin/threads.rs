@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,6 +89,11 @@ impl CallLimit {
         self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
+    /// Whether one more could begin now.
+    fn has_room(&self) -> bool {
+        self.running.load(Ordering::SeqCst) < self.max
+    }
+
     /// Whether no call that runs will return in time.
     fn is_stuck(&self) -> bool {
         self.late.load(Ordering::Relaxed) >= self.max
@@ -156,7 +161,10 @@ impl<W> CurrentWork<W> {
 
 /// How many threads are woken as long as none blocks.
 fn awake_max() -> usize {
-    thread::available_parallelism().map_or(2, NonZeroUsize::get)
+    static AWAKE_MAX: OnceLock<usize> = OnceLock::new();
+    // Asked once: the system reads files for the answer, which takes longer than a call.
+    let ask = || thread::available_parallelism().map_or(2, NonZeroUsize::get);
+    *AWAKE_MAX.get_or_init(ask)
 }
 
 impl<W: Work> Threads<W> {
@@ -181,9 +189,10 @@ impl<W: Work> Threads<W> {
     pub(super) fn put(&'static self, work: Box<W>) {
         let mut state = self.lock();
         state.queue.push_back(Waiting { work, since: None });
-        self.watch(&mut state);
-        let has_thread = self.wake(&mut state);
-        if !has_thread && state.threads.is_empty() {
+        // Without the watch a call that blocks would hold its work for ever.
+        let is_watched = self.watch(&mut state);
+        let has_thread = is_watched && self.wake(&mut state);
+        if !has_thread && (!is_watched || state.threads.is_empty()) {
             let waiting: Vec<_> = state.queue.drain(..).collect();
             drop(state);
             for Waiting { work, .. } in waiting {
@@ -221,8 +230,8 @@ impl<W: Work> Threads<W> {
         started.is_ok()
     }
 
-    /// Starts or wakes the watch.
-    fn watch(&'static self, state: &mut State<W>) {
+    /// Starts or wakes the watch. False if the system has no thread for it.
+    fn watch(&'static self, state: &mut State<W>) -> bool {
         match state.watch {
             Watch::Looks => {}
             Watch::Sleeps => {
@@ -233,11 +242,13 @@ impl<W: Work> Threads<W> {
                 let started = thread::Builder::new()
                     .name("plugin-calls".to_owned())
                     .spawn(|| self.look_always());
-                if started.is_ok() {
-                    state.watch = Watch::Looks;
+                if started.is_err() {
+                    return false;
                 }
+                state.watch = Watch::Looks;
             }
         }
+        true
     }
 
     // ------------------------------------------------------------- the threads
@@ -247,17 +258,17 @@ impl<W: Work> Threads<W> {
             threads: self,
             current,
         };
-        while let Some(work) = self.next() {
-            self.run(work, current);
+        while let Some(waiting) = self.next() {
+            self.run(waiting, current);
         }
     }
 
     /// The next work for this thread, if one comes in time.
-    fn next(&self) -> Option<Box<W>> {
+    fn next(&self) -> Option<Waiting<W>> {
         let mut state = self.lock();
         loop {
             if let Some(waiting) = state.queue.pop_front() {
-                return Some(waiting.work);
+                return Some(waiting);
             }
             state.awake -= 1;
             state.idle += 1;
@@ -277,7 +288,11 @@ impl<W: Work> Threads<W> {
     }
 
     /// Runs the calls of a work.
-    fn run(&'static self, mut work: Box<W>, current: &CurrentWork<W>) {
+    fn run(&'static self, waiting: Waiting<W>, current: &CurrentWork<W>) {
+        let Waiting {
+            mut work,
+            mut since,
+        } = waiting;
         loop {
             let Some((limit, deadline)) = work.limits() else {
                 work.end();
@@ -285,12 +300,13 @@ impl<W: Work> Threads<W> {
             };
             let limit = Arc::clone(limit);
             if !limit.begin() {
-                match self.hold_back(work, &limit) {
+                match self.hold_back(Waiting { work, since }, &limit) {
                     // A call has ended meanwhile.
                     Some(again) => work = again,
                     None => return,
                 }
             }
+            since = None;
             let call = work.call();
             *current.lock() = Some(Running {
                 work,
@@ -299,26 +315,23 @@ impl<W: Work> Threads<W> {
                 since: None,
                 is_blocked: false,
             });
+            let mut ongoing = OngoingCall {
+                threads: self,
+                current,
+                limit: Some(limit),
+            };
             let given = call.map(W::run);
-            let running = current.lock().take();
-            self.release(&limit);
-            let Some(running) = running else {
-                // The work went on without it.
-                limit.late.fetch_sub(1, Ordering::Relaxed);
-                self.lock().awake += 1;
+            let Some(again) = ongoing.end() else {
                 return;
             };
-            if running.is_blocked {
-                self.lock().awake += 1;
-            }
-            work = running.work;
+            work = again;
             work.take(given.ok_or(Unanswered::Busy));
         }
     }
 
     /// Has a work wait until a call of its plugin ends. Returns it if one has ended
     /// already, with the next one begun.
-    fn hold_back(&self, work: Box<W>, limit: &CallLimit) -> Option<Box<W>> {
+    fn hold_back(&self, waiting: Waiting<W>, limit: &CallLimit) -> Option<Box<W>> {
         let mut state = self.lock();
         // Before the second attempt: either it succeeds, or the call that ends next
         // finds the number.
@@ -327,9 +340,13 @@ impl<W: Work> Threads<W> {
         if limit.begin() {
             self.held_back
                 .store(state.held_back.len(), Ordering::SeqCst);
-            return Some(work);
+            return Some(waiting.work);
         }
-        state.held_back.push_back(Waiting { work, since: None });
+        match waiting.since {
+            // It had its turn, and another one was faster.
+            Some(_) => state.held_back.push_front(waiting),
+            None => state.held_back.push_back(waiting),
+        }
         None
     }
 
@@ -340,18 +357,26 @@ impl<W: Work> Threads<W> {
             return;
         }
         let mut state = self.lock();
-        let waits = |waiting: &Waiting<W>| {
+        let mut at = 0;
+        while let Some(waiting) = state.held_back.get(at) {
             let limits = waiting.work.limits();
-            limits.is_none_or(|(own, _)| Arc::ptr_eq(own, limit))
-        };
-        if let Some(at) = state.held_back.iter().position(waits)
-            && let Some(waiting) = state.held_back.remove(at)
-        {
-            self.held_back
-                .store(state.held_back.len(), Ordering::SeqCst);
+            let has_next = limits.is_some();
+            if limits.is_some_and(|(own, _)| !Arc::ptr_eq(own, limit)) {
+                at += 1;
+                continue;
+            }
+            let Some(waiting) = state.held_back.remove(at) else {
+                break;
+            };
             state.queue.push_front(waiting);
             self.wake(&mut state);
+            // One that has no next call needs no room: another one gets it.
+            if has_next {
+                break;
+            }
         }
+        self.held_back
+            .store(state.held_back.len(), Ordering::SeqCst);
     }
 
     // --------------------------------------------------------------- the watch
@@ -409,12 +434,27 @@ impl<W: Work> Threads<W> {
                 late.push((running.work, Some(Unanswered::Late)));
             }
         }
+        debug_assert!(
+            blocked <= state.awake,
+            "a call runs on a thread that is awake"
+        );
         state.awake = state.awake.saturating_sub(blocked);
         let State {
             queue, held_back, ..
         } = &mut *state;
-        for list in [queue, held_back] {
+        for list in [&mut *queue, &mut *held_back] {
             take_late(list, now, &mut late);
+        }
+        // The one that was to use the room may have ended without a call.
+        for _ in 0..held_back.len() {
+            let Some(waiting) = held_back.pop_front() else {
+                break;
+            };
+            let limits = waiting.work.limits();
+            match limits.is_none_or(|(limit, _)| limit.has_room()) {
+                true => queue.push_back(waiting),
+                false => held_back.push_back(waiting),
+            }
         }
         self.held_back
             .store(state.held_back.len(), Ordering::SeqCst);
@@ -469,6 +509,40 @@ fn give_up<W: Work>(mut work: Box<W>) {
     work.end();
 }
 
+/// A call that runs on a thread. Its end is counted, however that is.
+struct OngoingCall<'a, W: Work> {
+    threads: &'static Threads<W>,
+    current: &'a CurrentWork<W>,
+    /// `None` after the end.
+    limit: Option<Arc<CallLimit>>,
+}
+
+impl<W: Work> OngoingCall<'_, W> {
+    /// The call has ended: the thread is awake. Returns the work, unless that went on
+    /// without the call.
+    fn end(&mut self) -> Option<Box<W>> {
+        let limit = self.limit.take()?;
+        let running = self.current.lock().take();
+        if running.is_none() {
+            limit.late.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.threads.release(&limit);
+        if running.as_ref().is_none_or(|running| running.is_blocked) {
+            self.threads.lock().awake += 1;
+        }
+        running.map(|running| running.work)
+    }
+}
+
+impl<W: Work> Drop for OngoingCall<'_, W> {
+    fn drop(&mut self) {
+        // Only after a panic of the call.
+        if let Some(work) = self.end() {
+            give_up(work);
+        }
+    }
+}
+
 /// A thread is present until it ends, however that is.
 struct Present<'a, W: Work> {
     threads: &'static Threads<W>,
@@ -481,17 +555,9 @@ impl<W: Work> Drop for Present<'_, W> {
         state
             .threads
             .retain(|current| !Arc::ptr_eq(current, self.current));
-        if !thread::panicking() {
-            return;
-        }
-        let running = self.current.lock().take();
-        if !running.as_ref().is_some_and(|running| running.is_blocked) {
-            state.awake -= 1;
-        }
-        drop(state);
-        if let Some(running) = running {
-            running.limit.end();
-            give_up(running.work);
+        // A thread that ends in order waited for work before.
+        if thread::panicking() {
+            state.awake = state.awake.saturating_sub(1);
         }
     }
 }
@@ -519,6 +585,8 @@ mod tests {
         Number(u32),
         /// Returns when the sender is dropped.
         Blocked(Arc<Mutex<mpsc::Receiver<()>>>),
+        /// Panics when the sender is dropped.
+        Panics(Arc<Mutex<mpsc::Receiver<()>>>),
     }
 
     impl Work for Calls {
@@ -528,7 +596,7 @@ mod tests {
         fn limits(&self) -> Option<(&Arc<CallLimit>, Duration)> {
             let next = self.steps.front()?;
             let deadline = match next {
-                Step::Blocked(_) => self.blocked,
+                Step::Blocked(_) | Step::Panics(_) => self.blocked,
                 Step::Number(_) => LONG,
             };
             let is_gone = self.is_gone.load(Ordering::SeqCst);
@@ -543,6 +611,10 @@ mod tests {
                 Step::Blocked(released) => {
                     let _ = released.lock().unwrap().recv();
                     0
+                }
+                Step::Panics(released) => {
+                    let _ = released.lock().unwrap().recv();
+                    panic!("a call panics");
                 }
             }
         }
@@ -682,6 +754,95 @@ mod tests {
         assert_eq!(of(&second), []);
         drop(release);
         assert_eq!(of(&first), [Ok(0)]);
+    }
+
+    /// Threads without a watch, which would find late what was not woken.
+    fn threads_without_watch() -> &'static Threads<Calls> {
+        let threads = threads();
+        threads.lock().watch = Watch::Looks;
+        threads
+    }
+
+    /// The room of a call that ends is for one that has something to call, not for those
+    /// that have gone.
+    #[test]
+    fn room_is_not_left_to_those_that_have_gone() {
+        let threads = threads_without_watch();
+        let limit = Arc::new(CallLimit::new(1));
+        let (release, step) = blocked();
+        let first = threads.call(&limit, LONG, &[step]);
+        until_running(&limit, 1);
+        let is_gone = Arc::new(AtomicBool::new(false));
+        let held = |count: usize| {
+            until("the works wait", || threads.lock().held_back.len() == count);
+        };
+        let gone: Vec<_> = (1..=2)
+            .map(|count| {
+                let gone = threads.call_until(&limit, LONG, &[Step::Number(1)], &is_gone);
+                held(count);
+                gone
+            })
+            .collect();
+        let waiting = threads.call(&limit, LONG, &[Step::Number(7)]);
+        held(3);
+        is_gone.store(true, Ordering::SeqCst);
+        drop(release);
+        assert_eq!(of(&first), [Ok(0)]);
+        assert_eq!(of(&waiting), [Ok(7)]);
+        for gone in gone {
+            assert_eq!(of(&gone), []);
+        }
+    }
+
+    /// The watch finds what waits although there is room: the work that was to use the
+    /// room has ended without a call.
+    #[test]
+    fn room_that_nobody_has_used_is_found() {
+        let threads = threads_without_watch();
+        let limit = Arc::new(CallLimit::new(1));
+        let (done, results) = mpsc::channel();
+        let work = Box::new(Calls {
+            steps: [Step::Number(7)].into(),
+            limit,
+            blocked: LONG,
+            is_gone: Arc::default(),
+            results: Vec::new(),
+            done,
+        });
+        let waiting = Waiting { work, since: None };
+        threads.lock().held_back.push_back(waiting);
+        assert!(threads.look(Instant::now()));
+        assert_eq!(of(&results), [Ok(7)]);
+    }
+
+    /// A call that panics ends its work, and is counted like one that returns, be it in
+    /// time or late.
+    #[test]
+    fn panics_are_counted() {
+        let threads = threads();
+        let limit = Arc::new(CallLimit::new(1));
+        let panics = || {
+            let (release, released) = mpsc::channel::<()>();
+            (release, Step::Panics(Arc::new(Mutex::new(released))))
+        };
+        let (release, step) = panics();
+        let late = threads.call(&limit, SHORT, &[step]);
+        assert_eq!(of(&late), [Err(Unanswered::Late)]);
+        drop(release);
+        until_running(&limit, 0);
+        let (release, step) = panics();
+        let in_time = threads.call(&limit, LONG, &[step]);
+        until_running(&limit, 1);
+        drop(release);
+        assert_eq!(of(&in_time), [Err(Unanswered::Busy)]);
+        until_running(&limit, 0);
+        assert_eq!(limit.late.load(Ordering::Relaxed), 0);
+        let result = threads.call(&limit, LONG, &[Step::Number(1)]);
+        assert_eq!(of(&result), [Ok(1)]);
+        // Those that have panicked have ended, the other one waits.
+        until("nothing is awake", || threads.lock().awake == 0);
+        let state = threads.lock();
+        assert_eq!(state.threads.len(), state.idle);
     }
 
     /// What exceeds the number of calls of a plugin waits for one that returns.
