@@ -133,10 +133,10 @@ async fn await_join_game(
             Some(Clientbound::JoinGame) => return Ok(Some(packet.fields().to_vec())),
             Some(Clientbound::Disconnect) => return Err(read_kick(version, packet.fields())),
             Some(Clientbound::PluginMessage) if forge::negotiates(version, packet.fields()) => {
-                held.push(frame)?;
+                held.push(&frame)?;
                 return Ok(None);
             }
-            _ => held.push(frame)?,
+            _ => held.push(&frame)?,
         }
     }
 }

@@ -185,18 +185,20 @@ pub(crate) enum NotJoined {
 #[derive(Debug, Default)]
 pub(super) struct HeldFrames {
     frames: Vec<Frame>,
+    /// The bytes of their packets, and of what keeps them: a frame may be very short.
     bytes: usize,
 }
 
 impl HeldFrames {
     /// Holds a frame.
-    pub(super) fn push(&mut self, frame: Frame) -> Result<(), Failure> {
-        self.bytes = self.bytes.saturating_add(frame.packet_bytes());
+    pub(super) fn push(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let frame_bytes = frame.packet_bytes().saturating_add(size_of::<Frame>());
+        self.bytes = self.bytes.saturating_add(frame_bytes);
         if self.bytes > HELD_BYTES_MAX {
             let what = format!("more than {HELD_BYTES_MAX} bytes before the player is in the game");
             return Err(Failure::BackendFault(what));
         }
-        self.frames.push(frame);
+        self.frames.push(frame.in_own_memory());
         Ok(())
     }
 
@@ -358,7 +360,7 @@ impl Joining {
         if self.record.is_some() && self.clientbound.state == State::Configuration {
             match packet.kind(self.version, State::Configuration) {
                 Some(kind) if is_held(State::Configuration, kind) => {
-                    return self.held.push(frame.clone());
+                    return self.held.push(frame);
                 }
                 Some(Clientbound::FinishConfiguration) => {
                     for held in self.held.take() {
@@ -666,7 +668,7 @@ impl Ended {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::time::Instant;
 
@@ -674,6 +676,18 @@ mod tests {
     use super::*;
     use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
     use crate::protocol::frame;
+
+    /// What is held is bounded in memory, also if the frames are short.
+    #[tokio::test]
+    async fn short_frames_are_bounded() {
+        let (mut wire, mut peer) = connection().await;
+        peer.write_all(&[1, 7]).await.unwrap();
+        let short = wire.frame().await.unwrap();
+        let mut held = HeldFrames::default();
+        while held.push(&short).is_ok() {}
+        let frames = held.take();
+        assert!(!frames.is_empty() && size_of_val(&*frames) <= HELD_BYTES_MAX);
+    }
 
     async fn connection() -> (Wire, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -53,7 +53,7 @@ impl Joining {
         let packet = frame.packet().map_err(Failure::backend)?;
         let kind: Option<Clientbound> = packet.kind(self.version, State::Play);
         if kind != Some(Clientbound::PluginMessage) || !forge::accompanies(packet.fields()) {
-            return self.held.push(frame);
+            return self.held.push(&frame);
         }
         self.clientbound(&packet)?;
         self.pass(&frame)

@@ -76,6 +76,14 @@ impl Frame {
         }
     }
 
+    /// The same frame, without the memory of what was read with it.
+    pub(super) fn in_own_memory(&self) -> Self {
+        Self {
+            wire: Bytes::copy_from_slice(&self.wire),
+            ..*self
+        }
+    }
+
     /// Checks that it is compressed only if its packet is long enough.
     ///
     /// # Errors

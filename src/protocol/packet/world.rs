@@ -223,6 +223,8 @@ pub(crate) struct Screen {
 /// The most players and the most boss bars that are remembered. Backends show some
 /// hundred; others would stay on the screen.
 const SHOWN_MAX: usize = 4096;
+/// The most characters of the name of a player in the list of 1.7 (the game).
+const NAME_CHARS_MAX: usize = 16;
 
 impl Screen {
     /// Whether a packet of this kind changes what [`note`](Self::note) remembers.
@@ -255,7 +257,7 @@ impl Screen {
 
     fn note_players(&mut self, protocol: i32, mut cursor: Cursor<'_>) -> Result<(), ReadError> {
         if protocol < V1_8 {
-            let name = cursor.string(TEXT_CHARS_MAX)?;
+            let name = cursor.string(NAME_CHARS_MAX)?;
             match cursor.bool()? {
                 true => self.add_player(name.as_bytes()),
                 false => {
