@@ -5,7 +5,7 @@
 //! Bytes that the client sends during the wait are forwarded in the same way as by the
 //! relay, and a copy of them is kept for the next backend, within [`REST_BYTES_MAX`].
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::pin;
@@ -16,13 +16,14 @@ use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ending::Ending;
 use super::guard::{self, GuardResult};
 use super::opening::Dialect;
+use crate::close::left_by_peer;
 use crate::config::model::{Forwarding, ForwardingMode, Keepalive, Relay};
-use crate::forward::{self, Counters, Direction, End, Outcome};
+use crate::forward::{self, Counters, Direction, End, Limits, Outcome};
 use crate::socket;
 use crate::upstream::answered;
 use crate::upstream::rounds::Waiting;
@@ -44,8 +45,8 @@ pub(super) struct Begin<'a> {
     pub(super) counters: &'a Counters,
     pub(super) keepalive: Keepalive,
     pub(super) forwarding: &'a Forwarding,
-    /// `timeouts.read` of the server.
-    pub(super) read_timeout: Option<Duration>,
+    /// The timeouts of the server.
+    pub(super) limits: Limits,
     pub(super) dialect: Dialect,
     pub(super) first: FirstBytes,
 }
@@ -117,7 +118,7 @@ impl Begin<'_> {
                     if is_over || self.rest.len() >= REST_BYTES_MAX {
                         break;
                     }
-                    if !self.forward_rest().await? {
+                    if !self.forward_rest(until).await? {
                         break;
                     }
                 }
@@ -160,7 +161,7 @@ impl Begin<'_> {
     /// How long the backend may be silent. The relay limits silence in the same way,
     /// from its own start on.
     fn limit(&self) -> Option<Duration> {
-        match (self.read_timeout, self.is_guarded()) {
+        match (self.limits.read, self.is_guarded()) {
             (Some(read), true) => Some(read.min(guard::ANSWER_TIMEOUT)),
             (None, true) => Some(guard::ANSWER_TIMEOUT),
             (read, false) => read,
@@ -170,7 +171,7 @@ impl Begin<'_> {
     /// The end of a login because the backend was silent for too long.
     fn silent(&self) -> Failed {
         let is_of_relay = |read: Duration| !self.is_guarded() || read <= guard::ANSWER_TIMEOUT;
-        Failed::Ended(match self.read_timeout {
+        Failed::Ended(match self.limits.read {
             Some(read) if is_of_relay(read) => {
                 let end = End::ReadTimeout(Direction::Clientbound);
                 Ending::Relayed(Outcome::nothing(end))
@@ -198,31 +199,38 @@ impl Begin<'_> {
     /// Sends the bytes that the backend has not accepted at once.
     async fn send_later(&mut self, rest: &[u8], until: Option<Instant>) -> Result<(), Failed> {
         let writing = self.backend.write_all(rest);
-        let written = match until {
-            Some(until) => timeout_at(until, writing).await,
-            None => Ok(writing.await),
-        };
-        match written {
-            Ok(written) => written.map_err(Failed::Dropped),
-            Err(_) => Err(self.silent()),
+        let written = bounded(writing, self.client, self.limits.half_close, until).await;
+        written
+            .map_err(|why| self.not_taken(why))?
+            .map_err(Failed::Dropped)
+    }
+
+    /// The end of a login whose backend does not take the bytes of the client.
+    fn not_taken(&self, why: NotTaken) -> Failed {
+        match why {
+            NotTaken::TooSlow => self.silent(),
+            NotTaken::ClientLeft => Failed::Ended(Ending::ClientLeft),
         }
     }
 
     /// Forwards bytes of a client that sends before the backend has answered. Returns false
     /// if the relay has to read what comes next.
-    async fn forward_rest(&mut self) -> Result<bool, Failed> {
+    async fn forward_rest(&mut self, until: Option<Instant>) -> Result<bool, Failed> {
+        let half_close = self.limits.half_close;
         // Boxed: few clients do that.
         let moved = match self.forwarding.relay {
             Relay::Splice => {
                 let moving = forward::splice_and_keep(self.client, self.backend, self.rest);
-                Box::pin(moving).await
+                Box::pin(bounded(moving, self.client, half_close, until)).await
             }
             Relay::Copy | Relay::Adaptive => {
                 let moving = forward::copy_and_keep(self.client, self.backend, self.rest);
-                Box::pin(moving).await
+                Box::pin(bounded(moving, self.client, half_close, until)).await
             }
         };
-        let moved = moved.map_err(Failed::Dropped)?;
+        let moved = moved
+            .map_err(|why| self.not_taken(why))?
+            .map_err(Failed::Dropped)?;
         if let Some(bytes) = moved {
             self.counters.add(Direction::Serverbound, bytes as u64);
         }
@@ -239,6 +247,39 @@ fn has_ended(client: &TcpStream) -> bool {
     }
 }
 
+/// Why a backend is not waited for any longer that does not take what it is sent.
+#[derive(Debug, PartialEq, Eq)]
+enum NotTaken {
+    TooSlow,
+    ClientLeft,
+}
+
+/// Waits until a backend has taken bytes of a client, as long as the relay would: until
+/// this time, and after the end of the client's stream for `half_close`.
+async fn bounded<T>(
+    taking: impl Future<Output = T>,
+    client: &TcpStream,
+    half_close: Duration,
+    until: Option<Instant>,
+) -> Result<T, NotTaken> {
+    let too_slow = async {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => pending().await,
+        }
+    };
+    let left = async {
+        left_by_peer(client).await;
+        sleep(half_close).await;
+    };
+    tokio::select! {
+        biased;
+        taken = taking => Ok(taken),
+        () = too_slow => Err(NotTaken::TooSlow),
+        () = left => Err(NotTaken::ClientLeft),
+    }
+}
+
 /// What [`Begin::run`] waits for.
 enum Event {
     /// The backend has sent something, or ended the connection.
@@ -249,4 +290,34 @@ enum Event {
     Doubt,
     /// [`KEEPALIVE_DELAY`] is over, or the time of the backend.
     Timer,
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const HALF_CLOSE: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A backend that does not take what it is sent is waited for until its time is over,
+    /// or its client has left and the time of a half-closed connection is over.
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_takes_nothing_is_not_waited_for_without_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (player, accepted) = tokio::join!(connecting, listener.accept());
+        let client = accepted.unwrap().0;
+        let began = Instant::now();
+        let wait = |until| bounded(pending::<()>(), &client, HALF_CLOSE, until);
+        assert_eq!(wait(Some(began + LONG)).await, Err(NotTaken::TooSlow));
+        drop(player.unwrap());
+        let began = Instant::now();
+        let left = tokio::time::timeout(LONG, wait(None)).await;
+        assert_eq!(left, Ok(Err(NotTaken::ClientLeft)));
+        assert!(began.elapsed() >= HALF_CLOSE);
+        let taken = bounded(async { 7 }, &client, HALF_CLOSE, None).await;
+        assert_eq!(taken, Ok(7));
+    }
 }

@@ -120,7 +120,7 @@ impl Admitted {
                         counters: &counters,
                         keepalive: server.proxy.keepalive,
                         forwarding: &forwarding,
-                        read_timeout: config.timeouts.session.read,
+                        limits: config.timeouts.session,
                         dialect: first_bytes.opening.dialect(),
                         first,
                     };
