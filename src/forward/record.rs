@@ -122,6 +122,11 @@ impl PlayerRecord {
         self.lock().negotiation
     }
 
+    /// Records that the client is sent the beginning of a negotiation of mods.
+    pub(crate) fn open_negotiation(&self) {
+        self.lock().negotiation = Negotiation::Open;
+    }
+
     /// The packets that clear the client's screen, in play before 1.20.2.
     pub(crate) fn clear_screen(&self, version: Version) -> Vec<Vec<u8>> {
         self.lock().screen.clear(version)

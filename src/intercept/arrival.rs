@@ -275,9 +275,12 @@ impl Joining {
         let packets = match self.has_world {
             true => {
                 let negotiation = self.record.as_ref().map(PlayerRecord::negotiation);
-                let entered = match negotiation {
-                    Some(Negotiation::Done) => world::enter_with_mods(self.version, join_game),
-                    _ => world::enter(self.version, join_game).map(Vec::from),
+                let entered = match negotiation.unwrap_or_default() {
+                    Negotiation::NotBegun => world::enter(self.version, join_game).map(Vec::from),
+                    // The join game may come before the last message of the client.
+                    Negotiation::Open | Negotiation::Done => {
+                        world::enter_with_mods(self.version, join_game)
+                    }
                 };
                 entered.map_err(|error| Failure::BackendFault(error.to_string()))?
             }

@@ -14,14 +14,20 @@ impl Joining {
     /// until then.
     pub(super) async fn negotiate_mods(&mut self) -> Result<Vec<u8>, Failure> {
         let negotiation = self.record.as_ref().map(|record| record.negotiation());
-        match negotiation.unwrap_or_default() {
-            Negotiation::NotBegun => {}
+        let has_to_reset = match negotiation.unwrap_or_default() {
+            // In the world of a backend without mods it is done as well.
+            Negotiation::NotBegun => self.has_world,
             // The client lost another backend during its negotiation, and cannot begin again.
             Negotiation::Open => return Err(Failure::BackendMods),
-            Negotiation::Done => {
-                let reset = forge::reset(self.version);
-                self.client.put(&reset).map_err(Failure::client)?;
-            }
+            Negotiation::Done => true,
+        };
+        if has_to_reset {
+            let reset = forge::reset(self.version);
+            self.client.put(&reset).map_err(Failure::client)?;
+        }
+        if let Some(record) = &self.record {
+            // From now on another reset would end the client.
+            record.open_negotiation();
         }
         for frame in self.held.take() {
             self.meet_negotiation(frame)?;

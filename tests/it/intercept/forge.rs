@@ -23,16 +23,32 @@ fn plugin(protocol: i32) -> i32 {
 
 /// The server and the client negotiate, up to the join game of the server.
 async fn negotiate(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
-    let (ids, to_server) = (Ids::of(protocol), plugin(protocol));
-    for (from_server, answer) in [(&[0, 2][..], &[1, 2][..]), (&[0xFF, 3], &[0xFF, 5])] {
-        let message = handshake(protocol, from_server);
-        server.send(ids.plugin, &message).await;
-        assert_eq!(client.expect(ids.plugin).await, message, "{protocol}");
-        let message = handshake(protocol, answer);
-        client.send(to_server, &message).await;
-        assert_eq!(server.expect(to_server).await, message, "{protocol}");
+    for message in [&[0, 2][..], &[0xFF, 3]] {
+        let message = handshake(protocol, message);
+        server.send(Ids::of(protocol).plugin, &message).await;
+        let received = client.expect(Ids::of(protocol).plugin).await;
+        assert_eq!(received, message, "{protocol}");
+        if message.ends_with(&[0, 2]) {
+            answer(client, server, protocol, &[1, 2]).await;
+        }
     }
 }
+
+/// The client sends a message of the negotiation, and the server gets it, maybe behind
+/// the registration of the proxy's channel.
+async fn answer(client: &mut Speaker, server: &mut Speaker, protocol: i32, data: &[u8]) {
+    let message = handshake(protocol, data);
+    client.send(plugin(protocol), &message).await;
+    let mut received = server.expect(plugin(protocol)).await;
+    if wire::string_in(&received) == "REGISTER" {
+        received = server.expect(plugin(protocol)).await;
+    }
+    assert_eq!(received, message, "{protocol}");
+}
+
+/// The last message of the client. It comes after the join game: the server sends that
+/// with its own last message.
+const LAST: [u8; 2] = [0xFF, 5];
 
 /// A client with mods that has sent its login, and the server that has accepted it.
 async fn begin(
@@ -56,6 +72,7 @@ async fn play_with_mods(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (S
     let join = Ids::of(protocol).join;
     first.send(join, &join_game(protocol, 1)).await;
     client.expect(join).await;
+    answer(&mut client, &mut first, protocol, &LAST).await;
     (client, first)
 }
 
@@ -84,9 +101,7 @@ async fn mods_are_negotiated_again() {
         assert_eq!(client.expect(ids.plugin).await, reset, "{protocol}");
         assert_eq!(client.expect(ids.plugin).await, channels, "{protocol}");
         assert_eq!(client.expect(ids.plugin).await, hello, "{protocol}");
-        let answer = handshake(protocol, &[1, 2]);
-        client.send(plugin(protocol), &answer).await;
-        assert_eq!(second.expect(plugin(protocol)).await, answer, "{protocol}");
+        answer(&mut client, &mut second, protocol, &[1, 2]).await;
         negotiate(&mut client, &mut second, protocol).await;
         let join = join_game(protocol, 2);
         second.send(ids.join, &join).await;
@@ -103,10 +118,49 @@ async fn mods_are_negotiated_again() {
             (&elsewhere[..4], &respawn[..4]),
             (&[0xFF; 4][..], &[0; 4][..])
         );
+        let last = handshake(protocol, &LAST);
+        client.send(plugin(protocol), &last).await;
         client.send(more.settings, b"settings").await;
         expect_past_channels(&mut second, protocol, more.settings).await;
         both_ways(&mut client, &mut second, protocol).await;
         drop((client, second));
+        proxy.idle().await;
+    }
+}
+
+/// A client with mods is done with its negotiation in the world of a server without mods,
+/// so that it needs the reset there too.
+#[tokio::test]
+async fn mods_are_negotiated_behind_a_server_without() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for protocol in [5, 47, 340] {
+        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let mut second = accept_on_b(&b, protocol).await;
+        let hello = handshake(protocol, &[0, 2]);
+        second.send(ids.plugin, &hello).await;
+        let reset = handshake(protocol, &[0xFE, 0]);
+        assert_eq!(client.expect(ids.plugin).await, reset, "{protocol}");
+        assert_eq!(client.expect(ids.plugin).await, hello, "{protocol}");
+        answer(&mut client, &mut second, protocol, &[1, 2]).await;
+        let join = join_game(protocol, 2);
+        second.send(ids.join, &join).await;
+        loop {
+            let (id, body) = client.next().await.unwrap();
+            if id == ids.join {
+                assert_eq!(body, join, "{protocol}");
+                break;
+            }
+        }
+        for _ in 0..2 {
+            client.expect(more.respawn).await;
+        }
+        expect_past_channels(&mut second, protocol, more.settings).await;
+        answer(&mut client, &mut second, protocol, &LAST).await;
+        both_ways(&mut client, &mut second, protocol).await;
+        drop((first, client, second));
         proxy.idle().await;
     }
 }
@@ -151,6 +205,8 @@ async fn a_negotiation_that_is_cut_off() {
         } else {
             third.send(ids.join, &join_game(protocol, 3)).await;
             while client.next().await.unwrap().0 != ids.join {}
+            // It reads the dimension in the join game, so that two respawns follow.
+            client.expect(more.respawn).await;
             client.expect(more.respawn).await;
             client.expect(more.chat).await;
             client.send(more.swing, b"to c").await;
