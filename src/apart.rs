@@ -278,6 +278,8 @@ impl Drop for Awaited {
 
 #[cfg(test)]
 mod tests {
+    use infrarust_test_support::{PATIENCE, blocking_until, until};
+
     use super::*;
 
     /// Threads that are tried are gone afterwards, whether or not all are there.
@@ -314,10 +316,10 @@ mod tests {
         let refused = LANE.within(limit, || ());
         assert!(matches!(refused, Err(NotDone::Stuck)), "{refused:?}");
         drop(release);
-        while LANE.overdue.load(Ordering::Relaxed) > 0 {
-            thread::yield_now();
-        }
-        assert_eq!(LANE.within(Duration::from_secs(20), || 3).unwrap(), 3);
+        blocking_until("the end of the work", || {
+            LANE.overdue.load(Ordering::Relaxed) == 0
+        });
+        assert_eq!(LANE.within(PATIENCE, || 3).unwrap(), 3);
     }
 
     /// The same for tasks, be it that their time is over or that they are dropped.
@@ -335,18 +337,19 @@ mod tests {
                 let overdue = LANE.run_within(Duration::from_millis(10), work).await;
                 assert!(matches!(overdue, Err(NotDone::Overdue(_))), "{overdue:?}");
             } else {
-                let dropped = LANE.run_within(Duration::from_secs(20), work);
+                let dropped = LANE.run_within(PATIENCE, work);
                 let dropped = tokio::time::timeout(Duration::from_millis(10), dropped);
                 assert!(dropped.await.is_err());
             }
         }
-        let refused = LANE.run_within(Duration::from_secs(20), || ()).await;
+        let refused = LANE.run_within(PATIENCE, || ()).await;
         assert!(matches!(refused, Err(NotDone::Stuck)), "{refused:?}");
         drop(release);
-        while LANE.overdue.load(Ordering::Relaxed) > 0 {
-            tokio::task::yield_now().await;
-        }
-        let done = LANE.run_within(Duration::from_secs(20), || 3).await;
+        until("the end of the work", || {
+            LANE.overdue.load(Ordering::Relaxed) == 0
+        })
+        .await;
+        let done = LANE.run_within(PATIENCE, || 3).await;
         assert_eq!(done.unwrap(), 3);
         assert_eq!(LANE.overdue.load(Ordering::Relaxed), 0);
     }

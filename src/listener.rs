@@ -174,9 +174,6 @@ mod tests {
     use crate::config::model::Config;
     use crate::config::{LoadOptions, load};
 
-    /// No test waits longer for anything.
-    const PATIENCE: Duration = Duration::from_secs(20);
-
     fn config(keepalive_seconds: u64) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("infrarust.toml");
@@ -266,7 +263,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::time::timeout(PATIENCE, followed).await.unwrap();
+            infrarust_test_support::within("the options", followed).await;
         }
         proxy.shutdown.stop_now();
     }

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use infrarust_test_support::{PATIENCE, blocking_until};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,8 +28,6 @@ use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::{State, Version};
 use crate::socket::Keepalive;
 
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Small sockets, so that a player who does not read is soon behind.
 const SOCKET_BYTES: usize = 8 * 1024;
 
@@ -197,9 +196,10 @@ async fn a_session_that_ends_during_its_encryption_is_encrypted_to_the_end() {
         let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
         let mut buffers = Buffers::of_encrypting_driver();
         server.write_all(&stream).await.unwrap();
-        while !exchange.is_encrypting() {
+        blocking_until("the encryption", || {
             exchange.ready(Side::Backend, READABLE, &mut buffers);
-        }
+            exchange.is_encrypting()
+        });
         // While it waits, nothing more is read from its backend.
         server.write_all(&[0]).await.unwrap();
         exchange.ready(Side::Backend, READABLE, &mut buffers);
@@ -230,17 +230,19 @@ async fn a_client_may_disconnect_during_its_encryption() {
     let mut exchange = Exchange::framed(session, filters).into_std().unwrap();
     let mut buffers = Buffers::of_encrypting_driver();
     server.write_all(&frames(7, [3000])).await.unwrap();
-    while !exchange.is_encrypting() {
+    blocking_until("the encryption", || {
         exchange.ready(Side::Backend, READABLE, &mut buffers);
-    }
+        exchange.is_encrypting()
+    });
     cipher::encrypt_many(&mut [exchange.encryption(500)]);
     SockRef::from(&player)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
     drop(player);
-    while exchange.is_encrypting() {
+    blocking_until("the end of the encryption", || {
         exchange.ready(Side::Client, READABLE, &mut buffers);
-    }
+        !exchange.is_encrypting()
+    });
     assert!(exchange.encryption(500).is_none());
     exchange.deliver_encrypted(&mut buffers);
     exchange.stop(End::Stopped);

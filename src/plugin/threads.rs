@@ -567,6 +567,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::mpsc;
 
+    use infrarust_test_support::{PATIENCE, blocking_until};
+
     use super::*;
 
     /// A list of calls, each a number or a wait, and where their results go.
@@ -674,21 +676,12 @@ mod tests {
     }
 
     fn of(results: &Results) -> Vec<Result<u32, Unanswered>> {
-        results.recv_timeout(Duration::from_secs(240)).unwrap()
-    }
-
-    /// Waits until something is so.
-    fn until(what: &str, is_so: impl Fn() -> bool) {
-        let patience = Instant::now() + Duration::from_secs(240);
-        while !is_so() {
-            assert!(Instant::now() < patience, "waited too long: {what}");
-            thread::yield_now();
-        }
+        results.recv_timeout(PATIENCE).unwrap()
     }
 
     /// Waits until as many calls run: which of two works begins first is not defined.
     fn until_running(limit: &CallLimit, calls: usize) {
-        until("calls run", || {
+        blocking_until("calls to run", || {
             limit.running.load(Ordering::SeqCst) == calls
         });
     }
@@ -747,7 +740,7 @@ mod tests {
         let is_gone = Arc::new(AtomicBool::new(false));
         let second = threads.call_until(&limit, LONG, &[Step::Number(1)], &is_gone);
         let is_held = |waiting: &Waiting<Calls>| Arc::ptr_eq(&waiting.work.limit, &limit);
-        until("the work waits", || {
+        blocking_until("the work to wait", || {
             threads.lock().held_back.iter().any(is_held)
         });
         is_gone.store(true, Ordering::SeqCst);

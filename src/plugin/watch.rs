@@ -362,6 +362,7 @@ fn report(state: u64, held: Duration, is_over: bool) {
 
 #[cfg(test)]
 mod tests {
+    use infrarust_test_support::blocking_until;
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
@@ -403,16 +404,11 @@ mod tests {
         let runtime = runtime();
         let health = Arc::new(Health::new("seldom"));
         let plugin_id = PluginId::new(&health, runtime.handle());
-        let patience = Instant::now() + Duration::from_secs(20);
-        let until = |is_so: &dyn Fn() -> bool| {
-            while !is_so() {
-                assert!(Instant::now() < patience, "waited too long");
-                thread::yield_now();
-            }
-        };
-        until(&|| IS_ASLEEP.load(Ordering::Relaxed));
+        blocking_until("the watchdog to sleep", || {
+            IS_ASLEEP.load(Ordering::Relaxed)
+        });
         let _mark = plugin_id.hook(Capability::LoginDecide);
         assert!(!IS_ASLEEP.load(Ordering::Relaxed));
-        until(&|| health.counts().stalls == 1);
+        blocking_until("the call to be counted", || health.counts().stalls == 1);
     }
 }

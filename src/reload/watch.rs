@@ -281,8 +281,10 @@ impl std::fmt::Debug for Follow {
 mod tests {
     use std::fs;
 
-    use super::*;
+    use infrarust_test_support::within;
     use tokio::time::timeout;
+
+    use super::*;
 
     /// Follows a folder that has been read as it is.
     async fn follow(folder: &Path) -> Follow {
@@ -293,8 +295,7 @@ mod tests {
 
     /// Completes with a change, and takes it for read.
     async fn settles(follow: &mut Follow) {
-        let changed = timeout(Duration::from_secs(20), follow.changed()).await;
-        changed.expect("no change was seen");
+        within("a change", follow.changed()).await;
         follow.was_read(Look::at(follow.folder()));
     }
 
@@ -323,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut follow = follow(folder.path()).await;
         fs::write(folder.path().join("a.toml"), "1").unwrap();
-        follow.changed().await;
+        within("a change", follow.changed()).await;
         settles(&mut follow).await;
         is_quiet(&mut follow).await;
     }
@@ -377,8 +378,12 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let mut follow = follow(&folder).await;
         fs::rename(&folder, &away).unwrap();
-        is_quiet(&mut follow).await;
-        assert_eq!(follow.problem, Some(Problem::Gone));
+        within("the folder to be missed", async {
+            while follow.problem != Some(Problem::Gone) {
+                is_quiet(&mut follow).await;
+            }
+        })
+        .await;
         fs::rename(&away, &folder).unwrap();
         fs::write(folder.join("a.toml"), "1").unwrap();
         settles(&mut follow).await;

@@ -12,6 +12,7 @@ mod streams;
 
 use std::time::Instant;
 
+use infrarust_test_support::{PATIENCE, until, within};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -21,9 +22,6 @@ use tokio::time::timeout;
 use super::*;
 
 const MIB: usize = 1024 * 1024;
-
-/// No test waits longer for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Not used up in these tests: their peers are alive and answer probes.
 const KEEPALIVE: Keepalive = Keepalive {
@@ -189,6 +187,24 @@ async fn read_all(socket: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
+/// Writes until everybody stands still, because the receiver does not read; how many
+/// bytes were taken.
+async fn fill(socket: &mut TcpStream, pattern: &[u8]) -> usize {
+    /// Nothing is taken so often for so long: once may be a delay of a busy machine.
+    const ROUNDS: usize = 3;
+    const STILL: Duration = Duration::from_millis(150);
+    let (mut sent, mut still) = (0, 0);
+    while still < ROUNDS {
+        let offset = sent % pattern.len();
+        match timeout(STILL, socket.write(&pattern[offset..])).await {
+            Ok(written) => (sent, still) = (sent + written.unwrap(), 0),
+            Err(_) => still += 1,
+        }
+        assert!(sent < 8 * MIB, "the proxy reads on");
+    }
+    sent
+}
+
 fn reset(socket: TcpStream) {
     SockRef::from(&socket)
         .set_linger(Some(Duration::ZERO))
@@ -316,12 +332,7 @@ async fn a_session_that_lasts_is_handed_over() {
         .await
         .run(&AnyForwarder::Reactor(forwarder.clone()));
     assert_eq!(forwarder.handed_over(), 0, "it is young");
-    let handed_over = async {
-        while forwarder.handed_over() == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, handed_over).await.unwrap();
+    until("the worker to have it", || forwarder.handed_over() > 0).await;
     drop(running.player);
     drop(running.server);
     outcome(running.relay, &running.counters).await;

@@ -102,9 +102,7 @@ async fn bytes_behind_an_urgent_one_arrive() {
         let mut running = rig(NO_LIMITS, None)
             .await
             .run(&AnyForwarder::Reactor(forwarder.clone()));
-        while forwarder.handed_over() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("the worker to have it", || forwarder.handed_over() > 0).await;
         greet(&mut running).await;
         SockRef::from(&running.player)
             .send_out_of_band(b"!")
@@ -205,8 +203,7 @@ async fn a_pipe_with_bytes_is_never_used_again() {
     let forwarder = AnyForwarder::Portable(portable::PortableForwarder(Method::Splice(counting)));
     let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(&forwarder);
     let mut server = running.server;
-    let still = Duration::from_millis(200);
-    while timeout(still, server.write(&[7; 65_536])).await.is_ok() {}
+    fill(&mut server, &[7; 65_536]).await;
     assert_eq!(MADE.load(Ordering::Relaxed), 1);
     running.stop.cancel();
     let outcome = outcome(running.relay, &running.counters).await;

@@ -49,21 +49,11 @@ async fn bytes_are_exact_both_ways() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_does_not_grow_memory() {
     const BUFFER: usize = 32 * 1024;
-    // After a send has moved nothing for this time, all buffers are full.
-    const STILL: Duration = Duration::from_millis(300);
     let pattern = Random(99).bytes(PERIOD);
     for forwarder in all() {
         let running = rig(NO_LIMITS, Some(BUFFER)).await.run(&forwarder);
         let (mut player, mut server) = (running.player, running.server);
-        let mut sent = 0;
-        loop {
-            let offset = sent % PERIOD;
-            match timeout(STILL, server.write(&pattern[offset..])).await {
-                Ok(written) => sent += written.unwrap(),
-                Err(_) => break,
-            }
-            assert!(sent < 8 * MIB, "{forwarder:?} reads on");
-        }
+        let sent = fill(&mut server, &pattern).await;
         let moved = usize::try_from(running.counters.get(Direction::Clientbound)).unwrap();
         // Linux doubles the buffers asked for. On the sender's leg one buffer
         // sends and one receives, and one read or splice is in the proxy.
@@ -189,16 +179,8 @@ async fn a_reset_in_the_middle_of_a_stream_overtakes_nothing() {
     for forwarder in all() {
         let running = rig(NO_LIMITS, Some(32 * 1024)).await.run(&forwarder);
         let (mut player, mut server) = (running.player, running.server);
-        let mut sent = 0;
         // Fill everything between them, so that much is still on its way.
-        while let Ok(written) = timeout(
-            Duration::from_millis(200),
-            server.write(&pattern[sent % PERIOD..]),
-        )
-        .await
-        {
-            sent += written.unwrap();
-        }
+        fill(&mut server, &pattern).await;
         // What the proxy has not read when the reset comes is lost with the
         // sender; all that it had read arrives.
         reset(server);
@@ -225,9 +207,12 @@ async fn a_closed_receiver_resets_its_sender() {
         let mut server = running.server;
         drop(running.player);
         assert_eq!(read_all(&mut server).await, b"");
-        while server.write_all(b"tick").await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        within("the reset", async {
+            while server.write_all(b"tick").await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         let outcome = outcome(running.relay, &running.counters).await;
         assert_eq!(outcome.end, End::Closed(Side::Client), "{forwarder:?}");
     }
@@ -252,9 +237,10 @@ async fn a_write_error_lets_the_other_direction_drain() {
         player.readable().await.unwrap();
         player.write_all(FINAL_TEXT).await.unwrap();
         let words = FINAL_TEXT.len() as u64;
-        while running.counters.get(Direction::Serverbound) < words {
-            tokio::task::yield_now().await;
-        }
+        until("the text to be counted", || {
+            running.counters.get(Direction::Serverbound) == words
+        })
+        .await;
         // Unread bytes turn this close into a reset.
         drop(player);
         let outcome = outcome(running.relay, &running.counters).await;

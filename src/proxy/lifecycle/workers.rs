@@ -437,7 +437,9 @@ mod tests {
             sender.send(()).unwrap();
             let _ = released.recv();
         });
-        receiver.recv().unwrap();
+        receiver
+            .recv_timeout(infrarust_test_support::PATIENCE)
+            .unwrap();
         assert!(mine.mark().is_at_work() && !mine.mark().runs_connection());
         let (mut seen, start) = (Vec::new(), Instant::now());
         look(&mut seen, start, runtime);
@@ -446,10 +448,8 @@ mod tests {
         let report = of_mine.unwrap().report.as_ref().unwrap();
         assert_eq!((report.client, report.phase), (None, "no connection"));
         drop(release);
-        let patience = Instant::now() + Duration::from_secs(20);
-        while mine.mark().is_at_work() {
-            assert!(Instant::now() < patience, "waited too long");
-            std::thread::yield_now();
-        }
+        infrarust_test_support::blocking_until("the worker to wait for work", || {
+            !mine.mark().is_at_work()
+        });
     }
 }

@@ -6,8 +6,12 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 
-/// Longer than any wait in these tests.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any wait in these tests takes, also on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How often what has to be quick is tried on a busy machine.
+const TRIES_MAX: usize = 20;
+/// How many ports are tried.
+const PORTS_MAX: usize = 100;
 /// The TTL of every record of the test's name server.
 const TTL_SECONDS: u32 = 600;
 
@@ -38,14 +42,38 @@ struct NameServer {
 }
 
 impl NameServer {
-    async fn start(at: &str) -> Self {
-        // The same port for both protocols, which another process may have.
-        let (udp, tcp) = loop {
-            let udp = UdpSocket::bind(at).await.unwrap();
-            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-                break (udp, tcp);
+    async fn start() -> Self {
+        let [server] = Self::start_all(["127.0.0.1"]).await;
+        server
+    }
+
+    /// Name servers at these addresses, at one port for all of them.
+    async fn start_all<const COUNT: usize>(ips: [&str; COUNT]) -> [Self; COUNT] {
+        for _ in 0..PORTS_MAX {
+            let mut sockets = Vec::new();
+            let mut port = 0;
+            for ip in ips {
+                let Ok(bound) = Self::bind(ip, port).await else {
+                    break;
+                };
+                port = bound.0.local_addr().unwrap().port();
+                sockets.push(bound);
             }
-        };
+            if let Ok(sockets) = <[_; COUNT]>::try_from(sockets) {
+                return sockets.map(|(udp, tcp)| Self::serve(udp, tcp));
+            }
+        }
+        panic!("other programs have all ports");
+    }
+
+    /// Sockets for both protocols at the same port, which another program may have.
+    async fn bind(ip: &str, port: u16) -> std::io::Result<(UdpSocket, TcpListener)> {
+        let udp = UdpSocket::bind((ip, port)).await?;
+        let tcp = TcpListener::bind(udp.local_addr()?).await?;
+        Ok((udp, tcp))
+    }
+
+    fn serve(udp: UdpSocket, tcp: TcpListener) -> Self {
         let server = Self {
             known: Arc::default(),
             asked: Arc::default(),
@@ -180,7 +208,7 @@ impl Rig {
     }
 
     async fn with_server() -> (Self, NameServer) {
-        let server = NameServer::start("127.0.0.1:0").await;
+        let server = NameServer::start().await;
         (
             Self::new("nameserver 127.0.0.1\n", server.address.port()),
             server,
@@ -226,11 +254,26 @@ impl Rig {
     }
 }
 
+/// Runs this with a new number until a run takes less than `bound`. A wait of the
+/// resolver is in every run, and the delays of a busy machine are not.
+async fn quick(bound: Duration, run: impl AsyncFn(usize)) {
+    let mut took = Vec::new();
+    for number in 0..TRIES_MAX {
+        let began = Instant::now();
+        run(number).await;
+        took.push(began.elapsed());
+        if took[number] < bound {
+            return;
+        }
+    }
+    panic!("{took:?}, and never less than {bound:?}");
+}
+
 /// What engines and routers call their machines is a name, alone and with a
 /// domain of the search list, whatever rules there are for host names.
 #[tokio::test]
 async fn names_may_have_underscores() {
-    let server = NameServer::start("127.0.0.1:0").await;
+    let server = NameServer::start().await;
     let search = "nameserver 127.0.0.1\nsearch my_lan\noptions ndots:0\n";
     let rig = Rig::new(search, server.address.port());
     server.knows("minecraft_lobby", A, ips(&["192.0.2.1"]));
@@ -257,20 +300,24 @@ async fn one_family_is_enough() {
     .enumerate()
     {
         for (kind, other, ip) in [(A, AAAA, "192.0.2.7"), (AAAA, A, "2001:db8::7")] {
-            let name = format!("mc-{index}-{kind}");
-            server.knows(&name, kind, ips(&[ip]));
-            server.knows(&name, other, reply.clone());
-            let began = Instant::now();
-            assert_eq!(rig.first(&name).await, ip, "{reply:?}");
-            assert!(began.elapsed() < FAMILY_WAIT / 2, "{:?}", began.elapsed());
+            let name = |number| format!("mc-{index}-{kind}-{number}");
+            quick(FAMILY_WAIT / 2, async |number| {
+                let name = name(number);
+                server.knows(&name, kind, ips(&[ip]));
+                server.knows(&name, other, reply.clone());
+                assert_eq!(rig.first(&name).await, ip, "{reply:?}");
+            })
+            .await;
         }
     }
     // And the end of the list comes as soon as the silent one has had its time.
-    server.knows("mc", A, ips(&["192.0.2.7"]));
-    server.knows("mc", AAAA, Reply::Silence);
-    let began = Instant::now();
-    assert_eq!(rig.all("mc", false).await, ["192.0.2.7:25565"]);
-    assert!(began.elapsed() < 2 * FAMILY_WAIT + FAMILY_WAIT / 2);
+    quick(2 * FAMILY_WAIT + FAMILY_WAIT / 2, async |number| {
+        let name = format!("mc-{number}");
+        server.knows(&name, A, ips(&["192.0.2.7"]));
+        server.knows(&name, AAAA, Reply::Silence);
+        assert_eq!(rig.all(&name, false).await, ["192.0.2.7:25565"]);
+    })
+    .await;
 }
 
 /// Both address families alternate, IPv6 first, and only a few addresses of a pool are
@@ -296,36 +343,36 @@ async fn families_take_turns() {
 /// the one that has answered is asked first from then on.
 #[tokio::test]
 async fn another_name_server_is_asked() {
-    let good = NameServer::start("127.0.0.1:0").await;
-    let port = good.address.port();
-    good.knows("mc", A, ips(&["192.0.2.7"]));
-    good.knows("mc2", A, ips(&["192.0.2.8"]));
-    let replies = [
-        Some(Reply::Code(5)),
-        Some(Reply::Code(2)),
-        Some(Reply::Silence),
-        None,
+    let servers = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"];
+    let [good, refusing, failing, silent] = NameServer::start_all(servers).await;
+    let bad = [
+        (Some(refusing), Reply::Code(5)),
+        (Some(failing), Reply::Code(2)),
+        (Some(silent), Reply::Silence),
+        // Nobody listens there.
+        (None, Reply::Silence),
     ];
-    for (reply, address) in replies.into_iter().zip(2..) {
-        let address = format!("127.0.0.{address}");
-        let mut bad = None;
-        if let Some(reply) = &reply {
-            let server = NameServer::start(&format!("{address}:{port}")).await;
-            for (name, kind) in [("mc", A), ("mc", AAAA), ("mc2", A), ("mc2", AAAA)] {
-                server.knows(name, kind, reply.clone());
+    for ((bad, reply), address) in bad.into_iter().zip(2..) {
+        let config = format!("nameserver 127.0.0.{address}\nnameserver 127.0.0.1\n");
+        let port = good.address.port();
+        quick(2 * FAMILY_WAIT, async |number| {
+            let names = ["first", "second"].map(|name| format!("{name}-{address}-{number}"));
+            for (name, ip) in names.iter().zip(["192.0.2.7", "192.0.2.8"]) {
+                good.knows(name, A, ips(&[ip]));
+                if let Some(bad) = &bad {
+                    bad.knows(name, A, reply.clone());
+                    bad.knows(name, AAAA, reply.clone());
+                }
             }
-            bad = Some(server);
-        }
-        let config = format!("nameserver {address}\nnameserver 127.0.0.1\n");
-        let rig = Rig::new(&config, port);
-        let began = Instant::now();
-        assert_eq!(rig.first("mc").await, "192.0.2.7", "{reply:?}");
-        assert!(began.elapsed() < 2 * FAMILY_WAIT, "{:?}", began.elapsed());
-        assert_eq!(rig.first("mc2").await, "192.0.2.8", "{reply:?}");
-        if let Some(bad) = bad {
-            let asked = lock(&bad.asked).clone();
-            assert!(asked.iter().all(|(name, _)| name == "mc"), "{asked:?}");
-        }
+            let rig = Rig::new(&config, port);
+            assert_eq!(rig.first(&names[0]).await, "192.0.2.7", "{reply:?}");
+            assert_eq!(rig.first(&names[1]).await, "192.0.2.8", "{reply:?}");
+            if let Some(bad) = &bad {
+                let asked = lock(&bad.asked).clone();
+                assert!(asked.iter().all(|(name, _)| *name != names[1]), "{asked:?}");
+            }
+        })
+        .await;
     }
 }
 
@@ -502,14 +549,15 @@ async fn a_missing_record_delays_nothing() {
     .into_iter()
     .enumerate()
     {
-        let name = format!("mc{index}.test");
-        server.knows(&name, A, ips(&["192.0.2.1"]));
-        server.knows(&format!("_minecraft._tcp.{name}"), SRV, reply.clone());
-        let began = Instant::now();
-        let mut candidates = rig.candidates(&name, true).await;
-        let first = candidates.next().await.unwrap().unwrap();
-        assert_eq!(first.to_string(), "192.0.2.1:25565", "{reply:?}");
-        assert!(began.elapsed() < 3 * SRV_DELAY, "{:?}", began.elapsed());
+        quick(3 * SRV_DELAY, async |number| {
+            let name = format!("mc{index}-{number}.test");
+            server.knows(&name, A, ips(&["192.0.2.1"]));
+            server.knows(&format!("_minecraft._tcp.{name}"), SRV, reply.clone());
+            let mut candidates = rig.candidates(&name, true).await;
+            let first = candidates.next().await.unwrap().unwrap();
+            assert_eq!(first.to_string(), "192.0.2.1:25565", "{reply:?}");
+        })
+        .await;
     }
 }
 

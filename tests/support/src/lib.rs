@@ -28,7 +28,7 @@ pub mod wire;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,11 +63,33 @@ pub fn infrarust() -> PathBuf {
 /// reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
+/// How often a condition without a signal is checked.
+const CHECK_PERIOD: Duration = Duration::from_millis(1);
+
 /// The result of the future. The test fails if it takes too long.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
         Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Waits until a condition is true. The test fails if that takes too long.
+pub async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    within(what, async {
+        while !is_true() {
+            tokio::time::sleep(CHECK_PERIOD).await;
+        }
+    })
+    .await;
+}
+
+/// As [`until`], for a test without a runtime.
+pub fn blocking_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < end, "waited too long for {what}");
+        std::thread::sleep(CHECK_PERIOD);
     }
 }
 
