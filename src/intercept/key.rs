@@ -47,9 +47,11 @@ impl LoginKey {
     /// The secret that a client has chosen, and whether it returned the token;
     /// `None` when there is no secret in the answer.
     ///
-    /// It takes about a millisecond of CPU time, so it must not run on a worker. A secret
-    /// that was not encrypted with this key cannot be decrypted, or has another length;
-    /// then the token is not decrypted, so that a wrong answer costs half.
+    /// It takes about a millisecond of CPU time, so it must not run on a worker. Bytes
+    /// that were not encrypted with this key are decrypted to others, which nobody can
+    /// predict. These have another length than a secret with all but some of the keys;
+    /// then the token is not decrypted, so that a wrong answer costs half. With those keys
+    /// the token is wrong.
     pub(crate) fn open(
         &self,
         answer: &Answer,

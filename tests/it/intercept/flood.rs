@@ -30,8 +30,8 @@ fn count(program: &Program, what: &str) -> usize {
 enum Fault {
     /// It returns another token.
     Token,
-    /// Its answer is not encrypted with the key of the proxy.
-    Garbage,
+    /// It returns no secret.
+    Secret,
     /// It does not answer.
     Silence,
 }
@@ -72,13 +72,16 @@ async fn waiting_and_false_logins_are_bounded() {
 
     let mut flood = Vec::new();
     for index in 0..FALSE_LOGINS {
-        for fault in [Fault::Token, Fault::Garbage, Fault::Silence] {
+        for fault in [Fault::Token, Fault::Secret, Fault::Silence] {
             let name = format!("f{index}");
             let mut login = game::begin(proxy, PROTOCOL, &name).await;
-            let request = Request::parse(PROTOCOL, &login.expect(1).await);
+            let request = login.expect(1).await;
             let answer = match fault {
-                Fault::Token => response(PROTOCOL, &request.seal(&SECRET), &request.seal(b"toke")),
-                Fault::Garbage => response(PROTOCOL, &[0xA5; 128], &[0xA5; 128]),
+                Fault::Token => {
+                    let request = Request::parse(PROTOCOL, &request);
+                    response(PROTOCOL, &request.seal(&SECRET), &request.seal(b"toke"))
+                }
+                Fault::Secret => game::without_secret(&request, PROTOCOL),
                 Fault::Silence => Vec::new(),
             };
             flood.push((fault, login, answer));
@@ -103,7 +106,7 @@ async fn waiting_and_false_logins_are_bounded() {
     for (fault, mut login, _) in flood {
         match fault {
             Fault::Token => login.encrypt(SECRET),
-            Fault::Garbage => {}
+            Fault::Secret => {}
             Fault::Silence => {
                 silent.push(login);
                 continue;

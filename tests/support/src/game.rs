@@ -479,6 +479,20 @@ pub fn response(protocol: i32, secret: &[u8], token: &[u8]) -> Vec<u8> {
     [&array(secret), has_token, &array(token)].concat()
 }
 
+/// The fields of an encryption response that costs a decryption and has no secret: the
+/// content is too short for one.
+///
+/// Bytes that nobody has encrypted would not do: the `rsa` crate decrypts them to bytes
+/// that it derives from them and the key, and with some keys those are a secret.
+pub fn without_secret(request: &[u8], protocol: i32) -> Vec<u8> {
+    let request = Request::parse(protocol, request);
+    response(
+        protocol,
+        &request.seal(&SECRET[1..]),
+        &request.seal(b"toke"),
+    )
+}
+
 pub const SECRET: [u8; 16] = *b"0123456789abcdef";
 
 /// A client that has sent its handshake and login start.
