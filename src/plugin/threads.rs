@@ -767,7 +767,9 @@ mod tests {
         until_running(&limit, 1);
         let is_gone = Arc::new(AtomicBool::new(false));
         let held = |count: usize| {
-            until("the works wait", || threads.lock().held_back.len() == count);
+            blocking_until("the works to wait", || {
+                threads.lock().held_back.len() == count
+            });
         };
         let gone: Vec<_> = (1..=2)
             .map(|count| {
@@ -833,7 +835,7 @@ mod tests {
         let result = threads.call(&limit, LONG, &[Step::Number(1)]);
         assert_eq!(of(&result), [Ok(1)]);
         // Those that have panicked have ended, the other one waits.
-        until("nothing is awake", || threads.lock().awake == 0);
+        blocking_until("all threads to sleep", || threads.lock().awake == 0);
         let state = threads.lock();
         assert_eq!(state.threads.len(), state.idle);
     }
