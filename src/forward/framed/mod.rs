@@ -312,11 +312,13 @@ impl FrameFilter {
     /// packet is counted and applied before it waits, and that must not happen twice.
     fn drop_handled(&mut self) {
         let handled = self.decisions.len() + usize::from(self.awaits_decision);
+        let mut bytes = 0;
         for _ in 0..handled {
-            let frame = codec::split(&self.carried, self.from, self.packet_bytes_max());
-            let bytes = frame.ok().flatten().map_or(0, |frame| frame.wire.len());
-            self.carried.drain(..bytes);
+            let rest = self.carried.get(bytes..).unwrap_or_default();
+            let frame = codec::split(rest, self.from, self.packet_bytes_max());
+            bytes += frame.ok().flatten().map_or(0, |frame| frame.wire.len());
         }
+        self.carried.drain(..bytes);
     }
 
     /// The error that ends the direction after the frames of the last walk.

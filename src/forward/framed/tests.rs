@@ -118,6 +118,37 @@ fn frames_before_a_fault_pass() {
     assert_eq!(filter.fault(), Some(&FramedError::Codec(empty)));
 }
 
+/// Frames that are carried whole are walked at once with the next bytes, and none of them
+/// is copied for each of the others.
+#[test]
+fn carried_frames_are_walked_at_once() {
+    for (direction, is_cancelled) in [
+        (Direction::Serverbound, true),
+        (Direction::Serverbound, false),
+        (Direction::Clientbound, false),
+    ] {
+        let mut filter = filter(direction, Format::Plain, Format::Plain, false);
+        let frames = [2, 0x70, 1].repeat(300);
+        let (mut output, mut zlib) = (Vec::new(), Zlib::default());
+        let mut spare = SpareBuffers::default();
+        if is_cancelled {
+            filter.queries = Some(queries().0);
+            let mut read = frames.clone();
+            let walked = filter.walk(&mut read, &mut output, &mut zlib, &mut spare);
+            assert!(walked == Walked::Nothing && filter.awaits_decision());
+            filter.cancel_queries();
+        } else {
+            filter.carry(&frames);
+        }
+        filter.walk(&mut [2, 0x70], &mut output, &mut zlib, &mut spare);
+        assert_eq!(output, frames, "{direction:?}");
+        assert_eq!(filter.carried, [2, 0x70]);
+        output.clear();
+        filter.walk(&mut [2], &mut output, &mut zlib, &mut spare);
+        assert_eq!(output, [2, 0x70, 2]);
+    }
+}
+
 /// After a cancel, a frame that waited for a decision is walked with the next ones, and
 /// nothing is kept.
 #[test]

@@ -39,7 +39,7 @@ impl FrameFilter {
             cipher.decrypt(buffer);
         }
         let buffer = &*buffer;
-        if std::mem::take(&mut self.has_paused) {
+        if std::mem::take(&mut self.has_paused) || self.carries_frame() {
             let mut paused = std::mem::take(&mut self.carried);
             paused.extend_from_slice(buffer);
             let run = self.walk_all(&paused, output, zlib, spare);
@@ -88,8 +88,16 @@ impl FrameFilter {
         run
     }
 
-    /// Completes the carried frames with the beginning of the buffer. Returns how many
-    /// bytes of the buffer that took; `None` if the walk ends here.
+    /// Whether a whole frame is carried, and maybe others behind it.
+    fn carries_frame(&self) -> bool {
+        let carried = codec::split(&self.carried, self.from, self.packet_bytes_max());
+        carried.is_ok_and(|frame| frame.is_some())
+    }
+
+    /// Completes the carried frame with the beginning of the buffer. Returns how many
+    /// bytes of the buffer that took; `None` if the walk ends here. Nothing may be carried
+    /// behind the frame: each frame is taken from the front of what is carried, and the
+    /// rest would be copied each time.
     fn finish_carried(
         &mut self,
         buffer: &[u8],
@@ -116,6 +124,7 @@ impl FrameFilter {
                 return Err(CodecError::BadDataLength.into());
             };
             let wire_bytes = frame.wire.len();
+            debug_assert_eq!(carried.len(), wire_bytes, "one frame is carried");
             match self.handle_frame(&frame, zlib)? {
                 FrameAction::Ask(state, first) => {
                     carried.extend_from_slice(buffer.get(at..).unwrap_or_default());
@@ -125,8 +134,6 @@ impl FrameFilter {
                     return Ok(None);
                 }
                 FrameAction::Pass => {
-                    // More than one frame may have been carried.
-                    self.carried = carried.split_off(wire_bytes);
                     if output.is_empty() {
                         // So a large frame is not copied once more.
                         std::mem::swap(output, &mut carried);
@@ -134,14 +141,10 @@ impl FrameFilter {
                         output.extend_from_slice(&carried);
                     }
                 }
-                action => {
-                    self.write(&action, &frame, output, zlib)?;
-                    self.carried = carried.split_off(wire_bytes);
-                }
+                action => self.write(&action, &frame, output, zlib)?,
             }
             spare.put(carried);
             if self.is_kicked() {
-                self.carried = Vec::new();
                 return Ok(None);
             }
             if output.len() >= OUTPUT_BYTES_MAX {
