@@ -1,14 +1,14 @@
-//! Containers among servers of files and among each other.
+//! Checks containers against the servers of files and against each other.
 //!
-//! A container by itself is checked once, and again only when it, the global
-//! file or the proxy's own addresses have changed. What it claims is then
-//! compared with the others each time, in a fixed order: files first, then
-//! containers that work, then unhealthy ones, then those that cannot be used, in
-//! each case the oldest first. So it does not depend on the order of events which
-//! container is refused, and an unusable one takes nothing from a usable one.
+//! The labels of a container are checked once, and again only when the container, the
+//! global file or the proxy's own addresses have changed. Its claims to ids and domains are
+//! compared with those of others each time, in a fixed order: first files, then healthy
+//! containers, then unhealthy ones, then unusable ones, each group with the oldest first.
+//! So the order of events does not decide which container is refused, and an unusable
+//! container takes nothing from a usable one.
 //!
-//! A container that cannot be used still is a server, without an address: its
-//! players read that it cannot be reached, and not that it is unknown.
+//! An unusable container is still a server, without an address: its players read that it
+//! cannot be reached, and not that it is unknown.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct ContainerChecker {
     sources: Sources,
     folder: PathBuf,
     around: Surroundings,
-    /// What is known of containers by themselves, by their ids.
+    /// The results for single containers, by their ids.
     known: HashMap<String, Cached>,
 }
 
@@ -46,7 +46,7 @@ struct Cached {
     container: Arc<Container>,
     evaluated: Evaluated,
     problems: Option<Arc<Problems>>,
-    /// Whether a file could not be read for a reason that may pass.
+    /// Whether a file could not be read for a temporary reason.
     is_incomplete: bool,
 }
 
@@ -57,27 +57,27 @@ pub struct CheckResult {
     pub servers: Vec<Arc<ServerConfig>>,
     /// The containers that ask for a server, the oldest first.
     pub containers: Vec<ContainerStatus>,
-    /// What is wrong with `[docker] network`.
+    /// The problems of `[docker] network`.
     pub network: Option<Arc<Problems>>,
-    /// Whether a file of theirs could not be read for a reason that may pass.
+    /// Whether a file that a label names could not be read for a temporary reason.
     pub is_incomplete: bool,
 }
 
-/// What came of a container.
+/// The result for one container.
 #[derive(Debug)]
 pub struct ContainerStatus {
     /// The container.
     pub container: Arc<Container>,
-    /// The id of its server, unless it is refused or has left its place to a
-    /// container that works better.
+    /// The id of its server; `None` if it is refused, or if a container in a better state
+    /// has its place.
     pub server: Option<String>,
-    /// What is wrong with it; of one that cannot be used only what its labels
-    /// say by themselves.
+    /// Its problems. For an unusable container these are only the problems of its own
+    /// labels.
     pub problems: Option<Arc<Problems>>,
 }
 
 impl ContainerStatus {
-    /// Whether it is refused for what is wrong with it.
+    /// Whether it is refused because of its problems.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.server.is_none() && self.problems.is_some() && self.container.state.is_usable()
@@ -90,16 +90,16 @@ impl ContainerStatus {
     }
 }
 
-/// What is wrong with a container.
+/// The problems of a container.
 #[derive(Debug)]
 pub struct Problems {
-    /// In the order in which outputs show them.
+    /// The diagnostics, in the order in which outputs show them.
     pub diagnostics: Vec<Diagnostic>,
     /// The texts that they point into.
     pub sources: Sources,
 }
 
-/// Who has an id or a domain.
+/// The owner of an id or a domain.
 #[derive(Debug, Clone, Copy)]
 enum Owner<'a> {
     File(&'a Path),
@@ -107,7 +107,7 @@ enum Owner<'a> {
 }
 
 impl ContainerChecker {
-    /// Checks containers with this global file, which is valid with these options.
+    /// A checker with this global file, which is valid with these options.
     #[must_use]
     pub fn new(options: &LoadOptions, global: &GlobalText) -> Self {
         let mut sources = Sources::default();
@@ -121,8 +121,7 @@ impl ContainerChecker {
         }
     }
 
-    /// What is to be said when the engine cannot be asked, at the line that
-    /// names it.
+    /// The problem that the engine cannot be reached, at the line that names it.
     #[must_use]
     pub fn engine_problem(&self, message: String) -> Arc<Problems> {
         let docker = self.proxy.raw.as_ref().and_then(|raw| raw.docker.given());
@@ -180,7 +179,7 @@ impl ContainerChecker {
             .containers
             .sort_by(|a, b| a.container.age().cmp(&b.container.age()));
         let all = all.into_iter().map(|(one, _)| one);
-        // What could not be read may be readable the next time.
+        // Files that could not be read may be readable the next time.
         let (incomplete, all): (Vec<_>, Vec<_>) = all.partition(|one| one.is_incomplete);
         result.is_incomplete = !incomplete.is_empty();
         let all = all.into_iter();
@@ -211,7 +210,7 @@ impl ContainerChecker {
                 .any(|f| f == evaluated.file);
             touches || d.is_error() || matches!(d.code, Code::PluginInactive | Code::PluginLimited)
         });
-        // One that is merely out of reach still is a server, without an address.
+        // A container that only cannot be reached is still a server, without an address.
         let errors = diagnostics.iter().filter(|d| d.is_error()).count();
         if errors > usize::from(evaluated.is_out_of_reach) {
             evaluated.config = None;
@@ -224,7 +223,8 @@ impl ContainerChecker {
         }
     }
 
-    /// Holds a container against those before it; `None` when it asks for nothing.
+    /// Compares the claims of a container with those before it; `None` if it claims
+    /// nothing.
     fn settle<'a>(
         &self,
         one: &'a Cached,
@@ -249,10 +249,10 @@ impl ContainerChecker {
             conflicts.no_room()
         };
         match conflicts.end() {
-            // It is refused, and has its server for the players' sake alone.
+            // It is refused, and its server only gives its players a better text.
             None if one.evaluated.is_out_of_reach => {}
             None => status.server = Some(config.id.clone()),
-            // What works better has its place.
+            // A container in a better state has its place.
             _ if one.rank() > 0 => {}
             problems => status.problems = problems,
         }
@@ -288,7 +288,7 @@ impl ContainerChecker {
 }
 
 impl Cached {
-    /// Its rank among containers that want the same.
+    /// Its rank among containers with the same claims.
     fn rank(&self) -> u8 {
         match self.evaluated.is_out_of_reach {
             true => UNUSABLE_RANK,
@@ -335,7 +335,7 @@ impl<'a> Claims<'a> {
         claims
     }
 
-    /// Takes what a container asks for, all or nothing.
+    /// Gives a container everything that it claims, or nothing.
     fn take<'j>(
         &mut self,
         one: &'a Cached,
@@ -407,14 +407,14 @@ fn differing(a: &Container, b: &Container) -> Vec<String> {
 /// The most names that one message lists.
 const NAMES_SHOWN_MAX: usize = 5;
 
-/// What keeps a container, which is sound by itself, from its server.
+/// The conflicts that keep a valid container from its server.
 struct Conflicts<'j> {
     checker: &'j ContainerChecker,
     container: &'j Container,
     name: Place,
     problems: Option<Arc<Problems>>,
     found: Vec<Diagnostic>,
-    /// Made when the first is found.
+    /// Made for the first conflict.
     sources: Option<Sources>,
 }
 
@@ -444,7 +444,7 @@ impl<'j> Conflicts<'j> {
         })
     }
 
-    /// Adds what somebody else has taken before.
+    /// Adds a conflict about a claim of another owner.
     fn taken(&mut self, diagnostic: Diagnostic, owner: Owner<'_>) {
         let folder = self.checker.folder.clone();
         let sources = self.sources();
@@ -537,7 +537,7 @@ impl<'j> Conflicts<'j> {
         self
     }
 
-    /// All that is wrong with the container, if it is in conflict with others.
+    /// All problems of the container, if it has conflicts.
     fn end(mut self) -> Option<Arc<Problems>> {
         if self.found.is_empty() {
             return None;
@@ -553,7 +553,7 @@ impl<'j> Conflicts<'j> {
 }
 
 impl Owner<'_> {
-    /// What messages call it.
+    /// Its name in messages.
     fn name(self) -> String {
         match self {
             Owner::File(path) => format!("`{}`", words::path(path)),

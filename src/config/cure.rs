@@ -58,18 +58,18 @@ pub(super) fn write(values: &[String], key: &str, in_list: bool) -> Option<Strin
 mod tests {
     use super::*;
 
-    /// Several values in one text are found, and no endless list is made of one.
+    /// Several values in one text are found, and a text with too many is not repeated.
     #[test]
-    fn values_are_taken_apart() {
+    fn values_are_split() {
         assert_eq!(pieces(" a, b;c | d ").unwrap(), ["a", "b", "c", "d"]);
         assert_eq!(pieces(" ,; "), None);
         assert_eq!(pieces(&"a ".repeat(PIECES_MAX)).unwrap().len(), PIECES_MAX);
         assert_eq!(pieces(&"a ".repeat(PIECES_MAX + 1)), None);
     }
 
-    /// What stands around a host goes.
+    /// Quotes, schemes and paths around a host are removed.
     #[test]
-    fn values_are_laid_bare() {
+    fn values_lose_what_surrounds_them() {
         for (text, meant) in [
             ("tcp://10.0.0.5:25565", "10.0.0.5:25565"),
             ("/mcvanilla:25565", "mcvanilla:25565"),

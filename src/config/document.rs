@@ -1,5 +1,5 @@
-//! Parses the bytes of a file into a raw struct: text, syntax, and the secrets
-//! that must not be shown.
+//! Parses the bytes of a file into a raw struct: checks text and syntax, and finds the
+//! secrets that must not be shown.
 
 use std::path::Path;
 
@@ -16,15 +16,15 @@ use crate::config::syntax::{self, Fault, Said};
 use crate::diagnostic::words::must_not_show;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources, Span};
 
-/// The most syntax errors reported of one file: behind the first few the parser
+/// The most syntax errors that are reported for one file: after the first few the parser
 /// often guesses.
 const SYNTAX_ERRORS_MAX: usize = 10;
 
 /// The longest text that a help about syntax repeats, in bytes.
 const WORD_BYTES_REPEATED_MAX: usize = 60;
 
-/// Reads a file. `None` beside it means that it is not text or not TOML, which
-/// has then been reported.
+/// Reads a file. The raw struct is `None` if the file is not text or not TOML, which is
+/// reported.
 pub(super) fn read<T: HasKeys>(
     path: &Path,
     bytes: &[u8],
@@ -47,11 +47,11 @@ pub(super) fn read<T: HasKeys>(
     }
 }
 
-/// A file with bytes that are not UTF-8, the first of them at `at`.
+/// Reports a file that is not UTF-8; `at` is the first wrong byte.
 fn no_text(path: &Path, bytes: &[u8], at: usize, sources: &mut Sources) -> (FileId, Diagnostic) {
     let message = "the file is not UTF-8 text";
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
-        // Nothing of it can be shown: a secret in it would not be recognized.
+        // Nothing of the file is shown, since a secret in it would not be recognized.
         let file = sources.add(path, "");
         let diagnostic = Diagnostic::new(Code::TomlSyntax, Place::whole(file), message);
         return (file, diagnostic.help("it is UTF-16: save it as UTF-8"));
@@ -160,7 +160,7 @@ fn syntax_error(said: Said<'_>, place: Place, table: &Table, sources: &Sources) 
     diagnostic.help_if(help)
 }
 
-/// What to do about a value that has typographic quotes, or none.
+/// The help for a value with typographic quotes, or without quotes.
 fn quotes(at: &str, before: &str, fault: Fault, table: &Table) -> Option<String> {
     let is_text = matches!(fault, Fault::UnquotedText | Fault::UnquotedKey);
     let line = before.rsplit('\n').next().unwrap_or_default();
@@ -186,7 +186,7 @@ fn quotes(at: &str, before: &str, fault: Fault, table: &Table) -> Option<String>
     })
 }
 
-/// What to do about a backslash that begins no escape: mostly it is in a path.
+/// The help for a backslash that does not begin an escape; most of these are in paths.
 fn backslash(before: &str, at: &str, table: &Table) -> String {
     let begin = before.rfind('"').map_or("", |quote| &before[quote + 1..]);
     let end = at.find(['"', '\n']).unwrap_or(at.len());
@@ -206,8 +206,8 @@ fn backslash(before: &str, at: &str, table: &Table) -> String {
     )
 }
 
-/// Whether the value on a line that begins like this may be repeated: its key is
-/// one of ours, and none that holds a secret.
+/// Whether the value on a line with this beginning may be repeated: its key is known and
+/// does not hold a secret.
 fn may_repeat(line: &str, table: &Table) -> bool {
     line.split_once('=').is_some_and(|(key, _)| {
         let key = key.trim();
@@ -215,7 +215,7 @@ fn may_repeat(line: &str, table: &Table) -> bool {
     })
 }
 
-/// Hides what looks like a secret in a file that cannot be parsed.
+/// Hides texts that look like secrets in a file that cannot be parsed.
 fn hide_by_words(file: FileId, sources: &mut Sources) {
     for span in secret_names::spans(sources.text(file), &HINTS) {
         let span = span.into();

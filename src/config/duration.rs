@@ -1,9 +1,9 @@
-//! Which texts are durations that keys accept.
+//! The durations that keys accept.
 
 use std::time::Duration;
 
-/// The longest time that a key accepts. Deadlines are sums of a clock and such a
-/// time, and no sum may overflow; a year is more than any session lasts.
+/// The longest time that a key accepts. A deadline is the sum of the current time and such
+/// a duration, which must not overflow. A year is longer than any session.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The longest keepalive time that Linux takes, in seconds (`MAX_TCP_KEEPIDLE`

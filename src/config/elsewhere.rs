@@ -1,5 +1,5 @@
-//! Configuration that was written for another program: other formats, keys of
-//! other names, and colour codes that the game does not know.
+//! Recognizes configuration for other programs: other formats, other names of keys, and
+//! colour codes that the game does not know.
 
 use std::fmt::Write as _;
 
@@ -18,11 +18,11 @@ pub(super) enum Format {
     Json,
 }
 
-/// What a file in another format looks like.
+/// A recognized format.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) format: Format,
-    /// The line, or the bracket, that shows it.
+    /// The line or bracket that shows the format.
     pub(super) at: Span,
 }
 
@@ -154,20 +154,20 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// A key of another program, and the key that does it here.
+/// A key of another program, and our key with the same effect.
 #[derive(Debug, Clone, Copy)]
 struct Successor {
     /// The names elsewhere, in snake case.
     names: &'static [&'static str],
-    /// The kind of file in which it stood.
+    /// The kind of file that has it there.
     from: FileKind,
-    /// The kind of file in which ours stands.
+    /// The kind of file that has our key.
     to: FileKind,
-    /// Our key, with the tables that it stands in.
+    /// Our key, with the path of its tables.
     path: &'static str,
-    /// How it is written; `VALUE` stands for the value that was written.
+    /// How to write our key; `VALUE` stands for the written value.
     write: Option<&'static str>,
-    /// The values for which it is written so; empty is any.
+    /// The values for which this is right; empty means all.
     only: &'static [&'static str],
 }
 
@@ -229,8 +229,8 @@ impl Successor {
     }
 }
 
-/// Keys of Infrarust v1, Velocity, Gate and infrared. What has nearly the name
-/// of ours is found without this table.
+/// Keys of Infrarust v1, Velocity, Gate and infrared. Names that nearly equal ours are
+/// found without this table.
 const SUCCESSORS: &[Successor] = &[
     server(&["backend_domain"], "domain_rewrite")
         .write("domain_rewrite = { explicit = \"VALUE\" }"),
@@ -298,8 +298,8 @@ const SUCCESSORS: &[Successor] = &[
     global(&["forced_hosts"], "domains").in_server(),
 ];
 
-/// The key that does here what `name` does elsewhere, in a file whose keys are
-/// those of `root`.
+/// Our key with the effect that `name` has in another program, for a file with the keys of
+/// `root`.
 fn successor(name: &str, root: &Table) -> Option<&'static Successor> {
     let name = snake_case(name);
     SUCCESSORS.iter().find(|successor| {
@@ -307,7 +307,7 @@ fn successor(name: &str, root: &Table) -> Option<&'static Successor> {
     })
 }
 
-/// The key that does here what `name` does elsewhere, and how it is written.
+/// Our key with the effect that `name` has in another program, and how to write it.
 pub(super) fn renamed(name: &str, root: &Table, value: Option<&str>) -> Option<Renamed> {
     let successor = successor(name, root)?;
     Some(Renamed {
@@ -343,8 +343,8 @@ mod tests {
     use super::*;
     use crate::config::keys::Shape;
 
-    /// Every successor is a key that exists, and each of its names is written
-    /// as names are looked up.
+    /// Every successor is an existing key, and its other names have the form in which names
+    /// are looked up.
     #[test]
     fn successors_exist() {
         for successor in SUCCESSORS {

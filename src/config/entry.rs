@@ -2,7 +2,7 @@
 
 use crate::diagnostic::Place;
 
-/// The mistake has already been reported and must not be reported again.
+/// A mistake that has been reported, and must not be reported again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reported;
 
@@ -30,7 +30,7 @@ pub(crate) struct Given<T> {
 }
 
 impl<T> Entry<T> {
-    /// The key and value, if sound.
+    /// The key and value, if they are valid.
     pub(crate) fn given(&self) -> Option<&Given<T>> {
         match self {
             Entry::Given(given) => Some(given),
@@ -38,11 +38,11 @@ impl<T> Entry<T> {
         }
     }
 
-    /// Key and value, if the key is written.
+    /// The key and value, if the key is written.
     ///
     /// # Errors
     ///
-    /// When it is written badly.
+    /// When it has a mistake.
     pub(crate) fn written(&self) -> Result<Option<&Given<T>>, Reported> {
         match self {
             Entry::Absent => Ok(None),
@@ -55,7 +55,7 @@ impl<T> Entry<T> {
     ///
     /// # Errors
     ///
-    /// When it is written badly.
+    /// When it has a mistake.
     pub(crate) fn get(&self) -> Result<Option<&T>, Reported> {
         Ok(self.written()?.map(|given| &given.value))
     }
@@ -64,17 +64,17 @@ impl<T> Entry<T> {
     ///
     /// # Errors
     ///
-    /// When it is written badly.
+    /// When it has a mistake.
     pub(crate) fn or<'a>(&'a self, default: &'a T) -> Result<&'a T, Reported> {
         Ok(self.get()?.unwrap_or(default))
     }
 
-    /// The value, if sound.
+    /// The value, if it is valid.
     pub(crate) fn value(&self) -> Option<&T> {
         self.given().map(|given| &given.value)
     }
 
-    /// Where the key stands, if it is written.
+    /// The place of the key, if it is written.
     pub(crate) fn key(&self) -> Option<Place> {
         match self {
             Entry::Absent => None,
@@ -95,7 +95,7 @@ impl<T> Entry<T> {
         !matches!(self, Entry::Absent)
     }
 
-    /// Whether it is written badly.
+    /// Whether it has a mistake.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self, Entry::Broken(_))
     }
@@ -110,12 +110,12 @@ pub(super) struct Item<T> {
     pub value: T,
 }
 
-/// The sound entries of a list.
+/// The valid entries of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct List<T> {
-    /// In the order written.
+    /// The entries, in the order of the file.
     pub items: Vec<Item<T>>,
-    /// Whether there were others, whose mistakes have been reported.
+    /// Whether there were entries with mistakes, which have been reported.
     pub is_broken: bool,
 }
 
@@ -124,7 +124,7 @@ impl<T> List<T> {
     ///
     /// # Errors
     ///
-    /// When there were others.
+    /// When there were entries with mistakes.
     pub(super) fn all(&self) -> Result<&[Item<T>], Reported> {
         if self.is_broken {
             return Err(Reported);
@@ -138,14 +138,14 @@ impl<T: Clone> List<T> {
     ///
     /// # Errors
     ///
-    /// When there were others.
+    /// When there were entries with mistakes.
     pub(super) fn values(&self) -> Result<Vec<T>, Reported> {
         let items = self.all()?.iter();
         Ok(items.map(|item| item.value.clone()).collect())
     }
 }
 
-/// The entries of a table whose names are the operator's own.
+/// The entries of a table with names that the operator chooses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Map<T> {
     /// Name and entry, in the order of the names.

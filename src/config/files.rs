@@ -31,7 +31,7 @@ const TOGETHER_MAX: usize = 64;
 static GLOBAL: Lane = Lane::new();
 /// The server files.
 static OWN: Lane = Lane::new();
-/// Folders, and what is asked of files without reading them.
+/// Folders, and metadata of files.
 static LOOKS: Lane = Lane::new();
 /// Files that a text of the configuration or a label names. They have a separate
 /// lane, so that they cannot delay the files of the configuration.
@@ -40,7 +40,7 @@ static NAMED: Lane = Lane::new();
 /// Why a file was not read.
 #[derive(Debug, Error)]
 pub(crate) enum Unreadable {
-    /// There is nothing of this name.
+    /// There is no file with this name.
     #[error("there is no such file")]
     Missing,
     /// A symbolic link leads to nothing.
@@ -52,13 +52,13 @@ pub(crate) enum Unreadable {
     /// It is a pipe, a device or a socket, which might never end.
     #[error("it is not a regular file")]
     Special,
-    /// The kernel makes it up, and reading it may wait or change something.
+    /// The kernel generates its content, and reading it may wait or change something.
     #[error("it is a file of the kernel, without a content of its own")]
     Kernel,
-    /// It is larger than anything that makes sense here.
+    /// It is larger than the limit.
     #[error("it is larger than {} KiB", .0 / 1024)]
     TooLarge(u64),
-    /// The read was not made, or has not ended in its time.
+    /// The read could not start, or did not end in time.
     #[error("{0}")]
     NotDone(NotDone),
     /// The system refuses.
@@ -67,7 +67,7 @@ pub(crate) enum Unreadable {
 }
 
 impl Unreadable {
-    /// Whether it may pass without a change of the file.
+    /// Whether the reason is temporary, so that the file need not change.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Unreadable::NotDone(_) => true,
@@ -81,7 +81,7 @@ impl Unreadable {
         }
     }
 
-    /// As [`may_pass`](Self::may_pass), for what the system has answered.
+    /// As [`may_pass`](Self::may_pass), for an error of the system.
     pub(super) fn may_pass_of(error: &io::Error) -> bool {
         use io::ErrorKind::{
             InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied,
@@ -161,7 +161,7 @@ pub(super) fn read_all(
                 let all = some.iter().zip(results);
                 all.for_each(|(path, read)| take(path, read));
             }
-            // One of them takes too long, or all together do.
+            // One of them, or all together, take too long.
             Err(_) => some
                 .iter()
                 .for_each(|path| take(path, read_in(&OWN, path, bytes_max, READ_TIME_MAX))),
@@ -169,7 +169,7 @@ pub(super) fn read_all(
     }
 }
 
-/// What `looked` finds of a path, where that takes no longer than a read.
+/// The result of `looked` for a path, within the time of a read.
 ///
 /// # Errors
 ///
@@ -202,18 +202,18 @@ pub(super) fn confined(path: &Path, folder: &Path) -> Result<Option<PathBuf>, Un
     found.unwrap_or_else(|not_done| Err(Unreadable::NotDone(not_done)))
 }
 
-/// Whether there is something of this name; also true when that cannot be found
-/// out: reading it then reports why.
+/// Whether there is a file with this name. Also true if that cannot be found out: reading
+/// it then reports the reason.
 pub(super) fn exists(path: &Path) -> bool {
     look(path, Path::exists).unwrap_or(true)
 }
 
-/// Whether a path is that of a folder that can be looked at.
+/// Whether a path leads to an accessible folder.
 pub(crate) fn is_folder(path: &Path) -> bool {
     look(path, Path::is_dir).unwrap_or(false)
 }
 
-/// Whether a path is that of a file that can be looked at.
+/// Whether a path leads to an accessible file.
 pub(super) fn is_file(path: &Path) -> bool {
     look(path, Path::is_file).unwrap_or(false)
 }
@@ -224,13 +224,13 @@ fn read_now(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unreadable> {
         io::ErrorKind::NotFound => Unreadable::Missing,
         _ => Unreadable::Io(error),
     })?;
-    // Before it is opened: to open a device may already do something.
+    // Checked before it is opened: opening a device may already have an effect.
     is_regular(&metadata)?;
     if is_of_kernel(path) {
         return Err(Unreadable::Kernel);
     }
     let file = open(path).map_err(Unreadable::Io)?;
-    // Another one may have taken its name.
+    // Another file may have taken its name since.
     is_regular(&file.metadata().map_err(Unreadable::Io)?)?;
     let mut bytes = Vec::new();
     // One byte more than allowed shows that a file is too large, whatever the
@@ -265,9 +265,9 @@ fn open(path: &Path) -> io::Result<File> {
     options.read(true).open(path)
 }
 
-/// Whether a file is of a file system in which the kernel answers each read
-/// itself, such as `/proc`: its metadata calls it regular, and a read may wait
-/// for ever (`/proc/kmsg`, `trace_pipe`).
+/// Whether a file belongs to a file system like `/proc`, in which the kernel generates the
+/// content: its metadata calls it regular, and a read may wait for ever (`/proc/kmsg`,
+/// `trace_pipe`).
 fn is_of_kernel(path: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -285,7 +285,7 @@ fn is_of_kernel(path: &Path) -> bool {
     }
 }
 
-/// What the system says, in its words, without the number.
+/// The error text of the system, without the number.
 pub(super) fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
@@ -304,7 +304,7 @@ pub(super) fn plain(error: &io::Error) -> String {
 mod tests {
     use super::*;
 
-    /// Only what has a content of its own is read; nothing else is waited for.
+    /// Only regular files are read, and reading never waits for anything else.
     #[test]
     fn only_regular_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
@@ -325,7 +325,7 @@ mod tests {
         ));
         nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(matches!(problem(&at("pipe")), Unreadable::Special));
-        // Also when a pipe takes the name between look and open.
+        // The same if a pipe takes the name between the check and the open.
         assert!(!open(&at("pipe")).unwrap().metadata().unwrap().is_file());
     }
 

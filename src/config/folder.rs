@@ -1,5 +1,5 @@
-//! The folder of the server files: which of its files are read, and which others
-//! an operator may have expected to be read.
+//! The folder of the server files: the files that are read, and other files that an
+//! operator may expect to be read.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,27 +9,27 @@ use crate::config::report::Report;
 use crate::diagnostic::words::{self, Quoted};
 use crate::diagnostic::{Code, Diagnostic, Place};
 
-/// Ends of names that look like server files and are not read.
+/// Extensions of files that look like server files and are not read.
 const STRANGE_ENDS: [&str; 5] = [".yml", ".yaml", ".json", ".toml.txt", ".tml"];
 
-/// Parts of names that programs give to the copy of a file with which something
-/// else has happened: Syncthing; Nextcloud and Dropbox; desktops.
+/// Parts of the names that programs give to copies of a file after a conflict: Syncthing;
+/// Nextcloud and Dropbox; desktops.
 const COPY_MARKS: [&str; 4] = [".sync-conflict-", "conflicted copy", " (copy", " - copy"];
 
-/// Names in one warning.
+/// The most names in one warning.
 const NAMES_SHOWN_MAX: usize = 8;
 
-/// Folders that are looked into, and names that are read in each: it is only
-/// for a warning.
+/// The most folders that are searched, and the most names that are read in each: the result
+/// is only a warning.
 const FOLDERS_MAX: usize = 32;
 const NAMES_READ_MAX: usize = 256;
 
-/// What lies in the folder.
+/// The content of the folder.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The server files, in the order of their names.
     pub(super) servers: Vec<PathBuf>,
-    /// Copies, with the names of their originals where those are there.
+    /// Copies, with the names of their originals if these exist.
     copies: Vec<(String, Option<String>)>,
     /// Names that look like server files.
     strange: BTreeSet<String>,
@@ -37,35 +37,35 @@ pub(super) struct Found {
     folders: BTreeSet<String>,
 }
 
-/// Whether a file of this name is never read: hidden, or an editor's own.
+/// Whether a file with this name is hidden, or a temporary file of an editor.
 fn is_own(name: &str) -> bool {
     name.starts_with(['.', '#', '~'])
 }
 
-/// Where the mark of a copy begins in a name.
+/// The offset of the mark of a copy in a name.
 fn copy_mark(name: &str) -> Option<usize> {
     let small = name.to_ascii_lowercase();
     COPY_MARKS.iter().filter_map(|mark| small.find(mark)).min()
 }
 
-/// Whether a file of this name is read.
+/// Whether a file with this name is read.
 fn is_server(name: &str) -> bool {
     name.ends_with(".toml") && !is_own(name) && copy_mark(name).is_none()
 }
 
-/// Whether somebody may take a file of this name for a server file.
+/// Whether an operator may take a file with this name for a server file.
 fn is_strange(name: &str) -> bool {
     let small = name.to_ascii_lowercase();
     let ends = STRANGE_ENDS.iter().any(|end| small.ends_with(end));
     !is_own(name) && (ends || (small.ends_with(".toml") && !name.ends_with(".toml")))
 }
 
-/// Whether a file of this name is read, or named as one that is not.
+/// Whether a file with this name is read, or reported as one that is not read.
 pub(super) fn matters(name: &str) -> bool {
     is_server(name) || is_strange(name) || (name.ends_with(".toml") && !is_own(name))
 }
 
-/// Looks into the folder of the server files.
+/// Lists the folder of the server files.
 ///
 /// # Errors
 ///
@@ -114,7 +114,7 @@ fn original(copy: &str) -> Option<String> {
     (!stem.is_empty()).then(|| format!("{stem}.toml"))
 }
 
-/// Whether a folder has a file in it that would be read, or that looks so.
+/// Whether a folder has a file that would be read, or that looks like one.
 fn has_server_files(dir: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return false;
@@ -127,8 +127,8 @@ fn has_server_files(dir: &Path) -> bool {
 }
 
 impl Found {
-    /// Names what is not read. The copies are named one by one, with their
-    /// originals; nothing else is.
+    /// Reports the files that are not read. Each copy is named, with its original; of the
+    /// others only the first ones.
     pub(super) fn report(&self, dir: &Path, place: Place, report: &mut Report) {
         let dir = words::path(dir);
         for (copy, original) in self.copies.iter().take(NAMES_SHOWN_MAX) {
@@ -160,7 +160,7 @@ impl Found {
     }
 }
 
-/// The first names, and how many more there are; `None` without any.
+/// The first names and the number of the others; `None` without any.
 fn some_of(names: &BTreeSet<String>) -> Option<String> {
     let shown = names.iter().take(NAMES_SHOWN_MAX);
     let shown: Vec<String> = shown.map(|name| Quoted(name).to_string()).collect();
@@ -176,9 +176,9 @@ fn some_of(names: &BTreeSet<String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Copies are found by their names, and other long names are not.
+    /// Copies are recognized by their names, and other long names are not copies.
     #[test]
-    fn copies_are_known_by_their_names() {
+    fn copies_are_recognized_by_their_names() {
         for (name, of) in [
             (
                 "lobby.sync-conflict-20260101-120000-ABCDEFG.toml",
@@ -207,9 +207,9 @@ mod tests {
         }
     }
 
-    /// What looks like a server file is found, and notes and backups are not.
+    /// Names that look like server files are found, and those of notes and backups are not.
     #[test]
-    fn strange_names_are_known() {
+    fn names_like_server_files_are_recognized() {
         for name in [
             "hub.yml",
             "hub.YAML",

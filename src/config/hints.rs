@@ -8,37 +8,38 @@ use std::sync::OnceLock;
 use crate::config::keys::{Shape, Table};
 use crate::diagnostic::words::nearest;
 
-/// How deep tables of the key table are followed; none is deeper.
+/// The most levels of tables that are searched; no key is deeper.
 const DEPTH_MAX: usize = 6;
 
-/// What is known of the keys of all files.
+/// The keys of all files, for hints.
 #[derive(Debug)]
 pub(super) struct Hints {
     /// The tables that files begin with.
     roots: &'static [&'static Table],
-    /// Finds the key that does here what a key of another program does.
+    /// Finds our key with the effect of a key of another program.
     renamed: FindRenamed,
     secret_names: OnceLock<Vec<&'static str>>,
 }
 
-/// Knows no key: a default has no mistakes to explain.
+/// Without any key: a default value has no mistakes to explain.
 pub(super) static NO_HINTS: Hints = Hints::new(&[], |_, _, _| None);
 
-/// Finds the key that does here what a key `name` does in another program, in a
-/// file whose keys are those of `root`; a proposal repeats `value`.
+/// Finds our key with the effect that `name` has in another program, for a file with the
+/// keys of `root`. A proposal repeats `value`.
 pub(super) type FindRenamed = fn(name: &str, root: &Table, value: Option<&str>) -> Option<Renamed>;
 
 /// A key that has another name here.
 #[derive(Debug)]
 pub(super) struct Renamed {
-    /// The key, with the tables that it stands in.
+    /// The key, with the path of its tables.
     pub(super) path: &'static str,
     /// What to write.
     pub(super) advice: String,
 }
 
 impl Hints {
-    /// Knows the keys of `roots`, and those of other programs that `renamed` finds.
+    /// Hints about the keys of `roots`, and about keys of other programs that `renamed`
+    /// finds.
     pub(super) const fn new(roots: &'static [&'static Table], renamed: FindRenamed) -> Self {
         Self {
             roots,
@@ -47,14 +48,14 @@ impl Hints {
         }
     }
 
-    /// The key that does here what `name` does in another program.
+    /// Our key with the effect that `name` has in another program.
     pub(super) fn renamed(&self, name: &str, root: &Table, value: Option<&str>) -> Option<Renamed> {
         (self.renamed)(name, root, value)
     }
 
-    /// The place of a key of exactly this name that stands in a table inside the one
-    /// named `table`: `max_players` of `motd` is `motd.online.max_players`, whatever
-    /// else has that name.
+    /// The place of a key with exactly this name in a table inside the one named `table`:
+    /// `max_players` of `motd` is `motd.online.max_players`, even if another key has that
+    /// name.
     pub(super) fn below(&self, name: &str, table: &str, root: &Table) -> Option<KeyLocation> {
         let mut locations = self.locations();
         locations.retain(|location| {
@@ -65,7 +66,7 @@ impl Hints {
             .min_by_key(|location| location.path.len())
     }
 
-    /// The place of a key of exactly this name.
+    /// The place of a key with exactly this name.
     pub(super) fn exact(&self, name: &str, root: &Table) -> Option<KeyLocation> {
         let mut locations = self.locations();
         locations.retain(|location| location.name() == name);
@@ -74,10 +75,10 @@ impl Hints {
             .min_by_key(|location| (location.path.len(), location.root.title != root.title))
     }
 
-    /// The place of a key of nearly this name.
+    /// The place of a key with nearly this name.
     pub(super) fn near(&self, name: &str, root: &Table) -> Option<KeyLocation> {
         let mut locations = self.locations();
-        // Nothing else speaks for a plugin's table.
+        // A similar name alone is not enough to propose a plugin's table.
         locations.retain(|location| !location.path.contains(&"<id>"));
         let near = nearest(name, locations.iter().map(KeyLocation::name))?;
         self.exact(near, root)
@@ -116,18 +117,18 @@ impl KeyLocation {
         self.path.last().copied().unwrap_or_default()
     }
 
-    /// Whether the key stands at the top of the files that `root` describes.
+    /// Whether the key is at the top level of the files that `root` describes.
     pub(super) fn is_top_of(&self, root: &Table) -> bool {
         self.path.len() == 1 && self.root.title == root.title
     }
 
-    /// Whether the key stands in a table inside the one named `table`.
+    /// Whether the key is in a table inside the one named `table`.
     fn is_below(&self, table: &str) -> bool {
         let above = self.path.len().saturating_sub(2);
         self.path[..above].contains(&table)
     }
 
-    /// Where the key belongs, for a file whose keys are those of `root`.
+    /// Where the key belongs, for a file with the keys of `root`.
     pub(super) fn advice(&self, root: &Table) -> String {
         let path = self.path.join(".");
         if self.is_top_of(root) {

@@ -1,5 +1,4 @@
-//! Loads a folder of files: returns a configuration, or everything that is wrong
-//! with it.
+//! Loads a folder of files: returns a configuration, or all its problems.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -24,11 +23,11 @@ use crate::environment;
 
 pub(crate) use crate::config::files::is_folder;
 
-/// The global file, where the command line names no other.
+/// The default path of the global file.
 pub(crate) const CONFIG_FILE: &str = "infrarust.toml";
 
-/// The largest file that is read: the longest sensible one, with favicons in
-/// base64 in it, has a tenth of that.
+/// The largest file that is read, in bytes. A long file with favicons in base64 has a tenth
+/// of that.
 pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What to load.
@@ -40,20 +39,22 @@ pub struct LoadOptions {
     pub servers_dir: Option<PathBuf>,
     /// The folder of the plugins instead of the one that the global file names.
     pub plugins_dir: Option<PathBuf>,
-    /// Where to listen instead of where the global file says; empty: there.
+    /// The addresses to listen on instead of those in the global file; empty for those in
+    /// the file.
     pub bind: Vec<SocketAddr>,
-    /// What the global file held when it was taken over; `None` reads it now.
+    /// The content of the global file that is in force; `None` reads the file now.
     pub global: Option<GlobalText>,
-    /// What the plugins that run say about themselves, beside `global`; without
-    /// it their files are read.
+    /// The manifests of the running plugins, together with `global`; `None` reads the
+    /// plugins' files.
     pub plugins: Option<Arc<Manifests>>,
 }
 
 impl LoadOptions {
-    /// The same files, wherever a plugin takes the working directory.
+    /// The same options with absolute paths, since a plugin may change the working
+    /// directory.
     #[must_use]
     pub fn absolute(self) -> Self {
-        // If the working directory is gone, the read reports it.
+        // If the working directory does not exist any more, the read reports it.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         Self {
             config: Some(absolute(global_path(&self))),
@@ -70,7 +71,7 @@ impl LoadOptions {
 pub struct GlobalText(Arc<[u8]>);
 
 impl GlobalText {
-    /// Whether the file of these options still holds this content.
+    /// Whether the file of these options still has this content.
     ///
     /// Reads the file.
     #[must_use]
@@ -97,23 +98,22 @@ pub struct Loaded {
     pub sources: Sources,
     /// The global file as it was checked; `None` when it could not be read.
     pub global: Option<GlobalText>,
-    /// Whether a file could not be read for a reason that may pass without a
-    /// change of it: no descriptor was left, or a disk did not answer.
+    /// Whether a file could not be read for a temporary reason: no descriptor was left, or
+    /// a disk did not answer.
     pub is_incomplete: bool,
-    /// Where the tables of the plugins begin.
+    /// The places of the plugins' tables.
     plugins: HashMap<String, Place>,
 }
 
 impl Loaded {
-    /// Where the table of a plugin begins; the global file as a whole where it
-    /// has none.
+    /// The place of a plugin's table, or of the whole global file if it has none.
     #[must_use]
     pub fn plugin_place(&self, id: &str) -> Place {
         let whole = Place::whole(FileId::GLOBAL);
         self.plugins.get(id).copied().unwrap_or(whole)
     }
 
-    /// Adds problems, each at its place among those that are known.
+    /// Adds problems, sorted in among the known ones.
     pub fn report(&mut self, diagnostics: Vec<Diagnostic>) {
         self.diagnostics.extend(diagnostics);
         diagnostic::sort(&mut self.diagnostics, &self.sources);
@@ -129,8 +129,8 @@ impl Loaded {
 /// Reads the global file and all server files, and makes the configuration from
 /// them.
 ///
-/// Reads files (and the environment variables that secrets name), and touches
-/// nothing else. It never fails: whatever goes wrong is a diagnostic.
+/// Reads files (and the environment variables that secrets name), and has no other effect.
+/// It never fails: every problem is a diagnostic.
 #[must_use]
 pub fn load(options: &LoadOptions) -> Loaded {
     // Reads the environment now, before plugins can change it.
@@ -173,7 +173,7 @@ pub(crate) fn with_servers(global: &str, servers: &[(&str, &str)]) -> Config {
     load_texts(global.as_bytes(), &files).config.unwrap()
 }
 
-/// The configuration, as far as it could be made.
+/// The configuration, if it could be made, and the places of the plugins' tables.
 #[derive(Debug, Default)]
 struct Meaning {
     config: Option<Config>,
@@ -205,7 +205,7 @@ fn load_texts_into(
     Meaning { config, plugins }
 }
 
-/// Where the tables of the plugins begin.
+/// The places of the plugins' tables.
 fn plugin_places(proxy: &ProxyFile) -> HashMap<String, Place> {
     let map = proxy.raw.as_ref().and_then(|raw| raw.plugins.value());
     let entries = map.map_or(&[][..], |map| &map.entries[..]);
@@ -270,7 +270,7 @@ fn read_global(
     }
 }
 
-/// Files of other proxies, and of Infrarust v1, that may lie where ours is missing.
+/// Files of other proxies, and of Infrarust v1, that may be in the place of ours.
 const FOREIGN_CONFIG_FILES: [&str; 6] = [
     "config.yaml",
     "config.yml",
@@ -280,7 +280,7 @@ const FOREIGN_CONFIG_FILES: [&str; 6] = [
     "velocity.toml",
 ];
 
-/// How to come to a global file.
+/// The help about a missing global file.
 fn no_global(path: &Path) -> String {
     let write = "write one: `bind = \"0.0.0.0:25565\"` is enough, and put one file for each \
                  server into the folder `servers` beside it; or name another file with `--config`";
@@ -325,7 +325,7 @@ fn load_into(
     }
 }
 
-/// Reads the global file, and adds what the command line says instead of it.
+/// Reads the global file, and adds the options of the command line that replace its values.
 pub(super) fn proxy_file(
     options: &LoadOptions,
     global: &GlobalText,
@@ -357,11 +357,11 @@ pub(super) fn proxy_file(
     }
 }
 
-/// A key of the global file whose value is a path.
+/// A key of the global file with a path as its value.
 type PathKey = fn(&RawProxy) -> Result<&FilePath, Reported>;
 
-/// The path that a key of the global file names, which lies in `folder`; its
-/// default where the file, or this key of it, cannot be read.
+/// The path in a key of the global file, which is in `folder`; the default if the file or
+/// this key cannot be read.
 fn path_or_default(raw: Option<&RawProxy>, key: PathKey, folder: &Path) -> PathBuf {
     let nothing = RawProxy::default();
     let written = raw.and_then(|raw| key(raw).ok());
@@ -369,7 +369,7 @@ fn path_or_default(raw: Option<&RawProxy>, key: PathKey, folder: &Path) -> PathB
     path.map_or_else(|| folder.to_owned(), |path| join(folder, &path.0))
 }
 
-/// Where the control socket is while the configuration has errors: beside the
+/// The path of the control socket while the configuration has errors: in the folder of the
 /// global file, with the default name.
 #[must_use]
 pub(crate) fn default_control_socket(options: &LoadOptions) -> PathBuf {
@@ -377,8 +377,8 @@ pub(crate) fn default_control_socket(options: &LoadOptions) -> PathBuf {
     path_or_default(None, RawProxy::control_socket, &folder)
 }
 
-/// The server files of the folder, in the order of their names. `None` when
-/// the folder itself is the problem, which has then been reported.
+/// The server files of the folder, in the order of their names. `None` if the folder itself
+/// has a problem, which is reported.
 fn read_servers(
     options: &LoadOptions,
     proxy: &ProxyFile,
@@ -472,8 +472,8 @@ fn no_servers(place: Place, dir: &Path) -> Diagnostic {
     Diagnostic::new(Code::NoServers, place, message).help(help)
 }
 
-/// Whether a file of this name in the folder of server files matters: it is read,
-/// or named as one that is not.
+/// Whether a file with this name in the folder of server files matters: it is read, or
+/// reported as one that is not read.
 pub(crate) fn is_server_file(name: &OsStr) -> bool {
     folder::matters(&name.to_string_lossy())
 }

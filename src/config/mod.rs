@@ -1,9 +1,9 @@
 //! The configuration: the files, and the model made from them.
 //!
-//! [`load`](load::load) reads the files, [`keys`] owns what may stand in them,
-//! [`raw`] holds what was typed, [`validate`] turns that into a [`model`] and
-//! collects every mistake on the way. The documents and the JSON Schema come
-//! from the same table of keys ([`schema`] has the latter).
+//! [`load`](load::load) reads the files. [`keys`] is the type of the tables of keys, and
+//! [`raw`] has these tables and the values as written. [`validate`] turns the values into a
+//! [`model`] and collects every mistake. The documents and the JSON Schema ([`schema`]) are
+//! generated from the same tables.
 
 pub mod container_checker;
 pub mod containers;

@@ -38,7 +38,7 @@ pub use crate::upstream::{BackendAddress, BackendHost};
 /// The global file and every server file, as one snapshot.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What `infrarust.toml` says.
+    /// The global file.
     pub proxy: Arc<ProxyConfig>,
     /// The servers, in the order of their ids.
     pub servers: Vec<Arc<ServerConfig>>,
@@ -55,22 +55,22 @@ pub struct PluginConfig {
     pub file: PathBuf,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha>,
-    /// The servers that it takes part in where their files do not say it
-    /// themselves: names and patterns.
+    /// The servers on which it is called if their files do not list plugins: names and
+    /// patterns.
     pub servers: Vec<String>,
-    /// What happens when it fails; `None` is the default of each hook.
+    /// The effect of a failure; `None` is the default of each hook.
     pub on_failure: Option<OnFailure>,
     /// How long a hook may wait; `None` is the host's default.
     pub deadline: Option<Duration>,
-    /// What its file says about it.
+    /// Its manifest.
     pub manifest: Manifest,
     /// The text of the global file, in which its own table is.
     pub document: Document,
 }
 
 impl PluginConfig {
-    /// Whether its `servers` name a server. An empty id stands for the clients
-    /// that no server claims.
+    /// Whether its `servers` match a server. An empty id stands for clients without a
+    /// server.
     #[must_use]
     pub fn names(&self, server: &str) -> bool {
         self.servers
@@ -89,7 +89,7 @@ impl fmt::Debug for Document {
     }
 }
 
-/// What the global file says.
+/// The settings of the global file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProxyConfig {
     /// Where to listen; at least one address, no two equal.
@@ -100,43 +100,43 @@ pub struct ProxyConfig {
     pub plugins_dir: PathBuf,
     /// Where commands reach the running proxy.
     pub control_socket: PathBuf,
-    /// The most clients at a time, status pings included, from the moment they
-    /// have said what they want; `None` means no limit.
+    /// The most clients at a time, status pings included, each from its complete login
+    /// start or status request on; `None` means no limit.
     pub max_connections: Option<NonZeroU32>,
     /// How long a client may take until its login start or last status packet has arrived.
     pub handshake_timeout: Duration,
-    /// How long sessions may go on after the first signal to stop.
+    /// How long sessions may continue after the first signal to stop.
     pub drain_timeout: Duration,
     /// Which peers must send a PROXY header, and are believed.
     pub proxy_protocol_in: Trust,
-    /// Worker threads, of the runtime and of the relay alike; `None` is one per core.
+    /// The number of worker threads, for the runtime and for the relay each; `None` is one
+    /// per core.
     pub worker_threads: Option<NonZeroUsize>,
     /// Whether `SO_REUSEPORT` is set on the listeners.
     pub so_reuseport: bool,
-    /// What happens to a client when no server claims its virtual host.
+    /// What happens to a client with a virtual host that no server claims.
     pub unknown_domain: UnknownDomain,
-    /// The answers to status pings that no server answers.
+    /// The answers to status pings for unknown hosts.
     pub default_motd: MotdSet,
     /// Logins and status pings per address and time.
     pub rate_limit: Option<RateLimit>,
     /// The cache of status answers.
     pub status_cache: StatusCache,
-    /// How dead peers are found.
+    /// How dead peers are detected.
     pub keepalive: Keepalive,
     /// Who may connect at all.
     pub ip_filter: IpFilter,
     /// The format of the log.
     pub log_format: LogFormat,
-    /// What the intercepted modes need to authenticate and to compress.
+    /// The settings of authentication and compression, for the intercepted modes.
     pub login: LoginConfig,
-    /// What the global file says about networks, by their names. The others have
-    /// the defaults.
+    /// The networks with a table, by their names. Others have the defaults.
     pub networks: BTreeMap<String, NetworkConfig>,
     /// Who may use commands of the proxy, in the intercepted modes.
     pub permissions: Permissions,
     /// Whether clients know the commands of the proxy that their players may use.
     pub announce_proxy_commands: bool,
-    /// What servers that use the BungeeCord channel may ask for; `None` where it is off.
+    /// The subcommands that servers may use on the BungeeCord channel; `None` if it is off.
     pub bungeecord: Option<Subcommands>,
     /// The container engine; its labelled containers are servers.
     pub docker: Option<DockerConfig>,
@@ -160,7 +160,7 @@ pub struct NetworkConfig {
     pub on_backend_loss: OnBackendLoss,
     /// Whether server lists show the players of the whole network.
     pub sum_players: bool,
-    /// What a second login of a player means; `None` is as `[auth]` says.
+    /// What happens at a second login of a player; `None` is the value of `[auth]`.
     pub duplicate_login: Option<DuplicateLogin>,
 }
 
@@ -181,9 +181,9 @@ pub struct DockerConfig {
     pub endpoint: Endpoint,
     /// The network in which containers are dialled first.
     pub network: Option<String>,
-    /// How often all containers are looked at; never zero.
+    /// How often all containers are read; never zero.
     pub poll_interval: Duration,
-    /// The first wait before it is asked again; never zero.
+    /// The first wait before a lost engine is asked again; never zero.
     pub reconnect_delay: Duration,
 }
 
@@ -200,8 +200,8 @@ pub enum Endpoint {
         port: u16,
         /// TLS, if it is spoken there.
         tls: Option<TlsFiles>,
-        /// The global `keepalive`: finds a stream of events dead if the engine
-        /// vanished without a word.
+        /// The global `keepalive`: detects that the engine of a stream of events has
+        /// vanished.
         keepalive: Keepalive,
     },
 }
@@ -228,7 +228,7 @@ pub struct TlsFiles {
 }
 
 impl ProxyConfig {
-    /// Worker threads, of the runtime and of the relay alike.
+    /// The number of worker threads, for the runtime and for the relay each.
     #[must_use]
     pub fn workers(&self) -> NonZeroUsize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -236,7 +236,7 @@ impl ProxyConfig {
     }
 }
 
-/// What happens to a client when no server claims its virtual host.
+/// What happens to a client with a virtual host that no server claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownDomain {
     /// Status pings get the default MOTD, logins a text.
@@ -304,7 +304,7 @@ pub struct ServerConfig {
     pub full_message: String,
     /// What a player reads when no backend can be reached.
     pub disconnect_message: String,
-    /// Times of connecting and relaying.
+    /// Timeouts of connecting and relaying.
     pub timeouts: Timeouts,
     /// Answers to status pings, by state.
     pub motd: MotdSet,
@@ -325,7 +325,7 @@ impl ServerConfig {
         self.intercepted()?.network.as_deref()
     }
 
-    /// What it says as a server of an intercepted mode, if it is one.
+    /// Its settings as a server of an intercepted mode, if it is one.
     #[must_use]
     pub fn intercepted(&self) -> Option<&Intercepted> {
         match &self.kind {
@@ -367,7 +367,8 @@ pub struct Forwarding {
     pub mode: ForwardingMode,
     /// How the bytes are moved.
     pub relay: Relay,
-    /// How the backend gets the player's identity, in the host field; unproven in these modes.
+    /// How the backend gets the player's identity, in the host field. It is not proved in
+    /// these modes.
     pub identity: Option<HostForwarding>,
 }
 
@@ -390,7 +391,7 @@ pub enum ForwardingMode {
 pub struct Intercepted {
     /// Which of them.
     pub mode: InterceptedMode,
-    /// The network whose servers a player can move between.
+    /// Its network: players can move between the servers of a network.
     pub network: Option<String>,
     /// Limbo handlers, tried in this order, for players without a backend.
     pub limbo_handlers: Vec<String>,
@@ -425,16 +426,16 @@ pub enum DomainRewrite {
 /// Whether to forward a client's own `\0` tail that is not a mod loader's marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostTail {
-    /// Dropped: a backend that trusts such a tail would believe a stranger.
+    /// It is dropped: a backend that trusts such a tail would believe any client.
     Drop,
-    /// Sent on.
+    /// It is forwarded.
     Keep,
 }
 
-/// Times of connecting and relaying.
+/// Timeouts of connecting and relaying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The bound of one TCP connect; never zero.
+    /// The timeout of one TCP connect; never zero.
     pub connect: Duration,
     /// How long a session may wait.
     pub session: Limits,
@@ -443,14 +444,13 @@ pub struct Timeouts {
 /// Answers to status pings, by state.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MotdSet {
-    /// Laid over the backend's answer.
+    /// Replaces parts of the backend's answer.
     pub online: Option<Motd>,
     /// Given when no backend answers.
     pub offline: Option<Motd>,
 }
 
-/// Whether a text for players is a JSON text component; any other is shown as
-/// it is.
+/// Whether a text for players is a JSON text component; any other text is shown unchanged.
 ///
 /// It begins with `{`, or with `[` and what can follow in JSON, so that
 /// `[EU] Survival` stays a text.

@@ -1,5 +1,5 @@
-//! Paths in files: what they are relative to, and the help for one that does not
-//! exist.
+//! Paths in files: the folder that they are relative to, and the help for a path that does
+//! not exist.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -29,11 +29,11 @@ pub(super) fn tidy(path: &Path) -> PathBuf {
     }
 }
 
-/// Where a relative path begins, for a file in `folder` that holds `written`;
-/// `of` says which file that is.
+/// The help about the start of a relative path, for a file in `folder` with the path
+/// `written`; `of` describes that file.
 ///
-/// Other programs count such paths from the working directory. Where that would
-/// have led to something, the help names the path that leads there from here.
+/// In other programs such paths start at the working directory. If something exists there,
+/// the help has the right path to it.
 pub(super) fn where_they_begin(folder: &Path, written: &Path, of: &str) -> String {
     let begin = format!("relative paths begin at the folder {of}");
     if written.is_absolute() {
@@ -68,8 +68,8 @@ pub(super) fn where_they_begin(folder: &Path, written: &Path, of: &str) -> Strin
 mod tests {
     use super::*;
 
-    /// A path that was meant from the working directory leads there from the
-    /// folder of the file.
+    /// A path that starts at the working directory is proposed in its form from the folder
+    /// of the file.
     #[test]
     fn the_working_directory_is_explained() {
         // Tests of this crate run in its own folder.
@@ -81,7 +81,7 @@ mod tests {
         assert!(Path::new("src").join(meant).is_dir(), "{help}");
     }
 
-    /// What leads nowhere gets no proposal.
+    /// A path that leads nowhere gets no proposal.
     #[test]
     fn nothing_is_proposed_without_a_reason() {
         for written in ["nowhere", "/nowhere", "a\\b"] {

@@ -23,7 +23,7 @@ const READ_TIME_MAX: Duration = Duration::from_secs(30);
 ///
 /// See [`PluginFileError`].
 pub fn check(path: &Path, pin: Option<Sha>) -> Result<CheckedFile, PluginFileError> {
-    // What the plugin itself does wrong is reported before what this system lacks.
+    // Faults of the plugin itself are reported before what this system lacks.
     examine(path, pin)?.runs_here()
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     /// A file that is not a plugin is refused; the pin is compared first.
     #[test]
-    fn files_are_judged() {
+    fn files_that_are_not_plugins_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("libx.so");
         let why = |path: &Path, pin| check(path, pin).unwrap_err();

@@ -17,14 +17,14 @@ use crate::config::secret_names::names_a_secret;
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Span};
 
-/// Tables with at most this many keys have them listed when a key is strange.
+/// For an unknown key, the keys of the table are listed if there are at most this many.
 const KEYS_LISTED_MAX: usize = 6;
 
 /// The longest value that a help repeats for another key, in bytes.
 const VALUE_BYTES_REPEATED_MAX: usize = 60;
 
-/// How deep values are searched for secrets. The TOML parser itself stops at
-/// 80 levels; this bound does not rely on it.
+/// The most levels of values that are searched for secrets. The TOML parser stops at 80
+/// levels, but this limit does not depend on it.
 const DEPTH_MAX: usize = 100;
 
 /// A key and its value in the document.
@@ -43,13 +43,13 @@ pub(super) trait HasKeys: Default {
     /// Reads a value into the field of that name; `false` when there is none.
     fn fill(&mut self, name: &str, entry: KeyValue<'_, '_>, reader: &mut Reader<'_>) -> bool;
 
-    /// Takes an absent key for one that is written badly.
+    /// Marks an absent key as one with a mistake.
     fn mark_broken(&mut self, name: &str, place: Place);
 }
 
 /// A type that a value of a file can be read as.
 pub(super) trait FromToml: Sized {
-    /// What it takes, for messages, documents and the schema.
+    /// The values that it accepts, for messages, documents and the schema.
     const SHAPE: Shape;
 
     /// Reads a value.
@@ -65,27 +65,27 @@ pub(super) trait FromToml: Sized {
 pub(super) struct Reader<'r> {
     file: FileId,
     report: &'r mut Report,
-    /// What must not be shown.
+    /// The parts that must not be shown.
     pub(super) secrets: Vec<Span>,
-    /// The key whose value is being read.
+    /// The key of the value that is being read.
     key: String,
     /// Whether an entry of that key's list is being read.
     in_list: bool,
     /// The keys of the document.
     root: &'static Table,
-    /// Where keys belong that stand in the wrong place.
+    /// Hints about misplaced keys.
     hints: &'static Hints,
     /// The keys of the table that is being read.
     table: &'static Table,
-    /// Keys of the document's own table that stand in another by mistake.
+    /// Top-level keys of the document that are in another table by mistake.
     misplaced: Vec<(&'static str, Place)>,
-    /// Whether these are labels: each has its whole path as its name, and its
-    /// value was a text.
+    /// Whether the document consists of labels: each name is a whole path, and each value
+    /// was a text.
     is_labels: bool,
 }
 
 impl<'r> Reader<'r> {
-    /// A reader of a document whose keys are those of `root`.
+    /// A reader of a document with the keys of `root`.
     pub(super) fn new(
         file: FileId,
         root: &'static Table,
@@ -106,7 +106,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// A reader of labels, whose names begin with `prefix`.
+    /// A reader of labels, with names that begin with `prefix`.
     pub(super) fn labels(
         file: FileId,
         root: &'static Table,
@@ -134,13 +134,13 @@ impl<'r> Reader<'r> {
         self.report.push(diagnostic);
     }
 
-    /// Reports the mistake for which a value cannot be read.
+    /// Reports the mistake in a value.
     fn refuse(&mut self, diagnostic: Diagnostic) -> Reported {
         self.push(diagnostic);
         Reported
     }
 
-    /// Makes a raw struct of the whole document.
+    /// Reads the whole document into a raw struct.
     pub(super) fn document<T: HasKeys>(&mut self, document: &DeTable<'_>) -> T {
         self.table(document)
     }
@@ -211,7 +211,7 @@ impl<'r> Reader<'r> {
         self.in_list = outer;
     }
 
-    /// The text of a value that has to be one.
+    /// The text in a value that has to be a text.
     pub(super) fn text<'v>(
         &mut self,
         value: &'v Spanned<DeValue<'_>>,
@@ -246,7 +246,7 @@ impl<'r> Reader<'r> {
         self.refuse(Diagnostic::new(Code::WrongType, place, message).help_if(help))
     }
 
-    /// The key whose value is being read, for a help about it.
+    /// The key of the value that is being read, for a help about it.
     fn written(&self) -> Written<'_> {
         let name = match self.is_labels {
             true => self.key.rsplit('.').next().unwrap_or(&self.key),
@@ -259,12 +259,12 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// How the limit is switched off whose value is being read.
+    /// How to switch off the limit that is being read.
     pub(super) fn no_limit(&self) -> Option<String> {
         self.written().off()
     }
 
-    /// The key whose value is being read, as it is written.
+    /// The key of the value that is being read, as it is written.
     pub(super) fn key(&self) -> &str {
         &self.key
     }
@@ -290,13 +290,13 @@ impl<'r> Reader<'r> {
         if self.is_labels { as_label } else { in_file }
     }
 
-    /// What is being read, as the subject of a message.
+    /// The value that is being read, as the subject of a message.
     pub(super) fn subject(&self) -> String {
         let of = if self.in_list { "an entry of " } else { "" };
         format!("{of}{}", Quoted(&self.key))
     }
 
-    /// Reports a word that is none of those that a key takes.
+    /// Reports a word that the key does not accept.
     pub(super) fn unknown_choice(
         &mut self,
         value: &Spanned<DeValue<'_>>,
@@ -338,7 +338,7 @@ impl<'r> Reader<'r> {
             self.unsupported(found.key, old.name, old.purpose);
             return;
         }
-        // Finding the word that was meant costs more than anything else here.
+        // Finding a similar name is the most expensive step here.
         if self.report.is_full(self.file) {
             return;
         }
@@ -348,8 +348,8 @@ impl<'r> Reader<'r> {
         let diagnostic = Diagnostic::new(Code::UnknownKey, place, message);
         let inner = keys_inside(found.value, table);
         let own = self.settings_of_its_own(table);
-        // A plugin may call its settings as we call ours; a key of the top that
-        // stands below a header is the mistake of TOML itself.
+        // The settings of a plugin may have the names of ours. A top-level key below a
+        // header is a common mistake in TOML.
         let is_likely = |location: &KeyLocation| own.is_none() || location.is_top_of(self.root);
         let help = if !inner.is_empty() {
             likely_keys.extend(inner.iter().map(|key| (*key, place)));
@@ -401,8 +401,8 @@ impl<'r> Reader<'r> {
         self.hints.below(name, this, self.root)
     }
 
-    /// Where a key belongs that may be a setting of what the table is about,
-    /// such as a plugin, if the table has room for those.
+    /// Where a key belongs if it may be a setting of the table's subject, such as a plugin,
+    /// and the table has a place for those.
     fn settings_of_its_own(&self, table: &Table) -> Option<String> {
         let is_free = |key: &&Key| matches!(key.shape, Shape::Free);
         let room = table.keys.iter().find(is_free)?.name;
@@ -426,8 +426,8 @@ impl<'r> Reader<'r> {
         );
     }
 
-    /// Marks what looks like a secret in a part of the document that is not read,
-    /// since a snippet could show it.
+    /// Marks values that look like secrets in a part of the document that is not read,
+    /// since a snippet could show them.
     pub(super) fn hide_secrets(&mut self, name: &str, value: &Spanned<DeValue<'_>>, depth: usize) {
         if depth > DEPTH_MAX {
             return;
@@ -435,7 +435,7 @@ impl<'r> Reader<'r> {
         match value.get_ref() {
             DeValue::Table(table) => {
                 for (key, value) in table {
-                    // Whatever lies under a secret is part of it.
+                    // Everything below a secret is part of it.
                     let inner = if names_a_secret(name, self.hints) {
                         name
                     } else {

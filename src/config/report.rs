@@ -11,7 +11,7 @@ const DIAGNOSTICS_PER_FILE_MAX: usize = 500;
 pub(super) struct Report {
     /// All of them, in the order found.
     pub diagnostics: Vec<Diagnostic>,
-    /// Whether a file could not be read for a reason that may pass by itself.
+    /// Whether a file could not be read for a temporary reason.
     pub(super) is_incomplete: bool,
     last: Option<FileId>,
     errors_of_last: usize,
@@ -27,7 +27,7 @@ impl Report {
             self.errors_of_last = 0;
             self.warnings_of_last = 0;
         }
-        // Counted apart, so that no number of warnings can hide an error.
+        // Counted separately, so that no number of warnings can hide an error.
         let of_last = if diagnostic.is_error() {
             &mut self.errors_of_last
         } else {

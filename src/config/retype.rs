@@ -1,4 +1,4 @@
-//! Proposes how to write a value of the wrong type in the right one.
+//! Proposes how to write a value of a wrong type in the right type.
 //!
 //! Every proposal is checked by the rules of its type first: a proposal that is
 //! refused again does not help.
@@ -14,8 +14,8 @@ use crate::diagnostic::words;
 /// The longest text that a proposal repeats.
 const TEXT_CHARS_REPEATED_MAX: usize = 60;
 
-/// From this number on a time without a unit was hardly meant in seconds: other
-/// programs write such times in milliseconds.
+/// A time without a unit from this number on is probably not in seconds: other programs
+/// write such times in milliseconds.
 const MILLISECONDS_MIN: f64 = 1000.0;
 
 /// How deep tables are searched for the key that a value was meant for.
@@ -35,19 +35,19 @@ const OFF_WORDS: [&str; 10] = [
     "∞",
 ];
 
-/// What is to be written in another way.
+/// The key and the position of a value that has to be written in another way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written<'a> {
     /// The key, as it is written.
     pub(super) key: &'a str,
-    /// What the table of keys says of it.
+    /// Its entry in the table of keys.
     pub(super) meaning: Option<&'static Key>,
     /// Whether the value is an entry of the key's list.
     pub(super) in_list: bool,
 }
 
 impl Written<'_> {
-    /// How `value` would be written where `shape` is taken.
+    /// How to write `value` for this `shape`.
     pub(super) fn retype(self, value: &DeValue<'_>, shape: &Shape) -> Option<String> {
         if self.in_list {
             let scalar = !matches!(
@@ -71,7 +71,7 @@ impl Written<'_> {
                 DeValue::String(text),
                 Shape::List(Shape::Text { .. } | Shape::OneOf(_) | Shape::Choice(_)),
             ) => {
-                // The slash of a network belongs to it.
+                // The slash is a part of a network.
                 let is_network = matches!(
                     shape,
                     Shape::List(Shape::Text {
@@ -138,7 +138,7 @@ impl Written<'_> {
         }
     }
 
-    /// A list that was written for one text.
+    /// The proposal for a list in place of one text.
     fn one_text(self, list: &[Spanned<DeValue<'_>>]) -> Option<String> {
         let key = self.meaning.filter(|key| !key.secret)?;
         match list {
@@ -156,7 +156,7 @@ impl Written<'_> {
         }
     }
 
-    /// A number that was written as a text.
+    /// The proposal for a number that is written as a text.
     fn number(self, text: &str, min: i64, max: i64) -> Option<String> {
         let text = text.trim();
         if OFF_WORDS.contains(&text.to_lowercase().as_str()) {
@@ -175,7 +175,7 @@ impl Written<'_> {
         is_right.then(|| format!("leave out the quotes: `{key} = {number}`"))
     }
 
-    /// How the limit of this key is switched off.
+    /// How to switch off the limit of this key.
     pub(super) fn off(self) -> Option<String> {
         let off = self.meaning?.off?;
         let key = self.key;
@@ -183,7 +183,7 @@ impl Written<'_> {
     }
 }
 
-/// Whether every text is taken, so that quotes are all that a value lacks.
+/// Whether every text is accepted, so that a value only lacks quotes.
 fn takes_any_text(shape: &Shape) -> bool {
     match shape {
         Shape::Text { kind, .. } => matches!(kind, TextKind::Plain | TextKind::Path),
@@ -197,7 +197,7 @@ fn is_plain(text: &str) -> bool {
         && !text.contains(|c| words::must_not_show(c) || matches!(c, '"' | '\\' | '`'))
 }
 
-/// `true` or `false` in other words.
+/// The proposal for another word for `true` or `false`.
 pub(super) fn truth(text: &str, key: &str) -> Option<String> {
     let word = match text.trim().to_lowercase().as_str() {
         "true" | "false" => {
@@ -213,7 +213,7 @@ pub(super) fn truth(text: &str, key: &str) -> Option<String> {
     Some(format!("write `{key} = {word}`"))
 }
 
-/// One text as a list.
+/// The proposal for one text in place of a list.
 fn list(text: &str, key: &str, bare: fn(&str) -> &str) -> String {
     let pieces = cure::pieces(text).unwrap_or_default();
     let bare: Vec<&str> = pieces.into_iter().map(bare).collect();
@@ -226,7 +226,7 @@ fn list(text: &str, key: &str, bare: fn(&str) -> &str) -> String {
     format!("put it in brackets: `{key} = [{shown}]`")
 }
 
-/// A duration that was written as a number.
+/// The proposal for a duration that is written as a number.
 fn seconds(number: f64, key: &str, fits: fn(&str) -> bool) -> String {
     let milliseconds = format!("{}ms", (number * 1000.0).round());
     let (text, others) = if number >= MILLISECONDS_MIN {

@@ -156,7 +156,7 @@ fn shape(of: &Shape, pattern: Option<&str>, effect: Effect) -> Value {
         Shape::Free => json!({"type": "object"}),
         Shape::OneOf(shapes) => {
             let shapes = shapes.iter().map(|of| match of {
-                // A list that stands for one value has one.
+                // A list in place of one value has exactly one entry.
                 Shape::List(_) => {
                     let mut list = shape(of, pattern, effect);
                     list["minItems"] = json!(1);

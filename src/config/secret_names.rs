@@ -1,4 +1,4 @@
-//! Which names of keys stand for a secret, however they are misspelt.
+//! Recognizes names of keys that hold a secret, also misspelt ones.
 //!
 //! The value behind such a name is not shown. Hiding too much costs a look into
 //! the file; showing too much puts a secret into terminals, logs and bug reports.
@@ -19,11 +19,11 @@ const WORDS: [&str; 8] = [
     "private_key",
 ];
 
-/// A part of a name that is nearly one of these does, too.
+/// A name with a part that nearly equals one of these holds a secret, too.
 const NEARLY: [&str; 3] = ["secret", "token", "password"];
 
-/// Longer names are compared with none: each comparison costs the product of
-/// both lengths, and no misspelling is so long.
+/// Longer names are not compared: a comparison costs the product of both lengths, and no
+/// misspelt name is that long.
 const COMPARED_BYTES_MAX: usize = 40;
 
 /// Whether a key of this name, or a path of keys with dots between, probably
@@ -76,7 +76,7 @@ pub(super) fn spans(text: &str, hints: &Hints) -> Vec<Range<usize>> {
     spans
 }
 
-/// Which of the lines below belong to a secret.
+/// The following lines that belong to a secret.
 enum Below {
     Nothing,
     /// Those up to one with these signs.
@@ -88,7 +88,7 @@ enum Below {
 }
 
 impl Below {
-    /// What follows a line whose secret begins at `from`.
+    /// The lines that belong to a secret which begins at `from` in this line.
     fn line(line: &str, from: Option<usize>, hints: &Hints) -> Self {
         let line = line.trim_end();
         if is_header(line) && names_a_secret(line, hints) {
@@ -113,7 +113,7 @@ impl Below {
         }
     }
 
-    /// Whether this line is one of them.
+    /// Whether this line belongs to the secret.
     fn covers(&mut self, line: &str) -> bool {
         match self {
             Self::Nothing => false,
@@ -144,7 +144,7 @@ fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
 }
 
-/// Where the value of a key begins that probably holds a secret.
+/// The offset of the value of a key that probably holds a secret.
 fn value_of_a_secret(line: &str, hints: &Hints) -> Option<usize> {
     if is_header(line) {
         return None;
@@ -158,7 +158,7 @@ fn value_of_a_secret(line: &str, hints: &Hints) -> Option<usize> {
         }
         name_start = sign + 1;
     }
-    // `secret "value"`: the sign is what was forgotten.
+    // `secret "value"`: the equals sign is missing.
     let name_end = line.trim_start().find([' ', '\t'])? + line.len() - line.trim_start().len();
     (!has_sign && names_a_secret(&line[..name_end], hints)).then(|| value_after(line, name_end))
 }
@@ -173,8 +173,7 @@ mod tests {
     use super::*;
     use crate::config::known::HINTS;
 
-    /// Names of secrets, however they are written, and names of other keys that
-    /// come near.
+    /// Names of secrets in any spelling, and similar names of other keys.
     #[test]
     fn names() {
         for name in [
@@ -216,8 +215,8 @@ mod tests {
         assert!(!names_a_secret(&"x".repeat(1 << 20), &HINTS));
     }
 
-    /// In a text that cannot be parsed nothing of a secret is left, in whatever
-    /// form it stands there, and the rest is.
+    /// In a text that cannot be parsed, secrets in every form are hidden completely, and
+    /// the rest is shown.
     #[test]
     fn texts() {
         for text in [

@@ -1,15 +1,14 @@
 //! The words of the TOML parser: the one place that depends on its messages.
 //!
-//! The parser says what is wrong in English alone, and which help fits depends
-//! on it. A newer version may say it in other words, so a test names the version
-//! whose messages these are.
+//! The parser reports errors only as English texts, and the right help depends on them. A
+//! newer version may use other texts, so a test names the version that has these.
 
 /// What is wrong with the syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Something else than a comma follows an entry of a list.
+    /// Something other than a comma follows an entry of a list.
     OpenList,
-    /// Something else than a comma follows an entry of an inline table.
+    /// Something other than a comma follows an entry of an inline table.
     OpenTable,
     /// A text has no quotes around it.
     UnquotedText,
@@ -37,18 +36,18 @@ impl Fault {
     }
 }
 
-/// A message of the parser, taken apart.
+/// A parsed message of the TOML parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Said<'m> {
     /// What it means.
     pub(super) fault: Fault,
-    /// What is wrong, in the parser's words.
+    /// The problem, in the parser's words.
     pub(super) problem: &'m str,
-    /// What it expected, where that helps.
+    /// What the parser expected, if that helps.
     pub(super) expected: Option<&'m str>,
 }
 
-/// Takes a message of the parser apart.
+/// Parses a message of the TOML parser.
 pub(super) fn read(message: &str) -> Said<'_> {
     let (problem, expected) = match message.split_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
@@ -83,11 +82,11 @@ mod tests {
 
     use super::*;
 
-    /// The version of `toml` whose messages are read here.
+    /// The version of `toml` that has these messages.
     const TOML: &str = "name = \"toml\"\nversion = \"1.2.1+spec-1.1.0\"";
 
-    /// Each fault is known by what the parser says of it. With another version of
-    /// `toml`, look at what it says, then change the version here.
+    /// Each fault is recognized by the parser's message. With another version of `toml`,
+    /// check its messages, then change the version here.
     #[test]
     fn messages_are_those_of_this_version() {
         let lock = include_str!("../../Cargo.lock");

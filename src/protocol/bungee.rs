@@ -1,6 +1,6 @@
 //! The channel on which backends ask their proxy: BungeeCord's plugin messages.
 //!
-//! A message is what Java's `DataOutput` writes: a subcommand, and its arguments. Each
+//! A message has the format of Java's `DataOutput`: a subcommand, and its arguments. Each
 //! answer begins with the subcommand that it answers.
 
 use super::nbt::{read_string, write_string};
@@ -96,8 +96,8 @@ pub(crate) fn packet(version: Version, data: &[u8]) -> Option<Vec<u8>> {
     to_backend(version, channel(version), data)
 }
 
-/// The packet with which the proxy says to a backend that somebody reads the channel:
-/// servers on Bukkit send nothing before.
+/// The packet that registers the channel at a backend: servers on Bukkit send nothing on it
+/// before.
 pub(crate) fn registration(version: Version) -> Option<Vec<u8>> {
     let register = match version.protocol() {
         ..V1_13 => "REGISTER",

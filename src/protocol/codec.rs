@@ -22,8 +22,8 @@ pub const CLIENTBOUND_PACKET_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// client must not make the proxy decompress more.
 pub const SERVERBOUND_PACKET_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The level at which packets are compressed that arrive without compression:
-/// the fastest of libdeflate, whose level 1 compresses as well as level 3 of zlib.
+/// The compression level for packets that arrive without compression: the fastest level of
+/// libdeflate, which compresses as well as level 3 of zlib.
 const COMPRESSION_LEVEL: i32 = 1;
 
 /// The largest packet whose buffer is kept for the next, in bytes: most chunks.
@@ -404,10 +404,10 @@ mod tests {
         assert_eq!(zlib.packet(&frame), Err(CodecError::BadCompression));
     }
 
-    /// A packet that compression does not make shorter goes without, so that the
-    /// longest that a backend without compression can send arrives.
+    /// A packet that compression does not make shorter is sent without compression, so that
+    /// the longest packet of a backend without compression arrives.
     #[test]
-    fn what_cannot_be_compressed_goes_without() {
+    fn incompressible_packets_are_sent_uncompressed() {
         let noise = |bytes: usize| -> Vec<u8> {
             let mut state = 1_u64;
             let mut next = || {

@@ -315,7 +315,7 @@ mod tests {
 
     /// Each kind of tail is recognized, in any order, and nothing is lost.
     #[test]
-    fn host_fields_come_apart() {
+    fn host_fields_are_split_into_their_parts() {
         // field, host, markers, filter, other
         let table = [
             ("a.b", "a.b", "", "", ""),
@@ -497,7 +497,7 @@ mod tests {
 
         /// The tails are a partition of the field: each byte belongs to one part.
         #[test]
-        fn parts_lose_nothing(field in r"([a-z.\x00/\\:]|FML|FORGE|///|_minecraft\._tcp\.|_dc-srv\.){0,40}") {
+        fn the_parts_are_the_whole_field(field in r"([a-z.\x00/\\:]|FML|FORGE|///|_minecraft\._tcp\.|_dc-srv\.){0,40}") {
             let parsed = HostField::parse(&field);
             let total = parsed.host().len()
                 + parsed.markers().len()

@@ -1,4 +1,4 @@
-//! Pings and logins of clients up to 1.6, whose packets are not in frames.
+//! Pings and logins of clients up to 1.6. Their packets are not in frames.
 //!
 //! The packets have no length, so each is recognized by its fields. The layouts
 //! of the three pings and of the answers are those of the game versions 1.3, 1.5
@@ -343,7 +343,7 @@ fn check_name(name: &str) -> Result<(), LegacyError> {
 /// What an answer to a ping shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PingAnswer<'a> {
-    /// The version's name; shown since 1.4 by clients whose protocol differs.
+    /// The version's name; clients with another protocol show it since 1.4.
     pub version_name: &'a str,
     /// The protocol version; since 1.4. The client's own where it is known, see
     /// [`LegacyPing::protocol`].
@@ -620,7 +620,7 @@ mod tests {
         assert_eq!(expected.encode(), bytes);
     }
 
-    /// Modern handshakes whose length begins with `FE` are not pings.
+    /// Modern handshakes with a length that begins with `FE` are not pings.
     #[test]
     fn modern_lengths_that_look_like_pings() {
         for len in (128..handshake::HANDSHAKE_BYTES_MAX).filter(|len| len % 128 == 126) {

@@ -327,7 +327,7 @@ mod tests {
 
     /// Texts beyond the standard that clients accept, and their values.
     #[test]
-    fn what_clients_accept() {
+    fn texts_that_clients_accept() {
         for (text, expected) in [
             ("{}", json!({})),
             ("\u{feff} {}", json!({})),
@@ -356,7 +356,7 @@ mod tests {
 
     /// Texts that no client accepts.
     #[test]
-    fn what_no_client_accepts() {
+    fn texts_that_no_client_accepts() {
         for text in [
             "",
             "nonsense",
@@ -407,7 +407,7 @@ mod tests {
     proptest! {
         /// Strict JSON has the same value as with a strict parser.
         #[test]
-        fn strict_json_is_read_alike(text in r#"\{("[a-z\\u0-9]{0,4}":(-?[0-9]{1,3}(\.[0-9]{1,2})?(e[0-9])?|true|null|"([a-z]|\\n|\\u00e9|\\\\){0,5}"|\[[0-9 ,]{0,5}\]|\{\}),?){0,4}\}"#) {
+        fn strict_json_has_the_same_value(text in r#"\{("[a-z\\u0-9]{0,4}":(-?[0-9]{1,3}(\.[0-9]{1,2})?(e[0-9])?|true|null|"([a-z]|\\n|\\u00e9|\\\\){0,5}"|\[[0-9 ,]{0,5}\]|\{\}),?){0,4}\}"#) {
             if let Ok(strict) = serde_json::from_str::<Value>(&text) {
                 prop_assert_eq!(object(&text).map(Value::Object), Ok(strict));
             }

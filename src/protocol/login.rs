@@ -77,7 +77,7 @@ impl Layout {
     }
 }
 
-/// Who a client claims to be; nothing has proved it yet.
+/// The player that a client claims to be, without any proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginStart {
     /// The name: 1 to [`NAME_CHARS_MAX`] characters, of any kind.
@@ -347,7 +347,7 @@ mod tests {
 
     /// Future versions may have more fields after the known ones.
     #[test]
-    fn unknown_versions_are_read_leniently() {
+    fn unknown_versions_may_have_more_fields() {
         let known = [named("Alex"), ID.to_vec()].concat();
         let more = [&known[..], &[1, 2, 3]].concat();
         for protocol in [version::NEWEST + 1, 5000] {

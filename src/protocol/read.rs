@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// Fixed fields want all their bytes, and read them in network order.
+    /// Fields of a fixed size need all their bytes, which are in network order.
     #[test]
     fn fixed_fields() {
         let bytes: Vec<u8> = (1..=16).collect();

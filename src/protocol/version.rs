@@ -56,7 +56,7 @@ pub(crate) const V1_21_6: i32 = 771;
 pub(crate) const V1_21_9: i32 = 773;
 /// 26.2: the login success carries the id of the proxy's session.
 pub(crate) const V26_2: i32 = 776;
-/// The newest release in the table of packets. Newer versions are read leniently.
+/// The newest release in the table of packets. In newer versions further fields are accepted.
 pub(crate) const NEWEST: i32 = Version::newest().protocol();
 
 /// Snapshots since 1.16.4-pre1 are numbered from here, in an order of their own:

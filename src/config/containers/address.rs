@@ -1,17 +1,16 @@
-//! Where a container is dialled.
+//! Chooses the address at which a container is dialled.
 //!
-//! An address of a container can be dialled from the engine's machine, which
-//! is the gateway of its networks, and from other containers in the same
-//! network; into any other network a dial hangs, since engines drop what goes
-//! from one network to another. So a network counts as shared when one of the
-//! proxy's own addresses lies in it.
+//! An address of a container can be dialled from the engine's machine, which is the gateway
+//! of its networks, and from containers in the same network. A dial from another network
+//! hangs, since engines drop packets between networks. So a network counts as shared if it
+//! contains one of the proxy's own addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Container, Network, NetworkOf, Surroundings};
 
-/// The address of a port of a container, as a server file would name it; `None`
-/// when it cannot be reached.
+/// The address of a port of a container, in the form of a server file; `None` if it cannot
+/// be reached.
 pub(in crate::config) fn choose(
     container: &Container,
     port: u16,
@@ -41,8 +40,8 @@ pub(in crate::config) fn choose(
 fn is_shared(network: &Network, around: &Surroundings) -> bool {
     network.addresses.iter().any(|net| {
         around.own.iter().any(|own| {
-            // On another machine there may be a network with the same
-            // addresses, and with it the same gateway.
+            // A network on another machine may have the same addresses, and so the same
+            // gateway.
             let is_gateway = network.gateways.contains(&own.addr());
             net.contains(&own.addr()) && (around.is_engine_here || !is_gateway)
         })
@@ -73,7 +72,7 @@ fn join(host: &str, port: u16) -> String {
     }
 }
 
-/// As `docker ps` shows ids.
+/// The number of characters of an id that `docker ps` shows.
 const ID_CHARS_SHOWN: usize = 12;
 
 /// The networks of a container with its addresses in them, in words.
@@ -150,7 +149,7 @@ mod tests {
         }
     }
 
-    /// A network of the proxy's own is taken, wherever it stands in the list.
+    /// A network that the proxy shares is chosen, at any position in the list.
     #[test]
     fn shared_networks_are_found() {
         let choose = |own: &[&str]| choose(&container(), 25565, &around(own));
@@ -207,8 +206,8 @@ mod tests {
         assert_eq!(chosen(&container, &away), None);
     }
 
-    /// From inside a container the machine's loopback and "every address" lead
-    /// nowhere, an address that the machine has on a network does.
+    /// From inside a container, the machine's loopback and unspecified addresses cannot be
+    /// dialled; an address of the machine on a network can.
     #[test]
     fn published_addresses_are_dialled_from_inside_a_container() {
         let mut container = container();

@@ -1,9 +1,9 @@
 //! Labels, read with the table of keys of a server file: the key
 //! `timeouts.connect` is the label `infrarust.timeouts.connect`.
 //!
-//! The labels are written down as a text, a line for each, so that a mistake
-//! has its place and caret as in a file; and as a tree of values in the types
-//! that the table asks for, which the reader of files then walks.
+//! The labels are written to a text with one line each, so that a mistake has its place and
+//! caret as in a file. They are also converted to a tree of values with the types of the
+//! table, which the reader of files reads.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -26,16 +26,16 @@ use crate::config::types::{SecretSource, Whole};
 use crate::diagnostic::words::{self, Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Place, Sources};
 
-/// How the names of our labels begin.
+/// The prefix of the names of our labels.
 pub const PREFIX: &str = "infrarust.";
 
-/// What stands around the items of a list in a file, and in no item.
+/// The quotes around the items of a list in a file; no item contains one.
 const QUOTES: [char; 2] = ['"', '\''];
 
 /// The part of [`PREFIX`] before the dot.
 const ROOT: &str = "infrarust";
 
-/// Labels of Infrarust v2 that do not follow from keys, and the keys they mean.
+/// Labels of Infrarust v2 that are not paths of keys, and the keys that they stand for.
 const OF_V2: [(&str, &str); 1] = [("motd.text", "motd.online.text")];
 
 /// The most labels of one container: four times as many as there are names.
@@ -45,16 +45,16 @@ const LABELS_MAX: usize = 256;
 /// favicon in base64, of which four fit.
 const LABELS_BYTES_MAX: usize = 128 * 1024;
 
-/// For how many unknown labels of one container a name is proposed: each look-up
+/// The most unknown labels of one container for which a name is proposed: each look-up
 /// compares with every name.
 const NEAREST_MAX: usize = 10;
 
-/// How the environment variables begin that a label may name: who labels a container
-/// need not be allowed to read the proxy's environment.
+/// The prefix of environment variables that a label may name: whoever labels a container
+/// may not have the right to read the proxy's environment.
 const ENV_PREFIX: &str = "INFRARUST_";
 
 keys! {
-    /// What a container says that a server file need not.
+    /// The labels that only containers have.
     RawContainer, "a container" {
         /// Whether the container is a server. Without this label nothing else is read.
         enable: bool = "false";
@@ -65,7 +65,7 @@ keys! {
     }
 }
 
-/// What the labels of a container say.
+/// The values of a container's labels.
 #[derive(Debug)]
 pub(in crate::config) struct Labels {
     /// The text of them.
@@ -74,15 +74,15 @@ pub(in crate::config) struct Labels {
     pub(in crate::config) own: RawContainer,
     /// The labels that are keys of a server file; `None` when there are too many.
     pub(in crate::config) server: Option<RawServer>,
-    /// Where the container's name stands.
+    /// The place of the container's name.
     pub(in crate::config) name: Place,
-    /// Where its networks stand.
+    /// The place of its networks.
     pub(in crate::config) networks: Place,
-    /// Where its published ports stand.
+    /// The place of its published ports.
     pub(in crate::config) ports: Place,
 }
 
-/// Reads the labels of a container. Relative paths in them begin at `folder`.
+/// Reads the labels of a container. Relative paths in them start at `folder`.
 pub(in crate::config) fn read(
     container: &Container,
     folder: PathBuf,
@@ -168,7 +168,7 @@ pub(in crate::config) fn read(
     labels
 }
 
-/// The key that a label means.
+/// The key of a label.
 fn key_of(label: &str) -> &str {
     let name = &label[PREFIX.len()..];
     let of_v2 = OF_V2.iter().find(|(label, _)| *label == name);
@@ -219,7 +219,7 @@ fn table_in(shape: &Shape) -> Option<&'static Table> {
     }
 }
 
-/// What a path is in a table.
+/// The target of a path in a table.
 enum Found {
     Key(&'static Shape),
     Table(&'static Table),
@@ -276,7 +276,7 @@ fn contradiction(label: &str, path: &[&str], place: Place) -> Diagnostic {
     Diagnostic::new(Code::BadValue, place, message).help("remove one of them")
 }
 
-/// A list as a file has it.
+/// The help for a list in the form of a file.
 fn quoted_list(label: &str, text: &str, place: Place) -> Diagnostic {
     let text = text.trim();
     let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
@@ -294,8 +294,8 @@ fn group(label: &str, place: Place, table: &Table) -> Diagnostic {
         .help(format!("write `{label}.` and one of {keys}"))
 }
 
-/// The label that was probably meant: one with a path nearly the same, or the
-/// one whose path ends so.
+/// The label that was probably meant: one with a nearly equal path, or the one with a path
+/// that ends like this.
 fn meant(path: &[&str]) -> Option<String> {
     let typed = path.join(".");
     let all = names().iter().map(|name| &name[PREFIX.len()..]);
@@ -304,10 +304,9 @@ fn meant(path: &[&str]) -> Option<String> {
     Some(format!("did you mean `{PREFIX}{near}`?"))
 }
 
-/// Reports a label that names an environment variable without [`ENV_PREFIX`], and
-/// returns its place. A secret goes to a backend, so who labels a container could
-/// otherwise have any variable of the proxy sent there. Files are confined where they
-/// are read.
+/// Reports a label that names an environment variable without [`ENV_PREFIX`], and returns
+/// its place. A secret is sent to a backend, so whoever labels a container could otherwise
+/// get any variable of the proxy. Files are confined when they are read.
 fn confine(raw: &RawServer, reader: &mut Reader<'_>) -> Option<Place> {
     let SecretSource::Env(item) = raw.forwarding_secret.value()? else {
         return None;
@@ -326,7 +325,7 @@ fn confine(raw: &RawServer, reader: &mut Reader<'_>) -> Option<Place> {
     Some(item.place)
 }
 
-/// What is too much about the labels of a container.
+/// The limit that the labels of a container exceed, if any.
 fn excess(container: &Container) -> Option<String> {
     let count = container.labels.len();
     let bytes = bytes(container);
@@ -349,7 +348,7 @@ pub(in crate::config) fn bytes(container: &Container) -> usize {
     container.labels.iter().map(both).sum()
 }
 
-/// What is known of a container as a text, a line for each fact and label.
+/// A container as a text, with one line for each fact and label.
 struct LabelText<'c> {
     text: String,
     name: Range<usize>,
@@ -421,7 +420,7 @@ impl<'c> LabelText<'c> {
         });
     }
 
-    /// Writes a text so that it stays on its line.
+    /// Appends a text, escaped so that it stays on one line.
     fn push(&mut self, text: &str) -> Range<usize> {
         let start = self.text.len();
         for c in text.chars() {
@@ -436,8 +435,8 @@ impl<'c> LabelText<'c> {
 }
 
 impl<'c> Line<'c> {
-    /// The value in the type that its key takes. A text that is none of that
-    /// type stays a text, for the reader to refuse.
+    /// The value in the type of its key. A text that cannot be converted stays a text,
+    /// which the reader refuses.
     fn typed(&self, shape: &Shape) -> DeValue<'c> {
         let Shape::List(of) = shape else {
             return scalar(shape, self.text);

@@ -31,34 +31,34 @@ pub struct Container {
     pub name: String,
     /// When it was made.
     pub created: Created,
-    /// Those of its labels that begin with [`PREFIX`].
+    /// Its labels that begin with [`PREFIX`].
     pub labels: BTreeMap<String, String>,
     /// The networks that it is in, in the order of their names.
     pub networks: Vec<Network>,
     /// Its ports that can be reached at the engine's machine.
     pub published: Vec<Published>,
-    /// Whose network it uses.
+    /// The owner of the network that it uses.
     pub network_of: NetworkOf,
-    /// What it does.
+    /// Its state.
     pub state: State,
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It runs.
     Up,
-    /// It runs, and its own health check says that it does not work. That check
-    /// may be wrong, so it is tried where there is nothing better.
+    /// It runs, and its own health check fails. The check may be wrong, so the container is
+    /// used if there is no better one.
     Unhealthy,
-    /// It is held: it takes connections and never answers.
+    /// It is paused: the kernel accepts connections, and nothing answers.
     Paused,
     /// It does not run.
     Down,
 }
 
 impl State {
-    /// The word for people.
+    /// The word in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -75,7 +75,7 @@ impl State {
         matches!(self, State::Up | State::Unhealthy)
     }
 
-    /// Of two containers that want the same, the one with the lower rank has it.
+    /// Of two containers with the same claim, the one with the lower rank gets it.
     pub(super) const fn rank(self) -> u8 {
         match self {
             State::Up => 0,
@@ -85,22 +85,22 @@ impl State {
     }
 }
 
-/// The rank of a container that cannot be used.
+/// The rank of an unusable container.
 pub(super) const UNUSABLE_RANK: u8 = 2;
 
-/// Whose network a container uses.
+/// The owner of the network that a container uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkOf {
     /// Its own, with addresses in [`Container::networks`].
     Itself,
     /// That of the engine's machine.
     Machine,
-    /// That of another container, whose id this is.
+    /// That of another container, with this id.
     Another(String),
 }
 
 impl Container {
-    /// What diagnostics show where a file would have its path.
+    /// The name that diagnostics show in place of a file's path.
     #[must_use]
     pub fn title(&self) -> PathBuf {
         PathBuf::from(format!("container {}", self.name))
@@ -113,7 +113,7 @@ impl Container {
         matches!(enable, Some("false" | "0"))
     }
 
-    /// Of two, the older is less; the id decides between equals.
+    /// For sorting: the older container comes first; the id decides between equal times.
     #[must_use]
     pub fn age(&self) -> (&Created, &str) {
         (&self.created, &self.id)
@@ -128,8 +128,8 @@ pub struct Created {
 }
 
 impl Created {
-    /// Reads a time in UTC as RFC 3339 writes it. Any other text has some place
-    /// in the order, and always the same.
+    /// Reads a time in UTC in the form of RFC 3339. Any other text has some fixed position
+    /// in the order.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let text = text.trim_end_matches('Z');
@@ -161,15 +161,15 @@ pub struct Published {
     pub at: SocketAddr,
 }
 
-/// Where the proxy stands, seen from containers.
+/// The position of the proxy relative to containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// The network whose addresses are taken first.
+    /// The network that is tried first.
     pub network: Option<String>,
     /// The proxy's own addresses with their prefixes.
     pub own: Vec<IpNet>,
-    /// Whether the engine runs on the proxy's own machine: only then an address
-    /// of ours that is a network's gateway means that we can dial into it.
+    /// Whether the engine runs on the proxy's own machine. Only then can the proxy dial
+    /// into a network that has one of the proxy's addresses as its gateway.
     pub is_engine_here: bool,
     /// The host at which published ports are dialled, if there is one.
     pub published_at: Option<String>,

@@ -1,8 +1,7 @@
 //! The types of single values in a file.
 //!
-//! Each reads itself from TOML and says in words what it takes. Whether a value
-//! fits the rest of the configuration is not asked here: that is
-//! [`validate`](super::validate).
+//! Each type reads itself from TOML and describes the values that it accepts.
+//! [`validate`](super::validate) checks whether a value fits the rest of the configuration.
 
 mod net;
 mod plain;

@@ -52,7 +52,7 @@ fn network(text: &str) -> Option<IpNet> {
         .ok()
 }
 
-/// The networks that a text was meant for: several, or an address with a port.
+/// The networks that a text probably means: several, or an address with a port.
 fn networks(text: &str) -> Option<Vec<String>> {
     let meant = cure::pieces(text)?.into_iter().map(|piece| {
         if network(piece).is_some() {
@@ -107,8 +107,8 @@ impl FromToml for SocketAddr {
     }
 }
 
-/// The addresses that a text was meant for: several, or one with a scheme, with
-/// `*` for all, or with the name of this machine.
+/// The addresses that a text probably means: several, or one with a scheme, with `*` for
+/// all, or with the name of this machine.
 fn listen_addresses(text: &str) -> Option<Vec<String>> {
     let meant = cure::pieces(text)?.into_iter().map(|piece| {
         let bare = cure::bare(piece);
@@ -131,7 +131,7 @@ fn listen_addresses(text: &str) -> Option<Vec<String>> {
     meant.collect()
 }
 
-/// An IPv6 address and a port, written without the brackets that part them.
+/// An IPv6 address and a port without the brackets between them.
 fn without_brackets(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.rsplit_once(':')?;
     let ip: std::net::Ipv6Addr = ip.parse().ok()?;
@@ -171,7 +171,7 @@ impl FromToml for Bind {
 /// `host`, `host:port` or `[IPv6]:port`; for editors.
 const ADDRESS_PATTERN: &str = r#"^(\[[0-9a-fA-F:.]+\]|[^\[\] :/,;|"'*?]+)(:[0-9]{1,5})?$"#;
 
-/// A backend address with its place: the text is read by the rules.
+/// A backend address as written. The rules parse it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AddressText(pub String);
 

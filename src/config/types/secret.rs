@@ -47,7 +47,7 @@ impl FromToml for SecretSource {
             || Some("write the secret itself, `{ file = \"…\" }` or `{ env = \"…\" }`".to_owned());
         match value.get_ref() {
             DeValue::Table(table) => {
-                // Under any other key there may stand the secret itself.
+                // Any other key may have the secret itself as its value.
                 for (key, value) in table {
                     if !matches!(key.get_ref().as_ref(), "file" | "env") {
                         reader.hide_secrets("secret", value, 0);

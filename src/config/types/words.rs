@@ -1,4 +1,4 @@
-//! Keys that take one of some words.
+//! Keys with a word as their value.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -113,7 +113,7 @@ choices! {
         Json = "json";
     }
 
-    /// What a second login of a player means who is logged in.
+    /// What happens at a second login of a player who is logged in.
     DuplicateLoginWord {
         /// The second login is refused.
         Refuse = "refuse";

@@ -75,7 +75,7 @@ fn domains(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     }
 }
 
-/// A server must not lead to the proxy itself, as far as the files show.
+/// Warns of servers with an address of the proxy itself, as far as the files show it.
 pub(super) fn own_addresses(
     file: &ProxyFile,
     bind: &[SocketAddr],
@@ -89,7 +89,7 @@ pub(super) fn own_addresses(
             continue;
         };
         let items = raw.addresses.value().map_or(&[][..], |list| &list.items);
-        // All of a sound server are there, in their order.
+        // A valid server has all its addresses, in order.
         for (item, address) in items.iter().zip(sound.addresses()) {
             let Some(own) = bind.iter().find(|own| leads_to(address, own, bind)) else {
                 continue;
@@ -105,14 +105,14 @@ pub(super) fn own_addresses(
     }
 }
 
-/// Whether an address certainly leads to who listens on `own`, one of `bind`.
+/// Whether an address certainly leads to the listener on `own`, one of `bind`.
 fn leads_to(address: &BackendAddress, own: &SocketAddr, bind: &[SocketAddr]) -> bool {
     let is_there = match &address.host {
         BackendHost::Name(name) => {
             name == "localhost" && (own.ip().is_loopback() || own.ip().is_unspecified())
         }
         BackendHost::Ip(ip) => {
-            // Whoever dials "every address" reaches this machine.
+            // A dial to an unspecified address reaches this machine.
             let is_any = ip.is_unspecified()
                 && (own.ip().is_loopback() || own.ip().is_unspecified())
                 && ip.is_ipv4() == own.is_ipv4();

@@ -77,8 +77,8 @@ fn bad_address(item: &Item<AddressText>, problem: Problem, help: Option<String>)
         .help_if(help)
 }
 
-/// What was probably meant, as a help that proposes only what is read; `entries`
-/// is how many the list has.
+/// The help with the address that was probably meant. It only proposes valid addresses.
+/// `entries` is the number of entries of the list.
 fn cure(text: &str, entries: usize) -> Option<String> {
     let pieces = cure::pieces(text)?;
     // `host port`, as some programs print an address.
@@ -94,7 +94,7 @@ fn cure(text: &str, entries: usize) -> Option<String> {
     cure::write(&meant, "addresses", entries > 1)
 }
 
-/// The address that one text without separators was meant for.
+/// The address that a text without separators probably means.
 fn meant(text: &str) -> Option<String> {
     let bare = cure::bare(text);
     let is_right = |text: &String| parse(text).is_ok();
@@ -120,7 +120,7 @@ fn meant(text: &str) -> Option<String> {
     forms.into_iter().flatten().find(is_right)
 }
 
-/// Reads `host`, `host:port` or `[v6]:port`, and nothing that has to be guessed.
+/// Reads `host`, `host:port` or `[v6]:port`, and no ambiguous form.
 fn parse(text: &str) -> Result<BackendAddress, Problem> {
     if text.trim().is_empty() {
         return Err(Problem::new("write `host` or `host:port`"));
@@ -172,7 +172,7 @@ fn parse(text: &str) -> Result<BackendAddress, Problem> {
     })
 }
 
-/// A host name in its normal form, unless it is none.
+/// A host name in its normal form, if it is valid.
 pub(super) fn name(text: &str) -> Option<String> {
     match host(text) {
         Ok(BackendHost::Name(name)) => Some(name),
@@ -228,7 +228,7 @@ fn port(digits: &str) -> Result<u16, Problem> {
 mod tests {
     use super::*;
 
-    /// The forms that are taken, and what they mean.
+    /// The accepted forms and their meaning.
     #[test]
     fn clear_addresses_are_read() {
         for (text, meaning) in [
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// What would have to be guessed is refused.
+    /// Ambiguous addresses are refused.
     #[test]
     fn unclear_addresses_are_refused() {
         for text in [

@@ -18,7 +18,8 @@ use crate::mode::Mode;
 /// The most servers that one warning names.
 const SERVERS_NAMED_MAX: usize = 10;
 
-/// The plugins of every server, in the order of `drafts`; reports what cannot be.
+/// The plugins of every server, in the order of `drafts`; reports combinations that are not
+/// possible.
 ///
 /// `plugins` is `None` when they are not known. `are_all` says whether there are
 /// no other servers than these.
@@ -80,13 +81,13 @@ pub(super) fn rules(
     all
 }
 
-/// A plugin that is to take part, and where that is said.
+/// A plugin that is attached to a server, and the place that attaches it.
 struct Attached {
     index: usize,
     place: Place,
 }
 
-/// The plugins of a server: those that its file names, or else those that
+/// The plugins of a server: those in its file, or, if it lists none, those with tables that
 /// name it.
 fn attached(draft: &Draft<'_>, plugins: &[Plugin<'_>], context: &mut Context<'_>) -> Vec<Attached> {
     let (Some(raw), Ok(id)) = (draft.raw, &draft.id) else {
@@ -159,15 +160,15 @@ fn unknown(item: &Item<String>, plugins: &[Plugin<'_>]) -> Diagnostic {
 struct Pair<'a> {
     plugin: &'a Plugin<'a>,
     manifest: &'a Manifest,
-    /// Where it is said that the plugin takes part here.
+    /// The place that attaches the plugin.
     place: Place,
     server: &'a Item<String>,
     chosen: Chosen,
 }
 
 impl Pair<'_> {
-    /// Whether the plugin takes part. Reports the pair if the mode cannot give
-    /// what it needs, and notes what goes into one warning for all servers.
+    /// Whether the plugin takes part. Reports an error if the mode cannot give what it
+    /// needs, and records what belongs into one warning for all servers.
     fn check(&self, notes: &mut Notes, context: &mut Context<'_>) -> bool {
         let mode = self.chosen.mode;
         let (wants, hard): (Vec<MissingCapability>, Vec<MissingCapability>) = self
@@ -253,7 +254,7 @@ fn reasons(missing: &[MissingCapability]) -> String {
     parts.join("; ")
 }
 
-/// What is reported of a plugin once, for all servers.
+/// Reports about a plugin that are made once for all servers.
 #[derive(Debug, Default)]
 struct Notes {
     /// Whether all servers are known, and those that the plugin names exist.

@@ -5,7 +5,7 @@ use crate::config::model::ClientCompression;
 use crate::config::raw::RawProxy;
 use crate::config::types::Whole;
 
-/// What the global file says, for servers that do not say it themselves.
+/// The value of the global file, for servers without their own.
 pub(super) fn default(raw: &RawProxy) -> Result<ClientCompression, Reported> {
     let written = raw.compression_threshold.get()?;
     Ok(written.map_or(ClientCompression::AsBackend, |number| threshold(*number)))

@@ -18,29 +18,29 @@ use crate::route::HostPattern;
 /// server has been checked (RFC 2606: no real name ends so).
 const NOWHERE: &str = "container.invalid";
 
-/// What follows the name of a container that says no domain, as in Infrarust v2.
+/// The suffix after the name of a container without a domain label, as in Infrarust v2.
 const DOMAIN_SUFFIX: &str = ".docker.local";
 
-/// A container by itself.
+/// The result of the checks of a single container.
 #[derive(Debug)]
 pub(in crate::config) struct Evaluated {
     /// The text of its labels.
     pub(in crate::config) file: FileId,
     /// Whether its labels ask for a server.
     pub(in crate::config) is_enabled: bool,
-    /// Where its pool stands, if it names one.
+    /// The place of its pool label, if it has one.
     pub(in crate::config) pool: Option<Place>,
-    /// The id, which is the pool's where there is one.
+    /// The id, which is that of the pool if there is one.
     pub(in crate::config) id: Option<Item<String>>,
     pub(in crate::config) domains: Vec<Item<HostPattern>>,
-    /// The server, unless something is wrong with it.
+    /// The server, if it has no problem.
     pub(in crate::config) config: Option<ServerConfig>,
-    /// Whether no address of it can be dialled, which has been reported. Its
-    /// server then has none.
+    /// Whether none of its addresses can be dialled, which is reported. Its server then has
+    /// no address.
     pub(in crate::config) is_out_of_reach: bool,
 }
 
-/// What the global file, which has been found sound, says of any container.
+/// The rules of a valid global file for all containers.
 #[derive(Debug)]
 pub(in crate::config) struct Rules<'a> {
     file: &'a ProxyFile,
@@ -80,7 +80,7 @@ impl<'a> Rules<'a> {
             config: None,
             is_out_of_reach: false,
         };
-        // There are more than are read.
+        // There are more labels than are read.
         let Some(mut raw) = labels.server else {
             return evaluated;
         };
@@ -119,8 +119,8 @@ impl<'a> Rules<'a> {
         evaluated
     }
 
-    /// Without other words the backend is the container itself. Whether it has
-    /// an address that can be dialled; one that does not run needs none.
+    /// By default the backend is the container itself. Returns whether it has an address
+    /// that can be dialled; a stopped container does not need one.
     fn address(
         &self,
         raw: &mut RawServer,
@@ -145,7 +145,7 @@ impl<'a> Rules<'a> {
         };
         let nowhere = || AddressText(format!("{NOWHERE}:{port}"));
         if !container.state.is_usable() {
-            // The address that it had may be that of another container by now.
+            // Another container may have its former address by now.
             raw.addresses = one(networks, nowhere());
             return true;
         }
@@ -161,7 +161,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Why a port of a container has no address that the proxy could dial.
+/// The reason why the proxy cannot dial a port of a container.
 fn out_of_reach(
     container: &Container,
     port: u16,
@@ -209,7 +209,7 @@ fn not_enabled(label: &str, name: Place) -> Diagnostic {
     ))
 }
 
-/// A key of a server file as if the container had written it.
+/// A key of a server file with this value, at this place of the labels.
 fn given<T>(place: Place, value: T) -> Entry<T> {
     Entry::Given(Given {
         key: place,
@@ -226,8 +226,7 @@ fn one<T>(place: Place, value: T) -> Entry<List<T>> {
     given(place, list)
 }
 
-/// Without other words the id is the container's name, and the domain follows
-/// from the id.
+/// By default the id is the container's name, and the domain is made from the id.
 fn name(
     raw: &mut RawServer,
     own: &RawContainer,

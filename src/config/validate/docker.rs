@@ -15,10 +15,10 @@ use crate::diagnostic::{Code, Diagnostic, Place};
 
 /// The longest endpoint that a help repeats, in bytes.
 const ENDPOINT_BYTES_REPEATED_MAX: usize = 100;
-/// Where engines mostly listen without TLS.
+/// The usual port of engines without TLS.
 const PORT_USUAL: u16 = 2375;
 
-/// What the table means, where it is written.
+/// The settings of the table, if it is written.
 pub(super) fn docker(
     entry: &Entry<RawDocker>,
     keepalive: Result<Keepalive, Reported>,
@@ -59,7 +59,7 @@ pub(super) fn docker(
     }))
 }
 
-/// Where an engine listens, as `endpoint` says it.
+/// The address of an engine in `endpoint`.
 enum Location {
     /// On a socket in the file system.
     Unix(PathBuf),
@@ -67,7 +67,7 @@ enum Location {
     Tcp { host: String, port: u16 },
 }
 
-/// Where the engine listens; `table` is the key of the whole.
+/// The address of the engine; `table` is the place of the key of the whole table.
 fn endpoint(
     raw: &RawDocker,
     table: Place,
@@ -101,8 +101,8 @@ fn endpoint(
     found.ok_or(Reported)
 }
 
-/// The endpoint that a text was meant for: a path, or an address without the
-/// scheme or with that of HTTP.
+/// The endpoint that a text probably means: a path, or an address without a scheme or with
+/// that of HTTP.
 fn meant(text: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '`');
     let text = text.trim();
@@ -121,7 +121,7 @@ fn meant(text: &str) -> Option<String> {
     tcp(&with_port).map(|_| format!("tcp://{with_port}"))
 }
 
-/// A host and a port; an engine has no usual one without TLS and with.
+/// A host and a port. There is no default port, since it differs with and without TLS.
 fn tcp(address: &str) -> Option<(String, u16)> {
     let (host, port) = address.rsplit_once(':')?;
     let (host, port) = match host.strip_prefix('[') {
@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    /// What is taken for a host and a port.
+    /// The accepted forms of a host and a port.
     #[test]
     fn endpoints_are_read() {
         let keepalive = Keepalive {

@@ -13,7 +13,7 @@ use crate::route::{BadHost, HostPattern};
 #[derive(Debug)]
 pub(super) struct Domains {
     pub(super) sound: Vec<Item<HostPattern>>,
-    /// Whether there were others.
+    /// Whether there were others, with mistakes.
     pub(super) is_broken: bool,
 }
 
@@ -53,8 +53,8 @@ pub(super) fn domains(raw: &RawServer, context: &mut Context<'_>) -> Domains {
     domains
 }
 
-/// A domain with the labels of an SRV record in front of `name`: no host equals
-/// it, since these are taken off.
+/// Reports a domain with the labels of an SRV record before `name`: no host can equal it,
+/// since the proxy removes these labels.
 fn srv_labels(item: &Item<String>, name: &str, entries: usize) -> Diagnostic {
     let message = format!("{} cannot be a domain", Quoted(&item.value));
     let meant = HostPattern::parse(name).is_ok().then(|| name.to_owned());
@@ -67,8 +67,8 @@ fn srv_labels(item: &Item<String>, name: &str, entries: usize) -> Diagnostic {
         .help_if(help)
 }
 
-/// `several` says how several domains are written, `entries` how many the list has,
-/// and `is_label` that a label holds them.
+/// `several` is how to write several domains, `entries` the number in the list, and
+/// `is_label` is true for a label.
 fn bad_domain(
     item: &Item<String>,
     problem: &BadHost,
@@ -117,15 +117,15 @@ fn bad_domain(
     diagnostic.because(reason).help_if(help)
 }
 
-/// Where the part begins that clients put behind the host name: after a zero
-/// byte, as the log shows it or as it is sent, or after the `///` of TCPShield.
+/// The offset of the part that clients append to the host name: after a zero byte, in its
+/// escaped form or as a byte, or after the `///` of TCPShield.
 fn marker(text: &str) -> Option<usize> {
     let marks = ["\0", "\\0", "\\u{0}", "\\u0000", "\\x00", "///"];
     let found = marks.into_iter().filter_map(|mark| text.find(mark));
     found.min().filter(|at| *at > 0)
 }
 
-/// The domains that a text was meant for, each of them read by the rules.
+/// The domains that a text probably means, each of them valid.
 fn meant(text: &str) -> Option<Vec<String>> {
     // The list of a rule such as Traefik's: Host(`a`) || Host(`b`).
     let names = text
@@ -149,7 +149,7 @@ fn meant(text: &str) -> Option<Vec<String>> {
     pieces.collect()
 }
 
-/// The one host, without wildcards, that a text was meant for.
+/// The one host, without wildcards, that a text probably means.
 pub(super) fn meant_host(text: &str) -> Option<String> {
     let mut meant = meant(text)?;
     let host = meant.pop().filter(|_| meant.is_empty())?;

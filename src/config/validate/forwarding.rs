@@ -1,7 +1,7 @@
-//! How backends learn who a player is, and the secrets for it.
+//! Player forwarding: how backends learn the identity of a player, and the secrets for it.
 //!
-//! Without its secret a signed way of forwarding would send nothing that the
-//! backend may believe. So a missing secret is an error and never a silent "off".
+//! Without a secret, a signed forwarding mode could not send anything that the backend can
+//! trust. So a missing secret is an error, and never switches forwarding off silently.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,21 +23,22 @@ use crate::mode::Family;
 /// The largest file that may hold a secret.
 const SECRET_BYTES_MAX: u64 = 4096;
 
-/// What the global file says about forwarding.
+/// The forwarding settings of the global file.
 #[derive(Debug)]
 pub(super) struct Global<'a> {
     raw: Option<&'a RawForwarding>,
     file: FileId,
     /// The mode.
     mode: Result<ForwardingWord, Reported>,
-    /// Where the mode is written.
+    /// The place of the mode.
     place: Option<Place>,
     secret: GlobalSecret,
-    /// Servers of forwarding modes that inherit a way without proof.
+    /// The number of servers in forwarding modes that inherit a mode without proof.
     unproven: usize,
-    /// Servers of forwarding modes that inherit `velocity`, which they cannot have.
+    /// The number of servers in forwarding modes that would inherit `velocity`, which they
+    /// cannot have.
     passed_over: usize,
-    /// Servers of intercepted modes that inherit the mode.
+    /// The number of servers in intercepted modes that inherit the mode.
     taken: usize,
 }
 
@@ -48,7 +49,7 @@ enum GlobalSecret {
     Known(Secret),
     /// None is configured.
     None,
-    /// It is bad, which has been reported.
+    /// It has a mistake, which is reported.
     Bad,
 }
 
@@ -132,8 +133,8 @@ impl<'a> Global<'a> {
         GlobalSecret::None
     }
 
-    /// Reports what only all servers together show; `all_sound` when no server
-    /// has an error, so that none is miscounted.
+    /// Reports problems that concern all servers together. `all_sound` is true if no server
+    /// has an error, so that the counts are right.
     pub(super) fn finish(&self, all_sound: bool, context: &mut Context<'_>) {
         let is_passed_over = self.passed_over > 0 && self.taken == 0;
         if let (Some(place), GlobalSecret::Known(_), true) = (self.place, &self.secret, all_sound)
@@ -176,7 +177,7 @@ fn unproven(place: Place, message: String) -> Diagnostic {
         .help("let nobody but the proxy reach the backend, and let the backend authenticate; or use `client_only`")
 }
 
-/// How one server's backend learns who the player is, if it does.
+/// The player forwarding of one server, if it has any.
 pub(super) fn identity(
     raw: &RawServer,
     chosen: Chosen,
@@ -190,7 +191,7 @@ pub(super) fn identity(
     };
     let is_forwarding = chosen.mode.family() == Family::Forwarding;
     if mode == ForwardingWord::Velocity && is_forwarding {
-        // Inherited, it is meant for the other servers.
+        // An inherited mode is meant for the other servers.
         let given = match own {
             None => {
                 global.passed_over += 1;
@@ -261,8 +262,8 @@ pub(super) fn identity(
     }))
 }
 
-/// Warns where `bungeecord` goes to an address that others than the proxy are
-/// likely to reach. In a forwarding mode `unproven-identity` says more.
+/// Warns of `bungeecord` with a backend address that is probably reachable by others than
+/// the proxy. In a forwarding mode `unproven-identity` is reported instead.
 pub(super) fn unprotected(
     raw: &RawServer,
     addresses: &[BackendAddress],
@@ -401,7 +402,7 @@ fn from_file(path: &Path, place: Place, context: &mut Context<'_>) -> Result<Sec
         }
     };
     match String::from_utf8(bytes) {
-        // Another file than was meant, and all of it would go to the backend.
+        // Probably a wrong file, and all of it would be sent to the backend.
         Ok(text) if text.trim().contains(char::is_control) => {
             let message = format!("the secret file `{shown}` holds more than a secret");
             context.push(

@@ -41,17 +41,16 @@ use crate::manifest::Manifest;
 
 pub(super) use containers::{Evaluated, Rules};
 
-/// The global file with what the command line says instead of it.
+/// The global file, with the options of the command line that replace its values.
 #[derive(Debug)]
 pub(super) struct ProxyFile {
     pub(super) file: FileId,
-    /// What was typed; `None` when it could not be parsed.
+    /// The values as written; `None` if the file could not be parsed.
     pub(super) raw: Option<RawProxy>,
     pub(super) servers_dir: PathBuf,
     pub(super) plugins_dir: PathBuf,
     pub(super) bind: Vec<SocketAddr>,
-    /// The manifests of the plugins that run, where the global file is the one
-    /// in force.
+    /// The manifests of the running plugins, if the global file is the one in force.
     pub(super) running: Option<Arc<Manifests>>,
 }
 
@@ -62,22 +61,22 @@ pub(crate) type Manifests = HashMap<String, Manifest>;
 #[derive(Debug)]
 pub(super) struct ServerFile {
     pub(super) file: FileId,
-    /// What was typed; `None` when it could not be read or parsed.
+    /// The values as written; `None` if the file could not be read or parsed.
     pub(super) raw: Option<RawServer>,
 }
 
-/// What every rule may use.
+/// The context of all rules.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     sources: &'a mut Sources,
     report: &'a mut Report,
-    /// What labels may name files in.
+    /// The folders in which labels may name files.
     folders: LabelFolders,
 }
 
-/// The folders in which files lie that a label may name. A secret goes to a
-/// backend and a favicon to everybody: with more, whoever may label a container
-/// could send themselves files of the proxy's machine.
+/// The folders with files that a label may name. A secret is sent to a backend, and a
+/// favicon to every client: without this limit, whoever labels a container could get any
+/// file of the proxy's machine.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LabelFolders {
     secrets: Option<PathBuf>,
@@ -85,7 +84,7 @@ pub(super) struct LabelFolders {
 }
 
 impl LabelFolders {
-    /// What the global file says, which lies in `folder`.
+    /// The folders in a global file, which is in `folder`.
     pub(super) fn new(global: Option<&RawProxy>, folder: &Path) -> Self {
         let docker = global.and_then(|raw| raw.docker.value());
         let written = |entry: &Entry<FilePath>| entry.value().map(|path| join(folder, &path.0));
@@ -96,7 +95,7 @@ impl LabelFolders {
     }
 }
 
-/// What a label may name a file for.
+/// The purposes of files that a label may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LabelFile {
     Secret,
@@ -124,7 +123,7 @@ impl<'a> Context<'a> {
         self.report.push(diagnostic);
     }
 
-    /// Notes that a file was not read.
+    /// Records that a file was not read.
     fn unread(&mut self, problem: &Unreadable) {
         self.report.is_incomplete |= problem.may_pass();
     }
@@ -148,7 +147,7 @@ impl<'a> Context<'a> {
         self.sources.is_labels(file)
     }
 
-    /// How something is written where this is: in a file, or as a label.
+    /// An example in the form of the place: of a file, or of a label.
     fn example<'t>(&self, file: FileId, in_file: &'t str, as_label: &'t str) -> &'t str {
         if self.sources.is_labels(file) {
             as_label
@@ -157,7 +156,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The help about a path in a file that leads to nothing.
+    /// The help about a path in a file that does not exist.
     fn where_paths_begin(&self, file: FileId, written: &Path) -> String {
         let of = if self.sources.is_labels(file) {
             "of `infrarust.toml`"
@@ -167,8 +166,8 @@ impl<'a> Context<'a> {
         paths::where_they_begin(&self.sources.folder(file), written, of)
     }
 
-    /// Where a file lies that a file or a label names: in a label it has to lie in
-    /// the folder for it, links followed.
+    /// The path of a file that a file or a label names. If a label names it, it must be in
+    /// the folder for such files, with links followed.
     fn named_file(
         &mut self,
         place: Place,
@@ -215,13 +214,13 @@ impl<'a> Context<'a> {
         Err(Reported)
     }
 
-    /// A path that is written in a file, seen from the working directory.
+    /// A path in a file, relative to the working directory.
     fn resolve(&self, file: FileId, path: &Path) -> PathBuf {
         join(&self.sources.folder(file), path)
     }
 }
 
-/// What all files together mean.
+/// The configuration in all files together.
 pub(super) fn config(
     proxy_file: &ProxyFile,
     server_files: &[ServerFile],
@@ -244,7 +243,7 @@ pub(super) fn config(
     if let Ok(proxy) = &proxy {
         across::own_addresses(proxy_file, &proxy.bind, &drafts, context);
     }
-    // Without the global file nobody knows which plugins there are.
+    // Without the global file the plugins are not known.
     let are_known = !raw.plugins.is_broken() && proxy_file.raw.is_some();
     let plugins = plugins::tables(proxy_file, context);
     let plugins_known = are_known.then_some(&plugins[..]);

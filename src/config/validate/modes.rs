@@ -13,7 +13,7 @@ use crate::mode::{Family, Mode};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chosen {
     pub(super) mode: Mode,
-    /// `None` when the file does not say and the default counts.
+    /// `None` if the file does not set it and the default applies.
     pub(super) place: Option<Place>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn chosen(raw: &RawServer) -> Result<Chosen, Reported> {
 }
 
 impl Chosen {
-    /// Adds where the mode was chosen.
+    /// Adds the place that chose the mode.
     pub(super) fn label(self, diagnostic: Diagnostic) -> Diagnostic {
         match self.place {
             Some(place) => diagnostic.label(place, "chosen here"),
@@ -42,8 +42,8 @@ impl Chosen {
     }
 }
 
-/// Refuses what needs a capability that the mode does not offer. `true` when
-/// the mode offers it.
+/// Reports an error if the mode does not offer a capability that a key needs. Returns
+/// whether it offers it.
 pub(super) fn require(
     chosen: Chosen,
     capability: Capability,
@@ -71,7 +71,7 @@ pub(super) fn require(
     false
 }
 
-/// Warns of a key that changes nothing in the mode.
+/// Warns of a key without effect in the mode.
 pub(super) fn no_effect(
     chosen: Chosen,
     key: &str,
@@ -89,7 +89,7 @@ pub(super) fn no_effect(
 /// The forwarding modes.
 pub(super) const FORWARDING: [Mode; 3] = [Mode::Passthrough, Mode::ZeroCopy, Mode::ServerOnly];
 
-/// The relays that keep the promise of a mode, its default first.
+/// The relays that a mode allows, with its default first.
 pub(super) const fn relays(mode: Mode) -> &'static [Relay] {
     match mode {
         Mode::Passthrough | Mode::ServerOnly => &[Relay::Copy, Relay::Adaptive],
@@ -141,7 +141,7 @@ pub(super) fn relay(
     Err(Reported)
 }
 
-/// Warns of what the mode can have, and the proxy does not do yet.
+/// Warns of keys that the mode allows and the proxy does not support yet.
 pub(super) fn not_yet(chosen: Chosen, raw: &RawServer, context: &mut Context<'_>) {
     if chosen.mode.family() != Family::Intercepted {
         return;

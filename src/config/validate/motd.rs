@@ -22,14 +22,14 @@ const FAVICON_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Clients show favicons of exactly this width and height, in pixels.
 const FAVICON_PIXELS: u32 = 64;
 
-/// How a favicon stands in a status answer.
+/// The prefix of a favicon in a status answer.
 const DATA_URI: &str = "data:image/png;base64,";
 
-/// How every PNG begins: its signature, then a header chunk of 13 bytes
-/// (PNG specification, third edition, sections 5.2 and 11.2.1).
+/// The beginning of every PNG: its signature, then a header chunk of 13 bytes (PNG
+/// specification, third edition, sections 5.2 and 11.2.1).
 const PNG_START: &[u8] = b"\x89PNG\r\n\x1A\n\0\0\0\x0DIHDR";
 
-/// Texts longer than this are taken for base64 rather than for a path.
+/// Longer texts count as base64 and not as a path.
 const PATH_CHARS_MAX: usize = 1024;
 
 /// Reads a table of answers.

@@ -6,7 +6,7 @@ use crate::config::raw::RawServer;
 use crate::diagnostic::words::Quoted;
 use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 
-/// The longest id: it stands in logs, metrics and file names.
+/// The longest id, in bytes: it is used in logs, metrics and file names.
 const ID_BYTES_MAX: usize = 64;
 
 /// Why a text is not an id.
@@ -18,7 +18,7 @@ pub(super) fn problem(text: &str) -> Option<String> {
         return Some(format!("it has more than {ID_BYTES_MAX} bytes"));
     }
     if text.starts_with('.') {
-        // A folder of that name would be hidden, or another one.
+        // A folder with that name would be hidden, or be another folder.
         return Some("it begins with a dot".to_owned());
     }
     let bad = text
@@ -37,7 +37,7 @@ pub(crate) fn is_id(text: &str) -> bool {
     problem(text).is_none()
 }
 
-/// The nearest id that is allowed, if anything is left.
+/// The nearest allowed id, if one is left.
 pub(super) fn cure(text: &str) -> Option<String> {
     let cured: String = text
         .chars()
@@ -75,7 +75,7 @@ pub(super) fn server(
     file: FileId,
     context: &mut Context<'_>,
 ) -> Result<Item<String>, Reported> {
-    // Files of Infrarust v2 often say the same twice.
+    // Files of Infrarust v2 often have both keys with the same value.
     let is_same = raw.id.value() == raw.name.value();
     if let (Some(id), true) = (raw.id.given(), raw.name.is_written() && !is_same) {
         context.push(

@@ -11,7 +11,7 @@ use crate::config::types::{DuplicateLoginWord, OnBackendLossWord};
 use crate::diagnostic::words::{Quoted, nearest};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// What the tables say, each by itself.
+/// Checks each table of a network on its own.
 pub(super) fn tables(
     raw: &RawProxy,
     context: &mut Context<'_>,
@@ -57,7 +57,7 @@ fn network(
     })
 }
 
-/// What a second login means.
+/// The policy for a second login.
 pub(super) const fn duplicate_login(word: &DuplicateLoginWord) -> DuplicateLogin {
     match word {
         DuplicateLoginWord::Refuse => DuplicateLogin::Refuse,
@@ -65,8 +65,8 @@ pub(super) const fn duplicate_login(word: &DuplicateLoginWord) -> DuplicateLogin
     }
 }
 
-/// Tables and servers together. Nothing is said while a file is unread: another
-/// member may be in it.
+/// Checks tables and servers together. Nothing is reported while a file is unread, since it
+/// may have another member.
 pub(super) fn rules(raw: &RawProxy, drafts: &[Draft<'_>], context: &mut Context<'_>) {
     if drafts.iter().any(|draft| draft.raw.is_none()) {
         return;
@@ -87,7 +87,7 @@ pub(super) fn rules(raw: &RawProxy, drafts: &[Draft<'_>], context: &mut Context<
     }
 }
 
-/// The table of a network names what exists.
+/// Checks that the table of a network names existing servers.
 fn members(
     name: &str,
     given: &Given<RawNetwork>,
@@ -140,7 +140,8 @@ fn members(
     }
 }
 
-/// Backends that know nothing about a player beside others that do.
+/// Warns of a network in which some backends learn the identity of a player and others do
+/// not.
 fn mixed(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     let identifies = |draft: &Draft<'_>| draft.sound.as_ref().ok()?.identifies();
     let networks = drafts
@@ -171,13 +172,13 @@ fn mixed(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     }
 }
 
-/// A network of one has nowhere to move to.
+/// Warns of a network with one server, which cannot move players.
 fn lonely(drafts: &[Draft<'_>], context: &mut Context<'_>) {
     let mut members: HashMap<&str, usize> = HashMap::new();
     for network in drafts.iter().filter_map(network_of) {
         *members.entry(&network.value).or_default() += 1;
     }
-    // A network in a mode that cannot have one has been refused already.
+    // A network in a mode without networks is already refused.
     for draft in drafts.iter().filter(|draft| draft.sound.is_ok()) {
         let Some(network) = network_of(draft) else {
             continue;

@@ -12,7 +12,7 @@ const NAME_CHARS_MAX: usize = 16;
 /// The most bytes of the name of a command, as for commands of plugins.
 const COMMAND_BYTES_MAX: usize = 32;
 
-/// What `[permissions]` says.
+/// Reads `[permissions]`.
 pub(super) fn permissions(
     raw: &RawProxy,
     context: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! The tables of plugins: which there are, and what their files say.
+//! The tables of plugins, and the manifests in their files.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,25 +20,25 @@ use crate::manifest::Manifest;
 #[derive(Debug)]
 pub(super) struct Plugin<'a> {
     pub(super) id: &'a str,
-    /// Where the id stands.
+    /// The place of the id.
     pub(super) key: Place,
     pub(super) raw: &'a RawPlugin,
     pub(super) state: State,
 }
 
-/// What is known of a plugin.
+/// The state of a plugin's table.
 #[derive(Debug)]
 pub(super) enum State {
     /// The operator has switched it off.
     Disabled,
-    /// Its table or its file is bad, which has been reported.
+    /// Its table or its file has a mistake, which is reported.
     Bad,
     /// It can be loaded.
     Sound(Arc<PluginConfig>),
 }
 
 impl Plugin<'_> {
-    /// Whether it is left out where a mode cannot give what it needs.
+    /// Whether it is left out on servers with a mode that cannot give what it needs.
     pub(super) fn skips(&self) -> bool {
         self.raw.unsupported() == Ok(&UnsupportedWord::Skip)
     }
@@ -90,7 +90,7 @@ fn state(
         Ok(false) => return State::Disabled,
         Ok(true) => {}
     }
-    // A file that is not pinned rightly is still read: it may have more wrong.
+    // A file with a wrong pin is still read, since it may have more problems.
     let manifest = manifest(file, id, given, pin.unwrap_or_default(), context);
     let config = || {
         Ok(PluginConfig {
@@ -149,7 +149,7 @@ fn library(
     })
 }
 
-/// What the plugin's file says.
+/// The manifest in the plugin's file.
 fn manifest(
     file: &ProxyFile,
     id: &str,
@@ -157,8 +157,8 @@ fn manifest(
     pin: Option<Sha>,
     context: &mut Context<'_>,
 ) -> Result<Manifest, Reported> {
-    // What runs counts while the global file is the one in force: a file that
-    // is copied at this moment must not hold up the servers.
+    // While the global file is the one in force, the running plugin counts: a file that is
+    // being copied must not delay changes of servers.
     if let Some(running) = file.running.as_ref().and_then(|running| running.get(id)) {
         return Ok(running.clone());
     }
@@ -180,7 +180,7 @@ fn manifest(
     Err(Reported)
 }
 
-/// Every name in the `servers` of a plugin has to be one of a server. Whether
+/// Checks that every name in the `servers` of a plugin is that of a server. Returns whether
 /// all are.
 pub(super) fn servers_exist(
     plugin: &Plugin<'_>,
@@ -237,8 +237,8 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
         let shown = words::path(path);
         let table = entries.iter().find(|(other, _)| *other == id);
         if let Some(given) = table.and_then(|(_, entry)| entry.given()) {
-            // It has a table, which names no file rightly: that has been
-            // reported, unless it passed for a table of Infrarust v2.
+            // It has a table with a mistake in the path, which is reported, unless it looks
+            // like a table of Infrarust v2.
             if let Some((place, key)) = word_of_v2(&given.value, context) {
                 let message = format!("`{shown}` is not loaded: {key} is not a key of its table");
                 let help =
@@ -255,7 +255,7 @@ pub(in crate::config) fn unused(file: &ProxyFile, context: &mut Context<'_>) {
     }
 }
 
-/// The key of Infrarust v2 for which a table was not taken as one of ours.
+/// The key of Infrarust v2 that shows that a table is not one of ours.
 fn word_of_v2(raw: &RawPlugin, context: &Context<'_>) -> Option<(Place, String)> {
     let Entry::Broken(place) = raw.path else {
         return None;
@@ -266,7 +266,7 @@ fn word_of_v2(raw: &RawPlugin, context: &Context<'_>) -> Option<(Place, String)>
     (key != "path").then(|| (place, Quoted(key).to_string()))
 }
 
-/// The id whose table would load a library.
+/// The id of the table that would load a library.
 fn id_of(library: &Path) -> Option<String> {
     let name = library.file_name()?.to_str()?;
     let stem = name.strip_prefix("lib")?.strip_suffix(".so")?;

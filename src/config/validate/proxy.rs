@@ -21,7 +21,7 @@ use crate::protocol::bungee::{Subcommand, Subcommands};
 /// The longest address of a session server that a help repeats, in bytes.
 const SESSION_URL_BYTES_REPEATED_MAX: usize = 100;
 
-/// What the global file means.
+/// The settings of the global file.
 pub(super) fn proxy(
     file: &ProxyFile,
     raw: &RawProxy,
@@ -72,7 +72,7 @@ pub(super) fn proxy(
     })
 }
 
-/// What servers may ask for on the BungeeCord channel.
+/// The subcommands that servers may use on the BungeeCord channel.
 fn bungeecord(raw: &RawProxy) -> Result<Option<Subcommands>, Reported> {
     let (nothing, no_permissions) = (
         RawPluginMessaging::default(),
@@ -109,7 +109,7 @@ fn bungeecord(raw: &RawProxy) -> Result<Option<Subcommands>, Reported> {
     Ok(messaging.bungeecord()?.then_some(allowed))
 }
 
-/// How the proxy lets players in, in the intercepted modes.
+/// The login settings of the intercepted modes.
 fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Reported> {
     let nothing = RawAuth::default();
     let auth = raw.auth.or(&nothing)?;
@@ -126,7 +126,7 @@ fn login(raw: &RawProxy, context: &mut Context<'_>) -> Result<LoginConfig, Repor
     })
 }
 
-/// Where to listen: the command line, else the file, else the default.
+/// The addresses to listen on: those of the command line, of the file, or the default.
 fn bind(
     file: &ProxyFile,
     raw: &RawProxy,
@@ -136,7 +136,7 @@ fn bind(
     let mut is_twice = false;
     let mut addresses = Vec::with_capacity(list.items.len());
     for item in &list.items {
-        // Port 0 asks the system for any free port, each time another.
+        // Port 0 requests any free port, a different one each time.
         if item.value.port() != 0 && addresses.contains(&item.value) {
             let message = format!("`{}` is already in the list", item.value);
             context.bad_value(item.place, message, "remove one of them");
@@ -155,7 +155,7 @@ fn bind(
     }
 }
 
-/// Whose PROXY headers are believed.
+/// The peers with trusted PROXY headers.
 fn proxy_protocol_in(
     raw: &RawProxy,
     bind: Option<&[SocketAddr]>,

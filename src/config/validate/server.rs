@@ -20,7 +20,7 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Place};
 use crate::mode::{Family, Mode};
 use crate::route::HostPattern;
 
-/// What the global file sets for servers that do not say it themselves.
+/// The values of the global file for servers without their own.
 #[derive(Debug)]
 pub(super) struct Defaults {
     connect_timeout: Result<Duration, Reported>,
@@ -36,7 +36,7 @@ impl Defaults {
     }
 }
 
-/// A server as far as its file is sound.
+/// A server file after the checks, with or without mistakes.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
     pub(super) raw: Option<&'a RawServer>,
@@ -55,7 +55,7 @@ pub(super) fn draft<'a>(
 ) -> Draft<'a> {
     let ServerFile { file, raw } = file;
     let Some(raw) = raw else {
-        // Its name is its id unless it says otherwise, which nobody can know.
+        // By default its id is its name. Whether it sets another id is not known.
         return Draft {
             raw: None,
             id: Err(Reported),
@@ -104,8 +104,8 @@ pub(super) fn draft<'a>(
     }
 }
 
-/// A server with no mistake in its keys. Which plugins take part is not known
-/// before all servers are.
+/// A server without a mistake in its keys. Its plugins are not known before all servers
+/// are.
 #[derive(Debug)]
 pub(super) struct Sound {
     id: String,
@@ -115,12 +115,12 @@ pub(super) struct Sound {
 }
 
 impl Sound {
-    /// Its backends, in the order written.
+    /// Its backends, in the order of the file.
     pub(super) fn addresses(&self) -> &[BackendAddress] {
         &self.common.addresses
     }
 
-    /// Whether its backends learn who a player is; `None` in the forwarding modes.
+    /// Whether its backends learn the identity of a player; `None` in the forwarding modes.
     pub(super) fn identifies(&self) -> Option<bool> {
         match &self.kind {
             ServerKind::Intercepted(intercepted) => Some(intercepted.identity.is_some()),
@@ -157,16 +157,16 @@ impl Sound {
     }
 }
 
-/// The plugins that a server names, or that name it.
+/// The plugins of a server.
 #[derive(Debug, Default)]
 pub(super) struct ServerPlugins {
-    /// Those that take part.
+    /// The plugins that take part.
     pub(super) active: Vec<String>,
-    /// Those that the mode of the server leaves out.
+    /// The plugins that are left out because of the server's mode.
     pub(super) left_out: Vec<String>,
 }
 
-/// What means the same in every mode.
+/// The settings with the same meaning in every mode.
 #[derive(Debug)]
 struct Common {
     file: PathBuf,
@@ -182,7 +182,7 @@ struct Common {
     ip_filter: IpFilter,
 }
 
-/// The keys that mean the same in every mode.
+/// Reads the keys with the same meaning in every mode.
 fn common(
     raw: &RawServer,
     file: FileId,
@@ -257,7 +257,8 @@ fn network(raw: &RawServer, context: &mut Context<'_>) -> Result<Option<Item<Str
     Ok(Some(Item { value, ..item }))
 }
 
-/// A player has to find the server: by a domain, or by a switch from another.
+/// Checks that players can reach the server: by a domain, or by a switch from another
+/// server.
 fn reachable(
     raw: &RawServer,
     file: FileId,
@@ -318,7 +319,7 @@ fn kind(
         }
     };
     need(raw.network.key(), "network", Capability::NetworkMember);
-    // An empty list asks for nothing.
+    // An empty list has no effect.
     let limbo = raw.limbo_handlers.given();
     let limbo = limbo.filter(|list| list.value.is_broken || !list.value.items.is_empty());
     need(
@@ -353,7 +354,7 @@ fn kind(
         let identity = match identity.clone() {
             None => None,
             Some(IdentityForwarding::Host(host)) => Some(host),
-            // Refused before: the proxy has no login to answer in.
+            // Refused before: the proxy cannot answer in the login of a forwarding mode.
             Some(IdentityForwarding::Velocity(_)) => return Err(Reported),
         };
         Ok(ServerKind::Forwarding(Forwarding {

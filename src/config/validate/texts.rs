@@ -1,4 +1,4 @@
-//! Texts that players read, and texts that stand in a handshake.
+//! Texts for players, and texts in a handshake.
 
 use super::{Context, domains};
 use crate::config::elsewhere;
@@ -13,7 +13,7 @@ use crate::route::{BadHost, HostPattern};
 /// most 32,767 characters in the protocol, favicon included.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
-/// Checks a text that is shown as it is.
+/// Checks a text that is shown unchanged.
 pub(super) fn plain(
     entry: &Entry<String>,
     context: &mut Context<'_>,
@@ -85,8 +85,8 @@ pub(super) fn for_players(
     Ok(Some(text))
 }
 
-/// Checks a text for players whose key has a default; `value` is the text or
-/// that default.
+/// Checks a text for players with a key that has a default; `value` is the text or that
+/// default.
 pub(super) fn or_default(
     entry: &Entry<String>,
     value: Result<&String, Reported>,
@@ -96,8 +96,8 @@ pub(super) fn or_default(
     value.cloned()
 }
 
-/// What the parser says, without its own line and column, which count within
-/// the text and not within the file.
+/// The message of the parser without its line and column, which count within the text and
+/// not within the file.
 fn json_problem(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.split_once(" at line ") {
@@ -106,7 +106,7 @@ fn json_problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// Checks what the backend shall see as host.
+/// Checks the host that the backend gets.
 pub(super) fn rewrite(
     value: &Rewrite,
     context: &mut Context<'_>,

@@ -302,7 +302,7 @@ mod tests {
         /// One stream, however it is cut, gives the bytes of two other
         /// implementations, and both decrypt what each encrypts.
         #[test]
-        fn one_is_as_others((secret, bytes, cuts) in stream()) {
+        fn one_stream_equals_other_implementations((secret, bytes, cuts) in stream()) {
             let expected = reference(&secret, &bytes);
             for new in [Cipher::new, portable as fn(&Block) -> Cipher] {
                 let (mut here, mut there) = (new(&secret), new(&secret));
@@ -331,7 +331,7 @@ mod tests {
         /// Streams that are encrypted side by side, in several turns, give the
         /// bytes of two other implementations that take them one by one.
         #[test]
-        fn many_are_as_one(streams in proptest::collection::vec(stream(), 0..40)) {
+        fn many_streams_equal_single_streams(streams in proptest::collection::vec(stream(), 0..40)) {
             for (way, encrypt_many) in ways() {
                 let mut ciphers: Vec<Cipher> =
                     streams.iter().map(|(secret, ..)| Cipher::new(secret)).collect();

@@ -1,9 +1,9 @@
 //! Commands: the line that a player sends, the tree that the client knows, and
 //! completions.
 //!
-//! The tree of a backend is extended without being decoded. What an argument of a
-//! command holds depends on its parser, and mods add parsers that nobody else
-//! knows; the root, the first node, has none.
+//! The tree of a backend is extended without being decoded. The format of an argument
+//! depends on its parser, and mods add parsers that only they know. The root, which is the
+//! first node, has no parser.
 
 use std::borrow::Cow;
 
@@ -51,16 +51,16 @@ const GREEDY: i32 = 2;
 pub(crate) struct CommandLine<'a> {
     /// What was typed, without the slash.
     pub(crate) text: &'a str,
-    /// Whether an argument is signed. The backend counts such commands: it ends the
-    /// player if it misses one.
+    /// Whether an argument is signed. The backend counts such commands, and disconnects the
+    /// player if one is missing.
     pub(crate) is_signed: bool,
-    /// How many messages the client has seen since it has last said so. The backend
-    /// has to know (1.19.3).
+    /// The number of messages that the client has seen since its last acknowledgement. The
+    /// backend needs it (1.19.3).
     pub(crate) seen: i32,
 }
 
 impl<'a> CommandLine<'a> {
-    /// The command in a packet of the game, if one is in it and can be read.
+    /// The command in a packet of the game, if it has one that can be parsed.
     pub(crate) fn of(version: Version, kind: Serverbound, fields: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor::new(fields);
         let unsigned = |text| Self {
@@ -83,7 +83,7 @@ impl<'a> CommandLine<'a> {
         }
     }
 
-    /// A command whose packet has room for signatures.
+    /// A command in a packet that can have signatures.
     fn signed(version: Version, cursor: &mut Cursor<'a>) -> Result<Self, ReadError> {
         let text = cursor.string(LINE_CHARS_MAX)?;
         // Time and salt.
@@ -142,7 +142,7 @@ pub(crate) struct Completion<'a> {
 }
 
 impl<'a> Completion<'a> {
-    /// The request in these fields, if it can be read.
+    /// The request in these fields, if they can be parsed.
     pub(crate) fn of(version: Version, fields: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor::new(fields);
         let id = match version.protocol() {
@@ -160,7 +160,7 @@ impl<'a> Completion<'a> {
         line.contains(' ').then_some(line)
     }
 
-    /// The same for as long as it takes to answer.
+    /// The same request, with its own copy of the text.
     pub(crate) fn into_owned(self) -> Completion<'static> {
         Completion {
             id: self.id,
@@ -354,8 +354,8 @@ mod tests {
         fields
     }
 
-    /// A command is read from the packet that has it in each version, with what
-    /// the proxy must know to keep it from its backend.
+    /// A command is read from its packet in each version, with the values that the proxy
+    /// needs to keep it from the backend.
     #[test]
     fn commands_are_read() {
         let chat = |protocol, line: &str| {
@@ -414,7 +414,7 @@ mod tests {
         );
     }
 
-    /// What a client has seen is passed on, where there is something to pass on.
+    /// Acknowledgements are passed on if their count is not zero and the version has them.
     #[test]
     fn acknowledgements_are_made() {
         for protocol in [761, 765, 766, 777] {
@@ -481,11 +481,11 @@ mod tests {
         }
     }
 
-    /// The root gets new children behind its own, everything else stays, and what
-    /// is not known passes.
+    /// The root gets new children after its own, and everything else stays unchanged, also
+    /// unknown nodes.
     #[test]
     fn trees_are_extended() {
-        // Two nodes: the root, and something that nobody can read.
+        // Two nodes: the root, and one with an unknown format.
         let tree = [&[2, 0, 1, 1][..], b"\x06\xFE\xFD\xFC", &[0]].concat();
         let names = ["server".to_owned()];
         for (protocol, parser) in [(758, &b"\x10brigadier:string"[..]), (759, b"\x05")] {

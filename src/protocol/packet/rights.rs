@@ -1,6 +1,5 @@
-//! What others than the two peers may do to a packet that passes: which packets may
-//! not be dropped or changed, because the game or the proxy depends on them, and what
-//! takes the place of one that is dropped.
+//! What plugins may do to a passing packet: which packets may not be dropped or changed,
+//! because the game or the proxy depends on them, and which packet replaces a dropped one.
 
 use infrarust_plugin_abi::{PacketField, PacketKind};
 
@@ -17,7 +16,7 @@ pub(crate) struct Passing<'a> {
     pub(crate) direction: Direction,
     pub(crate) id: i32,
     pub(crate) fields: &'a [u8],
-    /// What it is, if it has a kind.
+    /// Its view by kind, if it has a kind.
     pub(crate) view: Option<View<'a>>,
 }
 
@@ -49,7 +48,7 @@ impl<'a> Passing<'a> {
         }
     }
 
-    /// A packet of which the form is known, or that it has none.
+    /// A packet with a known form, or with none.
     pub(crate) fn of_form(
         version: Version,
         state: State,
@@ -73,14 +72,14 @@ impl<'a> Passing<'a> {
         self.view.map(|view| view.kind())
     }
 
-    /// Whether it may be left out.
+    /// Whether it may be dropped.
     ///
     /// # Errors
     ///
     /// Why not.
     pub(crate) fn may_drop(&self) -> Result<(), Refused> {
         self.is_free()?;
-        // Since 1.19.3 a backend that does not know the player's key does not look at
+        // Since 1.19.3 a backend that does not know the player's key does not check
         // signatures. In 1.19.1 it misses a message that is not there.
         let protocol = self.version.protocol();
         match (V1_19_1..V1_19_3).contains(&protocol) && self.is_signed() {
@@ -177,9 +176,9 @@ impl<'a> Passing<'a> {
         signature(PacketField::Signature) || signature(PacketField::ArgumentSignatures)
     }
 
-    /// What the backend gets instead of a packet of the client that is dropped: the
-    /// acknowledgement that a line of chat or a command carries since 1.19.3. Without
-    /// it the backend ends the player for the next one.
+    /// The packet that the backend gets instead of a dropped packet of the client: the
+    /// acknowledgement in a line of chat or a command since 1.19.3. Without it the backend
+    /// disconnects the player at the next one.
     pub(crate) fn instead(&self) -> Option<Vec<u8>> {
         if self.direction == Direction::Clientbound || self.version.protocol() < V1_19_3 {
             return None;
@@ -242,8 +241,8 @@ mod tests {
         made(protocol, PacketKind::ChatMessage, &values)
     }
 
-    /// A line of chat that is dropped leaves its acknowledgement behind, since 1.19.3
-    /// and only where it carries one.
+    /// The acknowledgement in a dropped line of chat is kept, since 1.19.3 and only if the
+    /// line has one.
     #[test]
     fn acknowledgements_are_kept() {
         let serverbound = Direction::Serverbound;
@@ -266,8 +265,7 @@ mod tests {
         assert_eq!(passing(770, serverbound, &packet).instead(), None);
     }
 
-    /// What a player has signed passes as it is, where the backend would see that it
-    /// does not.
+    /// A signed packet of a player may not be changed if the backend checks the signature.
     #[test]
     fn signed_chat_has_its_rights() {
         let rights = |protocol, signature| {
@@ -291,9 +289,10 @@ mod tests {
         assert_eq!(signed.may_change(), Err(SIGNED));
     }
 
-    /// Packets on which the connection depends pass, in every version that has them.
+    /// Packets on which the connection depends may not be dropped, in every version that
+    /// has them.
     #[test]
-    fn the_connection_is_not_cut() {
+    fn packets_that_the_connection_depends_on_pass() {
         for version in Version::all() {
             for kind in [
                 Clientbound::StartConfiguration,

@@ -411,7 +411,8 @@ fn what_cannot_be_sent() {
     }
 }
 
-/// Nobody says what servers disconnect a player for, in any version.
+/// Packets in the name of a player have no character for which servers disconnect players,
+/// in any version.
 #[test]
 fn players_say_no_forbidden_characters() {
     for protocol in [5, 47, 340, 758, 759, 760, 765, 776] {
