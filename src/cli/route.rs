@@ -251,7 +251,7 @@ mod tests {
     /// The answer names the winner, its rule, what the backend sees, and why
     /// the others were not used.
     #[test]
-    fn a_host_is_explained() {
+    fn the_route_of_a_host_is_explained() {
         let (text, found) = route("B.eu.example.com.\0FML2\0");
         assert!(found);
         for part in [

@@ -125,7 +125,7 @@ async fn start(
 async fn load(options: LoadOptions) -> anyhow::Result<Loaded> {
     let (sender, loaded) = oneshot::channel();
     let load = move || {
-        // Fails if a signal came meanwhile.
+        // Fails if a signal has ended the wait.
         let _ = sender.send(config::load(&options));
     };
     std::thread::Builder::new()

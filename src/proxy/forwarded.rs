@@ -1,13 +1,13 @@
-//! What servers forward to another one on the BungeeCord channel while no player is
-//! there, whose connection could bring it.
+//! Messages that servers forward to a server without players on the BungeeCord channel.
+//! They wait for the connection of a player there.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Messages that wait for one server. Plugins that forward much do so every second; what
-/// is older than that is of no use.
+/// The most messages that wait for one server. Plugins that forward many messages do so
+/// every second, and older ones are outdated.
 const WAITING_MESSAGES_MAX: usize = 64;
-/// The bytes of those messages (256 KiB).
+/// The most bytes of those messages (256 KiB).
 const WAITING_BYTES_MAX: usize = 256 * 1024;
 
 /// Messages that wait for the first player of a server.
@@ -15,7 +15,7 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 pub(crate) struct Forwarded(Mutex<VecDeque<Vec<u8>>>);
 
 impl Forwarded {
-    /// Keeps a message. The oldest ones go where there are too many.
+    /// Keeps a message. If there are too many, the oldest are dropped.
     pub(crate) fn put(&self, message: &[u8]) {
         let mut waiting = self.lock();
         waiting.push_back(message.to_vec());
@@ -32,7 +32,7 @@ impl Forwarded {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock leaves the value consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -43,7 +43,7 @@ mod tests {
 
     /// The newest messages are kept, within both bounds.
     #[test]
-    fn the_oldest_go() {
+    fn the_oldest_messages_are_dropped() {
         let forwarded = Forwarded::default();
         for number in 0..=255 {
             forwarded.put(&[number]);

@@ -21,9 +21,9 @@ use crate::plugin::{Environment, MetricValue, PlayerCounts, PluginHost, Problem,
 use crate::status_cache::StatusAnswers;
 use crate::upstream::Upstream;
 
-/// Connections whose handshake has not arrived. Each holds one descriptor and
-/// some 3 KiB; at the handshake timeout of 10 s this is room for 400 silent
-/// connections a second before the oldest must go.
+/// The most connections without a complete handshake. Each holds one descriptor and some 3
+/// KiB. With the handshake timeout of 10 s this allows 400 silent connections a second
+/// before the oldest is closed.
 const PENDING_MAX: usize = 4096;
 /// The share of the open files that pending connections may have at most.
 const PENDING_FILES_SHARE: u64 = 4;
@@ -35,7 +35,7 @@ const PENDING_PER_CLIENT_MAX: u32 = 128;
 #[derive(Debug)]
 pub struct Proxy {
     snapshot: ArcSwap<Snapshot>,
-    /// Held while the snapshot is replaced.
+    /// Locked while the snapshot is replaced.
     replacing: Mutex<()>,
     pub(crate) connections: Slots,
     pub(crate) pending: Pending,
@@ -48,16 +48,15 @@ pub struct Proxy {
     pub(crate) plugins: PluginHost,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) roster: Arc<Roster>,
-    /// For tasks that outlast who starts them.
+    /// For tasks that outlive their starter.
     own: Weak<Self>,
-    /// The id of this proxy's run, which clients since 26.2 get.
+    /// A random id of this process, which clients since 26.2 get.
     pub(crate) session_id: [u8; 16],
 }
 
 impl Proxy {
-    /// A proxy that has no connections yet, and no plugins. `open_files` is the
-    /// process's limit of descriptors, where it is known. Must be called inside
-    /// a runtime.
+    /// A proxy without connections and without plugins. `open_files` is the process's limit
+    /// of descriptors, where it is known. Must be called inside a runtime.
     ///
     /// # Errors
     ///
@@ -107,7 +106,7 @@ impl Proxy {
         }
     }
 
-    /// The proxy, for tasks that outlast who starts them.
+    /// The proxy, for tasks that outlive their starter.
     pub(crate) fn own(&self) -> Weak<Self> {
         self.own.clone()
     }
@@ -124,9 +123,9 @@ impl Proxy {
         self.plugins.metrics()
     }
 
-    /// Loads the plugins of a configuration, all or none; `force` is one that is
-    /// to be loaded even if nothing about it has changed. Connections meet them
-    /// after [`replace`](Self::replace). Waits for the plugins: not for a worker.
+    /// Loads the plugins of a configuration, all or none. `force` is the id of one that is
+    /// loaded even if nothing about it has changed. Connections use them after
+    /// [`replace`](Self::replace). Waits for the plugins, so it must not run on a worker.
     ///
     /// # Errors
     ///
@@ -140,8 +139,8 @@ impl Proxy {
         self.plugins.reload(specs.collect(), force)
     }
 
-    /// Lets the plugins end, and waits until they have. Connections that still
-    /// run keep theirs. Whatever loads plugins meanwhile gives up.
+    /// Ends the plugins, and waits for their end. Running connections keep theirs. A load
+    /// of plugins that is running gives up.
     pub(crate) async fn end_plugins(&self) {
         self.plugins.close();
         self.replace(self.snapshot().config());
@@ -151,8 +150,8 @@ impl Proxy {
     /// Puts a new snapshot into force, with the plugins that are loaded.
     /// Connections keep the one they have.
     pub fn replace(&self, config: Config) {
-        // One after the other: a snapshot with plugins that was begun before they
-        // were to end must not come after the one without.
+        // One at a time: a snapshot with plugins that was begun before their end must not
+        // replace the one without plugins.
         let _replacing = self
             .replacing
             .lock()

@@ -3,10 +3,10 @@
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Shared by everything that must know that the proxy ends.
+/// The state of the shutdown, shared by all tasks that depend on it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Listeners stop; sessions go on.
+    /// Listeners stop; sessions continue.
     pub drain: CancellationToken,
     /// Sessions stop at once.
     pub stop: CancellationToken,
@@ -15,7 +15,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Stops accepting. Running connections go on.
+    /// Stops accepting. Running connections continue.
     pub fn begin_drain(&self) {
         self.drain.cancel();
         self.connections.close();

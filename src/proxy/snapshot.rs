@@ -1,8 +1,8 @@
 //! A snapshot: the configuration and the routes in force.
 //!
-//! A connection takes the snapshot that is in force when it arrives and keeps
-//! it. What must outlive a snapshot, such as the number of players, belongs to
-//! the server's name and is handed on.
+//! A connection keeps the snapshot that is in force when it arrives. State that must
+//! outlive a snapshot, such as the number of players, belongs to the name of the server and
+//! is passed to the next snapshot.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,13 +20,13 @@ use crate::route::RouteTable;
 use crate::status_cache::Shares;
 use crate::telemetry::Sampler;
 
-/// Status requests that may be on their way to the backends of one server.
-/// Answers are shared through the cache, so that more are only needed when
-/// clients of many versions, or names under one wildcard, ask at once.
+/// The most status requests to the backends of one server at the same time. Answers are
+/// shared through the cache, so that more are only needed when clients of many versions, or
+/// names under one wildcard, ask at once.
 const STATUS_FETCHES_MAX: usize = 16;
 
-/// Lines about status answers of one server that cannot be had, in one window.
-/// Server lists and monitors ask for ever, also while a server is switched off.
+/// The most log lines about failed status requests of one server, in one window. Server
+/// lists and monitors ask for ever, also while a server is switched off.
 const STATUS_FAILURE_LINES_MAX: u32 = 3;
 /// The window of these lines.
 const STATUS_FAILURE_WINDOW: Duration = Duration::from_secs(60);
@@ -34,38 +34,38 @@ const STATUS_FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// The configuration and the routes in force.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// What the global file says.
+    /// The settings of the global file.
     pub proxy: Arc<ProxyConfig>,
     /// Virtual hosts to servers.
     pub routes: RouteTable<Arc<Server>>,
     /// All servers by name.
     pub servers: HashMap<String, Arc<Server>>,
-    /// The state of servers that are not here any more, for as long as anybody
-    /// else holds it: players, and those who came while the server was here and
-    /// have yet to take a slot. A server that comes back counts them.
+    /// The state of removed servers, as long as it is still referenced: by players, and by
+    /// clients that arrived before the removal and have not taken a slot yet. If the server
+    /// is added again, it counts them.
     gone: HashMap<String, Weak<ServerState>>,
-    /// The plugins for clients with a host that no server claims.
+    /// The plugins for clients without a server.
     pub unclaimed: Arc<HookSet>,
     /// The enabled plugins.
     plugins: Vec<Arc<PluginConfig>>,
 }
 
-/// The mode that counts where there is no server: the proxy sees what it sees
-/// of a forwarding one before it begins to relay.
+/// The mode for clients without a server: the proxy sees the same as in a forwarding mode
+/// before the relay.
 const UNCLAIMED_MODE: Mode = Mode::Passthrough;
 
 /// A server of a snapshot.
 #[derive(Debug)]
 pub struct Server {
-    /// What its file says.
+    /// The settings of its file.
     pub config: Arc<ServerConfig>,
-    /// What the global file of the same snapshot says: a connection has its server,
-    /// and keeps to one configuration.
+    /// The settings of the global file in the same snapshot, so that a connection with its
+    /// server uses one configuration only.
     pub proxy: Arc<ProxyConfig>,
     /// Identifies this configuration of the server among all that the process
     /// has seen, so that nothing cached for one is used for another.
     pub revision: u64,
-    /// What outlives snapshots.
+    /// The state that outlives snapshots.
     pub state: Arc<ServerState>,
     /// The plugins that take part.
     pub hooks: Arc<HookSet>,
@@ -78,23 +78,23 @@ impl Server {
     }
 }
 
-/// What a server keeps when its configuration changes.
+/// The state that a server keeps when its configuration changes.
 #[derive(Debug)]
 pub struct ServerState {
     /// The players on it.
     pub players: Slots,
-    /// Bounds the status requests on their way.
+    /// Bounds the running status requests.
     pub status_fetches: Semaphore,
-    /// Bounds the part of them that one client has.
+    /// Bounds the part of them that one client can use.
     pub(crate) status_shares: Shares,
     /// Bounds the log lines about backends that cannot be reached.
     pub unreachable: Sampler,
-    /// Bounds the log lines about status answers that cannot be had.
+    /// Bounds the log lines about failed status requests.
     pub status_failures: Sampler,
-    /// What other servers have forwarded on the BungeeCord channel while no player was
-    /// here.
+    /// Messages that other servers have forwarded on the BungeeCord channel while no player
+    /// was here.
     pub(crate) forwarded: Forwarded,
-    /// Whether the log has said that a tail of the host field was dropped.
+    /// Whether the log has reported a dropped tail of the host field.
     pub tail_reported: AtomicBool,
 }
 
@@ -166,7 +166,7 @@ impl Snapshot {
         }
     }
 
-    /// What is kept of a server, whether it is here or gone.
+    /// The state of a server, which may have been removed.
     fn state_of(&self, id: &str) -> Option<Arc<ServerState>> {
         match self.servers.get(id) {
             Some(server) => Some(Arc::clone(&server.state)),
@@ -174,7 +174,7 @@ impl Snapshot {
         }
     }
 
-    /// What is to be kept of servers that the next snapshot does not have.
+    /// The state of servers that the next snapshot does not have.
     fn gone_after(
         &self,
         next: &HashMap<String, Arc<Server>>,
@@ -222,7 +222,7 @@ impl Snapshot {
         members
     }
 
-    /// The configuration that this snapshot was made of.
+    /// The configuration of this snapshot.
     #[must_use]
     pub fn config(&self) -> Config {
         let mut servers: Vec<_> = self
@@ -243,7 +243,7 @@ impl Snapshot {
 struct HookSets<'a> {
     plugins: Option<&'a PluginHost>,
     made: HashMap<(Vec<String>, Mode), Arc<HookSet>>,
-    /// Of the servers without plugins.
+    /// The set of servers without plugins.
     none: Arc<HookSet>,
 }
 
@@ -282,9 +282,9 @@ mod tests {
         with_servers(global, &servers)
     }
 
-    /// A server that goes and comes back counts the players who stayed, and those
-    /// who came before it went and take their slot only now; one that nobody
-    /// holds is forgotten.
+    /// A server that is removed and added again counts the players who stayed, and clients
+    /// that arrived before the removal and take their slot afterwards. Unused state is
+    /// dropped.
     #[test]
     fn players_outlive_their_server() {
         let first = Snapshot::new(config(&["a", "b"]), None, None);
@@ -305,10 +305,10 @@ mod tests {
         assert_eq!(back.servers["a"].state.players.taken(), 0);
     }
 
-    /// A connection that has its server keeps to the global file that it began
-    /// with, whatever is reloaded before it has its backend.
+    /// A connection with a server keeps the global file that it began with, also if a
+    /// reload comes before it has its backend.
     #[test]
-    fn a_server_goes_with_its_global_file() {
+    fn a_connection_keeps_the_global_file_of_its_server() {
         let old = Snapshot::new(config(&["a"]), None, None);
         let server = Arc::clone(&old.servers["a"]);
         let changed = config_with("[keepalive]\ntime = \"7s\"\n", &["a"]);
@@ -319,9 +319,9 @@ mod tests {
         assert_eq!(new.servers["a"].proxy.keepalive, new.proxy.keepalive);
     }
 
-    /// A client who has come, but has no slot yet, keeps the count as well.
+    /// A client that has arrived and has no slot yet also keeps the count.
     #[test]
-    fn clients_on_their_way_keep_the_count() {
+    fn clients_without_a_slot_keep_the_count() {
         let first = Snapshot::new(config(&["a"]), None, None);
         let client = Arc::clone(&first.servers["a"]);
         let mut without = Snapshot::new(config(&[]), None, Some(&first));

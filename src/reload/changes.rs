@@ -1,9 +1,9 @@
-//! What a reload changes.
+//! Finds what a reload changes.
 //!
-//! A reload is all or nothing: the new configuration is validated whole, and
-//! either becomes the snapshot in force or leaves the old one there. This file
-//! finds what differs between two valid configurations. The names of the global
-//! keys, and when a change of each takes effect, come from the table of keys.
+//! A reload is all or nothing: the complete new configuration is validated, and either
+//! becomes the snapshot in force or changes nothing. This file finds the differences
+//! between two valid configurations. The names of the global keys, and when a change of
+//! each takes effect, come from the table of keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::config::keys::{Effect, Shape, Table};
 use crate::config::model::{Config, LoginConfig, ProxyConfig, Trust};
 use crate::config::schema::FileKind;
 
-/// What differs between two configurations.
+/// The differences between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     /// Servers that only the new one has.
     pub added: Vec<String>,
-    /// Servers that both have, differently.
+    /// Servers that both have, with different settings.
     pub changed: Vec<String>,
     /// Servers that only the old one has.
     pub removed: Vec<String>,
@@ -61,8 +61,8 @@ impl Changes {
             let met = config.plugins.iter().filter(|plugin| plugin.names(""));
             met.map(|plugin| plugin.id.clone()).collect()
         };
-        // What a plugin's table says of servers shows in the servers; here is
-        // the rest of it.
+        // The servers in a plugin's table are compared with the servers; this compares the
+        // rest of the table.
         if met(old) != met(new) {
             changes.new_connections.push("plugins".to_owned());
         }
@@ -82,8 +82,8 @@ impl Changes {
         keys.map(String::as_str).collect()
     }
 
-    /// Names as those that need a restart the keys in which `new` differs from
-    /// what the process was started with.
+    /// Lists the keys that need a restart: those with a value in `new` that differs from
+    /// the one at the start of the process.
     pub(crate) fn count_restart_from(&mut self, started: &ProxyConfig, new: &ProxyConfig) {
         let mut since = Self::default();
         since.compare_global(started, new);
@@ -97,7 +97,7 @@ impl Changes {
         });
     }
 
-    /// Compares the keys of a table, whose changes take effect as `outer` says.
+    /// Compares the keys of a table. `outer` is when changes of the table take effect.
     fn compare_table(
         &mut self,
         table: &Table,
@@ -123,10 +123,10 @@ impl Changes {
     }
 }
 
-/// Whether what a global key sets differs; `None` where only the keys inside its
-/// table are compared.
+/// Whether the value of a global key differs; `None` if only the keys inside its table are
+/// compared.
 fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
-    // Taken apart by name: a field that is not compared is unused code.
+    // Destructured by name, so that the compiler reports a field that is not compared.
     let ProxyConfig {
         bind,
         servers_dir,
@@ -197,7 +197,8 @@ fn differs(key: &str, old: &ProxyConfig, new: &ProxyConfig) -> Option<bool> {
         "announce_proxy_commands" => *announce_proxy_commands != old.announce_proxy_commands,
         "plugin_messaging" => *bungeecord != old.bungeecord,
         "docker" => *docker != old.docker,
-        // What servers inherit differs in the servers; plugins are compared apart.
+        // Values that servers inherit are compared with the servers, and plugins
+        // separately.
         "connect_timeout" | "forwarding" | "plugins" => false,
         _ => return None,
     })
@@ -241,8 +242,8 @@ mod tests {
     use super::*;
     use crate::config::with_servers;
 
-    /// Every global key is compared, and a table that is compared as a whole has
-    /// one answer to when its changes take effect.
+    /// Every global key is compared, and all keys of a table that is compared as a whole
+    /// take effect at the same time.
     #[test]
     fn every_global_key_is_compared() {
         fn walk(table: &Table, prefix: &str, outer: Effect, whole: bool, proxy: &ProxyConfig) {
@@ -266,7 +267,7 @@ mod tests {
         walk(root, "", Effect::NewConnections, false, &proxy);
     }
 
-    /// A change of each key that needs a restart is named as one that does.
+    /// A change of a key that needs a restart is reported as one that does.
     #[test]
     fn keys_that_need_a_restart_are_named() {
         fn collect(table: &Table, path: &str, names: &mut Vec<String>) {
@@ -287,7 +288,7 @@ mod tests {
                      log.format = \"json\"\nmax_connections = 5\ndrain_timeout = \"1s\"\n\
                      auth.duplicate_login = \"replace\"\n";
         let mut new = with_servers(other, &[]);
-        // Texts that lie in no folder have the folder of the command line.
+        // Texts without a file have the folder of the command line.
         Arc::make_mut(&mut new.proxy).plugins_dir = "p".into();
         let changes = Changes::between(&with_servers("", &[]), &new);
         assert_eq!(changes.restart, documented);

@@ -1,5 +1,5 @@
-//! Containers besides the files: puts their servers into the snapshot, and logs
-//! each problem of them once.
+//! Containers in addition to files: puts their servers into the snapshot, and logs each of
+//! their problems once.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,11 +22,11 @@ use crate::provider::docker::surroundings;
 use crate::provider::{Peer, Supply, docker};
 use crate::telemetry::service_manager;
 
-/// The most containers whose problems one change shows; `check --docker` shows all.
+/// The most containers with problems that one change logs; `check --docker` shows all.
 const CONTAINERS_SHOWN_MAX: usize = 20;
 
-/// How many containers are remembered that are not there any more, so that one
-/// that starts and ends again and again is not logged each time.
+/// The most removed containers that are remembered, so that one that starts and ends again
+/// and again is not logged each time.
 const GONE_REMEMBERED_MAX: usize = 1000;
 
 /// How long after its last log line a container that comes back with the same
@@ -36,31 +36,30 @@ const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// The containers of the engine that the global file names.
 #[derive(Debug)]
 pub(super) struct Containers {
-    /// What was in force when `known` was supplied: another engine's
-    /// surroundings say nothing about this one's containers.
+    /// The settings that were in force when `known` was supplied: the surroundings of
+    /// another engine do not apply to these containers.
     config: DockerConfig,
-    /// What is in force with the next supply.
+    /// The settings for the next supply.
     next_config: Option<DockerConfig>,
     supply: watch::Receiver<Supply>,
-    /// What was supplied when [`changed`](Self::changed) completed last. A reload
-    /// of files takes this and nothing newer, so that each change is
-    /// logged with its own cause.
+    /// The supply when [`changed`](Self::changed) last completed. A reload of files uses
+    /// this and nothing newer, so that each change is logged with its own cause.
     known: Supply,
     checker: Option<ContainerChecker>,
     /// The servers of the last check.
     servers: Vec<Arc<ServerConfig>>,
-    /// When containers are checked again because files of them could not be read.
+    /// When containers are checked again because files in their labels could not be read.
     again: Option<Instant>,
     /// The last log line of each container.
     logged: HashMap<String, Logged>,
     /// The last log line about the network that `[docker]` names.
     logged_of_network: Option<String>,
-    /// How many servers the containers are, and how many containers are refused;
-    /// `None` until all have been looked at.
+    /// The number of servers from containers, and of refused containers; `None` until all
+    /// have been inspected.
     counts: Option<(usize, usize)>,
-    /// Whether these were announced, which is done once for an engine.
+    /// Whether these numbers were logged, which is done once for an engine.
     is_announced: bool,
-    /// Whether they are still those of the engine that was watched before.
+    /// Whether the known containers are still those of the previous engine.
     is_of_before: bool,
     _watching: DropGuard,
 }
@@ -72,8 +71,8 @@ impl Containers {
         Self::begin(config, Supply::default(), drain)
     }
 
-    /// Begins to watch another engine, or the same in another way. The routes to
-    /// the containers that are known stay until it has been read.
+    /// Begins to watch another engine, or the same one with other settings. The routes to
+    /// known containers stay until it has been read.
     pub(super) fn watch_instead(self, config: &DockerConfig, drain: &CancellationToken) -> Self {
         info!(endpoint = %config.endpoint, "reading containers; until then their routes stay as they are");
         Self {
@@ -105,7 +104,7 @@ impl Containers {
         }
     }
 
-    /// Completes when other containers are there than before. Cancel safe.
+    /// Completes when the containers have changed. Cancel safe.
     pub(super) async fn changed(containers: Option<&mut Self>) {
         let Some(containers) = containers else {
             return std::future::pending().await;
@@ -127,13 +126,13 @@ impl Containers {
         containers.again = None;
     }
 
-    /// The global file is another one, or its plugins are.
+    /// Checks all containers again, because the global file or its plugins have changed.
     pub(super) fn check_again(&mut self) {
         self.checker = None;
     }
 
-    /// The configuration of the files with the servers of containers in it.
-    /// `options` are those of the global file in force.
+    /// The configuration of the files, with the servers of containers added. `options` are
+    /// those of the global file in force.
     pub(super) async fn beside(
         &mut self,
         files: &Config,
@@ -165,7 +164,7 @@ impl Containers {
                 self.again = Some(Instant::now() + RETRY);
                 next.servers.extend(self.servers.iter().cloned());
                 let mut ids = HashSet::new();
-                // A file wins over a container.
+                // A file has precedence over a container.
                 next.servers.retain(|server| ids.insert(server.id.clone()));
                 next.servers.sort_by(|a, b| a.id.cmp(&b.id));
             }
@@ -173,8 +172,8 @@ impl Containers {
         next
     }
 
-    /// Logs the problems of each container that runs: once, and again when it was
-    /// valid in between, or away for a while.
+    /// Logs the problems of each running container: once, and again if it was valid or
+    /// absent for a while in between.
     fn log(&mut self, result: &CheckResult) {
         self.log_network(result);
         let mut not_shown = 0;
@@ -229,7 +228,7 @@ impl Containers {
         self.counts = Some((result.servers.len(), refused.count()));
     }
 
-    /// Logs what is wrong with the network that `[docker]` names, once.
+    /// Logs the problem of the network that `[docker]` names, once.
     fn log_network(&mut self, result: &CheckResult) {
         let text = result.network.as_ref().map(|problems| {
             render::to_text(&problems.diagnostics, &problems.sources, Colour::Never)
@@ -243,7 +242,7 @@ impl Containers {
         self.logged_of_network = text;
     }
 
-    /// Logs, the first time, that the checked containers are in force.
+    /// Logs, once, that the checked containers are in force.
     pub(super) fn in_force(&mut self) {
         let Some((servers, refused)) = self.counts else {
             return;
@@ -268,7 +267,7 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// Checks on a thread that serves no player.
+/// Runs the check on a thread that does not serve players.
 async fn check_apart(
     mut checker: ContainerChecker,
     config: DockerConfig,
@@ -287,10 +286,10 @@ async fn check_apart(
 /// A log line about a container.
 #[derive(Debug)]
 struct Logged {
-    /// Of its text, to recognize the same text again.
+    /// A hash of its text, to recognize the same text again.
     hash: u64,
     at: Instant,
-    /// Whether it has not been running since.
+    /// Whether the container has stopped since.
     was_away: bool,
 }
 
@@ -308,7 +307,7 @@ impl Logged {
         }
     }
 
-    /// Whether `next` need not be logged because this line was.
+    /// Whether this line makes logging `next` unnecessary.
     fn covers(&self, next: &Self) -> bool {
         let is_over = self.was_away && next.at.duration_since(self.at) >= LOG_AGAIN_AFTER;
         self.hash == next.hash && !is_over
@@ -319,10 +318,10 @@ impl Logged {
 mod tests {
     use super::*;
 
-    /// A container that comes back is logged again, and one that starts and
+    /// A container that comes back after a while is logged again, and one that starts and
     /// ends all the time is not.
     #[test]
-    fn what_comes_back_is_logged_again() {
+    fn containers_that_come_back_are_logged_again() {
         let at = |seconds, hash, was_away| Logged {
             hash,
             at: began() + Duration::from_secs(seconds),

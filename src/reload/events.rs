@@ -28,7 +28,7 @@ mod linux {
         }
     }
 
-    /// The folder that is watched, and by which watch.
+    /// The watched folder and its watch.
     type Watched = Arc<Mutex<Option<(Identity, WatchDescriptor)>>>;
 
     /// The events of one folder.
@@ -68,7 +68,7 @@ mod linux {
                 match inotify.get_ref().0.read_events() {
                     Ok(events) => {
                         for event in &events {
-                            // The folder is gone, and its watch with it.
+                            // The folder was removed, and its watch with it.
                             if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                                 let mut watched = lock(&self.watched);
                                 if watched.is_some_and(|(_, watch)| watch == event.wd) {
@@ -79,13 +79,13 @@ mod linux {
                         return;
                     }
                     Err(Errno::EINTR) => {}
-                    // Nothing is left, or nothing can be had.
+                    // No event is left, or none can be read.
                     Err(_) => ready.clear_ready(),
                 }
             }
         }
 
-        /// The way to keep the watch on the folder, which may block.
+        /// A handle for setting the watch on the folder, which may block.
         pub(in crate::reload) fn watching(&mut self) -> Watching {
             if self.inotify.is_err() {
                 self.inotify = open();
@@ -100,18 +100,18 @@ mod linux {
         }
     }
 
-    /// Keeps the watch on the folder of a path.
+    /// Sets the watch on the folder of a path.
     pub(in crate::reload) struct Watching {
         inotify: Result<Arc<Inotify>, String>,
         watched: Watched,
     }
 
     impl Watching {
-        /// Watches the folder that is there now. Blocks.
+        /// Watches the current folder at the path. Blocks.
         ///
         /// # Errors
         ///
-        /// Why there are no events of it.
+        /// Why it cannot be watched.
         pub(in crate::reload) fn keep(self, folder: &Path) -> Result<(), String> {
             let inotify = self.inotify?;
             let now = identity(folder);
@@ -120,12 +120,12 @@ mod linux {
                 return Ok(());
             }
             if let Some((_, watch)) = before {
-                // It may have gone with its folder.
+                // The watch may have been removed with its folder.
                 let _ = inotify.rm_watch(watch);
                 *lock(&self.watched) = None;
             }
             let Some(now) = now else { return Ok(()) };
-            // Not reads, which are our own.
+            // Not reads, since the proxy itself reads the files.
             let changes = AddWatchFlags::IN_MODIFY
                 | AddWatchFlags::IN_ATTRIB
                 | AddWatchFlags::IN_CLOSE_WRITE
@@ -175,7 +175,7 @@ mod none {
     pub(in crate::reload) struct Watching;
 
     impl Watching {
-        /// Looks at the folder have to do.
+        /// Without events, checks of the folder find the changes.
         pub(in crate::reload) fn keep(self, _: &Path) -> Result<(), String> {
             Ok(())
         }

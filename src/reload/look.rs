@@ -1,4 +1,5 @@
-//! A look at the folder of server files: what shows that something has changed.
+//! Checks the folder of server files: makes a fingerprint that shows whether something has
+//! changed.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -7,16 +8,16 @@ use std::time::Duration;
 use crate::apart::Lane;
 use crate::config::load::is_server_file;
 
-/// How long a look of a reload may take, which is as long as a list of the folder
-/// may. A disk that does not answer must not keep a reload from another folder.
+/// How long a check for a reload may take: the same time as for listing the folder. A disk
+/// that does not answer must not prevent a reload from another folder.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(20);
-/// The looks of reloads.
+/// The checks for reloads.
 static LOOKS: Lane = Lane::new();
 
-/// Identifies a folder or a file among those that had the same name.
+/// Identifies a folder or a file among those with the same name over time.
 #[cfg(unix)]
 pub(super) type Identity = (u64, u64);
-/// Identifies a folder or a file among those that had the same name.
+/// Identifies a folder or a file among those with the same name over time.
 #[cfg(not(unix))]
 pub(super) type Identity = Option<std::time::SystemTime>;
 
@@ -33,22 +34,22 @@ pub(super) fn identity(folder: &Path) -> Option<Identity> {
     Some(metadata.created().ok())
 }
 
-/// What a look at the folder has found, as far as a change shows.
+/// The result of a check of the folder, as far as it shows a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// The folder; `None` if there is none.
     pub(super) folder: Option<Identity>,
-    /// Of all its server files together.
+    /// The fingerprint of all its server files together.
     files: u64,
 }
 
 impl Look {
-    /// Looks at a folder. May block.
+    /// Checks a folder. May block.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
         let mut files = 0_u64;
         match std::fs::read_dir(folder) {
-            // In whatever order they are listed.
+            // Independent of the order in which they are listed.
             Ok(entries) => {
                 let names = entries.flatten().map(|entry| entry.file_name());
                 for name in names.filter(|name| is_server_file(name)) {
@@ -70,13 +71,13 @@ impl Look {
         }
     }
 
-    /// Looks at a folder; `None` where the disk does not answer in time.
+    /// Checks a folder; `None` if the disk does not answer in time.
     pub(super) fn in_time(folder: &Path) -> Option<Self> {
         let folder = folder.to_owned();
         LOOKS.within(LOOK_TIME_MAX, move || Self::at(&folder)).ok()
     }
 
-    /// Whether this look has found no folder, or another one is there by now, as far
+    /// Whether this check has found no folder, or another folder is at the path now, as far
     /// as is known.
     pub(super) fn is_replaced(self, folder: &Path) -> bool {
         if self.folder.is_none() {
@@ -88,8 +89,8 @@ impl Look {
     }
 }
 
-/// What a change of a file alters, links followed to their end. Size and time of
-/// writing alone can stay the same: tools that copy keep both.
+/// Hashes the metadata that a change of a file alters, with links followed. The size and
+/// the time of writing are not enough, since copying tools keep both.
 fn stamp(path: &Path, hasher: &mut impl Hasher) {
     let Ok(metadata) = std::fs::metadata(path) else {
         return;

@@ -39,15 +39,15 @@ use crate::plugin::{Spec, trial};
 use crate::proxy::Proxy;
 use crate::telemetry::service_manager;
 
-/// How long after a reload for which a thread, a descriptor or an answer of the
-/// disk was missing the next one is tried.
+/// The wait after a reload that failed for lack of a thread, a descriptor or an answer of
+/// the disk.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// How long a reload may take before the log reports it, and then again after
-/// twice that time. Plugins have half a minute to start.
+/// How long a reload may take before the log reports it, and again after twice that time.
+/// Plugins have half a minute to start.
 const UNDER_WAY_LOGGED: Duration = Duration::from_secs(30);
 
-/// The pause after a failure of our own in the reloader.
+/// The pause after a bug has ended a run of the reloader.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The most problems of one reload that the log shows; `check` shows all.
@@ -56,7 +56,7 @@ const PROBLEMS_SHOWN_MAX: usize = 50;
 /// The most names of servers in one line of the log.
 const NAMES_SHOWN_MAX: usize = 100;
 
-/// What a reload takes over.
+/// What a reload applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     /// The server files.
@@ -76,10 +76,10 @@ pub(crate) enum Outcome {
     Refused(String),
 }
 
-/// A reload of everything, whose sender waits for the result.
+/// A requested reload of everything. The requester waits for the result.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// A plugin that is to be loaded even if nothing about it has changed.
+    /// The id of a plugin that is loaded even if nothing about it has changed.
     pub force: Option<String>,
     /// Gets the result.
     pub answer: oneshot::Sender<Outcome>,
@@ -92,7 +92,7 @@ pub(crate) struct Reloader {
     /// The global file in force.
     global: GlobalText,
     proxy: Arc<Proxy>,
-    /// The configuration in force as far as it comes from files.
+    /// The part of the configuration in force that comes from files.
     files: Config,
     containers: Option<Containers>,
     hangup: Hangup,
@@ -100,18 +100,19 @@ pub(crate) struct Reloader {
     follow: Follow,
     /// The files that are being read.
     reading: Job<Read>,
-    /// The plugins that are being loaded, of a configuration that was read.
-    /// Meanwhile files and containers are followed by the one in force.
+    /// The plugins of a new configuration that are being loaded. Until then the
+    /// configuration in force follows files and containers.
     loading: Job<Plugged>,
     /// The last refusal that was logged, so that a file that stays broken while
     /// others are written is not logged again and again.
     refused: Option<String>,
-    /// The warnings about the files that are in force; `None` before the first
-    /// look, since the start has shown its own.
+    /// The warnings about the files in force; `None` before the first reload, since the
+    /// start has shown its own.
     warned: Option<String>,
-    /// What the process was started with, which keys that need a restart keep.
+    /// The settings at the start of the process, which stay in effect for keys that need a
+    /// restart.
     started: Arc<ProxyConfig>,
-    /// The keys of which the log has said that they need a restart.
+    /// The keys that the log has reported as needing a restart.
     pending: Vec<String>,
 }
 
@@ -126,11 +127,11 @@ struct Running<T> {
     request: Option<Request>,
     scope: Scope,
     began: Instant,
-    /// When the log says that it still runs.
+    /// When the log reports that it still runs.
     logged_at: Instant,
 }
 
-/// The result of a part of a reload, and who asked for it.
+/// The result of a part of a reload, and its request.
 struct Ended<T> {
     result: Result<T, NotDone>,
     request: Option<Request>,
@@ -163,7 +164,7 @@ impl<T> Job<T> {
         });
     }
 
-    /// Completes with the result of what runs. Cancel safe.
+    /// Completes with the result of the running part. Cancel safe.
     async fn ended(&mut self) -> Ended<T> {
         loop {
             let Some(running) = &mut self.running else {
@@ -202,26 +203,26 @@ impl<T> std::fmt::Debug for Job<T> {
     }
 }
 
-/// The files as they were read.
+/// The files that were read.
 struct Read {
     loaded: Loaded,
-    /// What is wrong with them.
+    /// The text of their problems.
     text: String,
-    /// The folder of server files before they were read, where it could be looked at.
+    /// The check of the folder of server files before they were read, if it was possible.
     look: Option<Look>,
-    /// Whether it was not there, or another folder took its place meanwhile.
+    /// Whether the folder was missing, or was replaced by another one in the meantime.
     is_replaced: bool,
-    /// Whether the folder that they name is there.
+    /// Whether the folder that they name exists.
     has_folder: bool,
-    /// Whether the global file is another one by now than the one in force.
+    /// Whether the global file has been edited since it took effect.
     is_edited: bool,
 }
 
-/// A configuration whose plugins are loaded.
+/// A configuration with loaded plugins.
 struct Plugged {
-    /// What is wrong with it, or why its plugins are not loaded.
+    /// The text of its problems, or why its plugins are not loaded.
     text: String,
-    /// What is to be in force, unless it is refused.
+    /// The configuration that takes effect, unless it is refused.
     next: Option<Next>,
 }
 
@@ -233,8 +234,8 @@ struct Next {
 }
 
 impl Reloader {
-    /// Reloads what `options` name into `proxy`, which began with `global`,
-    /// also when it is requested.
+    /// A reloader of the files in `options` for `proxy`, which began with `global`. It also
+    /// handles requests.
     #[must_use]
     pub(crate) fn new(
         options: LoadOptions,
@@ -273,7 +274,7 @@ impl Reloader {
         while let Err(panic) = AssertUnwindSafe(self.serve()).catch_unwind().await {
             let words = apart::words_of(&*panic);
             error!("following the configuration failed and starts again: {words}");
-            // What was under way has no result any more.
+            // The running parts have no result any more.
             self.reading.running = None;
             self.loading.running = None;
             service_manager::ready();
@@ -286,7 +287,7 @@ impl Reloader {
         let drain = self.proxy.shutdown.drain.clone();
         loop {
             let can_read = self.reading.is_idle();
-            // One at a time, each of them whole.
+            // One reload at a time.
             let is_free = can_read && self.loading.is_idle();
             tokio::select! {
                 () = drain.cancelled() => return,
@@ -307,7 +308,7 @@ impl Reloader {
         }
     }
 
-    /// Puts the servers of other containers into force than before.
+    /// Puts changed servers of containers into force.
     async fn follow_containers(&mut self) {
         let next = self.with_containers(self.global.clone()).await;
         let changes = Changes::between(&self.proxy.snapshot().config(), &next);
@@ -322,7 +323,7 @@ impl Reloader {
         );
     }
 
-    /// Replaces the snapshot, unless nothing differs. Whether something does.
+    /// Replaces the snapshot, unless nothing differs. Returns whether something does.
     fn put_into_force(&mut self, next: Config, changes: &Changes) -> bool {
         let differs = !changes.is_empty();
         if differs {
@@ -334,7 +335,7 @@ impl Reloader {
         differs
     }
 
-    /// The configuration of the files with the servers of containers in it.
+    /// The configuration of the files, with the servers of containers added.
     async fn with_containers(&mut self, global: GlobalText) -> Config {
         let Some(containers) = &mut self.containers else {
             return self.files.clone();
@@ -350,8 +351,8 @@ impl Reloader {
         containers.beside(&self.files, options).await
     }
 
-    /// Begins to read the files. Ten thousand take a while, and a disk may not
-    /// answer: not on a worker of players.
+    /// Begins to read the files, on a separate thread: ten thousand files take a while, and
+    /// a disk may not answer.
     fn read(&mut self, scope: Scope, request: Option<Request>) {
         if scope == Scope::Everything {
             service_manager::reloading();
@@ -384,7 +385,7 @@ impl Reloader {
         self.reading.begin(scope, request, apart::run(read));
     }
 
-    /// Goes on with files that were read.
+    /// Continues with files that were read.
     async fn take_files(&mut self, ended: Ended<Read>) {
         let Ended {
             result,
@@ -401,12 +402,12 @@ impl Reloader {
             }
         };
         if scope == Scope::Servers && read.is_replaced {
-            // What was read says nothing. The next look sees the other one.
+            // The files that were read do not count. The next check finds the new folder.
             debug!(folder = %self.follow.folder().display(), "the folder of server files is being replaced");
             return;
         }
-        // A start may go on without the folder. Here players would lose their
-        // servers because a folder is moved at this very moment.
+        // A start may continue without the folder. During a reload, players would lose
+        // their servers because a folder is being moved.
         let is_lost = |next: &Config| {
             next.servers.is_empty() && !self.files.servers.is_empty() && !read.has_folder
         };
@@ -426,14 +427,14 @@ impl Reloader {
             }
         }
         match (refused, scope) {
-            // What has changed in the folder stays to be read.
+            // The changes in the folder still have to be read.
             (Some(text), _) => self.refuse(text, scope, read.is_edited, request),
             (None, Scope::Servers) => self.take_servers(read).await,
             (None, Scope::Everything) => self.load_plugins(read, request),
         }
     }
 
-    /// Puts the servers of files into force, with the global file that is.
+    /// Puts the servers of files into force, with the global file in force.
     async fn take_servers(&mut self, read: Read) {
         let Some(mut next) = read.loaded.config else {
             return;
@@ -483,7 +484,7 @@ impl Reloader {
         );
     }
 
-    /// Puts a configuration into force whose plugins are loaded.
+    /// Puts a configuration with loaded plugins into force.
     async fn take_plugins(&mut self, ended: Ended<Plugged>) {
         let Ended {
             result,
@@ -536,12 +537,12 @@ impl Reloader {
         answer(request, outcome);
     }
 
-    /// Puts a configuration into force, and says what that has changed.
+    /// Puts a configuration into force. Returns what has changed.
     fn outcome(&mut self, next: Config, mut changes: Changes) -> Outcome {
         let proxy = Arc::clone(&next.proxy);
         let differs = self.put_into_force(next, &changes);
-        // A key that is back at what runs needs no restart, though it differs
-        // from the file before.
+        // A key that has its running value again does not need a restart, although it
+        // differs from the previous file.
         changes.count_restart_from(&self.started, &proxy);
         if differs {
             Outcome::Applied(changes)
@@ -578,7 +579,8 @@ impl Reloader {
                     plugins = ?changes.plugins,
                     "configuration reloaded"
                 );
-                // Once for each set of keys, not with every later change of a server.
+                // Logged once for each set of keys, and not with every later change of a
+                // server.
                 let is_new = self.pending != changes.restart;
                 self.pending.clone_from(&changes.restart);
                 if is_new && !changes.restart.is_empty() {
@@ -622,7 +624,7 @@ impl Reloader {
         }
     }
 
-    /// Watches the engine that this table names, or none any more.
+    /// Watches the engine in this table; without a table stops watching.
     fn watch_engine(&mut self, docker: Option<&DockerConfig>) {
         let drain = &self.proxy.shutdown.drain;
         self.containers = match (self.containers.take(), docker) {
@@ -634,7 +636,8 @@ impl Reloader {
 }
 
 impl Read {
-    /// Goes on when the plugins are loaded, or are not for these reasons. May block.
+    /// Continues after the plugins were loaded, or could not be loaded for the reasons in
+    /// `reloaded`. May block.
     fn with_plugins(
         mut self,
         reloaded: Result<Reloaded, Vec<Diagnostic>>,
@@ -649,8 +652,8 @@ impl Read {
                 return Plugged { text, next };
             }
         };
-        // Plugins may take a minute to start. A server file that was written
-        // meanwhile is in force already and stays so, where it is sound.
+        // Plugins may take a minute to start. A valid server file that was written in the
+        // meantime is in force already, and stays so.
         let folder = self.loaded.config.as_ref();
         let folder = folder.map(|config| config.proxy.servers_dir.clone());
         let now = folder.and_then(|folder| Look::in_time(&folder));
@@ -680,22 +683,22 @@ impl Read {
     }
 }
 
-/// Whether the folder of the server files of a configuration is there.
+/// Whether the folder of the server files of a configuration exists.
 fn is_folder_of(loaded: &Loaded) -> bool {
     let config = loaded.config.as_ref();
     config.is_some_and(|config| is_folder(&config.proxy.servers_dir))
 }
 
-/// Answers whoever has asked for a reload.
+/// Answers the requester of a reload.
 fn answer(request: Option<Request>, outcome: Outcome) {
     if let Some(request) = request {
-        // Whoever asked may have left.
+        // The requester may have left.
         let _ = request.answer.send(outcome);
     }
 }
 
-/// The diagnostics as a start shows them, and how many there are. Of many only
-/// the first, and then errors alone: a log should not get megabytes.
+/// The diagnostics in the form of a start, and their number. If there are many, only the
+/// first errors: a log should not get megabytes.
 fn text_of(loaded: &Loaded) -> String {
     let Some(summary) = render::summary(&loaded.diagnostics) else {
         return String::new();
@@ -717,7 +720,7 @@ fn text_of(loaded: &Loaded) -> String {
     format!("{text}{summary}; these are the first {count}, `infrarust check` shows all")
 }
 
-/// The first names of many, and how many more there are.
+/// The first names, and the number of the others.
 fn some_of(names: &[String]) -> Vec<String> {
     let mut some: Vec<String> = names.iter().take(NAMES_SHOWN_MAX).cloned().collect();
     if names.len() > some.len() {
@@ -726,8 +729,7 @@ fn some_of(names: &[String]) -> Vec<String> {
     some
 }
 
-/// `SIGHUP`, where there is such a thing. It counts from the moment that this is
-/// made.
+/// `SIGHUP`, on systems that have it. It is received from the moment that this is made.
 #[derive(Debug)]
 pub(crate) struct Hangup {
     #[cfg(unix)]

@@ -20,24 +20,24 @@ use crate::apart::{self, NotDone};
 /// How long the folder must be quiet before it is read: editors and `cp` write
 /// a file in several steps.
 const QUIET: Duration = Duration::from_millis(250);
-/// How long a folder that never is quiet is waited for.
+/// The longest wait for a folder that is never quiet.
 const QUIET_MAX: Duration = Duration::from_secs(3);
 
-/// The shortest time between two looks.
+/// The shortest time between two checks.
 const LOOK_MIN: Duration = Duration::from_secs(1);
-/// The longest: a look over a network mostly waits.
+/// The longest time between two checks, for slow folders such as those of a network.
 const LOOK_MAX: Duration = Duration::from_secs(10);
-/// How many times longer than a look the pause behind it is, so that looks take
-/// at most one hundredth of a core.
+/// The pause after a check is this many times as long as the check, so that checks take at
+/// most one hundredth of a core.
 const LOOK_SHARE: u32 = 100;
 /// How long a check of the folder may take before the log reports it.
 const LOOK_OVERDUE: Duration = Duration::from_secs(10);
 
-/// What came of a look.
+/// The result of a check.
 struct Looked {
     look: Look,
     took: Duration,
-    /// Whether there are events of the folder, or why there are none.
+    /// Whether the folder is watched, or why it cannot be.
     watched: Result<(), String>,
 }
 
@@ -46,27 +46,27 @@ type Looking = Pin<Box<dyn Future<Output = Result<Looked, NotDone>> + Send>>;
 /// A change that has begun.
 #[derive(Debug, Clone, Copy)]
 struct Change {
-    /// From here on it is not waited for any longer.
+    /// The latest time to wait for the folder to be quiet.
     latest: Instant,
-    /// What has shown it.
+    /// How it was noticed.
     by: Sign,
 }
 
-/// What shows a change.
+/// How a change was noticed.
 #[derive(Debug, Clone, Copy)]
 enum Sign {
-    /// Events, the last of them then.
+    /// By events, the last one at this time.
     Event(Instant),
-    /// A look, which has found this.
+    /// By a check with this result.
     Look(Look),
 }
 
-/// What is wrong with the folder.
+/// A problem with the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Problem {
-    /// It is not there, or is not a folder.
+    /// It does not exist, or is not a folder.
     Gone,
-    /// There are no events of it, for this reason.
+    /// It cannot be watched, for this reason.
     NoEvents(String),
 }
 
@@ -74,10 +74,10 @@ enum Problem {
 pub(super) struct Follow {
     folder: PathBuf,
     events: Events,
-    /// What was there when the files were read last; `None` before that.
+    /// The check before the files were last read; `None` if they were not read yet.
     read: Option<Look>,
     change: Option<Change>,
-    /// When the next look is due.
+    /// When the next check is due.
     due: Instant,
     looking: Option<Looking>,
     began: Instant,
@@ -86,7 +86,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// Begins to follow. What is there now counts as a change.
+    /// Begins to follow the folder. Its current content counts as a change.
     pub(super) fn new(folder: PathBuf) -> Self {
         let now = Instant::now();
         Self {
@@ -107,26 +107,26 @@ impl Follow {
         &self.folder
     }
 
-    /// Follows this folder from now on. What is in another one counts as a change.
+    /// Follows this folder from now on. The content of another folder counts as a change.
     pub(super) fn turn_to(&mut self, folder: &Path) {
         if folder != self.folder {
             *self = Self::new(folder.to_owned());
         }
     }
 
-    /// The files were read, and not before this look.
+    /// Records that the files were read after this check.
     pub(super) fn was_read(&mut self, look: Look) {
         self.read = Some(look);
     }
 
-    /// The files are to be read again at this time, whatever a look shows.
+    /// Requests that the files are read again at this time, even if nothing has changed.
     pub(super) fn again(&mut self, at: Instant) {
         self.read = None;
         self.due = at;
     }
 
-    /// Completes when files have changed and this is over, as far as can be seen.
-    /// Never while the folder is gone. Cancel safe.
+    /// Completes when files have changed and the folder is quiet. Never completes while the
+    /// folder is missing. Cancel safe.
     pub(super) async fn changed(&mut self) {
         loop {
             let overdue = self.began + LOOK_OVERDUE;
@@ -177,7 +177,7 @@ impl Follow {
         }
     }
 
-    /// An event has come.
+    /// Records an event.
     fn stirred(&mut self) {
         let now = Instant::now();
         let latest = self.change.map_or(now + QUIET_MAX, |change| change.latest);
@@ -191,7 +191,7 @@ impl Follow {
         let folder = self.folder.clone();
         let watching = self.events.watching();
         self.looking = Some(Box::pin(apart::run(move || {
-            // Watched first, so that no change falls between.
+            // The watch is set first, so that no change is missed in between.
             let watched = watching.keep(&folder);
             let began = std::time::Instant::now();
             let look = Look::at(&folder);
@@ -203,7 +203,7 @@ impl Follow {
         })));
     }
 
-    /// Takes what a look has found. Whether the files are to be read now.
+    /// Handles the result of a check. Returns whether the files should be read now.
     fn is_settled(&mut self, looked: Looked) -> bool {
         let Looked {
             look,
@@ -223,7 +223,7 @@ impl Follow {
             (None, Some(_)) => false,
             (Some(change), _) if now >= change.latest => true,
             (Some(change), _) => match change.by {
-                // None has come while the look was made.
+                // No event has come during the check.
                 Sign::Event(last) => last <= self.began,
                 Sign::Look(before) => before == look,
             },
@@ -244,7 +244,7 @@ impl Follow {
         false
     }
 
-    /// Says in the log what is wrong with the folder, once.
+    /// Logs a problem of the folder, once.
     fn note_problem(&mut self, look: Look, watched: Result<(), String>) {
         let problem = match (look.folder, watched) {
             (None, _) => Some(Problem::Gone),
@@ -293,7 +293,7 @@ mod tests {
         follow
     }
 
-    /// Completes with a change, and takes it for read.
+    /// Completes after a change, and records that it was read.
     async fn settles(follow: &mut Follow) {
         within("a change", follow.changed()).await;
         follow.was_read(Look::at(follow.folder()));
@@ -304,7 +304,7 @@ mod tests {
         assert!(changed.is_err(), "the same change was seen twice");
     }
 
-    /// Several writes in a row are one change, whoever writes how.
+    /// Several writes in a row are one change, in any way of writing.
     #[tokio::test]
     async fn a_burst_of_writes_settles_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -318,9 +318,9 @@ mod tests {
         settles(&mut follow).await;
     }
 
-    /// A change that was seen and not read is seen again.
+    /// A change that was noticed and not read is noticed again.
     #[tokio::test]
-    async fn what_is_not_read_stays_a_change() {
+    async fn an_unread_change_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut follow = follow(folder.path()).await;
         fs::write(folder.path().join("a.toml"), "1").unwrap();
@@ -329,12 +329,12 @@ mod tests {
         is_quiet(&mut follow).await;
     }
 
-    /// Where the system reports nothing, checks find what has changed: a new file, a
-    /// file behind a link, one with the size and time of the one before, another
-    /// end of a link, and another folder above.
+    /// Without events, checks find the changes: a new file, a file behind a link, a file
+    /// with the size and time of the previous one, another target of a link, and another
+    /// parent folder.
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn looks_find_what_no_event_reports() {
+    async fn checks_find_changes_without_events() {
         use std::os::unix::fs::symlink;
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
@@ -369,10 +369,10 @@ mod tests {
         is_quiet(&mut follow).await;
     }
 
-    /// While the folder is gone nothing is to be read, and what comes in its
-    /// place is. The same folder that comes back unchanged is nothing new.
+    /// While the folder is missing nothing is read. A folder that replaces it is read. If
+    /// the same folder comes back unchanged, that is not a change.
     #[tokio::test]
-    async fn a_folder_that_is_gone_is_waited_for() {
+    async fn a_missing_folder_is_awaited() {
         let root = tempfile::tempdir().unwrap();
         let (folder, away) = (root.path().join("servers"), root.path().join("away"));
         fs::create_dir(&folder).unwrap();

@@ -208,10 +208,10 @@ mod tests {
         }
     }
 
-    /// A folder that is there stays as it is, and a parent that is not there
-    /// leaves nothing behind.
+    /// An existing folder is not changed, and with a missing parent folder nothing is
+    /// written.
     #[test]
-    fn nothing_is_overwritten_or_left_behind() {
+    fn existing_folders_stay_and_failures_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("there");
         std::fs::create_dir(&there).unwrap();

@@ -1,8 +1,8 @@
-//! What the engine says, read for the little that matters.
+//! Parses the answers of the engine, as far as they matter.
 //!
-//! Whatever is missing or odd counts as absent, so that an engine of another
-//! version, or one field of one container, spoils nothing else. The fields are
-//! those of the Docker Engine API 1.41, checked against Docker 20.10.
+//! A missing or invalid field counts as absent, so that neither an engine of another
+//! version nor one field of one container affects the rest. The fields are those of the
+//! Docker Engine API 1.41, checked against Docker 20.10.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,8 +21,8 @@ use crate::config::containers::{
 #[derive(Debug)]
 pub(super) struct Listed {
     pub(super) id: String,
-    /// Differs when anything about the container differs that could change its
-    /// route: how long it has been up is left out.
+    /// Changes with everything about the container that could change its route; the time
+    /// since its start is not included.
     pub(super) fingerprint: u64,
     /// Whether it has the label that makes it a server.
     pub(super) is_enabled: bool,
@@ -36,8 +36,8 @@ pub(super) struct Event {
     /// The container's id.
     pub(super) id: String,
     pub(super) kind: Kind,
-    /// Whether the engine says that the container has the label that makes it a
-    /// server; events of networks do not say so.
+    /// Whether the event has the label that makes the container a server; events of
+    /// networks do not have it.
     pub(super) is_enabled: bool,
 }
 
@@ -46,11 +46,11 @@ pub(super) struct Event {
 pub(super) enum Kind {
     /// The container does not answer any more.
     Leaves(State),
-    /// It is gone for good.
+    /// It was removed.
     Gone,
-    /// Something else is other than before.
+    /// Something else about it has changed.
     Changes,
-    /// It came into a network or left one: so may have the proxy.
+    /// It joined or left a network; this may be the proxy's own container.
     Moves,
 }
 
@@ -70,7 +70,7 @@ fn listed(item: &Value) -> Option<Listed> {
     for field in ["State", "Names", "Labels", "NetworkSettings"] {
         item[field].to_string().hash(&mut hasher);
     }
-    // Health stands in words: `Up 3 minutes (unhealthy)`.
+    // The health is a part of this text: `Up 3 minutes (unhealthy)`.
     let status = item["Status"].as_str().unwrap_or_default();
     status
         .split_once('(')
@@ -91,7 +91,7 @@ fn listed(item: &Value) -> Option<Listed> {
     })
 }
 
-/// Reads what the engine says of one container.
+/// Parses the description of one container.
 pub(super) fn container(bytes: &[u8]) -> Result<Container, EngineError> {
     let answer: Value = serde_json::from_slice(bytes).map_err(garbage)?;
     let text = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str);
@@ -138,8 +138,8 @@ fn network_of(mode: &str) -> NetworkOf {
     }
 }
 
-/// The networks in which the container has an address. Those of the host and
-/// of none stand among them without one.
+/// The networks in which the container has an address. The networks `host` and `none` are
+/// listed without one.
 fn networks(answer: &Value) -> Vec<Network> {
     let networks = answer.pointer("/NetworkSettings/Networks");
     let networks = networks.and_then(Value::as_object).into_iter().flatten();
@@ -211,11 +211,11 @@ pub(super) fn event(line: &[u8]) -> Option<Event> {
                 "destroy" => Kind::Gone,
                 "start" | "unpause" | "rename" | "health_status" | "update" => Kind::Changes,
                 // An engine that ignores filters sends more events.
-                _ => return Some(Event::of_nobody()),
+                _ => return Some(Event::without_container()),
             };
             (&event["Actor"]["ID"], kind)
         }
-        _ => return Some(Event::of_nobody()),
+        _ => return Some(Event::without_container()),
     };
     Some(Event {
         id: id.as_str()?.to_owned(),
@@ -226,7 +226,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event> {
 
 impl Event {
     /// An event that concerns no container.
-    fn of_nobody() -> Self {
+    fn without_container() -> Self {
         Self {
             id: String::new(),
             kind: Kind::Changes,
@@ -239,9 +239,9 @@ impl Event {
 mod tests {
     use super::*;
 
-    /// One item of a list that is none spoils no other.
+    /// An invalid item of a list does not affect the others.
     #[test]
-    fn a_list_is_read_item_by_item() {
+    fn an_invalid_item_does_not_affect_others() {
         let text = r#"[7, {"Id":"a","Labels":{"infrarust.enable":"true"}}, {"Id":""}, {"Labels":{}},
             {"Id":"b","State":["odd"],"Labels":null,"Status":9}]"#;
         let list = list(text.as_bytes()).unwrap();
@@ -251,9 +251,9 @@ mod tests {
         assert!(super::list(b"{}").is_err());
     }
 
-    /// Time that passes changes no fingerprint, health does.
+    /// The time since the start does not change a fingerprint; the health does.
     #[test]
-    fn fingerprints_are_of_what_matters() {
+    fn fingerprints_change_with_what_matters() {
         let print = |status: &str, ports: &str| {
             let text = format!(r#"[{{"Id":"a","Status":"{status}","Ports":[{ports}]}}]"#);
             list(text.as_bytes()).unwrap()[0].fingerprint
@@ -264,9 +264,9 @@ mod tests {
         assert_ne!(plain, print("Up 1 second (healthy)", "1,3"));
     }
 
-    /// What an engine of another version leaves out is absent and no more.
+    /// Fields that an engine of another version leaves out count as absent.
     #[test]
-    fn an_odd_container_is_read_as_far_as_it_goes() {
+    fn missing_fields_of_a_container_count_as_absent() {
         let text = r#"{"Id":"a","Name":"/b","State":{"Running":true,"Health":null},"Config":{
             "Labels":{"infrarust.x":7,"other":"y"}},"NetworkSettings":{"Networks":{
             "host":{"IPAddress":""},"n":{"IPAddress":"10.0.0.2","IPPrefixLen":99},
@@ -281,8 +281,7 @@ mod tests {
         assert!(container(b"[").is_err());
     }
 
-    /// Podman's empty address is every address; a port that is not a port is
-    /// none.
+    /// The empty address of Podman means all addresses; an invalid port is ignored.
     #[test]
     fn published_ports_are_read() {
         let read = |places: &str| {
@@ -301,7 +300,7 @@ mod tests {
         assert!(read(odd).is_empty());
     }
 
-    /// Whose network a container uses.
+    /// The owner of a container's network is read.
     #[test]
     fn network_modes_are_read() {
         for (mode, of) in [
@@ -314,7 +313,8 @@ mod tests {
         }
     }
 
-    /// The events that count, and those that an engine adds unasked.
+    /// Relevant events are read, and those that an engine sends without a request are
+    /// ignored.
     #[test]
     fn events_are_read() {
         let read = |kind: &str, action: &str| {

@@ -1,8 +1,8 @@
-//! Questions to the engine: three kinds of `GET`, each on a connection of its
-//! own, with a deadline and a bound for the answer.
+//! Requests to the engine: three kinds of `GET`, each on a separate connection, with a
+//! deadline and a size limit for the answer.
 //!
-//! An engine is trusted with routes and with nothing else: it may hang, end in
-//! the middle of an answer, or never end one.
+//! An engine is trusted only for routes: it may hang, end in the middle of an answer, or
+//! send one without end.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,8 +33,8 @@ use crate::config::model::{DockerConfig, Endpoint, TlsFiles};
 use crate::provider::Peer;
 use crate::socket;
 
-/// How long the engine may take to begin an answer. It waits for the lock of
-/// the container that is asked about, which a slow stop or mount may hold.
+/// How long the engine may take to begin an answer. It waits for the lock of the requested
+/// container, which a slow stop or mount may hold.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long an answer may take as a whole.
 const BODY_WAIT: Duration = Duration::from_secs(20);
@@ -42,22 +42,22 @@ const BODY_WAIT: Duration = Duration::from_secs(20);
 const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The largest answer about one container: some 8 KiB, and its labels.
 const CONTAINER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The longest event, in which the container's labels stand again.
+/// The longest event, which repeats the container's labels.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// The events that can change a route. Engines send others too, such as three
-/// for every health check; and some do not heed filters.
+/// The events that can change a route. Engines also send others, such as three for every
+/// health check, and some ignore filters.
 const EVENTS: &str = r#"{"type":["container","network"],"event":["start","die","destroy","pause","unpause","rename","health_status","update","connect","disconnect"]}"#;
 
-/// A way to ask an engine.
+/// A client of an engine.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Arc<Endpoint>,
-    /// Who was connected last.
+    /// The peer of the last connection.
     peer: Arc<Mutex<Peer>>,
 }
 
-/// An answer that is coming. The connection ends when it is dropped.
+/// An answer that is being received. The connection ends when it is dropped.
 struct Answer {
     status: StatusCode,
     body: Incoming,
@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Who the engine is, once it has been connected.
+    /// The peer of the last connection, once there was one.
     pub(super) fn peer(&self) -> Peer {
         *self.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,7 +91,7 @@ impl Client {
         }
         let answer = self.get(&path).await?;
         let bytes = answer.found(&path)?.whole(LIST_BYTES_MAX).await?;
-        // Thousands of entries take a while: not on a worker of players.
+        // Thousands of entries take a while, so they are parsed on a separate thread.
         let read = apart::run(move || answer::list(&bytes)).await;
         read.unwrap_or_else(|not_read| Err(EngineError::Garbage(not_read.to_string())))
     }
@@ -156,9 +156,8 @@ impl Client {
     }
 }
 
-/// Connects to a socket. Whether the one who listens there uses the same
-/// interfaces as we do is not seen from within another container, nor by
-/// everybody (`ptrace(2)`).
+/// Connects to a socket. Whether the listener uses the same network interfaces as the proxy
+/// cannot be found out from another container or without the right to do so (`ptrace(2)`).
 #[cfg(unix)]
 async fn unix(path: &Path) -> Result<(tokio::net::UnixStream, Option<bool>), EngineError> {
     let stream = tokio::net::UnixStream::connect(path).await;
@@ -236,7 +235,7 @@ async fn request(
         .map_err(EngineError::Lost)?;
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        // Its error comes out of the answer, too.
+        // The answer reports the same error.
         let _ = connection.await;
     });
     let request = Request::get(path)
@@ -253,7 +252,7 @@ async fn request(
 }
 
 impl Answer {
-    /// The answer, unless the engine refuses.
+    /// The answer, unless it is an error of the engine.
     fn found(self, path: &str) -> Result<Self, EngineError> {
         if self.status == StatusCode::OK {
             return Ok(self);
@@ -263,7 +262,7 @@ impl Answer {
         Err(EngineError::Refused { path, status })
     }
 
-    /// All of it.
+    /// The whole body.
     async fn whole(mut self, bytes_max: usize) -> Result<Vec<u8>, EngineError> {
         let all = async {
             let mut all = Vec::new();
@@ -295,13 +294,13 @@ impl Answer {
 pub(super) struct Events {
     answer: Answer,
     buffer: BytesMut,
-    /// Whether the line that comes is too long to be read.
+    /// Whether the current line is too long and is skipped.
     is_skipping: bool,
 }
 
 impl Events {
-    /// The next event. `None` stands for one that cannot be read, behind which
-    /// anything may have happened. Cancel safe.
+    /// The next event. `None` is an event that cannot be parsed, so any change may have
+    /// happened. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Event>, EngineError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -329,7 +328,7 @@ impl Events {
     }
 }
 
-/// A part of an address with everything escaped that could end it.
+/// A part of a URL, with all characters escaped that could end it.
 fn percent(text: &str) -> String {
     let mut escaped = String::new();
     for byte in text.bytes() {
@@ -347,8 +346,8 @@ fn percent(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Files for TLS are read at each connection: one that has become a pipe holds
-    /// no thread.
+    /// Files for TLS are read at each connection: a pipe in place of one does not block a
+    /// thread.
     #[test]
     fn files_for_tls_are_regular_files() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,8 @@
 //! Containers of a Docker engine.
 //!
-//! [`client`] asks, [`answer`] reads what comes back, [`watch`] keeps what is
-//! known in step with the engine. Three paths of the engine are read, and
-//! nothing is ever changed: `/events`, `/containers/json` and
-//! `/containers/<id>/json`.
+//! [`client`] sends requests, [`answer`] parses the answers, and [`watch`] follows the
+//! changes of the engine. Three paths of the engine are read, and nothing is changed:
+//! `/events`, `/containers/json` and `/containers/<id>/json`.
 
 mod answer;
 mod client;
@@ -37,12 +36,12 @@ pub(crate) fn start(config: &DockerConfig, stop: CancellationToken) -> channel::
     receiver
 }
 
-/// Looks once at the containers that have labels of ours, with or without the
-/// one that makes them servers.
+/// Inspects once all containers with labels of ours, with or without the one that makes
+/// them servers.
 ///
 /// # Errors
 ///
-/// When the engine cannot be reached, or answers nonsense.
+/// When the engine cannot be reached, or its answer is invalid.
 pub(crate) async fn look(config: &DockerConfig) -> Result<(Supply, Vec<Unread>), EngineError> {
     watch::look(client::Client::new(config)).await
 }

@@ -1,4 +1,4 @@
-//! Where the proxy stands, seen from containers.
+//! Finds out the position of the proxy relative to containers.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,10 +9,11 @@ use crate::config::containers::Surroundings;
 use crate::config::model::{DockerConfig, Endpoint};
 use crate::provider::Peer;
 
-/// What engines put into every container: Docker the first, Podman the second.
+/// Files that engines put into every container: the first is from Docker, the second from
+/// Podman.
 const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
-/// Looks at the proxy's own addresses, and at where the engine is.
+/// Finds the proxy's own addresses and the location of the engine.
 #[must_use]
 pub(crate) fn surroundings(config: &DockerConfig, engine: Peer) -> Surroundings {
     let own = addresses();
@@ -26,8 +27,8 @@ pub(crate) fn surroundings(config: &DockerConfig, engine: Peer) -> Surroundings 
         }
         Endpoint::Tcp { host, .. } => match engine.ip {
             Some(ip) if is_own(ip) => (true, Some(host.clone())),
-            // A container beside the proxy that passes questions on to the
-            // socket: the engine's own machine is somewhere else.
+            // A container next to the proxy passes requests on to the socket: the engine's
+            // machine has another address.
             Some(ip) if is_neighbour(ip) && is_contained() => (true, None),
             Some(_) | None => (false, Some(host.clone())),
         },
@@ -60,8 +61,8 @@ fn addresses() -> Vec<IpNet> {
                     _ => None,
                 },
             };
-            // Every container that starts brings an interface with an address
-            // that is good on its own link alone.
+            // Every container adds an interface with a link-local address, which only works
+            // on that link.
             let net = net.filter(|net| match net.addr() {
                 IpAddr::V4(_) => true,
                 IpAddr::V6(ip) => !ip.is_unicast_link_local(),

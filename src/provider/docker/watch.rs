@@ -1,15 +1,15 @@
-//! What is known of the containers, kept in step with the engine.
+//! Follows the containers of an engine.
 //!
-//! Three things are wanted of it: a route follows its container at once, it
-//! never leads to somebody else's, and it does not flap when the engine does.
-//! So events only say *which* container to look at, and a look is the truth,
-//! since the engine waits for the container's lock with its answer. What an
-//! event says of an end is believed at once: the address may belong to another
-//! container the next moment, and lists still call the first one running. While
-//! the engine is away, what was known stays.
+//! It has three goals: a route follows its container at once, it never leads to another
+//! container, and it does not change when only the engine fails. So events only name the
+//! container to inspect, and the result of the inspection counts, since the engine waits
+//! for the container's lock before it answers. The end of a container in an event counts at
+//! once: its address may belong to another container a moment later, and lists may still
+//! show the first one as running. While the engine is unreachable, the known containers
+//! stay.
 //!
-//! Looks run beside each other. One that began before the last event of its
-//! container is not believed, and that event has asked for another.
+//! Inspections run in parallel. One that began before the last event of its container does
+//! not count, and that event has caused another one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -30,21 +30,21 @@ use crate::config::containers::{Container, State};
 use crate::config::model::DockerConfig;
 use crate::provider::Supply;
 
-/// Looks at a time: enough that ten thousand containers take seconds, and few
-/// enough that the engine has time for others.
+/// The most inspections at a time: enough that ten thousand containers take seconds, and
+/// few enough that the engine has time for other clients.
 const LOOKS_MAX: usize = 16;
-/// How long a change may wait for others that are being looked at, so that a
-/// hundred containers that start together are a few changes.
+/// How long a change may wait for other inspections, so that a hundred containers that
+/// start together cause only a few changes.
 const GATHER: Duration = Duration::from_millis(100);
-/// The least time from one list to the next, whatever events cannot be read.
+/// The least time between two lists, even if many events cannot be parsed.
 const LIST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest wait before an engine is asked again that is away: what starts
-/// with it is not reached before. To ask costs one connection.
+/// The longest wait before an unreachable engine is asked again. Containers that start with
+/// it cannot be reached before. A request costs one connection.
 const AWAY_MAX: Duration = Duration::from_secs(5);
-/// The same for one that is read and then lost, again and again: each time are
-/// two lines in the log, and all containers are looked at.
+/// The same for an engine that is read and then lost again and again: each time two lines
+/// are logged, and all containers are inspected.
 const FLAPS_MAX: Duration = Duration::from_secs(60);
-/// An engine that stays this long is asked again at once when it is lost.
+/// If an engine was connected this long, it is asked again at once after a loss.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Watches one engine.
@@ -53,39 +53,39 @@ pub(super) struct Watch {
     config: DockerConfig,
     supply: channel::Sender<Supply>,
     known: HashMap<String, Cached>,
-    /// Containers that are to be looked at.
+    /// Containers that have to be inspected.
     queue: VecDeque<String>,
-    /// Counts events, so that a look can be distinguished from a later one.
+    /// Counts events, to find out whether an inspection began before an event.
     clock: u64,
-    /// Containers that were there at first and have not been looked at yet;
-    /// `None` before the first list.
+    /// Containers of the first list that have not been inspected yet; `None` before the
+    /// first list.
     awaited: Option<HashSet<String>>,
-    /// When changes that wait are delivered.
+    /// When waiting changes are delivered.
     due: Option<Instant>,
-    /// Whether a list is wanted.
+    /// Whether a new list is needed.
     is_stale: bool,
-    /// Whether a list has shown a change without an event, so that the stream of events
-    /// may be one that the engine does not write to any more.
+    /// Whether a list has shown a change without an event, so that the engine may have
+    /// stopped writing to the stream of events.
     is_deaf: bool,
 }
 
 /// A container with the label that makes it a server.
 #[derive(Debug, Default)]
 struct Cached {
-    /// What the last look has shown, changed by the events since.
+    /// The result of the last inspection, updated by later events.
     seen: Option<Arc<Container>>,
-    /// How a list showed it when it was looked at; `None` when it must be
-    /// looked at again.
+    /// Its fingerprint in a list at the time of the inspection; `None` if it must be
+    /// inspected again.
     fingerprint: Option<u64>,
-    /// How a list has shown it since.
+    /// Its fingerprint in the last list.
     listed: Option<u64>,
-    /// When an event last named it.
+    /// The clock of its last event.
     noted: u64,
-    /// Whether it stands in the queue.
+    /// Whether it is in the queue.
     is_queued: bool,
-    /// Whether a list has asked for the look that comes next, and no event.
+    /// Whether the next inspection is due to a list and not to an event.
     is_asked_by_list: bool,
-    /// Looks that have failed since the last that has not.
+    /// The number of failed inspections in a row.
     failures: u32,
 }
 
@@ -108,7 +108,7 @@ impl Watch {
         }
     }
 
-    /// Watches, and asks again when the engine is lost, without end.
+    /// Watches the engine for ever, and reconnects after each loss.
     pub(super) async fn run(mut self) {
         let endpoint = self.config.endpoint.to_string();
         let mut wait = self.config.reconnect_delay;
@@ -134,12 +134,12 @@ impl Watch {
 
     /// Follows the engine until it is lost.
     async fn session(&mut self, is_lost: &mut bool) -> EngineError {
-        // What has not been looked at is in the list again.
+        // Containers that were not inspected are in the new list again.
         self.queue.clear();
         for known in self.known.values_mut() {
             known.is_queued = false;
         }
-        // Before the list, so that nothing falls between.
+        // Requested before the list, so that no change is missed in between.
         let mut events = match self.client.events().await {
             Ok(events) => events,
             Err(error) => return error,
@@ -194,7 +194,7 @@ impl Watch {
                 Some(result) = reopened.next() => match result {
                     Ok(stream) => {
                         events = stream;
-                        // Before that, something may have happened unheard.
+                        // Changes before that may have been missed.
                         self.is_stale = true;
                     }
                     Err(error) => return error,
@@ -236,7 +236,7 @@ impl Watch {
         .boxed()
     }
 
-    /// Takes an event.
+    /// Handles an event.
     fn on_event(&mut self, event: Event) {
         let Event {
             id,
@@ -244,7 +244,7 @@ impl Watch {
             is_enabled,
         } = event;
         if kind == Kind::Moves {
-            // It may have been the proxy that moved.
+            // The proxy's own container may have moved.
             self.changed();
         }
         if !is_enabled && !self.known.contains_key(&id) {
@@ -271,7 +271,7 @@ impl Watch {
         self.ask(id);
     }
 
-    /// Wants a container looked at.
+    /// Puts a container into the queue.
     fn ask(&mut self, id: String) {
         let known = self.known.entry(id.clone()).or_default();
         known.noted = self.clock;
@@ -283,7 +283,7 @@ impl Watch {
         }
     }
 
-    /// Takes a list and inspects what differs from the last one. With
+    /// Handles a list, and inspects the containers that differ from the last one. With
     /// `has_events` an event should have reported each difference.
     fn compare(&mut self, listed: Vec<Listed>, began: u64, has_events: bool) {
         let listed = listed.into_iter().filter(|one| one.is_enabled);
@@ -316,7 +316,7 @@ impl Watch {
         }
     }
 
-    /// Takes what a look has shown.
+    /// Handles the result of an inspection.
     fn seen(&mut self, (id, began, look): Looked) -> Result<(), EngineError> {
         let Some(known) = self.known.get_mut(&id).filter(|k| k.noted <= began) else {
             return Ok(());
@@ -328,7 +328,7 @@ impl Watch {
             known.fingerprint = None;
             known.failures += 1;
             match known.failures {
-                // The engine may be ending at this very moment.
+                // The engine may be stopping.
                 1 => {
                     self.is_stale = true;
                     return Ok(());
@@ -360,13 +360,14 @@ impl Watch {
                 }
             }
             Ok(None) => self.gone(&id),
-            // It stays as it was known, and is looked at again with the next list.
+            // The known state stays, and the container is inspected again with the next
+            // list.
             Err(_) => self.changed(),
         }
         Ok(())
     }
 
-    /// Forgets a container. The state in which it was seen last.
+    /// Forgets a container. Returns its last known state.
     fn forget(&mut self, id: &str) -> Option<State> {
         if let Some(awaited) = &mut self.awaited {
             awaited.remove(id);
@@ -378,29 +379,29 @@ impl Watch {
     /// Forgets a container that has just gone.
     fn gone(&mut self, id: &str) {
         match self.forget(id) {
-            // Its address may be somebody else's at once.
+            // Another container may get its address at once.
             Some(state) if state.is_usable() => self.changed_now(),
             Some(_) => self.changed(),
             None => {}
         }
     }
 
-    /// A change that may wait for others.
+    /// Schedules the delivery of a change that may wait for others.
     fn changed(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + GATHER);
     }
 
-    /// A change that must not wait.
+    /// Schedules the delivery of a change at once.
     fn changed_now(&mut self) {
         self.due = Some(Instant::now());
     }
 
-    /// Whether all that was there at first has been looked at once.
+    /// Whether all containers of the first list have been inspected once.
     fn is_ready(&self) -> bool {
         self.awaited.as_ref().is_some_and(HashSet::is_empty)
     }
 
-    /// Delivers what is known.
+    /// Delivers the known containers.
     fn deliver(&mut self) {
         self.due = None;
         let seen = self.known.values().filter_map(|known| known.seen.clone());
@@ -411,20 +412,20 @@ impl Watch {
     }
 }
 
-/// The wait that follows one, by whether the engine was read in between.
+/// The wait after this one, depending on whether the engine was read in between.
 fn doubled(wait: Duration, was_read: bool) -> Duration {
     (wait * 2).min(if was_read { FLAPS_MAX } else { AWAY_MAX })
 }
 
-/// A wait cut by up to a half at random, so that proxies that lost the same
-/// engine do not all come back at once.
+/// A wait shortened by up to a half at random, so that proxies that lost the same engine do
+/// not all reconnect at once.
 fn shortened(wait: Duration) -> Duration {
     let random = RandomState::new().hash_one(());
     let share = u32::try_from(random % 512).unwrap_or(0);
     wait - wait / 1024 * share
 }
 
-/// Looks at every container with a label of ours, once.
+/// Inspects every container with a label of ours, once.
 pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), EngineError> {
     let listed = client.list(false).await?;
     let mut ids = listed
@@ -461,11 +462,11 @@ pub(super) async fn look(client: Client) -> Result<(Supply, Vec<Unread>), Engine
 pub(crate) struct Unread {
     /// Its id.
     pub id: String,
-    /// Why.
+    /// The error.
     pub error: EngineError,
 }
 
-/// Containers in an order that depends on them alone.
+/// Containers in a fixed order.
 fn sorted(containers: impl Iterator<Item = Arc<Container>>) -> Vec<Arc<Container>> {
     let mut containers: Vec<_> = containers.collect();
     containers.sort_by(|a, b| a.age().cmp(&b.age()));
@@ -476,8 +477,8 @@ fn sorted(containers: impl Iterator<Item = Arc<Container>>) -> Vec<Arc<Container
 mod tests {
     use super::*;
 
-    /// An engine that was away for long is found within seconds, even one that
-    /// came and went before; one that comes and goes fills no log.
+    /// An engine that was away for a long time is found within seconds, even after several
+    /// short losses. One that is lost again and again does not flood the log.
     #[test]
     fn waits_grow_to_their_bounds() {
         let after = |times, was_read| {

@@ -1,15 +1,15 @@
-//! What a process takes over of the one that has started it, and must not.
+//! Resets signal settings that a process inherits from its parent and must not keep.
 //!
-//! A signal that was ignored or blocked there stays so (execve(2)). Where
-//! `SIGCHLD` is ignored nobody learns that a process in which a plugin is tried
-//! has ended, and where `SIGTERM` is blocked nothing ends the proxy.
+//! A signal that was ignored or blocked there stays so (execve(2)). If `SIGCHLD` is
+//! ignored, the end of a plugin's trial process is not reported, and if `SIGTERM` is
+//! blocked, no signal ends the proxy.
 
 #![allow(unsafe_code, reason = "signal(2)")]
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
-/// Has signals mean what they mean to a program that was started from a shell.
-/// Must be called before there is another thread.
+/// Gives signals the settings of a program that is started from a shell. Must be called
+/// before another thread exists.
 pub(crate) fn reset_signals() {
     // SAFETY: the default runs no code of this program.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };

@@ -1,8 +1,8 @@
 //! The life of the process: signals, start, drain and end.
 //!
-//! All of it runs on the main thread, in a runtime of its own, and so does the
-//! control socket. Players and plugins run on the threads of another runtime, so
-//! whatever a plugin does to those, a signal counts and commands are answered.
+//! This runs on the main thread in its own runtime, together with the control socket.
+//! Players and plugins run on the threads of another runtime. So signals are handled and
+//! commands are answered, even if plugins block those threads.
 
 #[cfg(unix)]
 pub(crate) mod inherited;
@@ -23,19 +23,20 @@ use super::Proxy;
 use crate::apart;
 use crate::telemetry::{LogGuard, service_manager};
 
-/// How long connections may take to write their last line after they were cut.
+/// How long connections may take to write their log line after they were ended.
 const LAST_LINE_WAIT: Duration = Duration::from_secs(2);
-/// How long plugins may take to end: five seconds for their tasks, and at least
-/// ten for what they do when they are dropped.
+/// How long plugins may take to end: five seconds for their tasks, and at least ten for
+/// their destructors.
 const PLUGINS_END_MAX: Duration = Duration::from_secs(15);
-/// What connections and plugins have together after a signal has cut the end
-/// short. The process is gone within a second of that signal.
+/// The time for connections and plugins together after a second signal. The process ends
+/// within a second of that signal.
 const CUT_END_MAX: Duration = Duration::from_millis(500);
-/// How long after the start of the drain a connection may still send its login start. A login that was on its way has arrived within some round trips.
+/// How long after the start of the drain a connection may still send its login start. The
+/// rest of a login arrives within some round trips.
 const SILENT_MAX: Duration = Duration::from_secs(1);
-/// How often the drain looks for connections that have become silent.
+/// How often the drain checks for silent connections.
 const SILENT_CHECK: Duration = Duration::from_millis(500);
-/// How often the log looks whether it has lost lines.
+/// How often the number of lost log lines is checked.
 const LOST_LINES_CHECK: Duration = Duration::from_secs(10);
 
 /// The runtime of the main thread.
@@ -49,12 +50,12 @@ pub(crate) fn main_runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Threads beside those of players: the log's, those that load plugins and read
-/// files, and some that end only when others have begun.
+/// Threads besides those of players: that of the log, those that load plugins and read
+/// files, and some that end only after others have started.
 const OTHER_THREADS: usize = 4;
 
-/// Whether there are threads for as many workers and relays, and for the rest.
-/// What begins them later panics, or waits for ever, where there are none.
+/// Checks that the system allows threads for this number of workers and relays, and for the
+/// rest. Starting them later would panic or wait for ever if it does not.
 ///
 /// # Errors
 ///
@@ -70,12 +71,12 @@ pub(crate) fn check_threads(workers: usize) -> anyhow::Result<()> {
     })
 }
 
-/// The runtime of players and plugins. Its drop waits for nobody.
+/// The runtime of players and plugins. Its drop does not wait for tasks.
 #[derive(Debug)]
 pub(crate) struct Workers(Option<Runtime>);
 
 impl Workers {
-    /// Starts as many threads.
+    /// Starts this number of threads.
     ///
     /// # Errors
     ///
@@ -105,7 +106,7 @@ impl Drop for Workers {
     }
 }
 
-/// Runs a start, unless a signal ends it before: then `None`.
+/// Runs a start; `None` if a signal ends it first.
 pub(crate) async fn unless_signalled<T>(
     signals: &mut Signals,
     what: impl Future<Output = T>,
@@ -119,9 +120,9 @@ pub(crate) async fn unless_signalled<T>(
     }
 }
 
-/// Waits for the first signal, drains, and cuts what is left. Returns the exit
-/// code: 0 after a drain, 128 plus the number of the signal that cut it short.
-/// What is left to do is [`end`].
+/// Waits for the first signal, drains, and ends the remaining connections. Returns the exit
+/// code: 0 after a drain, or 128 plus the number of the signal that ended the drain. The
+/// caller then calls [`end`].
 pub(crate) async fn serve_until_signalled(proxy: &Arc<Proxy>, signals: &mut Signals) -> Ended {
     let shutdown = &proxy.shutdown;
     let open = || shutdown.connections.len();
@@ -158,7 +159,7 @@ async fn evict_silent(proxy: &Proxy) -> std::convert::Infallible {
     }
 }
 
-/// Ends all connections, and then the plugins. A signal cuts it short.
+/// Ends all connections, and then the plugins. Another signal ends the wait.
 pub(crate) async fn end(proxy: &Arc<Proxy>, signals: &mut Signals, mut ended: Ended) -> ExitCode {
     let shutdown = &proxy.shutdown;
     shutdown.stop_now();
@@ -195,12 +196,12 @@ pub(crate) async fn end(proxy: &Arc<Proxy>, signals: &mut Signals, mut ended: En
     ended.exit_code()
 }
 
-/// How the proxy comes to its end.
+/// How the proxy ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ended {
-    /// By one signal, or by itself.
+    /// After one signal, or without one.
     InOrder,
-    /// Another signal has cut it short.
+    /// Another signal ended the wait.
     Cut(Signal),
 }
 
@@ -220,7 +221,7 @@ pub(crate) struct Signal {
     exit_code: u8,
 }
 
-/// SIGINT and SIGTERM. They count from the moment that this is made.
+/// SIGINT and SIGTERM. They are received from the moment that this is made.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -268,7 +269,7 @@ impl Signals {
     }
 }
 
-/// A log that loses lines says so, as soon as it can again.
+/// Logs the number of lost log lines, as soon as lines can be written again.
 pub(crate) fn watch_lost_lines(log: &LogGuard) {
     let lost = log.lost_lines();
     tokio::spawn(async move {
@@ -287,7 +288,7 @@ pub(crate) fn watch_lost_lines(log: &LogGuard) {
     });
 }
 
-/// Reports workers that do not come back; see [`workers`].
+/// Reports blocked workers; see [`workers`].
 pub(crate) fn watch_workers(workers: &Workers) {
     let runtime = workers.runtime().handle().clone();
     tokio::spawn(workers::watch(runtime));

@@ -1,9 +1,9 @@
-//! Which worker does not come back, and what it does.
+//! Detects blocked workers, and reports what they do.
 //!
-//! Each worker has a slot, in which it notes whether it waits for work, which
-//! connection it runs and how far that is, with a few relaxed stores. The main
-//! thread looks at all slots twice a second: one that has neither waited nor run
-//! another connection is held, be it by a plugin or by a mistake of ours.
+//! Each worker has a slot. With a few relaxed stores it records there whether it waits for
+//! work, which connection it runs, and the phase of that connection. The main thread checks
+//! all slots twice a second: a worker that has neither waited nor run another connection
+//! since is blocked, by a plugin or by a bug of the proxy.
 
 use std::cell::{Cell, OnceCell};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,27 +19,27 @@ use tracing::warn;
 use crate::plugin::slot::{Slot as CallSlot, slot as call_slot};
 use crate::plugin::watch as calls;
 
-/// How often the slots are looked at. A worker that two looks find at the same
-/// is held, and within a second another one has to look after the sockets.
+/// How often the slots are checked. A worker that two checks find in the same step is
+/// blocked, and within a second another one has to serve the sockets.
 const LOOK_PERIOD: Duration = Duration::from_millis(400);
-/// A worker that has not come back for so long is reported. What a connection
-/// does at a stretch takes microseconds.
+/// A worker that is blocked for this time is reported. A single step of a connection takes
+/// microseconds.
 const HELD_MAX: Duration = Duration::from_secs(2);
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It says what it wants.
+    /// Its first packets are read.
     Opening,
-    /// Its server is looked for, and `connection.decide` asked.
+    /// Its server is found, and `connection.decide` is called.
     Routing,
     /// Its status ping is answered.
     Status,
-    /// It logs in; `login.decide`, `route.select` and `handshake.rewrite` are asked.
+    /// It logs in; `login.decide`, `route.select` and `handshake.rewrite` are called.
     Login,
     /// A backend is connected to.
     Joining,
-    /// It is over, and reported.
+    /// Its end is reported.
     Finish,
 }
 
@@ -66,18 +66,18 @@ impl Phase {
     }
 }
 
-/// What one thread does. Written by that thread alone.
+/// The current work of one thread. Only that thread writes it.
 #[derive(Debug)]
 struct Slot {
-    /// Odd while a connection runs; another number each time.
+    /// Odd while a connection runs; changes with each connection.
     turn: AtomicU64,
-    /// Odd while it does not wait for work; another number each time.
+    /// Odd while it does not wait for work; changes with each wait.
     wakes: AtomicU64,
     /// The client's address as one of IPv6, in two halves.
     ip: [AtomicU64; 2],
     port: AtomicU64,
     phase: AtomicU64,
-    /// Where the thread notes calls of plugins.
+    /// The slot in which the thread records calls of plugins.
     calls: Mutex<Option<&'static CallSlot>>,
 }
 
@@ -121,7 +121,7 @@ impl Slot {
     }
 
     fn note_wake(&self, is_awake: bool) {
-        // Written by this thread alone. It begins in the middle of either state.
+        // Only this thread writes it. The first call may come in either state.
         let next = (self.wakes.load(Ordering::Relaxed) | 1).wrapping_add(1) | u64::from(is_awake);
         self.wakes.store(next, Ordering::Relaxed);
     }
@@ -146,7 +146,7 @@ impl Slot {
     }
 }
 
-/// What a slot said at one time.
+/// The content of a slot at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     turn: u64,
@@ -163,7 +163,7 @@ impl Mark {
     }
 }
 
-/// The slots of threads that live.
+/// The slots of living threads.
 static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -194,7 +194,7 @@ fn slots() -> std::sync::MutexGuard<'static, Vec<Arc<Slot>>> {
     SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes that this thread runs a connection, until the result is dropped.
+/// Marks this thread as running a connection, until the result is dropped.
 struct Turn;
 
 impl Turn {
@@ -219,29 +219,29 @@ impl Drop for Turn {
     }
 }
 
-/// Notes that this worker begins to wait for work.
+/// Records that this worker begins to wait for work.
 pub(super) fn parked() {
     let _ = LEASE.try_with(|lease| lease.get_or_init(Lease::take).0.note_wake(false));
 }
 
-/// Notes that this worker has work again.
+/// Records that this worker has work again.
 pub(super) fn unparked() {
     let _ = LEASE.try_with(|lease| lease.get_or_init(Lease::take).0.note_wake(true));
 }
 
-/// Notes how far the connection is that runs on this thread.
+/// Records the phase of the connection that runs on this thread.
 pub(crate) fn at(phase: Phase) {
     let note = |lease: &Lease| lease.0.phase.store(phase as u64, Ordering::Relaxed);
     let _ = LEASE.try_with(|lease| lease.get().map(note));
 }
 
-/// Does something for a connection, noted as this phase.
+/// Runs a function for a connection, recorded as this phase.
 pub(crate) fn during<T>(client: SocketAddr, phase: Phase, work: impl FnOnce() -> T) -> T {
     let _turn = Turn::begin(client, phase);
     work()
 }
 
-/// A connection of this client whose every step is noted.
+/// Wraps the future of a client's connection, so that each of its steps is recorded.
 pub(crate) fn watched<F: Future>(client: SocketAddr, inner: Pin<Box<F>>) -> Watched<F> {
     Watched {
         client,
@@ -274,7 +274,7 @@ impl<F: Future> Future for Watched<F> {
     }
 }
 
-/// A worker at work that was seen before.
+/// A working worker that an earlier check has found.
 struct Seen {
     slot: Arc<Slot>,
     mark: Mark,
@@ -282,15 +282,14 @@ struct Seen {
     report: Option<Report>,
 }
 
-/// What the log said of a worker.
+/// The last report about a worker.
 struct Report {
     client: Option<SocketAddr>,
     phase: &'static str,
     plugin: Option<String>,
 }
 
-/// Reports workers of `runtime` that do not come back, once each, and when they
-/// have. Runs for ever.
+/// Reports each blocked worker of `runtime` once, and again when it is free. Runs for ever.
 pub(super) async fn watch(runtime: Handle) {
     let mut seen = Vec::new();
     loop {
@@ -338,8 +337,8 @@ fn look(seen: &mut Vec<Seen>, now: Instant, runtime: &Handle) {
         }
     }
     if is_held {
-        // Another worker wakes up and looks after the sockets; see
-        // `plugin::watch`, which does the same for calls of plugins that it knows.
+        // Another worker wakes up and serves the sockets. `plugin::watch` does the same for
+        // calls of plugins.
         drop(runtime.spawn(std::future::ready(())));
     }
 }
@@ -379,7 +378,7 @@ mod tests {
     /// A step that does not end is reported once, with its connection and phase;
     /// the next step of the same thread is another one.
     #[tokio::test]
-    async fn a_worker_that_does_not_come_back_is_reported_once() {
+    async fn a_blocked_worker_is_reported_once() {
         let client: SocketAddr = "192.0.2.7:4711".parse().unwrap();
         let (mut seen, runtime, start) = (Vec::new(), Handle::current(), Instant::now());
         let step = Turn::begin(client, Phase::Opening).unwrap();
@@ -396,7 +395,7 @@ mod tests {
         assert!(mine(&seen, client).unwrap().report.is_none());
     }
 
-    /// How far a connection is survives its pauses.
+    /// The phase of a connection is kept between its steps.
     #[tokio::test]
     async fn the_phase_is_kept_between_steps() {
         let client: SocketAddr = "[2001:db8::7]:4711".parse().unwrap();
@@ -418,10 +417,10 @@ mod tests {
         assert_eq!(slot().turn.load(Ordering::Relaxed) % 2, 0);
     }
 
-    /// A worker that is held by anything else is seen as well, and one that waits
+    /// A worker that is blocked by anything else is reported as well, and one that waits
     /// for work is not.
     #[test]
-    fn a_worker_that_runs_no_connection_is_seen() {
+    fn a_blocked_worker_without_a_connection_is_reported() {
         let workers = crate::proxy::lifecycle::Workers::start(1).unwrap();
         let runtime = workers.runtime().handle();
         let (sender, receiver) = std::sync::mpsc::channel();
