@@ -196,8 +196,8 @@ impl Lane {
         }
     }
 
-    /// Like [`within`](Self::within), for a task. Work whose future is dropped
-    /// counts as overdue until it ends.
+    /// Like [`within`](Self::within), for a task. If the future is dropped, the work counts
+    /// as overdue until it ends.
     ///
     /// # Errors
     ///
@@ -255,7 +255,7 @@ struct Awaited {
 }
 
 impl Awaited {
-    /// The work does not run, so that its end will not be noted.
+    /// The work does not run, so it will not record its end.
     fn ends(self) {
         self.state.store(ENDED, Ordering::Release);
     }
@@ -282,14 +282,14 @@ mod tests {
 
     use super::*;
 
-    /// Threads that are tried are gone afterwards, whether or not all are there.
+    /// The threads of a trial have ended afterwards, whether or not all could be started.
     #[test]
     fn threads_are_tried_and_given_back() {
         can_start(0).unwrap();
         can_start(3).unwrap();
     }
 
-    /// A result and a panic come back, and the thread is there for more.
+    /// A result and a panic are returned, and the thread can be used again.
     #[tokio::test]
     async fn results_and_panics_come_back() {
         assert_eq!(run(|| 1).await.unwrap(), 1);
@@ -298,10 +298,10 @@ mod tests {
         assert_eq!(run(|| 2).await.unwrap(), 2);
     }
 
-    /// Work that does not end is left after its time; when much is overdue no
-    /// more is begun, and it is begun again when that has ended.
+    /// Work that does not end is left running after its time. If too much work is overdue,
+    /// no more is started until some of it has ended.
     #[test]
-    fn overdue_work_is_left_and_bounded() {
+    fn overdue_work_is_left_running_and_bounded() {
         static LANE: Lane = Lane::new();
         let limit = Duration::from_millis(10);
         let (release, gate) = mpsc::channel::<()>();
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(LANE.within(PATIENCE, || 3).unwrap(), 3);
     }
 
-    /// The same for tasks, be it that their time is over or that they are dropped.
+    /// The same for tasks, after their time limit or their drop.
     #[tokio::test]
     async fn overdue_work_of_tasks_is_left_and_bounded() {
         static LANE: Lane = Lane::new();

@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// How long a client may take to read its last packet. The connection is only
-/// closed earlier when the client closes it: closing with unread bytes would
-/// reset it, and the packet would be lost (RFC 1122, section 4.2.2.13).
+/// How long a client may take to read its last packet and close. The proxy does not close
+/// earlier than the client: closing with unread bytes would reset the connection, and the
+/// packet would be lost (RFC 1122, section 4.2.2.13).
 const LINGER: Duration = Duration::from_secs(2);
 /// The most bytes that the client may still send before it is closed.
 const LINGER_BYTES_MAX: usize = 64 * 1024;
@@ -19,8 +19,8 @@ const READ_BYTES: usize = 1024;
 
 /// Sends the final packet and closes, in a way that lets the client read it.
 ///
-/// A client that does not take it in time is reset: an end in order would mean
-/// that the packet was complete, and the system would keep the rest for it.
+/// A client that does not accept it in time is reset: after an orderly end the packet would
+/// look complete, and the system would keep the rest of it in memory.
 pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
     let mut is_written = false;
     let conversation = async {
@@ -29,7 +29,7 @@ pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
         is_written = true;
         drain_input(&mut stream).await
     };
-    // A client that does not close in time is closed all the same.
+    // After that time the connection is closed anyway.
     let _ = timeout(LINGER, conversation).await;
     if !is_written {
         // A connection that has failed needs no reset.
@@ -39,23 +39,23 @@ pub(crate) async fn close_with(mut stream: TcpStream, final_packet: &[u8]) {
 
 /// Lets the client close first, so that TIME_WAIT stays on its side.
 pub(crate) async fn wait_for_close(mut stream: TcpStream) {
-    // A client that stays longer is closed all the same.
+    // After that time the connection is closed anyway.
     let _ = timeout(LINGER, drain_input(&mut stream)).await;
 }
 
-/// Completes when the client has closed its connection or lost it. Bytes that
-/// it sends are left where they are, and end the watch. Cancel safe.
+/// Completes when the client has closed its connection or lost it. Bytes that it sends stay
+/// unread, and end the wait. Cancel safe.
 pub(crate) async fn closed_by_client(stream: &TcpStream) {
     if let Ok(1..) = stream.peek(&mut [0]).await {
         std::future::pending::<()>().await;
     }
 }
 
-/// How often a peer with bytes that nobody has read is asked whether it left.
+/// How often to check whether a peer with unread bytes has left.
 const LEFT_POLL: Duration = Duration::from_millis(250);
 
-/// As [`closed_by_client`], for a peer that nobody will answer once it has ended its
-/// stream: bytes that it has sent before do not end the watch. Cancel safe.
+/// As [`closed_by_client`], for a peer that gets no answer after the end of its stream:
+/// bytes that it has sent before do not end the wait. Cancel safe.
 pub(crate) async fn left_by_peer(stream: &TcpStream) {
     while let Ok(ready) = stream.ready(Interest::READABLE).await
         && !ready.is_read_closed()
@@ -65,8 +65,8 @@ pub(crate) async fn left_by_peer(stream: &TcpStream) {
     }
 }
 
-/// Reads to the end what a client still sends, within bounds: a close that
-/// leaves bytes unread would be a reset.
+/// Reads the remaining bytes of a client, within limits: closing with unread bytes would
+/// reset the connection.
 async fn drain_input(stream: &mut TcpStream) -> io::Result<()> {
     let mut read = vec![0; READ_BYTES];
     let mut left = LINGER_BYTES_MAX;
@@ -90,8 +90,8 @@ mod tests {
     /// More than the buffers of two sockets hold.
     const LARGE_BYTES: usize = 64 * 1024 * 1024;
 
-    /// What a client reads of a final packet after the proxy has closed, and how the
-    /// stream ends.
+    /// The number of bytes of a final packet that a client reads after the proxy has
+    /// closed, and the end of the stream.
     async fn read_late(packet: Vec<u8>) -> (usize, io::Result<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
@@ -103,7 +103,7 @@ mod tests {
         (bytes.len(), end.map(drop))
     }
 
-    /// A final packet that fits ends in order, and one that is cut does not.
+    /// A complete final packet is followed by an orderly end, and an incomplete one is not.
     #[tokio::test]
     async fn only_a_whole_packet_ends_in_order() {
         let (bytes, end) = read_late(vec![7; 1000]).await;

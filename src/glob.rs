@@ -71,7 +71,7 @@ mod tests {
         }
     }
 
-    /// The slow reference: every split of the host is tried.
+    /// A slow reference implementation: tries every split of the host.
     fn reference(pattern: &[u8], host: &[u8]) -> bool {
         match pattern.split_first() {
             None => host.is_empty(),

@@ -1,4 +1,4 @@
-//! Listening: where connections come from.
+//! Listens for connections, and accepts them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -16,8 +16,8 @@ use crate::proxy::Proxy;
 use crate::socket::{self, Families};
 use crate::telemetry::{Sample, Sampler};
 
-/// How long accepting pauses when it fails, mostly because descriptors or memory
-/// have run out. Waiting connections stay in the kernel's backlog meanwhile.
+/// How long accepting pauses when it fails, mostly because descriptors or memory have run
+/// out. Waiting connections stay in the kernel's backlog during the pause.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Sockets that systemd, or another parent, has opened for us (`LISTEN_FDS`,
@@ -228,7 +228,7 @@ mod tests {
     /// Nothing has to be set for a connection of a listener that we have opened: none can
     /// be older than its options. One that was handed over may have older ones.
     #[tokio::test]
-    async fn connections_of_an_own_listener_cost_nothing() {
+    async fn connections_of_an_own_listener_need_no_setup() {
         let proxy = Proxy::new(config(41), None).unwrap();
         let keepalive = proxy.snapshot().proxy.keepalive;
         let address = ([127, 0, 0, 1], 0).into();

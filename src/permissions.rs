@@ -14,7 +14,7 @@ pub struct Permissions {
 /// A player who may use all commands of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admin {
-    /// By the name; letter case does not count.
+    /// By the name, in upper or lower case.
     Name(String),
     /// By the player id.
     Uuid([u8; 16]),
@@ -68,8 +68,8 @@ impl Permissions {
 mod tests {
     use super::*;
 
-    /// Admins use everything, others what the configuration gives to all. A name
-    /// that nobody has proved makes no admin, unless the operator trusts it.
+    /// Admins may use all commands, other players those that the configuration allows. A
+    /// claimed name does not make an admin, unless the operator trusts it.
     #[test]
     fn rights_follow_the_configuration() {
         let mut permissions = Permissions {

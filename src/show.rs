@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the text: no control character comes out, and it stays short.
+        /// For any text, the output has no control character and is short.
         #[test]
         fn output_is_printable_and_bounded(text in "\\PC*|.{0,200}|[\\x00-\\x1f\u{80}-\u{9f}]{0,99}") {
             let shown = Escaped(&text).to_string();

@@ -30,7 +30,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// How long a peer may leave data unacknowledged before it counts as dead.
+    /// How long data may stay unacknowledged before the peer counts as dead.
     #[must_use]
     pub fn user_timeout(&self) -> Duration {
         self.time + self.interval * self.retries
@@ -238,7 +238,7 @@ mod tests {
         retries: 5,
     };
 
-    /// An IPv6 listener leaves IPv4 alone where another listener has its port.
+    /// An IPv6 listener does not accept IPv4 if another listener has that port.
     #[test]
     fn families_beside_other_listeners() {
         let parse = |text: &str| text.parse::<SocketAddr>().unwrap();
@@ -252,8 +252,8 @@ mod tests {
         assert_eq!(beside("[::]:1", &["[::]:1", "127.0.0.1:1"]), Families::One);
     }
 
-    /// `[::]` takes both families alone, and its own beside `0.0.0.0`, whichever
-    /// comes first.
+    /// `[::]` alone accepts both families. Beside `0.0.0.0` it accepts only IPv6, in either
+    /// order.
     #[cfg(target_os = "linux")]
     #[test]
     fn listeners_of_all_addresses() {
@@ -282,7 +282,8 @@ mod tests {
         }
     }
 
-    /// A connection has all options of its listener, where we count on it.
+    /// A connection inherits all options of its listener, on systems where the proxy relies
+    /// on it.
     #[test]
     fn connections_inherit_the_options_of_their_listener() {
         let keepalive = KEEPALIVE;

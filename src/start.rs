@@ -61,8 +61,8 @@ pub async fn start(
     serve(proxy, config, listeners).await
 }
 
-/// As [`start`], with a proxy that is there already: whoever has it can end the
-/// plugins of a start that has failed or takes too long.
+/// As [`start`], with an existing proxy. Its owner can end the plugins of a start that has
+/// failed or takes too long.
 pub(crate) async fn serve(
     proxy: Arc<Proxy>,
     config: Config,
@@ -77,7 +77,7 @@ pub(crate) async fn serve(
         .map(listener::into_tokio)
         .collect::<Result<_, _>>()?;
     let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
-    // Before the first client, who might be sent there.
+    // Before the first client, since a server may have one of these addresses.
     proxy.upstream.listens_at(own_addresses(&listeners));
     for (listener, address) in listeners {
         tokio::spawn(listener::accept(listener, address, Arc::clone(&proxy)));
@@ -120,7 +120,7 @@ impl Running {
         &self.proxy
     }
 
-    /// The way to end it.
+    /// The handle for ending it.
     #[must_use]
     pub fn shutdown(&self) -> &Shutdown {
         &self.proxy.shutdown

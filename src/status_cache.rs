@@ -1,14 +1,14 @@
 //! The answers of backends to status pings, kept for a while.
 //!
-//! An answer is kept for each server, protocol version and host. Of many clients
-//! that ask at once one asks the backend and the others wait for its answer, or
-//! get the last good one if there is one; a backend that does not answer is not
-//! asked again for a moment.
+//! An answer is kept for each server, protocol version and host. If many clients ask at
+//! once, one of them causes a request to the backend. The others wait for its answer, or
+//! get the last good one if there is one. A backend that does not answer is not asked again
+//! for a moment.
 //!
-//! What a client can invent at will must not cost a question each: versions that
-//! no game has share one answer, and of the host field only what can change an
-//! answer counts ([`Key`]). Names under a wildcard can still be invented, so each
-//! client has a share of the questions on their way ([`Shares`]).
+//! Values that a client can invent must not each cause a request: unknown versions share
+//! one answer, and only those parts of the host field count that can change an answer
+//! ([`Key`]). Names under a wildcard can still be invented, so each client may only cause a
+//! part of the running requests ([`Shares`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,26 +27,26 @@ use crate::protocol::version;
 pub struct StatusCache {
     /// How long an answer is good; zero switches the cache off.
     pub ttl: Duration,
-    /// How many answers are kept, of at most 32 KiB each; longer ones count for several.
+    /// The number of kept answers of at most 32 KiB each; a longer one counts as several.
     pub max_entries: u64,
 }
 
-/// How long a failure is remembered: long enough that a crowd of pings costs a
-/// dead backend one attempt, short enough that nobody notices after its start.
+/// How long a failure is remembered: long enough that many pings cause one attempt at a
+/// dead backend, and short enough that players do not notice the delay after its start.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
-/// How long beyond its time an answer is kept for those who ask while another
-/// one is fetched, which takes some seconds at most.
+/// How long an expired answer is kept for clients that ask while the next one is fetched,
+/// which takes some seconds at most.
 const LAST_GOOD_TTL: Duration = Duration::from_secs(30);
-/// Questions to one server that one client may have on their way. The players
-/// behind one address ask for the same few answers.
+/// The most running requests to one server for one client. The players behind one address
+/// ask for the same few answers.
 const FETCHES_PER_CLIENT_MAX: usize = 2;
-/// An answer of up to this number of bytes takes one of `max_entries` places, a longer
-/// one takes several. An icon has some 10 KiB; only long lists of mods, and backends
-/// that mean harm, come to more. Whoever pings with many versions of the protocol
-/// fills all places, and the memory has to be bounded then, too.
+/// An answer of up to this number of bytes takes one of `max_entries` places, a longer one
+/// takes several. An icon has some 10 KiB; only long lists of mods and hostile backends
+/// need more. A client that pings with many versions of the protocol fills all places, and
+/// the memory has to be bounded then, too.
 const PLACE_BYTES: usize = 32 * 1024;
-/// Bytes of a host that do not count, as the table's own do not: those of all
-/// hosts that a client can send.
+/// Bytes of a host that do not count towards the size, like the overhead of the table:
+/// enough for every host that a client can send.
 const HOST_BYTES_FREE: usize = 1024;
 
 /// The answers of backends, kept for a while.
@@ -56,17 +56,17 @@ pub(crate) struct StatusAnswers {
     ttl: Duration,
 }
 
-/// What makes two askers get the same answer.
+/// Clients with equal keys get the same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    /// Which configuration of which server was asked.
+    /// The revision of the server's configuration.
     pub(crate) revision: u64,
     /// The form of the answer.
     pub(crate) form: Form,
-    /// The host that the backend is asked for, without regard to the form in
-    /// which a client writes it or to the tails that proxies put behind it.
+    /// The host in the request to the backend, in a normal form and without the tails of
+    /// proxies.
     pub(crate) host: String,
-    /// Which mod loader the client has.
+    /// The mod loader of the client.
     pub(crate) marker: Marker,
 }
 
@@ -75,21 +75,20 @@ pub(crate) struct Key {
 pub(crate) enum Form {
     /// Of 1.7 and newer, for this protocol version.
     Json(i32),
-    /// Of a version before, distinguished by the length and protocol of its ping.
+    /// For versions before 1.7, distinguished by the length and protocol of the ping.
     Legacy(usize, Option<u8>),
 }
 
-/// The protocol that a status request carries where none was decided on, by
-/// convention of server lists: for clients before 1.7 and those of a version
-/// that is not known.
+/// The protocol of a status request without a particular version, by convention of server
+/// lists: for clients before 1.7 and for unknown versions.
 pub(crate) const ANY_PROTOCOL: i32 = -1;
 
 /// Stands for all protocols of pings before 1.7 that no game has.
 const ANY_LEGACY_PROTOCOL: u8 = 0;
 
 impl Form {
-    /// The form for a client that announces this version: one for each version
-    /// that is known, and one for all others.
+    /// The form for a client with this version: one for each known version, and one for all
+    /// others.
     pub(crate) fn json(protocol: i32) -> Self {
         Self::Json(if version::is_known(protocol) {
             protocol
@@ -109,7 +108,7 @@ impl Form {
     }
 }
 
-/// Which mod loader a client has, as far as answers may differ by it.
+/// The mod loader of a client, as far as answers may depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Marker {
     /// None.
@@ -145,7 +144,7 @@ impl Marker {
 struct Kept {
     answer: Answer,
     fetched: Instant,
-    /// Whether somebody fetches the next one.
+    /// Whether the next one is being fetched.
     is_refreshing: Arc<AtomicBool>,
 }
 
@@ -159,12 +158,12 @@ impl Kept {
     }
 }
 
-/// What the cache has for an asker.
+/// The content of the cache for a request.
 pub(crate) enum Found {
     /// An answer to be given.
     Answer(Answer),
-    /// The last good answer, which is too old: whoever gets this fetches the next,
-    /// and everybody else is given this one until that is there.
+    /// The last good answer, which has expired. The receiver of this fetches the next one,
+    /// and all others get this one until then.
     Old(Refresh),
     /// Nothing.
     Nothing,
@@ -194,12 +193,12 @@ pub(crate) enum Answer {
     Legacy(Bytes),
     /// It did not answer.
     Failed,
-    /// It was not asked, since too many others wanted to.
+    /// It was not asked, because too many requests were running.
     NotAsked,
 }
 
 impl Answer {
-    /// How many places it takes in the cache; at least one.
+    /// The number of places that it takes in the cache; at least one.
     fn places(&self, key: &Key) -> u32 {
         let packet_bytes = match self {
             Answer::Json(packet) | Answer::Legacy(packet) => packet.len(),
@@ -218,7 +217,7 @@ impl StatusAnswers {
         let kept = (!ttl.is_zero()).then(|| {
             Cache::builder()
                 .max_capacity(places)
-                // One that is longer than all places together is kept alone.
+                // An answer that is longer than all places together is kept alone.
                 .weigher(move |key: &Key, kept: &Kept| {
                     let taken = kept.answer.places(key);
                     u32::try_from(places).map_or(taken, |all| taken.min(all))
@@ -229,7 +228,7 @@ impl StatusAnswers {
         Self { kept, ttl }
     }
 
-    /// What is kept.
+    /// The kept answer, if any.
     pub(crate) async fn find(&self, key: &Key) -> Found {
         let Some(kept) = &self.kept else {
             return Found::Nothing;
@@ -250,7 +249,7 @@ impl StatusAnswers {
         })
     }
 
-    /// The kept answer, or that of `fetch`, which only one of many askers runs.
+    /// The kept answer, or that of `fetch`, which only one of many callers runs.
     pub(crate) async fn get(&self, key: Key, fetch: impl Future<Output = Answer>) -> Answer {
         match &self.kept {
             Some(kept) => {
@@ -261,8 +260,8 @@ impl StatusAnswers {
         }
     }
 
-    /// The answer of `fetch` in place of the last one, which is given once more
-    /// where the backend could not even be asked.
+    /// Replaces the last answer by that of `fetch`. If the backend could not be asked,
+    /// returns the last one again.
     pub(crate) async fn renew(
         &self,
         key: Key,
@@ -311,7 +310,7 @@ impl moka::Expiry<Key, Kept> for Expiry {
     }
 }
 
-/// How many questions each client has on their way to one server.
+/// The running requests of each client to one server.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     clients: Arc<Mutex<HashMap<ClientKey, Share>>>,
@@ -320,11 +319,11 @@ pub(crate) struct Shares {
 #[derive(Debug)]
 struct Share {
     places: Arc<Semaphore>,
-    /// Those who hold or want one of them.
+    /// The number of tasks that hold or wait for a place.
     askers: usize,
 }
 
-/// One question of a client's share; given back on drop.
+/// One place of a client's share; given back on drop.
 #[derive(Debug)]
 #[must_use = "the place is given back when this is dropped"]
 pub(crate) struct ShareGuard {
@@ -334,8 +333,8 @@ pub(crate) struct ShareGuard {
 }
 
 impl Shares {
-    /// Waits for a place in the client's share, behind its own other questions
-    /// alone. Cancel safe.
+    /// Waits for a place in the client's share, only behind other requests of the same
+    /// client. Cancel safe.
     pub(crate) async fn enter(&self, client: ClientKey) -> ShareGuard {
         let places = {
             let mut clients = lock(&self.clients);
@@ -389,7 +388,7 @@ mod tests {
         }
     }
 
-    /// Versions that the game has are distinguished, and all others are one.
+    /// Known versions are distinguished, and all others share one answer.
     #[test]
     fn invented_versions_share_an_answer() {
         let known = [4, 5, 47, 340, 765, 774].map(Form::json);
@@ -410,10 +409,10 @@ mod tests {
         assert_ne!(Marker::of("\0FML2\0"), Marker::of("\0FML3\0"));
     }
 
-    /// While one asker fetches the next answer, others get the last good one; one
-    /// who gives up leaves the right to the next; a failure takes its place.
+    /// While one caller fetches the next answer, others get the last good one. If it is
+    /// cancelled, the next caller may fetch. A failure replaces the answer.
     #[tokio::test]
-    async fn the_last_good_answer_is_given_meanwhile() {
+    async fn the_last_good_answer_is_returned_during_a_fetch() {
         let answers = StatusAnswers::new(&StatusCache {
             ttl: Duration::from_millis(1),
             max_entries: 8,
@@ -441,8 +440,8 @@ mod tests {
         assert!(!matches!(found, Found::Answer(Answer::Legacy(_))));
     }
 
-    /// A client waits behind its own questions, and behind nobody else's; and
-    /// nothing is kept of one that has none.
+    /// A client waits only behind its own requests, and nothing is kept of a client without
+    /// requests.
     #[tokio::test]
     async fn each_client_has_a_share() {
         use futures_util::FutureExt;
@@ -458,8 +457,8 @@ mod tests {
         assert!(lock(&shares.clients).is_empty());
     }
 
-    /// However long the answers are, `max_entries` bounds their memory; and one
-    /// that is longer than that is still shared.
+    /// `max_entries` bounds the memory of answers of any length, and an answer that is
+    /// longer than that is still shared.
     #[tokio::test]
     async fn long_answers_take_several_places() {
         for (max_entries, bytes, kept_max) in [

@@ -83,12 +83,12 @@ pub(crate) fn plugins(proxy: &Proxy) -> Plugins {
 pub(crate) struct Located {
     /// The server.
     pub(crate) server: Arc<str>,
-    /// The player, who may have gone on to another one.
+    /// The player, who may have moved to another server since.
     pub(crate) player: Arc<PlayerHandle>,
 }
 
-/// The players in the game on servers of the intercepted modes, by server and name.
-/// Of the others the proxy does not know who they are.
+/// The players in the game on servers of the intercepted modes, by server and name. In the
+/// forwarding modes the proxy does not know the players.
 pub(crate) fn players(proxy: &Proxy) -> Vec<Located> {
     let locate = |player: Arc<PlayerHandle>| Located {
         server: player.server(),
@@ -118,8 +118,8 @@ pub(crate) fn resume(proxy: &Proxy, id: &str) -> Result<(), Refused> {
 ///
 /// # Errors
 ///
-/// When that plugin is not loaded, the new configuration is refused, or the proxy
-/// ends meanwhile. The running configuration then stays unchanged.
+/// When that plugin is not loaded, the new configuration is refused, or the proxy ends
+/// before the reload does. The running configuration then stays unchanged.
 pub(crate) async fn reload(
     proxy: &Proxy,
     reloads: &mpsc::Sender<Request>,

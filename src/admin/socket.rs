@@ -1,4 +1,4 @@
-//! The control socket: how commands reach the running proxy.
+//! The control socket, over which commands reach the running proxy.
 //!
 //! A unix socket that only its owner may use. A client writes one line and reads the
 //! answer until the end of the stream: a first line `ok` or `error`, then a text for
@@ -204,7 +204,7 @@ impl Drop for Control {
     fn drop(&mut self) {
         static REMOVALS: Lane = Lane::new();
         let (path, file) = (self.path.clone(), self.file);
-        // This socket still listens meanwhile, so no other proxy replaces the file
+        // This socket still listens during that, so no other proxy replaces the file
         // between the check and the removal.
         let remove = move || {
             if is_in_place(&path, file) {
@@ -343,7 +343,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, reloads: mpsc::Sender<Request>) {
     }
 }
 
-/// What to do where the control socket cannot be made.
+/// The help if the control socket cannot be made.
 fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "give each proxy a `control_socket` of its own",
@@ -583,9 +583,9 @@ pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Answer> {
 mod tests {
     use super::*;
 
-    /// A line means what it was written for, and nothing else means anything.
+    /// The line of each command is parsed to the same command, and other lines are refused.
     #[test]
-    fn lines_are_read_as_written() {
+    fn commands_are_parsed_from_their_lines() {
         for command in [
             Command::Plugins,
             Command::PluginsJson,
@@ -610,7 +610,7 @@ mod tests {
         }
     }
 
-    /// A client that does not read its answer is given up, and one that reads it in
+    /// A client that does not read its answer is disconnected, and one that reads it in
     /// pieces gets all of it.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read() {
@@ -642,7 +642,7 @@ mod tests {
             assert!(control.file.is_some() && is_in_place(&path, control.file));
             let second = Control::listen(&path).unwrap_err();
             assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
-            // It has looked whether anybody listens.
+            // It has checked whether a process listens.
             drop(control.listener.accept().await.unwrap());
             let asked = tokio::task::spawn_blocking(move || ask(&path, &Command::Plugins));
             let (mut stream, _) = control.listener.accept().await.unwrap();
@@ -658,8 +658,8 @@ mod tests {
         }
     }
 
-    /// A socket that was left behind is replaced; one in use, and a file that is
-    /// not a socket, are not. Only the owner may connect.
+    /// An unused socket of an earlier process is replaced. A socket in use, and a file that
+    /// is not a socket, are not replaced. Only the owner may connect.
     #[tokio::test]
     async fn the_socket_takes_its_place() {
         let folder = tempfile::tempdir().unwrap();

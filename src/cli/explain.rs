@@ -20,7 +20,7 @@ pub fn run(code: Option<&str>, out: &mut dyn Write, err: &mut dyn Write) -> io::
     let Some(name) = code else {
         for code in Code::ALL {
             let severity = code.severity().name();
-            writeln!(out, "{:<20} {severity:<8} {}", code.name(), code.meaning())?;
+            writeln!(out, "{:<22} {severity:<8} {}", code.name(), code.meaning())?;
         }
         return Ok(ExitCode::SUCCESS);
     };

@@ -19,7 +19,7 @@ const SUGGESTIONS_MAX: usize = 200;
 
 /// The word for the players of the whole network.
 const ALL: &str = "all";
-/// The word for the players of one's own server.
+/// The word for the players of the caller's own server.
 const CURRENT: &str = "current";
 
 /// A command of the proxy.
@@ -61,7 +61,7 @@ impl Builtin {
         Self::ALL.into_iter().find(|command| command.name() == name)
     }
 
-    /// How it is written.
+    /// Its syntax.
     const fn usage(self) -> &'static str {
         match self {
             Self::Find => "/find <player>",
@@ -237,7 +237,7 @@ impl Caller {
         });
     }
 
-    /// Asks for the switch of others.
+    /// Requests switches of other players.
     fn send(&self, who: &str, server: &str) {
         if self.player.network().is_none() {
             self.say(&json!(player_text::NO_NETWORK));
@@ -308,7 +308,7 @@ fn begins_with(suggestion: &str, word: &str) -> bool {
     begin.is_some_and(|begin| begin.eq_ignore_ascii_case(word))
 }
 
-/// The name of a server with its players; a click asks for it.
+/// The name of a server and its number of players; a click requests a switch to it.
 fn server_link(name: &str, count: usize, is_own: bool) -> Value {
     let text = format!("{name} ({count})");
     if is_own {
@@ -338,7 +338,7 @@ mod tests {
                     .starts_with(&format!("/{} ", command.name()))
             );
         }
-        // Plugins cannot take them.
+        // Plugins cannot register these names.
         assert_eq!(
             Builtin::ALL.map(Builtin::name),
             crate::plugin::commands::OWN

@@ -1,9 +1,9 @@
-//! Lists in texts for players, which have an end.
+//! Lists of bounded length in texts for players.
 
 use serde_json::{Value, json};
 
-/// A text of these parts, with a comma between them; of more than `max` the number
-/// of the rest.
+/// A text of at most `max` of these parts, separated by commas, and the number of the
+/// others.
 pub(super) fn list(parts: Vec<Value>, max: usize) -> Value {
     let left_out = parts.len().saturating_sub(max);
     let mut extra = Vec::new();
@@ -31,9 +31,9 @@ pub(super) fn players(count: usize) -> String {
 mod tests {
     use super::*;
 
-    /// A list ends, and says how much it leaves out.
+    /// A list is bounded, and shows the number of parts that are left out.
     #[test]
-    fn lists_have_an_end() {
+    fn lists_are_bounded() {
         let parts = |count: usize| (0..count).map(|number| json!(number.to_string())).collect();
         let text = |count| {
             let list = list(parts(count), 2);

@@ -1,7 +1,7 @@
-//! Commands of the proxy: those that it has itself, and those of plugins.
+//! Commands of the proxy: built-in commands, and commands of plugins.
 //!
-//! A player sees the commands that the player may use, beside those of the backend. A
-//! command that the player may not use is passed on to the backend.
+//! Players see the commands that they may use, besides those of the backend. A command that
+//! the player may not use is passed on to the backend.
 
 mod builtin;
 mod list;

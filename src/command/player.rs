@@ -61,7 +61,7 @@ pub(crate) struct CommandContext {
 #[derive(Debug, Default)]
 struct Inbox {
     waiting: VecDeque<Entered>,
-    /// A task takes what waits.
+    /// A task is running the waiting commands.
     is_running: bool,
 }
 
@@ -84,7 +84,7 @@ impl Entered {
     }
 }
 
-/// Who has a command.
+/// The owner of a command.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
     Proxy(Builtin),
@@ -136,7 +136,7 @@ impl PlayerCommands {
         }
     }
 
-    /// Who has the command of this name, in lower case, if the player may use it.
+    /// The owner of the command with this name, in lower case, if the player may use it.
     fn owner(&self, name: &str) -> Option<Owner> {
         let (owner, audience) = match Builtin::of(name) {
             Some(command) => (Owner::Proxy(command), Audience::PlayerCommands),
@@ -148,7 +148,7 @@ impl PlayerCommands {
         self.may_use(name, audience).then_some(owner)
     }
 
-    /// Puts something behind what waits.
+    /// Appends something to the queue.
     fn put(&self, entered: Entered) {
         if self.end.is_cancelled() {
             return;
@@ -157,7 +157,7 @@ impl PlayerCommands {
         let is_in_time = match entered {
             Entered::Line(_) => self.context.player.may_command(),
             Entered::Beginning(_) => {
-                // The client shows the answer to its last request alone.
+                // The client only shows the answer to its last request.
                 let is_line = |entered: &Entered| matches!(entered, Entered::Line(_));
                 inbox.waiting.retain(is_line);
                 true
@@ -184,7 +184,7 @@ impl PlayerCommands {
         }
     }
 
-    /// Runs what waits.
+    /// Runs the queue.
     async fn run_waiting(self: Arc<Self>) {
         let run = async {
             while let Some(entered) = self.next() {
@@ -195,7 +195,7 @@ impl PlayerCommands {
                     Entered::Line(line) => self.run_line(proxy, &line).await,
                     Entered::Beginning(request) => self.complete_line(proxy, &request).await,
                 }
-                // A command of the proxy waits for nothing.
+                // Built-in commands do not wait for anything, so yield between them.
                 tokio::task::yield_now().await;
             }
         };
@@ -219,7 +219,7 @@ impl PlayerCommands {
             return;
         };
         let player = &self.context.player;
-        // What follows the name may be a password for a plugin.
+        // The arguments may contain a password for a plugin, so they are not logged.
         debug!(
             player = %Escaped(player.name()),
             server = self.context.server.config.id,
@@ -297,12 +297,12 @@ impl PlayerCommands {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing is left half done under the lock.
+        // A panic under the lock leaves the value consistent.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What stands behind the name of a command.
+/// The text after the name of a command.
 fn arguments(line: &str) -> &str {
     line.split_once(' ').map_or("", |(_, arguments)| arguments)
 }

@@ -224,6 +224,9 @@ impl Successor {
         let fits = |value: &&str| self.only.is_empty() || self.only.contains(value);
         match (self.write, value.filter(fits)) {
             (Some(text), Some(value)) => format!("{place} `{}`", text.replace("VALUE", value)),
+            (Some(text), None) if self.only.is_empty() && !text.contains("VALUE") => {
+                format!("{place} `{text}`")
+            }
             _ => format!("{place} `{}`", self.path),
         }
     }
@@ -260,6 +263,12 @@ const SUCCESSORS: &[Successor] = &[
     server(&["offline_status", "fallback"], "motd.offline"),
     server(&["connection_timeout"], "timeouts.connect"),
     server(&["online_mode"], "proxy_mode"),
+    // The value is not repeated: it may be the secret itself.
+    server(
+        &["forwarding_secret_file", "secret_file"],
+        "forwarding_secret",
+    )
+    .write("forwarding_secret = { file = \"…\" }"),
     global(
         &["file_provider", "proxies_path", "config_path"],
         "servers_dir",

@@ -237,8 +237,8 @@ impl Conversation {
         Ok(player.uuid)
     }
 
-    /// Lets the player in, and on the one server asks the proxy to bring the player to the
-    /// other; there the player reads a text.
+    /// Accepts the player. The first server asks the proxy to move the player to the other
+    /// one, which sends the player a text.
     async fn meet_traveller(&mut self, host: &str, player: &LoginStart) -> io::Result<()> {
         self.let_in(player).await?;
         if host == FROM_HOST {

@@ -373,8 +373,8 @@ fn greeting((id, fields): &(i32, Vec<u8>)) -> io::Result<String> {
     }
 }
 
-/// A player joins one server of a network, whose backend has the proxy bring the player
-/// to the other.
+/// A player joins one server of a network, and its backend asks the proxy to move the
+/// player to the other one.
 async fn travel(proxy: SocketAddr, backend: &mut Backend) -> io::Result<()> {
     let mut client = open(proxy, FROM_HOST, Intent::Login).await?;
     let login = LoginStart {
@@ -442,7 +442,7 @@ async fn start_proxy(
     let port = if once { 0 } else { GAME_PORT };
     let start = async |port| listen(config_for(folder, libraries, backend, port)?).await;
     match start(port).await {
-        // The port is in use: any other will do.
+        // The port is in use, so another one is used.
         Err(_) if !once => start(0).await,
         started => started,
     }
@@ -543,7 +543,7 @@ impl Folder {
     ) -> io::Result<Loaded> {
         let global = self.path.join(CONFIG_FILE);
         let text = plugins.unwrap_or_default();
-        // The backend sends players away with a text that they shall read.
+        // Players read the text of a kick, and are not moved to another server.
         let channel = "[plugin_messaging]\nbungeecord = true\n\n\
             [networks.demo]\non_backend_loss = \"kick\"\n";
         let bind = format!("bind = \"127.0.0.1:{port}\"\n");

@@ -45,7 +45,7 @@ codes! {
     TomlSyntax = "toml-syntax", Error;
     /// The key does not exist where it stands.
     UnknownKey = "unknown-key", Error;
-    /// The value is of another type than its key takes.
+    /// The value does not have the type of its key.
     WrongType = "wrong-type", Error;
     /// The value has the right type and cannot be used.
     BadValue = "bad-value", Error;
@@ -73,11 +73,11 @@ codes! {
     UnknownPlugin = "unknown-plugin", Error;
     /// A plugin is attached to a server that does not exist.
     UnknownServer = "unknown-server", Error;
-    /// A table or an `order` of `[networks]` names what does not exist.
+    /// A table or an `order` of `[networks]` names a network or server that does not exist.
     UnknownNetwork = "unknown-network", Error;
     /// The file of a plugin is missing or cannot be read.
     PluginFile = "plugin-file", Error;
-    /// The file of a plugin says nothing about the plugin, or nothing that can be read.
+    /// The file of a plugin has no manifest, or one that cannot be read.
     PluginManifest = "plugin-manifest", Error;
     /// The plugin was built for another proxy or machine than this one.
     PluginIncompatible = "plugin-incompatible", Error;
@@ -87,31 +87,31 @@ codes! {
     PluginStart = "plugin-start", Error;
     /// The container engine cannot be read.
     DockerEngine = "docker-engine", Error;
-    /// The key is read and changes nothing here.
+    /// The key has no effect here.
     NoEffect = "no-effect", Warning;
     /// The key belongs to Infrarust v2 and is not supported yet.
     UnsupportedKey = "unsupported-key", Warning;
-    /// A plugin takes no part where the mode cannot give what it needs.
+    /// A plugin is inactive on servers with a mode that cannot give what it needs.
     PluginInactive = "plugin-inactive", Warning;
-    /// A plugin does without something that it would use.
+    /// A plugin runs without something that it would use.
     PluginLimited = "plugin-limited", Warning;
-    /// A library lies in the folder of the plugins, and no table loads it.
+    /// A library is in the folder of the plugins, and no table loads it.
     PluginUnused = "plugin-unused", Warning;
-    /// A file lies beside the server files, looks like one, and is not read.
+    /// A file in the folder of the server files looks like one, and is not read.
     UnreadFile = "unread-file", Warning;
     /// A text for players has colour codes of another program.
     ColourCode = "colour-code", Warning;
     /// There is no server file.
     NoServers = "no-servers", Warning;
-    /// A backend gets a name and a UUID that nobody has proved.
+    /// A backend gets a name and a UUID without a proof.
     UnprovenIdentity = "unproven-identity", Warning;
-    /// Everybody may claim any address with a PROXY header.
+    /// Any client may claim any address with a PROXY header.
     OpenProxyProtocol = "open-proxy-protocol", Warning;
     /// A backend that authenticates nobody receives nothing about the player.
     InsecureBackend = "insecure-backend", Warning;
-    /// Whoever reaches a backend directly can claim to be any player.
+    /// Anyone who reaches a backend directly can claim to be any player.
     UnprotectedForwarding = "unprotected-forwarding", Warning;
-    /// A backend address is where the proxy itself listens.
+    /// The proxy itself listens on a backend address.
     OwnAddress = "own-address", Warning;
     /// A network has one member, so there is nowhere to move to.
     LonelyNetwork = "lonely-network", Warning;

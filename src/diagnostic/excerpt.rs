@@ -1,20 +1,20 @@
-//! Lines of a file made harmless: secrets masked, control characters replaced,
-//! endless lines cut.
+//! Makes lines of a file safe to show: masks secrets, replaces control characters, and
+//! shortens long lines.
 
 use std::ops::Range;
 
 use super::{FileId, Sources, Span, words};
 
-/// Lines with more bytes than this are shown in part.
+/// Longer lines, in bytes, are shown in part.
 const LINE_BYTES_MAX: usize = 160;
-/// How many bytes of a long line are shown before a place.
+/// The bytes of a long line that are shown before a place.
 const BYTES_BEFORE: usize = 40;
-/// How many bytes of a long line are shown from the start of a place on.
+/// The bytes of a long line that are shown from the start of a place on.
 const BYTES_AFTER: usize = 90;
-/// What stands for a secret.
+/// The replacement of a secret.
 const MASK: &str = "********";
 
-/// Some lines of a file as they may be shown, and where each byte went.
+/// Some lines of a file in a form that may be shown, and the new offset of each byte.
 #[derive(Debug)]
 pub(super) struct Shown {
     pub(super) text: String,
@@ -35,7 +35,7 @@ impl Shown {
         let starts = sources.line_starts(file);
         let mut hidden = sources.hidden(file).to_vec();
         hidden.sort_unstable();
-        // One may lie in another, such as a secret in a table of secrets.
+        // One may contain another, such as a table of secrets with a secret.
         hidden.dedup_by(|later, earlier| {
             let is_one = later.start < earlier.end;
             if is_one {
@@ -77,7 +77,7 @@ impl Shown {
         }
     }
 
-    /// Shows text that begins at byte `start` of the file, without what must
+    /// Appends text that begins at byte `start` of the file, without the parts that must
     /// not be shown.
     fn part(&mut self, start: usize, part: &str, hidden: &[Span]) {
         let mut masked_to = 0;
@@ -103,13 +103,14 @@ impl Shown {
         }
     }
 
-    /// Where a range of the file went.
+    /// The range in the shown text of a range of the file.
     pub(super) fn range(&self, span: Span) -> Range<usize> {
         let start = self.offset(span.start);
         start..self.offset(span.end).max(start)
     }
 
-    /// Where a byte of the file went, always at the start of a character.
+    /// The offset in the shown text of a byte of the file, always at the start of a
+    /// character.
     fn offset(&self, byte: usize) -> usize {
         let n = self.moved.partition_point(|(from, _)| *from <= byte);
         let (from, to) = n.checked_sub(1).map_or((byte, 0), |n| self.moved[n]);
@@ -122,8 +123,8 @@ impl Shown {
     }
 }
 
-/// The parts of a line that are shown, in order and apart: all of a line of
-/// usual length, else what is near one of the places.
+/// The parts of a line that are shown, sorted and separate: all of a line of usual length,
+/// otherwise the text near the places.
 fn wanted(start: usize, line: &str, places: &[Span]) -> Vec<Range<usize>> {
     if line.len() <= LINE_BYTES_MAX {
         return std::iter::once(0..line.len()).collect();

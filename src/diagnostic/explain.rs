@@ -1,5 +1,5 @@
-//! The long text of each code: what it means, why it matters, an example that
-//! has the problem and the same example without it. A test loads them all.
+//! The page of each code: what it means, why it matters, an example with the problem and
+//! the same example without it. A test loads all examples.
 
 use super::Code;
 
@@ -10,9 +10,9 @@ pub type Example = &'static [(&'static str, &'static str)];
 /// What `infrarust explain` prints about a code.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// What the code means, and how to get rid of it.
+    /// The meaning of the code, and its solution.
     pub what: &'static str,
-    /// What would happen if the proxy ran nevertheless.
+    /// What would happen if the proxy started anyway.
     pub why: &'static str,
     /// Files that have the problem.
     pub wrong: Example,

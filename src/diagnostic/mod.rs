@@ -1,8 +1,8 @@
-//! Problems of a configuration as values: what is wrong, where, why, and the way out.
+//! Problems of a configuration as values: what is wrong, where, why, and the solution.
 //!
-//! Whoever finds a problem makes a [`Diagnostic`] and goes on; nothing is
-//! printed before all are known. [`render`] shows them to people and [`json`]
-//! to programs. Nothing in here reads a file.
+//! A check that finds a problem makes a [`Diagnostic`] and continues; nothing is printed
+//! before all are known. [`render`] shows them to people and [`json`] to programs. This
+//! module does not read files.
 
 mod code;
 mod excerpt;
@@ -21,7 +21,7 @@ pub use source::{FileId, Located, Place, Sources, Span};
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// The configuration is used, and probably does not do what was meant.
+    /// The configuration is used, and probably does not do what the operator intends.
     Warning,
 }
 
@@ -41,7 +41,7 @@ impl Severity {
 pub struct Label {
     /// Where.
     pub place: Place,
-    /// What stands there, in a few words.
+    /// A few words about the place.
     pub message: String,
 }
 
@@ -52,7 +52,7 @@ pub struct Diagnostic {
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, in one line, complete without the other fields.
+    /// The problem in one line, understandable without the other fields.
     pub message: String,
     /// Where.
     pub place: Place,
@@ -79,7 +79,7 @@ impl Diagnostic {
         }
     }
 
-    /// Adds the reason that stands beside the caret.
+    /// Adds the reason, which is shown beside the caret.
     #[must_use]
     pub fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = Some(reason.into());

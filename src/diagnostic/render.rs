@@ -1,8 +1,7 @@
-//! Diagnostics for people: the lines of the file, carets, reasons and the way out.
+//! Diagnostics for people: the lines of the file, carets, reasons and the help.
 //!
-//! Only the few lines around each place go to the renderer, made harmless
-//! first: secrets are masked, what could steer a terminal is replaced, and a
-//! line of a megabyte is cut to the part that matters.
+//! The renderer only gets the few lines around each place, in a safe form: secrets are
+//! masked, control characters are replaced, and long lines are cut to the relevant part.
 
 use std::io::IsTerminal;
 
@@ -15,7 +14,7 @@ use super::{Diagnostic, FileId, Place, Severity, Sources, Span};
 /// Labels at most this many lines away share the snippet of the caret; others
 /// get a snippet of their own, so that no renderer walks through a whole file.
 const LINES_TOGETHER_MAX: usize = 24;
-/// How a help begins that names one word.
+/// The beginning of a help that proposes one word.
 const DID_YOU_MEAN: &str = "did you mean";
 
 /// Whether the output may hold colours.
@@ -28,8 +27,8 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// What fits standard error: colours on a terminal, unless the environment
-    /// says no (`NO_COLOR`, or a terminal that cannot).
+    /// The choice for standard error: colours on a terminal, unless the environment forbids
+    /// them (`NO_COLOR`, or a terminal without colours).
     #[must_use]
     pub fn for_stderr() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -101,7 +100,7 @@ pub fn one(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> String
         .map(|label| (label.place, label.message.as_str(), AnnotationKind::Context))
         .partition(|(place, _, _)| are_near(*place, diagnostic.place, sources));
 
-    // A single word to change reads best beside the caret.
+    // A help with a single word is shown beside the caret.
     let inline = diagnostic.help.as_deref().filter(|help| {
         diagnostic.reason.is_none()
             && !diagnostic.place.is_whole()
@@ -114,7 +113,7 @@ pub fn one(diagnostic: &Diagnostic, sources: &Sources, colour: Colour) -> String
     };
     let reason = reason.as_str();
     if diagnostic.place.is_whole() {
-        // What is missing has no line; a label in the file may stand for it.
+        // Something that is missing has no line; a label in the file may be shown instead.
         if together.is_empty() {
             let path = words::path(sources.path(diagnostic.place.file));
             group = group.element(Origin::path(path));
@@ -162,10 +161,9 @@ fn are_near(a: Place, b: Place, sources: &Sources) -> bool {
 
 type Marked<'a> = (Place, &'a str, AnnotationKind);
 
-/// The lines of one file that hold all the given places, which are never none
-/// and all of one file. Where lines are cut or masked the renderer counts other
-/// columns than the file has: what it will write goes to `columns`, with what
-/// it should be.
+/// The lines of one file that contain all the given places, of which there is at least one.
+/// In cut or masked lines the renderer counts other columns than those of the file: the
+/// column that it writes is stored in `columns`, with the right one.
 fn snippet<'a>(
     marked: &[Marked<'a>],
     sources: &Sources,
@@ -213,7 +211,7 @@ fn snippet<'a>(
         .annotations(annotations)
 }
 
-/// A place cut to its first line: a caret under a whole table says less.
+/// A place cut to its first line, since a caret under a whole table is less clear.
 fn one_line(place: Place, sources: &Sources) -> Span {
     let text = sources.text(place.file).as_bytes();
     let start = place.span.start.min(text.len());
@@ -248,8 +246,8 @@ mod tests {
         one(&diagnostic, &sources, Colour::Never)
     }
 
-    /// The caret stays under its text whatever was masked or cut before it, and
-    /// the column is the file's.
+    /// The caret is under its text and the column is that of the file, also after masked
+    /// and cut parts.
     #[test]
     fn masks_and_cuts_keep_the_caret() {
         let text = shown("a = \"secret\", b = 5\n", 18..19, 4..12);

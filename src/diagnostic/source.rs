@@ -42,8 +42,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// A file as a whole: what is wrong is that something is not in it, or the
-    /// file itself.
+    /// A file as a whole, for a problem with the file itself or with something that is
+    /// missing in it.
     #[must_use]
     pub fn whole(file: FileId) -> Self {
         Self {
@@ -75,7 +75,7 @@ pub struct Located {
 #[derive(Clone)]
 struct Source {
     path: PathBuf,
-    /// Where relative paths in it begin; `None` where it lies.
+    /// The folder at which relative paths in it start; `None` is its own folder.
     folder: Option<PathBuf>,
     text: Arc<str>,
     /// Ranges that must never be shown, in any order.
@@ -85,7 +85,7 @@ struct Source {
 }
 
 impl fmt::Debug for Source {
-    /// The path alone: the text may hold secrets.
+    /// Only the path, since the text may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.path).finish()
     }
@@ -98,7 +98,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Takes a file. The path is what diagnostics show.
+    /// Adds a file. Diagnostics show the path.
     pub fn add(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> FileId {
         self.push(path.into(), None, text.into())
     }
@@ -151,7 +151,7 @@ impl Sources {
         &self.files[file.0].text
     }
 
-    /// Forbids to show a range of a file.
+    /// Marks a range of a file as one that must not be shown.
     pub fn hide(&mut self, place: Place) {
         self.files[place.file.0].secrets.push(place.span);
     }
@@ -199,8 +199,8 @@ impl Sources {
         let byte = byte.min(text.len());
         let line = self.line_of(file, byte);
         let start = self.line_starts(file)[line];
-        // Counted by first bytes of characters, so that a place inside a
-        // character does no harm.
+        // Counts the first bytes of characters, so that a place inside a character works
+        // too.
         let before = &text.as_bytes()[start..byte];
         let characters = before.iter().filter(|b| **b & 0xC0 != 0x80).count();
         (line + 1, characters + 1)

@@ -1,4 +1,5 @@
-//! Words of messages: what a file says, made fit to be shown, and the nearest name.
+//! Parts of messages: values of files in a form that is safe to show, lists of names, and
+//! the nearest name.
 
 pub(crate) use crate::show::{Quoted, must_not_show, path};
 
@@ -58,7 +59,7 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A slip of the finger finds its name; another word finds none.
+    /// A misspelt name is found; another word is not.
     #[test]
     fn near_names_are_found() {
         let keys = ["addresses", "domains", "proxy_mode"];
@@ -70,13 +71,13 @@ mod tests {
         assert_eq!(nearest(&"a".repeat(10_000), keys), None);
     }
 
-    /// A text without a letter can be seen.
+    /// An empty value is shown visibly.
     #[test]
     fn an_empty_value_is_shown() {
         assert_eq!(Quoted("").to_string(), "`\"\"`");
     }
 
-    /// Nothing that a file holds can steer a terminal.
+    /// Values of files cannot control a terminal, and are shortened.
     #[test]
     fn values_are_escaped_and_cut() {
         assert_eq!(Quoted("a\u{1b}[31mb").to_string(), r"`a\u{1b}[31mb`");

@@ -1,8 +1,8 @@
-//! So much in a second on average, and more at once.
+//! A limit per second on average, with larger bursts.
 
 use std::time::{Duration, Instant};
 
-/// What may still be done: it refills with time.
+/// The remaining amount, which refills with time.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     per_second: u64,
@@ -13,7 +13,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// What is allowed in `window` may come at once.
+    /// A full bucket, with a burst of the amount for `window`.
     pub(crate) const fn new(per_second: u64, window: Duration, now: Instant) -> Self {
         let most = per_second * 1000 * window.as_secs();
         Self {
@@ -24,7 +24,7 @@ impl Bucket {
         }
     }
 
-    /// Takes so much; false when there is less, and then nothing is taken.
+    /// Takes `count`; false if there is less, and then nothing is taken.
     pub(crate) fn take(&mut self, count: u64, now: Instant) -> bool {
         let millis = now.saturating_duration_since(self.filled).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
@@ -47,9 +47,9 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// A window's worth comes at once, then what time brings.
+    /// The amount of a window can be taken at once, then what has refilled since.
     #[test]
-    fn it_refills_with_time() {
+    fn a_bucket_refills_with_time() {
         let begin = Instant::now();
         let mut bucket = Bucket::new(10, Duration::from_secs(2), begin);
         assert!(bucket.take(20, begin));

@@ -16,8 +16,8 @@ pub(crate) use slots::{Slot, Slots};
 
 use std::net::IpAddr;
 
-/// What limits count as one client: an IPv4 address, or the /64 network of an
-/// IPv6 address, since one customer usually has a whole /64 to choose from.
+/// One client for limits: an IPv4 address, or the /64 network of an IPv6 address, since one
+/// customer usually has a whole /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClientKey(u64);
 
@@ -46,7 +46,7 @@ mod tests {
         address.parse::<IpAddr>().unwrap().into()
     }
 
-    /// A /64 is one client, an IPv4 address is one however it is written.
+    /// A /64 network is one client, and so is an IPv4 address in any form.
     #[test]
     fn clients_are_distinguished_by_network() {
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));

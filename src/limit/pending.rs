@@ -131,8 +131,8 @@ impl PendingGuard {
         Ok(())
     }
 
-    /// Marks the connection as one that waits for the proxy. When that is over
-    /// it counts as one that has just come.
+    /// Marks the connection as one that waits for the proxy. Afterwards it counts as a new
+    /// connection.
     pub(crate) fn busy(&self) -> Busy<'_> {
         let mut inner = lock(&self.inner);
         let id = self.id.load(Ordering::Relaxed);
@@ -143,7 +143,7 @@ impl PendingGuard {
         Busy { guard: self }
     }
 
-    /// Completes when this connection must make room. Cancel safe.
+    /// Completes when this connection is evicted. Cancel safe.
     pub(crate) async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -214,9 +214,9 @@ mod tests {
         assert!(lock(&pending.inner).len() == 0);
     }
 
-    /// A connection that waits for the proxy outlives silent ones, however many
-    /// come; afterwards it is as old as one that has just come. Where all wait
-    /// for the proxy the oldest goes, so that the bound holds.
+    /// A connection that waits for the proxy is not evicted while there are silent ones.
+    /// Afterwards it counts as a new connection. If all connections wait for the proxy, the
+    /// oldest is evicted, so that the limit holds.
     #[tokio::test]
     async fn silent_connections_go_first() {
         let is_evicted = |guard: &PendingGuard| guard.evicted().now_or_never().is_some();

@@ -41,8 +41,8 @@ impl Default for RateLimiter {
     fn default() -> Self {
         Self {
             began: Instant::now(),
-            // Unbounded in name, so that the memory of the bound is not taken
-            // at start; `allows` keeps the bound.
+            // Created without a limit, so that its memory is not allocated at the start;
+            // `allows` keeps the limit.
             shards: std::array::from_fn(|_| Mutex::new(LruCache::unbounded())),
         }
     }
@@ -117,8 +117,8 @@ mod tests {
         );
     }
 
-    /// Whatever moments a client chooses, one window sees at most twice the
-    /// quota, and that is what the key's text says.
+    /// At any times that a client chooses, one window has at most twice the quota, as the
+    /// text of the key says.
     #[test]
     fn one_window_sees_at_most_twice_the_quota() {
         let limiter = RateLimiter::default();
@@ -135,10 +135,10 @@ mod tests {
         assert!((4..=6).contains(&most), "{most} of {}", QUOTA.count);
     }
 
-    /// A client that a longer window has refused is let in by a shorter one as soon as it
-    /// lets in anybody who has used it up.
+    /// After a change to a shorter window, a refused client may come again as soon as any
+    /// client with a used up quota of that window.
     #[test]
-    fn a_new_quota_counts_at_once() {
+    fn a_new_quota_applies_at_once() {
         let limiter = RateLimiter::default();
         let start = Instant::now();
         let hour = Quota {

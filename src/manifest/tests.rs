@@ -77,7 +77,7 @@ fn a_manifest_is_read() {
 
 /// Each mistake is named with its field, what is there and what should be.
 #[test]
-fn refusals_say_both_values() {
+fn refusals_have_both_values() {
     let text = |text: &'static [u8]| {
         Spec {
             text,
@@ -326,14 +326,14 @@ fn notes_are_found_only_in_libraries_for_this_machine() {
 proptest! {
     /// No bytes make the reader panic.
     #[test]
-    fn any_bytes_are_judged(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = read(&bytes);
         let _ = parse(&bytes);
     }
 
     /// A library with some of its bytes changed does not make the reader panic.
     #[test]
-    fn damaged_libraries_are_judged(changes in proptest::collection::vec((0_usize..290, any::<u8>()), 1..8)) {
+    fn damaged_libraries_are_read_without_a_panic(changes in proptest::collection::vec((0_usize..290, any::<u8>()), 1..8)) {
         let mut file = elf(MACHINE.unwrap_or(62), ET_DYN, &Spec::default().bytes(), 176);
         for (at, byte) in changes {
             if let Some(place) = file.get_mut(at) {

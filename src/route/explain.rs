@@ -1,12 +1,12 @@
-//! Explains a route: the entries that lost against the winner, and those that
-//! nearly match.
+//! Explains a route: the matching entries that were not chosen, and the entries that nearly
+//! match.
 
 use super::{HostPattern, Rule};
 
 /// How similar a configured name must be to count as a near miss: Jaro-Winkler
 /// similarity, 1 is equal.
 const NEAR_MIN: f64 = 0.85;
-/// Near misses that are named.
+/// The most near misses that are listed.
 const NEAR_MAX: usize = 5;
 
 /// Which entry matched, to explain why the others did not count.
@@ -30,7 +30,7 @@ impl Winner {
         }
     }
 
-    /// Why this one lost; `None` if it did not lose.
+    /// Why this pattern was not chosen; `None` if it was.
     #[must_use]
     pub fn beats(&self, pattern: &HostPattern) -> Option<String> {
         match self {
@@ -51,8 +51,8 @@ impl Winner {
     }
 }
 
-/// Describes entries that do not match `host` and look as if they should, the
-/// most alike first. `entries` are patterns with the ids of their servers.
+/// Describes entries that do not match `host` and are similar to it, the most similar
+/// first. `entries` are patterns with the ids of their servers.
 #[must_use]
 pub fn near_misses<'a>(
     entries: impl IntoIterator<Item = (&'a HostPattern, &'a str)>,

@@ -95,9 +95,9 @@ fn may_be_in_host(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Case, one trailing dot and scripts other than Latin are made equal.
+    /// Names in upper case, with a trailing dot or in other scripts have one form.
     #[test]
-    fn equal_names_meet_in_one_form() {
+    fn equal_names_have_one_form() {
         assert_eq!(normalize("Play.Example.COM.").unwrap(), "play.example.com");
         assert_eq!(
             normalize("bücher.example").unwrap(),
@@ -111,9 +111,9 @@ mod tests {
         assert_eq!(normalize("mc_1.lan").unwrap(), "mc_1.lan");
     }
 
-    /// What can never be a host name is refused with its reason.
+    /// Texts that cannot be host names are refused with a reason.
     #[test]
-    fn bad_names_say_why() {
+    fn invalid_names_are_refused_with_a_reason() {
         assert_eq!(normalize(""), Err(BadHost::Empty));
         assert_eq!(normalize("."), Err(BadHost::Empty));
         assert_eq!(normalize("a..b"), Err(BadHost::EmptyLabel));

@@ -73,7 +73,7 @@ mod tests {
 
     /// `*` spans dots, `?` is one character.
     #[test]
-    fn wildcards_mean_what_they_say() {
+    fn wildcards_match_as_documented() {
         assert!(matches_text("*.example.com", "a.example.com"));
         assert!(matches_text("*.example.com", "a.b.example.com"));
         assert!(!matches_text("*.example.com", "example.com"));

@@ -27,7 +27,7 @@ pub struct RouteTable<T> {
     others: Vec<(HostPattern, T)>,
 }
 
-/// Which of two patterns wins where both match: the lesser one.
+/// The order of two patterns that both match: the lesser one is chosen.
 fn precedence(a: &HostPattern, b: &HostPattern) -> Ordering {
     let by_length = b.literal_len().cmp(&a.literal_len());
     by_length.then_with(|| a.cmp(b))
@@ -88,7 +88,7 @@ impl<T: Clone> RouteTable<T> {
         (table, conflicts)
     }
 
-    /// Where a normalised host leads.
+    /// The route of a normalised host.
     #[must_use]
     pub fn find(&self, host: &str) -> Option<Match<'_, T>> {
         if let Some(target) = self.exact.get(host) {
@@ -184,8 +184,8 @@ mod tests {
         assert!(table.find("other").is_none());
     }
 
-    /// A pattern that is not looked up wins where it spells out more, or as
-    /// much and comes first.
+    /// A pattern without a suffix look-up is chosen if it has more literal characters, or
+    /// as many and comes first.
     #[test]
     fn patterns_of_both_kinds_keep_their_order() {
         let (table, _) = table(&[("*.a.com", 1), ("x*.a.com", 2), ("*b.a.com", 3), ("*", 4)]);
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(all, [3, 2, 1, 4]);
     }
 
-    /// The slow reference: the patterns that match, each tried.
+    /// A slow reference implementation: tries every pattern.
     fn reference<'a>(patterns: &'a [HostPattern], host: &str) -> Vec<&'a HostPattern> {
         let is_match = |pattern: &&HostPattern| pattern.is_wildcard() && pattern.matches(host);
         let mut matching: Vec<_> = patterns.iter().filter(is_match).collect();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     proptest! {
-        /// Looking up finds what trying every pattern finds, in the same order.
+        /// The table finds the same patterns as trying every one, in the same order.
         #[test]
         fn agrees_with_trying_every_pattern(
             texts in proptest::collection::vec("[*?]{0,1}[ab.]{0,3}[*?]{0,1}[ab.é]{0,3}", 0..40),

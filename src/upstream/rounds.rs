@@ -197,7 +197,7 @@ impl Waiting<'_> {
             let is_known = |doubt| matches!(doubt, Doubt::CameBack | Doubt::Cleared);
             self.login.poll_doubt(cx, is_known)
         });
-        // The login that started the test may have been stopped meanwhile.
+        // The login that started the test may have been stopped since.
         timeout(2 * HANG_UP_WAIT, known)
             .await
             .is_ok_and(|doubt| doubt == Doubt::CameBack)
@@ -268,8 +268,8 @@ mod tests {
         drop(waiting);
         assert!(rounds.lock().is_empty());
 
-        // The client stays: the oldest one was meant by nobody, and no other is
-        // doubted as long as they wait.
+        // The client stays, so the oldest login is not part of a loop, and no other login
+        // is tested as long as these wait.
         let waiting = enter(EQUAL_LOGINS_MAX);
         assert!(!rounds.is_loop(&key, pending()).await);
         assert!(!waiting[0].came_back().await);
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         drop(waiting);
 
-        // One is answered: nobody is disturbed.
+        // One login is answered, so no connection is closed.
         let mut waiting = enter(EQUAL_LOGINS_MAX);
         let answered = async {
             tokio::time::sleep(ANSWER_WAIT / 2).await;

@@ -1,7 +1,7 @@
 //! How this system resolves names: `resolv.conf(5)` and `hosts(5)`.
 //!
-//! The files are read leniently, since many programs and people write them: DHCP
-//! clients, container engines, administrators. Lines that cannot be read are ignored.
+//! Many programs and people write these files: DHCP clients, container engines,
+//! administrators. So lines that cannot be parsed are ignored.
 
 use std::fs::File;
 use std::io::{self, Read};

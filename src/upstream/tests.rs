@@ -1,9 +1,9 @@
 use super::*;
 
-/// A connection leads to the proxy when a listener of ours has its address,
-/// be it every address of the machine. Others may have the same port.
+/// A connection leads to the proxy if one of its listeners has the address, also as an
+/// unspecified address. Other processes may have the same port on other addresses.
 #[test]
-fn the_proxy_knows_itself() {
+fn addresses_of_the_proxy_are_recognized() {
     let is_own = |own: &[&str], far: &str, near: &str| {
         let upstream = Upstream::from_system();
         upstream.listens_at(own.iter().map(|own| own.parse().unwrap()).collect());

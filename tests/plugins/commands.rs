@@ -645,13 +645,13 @@ fn new_refuses_without_leaving_anything() {
     for (arguments, why) in [
         (
             &["../gate"][..],
-            "`../gate` cannot be its name: it is made of",
+            "`../gate` cannot be the name of a plugin: a name consists of",
         ),
         (
             &["my.gate"],
-            "`my.gate` cannot be its name: an id may have dots",
+            "`my.gate` cannot be the name of a plugin: the name of a crate has no dots",
         ),
-        (&["match"], "no crate can be called so"),
+        (&["match"], "a crate cannot have this name"),
         (&["there"], "there already is something at `there`"),
         (
             &["gate", "--path", "no/parent"],

@@ -94,7 +94,7 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     check_name(name)
-        .map_err(|why| anyhow::anyhow!("{} cannot be its name: {why}", Quoted(name)))?;
+        .map_err(|why| anyhow::anyhow!("{} cannot be the name of a plugin: {why}", Quoted(name)))?;
     let template = template(hook, is_bare);
     let api = Api::find(api)?;
     let files = files(name, hook, &template, &api);
@@ -127,20 +127,20 @@ pub(super) fn run(
 /// Checks a name by the rules of ids, and by those of crates.
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
-        return Err(format!("it has 1 to {NAME_BYTES_MAX} bytes"));
+        return Err(format!("a name has 1 to {NAME_BYTES_MAX} bytes"));
     }
     let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
     if !name.bytes().all(allowed) {
-        return Err("it is made of a to z, digits, `-` and `_`".to_owned());
+        return Err("a name consists of a to z, digits, `-` and `_`".to_owned());
     }
     if name.contains('.') {
-        return Err("an id may have dots, but a crate may not: take a `-`".to_owned());
+        return Err("the name of a crate has no dots: use `-`".to_owned());
     }
     if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        return Err("a crate begins with a letter".to_owned());
+        return Err("the name of a crate begins with a letter".to_owned());
     }
     if NO_CRATE.contains(&name) || name == API_CRATE {
-        return Err("no crate can be called so: take two words, such as `my-gate`".to_owned());
+        return Err("a crate cannot have this name: use two words, such as `my-gate`".to_owned());
     }
     Ok(())
 }

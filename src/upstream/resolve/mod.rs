@@ -305,7 +305,7 @@ impl Answers {
             Some(Ok(_)) | None => None,
         });
         let all = failures.into_iter().flatten();
-        // A question without an answer explains more than the denial of one family.
+        // A missing answer explains more than the denial of one family.
         all.min_by_key(|failure| match failure {
             Failure::NoRecords => 2,
             failure => u8::from(failure.is_denial()),
@@ -628,8 +628,8 @@ impl Answers {
         self.srv = Some(Err(Failure::NoRecords));
     }
 
-    /// All that will be known is: says how long it counts. Where no name server
-    /// has answered, what was known `before` goes on to count (RFC 8767).
+    /// Ends the look-up and sets the time for which its answers are used. If no name server
+    /// has answered, the answers of `before` are still used (RFC 8767).
     fn settle(&mut self, name: &str, ttl: Duration, before: Option<&Answers>) {
         let now = Instant::now();
         let life = if name.contains('.') {

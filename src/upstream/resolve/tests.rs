@@ -8,7 +8,7 @@ use super::*;
 
 /// Longer than any wait in these tests takes, also on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// How often what has to be quick is tried on a busy machine.
+/// The most attempts at something that has to be quick, since the machine may be busy.
 const TRIES_MAX: usize = 20;
 /// How many ports are tried.
 const PORTS_MAX: usize = 100;
@@ -19,21 +19,21 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 
-/// What a name server does with a question.
+/// How a name server answers.
 #[derive(Debug, Clone)]
 enum Reply {
     /// Data of records of the type that was asked for.
     Records(Vec<Vec<u8>>),
     Code(u8),
     Silence,
-    /// Nothing but that the answer is too long, over UDP.
+    /// Over UDP, only that the answer is too long.
     Truncated(Vec<Vec<u8>>),
 }
 
 type Known = HashMap<(String, u16), Reply>;
 
-/// A name server of our own making, which denies what it does not know, for a
-/// day. It listens at one address of the loopback network.
+/// A name server for tests. It denies unknown names for a day, and listens at one address
+/// of the loopback network.
 #[derive(Clone)]
 struct NameServer {
     known: Arc<Mutex<Known>>,
@@ -84,7 +84,7 @@ impl NameServer {
             let mut query = [0; 512];
             while let Ok((length, from)) = udp.recv_from(&mut query).await {
                 if let Some(answer) = this.answer(&query[..length], false) {
-                    // What is not an answer to this question does not disturb.
+                    // A message that does not answer this question is ignored.
                     let mut foreign = answer.clone();
                     foreign[0] ^= 1;
                     for datagram in [&b"nonsense"[..], &foreign, &answer] {
@@ -245,7 +245,7 @@ impl Rig {
         next.unwrap().unwrap().ip().to_string()
     }
 
-    /// How long the answers about a name count from now on.
+    /// How long the answers about a name are still used.
     fn life(&self, name: &str) -> Duration {
         let known = lock(&self.names.0.known);
         let key = known.keys().find(|key| key.name == name).unwrap();
@@ -269,8 +269,8 @@ async fn quick(bound: Duration, run: impl AsyncFn(usize)) {
     panic!("{took:?}, and never less than {bound:?}");
 }
 
-/// What engines and routers call their machines is a name, alone and with a
-/// domain of the search list, whatever rules there are for host names.
+/// Names that engines and routers give to machines are resolved, alone and with a domain of
+/// the search list, even if they are not valid host names.
 #[tokio::test]
 async fn names_may_have_underscores() {
     let server = NameServer::start().await;
@@ -283,8 +283,8 @@ async fn names_may_have_underscores() {
     assert_eq!(rig.all("mc_2", false).await, ["the name does not exist"]);
 }
 
-/// Whatever happens to the question for one address family, the addresses of the
-/// other are dialled at once.
+/// The addresses of one family are dialled at once, whatever happens to the question for
+/// the other.
 #[tokio::test]
 async fn one_family_is_enough() {
     let (rig, server) = Rig::with_server().await;
@@ -349,7 +349,7 @@ async fn another_name_server_is_asked() {
         (Some(refusing), Reply::Code(5)),
         (Some(failing), Reply::Code(2)),
         (Some(silent), Reply::Silence),
-        // Nobody listens there.
+        // No process listens there.
         (None, Reply::Silence),
     ];
     for ((bad, reply), address) in bad.into_iter().zip(2..) {
@@ -428,7 +428,7 @@ async fn edited_files_are_followed() {
     );
     server.knows("box.lan", A, ips(&["192.0.2.9"]));
     assert_eq!(rig.first("box").await, "192.0.2.9");
-    // Asked for at the latest when the operator asks for it.
+    // An answer is used until `forget` is called.
     server.knows("box.lan", A, ips(&["192.0.2.10"]));
     assert_eq!(rig.first("box").await, "192.0.2.9", "it is remembered");
     rig.names.forget();
@@ -450,8 +450,7 @@ async fn odd_hosts_files_do_not_hang() {
     assert_eq!(rig.first("box").await, "192.0.2.7");
 }
 
-/// Whatever the TTL of a record, an address is used for seconds only, and so is a
-/// denial.
+/// An address is only used for seconds, with any TTL, and so is a denial.
 #[tokio::test]
 async fn answers_have_a_short_life() {
     let (rig, server) = Rig::with_server().await;
@@ -466,7 +465,7 @@ async fn answers_have_a_short_life() {
     }
 }
 
-/// If nothing listens at the known addresses, the name is looked up again at once, but
+/// If no process listens at the known addresses, the name is looked up again at once, but
 /// not for each of several players.
 #[tokio::test]
 async fn a_name_is_asked_for_again() {
@@ -571,7 +570,7 @@ async fn localhost_is_here() {
     );
 }
 
-/// The number of remembered names is bounded, also for names that others choose.
+/// The number of remembered names is bounded, also for names from SRV records.
 #[tokio::test]
 async fn remembered_names_are_bounded() {
     let rig = Rig::new("nameserver 127.0.0.1\n", 9);

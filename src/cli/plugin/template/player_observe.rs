@@ -30,7 +30,7 @@ impl Plugin for InGame {
     fn new(config: Config, host: &Host<Self>) -> Result<Self> {
         let busy = *config.busy.get_ref();
         if busy == 0 {
-            return Err(Error::at(config.busy.span(), "it is always busy"));
+            return Err(Error::at(config.busy.span(), "it must be at least 1"));
         }
         tracing::info!(busy, "ready");
         Ok(InGame {
@@ -95,7 +95,7 @@ mod tests {
     fn errors_point_at_the_value() {
         let config = "busy = 0";
         let failure = TestHost::<InGame>::start(config).unwrap_err();
-        assert_eq!(failure.text, "it is always busy");
+        assert_eq!(failure.text, "it must be at least 1");
         assert_eq!(&config[failure.span.unwrap()], "0");
     }
 }
