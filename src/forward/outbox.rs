@@ -141,6 +141,8 @@ impl Outbox {
             Err(_) => return false,
         };
         let (_, sender) = asked.remove(place);
+        drop(asked);
+        // Without the lock: the waker of a plugin may ask for the next cookie.
         let _ = sender.send(data);
         true
     }
@@ -194,7 +196,38 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::{Arc, mpsc};
+    use std::task::{Context, Wake};
+    use std::time::Duration;
+
     use super::*;
+
+    /// A waker that asks for the next cookie.
+    struct AsksNext(Arc<Outbox>);
+
+    impl Wake for AsksNext {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.ask_cookie("b"));
+        }
+    }
+
+    /// The receiver of a cookie may ask for the next one inside its waker.
+    #[test]
+    fn a_waker_may_use_the_outbox() {
+        let outbox = Arc::new(Outbox::default());
+        let mut receiver = pin!(outbox.ask_cookie("a").unwrap());
+        let waker = Waker::from(Arc::new(AsksNext(Arc::clone(&outbox))));
+        let poll = receiver.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            assert!(outbox.answer_cookie(b"\x01a\0"));
+            assert!(outbox.answer_cookie(b"\x01b\0"));
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(240)).unwrap();
+    }
 
     /// Each direction returns its packets in order, and a sender that has reached its
     /// limits does not reduce those of another.

@@ -370,7 +370,10 @@ impl PlayerHandle {
         if &*current.server != server {
             current.server = server.into();
         }
-        current.outbox = Arc::clone(outbox);
+        let before = std::mem::replace(&mut current.outbox, Arc::clone(outbox));
+        drop(current);
+        // Without the lock: its end wakes those who wait for a cookie.
+        drop(before);
     }
 
     /// The player is in the game: a switch can be requested.
@@ -386,10 +389,14 @@ impl PlayerHandle {
     /// The player has no backend, or is leaving: no switch can be requested, and one that
     /// the session has not taken ends.
     pub(crate) fn set_unavailable(&self) {
-        let mut current = self.lock();
-        current.is_unavailable = true;
         let is_new = |switch: &mut Arc<SwitchState>| !switch.has_begun.load(Ordering::Relaxed);
-        if let Some(switch) = current.switch.take_if(is_new) {
+        let switch = {
+            let mut current = self.lock();
+            current.is_unavailable = true;
+            current.switch.take_if(is_new)
+        };
+        // Without the lock: the waker of a plugin may use the handle.
+        if let Some(switch) = switch {
             switch.end(match self.is_leaving() {
                 true => NotSwitched::Gone,
                 false => NotSwitched::Busy,
@@ -441,7 +448,8 @@ impl PlayerHandle {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::pin::{Pin, pin};
+    use std::sync::mpsc;
     use std::task::{Context, Wake, Waker};
 
     use super::*;
@@ -450,6 +458,48 @@ mod tests {
     struct AsksAgain {
         player: Arc<PlayerHandle>,
         is_taken: Mutex<Option<bool>>,
+    }
+
+    fn player_on_a() -> Arc<PlayerHandle> {
+        let details = PlayerDetails {
+            name: "Notch".to_owned(),
+            uuid: [0; 16],
+            version: Version::of(767).unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            number: 1,
+            network: Some("main".to_owned()),
+            counters: Arc::default(),
+        };
+        let player = PlayerHandle::new(details, "a");
+        player.set_available();
+        player
+    }
+
+    /// Polls a request that has not ended.
+    fn poll_with(asks_again: &Arc<AsksAgain>, request: Pin<&mut impl Future>) {
+        let waker = Waker::from(Arc::clone(asks_again));
+        let poll = request.poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+
+    /// The receiver of a result may use the handle inside its waker, also if the switch ends
+    /// because the player has left the server.
+    #[test]
+    fn a_waker_may_use_the_handle() {
+        let player = player_on_a();
+        let asks_again = Arc::new(AsksAgain {
+            player: Arc::clone(&player),
+            is_taken: Mutex::default(),
+        });
+        let mut outcome = pin!(player.switch("b", By::Player).outcome());
+        poll_with(&asks_again, outcome.as_mut());
+        let (done, is_done) = mpsc::channel();
+        std::thread::spawn(move || {
+            player.set_unavailable();
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(240)).unwrap();
+        assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(false));
     }
 
     impl Wake for AsksAgain {
@@ -463,17 +513,7 @@ mod tests {
     /// of the first does not remove that request.
     #[tokio::test]
     async fn a_switch_can_follow_another() {
-        let details = PlayerDetails {
-            name: "Notch".to_owned(),
-            uuid: [0; 16],
-            version: Version::of(767).unwrap(),
-            address: ([127, 0, 0, 1], 1).into(),
-            number: 1,
-            network: Some("main".to_owned()),
-            counters: Arc::default(),
-        };
-        let player = PlayerHandle::new(details, "a");
-        player.set_available();
+        let player = player_on_a();
         let request = player.switch("b", By::Player);
         let unset = Flag::default();
         let next_switch = async || match player.next_request(&unset).await {
@@ -485,10 +525,8 @@ mod tests {
             player: Arc::clone(&player),
             is_taken: Mutex::default(),
         });
-        let waker = Waker::from(Arc::clone(&asks_again));
         let mut outcome = pin!(request.outcome());
-        let poll = outcome.as_mut().poll(&mut Context::from_waker(&waker));
-        assert!(poll.is_pending());
+        poll_with(&asks_again, outcome.as_mut());
         taken.end(Ok(()));
         assert_eq!(*asks_again.is_taken.lock().unwrap(), Some(true));
         assert_eq!(outcome.await, Ok(()));

@@ -118,7 +118,9 @@ impl Players {
 
     /// Removes a player: from now on services do not reach the player.
     pub(crate) fn leave(&self, number: u64) {
-        self.lock().remove(&number);
+        let left = self.lock().remove(&number);
+        // Without the lock: the end of a session may wake plugins.
+        drop(left);
     }
 
     /// The player, for a plugin that may use this capability on the player's server.

@@ -89,9 +89,10 @@ impl CallLimit {
         self.running.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether one more could begin now.
-    fn has_room(&self) -> bool {
-        self.running.load(Ordering::SeqCst) < self.max
+    /// How many more could begin now.
+    fn room(&self) -> usize {
+        let running = self.running.load(Ordering::SeqCst);
+        self.max.saturating_sub(running)
     }
 
     /// Whether no call that runs will return in time.
@@ -445,17 +446,7 @@ impl<W: Work> Threads<W> {
         for list in [&mut *queue, &mut *held_back] {
             take_late(list, now, &mut late);
         }
-        // The one that was to use the room may have ended without a call.
-        for _ in 0..held_back.len() {
-            let Some(waiting) = held_back.pop_front() else {
-                break;
-            };
-            let limits = waiting.work.limits();
-            match limits.is_none_or(|(limit, _)| limit.has_room()) {
-                true => queue.push_back(waiting),
-                false => held_back.push_back(waiting),
-            }
-        }
+        move_to_room(held_back, queue);
         self.held_back
             .store(state.held_back.len(), Ordering::SeqCst);
         for _ in 0..state.queue.len().min(awake_max()) {
@@ -497,6 +488,35 @@ fn take_late<W: Work>(
                 late.push((waiting.work, Some(Unanswered::Busy)));
             }
             Some(_) => list.push_back(waiting),
+        }
+    }
+}
+
+/// Moves as many of those that wait for other calls to the queue as there is room for: one
+/// that was to use it may have ended without a call.
+fn move_to_room<W: Work>(held_back: &mut VecDeque<Waiting<W>>, queue: &mut VecDeque<Waiting<W>>) {
+    let mut rooms: Vec<(*const CallLimit, usize)> = Vec::new();
+    for _ in 0..held_back.len() {
+        let Some(waiting) = held_back.pop_front() else {
+            return;
+        };
+        let has_room = waiting.work.limits().is_none_or(|(limit, _)| {
+            let limit_at = Arc::as_ptr(limit);
+            let found = rooms.iter().position(|(at, _)| *at == limit_at);
+            let index = found.unwrap_or_else(|| {
+                rooms.push((limit_at, limit.room()));
+                rooms.len() - 1
+            });
+            let room = rooms.get_mut(index).map(|(_, room)| room);
+            room.is_some_and(|room| {
+                let has_room = *room > 0;
+                *room = room.saturating_sub(1);
+                has_room
+            })
+        });
+        match has_room {
+            true => queue.push_back(waiting),
+            false => held_back.push_back(waiting),
         }
     }
 }
@@ -808,6 +828,23 @@ mod tests {
         threads.lock().held_back.push_back(waiting);
         assert!(threads.look(Instant::now()));
         assert_eq!(of(&results), [Ok(7)]);
+        // No more than fit.
+        let (mut held_back, mut queue) = (VecDeque::new(), VecDeque::new());
+        let limits = [2, 1].map(|max| Arc::new(CallLimit::new(max)));
+        for limit in [&limits[0], &limits[1]].into_iter().cycle().take(6) {
+            let (done, _) = mpsc::channel();
+            let work = Box::new(Calls {
+                steps: [Step::Number(7)].into(),
+                limit: Arc::clone(limit),
+                blocked: LONG,
+                is_gone: Arc::default(),
+                results: Vec::new(),
+                done,
+            });
+            held_back.push_back(Waiting { work, since: None });
+        }
+        move_to_room(&mut held_back, &mut queue);
+        assert_eq!((held_back.len(), queue.len()), (3, 3));
     }
 
     /// A call that panics ends its work, and is counted like one that returns, be it in
