@@ -216,10 +216,7 @@ async fn intercepted_modes_offer_all_of_it() {
 /// Goes through a configuration into the game.
 async fn into_the_game(client: &mut Speaker, peer: &mut Speaker) {
     let ids = Ids::of(PROTOCOL);
-    peer.send(ids.finish, &[]).await;
-    client.expect(ids.finish).await;
-    client.send(ids.finish, &[]).await;
-    peer.expect(ids.finish).await;
+    game::configure([client, peer], PROTOCOL).await;
     peer.send(ids.join, &[0, 0, 0, 1, 9, 0, 0]).await;
     client.expect(ids.join).await;
 }

@@ -2,7 +2,7 @@
 //! server. Those answers reach no server, and the answers to the new server's questions
 //! reach it once.
 
-use infrarust_test_support::game::{Ids, Speaker};
+use infrarust_test_support::game::{self, Ids, Speaker};
 
 use super::channel::{expect_past_channels, play};
 use super::fallback::{More, accept_on_b, join_game};
@@ -204,10 +204,7 @@ async fn answers_in_the_configuration() {
             client.send(*id, body).await;
             assert_eq!(second.expect(*id).await, *body, "{protocol}");
         }
-        second.send(ids.finish, &[]).await;
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        second.expect(ids.finish).await;
+        game::configure([&mut client, &mut second], protocol).await;
         second.send(ids.join, &join_game(protocol, 2)).await;
         client.expect(ids.join).await;
         drop((client, second));

@@ -104,11 +104,13 @@ type Case = (i32, i32, Vec<u8>, Vec<u8>, &'static str);
 async fn limits_of_clients_in_play() {
     let mut proxy = Bounded::start().await;
     let (mut other, mut of_other) = proxy.begin(767, "Other").await;
-    let success = game::login_success(767, uuid(NOTCH), "Other");
-    of_other.send(2, &success).await;
-    other.expect(2).await;
-    other.send(3, &[]).await;
-    of_other.expect(3).await;
+    game::welcome(
+        [&mut other, &mut of_other],
+        767,
+        (uuid(NOTCH), "Other"),
+        None,
+    )
+    .await;
     enter(&mut other, &mut of_other, 767).await;
 
     let chat = "a line of chat of more than";

@@ -2,8 +2,8 @@
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
-use super::fallback::{More, join_game};
-use super::{NOTCH_OFFLINE, begin, enter, welcome};
+use super::fallback::{More, play_first};
+use super::{NOTCH_OFFLINE, accepted, begin, enter};
 use crate::support::{FakeBackend, TestProxy, server, wire};
 
 /// Switches the channel on, with all permissions.
@@ -87,14 +87,7 @@ pub async fn expect_past_channels(backend: &mut Speaker, protocol: i32, id: i32)
 /// A player in the game of the first server, in the world of entity 1.
 pub async fn play(proxy: &TestProxy, backend: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
     let (mut client, mut server) = begin(proxy, backend, protocol, "Notch").await;
-    welcome(&mut client, &mut server, protocol).await;
-    if protocol >= 764 {
-        enter(&mut client, &mut server, protocol).await;
-    } else {
-        let join = Ids::of(protocol).join;
-        server.send(join, &join_game(protocol, 1)).await;
-        client.expect(join).await;
-    }
+    play_first(&mut client, &mut server, protocol).await;
     let settings = More::of(protocol).settings;
     client.send(settings, b"settings of the client").await;
     expect_past_channels(&mut server, protocol, settings).await;
@@ -111,11 +104,7 @@ fn servers(backends: [&FakeBackend; 3], uses: [&str; 3]) -> TestProxy {
 /// Every request with the bytes of its answer, in both names of the channel.
 #[tokio::test]
 async fn questions_and_answers() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let island = "bungeecord_channel = true";
     let proxy = servers([&a, &b, &c], [USES, USES, island]);
     for protocol in [5, 340, 767] {
@@ -198,11 +187,7 @@ async fn questions_and_answers() {
 async fn messages_that_are_cut_off() {
     /// Half of the messages that a server may send in a second over one connection.
     const AT_ONCE: usize = 25;
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = servers([&a, &b, &c], [USES, USES, ""]);
     let data = [utf(&["x:y"]), vec![0, 3, 1, 2, 3]].concat();
     let with_data = |texts: &[&str]| [utf(texts), data.clone()].concat();
@@ -262,13 +247,7 @@ async fn messages_that_are_cut_off() {
             .is_err()
     );
     let protocol = 767;
-    let mut alice = game::begin_at(proxy.address(), protocol, "b.example.com", "Alice").await;
-    let (mut of_b, ..) = game::accept(&b).await;
-    let success = game::login_success(protocol, [5; 16], "Alice");
-    of_b.send(2, &success).await;
-    alice.expect(2).await;
-    alice.send(3, &[]).await;
-    of_b.expect(3).await;
+    let (mut alice, mut of_b) = accepted(&proxy, "b.example.com", &b, protocol, "Alice").await;
     enter(&mut alice, &mut of_b, protocol).await;
     ask(&mut of_b, protocol, &utf(&["GetServer"])).await;
     let answered = answer(&mut of_b, protocol).await;
@@ -279,24 +258,13 @@ async fn messages_that_are_cut_off() {
 /// server, even if another player is still in a configuration there, which may take long.
 #[tokio::test]
 async fn forwarded_messages_use_a_player_in_the_game() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = servers([&a, &b, &c], [USES, USES, ""]);
     let protocol = 767;
     let (notch, mut of_a) = play(&proxy, &a, protocol).await;
     let mut on_b = Vec::new();
     for name in ["Alice", "Bob"] {
-        let mut client = game::begin_at(proxy.address(), protocol, "b.example.com", name).await;
-        let (mut server, ..) = game::accept(&b).await;
-        let success = game::login_success(protocol, [5; 16], name);
-        server.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
-        on_b.push((client, server));
+        on_b.push(accepted(&proxy, "b.example.com", &b, protocol, name).await);
     }
     let (bob, of_bob) = &mut on_b[1];
     enter(bob, of_bob, protocol).await;
@@ -339,11 +307,13 @@ async fn ids_are_those_of_the_server() {
         let mut client = game::begin_at(proxy.address(), protocol, host, "Notch").await;
         game::encrypt(&mut client, protocol).await;
         let (mut server, ..) = game::accept(backend).await;
-        let success = game::login_success(protocol, super::uuid(id), "Notch");
-        server.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        server.expect(3).await;
+        game::welcome(
+            [&mut client, &mut server],
+            protocol,
+            (super::uuid(id), "Notch"),
+            None,
+        )
+        .await;
         enter(&mut client, &mut server, protocol).await;
         let uuid32 = id.replace('-', "");
         for (question, expected) in [
@@ -365,11 +335,7 @@ async fn ids_are_those_of_the_server() {
 /// one.
 #[tokio::test]
 async fn subcommands_reach_players_on_other_servers() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = servers([&a, &b, &c], [USES, USES, ""]);
     let protocol = 767;
     let (ids, more) = (Ids::of(protocol), More::of(protocol));
@@ -383,13 +349,7 @@ async fn subcommands_reach_players_on_other_servers() {
     ask(&mut of_a, protocol, &utf(&["GetServer"])).await;
     answer(&mut of_a, protocol).await;
 
-    let mut alice = game::begin_at(proxy.address(), protocol, "b.example.com", "Alice").await;
-    let (mut of_b, ..) = game::accept(&b).await;
-    let success = game::login_success(protocol, [5; 16], "Alice");
-    of_b.send(2, &success).await;
-    alice.expect(2).await;
-    alice.send(3, &[]).await;
-    of_b.expect(3).await;
+    let (mut alice, mut of_b) = accepted(&proxy, "b.example.com", &b, protocol, "Alice").await;
     enter(&mut alice, &mut of_b, protocol).await;
     assert_eq!(answer(&mut of_b, protocol).await, data);
     for target in ["ALL", "ONLINE", "b"] {

@@ -4,11 +4,11 @@
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
+use super::admit;
 use super::channel::play;
 use super::fallback::{More, join_game};
 use super::faults::sockets_left;
 use super::switching::{connect, network};
-use super::{NOTCH_OFFLINE, uuid};
 use crate::support::{FakeBackend, TestProxy, within};
 
 /// The side that is lost.
@@ -65,8 +65,7 @@ async fn read_to(peer: &mut Speaker, wanted: i32) -> bool {
 async fn take_in(mut server: Speaker, protocol: i32, from: Step) {
     let ids = Ids::of(protocol);
     if from == Step::Dialled {
-        let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-        server.send(2, &success).await;
+        admit(&mut server, protocol).await;
     }
     if protocol >= 764 {
         if from < Step::Configuring && !read_to(&mut server, 3).await {
@@ -156,8 +155,7 @@ async fn switch_to(
         match step {
             Step::Dialled => {}
             Step::LetIn => {
-                let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-                new.send(2, &success).await;
+                admit(&mut new, protocol).await;
             }
             Step::Leaving if has_configuration => {
                 client.expect(more.start_configuration).await;
@@ -166,7 +164,7 @@ async fn switch_to(
                 client.send(more.configuration_acknowledged, &[]).await;
                 in_configuration = true;
                 new.expect(3).await;
-                let registry = if protocol >= 766 { 7 } else { 5 };
+                let registry = Ids::of(protocol).registry;
                 new.send(registry, b"half of it").await;
             }
             Step::Finished if has_configuration => {

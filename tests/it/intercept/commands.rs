@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use infrarust_test_support::game::{self, Sessions, Speaker, encrypt};
 
-use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, uuid};
+use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, admit, enter, play, welcome};
 use crate::support::wire::{read_varint, string, varint};
 use crate::support::{FakeBackend, TestProxy, server};
 
@@ -245,11 +245,7 @@ async fn a_server_without_a_network_stands_alone() {
     let ids = CommandIds::of(767);
     let mut other = game::begin_at(proxy.address(), 767, "b.example.com", "Alice").await;
     let (mut of_other, ..) = game::accept(&backend).await;
-    let success = game::login_success(767, [3; 16], "Alice");
-    of_other.send(2, &success).await;
-    other.expect(2).await;
-    other.send(3, &[]).await;
-    of_other.expect(3).await;
+    game::welcome([&mut other, &mut of_other], 767, ([3; 16], "Alice"), None).await;
     enter(&mut other, &mut of_other, 767).await;
     let (mut client, mut peer) = play(&proxy, &backend, 767).await;
     for (line, answer) in [
@@ -331,8 +327,7 @@ async fn trees_get_the_commands_of_the_proxy() {
     let (mut client, mut peer) = super::begin(&proxy, &backend, 767, "Notch").await;
     peer.send(3, &[64]).await;
     peer.compress(64);
-    let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
-    peer.send(2, &success).await;
+    admit(&mut peer, 767).await;
     assert_eq!(client.expect(3).await, [64]);
     client.compress(64);
     client.expect(2).await;
@@ -357,7 +352,7 @@ async fn a_tree_behind_the_join_game_gets_them_too() {
     for protocol in [758, 767] {
         let ids = CommandIds::of(protocol);
         let (mut client, mut peer) = super::begin(&proxy, &backend, protocol, "Notch").await;
-        super::welcome(&mut client, &mut peer, protocol).await;
+        welcome(&mut client, &mut peer, protocol).await;
         let game = super::Ids::of(protocol);
         if protocol >= 764 {
             peer.send(game.finish, &[]).await;
@@ -564,11 +559,7 @@ async fn rights_are_as_configured() {
             encrypt(&mut client, 767).await;
         }
         let (mut peer, ..) = game::accept(&backend).await;
-        let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
-        peer.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        peer.expect(3).await;
+        welcome(&mut client, &mut peer, 767).await;
         enter(&mut client, &mut peer, 767).await;
         for (name, expected) in ["glist", "find"].into_iter().zip(expected) {
             let may = may_use(&mut client, &mut peer, name).await;
@@ -648,8 +639,7 @@ pub(super) async fn move_to(
     const START_CONFIGURATION: i32 = 0x69;
     const CONFIGURATION_ACKNOWLEDGED: i32 = 0x0C;
     let (mut second, ..) = game::accept(backend).await;
-    let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
-    second.send(2, &success).await;
+    admit(&mut second, 767).await;
     client.expect(START_CONFIGURATION).await;
     first.expect_end().await;
     client.send(CONFIGURATION_ACKNOWLEDGED, &[]).await;

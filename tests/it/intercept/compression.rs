@@ -1,8 +1,8 @@
 //! Compression towards the client and from the backend, in all combinations.
 
-use infrarust_test_support::game::{self, Ids, Speaker};
+use infrarust_test_support::game::{Ids, Speaker};
 
-use super::{begin, enter, offline, uuid};
+use super::{admit, begin, enter, offline};
 use crate::support::FakeBackend;
 
 const PROTOCOL: i32 = 754;
@@ -65,8 +65,7 @@ async fn compress(
             .await;
         server.compress(threshold);
     }
-    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
+    admit(server, PROTOCOL).await;
     if let Some(threshold) = to_client {
         let received = client.expect(3).await;
         assert_eq!(received, crate::support::wire::varint(threshold));
@@ -127,8 +126,7 @@ async fn the_brand_is_extended() {
         let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
         server.send(3, &[64]).await;
         server.compress(64);
-        let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-        server.send(2, &success).await;
+        admit(&mut server, protocol).await;
         client.expect(3).await;
         client.compress(64);
         client.expect(2).await;

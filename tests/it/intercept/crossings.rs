@@ -4,8 +4,9 @@
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
+use super::admit;
 use super::channel::{expect_past_channels, play};
-use super::fallback::{More, accept_on_b, contains, join_game};
+use super::fallback::{More, accept_on_b, contains, join_game, take_in};
 use super::switching::{both_ways, connect, let_in, network};
 use crate::support::{FakeBackend, TestProxy, wire};
 
@@ -20,22 +21,7 @@ fn two(a: &FakeBackend, b: &FakeBackend) -> TestProxy {
 
 /// The client, which is in a configuration, goes through it into the game of the server.
 async fn configure(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
-    let ids = Ids::of(protocol);
-    let registry = if protocol >= 766 { 7 } else { 5 };
-    server.expect(3).await;
-    assert_eq!(server.expect(0).await, b"settings of the client");
-    server.send(registry, b"of the new one").await;
-    server.send(ids.finish, &[]).await;
-    assert_eq!(
-        client.expect(registry).await,
-        b"of the new one",
-        "{protocol}"
-    );
-    client.expect(ids.finish).await;
-    client.send(ids.finish, &[]).await;
-    server.expect(ids.finish).await;
-    server.send(ids.join, &join_game(protocol, 2)).await;
-    client.expect(ids.join).await;
+    take_in(client, server, protocol).await;
     both_ways(client, server, protocol).await;
 }
 
@@ -88,7 +74,7 @@ async fn a_configuration_of_the_old_server() {
     let proxy = two(&a, &b);
     for protocol in [764, 767, 776] {
         let (ids, more) = (Ids::of(protocol), More::of(protocol));
-        let registry = if protocol >= 766 { 7 } else { 5 };
+        let registry = ids.registry;
         for step in 0..4 {
             println!("{protocol}, step {step}");
             let (mut client, mut first) = play(&proxy, &a, protocol).await;
@@ -108,9 +94,7 @@ async fn a_configuration_of_the_old_server() {
                 assert_eq!(client.expect(registry).await, b"of the old one");
                 client.expect(ids.finish).await;
             }
-            let uuid = super::uuid(super::NOTCH_OFFLINE);
-            let success = game::login_success(protocol, uuid, "Notch");
-            second.send(2, &success).await;
+            admit(&mut second, protocol).await;
             while first.next().await.is_some() {}
             match step {
                 0 => client.send(more.configuration_acknowledged, &[]).await,

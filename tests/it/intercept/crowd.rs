@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use infrarust_test_support::game::{self, Say, Sessions, Speaker, encrypt};
 
-use super::{NO_COMPRESSION, NOTCH, enter, uuid};
+use super::{NO_COMPRESSION, NOTCH, enter, welcome};
 use crate::support::{FakeBackend, TestProxy};
 
 pub(super) const PROTOCOL: i32 = 767;
@@ -27,11 +27,7 @@ pub(super) async fn notch_plays(proxy: SocketAddr, backend: &FakeBackend) -> (Sp
     let mut client = game::begin(proxy, PROTOCOL, "Notch").await;
     encrypt(&mut client, PROTOCOL).await;
     let (mut server, _, _) = game::accept(backend).await;
-    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    welcome(&mut client, &mut server, PROTOCOL).await;
     enter(&mut client, &mut server, PROTOCOL).await;
     (client, server)
 }

@@ -2,7 +2,7 @@
 
 use infrarust_test_support::game::{self, Ids, refusal, who};
 
-use super::{begin, offline, play, uuid};
+use super::{admit, begin, offline, play, uuid};
 use crate::support::{FakeBackend, TestProxy, server};
 
 /// The second login reads a text, in upper or lower case of the name. The first player
@@ -91,8 +91,7 @@ async fn a_login_that_joins_is_replaced() {
         let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
         for step in 0..steps {
             if step >= 1 {
-                let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(&mut server, protocol).await;
                 client.expect(2).await;
             }
             if step >= 2 {

@@ -4,7 +4,7 @@
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
 
 use super::turns::{CLIENT_TOO_SLOW, pass};
-use super::{NOTCH, NOTCH_OFFLINE, begin, enter, text, uuid, welcome};
+use super::{NOTCH, admit, begin, enter, occupy, text, uuid, welcome};
 use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
 /// Packets of play that only these tests and those of switches use.
@@ -113,17 +113,22 @@ fn network(backends: [&FakeBackend; 2], global: &str, more: [&str; 2]) -> TestPr
     )
 }
 
-/// A player in the game on server `a`, which knows the client's settings.
-async fn play_on_a(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
-    let (mut client, mut server) = begin(proxy, a, protocol, "Notch").await;
-    welcome(&mut client, &mut server, protocol).await;
+/// A client that has begun a login comes into the game, in the world of entity 1.
+pub(super) async fn play_first(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    welcome(client, server, protocol).await;
     if protocol >= 764 {
-        enter(&mut client, &mut server, protocol).await;
+        enter(client, server, protocol).await;
     } else {
         let join = Ids::of(protocol).join;
         server.send(join, &join_game(protocol, 1)).await;
         client.expect(join).await;
     }
+}
+
+/// A player in the game on server `a`, which knows the client's settings.
+async fn play_on_a(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speaker, Speaker) {
+    let (mut client, mut server) = begin(proxy, a, protocol, "Notch").await;
+    play_first(&mut client, &mut server, protocol).await;
     let settings = More::of(protocol).settings;
     client.send(settings, b"settings of the client").await;
     server.expect(settings).await;
@@ -134,8 +139,7 @@ async fn play_on_a(proxy: &TestProxy, a: &FakeBackend, protocol: i32) -> (Speake
 pub(super) async fn accept_on_b(b: &FakeBackend, protocol: i32) -> Speaker {
     let (mut server, _, start) = game::accept(b).await;
     assert!(start.starts_with(&wire::string("Notch")));
-    let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
+    admit(&mut server, protocol).await;
     server
 }
 
@@ -177,21 +181,22 @@ async fn arrive_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) 
 
 /// The client goes through the configuration of server `b` into its game, since 1.20.2.
 async fn configure_on_b(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
-    let (ids, more) = (Ids::of(protocol), More::of(protocol));
+    let more = More::of(protocol);
     // What was on the way reaches nobody.
     client.send(more.swing, b"for a").await;
     client.send(more.configuration_acknowledged, &[]).await;
+    take_in(client, server, protocol).await;
+}
+
+/// The server, which has accepted the client, takes it through a configuration into its
+/// game, from 1.20.2 on.
+pub(super) async fn take_in(client: &mut Speaker, server: &mut Speaker, protocol: i32) {
+    let join = Ids::of(protocol).join;
     server.expect(3).await;
     assert_eq!(server.expect(0).await, b"settings of the client");
-    let registry = if protocol >= 766 { 7 } else { 5 };
-    server.send(registry, b"the registry").await;
-    server.send(ids.finish, &[]).await;
-    assert_eq!(client.expect(registry).await, b"the registry");
-    client.expect(ids.finish).await;
-    client.send(ids.finish, &[]).await;
-    server.expect(ids.finish).await;
-    server.send(ids.join, &join_game(protocol, 2)).await;
-    client.expect(ids.join).await;
+    game::configure_with([client, server], protocol, b"the registry").await;
+    server.send(join, &join_game(protocol, 2)).await;
+    client.expect(join).await;
 }
 
 /// Bytes pass in both directions.
@@ -394,12 +399,7 @@ async fn checks_of_the_other_server() {
         let proxy = network([&a, &b], "", ["", more]);
         let mut occupant = None;
         if is_occupied {
-            let mut client = game::begin_at(proxy.address(), 767, "b.example.com", "Other").await;
-            let (mut server, ..) = game::accept(&b).await;
-            let success = game::login_success(767, [5; 16], "Other");
-            server.send(2, &success).await;
-            client.expect(2).await;
-            occupant = Some((client, server));
+            occupant = Some(occupy(&proxy, "b.example.com", &b).await);
         }
         let (mut client, first) = play_on_a(&proxy, &a, 767).await;
         drop(first);
@@ -418,11 +418,7 @@ async fn a_full_server() {
     let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
     let full = "max_players = 1\nfull_message = \"no room\"\n";
     let proxy = network([&a, &b], "", [full, "max_players = 1\n"]);
-    let mut occupant = game::begin(proxy.address(), 767, "Other").await;
-    let (mut of_a, ..) = game::accept(&a).await;
-    let success = game::login_success(767, [5; 16], "Other");
-    of_a.send(2, &success).await;
-    occupant.expect(2).await;
+    let occupant = occupy(&proxy, "play.example.com", &a).await;
     for protocol in [47, 767] {
         let ids = Ids::of(protocol);
         let mut client = game::begin(proxy.address(), protocol, "Notch").await;
@@ -431,10 +427,7 @@ async fn a_full_server() {
         if protocol >= 764 {
             client.send(3, &[]).await;
             server.expect(3).await;
-            server.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            server.expect(ids.finish).await;
+            game::configure([&mut client, &mut server], protocol).await;
         }
         server.send(ids.join, &join_game(protocol, 2)).await;
         client.expect(ids.join).await;
@@ -449,7 +442,7 @@ async fn a_full_server() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
-    drop((occupant, of_a));
+    drop(occupant);
     proxy.idle().await;
 }
 
@@ -493,7 +486,7 @@ async fn before_the_game() {
                 _ => {
                     welcome(&mut client, &mut first, protocol).await;
                     if step == 3 {
-                        let registry = if protocol >= 766 { 7 } else { 5 };
+                        let registry = Ids::of(protocol).registry;
                         first.send(registry, b"half of it").await;
                     }
                     drop(first);
@@ -508,13 +501,7 @@ async fn before_the_game() {
             }
             if protocol >= 764 {
                 second.expect(3).await;
-                let registry = if protocol >= 766 { 7 } else { 5 };
-                second.send(registry, b"the registry").await;
-                second.send(ids.finish, &[]).await;
-                assert_eq!(client.expect(registry).await, b"the registry");
-                client.expect(ids.finish).await;
-                client.send(ids.finish, &[]).await;
-                second.expect(ids.finish).await;
+                game::configure_with([&mut client, &mut second], protocol, b"the registry").await;
             }
             second.send(ids.join, &join_game(protocol, 2)).await;
             let join = client.expect(ids.join).await;
@@ -535,16 +522,11 @@ async fn in_a_configuration_of_the_backend() {
     let proxy = network([&a, &b], "", ["", ""]);
     for protocol in [764, 767, 776] {
         let (ids, more) = (Ids::of(protocol), More::of(protocol));
-        let registry = if protocol >= 766 { 7 } else { 5 };
+        let registry = Ids::of(protocol).registry;
         let (mut client, mut first) = play_on_a(&proxy, &a, protocol).await;
         // A whole one passes.
         configure(&mut client, &mut first, &more).await;
-        first.send(registry, b"new").await;
-        first.send(ids.finish, &[]).await;
-        assert_eq!(client.expect(registry).await, b"new");
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        first.expect(ids.finish).await;
+        game::configure_with([&mut client, &mut first], protocol, b"new").await;
         first.send(ids.join, &join_game(protocol, 1)).await;
         client.expect(ids.join).await;
         // Half of one does not.
@@ -552,16 +534,7 @@ async fn in_a_configuration_of_the_backend() {
         first.send(registry, b"half of it").await;
         drop(first);
         let mut second = accept_on_b(&b, protocol).await;
-        second.expect(3).await;
-        assert_eq!(second.expect(0).await, b"settings of the client");
-        second.send(registry, b"the registry").await;
-        second.send(ids.finish, &[]).await;
-        assert_eq!(client.expect(registry).await, b"the registry");
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        second.expect(ids.finish).await;
-        second.send(ids.join, &join_game(protocol, 2)).await;
-        client.expect(ids.join).await;
+        take_in(&mut client, &mut second, protocol).await;
         client.expect(more.chat).await;
         both_ways(&mut client, &mut second, protocol).await;
         drop((client, second));
@@ -626,11 +599,7 @@ async fn the_client_leaves_during_a_fallback() {
 /// The servers are tried in the order of the network.
 #[tokio::test]
 async fn the_order_is_kept() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let common = "network = \"main\"\ncompression_threshold = -1\n";
     let file = |host, backend: &FakeBackend| server("offline", host, backend.address, common);
     let proxy = TestProxy::start(

@@ -3,7 +3,7 @@
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker};
 
-use super::{NOTCH_OFFLINE, play, uuid};
+use super::{NOTCH_OFFLINE, admit, play, uuid};
 use crate::support::{FakeBackend, TestProxy, wire, within};
 
 const ONE_PLACE: &str = "compression_threshold = -1\nmax_players = 1";
@@ -68,8 +68,7 @@ async fn login(
                 assert_eq!(server.expect(2).await, [5, 0]);
             }
             (6, Some(server)) => {
-                let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(server, protocol).await;
                 client.expect(2).await;
             }
             (7, Some(server)) if is_configured => {

@@ -169,11 +169,7 @@ async fn mods_are_negotiated_behind_a_server_without() {
 /// modded server, and reads why the session ends. A server without mods accepts it.
 #[tokio::test]
 async fn a_negotiation_that_is_cut_off() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let order = "[networks.main]\norder = [\"a\", \"b\", \"c\"]\n";
     let proxy = network(order, &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
     let protocol = 340;

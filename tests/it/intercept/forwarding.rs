@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use infrarust_test_support::game::{self, Speaker, refusal, who};
 
-use super::{NOTCH_OFFLINE, begin, offline, uuid};
+use super::{NOTCH_OFFLINE, admit, begin, offline};
 use crate::support::{FakeBackend, TestProxy, wire};
 
 const SECRET: &str = "correct horse battery staple";
@@ -94,8 +94,7 @@ async fn a_backend_that_never_asks() {
     let backend = FakeBackend::start().await;
     let proxy = velocity(&backend);
     let (mut client, mut server) = begin(&proxy, &backend, 767, "Notch").await;
-    let success = game::login_success(767, uuid(NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
+    admit(&mut server, 767).await;
     let text = refusal(&mut client).await;
     assert!(text.contains("player forwarding"), "{text}");
     server.expect_end().await;
@@ -177,8 +176,7 @@ async fn host_fields() {
                 (parts.to_owned(), json)
             };
             assert_eq!(normal(&host), normal(&expected));
-            let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-            server.send(2, &success).await;
+            admit(&mut server, protocol).await;
             let body = client.expect(2).await;
             assert_eq!(who(protocol, &body).0, NOTCH_OFFLINE);
         }

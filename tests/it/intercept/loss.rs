@@ -3,7 +3,7 @@
 
 use infrarust_test_support::game::{self, Ids, Say, Sessions, Speaker, encrypt, refusal};
 
-use super::{NO_COMPRESSION, NOTCH_OFFLINE, begin, offline, play, text, uuid, welcome};
+use super::{NO_COMPRESSION, NOTCH_OFFLINE, admit, begin, offline, play, text, uuid, welcome};
 use crate::support::{FakeBackend, TestProxy, server};
 
 /// A server file with one slot, so that a slot that is not given back keeps the next player
@@ -69,8 +69,7 @@ async fn the_backend_is_lost_in_configuration() {
         for step in 0..4 {
             let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
             if step == 0 {
-                let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(&mut server, protocol).await;
                 client.expect(2).await;
                 drop(server);
                 client.send(3, &[]).await;
@@ -254,8 +253,7 @@ async fn the_client_leaves_at_each_step() {
             let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
             let ids = Ids::of(protocol);
             if step >= 1 {
-                let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(&mut server, protocol).await;
                 client.expect(2).await;
             }
             if step >= 2 && protocol >= 764 {

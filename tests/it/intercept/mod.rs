@@ -48,7 +48,7 @@ mod ways;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
-use crate::support::{FakeBackend, TestProxy, wire};
+use crate::support::{FakeBackend, TestProxy, server, wire};
 
 /// The player id that a name gives without forwarding.
 const NOTCH_OFFLINE: &str = "b50ad385-829d-3141-a216-7e7d7539ba7f";
@@ -62,6 +62,16 @@ fn offline(backend: &FakeBackend, more: &str) -> TestProxy {
 
 /// Without compression towards the client.
 const NO_COMPRESSION: &str = "compression_threshold = -1";
+
+/// The file of an `offline` server without compression.
+fn plain(backend: &FakeBackend) -> String {
+    server(
+        "offline",
+        "play.example.com",
+        backend.address,
+        NO_COMPRESSION,
+    )
+}
 
 /// A player id as bytes.
 fn uuid(text: &str) -> [u8; 16] {
@@ -79,6 +89,31 @@ async fn begin(
     let client = game::begin(proxy.address(), protocol, name).await;
     let (backend, _, _) = game::accept(backend).await;
     (client, backend)
+}
+
+/// The backend accepts the player: `offline`, Notch.
+async fn admit(backend: &mut Speaker, protocol: i32) {
+    let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
+    backend.send(2, &success).await;
+}
+
+/// A player of this name, accepted by the server of this host, without compression.
+async fn accepted(
+    proxy: &TestProxy,
+    host: &str,
+    backend: &FakeBackend,
+    protocol: i32,
+    name: &str,
+) -> (Speaker, Speaker) {
+    let mut client = game::begin_at(proxy.address(), protocol, host, name).await;
+    let (mut server, ..) = game::accept(backend).await;
+    game::welcome([&mut client, &mut server], protocol, ([5; 16], name), None).await;
+    (client, server)
+}
+
+/// Another player, who has a slot on the server of this host.
+async fn occupy(proxy: &TestProxy, host: &str, backend: &FakeBackend) -> (Speaker, Speaker) {
+    accepted(proxy, host, backend, 767, "Other").await
 }
 
 /// The backend accepts the player, and the client reads the login success: `offline`,

@@ -2,7 +2,7 @@
 
 use infrarust_test_support::game::{self, Sessions, Speaker, encrypt};
 
-use super::{NOTCH_OFFLINE, enter, uuid};
+use super::{admit, enter};
 use crate::support::{FakeBackend, TestProxy};
 
 /// The modes, by number.
@@ -59,8 +59,7 @@ impl Modes {
     /// The same, with a client that has read that its login has succeeded.
     pub(super) async fn welcomed(&self, mode: usize, protocol: i32) -> (Speaker, Speaker) {
         let (mut client, mut server) = self.begin(mode, protocol).await;
-        let success = game::login_success(protocol, uuid(NOTCH_OFFLINE), "Notch");
-        server.send(2, &success).await;
+        admit(&mut server, protocol).await;
         client.expect(2).await;
         (client, server)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use infrarust_test_support::game::{self, Ids, Speaker};
 
+use super::admit;
 use super::channel::{answer, play, utf};
 use super::fallback::{More, accept_on_b, contains, join_game};
 use super::faults::sockets_left;
@@ -50,11 +51,7 @@ async fn a_question_in_the_segment_of_the_join_game() {
 /// Many requests for the same switch cause one switch.
 #[tokio::test]
 async fn a_flood_of_requests() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = network("", &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
     let protocol = 767;
     let (mut client, mut first) = play(&proxy, &a, protocol).await;
@@ -77,11 +74,7 @@ async fn a_flood_of_requests() {
 /// which still works.
 #[tokio::test]
 async fn the_server_that_was_left_is_tried_last() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let one = "max_players = 1\n";
     let proxy = network("", &[("a", &a, one), ("b", &b, one), ("c", &c, one)]);
     for protocol in [764, 776] {
@@ -198,8 +191,7 @@ async fn a_server_that_floods_during_a_switch() {
         let chunk = first.framed(0x22, &[7; 30_000]);
         let full = Duration::from_millis(200);
         while let Ok(()) = tokio::time::timeout(full, first.send_raw(&chunk)).await {}
-        let success = game::login_success(protocol, super::uuid(super::NOTCH_OFFLINE), "Notch");
-        second.send(2, &success).await;
+        admit(&mut second, protocol).await;
         if protocol < 764 {
             second.send(ids.join, &join_game(protocol, 2)).await;
         }

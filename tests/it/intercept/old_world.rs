@@ -140,11 +140,7 @@ async fn switch(
 /// which it sends in each world first. Chat reaches it before as well.
 #[tokio::test]
 async fn until_the_settings() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let (protocol, settings) = (world.protocol, More::of(world.protocol).settings);
@@ -176,11 +172,7 @@ async fn until_the_settings() {
 /// server has put it.
 #[tokio::test]
 async fn until_the_answer_to_a_teleport() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let protocol = world.protocol;
@@ -216,11 +208,7 @@ async fn until_the_answer_to_a_teleport() {
 /// settings for the first one do not open the world of the second.
 #[tokio::test]
 async fn at_two_switches_at_once() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let (protocol, settings) = (world.protocol, More::of(world.protocol).settings);
@@ -259,11 +247,7 @@ async fn at_two_switches_at_once() {
 /// dropped.
 #[tokio::test]
 async fn without_a_sign() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = three([&a, &b, &c]);
     for world in VERSIONS {
         let protocol = world.protocol;

@@ -12,9 +12,9 @@ use infrarust_test_support::game::{self, Ids, Speaker};
 use infrarust_test_support::within;
 use tempfile::TempDir;
 
-use super::{NO_COMPRESSION, begin, enter, offline, play, text, welcome};
+use super::{NO_COMPRESSION, begin, enter, offline, plain, play, text, welcome};
 use crate::library::build;
-use crate::support::{FakeBackend, TestProxy, server, wire};
+use crate::support::{FakeBackend, TestProxy, wire};
 
 fn library() -> &'static Path {
     static PACKETS: OnceLock<PathBuf> = OnceLock::new();
@@ -30,12 +30,7 @@ async fn asked(backend: &FakeBackend, keys: &str, config: &str) -> (TestProxy, T
     let global = format!(
         "[plugins.p]\npath = {file:?}\n{keys}\n[plugins.p.config]\nevents = {events:?}\n{config}\n"
     );
-    let file = server(
-        "offline",
-        "play.example.com",
-        backend.address,
-        NO_COMPRESSION,
-    );
+    let file = plain(backend);
     let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
     (proxy, folder)
 }
@@ -194,12 +189,7 @@ async fn packets_before_the_game_are_seen() {
 /// As [`enter`], with a join game that can be read.
 async fn enter_world(client: &mut Speaker, peer: &mut Speaker, protocol: i32) {
     let ids = Ids::of(protocol);
-    if protocol >= 764 {
-        peer.send(ids.finish, &[]).await;
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        peer.expect(ids.finish).await;
-    }
+    game::configure([client, peer], protocol).await;
     let world = wire::string("minecraft:overworld");
     let fields = match protocol {
         340 => [
@@ -234,11 +224,7 @@ async fn a_slow_plugin_delays_one_direction() {
     let (mut client, mut peer) = play(&proxy, &backend, 770).await;
     let (mut other, mut other_peer) = {
         let (mut client, mut peer) = begin(&proxy, &backend, 770, "Alex").await;
-        let success = game::login_success(770, [3; 16], "Alex");
-        peer.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        peer.expect(3).await;
+        game::welcome([&mut client, &mut peer], 770, ([3; 16], "Alex"), None).await;
         enter(&mut client, &mut peer, 770).await;
         (client, peer)
     };
@@ -471,12 +457,7 @@ async fn chat_guard_drops_lines() {
     let config = "lines = 3\nseconds = 3600\npatterns = ['*gold*']\npattern_text = 'no gold'";
     let global =
         format!("[plugins.chat-guard]\npath = {file:?}\n[plugins.chat-guard.config]\n{config}\n");
-    let file = server(
-        "offline",
-        "play.example.com",
-        backend.address,
-        NO_COMPRESSION,
-    );
+    let file = plain(&backend);
     let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
     for protocol in [47, 340, 758, 760, 764, 776] {
         let (mut client, mut peer) = play(&proxy, &backend, protocol).await;

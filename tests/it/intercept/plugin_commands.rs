@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::commands::{CommandIds, FAMILIES, TREE, added, move_to, read_until};
-use super::{NO_COMPRESSION, NOTCH_OFFLINE, enter, play};
+use super::{NO_COMPRESSION, NOTCH_OFFLINE, enter, plain, play};
 use crate::library::build;
 use crate::support::wire::string;
 use crate::support::{FakeBackend, TestProxy, server, within};
@@ -31,12 +31,7 @@ fn table(id: &str, folder: &TempDir, more: &str, config: &str) -> String {
 /// An `offline` server with the plugin.
 async fn start(backend: &FakeBackend, folder: &TempDir, global: &str, more: &str) -> TestProxy {
     let global = format!("{global}\n{}", table("p", folder, more, ""));
-    let file = server(
-        "offline",
-        "play.example.com",
-        backend.address,
-        NO_COMPRESSION,
-    );
+    let file = plain(backend);
     TestProxy::with_plugins(&global, &[("a", file)]).await
 }
 
@@ -410,11 +405,7 @@ impl Exchanged {
     async fn join(&self, name: &str) -> (Speaker, Speaker) {
         let mut client = game::begin_at(self.address, 767, "a.example.com", name).await;
         let (mut peer, ..) = game::accept(&self.backends[0]).await;
-        let success = game::login_success(767, [7; 16], name);
-        peer.send(2, &success).await;
-        client.expect(2).await;
-        client.send(3, &[]).await;
-        peer.expect(3).await;
+        game::welcome([&mut client, &mut peer], 767, ([7; 16], name), None).await;
         enter(&mut client, &mut peer, 767).await;
         (client, peer)
     }

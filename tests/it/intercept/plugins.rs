@@ -7,7 +7,7 @@ use std::time::Instant;
 use infrarust_test_support::game::{self, Sessions, encrypt, refusal};
 use tempfile::TempDir;
 
-use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, enter, play, text, uuid, welcome};
+use super::{NO_COMPRESSION, NOTCH, NOTCH_OFFLINE, admit, enter, plain, play, text, uuid, welcome};
 use crate::library::build;
 use crate::support::{FakeBackend, TestProxy, server, within};
 
@@ -225,8 +225,7 @@ async fn sent_packets_are_part_of_the_stream() {
     let mut client = game::begin(proxy.address(), 340, "Notch").await;
     encrypt(&mut client, 340).await;
     let (mut peer, _, _) = game::accept(&backend).await;
-    let success = game::login_success(340, uuid(NOTCH_OFFLINE), "Notch");
-    peer.send(2, &success).await;
+    admit(&mut peer, 340).await;
     assert_eq!(client.expect(3).await, [0x80, 0x02]);
     client.compress(256);
     client.expect(2).await;
@@ -289,12 +288,7 @@ async fn plugins_do_not_send_without_end() {
         players(),
         &format!("events = {events:?}\nfill_at = {PLAYERS}"),
     );
-    let file = server(
-        "offline",
-        "play.example.com",
-        backend.address,
-        NO_COMPRESSION,
-    );
+    let file = plain(&backend);
     let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
     let (mut sessions, mut began) = (Vec::new(), Instant::now());
     for number in 0..PLAYERS {
@@ -353,12 +347,7 @@ async fn welcome_greets() {
     let config = "message = '<red>again {player}'\nfirst = '<gold>new {player}'\n\
                   [plugins.p.config.servers.a]\ntitle = 'the {server}'";
     let global = table(&welcome, config);
-    let file = server(
-        "offline",
-        "play.example.com",
-        backend.address,
-        NO_COMPRESSION,
-    );
+    let file = plain(&backend);
     let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
     let mut greeting = "new Notch";
     for protocol in [47, 340, 758, 764, 776] {

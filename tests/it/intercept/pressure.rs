@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use infrarust_test_support::game::{self, Speaker, deflated};
 
-use super::{NO_COMPRESSION, begin, enter, offline, play, uuid, welcome, welcome_with};
+use super::{NO_COMPRESSION, admit, begin, enter, offline, play, welcome, welcome_with};
 use crate::support::{FakeBackend, wire, within};
 
 const PROTOCOL: i32 = 767;
@@ -173,8 +173,7 @@ async fn a_slow_reader_decrypts_everything() {
     let mut client = game::begin(proxy.address(), PROTOCOL, "Notch").await;
     game::encrypt(&mut client, PROTOCOL).await;
     let (mut server, _, _) = game::accept(&backend).await;
-    let success = game::login_success(PROTOCOL, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
+    admit(&mut server, PROTOCOL).await;
     client.expect(3).await;
     client.compress(256);
     client.expect(2).await;

@@ -1,8 +1,8 @@
 //! Requests of a backend to the client during the login.
 
-use infrarust_test_support::game::{self, refusal};
+use infrarust_test_support::game::refusal;
 
-use super::{NO_COMPRESSION, begin, enter, offline, uuid, welcome};
+use super::{NO_COMPRESSION, admit, begin, enter, offline, welcome};
 use crate::support::{FakeBackend, wire};
 
 /// The requests of mod loaders and their answers pass unchanged, several at once and in any
@@ -52,8 +52,7 @@ async fn answers_come_before_the_success() {
         let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
         let question = [vec![5], wire::string("a:b")].concat();
         server.send(4, &question).await;
-        let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-        server.send(2, &success).await;
+        admit(&mut server, protocol).await;
         assert_eq!(client.expect(4).await, question);
         client.send(2, &[5, 0]).await;
         client.expect(2).await;

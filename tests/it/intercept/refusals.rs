@@ -3,7 +3,7 @@
 use infrarust_test_support::game::{self, Ids, refusal};
 
 use super::modes::{MODES, Modes};
-use super::{NO_COMPRESSION, enter, text, uuid};
+use super::{NO_COMPRESSION, admit, enter, text};
 
 /// Each form of the encryption.
 const FORMS: [i32; 9] = [4, 5, 47, 340, 759, 760, 765, 767, 776];
@@ -58,8 +58,7 @@ async fn players_who_are_replaced() {
             let (mut second, mut of_second) = modes.begin(mode, protocol).await;
             assert_eq!(refusal(&mut first).await, replaced, "{protocol}");
             of_first.expect_end().await;
-            let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-            of_second.send(2, &success).await;
+            admit(&mut of_second, protocol).await;
             second.expect(2).await;
             if protocol >= 764 {
                 second.send(3, &[]).await;

@@ -6,6 +6,7 @@ use infrarust_test_support::program::Program;
 
 use super::channel::{GLOBAL, USES, ask, expect_past_channels, play, utf};
 use super::fallback::{ALL, More, accept_on_b, contains, join_game};
+use super::{admit, occupy};
 use crate::support::{FakeBackend, TestProxy, server, wire, within};
 
 /// A proxy with a network of `offline` servers, with these lines in the file of each.
@@ -67,13 +68,7 @@ pub(super) async fn come_over(client: &mut Speaker, new: &mut Speaker, protocol:
         client.send(more.configuration_acknowledged, &[]).await;
         new.expect(3).await;
         assert_eq!(new.expect(0).await, settings);
-        let registry = if protocol >= 766 { 7 } else { 5 };
-        new.send(registry, b"the registry").await;
-        new.send(ids.finish, &[]).await;
-        assert_eq!(client.expect(registry).await, b"the registry");
-        client.expect(ids.finish).await;
-        client.send(ids.finish, &[]).await;
-        new.expect(ids.finish).await;
+        game::configure_with([client, new], protocol, b"the registry").await;
         new.send(ids.join, &join_game(protocol, entity)).await;
     }
     loop {
@@ -128,12 +123,7 @@ async fn back_and_forth() {
 /// on, and may request a switch again at once.
 #[tokio::test]
 async fn refusals() {
-    let (a, b, full, other) = (
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    );
+    let [a, b, full, other] = FakeBackend::several().await;
     let filter = "[ip_filter]\nblacklist = [\"127.0.0.0/8\"]\n";
     let proxy = network(
         "",
@@ -148,11 +138,7 @@ async fn refusals() {
             ("filtered", &other, filter),
         ],
     );
-    let mut occupant = game::begin_at(proxy.address(), 767, "full.example.com", "Other").await;
-    let (mut of_full, ..) = game::accept(&full).await;
-    let success = game::login_success(767, [5; 16], "Other");
-    of_full.send(2, &success).await;
-    occupant.expect(2).await;
+    let occupant = occupy(&proxy, "full.example.com", &full).await;
 
     for protocol in [47, 340, 763, 767, 776] {
         let more = More::of(protocol);
@@ -215,18 +201,14 @@ async fn refusals() {
         drop((client, there));
         while server.next().await.is_some() {}
     }
-    drop((occupant, of_full));
+    drop(occupant);
     proxy.idle().await;
 }
 
 /// Of several requests at the same time the first counts.
 #[tokio::test]
 async fn at_one_instant() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = network("", &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
     for protocol in [340, 767] {
         let (mut client, mut first) = play(&proxy, &a, protocol).await;
@@ -250,11 +232,7 @@ async fn at_one_instant() {
 /// that server, or, if it refuses, to the next.
 #[tokio::test]
 async fn the_backend_is_lost_during_a_switch() {
-    let [a, b, c] = [
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-        FakeBackend::start().await,
-    ];
+    let [a, b, c] = FakeBackend::several().await;
     let proxy = network("", &[("a", &a, ""), ("b", &b, ""), ("c", &c, "")]);
     for protocol in [47, 340, 763, 764, 767] {
         for is_refused in [false, true] {
@@ -270,9 +248,7 @@ async fn the_backend_is_lost_during_a_switch() {
                 second.expect_end().await;
                 let_in(&c, protocol, 3).await
             } else {
-                let success =
-                    game::login_success(protocol, super::uuid(super::NOTCH_OFFLINE), "Notch");
-                second.send(2, &success).await;
+                admit(&mut second, protocol).await;
                 if protocol < 764 {
                     let join = Ids::of(protocol).join;
                     second.send(join, &join_game(protocol, 3)).await;
@@ -310,7 +286,7 @@ async fn the_other_server_is_lost() {
             second.expect(3).await;
             if step == 1 {
                 second.expect(0).await;
-                let registry = if protocol >= 766 { 7 } else { 5 };
+                let registry = Ids::of(protocol).registry;
                 second.send(registry, b"half of it").await;
             }
             drop(second);
@@ -318,10 +294,7 @@ async fn the_other_server_is_lost() {
             again.expect(3).await;
             again.expect(0).await;
             let ids = Ids::of(protocol);
-            again.send(ids.finish, &[]).await;
-            client.expect(ids.finish).await;
-            client.send(ids.finish, &[]).await;
-            again.expect(ids.finish).await;
+            game::configure([&mut client, &mut again], protocol).await;
             again.send(ids.join, &join_game(protocol, 9)).await;
             client.expect(ids.join).await;
             let notice = client.expect(more.chat).await;
@@ -403,9 +376,7 @@ async fn the_proxy_stops_during_a_switch() {
             let (mut second, ..) = game::accept(&b).await;
             let mut disconnect = ids.disconnect;
             if has_left && protocol >= 764 {
-                let success =
-                    game::login_success(protocol, super::uuid(super::NOTCH_OFFLINE), "Notch");
-                second.send(2, &success).await;
+                admit(&mut second, protocol).await;
                 client.expect(more.start_configuration).await;
                 disconnect = ids.config_disconnect;
             }
@@ -449,12 +420,8 @@ pub(super) async fn play_as(
     protocol: i32,
     name: &str,
 ) -> (Speaker, Speaker) {
-    let (mut client, mut server) = super::begin(proxy, backend, protocol, name).await;
-    let success = game::login_success(protocol, [5; 16], name);
-    server.send(2, &success).await;
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    let (mut client, mut server) =
+        super::accepted(proxy, "play.example.com", backend, protocol, name).await;
     super::enter(&mut client, &mut server, protocol).await;
     (client, server)
 }
@@ -511,11 +478,7 @@ async fn a_thousand_failures() {
     );
     let protocol = 767;
     let more = More::of(protocol);
-    let mut occupant = game::begin_at(proxy.address(), protocol, "b.example.com", "Other").await;
-    let (mut of_b, ..) = game::accept(&b).await;
-    of_b.send(2, &game::login_success(protocol, [5; 16], "Other"))
-        .await;
-    occupant.expect(2).await;
+    let occupant = occupy(&proxy, "b.example.com", &b).await;
     let mut sessions = Vec::new();
     for number in 0..PLAYERS {
         let name = format!("player{number}");
@@ -531,7 +494,7 @@ async fn a_thousand_failures() {
             assert!(contains(&message, "moved to b"), "{message:?}");
         }
     }
-    drop((occupant, of_b));
+    drop(occupant);
     // The place of the occupant is free once its session has ended.
     let (mut client, mut server) = sessions.pop().unwrap();
     let settings = more.settings;

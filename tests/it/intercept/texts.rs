@@ -3,7 +3,7 @@
 
 use infrarust_test_support::game::{self, Ids, Sessions, Speaker, refusal};
 
-use super::{begin, enter, offline, uuid};
+use super::{admit, begin, enter, offline};
 use crate::support::{FakeBackend, TestProxy, wire, within};
 
 /// One version for each layout of the login start, the oldest and the newest.
@@ -109,8 +109,7 @@ async fn kicks_of_every_size() {
                 let (mut client, mut server) = begin(&proxy, &backend, protocol, "Notch").await;
                 server.send(3, &wire::varint(256)).await;
                 server.compress(256);
-                let success = game::login_success(protocol, uuid(super::NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(&mut server, protocol).await;
                 if to_client > 0 {
                     client.expect(3).await;
                     client.compress(to_client);

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use infrarust_test_support::game::{self, Ids, Speaker, refusal};
+use infrarust_test_support::game::{Ids, Speaker, refusal};
 
 use super::modes::Modes;
-use super::{NO_COMPRESSION, enter, text, uuid};
+use super::{NO_COMPRESSION, admit, enter, text};
 use crate::support::wire::{string, string_in};
 
 const BACKEND_TOO_SLOW: &str = "This server took too long to let you in.";
@@ -103,8 +103,7 @@ async fn a_client_that_does_not_answer() {
             server.send(4, &question).await;
             assert_eq!(client.expect(4).await, question);
             if is_let_in {
-                let success = game::login_success(776, uuid(super::NOTCH_OFFLINE), "Notch");
-                server.send(2, &success).await;
+                admit(&mut server, 776).await;
             }
             pass(seconds(31)).await;
             assert_eq!(refusal(&mut client).await, CLIENT_TOO_SLOW);
@@ -204,8 +203,7 @@ async fn a_slow_client_gets_in() {
     let answer = [string("a:b"), vec![0]].concat();
     client.send(4, &answer).await;
     server.expect(4).await;
-    let success = game::login_success(767, uuid(super::NOTCH_OFFLINE), "Notch");
-    server.send(2, &success).await;
+    admit(&mut server, 767).await;
     client.expect(2).await;
     pass(seconds(14)).await;
     client.send(3, &[]).await;

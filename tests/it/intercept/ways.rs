@@ -72,12 +72,8 @@ async fn start_with(
 
 /// A player of this name is in the game of a server.
 async fn play(proxy: &TestProxy, backend: &FakeBackend, name: &str) -> (Speaker, Speaker) {
-    let (mut client, mut server) = super::begin(proxy, backend, PROTOCOL, name).await;
-    let success = game::login_success(PROTOCOL, [5; 16], name);
-    server.send(2, &success).await;
-    client.expect(2).await;
-    client.send(3, &[]).await;
-    server.expect(3).await;
+    let (mut client, mut server) =
+        super::accepted(proxy, "play.example.com", backend, PROTOCOL, name).await;
     super::enter(&mut client, &mut server, PROTOCOL).await;
     let settings = More::of(PROTOCOL).settings;
     client.send(settings, b"settings of the client").await;

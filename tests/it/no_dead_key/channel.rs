@@ -155,11 +155,7 @@ async fn permission(key: &str, question: &'static [&'static str]) {
         let address = stage.proxy.address();
         let mut other = game::begin_at(address, PROTOCOL, "b.example.com", "Other").await;
         let (mut of_b, ..) = game::accept(&stage.b).await;
-        let success = game::login_success(PROTOCOL, [5; 16], "Other");
-        of_b.send(2, &success).await;
-        other.expect(2).await;
-        other.send(3, &[]).await;
-        of_b.expect(3).await;
+        game::welcome([&mut other, &mut of_b], PROTOCOL, ([5; 16], "Other"), None).await;
         let finish = Ids::of(PROTOCOL).finish;
         of_b.send(finish, &[]).await;
         other.expect(finish).await;

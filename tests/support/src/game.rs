@@ -279,6 +279,8 @@ pub struct Ids {
     /// Configuration: disconnect, finish from either side.
     pub config_disconnect: i32,
     pub finish: i32,
+    /// Configuration: a registry.
+    pub registry: i32,
 }
 
 /// Ids by protocol: each is valid from its protocol up to the next.
@@ -357,9 +359,9 @@ impl Ids {
                 .unwrap()
                 .1
         };
-        let (config_disconnect, finish) = match protocol {
-            ..=765 => (1, 2),
-            _ => (2, 3),
+        let (config_disconnect, finish, registry) = match protocol {
+            ..=765 => (1, 2, 5),
+            _ => (2, 3, 7),
         };
         Self {
             join: id(JOIN),
@@ -367,6 +369,7 @@ impl Ids {
             plugin: id(PLUGIN),
             config_disconnect,
             finish,
+            registry,
         }
     }
 }
@@ -563,6 +566,19 @@ pub async fn configure([client, backend]: [&mut Speaker; 2], protocol: i32) {
     let ids = Ids::of(protocol);
     if protocol >= 764 {
         backend.send(ids.finish, &[]).await;
+        client.expect(ids.finish).await;
+        client.send(ids.finish, &[]).await;
+        backend.expect(ids.finish).await;
+    }
+}
+
+/// The same with a registry that the backend sends, and the client reads, before.
+pub async fn configure_with([client, backend]: [&mut Speaker; 2], protocol: i32, registry: &[u8]) {
+    let ids = Ids::of(protocol);
+    if protocol >= 764 {
+        backend.send(ids.registry, registry).await;
+        backend.send(ids.finish, &[]).await;
+        assert_eq!(client.expect(ids.registry).await, registry, "{protocol}");
         client.expect(ids.finish).await;
         client.send(ids.finish, &[]).await;
         backend.expect(ids.finish).await;

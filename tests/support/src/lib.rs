@@ -279,6 +279,15 @@ impl FakeBackend {
         Self { listener, address }
     }
 
+    /// As many as the caller takes.
+    pub async fn several<const N: usize>() -> [Self; N] {
+        let mut backends = Vec::new();
+        for _ in 0..N {
+            backends.push(Self::start().await);
+        }
+        backends.try_into().ok().expect("`N` backends")
+    }
+
     /// The next connection.
     pub async fn accept(&self) -> Peer {
         let (stream, _) = within("a backend connection", self.listener.accept())
