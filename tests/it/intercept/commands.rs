@@ -636,6 +636,17 @@ pub(super) async fn move_to(
     first: &mut Speaker,
     backend: &FakeBackend,
 ) -> Speaker {
+    let mut second = leave_for(client, first, backend).await;
+    enter(client, &mut second, 767).await;
+    second
+}
+
+/// The same up to the configuration of the other backend.
+pub(super) async fn leave_for(
+    client: &mut Speaker,
+    first: &mut Speaker,
+    backend: &FakeBackend,
+) -> Speaker {
     const START_CONFIGURATION: i32 = 0x69;
     const CONFIGURATION_ACKNOWLEDGED: i32 = 0x0C;
     let (mut second, ..) = game::accept(backend).await;
@@ -644,7 +655,6 @@ pub(super) async fn move_to(
     first.expect_end().await;
     client.send(CONFIGURATION_ACKNOWLEDGED, &[]).await;
     second.expect(3).await;
-    enter(client, &mut second, 767).await;
     second
 }
 

@@ -12,9 +12,10 @@ use infrarust_test_support::game::{self, Ids, Speaker};
 use infrarust_test_support::within;
 use tempfile::TempDir;
 
+use super::commands::{CommandIds, leave_for};
 use super::{NO_COMPRESSION, begin, enter, offline, plain, play, text, welcome};
 use crate::library::build;
-use crate::support::{FakeBackend, TestProxy, wire};
+use crate::support::{FakeBackend, TestProxy, server, wire};
 
 fn library() -> &'static Path {
     static PACKETS: OnceLock<PathBuf> = OnceLock::new();
@@ -24,25 +25,51 @@ fn library() -> &'static Path {
 /// An `offline` server with the plugin, and the file in which the plugin writes what it
 /// sees. `keys` are lines of its table.
 async fn asked(backend: &FakeBackend, keys: &str, config: &str) -> (TestProxy, TempDir) {
+    asked_at(backend, "", ("offline", NO_COMPRESSION), keys, config).await
+}
+
+/// The same with these lines of the global file, and a server of this mode with these lines.
+pub(super) async fn asked_at(
+    backend: &FakeBackend,
+    global: &str,
+    (mode, more): (&str, &str),
+    keys: &str,
+    config: &str,
+) -> (TestProxy, TempDir) {
+    let file = server(mode, "play.example.com", backend.address, more);
+    asked_in(&[("a", file)], global, keys, config).await
+}
+
+/// The same with these servers.
+pub(super) async fn asked_in(
+    servers: &[(&str, String)],
+    global: &str,
+    keys: &str,
+    config: &str,
+) -> (TestProxy, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let events = folder.path().join("events");
     let file = library();
     let global = format!(
-        "[plugins.p]\npath = {file:?}\n{keys}\n[plugins.p.config]\nevents = {events:?}\n{config}\n"
+        "{global}\n[plugins.p]\npath = {file:?}\n{keys}\n[plugins.p.config]\nevents = {events:?}\n\
+         {config}\n"
     );
-    let file = plain(backend);
-    let proxy = TestProxy::with_plugins(&global, &[("a", file)]).await;
+    let proxy = TestProxy::with_plugins(&global, servers).await;
     (proxy, folder)
 }
 
 /// The lines that the plugin has written.
-fn seen(folder: &TempDir) -> Vec<String> {
+pub(super) fn seen(folder: &TempDir) -> Vec<String> {
     let events = std::fs::read_to_string(folder.path().join("events")).unwrap_or_default();
     events.lines().map(str::to_owned).collect()
 }
 
 /// A packet of the game: its id and its fields.
-fn packet(protocol: i32, kind: PacketKind, values: &[(PacketField, Value<'_>)]) -> (i32, Vec<u8>) {
+pub(super) fn packet(
+    protocol: i32,
+    kind: PacketKind,
+    values: &[(PacketField, Value<'_>)],
+) -> (i32, Vec<u8>) {
     let version = Version::of(protocol).unwrap();
     let packet = view::build(version, State::Play, kind, values).unwrap();
     let (id, bytes) = wire::read_varint(&packet).unwrap();
@@ -483,4 +510,140 @@ async fn chat_guard_drops_lines() {
         drop((client, peer));
         proxy.idle().await;
     }
+}
+
+/// The id of a packet.
+fn id_of<K: infrarust::protocol::packet::Kind>(protocol: i32, state: State, kind: K) -> i32 {
+    let version = Version::of(protocol).unwrap();
+    i32::from(version.id(state, kind).unwrap())
+}
+
+/// Has the plugin send one of each, and returns what came of it. The plugin has been asked
+/// when the message arrives.
+async fn send_each(
+    [client, peer]: [&mut Speaker; 2],
+    folder: &TempDir,
+    protocol: i32,
+    state: State,
+) -> Vec<String> {
+    let _ = std::fs::remove_file(folder.path().join("events"));
+    let id = id_of(protocol, state, Serverbound::PluginMessage);
+    client.send(id, &wire::string("p:send")).await;
+    assert_eq!(peer.expect(id).await, wire::string("p:send"));
+    seen(folder)
+}
+
+/// What of [`send_each`] the client reads up to a packet of the backend.
+async fn arrived([client, peer]: [&mut Speaker; 2], protocol: i32) -> Vec<&'static str> {
+    let version = Version::of(protocol).unwrap();
+    peer.send(0x7C, b"x").await;
+    let mut kinds = Vec::new();
+    loop {
+        let (id, fields) = within("a packet", client.next()).await.unwrap();
+        if id == 0x7C {
+            return kinds;
+        }
+        let view = View::of(version, State::Play, Direction::Clientbound, id, &fields);
+        kinds.push(view.unwrap_or_else(|| panic!("packet {id}")).kind().name());
+    }
+}
+
+/// What the client reads of [`send_each`] where its version has everything.
+const EACH: [&str; 8] = [
+    "system_message",
+    "title_times",
+    "subtitle",
+    "title",
+    "plugin_message_to_client",
+    "cookie_store",
+    "cookie_request",
+    "transfer",
+];
+
+/// Where a backend takes a player who is in the game back into a configuration, what
+/// plugins send waits until the player is in the game again, in both directions.
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_wait_for_the_end_of_a_configuration() {
+    let backend = FakeBackend::start().await;
+    let (proxy, folder) = asked(&backend, "", "inspect = ['plugin_message_to_server']").await;
+    for protocol in [764, 767, 776] {
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        let start = id_of(protocol, State::Play, Clientbound::StartConfiguration);
+        let acknowledged = id_of(
+            protocol,
+            State::Play,
+            Serverbound::ConfigurationAcknowledged,
+        );
+        peer.send(start, &[]).await;
+        client.expect(start).await;
+        client.send(acknowledged, &[]).await;
+        peer.expect(acknowledged).await;
+        let sides = [&mut client, &mut peer];
+        let results = send_each(sides, &folder, protocol, State::Configuration).await;
+        let is_sent = |what: &&str| results.contains(&format!("{what} sent"));
+        let first = ["chat", "title", "message", "other message"];
+        let later = ["cookie", "request", "transfer"];
+        assert!(first.iter().all(is_sent), "{results:?}");
+        assert_eq!(later.iter().all(is_sent), protocol >= 766, "{results:?}");
+        // Each of these packets is the next one that the other side reads.
+        let brand = id_of(protocol, State::Configuration, Clientbound::PluginMessage);
+        peer.send(brand, &wire::string("a:b")).await;
+        assert_eq!(client.expect(brand).await, wire::string("a:b"));
+        enter(&mut client, &mut peer, protocol).await;
+        let id = id_of(protocol, State::Play, Serverbound::PluginMessage);
+        let message = [wire::string("p:there"), b"x".to_vec()].concat();
+        assert_eq!(peer.expect(id).await, message, "{protocol}");
+        let expected = match protocol {
+            ..=765 => &EACH[..5],
+            _ => &EACH,
+        };
+        let kinds = arrived([&mut client, &mut peer], protocol).await;
+        assert_eq!(kinds, expected, "{protocol}");
+        drop((client, peer));
+        proxy.idle().await;
+    }
+}
+
+/// On the way into the first game, and to that of another server, a player is in none:
+/// nothing can be sent, and nothing arrives later.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_before_the_game() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let more = format!("network = \"main\"\n{NO_COMPRESSION}");
+    let file = |host, backend: &FakeBackend| server("offline", host, backend.address, &more);
+    let servers = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let global = "[permissions]\nplayer_commands = ['server']\n";
+    let config = "inspect = ['plugin_message_to_server']";
+    let (proxy, folder) = asked_in(&servers, global, "", config).await;
+    const PROTOCOL: i32 = 767;
+    let is_refused = |results: Vec<String>| {
+        assert_eq!(results.len(), 7);
+        for result in results {
+            assert!(result.ends_with(": the player has left"), "{result}");
+        }
+    };
+    let (mut client, mut peer) = begin(&proxy, &a, PROTOCOL, "Notch").await;
+    welcome(&mut client, &mut peer, PROTOCOL).await;
+    let sides = [&mut client, &mut peer];
+    is_refused(send_each(sides, &folder, PROTOCOL, State::Configuration).await);
+    enter(&mut client, &mut peer, PROTOCOL).await;
+    let none: [&str; 0] = [];
+    assert_eq!(arrived([&mut client, &mut peer], PROTOCOL).await, none);
+
+    let ids = CommandIds::of(PROTOCOL);
+    let command = ids.fields(PROTOCOL, "server b", 0);
+    client.send(ids.command, &command).await;
+    let mut second = leave_for(&mut client, &mut peer, &b).await;
+    let sides = [&mut client, &mut second];
+    is_refused(send_each(sides, &folder, PROTOCOL, State::Configuration).await);
+    enter(&mut client, &mut second, PROTOCOL).await;
+    assert_eq!(arrived([&mut client, &mut second], PROTOCOL).await, none);
+
+    let sides = [&mut client, &mut second];
+    let results = send_each(sides, &folder, PROTOCOL, State::Play).await;
+    assert!(results.iter().all(|result| result.ends_with(" sent")));
+    assert_eq!(arrived([&mut client, &mut second], PROTOCOL).await, EACH);
 }

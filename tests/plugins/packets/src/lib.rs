@@ -31,14 +31,22 @@ struct Config {
 struct Packets {
     config: Config,
     count: AtomicUsize,
+    host: Host<Self>,
 }
+
+/// The channel of a plugin message after which the player is sent one of each.
+const SEND_CHANNEL: &str = "p:send";
 
 impl Plugin for Packets {
     type Config = Config;
 
-    fn new(config: Config, _host: &Host<Self>) -> Result<Self> {
-        let count = AtomicUsize::new(0);
-        Ok(Packets { config, count })
+    fn new(config: Config, host: &Host<Self>) -> Result<Self> {
+        let (count, host) = (AtomicUsize::new(0), host.clone());
+        Ok(Packets {
+            config,
+            count,
+            host,
+        })
     }
 }
 
@@ -67,6 +75,11 @@ impl PacketInspect for Packets {
                 self.write(&count.to_string())?;
             }
             return Ok(());
+        }
+        if let Some(message) = packet.plugin_message_to_server()
+            && message.channel()? == SEND_CHANNEL
+        {
+            return self.send_each(packet.player());
         }
         let kind = packet.kind().map_or("other", PacketKind::name);
         let said = match packet.chat_message() {
@@ -131,6 +144,37 @@ impl PacketModify for Packets {
 }
 
 impl Packets {
+    /// Sends the player one of each, and writes what comes of it.
+    fn send_each(&self, player: PlayerId) -> Result<()> {
+        let none = || Error::msg("no service");
+        let messages = self.host.grant::<capability::PlayerMessage>();
+        let messages = messages.ok_or_else(none)?;
+        let packets = self.host.grant::<capability::PacketInject>();
+        let packets = packets.ok_or_else(none)?;
+        let cookies = self.host.grant::<capability::PlayerCookie>();
+        let cookies = cookies.ok_or_else(none)?;
+        let transfer = self.host.grant::<capability::PlayerTransfer>();
+        let transfer = transfer.ok_or_else(none)?;
+        let to_client = Outgoing::plugin_message_to_client("p:here", b"x");
+        let to_backend = Outgoing::plugin_message_to_server("p:there", b"x");
+        let results = [
+            ("chat", messages.chat(player, "a line")),
+            ("title", messages.title(player, &Title::new("a title"))),
+            ("message", packets.send(player, &to_client)),
+            ("other message", packets.send(player, &to_backend)),
+            ("cookie", cookies.store(player, "p:key", b"x")),
+            ("request", cookies.request(player, "p:key").map(drop)),
+            ("transfer", transfer.transfer(player, "example.com", 1)),
+        ];
+        for (what, result) in results {
+            match result {
+                Ok(()) => self.write(&format!("{what} sent"))?,
+                Err(error) => self.write(&format!("{what}: {error}"))?,
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self, line: &str) -> Result<()> {
         let mut options = OpenOptions::new();
         let mut file = options
@@ -145,4 +189,5 @@ export_plugin! {
     plugin: Packets,
     name: "packets",
     hooks: [PacketInspect, PacketModify],
+    wants: [PacketInject, PlayerCookie, PlayerMessage, PlayerTransfer],
 }
