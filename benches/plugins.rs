@@ -313,6 +313,7 @@ mod linux {
             is_proved: true,
             server: "lobby".to_owned(),
             version,
+            knows_chat_key: false,
         });
         let chat = |line: &str| {
             let values = [

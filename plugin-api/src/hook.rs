@@ -213,8 +213,12 @@ pub trait PlayerObserve: Plugin {
 ///
 /// - **When**: a packet of an [interest](Self::interest) of the plugin comes from the
 ///   client or the backend of a player of a `client_only` or `offline` server, in the
-///   game or in the configuration phase (1.20.2 and later). Packets of the login and
-///   packets that plugins send are not shown.
+///   game or in the configuration phase (1.20.2 and later). Packets that plugins send are
+///   not shown, and neither are those of the login: the proxy answers them itself and has
+///   another login with the backend, so that none passes. [`LoginDecide`] has the name and
+///   UUID of the login and can refuse it with a text, the service
+///   [`IdentityVerified`](crate::capability::IdentityVerified) has the proved profile, and
+///   [`PlayerCookie`](crate::capability::PlayerCookie) requests cookies in the game.
 /// - **Thread**: a thread that may block. Several calls run at once, but the packets
 ///   of one player in one direction come one after another. Only that direction of
 ///   that player waits for the return.
@@ -242,16 +246,24 @@ pub trait PacketInspect: Plugin {
 
 /// `packet.modify`: change or drop packets.
 ///
-/// - **When**, **Thread**, **Order**, **Cancellation**: as for [`PacketInspect`].
+/// - **When**, **Thread**, **Order**, **Cancellation**: as for [`PacketInspect`]; packets
+///   of the login are not shown either.
 ///   After one plugin has dropped a packet, no other plugin sees it.
 /// - **On failure**: the packet passes, unless `on_failure = "deny"`. Changes of the
 ///   failed call are discarded.
 ///
-/// For a plugin that changes or drops chat or commands of players, they are unsigned
-/// from 1.19.3 on: the proxy does not give the client's chat key to the backend, because
-/// a backend that knows the key disconnects the player when a signed line is missing.
-/// Other players then see that a line is not signed. Commands that the client signs can
-/// be dropped, but not changed.
+/// For a plugin that changes or drops chat or commands of players, they are unsigned: the
+/// proxy does not give the client's chat key to the backend, because a backend that knows
+/// the key disconnects the player when a signed line is missing. Other players then see
+/// that a line is not signed. Commands that the client signs can be dropped, but not
+/// changed.
+///
+/// A backend of 1.19 to 1.19.2 may refuse players without a key; the proxy then gives the
+/// key to it. Only there a signed line cannot be changed, and since 1.19.1 cannot be
+/// dropped: [`Packet::can_drop`] and [`Packet::can_change`] are false, [`Packet::set`]
+/// returns an error, and if the hook drops the line, the line passes and the hook has failed. With `on_failure = "deny"` the session ends instead.
+/// Since 1.19.3 such a backend lets the player in and does not accept chat without a key:
+/// it needs `enforce-secure-profile=false`.
 #[diagnostic::on_unimplemented(
     message = "the plugin `{Self}` lists the hook `PacketModify` and does not have it",
     label = "no `PacketModify`",

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 
 use infrarust_plugin_abi::{
     self as abi, FieldData, FieldType, FieldValue, InterestSink, PacketField, PacketInput,
-    PacketKind, PacketTable, Str, ValueSink, packet_interest, packet_state, receiver,
+    PacketKind, PacketTable, Str, ValueSink, packet_interest, packet_right, packet_state, receiver,
     size_of_table, status,
 };
 
@@ -383,6 +383,33 @@ impl<'a> Packet<'a> {
         self.raw().1
     }
 
+    /// Whether [`PacketModify`](crate::PacketModify) can drop the packet. It cannot drop
+    /// packets on which the proxy or the game depends, nor a signed line of 1.19.1 and 1.19.2
+    /// where the backend demands signed chat. Always false in
+    /// [`PacketInspect`](crate::PacketInspect).
+    #[must_use]
+    pub fn can_drop(&self) -> bool {
+        self.rights() & packet_right::DROP != 0
+    }
+
+    /// Whether [`PacketModify`](crate::PacketModify) can change the packet. It cannot change
+    /// packets on which the proxy or the game depends, commands with signed arguments, nor
+    /// signed lines up to 1.19.2 where the backend demands signed chat. Always false in
+    /// [`PacketInspect`](crate::PacketInspect).
+    #[must_use]
+    pub fn can_change(&self) -> bool {
+        self.rights() & packet_right::CHANGE != 0
+    }
+
+    fn rights(&self) -> u32 {
+        let Some(rights) = self.table().and_then(|table| table.rights) else {
+            return 0;
+        };
+        let packet: *mut c_void = field!(self.packet);
+        // SAFETY: the context belongs to the table.
+        unsafe { rights(packet) }
+    }
+
     fn raw(&self) -> (i32, &[u8]) {
         let (mut id, mut fields, mut bytes) = (-1, std::ptr::null(), 0);
         let Some(raw) = self.table().and_then(|table| table.raw) else {
@@ -464,8 +491,8 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// If the field cannot have the value, if the packet must not change (a signed
-    /// command, a packet on which the proxy depends), and outside
+    /// If the field cannot have the value, if the packet cannot change (see
+    /// [`can_change`](Self::can_change)), and outside
     /// [`PacketModify`](crate::PacketModify). The packet is then unchanged.
     pub fn set(&mut self, field: PacketField, value: impl Into<PacketValue>) -> Result<()> {
         self.set_all(&[(field, value.into())])
@@ -823,8 +850,8 @@ impl PacketVerdict {
 
     /// The proxy drops the packet, and calls no other plugin for it. The proxy keeps
     /// the session consistent: it still sends the acknowledgement that a line of chat
-    /// carries to the backend. A packet on which the proxy or the game depends passes
-    /// nevertheless, and the drop counts as a failure of the plugin.
+    /// carries to the backend. A packet that cannot be dropped (see [`Packet::can_drop`])
+    /// passes nevertheless, and the drop counts as a failure of the plugin.
     #[must_use]
     pub const fn drop() -> Self {
         Self(abi::answer::DROP)

@@ -142,6 +142,8 @@ pub(super) struct OpenServer {
     pub(super) backend: RespondingBackend,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
+    /// The host for the backend that a plugin has chosen.
+    host: Option<String>,
 }
 
 /// A server that has accepted the login at its backend, while the player is still on the
@@ -227,11 +229,18 @@ impl NetworkPlayer {
         };
         let mut attempts = FallbackAttempts::begin(&first);
         let mut last = ending;
-        while let Some(server) = attempts.next(proxy, &self.network) {
+        // The server that has refused the player because it demands the chat key.
+        let mut again: Option<Arc<Server>> = None;
+        loop {
+            let demands_key = again.is_some();
+            let Some(server) = again.take().or_else(|| attempts.next(proxy, &self.network)) else {
+                break;
+            };
             log_refusal(&server, &last);
             let mut moving = facts.moving();
             let until = attempts.until;
-            let opened = self.open(&server, &mut attempts.dials, proxy, &mut moving);
+            let dials = &mut attempts.dials;
+            let opened = self.open(&server, demands_key, dials, proxy, &mut moving);
             let opened = timeout_at(until, opened);
             let opened = tokio::select! {
                 opened = opened => opened.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow))),
@@ -255,6 +264,14 @@ impl NetworkPlayer {
                     target.notices = self.notices(&first, &server, reason.as_ref());
                     (target.server, target.slot) = (server, Some(slot));
                     return Ok(logged_in);
+                }
+                Err(Ending::Intercepted(failure))
+                    if !demands_key
+                        && demands_withheld_key(&server, identified.who(), &failure) =>
+                {
+                    drop(moving);
+                    last = Ending::Intercepted(failure);
+                    again = Some(server);
                 }
                 Err(ending) => {
                     drop(moving);
@@ -355,15 +372,29 @@ impl NetworkPlayer {
         proxy: &Proxy,
         mut trial: Facts,
     ) -> Result<Ready, Ending> {
-        let opened = self.open(server, dials, proxy, &mut trial).await?;
+        let OpenServer {
+            backend,
+            slot,
+            identity,
+            host,
+        } = self.open(server, false, dials, proxy, &mut trial).await?;
         let markers = self.opening.host.markers();
         let has_mods = FORGE_MARKERS.iter().any(|marker| markers.contains(marker));
-        let who = opened.identity.who(self.version);
-        let backend = opened.backend.prepare(who, has_mods);
+        let who = identity.who(self.version);
+        let mut prepared = backend.prepare(who, has_mods).await;
+        if let Err(failure) = &prepared
+            && demands_withheld_key(server, who, failure)
+        {
+            *dials += 1;
+            let connector = self.connector(server, host.as_deref(), true)?;
+            let facts = &mut trial;
+            let backend = connector.reach(who, &self.counters, proxy, facts).await?;
+            prepared = backend.prepare(who, has_mods).await;
+        }
         Ok(Ready {
             server: Arc::clone(server),
-            slot: opened.slot,
-            backend: backend.await.map_err(Ending::Intercepted)?,
+            slot,
+            backend: prepared.map_err(Ending::Intercepted)?,
             session: trial.session.take(),
         })
     }
@@ -394,6 +425,7 @@ impl NetworkPlayer {
             &server,
             &self.identity.profile,
             self.is_proved,
+            backend.knows_chat_key,
             &outbox,
         );
         arrival.queries = packets
@@ -417,10 +449,11 @@ impl NetworkPlayer {
     }
 
     /// Checks whether the player may join a server, by its filters and plugins, and
-    /// connects to its backend.
+    /// connects to its backend. With `demands_chat_key` the backend gets the chat key.
     pub(super) async fn open(
         &self,
         server: &Arc<Server>,
+        demands_chat_key: bool,
         dials: &mut usize,
         proxy: &Proxy,
         facts: &mut Facts,
@@ -446,20 +479,35 @@ impl NetworkPlayer {
         decide(&server.hooks, &self.identity.profile, self.is_proved, facts).await?;
         let host = facts.chosen_host(server, &self.opening)?;
         let identity = self.identity.at(forwarding);
-        let asker = BackendConnector {
-            config,
-            intercepted,
-            origin: &self.origin,
-            opening: &self.opening,
-            host: host.as_deref(),
-        };
+        let connector = self.connector(server, host.as_deref(), demands_chat_key)?;
         *dials += 1;
         let who = identity.who(self.version);
-        let backend = asker.reach(who, &self.counters, proxy, facts).await?;
+        let backend = connector.reach(who, &self.counters, proxy, facts).await?;
         Ok(OpenServer {
             backend,
             slot,
             identity,
+            host,
+        })
+    }
+
+    fn connector<'a>(
+        &'a self,
+        server: &'a Server,
+        host: Option<&'a str>,
+        demands_chat_key: bool,
+    ) -> Result<BackendConnector<'a>, Ending> {
+        let ServerKind::Intercepted(intercepted) = &server.config.kind else {
+            // Only servers of the intercepted modes have a network.
+            return Err(Refusal::UnknownDomain.into());
+        };
+        Ok(BackendConnector {
+            config: &server.config,
+            intercepted,
+            origin: &self.origin,
+            opening: &self.opening,
+            host,
+            gets_chat_key: demands_chat_key || !withholds_chat_key(server),
         })
     }
 
@@ -509,6 +557,18 @@ pub(super) fn is_authenticated(server: &Server) -> bool {
     server.config.mode() == crate::mode::Mode::ClientOnly
 }
 
+/// Whether backends of a server do not get the keys with which players of 1.19 to 1.19.2
+/// sign chat, so that plugins can change and drop signed lines.
+pub(super) fn withholds_chat_key(server: &Server) -> bool {
+    server.hooks.modifies_chat()
+}
+
+/// Whether a login without the chat key has failed because the backend demands it, and it
+/// can have it.
+pub(super) fn demands_withheld_key(server: &Server, who: Who<'_>, failure: &Failure) -> bool {
+    withholds_chat_key(server) && who.has_chat_key() && failure.demands_chat_key()
+}
+
 pub(super) fn log_refusal(server: &Server, ending: &Ending) {
     debug!(
         server = server.config.id,
@@ -527,6 +587,8 @@ pub(super) struct BackendConnector<'a> {
     pub(super) opening: &'a Opening,
     /// The host for the backend that a plugin has chosen.
     pub(super) host: Option<&'a str>,
+    /// Whether the backend gets the key with which the player signs chat.
+    pub(super) gets_chat_key: bool,
 }
 
 impl BackendConnector<'_> {
@@ -557,6 +619,7 @@ impl BackendConnector<'_> {
                 identity: self.intercepted.identity.clone(),
                 address: self.origin.client.ip(),
                 server: self.config.id.clone(),
+                gets_chat_key: self.gets_chat_key,
             };
             match dialled.greet(who).await {
                 Ok(answering) => return Ok(answering),

@@ -349,31 +349,42 @@ impl Placed {
         facts: &mut Facts,
     ) -> Result<LoggedIn, Ending> {
         let login = &mut self.login;
-        let connecting = async {
-            if self.slot.is_none() {
-                return Err(Refusal::ServerFull.into());
-            }
-            let forwarding = login.intercepted.identity.as_ref();
-            let checked = intercept::check_version(forwarding, login.version);
-            checked.map_err(Ending::Intercepted)?;
-            let connector = BackendConnector {
-                config: &login.server.config,
-                intercepted: &login.intercepted,
-                origin: &login.origin,
-                opening: &login.opening,
-                host: self.host.as_deref(),
-            };
-            let who = login.client.who();
-            connector.reach(who, counters, proxy, facts).await
-        };
         let replaced = self.entry.replaced();
-        let backend = tokio::select! {
-            backend = connecting => backend?,
-            () = left_by_peer(login.client.client.stream()) => return Err(Ending::ClientLeft),
-            () = replaced.wait() => return Err(Ending::Intercepted(Failure::Replaced)),
-        };
-        let logged_in = intercept::log_in(&mut login.client, backend, replaced);
-        logged_in.await.map_err(Ending::Intercepted)
+        let mut gets_chat_key = !fallback::withholds_chat_key(&login.server);
+        loop {
+            let connecting = async {
+                if self.slot.is_none() {
+                    return Err(Refusal::ServerFull.into());
+                }
+                let forwarding = login.intercepted.identity.as_ref();
+                let checked = intercept::check_version(forwarding, login.version);
+                checked.map_err(Ending::Intercepted)?;
+                let connector = BackendConnector {
+                    config: &login.server.config,
+                    intercepted: &login.intercepted,
+                    origin: &login.origin,
+                    opening: &login.opening,
+                    host: self.host.as_deref(),
+                    gets_chat_key,
+                };
+                let who = login.client.who();
+                connector.reach(who, counters, proxy, facts).await
+            };
+            let backend = tokio::select! {
+                backend = connecting => backend?,
+                () = left_by_peer(login.client.client.stream()) => return Err(Ending::ClientLeft),
+                () = replaced.wait() => return Err(Ending::Intercepted(Failure::Replaced)),
+            };
+            let failure = match intercept::log_in(&mut login.client, backend, replaced).await {
+                Ok(logged_in) => return Ok(logged_in),
+                Err(failure) => failure,
+            };
+            let (server, who) = (&login.server, login.client.who());
+            if gets_chat_key || !fallback::demands_withheld_key(server, who, &failure) {
+                return Err(Ending::Intercepted(failure));
+            }
+            gets_chat_key = true;
+        }
     }
 }
 
@@ -396,8 +407,14 @@ impl Accepted {
         let outbox = Arc::default();
         handle.set_server(&server.config.id, &outbox);
         entry.begin_session(handle);
-        let packets =
-            PacketStage::begin(handle, &server, &player.profile, player.is_proved, &outbox);
+        let packets = PacketStage::begin(
+            handle,
+            &server,
+            &player.profile,
+            player.is_proved,
+            backend.knows_chat_key,
+            &outbox,
+        );
         let settings = ClientSettings {
             compression: intercepted.compression,
             is_authenticated: fallback::is_authenticated(&server),

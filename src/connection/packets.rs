@@ -32,6 +32,7 @@ impl PacketStage {
         server: &Arc<Server>,
         profile: &Profile,
         is_proved: bool,
+        knows_chat_key: bool,
         outbox: &Arc<Outbox>,
     ) -> Option<Self> {
         let hooks = &server.hooks;
@@ -57,6 +58,7 @@ impl PacketStage {
                 is_proved,
                 server: server.config.id.clone(),
                 version,
+                knows_chat_key,
             }),
             kicked: Arc::clone(&kicked),
         });

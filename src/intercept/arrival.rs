@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     join_game: Option<Vec<u8>>,
     /// The packets before the join game.
     held: HeldFrames,
+    /// Whether the backend has got the key with which the player signs chat.
+    pub(crate) knows_chat_key: bool,
 }
 
 /// How a player arrives at another backend.
@@ -100,7 +102,11 @@ impl RespondingBackend {
     pub(crate) async fn prepare(self, who: Who<'_>, has_mods: bool) -> Result<Prepared, Failure> {
         let version = who.version;
         let backend = self.for_mods(has_mods);
-        let LoggedIn { mut wire, until } = backend.log_in(who, None).await?;
+        let LoggedIn {
+            mut wire,
+            until,
+            knows_chat_key,
+        } = backend.log_in(who, None).await?;
         let mut held = HeldFrames::default();
         let join_game = match version.protocol() {
             V1_20_2.. => None,
@@ -115,6 +121,7 @@ impl RespondingBackend {
             until,
             join_game,
             held,
+            knows_chat_key,
         })
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::failure::Failure;
-use super::identity::{ChatKey, VELOCITY_CHANNEL, Who, velocity_answer};
+use super::identity::{VELOCITY_CHANNEL, Who, velocity_answer};
 use super::login::LoginClient;
 use super::settings::{IdentityForwarding, Secret};
 use super::time_budget::{Actor, BACKEND_WAIT, CLIENT_WAIT, TimeBudget};
@@ -47,6 +47,8 @@ pub(crate) struct ConnectedBackend {
     pub(crate) address: IpAddr,
     /// The id of its server, for the log.
     pub(crate) server: String,
+    /// Whether it gets the key with which the player signs chat.
+    pub(crate) gets_chat_key: bool,
 }
 
 /// A backend that has been sent the login start, and has sent its first byte.
@@ -58,6 +60,7 @@ pub(crate) struct RespondingBackend {
     server: String,
     /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
+    gets_chat_key: bool,
 }
 
 /// A backend that has accepted the login.
@@ -67,6 +70,8 @@ pub(crate) struct LoggedIn {
     /// The deadline of the backend to bring the player into the game. The time that the
     /// client and the player take extends it.
     pub(super) until: Instant,
+    /// Whether it has got the key with which the player signs chat.
+    pub(crate) knows_chat_key: bool,
 }
 
 /// Checks that a client of this version can be used with this player forwarding.
@@ -97,12 +102,8 @@ impl ConnectedBackend {
         let mut wire = Wire::new(self.stream, BytesMut::new(), CLIENTBOUND_PACKET_BYTES_MAX);
         wire.put_header(&self.header);
         wire.put_raw(&self.opening);
-        // A key of 1.19.1 names its holder: a backend that knows the player under
-        // another id would refuse it.
-        let uuid = who.profile.uuid;
-        let is_for = |key: &&ChatKey| key.holder.is_none_or(|holder| holder == uuid);
-        let key = who.key.filter(is_for).map(|key| &key.bytes[..]);
-        let profile = who.profile;
+        let key = who.chat_key().filter(|_| self.gets_chat_key);
+        let (profile, key) = (who.profile, key.map(|key| &key.bytes[..]));
         let start = packets::login_start(who.version, &profile.name, profile.uuid, key);
         let greeting = async {
             let put = wire.put(&start);
@@ -119,6 +120,7 @@ impl ConnectedBackend {
             address: self.address,
             server: self.server,
             refuses_mods: false,
+            gets_chat_key: self.gets_chat_key,
         })
     }
 }
@@ -151,6 +153,10 @@ impl RespondingBackend {
         who: Who<'_>,
         mut client: Option<&mut LoginClient>,
     ) -> Result<LoggedIn, Failure> {
+        let who = Who {
+            key: who.chat_key().filter(|_| self.gets_chat_key),
+            ..who
+        };
         let time_left = client
             .as_ref()
             .map_or(CLIENT_WAIT, |client| client.time_left);
@@ -176,6 +182,7 @@ impl RespondingBackend {
         run.map(|()| LoggedIn {
             wire: login.wire,
             until: time.backend_until(),
+            knows_chat_key: who.key.is_some(),
         })
     }
 }

@@ -10,6 +10,10 @@ use crate::player_text;
 use crate::protocol::packet::login::NameError;
 use crate::reason::names;
 
+/// The translation key of the text with which a backend refuses a player without a key for
+/// signing chat, if it demands one (1.19 to 1.19.2).
+const MISSING_KEY: &str = "multiplayer.disconnect.missing_public_key";
+
 /// Why an intercepted session cannot continue.
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -110,6 +114,11 @@ impl Failure {
             Self::BackendLost(_) => "backend_lost",
             Self::BackendTooSlow => "backend_too_slow",
         }
+    }
+
+    /// Whether the backend has refused a player without a chat key, which it demands.
+    pub(crate) fn demands_chat_key(&self) -> bool {
+        matches!(self, Self::BackendRefused(text) if text.contains(MISSING_KEY))
     }
 
     /// Who is to blame.

@@ -103,6 +103,19 @@ impl<'a> Who<'a> {
     pub(crate) const fn profile(&self) -> &'a Profile {
         self.profile
     }
+
+    /// Whether the player has a key that a backend would accept.
+    pub(crate) fn has_chat_key(&self) -> bool {
+        self.chat_key().is_some()
+    }
+
+    /// The key, if a backend would accept it: a key of 1.19.1 names its holder, and a
+    /// backend that knows the player under another id would refuse it.
+    pub(super) fn chat_key(&self) -> Option<&'a ChatKey> {
+        let uuid = self.profile.uuid;
+        self.key
+            .filter(|key| key.holder.is_none_or(|holder| holder == uuid))
+    }
 }
 
 /// The settled identity of a player, kept for the whole connection.

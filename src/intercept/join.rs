@@ -91,7 +91,7 @@ pub(crate) async fn join(
     notices: Vec<Vec<u8>>,
     replaced: &Flag,
 ) -> Result<Playing, NotJoined> {
-    let LoggedIn { wire, until } = logged_in;
+    let LoggedIn { wire, until, .. } = logged_in;
     let version = player.client.version;
     let login_left = player.client.time_left;
     let state = match version.protocol() {
@@ -723,6 +723,7 @@ mod tests {
         let logged_in = LoggedIn {
             wire: backend,
             until: Instant::now() + CLIENT_WAIT,
+            knows_chat_key: false,
         };
         let settings = ClientSettings {
             compression: ClientCompression::Never,

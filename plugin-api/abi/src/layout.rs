@@ -95,7 +95,7 @@ fn layout() -> String {
         PacketHook<()> as PacketHook { size, reserved, call, interest }
         InterestSink as InterestSink { size, reserved, ctx, add }
         PacketInput as PacketInput { size, protocol, grants, player, uuid, proved, to, state, kind, name, server, packet, table }
-        PacketTable as PacketTable { size, reserved, get, raw, set, replace }
+        PacketTable as PacketTable { size, reserved, get, raw, set, replace, rights }
         FieldValue as FieldValue { field, holds, number, data }
         CommandHook<()> as CommandHook { ask, list }
         CommandSink as CommandSink { size, reserved, ctx, add }
@@ -113,6 +113,7 @@ fn layout() -> String {
         receiver::{ CLIENT, BACKEND }
         packet_interest::{ ALL_TO_CLIENT, ALL_TO_BACKEND }
         packet_state::{ CONFIGURATION, PLAY }
+        packet_right::{ DROP, CHANGE }
         command_audience::{ EVERYBODY, PLAYER_COMMANDS, ADMINS }
         command_event::{ RUN, COMPLETE }
         intent::{ STATUS, LOGIN, TRANSFER }

@@ -68,7 +68,7 @@ pub use note::{
 pub use packet::{FieldType, PacketField, PacketKind};
 pub use packet_hook::{
     FieldValue, InterestSink, PacketHook, PacketInput, PacketTable, ValueSink, packet_interest,
-    packet_state,
+    packet_right, packet_state,
 };
 pub use text::Str;
 pub use version::{API_VERSION, Version};

@@ -137,6 +137,16 @@ pub struct PacketTable {
             sink: *const Sink,
         ) -> i32,
     >,
+    /// What the hook may do with the packet, as bits of [`packet_right`].
+    pub rights: Option<unsafe extern "C" fn(packet: *mut c_void) -> u32>,
+}
+
+/// What a hook may do with a packet.
+pub mod packet_right {
+    /// It may drop the packet.
+    pub const DROP: u32 = 1;
+    /// It may change the packet.
+    pub const CHANGE: u32 = 2;
 }
 
 /// The value of a field of a packet.

@@ -76,6 +76,14 @@ impl PacketAccess for ShownRaw {
         self.is_changeable
     }
 
+    fn may_drop(&self) -> bool {
+        true
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
+
     fn set(&mut self, _: &[(PacketField, FieldData<'_>)]) -> Result<(), String> {
         Err("it has no kind, and so no fields by name".to_owned())
     }
@@ -111,6 +119,14 @@ impl PacketAccess for Shown {
 
     fn is_changeable(&self) -> bool {
         self.is_changeable
+    }
+
+    fn may_drop(&self) -> bool {
+        true
+    }
+
+    fn may_change(&self) -> bool {
+        true
     }
 
     fn set(&mut self, values: &[(PacketField, FieldData<'_>)]) -> Result<(), String> {

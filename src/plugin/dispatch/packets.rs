@@ -36,6 +36,9 @@ pub struct PacketPlayer {
     pub server: String,
     /// The version of the client.
     pub version: Version,
+    /// Whether the backend has got the key with which the player signs chat, in the login
+    /// of 1.19 to 1.19.2.
+    pub knows_chat_key: bool,
 }
 
 /// What the proxy does with a packet after the hooks.
@@ -118,6 +121,7 @@ impl AskedPacket {
             &self.packet,
             self.form,
         )
+        .with_chat_key(self.player.knows_chat_key)
     }
 
     fn kind(&self) -> Option<PacketKind> {

@@ -43,11 +43,14 @@ impl<'a> Shown<'a> {
             version,
             state,
             direction,
+            knows_chat_key,
             ..
         } = self.packet;
         match &self.changed {
             None => self.packet,
-            Some(packet) => Passing::of(version, state, direction, packet),
+            Some(packet) => {
+                Passing::of(version, state, direction, packet).with_chat_key(knows_chat_key)
+            }
         }
     }
 
@@ -158,6 +161,14 @@ impl PacketAccess for Shown<'_> {
 
     fn is_changeable(&self) -> bool {
         self.is_changeable
+    }
+
+    fn may_drop(&self) -> bool {
+        self.packet.may_drop().is_ok()
+    }
+
+    fn may_change(&self) -> bool {
+        self.packet.may_change().is_ok()
     }
 
     fn set(&mut self, values: &[(PacketField, FieldData<'_>)]) -> Result<(), String> {

@@ -27,6 +27,7 @@ pub(super) fn player(version: Version, is_proved: bool) -> Arc<PacketPlayer> {
         is_proved,
         server: sample::SERVER.to_owned(),
         version,
+        knows_chat_key: false,
     })
 }
 

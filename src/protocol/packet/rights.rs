@@ -18,6 +18,9 @@ pub(crate) struct Passing<'a> {
     pub(crate) fields: &'a [u8],
     /// Its view by kind, if it has a kind.
     pub(crate) view: Option<View<'a>>,
+    /// Whether the backend has got the key with which the player signs chat, in the login
+    /// of 1.19 to 1.19.2. Without the key it does not check signatures.
+    pub(crate) knows_chat_key: bool,
 }
 
 /// Why a packet may not be dropped or changed.
@@ -45,6 +48,7 @@ impl<'a> Passing<'a> {
             id,
             fields,
             view: View::of(version, state, direction, id, fields),
+            knows_chat_key: false,
         }
     }
 
@@ -64,6 +68,15 @@ impl<'a> Passing<'a> {
             id,
             fields,
             view: form.map(|form| form.view(version, state, fields)),
+            knows_chat_key: false,
+        }
+    }
+
+    /// The same packet, of a player whose chat key the backend may know.
+    pub(crate) const fn with_chat_key(self, knows_chat_key: bool) -> Self {
+        Self {
+            knows_chat_key,
+            ..self
         }
     }
 
@@ -79,10 +92,10 @@ impl<'a> Passing<'a> {
     /// Why not.
     pub(crate) fn may_drop(&self) -> Result<(), Refused> {
         self.is_free()?;
-        // Since 1.19.3 a backend that does not know the player's key does not check
-        // signatures. In 1.19.1 it misses a message that is not there.
-        let protocol = self.version.protocol();
-        match (V1_19_1..V1_19_3).contains(&protocol) && self.is_signed() {
+        // In 1.19.1 a signature covers the one before: the backend misses a message that
+        // is not there. Since 1.19.3 the key does not reach backends of such players.
+        let is_in_chain = (V1_19_1..V1_19_3).contains(&self.version.protocol());
+        match self.knows_chat_key && is_in_chain && self.is_signed() {
             true => Err(SIGNED),
             false => Ok(()),
         }
@@ -96,7 +109,9 @@ impl<'a> Passing<'a> {
     pub(crate) fn may_change(&self) -> Result<(), Refused> {
         self.is_free()?;
         let needs_signature = match self.kind() {
-            Some(PacketKind::ChatMessage) => self.version.protocol() < V1_19_3,
+            Some(PacketKind::ChatMessage) => {
+                self.knows_chat_key && self.version.protocol() < V1_19_3
+            }
             Some(PacketKind::ChatCommand) => true,
             _ => false,
         };
@@ -268,16 +283,22 @@ mod tests {
     /// A signed packet of a player may not be changed if the backend checks the signature.
     #[test]
     fn signed_chat_has_its_rights() {
-        let rights = |protocol, signature| {
+        let rights_with = |knows_chat_key, protocol, signature| {
             let packet = chat(protocol, signature, 1);
             let passing = passing(protocol, Direction::Serverbound, &packet);
+            let passing = passing.with_chat_key(knows_chat_key);
             (passing.may_drop().is_ok(), passing.may_change().is_ok())
         };
+        let rights = |protocol, signature| rights_with(true, protocol, signature);
         let signature = &[7; 256][..];
         assert_eq!(rights(759, Some(signature)), (true, false));
         assert_eq!(rights(760, Some(signature)), (false, false));
         for protocol in [761, 765, 770, 777] {
             assert_eq!(rights(protocol, Some(signature)), (true, true));
+        }
+        for protocol in [759, 760] {
+            let unknown = rights_with(false, protocol, Some(signature));
+            assert_eq!(unknown, (true, true), "{protocol}");
         }
         for protocol in [759, 760, 761, 777] {
             assert_eq!(rights(protocol, None), (true, true), "{protocol}");

@@ -415,6 +415,8 @@ impl Wire {
             (Codes, Value::Text(text)) => {
                 write_text(field, &component::with_codes(text), context, out)?;
             }
+            // Such as a signature, which is empty in 1.19 where later versions have none.
+            (Bytes(_), Value::None) => out.push(0),
             (Bytes(max), Value::Bytes(bytes)) => {
                 if bytes.len() > *max {
                     return Err(too_long(*max));

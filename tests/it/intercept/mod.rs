@@ -40,6 +40,8 @@ mod pressure;
 mod questions;
 mod refusals;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod signed_chat;
 mod switching;
 mod texts;
 mod turns;

@@ -139,6 +139,7 @@ fn changes_packets(host: &PluginHost) {
         is_proved: false,
         server: "lobby".to_owned(),
         version,
+        knows_chat_key: false,
     });
     let chat = |line: &str| {
         let values = [

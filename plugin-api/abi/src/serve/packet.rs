@@ -4,7 +4,8 @@ use core::ffi::c_void;
 
 use super::{FIELDS_BYTES_MAX, guarded, write};
 use crate::{
-    FieldData, FieldValue, PacketField, PacketTable, Sink, Str, ValueSink, failure, status, table,
+    FieldData, FieldValue, PacketField, PacketTable, Sink, Str, ValueSink, failure, packet_right,
+    status, table,
 };
 
 /// The most values that one call sets. There are fewer fields.
@@ -25,6 +26,12 @@ pub trait PacketAccess {
 
     /// Whether the hook may change packets.
     fn is_changeable(&self) -> bool;
+
+    /// Whether this packet may be dropped.
+    fn may_drop(&self) -> bool;
+
+    /// Whether this packet may be changed.
+    fn may_change(&self) -> bool;
 
     /// Sets fields, all or none.
     ///
@@ -51,6 +58,7 @@ pub const fn packet_table<P: PacketAccess>() -> &'static PacketTable {
             raw: raw::<P>,
             set: set::<P>,
             replace: replace::<P>,
+            rights: rights::<P>,
         })
     }
 }
@@ -149,6 +157,19 @@ unsafe extern "C" fn replace<P: PacketAccess>(
     change::<P>(packet, sink, |packet| {
         // SAFETY: this number of bytes is valid during the call.
         packet.replace(unsafe { read_fields(fields, fields_bytes) })
+    })
+}
+
+unsafe extern "C" fn rights<P: PacketAccess>(packet: *mut c_void) -> u32 {
+    guarded(0, || {
+        // SAFETY: the plugin passes what it was given.
+        let packet = unsafe { access::<P>(packet) };
+        if !packet.is_changeable() {
+            return 0;
+        }
+        let right = |has_it, bit| if has_it { bit } else { 0 };
+        right(packet.may_drop(), packet_right::DROP)
+            | right(packet.may_change(), packet_right::CHANGE)
     })
 }
 

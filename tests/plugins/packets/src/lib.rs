@@ -125,6 +125,10 @@ impl PacketModify for Packets {
         };
         let (order, text) = said.split_once(' ').unwrap_or((&said, ""));
         match order {
+            "rights" => {
+                let (can_drop, can_change) = (packet.can_drop(), packet.can_change());
+                self.write(&format!("drop {can_drop} change {can_change}"))?;
+            }
             "drop" => return Ok(PacketVerdict::drop()),
             "shout" => packet.set(PacketField::Message, text.to_uppercase())?,
             "garbage" => packet.set_fields(&[0xFF; 7])?,
