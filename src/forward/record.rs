@@ -132,6 +132,11 @@ impl PlayerRecord {
         self.lock().screen.clear(version)
     }
 
+    /// The packet that clears the titles of the server before, in play since 1.20.2.
+    pub(crate) fn clear_titles(&self, version: Version) -> Option<Vec<u8>> {
+        self.lock().screen.clear_titles(version)
+    }
+
     /// The fields of the client's settings and those of the message with the
     /// name of its software.
     pub(crate) fn of_client(&self) -> [Option<(Serverbound, Box<[u8]>)>; 2] {

@@ -383,6 +383,11 @@ impl Joining {
             None => self.pass(frame)?,
         }
         if packet.kind(self.version, state) == Some(Clientbound::JoinGame) {
+            let record = self.record.as_ref();
+            let clear = record.and_then(|record| record.clear_titles(self.version));
+            if let Some(clear) = clear {
+                self.client.put(&clear).map_err(Failure::client)?;
+            }
             for notice in std::mem::take(&mut self.notices) {
                 self.client.put(&notice).map_err(Failure::client)?;
             }

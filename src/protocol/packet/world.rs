@@ -218,7 +218,13 @@ pub(crate) struct Screen {
     /// The players in the list, by id, or by name in 1.7.
     players: std::collections::BTreeSet<Box<[u8]>>,
     boss_bars: std::collections::BTreeSet<[u8; 16]>,
+    /// A title was shown, or its times were set, since 1.20.2: until then titles are cleared
+    /// in each case.
+    has_title: bool,
 }
+
+/// The fields of a packet that clears titles with their times.
+const CLEAR_ALL_OF_TITLES: &[u8] = &[1];
 
 /// The most players and the most boss bars that are remembered. Backends show some
 /// hundred; others would stay on the screen.
@@ -229,12 +235,17 @@ const NAME_CHARS_MAX: usize = 16;
 impl Screen {
     /// Whether a packet of this kind changes what [`note`](Self::note) remembers.
     pub(crate) const fn concerns(version: Version, kind: Clientbound) -> bool {
-        // A configuration clears the screen.
-        version.protocol() < V1_20_2
-            && matches!(
-                kind,
-                Clientbound::PlayerInfo | Clientbound::PlayerRemove | Clientbound::BossBar
-            )
+        match kind {
+            Clientbound::PlayerInfo | Clientbound::PlayerRemove | Clientbound::BossBar => {
+                version.protocol() < V1_20_2
+            }
+            // Of these a configuration does not clear the screen.
+            Clientbound::TitleText
+            | Clientbound::Subtitle
+            | Clientbound::TitleTimes
+            | Clientbound::ClearTitles => version.protocol() >= V1_20_2,
+            _ => false,
+        }
     }
 
     /// Records a packet for the client. One that cannot be read is ignored here; the
@@ -245,6 +256,14 @@ impl Screen {
             Clientbound::PlayerInfo => self.note_players(version.protocol(), cursor),
             Clientbound::PlayerRemove => self.remove_players(cursor),
             Clientbound::BossBar => self.note_boss_bar(cursor),
+            Clientbound::TitleText | Clientbound::Subtitle | Clientbound::TitleTimes => {
+                self.has_title = true;
+                Ok(())
+            }
+            Clientbound::ClearTitles => {
+                self.has_title &= fields != CLEAR_ALL_OF_TITLES;
+                Ok(())
+            }
             _ => Ok(()),
         };
     }
@@ -364,19 +383,26 @@ impl Screen {
             write_string(r#"{"text":""}"#, &mut header);
             packets.push(header);
         }
-        let reset_title = match protocol {
-            ..V1_8 => None,
-            V1_8..V1_11 => packet(Clientbound::Title).map(|packet| (packet, 4)),
-            V1_11..V1_17 => packet(Clientbound::Title).map(|packet| (packet, 5)),
-            // 1 is true: reset the times as well.
-            _ => packet(Clientbound::ClearTitles).map(|packet| (packet, 1)),
-        };
-        packets.extend(reset_title.map(|(mut packet, action)| {
-            packet.push(action);
-            packet
-        }));
+        packets.extend(clear_titles(version));
         packets
     }
+
+    /// The packet that clears the titles of the server before, in play since 1.20.2: a client
+    /// that comes out of a configuration goes on to show them.
+    pub(crate) fn clear_titles(&mut self, version: Version) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.has_title).then(|| clear_titles(version))?
+    }
+}
+
+/// The packet that clears titles and their times; 1.7 has none.
+fn clear_titles(version: Version) -> Option<Vec<u8>> {
+    let (kind, fields) = match version.protocol() {
+        V1_17.. => (Clientbound::ClearTitles, CLEAR_ALL_OF_TITLES),
+        V1_11.. => (Clientbound::Title, &[5][..]),
+        _ => (Clientbound::Title, &[4][..]),
+    };
+    let id = version.id(State::Play, kind)?;
+    Some([&[id], fields].concat())
 }
 
 fn skip_profile(cursor: &mut Cursor<'_>) -> Result<(), ReadError> {

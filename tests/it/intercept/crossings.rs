@@ -7,7 +7,7 @@ use infrarust_test_support::game::{self, Ids, Speaker};
 use super::admit;
 use super::channel::{expect_past_channels, play};
 use super::fallback::{More, accept_on_b, contains, join_game, take_in};
-use super::switching::{both_ways, connect, let_in, network};
+use super::switching::{both_ways, connect, cross, let_in, network};
 use crate::support::{FakeBackend, TestProxy, wire};
 
 /// The delimiter of bundles.
@@ -237,6 +237,56 @@ async fn channels_and_brand() {
         drop(client);
         while second.next().await.is_some() {}
         drop(second);
+        proxy.idle().await;
+    }
+}
+
+/// A title that a server has shown, or its times, are cleared in the next one. A server that
+/// has shown none, or has cleared its own, leaves nothing to clear.
+#[tokio::test]
+async fn titles_are_cleared() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = two(&a, &b);
+    for (protocol, title, clear) in [
+        (764, 0x61, 0x0F),
+        (765, 0x63, 0x0F),
+        (767, 0x65, 0x0F),
+        (770, 0x6B, 0x0E),
+        (776, 0x72, 0x0E),
+    ] {
+        let (mut client, mut here) = play(&proxy, &a, protocol).await;
+        for (turn, (shows, clears)) in [
+            (None, None),
+            (Some(title), None),
+            (Some(title + 1), None),
+            (Some(title), Some(0)),
+            (Some(title), Some(1)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            if let Some(title) = shows {
+                here.send(title, b"a title").await;
+                client.expect(title).await;
+            }
+            if let Some(with_times) = clears {
+                here.send(clear, &[with_times]).await;
+                client.expect(clear).await;
+            }
+            let (target, backend) = match turn % 2 {
+                0 => ("b", &b),
+                _ => ("a", &a),
+            };
+            connect(&mut here, protocol, target).await;
+            let mut there = let_in(backend, protocol, 2).await;
+            cross(&mut client, &mut here, &mut there, protocol, 2).await;
+            if shows.is_some() && clears != Some(1) {
+                assert_eq!(client.expect(clear).await, [1], "{protocol}, {turn}");
+            }
+            both_ways(&mut client, &mut there, protocol).await;
+            here = there;
+        }
+        drop((client, here));
         proxy.idle().await;
     }
 }
