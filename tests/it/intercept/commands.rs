@@ -232,6 +232,46 @@ async fn commands_are_answered_in_every_version() {
     }
 }
 
+/// Characters that take four bytes in UTF-8, and two units in the game, pass in commands of
+/// the backend, and are understood and shown in those of the proxy.
+#[tokio::test]
+async fn commands_may_have_emoji() {
+    let backend = FakeBackend::start().await;
+    let more = format!("network = \"main\"\n{NO_COMPRESSION}");
+    let file = server("offline", "play.example.com", backend.address, &more);
+    let other = server("offline", "b.x", backend.address, "network = \"main\"");
+    let proxy = TestProxy::start(FOR_ALL, &[("a", file), ("b", other)]);
+    for protocol in FAMILIES {
+        let ids = CommandIds::of(protocol);
+        let (mut client, mut peer) = play(&proxy, &backend, protocol).await;
+        for line in ["say 🦀", "🦀", "say é🦀é"] {
+            let fields = ids.fields(protocol, line, 0);
+            client.send(ids.command, &fields).await;
+            assert_eq!(peer.expect(ids.command).await, fields, "{protocol}");
+        }
+        client
+            .send(ids.command, &ids.fields(protocol, "find 🦀", 0))
+            .await;
+        let (id, body) = client.next().await.expect("the session goes on");
+        assert_eq!(id, ids.text, "{protocol}");
+        // NBT writes both units with three bytes each.
+        let shown = match protocol {
+            ..765 => "player 🦀.".as_bytes(),
+            _ => b"player \xED\xA0\xBE\xED\xB6\x80.",
+        };
+        let mut parts = body.windows(shown.len());
+        assert!(parts.any(|part| part == shown), "{protocol}: {body:02x?}");
+        // Nobody has such a name: nothing completes it.
+        client
+            .send(ids.completion, &ids.asking(protocol, 7, "/find 🦀"))
+            .await;
+        let nothing: &[u8] = if protocol < 393 { &[0] } else { &[7, 6, 2, 0] };
+        assert_eq!(client.expect(ids.suggestions).await, nothing, "{protocol}");
+        drop((client, peer));
+        proxy.idle().await;
+    }
+}
+
 /// A server without a network counts as a network of one server.
 #[tokio::test]
 async fn a_server_without_a_network_stands_alone() {

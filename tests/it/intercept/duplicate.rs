@@ -223,3 +223,49 @@ async fn names_and_ids() {
     let (_server, host, _) = game::accept(&backend).await;
     assert!(host.contains(&"07".repeat(16)), "{host:?}");
 }
+
+/// The same name in another case, and twice at one instant: one player is in, the other one
+/// reads why not, and their packets do not mix. The name is free once the player has left.
+#[tokio::test]
+async fn one_of_two_logins_at_once() {
+    let backend = FakeBackend::start().await;
+    let proxy = offline(&backend, super::NO_COMPRESSION);
+    for protocol in [47, 774] {
+        for names in [["Alice", "alice"], ["Alice", "Alice"], ["aLICE", "Alice"]] {
+            let [one, two] = names.map(|name| game::begin(proxy.address(), protocol, name));
+            let (one, two) = tokio::join!(one, two);
+            let (mut server, _, start) = game::accept(&backend).await;
+            server
+                .send(2, &game::login_success(protocol, [5; 16], "Alice"))
+                .await;
+            let (mut players, mut refused) = (Vec::new(), 0);
+            for (mut client, name) in [one, two].into_iter().zip(names) {
+                let (id, body) = client.next().await.expect("the end came");
+                if id == 2 {
+                    let sent = game::login_start(protocol, name, [0; 16]);
+                    let name_bytes = 1 + name.len();
+                    assert_eq!(start[..name_bytes], sent[..name_bytes], "{protocol}");
+                    players.push(client);
+                } else {
+                    let text = String::from_utf8_lossy(&body).into_owned();
+                    assert!(id == 0 && text.contains("logged in to this server already"));
+                    client.expect_end().await;
+                    refused += 1;
+                }
+            }
+            assert_eq!((players.len(), refused), (1, 1), "{protocol} {names:?}");
+            let mut player = players.remove(0);
+            if protocol >= 764 {
+                player.send(3, &[]).await;
+                server.expect(3).await;
+            }
+            super::enter(&mut player, &mut server, protocol).await;
+            server.send(0x22, b"to the player").await;
+            assert_eq!(player.expect(0x22).await, b"to the player");
+            let accepted = futures_util::FutureExt::now_or_never(backend.listener.accept());
+            assert!(accepted.is_none(), "the server was dialled twice");
+            drop((player, server));
+            proxy.idle().await;
+        }
+    }
+}

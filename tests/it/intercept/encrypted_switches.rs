@@ -189,3 +189,69 @@ async fn join(client: &mut Speaker, server: &mut Speaker, protocol: i32, is_onli
     let received = client.expect(join).await;
     assert_eq!(received, fields(u8::from(is_online)), "{protocol}");
 }
+
+/// The second server has another secret of Velocity, and so refuses the signed identity: the
+/// player reads that and stays, and a login that begins there reads it as well. The client
+/// gets no packet of the game of that server, and its slots are free.
+#[tokio::test]
+async fn a_server_with_another_secret() {
+    let sessions = Sessions::confirming("Notch").await;
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let file = |host, backend: &FakeBackend| {
+        let more = format!(
+            "{USES}max_players = 1\nforwarding_mode = \"velocity\"\nforwarding_secret = \"first\"\n"
+        );
+        server("client_only", host, backend.address, &more)
+    };
+    let files = [
+        ("a", file("play.example.com", &a)),
+        ("b", file("b.example.com", &b)),
+    ];
+    let kick = "[networks.main]\non_backend_loss = \"kick\"\n";
+    let proxy = TestProxy::start(&format!("{GLOBAL}{kick}{}", sessions.global()), &files);
+    let request = [&[1][..], &wire::string("velocity:player_info"), &[4]].concat();
+    // The signatures differ: what the game's servers answer then.
+    let text = "Unable to verify player details";
+    let refusal = wire::string(&format!("{{\"text\":\"{text}\"}}"));
+    for protocol in [754, 767, 770] {
+        let (ids, more) = (Ids::of(protocol), More::of(protocol));
+        let mut client = game::begin_at(proxy.address(), protocol, "b.example.com", "Notch").await;
+        game::encrypt(&mut client, protocol).await;
+        let (mut of_b, ..) = game::accept(&b).await;
+        of_b.send(4, &request).await;
+        assert!(of_b.expect(2).await.len() > 32, "{protocol}");
+        of_b.send(0, &refusal).await;
+        assert_eq!(game::refusal(&mut client).await, text, "{protocol}");
+        of_b.expect_end().await;
+        proxy.idle().await;
+
+        let mut client = game::begin(proxy.address(), protocol, "Notch").await;
+        game::encrypt(&mut client, protocol).await;
+        let (mut of_a, ..) = game::accept(&a).await;
+        of_a.send(4, &request).await;
+        of_a.expect(2).await;
+        of_a.send(2, &game::login_success(protocol, uuid(NOTCH), "Notch"))
+            .await;
+        client.expect(2).await;
+        if protocol >= 764 {
+            client.send(3, &[]).await;
+            of_a.expect(3).await;
+            game::configure([&mut client, &mut of_a], protocol).await;
+        }
+        of_a.send(ids.join, &join_game(protocol, 1)).await;
+        client.expect(ids.join).await;
+        for _ in 0..2 {
+            connect(&mut of_a, protocol, "b").await;
+            let (mut of_b, ..) = game::accept(&b).await;
+            of_b.send(4, &request).await;
+            assert!(of_b.expect(2).await.len() > 32, "{protocol}");
+            of_b.send(0, &refusal).await;
+            of_b.expect_end().await;
+            let message = client.expect(more.chat).await;
+            assert!(super::fallback::contains(&message, text), "{protocol}");
+            super::switching::both_ways(&mut client, &mut of_a, protocol).await;
+        }
+        drop((client, of_a));
+        proxy.idle().await;
+    }
+}
