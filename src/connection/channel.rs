@@ -4,7 +4,6 @@
 //! A backend sees only its own network: names outside it do not exist for it. As backends
 //! expect, a request that cannot be answered gets no answer.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -156,29 +155,23 @@ fn send(carrier: &PlayerHandle, data: &[u8]) {
     }
 }
 
-/// Prepares a player's connection to a server that uses the channel: registers the channel
-/// at the backend, and sends it the messages that were forwarded while no player was there.
-/// Returns these messages, for [`give_back`].
-pub(super) fn open(player: &PlayerHandle, server: &Server, proxy: &Proxy) -> VecDeque<Vec<u8>> {
+/// A player is in the game of a server that uses the channel: registers the channel at the
+/// backend, and sends it the messages that were forwarded while no player was there.
+pub(super) fn open(player: &PlayerHandle, server: &Server, proxy: &Proxy) {
     if proxy.snapshot().proxy.bungeecord.is_none() || !uses_channel(&server.config) {
-        return VecDeque::new();
+        return;
     }
     if let Some(registration) = bungee::registration(player.version()) {
-        // Nothing waits there yet.
+        // The backend then does not send on the channel.
         let _ = player.put(Direction::Serverbound, vec![registration]);
     }
-    let forwarded = server.state.forwarded.take();
-    for data in &forwarded {
-        send(player, data);
-    }
-    forwarded
+    send_forwarded(player, server);
 }
 
-/// The player did not come into the game of the server: the forwarded messages wait for the
-/// next player.
-pub(super) fn give_back(server: &Server, forwarded: VecDeque<Vec<u8>>) {
-    for data in forwarded {
-        server.state.forwarded.put(&data);
+/// Sends a server what was forwarded while no player was there.
+fn send_forwarded(carrier: &PlayerHandle, server: &Server) {
+    for data in server.state.forwarded.take() {
+        send(carrier, &data);
     }
 }
 
@@ -325,27 +318,29 @@ impl Call<'_> {
         }
     }
 
-    /// Sends data to other servers of the network, each over the connection of one of its
-    /// players. A server without players gets the data later, unless the target is `ONLINE`.
+    /// Sends data to a server of the network, or to all but the requesting one, each over the
+    /// connection of one of its players. A server without players in its game gets the data
+    /// later, unless the target is `ONLINE`.
     fn forward(&self, target: &str, data: &[u8]) {
         let own = &self.channel.server.config.id;
-        let servers = match target {
+        let mut servers = match target {
             ALL | ONLINE => self.members(),
             id => self.server(id).into_iter().collect(),
         };
+        servers.retain(|server| {
+            let is_meant = server.config.id == target || server.config.id != *own;
+            is_meant && uses_channel(&server.config)
+        });
         let everyone = self.everyone();
-        let others = servers
-            .iter()
-            .filter(|server| server.config.id != *own && uses_channel(&server.config));
-        for server in others {
-            let is_there = |player: &&Arc<PlayerHandle>| *player.server() == *server.config.id;
-            let mut players = everyone.iter().filter(is_there);
-            // A player who is still in a configuration may stay there for half an hour.
-            let in_game = players.clone().find(|player| player.is_available());
-            match in_game.or_else(|| players.next()) {
-                Some(carrier) => send(carrier, data),
-                None if target == ONLINE => {}
-                None => server.state.forwarded.put(data),
+        for server in servers {
+            if let Some(carrier) = in_game(&everyone, &server) {
+                send(carrier, data);
+            } else if target != ONLINE {
+                server.state.forwarded.put(data);
+                // A player who has come meanwhile has not seen it.
+                if let Some(carrier) = in_game(&self.everyone(), &server) {
+                    send_forwarded(carrier, &server);
+                }
             }
         }
     }
@@ -397,4 +392,13 @@ impl Call<'_> {
         }
         Some(players)
     }
+}
+
+/// A player in the game of this server. One who is still coming does not carry messages: they
+/// would be lost with the connection, and a configuration may take half an hour.
+fn in_game<'a>(players: &'a [Arc<PlayerHandle>], server: &Server) -> Option<&'a PlayerHandle> {
+    let is_there = |player: &&Arc<PlayerHandle>| {
+        *player.server() == *server.config.id && player.is_available()
+    };
+    players.iter().find(is_there).map(|player| &**player)
 }

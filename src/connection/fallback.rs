@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::channel::{self, Channel};
+use super::channel::Channel;
 use super::ending::{Ending, Refusal};
 use super::facts::{Facts, Origin, SessionFacts};
 use super::first_bytes::rewritten_host;
@@ -312,7 +312,8 @@ impl NetworkPlayer {
                 return left(client, None);
             };
             let until = attempts.until;
-            let prepared = self.prepare(&server, &mut attempts.dials, proxy, facts.trial());
+            let trial = facts.trial();
+            let prepared = self.prepare(&server, &mut attempts.dials, proxy, trial, None);
             let prepared = tokio::select! {
                 prepared = client.while_waiting(timeout_at(until, prepared)) => prepared,
                 interrupt = interrupts.first() => Err(interrupt),
@@ -339,7 +340,7 @@ impl NetworkPlayer {
                 queries: None,
                 listener: Channel::of(proxy, &self.handle, &server),
             };
-            match self.enter(client, ready, arrival, proxy, &mut moving).await {
+            match self.enter(client, ready, arrival, &mut moving).await {
                 Ok(arrived) => {
                     moving.has_arrived();
                     info!(
@@ -364,13 +365,14 @@ impl NetworkPlayer {
     }
 
     /// Runs the part of the login at the backend of this server that does not need the
-    /// client.
+    /// client. With `in_game`, the player is in the game of another server meanwhile.
     pub(super) async fn prepare(
         &self,
         server: &Arc<Server>,
         dials: &mut usize,
         proxy: &Proxy,
         mut trial: Facts,
+        in_game: Option<Arc<PlayerHandle>>,
     ) -> Result<Ready, Ending> {
         let OpenServer {
             backend,
@@ -381,7 +383,7 @@ impl NetworkPlayer {
         let markers = self.opening.host.markers();
         let has_mods = FORGE_MARKERS.iter().any(|marker| markers.contains(marker));
         let who = identity.who(self.version);
-        let mut prepared = backend.prepare(who, has_mods).await;
+        let mut prepared = backend.prepare(who, has_mods, in_game.clone()).await;
         if let Err(failure) = &prepared
             && demands_withheld_key(server, who, failure)
         {
@@ -389,7 +391,7 @@ impl NetworkPlayer {
             let connector = self.connector(server, host.as_deref(), true)?;
             let facts = &mut trial;
             let backend = connector.reach(who, &self.counters, proxy, facts).await?;
-            prepared = backend.prepare(who, has_mods).await;
+            prepared = backend.prepare(who, has_mods, in_game).await;
         }
         Ok(Ready {
             server: Arc::clone(server),
@@ -406,7 +408,6 @@ impl NetworkPlayer {
         client: Box<DetachedClient>,
         ready: Ready,
         mut arrival: Arrival<'_>,
-        proxy: &Proxy,
         facts: &mut Facts,
     ) -> Result<ServerConnection, (Failure, Box<DetachedClient>)> {
         let Ready {
@@ -431,14 +432,7 @@ impl NetworkPlayer {
         arrival.queries = packets
             .as_ref()
             .map(|packets| Arc::clone(packets.queries()));
-        let forwarded = channel::open(&self.handle, &server, proxy);
-        let playing = match client.enter(backend, arrival).await {
-            Ok(playing) => playing,
-            Err(detached) => {
-                channel::give_back(&server, forwarded);
-                return Err(detached);
-            }
-        };
+        let playing = client.enter(backend, arrival).await?;
         Ok(ServerConnection {
             playing,
             server,

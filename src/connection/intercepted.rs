@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::channel;
 use super::client::ClosingClient;
 use super::ending::{Ended, Ending};
 use super::facts::Facts;
@@ -78,6 +79,7 @@ impl BridgeSession {
         let (ending, reader) = loop {
             let began = Instant::now();
             self.handle.set_available();
+            channel::open(&self.handle, &self.server, proxy);
             let stopped = self.relay(playing, network_player, proxy, facts).await;
             self.handle.set_unavailable();
             let next = self.move_on(stopped, began, network_player, proxy, facts);

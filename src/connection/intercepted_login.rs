@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::channel::{self, Channel};
+use super::channel::Channel;
 use super::client::{self, ClosingClient};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
@@ -432,12 +432,7 @@ impl Accepted {
             notices,
             entry.replaced(),
         );
-        let forwarded = channel::open(handle, &server, proxy);
-        let joined = joining.await;
-        if joined.is_err() {
-            channel::give_back(&server, forwarded);
-        }
-        let (mut current, attempts) = match joined {
+        let (mut current, attempts) = match joining.await {
             Ok(playing) => {
                 let current = ServerConnection {
                     playing,

@@ -80,7 +80,13 @@ impl<'a> Switch<'a> {
         let preparing = Box::pin(async move {
             // Only fallbacks limit the number of dials; a switch has one.
             let mut dials = 0;
-            let prepared = network_player.prepare(&target, &mut dials, proxy, trial);
+            let prepared = network_player.prepare(
+                &target,
+                &mut dials,
+                proxy,
+                trial,
+                Some(Arc::clone(&network_player.handle)),
+            );
             let prepared = timeout(SWITCH_WAIT, prepared).await;
             let prepared = prepared.unwrap_or(Err(Ending::Intercepted(Failure::BackendTooSlow)));
             prepared.map(Box::new)
@@ -186,7 +192,7 @@ impl NetworkPlayer {
                 queries: None,
                 listener: Channel::of(proxy, &self.handle, &server),
             };
-            match self.enter(client, *ready, arrival, proxy, facts).await {
+            match self.enter(client, *ready, arrival, facts).await {
                 Ok(arrived) => {
                     self.report(request.by(), from, &server);
                     // Before the requester is notified, who may request the next switch.

@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::flag::Flag;
 use super::identity::Who;
 use super::join::{HeldFrames, Joining, Playing, decide, edits};
+use super::player_handle::PlayerHandle;
 use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Wire, WireError};
 use crate::forward::commands::Commands;
@@ -94,14 +95,19 @@ impl RespondingBackend {
     /// the game elsewhere: up to the login success; before 1.20.2 up to the join game, or
     /// before 1.13 to the negotiation of mods in front of it. Since 1.13 a client with mods
     /// of Forge negotiates them once, in its first login; `has_mods` is true for such a
-    /// client.
+    /// client. With `in_game`, the client is asked in its game for cookies.
     ///
     /// # Errors
     ///
     /// If the backend does not accept the login.
-    pub(crate) async fn prepare(self, who: Who<'_>, has_mods: bool) -> Result<Prepared, Failure> {
+    pub(crate) async fn prepare(
+        self,
+        who: Who<'_>,
+        has_mods: bool,
+        in_game: Option<Arc<PlayerHandle>>,
+    ) -> Result<Prepared, Failure> {
         let version = who.version;
-        let backend = self.for_mods(has_mods);
+        let backend = self.for_moving(has_mods, in_game);
         let LoggedIn {
             mut wire,
             until,

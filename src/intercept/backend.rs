@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -12,6 +13,7 @@ use tracing::warn;
 use super::failure::Failure;
 use super::identity::{VELOCITY_CHANNEL, Who, velocity_answer};
 use super::login::LoginClient;
+use super::player_handle::PlayerHandle;
 use super::settings::{IdentityForwarding, Secret};
 use super::time_budget::{Actor, BACKEND_WAIT, CLIENT_WAIT, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
@@ -20,6 +22,7 @@ use crate::protocol::packet::login::{self as packets, PluginRequest, parse_plugi
 use crate::protocol::packet::{Clientbound, Serverbound, State, Version};
 use crate::protocol::read::{Cursor, write_string};
 use crate::protocol::uuid::uuid_text;
+use crate::protocol::varint;
 use crate::protocol::version::{V1_13, V1_20_2};
 use crate::upstream::first_byte;
 
@@ -61,6 +64,8 @@ pub(crate) struct RespondingBackend {
     /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
     gets_chat_key: bool,
+    /// The player, if in the game of another backend.
+    in_game: Option<Arc<PlayerHandle>>,
 }
 
 /// A backend that has accepted the login.
@@ -121,16 +126,19 @@ impl ConnectedBackend {
             server: self.server,
             refuses_mods: false,
             gets_chat_key: self.gets_chat_key,
+            in_game: None,
         })
     }
 }
 
 impl RespondingBackend {
-    /// The same backend. With `has_mods`, the client has negotiated mods with another
-    /// backend, so the login fails if this backend negotiates mods too.
-    pub(super) fn for_mods(self, has_mods: bool) -> Self {
+    /// The same backend, for a player who has been on another one. With `has_mods`, the
+    /// client has negotiated mods there, so the login fails if this backend negotiates mods
+    /// too. With `in_game`, the player is in the game there, and can be asked for cookies.
+    pub(super) fn for_moving(self, has_mods: bool, in_game: Option<Arc<PlayerHandle>>) -> Self {
         Self {
             refuses_mods: has_mods,
+            in_game,
             ..self
         }
     }
@@ -174,6 +182,7 @@ impl RespondingBackend {
             open_requests: PendingRequests::default(),
             has_let_in: false,
             refuses_mods: self.refuses_mods,
+            in_game: self.in_game,
         };
         let run = login.run(who, client.as_deref_mut(), &mut time).await;
         if let Some(client) = client {
@@ -200,6 +209,8 @@ struct Login {
     has_let_in: bool,
     /// Whether the login fails if the backend negotiates mods.
     refuses_mods: bool,
+    /// The player, if in the game of another backend.
+    in_game: Option<Arc<PlayerHandle>>,
 }
 
 /// The requests of the backend that the client has not answered.
@@ -354,11 +365,8 @@ impl Login {
                     self.open_requests.ask_cookie(name)?;
                     pass_to_client(packet, client, time).await?;
                 } else {
-                    let id = version.id(State::Login, Serverbound::CookieResponse);
-                    let mut answer = vec![id.unwrap_or_default()];
-                    write_string(name, &mut answer);
-                    // Without a cookie.
-                    answer.push(0);
+                    let cookie = self.cookie_in_game(name, time).await?;
+                    let answer = cookie_response(version, name, cookie.as_deref());
                     self.send(&answer, time).await?;
                 }
                 Ok(false)
@@ -420,6 +428,22 @@ impl Login {
         self.send(&response, time).await
     }
 
+    /// Asks the client for a cookie in the game of another backend. `None` if it has none,
+    /// or cannot be asked.
+    async fn cookie_in_game(
+        &mut self,
+        name: &str,
+        time: &mut TimeBudget,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(player) = &self.in_game else {
+            return Ok(None);
+        };
+        tokio::select! {
+            cookie = time.wait_for(Actor::Client, player.cookie(name)) => cookie,
+            lost = self.wire.lost() => Err(Failure::backend(lost)),
+        }
+    }
+
     /// Sends the backend a packet.
     async fn send(&mut self, packet: &[u8], time: &mut TimeBudget) -> Result<(), Failure> {
         self.wire.put(packet).map_err(Failure::backend)?;
@@ -466,6 +490,19 @@ impl Login {
         }
         self.send(packet.bytes(), time).await
     }
+}
+
+/// The answer to a request for a cookie in the login (1.20.5).
+fn cookie_response(version: Version, name: &str, cookie: Option<&[u8]>) -> Vec<u8> {
+    let id = version.id(State::Login, Serverbound::CookieResponse);
+    let mut packet = vec![id.unwrap_or_default()];
+    write_string(name, &mut packet);
+    packet.push(u8::from(cookie.is_some()));
+    if let Some(cookie) = cookie {
+        varint::encode(i32::try_from(cookie.len()).unwrap_or(0), &mut packet);
+        packet.extend_from_slice(cookie);
+    }
+    packet
 }
 
 async fn pass_to_client(

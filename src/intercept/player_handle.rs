@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::flag::Flag;
 use crate::forward::{Counters, Direction, Full, Outbox};
 use crate::limit::Bucket;
 use crate::protocol::packet::message::{Message, message};
-use crate::protocol::packet::{State, Version};
+use crate::protocol::packet::{Clientbound, State, Version};
+use crate::protocol::read::write_string;
 use crate::protocol::text;
 
 /// The sender of the proxy's own packets in an [`Outbox`]. Plugins count from zero.
@@ -26,6 +28,10 @@ const PROXY_SENDER: u64 = u64::MAX;
 const COMMANDS_PER_SECOND_MAX: u64 = 20;
 /// What may come at once is what would be allowed in this time.
 const COMMANDS_WINDOW: Duration = Duration::from_secs(4);
+
+/// How long a client may take to answer a request of the proxy for a cookie. The backend that
+/// wants it waits for half a minute in all.
+const COOKIE_WAIT: Duration = Duration::from_secs(5);
 
 /// A player in the game. Each session has one, which stays the same over all backends.
 #[derive(Debug)]
@@ -417,6 +423,22 @@ impl PlayerHandle {
             }
             Err(error) => debug!(player = self.name, %error, "a message cannot be written"),
         }
+    }
+
+    /// Asks the client for a cookie, while it is in the game (1.20.5). `None` if it has none,
+    /// or does not answer within [`COOKIE_WAIT`].
+    pub(super) async fn cookie(&self, name: &str) -> Option<Vec<u8>> {
+        let outbox = {
+            let current = self.lock();
+            (!current.is_unavailable).then(|| Arc::clone(&current.outbox))?
+        };
+        let id = self.version.id(State::Play, Clientbound::CookieRequest)?;
+        let mut request = vec![id];
+        write_string(name, &mut request);
+        let answer = outbox.ask_cookie(name).ok()?;
+        let put = outbox.put(Direction::Clientbound, PROXY_SENDER, vec![request]);
+        put.ok()?;
+        timeout(COOKIE_WAIT, answer).await.ok()?.ok()?
     }
 
     /// Appends play packets to those that wait in this direction.

@@ -284,6 +284,55 @@ async fn forwarded_messages_use_a_player_in_the_game() {
     proxy.idle().await;
 }
 
+/// What is forwarded while the only player of a server is still coming waits for who comes
+/// into its game. A server may name itself, and gets nothing of what goes to all.
+#[tokio::test]
+async fn messages_wait_for_a_player_in_the_game() {
+    let [a, b, c] = [
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+        FakeBackend::start().await,
+    ];
+    let proxy = servers([&a, &b, &c], [USES, USES, ""]);
+    let protocol = 767;
+    let (notch, mut of_a) = play(&proxy, &a, protocol).await;
+    let data = [utf(&["a:b"]), vec![0, 3, 7, 8, 9]].concat();
+    let forward = |target| [utf(&["Forward", target]), data.clone()].concat();
+    for target in ["ALL", "ONLINE", "a"] {
+        ask(&mut of_a, protocol, &forward(target)).await;
+    }
+    assert_eq!(answer(&mut of_a, protocol).await, data);
+    ask(&mut of_a, protocol, &utf(&["GetServer"])).await;
+    let answered = answer(&mut of_a, protocol).await;
+    assert_eq!(answered, utf(&["GetServer", "a"]));
+
+    // Alice has got what waited, if it does not wait for who is in the game, and leaves.
+    for is_in_game in [false, true] {
+        let name = if is_in_game { "Bob" } else { "Alice" };
+        let mut client = game::begin_at(proxy.address(), protocol, "b.example.com", name).await;
+        let (mut server, ..) = game::accept(&b).await;
+        let success = game::login_success(protocol, [5; 16], name);
+        server.send(2, &success).await;
+        client.expect(2).await;
+        client.send(3, &[]).await;
+        server.expect(3).await;
+        if is_in_game {
+            enter(&mut client, &mut server, protocol).await;
+            for _ in 0..2 {
+                assert_eq!(answer(&mut server, protocol).await, data);
+            }
+        } else {
+            ask(&mut of_a, protocol, &forward("b")).await;
+            ask(&mut of_a, protocol, &utf(&["GetServer"])).await;
+            answer(&mut of_a, protocol).await;
+        }
+        drop(client);
+        while server.next().await.is_some() {}
+    }
+    drop((notch, of_a));
+    proxy.idle().await;
+}
+
 /// A server gets the id under which it knows a player. Without forwarding this is not the
 /// authenticated id.
 #[tokio::test]

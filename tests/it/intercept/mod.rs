@@ -11,6 +11,7 @@ mod chaos;
 mod commands;
 mod compression;
 mod contents;
+mod cookies;
 mod crossings;
 mod crowd;
 mod duplicate;

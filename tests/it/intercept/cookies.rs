@@ -1,0 +1,87 @@
+//! A server to which a player switches asks in its login for a cookie, while the client is in
+//! the game of the old one: the client is asked there, and the answer passes.
+
+use std::time::Duration;
+
+use infrarust_test_support::game;
+
+use super::channel::{expect_past_channels, play};
+use super::fallback::More;
+use super::switching::{both_ways, connect, cross, network};
+use super::turns::pass;
+use crate::support::{FakeBackend, wire};
+
+/// The versions, each with the ids of the request and of the answer in play.
+const VERSIONS: [(i32, i32, i32); 3] = [(767, 0x16, 0x11), (770, 0x15, 0x13), (776, 0x15, 0x15)];
+/// The request and the answer in the login.
+const REQUEST: i32 = 0x05;
+const ANSWER: i32 = 0x04;
+
+/// A cookie that the client has, one that it does not have, and one that both servers ask for.
+/// The old server sees no answer but its own.
+#[tokio::test]
+async fn answers_pass() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for (protocol, request, answer) in VERSIONS {
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let (mut second, ..) = game::accept(&b).await;
+        let name = wire::string("a:b");
+        for fields in [&[1, 3, 7, 8, 9][..], &[0]] {
+            let cookie = [&name[..], fields].concat();
+            second.send(REQUEST, &name).await;
+            assert_eq!(client.expect(request).await, name, "{protocol}");
+            client.send(answer, &cookie).await;
+            assert_eq!(second.expect(ANSWER).await, cookie, "{protocol}");
+        }
+        let largest = [&name[..], &[1], &wire::varint(5120), &[7; 5120]].concat();
+        first.send(request, &name).await;
+        assert_eq!(client.expect(request).await, name, "{protocol}");
+        second.send(REQUEST, &name).await;
+        assert_eq!(client.expect(request).await, name, "{protocol}");
+        for _ in 0..2 {
+            client.send(answer, &largest).await;
+        }
+        assert_eq!(second.expect(ANSWER).await, largest, "{protocol}");
+        let of_first = expect_past_channels(&mut first, protocol, answer).await;
+        assert_eq!(of_first, largest, "{protocol}");
+        both_ways(&mut client, &mut first, protocol).await;
+        let id = super::uuid(super::NOTCH_OFFLINE);
+        let success = game::login_success(protocol, id, "Notch");
+        second.send(2, &success).await;
+        cross(&mut client, &mut first, &mut second, protocol, 2).await;
+        both_ways(&mut client, &mut second, protocol).await;
+        drop((client, second));
+        proxy.idle().await;
+    }
+}
+
+/// A client that does not answer has no cookie after 5 s. Its late answer reaches nobody.
+#[tokio::test]
+async fn a_silent_client_has_none() {
+    let (a, b) = (FakeBackend::start().await, FakeBackend::start().await);
+    let proxy = network("", &[("a", &a, ""), ("b", &b, "")]);
+    for (protocol, request, answer) in VERSIONS {
+        let (mut client, mut first) = play(&proxy, &a, protocol).await;
+        connect(&mut first, protocol, "b").await;
+        let (mut second, ..) = game::accept(&b).await;
+        let name = wire::string("a:b");
+        second.send(REQUEST, &name).await;
+        client.expect(request).await;
+        pass(Duration::from_secs(5)).await;
+        let none = [&name[..], &[0]].concat();
+        assert_eq!(second.expect(ANSWER).await, none, "{protocol}");
+        client.send(answer, &none).await;
+        both_ways(&mut client, &mut first, protocol).await;
+        // The server is lost while the client is asked.
+        second.send(REQUEST, &name).await;
+        client.expect(request).await;
+        drop(second);
+        client.expect(More::of(protocol).chat).await;
+        client.send(answer, &none).await;
+        both_ways(&mut client, &mut first, protocol).await;
+        drop((client, first));
+        proxy.idle().await;
+    }
+}
