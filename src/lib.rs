@@ -51,6 +51,9 @@
 //! | [`cli`], `demo` | the command line, and a demonstration of the program |
 
 #[cfg(unix)]
+#[cfg(all(test, target_os = "linux"))]
+infrarust_test_support::watchdog!();
+
 mod admin;
 mod apart;
 mod blame;

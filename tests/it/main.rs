@@ -12,6 +12,9 @@
 use infrarust_test_support::library;
 use infrarust_test_support::{elf, program};
 
+#[cfg(target_os = "linux")]
+infrarust_test_support::watchdog!();
+
 mod abuse;
 mod backends;
 mod config;

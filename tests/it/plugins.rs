@@ -173,32 +173,34 @@ async fn connections_are_decided() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_follow_the_configuration() {
     let backend = FakeBackend::start().await;
-    let deadline = "deadline = \"150ms\"";
     let servers = |plugin: &str| {
         let name = format!("plugins = [{plugin:?}]");
         [("a", server("passthrough", "*", backend.address, &name))]
     };
-    let global = table("default", deadline, "tag = 'd'")
-        + &table(
-            "lax",
-            &format!("{deadline}\non_failure = \"continue\""),
-            "tag = 'l'",
-        )
-        + &table(
-            "strict",
-            &format!("{deadline}\non_failure = \"deny\""),
-            "tag = 's'",
-        );
+    // What answers has all the time, and what never does has little.
+    let mut global = String::new();
+    for (id, choice) in [
+        ("default", ""),
+        ("lax", "on_failure = \"continue\""),
+        ("strict", "on_failure = \"deny\""),
+    ] {
+        for (id, deadline) in [(id.to_owned(), "1h"), (format!("{id}-soon"), "150ms")] {
+            let keys = format!("deadline = {deadline:?}\n{choice}");
+            global += &table(&id, &keys, "tag = 't'");
+        }
+    }
+    let soon = TestProxy::with_plugins(&global, &servers("default-soon")).await;
     let proxy = TestProxy::with_plugins(&global, &servers("default")).await;
-    for name in ["Panic", "Error", "Never"] {
+    for (proxy, name) in [(&proxy, "Panic"), (&proxy, "Error"), (&soon, "Never")] {
         let text = kicked(proxy.address(), "keep", name).await;
         assert!(text.contains("could not check"), "{name}: {text}");
     }
     let _client = FakeClient::login(proxy.address(), "panic", "Steve").await;
     assert_eq!(backend.accept_login().await.1.host, "panic");
 
+    let soon = TestProxy::with_plugins(&global, &servers("lax-soon")).await;
     let proxy = TestProxy::with_plugins(&global, &servers("lax")).await;
-    for name in ["Panic", "Error", "Never"] {
+    for (proxy, name) in [(&proxy, "Panic"), (&proxy, "Error"), (&soon, "Never")] {
         let _client = FakeClient::login(proxy.address(), "keep", name).await;
         backend.accept_login().await;
     }

@@ -18,9 +18,12 @@ fn unruly() -> &'static Path {
     UNRULY.get_or_init(|| build("tests/plugins/unruly", "infrarust_test_unruly"))
 }
 
+/// A deadline that passes in no test.
+const LATE: &str = "1h";
+
 fn table(file: &Path, way: &str) -> String {
     format!(
-        "bind = \"127.0.0.1:0\"\n[plugins.p]\npath = {file:?}\ndeadline = \"300ms\"\n\
+        "bind = \"127.0.0.1:0\"\n[plugins.p]\npath = {file:?}\ndeadline = {LATE:?}\n\
          [plugins.p.config]\nway = {way:?}\n"
     )
 }
@@ -100,13 +103,19 @@ async fn a_plugin_that_ends_the_proxy_outside_of_hooks_is_named() {
         server("zero_copy", "*", ([127, 0, 0, 1], 1).into(), ""),
     )];
     let own = "a thread of its own, or the end of a thread";
-    for (name, code, place) in [
-        ("DropAbort", None, "login.decide: SIGABRT".to_owned()),
-        ("TaskDrop", None, "a task: SIGABRT".to_owned()),
-        ("Exit", Some(1), format!("{own}: ended the process")),
-        ("Variable", None, format!("{own}: SIGABRT")),
+    for (name, deadline, code, place) in [
+        (
+            "DropAbort",
+            "300ms",
+            None,
+            "login.decide: SIGABRT".to_owned(),
+        ),
+        ("TaskDrop", LATE, None, "a task: SIGABRT".to_owned()),
+        ("Exit", LATE, Some(1), format!("{own}: ended the process")),
+        ("Variable", LATE, None, format!("{own}: SIGABRT")),
     ] {
-        let mut program = start(&table(unruly(), ""), &files);
+        let global = table(unruly(), "").replace(LATE, deadline);
+        let mut program = start(&global, &files);
         let proxy = program.address().await;
         let _client = FakeClient::login(proxy, "x", name).await;
         let (exit, said) = end(&mut program).await;
@@ -166,7 +175,7 @@ async fn a_plugin_cannot_change_the_folder_of_the_proxy() {
     // A whole reload, with a trial of the plugin, reads the secret again.
     let config = program.folder.path().join("infrarust.toml");
     let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("300ms", "400ms")).unwrap();
+    fs::write(&config, text.replace(LATE, "2h")).unwrap();
     program.signal(Signal::SIGHUP);
     let applied = program
         .line_among(&["configuration reloaded", "reload refused"])

@@ -4,6 +4,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+infrarust_test_support::watchdog!();
+
 mod commands;
 mod guide;
 mod host;

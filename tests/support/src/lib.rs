@@ -23,6 +23,8 @@ pub mod hostile;
 pub mod library;
 #[cfg(unix)]
 pub mod program;
+#[cfg(target_os = "linux")]
+pub mod watchdog;
 pub mod wire;
 
 use std::future::Future;
