@@ -785,6 +785,14 @@ mod tests {
         let (release, step) = blocked();
         let first = threads.call(&limit, LONG, &[step]);
         until_running(&limit, 1);
+        // On a machine with one core no other thread is woken before the watch has found
+        // that this one blocks.
+        let now = Instant::now();
+        blocking_until("the blocked call to be found", || {
+            threads.look(now);
+            threads.look(now + LOOK_PERIOD);
+            threads.lock().awake == 0
+        });
         let is_gone = Arc::new(AtomicBool::new(false));
         let held = |count: usize| {
             blocking_until("the works to wait", || {
