@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::facts::Facts;
-use super::fallback::ServerConnection;
 use super::kicked::Kicked;
+use super::network_player::ServerConnection;
 use super::packets::PacketStage;
 use crate::forward::{self, Direction, Outbox};
 use crate::intercept::{By, NotSwitched, PlayerHandle};

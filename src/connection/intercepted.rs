@@ -11,12 +11,13 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::attempts::FallbackAttempts;
 use super::channel;
 use super::client::ClosingClient;
 use super::ending::{Ended, Ending};
 use super::facts::Facts;
-use super::fallback::{FallbackAttempts, NetworkPlayer, Ready};
 use super::in_game::ObservedPlayer;
+use super::network_player::{NetworkPlayer, Ready};
 use super::switch::{AfterRelay, MoveContext, Switch};
 use crate::forward::{End, Outbox, Outcome, Side};
 use crate::intercept::{

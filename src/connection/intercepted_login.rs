@@ -10,16 +10,16 @@
 
 use std::sync::Arc;
 
+use super::attempts::FallbackAttempts;
 use super::channel::Channel;
 use super::client::{self, ClosingClient};
+use super::connector::{BackendConnector, decide, demands_withheld_key, withholds_chat_key};
 use super::ending::{Ended, Ending, Refusal};
 use super::facts::{Facts, Origin, Player};
-use super::fallback::{
-    self, BackendConnector, FallbackAttempts, NetworkPlayer, ServerConnection, TargetServer,
-    can_try_another, decide,
-};
+use super::fallback::{TargetServer, can_try_another, ends_session};
 use super::in_game::ObservedPlayer;
 use super::intercepted::{Begun, BridgeSession, interrupts};
+use super::network_player::{NetworkPlayer, ServerConnection, is_authenticated};
 use super::opening::{Dialect, Opening};
 use super::packets::PacketStage;
 use crate::close::left_by_peer;
@@ -150,7 +150,7 @@ impl InterceptedLogin {
         let login = Identified {
             client,
             version,
-            is_proved: fallback::is_authenticated(&self.server),
+            is_proved: is_authenticated(&self.server),
             origin: self.origin,
             opening: self.opening,
             server: self.server,
@@ -350,7 +350,7 @@ impl Placed {
     ) -> Result<LoggedIn, Ending> {
         let login = &mut self.login;
         let replaced = self.entry.replaced();
-        let mut gets_chat_key = !fallback::withholds_chat_key(&login.server);
+        let mut gets_chat_key = !withholds_chat_key(&login.server);
         loop {
             let connecting = async {
                 if self.slot.is_none() {
@@ -380,7 +380,7 @@ impl Placed {
                 Err(failure) => failure,
             };
             let (server, who) = (&login.server, login.client.who());
-            if gets_chat_key || !fallback::demands_withheld_key(server, who, &failure) {
+            if gets_chat_key || !demands_withheld_key(server, who, &failure) {
                 return Err(Ending::Intercepted(failure));
             }
             gets_chat_key = true;
@@ -417,7 +417,7 @@ impl Accepted {
         );
         let settings = ClientSettings {
             compression: intercepted.compression,
-            is_authenticated: fallback::is_authenticated(&server),
+            is_authenticated: is_authenticated(&server),
             session: proxy.session_id,
             commands: PlayerCommands::of(proxy, player.command_context(&server, facts)),
             queries: packets.as_ref().map(PacketStage::queries).cloned(),
@@ -510,7 +510,7 @@ impl JoiningPlayer {
     ) -> Result<(ServerConnection, FallbackAttempts), (Failure, Box<DetachedClient>)> {
         let in_network = self.in_network.as_ref();
         let in_network = in_network.filter(|player| player.falls_back(proxy));
-        let Some(in_network) = in_network.filter(|_| !fallback::ends_session(&failure)) else {
+        let Some(in_network) = in_network.filter(|_| !ends_session(&failure)) else {
             return Err((failure, client));
         };
         let interrupts = interrupts(entry, proxy);

@@ -19,9 +19,11 @@
 //! A step that fails returns an [`Ended`]: the [`Ending`], and the client if it
 //! may still read why. Only `serve` shows the text and writes the log line.
 
+mod attempts;
 mod begin;
 mod channel;
 mod client;
+mod connector;
 mod ending;
 mod facts;
 mod fallback;
@@ -34,6 +36,7 @@ mod join;
 mod kicked;
 mod log;
 mod login;
+mod network_player;
 mod observe;
 mod opening;
 mod packets;

@@ -14,13 +14,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
+use super::attempts::FallbackAttempts;
 use super::channel::Channel;
 use super::ending::Ending;
 use super::facts::Facts;
-use super::fallback::{
-    FallbackAttempts, NetworkPlayer, NotMoved, Ready, ServerConnection, ends_session,
-    is_authenticated, log_refusal,
-};
+use super::fallback::{NotMoved, ends_session, log_refusal};
+use super::network_player::{NetworkPlayer, Ready, ServerConnection, is_authenticated};
 use crate::intercept::{
     Arrival, By, DetachedClient, Failure, Interrupts, NotSwitched, SwitchRequest,
 };

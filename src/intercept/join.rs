@@ -1,30 +1,26 @@
-//! Brings a player from the backend's login success into the game, and starts the relay.
+//! Brings a player from the backend's login success into the game.
 
 use std::sync::Arc;
-
-use futures_util::FutureExt;
-use tokio::net::TcpStream;
-use tokio_util::sync::CancellationToken;
 
 use super::backend::{LoggedIn, RespondingBackend};
 use super::detached::{DetachedClient, next_keep_alive};
 use super::failure::Failure;
 use super::flag::Flag;
+use super::held::HeldFrames;
 use super::identity::Who;
 use super::login::IdentifiedClient;
+use super::playing::Playing;
 use super::reader::{ClosingClient, Lost};
 use super::settings::ClientCompression;
 use super::time_budget::{Actor, CLIENT_WAIT, OpenRequests, TimeBudget};
 use super::wire::{Frame, Packet, Wire, WireError};
 use crate::forward::bounds::{Allowed, BackendBounds, ClientBounds, Exceeded, bounds};
 use crate::forward::commands::{Commands, PacketAction, SessionCommands};
-use crate::forward::framed::{
-    FrameFilter, FrameFilters, FramedError, OUTPUT_BYTES_MAX, ReturnedClient,
-};
+use crate::forward::framed::{FrameFilter, FrameFilters, OUTPUT_BYTES_MAX};
 use crate::forward::packets::{Edits, SentState};
 use crate::forward::queries::{Decision, PacketQueries};
-use crate::forward::record::{HELD_BYTES_MAX, PlayerRecord, is_held};
-use crate::forward::{Counters, Direction, Forwarders, Listener, Outbox, Outcome, Session};
+use crate::forward::record::{PlayerRecord, is_held};
+use crate::forward::{Counters, Direction, Listener};
 use crate::protocol::codec::{Format, Receiver};
 use crate::protocol::packet::login::{self as packets};
 use crate::protocol::packet::{Brand, Clientbound, Serverbound, State, Version};
@@ -178,35 +174,6 @@ pub(crate) enum NotJoined {
     Lost(Box<Lost>),
     /// The client can move to another backend.
     Detached(Failure, Box<DetachedClient>),
-}
-
-/// Frames that wait: for the end of the configuration phase, or before 1.20.2 for the
-/// join game.
-#[derive(Debug, Default)]
-pub(super) struct HeldFrames {
-    frames: Vec<Frame>,
-    /// The bytes of their packets, and of what keeps them: a frame may be very short.
-    bytes: usize,
-}
-
-impl HeldFrames {
-    /// Holds a frame.
-    pub(super) fn push(&mut self, frame: &Frame) -> Result<(), Failure> {
-        let frame_bytes = frame.packet_bytes().saturating_add(size_of::<Frame>());
-        self.bytes = self.bytes.saturating_add(frame_bytes);
-        if self.bytes > HELD_BYTES_MAX {
-            let what = format!("more than {HELD_BYTES_MAX} bytes before the player is in the game");
-            return Err(Failure::BackendFault(what));
-        }
-        self.frames.push(frame.in_own_memory());
-        Ok(())
-    }
-
-    /// Takes the frames.
-    pub(super) fn take(&mut self) -> Vec<Frame> {
-        self.bytes = 0;
-        std::mem::take(&mut self.frames)
-    }
 }
 
 /// Both sides, between the login and the game.
@@ -582,117 +549,17 @@ impl Joining {
     }
 }
 
-/// A player in the game.
-#[derive(Debug)]
-pub(crate) struct Playing {
-    client: TcpStream,
-    backend: TcpStream,
-    version: Version,
-    filters: FrameFilters,
-    counters: Arc<Counters>,
-}
-
-/// The rules for a session in the game.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    pub(crate) keepalive: crate::socket::Keepalive,
-    pub(crate) limits: crate::forward::Limits,
-    pub(crate) stop: CancellationToken,
-    /// The packets that plugins send in the session, if one may.
-    pub(crate) outbox: Option<Arc<Outbox>>,
-}
-
-impl Playing {
-    /// Relays until the session ends.
-    pub(crate) fn play(
-        mut self,
-        forwarders: &Forwarders,
-        rules: Rules,
-    ) -> impl Future<Output = Ended> + Send + use<> {
-        let serverbound = &mut self.filters.serverbound;
-        serverbound.set_cookie_outbox(rules.outbox.clone());
-        self.filters.outbox = rules.outbox;
-        let (version, counters) = (self.version, self.counters);
-        let session = Session {
-            client: self.client,
-            backend: self.backend,
-            keepalive: rules.keepalive,
-            limits: rules.limits,
-            counters: Arc::clone(&counters),
-            stop: rules.stop,
-        };
-        let relayed = forwarders.forward_framed(session, self.filters);
-        relayed.map(move |(outcome, returned)| Ended {
-            outcome,
-            returned,
-            version,
-            counters,
-        })
-    }
-}
-
-/// A client after its relay has ended.
-#[derive(Debug)]
-pub(crate) enum RemainingClient {
-    /// It can get a text.
-    Closing(ClosingClient),
-    /// It can also move to another backend.
-    Detached(Box<DetachedClient>),
-}
-
-/// A relay that has ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) outcome: Outcome,
-    returned: Option<ReturnedClient<std::net::TcpStream>>,
-    version: Version,
-    counters: Arc<Counters>,
-}
-
-impl Ended {
-    /// The violation of the protocol that ended the session, if there was one.
-    pub(crate) fn fault(&self) -> Option<&FramedError> {
-        self.returned.as_ref()?.fault.as_ref()
-    }
-
-    /// The client, if it is still connected.
-    pub(crate) fn into_client(self) -> Option<RemainingClient> {
-        let mut returned = self.returned?;
-        Some(match returned.input.take() {
-            None => RemainingClient::Closing(ClosingClient::of_relay(returned, self.version)?),
-            Some(input) => RemainingClient::Detached(Box::new(DetachedClient::of_relay(
-                returned,
-                *input,
-                self.version,
-                self.counters,
-            )?)),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::Instant;
 
     use super::super::login::LoginClient;
     use super::*;
     use crate::protocol::codec::SERVERBOUND_PACKET_BYTES_MAX;
     use crate::protocol::frame;
-
-    /// What is held is bounded in memory, also if the frames are short.
-    #[tokio::test]
-    async fn short_frames_are_bounded() {
-        let (mut wire, mut peer) = connection().await;
-        peer.write_all(&[1, 7]).await.unwrap();
-        let short = wire.frame().await.unwrap();
-        let mut held = HeldFrames::default();
-        while held.push(&short).is_ok() {}
-        let frames = held.take();
-        assert!(!frames.is_empty() && size_of_val(&*frames) <= HELD_BYTES_MAX);
-    }
 
     async fn connection() -> (Wire, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

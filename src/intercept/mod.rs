@@ -23,12 +23,14 @@ mod backend;
 mod detached;
 mod failure;
 mod flag;
+mod held;
 mod identity;
 mod join;
 mod key;
 mod login;
 mod mods;
 mod player_handle;
+mod playing;
 mod reader;
 mod roster;
 mod session_service;
@@ -42,13 +44,12 @@ pub(crate) use detached::DetachedClient;
 pub(crate) use failure::Failure;
 pub(crate) use flag::Flag;
 pub(crate) use identity::{Identity, Who, host_field, uuid_at};
-pub(crate) use join::{
-    ClientSettings, Ended, NotJoined, Playing, RemainingClient, Rules, join, log_in,
-};
+pub(crate) use join::{ClientSettings, NotJoined, join, log_in};
 pub(crate) use login::{Authenticator, IdentifiedClient, StartedLogin};
 pub(crate) use player_handle::{
     By, NotSwitched, PlayerDetails, PlayerHandle, SessionRequest, SwitchRequest,
 };
+pub(crate) use playing::{Ended, Playing, RemainingClient, Rules};
 pub(crate) use reader::{ClosingClient, Lost};
 pub(crate) use roster::{Roster, RosterEntry};
 pub(crate) use session_service::SessionError;
