@@ -57,7 +57,7 @@ fn main() {
 
     let (all, framed) = (relays::all(relay), relays::framed(relay));
     let chosen: String = setting("RELAYS", String::new());
-    let is_chosen = |relay: &relays::Relay| chosen.split(',').any(|word| relay.name.contains(word));
+    let is_chosen = |relay: &relays::Relay| chosen.split(';').any(|word| relay.name.contains(word));
     let choose = |relays: Vec<relays::Relay>| relays.into_iter().filter(is_chosen).collect();
     let (all, framed): (Vec<_>, Vec<_>) = (choose(all), choose(framed));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +95,8 @@ fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
         .unwrap_or(default)
 }
 
-/// A table: medians, and the ratio of the first figure to that of each base.
+/// A table: medians, and the median of the ratios of the first figure to that of each base
+/// in the same round.
 #[cfg(target_os = "linux")]
 fn print(scenario: &load::Scenario, relays: &[&relays::Relay], measured: &[Vec<Vec<f64>>]) {
     let medians: Vec<Vec<f64>> = measured
@@ -118,13 +119,15 @@ fn print(scenario: &load::Scenario, relays: &[&relays::Relay], measured: &[Vec<V
         .for_each(|at| print!(" to {} |", relays[*at].name));
     print!("\n|---|");
     println!("{}", "---:|".repeat(scenario.figures.len() + bases.len()));
-    for (relay, figures) in relays.iter().zip(&medians) {
+    for (at, relay) in relays.iter().enumerate() {
         print!("| {} |", relay.name);
-        figures
+        medians[at]
             .iter()
             .for_each(|figure| print!(" {} |", short(*figure)));
-        for at in &bases {
-            print!(" {:.2} |", figures[0] / medians[*at][0]);
+        for base in &bases {
+            let rounds = measured[at].iter().zip(&measured[*base]);
+            let ratios: Vec<_> = rounds.map(|(own, base)| vec![own[0] / base[0]]).collect();
+            print!(" {:.2} |", median(&ratios, 0));
         }
         println!();
     }

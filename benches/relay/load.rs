@@ -173,6 +173,24 @@ pub const SCENARIOS: &[Scenario] = &[
         }),
     },
     Scenario {
+        name: "framed-1250",
+        about: "1,250 players as in framed-100",
+        figures: framed::FIGURES,
+        does: Does::Play(Play {
+            players: 1250,
+            burst: Burst::Mix,
+        }),
+    },
+    Scenario {
+        name: "framed-16K",
+        about: "300 players, 20 frames/s of 16 KiB to each, 20 packets/s of 30 B back",
+        figures: framed::FIGURES,
+        does: Does::Play(Play {
+            players: 300,
+            burst: Burst::One(16 * 1024),
+        }),
+    },
+    Scenario {
         name: "framed-logins",
         about: "100 players as in framed-100, with and without 200 logins at once at a session service that does not answer",
         figures: framed::LOGIN_FIGURES,

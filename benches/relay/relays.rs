@@ -134,6 +134,11 @@ pub fn framed(cores: &[usize]) -> Vec<Relay> {
             "proxy_mode = \"offline\"\ncompression_threshold = 256\n",
         ),
         infrarust(
+            "offline, compression announced to clients",
+            !ON,
+            "proxy_mode = \"offline\"\ncompression_threshold = 2000000\n",
+        ),
+        infrarust(
             "client_only, plain",
             !ON,
             "proxy_mode = \"client_only\"\ncompression_threshold = -1\n",

@@ -21,7 +21,7 @@ use super::exchange::{Exchange, Ready};
 use super::framed::{FrameFilter, FrameFilters, ReturnedClient};
 use super::lane::{Buffers, Method};
 use super::packets::{Edits, SentState};
-use super::reactor::Reactor;
+use super::reactor::{self, Reactor};
 use super::{Counters, End, Limits, Outcome, Session, Side};
 use crate::protocol::cipher::{self, Cipher};
 use crate::protocol::codec::{Format, Receiver};
@@ -205,8 +205,9 @@ async fn a_session_that_ends_during_its_encryption_is_encrypted_to_the_end() {
         exchange.ready(Side::Backend, READABLE, &mut buffers);
         assert_eq!(exchange.outcome(), None);
         for _ in 0..slices {
-            cipher::encrypt_many(&mut [exchange.encryption(SLICE_BYTES)]);
-            exchange.deliver_encrypted(&mut buffers);
+            let mut encryption = exchange.take_encryption().unwrap();
+            cipher::encrypt_many(&mut [Some(encryption.next_job(SLICE_BYTES))]);
+            exchange.continue_encrypted(encryption, &mut buffers);
         }
         exchange.stop(End::Stopped);
         assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
@@ -234,7 +235,9 @@ async fn a_client_may_disconnect_during_its_encryption() {
         exchange.ready(Side::Backend, READABLE, &mut buffers);
         exchange.is_encrypting()
     });
-    cipher::encrypt_many(&mut [exchange.encryption(500)]);
+    let mut encryption = exchange.take_encryption().unwrap();
+    cipher::encrypt_many(&mut [Some(encryption.next_job(500))]);
+    exchange.continue_encrypted(encryption, &mut buffers);
     SockRef::from(&player)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
@@ -243,8 +246,27 @@ async fn a_client_may_disconnect_during_its_encryption() {
         exchange.ready(Side::Client, READABLE, &mut buffers);
         !exchange.is_encrypting()
     });
-    assert!(exchange.encryption(500).is_none());
-    exchange.deliver_encrypted(&mut buffers);
+    assert!(exchange.take_encryption().is_none());
     exchange.stop(End::Stopped);
     assert_eq!(exchange.outcome().unwrap().clientbound_bytes, 0);
+}
+
+/// A slice ends where one session would be encrypted alone, but it is never so short that
+/// looking at the sockets would take longer, nor so long that small messages wait.
+#[test]
+fn slices_end_where_one_session_would_be_alone() {
+    for (left, expected) in [
+        (&[20_000][..], 256),
+        (&[100, 20_000], 256),
+        (&[300, 20_000, 40], 300),
+        (&[20_000, 400, 400], 400),
+        (&[20_000, 9000, 10], 512),
+        (&[20_000; 32], 512),
+    ] {
+        assert_eq!(
+            reactor::slice_bytes(left.iter().copied()),
+            expected,
+            "{left:?}"
+        );
+    }
 }

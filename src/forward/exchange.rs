@@ -13,11 +13,10 @@ use socket2::SockRef;
 
 use super::both::Both;
 use super::framed::{FrameFilters, ReturnedClient};
-use super::lane::{Buffers, Lane, Method, Phase, Stop};
+use super::lane::{Buffers, Encryption, Lane, Method, Phase, Stop};
 use super::socket::{self, Socket};
 use super::timeouts::{Expired, Timeouts};
 use super::{Counters, Direction, End, Outbox, Outcome, Session, Side};
-use crate::protocol::cipher::Job;
 
 /// How long we wait for a peer to acknowledge data before we forward the other
 /// side's reset. A peer that does not read would delay it for ever.
@@ -191,16 +190,18 @@ impl<S: Socket> Exchange<S> {
         self.lanes.backend.is_encrypting()
     }
 
-    /// The next `bytes_max` of those bytes. The driver encrypts them, and then
-    /// calls [`deliver_encrypted`](Self::deliver_encrypted).
-    pub(super) fn encryption(&mut self, bytes_max: usize) -> Option<Job<'_>> {
-        self.lanes.backend.encryption(bytes_max)
+    /// Takes those bytes. The driver encrypts some or all, and gives them to
+    /// [`continue_encrypted`](Self::continue_encrypted) before it does anything else with
+    /// the session.
+    pub(super) fn take_encryption(&mut self) -> Option<Encryption> {
+        self.lanes.backend.take_encryption()
     }
 
-    /// Delivers the encrypted bytes. To be called once all are encrypted.
-    pub(super) fn deliver_encrypted(&mut self, buffers: &mut Buffers) {
+    /// Takes those bytes back, and delivers them once all are encrypted.
+    pub(super) fn continue_encrypted(&mut self, encryption: Encryption, buffers: &mut Buffers) {
         let (lane, client) = (&mut self.lanes.backend, &self.sockets.client);
-        if let Err(stop) = lane.deliver_encrypted(client, &self.counters, buffers) {
+        let continued = lane.continue_encrypted(encryption, client, &self.counters, buffers);
+        if let Err(stop) = continued {
             self.stopped(Side::Backend, stop);
         }
         self.send_out(Side::Backend, buffers);

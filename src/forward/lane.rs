@@ -13,7 +13,7 @@ use super::spare::SpareBuffers;
 use super::{COPY_BYTES, Counters, Direction, Outbox, Relay, SPLICE_AVAILABLE, resolve};
 #[cfg(target_os = "linux")]
 use super::{adaptive::CopyOrSplice, splice};
-use crate::protocol::cipher::Job;
+use crate::protocol::cipher::{Cipher, Job};
 use crate::protocol::codec::Zlib;
 
 /// The most bytes that one read takes for a client with encryption: the session holds
@@ -110,6 +110,55 @@ enum InFlight {
     },
 }
 
+/// Bytes that wait for their encryption, and the cipher for them: taken out of their
+/// session while the driver encrypts them beside those of other sessions.
+#[derive(Debug)]
+pub(super) struct Encryption {
+    cipher: Box<Cipher>,
+    bytes: Vec<u8>,
+    encrypted: usize,
+}
+
+impl Encryption {
+    /// How many bytes are not encrypted yet.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len().saturating_sub(self.encrypted)
+    }
+
+    /// The next `bytes_max` bytes, or what is left. They count as encrypted from now on.
+    pub(super) fn next_job(&mut self, bytes_max: usize) -> Job<'_> {
+        let rest = self.bytes.get_mut(self.encrypted..).unwrap_or_default();
+        let count = rest.len().min(bytes_max);
+        self.encrypted += count;
+        Job {
+            cipher: &mut self.cipher,
+            bytes: rest.get_mut(..count).unwrap_or_default(),
+        }
+    }
+}
+
+/// What was read of a framed sender and is not handled yet, beside an incomplete frame.
+/// The filter knows it as well. It is repeated here because the driver asks for it after
+/// each event, when the filter may not be in the CPU's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unhandled {
+    Nothing,
+    /// Frames that are walked in the next step.
+    Paused,
+    /// Frames of which the first waits for a decision.
+    AwaitsDecision,
+}
+
+impl Unhandled {
+    fn of(filter: &FrameFilter) -> Self {
+        match (filter.awaits_decision(), filter.has_paused()) {
+            (true, _) => Self::AwaitsDecision,
+            (false, true) => Self::Paused,
+            (false, false) => Self::Nothing,
+        }
+    }
+}
+
 /// The progress of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -146,6 +195,7 @@ pub(super) struct Lane {
     method: Method,
     /// In a framed session; boxed, since other sessions do not have it.
     filter: Option<Box<FrameFilter>>,
+    unhandled: Unhandled,
     in_flight: InFlight,
     phase: Phase,
     moved_bytes: u64,
@@ -158,6 +208,7 @@ impl Lane {
             direction,
             method,
             filter: None,
+            unhandled: Unhandled::Nothing,
             in_flight: InFlight::Nothing,
             phase: Phase::Open,
             moved_bytes: 0,
@@ -168,6 +219,7 @@ impl Lane {
     /// A direction of a framed session.
     pub(super) fn framed(direction: Direction, filter: Box<FrameFilter>) -> Self {
         Self {
+            unhandled: Unhandled::of(&filter),
             filter: Some(filter),
             ..Self::new(direction, Method::Copy)
         }
@@ -233,22 +285,23 @@ impl Lane {
 
     /// Whether a frame waits for an answer of plugins.
     pub(super) fn awaits_decision(&self) -> bool {
-        let awaits_decision = |filter: &FrameFilter| filter.awaits_decision();
-        self.phase == Phase::Open && self.filter.as_deref().is_some_and(awaits_decision)
+        self.phase == Phase::Open && self.unhandled == Unhandled::AwaitsDecision
     }
 
     /// Takes the answer about the waiting frame, if there is one. The next
     /// [`step`](Self::step) then continues with the frame.
     pub(super) fn take_decision(&mut self) -> bool {
-        self.filter
-            .as_mut()
-            .is_some_and(|filter| filter.take_decision())
+        let Some(filter) = &mut self.filter else {
+            return false;
+        };
+        let is_decided = filter.take_decision();
+        self.unhandled = Unhandled::of(filter);
+        is_decided
     }
 
     /// Whether there are frames that were read and not handled yet.
     fn has_paused(&self) -> bool {
-        let has_paused = |filter: &FrameFilter| filter.has_paused();
-        self.phase == Phase::Open && self.filter.as_deref().is_some_and(has_paused)
+        self.phase == Phase::Open && self.unhandled == Unhandled::Paused
     }
 
     /// Whether bytes wait for their encryption.
@@ -256,37 +309,46 @@ impl Lane {
         matches!(self.in_flight, InFlight::Plain { .. })
     }
 
-    /// The next `bytes_max` bytes of those that wait for their encryption, or
-    /// what is left of them. They count as encrypted from now on.
-    pub(super) fn encryption(&mut self, bytes_max: usize) -> Option<Job<'_>> {
+    /// Takes the bytes that wait for their encryption, to be given to
+    /// [`continue_encrypted`](Self::continue_encrypted) before anything else happens to
+    /// the lane.
+    pub(super) fn take_encryption(&mut self) -> Option<Encryption> {
         let InFlight::Plain { bytes, encrypted } = &mut self.in_flight else {
             return None;
         };
-        let cipher = self.filter.as_mut()?.encryption()?;
-        let rest = bytes.get_mut(*encrypted..)?;
-        let count = rest.len().min(bytes_max);
-        *encrypted += count;
-        let bytes = rest.get_mut(..count)?;
-        Some(Job { cipher, bytes })
+        let cipher = self.filter.as_mut()?.take_encryption()?;
+        Some(Encryption {
+            cipher,
+            bytes: std::mem::take(bytes),
+            encrypted: *encrypted,
+        })
     }
 
-    /// Delivers the bytes that waited for their encryption, once all are encrypted.
+    /// Takes those bytes back, and delivers them once all are encrypted.
     ///
     /// # Errors
     ///
     /// Those of [`step`](Self::step).
-    pub(super) fn deliver_encrypted<S: Socket>(
+    pub(super) fn continue_encrypted<S: Socket>(
         &mut self,
+        encryption: Encryption,
         destination: &S,
         counters: &Counters,
         buffers: &mut Buffers,
     ) -> Result<(), Stop> {
-        let bytes = match &mut self.in_flight {
-            InFlight::Plain { bytes, encrypted } if *encrypted >= bytes.len() => {
-                std::mem::take(bytes)
-            }
-            _ => return Ok(()),
-        };
+        let is_encrypted = encryption.left() == 0;
+        let Encryption {
+            cipher,
+            bytes,
+            encrypted,
+        } = encryption;
+        if let Some(filter) = &mut self.filter {
+            filter.put_encryption(cipher);
+        }
+        if !is_encrypted {
+            self.in_flight = InFlight::Plain { bytes, encrypted };
+            return Ok(());
+        }
         self.in_flight = InFlight::Nothing;
         let written = self.write(&bytes, destination, counters);
         buffers.spare.put(bytes);
@@ -310,6 +372,7 @@ impl Lane {
             self.phase = Phase::Discarding;
             if let Some(filter) = &mut self.filter {
                 filter.cancel_queries();
+                self.unhandled = Unhandled::of(filter);
             }
         }
     }
@@ -537,6 +600,7 @@ impl Lane {
             return Ok(());
         };
         let passed = pass(self, &mut filter);
+        self.unhandled = Unhandled::of(&filter);
         self.filter = Some(filter);
         passed
     }

@@ -11,6 +11,7 @@
 
 use std::array::from_fn;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::TcpStream;
 use std::num::NonZeroUsize;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::both::Both;
 use super::exchange::{Exchange, Ready, Wants};
 use super::framed::{FrameFilters, ReturnedClient};
-use super::lane::{Buffers, Method};
+use super::lane::{Buffers, Encryption, Method};
 use super::{End, Outcome, Session, Side, keep_alive, portable, spare};
 use crate::protocol::cipher;
 use crate::socket::Keepalive;
@@ -48,25 +49,15 @@ const EVENTS_MAX: usize = 256;
 /// The most bytes of each session that are encrypted before the worker handles the
 /// sockets again. So small messages do not wait for large ones, which are encrypted in
 /// slices side by side.
-const SLICE_BYTES: usize = 512;
+const SLICE_BYTES_MAX: usize = 512;
 
-/// The same if only one session waits. It takes as long as a slice of sixteen
-/// sessions side by side, and most bursts of a game server are smaller.
-const LONE_SLICE_BYTES: usize = 1024;
+/// The same for a session that would be encrypted alone from there on, because no other
+/// has as many bytes: others may join it after the worker has handled the sockets. Fewer
+/// bytes take less time than looking at the sockets.
+const SLICE_BYTES_MIN: usize = 256;
 
 /// The most sessions that one call encrypts slices of.
 const JOBS_MAX: usize = 32;
-
-/// Ids that no session has: ids count from 0, and are half of an epoll token at most.
-const ABSENT: [u64; JOBS_MAX] = {
-    let mut ids = [u64::MAX; JOBS_MAX];
-    let mut at = 1;
-    while at < JOBS_MAX {
-        ids[at] = ids[at - 1] - 1;
-        at += 1;
-    }
-    ids
-};
 
 /// The epoll token of the wake-up event; other tokens hold session id and side.
 const WAKEUP_TOKEN: u64 = u64::MAX;
@@ -385,15 +376,39 @@ impl Drop for WorkerHandle {
     }
 }
 
+/// Hashes session ids: numbers that nobody chooses, so a hash that resists collisions on
+/// purpose would only cost time at each event.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 divided by the golden ratio: ids that follow each other differ in the high
+        // bits, and the rotation brings some of them to the low ones.
+        const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+        self.0 = (self.0 ^ id).wrapping_mul(FACTOR).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The thread that relays.
 struct Worker {
     inbox: Arc<Inbox>,
     epoll: Epoll,
-    sessions: HashMap<u64, Box<Relayed>>,
+    sessions: HashMap<u64, Box<Relayed>, BuildHasherDefault<IdHasher>>,
     timers: BTreeSet<(Instant, u64)>,
     /// The sessions with bytes that wait for encryption, and some that have ended since.
     /// Each is here once.
     in_encryption: Vec<u64>,
+    /// What is taken of some of them while it is encrypted; empty otherwise.
+    encryptions: Vec<(u64, Encryption)>,
     buffers: Buffers,
     commands: Vec<Command>,
 }
@@ -412,9 +427,10 @@ impl Worker {
         let worker = Self {
             inbox: Arc::clone(&inbox),
             epoll,
-            sessions: HashMap::new(),
+            sessions: HashMap::default(),
             timers: BTreeSet::new(),
             in_encryption: Vec::new(),
+            encryptions: Vec::new(),
             buffers: Buffers::of_encrypting_driver(),
             commands: Vec::new(),
         };
@@ -553,32 +569,39 @@ impl Worker {
         if self.in_encryption.is_empty() {
             return;
         }
-        let mut ids = std::mem::take(&mut self.in_encryption);
-        let slice_bytes = match ids.len() {
-            1 => LONE_SLICE_BYTES,
-            _ => SLICE_BYTES,
-        };
+        let count = self.in_encryption.len();
+        let mut taken = std::mem::take(&mut self.encryptions);
         // In equal parts, so that none consists of one session alone.
-        let part = ids.len().div_ceil(ids.len().div_ceil(JOBS_MAX));
-        for ids in ids.chunks(part) {
-            let ids: [&u64; JOBS_MAX] = from_fn(|at| ids.get(at).unwrap_or(&ABSENT[at]));
-            let sessions = self.sessions.get_disjoint_mut(ids);
-            let mut jobs = sessions.map(|relayed| relayed?.exchange.encryption(slice_bytes));
+        let part = count.div_ceil(count.div_ceil(JOBS_MAX));
+        for begin in (0..count).step_by(part) {
+            let part = begin..count.min(begin + part);
+            let ids = self.in_encryption.get(part).unwrap_or_default();
+            taken.extend(ids.iter().filter_map(|id| {
+                let relayed = self.sessions.get_mut(id)?;
+                relayed.is_in_encryption = false;
+                Some((*id, relayed.exchange.take_encryption()?))
+            }));
+            let slice_bytes = slice_bytes(taken.iter().map(|(_, bytes)| bytes.left()));
+            let mut rest = taken.iter_mut();
+            let mut jobs: [_; JOBS_MAX] =
+                from_fn(|_| rest.next().map(|(_, bytes)| bytes.next_job(slice_bytes)));
             cipher::encrypt_many(&mut jobs);
-        }
-        ids.retain(|id| {
-            let Some(relayed) = self.sessions.get_mut(id) else {
-                return false;
-            };
-            relayed.exchange.deliver_encrypted(&mut self.buffers);
-            let waits_on = relayed.exchange.is_encrypting();
-            relayed.is_in_encryption = waits_on;
-            if !waits_on {
-                self.update(*id);
+            for (id, encryption) in taken.drain(..) {
+                let Some(relayed) = self.sessions.get_mut(&id) else {
+                    continue;
+                };
+                let exchange = &mut relayed.exchange;
+                exchange.continue_encrypted(encryption, &mut self.buffers);
+                if exchange.is_encrypting() {
+                    relayed.is_in_encryption = true;
+                    self.in_encryption.push(id);
+                } else {
+                    self.update(id);
+                }
             }
-            waits_on
-        });
-        self.in_encryption = ids;
+        }
+        self.encryptions = taken;
+        self.in_encryption.drain(..count);
     }
 
     /// Must follow each change of a session: removes it if it is over, otherwise
@@ -665,6 +688,17 @@ impl Relayed {
             self.exchange.stop(failed(side, error));
         }
     }
+}
+
+/// How many bytes of each session to encrypt next, from how many each has left: as many as
+/// the second longest has, within limits.
+pub(super) fn slice_bytes(left: impl Iterator<Item = usize>) -> usize {
+    let [mut longest, mut second] = [0; 2];
+    for left in left {
+        second = second.max(left.min(longest));
+        longest = longest.max(left);
+    }
+    second.clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX)
 }
 
 /// The epoll token of a socket: session id and side.

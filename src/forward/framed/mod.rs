@@ -393,6 +393,19 @@ impl FrameFilter {
         }
     }
 
+    /// Takes that cipher, to be given back to [`put_encryption`](Self::put_encryption).
+    pub(super) fn take_encryption(&mut self) -> Option<Box<Cipher>> {
+        match self.direction {
+            Direction::Clientbound => self.cipher.take(),
+            Direction::Serverbound => None,
+        }
+    }
+
+    /// Takes it back.
+    pub(super) fn put_encryption(&mut self, cipher: Box<Cipher>) {
+        self.cipher = Some(cipher);
+    }
+
     /// Whether the receiver can get play packets that its peer has not sent. It cannot
     /// inside a bundle, since they would become a part of it.
     pub(crate) fn accepts_other_packets(&self) -> bool {
