@@ -6,6 +6,7 @@ use super::kicked::Kicked;
 use crate::forward::queries::{Decider, Decision, PacketGroup, PacketQueries, Wanted};
 use crate::forward::{Direction, Outbox};
 use crate::intercept::PlayerHandle;
+use crate::player_text;
 use crate::plugin::{PacketAsker, PacketFate, PacketHooks, PacketPlayer, Refusal};
 use crate::protocol::packet::State;
 use crate::protocol::packet::login::Profile;
@@ -94,6 +95,7 @@ impl Decider for AskPlugins {
             queries: Arc::clone(queries),
             direction,
             kicked: Arc::clone(&self.kicked),
+            is_decided: false,
         };
         let PacketGroup { state, packets } = group;
         self.hooks
@@ -106,6 +108,23 @@ struct Asker {
     queries: Arc<PacketQueries>,
     direction: Direction,
     kicked: Arc<Kicked>,
+    is_decided: bool,
+}
+
+impl Drop for Asker {
+    /// Nobody decides any more, because of a panic: the session ends, instead of waiting
+    /// for ever.
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.kicked.kick(Refusal {
+                plugin: String::new(),
+                text: Some(player_text::PLUGIN_FAILED.to_owned()),
+                is_failure: true,
+            });
+            let decisions = vec![Decision::Drop(None)];
+            self.queries.answer(self.direction, decisions);
+        }
+    }
 }
 
 impl PacketAsker for Asker {
@@ -113,7 +132,7 @@ impl PacketAsker for Asker {
         self.queries.is_over()
     }
 
-    fn decided(self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>) {
+    fn decided(mut self: Box<Self>, fates: Vec<PacketFate>, refusal: Option<Refusal>) {
         if let Some(refusal) = refusal {
             self.kicked.kick(refusal);
         }
@@ -123,6 +142,47 @@ impl PacketAsker for Asker {
             PacketFate::Dropped(instead) => Decision::Drop(instead),
         };
         let decisions = fates.into_iter().map(decision).collect();
+        self.is_decided = true;
         self.queries.answer(self.direction, decisions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::packet::Version;
+
+    /// Packets about which nobody decides any more end their session.
+    #[test]
+    fn a_session_does_not_wait_for_nobody() {
+        let kicked = Arc::new(Kicked::default());
+        let ask_plugins = AskPlugins {
+            hooks: Arc::default(),
+            player: Arc::new(PacketPlayer {
+                number: 1,
+                name: "Notch".to_owned(),
+                uuid: 1,
+                is_proved: false,
+                server: "lobby".to_owned(),
+                version: Version::newest(),
+                knows_chat_key: false,
+            }),
+            kicked: Arc::clone(&kicked),
+        };
+        let decider = Arc::new(ask_plugins);
+        let queries = PacketQueries::new(Wanted::default(), decider, Arc::default());
+        let asker = |queries: &Arc<PacketQueries>| {
+            Box::new(Asker {
+                queries: Arc::clone(queries),
+                direction: Direction::Serverbound,
+                kicked: Arc::clone(&kicked),
+                is_decided: false,
+            })
+        };
+        let queries = Arc::new(queries);
+        asker(&queries).decided(vec![PacketFate::Pass], None);
+        assert!(kicked.by().is_none());
+        drop(asker(&queries));
+        assert!(kicked.by().is_some_and(|refusal| refusal.is_failure));
     }
 }

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -387,7 +388,9 @@ impl<W: Work> Threads<W> {
         let mut period = LOOK_PERIOD;
         loop {
             thread::sleep(period);
-            let has_found = self.look(Instant::now());
+            // A panic ends the works of this look, and not the watch of all others.
+            let look = AssertUnwindSafe(|| self.look(Instant::now()));
+            let has_found = catch_unwind(look).unwrap_or(true);
             (idle_looks, period) = match has_found {
                 true => (0, LOOK_PERIOD),
                 false => (idle_looks + 1, SLOW_LOOK_PERIOD),
@@ -641,7 +644,9 @@ mod tests {
             }
         }
         fn take(&mut self, given: Result<u32, Unanswered>) {
-            self.steps.pop_front();
+            let step = self.steps.pop_front();
+            let panics = matches!(step, Some(Step::Panics(_)));
+            assert!(!panics || given != Err(Unanswered::Late), "a work panics");
             self.results.push(given);
         }
         fn end(self: Box<Self>) {
@@ -865,7 +870,14 @@ mod tests {
             let (release, released) = mpsc::channel::<()>();
             (release, Step::Panics(Arc::new(Mutex::new(released))))
         };
+        // The watch goes on, although the work panics as well.
         let (release, step) = panics();
+        let late = threads.call(&limit, SHORT, &[step]);
+        let ended = late.recv_timeout(Duration::from_secs(240));
+        assert_eq!(ended, Err(mpsc::RecvTimeoutError::Disconnected));
+        drop(release);
+        until_running(&limit, 0);
+        let (release, step) = blocked();
         let late = threads.call(&limit, SHORT, &[step]);
         assert_eq!(of(&late), [Err(Unanswered::Late)]);
         drop(release);
