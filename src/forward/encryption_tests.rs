@@ -54,6 +54,14 @@ fn secret(number: u8) -> [u8; 16] {
 
 /// An encrypted session between a player and a server.
 async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, FrameFilters) {
+    framed(Format::Plain, Some(Cipher::new(&secret(number)))).await
+}
+
+/// A session with frames of this format on both sides.
+pub(super) async fn framed(
+    format: Format,
+    cipher: Option<Cipher>,
+) -> (TcpStream, TcpStream, Session, FrameFilters) {
     let (player, client) = connected().await;
     let (backend, server) = connected().await;
     let session = Session {
@@ -73,27 +81,27 @@ async fn encrypted(number: u8) -> (TcpStream, TcpStream, Session, FrameFilters) 
         stop: CancellationToken::new(),
     };
     let version = Version::of(340).unwrap();
-    let cipher = Cipher::new(&secret(number));
+    let cipher = cipher.map(Box::new);
     let receiver = Receiver {
-        format: Format::Plain,
+        format,
         strict: true,
     };
     let (of_client, of_backend) = bounds();
     let filters = FrameFilters {
         serverbound: Box::new(FrameFilter::serverbound(
             version,
-            Format::Plain,
+            format,
             receiver,
             State::Play,
-            Some(Box::new(cipher.clone())),
+            cipher.clone(),
             Box::new(of_client),
         )),
         clientbound: Box::new(FrameFilter::clientbound(
             version,
-            Format::Plain,
+            format,
             receiver,
             SentState::new(State::Play),
-            Some(Box::new(cipher)),
+            cipher,
             Edits::default(),
             of_backend,
         )),
@@ -178,7 +186,7 @@ async fn each_player_gets_his_own_bytes() {
     }
 }
 
-const READABLE: Ready = Ready {
+pub(super) const READABLE: Ready = Ready {
     readable: true,
     writable: false,
     failed: false,

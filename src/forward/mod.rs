@@ -26,6 +26,8 @@
 
 #[cfg(target_os = "linux")]
 mod adaptive;
+#[cfg(all(test, target_os = "linux"))]
+mod allocation_tests;
 mod answers;
 mod both;
 pub(crate) mod bounds;
