@@ -4,8 +4,10 @@
 //! the player to another server of the network. The login before is in
 //! `intercepted_login`.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -114,54 +116,53 @@ impl BridgeSession {
         facts: &Facts,
     ) -> impl Future<Output = RelayStop<'a>> {
         async move {
-            let mut relay = self.begin(*playing, proxy);
+            let mut relay = self.begin(playing, proxy);
             let observed = self.observed.as_deref();
             let mut kicked = observed.map(|observed| Box::pin(observed.kicked()));
             let mut switch = None;
             loop {
-                let is_switching = switch.is_some();
-                let kicked = async {
-                    match &mut kicked {
-                        Some(kicked) => kicked.await,
-                        None => std::future::pending().await,
+                // One closure, since an idle session would hold a future for each event.
+                let event = poll_fn(|context| {
+                    if let Poll::Ready(ended) = relay.ended.as_mut().poll(context) {
+                        return Poll::Ready(RelayEvent::Over(Box::new(ended)));
                     }
-                };
-                let prepared = async {
-                    match &mut switch {
-                        Some(switch) => Switch::prepared(switch).await.map_err(Box::new),
-                        None => std::future::pending().await,
+                    if let Some(kicked) = &mut kicked
+                        && kicked.as_mut().poll(context).is_ready()
+                    {
+                        return Poll::Ready(RelayEvent::Kicked);
                     }
-                };
-                let leaving = async {
-                    match is_switching {
-                        // Boxed, since a session seldom waits for it.
-                        true => Box::pin(self.handle.leaving()).await,
-                        false => std::future::pending().await,
+                    if let Some(switch) = &mut switch {
+                        if self.handle.poll_leaving(context).is_ready() {
+                            return Poll::Ready(RelayEvent::Leaving);
+                        }
+                        if let Poll::Ready(prepared) = Switch::poll_prepared(switch, context) {
+                            let prepared = prepared.map_err(Box::new);
+                            return Poll::Ready(RelayEvent::Prepared(prepared));
+                        }
                     }
-                };
-                let prepared = tokio::select! {
-                    ended = &mut relay.ended => {
+                    let request = self.handle.poll_request(&self.interrupts.replaced, context);
+                    request.map(RelayEvent::Requested)
+                });
+                let prepared = match event.await {
+                    RelayEvent::Over(ended) => {
                         let next = switch.map_or(AfterRelay::Nothing, AfterRelay::Preparing);
-                        return RelayStop::Over(ended, next);
+                        return RelayStop::Over(*ended, next);
                     }
-                    () = kicked => break,
+                    RelayEvent::Kicked | RelayEvent::Requested(SessionRequest::End) => break,
                     // No server is asked for a player who leaves: the request ends with
                     // the drop.
-                    () = leaving => {
+                    RelayEvent::Leaving => {
                         switch = None;
                         continue;
                     }
-                    prepared = prepared => prepared,
-                    request = self.handle.next_request(&self.interrupts.replaced) => match request {
-                        SessionRequest::End => break,
-                        SessionRequest::Switch(request) => {
-                            let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
-                            switch = network_player.filter(stays).and_then(|network_player| {
-                                Switch::begin(request, network_player, proxy, facts)
-                            });
-                            continue;
-                        }
-                    },
+                    RelayEvent::Requested(SessionRequest::Switch(request)) => {
+                        let stays = |_: &&NetworkPlayer| !self.handle.is_leaving();
+                        switch = network_player.filter(stays).and_then(|network_player| {
+                            Switch::begin(request, network_player, proxy, facts)
+                        });
+                        continue;
+                    }
+                    RelayEvent::Prepared(prepared) => prepared,
                 };
                 let (Some(current), Some(network_player)) = (switch.take(), network_player) else {
                     continue;
@@ -175,8 +176,12 @@ impl BridgeSession {
         }
     }
 
-    /// Begins to relay.
-    fn begin(&self, playing: Playing, proxy: &Proxy) -> RunningRelay {
+    /// Begins to relay. Takes the box, which is freed here and not at the end of the session.
+    #[expect(
+        clippy::boxed_local,
+        reason = "a box that is emptied elsewhere is freed at the end of the session"
+    )]
+    fn begin(&self, playing: Box<Playing>, proxy: &Proxy) -> RunningRelay {
         let mut limits = self.server.config.timeouts.session;
         limits.write = Some(limits.write.map_or(WRITE_WAIT, |wait| wait.min(WRITE_WAIT)));
         let stop = proxy.shutdown.stop.child_token();
@@ -332,6 +337,20 @@ impl RunningRelay {
         self.stop.cancel();
         self.ended.await
     }
+}
+
+/// What happens in a session while its relay runs.
+enum RelayEvent {
+    /// The relay is over.
+    Over(Box<intercept::Ended>),
+    /// A plugin ends the session.
+    Kicked,
+    /// The client has ended its stream during a switch.
+    Leaving,
+    /// The server of a switch has accepted or refused the login.
+    Prepared(Result<Box<Ready>, Box<Ending>>),
+    /// Others than the two peers have requested this.
+    Requested(SessionRequest),
 }
 
 /// Why a session no longer waits for its relay.

@@ -199,8 +199,8 @@ mod tests {
     /// Measured: 568 bytes on 64 bits, with some room for other compilers.
     const FUTURE_BYTES_MAX: usize = 704;
 
-    /// Measured: 408 bytes.
-    const PLAYING_BYTES_MAX: usize = 480;
+    /// Measured: 288 bytes.
+    const PLAYING_BYTES_MAX: usize = 336;
 
     /// Measured: 120 bytes.
     const BRIDGE_BYTES_MAX: usize = 152;

@@ -6,8 +6,10 @@
 //! the player cannot return: if the new server is lost before the player is in its game,
 //! the other servers of the network are tried.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -99,7 +101,15 @@ impl<'a> Switch<'a> {
 
     /// Completes when the new server has accepted or refused the login. Cancel safe.
     pub(super) async fn prepared(&mut self) -> Result<Box<Ready>, Ending> {
-        self.preparing.as_mut().await
+        poll_fn(|context| self.poll_prepared(context)).await
+    }
+
+    /// Ready when the new server has accepted or refused the login.
+    pub(super) fn poll_prepared(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Box<Ready>, Ending>> {
+        self.preparing.as_mut().poll(context)
     }
 
     /// The request, once the new server has accepted the login.

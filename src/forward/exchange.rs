@@ -352,10 +352,10 @@ impl<S: Socket> Exchange<S> {
     }
 
     /// When to call [`check_deadlines`](Self::check_deadlines) next; `None` is never.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
         match &self.pending_reset {
             Some(reset) => Some(reset.next_poll),
-            None => self.timeouts.next_deadline(),
+            None => self.timeouts.next_deadline(&self.lanes),
         }
     }
 

@@ -59,12 +59,11 @@ mod tests;
 mod timeouts;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -232,17 +231,13 @@ impl Counters {
         self.client_has_ended.load(Ordering::Relaxed)
     }
 
-    /// Completes when the client has ended its stream. One task can wait at a time.
-    /// Cancel safe.
-    pub(crate) async fn client_end(&self) {
-        poll_fn(|context| {
-            self.client_end.register(context.waker());
-            match self.client_has_ended.load(Ordering::Acquire) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
+    /// Ready when the client has ended its stream. One task can wait at a time.
+    pub(crate) fn poll_client_end(&self, context: &Context<'_>) -> Poll<()> {
+        self.client_end.register(context.waker());
+        match self.client_has_ended.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 
     /// Records that the client has ended its stream.

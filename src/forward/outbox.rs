@@ -27,17 +27,32 @@ pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// The number that waits in each direction, readable without the lock.
     counts: [AtomicUsize; 2],
-    /// The cookies that plugins have requested from the client.
-    cookies: Mutex<Vec<AskedCookie>>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// `None` while no packet waits: most sessions never have one.
-    queues: Option<Box<[VecDeque<Queued>; 2]>>,
+    /// `None` while there is nothing: most sessions never have any.
+    content: Option<Box<Content>>,
     waker: Option<Waker>,
     /// The waker was called and the driver has not run since, so no second call is needed.
     is_woken: bool,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    /// The packets that wait, for each direction.
+    queues: [VecDeque<Queued>; 2],
+    /// The cookies that plugins have requested from the client.
+    cookies: Vec<AskedCookie>,
+}
+
+impl Waiting {
+    /// Frees the content if nothing is left.
+    fn shrink(&mut self) {
+        self.content.take_if(|content| {
+            content.cookies.is_empty() && content.queues.iter().all(VecDeque::is_empty)
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -73,9 +88,9 @@ impl Outbox {
         packets: Vec<Vec<u8>>,
     ) -> Result<(), Full> {
         let mut waiting = self.lock();
-        let queues = waiting.queues.iter();
-        let of_sender = queues
-            .flat_map(|queues| &queues[direction as usize])
+        let content = waiting.content.iter();
+        let of_sender = content
+            .flat_map(|content| &content.queues[direction as usize])
             .filter(|queued| queued.sender == sender);
         let sizes = of_sender.map(|queued| queued.packet.len());
         let (count, bytes) = sizes
@@ -84,7 +99,8 @@ impl Outbox {
         if count > WAITING_PACKETS_MAX || bytes > WAITING_BYTES_MAX {
             return Err(Full);
         }
-        let queue = &mut waiting.queues.get_or_insert_default()[direction as usize];
+        let content = waiting.content.get_or_insert_default();
+        let queue = &mut content.queues[direction as usize];
         queue.extend(packets.into_iter().map(|packet| Queued { sender, packet }));
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
         Self::wake_and_unlock(waiting);
@@ -113,12 +129,17 @@ impl Outbox {
     /// When too many requests have no answer yet.
     pub(crate) fn ask_cookie(&self, key: &str) -> Result<oneshot::Receiver<Option<Vec<u8>>>, Full> {
         // A request also counts if its caller no longer waits: the answer still comes.
-        let mut asked = self.cookies();
-        if asked.len() >= COOKIES_ASKED_MAX {
+        let mut waiting = self.lock();
+        let asked = waiting
+            .content
+            .as_ref()
+            .map_or(0, |content| content.cookies.len());
+        if asked >= COOKIES_ASKED_MAX {
             return Err(Full);
         }
         let (sender, receiver) = oneshot::channel();
-        asked.push((key.into(), sender));
+        let content = waiting.content.get_or_insert_default();
+        content.cookies.push((key.into(), sender));
         Ok(receiver)
     }
 
@@ -128,8 +149,12 @@ impl Outbox {
         let Ok(key) = cursor.string(COOKIE_KEY_CHARS_MAX) else {
             return false;
         };
-        let mut asked = self.cookies();
-        let Some(place) = asked.iter().position(|(name, _)| **name == *key) else {
+        let mut waiting = self.lock();
+        let Some(content) = &mut waiting.content else {
+            return false;
+        };
+        let is_this = |(name, _): &AskedCookie| **name == *key;
+        let Some(place) = content.cookies.iter().position(is_this) else {
             return false;
         };
         let data = match cursor.bool() {
@@ -140,16 +165,12 @@ impl Outbox {
             Ok(false) => None,
             Err(_) => return false,
         };
-        let (_, sender) = asked.remove(place);
-        drop(asked);
+        let (_, sender) = content.cookies.remove(place);
+        waiting.shrink();
+        drop(waiting);
         // Without the lock: the waker of a plugin may ask for the next cookie.
         let _ = sender.send(data);
         true
-    }
-
-    fn cookies(&self) -> MutexGuard<'_, Vec<AskedCookie>> {
-        // A panic under the lock leaves the value consistent.
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a packet waits in one of the directions.
@@ -167,13 +188,11 @@ impl Outbox {
     /// Removes the packet that has waited longest.
     pub(super) fn take(&self, direction: Direction) -> Option<Vec<u8>> {
         let mut waiting = self.lock();
-        let queues = waiting.queues.as_mut()?;
-        let queue = &mut queues[direction as usize];
+        let content = waiting.content.as_mut()?;
+        let queue = &mut content.queues[direction as usize];
         let queued = queue.pop_front();
         self.counts[direction as usize].store(queue.len(), Ordering::Release);
-        if queues.iter().all(VecDeque::is_empty) {
-            waiting.queues = None;
-        }
+        waiting.shrink();
         queued.map(|queued| queued.packet)
     }
 

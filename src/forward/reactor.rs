@@ -139,8 +139,8 @@ impl Reactor {
         }
     }
 
-    fn least_busy(&self) -> &Inbox {
-        let inboxes = self.workers.iter().map(|worker| &*worker.0);
+    fn least_busy(&self) -> &Arc<Inbox> {
+        let inboxes = self.workers.iter().map(|worker| &worker.0);
         inboxes
             .min_by_key(|inbox| inbox.sessions.load(Ordering::Relaxed))
             .expect("there is at least one worker")
@@ -336,11 +336,17 @@ impl Drop for SessionHandle<'_> {
 }
 
 impl Inbox {
-    fn hand_over(&self, relayed: Box<Relayed>) -> SessionHandle<'_> {
+    fn hand_over(self: &Arc<Self>, relayed: Box<Relayed>) -> SessionHandle<'_> {
         self.sessions.fetch_add(1, Ordering::Relaxed);
         let mut commands = self.lock();
         let id = commands.next_id;
         commands.next_id += 1;
+        // Not by the worker: what lasts as long as a session would keep the memory of its
+        // short-lived buffers from being returned to the system.
+        relayed.exchange.set_waker(|| {
+            let inbox = Arc::clone(self);
+            Waker::from(Arc::new(OutboxWaker { inbox, id }))
+        });
         self.put(&mut commands, Command::Relay(id, relayed));
         SessionHandle {
             inbox: self,
@@ -522,10 +528,6 @@ impl Worker {
         for command in commands.drain(..) {
             match command {
                 Command::Relay(id, mut relayed) => {
-                    relayed.exchange.set_waker(|| {
-                        let inbox = Arc::clone(&self.inbox);
-                        Waker::from(Arc::new(OutboxWaker { inbox, id }))
-                    });
                     relayed.exchange.send_out_all(&mut self.buffers);
                     self.sessions.insert(id, relayed);
                     self.update(id);

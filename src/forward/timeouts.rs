@@ -1,7 +1,8 @@
 //! Timeouts of a session.
 //!
 //! Nothing here runs per message: a coarse timer compares the byte counts with
-//! those of its last run. A session without timeouts has no timer.
+//! those of its last run. A session has no timer without a read timeout, except while
+//! bytes wait for a receiver.
 
 use std::time::{Duration, Instant};
 
@@ -42,11 +43,16 @@ impl Mark {
     }
 }
 
+/// Whether bytes wait for a receiver.
+fn is_any_waiting(lanes: &Both<Lane>) -> bool {
+    lanes.client.is_waiting() || lanes.backend.is_waiting()
+}
+
 /// The timeouts of one session.
 #[derive(Debug)]
 pub(super) struct Timeouts {
     limits: Limits,
-    /// Boxed, and `None` without timeouts, to keep an idle session small.
+    /// Boxed, and `None` while neither timeout runs, to keep an idle session small.
     marks: Option<Box<Both<Mark>>>,
     half_close_at: Option<Instant>,
     next_deadline: Option<Instant>,
@@ -60,19 +66,28 @@ impl Timeouts {
             half_close_at: None,
             next_deadline: None,
         };
-        if limits.read.is_some() || limits.write.is_some() {
-            let now = Instant::now();
-            timeouts.marks = Some(Box::new(Both {
-                client: Mark::new(&lanes.client, now),
-                backend: Mark::new(&lanes.backend, now),
-            }));
-            timeouts.next_deadline = timeouts.deadline_after(now);
-        }
+        timeouts.begin(lanes);
         timeouts
     }
 
-    /// When to call [`check_deadlines`](Self::check_deadlines) next; `None` is never.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// Marks the state of both directions, if a timeout runs from now on.
+    fn begin(&mut self, lanes: &Both<Lane>) {
+        if self.limits.read.is_some() || (self.limits.write.is_some() && is_any_waiting(lanes)) {
+            let now = Instant::now();
+            self.marks = Some(Box::new(Both {
+                client: Mark::new(&lanes.client, now),
+                backend: Mark::new(&lanes.backend, now),
+            }));
+            self.next_deadline = self.deadline_after(now);
+        }
+    }
+
+    /// When to call [`check_deadlines`](Self::check_deadlines) next; `None` is not before
+    /// something happens in the session.
+    pub(super) fn next_deadline(&mut self, lanes: &Both<Lane>) -> Option<Instant> {
+        if self.marks.is_none() {
+            self.begin(lanes);
+        }
         self.next_deadline
     }
 
@@ -117,6 +132,9 @@ impl Timeouts {
                 }
             }
         }
+        if self.limits.read.is_none() && !is_any_waiting(lanes) {
+            self.marks = None;
+        }
         self.next_deadline = self.deadline_after(now);
         None
     }
@@ -124,8 +142,38 @@ impl Timeouts {
     fn deadline_after(&self, now: Instant) -> Option<Instant> {
         let shortest = self.limits.read.into_iter().chain(self.limits.write).min();
         let regular = shortest
+            .filter(|_| self.marks.is_some())
             .map(|limit| (limit / CHECKS_PER_TIMEOUT).max(CHECK_INTERVAL_MIN))
             .and_then(|period| now.checked_add(period));
         regular.into_iter().chain(self.half_close_at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lane::Method;
+    use super::*;
+
+    /// The write timeout runs only while bytes wait: an idle session has no timer, unless
+    /// it has a read timeout.
+    #[test]
+    fn an_idle_session_has_no_timer() {
+        let lanes = Both {
+            client: Lane::new(Direction::Serverbound, Method::Copy),
+            backend: Lane::new(Direction::Clientbound, Method::Copy),
+        };
+        let mut limits = Limits {
+            read: None,
+            write: Some(Duration::from_secs(30)),
+            half_close: Duration::from_secs(30),
+        };
+        let mut timeouts = Timeouts::new(limits, &lanes);
+        assert_eq!(timeouts.next_deadline(&lanes), None);
+        assert!(timeouts.marks.is_none());
+        limits.read = Some(Duration::from_secs(30));
+        let mut timeouts = Timeouts::new(limits, &lanes);
+        assert!(timeouts.next_deadline(&lanes).is_some());
+        timeouts.check_deadlines(Instant::now(), &lanes);
+        assert!(timeouts.next_deadline(&lanes).is_some());
     }
 }

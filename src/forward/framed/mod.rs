@@ -105,8 +105,6 @@ pub(crate) struct FrameFilter {
     awaits_decision: bool,
     /// How many frames after the one that is walked were counted before.
     counted: usize,
-    /// The decisions about the frames that are walked next.
-    decisions: VecDeque<Decision>,
     /// The changes to packets for the client; only used clientbound.
     edits: Edits,
     /// Has the cookie requests of plugins; only used serverbound.
@@ -121,15 +119,24 @@ pub(crate) struct FrameFilter {
     is_entering: bool,
     /// The ids of packets for the client that pass unread in the current state.
     unread: UnreadIds,
-    /// Frames for the receiver that wait for the end of a configuration.
-    held: Vec<u8>,
     /// Reads what the backend asks the proxy; only used clientbound.
     listener: Option<Arc<dyn Listener>>,
+    /// Boxed, and `None` until it is needed, to keep an idle session small.
+    rare: Option<Box<Rare>>,
+    /// The error after the frames of the last walk. Boxed, to keep an idle session small.
+    fault: Option<Box<FramedError>>,
+}
+
+/// The part of a direction's state that only some sessions need.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The decisions about the frames that are walked next.
+    decisions: VecDeque<Decision>,
+    /// Frames for the receiver that wait for the end of a configuration.
+    held: Vec<u8>,
     /// The fields of the backend's disconnect, which is kept back from the client if
     /// the player may be moved to another backend.
     kick: Option<Vec<u8>>,
-    /// The error after the frames of the last walk. Boxed, to keep an idle session small.
-    fault: Option<Box<FramedError>>,
 }
 
 /// The ids of one byte that mark packets which the proxy does not read. A walk passes
@@ -213,7 +220,6 @@ impl FrameFilter {
             queries: None,
             awaits_decision: false,
             counted: 0,
-            decisions: VecDeque::new(),
             edits: Edits::default(),
             cookies: None,
             commands: None,
@@ -221,9 +227,8 @@ impl FrameFilter {
             record: None,
             is_entering: false,
             unread: UnreadIds::default(),
-            held: Vec::new(),
             listener: None,
-            kick: None,
+            rare: None,
             fault: None,
         }
     }
@@ -250,7 +255,6 @@ impl FrameFilter {
             queries: None,
             awaits_decision: false,
             counted: 0,
-            decisions: VecDeque::new(),
             edits,
             cookies: None,
             commands: None,
@@ -258,9 +262,8 @@ impl FrameFilter {
             record: None,
             is_entering: false,
             unread: UnreadIds::default(),
-            held: Vec::new(),
             listener: None,
-            kick: None,
+            rare: None,
             fault: None,
         }
     }
@@ -282,12 +285,13 @@ impl FrameFilter {
 
     /// Whether the backend has ended the session with a disconnect that is kept back.
     pub(crate) fn is_kicked(&self) -> bool {
-        self.kick.is_some()
+        let rare = self.rare.as_ref();
+        rare.is_some_and(|rare| rare.kick.is_some())
     }
 
     /// The fields of that disconnect.
     pub(crate) fn take_kick(&mut self) -> Option<Vec<u8>> {
-        self.kick.take()
+        self.rare.as_mut()?.kick.take()
     }
 
     /// What is needed to continue reading from the client, if it may be moved to
@@ -311,7 +315,8 @@ impl FrameFilter {
     /// Drops the first frame that waits for a decision, and those that have one. A client's
     /// packet is counted and applied before it waits, and that must not happen twice.
     fn drop_handled(&mut self) {
-        let handled = self.decisions.len() + usize::from(self.awaits_decision);
+        let decided = self.rare.as_ref().map_or(0, |rare| rare.decisions.len());
+        let handled = decided + usize::from(self.awaits_decision);
         let mut bytes = 0;
         for _ in 0..handled {
             let rest = self.carried.get(bytes..).unwrap_or_default();
@@ -324,6 +329,16 @@ impl FrameFilter {
     /// The error that ends the direction after the frames of the last walk.
     pub(crate) fn fault(&self) -> Option<&FramedError> {
         self.fault.as_deref()
+    }
+
+    /// Whether the frames that are walked next have decisions.
+    fn has_decisions(&self) -> bool {
+        let rare = self.rare.as_ref();
+        rare.is_some_and(|rare| !rare.decisions.is_empty())
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Whether the last walk has paused. Once its output is written, the caller walks
@@ -351,7 +366,7 @@ impl FrameFilter {
         self.unread = UnreadIds::default();
         if std::mem::take(&mut self.awaits_decision) {
             // It was counted and applied before it began to wait.
-            self.decisions = VecDeque::from([Decision::Pass]);
+            self.rare().decisions = VecDeque::from([Decision::Pass]);
         }
     }
 
@@ -363,7 +378,7 @@ impl FrameFilter {
         let is_decided = decisions.is_some();
         if let Some(decisions) = decisions {
             self.counted = (self.counted + 1).saturating_sub(decisions.len());
-            self.decisions = decisions.into();
+            self.rare().decisions = decisions.into();
             self.awaits_decision = false;
             self.has_paused = true;
         }

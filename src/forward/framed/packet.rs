@@ -111,7 +111,8 @@ impl FrameFilter {
             false => FrameAction::Convert,
         };
         self.update_entering();
-        if let Some(decision) = self.decisions.pop_front() {
+        let rare = self.rare.as_mut();
+        if let Some(decision) = rare.and_then(|rare| rare.decisions.pop_front()) {
             return self.apply_decision(decision, frame, passes, zlib);
         }
         match self.counted {
@@ -271,7 +272,9 @@ impl FrameFilter {
                 };
                 // Packets are held only in a configuration, and this packet ends it.
                 let ends_configuration = self.sent.state == State::Play;
-                Ok(match ends_configuration && !self.held.is_empty() {
+                let rare = self.rare.as_ref();
+                let holds_some = rare.is_some_and(|rare| !rare.held.is_empty());
+                Ok(match ends_configuration && holds_some {
                     true => FrameAction::Release,
                     false => action,
                 })
@@ -305,8 +308,9 @@ impl FrameFilter {
                 codec::convert(frame, self.from, &self.to, zlib, output)?
             }
             FrameAction::Hold => {
-                codec::convert(frame, self.from, &self.to, zlib, &mut self.held)?;
-                if self.held.len() > HELD_BYTES_MAX {
+                let held = &mut self.rare.get_or_insert_default().held;
+                codec::convert(frame, self.from, &self.to, zlib, held)?;
+                if held.len() > HELD_BYTES_MAX {
                     return Err(Exceeded::Limit {
                         what: "a configuration",
                         max: HELD_BYTES_MAX,
@@ -316,7 +320,7 @@ impl FrameFilter {
                 }
             }
             FrameAction::Release => {
-                output.append(&mut std::mem::take(&mut self.held));
+                output.append(&mut std::mem::take(&mut self.rare().held));
                 codec::convert(frame, self.from, &self.to, zlib, output)?;
             }
         }
@@ -374,7 +378,7 @@ impl FrameFilter {
                     return Ok(Allowed::Pass);
                 };
                 if kind == Clientbound::Disconnect {
-                    self.kick = Some(fields.to_vec());
+                    self.rare().kick = Some(fields.to_vec());
                     return Ok(Allowed::Drop);
                 }
                 record.clientbound(self.version, kind, fields);

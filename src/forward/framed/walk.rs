@@ -213,7 +213,7 @@ impl FrameFilter {
             (Format::Plain, Format::Compressed { .. })
             | (Format::Compressed { .. }, Format::Plain) => return at,
         };
-        if self.direction == Direction::Serverbound || !self.decisions.is_empty() {
+        if self.direction == Direction::Serverbound || self.has_decisions() {
             return at;
         }
         let unread = self.unread_ids();
